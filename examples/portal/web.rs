@@ -1,0 +1,331 @@
+//! What every page shares: where it is, how it is rendered, which headers it carries, and how a request stops.
+
+use std::fmt::{self, Write as _};
+use std::future::{Ready, ready};
+use std::io::{self, Write as _};
+use std::time::SystemTime;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::{StatusCode, header};
+use actix_web::middleware::{DefaultHeaders, Next};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
+use askama::Template;
+use time::macros::{format_description, offset};
+use time::{OffsetDateTime, PrimitiveDateTime};
+
+/// The only place where this program reads the clock.
+pub fn now() -> OffsetDateTime {
+    // A clock set before 1970 is broken. Then it is the end of time: every session has expired.
+    SystemTime::UNIX_EPOCH
+        .elapsed()
+        .map_or(PrimitiveDateTime::MAX.assume_utc(), |elapsed| {
+            OffsetDateTime::UNIX_EPOCH + elapsed
+        })
+}
+
+/// 256 bits nobody can guess, in hex.
+pub fn random_id() -> String {
+    rand::random::<[u8; 32]>()
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing into a String cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+/// A line for whoever runs the portal. It never holds a code, a token or a key.
+pub fn log(line: fmt::Arguments<'_>) {
+    // Nothing useful is left to do when standard error is gone.
+    let _ = writeln!(io::stderr(), "portal: {line}");
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Portal {
+    Cloud,
+    Ess,
+}
+
+impl Portal {
+    pub const ALL: [Self; 2] = [Self::Cloud, Self::Ess];
+
+    pub fn of_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|portal| portal.id() == id)
+    }
+
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Cloud => "cloud",
+            Self::Ess => "ess",
+        }
+    }
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cloud => "Cloud",
+            Self::Ess => "ESS",
+        }
+    }
+}
+
+/// The tenant and portal in the path. Every handler under `/{tenant}/{portal}` has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub tenant: String,
+    pub portal: Portal,
+}
+
+impl Place {
+    /// `/acme/cloud/`: the root of this portal's pages and the path of its cookie.
+    pub fn root(&self) -> String {
+        format!("/{}/{}/", self.tenant, self.portal.id())
+    }
+
+    pub fn company(&self) -> &str {
+        match self.tenant.as_str() {
+            "acme" => "ACME",
+            "globex" => "Globex",
+            other => other,
+        }
+    }
+
+    fn of(request: &HttpRequest) -> Option<Self> {
+        let tenant = request.match_info().get("tenant")?;
+        let portal = Portal::of_id(request.match_info().get("portal")?)?;
+        // The tenant goes into a cookie path and into links: letters and digits that need no escaping there.
+        let is_plain = tenant
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let is_short = (1..=64).contains(&tenant.len());
+        (is_plain && is_short).then(|| Self {
+            tenant: tenant.to_owned(),
+            portal,
+        })
+    }
+}
+
+impl FromRequest for Place {
+    type Error = Stop;
+    type Future = Ready<Result<Self, Stop>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::of(request).ok_or(Stop::NoSuchPage))
+    }
+}
+
+/// A moment for people: the company's time with UTC beside it.
+pub struct Moment {
+    pub machine: String,
+    pub local: String,
+    pub utc: String,
+}
+
+impl Moment {
+    /// Both demo companies are in India, which has one zone and no summer time. A real portal takes the
+    /// zone from its tenant.
+    pub fn new(at: OffsetDateTime) -> Self {
+        let at = at.replace_nanosecond(0).unwrap_or(at);
+        let local = at.to_offset(offset!(+5:30)).format(format_description!(
+            "[weekday repr:short], [day padding:none] [month repr:short], [hour repr:12 padding:none]:[minute] [period case:lower] IST"
+        ));
+        let utc = at
+            .to_offset(offset!(UTC))
+            .format(format_description!("[hour]:[minute] UTC"));
+        let machine = at.format(&time::format_description::well_known::Rfc3339);
+        Self {
+            machine: machine.unwrap_or_default(),
+            local: local.unwrap_or_default(),
+            utc: utc.unwrap_or_default(),
+        }
+    }
+}
+
+/// Why a request ends without its page.
+#[derive(Debug, thiserror::Error)]
+pub enum Stop {
+    #[error("no such page")]
+    NoSuchPage,
+    #[error("the form cannot be read")]
+    Unreadable,
+    #[error("the form came from another site")]
+    Elsewhere,
+    #[error("access has ended")]
+    Ended(Place),
+    #[error("the session is read only")]
+    ReadOnly(Place),
+    #[error("the service cannot be asked")]
+    Unavailable,
+    #[error("the act could not be recorded")]
+    NotRecorded,
+}
+
+impl ResponseError for Stop {
+    fn status_code(&self) -> StatusCode {
+        match self {
+            Self::NoSuchPage => StatusCode::NOT_FOUND,
+            Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::Elsewhere | Self::Ended(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
+            Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let notice = match self {
+            Self::NoSuchPage => Notice::new("refused", "There is no such page")
+                .says("The address may be mistyped, or the page belongs to another company or portal.")
+                .then("/", "Go to the start page"),
+            Self::Unreadable => Notice::new("refused", "This form could not be read")
+                .says("Nothing was changed. Go back, reload the page and fill the form in again."),
+            Self::Elsewhere => Notice::new("refused", "This form was sent from another site")
+                .says("A page outside this portal tried to act here with your browser. Nothing was changed.")
+                .says("If you filled the form in yourself, open the page again here and send it from there."),
+            Self::Ended(_) => Notice::new("ended", "Access has ended")
+                .says("Its time is up, it was ended by the company or by you, or this browser never had it.")
+                .says("If your time window is still open, use the link in your mail again: its page can e-mail you a fresh link."),
+            Self::ReadOnly(place) => Notice::new("refused", "This access is read only")
+                .says("You can look, but not change anything. Nothing was changed.")
+                .says("If the work needs a change, ask the company to grant full access.")
+                .then(&place.root(), "Go back to the portal"),
+            Self::Unavailable => Notice::new("unavailable", "Access cannot be checked right now")
+                .says("The service that keeps the grants does not answer, and without its word nobody is let in.")
+                .says("Wait a moment, then reload this page. Nothing was changed."),
+            Self::NotRecorded => Notice::new("unavailable", "This could not be recorded")
+                .says("Nothing is shown and nothing is changed here without a record, so nothing happened.")
+                .says("Wait a moment, then go back and try again."),
+        };
+        let mut response = notice.page(self.status_code());
+        if let Self::Ended(place) = self {
+            set_cookie(&mut response, place, "", 0);
+        }
+        if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// The cookie that holds the key of a visitor's session.
+pub const COOKIE: &str = "portal_session";
+
+/// Sets the cookie; with an empty value and no time to live, clears it.
+///
+/// Path: two tenants in two tabs have a cookie each and never mix.
+/// Lax: Strict would hold the cookie back on the redirect after the callback, since that visit began elsewhere.
+/// On https add `Secure` (and, where the portal has a host name of its own, the `__Secure-` prefix).
+pub fn set_cookie(response: &mut HttpResponse, place: &Place, value: &str, max_age_seconds: i64) {
+    let root = place.root();
+    let cookie =
+        format!("{COOKIE}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
+    if let Ok(cookie) = cookie.parse() {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+}
+
+/// A page with a heading, a few sentences and perhaps one way on.
+#[derive(Template)]
+#[template(path = "notice.html", config = "examples/portal/askama.toml")]
+pub struct Notice {
+    page: &'static str,
+    title: String,
+    sentences: Vec<String>,
+    code: Option<String>,
+    way_on: Option<(String, &'static str)>,
+}
+
+impl Notice {
+    /// `page` is the marker that tests look for.
+    pub fn new(page: &'static str, title: impl Into<String>) -> Self {
+        Self {
+            page,
+            title: title.into(),
+            sentences: Vec::new(),
+            code: None,
+            way_on: None,
+        }
+    }
+
+    pub fn says(mut self, sentence: impl Into<String>) -> Self {
+        self.sentences.push(sentence.into());
+        self
+    }
+
+    pub fn with_code(mut self, code: &str) -> Self {
+        self.code = Some(code.to_owned());
+        self
+    }
+
+    pub fn then(mut self, address: &str, label: &'static str) -> Self {
+        self.way_on = Some((address.to_owned(), label));
+        self
+    }
+
+    pub fn page(&self, status: StatusCode) -> HttpResponse {
+        page(status, self)
+    }
+}
+
+/// Renders a page. Askama escapes every value, so a reason or a name is never markup.
+pub fn page(status: StatusCode, template: &impl Template) -> HttpResponse {
+    match template.render() {
+        Ok(html) => HttpResponse::build(status)
+            .content_type("text/html; charset=utf-8")
+            .body(html),
+        Err(error) => {
+            log(format_args!("a page could not be rendered: {error}"));
+            HttpResponse::InternalServerError().finish()
+        }
+    }
+}
+
+/// 303: the browser follows with a GET, so a reload never sends the form again.
+pub fn see_other(address: &str) -> HttpResponse {
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, address))
+        .finish()
+}
+
+/// Headers of every answer; a handler that sets one itself keeps its own.
+pub fn headers() -> DefaultHeaders {
+    DefaultHeaders::new()
+        .add((
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        ))
+        .add((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+        // Personal data: no copy stays behind for the Back button after access has ended.
+        .add((header::CACHE_CONTROL, "no-store"))
+        // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms, and the check
+        // below could not tell them from a stranger's. Other sites learn nothing either way.
+        .add((header::REFERRER_POLICY, "same-origin"))
+}
+
+/// Lets a form through only if it was sent from this portal's own pages (the defence against CSRF).
+///
+/// `SameSite` cookies alone do not do it: the admin pages of this demo have no cookie at all, and "same site"
+/// covers every port and sister host. Browsers state in `Sec-Fetch-Site` where a request comes from, and a page
+/// cannot forge it; it needs no token in each form and no state here. Browsers leave it out on plain http other
+/// than localhost, so then `Origin` must match `Host`. With neither header the form is refused.
+pub async fn own_forms_only(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if request.method().is_safe() || is_from_here(request.headers()) {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    // An answer, not an `Err`: so it still passes the headers above.
+    Ok(request
+        .into_response(Stop::Elsewhere.error_response())
+        .map_into_right_body())
+}
+
+fn is_from_here(headers: &header::HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(site) = text("sec-fetch-site") {
+        return site == "same-origin";
+    }
+    let host_of_origin = text("origin").and_then(|origin| Some(origin.split_once("://")?.1));
+    host_of_origin.is_some() && host_of_origin == text("host")
+}

@@ -1,0 +1,11 @@
+DROP TABLE signing_keys;
+DROP TABLE idempotency_keys;
+DROP TABLE mail_jobs;
+DROP TABLE audit_events;
+DROP TABLE session_sources;
+DROP TABLE sessions;
+DROP TABLE magic_links;
+DROP TABLE clients;
+DROP TABLE consultants;
+DROP TABLE tenants;
+DROP FUNCTION audit_events_refuse();

@@ -1,0 +1,186 @@
+-- What the service remembers. Ids are text, times are UTC, JSON is text.
+
+CREATE TABLE tenants (
+    id          TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    name        TEXT NOT NULL,
+    time_zone   TEXT NOT NULL,
+    contacts    TEXT NOT NULL,
+    created_at  TIMESTAMP NOT NULL,
+    updated_at  TIMESTAMP NOT NULL
+);
+
+CREATE TABLE consultants (
+    id              TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    name            TEXT NOT NULL,
+    email           TEXT NOT NULL,
+    -- The address in lower case: one mailbox, one consultant.
+    email_key       TEXT NOT NULL UNIQUE,
+    created_at      TIMESTAMP NOT NULL,
+    updated_at      TIMESTAMP NOT NULL,
+    suspended_at    TIMESTAMP,
+    suspend_reason  TEXT
+);
+
+CREATE TABLE clients (
+    id                       TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    name                     TEXT NOT NULL,
+    portal                   TEXT,
+    -- Words between spaces; `*` is every tenant.
+    tenants                  TEXT NOT NULL,
+    scopes                   TEXT NOT NULL,
+    key_sha256               TEXT NOT NULL,
+    previous_key_sha256      TEXT,
+    previous_key_expires_at  TIMESTAMP,
+    created_at               TIMESTAMP NOT NULL,
+    rotated_at               TIMESTAMP,
+    disabled_at              TIMESTAMP
+);
+
+CREATE TABLE magic_links (
+    id               TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    tenant_id        TEXT NOT NULL,
+    portal           TEXT NOT NULL,
+    consultant_id    TEXT NOT NULL REFERENCES consultants (id),
+    profile_id       TEXT NOT NULL,
+    profile_name     TEXT NOT NULL,
+    reason           TEXT NOT NULL,
+    ticket           TEXT,
+    access           TEXT NOT NULL,
+    starts_at        TIMESTAMP NOT NULL,
+    expires_at       TIMESTAMP NOT NULL,
+    issued_by_id     TEXT NOT NULL,
+    issued_by_name   TEXT NOT NULL,
+    issued_by_email  TEXT,
+    -- Absent when the link was issued at the command line.
+    client_id        TEXT REFERENCES clients (id),
+    created_at       TIMESTAMP NOT NULL,
+    generation       INTEGER NOT NULL,
+    resent_at        TIMESTAMP,
+    spent_at         TIMESTAMP,
+    revoked_at       TIMESTAMP,
+    revoke_reason    TEXT,
+    revoked_by_type  TEXT,
+    revoked_by_id    TEXT,
+    revoked_by_name  TEXT,
+    CHECK (starts_at < expires_at)
+);
+CREATE INDEX magic_links_by_tenant ON magic_links (tenant_id, id);
+CREATE INDEX magic_links_by_consultant ON magic_links (consultant_id, id);
+CREATE INDEX magic_links_by_profile ON magic_links (profile_id, id);
+
+CREATE TABLE sessions (
+    id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    magic_link_id       TEXT NOT NULL REFERENCES magic_links (id),
+    generation          INTEGER NOT NULL,
+    tenant_id           TEXT NOT NULL,
+    portal              TEXT NOT NULL,
+    consultant_id       TEXT NOT NULL REFERENCES consultants (id),
+    profile_id          TEXT NOT NULL,
+    profile_name        TEXT NOT NULL,
+    access              TEXT NOT NULL,
+    client_id           TEXT REFERENCES clients (id),
+    started_at          TIMESTAMP NOT NULL,
+    expires_at          TIMESTAMP NOT NULL,
+    ended_at            TIMESTAMP,
+    end_cause           TEXT,
+    -- When the portal said how many acts there were.
+    closed_at           TIMESTAMP,
+    visitor_address     TEXT,
+    visitor_user_agent  TEXT
+);
+-- A link has one live session, and a generation of it opens one at most.
+CREATE UNIQUE INDEX sessions_one_live_per_link ON sessions (magic_link_id) WHERE ended_at IS NULL;
+CREATE UNIQUE INDEX sessions_one_per_generation ON sessions (magic_link_id, generation);
+CREATE INDEX sessions_by_tenant ON sessions (tenant_id, id);
+CREATE INDEX sessions_by_consultant ON sessions (consultant_id, id);
+
+CREATE TABLE session_sources (
+    session_id   TEXT NOT NULL REFERENCES sessions (id),
+    source       TEXT NOT NULL,
+    event_count  BIGINT NOT NULL,
+    last_seq     BIGINT NOT NULL,
+    closing_seq  BIGINT,
+    PRIMARY KEY (session_id, source)
+);
+
+CREATE TABLE audit_events (
+    id              TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    -- Whose log it is in; `_system` holds what belongs to no tenant.
+    tenant_id       TEXT NOT NULL,
+    event_type      TEXT NOT NULL,
+    occurred_at     TIMESTAMP NOT NULL,
+    recorded_at     TIMESTAMP NOT NULL,
+    actor_type      TEXT NOT NULL,
+    actor_id        TEXT NOT NULL,
+    actor_name      TEXT,
+    client_id       TEXT,
+    portal          TEXT,
+    magic_link_id   TEXT,
+    session_id      TEXT,
+    consultant_id   TEXT,
+    profile_id      TEXT,
+    principal_id    TEXT,
+    source          TEXT,
+    seq             BIGINT,
+    content_sha256  TEXT,
+    trace_id        TEXT,
+    payload         TEXT NOT NULL
+);
+CREATE UNIQUE INDEX audit_events_one_per_act ON audit_events (session_id, source, seq) WHERE seq IS NOT NULL;
+CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
+CREATE INDEX audit_events_by_link ON audit_events (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX audit_events_by_consultant ON audit_events (consultant_id, id) WHERE consultant_id IS NOT NULL;
+CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE principal_id IS NOT NULL;
+
+CREATE TABLE mail_jobs (
+    id                   TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    template             TEXT NOT NULL,
+    consultant_id        TEXT NOT NULL REFERENCES consultants (id),
+    magic_link_id        TEXT REFERENCES magic_links (id),
+    generation           INTEGER,
+    -- Only where it is not the consultant's registered address.
+    recipient            TEXT,
+    state                TEXT NOT NULL,
+    attempts             INTEGER NOT NULL,
+    next_attempt_at      TIMESTAMP NOT NULL,
+    lease_until          TIMESTAMP,
+    provider             TEXT,
+    provider_message_id  TEXT,
+    last_error           TEXT,
+    created_at           TIMESTAMP NOT NULL,
+    finished_at          TIMESTAMP
+);
+CREATE UNIQUE INDEX mail_jobs_one_per_generation ON mail_jobs (magic_link_id, generation) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX mail_jobs_due ON mail_jobs (next_attempt_at) WHERE finished_at IS NULL;
+
+CREATE TABLE idempotency_keys (
+    client_id        TEXT NOT NULL,
+    route            TEXT NOT NULL,
+    idempotency_key  TEXT NOT NULL,
+    fingerprint      TEXT NOT NULL,
+    resource_id      TEXT NOT NULL,
+    created_at       TIMESTAMP NOT NULL,
+    PRIMARY KEY (client_id, route, idempotency_key)
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
+
+CREATE TABLE signing_keys (
+    kid                 TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    algorithm           TEXT NOT NULL,
+    public_jwk          TEXT NOT NULL,
+    sealed_private_key  TEXT NOT NULL,
+    created_at          TIMESTAMP NOT NULL,
+    active_from         TIMESTAMP NOT NULL,
+    gone_at             TIMESTAMP
+);
+
+-- The trail is only ever added to.
+CREATE FUNCTION audit_events_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'audit events cannot be changed or removed';
+END
+$$;
+CREATE TRIGGER audit_events_refuse_change BEFORE UPDATE OR DELETE ON audit_events
+    FOR EACH ROW EXECUTE FUNCTION audit_events_refuse();
+CREATE TRIGGER audit_events_refuse_truncate BEFORE TRUNCATE ON audit_events
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_events_refuse();

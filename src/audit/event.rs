@@ -1,0 +1,148 @@
+//! Building an event. What is not said stays absent.
+
+use serde::Serialize;
+
+use super::{Actor, EventType, SYSTEM_LOG};
+use crate::clock::Timestamp;
+use crate::error::Code;
+use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
+use crate::links::Link;
+use crate::sessions::Session;
+
+/// The number of an act within its source.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ActRef<'a> {
+    pub source: &'a str,
+    pub seq: i64,
+}
+
+/// An event on its way into the trail.
+#[derive(Debug, Clone)]
+pub(crate) struct Event {
+    pub(super) kind: EventType,
+    pub(super) tenant_id: String,
+    pub(super) occurred_at: Timestamp,
+    pub(super) recorded_at: Timestamp,
+    pub(super) actor: Actor,
+    pub(super) client_id: Option<ClientId>,
+    pub(super) portal: Option<String>,
+    pub(super) magic_link_id: Option<LinkId>,
+    pub(super) session_id: Option<SessionId>,
+    pub(super) consultant_id: Option<ConsultantId>,
+    pub(super) profile_id: Option<String>,
+    pub(super) principal_id: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) seq: Option<i64>,
+    pub(super) content_sha256: Option<String>,
+    pub(super) payload: serde_json::Value,
+}
+
+impl Event {
+    /// An event in the `_system` log.
+    pub(crate) fn new(kind: EventType, actor: Actor, now: Timestamp) -> Self {
+        Self {
+            kind,
+            tenant_id: SYSTEM_LOG.to_owned(),
+            occurred_at: now,
+            recorded_at: now,
+            actor,
+            client_id: None,
+            portal: None,
+            magic_link_id: None,
+            session_id: None,
+            consultant_id: None,
+            profile_id: None,
+            principal_id: None,
+            source: None,
+            seq: None,
+            content_sha256: None,
+            payload: serde_json::Value::Object(serde_json::Map::new()),
+        }
+    }
+
+    /// The client that asked.
+    pub(crate) fn client(mut self, client_id: Option<&ClientId>) -> Self {
+        self.client_id = client_id.cloned();
+        self
+    }
+
+    /// The tenant whose log it goes to.
+    pub(crate) fn tenant(mut self, tenant_id: &str) -> Self {
+        tenant_id.clone_into(&mut self.tenant_id);
+        self
+    }
+
+    /// The consultant it concerns.
+    pub(crate) fn consultant(mut self, id: &ConsultantId) -> Self {
+        self.consultant_id = Some(id.clone());
+        self
+    }
+
+    /// The link it concerns, and with it tenant, portal, consultant and profile.
+    pub(crate) fn link(mut self, link: &Link) -> Self {
+        self.tenant_id.clone_from(&link.tenant_id);
+        self.portal = Some(link.portal.clone());
+        self.magic_link_id = Some(link.id.clone());
+        self.consultant_id = Some(link.consultant_id.clone());
+        self.profile_id = Some(link.profile_id.clone());
+        self
+    }
+
+    /// The session it concerns, and with it its link, tenant, portal, consultant and profile.
+    pub(crate) fn session(mut self, session: &Session) -> Self {
+        self.tenant_id.clone_from(&session.tenant_id);
+        self.portal = Some(session.portal.clone());
+        self.magic_link_id = Some(session.magic_link_id.clone());
+        self.session_id = Some(session.id.clone());
+        self.consultant_id = Some(session.consultant_id.clone());
+        self.profile_id = Some(session.profile_id.clone());
+        self
+    }
+
+    /// A reported act: when it happened, its number, and the hash that tells a repeat from a conflict.
+    pub(crate) fn act(mut self, act: ActRef<'_>, occurred_at: Timestamp, sha256: String, principal: Option<&str>) -> Self {
+        self.occurred_at = occurred_at;
+        self.source = Some(act.source.to_owned());
+        self.seq = Some(act.seq);
+        self.content_sha256 = Some(sha256);
+        self.principal_id = principal.map(ToOwned::to_owned);
+        self
+    }
+
+    /// What else is known. Never a token, a key or a mail's body.
+    pub(crate) fn with(mut self, payload: &impl Serialize) -> Self {
+        if let Ok(payload) = serde_json::to_value(payload) {
+            self.payload = payload;
+        }
+        self
+    }
+
+    /// A signing key was added.
+    pub(crate) fn key_added(kid: &str, active_from: Timestamp, now: Timestamp) -> Self {
+        Self::new(EventType::KeyAdded, Actor::system("keyring"), now)
+            .with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
+    }
+
+    /// A known client was refused; in the `_system` log, because what it asked for may be another tenant's.
+    pub(crate) fn access_refused(
+        client_id: &ClientId,
+        method: &str,
+        route: &str,
+        subject: Option<&str>,
+        code: Code,
+        now: Timestamp,
+    ) -> Self {
+        // The subject comes from the path: it may be anything, so only its beginning is kept.
+        let subject: Option<String> = subject.map(|text| text.chars().take(64).collect());
+        Self::new(EventType::AccessRefused, Actor::system("api"), now).client(Some(client_id)).with(
+            &serde_json::json!({ "method": method, "route": route, "subject": subject, "code": code.slug() }),
+        )
+    }
+
+    /// A link token or code was refused; in the `_system` log where it is foreign to the caller.
+    pub(crate) fn link_refused(link: &Link, actor: Actor, code: Code, now: Timestamp) -> Self {
+        let event = Self::new(EventType::LinkRefused, actor, now).link(link);
+        let event = event.with(&serde_json::json!({ "code": code.slug() }));
+        if code == Code::NotFound { event.tenant(SYSTEM_LOG) } else { event }
+    }
+}

@@ -1,0 +1,99 @@
+//! Output: tables for people, JSON for machines.
+
+use std::io::{self, Write};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Failure;
+
+/// A column's title, and where its value stands in an item.
+pub(super) type Column = (&'static str, &'static str);
+
+pub(super) struct Output {
+    pub json: bool,
+}
+
+impl Output {
+    pub(super) fn line(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        writeln!(out, "{text}")?;
+        out.flush()
+    }
+
+    /// One thing that was made or changed.
+    pub(super) fn done(&self, thing: &impl Serialize, what: &str) -> Result<(), Failure> {
+        let thing = serde_json::to_value(thing)?;
+        if self.json {
+            return Ok(self.line(&thing.to_string())?);
+        }
+        let name = ["/id", "/kid"].iter().find_map(|at| thing.pointer(at)).map(text);
+        Ok(self.line(&name.map_or_else(|| what.to_owned(), |name| format!("{what}: {name}")))?)
+    }
+
+    /// One thing with a secret in it.
+    pub(super) fn secret(&self, thing: &impl Serialize, advice: &str) -> Result<(), Failure> {
+        let thing = serde_json::to_value(thing)?;
+        if self.json {
+            return Ok(self.line(&thing.to_string())?);
+        }
+        for field in ["id", "key"] {
+            self.line(&format!("{field:<4} {}", thing.get(field).map(text).unwrap_or_default()))?;
+        }
+        Ok(self.line(advice)?)
+    }
+
+    /// A page of things.
+    pub(super) fn table(&self, page: &impl Serialize, columns: &[Column]) -> Result<(), Failure> {
+        let page = serde_json::to_value(page)?;
+        if self.json {
+            return Ok(self.line(&page.to_string())?);
+        }
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let cells: Vec<Vec<String>> = items
+            .iter()
+            .map(|item| columns.iter().map(|(_, at)| item.pointer(at).map(text).unwrap_or_default()).collect())
+            .collect();
+        let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+        let widths: Vec<usize> = titles
+            .iter()
+            .enumerate()
+            .map(|(column, title)| {
+                let cells = cells.iter().filter_map(|row| row.get(column));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0).max(title.len())
+            })
+            .collect();
+        for row in std::iter::once(&titles).chain(&cells) {
+            let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+            self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        if let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) {
+            self.line(&format!("more: --cursor {cursor}"))?;
+        }
+        Ok(())
+    }
+
+    /// What went wrong, on standard error; for machines as one JSON object.
+    pub(super) fn failure(&self, failure: &(dyn std::error::Error + 'static)) {
+        let line = match failure.downcast_ref::<crate::error::Error>() {
+            Some(error) if self.json => {
+                let (code, title) = (error.code().slug(), error.code().title());
+                serde_json::json!({ "code": code, "title": title, "detail": error.to_string() }).to_string()
+            }
+            Some(error) => format!("error: {error}. {}", error.code().help()),
+            None if self.json => serde_json::json!({ "code": "failed", "detail": failure.to_string() }).to_string(),
+            None => format!("error: {failure}"),
+        };
+        // Where standard error is closed there is nobody to tell.
+        drop(writeln!(io::stderr(), "{line}"));
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}

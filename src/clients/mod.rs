@@ -1,0 +1,383 @@
+//! A client is an API caller: a portal back end, or an operator's tool.
+//!
+//! It has a secret key, scopes, optionally one portal, and its tenants. The key
+//! is shown once and stored as SHA-256; after a rotation the old one lives on
+//! for a chosen overlap.
+
+mod api_key;
+pub(crate) mod routes;
+pub(crate) mod store;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::audit::{Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::{self, Claim, IdempotencyKey, text_enum};
+use crate::error::{Code, Error};
+use crate::http::{Admin, Caller, Fields, Page, Window};
+use crate::id::ClientId;
+
+pub(crate) use api_key::ApiKey;
+pub(crate) use store::within;
+
+/// The longest time that an old key may live on after a rotation.
+const MAX_OVERLAP: Duration = Duration::days(30);
+
+text_enum! {
+    /// What a client may do.
+    pub enum Scope {
+        /// Issue and resend links.
+        IssueLinks = "links:issue",
+        /// Read links and sessions.
+        ReadLinks = "links:read",
+        /// Revoke links.
+        RevokeLinks = "links:revoke",
+        /// Open and end sessions.
+        RedeemSessions = "sessions:redeem",
+        /// Ask whether a session holds.
+        IntrospectSessions = "sessions:introspect",
+        /// Report what happened in a session.
+        WriteAudit = "audit:write",
+        /// Read the trail.
+        ReadAudit = "audit:read",
+        /// Read tenants.
+        ReadTenants = "tenants:read",
+        /// Register tenants.
+        WriteTenants = "tenants:write",
+        /// Read the directory of consultants.
+        ReadConsultants = "consultants:read",
+        /// Change the directory of consultants.
+        WriteConsultants = "consultants:write",
+        /// Manage clients, and what else needs an operator.
+        Admin = "admin",
+    }
+}
+
+/// Which tenants a client may act for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tenants {
+    All,
+    Only(Vec<String>),
+}
+
+/// What a caller can see and touch. Everything beyond it does not exist for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// One portal, or every one.
+    pub portal: Option<String>,
+    pub tenants: Tenants,
+}
+
+impl Reach {
+    pub(crate) const fn everything() -> Self {
+        Self { portal: None, tenants: Tenants::All }
+    }
+
+    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
+        self.portal.as_deref().is_none_or(|own| own == portal) && self.covers_tenant(tenant_id)
+    }
+
+    pub(crate) fn covers_tenant(&self, tenant_id: &str) -> bool {
+        match &self.tenants {
+            Tenants::All => true,
+            Tenants::Only(ids) => ids.iter().any(|id| id == tenant_id),
+        }
+    }
+
+    fn covers_reach(&self, other: &Self) -> bool {
+        let portal = self.portal.is_none() || self.portal == other.portal;
+        let tenants = match (&self.tenants, &other.tenants) {
+            (Tenants::All, _) => true,
+            (Tenants::Only(_), Tenants::All) => false,
+            (Tenants::Only(_), Tenants::Only(ids)) => ids.iter().all(|id| self.covers_tenant(id)),
+        };
+        portal && tenants
+    }
+}
+
+/// A client as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::clients)]
+pub(crate) struct Client {
+    pub id: ClientId,
+    pub name: String,
+    pub portal: Option<String>,
+    tenants: String,
+    scopes: String,
+    key_sha256: String,
+    previous_key_sha256: Option<String>,
+    previous_key_expires_at: Option<Timestamp>,
+    created_at: Timestamp,
+    rotated_at: Option<Timestamp>,
+    pub disabled_at: Option<Timestamp>,
+}
+
+impl Client {
+    pub(crate) fn reach(&self) -> Reach {
+        let ids: Vec<String> = self.tenants.split_whitespace().map(ToOwned::to_owned).collect();
+        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
+        Reach { portal: self.portal.clone(), tenants }
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        self.scopes.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+    }
+
+    /// Whether the key is this client's, and still counts.
+    fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
+        let previous = self.previous_key_sha256.as_deref();
+        let overlap = self.previous_key_expires_at.is_some_and(|until| until > now);
+        let matches = key.matches(&self.key_sha256) || (overlap && previous.is_some_and(|hash| key.matches(hash)));
+        matches && self.disabled_at.is_none()
+    }
+}
+
+/// A client to create.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "Cloud portal back end",
+    "portal": "cloud",
+    "tenants": ["acme"],
+    "scopes": ["links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write"]
+}))]
+pub struct CreateClient {
+    /// What operators call it.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// The one portal it acts for; absent for every portal.
+    #[schema(max_length = 32)]
+    pub portal: Option<String>,
+    /// The tenants it acts for; `*` for every one must be said.
+    #[schema(min_items = 1, max_items = 100)]
+    pub tenants: Vec<String>,
+    /// What it may do.
+    #[schema(min_items = 1, max_items = 12)]
+    pub scopes: Vec<Scope>,
+}
+
+/// How a key is rotated.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"overlap_seconds": 3600}))]
+pub struct RotateClient {
+    /// Seconds that the old key lives on, at most 30 days; 0 unless told.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 2_592_000)]
+    pub overlap_seconds: i64,
+}
+
+/// A client as callers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ClientResponse {
+    /// Its id, and the user name for Basic authentication.
+    id: ClientId,
+    /// What operators call it.
+    #[schema(max_length = 100)]
+    name: String,
+    /// `active` or `disabled`.
+    state: ClientState,
+    /// The one portal it acts for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    portal: Option<String>,
+    /// The tenants it acts for.
+    #[schema(max_items = 100)]
+    tenants: Vec<String>,
+    /// What it may do.
+    #[schema(max_items = 12)]
+    scopes: Vec<Scope>,
+    /// When it was created.
+    created_at: Timestamp,
+    /// When its key was last rotated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotated_at: Option<Timestamp>,
+    /// Until when the key before the last rotation counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_key_expires_at: Option<Timestamp>,
+    /// When it was disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disabled_at: Option<Timestamp>,
+    /// The API key. Shown in this answer and never again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    key: Option<String>,
+}
+
+text_enum! {
+    /// Whether a client can call.
+    pub enum ClientState {
+        /// It can.
+        Active = "active",
+        /// It cannot, and will not again.
+        Disabled = "disabled",
+    }
+}
+
+impl ClientResponse {
+    fn of(client: Client, key: Option<&ApiKey>) -> Self {
+        Self {
+            state: if client.disabled_at.is_some() { ClientState::Disabled } else { ClientState::Active },
+            tenants: client.tenants.split_whitespace().map(ToOwned::to_owned).collect(),
+            scopes: client.scopes(),
+            id: client.id,
+            name: client.name,
+            portal: client.portal,
+            created_at: client.created_at,
+            rotated_at: client.rotated_at,
+            previous_key_expires_at: client.previous_key_expires_at,
+            disabled_at: client.disabled_at,
+            key: key.map(ApiKey::reveal),
+        }
+    }
+}
+
+/// Finds the client that a key belongs to.
+///
+/// # Errors
+/// `unauthenticated`, never saying why.
+pub(crate) async fn authenticate(app: &App, key: &ApiKey, now: Timestamp) -> Result<Client, Error> {
+    let id = key.client_id().clone();
+    let client = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
+    client.filter(|client| client.accepts(key, now)).ok_or_else(|| Code::Unauthenticated.into())
+}
+
+/// Creates a client. Its key is in the answer, and not in that of a replay.
+pub(crate) async fn create(
+    app: &App,
+    caller: &Caller<Admin>,
+    request: CreateClient,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(ClientResponse, bool), Error> {
+    check(app, &request)?;
+    let tenants = request.tenants.join(" ");
+    let mut scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.as_str()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    let id = ClientId::new(now);
+    let key = ApiKey::generate(&id);
+    let client = Client {
+        name: request.name.trim().to_owned(),
+        portal: request.portal,
+        tenants,
+        scopes: scopes.join(" "),
+        key_sha256: key.sha256(),
+        previous_key_sha256: None,
+        previous_key_expires_at: None,
+        created_at: now,
+        rotated_at: None,
+        disabled_at: None,
+        id,
+    };
+    if !caller.reach.covers_reach(&client.reach()) {
+        return Err(Error::new(Code::ClientNotPermitted).detail("a client cannot create one that reaches further"));
+    }
+    let event = Event::new(EventType::ClientCreated, caller.actor(None), now).client(caller.client_id.as_ref()).with(
+        &serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
+            "tenants": request.tenants, "scopes": scopes }),
+    );
+    let (made, replayed) = app
+        .db
+        .write(move |tx| {
+            if let Some(idempotency) = &idempotency {
+                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
+                    let id = id.parse().map_err(Error::internal)?;
+                    return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+                }
+                db::remember(tx, idempotency, client.id.as_str(), now)?;
+            }
+            store::insert(tx, &client)?;
+            tx.record(event.clone());
+            Ok((client.clone(), false))
+        })
+        .await?;
+    Ok((ClientResponse::of(made, (!replayed).then_some(&key)), replayed))
+}
+
+fn check(app: &App, request: &CreateClient) -> Result<(), Error> {
+    let mut fields = Fields::default();
+    fields.text("/name", &request.name, 1, 100);
+    if let Some(portal) = &request.portal
+        && !app.config.portals.contains_key(portal)
+    {
+        fields.refuse("/portal", "unknown", "is not a configured portal");
+    }
+    if request.tenants.is_empty() || request.tenants.len() > 100 {
+        fields.refuse("/tenants", "out_of_range", "must name 1 to 100 tenants, or * for every one");
+    }
+    for (index, tenant) in request.tenants.iter().enumerate() {
+        if tenant != "*" && !crate::tenants::is_tenant_id(tenant) {
+            fields.refuse(format!("/tenants/{index}"), "malformed", "is not a tenant id");
+        }
+    }
+    if request.scopes.is_empty() {
+        fields.refuse("/scopes", "out_of_range", "must name at least one scope");
+    }
+    fields.finish()
+}
+
+/// A page of the clients within the caller's reach.
+pub(crate) async fn list(app: &App, caller: &Caller<Admin>, window: Window) -> Result<Page<ClientResponse>, Error> {
+    // There are few clients: cutting them to the reach here keeps the query simple.
+    let reach = caller.reach.clone();
+    let asked = window.clone();
+    let rows = app.db.read(move |conn| Ok(store::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?)).await?;
+    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
+}
+
+/// Gives a client a new key; the old one lives on for the overlap.
+pub(crate) async fn rotate(
+    app: &App,
+    caller: &Caller<Admin>,
+    id: ClientId,
+    request: &RotateClient,
+    now: Timestamp,
+) -> Result<ClientResponse, Error> {
+    let overlap = Duration::seconds(request.overlap_seconds);
+    let mut fields = Fields::default();
+    if overlap.is_negative() || overlap > MAX_OVERLAP {
+        fields.refuse("/overlap_seconds", "out_of_range", "must be 0 to 2592000 seconds");
+    }
+    fields.finish()?;
+    let key = ApiKey::generate(&id);
+    let hash = key.sha256();
+    let reach = caller.reach.clone();
+    let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
+    let client = app
+        .db
+        .write(move |tx| {
+            let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
+            known.ok_or_else(Error::not_found)?;
+            let rotated = store::rotate(tx, &id, &hash, now.plus(overlap), now)?;
+            tx.record(event.clone());
+            rotated.ok_or_else(|| Code::ClientDisabled.into())
+        })
+        .await?;
+    Ok(ClientResponse::of(client, Some(&key)))
+}
+
+/// Shuts a client out for good. Disabling it again changes nothing.
+pub(crate) async fn disable(app: &App, caller: &Caller<Admin>, id: ClientId, now: Timestamp) -> Result<ClientResponse, Error> {
+    let reach = caller.reach.clone();
+    let event = Event::new(EventType::ClientDisabled, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .with(&serde_json::json!({ "client_id": id }));
+    let client = app
+        .db
+        .write(move |tx| {
+            let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
+            let known = known.ok_or_else(Error::not_found)?;
+            let Some(disabled) = store::disable(tx, &id, now)? else { return Ok(known) };
+            tx.record(event.clone());
+            Ok(disabled)
+        })
+        .await?;
+    Ok(ClientResponse::of(client, None))
+}

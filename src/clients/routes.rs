@@ -1,0 +1,75 @@
+//! `/v1/clients`
+
+use actix_web::web::{Data, Path, Query};
+use actix_web::{get, post};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{ClientResponse, CreateClient, RotateClient};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Page, Paging, ReadProblems, WriteProblems};
+use crate::id::ClientId;
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service.service(create_client).service(list_clients).service(rotate_client).service(disable_client);
+}
+
+/// Create a client
+///
+/// The answer is the only one that ever shows the key. A client cannot create
+/// one that reaches further than itself.
+#[utoipa::path(tag = "Clients", operation_id = "createClient", request_body = CreateClient,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; the key is left out of a repeated answer")),
+    responses((status = 201, body = ClientResponse, description = "Created"), WriteProblems))]
+#[post("/clients")]
+async fn create_client(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    idempotency: IdempotencyHeader,
+    body: Body<CreateClient>,
+) -> Result<Created<ClientResponse>, Error> {
+    let key = idempotency.scoped(&caller, "POST /v1/clients", || body.fingerprint());
+    let (client, replayed) = super::create(&app, &caller, body.value, key, app.clock.now()).await?;
+    Ok(Created { value: client, replayed })
+}
+
+/// List clients
+#[utoipa::path(tag = "Clients", operation_id = "listClients", params(Paging),
+    responses((status = 200, body = Page<ClientResponse>, description = "A page of clients"), ReadProblems))]
+#[get("/clients")]
+async fn list_clients(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    paging: Query<Paging>,
+) -> Result<Json<Page<ClientResponse>>, Error> {
+    let window = paging.into_inner().open(app.tokens.master_key(), "clients")?;
+    Ok(Json(super::list(&app, &caller, window).await?))
+}
+
+/// Rotate a client's key
+///
+/// The old key lives on for `overlap_seconds`, so that the client can be
+/// changed over without a gap.
+#[utoipa::path(tag = "Clients", operation_id = "rotateClient", request_body = RotateClient,
+    params(("id" = ClientId, Path, description = "The client")),
+    responses((status = 200, body = ClientResponse, description = "The client with its new key"), WriteProblems))]
+#[post("/clients/{id}/rotate")]
+async fn rotate_client(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    id: Path<ClientId>,
+    body: Body<RotateClient>,
+) -> Result<Json<ClientResponse>, Error> {
+    Ok(Json(super::rotate(&app, &caller, id.into_inner(), &body.value, app.clock.now()).await?))
+}
+
+/// Disable a client
+///
+/// Its keys stop working at once and for good.
+#[utoipa::path(tag = "Clients", operation_id = "disableClient",
+    params(("id" = ClientId, Path, description = "The client")),
+    responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
+#[post("/clients/{id}/disable")]
+async fn disable_client(app: Data<App>, caller: Caller<Admin>, id: Path<ClientId>) -> Result<Json<ClientResponse>, Error> {
+    Ok(Json(super::disable(&app, &caller, id.into_inner(), app.clock.now()).await?))
+}

@@ -1,0 +1,195 @@
+//! Time as a value.
+//!
+//! Only [`Clock`] reads the machine's clock. Every rule takes its [`Timestamp`]
+//! as an argument, so a test can stand at any moment it likes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
+
+/// A moment in UTC, cut to microseconds because that is what both databases keep.
+///
+/// On the wire it is RFC 3339 with `Z`; other offsets are accepted and normalised.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
+#[diesel(sql_type = sql_types::Timestamp)]
+pub struct Timestamp(PrimitiveDateTime);
+
+impl Timestamp {
+    /// Brings any moment to UTC and to microseconds.
+    #[must_use]
+    pub fn from_utc(moment: OffsetDateTime) -> Self {
+        let moment = moment.to_offset(UtcOffset::UTC);
+        let cut = Duration::nanoseconds(i64::from(moment.nanosecond() % 1_000));
+        Self(PrimitiveDateTime::new(moment.date(), moment.time()) - cut)
+    }
+
+    /// The moment as a date and time with the UTC offset.
+    #[must_use]
+    pub fn to_utc(self) -> OffsetDateTime {
+        self.0.assume_utc()
+    }
+
+    /// Whole seconds since 1970, rounded down: a JWT `NumericDate`.
+    #[must_use]
+    pub fn unix_seconds(self) -> i64 {
+        self.to_utc().unix_timestamp()
+    }
+
+    /// Microseconds since 1970.
+    #[must_use]
+    pub fn unix_micros(self) -> i64 {
+        i64::try_from(self.to_utc().unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+    }
+
+    /// The moment `duration` later, or `None` past the year 9999.
+    #[must_use]
+    pub fn checked_add(self, duration: Duration) -> Option<Self> {
+        self.0.checked_add(duration).filter(|at| at.year() <= 9999).map(Self)
+    }
+
+    /// The moment `duration` later; at the end of the calendar it stays there.
+    #[must_use]
+    pub fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+
+    /// The moment `duration` earlier.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration))
+    }
+
+    /// The time from `earlier` until this moment; negative when it lies after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0 - earlier.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.to_utc().format(&Rfc3339).map_err(|_outside_the_calendar| fmt::Error)?;
+        f.write_str(&text)
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        time::serde::rfc3339::deserialize(deserializer).map(Self::from_utc)
+    }
+}
+
+impl<DB: Backend> ToSql<sql_types::Timestamp, DB> for Timestamp
+where
+    PrimitiveDateTime: ToSql<sql_types::Timestamp, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<sql_types::Timestamp, DB> for Timestamp
+where
+    PrimitiveDateTime: FromSql<sql_types::Timestamp, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        PrimitiveDateTime::from_sql(bytes).map(Self)
+    }
+}
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            .max_length(Some(35))
+            .build()
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {}
+
+/// Where the time comes from: the machine, or a test that turns the hands itself.
+#[derive(Clone, Debug, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// A clock that stands still until it is moved: microseconds since 1970.
+    Manual(Arc<AtomicI64>),
+}
+
+impl Clock {
+    /// A clock that starts at `now` and moves only by [`Clock::advance`].
+    #[must_use]
+    pub fn manual(now: Timestamp) -> Self {
+        Self::Manual(Arc::new(AtomicI64::new(now.unix_micros())))
+    }
+
+    /// The current moment.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Self::System => Timestamp::from_utc(OffsetDateTime::now_utc()),
+            Self::Manual(micros) => {
+                let nanos = i128::from(micros.load(Ordering::SeqCst)) * 1_000;
+                let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos);
+                Timestamp::from_utc(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH))
+            }
+        }
+    }
+
+    /// Moves a manual clock; the machine's clock moves by itself.
+    pub fn advance(&self, by: Duration) {
+        if let Self::Manual(micros) = self {
+            let by = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);
+            micros.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn a_moment_is_cut_to_microseconds_and_brought_to_utc() {
+        let moment = Timestamp::from_utc(datetime!(2026-11-23 09:00:00.123_456_789 +5:30));
+        assert_eq!(moment.to_string(), "2026-11-23T03:30:00.123456Z");
+        assert_eq!(serde_json::to_string(&moment).unwrap(), "\"2026-11-23T03:30:00.123456Z\"");
+    }
+
+    #[test]
+    fn a_manual_clock_moves_only_when_told() {
+        let clock = Clock::manual(Timestamp::from_utc(datetime!(2026-01-01 0:00 UTC)));
+        let before = clock.now();
+        assert_eq!(clock.now(), before);
+        clock.advance(Duration::hours(3));
+        assert_eq!(clock.now().since(before), Duration::hours(3));
+    }
+}

@@ -1,0 +1,354 @@
+//! A consultant is the vendor's support person. Only registered, active ones get links.
+//!
+//! Suspending a consultant revokes their links in the same transaction, and so
+//! does changing their e-mail address: a link must never reach a new mailbox.
+
+pub(crate) mod routes;
+mod store;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::audit::{Event, EventType};
+use crate::clients::Scope;
+use crate::clock::Timestamp;
+use crate::db::{self, Claim, IdempotencyKey, text_enum};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, Page, Paging, ReadConsultants, WriteConsultants, json};
+use crate::id::ConsultantId;
+use crate::links::{self, Person};
+use crate::mail;
+
+pub(crate) use store::find;
+
+/// A consultant as they are stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::consultants)]
+pub(crate) struct Consultant {
+    pub id: ConsultantId,
+    pub name: String,
+    pub email: String,
+    email_key: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    pub suspended_at: Option<Timestamp>,
+    suspend_reason: Option<String>,
+}
+
+text_enum! {
+    /// Whether a consultant can get links.
+    pub enum ConsultantState {
+        /// They can.
+        Active = "active",
+        /// They cannot, and their links were revoked.
+        Suspended = "suspended",
+    }
+}
+
+/// A consultant as callers see them.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ConsultantResponse {
+    /// Their id.
+    id: ConsultantId,
+    /// Their name.
+    #[schema(max_length = 100)]
+    name: String,
+    /// Where their links are mailed to.
+    #[schema(max_length = 254)]
+    email: String,
+    /// Whether they can get links.
+    state: ConsultantState,
+    /// When they were registered.
+    created_at: Timestamp,
+    /// When they were last changed.
+    updated_at: Timestamp,
+    /// Since when they are suspended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    suspended_at: Option<Timestamp>,
+    /// Why they are suspended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    suspend_reason: Option<String>,
+}
+
+impl From<Consultant> for ConsultantResponse {
+    fn from(consultant: Consultant) -> Self {
+        let suspended = consultant.suspended_at.is_some();
+        Self {
+            id: consultant.id,
+            name: consultant.name,
+            email: consultant.email,
+            state: if suspended { ConsultantState::Suspended } else { ConsultantState::Active },
+            created_at: consultant.created_at,
+            updated_at: consultant.updated_at,
+            suspended_at: consultant.suspended_at,
+            suspend_reason: consultant.suspend_reason,
+        }
+    }
+}
+
+/// A consultant to register.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Ravi Kumar", "email": "ravi.kumar@support.example"}))]
+pub struct RegisterConsultant {
+    /// Their name.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// Where their links are mailed to: one plain address.
+    #[schema(max_length = 254)]
+    pub email: String,
+    /// Who at the portal asked; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub requested_by: Option<Person>,
+    /// The support session that the caller acts in; a call with one is refused.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// What to change about a consultant.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"name": "Ravi S. Kumar"}))]
+pub struct ChangeConsultant {
+    /// Their new name.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: Option<String>,
+    /// Their new address: needs the scope `admin`, revokes their links and tells the old address.
+    #[schema(max_length = 254)]
+    pub email: Option<String>,
+    /// Who at the portal asked; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub requested_by: Option<Person>,
+    /// The support session that the caller acts in; a call with one is refused.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// Why a consultant is suspended or reinstated.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "Left the support team", "requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
+pub struct ConsultantDecision {
+    /// Why.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: String,
+    /// Who at the portal asked; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub requested_by: Option<Person>,
+    /// The support session that the caller acts in; a call with one is refused.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// Which consultants are wanted.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ConsultantFilter {
+    /// Only those in this state.
+    #[param(inline)]
+    pub state: Option<ConsultantState>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// Who is told when a person and a session stand behind a call that grants.
+pub(crate) fn refuse_support_session(acting_session_id: Option<&str>) -> Result<(), Error> {
+    match acting_session_id {
+        Some(_) => Err(Code::SupportSessionCannotGrant.into()),
+        None => Ok(()),
+    }
+}
+
+/// Registers a consultant. One mailbox belongs to one consultant.
+pub(crate) async fn register(
+    app: &App,
+    caller: &Caller<WriteConsultants>,
+    request: RegisterConsultant,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(ConsultantResponse, bool), Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Fields::default();
+    fields.text("/name", &request.name, 1, 100);
+    fields.email("/email", &request.email);
+    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let consultant = Consultant {
+        id: ConsultantId::new(now),
+        name: request.name.trim().to_owned(),
+        email_key: request.email.to_lowercase(),
+        email: request.email,
+        created_at: now,
+        updated_at: now,
+        suspended_at: None,
+        suspend_reason: None,
+    };
+    let event = Event::new(EventType::ConsultantRegistered, caller.actor(request.requested_by.as_ref()), now)
+        .client(caller.client_id.as_ref())
+        .consultant(&consultant.id)
+        .with(&serde_json::json!({ "name": consultant.name, "email": consultant.email }));
+    let (made, replayed) = app
+        .db
+        .write(move |tx| {
+            if let Some(idempotency) = &idempotency {
+                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
+                    let id = id.parse().map_err(Error::internal)?;
+                    return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+                }
+                db::remember(tx, idempotency, consultant.id.as_str(), now)?;
+            }
+            if store::email_taken(tx, &consultant.email_key, None)? {
+                return Err(Code::ConsultantExists.into());
+            }
+            store::insert(tx, &consultant)?;
+            tx.record(event.clone());
+            Ok((consultant.clone(), false))
+        })
+        .await?;
+    Ok((made.into(), replayed))
+}
+
+/// A page of the directory, newest first.
+pub(crate) async fn list(
+    app: &App,
+    _caller: &Caller<ReadConsultants>,
+    mut filter: ConsultantFilter,
+) -> Result<Page<ConsultantResponse>, Error> {
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let asked = window.clone();
+    let rows = app.db.read(move |conn| Ok(store::list(conn, &filter, &asked)?)).await?;
+    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
+}
+
+/// One consultant.
+pub(crate) async fn read(app: &App, _caller: &Caller<ReadConsultants>, id: ConsultantId) -> Result<ConsultantResponse, Error> {
+    let consultant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
+    consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
+}
+
+/// Changes a name or an address. A new address revokes the links and tells the old one.
+pub(crate) async fn change(
+    app: &App,
+    caller: &Caller<WriteConsultants>,
+    id: ConsultantId,
+    request: ChangeConsultant,
+    now: Timestamp,
+) -> Result<ConsultantResponse, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Fields::default();
+    fields.optional_text("/name", request.name.as_deref(), 1, 100);
+    if let Some(email) = &request.email {
+        fields.email("/email", email);
+    }
+    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    if request.email.is_some() && !caller.has(Scope::Admin) {
+        return Err(Error::new(Code::InsufficientScope).detail("changing an e-mail address needs the scope admin"));
+    }
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let changed = app
+        .db
+        .write(move |tx| {
+            let before = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+            let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
+            let email = request.email.as_deref().unwrap_or(&before.email);
+            let email_key = email.to_lowercase();
+            if store::email_taken(tx, &email_key, Some(&id))? {
+                return Err(Code::ConsultantExists.into());
+            }
+            let after = store::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
+            if before.email != after.email {
+                mail::enqueue_address_changed(tx, &after, &before.email, now)?;
+                let reason = "the consultant's e-mail address was changed";
+                links::revoke_all_of(tx, &id, reason, &actor, client_id.as_ref(), now)?;
+            }
+            tx.record(
+                Event::new(EventType::ConsultantChanged, actor.clone(), now)
+                    .client(client_id.as_ref())
+                    .consultant(&id)
+                    .with(&serde_json::json!({
+                        "before": { "name": before.name, "email": before.email },
+                        "after": { "name": after.name, "email": after.email },
+                    })),
+            );
+            Ok(after)
+        })
+        .await?;
+    Ok(changed.into())
+}
+
+/// Suspends a consultant and revokes their links, in one act. Suspending again changes nothing.
+pub(crate) async fn suspend(
+    app: &App,
+    caller: &Caller<WriteConsultants>,
+    id: ConsultantId,
+    request: ConsultantDecision,
+    now: Timestamp,
+) -> Result<ConsultantResponse, Error> {
+    decide(app, caller, id, request, now, true).await
+}
+
+/// Lets a consultant get links again; revoked ones stay revoked.
+pub(crate) async fn reinstate(
+    app: &App,
+    caller: &Caller<WriteConsultants>,
+    id: ConsultantId,
+    request: ConsultantDecision,
+    now: Timestamp,
+) -> Result<ConsultantResponse, Error> {
+    decide(app, caller, id, request, now, false).await
+}
+
+async fn decide(
+    app: &App,
+    caller: &Caller<WriteConsultants>,
+    id: ConsultantId,
+    request: ConsultantDecision,
+    now: Timestamp,
+    suspend: bool,
+) -> Result<ConsultantResponse, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Fields::default();
+    fields.text("/reason", &request.reason, 3, 500);
+    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let decided = app
+        .db
+        .write(move |tx| {
+            let moved = if suspend {
+                store::suspend(tx, &id, &request.reason, now)?
+            } else {
+                store::reinstate(tx, &id, now)?
+            };
+            let Some(moved) = moved else {
+                return store::find(tx, &id)?.ok_or_else(Error::not_found);
+            };
+            let mut revoked = 0;
+            if suspend {
+                let reason = format!("the consultant was suspended: {}", request.reason);
+                revoked = links::revoke_all_of(tx, &id, &reason, &actor, client_id.as_ref(), now)?;
+            }
+            let kind = if suspend { EventType::ConsultantSuspended } else { EventType::ConsultantReinstated };
+            tx.record(
+                Event::new(kind, actor.clone(), now)
+                    .client(client_id.as_ref())
+                    .consultant(&id)
+                    .with(&serde_json::json!({ "reason": request.reason, "revoked_links": revoked })),
+            );
+            Ok(moved)
+        })
+        .await?;
+    Ok(decided.into())
+}

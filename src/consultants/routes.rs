@@ -1,0 +1,114 @@
+//! `/v1/consultants`
+
+use actix_web::web::{Data, Path, Query};
+use actix_web::{get, patch, post};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{ChangeConsultant, ConsultantDecision, ConsultantFilter, ConsultantResponse, RegisterConsultant};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{
+    Body, Caller, Created, IdempotencyHeader, Json, Page, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems,
+};
+use crate::id::ConsultantId;
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service
+        .service(register_consultant)
+        .service(list_consultants)
+        .service(get_consultant)
+        .service(change_consultant)
+        .service(suspend_consultant)
+        .service(reinstate_consultant);
+}
+
+/// Register a consultant
+#[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe")),
+    responses((status = 201, body = ConsultantResponse, description = "Registered"), WriteProblems))]
+#[post("/consultants")]
+async fn register_consultant(
+    app: Data<App>,
+    caller: Caller<WriteConsultants>,
+    idempotency: IdempotencyHeader,
+    body: Body<RegisterConsultant>,
+) -> Result<Created<ConsultantResponse>, Error> {
+    let key = idempotency.scoped(&caller, "POST /v1/consultants", || body.fingerprint());
+    let (value, replayed) = super::register(&app, &caller, body.value, key, app.clock.now()).await?;
+    Ok(Created { value, replayed })
+}
+
+/// List consultants
+#[utoipa::path(tag = "Consultants", operation_id = "listConsultants", params(ConsultantFilter),
+    responses((status = 200, body = Page<ConsultantResponse>, description = "A page of consultants"), ReadProblems))]
+#[get("/consultants")]
+async fn list_consultants(
+    app: Data<App>,
+    caller: Caller<ReadConsultants>,
+    filter: Query<ConsultantFilter>,
+) -> Result<Json<Page<ConsultantResponse>>, Error> {
+    Ok(Json(super::list(&app, &caller, filter.into_inner()).await?))
+}
+
+/// Read a consultant
+#[utoipa::path(tag = "Consultants", operation_id = "getConsultant",
+    params(("id" = ConsultantId, Path, description = "The consultant")),
+    responses((status = 200, body = ConsultantResponse, description = "The consultant"), ReadProblems))]
+#[get("/consultants/{id}")]
+async fn get_consultant(
+    app: Data<App>,
+    caller: Caller<ReadConsultants>,
+    id: Path<ConsultantId>,
+) -> Result<Json<ConsultantResponse>, Error> {
+    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+}
+
+/// Change a consultant
+///
+/// A new e-mail address needs the scope `admin`, revokes the consultant's links
+/// and tells the old address.
+#[utoipa::path(tag = "Consultants", operation_id = "changeConsultant", request_body = ChangeConsultant,
+    params(("id" = ConsultantId, Path, description = "The consultant")),
+    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+#[patch("/consultants/{id}")]
+async fn change_consultant(
+    app: Data<App>,
+    caller: Caller<WriteConsultants>,
+    id: Path<ConsultantId>,
+    body: Body<ChangeConsultant>,
+) -> Result<Json<ConsultantResponse>, Error> {
+    Ok(Json(super::change(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Suspend a consultant
+///
+/// Revokes their links and ends their sessions in the same act. Suspending
+/// again changes nothing.
+#[utoipa::path(tag = "Consultants", operation_id = "suspendConsultant", request_body = ConsultantDecision,
+    params(("id" = ConsultantId, Path, description = "The consultant")),
+    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+#[post("/consultants/{id}/suspend")]
+async fn suspend_consultant(
+    app: Data<App>,
+    caller: Caller<WriteConsultants>,
+    id: Path<ConsultantId>,
+    body: Body<ConsultantDecision>,
+) -> Result<Json<ConsultantResponse>, Error> {
+    Ok(Json(super::suspend(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Reinstate a consultant
+///
+/// They can get links again; revoked links stay revoked.
+#[utoipa::path(tag = "Consultants", operation_id = "reinstateConsultant", request_body = ConsultantDecision,
+    params(("id" = ConsultantId, Path, description = "The consultant")),
+    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+#[post("/consultants/{id}/reinstate")]
+async fn reinstate_consultant(
+    app: Data<App>,
+    caller: Caller<WriteConsultants>,
+    id: Path<ConsultantId>,
+    body: Body<ConsultantDecision>,
+) -> Result<Json<ConsultantResponse>, Error> {
+    Ok(Json(super::reinstate(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}

@@ -1,0 +1,193 @@
+//! One connection type for two databases, and the pool that opens it by URL scheme.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::r2d2::ManageConnection;
+use diesel::{Connection, ConnectionError, ConnectionResult, PgConnection, QueryResult, SqliteConnection};
+use secrecy::{ExposeSecret, SecretString};
+
+/// A connection to either database.
+#[derive(diesel::MultiConnection)]
+pub enum Conn {
+    /// PostgreSQL, or a cluster that speaks its protocol.
+    Postgres(PgConnection),
+    /// The embedded default.
+    Sqlite(SqliteConnection),
+}
+
+/// The backend that stands for both databases in types.
+pub type Backend = MultiBackend;
+
+impl Conn {
+    /// Begins a transaction that may write.
+    ///
+    /// On SQLite it takes the write lock at once: a transaction that read first
+    /// and wants to write after somebody else did fails whatever the time-out.
+    pub(super) fn begin(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn),
+            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE"),
+        }
+    }
+
+    /// Makes the transaction durable.
+    pub(super) fn commit(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn),
+            Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
+        }
+    }
+
+    /// Undoes the transaction.
+    pub(super) fn rollback(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn),
+            Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
+        }
+    }
+}
+
+/// Which database, and where.
+#[derive(Clone)]
+pub enum DatabaseUrl {
+    /// `postgres://…`; it may hold a password.
+    Postgres(SecretString),
+    /// `sqlite://<path>`.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path == ":memory:" {
+                return Err("sqlite:// needs the path of a file".into());
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let url = url::Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+            let tls = url.query_pairs().any(|(key, value)| {
+                key == "sslmode" && matches!(&*value, "require" | "verify-ca" | "verify-full")
+            });
+            if tls && cfg!(not(feature = "pg-tls")) {
+                return Err("this build speaks no TLS to PostgreSQL: build with `--features pg-tls`".into());
+            }
+            return Ok(Self::Postgres(text.into()));
+        }
+        Err("must begin with sqlite:// or postgres://".into())
+    }
+}
+
+impl DatabaseUrl {
+    /// Whether it is the embedded database.
+    #[must_use]
+    pub const fn is_sqlite(&self) -> bool {
+        matches!(self, Self::Sqlite(_))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Postgres(_) => f.write_str("postgres://…"),
+            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+        }
+    }
+}
+
+/// A pooled connection, and whether it is fit to be used again.
+pub(super) struct Pooled {
+    pub conn: Conn,
+    pub broken: bool,
+}
+
+/// Opens connections by URL scheme.
+///
+/// The derived `establish` of [`Conn`] tries one database after the other, and
+/// would make an empty SQLite file out of a mistyped PostgreSQL address.
+pub(super) struct Manager(DatabaseUrl);
+
+impl Manager {
+    pub(super) const fn new(url: DatabaseUrl) -> Self {
+        Self(url)
+    }
+
+    /// Opens one connection with the settings that our rules rest on.
+    pub(super) fn open(&self) -> ConnectionResult<Conn> {
+        match &self.0 {
+            DatabaseUrl::Postgres(url) => {
+                let mut conn = PgConnection::establish(url.expose_secret())?;
+                conn.batch_execute(
+                    "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
+                     SET idle_in_transaction_session_timeout = '30s';",
+                )
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(Conn::Postgres(conn))
+            }
+            DatabaseUrl::Sqlite(path) => {
+                let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+                // recursive_triggers: without it INSERT OR REPLACE slips past delete triggers.
+                conn.batch_execute(
+                    "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                     PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON;",
+                )
+                .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                Ok(Conn::Sqlite(conn))
+            }
+        }
+    }
+
+    /// Makes the folder that the embedded database lies in.
+    pub(super) fn prepare(&self) -> std::io::Result<()> {
+        match &self.0 {
+            DatabaseUrl::Sqlite(path) => match path.parent() {
+                Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
+                _ => Ok(()),
+            },
+            DatabaseUrl::Postgres(_) => Ok(()),
+        }
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Pooled;
+    type Error = ConnectionError;
+
+    fn connect(&self) -> Result<Pooled, ConnectionError> {
+        Ok(Pooled { conn: self.open()?, broken: false })
+    }
+
+    fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectionError> {
+        pooled.conn.batch_execute("SELECT 1").map_err(ConnectionError::CouldntSetupConfiguration)
+    }
+
+    fn has_broken(&self, pooled: &mut Pooled) -> bool {
+        pooled.broken || std::thread::panicking()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_databases_are_taken() {
+        assert!("sqlite://data/magic-link.db".parse::<DatabaseUrl>().is_ok_and(|url| url.is_sqlite()));
+        assert!("postgres://user:word@host/name".parse::<DatabaseUrl>().is_ok_and(|url| !url.is_sqlite()));
+        for wrong in ["mysql://host/name", "postgers://host/name", "data.db", "sqlite://", "sqlite::memory:", ""] {
+            assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_password_does_not_print() {
+        let url: DatabaseUrl = "postgres://user:word@host/name".parse().unwrap();
+        assert!(!format!("{url:?}").contains("word"));
+    }
+}

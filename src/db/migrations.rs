@@ -1,0 +1,40 @@
+//! Migrations: one tree a database, with the same names, built into the binary.
+
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::Conn;
+
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// Brings the tables up to date. Several processes may do so at once.
+pub(super) fn run(conn: &mut Conn) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    match conn {
+        Conn::Postgres(conn) => {
+            use diesel::connection::SimpleConnection;
+            // Held until the connection closes or lets go; the number is ours alone.
+            conn.batch_execute("SELECT pg_advisory_lock(7304826150)")?;
+            let outcome = conn.run_pending_migrations(POSTGRES).map(drop);
+            conn.batch_execute("SELECT pg_advisory_unlock(7304826150)")?;
+            outcome
+        }
+        Conn::Sqlite(conn) => conn.run_pending_migrations(SQLITE).map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use diesel::migration::MigrationSource;
+    use diesel::pg::Pg;
+    use diesel::sqlite::Sqlite;
+
+    #[test]
+    fn both_trees_have_the_same_names() {
+        let postgres = MigrationSource::<Pg>::migrations(&POSTGRES).unwrap();
+        let sqlite = MigrationSource::<Sqlite>::migrations(&SQLITE).unwrap();
+        let postgres: Vec<String> = postgres.iter().map(|one| one.name().to_string()).collect();
+        let sqlite: Vec<String> = sqlite.iter().map(|one| one.name().to_string()).collect();
+        assert_eq!(postgres, sqlite);
+    }
+}

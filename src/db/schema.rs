@@ -1,0 +1,183 @@
+//! The tables, as both databases have them. A test compares this file with both.
+
+diesel::table! {
+    tenants (id) {
+        id -> Text,
+        name -> Text,
+        time_zone -> Text,
+        contacts -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    consultants (id) {
+        id -> Text,
+        name -> Text,
+        email -> Text,
+        email_key -> Text,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        suspended_at -> Nullable<Timestamp>,
+        suspend_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    clients (id) {
+        id -> Text,
+        name -> Text,
+        portal -> Nullable<Text>,
+        tenants -> Text,
+        scopes -> Text,
+        key_sha256 -> Text,
+        previous_key_sha256 -> Nullable<Text>,
+        previous_key_expires_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+        rotated_at -> Nullable<Timestamp>,
+        disabled_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    magic_links (id) {
+        id -> Text,
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        profile_name -> Text,
+        reason -> Text,
+        ticket -> Nullable<Text>,
+        access -> Text,
+        starts_at -> Timestamp,
+        expires_at -> Timestamp,
+        issued_by_id -> Text,
+        issued_by_name -> Text,
+        issued_by_email -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        generation -> Integer,
+        resent_at -> Nullable<Timestamp>,
+        spent_at -> Nullable<Timestamp>,
+        revoked_at -> Nullable<Timestamp>,
+        revoke_reason -> Nullable<Text>,
+        revoked_by_type -> Nullable<Text>,
+        revoked_by_id -> Nullable<Text>,
+        revoked_by_name -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    sessions (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        generation -> Integer,
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        profile_name -> Text,
+        access -> Text,
+        client_id -> Nullable<Text>,
+        started_at -> Timestamp,
+        expires_at -> Timestamp,
+        ended_at -> Nullable<Timestamp>,
+        end_cause -> Nullable<Text>,
+        closed_at -> Nullable<Timestamp>,
+        visitor_address -> Nullable<Text>,
+        visitor_user_agent -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    session_sources (session_id, source) {
+        session_id -> Text,
+        source -> Text,
+        event_count -> BigInt,
+        last_seq -> BigInt,
+        closing_seq -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    audit_events (id) {
+        id -> Text,
+        tenant_id -> Text,
+        event_type -> Text,
+        occurred_at -> Timestamp,
+        recorded_at -> Timestamp,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        portal -> Nullable<Text>,
+        magic_link_id -> Nullable<Text>,
+        session_id -> Nullable<Text>,
+        consultant_id -> Nullable<Text>,
+        profile_id -> Nullable<Text>,
+        principal_id -> Nullable<Text>,
+        source -> Nullable<Text>,
+        seq -> Nullable<BigInt>,
+        content_sha256 -> Nullable<Text>,
+        trace_id -> Nullable<Text>,
+        payload -> Text,
+    }
+}
+
+diesel::table! {
+    mail_jobs (id) {
+        id -> Text,
+        template -> Text,
+        consultant_id -> Text,
+        magic_link_id -> Nullable<Text>,
+        generation -> Nullable<Integer>,
+        recipient -> Nullable<Text>,
+        state -> Text,
+        attempts -> Integer,
+        next_attempt_at -> Timestamp,
+        lease_until -> Nullable<Timestamp>,
+        provider -> Nullable<Text>,
+        provider_message_id -> Nullable<Text>,
+        last_error -> Nullable<Text>,
+        created_at -> Timestamp,
+        finished_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (client_id, route, idempotency_key) {
+        client_id -> Text,
+        route -> Text,
+        idempotency_key -> Text,
+        fingerprint -> Text,
+        resource_id -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        algorithm -> Text,
+        public_jwk -> Text,
+        sealed_private_key -> Text,
+        created_at -> Timestamp,
+        active_from -> Timestamp,
+        gone_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::joinable!(sessions -> magic_links (magic_link_id));
+diesel::joinable!(sessions -> consultants (consultant_id));
+diesel::joinable!(magic_links -> consultants (consultant_id));
+diesel::joinable!(mail_jobs -> consultants (consultant_id));
+diesel::allow_tables_to_appear_in_same_query!(
+    consultants,
+    magic_links,
+    mail_jobs,
+    session_sources,
+    sessions,
+    tenants,
+);

@@ -1,0 +1,280 @@
+//! Every way a call can fail: one table of codes, one error type.
+//!
+//! A [`Code`] is the stable name that callers program against. It decides the
+//! HTTP status and the title of the problem document (RFC 9457).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+macro_rules! codes {
+    ($($variant:ident $status:literal $slug:literal $title:literal $help:literal;)*) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $title] $variant,)*
+        }
+
+        impl Code {
+            /// Every code there is, in order of status.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as it stands in a problem document.
+            #[must_use]
+            pub const fn slug(self) -> &'static str {
+                match self { $(Self::$variant => $slug,)* }
+            }
+
+            /// The HTTP status that goes with it.
+            #[must_use]
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// One line that names the problem.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)* }
+            }
+
+            /// What the caller can do about it.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$variant => $help,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    InvalidBody 400 "invalid_body" "The body is not the JSON object this call takes" "Compare it with the request schema; `errors` points at the member.";
+    InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once.";
+    InvalidId 400 "invalid_id" "An id in the path is not well formed" "Ids are three letters, an underscore and 26 characters.";
+    InvalidHeader 400 "invalid_header" "A header is not understood" "`detail` names the header.";
+    InvalidCursor 400 "invalid_cursor" "The cursor does not belong to this list" "Start again without `cursor`, and keep the filters while paging.";
+    TokenInvalid 400 "token_invalid" "This is not a token of this service" "Send the token exactly as it was received.";
+    Unauthenticated 401 "unauthenticated" "No valid API key" "Send `Authorization: Bearer <key>`, or Basic with the client id and the key.";
+    InsufficientScope 403 "insufficient_scope" "The client lacks a scope" "`detail` names the scope; an operator can create a client that has it.";
+    ClientNotPermitted 403 "client_not_permitted" "The client may not act there" "The client is bound to other tenants or another portal.";
+    CodeRequired 403 "code_required" "This portal redeems codes only" "Send the visitor through the landing page, or configure `landing_url`.";
+    SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
+    NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
+    RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";
+    MethodNotAllowed 405 "method_not_allowed" "The route does not take this method" "The `Allow` header lists the methods it takes.";
+    RequestTimeout 408 "request_timeout" "The body took too long to arrive" "Send the whole body at once.";
+    IdempotencyKeyInFlight 409 "idempotency_key_in_flight" "The same request is being worked on" "Repeat it with the same Idempotency-Key after `Retry-After`.";
+    LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
+    ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
+    ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
+    ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
+    ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
+    LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
+    LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
+    LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
+    LinkExpired 410 "link_expired" "The window is over" "Ask the customer's administrator for a new link.";
+    TokenExpired 410 "token_expired" "The token is too old" "The consultant can have a fresh link mailed from the landing page.";
+    SessionEnded 410 "session_ended" "The session is over" "Open a new session with a fresh link.";
+    ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Acts are taken until 72 hours after the session's end.";
+    BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where acts are reported.";
+    UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
+    ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
+    IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
+    RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
+    ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
+    Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
+    Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
+}
+
+/// One field that is out of range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Where it stands: a JSON pointer (RFC 6901) into the body.
+    #[schema(max_length = 200, example = "/reason")]
+    pub pointer: String,
+    /// What is wrong with it, for programs.
+    #[schema(max_length = 64, example = "too_short")]
+    pub code: &'static str,
+    /// What is wrong with it, for people.
+    #[schema(max_length = 500, example = "must have at least 10 characters")]
+    pub detail: String,
+}
+
+/// A refused or failed call.
+#[derive(Debug, Clone)]
+pub struct Error {
+    code: Code,
+    detail: Option<Cow<'static, str>>,
+    fields: Vec<FieldError>,
+    retry_after_seconds: Option<u64>,
+    recorded: bool,
+    lost_a_race: bool,
+    allow: Option<String>,
+}
+
+impl Error {
+    /// An error of this code, with nothing to add.
+    #[must_use]
+    pub const fn new(code: Code) -> Self {
+        Self { code, detail: None, fields: Vec::new(), retry_after_seconds: None, recorded: false, lost_a_race: false, allow: None }
+    }
+
+    /// Says more about this very case. Never a cause that only operators should see.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// Says when the call may be repeated.
+    #[must_use]
+    pub const fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Names a field.
+    #[must_use]
+    pub fn field(mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
+        self.fields.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
+        self
+    }
+
+    /// Names the methods that the route takes (the `Allow` header).
+    #[must_use]
+    pub fn allow(mut self, methods: String) -> Self {
+        self.allow = Some(methods);
+        self
+    }
+
+    /// The methods that the route takes.
+    #[must_use]
+    pub fn allowed_methods(&self) -> Option<&str> {
+        self.allow.as_deref()
+    }
+
+    /// Marks that the refusal already stands in the audit trail.
+    #[must_use]
+    pub const fn recorded(mut self) -> Self {
+        self.recorded = true;
+        self
+    }
+
+    /// The store could not be asked, or its answer is unknown.
+    #[must_use]
+    pub const fn unavailable() -> Self {
+        Self::new(Code::Unavailable).retry_after(1)
+    }
+
+    /// The thing does not exist, or not for this caller: the two must look the same.
+    #[must_use]
+    pub const fn not_found() -> Self {
+        Self::new(Code::NotFound)
+    }
+
+    /// A failure of our own; the cause goes to the log and not to the caller.
+    pub fn internal(cause: impl fmt::Display) -> Self {
+        tracing::error!(error.cause = %cause, "internal error");
+        Self::new(Code::Internal)
+    }
+
+    /// The stable code.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// What is special about this case.
+    #[must_use]
+    pub fn detail_text(&self) -> Option<&str> {
+        self.detail.as_deref()
+    }
+
+    /// The fields it concerns.
+    #[must_use]
+    pub fn fields(&self) -> &[FieldError] {
+        &self.fields
+    }
+
+    /// Seconds after which the call may be repeated.
+    #[must_use]
+    pub const fn retry_after_seconds(&self) -> Option<u64> {
+        self.retry_after_seconds
+    }
+
+    /// Whether the database chose another transaction: nothing happened, and this one may run again.
+    #[must_use]
+    pub const fn lost_a_race(&self) -> bool {
+        self.lost_a_race
+    }
+
+    /// Whether the refusal already stands in the audit trail.
+    #[must_use]
+    pub const fn is_recorded(&self) -> bool {
+        self.recorded
+    }
+}
+
+impl From<Code> for Error {
+    fn from(code: Code) -> Self {
+        Self::new(code)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code.title())?;
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        for field in &self.fields {
+            write!(f, "; {} {}", field.pointer, field.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// A database that fails is out of reach for the caller; a query of ours that is wrong is our fault.
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::DatabaseErrorKind as Kind;
+        use diesel::result::Error as Diesel;
+        match &error {
+            Diesel::DatabaseError(
+                Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation,
+                _,
+            )
+            | Diesel::NotFound
+            | Diesel::QueryBuilderError(_)
+            | Diesel::DeserializationError(_)
+            | Diesel::SerializationError(_)
+            | Diesel::InvalidCString(_) => Self::internal(&error),
+            Diesel::DatabaseError(Kind::SerializationFailure, _) => Self { lost_a_race: true, ..Self::unavailable() },
+            // Somebody else inserted it since we looked: the next run finds their row.
+            Diesel::DatabaseError(Kind::UniqueViolation, _) => {
+                tracing::debug!(error.cause = %error, "unique violation");
+                Self { lost_a_race: true, ..Self::new(Code::Internal) }
+            }
+            _ => {
+                tracing::warn!(error.cause = %error, "the database did not answer");
+                Self::unavailable()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn codes_are_unique_and_in_order_of_status() {
+        let slugs: HashSet<_> = Code::ALL.iter().map(|code| code.slug()).collect();
+        assert_eq!(slugs.len(), Code::ALL.len());
+        assert!(Code::ALL.is_sorted_by_key(|code| code.status()));
+    }
+}

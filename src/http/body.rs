@@ -1,0 +1,122 @@
+//! Request bodies: JSON objects of bounded size that arrive in bounded time.
+
+use actix_web::dev::Payload;
+use actix_web::http::header::CONTENT_TYPE;
+use actix_web::{FromRequest, HttpRequest, web};
+use aws_lc_rs::digest;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::future::LocalBoxFuture;
+use serde::de::DeserializeOwned;
+
+use super::json;
+use crate::app::App;
+use crate::error::{Code, Error};
+
+/// What most routes take, in bytes.
+pub(crate) const BODY_LIMIT: usize = 64 * 1024;
+
+/// What routes take where batches of acts are reported, in bytes.
+pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
+
+/// A JSON object as the request's body.
+pub(crate) struct Body<T, const LIMIT: usize = BODY_LIMIT> {
+    pub value: T,
+    bytes: Bytes,
+}
+
+impl<T, const LIMIT: usize> Body<T, LIMIT> {
+    /// SHA-256 of the body as it was sent, in hex.
+    pub(crate) fn fingerprint(&self) -> String {
+        sha256_hex(&self.bytes)
+    }
+}
+
+/// SHA-256 in hex.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    let digest = digest::digest(&digest::SHA256, bytes);
+    digest.as_ref().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _infallible = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, LIMIT> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            let bytes = read(&request, payload, LIMIT).await?;
+            // A call without any field may leave the body out altogether.
+            let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+            if !bytes.is_empty() && !is_type(&request, "application", "json") {
+                return Err(Code::UnsupportedMediaType.into());
+            }
+            let value = json::from_slice(text).map_err(|invalid| {
+                let error = Error::new(Code::InvalidBody).detail(invalid.message.clone());
+                if invalid.pointer.is_empty() { error } else { error.field(invalid.pointer, "malformed", invalid.message) }
+            })?;
+            Ok(Self { value, bytes })
+        })
+    }
+}
+
+/// A form (`application/x-www-form-urlencoded`) as the request's body; unknown members are ignored, as OAuth wants.
+pub(crate) struct Form<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move {
+            if !is_type(&request, "application", "x-www-form-urlencoded") {
+                return Err(Code::UnsupportedMediaType.into());
+            }
+            let bytes = read(&request, payload, BODY_LIMIT).await?;
+            let value = serde_urlencoded::from_bytes(&bytes)
+                .map_err(|error| Error::new(Code::InvalidBody).detail(error.to_string()))?;
+            Ok(Self(value))
+        })
+    }
+}
+
+fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
+    let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = header.and_then(|text| text.split(';').next()).map(str::trim).and_then(|text| text.split_once('/'));
+    essence.is_some_and(|(left, right)| left.eq_ignore_ascii_case(kind) && right.eq_ignore_ascii_case(subtype))
+}
+
+/// Reads the body; actix bounds only the time of the head.
+async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, Error> {
+    let patience = request
+        .app_data::<web::Data<App>>()
+        .map_or(std::time::Duration::from_secs(10), |app| app.config.body_timeout);
+    let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit as u64) {
+        return Err(Code::BodyTooLarge.into());
+    }
+    // Compressed bodies are not taken: a small one can hide a huge one.
+    if request.headers().contains_key("content-encoding") {
+        return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding is not taken"));
+    }
+    let reading = async {
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| Error::new(Code::InvalidBody).detail(error.to_string()))?;
+            if bytes.len() + chunk.len() > limit {
+                return Err(Code::BodyTooLarge.into());
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(bytes.freeze())
+    };
+    tokio::time::timeout(patience, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?
+}

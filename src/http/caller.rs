@@ -1,0 +1,157 @@
+//! Who calls: the scope a handler needs stands as a type in its signature.
+
+use std::marker::PhantomData;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::AUTHORIZATION;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::LocalBoxFuture;
+
+use crate::app::App;
+use crate::audit::Actor;
+use crate::clients::{self, ApiKey, Client, Reach, Scope};
+use crate::error::{Code, Error};
+use crate::id::ClientId;
+
+/// A scope as a type.
+pub(crate) trait Needs: 'static {
+    /// The scope.
+    const SCOPE: Scope;
+}
+
+macro_rules! needs {
+    ($($(#[$doc:meta])* $name:ident)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) enum $name {}
+
+        impl Needs for $name {
+            const SCOPE: Scope = Scope::$name;
+        }
+    )*};
+}
+
+needs! {
+    /// `links:issue`
+    IssueLinks
+    /// `links:read`
+    ReadLinks
+    /// `links:revoke`
+    RevokeLinks
+    /// `sessions:redeem`
+    RedeemSessions
+    /// `sessions:introspect`
+    IntrospectSessions
+    /// `audit:write`
+    WriteAudit
+    /// `audit:read`
+    ReadAudit
+    /// `tenants:read`
+    ReadTenants
+    /// `tenants:write`
+    WriteTenants
+    /// `consultants:read`
+    ReadConsultants
+    /// `consultants:write`
+    WriteConsultants
+    /// `admin`
+    Admin
+}
+
+/// An authenticated caller that has the scope `S`.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller<S> {
+    /// The client; absent at the command line.
+    pub client_id: Option<ClientId>,
+    /// What it may see and touch.
+    pub reach: Reach,
+    scopes: Vec<Scope>,
+    actor: Actor,
+    needs: PhantomData<fn() -> S>,
+}
+
+/// Left in the request so that the middleware can tell a known client from a stranger.
+#[derive(Debug, Clone)]
+pub(super) struct KnownClient(pub ClientId);
+
+impl<S> Caller<S> {
+    /// The operator at the command line, who holds the database and so may do everything.
+    pub(crate) fn operator() -> Self {
+        Self {
+            client_id: None,
+            reach: Reach::everything(),
+            scopes: Scope::ALL.to_vec(),
+            actor: Actor::system("command-line"),
+            needs: PhantomData,
+        }
+    }
+
+    fn of(client: Client) -> Self {
+        Self {
+            actor: Actor::client(&client.id, &client.name),
+            client_id: Some(client.id.clone()),
+            reach: client.reach(),
+            scopes: client.scopes(),
+            needs: PhantomData,
+        }
+    }
+
+    /// Whether the caller has another scope beside the one it needs.
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.scopes.contains(&scope)
+    }
+
+    /// Who acts: the person at the portal whom the client names, or else the client itself.
+    pub(crate) fn actor(&self, requested_by: Option<&crate::links::Person>) -> Actor {
+        requested_by.map_or_else(|| self.actor.clone(), |person| Actor::portal_user(&person.id, &person.name))
+    }
+}
+
+impl<S: Needs> FromRequest for Caller<S> {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move {
+            let app = request
+                .app_data::<web::Data<App>>()
+                .ok_or_else(|| Error::internal("the application is not wired"))?;
+            let (named, key) = credentials(&request).ok_or(Code::Unauthenticated)?;
+            let client = clients::authenticate(app, &key, app.clock.now()).await?;
+            if named.is_some_and(|id| id != client.id.as_str()) {
+                return Err(Code::Unauthenticated.into());
+            }
+            request.extensions_mut().insert(KnownClient(client.id.clone()));
+            tracing::Span::current().record("client.id", client.id.as_str());
+            let caller = Self::of(client);
+            if caller.has(S::SCOPE) {
+                Ok(caller)
+            } else {
+                Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}", S::SCOPE)))
+            }
+        })
+    }
+}
+
+/// The key of `Bearer <key>`, or id and key of `Basic <client_id>:<key>`.
+fn credentials(request: &HttpRequest) -> Option<(Option<String>, ApiKey)> {
+    let mut headers = request.headers().get_all(AUTHORIZATION);
+    let header = headers.next()?.to_str().ok()?;
+    if headers.next().is_some() {
+        return None;
+    }
+    let (scheme, value) = header.split_once(' ')?;
+    let value = value.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some((None, ApiKey::parse(value)?));
+    }
+    if scheme.eq_ignore_ascii_case("basic") {
+        let decoded = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
+        let (id, key) = decoded.split_once(':')?;
+        return Some((Some(id.to_owned()), ApiKey::parse(key)?));
+    }
+    None
+}

@@ -1,0 +1,91 @@
+//! Checks of request fields that collect every problem before the call is refused.
+
+use std::fmt;
+
+use crate::error::{Code, Error};
+
+/// Collects what is wrong with a request.
+#[derive(Debug, Default)]
+pub(crate) struct Fields(Vec<(String, &'static str, String)>);
+
+impl Fields {
+    /// Notes a problem.
+    pub(crate) fn refuse(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
+        self.0.push((pointer.into(), code, detail.to_string()));
+    }
+
+    /// A line of text for people: no control characters, nothing that turns the writing direction.
+    pub(crate) fn text(&mut self, pointer: &str, text: &str, min: usize, max: usize) {
+        let length = text.trim().chars().count();
+        if length < min {
+            self.refuse(pointer, "too_short", format_args!("must have at least {min} characters"));
+        } else if text.chars().count() > max {
+            self.refuse(pointer, "too_long", format_args!("must have at most {max} characters"));
+        }
+        if text.chars().any(is_treacherous) {
+            self.refuse(pointer, "control_character", "must not hold line breaks or control characters");
+        }
+    }
+
+    /// The same for a field that may be absent.
+    pub(crate) fn optional_text(&mut self, pointer: &str, text: Option<&str>, min: usize, max: usize) {
+        if let Some(text) = text {
+            self.text(pointer, text, min, max);
+        }
+    }
+
+    /// An opaque id of somebody else's: printable ASCII without spaces.
+    pub(crate) fn foreign_id(&mut self, pointer: &str, id: &str) {
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+            self.refuse(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
+        }
+    }
+
+    /// One e-mail address.
+    pub(crate) fn email(&mut self, pointer: &str, address: &str) {
+        if !crate::mail::is_address(address) {
+            self.refuse(pointer, "malformed", "must be one plain e-mail address");
+        }
+    }
+
+    /// Refuses the call if anything was noted.
+    ///
+    /// # Errors
+    /// `validation_failed` with every field.
+    pub(crate) fn finish(self) -> Result<(), Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let refused = Error::new(Code::ValidationFailed);
+        Err(self.0.into_iter().fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
+    }
+}
+
+/// Characters that make a line look like something else, or like two.
+pub(crate) fn is_treacherous(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{2028}' | '\u{2029}'                  // line and paragraph separators
+            | '\u{202A}'..='\u{202E}'                // embeddings and overrides of direction
+            | '\u{2066}'..='\u{2069}'                // isolates
+            | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}')  // byte order mark, annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_measured_in_characters_and_kept_on_one_line() {
+        let check = |text: &str| {
+            let mut fields = Fields::default();
+            fields.text("/reason", text, 10, 20);
+            fields.finish().is_ok()
+        };
+        assert!(check("वेतन की समस्या है"));
+        assert!(check("exactly 10"));
+        for wrong in ["short", "         x         ", "this one is far too long", "with a\nline break", "turned \u{202e}around"] {
+            assert!(!check(wrong), "{wrong:?}");
+        }
+    }
+}

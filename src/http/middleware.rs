@@ -1,0 +1,166 @@
+//! What surrounds every request: trace, log line, problem body, security headers, refusals.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Instant;
+
+use actix_web::body::{BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, HttpResponse, ResponseError, web};
+use futures_util::FutureExt;
+use tracing::Instrument;
+
+use super::caller::KnownClient;
+use super::problem;
+use crate::app::App;
+use crate::audit;
+use crate::error::{Code, Error};
+use crate::telemetry;
+
+/// An answer that is complete already, on its way out as an error.
+#[derive(Debug)]
+struct Finished {
+    error: Error,
+    public_url: String,
+    path: String,
+    trace_id: String,
+}
+
+impl std::fmt::Display for Finished {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl ResponseError for Finished {
+    fn status_code(&self) -> StatusCode {
+        self.error.status_code()
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        problem::respond(&self.error, &self.public_url, &self.path, &self.trace_id)
+    }
+}
+
+/// Wraps everything.
+pub(super) async fn surround(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let started = Instant::now();
+    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
+    let trace_id = telemetry::trace_id_of(traceparent);
+    let method = request.method().as_str().to_owned();
+    let path = request.path().to_owned();
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let span = tracing::info_span!("request", trace_id = %trace_id, client.id = tracing::field::Empty);
+
+    let handling = async {
+        match AssertUnwindSafe(next.call(request)).catch_unwind().await {
+            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), &path, &trace_id).await,
+            // Only what is wrong before a route is chosen ends here; the handler's errors are responses.
+            Ok(Err(error)) => Err(of_actix(&error)),
+            // The hook has logged it. Nothing is poisoned: each request owns what it touches.
+            Err(_panic) => Err(Error::new(Code::Internal)),
+        }
+    };
+    let outcome = telemetry::in_trace(trace_id.clone(), handling).instrument(span.clone()).await;
+
+    let _entered = span.enter();
+    let (status, route) = match &outcome {
+        Ok(response) => (response.status().as_u16(), response.request().match_pattern()),
+        Err(error) => (error.code().status(), None),
+    };
+    let sampled = app.as_ref().is_none_or(|app| app.log_sampler.take());
+    if status >= 400 || sampled {
+        tracing::info!(
+            http.method = method,
+            http.route = route.as_deref().unwrap_or("unmatched"),
+            http.status = status,
+            http.duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+    outcome.map_err(|error| {
+        let public_url = app.map(|app| app.config.public_url.clone()).unwrap_or_default();
+        Finished { error, public_url, path: path.clone(), trace_id }.into()
+    })
+}
+
+/// Turns errors into problem documents and sets the headers that every answer has.
+async fn finish(
+    response: ServiceResponse<BoxBody>,
+    app: Option<&web::Data<App>>,
+    path: &str,
+    trace_id: &str,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let public_url = app.map_or("", |app| app.config.public_url.as_str());
+    let mut response = match response.response().error() {
+        Some(error) => {
+            let error = match error.as_error::<Error>() {
+                Some(own) => {
+                    record_refusal(&response, app, own).await?;
+                    problem::respond(own, public_url, path, trace_id)
+                }
+                None => problem::respond(&of_actix(error), public_url, path, trace_id),
+            };
+            ServiceResponse::new(response.into_parts().0, error)
+        }
+        None => response,
+    };
+    let headers = response.headers_mut();
+    headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
+    if path.starts_with("/v1/") && !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    Ok(response)
+}
+
+/// Writes down that a known client was refused a link or a session, unless the verb did so itself.
+///
+/// When it cannot be written the caller hears that the service is unavailable.
+async fn record_refusal(
+    response: &ServiceResponse<BoxBody>,
+    app: Option<&web::Data<App>>,
+    error: &Error,
+) -> Result<(), Error> {
+    let request = response.request();
+    let route = request.match_pattern().unwrap_or_default();
+    let concerns = route.starts_with("/v1/magic-links") || route.starts_with("/v1/sessions");
+    let refused = matches!(error.code().status(), 403 | 404 | 409 | 410);
+    let client = request.extensions().get::<KnownClient>().cloned();
+    let (Some(app), Some(KnownClient(client_id))) = (app, client) else { return Ok(()) };
+    if !concerns || !refused || error.is_recorded() {
+        return Ok(());
+    }
+    let method = request.method().to_string();
+    let subject = request.match_info().get("id").map(ToOwned::to_owned);
+    let code = error.code();
+    let now = app.clock.now();
+    app.db
+        .write(move |tx| {
+            tx.record(audit::Event::access_refused(&client_id, &method, &route, subject.as_deref(), code, now));
+            Ok(())
+        })
+        .await
+}
+
+/// Gives the framework's own failures a code of ours.
+fn of_actix(error: &actix_web::Error) -> Error {
+    if let Some(own) = error.as_error::<Error>() {
+        return own.clone();
+    }
+    let code = match error.as_response_error().status_code().as_u16() {
+        404 => Code::RouteNotFound,
+        405 => Code::MethodNotAllowed,
+        408 => Code::RequestTimeout,
+        413 => Code::BodyTooLarge,
+        415 => Code::UnsupportedMediaType,
+        400..=499 => Code::InvalidBody,
+        503 => Code::Unavailable,
+        _ => return Error::internal(error),
+    };
+    Error::new(code)
+}

@@ -1,0 +1,122 @@
+//! HTTP: the route table, who calls, bodies in, answers and problems out.
+
+mod body;
+mod caller;
+mod default_route;
+mod fields;
+mod idempotency;
+pub(crate) mod json;
+mod middleware;
+pub mod openapi;
+mod page;
+mod problem;
+mod problems_page;
+mod rate_limit;
+mod reply;
+
+use actix_web::web::{self, ServiceConfig as PageConfig};
+use actix_web::{HttpResponse, get, middleware::from_fn};
+use utoipa_actix_web::AppExt;
+use utoipa_actix_web::scope::scope;
+use utoipa_actix_web::service_config::ServiceConfig;
+use utoipa_swagger_ui::SwaggerUi;
+
+use crate::app::App;
+use crate::error::{Code, Error};
+use crate::{audit, clients, consultants, links, mail, sessions, tenants, tokens};
+
+pub(crate) use body::{BATCH_LIMIT, Body, Form, sha256_hex};
+pub(crate) use caller::{
+    Admin, Caller, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions,
+    RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+};
+pub(crate) use fields::Fields;
+pub(crate) use idempotency::IdempotencyHeader;
+pub use page::{Page, Paging};
+pub(crate) use page::Window;
+pub(crate) use problem::Problem;
+pub(crate) use rate_limit::{PublicLimiter, limit_public};
+pub(crate) use reply::{Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, WriteProblems};
+
+/// Every documented route. The API description is made from this and nothing else.
+pub(crate) fn routes(service: &mut ServiceConfig) {
+    service
+        .service(
+            scope("/v1")
+                .configure(links::routes::configure)
+                .configure(sessions::routes::configure)
+                .configure(consultants::routes::configure)
+                .configure(tenants::routes::configure)
+                .configure(clients::routes::configure)
+                .configure(audit::routes::configure),
+        )
+        .configure(links::routes::configure_landing)
+        .configure(tokens::routes::configure)
+        .configure(health);
+}
+
+/// Pages for people.
+fn pages(service: &mut PageConfig) {
+    service.configure(links::routes::configure_page).configure(mail::routes::configure).service(
+        web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)),
+    );
+}
+
+fn health(service: &mut ServiceConfig) {
+    service.service(healthz).service(readyz);
+}
+
+/// Whether the process runs
+#[utoipa::path(tag = "Operations", operation_id = "getHealth", security(()),
+    responses((status = 200, description = "It does")))]
+#[get("/healthz")]
+async fn healthz() -> HttpResponse {
+    HttpResponse::Ok().finish()
+}
+
+/// Whether the service can answer
+///
+/// Asks the database.
+#[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
+    responses((status = 200, description = "It can"), PublicProblems))]
+#[get("/readyz")]
+async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Error> {
+    let now = app.clock.now();
+    app.tokens.refresh(&app.db, now).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+/// The service as actix wants it.
+pub(crate) fn service(
+    app: web::Data<App>,
+) -> actix_web::App<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse<actix_web::body::BoxBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    let (actix, description) = actix_web::App::new()
+        .wrap(from_fn(middleware::surround))
+        .app_data(app)
+        .app_data(web::QueryConfig::default().error_handler(|error, _request| {
+            Error::new(Code::InvalidQuery).detail(error.to_string()).into()
+        }))
+        .app_data(web::PathConfig::default().error_handler(|error, _request| {
+            Error::new(Code::InvalidId).detail(error.to_string()).into()
+        }))
+        .into_utoipa_app()
+        .openapi(openapi::head())
+        .configure(routes)
+        .split_for_parts();
+    let description = openapi::finish(description);
+    let known = default_route::KnownRoutes::of(&description);
+    actix
+        .configure(pages)
+        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description))
+        .service(web::redirect("/docs", "/docs/"))
+        .app_data(web::Data::new(known))
+        .default_service(web::to(default_route::refuse))
+}

@@ -1,0 +1,100 @@
+//! Lists: a page at a time, newest first, with an opaque cursor.
+//!
+//! A cursor names the last item of a page. It is signed together with the
+//! filters, so that it cannot be forged nor carried over to another list.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::error::{Code, Error};
+use crate::tokens::MasterKey;
+
+const DEFAULT_SIZE: u32 = 50;
+const MAX_SIZE: u32 = 200;
+const SIGNATURE_BYTES: usize = 32;
+
+/// Which page of a list is wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Paging {
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200, example = 50)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// A page of a list.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The items, newest first.
+    #[schema(max_items = 200)]
+    pub items: Vec<T>,
+    /// Where the next page begins; absent on the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
+    pub next_cursor: Option<String>,
+}
+
+/// A request for a page that has been checked: what to read from the store.
+#[derive(Debug, Clone)]
+pub(crate) struct Window {
+    /// Only items that come after this one.
+    pub after: Option<String>,
+    /// One more than a page holds: the extra one tells that there is a next page.
+    pub limit: i64,
+    size: usize,
+    filters: String,
+}
+
+impl Paging {
+    /// Checks the cursor against the list and its filters.
+    ///
+    /// # Errors
+    /// `invalid_cursor` when it is not one of ours for this very list.
+    pub(crate) fn open(self, master_key: &MasterKey, filters: impl std::fmt::Debug) -> Result<Window, Error> {
+        let filters = format!("{filters:?}");
+        let after = match self.cursor {
+            Some(cursor) => Some(verify(master_key, &cursor, &filters).ok_or(Code::InvalidCursor)?),
+            None => None,
+        };
+        let size = self.page_size.unwrap_or(DEFAULT_SIZE).clamp(1, MAX_SIZE);
+        Ok(Window { after, limit: i64::from(size) + 1, size: size as usize, filters })
+    }
+}
+
+impl Window {
+    /// Makes the page out of what the store returned.
+    pub(crate) fn page<R, T>(
+        &self,
+        master_key: &MasterKey,
+        mut rows: Vec<R>,
+        key: impl Fn(&R) -> &str,
+        show: impl Fn(R) -> T,
+    ) -> Page<T> {
+        let more = rows.len() > self.size;
+        rows.truncate(self.size);
+        let next_cursor = rows.last().filter(|_| more).map(|row| sign(master_key, key(row), &self.filters));
+        Page { items: rows.into_iter().map(show).collect(), next_cursor }
+    }
+}
+
+fn signed_text(key: &str, filters: &str) -> Vec<u8> {
+    format!("{}:{key}:{filters}", key.len()).into_bytes()
+}
+
+fn sign(master_key: &MasterKey, key: &str, filters: &str) -> String {
+    let tag = master_key.sign_cursor(&signed_text(key, filters));
+    URL_SAFE_NO_PAD.encode([tag.as_ref(), key.as_bytes()].concat())
+}
+
+fn verify(master_key: &MasterKey, cursor: &str, filters: &str) -> Option<String> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (tag, key) = bytes.split_at_checked(SIGNATURE_BYTES)?;
+    let key = std::str::from_utf8(key).ok()?;
+    master_key.verify_cursor(&signed_text(key, filters), tag).then(|| key.to_owned())
+}

@@ -1,0 +1,87 @@
+//! Answers, and which problems each kind of operation can answer with.
+
+use std::collections::BTreeMap;
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, Responder};
+use serde::Serialize;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::IntoResponses;
+
+use crate::error::Code;
+
+/// 200 with a JSON body.
+pub(crate) struct Json<T>(pub T);
+
+/// 201 with a JSON body; says when it is a repeat.
+pub(crate) struct Created<T> {
+    pub value: T,
+    pub replayed: bool,
+}
+
+/// 202 with a JSON body.
+pub(crate) struct Accepted<T>(pub T);
+
+impl<T: Serialize> Responder for Json<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        HttpResponse::Ok().json(self.0)
+    }
+}
+
+impl<T: Serialize> Responder for Created<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        let mut response = HttpResponse::build(StatusCode::CREATED);
+        if self.replayed {
+            response.insert_header(("idempotency-replayed", "true"));
+        }
+        response.json(self.value)
+    }
+}
+
+impl<T: Serialize> Responder for Accepted<T> {
+    type Body = BoxBody;
+
+    fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
+        HttpResponse::Accepted().json(self.0)
+    }
+}
+
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident [$($status:literal)*];)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                [$($status),*].into_iter().map(|status| (status.to_string(), describe(status).into())).collect()
+            }
+        }
+    )*};
+}
+
+problems! {
+    /// What a call that reads can answer with.
+    ReadProblems [400 401 403 404 500 503];
+    /// What a call that changes something can answer with.
+    WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
+    /// What a call about a token or a session can answer with.
+    RedeemProblems [400 401 403 404 408 409 410 413 415 422 500 503];
+    /// What a call that needs no key can answer with.
+    PublicProblems [400 408 409 410 413 415 429 500 503];
+}
+
+/// The problem answer of a status: its codes come from the table.
+fn describe(status: u16) -> Response {
+    let codes: Vec<String> = Code::ALL
+        .iter()
+        .filter(|code| code.status() == status)
+        .map(|code| format!("`{}`: {}", code.slug(), code.title()))
+        .collect();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    ResponseBuilder::new().description(codes.join("; ")).content("application/problem+json", content).build()
+}

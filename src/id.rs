@@ -1,0 +1,241 @@
+//! Ids: a prefix that tells the kind, and a UUIDv7 that sorts by time.
+//!
+//! The spelling is the TypeID one (`mlk_01jd…`): lowercase Crockford base 32,
+//! 26 characters. Ids of different kinds are different types.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::str::FromStr;
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use type_safe_id::{DynamicType, TypeSafeId};
+use uuid::{ContextV7, Uuid};
+
+use crate::clock::Timestamp;
+
+/// What an id names, and the three letters that say so.
+pub trait Kind: Send + Sync + 'static {
+    /// The prefix, without its underscore.
+    const PREFIX: &'static str;
+    /// A well-formed id for the API description.
+    const EXAMPLE: &'static str;
+}
+
+/// An id of one kind.
+#[derive(AsExpression, FromSqlRow)]
+#[diesel(sql_type = Text)]
+pub struct Id<K: Kind>(String, PhantomData<fn() -> K>);
+
+/// The text was not an id of the expected kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected {0}_ and 26 characters of lowercase base 32")]
+pub struct InvalidId(&'static str);
+
+/// Keeps ids that are made in the same millisecond in the order in which they were made.
+static ORDER: LazyLock<Mutex<ContextV7>> = LazyLock::new(|| Mutex::new(ContextV7::new()));
+
+impl<K: Kind> Id<K> {
+    /// A fresh id that sorts by `now`.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let moment = now.to_utc();
+        let seconds = u64::try_from(moment.unix_timestamp()).unwrap_or(0);
+        let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
+        let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(&*order, seconds, moment.nanosecond()));
+        Self::from_uuid(uuid)
+    }
+
+    fn from_uuid(uuid: Uuid) -> Self {
+        // The prefix is a constant of three letters, so the fallback is never taken.
+        let text = DynamicType::new(K::PREFIX)
+            .map(|prefix| TypeSafeId::from_type_and_uuid(prefix, uuid).to_string())
+            .unwrap_or_default();
+        Self(text, PhantomData)
+    }
+
+    /// The id as it is written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The 26 characters after the prefix.
+    #[must_use]
+    pub fn suffix(&self) -> &str {
+        self.0.split_once('_').map_or("", |(_, suffix)| suffix)
+    }
+
+    /// The id whose suffix this is.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when it is not 26 characters of lowercase base 32.
+    pub fn from_suffix(suffix: &str) -> Result<Self, InvalidId> {
+        format!("{}_{suffix}", K::PREFIX).parse()
+    }
+}
+
+impl<K: Kind> FromStr for Id<K> {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let invalid = InvalidId(K::PREFIX);
+        let parsed: TypeSafeId<DynamicType> = text.parse().map_err(|_not_a_type_id| invalid)?;
+        // Only the canonical spelling: two texts must never name one thing.
+        if parsed.type_prefix() == K::PREFIX && parsed.to_string() == text {
+            Ok(Self(text.to_owned(), PhantomData))
+        } else {
+            Err(invalid)
+        }
+    }
+}
+
+impl<K: Kind> Clone for Id<K> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone(), PhantomData)
+    }
+}
+
+impl<K: Kind> PartialEq for Id<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<K: Kind> Eq for Id<K> {}
+
+impl<K: Kind> Hash for Id<K> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl<K: Kind> fmt::Display for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<K: Kind> fmt::Debug for Id<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<K: Kind> Serialize for Id<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de, K: Kind> Deserialize<'de> for Id<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl<K: Kind + fmt::Debug, DB: Backend> ToSql<Text, DB> for Id<K>
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.0.as_str().to_sql(out)
+    }
+}
+
+impl<K: Kind, DB: Backend> FromSql<Text, DB> for Id<K>
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        Ok(Self(String::from_sql(bytes)?, PhantomData))
+    }
+}
+
+impl<K: Kind> utoipa::PartialSchema for Id<K> {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+        use utoipa::openapi::schema::{ObjectBuilder, Type};
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(format!("^{}_[0-9a-z]{{26}}$", K::PREFIX)))
+            .min_length(Some(30))
+            .max_length(Some(30))
+            .examples([serde_json::Value::from(K::EXAMPLE)])
+            .build()
+            .into()
+    }
+}
+
+impl<K: Kind> utoipa::ToSchema for Id<K> {
+    fn name() -> std::borrow::Cow<'static, str> {
+        std::borrow::Cow::Owned(format!("{}_id", K::PREFIX))
+    }
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $id:ident = $kind:ident $prefix:literal $example:literal;)*) => {$(
+        #[doc = concat!("The kind behind [`", stringify!($id), "`].")]
+        #[derive(Debug, Clone, Copy)]
+        pub enum $kind {}
+
+        impl Kind for $kind {
+            const PREFIX: &'static str = $prefix;
+            const EXAMPLE: &'static str = concat!($prefix, "_", $example);
+        }
+
+        $(#[$doc])*
+        pub type $id = Id<$kind>;
+    )*};
+}
+
+kinds! {
+    /// A magic link.
+    LinkId = LinkKind "mlk" "01kaq3v9e8fwmvd2x7n0c5hb1z";
+    /// A session at a portal.
+    SessionId = SessionKind "ses" "01kaq3v9e8fwmvd2x7n0c5hb2z";
+    /// A support consultant.
+    ConsultantId = ConsultantKind "con" "01kaq3v9e8fwmvd2x7n0c5hb3z";
+    /// An API client.
+    ClientId = ClientKind "cli" "01kaq3v9e8fwmvd2x7n0c5hb4z";
+    /// An audit event.
+    EventId = EventKind "evt" "01kaq3v9e8fwmvd2x7n0c5hb5z";
+    /// A mail job.
+    MailJobId = MailJobKind "mjb" "01kaq3v9e8fwmvd2x7n0c5hb6z";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn fresh_ids_sort_in_the_order_they_were_made() {
+        let now = Clock::System.now();
+        let ids: Vec<String> = (0..1_000).map(|_| LinkId::new(now).to_string()).collect();
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn only_the_canonical_spelling_of_the_right_kind_is_an_id() {
+        let id = LinkId::new(Clock::System.now());
+        assert_eq!(id.as_str().parse::<LinkId>(), Ok(id.clone()));
+        assert_eq!(LinkId::from_suffix(id.suffix()), Ok(id.clone()));
+        assert!(id.as_str().parse::<SessionId>().is_err());
+        let upper = format!("mlk_{}", id.suffix().to_uppercase());
+        for wrong in ["", "mlk_", "mlk_1", upper.as_str(), "01kaq3v9e8fwmvd2x7n0c5hb1z"] {
+            assert!(wrong.parse::<LinkId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_examples_are_ids() {
+        assert!(LinkKind::EXAMPLE.parse::<LinkId>().is_ok());
+        assert!(MailJobKind::EXAMPLE.parse::<MailJobId>().is_ok());
+    }
+}

@@ -1,0 +1,35 @@
+//! Magic Link: temporary, recorded support access to HR portals.
+//!
+//! The life of a link in ten sentences. An HR admin asks, and the portal's back
+//! end issues a link ([`links`]): the link, its audit event ([`audit`]) and a mail
+//! job ([`mail`]) are one transaction ([`db`]). A worker ([`workers`]) claims the
+//! job, mints the link token at that moment ([`tokens`]), and a provider carries
+//! the mail. The consultant ([`consultants`]) opens the landing page, which shows
+//! what the link is and changes nothing. A press of its button hands the portal a
+//! one-minute code. The portal's back end redeems it with its own key
+//! ([`clients`]), and one guarded statement decides who wins: a session is opened
+//! ([`sessions`]). On each request the portal asks whether the session still
+//! holds, and it reports what was viewed, exported and changed. Access ends when
+//! its window does, when the consultant is done, or when somebody revokes it, and
+//! then at once. Names and time zones of the customers come from [`tenants`].
+//! [`http`] is the way in, [`config`] is what can be set, [`app`] wires it all.
+//! [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
+
+pub mod app;
+pub mod audit;
+pub mod cli;
+pub mod clients;
+pub mod clock;
+pub mod config;
+pub mod consultants;
+pub mod db;
+pub mod error;
+pub mod http;
+pub mod id;
+pub mod links;
+pub mod mail;
+pub mod sessions;
+pub mod telemetry;
+pub mod tenants;
+pub mod tokens;
+pub mod workers;

@@ -1,0 +1,164 @@
+//! Issuing a link.
+
+use time::Duration;
+
+use super::{DurationUnit, IssueLink, Link, LinkResponse, WindowLength, check_person, read, store};
+use crate::app::App;
+use crate::audit::{Event, EventType};
+use crate::clock::Timestamp;
+use crate::consultants;
+use crate::db::{self, Claim, IdempotencyKey};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, IssueLinks};
+use crate::id::LinkId;
+use crate::mail;
+
+/// How far in the past a start may lie, because the portal's clock is not ours.
+const SKEW: Duration = Duration::seconds(60);
+
+/// Issues a link: the link, its audit event and its mail job are one act.
+///
+/// The consultant's row is held meanwhile, so that no link slips past a suspension.
+pub(crate) async fn issue(
+    app: &App,
+    caller: &Caller<IssueLinks>,
+    request: IssueLink,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(LinkResponse, bool), Error> {
+    consultants::refuse_support_session(request.acting_session_id.as_deref())?;
+    let (starts_at, expires_at) = check(app, &request, now)?;
+    if !caller.reach.covers(&request.tenant_id, &request.portal) {
+        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
+    }
+    if !app.config.portals.contains_key(&request.portal) {
+        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    }
+    let actor = match &request.requested_by {
+        Some(person) => caller.actor(Some(person)),
+        None => crate::audit::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
+    };
+    let link = Link {
+        id: LinkId::new(now),
+        tenant_id: request.tenant_id,
+        portal: request.portal,
+        consultant_id: request.consultant_id,
+        profile_id: request.profile.id,
+        profile_name: request.profile.name,
+        reason: request.reason.trim().to_owned(),
+        ticket: request.ticket,
+        access: request.access,
+        starts_at,
+        expires_at,
+        issued_by_id: request.issued_by.id,
+        issued_by_name: request.issued_by.name,
+        issued_by_email: request.issued_by.email,
+        client_id: caller.client_id.clone(),
+        created_at: now,
+        generation: 1,
+        resent_at: None,
+        spent_at: None,
+        revoked_at: None,
+        revoke_reason: None,
+        revoked_by_type: None,
+        revoked_by_id: None,
+        revoked_by_name: None,
+    };
+    let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
+        &serde_json::json!({
+            "reason": link.reason, "ticket": link.ticket, "access": link.access,
+            "starts_at": link.starts_at, "expires_at": link.expires_at,
+            "profile_name": link.profile_name,
+            "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
+        }),
+    );
+    let issued = app
+        .db
+        .write(move |tx| {
+            if let Some(idempotency) = &idempotency {
+                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
+                    let id = id.parse().map_err(Error::internal)?;
+                    let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                    return Ok((read::view(tx, known, now)?, true));
+                }
+                db::remember(tx, idempotency, link.id.as_str(), now)?;
+            }
+            let unknown = || {
+                Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")
+            };
+            let consultant = db::lock_consultant(tx, &link.consultant_id)?.ok_or_else(unknown)?;
+            if consultant.suspended_at.is_some() {
+                return Err(Code::ConsultantSuspended.into());
+            }
+            store::insert(tx, &link)?;
+            mail::enqueue_link(tx, &link, now)?;
+            tx.record(event.clone());
+            Ok((read::view(tx, link.clone(), now)?, false))
+        })
+        .await?;
+    app.mail_wake.notify_one();
+    Ok(issued)
+}
+
+/// Checks every field, and works the window out.
+fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
+    let mut fields = Fields::default();
+    if !crate::tenants::is_tenant_id(&request.tenant_id) {
+        fields.refuse("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
+    }
+    fields.text("/reason", &request.reason, 10, 500);
+    fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
+    check_person(&mut fields, "/profile", Some(&request.profile));
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.foreign_id("/issued_by/id", &request.issued_by.id);
+    fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
+    if let Some(email) = &request.issued_by.email {
+        fields.email("/issued_by/email", email);
+    }
+    let longest = app.config.links.max_duration;
+    let starts_at = request.starts_at.unwrap_or(now);
+    if starts_at < now.minus(SKEW) {
+        fields.refuse("/starts_at", "in_the_past", "must not lie in the past");
+    } else if starts_at > now.plus(longest) {
+        let hours = longest.whole_hours();
+        fields.refuse("/starts_at", "too_far", format_args!("must lie within {hours} hours from now"));
+    }
+    let starts_at = starts_at.max(now);
+    let expires_at = length(request.duration)
+        .filter(|length| *length <= longest)
+        .and_then(|length| starts_at.checked_add(length))
+        .unwrap_or_else(|| {
+            let hours = longest.whole_hours();
+            fields.refuse("/duration", "out_of_range", format_args!("must be at least one hour and at most {hours} hours"));
+            now
+        });
+    fields.finish()?;
+    Ok((starts_at, expires_at))
+}
+
+/// The length of a window; a day is 24 hours.
+fn length(window: WindowLength) -> Option<Duration> {
+    let hours = match window.unit {
+        DurationUnit::Hours => 1,
+        DurationUnit::Days => 24,
+        DurationUnit::Weeks => 7 * 24,
+    };
+    let hours = window.value.checked_mul(hours).filter(|hours| (1..=8_760).contains(hours))?;
+    Some(Duration::hours(hours))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_counted_in_hours_of_the_clock() {
+        let window = |value, unit| length(WindowLength { value, unit });
+        assert_eq!(window(4, DurationUnit::Hours), Some(Duration::hours(4)));
+        assert_eq!(window(3, DurationUnit::Days), Some(Duration::hours(72)));
+        assert_eq!(window(2, DurationUnit::Weeks), Some(Duration::hours(336)));
+        for value in [0, -1, i64::MIN, i64::MAX] {
+            assert_eq!(window(value, DurationUnit::Weeks), None, "{value}");
+        }
+    }
+}

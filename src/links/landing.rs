@@ -1,0 +1,223 @@
+//! The landing page's three calls. Only a press of its button leads further, and even that spends nothing.
+
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use utoipa::ToSchema;
+
+use super::{Access, Link, resend, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clients::Reach;
+use crate::clock::Timestamp;
+use crate::consultants;
+use crate::db::text_enum;
+use crate::error::{Code, Error};
+use crate::tenants;
+use crate::tokens::{CodeClaims, LinkClaims};
+
+/// How long a code lives.
+const CODE_LIFE: Duration = Duration::seconds(60);
+
+/// The token from the link.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
+pub struct LandingRequest {
+    /// What stands after the `#` of the link.
+    #[schema(max_length = 4096)]
+    pub token: String,
+}
+
+text_enum! {
+    /// What can be done with a link.
+    pub enum LandingState {
+        /// It can be used.
+        Ready = "ready",
+        /// Its window has not begun.
+        NotYet = "not_yet",
+        /// It was used.
+        Spent = "spent",
+        /// A newer mail replaced it.
+        Superseded = "superseded",
+        /// The mail is too old; the window is still open.
+        TokenExpired = "token_expired",
+        /// The window is over.
+        Expired = "expired",
+        /// It was revoked.
+        Revoked = "revoked",
+    }
+}
+
+/// A thing with an id and a name.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Named {
+    /// Its id.
+    #[schema(max_length = 64)]
+    pub id: String,
+    /// What people call it.
+    #[schema(max_length = 100)]
+    pub name: String,
+}
+
+/// Somebody's name.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct NameOnly {
+    /// The name.
+    #[schema(max_length = 100)]
+    pub name: String,
+}
+
+/// What the landing page shows.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Preview {
+    /// What can be done with the link.
+    pub state: LandingState,
+    /// Where it leads.
+    pub portal: Named,
+    /// The customer company.
+    pub tenant: Named,
+    /// As whom.
+    pub profile: NameOnly,
+    /// For whom.
+    pub consultant: NameOnly,
+    /// Why.
+    #[schema(max_length = 500)]
+    pub reason: String,
+    /// The ticket it belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub ticket: Option<String>,
+    /// How much.
+    pub access: Access,
+    /// When the window begins.
+    pub starts_at: Timestamp,
+    /// When the window ends.
+    pub expires_at: Timestamp,
+    /// The tenant's IANA time zone.
+    #[schema(max_length = 64)]
+    pub time_zone: String,
+    /// Whether a fresh link can be mailed.
+    pub can_resend: bool,
+}
+
+/// Where the page goes next.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Continue {
+    /// The portal's callback with a one-minute code.
+    #[schema(max_length = 4096)]
+    pub redirect_url: String,
+}
+
+/// Shows what a link is. Changes nothing, however often and by whomever it is asked.
+pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Preview, Error> {
+    let claims = verify(app, token, now)?;
+    let config = app.config.clone();
+    app.db
+        .read(move |conn| {
+            let link = store::find(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let tenant = tenants::view(conn, &config, &link.tenant_id)?;
+            let consultant = consultants::find(conn, &link.consultant_id)?;
+            let refusal = why_not(&link, &claims, now);
+            let over = matches!(refusal, Some(Code::LinkRevoked | Code::LinkExpired));
+            Ok(Preview {
+                state: landing_state(refusal),
+                portal: Named {
+                    name: config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name).clone(),
+                    id: link.portal,
+                },
+                tenant: Named { id: link.tenant_id, name: tenant.name },
+                profile: NameOnly { name: link.profile_name },
+                consultant: NameOnly { name: consultant.map(|found| found.name).unwrap_or_default() },
+                reason: link.reason,
+                ticket: link.ticket,
+                access: link.access,
+                starts_at: link.starts_at,
+                expires_at: link.expires_at,
+                time_zone: tenant.time_zone,
+                can_resend: !over,
+            })
+        })
+        .await
+}
+
+/// Hands out the code that the portal can redeem. The link stays unspent until it does.
+pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Continue, Error> {
+    let claims = verify(app, token, now)?;
+    let link = app
+        .db
+        .write(move |tx| {
+            let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let actor = Actor::consultant(&link.consultant_id);
+            if let Some(code) = why_not(&link, &claims, now) {
+                tx.record(Event::link_refused(&link, actor, code, now));
+                return Ok(Err(Error::new(code).recorded()));
+            }
+            tx.record(
+                Event::new(EventType::LinkContinued, actor, now)
+                    .link(&link)
+                    .with(&serde_json::json!({ "generation": link.generation })),
+            );
+            Ok(Ok(link))
+        })
+        .await??;
+    let portal = app
+        .config
+        .portals
+        .get(&link.portal)
+        .ok_or_else(|| Error::internal(format_args!("portal {} is not configured any more", link.portal)))?;
+    let claims = CodeClaims {
+        iss: app.tokens.issuer().to_owned(),
+        aud: app.tokens.issuer().to_owned(),
+        sub: link.profile_id,
+        magic_link_id: link.id,
+        generation: link.generation,
+        portal: link.portal,
+        tenant_id: link.tenant_id.clone(),
+        iat: now.unix_seconds(),
+        nbf: now.unix_seconds(),
+        exp: now.plus(CODE_LIFE).min(link.expires_at).unix_seconds(),
+    };
+    let code = app.tokens.sign(&claims, now)?;
+    Ok(Continue { redirect_url: portal.callback(&link.tenant_id, &code) })
+}
+
+/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing.
+pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Result<(), Error> {
+    let Ok(claims) = verify(app, token, now) else { return Ok(()) };
+    let cool_down = app.config.links.resend_cool_down;
+    let outcome = app
+        .db
+        .write(move |tx| {
+            let actor = Actor::consultant(&claims.act.sub);
+            resend::next_generation(tx, &claims.jti, &Reach::everything(), cool_down, &actor, None, now)
+        })
+        .await;
+    app.mail_wake.notify_one();
+    match outcome {
+        Err(error) if error.code().status() >= 500 => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Signature, type and issuer; not the times and not the generation: an old token may ask for a fresh one.
+fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
+    app.tokens.verify(token, &[app.tokens.issuer()], now)
+}
+
+/// Why this very token cannot be used, if it cannot.
+fn why_not(link: &Link, claims: &LinkClaims, now: Timestamp) -> Option<Code> {
+    let too_old = claims.exp <= now.unix_seconds();
+    link.why_not(claims.generation, now).or_else(|| too_old.then_some(Code::TokenExpired))
+}
+
+const fn landing_state(refusal: Option<Code>) -> LandingState {
+    match refusal {
+        None => LandingState::Ready,
+        Some(Code::LinkNotYetValid) => LandingState::NotYet,
+        Some(Code::LinkSpent) => LandingState::Spent,
+        Some(Code::LinkSuperseded) => LandingState::Superseded,
+        Some(Code::TokenExpired) => LandingState::TokenExpired,
+        Some(Code::LinkRevoked) => LandingState::Revoked,
+        Some(_) => LandingState::Expired,
+    }
+}

@@ -1,0 +1,455 @@
+// The landing page of a magic link.
+//
+// Opening this page must change nothing: mail scanners open links and run
+// scripts. So the page only asks for a preview, which has no effect, and waits.
+// Whatever has an effect starts in a trusted click of a button.
+(() => {
+  'use strict';
+
+  const TIMEOUT_MS = 10_000;
+  const RESEND_COOL_DOWN_MS = 60_000;
+  const FALLBACK_ZONE = 'UTC';
+
+  // How a refusal of /l/continue is shown.
+  const STATE_OF_CODE = {
+    link_not_yet_valid: 'not_yet',
+    link_spent: 'spent',
+    link_superseded: 'superseded',
+    link_revoked: 'revoked',
+    link_expired: 'expired',
+    token_expired: 'token_expired',
+    token_invalid: 'invalid',
+  };
+
+  const $ = (id) => document.getElementById(id);
+  const parts = Object.fromEntries(
+    ['heading', 'lead', 'facts', 'next', 'paste', 'continue', 'resend', 'retry', 'progress', 'note',
+      'paste-input', 'paste-error'].map((id) => [id, $(id)]));
+
+  const buttons = [parts.continue, parts.resend, parts.retry];
+
+  let token = '';        // held here only: never in storage, history or an attribute
+  let link = null;       // the last preview of this token
+  let turn = 0;          // an answer to an older turn is too late and is dropped
+  let acting = false;    // a click is being carried out; further clicks wait
+  let again = preview;   // what "Try again" repeats
+  let timer;
+
+  // ---- words -------------------------------------------------------------
+
+  // Text with names set in. Each name becomes a <bdi> text node: it cannot be
+  // markup, and a right-to-left name cannot reorder the sentence around it.
+  function say(strings, ...names) {
+    const text = document.createDocumentFragment();
+    strings.forEach((string, index) => {
+      text.append(string);
+      if (index < names.length) {
+        const name = document.createElement('bdi');
+        name.textContent = names[index];
+        text.append(name);
+      }
+    });
+    return text;
+  }
+
+  function formatter(zone, options, locale = 'en-IN') {
+    return new Intl.DateTimeFormat(locale, { timeZone: zone, ...options });
+  }
+
+  const piece = (format, date, type) => format.formatToParts(date).find((part) => part.type === type)?.value ?? '';
+
+  // "IST" is known to English as spoken in India only, "CET" in Britain, "EST" in
+  // the United States. Where none has a name the offset alone must do.
+  function zoneName(zone, date) {
+    for (const locale of ['en-IN', 'en-GB', 'en-US']) {
+      const name = piece(formatter(zone, { timeZoneName: 'short' }, locale), date, 'timeZoneName');
+      if (!/^(GMT|UTC)[+\-\u2212]/.test(name)) return name;
+    }
+    return '';
+  }
+
+  function inUtc(date) {
+    const format = formatter(FALLBACK_ZONE,
+      { day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', hourCycle: 'h23' });
+    const at = (type) => piece(format, date, type);
+    return `${at('day')} ${at('month')} ${at('year')}, ${at('hour')}:${at('minute')} UTC`;
+  }
+
+  // "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)", the way the mail prints it.
+  function inZone(date, zone) {
+    const format = formatter(zone, {
+      weekday: 'short', day: 'numeric', month: 'short', year: 'numeric', hour: 'numeric', minute: '2-digit', hour12: true,
+    });
+    const at = (type) => piece(format, date, type);
+    const offset = piece(formatter(zone, { timeZoneName: 'longOffset' }), date, 'timeZoneName').replace('GMT', 'UTC');
+    const name = zoneName(zone, date);
+    const label = name && name !== offset ? `${name} (${offset === 'UTC' ? 'UTC+00:00' : offset})` : offset;
+    return `${at('weekday')}, ${at('day')} ${at('month')} ${at('year')}, `
+      + `${at('hour')}:${at('minute')} ${at('dayPeriod').toLowerCase()} ${label}`;
+  }
+
+  function beside(text) {
+    const span = document.createElement('span');
+    span.className = 'beside';
+    span.textContent = text;
+    return span;
+  }
+
+  // The moment in the tenant's zone with UTC beside it; UTC alone if the
+  // browser does not know the zone.
+  function moment(instant, zone) {
+    const time = document.createElement('time');
+    time.dateTime = instant;
+    const date = new Date(instant);
+    if (Number.isNaN(date.getTime())) {
+      time.textContent = instant;
+      return time;
+    }
+    let local = '';
+    try {
+      local = zone && zone !== FALLBACK_ZONE ? inZone(date, zone) : '';
+    } catch {
+      local = '';
+    }
+    if (!local) {
+      time.textContent = inUtc(date);
+      return time;
+    }
+    time.append(local, ' ', beside(inUtc(date)));
+    return time;
+  }
+
+  // ---- states ------------------------------------------------------------
+
+  const portalOf = () => say`the ${link.portal.name} portal of ${link.tenant.name}`;
+  const joined = (...pieces) => {
+    const text = document.createDocumentFragment();
+    text.append(...pieces);
+    return text;
+  };
+
+  // What a request without an answer did. Only the portal can use a link up.
+  const outcome = () => (again === resend
+    ? 'It is not certain that a fresh link was sent.'
+    : 'Your link has not been used.');
+
+  // What each state says. `facts` lists the rows of the table, `resend` and
+  // `retry` offer those buttons, `next` says what to do now.
+  const STATES = {
+    loading: () => ({ heading: 'Checking your link', lead: 'One moment, please. Nothing is opened yet.' }),
+    ready: () => ({
+      heading: joined('Temporary access to ', portalOf()),
+      facts: ['profile', 'reason', 'until', 'access', 'record'],
+      button: say`Continue to the ${link.portal.name} portal as ${link.profile.name}`,
+      note: say`This link was sent to ${link.consultant.name}. Not meant for you? Close this page; nothing happens until you continue.`,
+    }),
+    not_yet: () => ({
+      heading: 'This access has not opened yet',
+      lead: joined('Your access to ', portalOf(), ' is arranged. It opens at the time below.'),
+      facts: ['from', 'until', 'profile', 'reason', 'access'],
+      next: 'Come back then with the same link; looking has not used it up.',
+      retry: 'Check again',
+    }),
+    spent: () => ({
+      heading: 'This link has already been used',
+      lead: 'Each link works once, so that a forwarded or copied mail opens nothing.',
+      facts: ['portal', 'profile', 'until'],
+      next: link.can_resend
+        ? 'If you are still signed in to the portal, simply go on there. Otherwise have a fresh link sent to your registered address. If it was not you who used this link, report it to your security contact.'
+        : 'If you are still signed in to the portal, simply go on there. If it was not you who used this link, report it to your security contact.',
+      resend: true,
+    }),
+    superseded: () => ({
+      heading: 'A newer link has replaced this one',
+      lead: 'A fresh link was sent to the registered address; only the newest mail works.',
+      facts: ['portal', 'profile', 'until'],
+      next: link.can_resend ? 'Look for the newest mail first. If you cannot find it, have another sent.' : 'Look for the newest mail and use the link in it.',
+      resend: true,
+    }),
+    token_expired: () => ({
+      heading: 'This mail is too old, your access is not',
+      lead: 'Links in a mail work for a short time only. The access itself is still granted.',
+      facts: ['portal', 'profile', 'until'],
+      next: link.can_resend ? 'Have a fresh link sent to your registered address.' : 'Ask whoever arranged the access to send you a fresh link.',
+      resend: true,
+    }),
+    expired: () => ({
+      heading: 'This access has ended',
+      lead: 'The agreed time is over and the link opens nothing any more.',
+      facts: ['portal', 'profile', 'ended'],
+      next: say`If there is more to do, ask ${link.tenant.name} to grant access again.`,
+    }),
+    revoked: () => ({
+      heading: 'This access was withdrawn',
+      lead: 'It was ended before its time was over, and the link opens nothing any more.',
+      facts: ['portal', 'profile', 'reason'],
+      next: say`If there is more to do, ask ${link.tenant.name} whether access should be granted again.`,
+    }),
+    invalid: () => ({
+      heading: 'This is not a link of ours',
+      lead: 'The link may have been cut or changed on its way to you, or it comes from somebody else. Nothing was opened.',
+      next: 'Compare it with your mail: the address must be the one named there. You can paste the whole link here.',
+      paste: true,
+    }),
+    offline: () => ({
+      heading: 'No connection',
+      lead: `The service could not be reached. ${outcome()}`,
+      next: 'Check your network (some need a sign-in first), then try again.',
+      retry: 'Try again',
+    }),
+    busy: ({ wait } = {}) => ({
+      heading: 'The service is busy',
+      lead: `It cannot answer just now. ${outcome()}`,
+      next: wait ? `Please wait about ${inWords(wait)}, then try again.` : 'Please wait a moment, then try again.',
+      retry: 'Try again',
+    }),
+    paste: () => ({
+      heading: 'Paste your link',
+      lead: 'The part after the # sign is missing from the address. Some mail gateways cut it off, and this page removes it once it has been read.',
+      next: 'Open the link in your mail again, or paste it here.',
+      paste: true,
+    }),
+    resent: () => ({
+      heading: 'Look into your mailbox',
+      lead: 'If this access is still open, a fresh link is on its way to the registered address.',
+      next: 'The older links no longer work, so use the newest mail. Links are sent about a minute apart at most; if nothing comes, look into the spam folder before you ask again.',
+    }),
+  };
+
+  const FACTS = {
+    portal: () => ['Access to', portalOf()],
+    profile: () => ['As', say`${link.profile.name}`],
+    reason: () => ['Why', joined(say`${link.reason}`, ' ', ...(link.ticket ? [beside(link.ticket)] : []))],
+    from: () => ['Opens', moment(link.starts_at, link.time_zone)],
+    until: () => ['Until', moment(link.expires_at, link.time_zone)],
+    ended: () => ['Ended', moment(link.expires_at, link.time_zone)],
+    access: () => ['Access level', link.access === 'read_only' ? 'Read only: look, but change nothing' : 'Full: look and change'],
+    record: () => ['On record', 'Everything done during this access is recorded and kept.'],
+  };
+
+  function inWords(seconds) {
+    if (seconds > 90) return `${Math.ceil(seconds / 60)} minutes`;
+    return seconds === 1 ? '1 second' : `${seconds} seconds`;
+  }
+
+  function fill(part, content) {
+    part.replaceChildren(...(content ? [content] : []));
+    part.hidden = !content;
+  }
+
+  function show(state, extra) {
+    clearTimeout(timer);
+    acting = false;
+    const view = STATES[state](extra);
+
+    fill(parts.heading, view.heading);
+    fill(parts.lead, view.lead);
+    fill(parts.next, view.next);
+    fill(parts.note, view.note);
+    fill(parts.continue, view.button);
+    fill(parts.retry, view.retry);
+    parts.resend.hidden = !(view.resend && link.can_resend);
+    parts.paste.hidden = !view.paste;
+    parts.progress.textContent = '';
+    parts['paste-error'].textContent = '';
+    for (const button of buttons) button.removeAttribute('aria-disabled');
+
+    parts.facts.hidden = !view.facts;
+    parts.facts.replaceChildren(...(view.facts ?? []).map((name) => {
+      const [label, value] = FACTS[name]();
+      const row = document.createElement('div');
+      const term = document.createElement('dt');
+      const detail = document.createElement('dd');
+      row.dataset.fact = name;
+      term.textContent = label;
+      detail.append(value);
+      row.append(term, detail);
+      return row;
+    }));
+
+    document.title = parts.heading.textContent;
+    document.body.dataset.state = state;
+    // The very first words are read aloud anyway; every later change is announced.
+    if (state !== 'loading') parts.heading.focus();
+  }
+
+  // A click is being carried out. aria-disabled rather than disabled, which
+  // would take the focus away.
+  function busyWith(words) {
+    acting = true;
+    for (const button of buttons) button.setAttribute('aria-disabled', 'true');
+    parts.progress.textContent = words;
+  }
+
+  // ---- talking to the service ---------------------------------------------
+
+  // Resolves to {status, body, wait}; `status` 0 means nobody answered. Any
+  // answer that is not our JSON (a hotel's sign-in page, say) counts as nobody.
+  async function post(path) {
+    const abort = new AbortController();
+    const deadline = setTimeout(() => abort.abort(), TIMEOUT_MS);
+    try {
+      const response = await fetch(path, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', accept: 'application/json, application/problem+json' },
+        body: JSON.stringify({ token }),
+        mode: 'same-origin',
+        credentials: 'omit',
+        cache: 'no-store',
+        redirect: 'error',
+        referrerPolicy: 'no-referrer',
+        signal: abort.signal,
+      });
+      const text = await response.text();
+      const wait = Number.parseInt(response.headers.get('retry-after') ?? '', 10) || 0;
+      let body = {};
+      try {
+        body = JSON.parse(text) ?? {};
+      } catch {
+        if (response.status === 200) return { status: 0, body };
+      }
+      return { status: response.status, body, wait };
+    } catch {
+      return { status: abort.signal.aborted ? 504 : 0, body: {} };
+    } finally {
+      clearTimeout(deadline);
+    }
+  }
+
+  // The state for an answer that is no success.
+  function refused({ status, body, wait }) {
+    if (status === 0) return show('offline');
+    const state = STATE_OF_CODE[body.code];
+    if (state && link) return show(state);
+    if ([400, 413, 422].includes(status)) return show('invalid');
+    return show('busy', { wait });
+  }
+
+  const isPreview = (body) => typeof body.state === 'string' && Object.hasOwn(STATES, body.state)
+    && [body.portal, body.tenant, body.profile, body.consultant].every((thing) => typeof thing?.name === 'string');
+
+  async function preview() {
+    const mine = ++turn;
+    again = preview;
+    show('loading');
+    const answer = await post('/l/preview');
+    if (mine !== turn) return;
+    if (answer.status !== 200) return refused(answer);
+    if (!isPreview(answer.body)) return show('busy');
+    link = answer.body;
+    show(link.state);
+  }
+
+  async function proceed() {
+    const mine = ++turn;
+    again = preview;
+    busyWith('Opening the portal…');
+    const answer = await post('/l/continue');
+    if (mine !== turn) return;
+    if (answer.status === 200) {
+      const target = webAddress(answer.body.redirect_url);
+      if (!target) return show('busy');
+      location.assign(target);
+      // Still here after a while: the portal did not open. A new click gets a new code.
+      timer = setTimeout(() => { if (mine === turn) preview(); }, TIMEOUT_MS);
+      return;
+    }
+    // The link changed since it was previewed. Ask for its details as they are
+    // now, but never offer again what was just refused.
+    if (STATE_OF_CODE[answer.body.code] && answer.body.code !== 'token_invalid') {
+      const fresh = await post('/l/preview');
+      if (mine !== turn) return;
+      if (fresh.status === 200 && isPreview(fresh.body)) {
+        link = fresh.body;
+        if (link.state !== 'ready') return show(link.state);
+      }
+    }
+    refused(answer);
+  }
+
+  async function resend() {
+    const mine = ++turn;
+    again = resend;
+    busyWith('Asking for a fresh link…');
+    const answer = await post('/l/resend');
+    if (mine !== turn) return;
+    if (answer.status < 200 || answer.status > 299) return refused(answer);
+    show('resent');
+    timer = setTimeout(() => { parts.resend.hidden = false; }, RESEND_COOL_DOWN_MS);
+  }
+
+  // A redirect to `javascript:` or `data:` would run as this page.
+  function webAddress(text) {
+    try {
+      const url = new URL(text);
+      return url.protocol === 'https:' || url.protocol === 'http:' ? url.href : null;
+    } catch {
+      return null;
+    }
+  }
+
+  // ---- the token ----------------------------------------------------------
+
+  // Takes the token out of a link, a bare token, a link broken over several
+  // lines, or one that a gateway wrapped with its own address (# became %23).
+  function tokenIn(text) {
+    const last = text.replace(/\s+/g, '').split(/#|%23/i).pop();
+    return (/^[<"']?([\w.-]+)/.exec(last)?.[1] ?? '').replace(/\.+$/, '');
+  }
+
+  function start(found) {
+    token = found;
+    link = null;
+    if (token) preview();
+    else {
+      turn += 1;
+      show('paste');
+    }
+  }
+
+  // Out of the address bar at once: no history, screenshot or shared screen keeps it.
+  function takeFromAddress() {
+    const found = tokenIn(location.hash);
+    history.replaceState(null, '', location.pathname);
+    return found;
+  }
+
+  // ---- events -------------------------------------------------------------
+
+  // Only a person's own click has an effect; a script's click() is not trusted.
+  function onHumanClick(button, act) {
+    button.addEventListener('click', (event) => {
+      if (event.isTrusted && !acting) act();
+    });
+  }
+
+  onHumanClick(parts.continue, proceed);
+  onHumanClick(parts.resend, resend);
+  onHumanClick(parts.retry, () => again());
+
+  parts.paste.addEventListener('submit', (event) => {
+    event.preventDefault();
+    const text = parts['paste-input'].value;
+    const found = tokenIn(text);
+    if (!found || (text.includes('://') && !/#|%23/i.test(text))) {
+      parts['paste-error'].textContent = found
+        ? 'This link ends before its # sign. Copy the whole link from your mail.'
+        : 'Paste your link first.';
+      parts['paste-input'].focus();
+      return;
+    }
+    parts['paste-input'].value = '';
+    start(found);
+  });
+
+  addEventListener('hashchange', () => {
+    if (location.hash) start(takeFromAddress());
+  });
+
+  // Back from the portal: what was shown before may no longer be true.
+  addEventListener('pageshow', (event) => {
+    if (event.persisted) start(token);
+  });
+
+  start(takeFromAddress());
+})();

@@ -1,0 +1,122 @@
+//! Reading links.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Person, store};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::error::Error;
+use crate::http::{Caller, Page, Paging, ReadLinks};
+use crate::id::{ConsultantId, LinkId};
+use crate::mail;
+use crate::sessions::{self, AuditState};
+
+/// Which links are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LinkFilter {
+    /// Only this tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only this portal.
+    #[param(max_length = 32)]
+    pub portal: Option<String>,
+    /// Only this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only this profile.
+    #[param(max_length = 128)]
+    pub profile_id: Option<String>,
+    /// Only links in this state.
+    #[param(inline)]
+    pub state: Option<LinkState>,
+    /// Only links issued at or after this moment.
+    pub created_from: Option<Timestamp>,
+    /// Only links issued before this moment.
+    pub created_to: Option<Timestamp>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// A page of the links that the caller may see.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadLinks>,
+    mut filter: LinkFilter,
+    now: Timestamp,
+) -> Result<Page<LinkResponse>, Error> {
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let views = app
+        .db
+        .read(move |conn| {
+            let links = store::list(conn, &filter, &reach, &asked, now)?;
+            views(conn, links, now)
+        })
+        .await?;
+    Ok(window.page(app.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
+}
+
+/// One link.
+pub(crate) async fn read(app: &App, caller: &Caller<ReadLinks>, id: LinkId, now: Timestamp) -> Result<LinkResponse, Error> {
+    let reach = caller.reach.clone();
+    app.db
+        .read(move |conn| {
+            let link = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            view(conn, link, now)
+        })
+        .await
+}
+
+/// One link as callers see it.
+pub(super) fn view(conn: &mut Conn, link: Link, now: Timestamp) -> Result<LinkResponse, Error> {
+    views(conn, vec![link], now)?.pop().ok_or_else(Error::not_found)
+}
+
+/// Links as callers see them: three queries, however many there are.
+fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
+    let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
+    let consultants: Vec<ConsultantId> = links.iter().map(|link| link.consultant_id.clone()).collect();
+    let consultants: HashMap<ConsultantId, ConsultantRef> = store::consultants(conn, &consultants)?
+        .into_iter()
+        .map(|(id, name, email)| (id.clone(), ConsultantRef { id, name, email }))
+        .collect();
+    let mut deliveries = mail::newest_deliveries(conn, &ids)?;
+    let audit_states = sessions::worst_audit_states(conn, &ids, now)?;
+    links
+        .into_iter()
+        .map(|link| {
+            let consultant = consultants.get(&link.consultant_id).cloned();
+            Ok(LinkResponse {
+                state: link.state(now),
+                consultant: consultant.ok_or_else(|| Error::internal("a link without its consultant"))?,
+                delivery: deliveries.remove(&link.id).unwrap_or_default(),
+                audit_state: audit_states.get(&link.id).copied().unwrap_or(AuditState::Complete),
+                revoked_by: link.revoked_by(),
+                profile: Person { id: link.profile_id, name: link.profile_name },
+                issued_by: Issuer { id: link.issued_by_id, name: link.issued_by_name, email: link.issued_by_email },
+                id: link.id,
+                tenant_id: link.tenant_id,
+                portal: link.portal,
+                reason: link.reason,
+                ticket: link.ticket,
+                access: link.access,
+                starts_at: link.starts_at,
+                expires_at: link.expires_at,
+                created_at: link.created_at,
+                spent_at: link.spent_at,
+                revoked_at: link.revoked_at,
+                revoke_reason: link.revoke_reason,
+            })
+        })
+        .collect()
+}

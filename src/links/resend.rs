@@ -1,0 +1,78 @@
+//! Mailing a fresh token: the next generation voids every token and code before it.
+
+use super::{Link, LinkResponse, ResendLink, check_person, read, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clients::Reach;
+use crate::clock::Timestamp;
+use crate::consultants;
+use crate::db::Tx;
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, IssueLinks};
+use crate::id::{ClientId, LinkId};
+use crate::mail;
+
+/// Has a fresh link mailed to the registered address.
+pub(crate) async fn resend(
+    app: &App,
+    caller: &Caller<IssueLinks>,
+    id: LinkId,
+    request: ResendLink,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
+    consultants::refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Fields::default();
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    let cool_down = app.config.links.resend_cool_down;
+    let outcome = app
+        .db
+        .write(move |tx| {
+            match next_generation(tx, &id, &reach, cool_down, &actor, client_id.as_ref(), now)? {
+                Ok(link) => Ok(Ok(read::view(tx, link, now)?)),
+                Err(refusal) => Ok(Err(refusal)),
+            }
+        })
+        .await?;
+    app.mail_wake.notify_one();
+    outcome
+}
+
+/// Raises the generation and queues its mail, or says why not; a refusal is recorded too.
+///
+/// The outer error undoes the transaction, the inner one is an outcome of it.
+pub(super) fn next_generation(
+    tx: &mut Tx<'_>,
+    id: &LinkId,
+    reach: &Reach,
+    cool_down: time::Duration,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<Result<Link, Error>, Error> {
+    let Some(link) = store::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
+        let link = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
+        return Ok(Err(match link.why_not(link.generation, now) {
+            Some(code @ (Code::LinkRevoked | Code::LinkExpired)) => {
+                tx.record(Event::link_refused(&link, actor.clone(), code, now).client(client_id));
+                Error::new(code).recorded()
+            }
+            _ => {
+                let mailed_at = link.resent_at.unwrap_or(link.created_at);
+                let wait = mailed_at.plus(cool_down).since(now).whole_seconds() + 1;
+                Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
+            }
+        }));
+    };
+    mail::cancel_for_link(tx, &link.id, now)?;
+    mail::enqueue_link(tx, &link, now)?;
+    tx.record(
+        Event::new(EventType::LinkResent, actor.clone(), now)
+            .client(client_id)
+            .link(&link)
+            .with(&serde_json::json!({ "generation": link.generation })),
+    );
+    Ok(Ok(link))
+}

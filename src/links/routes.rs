@@ -1,0 +1,169 @@
+//! `/v1/magic-links` and the landing page at `/l`
+
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{self, Data, Path, Query};
+use actix_web::{HttpResponse, get, middleware, post};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::landing::{self, Continue, LandingRequest, Preview};
+use super::{IssueLink, LinkFilter, LinkResponse, ResendLink, RevokeLink};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{
+    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Page, PublicProblems, ReadLinks, ReadProblems,
+    RevokeLinks, WriteProblems, limit_public,
+};
+use crate::id::LinkId;
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service
+        .service(issue_magic_link)
+        .service(list_magic_links)
+        .service(get_magic_link)
+        .service(revoke_magic_link)
+        .service(resend_magic_link);
+}
+
+pub(crate) fn configure_landing(service: &mut ServiceConfig) {
+    service.service(
+        utoipa_actix_web::scope::scope("/l")
+            .wrap(middleware::from_fn(limit_public))
+            .service(preview_link)
+            .service(continue_link)
+            .service(request_fresh_link),
+    );
+}
+
+/// The page itself and its two files. They answer HEAD like GET, and neither changes anything.
+pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
+    for (path, content_type, text) in [
+        ("/l", "text/html; charset=utf-8", include_str!("landing/page.html")),
+        ("/l/page.css", "text/css; charset=utf-8", include_str!("landing/page.css")),
+        ("/l/page.js", "text/javascript; charset=utf-8", include_str!("landing/page.js")),
+    ] {
+        let answer = move || async move { landing_file(content_type, text) };
+        service.service(web::resource(path).get(answer).route(web::head().to(answer)));
+    }
+}
+
+fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .insert_header(("referrer-policy", "no-referrer"))
+        .insert_header(("cross-origin-opener-policy", "same-origin"))
+        .insert_header((
+            "content-security-policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+        ))
+        .body(text)
+}
+
+/// Issue a magic link
+///
+/// Writes the link, its audit event and its mail job in one transaction. The
+/// token is in no answer: it is minted when the mail is sent.
+#[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 201, body = LinkResponse, description = "Issued"), WriteProblems))]
+#[post("/magic-links")]
+async fn issue_magic_link(
+    app: Data<App>,
+    caller: Caller<IssueLinks>,
+    idempotency: IdempotencyHeader,
+    body: Body<IssueLink>,
+) -> Result<Created<LinkResponse>, Error> {
+    let key = idempotency.scoped(&caller, "POST /v1/magic-links", || body.fingerprint());
+    let (value, replayed) = super::issue(&app, &caller, body.value, key, app.clock.now()).await?;
+    Ok(Created { value, replayed })
+}
+
+/// List magic links
+#[utoipa::path(tag = "Magic links", operation_id = "listMagicLinks", params(LinkFilter),
+    responses((status = 200, body = Page<LinkResponse>, description = "A page of links"), ReadProblems))]
+#[get("/magic-links")]
+async fn list_magic_links(
+    app: Data<App>,
+    caller: Caller<ReadLinks>,
+    filter: Query<LinkFilter>,
+) -> Result<Json<Page<LinkResponse>>, Error> {
+    Ok(Json(super::list(&app, &caller, filter.into_inner(), app.clock.now()).await?))
+}
+
+/// Read a magic link
+#[utoipa::path(tag = "Magic links", operation_id = "getMagicLink",
+    params(("id" = LinkId, Path, description = "The link")),
+    responses((status = 200, body = LinkResponse, description = "The link"), ReadProblems))]
+#[get("/magic-links/{id}")]
+async fn get_magic_link(app: Data<App>, caller: Caller<ReadLinks>, id: Path<LinkId>) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
+}
+
+/// Revoke a magic link
+///
+/// Ends its sessions and cancels its mails. From the moment of the answer
+/// introspection says inactive. A link that has ended stays as it is.
+#[utoipa::path(tag = "Magic links", operation_id = "revokeMagicLink", request_body = RevokeLink,
+    params(("id" = LinkId, Path, description = "The link")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/revoke")]
+async fn revoke_magic_link(
+    app: Data<App>,
+    caller: Caller<RevokeLinks>,
+    id: Path<LinkId>,
+    body: Body<RevokeLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(super::revoke(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Mail a fresh link
+///
+/// To the same registered address, at most once in the cool-down. Every older
+/// token and code is void from then on.
+#[utoipa::path(tag = "Magic links", operation_id = "resendMagicLink", request_body = ResendLink,
+    params(("id" = LinkId, Path, description = "The link")),
+    responses((status = 202, body = LinkResponse, description = "Queued"), WriteProblems))]
+#[post("/magic-links/{id}/resend")]
+async fn resend_magic_link(
+    app: Data<App>,
+    caller: Caller<IssueLinks>,
+    id: Path<LinkId>,
+    body: Body<ResendLink>,
+) -> Result<Accepted<LinkResponse>, Error> {
+    Ok(Accepted(super::resend(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Show what a link is
+///
+/// For landing pages. Changes nothing. The token's age and generation do not
+/// matter here; its signature does.
+#[utoipa::path(tag = "Landing page", operation_id = "previewLink", request_body = LandingRequest,
+    responses((status = 200, body = Preview, description = "What the link is"), PublicProblems), security(()))]
+#[post("/preview")]
+async fn preview_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json<Preview>, Error> {
+    Ok(Json(landing::preview(&app, &body.value.token, app.clock.now()).await?))
+}
+
+/// Continue to the portal
+///
+/// Answers with the portal's callback and a one-minute code. The link is spent
+/// only when the portal redeems the code.
+#[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
+    responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
+#[post("/continue")]
+async fn continue_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json<Continue>, Error> {
+    Ok(Json(landing::proceed(&app, &body.value.token, app.clock.now()).await?))
+}
+
+/// Ask for a fresh link
+///
+/// Mailed to the registered address, if the access is still open and the
+/// cool-down is over. The answer is the same whatever the token.
+#[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
+    responses((status = 202, description = "Taken"), PublicProblems), security(()))]
+#[post("/resend")]
+async fn request_fresh_link(app: Data<App>, body: Body<LandingRequest>) -> Result<HttpResponse, Error> {
+    landing::request_fresh(&app, &body.value.token, app.clock.now()).await?;
+    Ok(HttpResponse::Accepted().finish())
+}

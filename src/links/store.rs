@@ -1,0 +1,174 @@
+//! Links at rest. Every race is decided by one guarded statement.
+
+use diesel::prelude::*;
+
+use super::{Link, LinkFilter, LinkState};
+use crate::audit::Actor;
+use crate::clients::{Reach, within};
+use crate::clock::Timestamp;
+use crate::db::schema::{consultants, magic_links as links};
+use crate::db::{Backend, Conn};
+use crate::http::Window;
+use crate::id::{ConsultantId, LinkId};
+
+/// What a spend must match: the token's link and generation, the caller's reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Spend {
+    pub link_id: LinkId,
+    pub generation: i32,
+    pub reach: Reach,
+}
+
+pub(super) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
+    diesel::insert_into(links::table).values(link).execute(conn)
+}
+
+/// The link, whoever asks: for code that holds a token we signed.
+pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
+    links::table.find(id).get_result(conn).optional()
+}
+
+/// The link, if the caller can see it.
+pub(super) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryResult<Option<Link>> {
+    links::table.find(id).filter(within!(links, reach)).get_result(conn).optional()
+}
+
+/// Marks the token's generation as spent; `None` if it may not be spent (any more).
+pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(&spend.link_id))
+        .filter(links::generation.eq(spend.generation))
+        .filter(within!(links, &spend.reach))
+        .filter(links::spent_at.is_null())
+        .filter(links::revoked_at.is_null())
+        .filter(links::starts_at.le(now))
+        .filter(links::expires_at.gt(now))
+        .set(links::spent_at.eq(Some(now)))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Revokes; `None` if the link has ended, or does not exist for the caller.
+pub(super) fn revoke(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(id))
+        .filter(within!(links, reach))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(now))
+        .set((
+            links::revoked_at.eq(Some(now)),
+            links::revoke_reason.eq(Some(reason)),
+            links::revoked_by_type.eq(Some(actor.kind)),
+            links::revoked_by_id.eq(Some(&actor.id)),
+            links::revoked_by_name.eq(actor.name.as_ref()),
+        ))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Revokes every link of a consultant that has not ended.
+pub(super) fn revoke_all_of(
+    conn: &mut Conn,
+    consultant: &ConsultantId,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    diesel::update(links::table)
+        .filter(links::consultant_id.eq(consultant))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(now))
+        .set((
+            links::revoked_at.eq(Some(now)),
+            links::revoke_reason.eq(Some(reason)),
+            links::revoked_by_type.eq(Some(actor.kind)),
+            links::revoked_by_id.eq(Some(&actor.id)),
+            links::revoked_by_name.eq(actor.name.as_ref()),
+        ))
+        .returning(links::all_columns)
+        .get_results(conn)
+}
+
+/// Raises the generation and makes the link spendable again; `None` while it cools down, or once it has ended.
+pub(super) fn raise_generation(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    mailed_before: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Link>> {
+    let never_resent = links::resent_at.is_null().and(links::created_at.le(mailed_before));
+    diesel::update(links::table.find(id))
+        .filter(within!(links, reach))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(now))
+        .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
+        .set((
+            links::generation.eq(links::generation + 1),
+            links::spent_at.eq(None::<Timestamp>),
+            links::resent_at.eq(Some(now)),
+        ))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Links that match the filter within the reach, newest first.
+pub(super) fn list(
+    conn: &mut Conn,
+    filter: &LinkFilter,
+    reach: &Reach,
+    window: &Window,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(links::tenant_id.eq(tenant_id));
+    }
+    if let Some(portal) = &filter.portal {
+        query = query.filter(links::portal.eq(portal));
+    }
+    if let Some(id) = &filter.consultant_id {
+        query = query.filter(links::consultant_id.eq(id));
+    }
+    if let Some(id) = &filter.profile_id {
+        query = query.filter(links::profile_id.eq(id));
+    }
+    if let Some(from) = filter.created_from {
+        query = query.filter(links::created_at.ge(from));
+    }
+    if let Some(to) = filter.created_to {
+        query = query.filter(links::created_at.lt(to));
+    }
+    match filter.state {
+        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null()),
+        Some(state) => {
+            query = query.filter(links::revoked_at.is_null());
+            query = match state {
+                LinkState::Scheduled => query.filter(links::starts_at.gt(now)),
+                LinkState::Active => query.filter(links::starts_at.le(now)).filter(links::expires_at.gt(now)),
+                LinkState::Expired | LinkState::Revoked => query.filter(links::expires_at.le(now)),
+            };
+        }
+        None => {}
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(links::id.lt(after));
+    }
+    query.order(links::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Name and address of the consultants of some links.
+pub(super) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<Vec<(ConsultantId, String, String)>> {
+    consultants::table
+        .filter(consultants::id.eq_any(ids))
+        .select((consultants::id, consultants::name, consultants::email))
+        .load(conn)
+}

@@ -1,0 +1,173 @@
+//! Mail leaves through an outbox: a job is written in the verb's transaction, a worker sends it.
+//!
+//! The link token is minted when the mail is sent, so nothing secret is ever
+//! stored. A job is never lost; a mail may be sent twice, and then both carry the
+//! same generation of the link.
+
+mod mailpit;
+mod outbox;
+mod preview;
+mod provider;
+mod render;
+pub(crate) mod routes;
+mod store;
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::config;
+use crate::consultants::Consultant;
+use crate::db::{Conn, text_enum};
+use crate::id::{LinkId, MailJobId};
+use crate::links::Link;
+
+pub(crate) use outbox::step;
+pub(crate) use preview::Mailbox;
+pub(crate) use provider::Provider;
+
+text_enum! {
+    /// What became of a mail.
+    pub enum DeliveryState {
+        /// It waits for its turn.
+        Queued = "queued",
+        /// It is being handed to the provider.
+        Sending = "sending",
+        /// The provider took it.
+        Accepted = "accepted",
+        /// It was given up.
+        Failed = "failed",
+        /// It was overtaken by a revocation, a fresh link or the window's end.
+        Cancelled = "cancelled",
+    }
+}
+
+text_enum! {
+    /// Which mail it is.
+    pub enum Template {
+        /// The link, for the consultant.
+        MagicLink = "magic_link",
+        /// Tells the old address of a consultant that it was changed.
+        AddressChanged = "address_changed",
+    }
+}
+
+/// What became of a link's newest mail.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Delivery {
+    /// What became of it.
+    pub state: DeliveryState,
+    /// How often it was handed to the provider.
+    pub attempts: i32,
+    /// The provider that took it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub provider: Option<String>,
+    /// What the provider said when it did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub last_error: Option<String>,
+    /// When it came to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { state: DeliveryState::Queued, attempts: 0, provider: None, last_error: None, at: None }
+    }
+}
+
+/// Queues the mail with the link, in its present generation.
+pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
+    let job = store::Job {
+        magic_link_id: Some(link.id.clone()),
+        generation: Some(link.generation),
+        ..store::Job::new(MailJobId::new(now), Template::MagicLink, link.consultant_id.clone(), now)
+    };
+    store::insert(conn, &job)
+}
+
+/// Queues the mail that tells a consultant's old address that it was changed.
+pub(crate) fn enqueue_address_changed(
+    conn: &mut Conn,
+    consultant: &Consultant,
+    old_address: &str,
+    now: Timestamp,
+) -> diesel::QueryResult<()> {
+    let job = store::Job {
+        recipient: Some(old_address.to_owned()),
+        ..store::Job::new(MailJobId::new(now), Template::AddressChanged, consultant.id.clone(), now)
+    };
+    store::insert(conn, &job)
+}
+
+/// Cancels what has not been sent for a link.
+pub(crate) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> diesel::QueryResult<usize> {
+    store::cancel_for_link(conn, link, now)
+}
+
+/// What became of the newest mail of each link.
+pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::QueryResult<HashMap<LinkId, Delivery>> {
+    let mut newest: HashMap<LinkId, (i32, Delivery)> = HashMap::new();
+    for job in store::of_links(conn, links)? {
+        let (Some(link), Some(generation)) = (job.magic_link_id, job.generation) else { continue };
+        if newest.get(&link).is_none_or(|(known, _)| *known < generation) {
+            let delivery = Delivery {
+                state: job.state,
+                attempts: job.attempts,
+                provider: job.provider,
+                last_error: job.last_error,
+                at: job.finished_at,
+            };
+            newest.insert(link, (generation, delivery));
+        }
+    }
+    Ok(newest.into_iter().map(|(link, (_, delivery))| (link, delivery)).collect())
+}
+
+/// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
+pub(crate) fn provider(mail: &config::Mail) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
+    match &mail.provider {
+        config::Provider::Preview => {
+            let mailbox = Mailbox::default();
+            Ok((Box::new(preview::Preview::new(mailbox.clone())), Some(mailbox)))
+        }
+        config::Provider::Mailpit { url, login } => Ok((Box::new(mailpit::Mailpit::new(url, login.clone())?), None)),
+    }
+}
+
+/// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.
+pub(crate) fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    let local_fits = local.len() <= 64 && local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
+    let domain_fits = domain.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    });
+    text.len() <= 254 && local_fits && domain_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_plain_address_and_nothing_else() {
+        for right in ["ravi@support.example", "a.b+c@x-y.example", "o'hara@localhost"] {
+            assert!(is_address(right), "{right:?}");
+        }
+        for wrong in [
+            "", "ravi", "@x.example", "ravi@", "a@b@c", "a@b.example,c@d.example", "Ravi <a@b.example>", "\"a b\"@c.example",
+            "a b@c.example", "a@b .example", "a\u{2009}@b.example", "a@b.example\r\nBcc: c@d.example", ".a@b.example",
+            "a..b@c.example", "a@-b.example", "a@b..example", "ä@b.example",
+        ] {
+            assert!(!is_address(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Ending sessions.
+
+use super::{EndCause, EndSession, SessionResponse, is_source, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::Tx;
+use crate::error::Error;
+use crate::http::{Caller, Fields, RedeemSessions};
+use crate::id::{ClientId, LinkId, SessionId};
+
+/// How many expired sessions one step puts on record.
+const EXPIRED_PER_STEP: i64 = 100;
+
+/// "I am done". Closing counts are also taken for a session that something else has ended.
+pub(crate) async fn end(
+    app: &App,
+    caller: &Caller<RedeemSessions>,
+    id: SessionId,
+    request: EndSession,
+    now: Timestamp,
+) -> Result<SessionResponse, Error> {
+    let mut fields = Fields::default();
+    for (source, last_seq) in request.sources.iter().flatten() {
+        if !is_source(source) {
+            fields.refuse("/sources", "malformed", "names have 1 to 64 letters, digits, dots, dashes and underscores");
+        }
+        if *last_seq < 0 {
+            fields.refuse(format!("/sources/{source}"), "out_of_range", "must not be negative");
+        }
+    }
+    if request.sources.as_ref().is_some_and(|sources| sources.len() > 100) {
+        fields.refuse("/sources", "out_of_range", "must name at most 100 sources");
+    }
+    fields.finish()?;
+    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    app.db
+        .write(move |tx| {
+            let known = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let actor = Actor::consultant(&known.consultant_id);
+            if let Some(ended) = store::end(tx, &id, EndCause::Done, now)? {
+                tx.record(
+                    Event::new(EventType::SessionEnded, actor.clone(), now)
+                        .client(client_id.as_ref())
+                        .session(&ended)
+                        .with(&serde_json::json!({ "cause": ended.end_cause, "sources": request.sources })),
+                );
+            }
+            if let Some(sources) = &request.sources
+                && store::close(tx, &id, now)?
+            {
+                for (source, last_seq) in sources {
+                    store::ensure_source(tx, &id, source)?;
+                    store::close_source(tx, &id, source, *last_seq)?;
+                }
+            }
+            let session = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+            let sources = store::sources(tx, &[id.clone()])?;
+            Ok(SessionResponse::of(session, sources, now))
+        })
+        .await
+}
+
+/// Ends whatever session of the link is live.
+pub(crate) fn end_all_of_link(
+    tx: &mut Tx<'_>,
+    link: &LinkId,
+    cause: EndCause,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    for session in store::end_all_of_link(tx, link, cause, now)? {
+        let kind = if session.end_cause == Some(EndCause::Replaced) {
+            EventType::SessionReplaced
+        } else {
+            EventType::SessionEnded
+        };
+        tx.record(
+            Event::new(kind, actor.clone(), now)
+                .client(client_id)
+                .session(&session)
+                .with(&serde_json::json!({ "cause": session.end_cause })),
+        );
+    }
+    Ok(())
+}
+
+/// Puts on record that sessions have run out; tells how many.
+pub(crate) async fn end_expired(app: &App, now: Timestamp) -> Result<usize, Error> {
+    app.db
+        .write(move |tx| {
+            let mut ended = 0;
+            for id in store::expired(tx, EXPIRED_PER_STEP, now)? {
+                // Another copy may have been quicker.
+                let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { continue };
+                let event = Event::new(EventType::SessionEnded, Actor::system("clock"), now).session(&session);
+                tx.record(event.with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })));
+                ended += 1;
+            }
+            Ok(ended)
+        })
+        .await
+}

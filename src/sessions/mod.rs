@@ -1,0 +1,301 @@
+//! A session is what a spent link token buys: an access token for one portal.
+//!
+//! It never outlives the link's window, and a link has one live session: opening
+//! the next ends the one before. The portal reports into it what the consultant
+//! viewed, exported and changed, numbered without gaps per source.
+
+mod end;
+mod introspect;
+mod open;
+mod read;
+mod report;
+pub(crate) mod routes;
+mod store;
+
+use std::collections::BTreeMap;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::db::text_enum;
+use crate::http::json;
+use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
+use crate::links::{Access, ConsultantRef, Person};
+
+pub(crate) use end::{end, end_all_of_link, end_expired};
+pub(crate) use introspect::introspect;
+pub(crate) use open::open;
+pub(crate) use read::{SessionFilter, list, read, worst_audit_states};
+pub(crate) use report::report;
+
+/// How long after its end a session takes reports.
+const REPORTING_TAIL: Duration = Duration::hours(72);
+
+/// How long after its end the closing counts may be awaited.
+const CLOSING_GRACE: Duration = Duration::minutes(15);
+
+text_enum! {
+    /// Why a session ended.
+    pub enum EndCause {
+        /// The consultant said so.
+        Done = "done",
+        /// Its time was over.
+        Expired = "expired",
+        /// Its link was revoked.
+        Revoked = "revoked",
+        /// The link opened the next one.
+        Replaced = "replaced",
+    }
+}
+
+text_enum! {
+    /// Whether a session holds.
+    pub enum SessionState {
+        /// It does.
+        Active = "active",
+        /// It does not.
+        Ended = "ended",
+    }
+}
+
+text_enum! {
+    /// Whether every act has been reported; from good to bad.
+    pub enum AuditState {
+        /// Nothing is missing, as far as anybody can know yet.
+        Complete = "complete",
+        /// Numbers are missing.
+        Gaps = "gaps",
+        /// The session ended, and the portal never said how many acts there were.
+        Unclosed = "unclosed",
+    }
+}
+
+/// A session as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::sessions)]
+pub(crate) struct Session {
+    pub id: SessionId,
+    pub magic_link_id: LinkId,
+    pub generation: i32,
+    pub tenant_id: String,
+    pub portal: String,
+    pub consultant_id: ConsultantId,
+    pub profile_id: String,
+    pub profile_name: String,
+    pub access: Access,
+    pub client_id: Option<ClientId>,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub end_cause: Option<EndCause>,
+    pub closed_at: Option<Timestamp>,
+    pub visitor_address: Option<String>,
+    pub visitor_user_agent: Option<String>,
+}
+
+impl Session {
+    /// When it ended, if it has.
+    fn end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ended_at.or_else(|| (self.expires_at <= now).then_some(self.expires_at))
+    }
+
+    fn audit_state(&self, sources: &[Source], now: Timestamp) -> AuditState {
+        let overdue = self.end(now).is_some_and(|end| end.plus(CLOSING_GRACE) <= now);
+        if self.closed_at.is_none() && overdue {
+            AuditState::Unclosed
+        } else if sources.iter().any(|source| !source.is_gapless()) {
+            AuditState::Gaps
+        } else {
+            AuditState::Complete
+        }
+    }
+}
+
+/// What one source of a session has reported.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::session_sources)]
+pub(crate) struct Source {
+    session_id: SessionId,
+    source: String,
+    event_count: i64,
+    last_seq: i64,
+    closing_seq: Option<i64>,
+}
+
+impl Source {
+    fn is_gapless(&self) -> bool {
+        self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
+    }
+}
+
+/// Who visits, as the portal sees them.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Visitor {
+    /// Their network address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, example = "203.0.113.7")]
+    pub address: Option<String>,
+    /// Their browser.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500, example = "Mozilla/5.0")]
+    pub user_agent: Option<String>,
+}
+
+/// A code or link token to redeem.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl",
+    "visitor": {"address": "203.0.113.7", "user_agent": "Mozilla/5.0"}
+}))]
+pub struct OpenSession {
+    /// The code from the callback, or the link token where the portal has its own landing page.
+    #[schema(max_length = 4096)]
+    pub token: String,
+    /// Who visits; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub visitor: Option<Visitor>,
+}
+
+/// A session that was just opened.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OpenedSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Its link.
+    pub magic_link_id: LinkId,
+    /// The customer company.
+    #[schema(max_length = 64)]
+    pub tenant_id: String,
+    /// The portal.
+    #[schema(max_length = 32)]
+    pub portal: String,
+    /// As whom.
+    pub profile: Person,
+    /// Who acts.
+    pub consultant: ConsultantRef,
+    /// How much they may do.
+    pub access: Access,
+    /// The session's token (RFC 9068).
+    #[schema(max_length = 4096)]
+    pub access_token: String,
+    /// `Bearer`.
+    pub token_type: TokenType,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    /// When it ends by itself; there is no grace.
+    pub expires_at: Timestamp,
+}
+
+text_enum! {
+    /// How an access token is presented (RFC 6750).
+    pub enum TokenType {
+        /// In an Authorization header.
+        Bearer = "Bearer",
+    }
+}
+
+/// A session as callers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SessionResponse {
+    /// Its id.
+    pub id: SessionId,
+    /// Whether it holds.
+    pub state: SessionState,
+    /// Its link.
+    pub magic_link_id: LinkId,
+    /// The customer company.
+    #[schema(max_length = 64)]
+    pub tenant_id: String,
+    /// The portal.
+    #[schema(max_length = 32)]
+    pub portal: String,
+    /// As whom.
+    pub profile: Person,
+    /// Who acts.
+    pub consultant_id: ConsultantId,
+    /// How much they may do.
+    pub access: Access,
+    /// When it was opened.
+    pub started_at: Timestamp,
+    /// When it ends by itself.
+    pub expires_at: Timestamp,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Timestamp>,
+    /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_cause: Option<EndCause>,
+    /// Whether every act has been reported.
+    pub audit_state: AuditState,
+    /// What each source has reported.
+    #[schema(max_items = 100)]
+    pub sources: Vec<SourceResponse>,
+    /// Who visits.
+    pub visitor: Visitor,
+}
+
+/// What one source of a session has reported.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SourceResponse {
+    /// The source.
+    #[schema(max_length = 64)]
+    pub source: String,
+    /// How many acts have arrived.
+    pub event_count: i64,
+    /// The highest number that has arrived.
+    pub last_seq: i64,
+    /// The highest number there is, as the portal said at the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closing_seq: Option<i64>,
+}
+
+impl SessionResponse {
+    fn of(session: Session, sources: Vec<Source>, now: Timestamp) -> Self {
+        let end = session.end(now);
+        Self {
+            state: if end.is_some() { SessionState::Ended } else { SessionState::Active },
+            audit_state: session.audit_state(&sources, now),
+            end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
+            ended_at: end,
+            sources: sources
+                .into_iter()
+                .map(|source| SourceResponse {
+                    source: source.source,
+                    event_count: source.event_count,
+                    last_seq: source.last_seq,
+                    closing_seq: source.closing_seq,
+                })
+                .collect(),
+            profile: Person { id: session.profile_id, name: session.profile_name },
+            visitor: Visitor { address: session.visitor_address, user_agent: session.visitor_user_agent },
+            id: session.id,
+            magic_link_id: session.magic_link_id,
+            tenant_id: session.tenant_id,
+            portal: session.portal,
+            consultant_id: session.consultant_id,
+            access: session.access,
+            started_at: session.started_at,
+            expires_at: session.expires_at,
+        }
+    }
+}
+
+/// How a session is ended.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"sources": {"portal": 2}}))]
+pub struct EndSession {
+    /// The last number of each source: the closing counts that tell whether anything is missing.
+    pub sources: Option<BTreeMap<String, i64>>,
+}
+
+/// Whether a text can name a source.
+fn is_source(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

@@ -1,0 +1,220 @@
+//! Opening a session: the only place where a link token is spent.
+
+use super::{EndCause, OpenSession, OpenedSession, Session, TokenType, end, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::consultants;
+use crate::db::{self, Claim, IdempotencyKey, Tx};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
+use crate::id::{ClientId, LinkId, SessionId};
+use crate::links::store::{self as links, Spend};
+use crate::links::{ConsultantRef, Person};
+use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
+
+/// A token that we signed for spending: what it names, and until when it counts.
+#[derive(Debug, Clone)]
+struct Presented {
+    link_id: LinkId,
+    generation: i32,
+    expires_at_seconds: i64,
+    /// A code from the landing page, or the raw token from the mail.
+    is_code: bool,
+}
+
+enum Outcome {
+    Opened { session: Session, consultant: ConsultantRef, replayed: bool },
+    Refused(Code),
+}
+
+/// Spends the token: of any number of callers exactly one wins.
+///
+/// A refusal is recorded too. It is therefore an outcome and not an error inside
+/// the transaction: an error would roll its own record back.
+pub(crate) async fn open(
+    app: &App,
+    caller: &Caller<RedeemSessions>,
+    request: OpenSession,
+    idempotency: IdempotencyHeader,
+    now: Timestamp,
+) -> Result<(OpenedSession, bool), Error> {
+    let visitor = request.visitor.unwrap_or_default();
+    let mut fields = Fields::default();
+    fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
+    fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
+    fields.finish()?;
+    let presented = verify(app, &request.token, now)?;
+    // Codes differ with every click; what is redeemed is the link in its generation.
+    let fingerprint = format!("{} {}", presented.link_id, presented.generation);
+    let idempotency = idempotency.scoped(caller, "POST /v1/sessions", || fingerprint);
+    let spend = Spend {
+        link_id: presented.link_id.clone(),
+        generation: presented.generation,
+        reach: caller.reach.clone(),
+    };
+    let client_id = caller.client_id.clone();
+    let client = caller.actor(None);
+    let config = app.config.clone();
+    let outcome = app
+        .db
+        .write(move |tx| {
+            if let Some(key) = &idempotency
+                && let Claim::Done(id) = db::claim(tx, key, now)?
+            {
+                return replay(tx, &id.parse().map_err(Error::internal)?, &client, client_id.as_ref(), now);
+            }
+            let Some(link) = links::find(tx, &spend.link_id)? else {
+                return Err(Code::TokenInvalid.into());
+            };
+            let too_old = presented.expires_at_seconds <= now.unix_seconds();
+            let own_page = config.portals.get(&link.portal).is_some_and(|portal| portal.landing_url.is_some());
+            let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
+                Some(Code::NotFound)
+            } else if !presented.is_code && !own_page {
+                Some(Code::CodeRequired)
+            } else if too_old {
+                link.why_not(spend.generation, now).or(Some(Code::TokenExpired))
+            } else {
+                None
+            };
+            if let Some(code) = refusal {
+                tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
+                return Ok(Outcome::Refused(code));
+            }
+            let Some(link) = links::spend(tx, &spend, now)? else {
+                let link = links::find(tx, &spend.link_id)?.unwrap_or(link);
+                let code = link.why_not(spend.generation, now).unwrap_or(Code::LinkSpent);
+                tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
+                return Ok(Outcome::Refused(code));
+            };
+            let consultant = consultants::find(tx, &link.consultant_id)?
+                .ok_or_else(|| Error::internal("a link without its consultant"))?;
+            let actor = Actor::consultant(&link.consultant_id);
+            end::end_all_of_link(tx, &link.id, EndCause::Replaced, &actor, client_id.as_ref(), now)?;
+            let session = Session {
+                id: SessionId::new(now),
+                magic_link_id: link.id,
+                generation: link.generation,
+                tenant_id: link.tenant_id,
+                portal: link.portal,
+                consultant_id: link.consultant_id,
+                profile_id: link.profile_id,
+                profile_name: link.profile_name,
+                access: link.access,
+                client_id: client_id.clone(),
+                started_at: now,
+                expires_at: link.expires_at.min(now.plus(config.links.session_life)),
+                ended_at: None,
+                end_cause: None,
+                closed_at: None,
+                visitor_address: visitor.address.clone(),
+                visitor_user_agent: visitor.user_agent.clone(),
+            };
+            store::insert(tx, &session)?;
+            remember(tx, idempotency.as_ref(), &session.id, now)?;
+            tx.record(Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
+                &serde_json::json!({
+                    "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
+                    "reason": link.reason, "ticket": link.ticket, "visitor": visitor,
+                }),
+            ));
+            let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+            Ok(Outcome::Opened { session, consultant, replayed: false })
+        })
+        .await?;
+    match outcome {
+        Outcome::Refused(code) => Err(Error::new(code).recorded()),
+        Outcome::Opened { session, consultant, replayed } => {
+            let access_token = sign(app, &session, now)?;
+            Ok((answer(session, consultant, access_token), replayed))
+        }
+    }
+}
+
+/// Proves who signed the token and what kind it is. Its times are judged where the link is known.
+fn verify(app: &App, token: &str, now: Timestamp) -> Result<Presented, Error> {
+    let audience = [app.tokens.issuer()];
+    if let Ok(code) = app.tokens.verify::<CodeClaims>(token, &audience, now) {
+        return Ok(Presented {
+            link_id: code.magic_link_id,
+            generation: code.generation,
+            expires_at_seconds: code.exp,
+            is_code: true,
+        });
+    }
+    let claims = app.tokens.verify::<LinkClaims>(token, &audience, now)?;
+    Ok(Presented {
+        link_id: claims.jti,
+        generation: claims.generation,
+        expires_at_seconds: claims.exp,
+        is_code: false,
+    })
+}
+
+/// The answer that was lost, while the session lives.
+fn replay(
+    tx: &mut Tx<'_>,
+    id: &SessionId,
+    client: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
+    let session = store::find(tx, id)?.ok_or_else(Error::not_found)?;
+    if session.end(now).is_some() {
+        let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
+        tx.record(refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() })));
+        return Ok(Outcome::Refused(Code::SessionEnded));
+    }
+    let consultant = consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
+    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    Ok(Outcome::Opened { session, consultant, replayed: true })
+}
+
+fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
+    match key {
+        Some(key) => Ok(db::remember(tx, key, id.as_str(), now)?),
+        None => Ok(()),
+    }
+}
+
+/// Signs the access token. A replay signs the same claims anew.
+fn sign(app: &App, session: &Session, now: Timestamp) -> Result<String, Error> {
+    let portal = app
+        .config
+        .portals
+        .get(&session.portal)
+        .ok_or_else(|| Error::internal(format_args!("portal {} is not configured any more", session.portal)))?;
+    let claims = AccessClaims {
+        iss: app.tokens.issuer().to_owned(),
+        aud: portal.audience.clone(),
+        sub: session.profile_id.clone(),
+        act: Act { sub: session.consultant_id.clone() },
+        client_id: session.client_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+        jti: session.id.to_string(),
+        sid: session.id.clone(),
+        portal: session.portal.clone(),
+        tenant_id: session.tenant_id.clone(),
+        access: session.access,
+        iat: session.started_at.unix_seconds(),
+        nbf: session.started_at.unix_seconds(),
+        exp: session.expires_at.unix_seconds(),
+    };
+    app.tokens.sign(&claims, now)
+}
+
+fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> OpenedSession {
+    OpenedSession {
+        id: session.id,
+        magic_link_id: session.magic_link_id,
+        tenant_id: session.tenant_id,
+        portal: session.portal,
+        profile: Person { id: session.profile_id, name: session.profile_name },
+        consultant,
+        access: session.access,
+        access_token,
+        token_type: TokenType::Bearer,
+        started_at: session.started_at,
+        expires_at: session.expires_at,
+    }
+}

@@ -1,0 +1,104 @@
+//! Reading sessions.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{AuditState, Session, SessionResponse, SessionState, Source, store};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::error::Error;
+use crate::http::{Caller, Page, Paging, ReadLinks};
+use crate::id::{ConsultantId, LinkId, SessionId};
+
+/// Which sessions are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SessionFilter {
+    /// Only this tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only this portal.
+    #[param(max_length = 32)]
+    pub portal: Option<String>,
+    /// Only sessions of this link.
+    pub magic_link_id: Option<LinkId>,
+    /// Only this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only sessions in this state.
+    #[param(inline)]
+    pub state: Option<SessionState>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// A page of the sessions that the caller may see.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadLinks>,
+    mut filter: SessionFilter,
+    now: Timestamp,
+) -> Result<Page<SessionResponse>, Error> {
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let views = app
+        .db
+        .read(move |conn| {
+            let sessions = store::list(conn, &filter, &reach, &asked, now)?;
+            let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
+            let mut sources = by_session(store::sources(conn, &ids)?);
+            let view = |session: Session| {
+                let sources = sources.remove(&session.id).unwrap_or_default();
+                SessionResponse::of(session, sources, now)
+            };
+            Ok(sessions.into_iter().map(view).collect::<Vec<_>>())
+        })
+        .await?;
+    Ok(window.page(app.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
+}
+
+/// One session.
+pub(crate) async fn read(app: &App, caller: &Caller<ReadLinks>, id: SessionId, now: Timestamp) -> Result<SessionResponse, Error> {
+    let reach = caller.reach.clone();
+    app.db
+        .read(move |conn| {
+            let session = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let sources = store::sources(conn, &[id])?;
+            Ok(SessionResponse::of(session, sources, now))
+        })
+        .await
+}
+
+/// The worst audit state among the sessions of each link.
+pub(crate) fn worst_audit_states(
+    conn: &mut Conn,
+    links: &[LinkId],
+    now: Timestamp,
+) -> Result<HashMap<LinkId, AuditState>, Error> {
+    let sessions = store::of_links(conn, links)?;
+    let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
+    let sources = if ids.is_empty() { HashMap::new() } else { by_session(store::sources(conn, &ids)?) };
+    let mut worst = HashMap::new();
+    for session in sessions {
+        let state = session.audit_state(sources.get(&session.id).map_or(&[], Vec::as_slice), now);
+        let entry = worst.entry(session.magic_link_id).or_insert(state);
+        *entry = state.max(*entry);
+    }
+    Ok(worst)
+}
+
+fn by_session(sources: Vec<Source>) -> HashMap<SessionId, Vec<Source>> {
+    let mut map: HashMap<SessionId, Vec<Source>> = HashMap::new();
+    for source in sources {
+        map.entry(source.session_id.clone()).or_default().push(source);
+    }
+    map
+}

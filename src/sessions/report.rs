@@ -1,0 +1,268 @@
+//! Reporting what the consultant viewed, exported and changed.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{AuditState, REPORTING_TAIL, Session, is_source, store};
+use crate::app::App;
+use crate::audit::{self, ActRef, Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::{Tx, text_enum};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, WriteAudit, json, sha256_hex};
+use crate::id::{ClientId, SessionId};
+use crate::links::Access;
+
+/// How far ahead of ours a portal's clock may run.
+const SKEW: time::Duration = time::Duration::minutes(5);
+
+text_enum! {
+    /// What kind of act it was.
+    pub enum ActKind {
+        /// Something was looked at.
+        View = "view",
+        /// Something was taken out.
+        Export = "export",
+        /// Something was changed.
+        Change = "change",
+    }
+}
+
+/// A field that was changed.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The field.
+    #[schema(min_length = 1, max_length = 128, example = "basic")]
+    pub field: String,
+    /// Its value before; absent when it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4000, example = "50000")]
+    pub before: Option<String>,
+    /// Its value after; absent when it was removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 4000, example = "52000")]
+    pub after: Option<String>,
+}
+
+/// One act of the consultant.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Act {
+    /// Its number within the source, from 1 without gaps.
+    #[schema(minimum = 1, example = 1)]
+    pub seq: i64,
+    /// Which part of the portal reports it.
+    #[serde(default = "portal")]
+    #[schema(min_length = 1, max_length = 64, example = "portal")]
+    pub source: String,
+    /// What kind of act; `change` unless told.
+    #[serde(default = "change")]
+    pub kind: ActKind,
+    /// When it happened.
+    pub occurred_at: Timestamp,
+    /// What was done, in the portal's words.
+    #[schema(min_length = 1, max_length = 128, example = "employee.salary.updated")]
+    pub action: String,
+    /// What kind of thing it was done to.
+    #[schema(min_length = 1, max_length = 128, example = "employee")]
+    pub resource_type: String,
+    /// Which one.
+    #[schema(min_length = 1, max_length = 128, example = "emp-9")]
+    pub resource_id: String,
+    /// The person whose data it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 128, example = "emp-9")]
+    pub principal_id: Option<String>,
+    /// What was changed; only for `change`.
+    #[serde(default, deserialize_with = "json::objects", skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100)]
+    pub changes: Vec<Change>,
+}
+
+fn portal() -> String {
+    "portal".to_owned()
+}
+
+const fn change() -> ActKind {
+    ActKind::Change
+}
+
+/// Acts to report.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"events": [{
+    "seq": 1, "source": "portal", "kind": "change", "occurred_at": "2026-11-22T10:00:00Z",
+    "action": "employee.salary.updated", "resource_type": "employee", "resource_id": "emp-9", "principal_id": "emp-9",
+    "changes": [{"field": "basic", "before": "50000", "after": "52000"}]
+}]}))]
+pub struct ReportActs {
+    /// The acts, in any order.
+    #[serde(deserialize_with = "json::objects")]
+    #[schema(min_items = 1, max_items = 1000)]
+    pub events: Vec<Act>,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Reported {
+    /// How many acts were written down.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub recorded: i64,
+    /// How many were in the trail already.
+    #[schema(minimum = 0, maximum = 1000)]
+    pub repeated: i64,
+    /// Whether anything is missing now.
+    pub audit_state: AuditState,
+}
+
+/// Writes a batch of acts down: all of them or none.
+///
+/// A repeated act is taken again; the same number with other content is refused.
+pub(crate) async fn report(
+    app: &App,
+    caller: &Caller<WriteAudit>,
+    id: SessionId,
+    request: ReportActs,
+    now: Timestamp,
+) -> Result<Reported, Error> {
+    check(&request.events, now)?;
+    let acts: Vec<(Act, String)> = request
+        .events
+        .into_iter()
+        .map(|act| {
+            let canonical = serde_json::to_vec(&act).map_err(Error::internal)?;
+            Ok((act, sha256_hex(&canonical)))
+        })
+        .collect::<Result<_, Error>>()?;
+    let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
+    app.db
+        .write(move |tx| {
+            let session = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
+                return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
+            }
+            let references: Vec<ActRef<'_>> = acts.iter().map(|(act, _)| reference(act)).collect();
+            let known = audit::known_acts(tx, &id, &references)?;
+            let mut fresh = Vec::new();
+            for (act, hash) in &acts {
+                match known.get(&(act.source.clone(), act.seq)) {
+                    None => fresh.push((act, hash)),
+                    Some(before) if before == hash => {}
+                    Some(_) => return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now))),
+                }
+            }
+            for (act, hash) in &fresh {
+                tx.record(event(&session, act, hash, client_id.as_ref(), now));
+            }
+            count(tx, &id, &fresh)?;
+            let sources = store::sources(tx, &[id.clone()])?;
+            let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
+            let all = i64::try_from(acts.len()).map_err(Error::internal)?;
+            Ok(Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) }))
+        })
+        .await?
+}
+
+fn reference(act: &Act) -> ActRef<'_> {
+    ActRef { source: &act.source, seq: act.seq }
+}
+
+/// Records a refusal in the transaction that goes on to commit.
+fn refuse(
+    tx: &mut Tx<'_>,
+    session: &Session,
+    client: &Actor,
+    client_id: Option<&ClientId>,
+    code: Code,
+    now: Timestamp,
+) -> Error {
+    let event = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(session);
+    tx.record(event.with(&serde_json::json!({ "code": code.slug() })));
+    Error::new(code).recorded()
+}
+
+fn event(session: &Session, act: &Act, hash: &str, client_id: Option<&ClientId>, now: Timestamp) -> Event {
+    let kind = match act.kind {
+        ActKind::View => EventType::DataViewed,
+        ActKind::Export => EventType::DataExported,
+        ActKind::Change => EventType::DataChanged,
+    };
+    let mut payload = serde_json::json!({
+        "action": act.action, "resource_type": act.resource_type, "resource_id": act.resource_id,
+    });
+    if !act.changes.is_empty() {
+        payload["changes"] = serde_json::json!(act.changes);
+    }
+    if session.end(now).is_some() {
+        payload["late"] = true.into();
+    }
+    if act.kind == ActKind::Change && session.access == Access::ReadOnly {
+        payload["policy_violation"] = true.into();
+    }
+    Event::new(kind, Actor::consultant(&session.consultant_id), now)
+        .client(client_id)
+        .session(session)
+        .act(reference(act), act.occurred_at, hash.to_owned(), act.principal_id.as_deref())
+        .with(&payload)
+}
+
+/// Adds the fresh acts to the counts of their sources.
+fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&Act, &String)]) -> Result<(), Error> {
+    let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for (act, _) in fresh {
+        let (number, last_seq) = by_source.entry(&act.source).or_default();
+        *number += 1;
+        *last_seq = act.seq.max(*last_seq);
+    }
+    for (source, (number, last_seq)) in by_source {
+        store::ensure_source(tx, session, source)?;
+        store::count_acts(tx, session, source, number, last_seq)?;
+    }
+    Ok(())
+}
+
+fn check(acts: &[Act], now: Timestamp) -> Result<(), Error> {
+    let mut fields = Fields::default();
+    if acts.is_empty() || acts.len() > 1_000 {
+        fields.refuse("/events", "out_of_range", "must hold 1 to 1000 acts");
+    }
+    let mut seen = HashSet::new();
+    for (index, act) in acts.iter().enumerate() {
+        let at = |field: &str| format!("/events/{index}/{field}");
+        if act.seq < 1 {
+            fields.refuse(at("seq"), "out_of_range", "must be 1 or more");
+        }
+        if !is_source(&act.source) {
+            fields.refuse(at("source"), "malformed", "has 1 to 64 letters, digits, dots, dashes and underscores");
+        }
+        if !seen.insert((&act.source, act.seq)) {
+            fields.refuse(at("seq"), "duplicate", "stands twice in this batch");
+        }
+        if act.occurred_at > now.plus(SKEW) {
+            fields.refuse(at("occurred_at"), "in_the_future", "must not lie in the future");
+        }
+        fields.text(&at("action"), &act.action, 1, 128);
+        fields.text(&at("resource_type"), &act.resource_type, 1, 128);
+        fields.text(&at("resource_id"), &act.resource_id, 1, 128);
+        if let Some(principal) = &act.principal_id {
+            fields.foreign_id(&at("principal_id"), principal);
+        }
+        if act.kind != ActKind::Change && !act.changes.is_empty() {
+            fields.refuse(at("changes"), "not_allowed", "belongs to a change only");
+        }
+        if act.changes.len() > 100 {
+            fields.refuse(at("changes"), "out_of_range", "must hold at most 100 fields");
+        }
+        for (number, change) in act.changes.iter().enumerate() {
+            fields.text(&at(&format!("changes/{number}/field")), &change.field, 1, 128);
+            let longest = [&change.before, &change.after].into_iter().flatten().map(|value| value.chars().count()).max();
+            if longest.is_some_and(|length| length > 4_000) {
+                fields.refuse(at(&format!("changes/{number}")), "too_long", "values have at most 4000 characters");
+            }
+        }
+    }
+    fields.finish()
+}

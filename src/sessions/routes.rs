@@ -1,0 +1,117 @@
+//! `/v1/sessions` and `/v1/introspect`
+
+use actix_web::web::{Data, Path, Query};
+use actix_web::{get, post};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::introspect::{Introspection, IntrospectionRequest};
+use super::report::{ReportActs, Reported};
+use super::{EndSession, OpenSession, OpenedSession, SessionFilter, SessionResponse};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{
+    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks, ReadProblems,
+    RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
+};
+use crate::id::SessionId;
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service
+        .service(open_session)
+        .service(list_sessions)
+        .service(get_session)
+        .service(end_session)
+        .service(report_acts)
+        .service(introspect_token);
+}
+
+/// Open a session
+///
+/// Redeems the code from the callback (or the link token, for a portal with a
+/// landing page of its own). This is the only call that spends a link. With an
+/// `Idempotency-Key` a lost answer can be asked for again while the session lives.
+#[utoipa::path(tag = "Sessions", operation_id = "openSession", request_body = OpenSession,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe while the session lives")),
+    responses((status = 201, body = OpenedSession, description = "Opened"), RedeemProblems))]
+#[post("/sessions")]
+async fn open_session(
+    app: Data<App>,
+    caller: Caller<RedeemSessions>,
+    idempotency: IdempotencyHeader,
+    body: Body<OpenSession>,
+) -> Result<Created<OpenedSession>, Error> {
+    let (value, replayed) = super::open(&app, &caller, body.value, idempotency, app.clock.now()).await?;
+    Ok(Created { value, replayed })
+}
+
+/// List sessions
+#[utoipa::path(tag = "Sessions", operation_id = "listSessions", params(SessionFilter),
+    responses((status = 200, body = Page<SessionResponse>, description = "A page of sessions"), ReadProblems))]
+#[get("/sessions")]
+async fn list_sessions(
+    app: Data<App>,
+    caller: Caller<ReadLinks>,
+    filter: Query<SessionFilter>,
+) -> Result<Json<Page<SessionResponse>>, Error> {
+    Ok(Json(super::list(&app, &caller, filter.into_inner(), app.clock.now()).await?))
+}
+
+/// Read a session
+#[utoipa::path(tag = "Sessions", operation_id = "getSession",
+    params(("id" = SessionId, Path, description = "The session")),
+    responses((status = 200, body = SessionResponse, description = "The session"), ReadProblems))]
+#[get("/sessions/{id}")]
+async fn get_session(app: Data<App>, caller: Caller<ReadLinks>, id: Path<SessionId>) -> Result<Json<SessionResponse>, Error> {
+    Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
+}
+
+/// End a session
+///
+/// "I am done", with the closing counts that tell whether a report is missing.
+/// The counts are also taken for a session that has ended already.
+#[utoipa::path(tag = "Sessions", operation_id = "endSession", request_body = EndSession,
+    params(("id" = SessionId, Path, description = "The session")),
+    responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
+#[post("/sessions/{id}/end")]
+async fn end_session(
+    app: Data<App>,
+    caller: Caller<RedeemSessions>,
+    id: Path<SessionId>,
+    body: Body<EndSession>,
+) -> Result<Json<SessionResponse>, Error> {
+    Ok(Json(super::end(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Report acts
+///
+/// What the consultant viewed, exported and changed, numbered from 1 per source.
+/// A batch is taken whole or not at all; repeating it is safe. Taken until 72
+/// hours after the session's end, and marked `late` once it is over.
+#[utoipa::path(tag = "Sessions", operation_id = "reportActs", request_body = ReportActs,
+    params(("id" = SessionId, Path, description = "The session")),
+    responses((status = 200, body = Reported, description = "Written down"), RedeemProblems))]
+#[post("/sessions/{id}/events")]
+async fn report_acts(
+    app: Data<App>,
+    caller: Caller<WriteAudit>,
+    id: Path<SessionId>,
+    body: Body<ReportActs, BATCH_LIMIT>,
+) -> Result<Json<Reported>, Error> {
+    Ok(Json(super::report(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// Introspect an access token
+///
+/// RFC 7662. Only tokens of the client's own portal and tenants are active;
+/// everything else is `{"active": false}`, never saying why.
+#[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
+    request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = Introspection, description = "What the token is worth"), WriteProblems))]
+#[post("/introspect")]
+async fn introspect_token(
+    app: Data<App>,
+    caller: Caller<IntrospectSessions>,
+    form: Form<IntrospectionRequest>,
+) -> Result<Json<Introspection>, Error> {
+    Ok(Json(super::introspect(&app, &caller, &form.0.token, app.clock.now()).await?))
+}

@@ -1,0 +1,194 @@
+//! Sessions at rest. Every race is decided by one guarded statement.
+
+use diesel::prelude::*;
+
+use super::{EndCause, Session, SessionFilter, SessionState, Source};
+use crate::clients::{Reach, within};
+use crate::clock::Timestamp;
+use crate::db::schema::{consultants, magic_links, session_sources as sources, sessions};
+use crate::db::{Backend, Conn};
+use crate::http::Window;
+use crate::id::{LinkId, SessionId};
+
+/// What introspection adds to the claims of a live session.
+#[derive(Debug, Queryable)]
+pub(super) struct Live {
+    pub profile_name: String,
+    pub magic_link_id: LinkId,
+    pub reason: String,
+    pub consultant_name: String,
+    pub consultant_email: String,
+}
+
+pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
+    diesel::insert_into(sessions::table).values(session).execute(conn)
+}
+
+/// The session, whoever asks.
+pub(super) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
+    sessions::table.find(id).get_result(conn).optional()
+}
+
+/// The session, if the caller can see it.
+pub(super) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
+    sessions::table.find(id).filter(within!(sessions, reach)).get_result(conn).optional()
+}
+
+/// The session, if it holds: not ended, within its time, its link and its consultant in good standing.
+pub(super) fn find_live(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryResult<Option<Live>> {
+    sessions::table
+        .inner_join(magic_links::table)
+        .inner_join(consultants::table)
+        .filter(sessions::id.eq(id))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .filter(magic_links::revoked_at.is_null())
+        .filter(consultants::suspended_at.is_null())
+        .select((
+            sessions::profile_name,
+            sessions::magic_link_id,
+            magic_links::reason,
+            consultants::name,
+            consultants::email,
+        ))
+        .get_result(conn)
+        .optional()
+}
+
+/// Sessions that match the filter within the reach, newest first.
+pub(super) fn list(
+    conn: &mut Conn,
+    filter: &SessionFilter,
+    reach: &Reach,
+    window: &Window,
+    now: Timestamp,
+) -> QueryResult<Vec<Session>> {
+    let mut query = sessions::table.into_boxed::<Backend>().filter(within!(sessions, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(sessions::tenant_id.eq(tenant_id));
+    }
+    if let Some(portal) = &filter.portal {
+        query = query.filter(sessions::portal.eq(portal));
+    }
+    if let Some(id) = &filter.magic_link_id {
+        query = query.filter(sessions::magic_link_id.eq(id));
+    }
+    if let Some(id) = &filter.consultant_id {
+        query = query.filter(sessions::consultant_id.eq(id));
+    }
+    match filter.state {
+        Some(SessionState::Active) => {
+            query = query.filter(sessions::ended_at.is_null()).filter(sessions::expires_at.gt(now));
+        }
+        Some(SessionState::Ended) => {
+            query = query.filter(sessions::ended_at.is_not_null().or(sessions::expires_at.le(now)));
+        }
+        None => {}
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(sessions::id.lt(after));
+    }
+    query.order(sessions::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Every session of some links.
+pub(super) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Session>> {
+    sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn)
+}
+
+/// Ends a session; `None` if it has ended before. One that has run out ended when it ran out.
+pub(super) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timestamp) -> QueryResult<Option<Session>> {
+    let ran_out = diesel::update(sessions::table.find(id))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
+        .returning(sessions::all_columns)
+        .get_result(conn)
+        .optional()?;
+    if ran_out.is_some() {
+        return Ok(ran_out);
+    }
+    diesel::update(sessions::table.find(id))
+        .filter(sessions::ended_at.is_null())
+        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
+        .returning(sessions::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Ends the live session of a link. One that has run out ended when it ran out.
+pub(super) fn end_all_of_link(conn: &mut Conn, link: &LinkId, cause: EndCause, now: Timestamp) -> QueryResult<Vec<Session>> {
+    let mut ended: Vec<Session> = diesel::update(sessions::table)
+        .filter(sessions::magic_link_id.eq(link))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
+        .returning(sessions::all_columns)
+        .get_results(conn)?;
+    let live: Vec<Session> = diesel::update(sessions::table)
+        .filter(sessions::magic_link_id.eq(link))
+        .filter(sessions::ended_at.is_null())
+        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
+        .returning(sessions::all_columns)
+        .get_results(conn)?;
+    ended.extend(live);
+    Ok(ended)
+}
+
+/// Sessions that have run out and are not on record as ended.
+pub(super) fn expired(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .order(sessions::expires_at.asc())
+        .limit(limit)
+        .select(sessions::id)
+        .load(conn)
+}
+
+/// Notes that the closing counts are there; `false` if they were before.
+pub(super) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryResult<bool> {
+    diesel::update(sessions::table.find(id))
+        .filter(sessions::closed_at.is_null())
+        .set(sessions::closed_at.eq(Some(now)))
+        .execute(conn)
+        .map(|rows| rows > 0)
+}
+
+/// What the sources of some sessions have reported.
+pub(super) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Source>> {
+    sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
+}
+
+/// Makes sure that there is a count for the source.
+pub(super) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
+    let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
+    if known == 0 {
+        let fresh = Source {
+            session_id: id.clone(),
+            source: source.to_owned(),
+            event_count: 0,
+            last_seq: 0,
+            closing_seq: None,
+        };
+        diesel::insert_into(sources::table).values(&fresh).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Adds acts to the count of a source.
+pub(super) fn count_acts(conn: &mut Conn, id: &SessionId, source: &str, number: i64, last_seq: i64) -> QueryResult<()> {
+    diesel::update(sources::table.find((id, source)))
+        .set(sources::event_count.eq(sources::event_count + number))
+        .execute(conn)?;
+    diesel::update(sources::table.find((id, source)))
+        .filter(sources::last_seq.lt(last_seq))
+        .set(sources::last_seq.eq(last_seq))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Notes the highest number that the portal says there is.
+pub(super) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_seq: i64) -> QueryResult<usize> {
+    diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
+}

@@ -1,0 +1,214 @@
+//! A tenant is the customer company, under the portal's own id for it.
+//!
+//! Registering one gives it a name, a time zone and contacts, which mails and
+//! pages show. An unregistered tenant shows its id and the default zone.
+
+pub(crate) mod routes;
+mod store;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::audit::{Event, EventType};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::db::Conn;
+use crate::error::Error;
+use crate::http::{Caller, Fields, Page, Paging, ReadTenants, WriteTenants, json};
+
+/// Whether a text can be a tenant's id.
+pub(crate) fn is_tenant_id(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.len() <= 64
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether a text names an IANA time zone.
+pub(crate) fn is_time_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok()
+}
+
+/// Somebody at the tenant to turn to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Contact {
+    /// Their name.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// Their address.
+    #[schema(max_length = 254)]
+    pub email: String,
+}
+
+/// What is known of a tenant.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "name": "ACME Ltd", "time_zone": "Asia/Kolkata",
+    "contacts": [{"name": "Meera Iyer", "email": "hr@acme.example"}]
+}))]
+pub struct SaveTenant {
+    /// What people call it.
+    #[schema(min_length = 1, max_length = 100)]
+    pub name: String,
+    /// Its IANA time zone; the default zone unless told.
+    #[schema(max_length = 64)]
+    pub time_zone: Option<String>,
+    /// Whom to turn to.
+    #[serde(default, deserialize_with = "json::objects")]
+    #[schema(max_items = 10)]
+    pub contacts: Vec<Contact>,
+}
+
+/// A tenant as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = crate::db::schema::tenants)]
+pub(crate) struct Tenant {
+    pub id: String,
+    pub name: String,
+    pub time_zone: String,
+    contacts: String,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+}
+
+/// A tenant as callers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct TenantResponse {
+    /// The portal's own id for it.
+    #[schema(max_length = 64)]
+    id: String,
+    /// What people call it.
+    #[schema(max_length = 100)]
+    name: String,
+    /// Its IANA time zone.
+    #[schema(max_length = 64)]
+    time_zone: String,
+    /// Whom to turn to.
+    #[schema(max_items = 10)]
+    contacts: Vec<Contact>,
+    /// When it was registered.
+    created_at: Timestamp,
+    /// When it was last saved.
+    updated_at: Timestamp,
+}
+
+impl From<Tenant> for TenantResponse {
+    fn from(tenant: Tenant) -> Self {
+        Self {
+            id: tenant.id,
+            name: tenant.name,
+            time_zone: tenant.time_zone,
+            contacts: serde_json::from_str(&tenant.contacts).unwrap_or_default(),
+            created_at: tenant.created_at,
+            updated_at: tenant.updated_at,
+        }
+    }
+}
+
+/// How a tenant is shown, registered or not.
+#[derive(Debug, Clone)]
+pub(crate) struct TenantView {
+    pub name: String,
+    pub time_zone: String,
+}
+
+/// How to show a tenant: by its name and zone, or by its id and the default zone.
+pub(crate) fn view(conn: &mut Conn, config: &Config, id: &str) -> QueryResult<TenantView> {
+    Ok(match store::find(conn, id)? {
+        Some(tenant) => TenantView { name: tenant.name, time_zone: tenant.time_zone },
+        None => TenantView { name: id.to_owned(), time_zone: config.default_time_zone.clone() },
+    })
+}
+
+/// Registers a tenant, or replaces what is known of it.
+pub(crate) async fn save(
+    app: &App,
+    caller: &Caller<WriteTenants>,
+    id: String,
+    request: SaveTenant,
+    now: Timestamp,
+) -> Result<TenantResponse, Error> {
+    let mut fields = Fields::default();
+    if !is_tenant_id(&id) {
+        fields.refuse("/id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
+    }
+    fields.text("/name", &request.name, 1, 100);
+    if request.time_zone.as_deref().is_some_and(|zone| !is_time_zone(zone)) {
+        fields.refuse("/time_zone", "unknown", "must be an IANA time zone such as Asia/Kolkata");
+    }
+    if request.contacts.len() > 10 {
+        fields.refuse("/contacts", "out_of_range", "must name at most 10 contacts");
+    }
+    for (index, contact) in request.contacts.iter().enumerate() {
+        fields.text(&format!("/contacts/{index}/name"), &contact.name, 1, 100);
+        fields.email(&format!("/contacts/{index}/email"), &contact.email);
+    }
+    fields.finish()?;
+    if !caller.reach.covers_tenant(&id) {
+        return Err(Error::not_found());
+    }
+    let tenant = Tenant {
+        id,
+        name: request.name.trim().to_owned(),
+        time_zone: request.time_zone.unwrap_or_else(|| app.config.default_time_zone.clone()),
+        contacts: serde_json::to_string(&request.contacts).map_err(Error::internal)?,
+        created_at: now,
+        updated_at: now,
+    };
+    let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .tenant(&tenant.id)
+        .with(&serde_json::json!({ "name": tenant.name, "time_zone": tenant.time_zone, "contacts": request.contacts }));
+    let saved = app
+        .db
+        .write(move |tx| {
+            let saved = match store::update(tx, &tenant)? {
+                Some(saved) => saved,
+                None => store::insert(tx, &tenant)?,
+            };
+            tx.record(event.clone());
+            Ok(saved)
+        })
+        .await?;
+    Ok(saved.into())
+}
+
+/// A page of the tenants within the caller's reach, in order of id.
+pub(crate) async fn list(app: &App, caller: &Caller<ReadTenants>, paging: Paging) -> Result<Page<TenantResponse>, Error> {
+    let window = paging.open(app.tokens.master_key(), "tenants")?;
+    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let rows = app.db.read(move |conn| Ok(store::list(conn, &reach, &asked)?)).await?;
+    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), TenantResponse::from))
+}
+
+/// One tenant.
+pub(crate) async fn read(app: &App, caller: &Caller<ReadTenants>, id: String) -> Result<TenantResponse, Error> {
+    if !caller.reach.covers_tenant(&id) {
+        return Err(Error::not_found());
+    }
+    let tenant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
+    tenant.map(TenantResponse::from).ok_or_else(Error::not_found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_cannot_be_mistaken_for_a_path_or_for_the_system_log() {
+        assert!(is_tenant_id("acme") && is_tenant_id("Acme-42.eu_1"));
+        for wrong in ["", "_system", "-x", ".x", "a b", "a/b", "ä", &"x".repeat(65)] {
+            assert!(!is_tenant_id(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn zones_are_those_of_iana() {
+        assert!(is_time_zone("Asia/Kolkata") && is_time_zone("America/New_York") && is_time_zone("UTC"));
+        assert!(!is_time_zone("Mars/Base") && !is_time_zone(""));
+    }
+}

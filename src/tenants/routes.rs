@@ -1,0 +1,52 @@
+//! `/v1/tenants`
+
+use actix_web::web::{Data, Path, Query};
+use actix_web::{get, put};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{SaveTenant, TenantResponse};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{Body, Caller, Json, Page, Paging, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service.service(save_tenant).service(list_tenants).service(get_tenant);
+}
+
+/// Register or change a tenant
+///
+/// Name, time zone and contacts are what mails and pages show. Links can be
+/// issued for a tenant that was never registered.
+#[utoipa::path(tag = "Tenants", operation_id = "saveTenant", request_body = SaveTenant,
+    params(("id" = String, Path, max_length = 64, example = "acme", description = "The portal's own id for the tenant")),
+    responses((status = 200, body = TenantResponse, description = "The tenant"), WriteProblems))]
+#[put("/tenants/{id}")]
+async fn save_tenant(
+    app: Data<App>,
+    caller: Caller<WriteTenants>,
+    id: Path<String>,
+    body: Body<SaveTenant>,
+) -> Result<Json<TenantResponse>, Error> {
+    Ok(Json(super::save(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// List tenants
+#[utoipa::path(tag = "Tenants", operation_id = "listTenants", params(Paging),
+    responses((status = 200, body = Page<TenantResponse>, description = "A page of tenants, in order of id"), ReadProblems))]
+#[get("/tenants")]
+async fn list_tenants(
+    app: Data<App>,
+    caller: Caller<ReadTenants>,
+    paging: Query<Paging>,
+) -> Result<Json<Page<TenantResponse>>, Error> {
+    Ok(Json(super::list(&app, &caller, paging.into_inner()).await?))
+}
+
+/// Read a tenant
+#[utoipa::path(tag = "Tenants", operation_id = "getTenant",
+    params(("id" = String, Path, max_length = 64, example = "acme", description = "The portal's own id for the tenant")),
+    responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
+#[get("/tenants/{id}")]
+async fn get_tenant(app: Data<App>, caller: Caller<ReadTenants>, id: Path<String>) -> Result<Json<TenantResponse>, Error> {
+    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+}

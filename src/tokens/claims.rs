@@ -1,0 +1,107 @@
+//! What each kind of token claims. Opaque ids only: whoever holds a JWS can read it.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde::Deserialize;
+
+use crate::id::{ConsultantId, LinkId, SessionId};
+
+/// A kind of token.
+pub(crate) trait Claims: Serialize + DeserializeOwned {
+    /// `typ` in the header, the only thing that tells the kind.
+    const TYP: &'static str;
+
+    /// `iat`, seconds since 1970.
+    fn issued_at(&self) -> i64;
+}
+
+/// Who acts (RFC 8693, section 4.1). One level, always the consultant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Act {
+    pub sub: ConsultantId,
+}
+
+/// An opaque id of the portal or the tenant.
+pub(crate) type StringId = String;
+
+/// The token in the mail. It can be spent once, in its generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LinkClaims {
+    pub iss: String,
+    pub aud: String,
+    /// The profile.
+    pub sub: StringId,
+    pub act: Act,
+    /// The link.
+    pub jti: LinkId,
+    #[serde(rename = "gen")]
+    pub generation: i32,
+    pub portal: StringId,
+    pub tenant_id: StringId,
+    pub iat: i64,
+    pub nbf: i64,
+    pub exp: i64,
+}
+
+/// What the landing page hands to the portal: one minute, same generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CodeClaims {
+    pub iss: String,
+    pub aud: String,
+    /// The profile.
+    pub sub: StringId,
+    pub magic_link_id: LinkId,
+    #[serde(rename = "gen")]
+    pub generation: i32,
+    pub portal: StringId,
+    pub tenant_id: StringId,
+    pub iat: i64,
+    pub nbf: i64,
+    pub exp: i64,
+}
+
+/// The token of a session at a portal (RFC 9068).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AccessClaims {
+    pub iss: String,
+    /// The portal's audience.
+    pub aud: String,
+    /// The profile.
+    pub sub: StringId,
+    pub act: Act,
+    /// The client that opened the session.
+    pub client_id: StringId,
+    pub jti: String,
+    pub sid: SessionId,
+    pub portal: StringId,
+    pub tenant_id: StringId,
+    pub access: crate::links::Access,
+    pub iat: i64,
+    pub nbf: i64,
+    pub exp: i64,
+}
+
+impl Claims for LinkClaims {
+    const TYP: &'static str = "magic-link+jwt";
+
+    fn issued_at(&self) -> i64 {
+        self.iat
+    }
+}
+
+impl Claims for CodeClaims {
+    const TYP: &'static str = "magic-link-code+jwt";
+
+    fn issued_at(&self) -> i64 {
+        self.iat
+    }
+}
+
+impl Claims for AccessClaims {
+    const TYP: &'static str = "at+jwt";
+
+    fn issued_at(&self) -> i64 {
+        self.iat
+    }
+}

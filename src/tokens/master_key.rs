@@ -1,0 +1,168 @@
+//! The master key: seals signing keys in the store, and signs cursors.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::{hkdf, hmac};
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use rand::Rng;
+use secrecy::ExposeSecret;
+
+use crate::config::MasterKeySource;
+
+const KEY_BYTES: usize = 32;
+
+/// Marks how a key was sealed, so that a later way can stand beside it.
+const SEAL: &str = "v1.";
+
+/// Why there is no master key.
+#[derive(Debug, thiserror::Error)]
+pub enum MasterKeyError {
+    /// The file cannot be read or made.
+    #[error("master_key_file {path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What happened.
+        error: io::Error,
+    },
+    /// The text is not a key.
+    #[error("the master key must be base64 of 32 random bytes")]
+    Malformed,
+}
+
+/// Opened master key. It has no `Debug` on purpose.
+pub(crate) struct MasterKey {
+    sealing: LessSafeKey,
+    cursors: hmac::Key,
+}
+
+impl MasterKey {
+    /// Reads the key, or makes it where the configuration allows that.
+    pub(crate) fn load(source: &MasterKeySource) -> Result<Self, MasterKeyError> {
+        let failed = |path: &Path, error| MasterKeyError::File { path: path.to_owned(), error };
+        match source {
+            MasterKeySource::Given(text) => Self::parse(text.expose_secret()),
+            MasterKeySource::File(path) => Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?),
+            MasterKeySource::FileOrNew(path) => match fs::read_to_string(path) {
+                Ok(text) => Self::parse(&text),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    create(path).map_err(|error| failed(path, error))?;
+                    Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?)
+                }
+                Err(error) => Err(failed(path, error)),
+            },
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, MasterKeyError> {
+        let text = text.trim().trim_end_matches('=');
+        let bytes = STANDARD_NO_PAD.decode(text).or_else(|_not_standard| URL_SAFE_NO_PAD.decode(text));
+        match bytes {
+            Ok(bytes) if bytes.len() == KEY_BYTES => Self::derive(&bytes).ok_or(MasterKeyError::Malformed),
+            _ => Err(MasterKeyError::Malformed),
+        }
+    }
+
+    /// One key for each use, so that none can stand in for another.
+    fn derive(master: &[u8]) -> Option<Self> {
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"magic-link").extract(master);
+        let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
+        let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
+        Some(Self { sealing: LessSafeKey::new(sealing), cursors })
+    }
+
+    /// Seals a secret; `name` must be given again to open it.
+    pub(crate) fn seal(&self, name: &str, secret: &[u8]) -> Option<String> {
+        let mut nonce = [0; NONCE_LEN];
+        rand::rng().fill_bytes(&mut nonce);
+        let mut sealed = secret.to_vec();
+        let aad = Aad::from(name.as_bytes());
+        self.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
+        Some(format!("{SEAL}{}", URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
+    }
+
+    /// Opens what [`MasterKey::seal`] closed under the same name; `None` with another master key.
+    pub(crate) fn open(&self, name: &str, sealed: &str) -> Option<Vec<u8>> {
+        let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(SEAL)?).ok()?;
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        let mut sealed = sealed.to_vec();
+        let aad = Aad::from(name.as_bytes());
+        let secret = self.sealing.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
+        Some(secret.to_vec())
+    }
+
+    /// A signature over a cursor.
+    pub(crate) fn sign_cursor(&self, text: &[u8]) -> hmac::Tag {
+        hmac::sign(&self.cursors, text)
+    }
+
+    /// Whether a cursor carries our signature, compared in constant time.
+    pub(crate) fn verify_cursor(&self, text: &[u8], signature: &[u8]) -> bool {
+        hmac::verify(&self.cursors, text, signature).is_ok()
+    }
+}
+
+/// Makes a key that only the owner can read. A process that came first wins.
+fn create(path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut bytes = [0; KEY_BYTES];
+    rand::rng().fill_bytes(&mut bytes);
+    // Written aside and linked into place: nobody ever reads half a key.
+    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&aside)?;
+    writeln!(file, "{}", STANDARD.encode(bytes))?;
+    file.sync_all()?;
+    let linked = match fs::hard_link(&aside, path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        outcome => outcome,
+    };
+    fs::remove_file(&aside)?;
+    linked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_master_key_and_name_open_a_seal() {
+        let key = MasterKey::parse(&STANDARD.encode([7; 32])).ok().unwrap();
+        let other = MasterKey::parse(&STANDARD.encode([8; 32])).ok().unwrap();
+        let sealed = key.seal("kid-1", b"private").unwrap();
+        assert_eq!(key.open("kid-1", &sealed).as_deref(), Some(b"private".as_slice()));
+        assert_eq!(key.open("kid-2", &sealed), None);
+        assert_eq!(other.open("kid-1", &sealed), None);
+        assert_eq!(key.open("kid-1", "v1."), None);
+    }
+
+    #[test]
+    fn a_key_is_made_once_and_only_its_owner_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = std::env::temp_dir().join(format!("magic-link-key-{}", std::process::id()));
+        let path = folder.join("deep/master.key");
+        let source = MasterKeySource::FileOrNew(path.clone());
+        assert!(MasterKey::load(&source).is_ok());
+        let first = fs::read_to_string(&path).unwrap();
+        assert!(MasterKey::load(&source).is_ok());
+        assert_eq!(fs::read_to_string(&path).unwrap(), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn anything_but_32_bytes_is_no_key() {
+        for wrong in ["", "short", &STANDARD.encode([1; 31]), &STANDARD.encode([1; 33])] {
+            assert!(MasterKey::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Signed tokens: what they claim, who signs them, and how each kind is verified.
+//!
+//! Three kinds, told apart by `typ`, and none is ever taken for another: the
+//! *link token* in the mail, the one-minute *code* that the landing page hands to
+//! the portal, and the *access token* of a session (RFC 9068). All are ES256.
+//!
+//! Verification proves who signed and what kind it is. Whether the token still
+//! counts is for the store to say, which is why the times of link tokens and
+//! codes are handed to the caller instead of being judged here.
+
+mod claims;
+mod keyring;
+mod master_key;
+pub(crate) mod routes;
+mod store;
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use jsonwebtoken::{Algorithm, Header, Validation};
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::db::{self, Db};
+use crate::error::{Code, Error};
+use crate::http::json;
+
+pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
+pub use keyring::{KeyState, SigningKey};
+pub(crate) use master_key::MasterKey;
+pub use master_key::MasterKeyError;
+
+use keyring::Keyring;
+
+/// A token longer than this is refused before anything else is looked at.
+const MAX_BYTES: usize = 4096;
+
+/// How far a copy's clock may run ahead of ours, in seconds.
+const SKEW_SECONDS: i64 = 60;
+
+/// Signs and verifies tokens of this service.
+pub struct Tokens {
+    issuer: String,
+    master_key: MasterKey,
+    /// How long what a key signed may still be shown.
+    longest_use: time::Duration,
+    keyring: RwLock<Arc<Keyring>>,
+}
+
+/// A header has exactly these members; any other one is refused.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StrictHeader {
+    alg: String,
+    typ: String,
+    kid: String,
+}
+
+impl Tokens {
+    /// Opens the keyring, and makes the first signing key where there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or the master key does not open a key in it.
+    pub(crate) async fn open(config: &Config, master_key: MasterKey, db: &Db, now: Timestamp) -> Result<Self, Error> {
+        let tokens = Self {
+            issuer: config.public_url.clone(),
+            master_key,
+            // A window may begin that far ahead and last that long.
+            longest_use: config.links.max_duration * 2 + time::Duration::hours(24),
+            keyring: RwLock::new(Arc::new(Keyring::default())),
+        };
+        tokens.refresh(db, now).await?;
+        if tokens.ring().active(now).is_none() {
+            tokens.add_key(db, now, time::Duration::ZERO, true).await?;
+        }
+        Ok(tokens)
+    }
+
+    /// `iss` of every token, and the audience of link tokens and codes.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// What cursors are signed with.
+    pub(crate) const fn master_key(&self) -> &MasterKey {
+        &self.master_key
+    }
+
+    /// Reads the keys again: another copy may have added one.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or the master key does not open a key in it.
+    pub(crate) async fn refresh(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+        let rows = db.read(move |conn| Ok(store::list_usable(conn, now)?)).await?;
+        let ring = Keyring::open(rows, &self.master_key)?;
+        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        Ok(())
+    }
+
+    /// Adds a signing key that is published at once and signs from `lead` later on.
+    ///
+    /// The keys before it stay published until all they signed has ended. With
+    /// `only_if_none` nothing happens where a key exists already: several copies
+    /// may start on one empty store.
+    ///
+    /// # Errors
+    /// When the store cannot be asked.
+    pub(crate) async fn add_key(
+        &self,
+        db: &Db,
+        now: Timestamp,
+        lead: time::Duration,
+        only_if_none: bool,
+    ) -> Result<SigningKey, Error> {
+        let fresh = keyring::generate(&self.master_key, now, now.plus(lead))?;
+        let shown = SigningKey::of(&fresh, KeyState::at(&fresh, None, now));
+        let gone_at = fresh.active_from.plus(self.longest_use);
+        db.write(move |tx| {
+            db::lock_signing_keys(tx)?;
+            if only_if_none && store::any(tx)? {
+                return Ok(());
+            }
+            store::retire_all(tx, gone_at)?;
+            store::insert(tx, &fresh)?;
+            tx.record(crate::audit::Event::key_added(&fresh.kid, fresh.active_from, now));
+            Ok(())
+        })
+        .await?;
+        self.refresh(db, now).await?;
+        Ok(shown)
+    }
+
+    /// Every key that is not gone, newest first.
+    pub(crate) fn keys(&self, now: Timestamp) -> Vec<SigningKey> {
+        self.ring().list(now)
+    }
+
+    /// The public keys as a JWK set (RFC 7517).
+    pub(crate) fn jwks(&self, now: Timestamp) -> serde_json::Value {
+        self.ring().jwks(now)
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// When there is no active key; the keyring makes one at start.
+    pub(crate) fn sign<C: Claims>(&self, claims: &C, now: Timestamp) -> Result<String, Error> {
+        let ring = self.ring();
+        let key = ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?;
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = Some(C::TYP.to_owned());
+        header.kid = Some(key.kid.clone());
+        jsonwebtoken::encode(&header, claims, &key.encoding).map_err(Error::internal)
+    }
+
+    /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`.
+    ///
+    /// # Errors
+    /// `token_invalid`, never saying why.
+    pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
+        self.try_verify(token, audience, now).ok_or_else(|| Code::TokenInvalid.into())
+    }
+
+    fn try_verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Option<C> {
+        let header = strict_header(token)?;
+        let ring = self.ring();
+        let key = ring.find(&header.kid, now)?;
+        if header.alg != key.algorithm {
+            return None;
+        }
+        let mut validation = Validation::new(Algorithm::ES256);
+        validation.leeway = 0;
+        // Time is an argument here: the caller judges it against its own `now`.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+        validation.set_issuer(&[&self.issuer]);
+        validation.set_audience(audience);
+        let claims = jsonwebtoken::decode::<C>(token, &key.decoding, &validation).ok()?.claims;
+        let sane = header.typ == C::TYP && claims.issued_at() <= now.unix_seconds() + SKEW_SECONDS;
+        sane.then_some(claims)
+    }
+
+    fn ring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The header of a token in compact form, if it has exactly the members that ours have.
+fn strict_header(token: &str) -> Option<StrictHeader> {
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    if token.len() > MAX_BYTES {
+        return None;
+    }
+    let (header, rest) = token.split_once('.')?;
+    if rest.bytes().filter(|byte| *byte == b'.').count() != 1 {
+        return None;
+    }
+    let header: StrictHeader = json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+    let kid_fits = (1..=64).contains(&header.kid.len())
+        && header.kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    kid_fits.then_some(header)
+}
+
+#[cfg(test)]
+mod tests;

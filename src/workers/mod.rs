@@ -1,0 +1,87 @@
+//! What happens without a request: loops around a step, until the service stops.
+//!
+//! Several copies of the service may run the same workers: every step is safe
+//! beside itself.
+
+use std::time::Duration;
+
+use actix_web::web::Data;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::db::forget_before;
+use crate::error::Error;
+use crate::{db, mail, sessions};
+
+/// How long a worker rests when there was nothing to do.
+const MAIL_REST: Duration = Duration::from_millis(500);
+const UPKEEP_REST: Duration = Duration::from_secs(15);
+
+/// Tells the workers to stop.
+pub(crate) struct Stop {
+    signal: watch::Sender<bool>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl Stop {
+    /// Lets the workers finish what they have in hand.
+    pub(crate) async fn finish(self) {
+        self.signal.send_replace(true);
+        for worker in self.workers {
+            if let Err(panic) = worker.await {
+                tracing::error!(error.cause = %panic, "a worker panicked");
+            }
+        }
+    }
+}
+
+/// Starts every worker.
+pub(crate) fn start(app: &Data<App>) -> Stop {
+    let (signal, stopped) = watch::channel(false);
+    let workers = vec![
+        tokio::spawn(mail_loop(app.clone(), stopped.clone())),
+        tokio::spawn(upkeep_loop(app.clone(), stopped)),
+    ];
+    Stop { signal, workers }
+}
+
+async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        match mail::step(&app).await {
+            Ok(found) if found > 0 => continue,
+            Ok(_) => {}
+            Err(error) => tracing::warn!(error.cause = %error, "the mail worker failed; it goes on"),
+        }
+        tokio::select! {
+            () = app.mail_wake.notified() => {}
+            () = tokio::time::sleep(MAIL_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
+
+async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        if let Err(error) = upkeep_step(&app).await {
+            tracing::warn!(error.cause = %error, "upkeep failed; it goes on");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(UPKEEP_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
+
+/// Reads new signing keys, puts ended sessions on record, forgets what is too old.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
+    let now = app.clock.now();
+    app.tokens.refresh(&app.db, now).await?;
+    while sessions::end_expired(app, now).await? > 0 {}
+    app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
+    app.public_limiter.forget_idle();
+    Ok(())
+}
