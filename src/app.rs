@@ -110,29 +110,36 @@ impl Service {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// The parts, for tests that step the workers themselves.
-    #[must_use]
-    pub fn app(&self) -> web::Data<App> {
-        self.app.clone()
-    }
-
     /// Serves until SIGINT or SIGTERM, then lets requests and mails in hand finish.
     ///
     /// # Errors
     /// When the listener fails.
     pub async fn run(self) -> std::io::Result<()> {
+        self.run_until(std::future::pending()).await
+    }
+
+    /// The same, but also stops when `stopped` is ready.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run_until(self, stopped: impl Future<Output = ()>) -> std::io::Result<()> {
         let stop = workers::start(&self.app);
         let app = self.app;
         let blocking_threads = usize::try_from(app.config.database_connections).unwrap_or(16) + 2;
-        let serving = HttpServer::new(move || http::service(app.clone()))
+        let mut server = HttpServer::new(move || http::service(app.clone()))
             .worker_max_blocking_threads(blocking_threads)
             .client_request_timeout(std::time::Duration::from_secs(5))
             .shutdown_timeout(15)
             .listen(self.listener)?
-            .run()
-            .await;
+            .run();
+        let handle = server.handle();
+        let served = tokio::select! {
+            served = &mut server => served,
+            // The server itself has to be polled for it to hear that it should stop.
+            () = stopped => tokio::join!(handle.stop(true), server).1,
+        };
         stop.finish().await;
-        serving
+        served
     }
 }
 

@@ -190,7 +190,8 @@ impl Config {
                 return Err(Problems(vec![format!("{}: there is no such file", path.display())]));
             }
             Some(path) => Toml::file_exact(path),
-            None => Toml::file_exact(DEFAULT_FILE),
+            None if Path::new(DEFAULT_FILE).is_file() => Toml::file_exact(DEFAULT_FILE),
+            None => Toml::string(""),
         };
         Self::from_figment(&Figment::new().merge(toml).merge(Env::prefixed(PREFIX).split("__")))
     }

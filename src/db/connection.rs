@@ -71,9 +71,10 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            let url = url::Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-            let tls = url.query_pairs().any(|(key, value)| {
-                key == "sslmode" && matches!(&*value, "require" | "verify-ca" | "verify-full")
+            // libpq takes addresses that are no URLs to others, such as ones without a host.
+            let query = text.split_once('?').map_or("", |(_, query)| query);
+            let tls = query.split('&').filter_map(|pair| pair.strip_prefix("sslmode=")).any(|mode| {
+                matches!(mode, "require" | "verify-ca" | "verify-full")
             });
             if tls && cfg!(not(feature = "pg-tls")) {
                 return Err("this build speaks no TLS to PostgreSQL: build with `--features pg-tls`".into());
@@ -180,6 +181,11 @@ mod tests {
     fn only_the_two_databases_are_taken() {
         assert!("sqlite://data/magic-link.db".parse::<DatabaseUrl>().is_ok_and(|url| url.is_sqlite()));
         assert!("postgres://user:word@host/name".parse::<DatabaseUrl>().is_ok_and(|url| !url.is_sqlite()));
+        assert!("postgres://user@/name?host=/run/postgresql".parse::<DatabaseUrl>().is_ok());
+        if cfg!(not(feature = "pg-tls")) {
+            let refused = "postgres://host/name?application_name=x&sslmode=require".parse::<DatabaseUrl>();
+            assert!(refused.unwrap_err().contains("pg-tls"));
+        }
         for wrong in ["mysql://host/name", "postgers://host/name", "data.db", "sqlite://", "sqlite::memory:", ""] {
             assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong:?}");
         }

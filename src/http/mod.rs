@@ -107,6 +107,8 @@ pub(crate) fn service(
         .app_data(web::PathConfig::default().error_handler(|error, _request| {
             Error::new(Code::InvalidId).detail(error.to_string()).into()
         }))
+        // Before the routes: a scope takes every path that begins like it.
+        .configure(pages)
         .into_utoipa_app()
         .openapi(openapi::head())
         .configure(routes)
@@ -114,7 +116,6 @@ pub(crate) fn service(
     let description = openapi::finish(description);
     let known = default_route::KnownRoutes::of(&description);
     actix
-        .configure(pages)
         .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))

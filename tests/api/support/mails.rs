@@ -1,0 +1,58 @@
+//! A mail server that keeps what it takes, in the shape of Mailpit.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+/// What a provider would have carried.
+pub struct Mails(MockServer);
+
+impl Mails {
+    /// Starts taking mail.
+    pub async fn start() -> Self {
+        let server = MockServer::start().await;
+        let taken = ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }));
+        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(taken).mount(&server).await;
+        Self(server)
+    }
+
+    /// The base address for the configuration.
+    pub fn url(&self) -> String {
+        self.0.uri()
+    }
+
+    /// Every mail so far, oldest first.
+    pub async fn all(&self) -> Vec<Value> {
+        let requests = self.0.received_requests().await.expect("requests are kept");
+        requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
+    }
+
+    /// The mails about one link.
+    pub async fn about(&self, link_id: &str) -> Vec<Value> {
+        let mails = self.all().await;
+        mails.into_iter().filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
+    }
+
+    /// Waits until there are `count` mails about a link, and returns the newest.
+    pub async fn wait_for(&self, link_id: &str, count: usize) -> Value {
+        let started = Instant::now();
+        loop {
+            let mut mails = self.about(link_id).await;
+            if mails.len() >= count {
+                return mails.pop().expect("at least one");
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "no mail number {count} about {link_id}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// The link token in the newest of `count` mails about a link.
+    pub async fn token(&self, link_id: &str, count: usize) -> String {
+        let mail = self.wait_for(link_id, count).await;
+        let text = mail["Text"].as_str().expect("a text part");
+        let line = text.lines().find(|line| line.contains("/l#")).expect("a link on a line of its own");
+        line.split_once('#').expect("a fragment").1.to_owned()
+    }
+}

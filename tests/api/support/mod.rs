@@ -1,0 +1,51 @@
+//! What every test stands on: a database of its own, a real service on a real
+//! socket, a mail server that keeps what it takes, and actors who talk to them.
+
+mod actors;
+mod databases;
+mod mails;
+mod process;
+mod world;
+
+pub use actors::{Api, Reply};
+pub use databases::{Database, MASTER_KEY};
+pub use mails::Mails;
+pub use process::Process;
+pub use world::{Settings, World};
+
+/// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
+macro_rules! on_both_databases {
+    ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)?) $body:block)*) => {$(
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports, reason = "not every test needs what its file imports")]
+            use super::*;
+
+            async fn story($world: &World) $body
+
+            fn settings() -> $crate::support::Settings {
+                #[allow(unused_mut, unused_assignments, reason = "the settings are optional")]
+                let mut settings = $crate::support::Settings::default();
+                $(settings = $settings;)?
+                settings
+            }
+
+            #[test]
+            fn sqlite() {
+                $crate::support::World::run($crate::support::Database::Sqlite, settings(), async |world| story(world).await);
+            }
+
+            #[test]
+            fn postgres() {
+                $crate::support::World::run($crate::support::Database::Postgres, settings(), async |world| story(world).await);
+            }
+        }
+    )*};
+}
+
+pub(crate) use on_both_databases;
+
+/// How often a race is run: a few times in `make check`, `RACE_ROUNDS` times in `make soak`.
+pub fn rounds(usual: usize) -> usize {
+    std::env::var("RACE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}

@@ -1,0 +1,56 @@
+//! The service as a process of its own, that can be killed.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use super::{MASTER_KEY, World};
+
+/// A running `magic-link serve`.
+pub struct Process {
+    child: Child,
+    pub base: String,
+}
+
+impl Process {
+    /// Starts a copy of the service over the world's database and mail server.
+    pub fn start(world: &World) -> Self {
+        let mut command = command(world);
+        command.args(["serve", "--json"]).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the service starts");
+        let stdout = child.stdout.take().expect("standard output is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("the service tells its port");
+        let started: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
+        Self { child, base: format!("http://127.0.0.1:{}", started["port"]) }
+    }
+
+    /// `kill -9`
+    pub fn kill(mut self) {
+        self.child.kill().expect("the process can be killed");
+        self.child.wait().expect("the process is gone");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The command line over the world's database and mail server.
+pub fn command(world: &World) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
+    command
+        .env("MAGIC_LINK_LISTEN", "127.0.0.1:0")
+        .env("MAGIC_LINK_PUBLIC_URL", "http://127.0.0.1:8080")
+        .env("MAGIC_LINK_DATABASE_URL", &world.database_url)
+        .env("MAGIC_LINK_DATABASE_CONNECTIONS", "8")
+        .env("MAGIC_LINK_MASTER_KEY", MASTER_KEY)
+        .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "100000")
+        .env("MAGIC_LINK_MAIL__PROVIDER", "mailpit")
+        .env("MAGIC_LINK_MAIL__MAILPIT_URL", world.mails.url())
+        .env("MAGIC_LINK_LOG__LEVEL", "warn")
+        .current_dir(super::world::folder("process"));
+    command
+}
