@@ -126,20 +126,21 @@ impl Service {
         let stop = workers::start(&self.app);
         let app = self.app;
         let blocking_threads = usize::try_from(app.config.database_connections).unwrap_or(16) + 2;
-        let mut server = HttpServer::new(move || http::service(app.clone()))
+        let description = http::openapi::description()?;
+        let mut server = HttpServer::new(move || http::service(app.clone(), description.clone()))
             .worker_max_blocking_threads(blocking_threads)
             .client_request_timeout(std::time::Duration::from_secs(5))
             .shutdown_timeout(15)
             .listen(self.listener)?
             .run();
         let handle = server.handle();
-        let served = tokio::select! {
-            served = &mut server => served,
+        let outcome = tokio::select! {
+            outcome = &mut server => outcome,
             // The server itself has to be polled for it to hear that it should stop.
             () = stopped => tokio::join!(handle.stop(true), server).1,
         };
         stop.finish().await;
-        served
+        outcome
     }
 }
 

@@ -150,7 +150,7 @@ pub struct AuditEvent {
     actor: Actor,
     /// The client that asked for it, or that asserted who the actor is.
     #[serde(skip_serializing_if = "Option::is_none")]
-    client_id: Option<String>,
+    client_id: Option<ClientId>,
     /// The link it concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     magic_link_id: Option<LinkId>,

@@ -139,7 +139,7 @@ impl From<Row> for AuditEvent {
             occurred_at: row.occurred_at,
             recorded_at: row.recorded_at,
             actor: Actor { kind: row.actor_type, id: row.actor_id, name: row.actor_name },
-            client_id: row.client_id.map(|id| id.to_string()),
+            client_id: row.client_id,
             magic_link_id: row.magic_link_id,
             session_id: row.session_id,
             consultant_id: row.consultant_id,

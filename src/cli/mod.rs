@@ -4,6 +4,7 @@
 //! prints the same object as the API's answer. Exit code 0 is done, 1 refused or
 //! failed, 2 wrong usage.
 
+mod demo;
 mod output;
 
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ enum Command {
     Migrate,
     /// Print the API description
     Openapi,
+    /// Add what the API examples name, to the embedded database of a first run
+    Demo,
     /// API callers and their keys
     #[command(subcommand)]
     Client(ClientCommand),
@@ -194,13 +197,13 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     if matches!(cli.command, Command::Openapi) {
-        let description = crate::http::openapi::description().to_pretty_json()?;
-        return Ok(output.line(&description)?);
+        let description = crate::http::openapi::description()?.to_pretty_json()?;
+        return Ok(output::line(&description)?);
     }
     let mut config = Config::load(cli.config.as_deref())?;
     if !matches!(cli.command, Command::Serve) {
         // A command speaks through its output; the log is for what goes wrong.
-        config.log.level = "warn".to_owned();
+        config.log.level = "warn".into();
         config.database_connections = 2;
     }
     telemetry::init(&config.log);
@@ -217,9 +220,9 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let service = App::build(config, Clock::System).await?;
     let port = service.port()?;
     if output.json {
-        output.line(&serde_json::json!({ "port": port, "public_url": public_url }).to_string())?;
+        output::line(&serde_json::json!({ "port": port, "public_url": public_url }).to_string())?;
     } else {
-        output.line(&format!("magic-link listens on port {port}; links lead to {public_url}"))?;
+        output::line(&format!("magic-link listens on port {port}; links lead to {public_url}"))?;
     }
     Ok(service.run().await?)
 }
@@ -228,6 +231,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
     match command {
         // Opening the store has migrated it.
         Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
+        Command::Demo => output.done(&demo::seed(app).await?, "the examples' consultant"),
         Command::Client(command) => client(app, command, output).await,
         Command::Consultant(command) => consultant(app, command, output).await,
         Command::Link(command) => link(app, command, output).await,

@@ -15,39 +15,33 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn line(&self, text: &str) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{text}")?;
-        out.flush()
-    }
-
     /// One thing that was made or changed.
     pub(super) fn done(&self, thing: &impl Serialize, what: &str) -> Result<(), Failure> {
         let thing = serde_json::to_value(thing)?;
         if self.json {
-            return Ok(self.line(&thing.to_string())?);
+            return Ok(line(&thing.to_string())?);
         }
         let name = ["/id", "/kid"].iter().find_map(|at| thing.pointer(at)).map(text);
-        Ok(self.line(&name.map_or_else(|| what.to_owned(), |name| format!("{what}: {name}")))?)
+        Ok(line(&name.map_or_else(|| what.to_owned(), |name| format!("{what}: {name}")))?)
     }
 
     /// One thing with a secret in it.
     pub(super) fn secret(&self, thing: &impl Serialize, advice: &str) -> Result<(), Failure> {
         let thing = serde_json::to_value(thing)?;
         if self.json {
-            return Ok(self.line(&thing.to_string())?);
+            return Ok(line(&thing.to_string())?);
         }
         for field in ["id", "key"] {
-            self.line(&format!("{field:<4} {}", thing.get(field).map(text).unwrap_or_default()))?;
+            line(&format!("{field:<4} {}", thing.get(field).map(text).unwrap_or_default()))?;
         }
-        Ok(self.line(advice)?)
+        Ok(line(advice)?)
     }
 
     /// A page of things.
     pub(super) fn table(&self, page: &impl Serialize, columns: &[Column]) -> Result<(), Failure> {
         let page = serde_json::to_value(page)?;
         if self.json {
-            return Ok(self.line(&page.to_string())?);
+            return Ok(line(&page.to_string())?);
         }
         let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let cells: Vec<Vec<String>> = items
@@ -65,10 +59,10 @@ impl Output {
             .collect();
         for row in std::iter::once(&titles).chain(&cells) {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
-            self.line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
+            line(cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
         if let Some(cursor) = page.get("next_cursor").and_then(Value::as_str) {
-            self.line(&format!("more: --cursor {cursor}"))?;
+            line(&format!("more: --cursor {cursor}"))?;
         }
         Ok(())
     }
@@ -87,6 +81,13 @@ impl Output {
         // Where standard error is closed there is nobody to tell.
         drop(writeln!(io::stderr(), "{line}"));
     }
+}
+
+/// Prints a line.
+pub(super) fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
 }
 
 fn text(value: &Value) -> String {

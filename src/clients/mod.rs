@@ -136,6 +136,12 @@ impl Client {
     }
 }
 
+/// A tenant's id, or `*` for every one; it stands in the API description only.
+#[derive(ToSchema)]
+#[schema(max_length = 64, example = "acme")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct TenantSelector(String);
+
 /// A client to create.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -153,7 +159,7 @@ pub struct CreateClient {
     #[schema(max_length = 32)]
     pub portal: Option<String>,
     /// The tenants it acts for; `*` for every one must be said.
-    #[schema(min_items = 1, max_items = 100)]
+    #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// What it may do.
     #[schema(min_items = 1, max_items = 12)]
@@ -186,7 +192,7 @@ pub struct ClientResponse {
     #[schema(max_length = 32)]
     portal: Option<String>,
     /// The tenants it acts for.
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// What it may do.
     #[schema(max_items = 12)]

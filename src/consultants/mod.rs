@@ -37,6 +37,23 @@ pub(crate) struct Consultant {
     suspend_reason: Option<String>,
 }
 
+#[cfg(test)]
+impl Consultant {
+    /// Somebody who was just registered.
+    pub(crate) fn for_tests(name: &str, email: &str, now: Timestamp) -> Self {
+        Self {
+            id: ConsultantId::new(now),
+            name: name.to_owned(),
+            email: email.to_owned(),
+            email_key: email.to_lowercase(),
+            created_at: now,
+            updated_at: now,
+            suspended_at: None,
+            suspend_reason: None,
+        }
+    }
+}
+
 text_enum! {
     /// Whether a consultant can get links.
     pub enum ConsultantState {
@@ -92,7 +109,7 @@ impl From<Consultant> for ConsultantResponse {
 /// A consultant to register.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"name": "Ravi Kumar", "email": "ravi.kumar@support.example"}))]
+#[schema(example = json!({"name": "Anita Desai", "email": "anita.desai@support.example"}))]
 pub struct RegisterConsultant {
     /// Their name.
     #[schema(min_length = 1, max_length = 100)]

@@ -88,7 +88,7 @@ impl<S> Caller<S> {
         }
     }
 
-    fn of(client: Client) -> Self {
+    fn of(client: &Client) -> Self {
         Self {
             actor: Actor::client(&client.id, &client.name),
             client_id: Some(client.id.clone()),
@@ -126,7 +126,7 @@ impl<S: Needs> FromRequest for Caller<S> {
             }
             request.extensions_mut().insert(KnownClient(client.id.clone()));
             tracing::Span::current().record("client.id", client.id.as_str());
-            let caller = Self::of(client);
+            let caller = Self::of(&client);
             if caller.has(S::SCOPE) {
                 Ok(caller)
             } else {

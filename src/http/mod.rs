@@ -16,6 +16,7 @@ mod reply;
 
 use actix_web::web::{self, ServiceConfig as PageConfig};
 use actix_web::{HttpResponse, get, middleware::from_fn};
+use utoipa::openapi::OpenApi as Description;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -89,6 +90,7 @@ async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Error> {
 /// The service as actix wants it.
 pub(crate) fn service(
     app: web::Data<App>,
+    description: Description,
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -98,7 +100,7 @@ pub(crate) fn service(
         InitError = (),
     >,
 > {
-    let (actix, description) = actix_web::App::new()
+    let (actix, _) = actix_web::App::new()
         .wrap(from_fn(middleware::surround))
         .app_data(app)
         .app_data(web::QueryConfig::default().error_handler(|error, _request| {
@@ -110,10 +112,8 @@ pub(crate) fn service(
         // Before the routes: a scope takes every path that begins like it.
         .configure(pages)
         .into_utoipa_app()
-        .openapi(openapi::head())
         .configure(routes)
         .split_for_parts();
-    let description = openapi::finish(description);
     let known = default_route::KnownRoutes::of(&description);
     actix
         .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description))

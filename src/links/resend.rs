@@ -54,17 +54,13 @@ pub(super) fn next_generation(
 ) -> Result<Result<Link, Error>, Error> {
     let Some(link) = store::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
         let link = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
-        return Ok(Err(match link.why_not(link.generation, now) {
-            Some(code @ (Code::LinkRevoked | Code::LinkExpired)) => {
-                tx.record(Event::link_refused(&link, actor.clone(), code, now).client(client_id));
-                Error::new(code).recorded()
-            }
-            _ => {
-                let mailed_at = link.resent_at.unwrap_or(link.created_at);
-                let wait = mailed_at.plus(cool_down).since(now).whole_seconds() + 1;
-                Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
-            }
-        }));
+        if let Some(code @ (Code::LinkRevoked | Code::LinkExpired)) = link.why_not(link.generation, now) {
+            tx.record(Event::link_refused(&link, actor.clone(), code, now).client(client_id));
+            return Ok(Err(Error::new(code).recorded()));
+        }
+        let mailed_at = link.resent_at.unwrap_or(link.created_at);
+        let wait = mailed_at.plus(cool_down).since(now).whole_seconds() + 1;
+        return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
     };
     mail::cancel_for_link(tx, &link.id, now)?;
     mail::enqueue_link(tx, &link, now)?;

@@ -55,7 +55,7 @@ pub(crate) async fn end(
                 }
             }
             let session = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
-            let sources = store::sources(tx, &[id.clone()])?;
+            let sources = store::sources(tx, std::slice::from_ref(&id))?;
             Ok(SessionResponse::of(session, sources, now))
         })
         .await

@@ -22,68 +22,78 @@ pub struct IntrospectionRequest {
 }
 
 /// What a token is worth. Inactive is `{"active": false}` and nothing else, never why.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Introspection {
-    /// Whether the session holds.
+    /// Whether the session holds. The other members are there only if it does.
     active: bool,
-    /// The rest, for an active token.
-    #[serde(flatten)]
-    #[schema(inline)]
-    details: Option<Details>,
-}
-
-/// What is known of an active token.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Details {
     /// The service.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    iss: String,
+    iss: Option<String>,
     /// The portal's audience.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    aud: String,
+    aud: Option<String>,
     /// The profile's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
-    sub: String,
+    sub: Option<String>,
     /// Who acts as the profile (RFC 8693): the consultant.
-    act: Actor,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    act: Option<Actor>,
     /// The client that opened the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    client_id: String,
+    client_id: Option<String>,
     /// Seconds since 1970.
-    iat: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
     /// Seconds since 1970.
-    nbf: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nbf: Option<i64>,
     /// Seconds since 1970; there is no grace.
-    exp: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
     /// The token's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    jti: String,
+    jti: Option<String>,
     /// The session.
-    sid: SessionId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<SessionId>,
     /// `Bearer`.
-    token_type: TokenType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<TokenType>,
     /// The customer company.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    tenant_id: String,
+    tenant_id: Option<String>,
     /// The portal.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
-    portal: String,
+    portal: Option<String>,
     /// How much the consultant may do.
-    access: Access,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access: Option<Access>,
     /// The profile's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    profile_name: String,
+    profile_name: Option<String>,
     /// The consultant's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    consultant_name: String,
+    consultant_name: Option<String>,
     /// The consultant's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254)]
-    consultant_email: String,
+    consultant_email: Option<String>,
     /// Why access was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    reason: String,
+    reason: Option<String>,
     /// The link behind the session.
-    magic_link_id: LinkId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    magic_link_id: Option<LinkId>,
 }
 
 /// Who acts.
@@ -92,10 +102,6 @@ pub struct Actor {
     /// The consultant's id.
     #[schema(max_length = 64)]
     sub: String,
-}
-
-impl Introspection {
-    const INACTIVE: Self = Self { active: false, details: None };
 }
 
 /// Says whether the session behind a token of the caller's own portal and tenants holds.
@@ -114,39 +120,40 @@ pub(crate) async fn introspect(
         .map(|(_, portal)| portal.audience.as_str())
         .collect();
     let Ok(claims) = app.tokens.verify::<AccessClaims>(token, &audiences, now) else {
-        return Ok(Introspection::INACTIVE);
+        return Ok(Introspection::default());
     };
     if claims.nbf > now.unix_seconds() || !caller.reach.covers(&claims.tenant_id, &claims.portal) {
-        return Ok(Introspection::INACTIVE);
+        return Ok(Introspection::default());
     }
     let sid = claims.sid.clone();
     let Some(live) = app.db.read(move |conn| Ok(store::find_live(conn, &sid, now)?)).await? else {
-        return Ok(Introspection::INACTIVE);
+        return Ok(Introspection::default());
     };
-    Ok(Introspection { active: true, details: Some(details(claims, live)) })
+    Ok(active(claims, live))
 }
 
-fn details(claims: AccessClaims, live: store::Live) -> Details {
+fn active(claims: AccessClaims, live: store::Live) -> Introspection {
     let Act { sub: consultant } = claims.act;
-    Details {
-        iss: claims.iss,
-        aud: claims.aud,
-        sub: claims.sub,
-        act: Actor { sub: consultant.to_string() },
-        client_id: claims.client_id,
-        iat: claims.iat,
-        nbf: claims.nbf,
-        exp: claims.exp,
-        jti: claims.jti,
-        sid: claims.sid,
-        token_type: TokenType::Bearer,
-        tenant_id: claims.tenant_id,
-        portal: claims.portal,
-        access: claims.access,
-        profile_name: live.profile_name,
-        consultant_name: live.consultant_name,
-        consultant_email: live.consultant_email,
-        reason: live.reason,
-        magic_link_id: live.magic_link_id,
+    Introspection {
+        active: true,
+        iss: Some(claims.iss),
+        aud: Some(claims.aud),
+        sub: Some(claims.sub),
+        act: Some(Actor { sub: consultant.to_string() }),
+        client_id: Some(claims.client_id),
+        iat: Some(claims.iat),
+        nbf: Some(claims.nbf),
+        exp: Some(claims.exp),
+        jti: Some(claims.jti),
+        sid: Some(claims.sid),
+        token_type: Some(TokenType::Bearer),
+        tenant_id: Some(claims.tenant_id),
+        portal: Some(claims.portal),
+        access: Some(claims.access),
+        profile_name: Some(live.profile_name),
+        consultant_name: Some(live.consultant_name),
+        consultant_email: Some(live.consultant_email),
+        reason: Some(live.reason),
+        magic_link_id: Some(live.magic_link_id),
     }
 }

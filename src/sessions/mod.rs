@@ -119,7 +119,8 @@ impl Session {
 #[diesel(table_name = crate::db::schema::session_sources)]
 pub(crate) struct Source {
     session_id: SessionId,
-    source: String,
+    #[diesel(column_name = source)]
+    name: String,
     event_count: i64,
     last_seq: i64,
     closing_seq: Option<i64>,
@@ -265,7 +266,7 @@ impl SessionResponse {
             sources: sources
                 .into_iter()
                 .map(|source| SourceResponse {
-                    source: source.source,
+                    source: source.name,
                     event_count: source.event_count,
                     last_seq: source.last_seq,
                     closing_seq: source.closing_seq,

@@ -23,10 +23,15 @@ struct Presented {
     is_code: bool,
 }
 
-enum Outcome {
-    Opened { session: Session, consultant: ConsultantRef, replayed: bool },
-    Refused(Code),
+/// The session that answers the call, opened now or by the call that this one repeats.
+struct Opened {
+    session: Session,
+    consultant: ConsultantRef,
+    replayed: bool,
 }
+
+/// A refusal is an outcome of the transaction, because its record has to be committed.
+type Outcome = Result<Opened, Code>;
 
 /// Spends the token: of any number of callers exactly one wins.
 ///
@@ -80,13 +85,13 @@ pub(crate) async fn open(
             };
             if let Some(code) = refusal {
                 tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
-                return Ok(Outcome::Refused(code));
+                return Ok(Err(code));
             }
             let Some(link) = links::spend(tx, &spend, now)? else {
                 let link = links::find(tx, &spend.link_id)?.unwrap_or(link);
                 let code = link.why_not(spend.generation, now).unwrap_or(Code::LinkSpent);
                 tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
-                return Ok(Outcome::Refused(code));
+                return Ok(Err(code));
             };
             let consultant = consultants::find(tx, &link.consultant_id)?
                 .ok_or_else(|| Error::internal("a link without its consultant"))?;
@@ -120,16 +125,12 @@ pub(crate) async fn open(
                 }),
             ));
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-            Ok(Outcome::Opened { session, consultant, replayed: false })
+            Ok(Ok(Opened { session, consultant, replayed: false }))
         })
         .await?;
-    match outcome {
-        Outcome::Refused(code) => Err(Error::new(code).recorded()),
-        Outcome::Opened { session, consultant, replayed } => {
-            let access_token = sign(app, &session, now)?;
-            Ok((answer(session, consultant, access_token), replayed))
-        }
-    }
+    let Opened { session, consultant, replayed } = outcome.map_err(|code| Error::new(code).recorded())?;
+    let access_token = sign(app, &session, now)?;
+    Ok((answer(session, consultant, access_token), replayed))
 }
 
 /// Proves who signed the token and what kind it is. Its times are judged where the link is known.
@@ -164,11 +165,11 @@ fn replay(
     if session.end(now).is_some() {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         tx.record(refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() })));
-        return Ok(Outcome::Refused(Code::SessionEnded));
+        return Ok(Err(Code::SessionEnded));
     }
     let consultant = consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok(Outcome::Opened { session, consultant, replayed: true })
+    Ok(Ok(Opened { session, consultant, replayed: true }))
 }
 
 fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: Timestamp) -> Result<(), Error> {

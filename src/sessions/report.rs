@@ -158,7 +158,7 @@ pub(crate) async fn report(
                 tx.record(event(&session, act, hash, client_id.as_ref(), now));
             }
             count(tx, &id, &fresh)?;
-            let sources = store::sources(tx, &[id.clone()])?;
+            let sources = store::sources(tx, std::slice::from_ref(&id))?;
             let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
             let all = i64::try_from(acts.len()).map_err(Error::internal)?;
             Ok(Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) }))
@@ -184,24 +184,36 @@ fn refuse(
     Error::new(code).recorded()
 }
 
+/// What the trail keeps of an act, beside what every event has.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    action: &'a str,
+    resource_type: &'a str,
+    resource_id: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    changes: &'a [Change],
+    /// It arrived when the session was over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    late: bool,
+    /// A change, where only looking was granted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    policy_violation: bool,
+}
+
 fn event(session: &Session, act: &Act, hash: &str, client_id: Option<&ClientId>, now: Timestamp) -> Event {
     let kind = match act.kind {
         ActKind::View => EventType::DataViewed,
         ActKind::Export => EventType::DataExported,
         ActKind::Change => EventType::DataChanged,
     };
-    let mut payload = serde_json::json!({
-        "action": act.action, "resource_type": act.resource_type, "resource_id": act.resource_id,
-    });
-    if !act.changes.is_empty() {
-        payload["changes"] = serde_json::json!(act.changes);
-    }
-    if session.end(now).is_some() {
-        payload["late"] = true.into();
-    }
-    if act.kind == ActKind::Change && session.access == Access::ReadOnly {
-        payload["policy_violation"] = true.into();
-    }
+    let payload = Recorded {
+        action: &act.action,
+        resource_type: &act.resource_type,
+        resource_id: &act.resource_id,
+        changes: &act.changes,
+        late: session.end(now).is_some(),
+        policy_violation: act.kind == ActKind::Change && session.access == Access::ReadOnly,
+    };
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)

@@ -166,7 +166,7 @@ pub(super) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> Qu
     if known == 0 {
         let fresh = Source {
             session_id: id.clone(),
-            source: source.to_owned(),
+            name: source.to_owned(),
             event_count: 0,
             last_seq: 0,
             closing_seq: None,

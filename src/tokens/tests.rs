@@ -1,2 +1,296 @@
+//! Tokens that are almost right.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use serde_json::{Value, json};
+use time::Duration;
+
+use super::*;
+use crate::clock::Clock;
+use crate::config::MasterKeySource;
+use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::links::Access;
+
+const ISSUER: &str = "https://links.example";
+const PORTAL: &str = "https://cloud.example";
+
+fn now() -> Timestamp {
+    Clock::System.now()
+}
+
+/// Tokens over a fresh key, without a store.
+fn tokens() -> Tokens {
+    tokens_of(ISSUER, now())
+}
+
+fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
+    let given = base64::engine::general_purpose::STANDARD.encode([7; 32]);
+    let master_key = MasterKey::load(&MasterKeySource::Given(given.into())).unwrap();
+    let row = keyring::generate(&master_key, active_from, active_from).unwrap();
+    let ring = Keyring::open(vec![row], &master_key).unwrap();
+    Tokens {
+        issuer: issuer.to_owned(),
+        master_key,
+        longest_use: Duration::weeks(8),
+        keyring: RwLock::new(Arc::new(ring)),
+    }
+}
+
+fn link_claims() -> LinkClaims {
+    let now = now();
+    LinkClaims {
+        iss: ISSUER.to_owned(),
+        aud: ISSUER.to_owned(),
+        sub: "emp-1042".to_owned(),
+        act: Act { sub: ConsultantId::new(now) },
+        jti: LinkId::new(now),
+        generation: 1,
+        portal: "cloud".to_owned(),
+        tenant_id: "acme".to_owned(),
+        iat: now.unix_seconds(),
+        nbf: now.unix_seconds(),
+        exp: now.unix_seconds() + 3600,
+    }
+}
+
+fn code_claims() -> CodeClaims {
+    let link = link_claims();
+    CodeClaims {
+        iss: link.iss,
+        aud: link.aud,
+        sub: link.sub,
+        magic_link_id: link.jti,
+        generation: link.generation,
+        portal: link.portal,
+        tenant_id: link.tenant_id,
+        iat: link.iat,
+        nbf: link.nbf,
+        exp: link.exp,
+    }
+}
+
+fn access_claims() -> AccessClaims {
+    let link = link_claims();
+    let sid = SessionId::new(now());
+    AccessClaims {
+        iss: link.iss,
+        aud: PORTAL.to_owned(),
+        sub: link.sub,
+        act: link.act,
+        client_id: "cli_01kaq3v9e8fwmvd2x7n0c5hb4z".to_owned(),
+        jti: sid.to_string(),
+        sid,
+        portal: link.portal,
+        tenant_id: link.tenant_id,
+        access: Access::Full,
+        iat: link.iat,
+        nbf: link.nbf,
+        exp: link.exp,
+    }
+}
+
+fn is_link(tokens: &Tokens, token: &str) -> bool {
+    tokens.verify::<LinkClaims>(token, &[ISSUER], now()).is_ok()
+}
+
+/// Signs any header and claims with the active key, as only we could.
+fn forge(tokens: &Tokens, header: &Value, claims: &Value) -> String {
+    forge_text(tokens, &header.to_string(), &claims.to_string())
+}
+
+fn forge_text(tokens: &Tokens, header: &str, claims: &str) -> String {
+    let text = format!("{}.{}", BASE64.encode(header), BASE64.encode(claims));
+    let ring = tokens.ring();
+    let key = &ring.active(now()).unwrap().encoding;
+    let signature = jsonwebtoken::crypto::sign(text.as_bytes(), key, Algorithm::ES256).unwrap();
+    format!("{text}.{signature}")
+}
+
+fn header(tokens: &Tokens) -> Value {
+    json!({ "alg": "ES256", "typ": LinkClaims::TYP, "kid": tokens.ring().active(now()).unwrap().kid })
+}
+
 #[test]
-fn placeholder() {}
+fn only_the_diagonal_of_kinds_passes() {
+    let tokens = tokens();
+    let signed = [
+        tokens.sign(&link_claims(), now()).unwrap(),
+        tokens.sign(&code_claims(), now()).unwrap(),
+        tokens.sign(&access_claims(), now()).unwrap(),
+    ];
+    for (kind, token) in signed.iter().enumerate() {
+        // Each verifier accepts both audiences here, so that nothing but the kind can refuse.
+        let audience = [ISSUER, PORTAL];
+        let verified = [
+            tokens.verify::<LinkClaims>(token, &audience, now()).is_ok(),
+            tokens.verify::<CodeClaims>(token, &audience, now()).is_ok(),
+            tokens.verify::<AccessClaims>(token, &audience, now()).is_ok(),
+        ];
+        for (verifier, passed) in verified.into_iter().enumerate() {
+            assert_eq!(passed, kind == verifier, "token kind {kind} at verifier {verifier}");
+        }
+    }
+}
+
+#[test]
+fn a_token_of_one_audience_is_refused_at_another() {
+    let tokens = tokens();
+    let token = tokens.sign(&access_claims(), now()).unwrap();
+    assert!(tokens.verify::<AccessClaims>(&token, &[PORTAL], now()).is_ok());
+    assert!(tokens.verify::<AccessClaims>(&token, &["https://ess.example"], now()).is_err());
+    assert!(tokens.verify::<AccessClaims>(&token, &[], now()).is_err());
+}
+
+#[test]
+fn a_token_of_another_key_or_issuer_is_refused() {
+    let (ours, theirs) = (tokens(), tokens());
+    assert!(!is_link(&ours, &theirs.sign(&link_claims(), now()).unwrap()));
+    let elsewhere = LinkClaims { iss: "https://elsewhere.example".to_owned(), ..link_claims() };
+    assert!(!is_link(&ours, &ours.sign(&elsewhere, now()).unwrap()));
+    // Their signature under our key's name.
+    let kid = ours.ring().active(now()).unwrap().kid.clone();
+    let stolen = json!({ "alg": "ES256", "typ": LinkClaims::TYP, "kid": kid });
+    assert!(!is_link(&ours, &forge(&theirs, &stolen, &json!(link_claims()))));
+}
+
+#[test]
+fn a_header_has_exactly_our_three_members() {
+    let tokens = tokens();
+    let claims = json!(link_claims());
+    assert!(is_link(&tokens, &forge(&tokens, &header(&tokens), &claims)));
+    for member in ["crit", "jku", "jwk", "x5u", "x5c", "zip", "cty", "b64"] {
+        let mut more = header(&tokens);
+        more[member] = json!(["exp"]);
+        assert!(!is_link(&tokens, &forge(&tokens, &more, &claims)), "{member}");
+    }
+    for member in ["alg", "typ", "kid"] {
+        let mut less = header(&tokens);
+        less.as_object_mut().unwrap().remove(member);
+        assert!(!is_link(&tokens, &forge(&tokens, &less, &claims)), "without {member}");
+        for wrong in [json!(null), json!(1), json!([]), json!({}), json!(""), json!("other"), json!("../key")] {
+            let mut changed = header(&tokens);
+            changed[member] = wrong.clone();
+            assert!(!is_link(&tokens, &forge(&tokens, &changed, &claims)), "{member} = {wrong}");
+        }
+    }
+    let kid = tokens.ring().active(now()).unwrap().kid.clone();
+    let twice = format!(r#"{{"alg":"ES256","alg":"ES256","typ":"{}","kid":"{kid}"}}"#, LinkClaims::TYP);
+    assert!(!is_link(&tokens, &forge_text(&tokens, &twice, &claims.to_string())));
+    let array = format!(r#"["ES256","{}","{kid}"]"#, LinkClaims::TYP);
+    assert!(!is_link(&tokens, &forge_text(&tokens, &array, &claims.to_string())));
+}
+
+#[test]
+fn the_algorithm_is_the_keys_and_not_the_tokens() {
+    let tokens = tokens();
+    let claims = json!(link_claims());
+    for algorithm in ["none", "None", "HS256", "HS512", "RS256", "ES384", "EdDSA", "es256", "PS256"] {
+        let mut other = header(&tokens);
+        other["alg"] = algorithm.into();
+        let token = forge(&tokens, &other, &claims);
+        assert!(!is_link(&tokens, &token), "{algorithm}");
+        let unsigned = token.rsplit_once('.').unwrap().0;
+        assert!(!is_link(&tokens, &format!("{unsigned}.")), "{algorithm} without a signature");
+        // The public key as an HMAC secret.
+        let public = tokens.jwks(now()).to_string();
+        let secret = jsonwebtoken::EncodingKey::from_secret(public.as_bytes());
+        let mac = jsonwebtoken::crypto::sign(unsigned.as_bytes(), &secret, Algorithm::HS256).unwrap();
+        assert!(!is_link(&tokens, &format!("{unsigned}.{mac}")), "{algorithm} with an HMAC");
+    }
+}
+
+#[test]
+fn every_claim_must_be_there_once_and_of_its_own_type() {
+    let tokens = tokens();
+    let right = json!(link_claims());
+    for claim in ["iss", "aud", "sub", "act", "jti", "gen", "portal", "tenant_id", "iat", "nbf", "exp"] {
+        let mut without = right.clone();
+        without.as_object_mut().unwrap().remove(claim);
+        assert!(!is_link(&tokens, &forge(&tokens, &header(&tokens), &without)), "without {claim}");
+        for wrong in [json!(null), json!(true), json!(1.5), json!("1"), json!(["x"]), json!({"x": 1}), json!(-1e300)] {
+            // A text is the right type for these two, whatever it says: they are the portal's own words.
+            if wrong.is_string() && matches!(claim, "sub" | "portal" | "tenant_id") {
+                continue;
+            }
+            let mut changed = right.clone();
+            changed[claim] = wrong.clone();
+            assert!(!is_link(&tokens, &forge(&tokens, &header(&tokens), &changed)), "{claim} = {wrong}");
+        }
+        let twice = right.to_string().replacen('{', &format!("{{\"{claim}\":{},", right[claim]), 1);
+        assert!(!is_link(&tokens, &forge_text(&tokens, &header(&tokens).to_string(), &twice)), "{claim} twice");
+    }
+}
+
+#[test]
+fn a_nested_actor_is_refused() {
+    let tokens = tokens();
+    let mut claims = json!(link_claims());
+    claims["act"]["act"] = json!({ "sub": ConsultantId::new(now()) });
+    assert!(!is_link(&tokens, &forge(&tokens, &header(&tokens), &claims)));
+}
+
+#[test]
+fn every_prefix_and_suffix_is_refused() {
+    let tokens = tokens();
+    let token = tokens.sign(&link_claims(), now()).unwrap();
+    assert!(is_link(&tokens, &token));
+    for cut in 1..token.len() {
+        assert!(!is_link(&tokens, &token[..cut]), "the first {cut} characters");
+        assert!(!is_link(&tokens, &token[cut..]), "all but the first {cut} characters");
+    }
+    for more in [format!("{token}."), format!("{token}.x"), format!(" {token}"), format!("{token}=")] {
+        assert!(!is_link(&tokens, &more), "{more}");
+    }
+}
+
+#[test]
+fn a_flood_of_dots_is_refused_before_it_is_looked_at() {
+    let tokens = tokens();
+    assert!(!is_link(&tokens, &".".repeat(1024 * 1024)));
+    let long = LinkClaims { sub: "x".repeat(MAX_BYTES), ..link_claims() };
+    assert!(!is_link(&tokens, &tokens.sign(&long, now()).unwrap()));
+}
+
+#[test]
+fn a_token_from_the_future_is_refused() {
+    let tokens = tokens();
+    let ahead = |seconds| LinkClaims { iat: now().unix_seconds() + seconds, ..link_claims() };
+    assert!(is_link(&tokens, &tokens.sign(&ahead(30), now()).unwrap()));
+    assert!(!is_link(&tokens, &tokens.sign(&ahead(3600), now()).unwrap()));
+}
+
+#[test]
+fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
+    let master_key = MasterKey::load(&MasterKeySource::Given(
+        base64::engine::general_purpose::STANDARD.encode([9; 32]).into(),
+    ))
+    .unwrap();
+    let (start, day) = (now(), Duration::hours(24));
+    let mut old = keyring::generate(&master_key, start, start).unwrap();
+    old.gone_at = Some(start.plus(day * 10));
+    let new = keyring::generate(&master_key, start, start.plus(day)).unwrap();
+    let (old_kid, new_kid) = (old.kid.clone(), new.kid.clone());
+    let ring = Keyring::open(vec![new, old], &master_key).unwrap();
+    let states = |at| ring.list(at).into_iter().map(|key| key.state).collect::<Vec<_>>();
+
+    assert_eq!(ring.active(start).unwrap().kid, old_kid);
+    assert_eq!(states(start), [KeyState::Published, KeyState::Active]);
+    assert_eq!(ring.active(start.plus(day)).unwrap().kid, new_kid);
+    assert_eq!(states(start.plus(day)), [KeyState::Active, KeyState::Retiring]);
+    assert!(ring.find(&old_kid, start.plus(day * 9)).is_some());
+    assert!(ring.find(&old_kid, start.plus(day * 10)).is_none());
+    assert_eq!(ring.jwks(start)["keys"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_key_set_holds_nothing_private() {
+    let set = tokens().jwks(now());
+    let key = &set["keys"][0];
+    assert_eq!((&key["alg"], &key["use"], &key["kty"], &key["crv"]), (
+        &json!("ES256"),
+        &json!("sig"),
+        &json!("EC"),
+        &json!("P-256")
+    ));
+    assert!(key["kid"].is_string() && key["x"].is_string() && key["y"].is_string() && key.get("d").is_none());
+}

@@ -10,4 +10,5 @@
 )]
 
 mod life;
+mod openapi;
 mod support;

@@ -1,2 +1,106 @@
+//! Mails with hostile words in them.
+
+use super::*;
+use crate::clock::Clock;
+use crate::id::{ConsultantId, LinkId};
+use time::macros::datetime;
+
+const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
+
+fn link(reason: &str, name: &str) -> Link {
+    let at = Timestamp::from_utc(datetime!(2026-11-23 03:30 UTC));
+    Link {
+        id: "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z".parse::<LinkId>().unwrap(),
+        tenant_id: "acme".to_owned(),
+        portal: "cloud".to_owned(),
+        consultant_id: ConsultantId::new(at),
+        profile_id: "emp-1042".to_owned(),
+        profile_name: name.to_owned(),
+        reason: reason.to_owned(),
+        ticket: Some("SUP-48213".to_owned()),
+        access: Access::Full,
+        starts_at: at,
+        expires_at: Timestamp::from_utc(datetime!(2026-11-23 13:00 UTC)),
+        issued_by_id: "emp-7".to_owned(),
+        issued_by_name: name.to_owned(),
+        issued_by_email: None,
+        client_id: None,
+        created_at: at,
+        generation: 1,
+        resent_at: None,
+        spent_at: None,
+        revoked_at: None,
+        revoke_reason: None,
+        revoked_by_type: None,
+        revoked_by_id: None,
+        revoked_by_name: None,
+    }
+}
+
+fn consultant() -> Consultant {
+    Consultant::for_tests("Ravi Kumar", "ravi@support.example", Clock::System.now())
+}
+
+fn mail(reason: &str, name: &str) -> Outgoing {
+    let link = link(reason, name);
+    let config = Config::from_toml("public_url = 'http://127.0.0.1:9'").unwrap();
+    let tenant = TenantView { name: "ACME".to_owned(), time_zone: "Asia/Kolkata".to_owned() };
+    let now = link.starts_at;
+    magic_link(&config, &link, &tenant, &consultant(), "ravi@support.example", TOKEN, link.expires_at, now).unwrap()
+}
+
 #[test]
-fn placeholder() {}
+fn the_mail_says_who_where_why_and_until_when() {
+    insta::assert_snapshot!(mail("Payroll run stops", "Asha Rao").text, @"");
+}
+
+#[test]
+fn the_subject_is_factual() {
+    assert_eq!(mail("Payroll run stops", "Asha Rao").subject, "Temporary support access to ACME (Cloud) – SUP-48213");
+}
+
+#[test]
+fn the_only_link_is_ours_whatever_the_words() {
+    for hostile in [
+        "<a href=\"https://evil.example\">click</a>",
+        "\"><script>alert(1)</script>",
+        "see https://evil.example/x and evil.example or mailto:a@evil.example",
+        "{{ mail.url }} {% raw %}",
+        "&lt;a href=evil.example&gt;",
+    ] {
+        let mail = mail(hostile, hostile);
+        assert_eq!(mail.html.matches("<a ").count(), 1, "{hostile}");
+        assert_eq!(mail.html.matches("href=").count(), 1 + usize::from(mail.html.contains("a href=evil")), "{hostile}");
+        assert!(!mail.html.contains("<script"), "{hostile}");
+        for part in [&mail.text, &mail.html] {
+            let words = part.replace(&format!("http://127.0.0.1:9/l#{TOKEN}"), "");
+            assert!(!words.contains("evil.example"), "{hostile}: a mail program would make a link of it");
+            assert!(!words.contains("https://"), "{hostile}");
+            assert!(!words.contains("mailto:a@"), "{hostile}");
+        }
+    }
+}
+
+#[test]
+fn times_carry_their_zone_and_offset() {
+    let at = Timestamp::from_utc(datetime!(2026-11-23 13:00 UTC));
+    assert_eq!(local(at, &zone("Asia/Kolkata")), "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)");
+    assert_eq!(local(at, &zone("America/New_York")), "Mon, 23 Nov 2026, 8:00 am EST (UTC-05:00)");
+    assert_eq!(utc(at), "23 Nov 2026, 13:00 UTC");
+}
+
+#[test]
+fn plain_words_stay_as_they_are() {
+    assert_eq!(inert("Payroll stops at step 3."), "Payroll stops at step 3.");
+    assert_eq!(inert("a.b"), "a.\u{2060}b");
+}
+
+#[test]
+fn the_old_address_is_told_without_a_link() {
+    let config = Config::from_toml("").unwrap();
+    let change =
+        AddressChange { consultant: &consultant(), old_address: "old@support.example", changed_at: Clock::System.now() };
+    let mail = address_changed(&config, &change).unwrap();
+    assert_eq!(mail.to.address, "old@support.example");
+    assert!(!mail.html.contains("<a ") && !mail.html.contains("ravi@"), "{}", mail.html);
+}

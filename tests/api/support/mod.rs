@@ -10,7 +10,7 @@ mod world;
 pub use actors::{Api, Reply};
 pub use databases::{Database, MASTER_KEY};
 pub use mails::Mails;
-pub use process::Process;
+pub use process::{Process, command};
 pub use world::{Settings, World};
 
 /// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.

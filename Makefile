@@ -1,0 +1,48 @@
+# `make` lists what there is. `make check` is what CI runs.
+
+# Tests that need a server or a browser say so and skip where it is missing; with CI set they fail.
+CARGO ?= cargo
+FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
+CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
+BIN := target/debug
+
+.PHONY: help run test check format lint openapi openapi-check bench soak image-build release
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+run: ## Build and start the service with the preview mailbox, and the example portal beside it
+	$(CARGO) build --locked --bin magic-link --example portal
+	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/examples/portal
+
+test: ## Run every test on both databases
+	$(CARGO) test --locked
+
+check: format lint test openapi-check ## What CI runs
+
+format: ## Check the format
+	$(FMT) --check
+
+lint: ## Check the house rules
+	$(CLIPPY) -- -D warnings
+
+openapi: ## Write the API description
+	$(CARGO) build --locked --bin magic-link
+	$(BIN)/magic-link openapi > openapi/openapi.json
+
+openapi-check: ## Check that the API description is the one of the routes
+	$(CARGO) build --locked --bin magic-link
+	$(BIN)/magic-link openapi | diff -u openapi/openapi.json - \
+		|| { echo "openapi/openapi.json is not current: run 'make openapi' and commit it" >&2; exit 1; }
+
+bench: ## Measure, and write benches/RESULTS.md
+	$(CARGO) bench --locked --bench service
+
+soak: ## The races and crashes with their full counts; takes long
+	RACE_ROUNDS=200 CRASH_ROUNDS=20 $(CARGO) test --locked --release --test api -- races crash
+
+release: ## Build the binary that ships
+	$(CARGO) build --locked --release --bin magic-link
+
+image-build: ## What the container image builds: PostgreSQL over TLS needs perl
+	$(CARGO) build --locked --release --bin magic-link --features pg-tls

@@ -1,0 +1,45 @@
+//! `magic-link demo`: the things that the examples of the API description name.
+
+use diesel::connection::SimpleConnection;
+use serde::Serialize;
+
+use super::Failure;
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::error::Error;
+use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
+use crate::links;
+
+/// Ids as in the examples, times relative to now; SQLite only.
+const ROWS: &str = include_str!("demo.sql");
+
+#[derive(Serialize)]
+pub(super) struct Seeded {
+    /// The consultant that the examples name.
+    id: ConsultantId,
+    /// Whether they were there before.
+    existed: bool,
+}
+
+/// Fills the embedded database of a first run with what the examples name.
+pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
+    if !(app.config.is_loopback() && app.config.database_url.is_sqlite()) {
+        return Err("demo data is for the embedded database on this machine only".into());
+    }
+    let link_id: LinkId = LinkKind::EXAMPLE.parse()?;
+    let now = app.clock.now();
+    let (id, existed) = app
+        .db
+        .write(move |tx| {
+            if let Some(link) = links::store::find(tx, &link_id)? {
+                return Ok((link.consultant_id, true));
+            }
+            tx.batch_execute(ROWS)?;
+            let link = links::store::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
+            let event = Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link);
+            tx.record(event.with(&serde_json::json!({ "reason": link.reason })));
+            Ok((link.consultant_id, false))
+        })
+        .await?;
+    Ok(Seeded { id, existed })
+}

@@ -1,0 +1,19 @@
+-- What the examples of the API description name. Nobody knows a key of the client.
+INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at) VALUES
+    ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now'))
+    ON CONFLICT DO NOTHING;
+INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VALUES
+    ('con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'Ravi Kumar', 'ravi.kumar@support.example', 'ravi.kumar@support.example',
+     datetime('now', '-1 hour'), datetime('now', '-1 hour'));
+INSERT INTO clients (id, name, portal, tenants, scopes, key_sha256, created_at) VALUES
+    ('cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'Example client', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour'));
+INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, ticket, access,
+    starts_at, expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at) VALUES
+    ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao',
+     'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
+     'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
+INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
+    client_id, started_at, expires_at) VALUES
+    ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
+     'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+     datetime('now', '-30 minutes'), datetime('now', '+27 days'));

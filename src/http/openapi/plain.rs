@@ -1,0 +1,122 @@
+//! Brings the generated description into the subset that client generators digest.
+//!
+//! Optional members are absent, never null; a reference stands alone; texts such
+//! as ids and times are written where they are used, so that generators see their
+//! format.
+
+use serde_json::{Map, Value};
+
+/// Rewrites the whole description.
+pub(super) fn plain(mut description: Value) -> Value {
+    name_page_items(&mut description);
+    let texts = text_schemas(&description);
+    rewrite(&mut description, &texts);
+    if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
+        schemas.retain(|name, _| !texts.contains_key(name));
+    }
+    description
+}
+
+/// A page of things refers to the thing by name, where generics were written out.
+fn name_page_items(description: &mut Value) {
+    let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
+    for (name, schema) in schemas.into_iter().flatten() {
+        let items = schema.pointer_mut("/properties/items/items");
+        if let (Some(thing), Some(items)) = (name.strip_prefix("Page_"), items) {
+            *items = serde_json::json!({ "$ref": format!("#/components/schemas/{thing}") });
+        }
+    }
+}
+
+/// Named schemas that are nothing but a text of some form.
+fn text_schemas(description: &Value) -> Map<String, Value> {
+    let schemas = description.pointer("/components/schemas").and_then(Value::as_object);
+    let is_text = |schema: &Value| {
+        let schema = schema.as_object();
+        schema.is_some_and(|schema| schema.get("type") == Some(&"string".into()) && !schema.contains_key("enum"))
+    };
+    schemas.into_iter().flatten().filter(|(_, schema)| is_text(schema)).map(|(k, v)| (k.clone(), v.clone())).collect()
+}
+
+fn rewrite(value: &mut Value, texts: &Map<String, Value>) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, texts)),
+        Value::Object(members) => {
+            // What stands in an example is data, however much it looks like a schema.
+            members.iter_mut().filter(|(name, _)| !name.starts_with("example")).for_each(|(_, v)| rewrite(v, texts));
+            without_null(members);
+            one_line(members);
+            members.remove("propertyNames");
+            resolve(members, texts);
+        }
+        _ => {}
+    }
+}
+
+/// `T or null` is an optional `T`.
+fn without_null(schema: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = schema.get_mut("type") {
+        types.retain(|one| one != "null");
+        if let [only] = types.as_slice() {
+            let only = only.clone();
+            schema.insert("type".into(), only);
+        }
+    }
+    let Some(Value::Array(choices)) = schema.get_mut("oneOf") else { return };
+    choices.retain(|choice| choice.get("type") != Some(&"null".into()));
+    if let [Value::Object(only)] = choices.as_slice() {
+        let only = only.clone();
+        schema.remove("oneOf");
+        schema.extend(only);
+    }
+}
+
+/// Documentation comments are wrapped; paragraphs are not.
+fn one_line(schema: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = schema.get_mut("description") {
+        let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+        *text = paragraphs.join("\n\n");
+    }
+}
+
+/// Writes texts out, and leaves other references without neighbours.
+fn resolve(schema: &mut Map<String, Value>, texts: &Map<String, Value>) {
+    let Some(Value::String(reference)) = schema.get("$ref") else { return };
+    let name = reference.rsplit('/').next().unwrap_or_default();
+    match texts.get(name).and_then(Value::as_object) {
+        Some(text) => {
+            schema.remove("$ref");
+            for (key, value) in text {
+                schema.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+        None => schema.retain(|key, _| key == "$ref"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_optional_text_is_written_out_without_null() {
+        let described = plain(json!({
+            "components": { "schemas": {
+                "Time": { "type": "string", "format": "date-time" },
+                "Thing": { "properties": {
+                    "at": { "oneOf": [{ "$ref": "#/components/schemas/Time", "description": "When\nit was." }, { "type": "null" }] },
+                    "next": { "oneOf": [{ "$ref": "#/components/schemas/Thing", "description": "x" }, { "type": "null" }] },
+                    "name": { "type": ["string", "null"] }
+                } }
+            } }
+        }));
+        assert_eq!(described, json!({
+            "components": { "schemas": { "Thing": { "properties": {
+                "at": { "type": "string", "format": "date-time", "description": "When it was." },
+                "next": { "$ref": "#/components/schemas/Thing" },
+                "name": { "type": "string" }
+            } } } }
+        }));
+    }
+}

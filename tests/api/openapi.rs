@@ -1,0 +1,142 @@
+//! The API description: current, digestible, and true.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Database, Reply, Settings, World, command};
+
+fn committed() -> Value {
+    serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap()
+}
+
+/// Every operation: method, path, description.
+fn operations(description: &Value) -> Vec<(Method, String, Value)> {
+    let mut operations = Vec::new();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.push((method.to_uppercase().parse().unwrap(), path.clone(), operation.clone()));
+        }
+    }
+    operations
+}
+
+/// Calls `look` with every object of the description, but for what stands in examples.
+fn every_object(value: &Value, path: &str, look: &mut impl FnMut(&str, &serde_json::Map<String, Value>)) {
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                every_object(item, &format!("{path}/{index}"), look);
+            }
+        }
+        Value::Object(members) => {
+            look(path, members);
+            for (name, member) in members.iter().filter(|(name, _)| !name.starts_with("example")) {
+                every_object(member, &format!("{path}/{name}"), look);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_committed_description_is_that_of_the_routes() {
+    let generated = magic_link::http::openapi::description().unwrap();
+    let generated = serde_json::to_value(generated).unwrap();
+    assert!(generated == committed(), "openapi/openapi.json is not current: run `make openapi` and commit it");
+}
+
+#[test]
+fn generators_find_nothing_that_they_stumble_over() {
+    every_object(&committed(), "", &mut |path, schema| {
+        for keyword in ["const", "oneOf", "anyOf", "allOf", "exclusiveMinimum", "exclusiveMaximum", "propertyNames"] {
+            assert!(!schema.contains_key(keyword), "{keyword} at {path}");
+        }
+        assert!(!schema.get("type").is_some_and(Value::is_array), "several types at {path}");
+        assert!(!schema.contains_key("$ref") || schema.len() == 1, "a reference with neighbours at {path}");
+        let bounded = ["maxLength", "enum", "format", "pattern"].iter().any(|bound| schema.contains_key(*bound));
+        assert!(schema.get("type") != Some(&json!("string")) || bounded, "an unbounded text at {path}");
+        let list = schema.get("type") == Some(&json!("array"));
+        assert!(!list || schema.contains_key("maxItems"), "an unbounded list at {path}");
+        let number = schema.get("type") == Some(&json!("integer"));
+        assert!(!number || schema.contains_key("format"), "a number without a format at {path}");
+    });
+}
+
+#[test]
+fn every_operation_is_named_and_tells_its_answers() {
+    let mut names = std::collections::HashSet::new();
+    for (method, path, operation) in operations(&committed()) {
+        let at = format!("{method} {path}");
+        let name = operation["operationId"].as_str().unwrap_or_else(|| panic!("{at} has no operationId"));
+        assert!(names.insert(name.to_owned()) && name.chars().all(char::is_alphanumeric), "{at}: {name}");
+        assert!(operation["summary"].is_string() && operation["tags"].as_array().is_some_and(|tags| tags.len() == 1), "{at}");
+        let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
+        assert_eq!(statuses.iter().filter(|status| status.starts_with('2')).count(), 1, "{at}: {statuses:?}");
+        if path != "/healthz" {
+            assert!(statuses.iter().any(|status| status.starts_with('4')), "{at}: {statuses:?}");
+        }
+        for status in statuses.into_iter().filter(|status| !status.starts_with('2')) {
+            let problem = &operation["responses"][status]["content"]["application/problem+json"]["schema"]["$ref"];
+            assert_eq!(problem, "#/components/schemas/Problem", "{at} {status}");
+        }
+    }
+}
+
+/// Every documented problem code is on the page that `type` leads to.
+#[test]
+fn every_code_is_explained() {
+    World::run(Database::Sqlite, Settings::default(), async |world| {
+        let page = world.stranger().get("/problems").await;
+        for code in magic_link::error::Code::ALL {
+            assert!(page.text.contains(&format!("id=\"{}\"", code.slug())), "{}", code.slug());
+        }
+    });
+}
+
+/// The value of an example, or of the named schema's example.
+fn example(description: &Value, schema: &Value) -> Value {
+    match schema["$ref"].as_str() {
+        Some(reference) => description.pointer(reference.trim_start_matches('#')).unwrap()["example"].clone(),
+        None if schema["example"].is_null() => schema["examples"][0].clone(),
+        None => schema["example"].clone(),
+    }
+}
+
+/// Sends the request that the description shows.
+async fn send_example(world: &World, description: &Value, method: Method, path: &str, operation: &Value) -> Reply {
+    let mut path = path.to_owned();
+    for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "path") {
+        let name = parameter["name"].as_str().unwrap();
+        let mut value = parameter["example"].clone();
+        if value.is_null() {
+            value = example(description, &parameter["schema"]);
+        }
+        let value = value.as_str().unwrap_or_else(|| panic!("{path}: no example for {name}"));
+        path = path.replace(&format!("{{{name}}}"), value);
+    }
+    let mut request = world.admin.request(method, &path);
+    for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
+        let body = example(description, &content["schema"]);
+        assert!(body.is_object(), "{path}: no example");
+        request = if kind == "application/json" { request.json(&body) } else { request.form(&body) };
+    }
+    world.admin.send(request).await
+}
+
+#[test]
+fn every_example_runs_as_it_stands() {
+    let description = committed();
+    for (method, path, operation) in operations(&description) {
+        World::run(Database::Sqlite, Settings::default(), async |world| {
+            let demo = command(world).arg("demo").output().unwrap();
+            assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
+            let reply = send_example(world, &description, method.clone(), &path, &operation).await;
+            // No token lives long enough to stand in a document.
+            if matches!(path.as_str(), "/v1/sessions" | "/l/preview" | "/l/continue") && method == Method::POST {
+                reply.refused(400, "token_invalid");
+            } else {
+                assert!(reply.status.is_success(), "{method} {path}: {reply:?}");
+            }
+        });
+    }
+}
