@@ -1,0 +1,140 @@
+//! A load generator that costs little: requests as bytes over connections that stay open.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A request, ready to be written.
+pub struct Request(Vec<u8>);
+
+impl Request {
+    pub fn get(path: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes())
+    }
+
+    pub fn post(key: &str, path: &str, body: &Value) -> Self {
+        Self::with_body(key, path, "application/json", &body.to_string())
+    }
+
+    pub fn introspect(key: &str, token: &str) -> Self {
+        Self::with_body(key, "/v1/introspect", "application/x-www-form-urlencoded", &format!("token={token}"))
+    }
+
+    fn with_body(key: &str, path: &str, kind: &str, body: &str) -> Self {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-type: {kind}\r\n\
+             content-length: {}\r\n\r\n",
+            body.len()
+        );
+        Self((head + body).into_bytes())
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    pub requests: usize,
+    pub elapsed: Duration,
+    pub p50: Duration,
+    pub p99: Duration,
+    /// CPU time of the server.
+    pub cpu: Duration,
+}
+
+impl Figures {
+    pub fn per_second(&self) -> f64 {
+        self.requests as f64 / self.elapsed.as_secs_f64()
+    }
+
+    fn of(started: Instant, mut latencies: Vec<Duration>) -> Self {
+        let elapsed = started.elapsed();
+        latencies.sort_unstable();
+        let at = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or_default();
+        Self { requests: latencies.len(), elapsed, p50: at(50), p99: at(99), cpu: Duration::ZERO }
+    }
+}
+
+/// Figures, and every answer in order of its number.
+pub struct Answers {
+    pub figures: Figures,
+    pub answers: Vec<String>,
+}
+
+/// Sends requests for some time. Every answer must be a success.
+pub async fn drive(server: SocketAddr, callers: usize, length: Duration, request: impl Fn(usize) -> Request) -> Figures {
+    let started = Instant::now();
+    let number = AtomicUsize::new(0);
+    let callers = (0..callers).map(async |_| {
+        let mut connection = Connection::open(server).await;
+        let mut latencies = Vec::new();
+        while started.elapsed() < length {
+            let sent = Instant::now();
+            connection.send(&request(number.fetch_add(1, Ordering::Relaxed))).await;
+            latencies.push(sent.elapsed());
+        }
+        latencies
+    });
+    let latencies = join_all(callers).await.concat();
+    Figures::of(started, latencies)
+}
+
+/// Sends a number of requests, each once.
+pub async fn each(server: SocketAddr, callers: usize, count: usize, request: impl Fn(usize) -> Request) -> Answers {
+    let started = Instant::now();
+    let next = AtomicUsize::new(0);
+    let callers = (0..callers).map(async |_| {
+        let mut connection = Connection::open(server).await;
+        let mut answers = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return answers;
+            }
+            let sent = Instant::now();
+            let text = connection.send(&request(number)).await;
+            answers.push((number, sent.elapsed(), text));
+        }
+    });
+    let mut answers = join_all(callers).await.concat();
+    let latencies = answers.iter().map(|(_, latency, _)| *latency).collect();
+    let figures = Figures::of(started, latencies);
+    answers.sort_unstable_by_key(|(number, _, _)| *number);
+    Answers { figures, answers: answers.into_iter().map(|(_, _, text)| text).collect() }
+}
+
+/// A connection that stays open.
+pub struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    pub async fn open(server: SocketAddr) -> Self {
+        let stream = TcpStream::connect(server).await.expect("the server listens");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, buffer: vec![0; 16 * 1024] }
+    }
+
+    /// Sends one request and returns the body of its answer.
+    pub async fn send(&mut self, request: &Request) -> String {
+        self.stream.write_all(&request.0).await.expect("the server reads");
+        let mut length = 0;
+        loop {
+            let read = self.stream.read(&mut self.buffer[length..]).await.expect("the server answers");
+            assert!(read > 0, "the server closed the connection");
+            length += read;
+            let text = String::from_utf8_lossy(&self.buffer[..length]);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let declared = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            if body.len() == declared.expect("a length").parse::<usize>().expect("a number") {
+                assert!(head.starts_with("HTTP/1.1 2"), "{text}");
+                return body.to_owned();
+            }
+        }
+    }
+}

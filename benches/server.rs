@@ -1,0 +1,103 @@
+//! The servers under load, as processes whose CPU time and memory can be read.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::databases::MASTER_KEY;
+use crate::load::{Connection, Request};
+
+/// Clock ticks a second in /proc: 100 on every Linux we know.
+const TICK: Duration = Duration::from_millis(10);
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub started_in: Duration,
+}
+
+impl Server {
+    /// This program again, as a bare actix server with one JSON route and no middleware.
+    pub fn bare() -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.arg("bare");
+        Self::start(command)
+    }
+
+    /// The service, with its default log.
+    pub fn magic_link(database_url: &str, mailpit_url: &str) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
+        command
+            .args(["serve", "--json"])
+            .env("MAGIC_LINK_LISTEN", "127.0.0.1:0")
+            .env("MAGIC_LINK_PUBLIC_URL", "http://127.0.0.1:8080")
+            .env("MAGIC_LINK_DATABASE_URL", database_url)
+            .env("MAGIC_LINK_MASTER_KEY", MASTER_KEY)
+            .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "1000000")
+            .env("MAGIC_LINK_MAIL__PROVIDER", "mailpit")
+            .env("MAGIC_LINK_MAIL__MAILPIT_URL", mailpit_url);
+        Self::start(command)
+    }
+
+    fn start(mut command: Command) -> Self {
+        let started = Instant::now();
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).expect("the server tells its port");
+        let address = SocketAddr::from(([127, 0, 0, 1], u16::try_from(told["port"].as_u64().unwrap()).unwrap()));
+        while std::net::TcpStream::connect(address).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(30), "the server does not listen");
+        }
+        Self { child, address, started_in: started.elapsed() }
+    }
+
+    pub async fn post(&self, key: &str, path: &str, body: &Value) -> Value {
+        let answer = Connection::open(self.address).await.send(&Request::post(key, path, body)).await;
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    /// CPU time so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The command's name stands in brackets and may hold spaces.
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        let ticks: u32 = [11, 12].iter().map(|field| fields[*field].parse::<u32>().unwrap()).sum();
+        TICK * ticks
+    }
+
+    pub fn memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The bare server: what a JSON answer costs at least.
+pub fn serve_bare() {
+    actix_web::rt::System::new().block_on(async {
+        let hello = || async { actix_web::HttpResponse::Ok().json(serde_json::json!({ "active": true })) };
+        let app = move || actix_web::App::new().route("/", actix_web::web::get().to(hello));
+        let server = actix_web::HttpServer::new(app).bind("127.0.0.1:0").unwrap();
+        println!("{{\"port\":{}}}", server.addrs()[0].port());
+        server.run().await.unwrap();
+    });
+}
+
+/// The machine, in words.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    format!("{cores} cores,{}; release build.", model.trim_start_matches(['\t', ' ', ':']).replacen("", " ", 1))
+}

@@ -1,0 +1,160 @@
+//! What the service costs, beside a bare actix answer, in one run on one machine.
+//!
+//! The servers are processes of their own, so that their CPU time is theirs. The
+//! load comes from this process, on the same cores: trust ratios and CPU time
+//! more than requests a second.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    missing_docs,
+    reason = "a measurement that meets what it did not expect should stop right there"
+)]
+
+#[path = "../tests/api/support/databases.rs"]
+mod databases;
+mod load;
+mod mail_sink;
+mod server;
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use databases::Database;
+use load::{Figures, Request, drive};
+use server::Server;
+
+/// Callers at once.
+const CALLERS: usize = 64;
+/// Live sessions that are asked about.
+const SESSIONS: usize = 1_000;
+/// How long one measurement takes.
+const LENGTH: Duration = Duration::from_secs(3);
+/// Measurements of which the median is told.
+const ROUNDS: usize = 3;
+
+fn main() {
+    // The same program is the bare server.
+    if std::env::args().any(|argument| argument == "bare") {
+        return server::serve_bare();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let report = runtime.block_on(measure());
+    println!("{report}");
+    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"), report).unwrap();
+}
+
+async fn measure() -> String {
+    let bare = Server::bare();
+    let hello = median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await).await;
+    let mut rows = vec![Row { what: "bare actix JSON answer".to_owned(), figures: hello }];
+    let mut notes = Vec::new();
+    for database in [Database::Sqlite, Database::Postgres] {
+        let Some((copy, key)) = database.copy() else { continue };
+        measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
+    }
+    report(&rows, &notes)
+}
+
+async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row>, notes: &mut Vec<String>) {
+    let sink = mail_sink::start().await;
+    let server = Server::magic_link(url, &sink.url());
+    let name = format!("{database:?}");
+    notes.push(format!("{name}: up after {} ms, {} MiB resident when idle", server.started_in.as_millis(), server.memory_mib()));
+    let consultant = server.post(key, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
+    let issue = json!({
+        "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant["id"],
+        "reason": "Payroll run for November stops at step 3", "duration": { "value": 4, "unit": "hours" },
+        "profile": { "id": "emp-1042", "name": "Asha Rao" }, "issued_by": { "id": "emp-7", "name": "Meera Iyer" }
+    });
+
+    // Links whose codes are redeemed at once: a code lives for a minute.
+    let mut codes = Vec::new();
+    for _ in 0..SESSIONS {
+        server.post(key, "/v1/magic-links", &issue).await;
+    }
+    for token in sink.tokens(SESSIONS).await {
+        let answer = server.post(key, "/l/continue", &json!({ "token": token })).await;
+        let address = answer["redirect_url"].as_str().expect("a press of the button leads on").to_owned();
+        codes.push(address.split_once("code=").unwrap().1.to_owned());
+    }
+    let before = server.cpu();
+    let mut redeemed = load::each(server.address, CALLERS, codes.len(), |number| {
+        Request::post(key, "/v1/sessions", &json!({ "token": codes[number] }))
+    })
+    .await;
+    redeemed.figures.cpu = server.cpu() - before;
+    let sessions: Vec<Value> = redeemed.answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+    let tokens: Vec<String> = sessions.iter().map(|one| one["access_token"].as_str().unwrap().to_owned()).collect();
+    rows.push(Row { what: format!("redeem, {name}"), figures: redeemed.figures });
+
+    let introspect = median(&server, async || {
+        drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
+    })
+    .await;
+    rows.push(Row { what: format!("introspect, {name}"), figures: introspect });
+    let rest = 100_000_usize.saturating_sub(introspect.requests * ROUNDS);
+    load::each(server.address, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
+    notes.push(format!("{name}: {} MiB resident after 100,000 introspections", server.memory_mib()));
+
+    let issued = median(&server, async || {
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+    })
+    .await;
+    rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: issued });
+}
+
+/// The median of several measurements, by requests a second.
+async fn median(server: &Server, measurement: impl AsyncFn() -> Figures) -> Figures {
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        let before = server.cpu();
+        let mut figures = measurement().await;
+        figures.cpu = server.cpu() - before;
+        all.push(figures);
+    }
+    all.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));
+    all[ROUNDS / 2]
+}
+
+struct Row {
+    what: String,
+    figures: Figures,
+}
+
+fn report(rows: &[Row], notes: &[String]) -> String {
+    let mut text = String::from("# The last run of `make bench`\n\n");
+    writeln!(text, "{}\n", server::machine()).unwrap();
+    writeln!(
+        text,
+        "{CALLERS} callers, load from the same cores, median of {ROUNDS} runs of {} s (redeem: one run over {SESSIONS} \
+         codes). Every 2xx is logged as in the default configuration.\n",
+        LENGTH.as_secs()
+    )
+    .unwrap();
+    text.push_str("| what | requests/s | ratio to bare | server CPU µs | p50 ms | p99 ms |\n| --- | ---: | ---: | ---: | ---: | ---: |\n");
+    let bare = rows[0].figures.per_second();
+    for Row { what, figures } in rows {
+        writeln!(
+            text,
+            "| {what} | {:.0} | {:.3} | {:.0} | {:.2} | {:.2} |",
+            figures.per_second(),
+            figures.per_second() / bare,
+            figures.cpu.as_micros() as f64 / figures.requests as f64,
+            figures.p50.as_secs_f64() * 1e3,
+            figures.p99.as_secs_f64() * 1e3,
+        )
+        .unwrap();
+    }
+    text.push('\n');
+    for note in notes {
+        writeln!(text, "- {note}").unwrap();
+    }
+    text
+}
