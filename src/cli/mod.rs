@@ -29,6 +29,9 @@ use output::{Column, Output};
 /// How long a new signing key is published before it signs: longer than portals cache the JWK set.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
 
+/// How long it takes at most until every copy of the service knows a new key.
+const KNOWN_TO_COPIES: Duration = Duration::minutes(1);
+
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
 #[command(name = "magic-link", version, propagate_version = true)]
@@ -159,7 +162,7 @@ enum LinkCommand {
 enum KeyCommand {
     /// Publish a new signing key; it signs from 24 hours later on
     Rotate {
-        /// Sign with it at once, for portals that read the JWK set whenever they meet an unknown key
+        /// Sign with it from a minute later on, for portals that read the JWK set whenever they meet an unknown key
         #[arg(long)]
         now: bool,
     },
@@ -323,7 +326,7 @@ async fn key(app: &App, command: KeyCommand, output: &Output) -> Result<(), Fail
     let now = app.clock.now();
     match command {
         KeyCommand::Rotate { now: at_once } => {
-            let lead = if at_once { Duration::ZERO } else { PUBLISHED_BEFORE_USE };
+            let lead = if at_once { KNOWN_TO_COPIES } else { PUBLISHED_BEFORE_USE };
             output.done(&app.tokens.add_key(&app.db, now, lead, false).await?, "published")
         }
         KeyCommand::List => {

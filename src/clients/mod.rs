@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
-use crate::db::{self, Claim, IdempotencyKey, text_enum};
+use crate::db::{self, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields, Page, Window};
 use crate::id::ClientId;
@@ -290,12 +290,8 @@ pub(crate) async fn create(
     let (made, replayed) = app
         .db
         .write(move |tx| {
-            if let Some(idempotency) = &idempotency {
-                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
-                    let id = id.parse().map_err(Error::internal)?;
-                    return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
-                }
-                db::remember(tx, idempotency, client.id.as_str(), now)?;
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &client.id, now)? {
+                return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
             }
             store::insert(tx, &client)?;
             tx.record(event.clone());

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clients::Scope;
 use crate::clock::Timestamp;
-use crate::db::{self, Claim, IdempotencyKey, text_enum};
+use crate::db::{self, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, Page, Paging, ReadConsultants, WriteConsultants, json};
 use crate::id::ConsultantId;
@@ -176,7 +176,7 @@ pub struct ConsultantFilter {
     pub cursor: Option<String>,
 }
 
-/// Who is told when a person and a session stand behind a call that grants.
+/// No grant from a grant: a call that grants must not come out of a support session.
 pub(crate) fn refuse_support_session(acting_session_id: Option<&str>) -> Result<(), Error> {
     match acting_session_id {
         Some(_) => Err(Code::SupportSessionCannotGrant.into()),
@@ -215,12 +215,8 @@ pub(crate) async fn register(
     let (made, replayed) = app
         .db
         .write(move |tx| {
-            if let Some(idempotency) = &idempotency {
-                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
-                    let id = id.parse().map_err(Error::internal)?;
-                    return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
-                }
-                db::remember(tx, idempotency, consultant.id.as_str(), now)?;
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &consultant.id, now)? {
+                return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
             }
             if store::email_taken(tx, &consultant.email_key, None)? {
                 return Err(Code::ConsultantExists.into());

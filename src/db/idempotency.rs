@@ -11,7 +11,7 @@ use super::schema::idempotency_keys as keys;
 use super::{Conn, Tx};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
-use crate::id::ClientId;
+use crate::id::{ClientId, Id, Kind};
 
 /// How long a key is remembered.
 pub(crate) const REMEMBERED: Duration = Duration::hours(24);
@@ -60,6 +60,26 @@ pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, now: Timestamp) -> Re
         Some((fingerprint, resource_id)) if fingerprint == key.fingerprint => Ok(Claim::Done(resource_id)),
         Some(_) => Err(Code::IdempotencyKeyReused.into()),
     }
+}
+
+/// Claims the key, if there is one, for the thing that is about to be made under `fresh`.
+///
+/// Returns the id of what the key stands for already; `None` means: go on and make it.
+///
+/// # Errors
+/// As [`claim`].
+pub(crate) fn once<K: Kind>(
+    tx: &mut Tx<'_>,
+    key: Option<&IdempotencyKey>,
+    fresh: &Id<K>,
+    now: Timestamp,
+) -> Result<Option<Id<K>>, Error> {
+    let Some(key) = key else { return Ok(None) };
+    if let Claim::Done(id) = claim(tx, key, now)? {
+        return Ok(Some(id.parse().map_err(Error::internal)?));
+    }
+    remember(tx, key, fresh.as_str(), now)?;
+    Ok(None)
 }
 
 /// Remembers what was made with the key.

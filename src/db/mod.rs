@@ -23,7 +23,7 @@ use crate::error::Error;
 use crate::telemetry;
 
 pub use connection::{Backend, Conn, DatabaseUrl};
-pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, remember};
+pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
 pub(crate) use batch::insert_all;
 pub(crate) use lock::{lock_consultant, lock_signing_keys};
 pub(crate) use text_enum::text_enum;

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
 use crate::consultants;
-use crate::db::{self, Claim, IdempotencyKey};
+use crate::db::{self, IdempotencyKey};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IssueLinks};
 use crate::id::LinkId;
@@ -75,13 +75,9 @@ pub(crate) async fn issue(
     let issued = app
         .db
         .write(move |tx| {
-            if let Some(idempotency) = &idempotency {
-                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
-                    let id = id.parse().map_err(Error::internal)?;
-                    let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
-                    return Ok((read::view(tx, known, now)?, true));
-                }
-                db::remember(tx, idempotency, link.id.as_str(), now)?;
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &link.id, now)? {
+                let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                return Ok((read::view(tx, known, now)?, true));
             }
             let unknown = || {
                 Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")

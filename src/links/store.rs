@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::{Link, LinkFilter, LinkState};
-use crate::audit::Actor;
+use crate::audit::{Actor, ActorType};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links};
@@ -17,6 +17,29 @@ pub(crate) struct Spend {
     pub link_id: LinkId,
     pub generation: i32,
     pub reach: Reach,
+}
+
+/// What a revocation writes.
+#[derive(AsChangeset)]
+#[diesel(table_name = links)]
+struct Revocation<'a> {
+    revoked_at: Option<Timestamp>,
+    revoke_reason: Option<&'a str>,
+    revoked_by_type: Option<ActorType>,
+    revoked_by_id: Option<&'a str>,
+    revoked_by_name: Option<&'a str>,
+}
+
+impl<'a> Revocation<'a> {
+    fn of(reason: &'a str, actor: &'a Actor, now: Timestamp) -> Self {
+        Self {
+            revoked_at: Some(now),
+            revoke_reason: Some(reason),
+            revoked_by_type: Some(actor.kind),
+            revoked_by_id: Some(&actor.id),
+            revoked_by_name: actor.name.as_deref(),
+        }
+    }
 }
 
 pub(super) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
@@ -61,13 +84,7 @@ pub(super) fn revoke(
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
         .filter(links::expires_at.gt(now))
-        .set((
-            links::revoked_at.eq(Some(now)),
-            links::revoke_reason.eq(Some(reason)),
-            links::revoked_by_type.eq(Some(actor.kind)),
-            links::revoked_by_id.eq(Some(&actor.id)),
-            links::revoked_by_name.eq(actor.name.as_ref()),
-        ))
+        .set(Revocation::of(reason, actor, now))
         .returning(links::all_columns)
         .get_result(conn)
         .optional()
@@ -85,13 +102,7 @@ pub(super) fn revoke_all_of(
         .filter(links::consultant_id.eq(consultant))
         .filter(links::revoked_at.is_null())
         .filter(links::expires_at.gt(now))
-        .set((
-            links::revoked_at.eq(Some(now)),
-            links::revoke_reason.eq(Some(reason)),
-            links::revoked_by_type.eq(Some(actor.kind)),
-            links::revoked_by_id.eq(Some(&actor.id)),
-            links::revoked_by_name.eq(actor.name.as_ref()),
-        ))
+        .set(Revocation::of(reason, actor, now))
         .returning(links::all_columns)
         .get_results(conn)
 }

@@ -15,7 +15,7 @@
     reason = "a measurement that meets what it did not expect should stop right there"
 )]
 
-#[path = "../tests/api/support/databases.rs"]
+#[path = "../../tests/api/support/databases.rs"]
 mod databases;
 mod load;
 mod mail_sink;
