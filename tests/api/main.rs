@@ -9,6 +9,7 @@
     reason = "a test that meets what it did not expect should stop right there"
 )]
 
+mod cli;
 mod life;
 mod openapi;
 mod support;

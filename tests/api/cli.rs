@@ -1,0 +1,114 @@
+//! The command line over the same store as a running service.
+
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::support::{Api, Database, Settings, World, command, on_both_databases};
+
+fn run(world: &World, arguments: &[&str]) -> Output {
+    command(world).args(arguments).output().unwrap()
+}
+
+/// The one JSON object that a command prints.
+#[track_caller]
+fn json(world: &World, arguments: &[&str]) -> Value {
+    let output = run(world, &[arguments, &["--json"]].concat());
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+on_both_databases! {
+    async fn an_operator_sets_up_and_the_api_sees_it(world: &World) {
+        let consultant = json(world, &["consultant", "add", "--name", "Anita Desai", "--email", "anita@support.example"]);
+        let id = consultant["id"].as_str().unwrap();
+        assert_eq!(world.admin.get(&format!("/v1/consultants/{id}")).await.ok(), consultant);
+
+        let client = json(world, &[
+            "client", "create", "--name", "Cloud", "--portal", "cloud", "--tenant", "acme", "--scope", "links:issue",
+            "--scope", "links:read",
+        ]);
+        let portal = Api::new(&world.base, client["key"].as_str());
+        let link = portal.issue(id).await;
+        let listed = json(world, &["link", "list", "--tenant", "acme"]);
+        assert_eq!(listed["items"][0]["id"], link.as_str());
+
+        let rotated = json(world, &["client", "rotate", &portal.client_id]);
+        portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
+        let portal = Api::new(&world.base, rotated["key"].as_str());
+        assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "active");
+
+        let revoked = json(world, &["link", "revoke", &link, "--reason", "The laptop was stolen"]);
+        assert_eq!(revoked["revoked_by"]["id"], "command-line");
+        assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok(), revoked);
+
+        json(world, &["client", "disable", &portal.client_id]);
+        portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    }
+
+    async fn suspending_at_the_command_line_revokes_the_links(world: &World) {
+        let consultant = world.consultant().await;
+        let link = world.admin.issue(&consultant).await;
+        let suspended = json(world, &["consultant", "suspend", &consultant, "--reason", "Left the team"]);
+        assert_eq!(suspended["state"], "suspended");
+        assert_eq!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+        assert_eq!(json(world, &["consultant", "reinstate", &consultant, "--reason", "Came back"])["state"], "active");
+    }
+
+    async fn a_new_key_is_published_a_day_before_it_signs(world: &World) {
+        let before = json(world, &["key", "list"]);
+        let fresh = json(world, &["key", "rotate"]);
+        assert_eq!(fresh["state"], "published");
+        let keys = json(world, &["key", "list"]);
+        let states: Vec<&str> = keys["items"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+        assert_eq!(states, ["published", "active"]);
+        assert_eq!(keys["items"][1]["kid"], before["items"][0]["kid"]);
+        assert!(keys["items"][1]["gone_at"].is_string(), "the old key has an end now");
+        // A running copy hears of it, and its JWK set has an entity tag.
+        assert_eq!(world.stranger().get("/readyz").await.status, 200);
+        let set = world.stranger().get("/.well-known/jwks.json").await;
+        assert_eq!(set.body["keys"].as_array().unwrap().len(), 2);
+        let again = world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json");
+        let again = world.stranger().send(again.header("if-none-match", set.header("etag"))).await;
+        assert_eq!(again.status, 304);
+    }
+}
+
+#[test]
+fn exit_codes_tell_refused_from_wrong_usage() {
+    World::run(Database::Sqlite, Settings::default(), async |world| {
+        let code = |arguments: &[&str]| run(world, arguments).status.code();
+        assert_eq!(code(&["migrate"]), Some(0));
+        assert_eq!(code(&["migrate"]), Some(0));
+        assert_eq!(code(&["link", "revoke", "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "--reason", "nobody has it"]), Some(1));
+        assert_eq!(code(&["link", "revoke", "not-an-id", "--reason", "typo"]), Some(2));
+        assert_eq!(code(&["client", "create", "--name", "No tenant"]), Some(2));
+        assert_eq!(code(&["--config", "/nowhere.toml", "migrate"]), Some(1));
+
+        let refused = run(world, &["link", "revoke", "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "--reason", "gone", "--json"]);
+        let problem: Value = serde_json::from_slice(&refused.stderr).unwrap();
+        assert_eq!(problem["code"], "not_found");
+    });
+}
+
+#[test]
+fn people_get_tables() {
+    World::run(Database::Sqlite, Settings::default(), async |world| {
+        let consultant = world.consultant().await;
+        let text = String::from_utf8(run(world, &["consultant", "list"]).stdout).unwrap();
+        let mut lines = text.lines();
+        assert!(lines.next().unwrap().starts_with("ID "), "{text}");
+        assert!(lines.any(|line| line.starts_with(&consultant) && line.contains("Ravi Kumar")), "{text}");
+    });
+}
+
+#[test]
+fn a_store_is_not_opened_with_another_master_key() {
+    World::run(Database::Sqlite, Settings::default(), async |world| {
+        let other = "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgISE=";
+        let output = command(world).args(["key", "list"]).env("MAGIC_LINK_MASTER_KEY", other).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("does not open signing key"), "{text}");
+    });
+}
