@@ -24,7 +24,8 @@ pub const DEFAULT_FILE: &str = "magic-link.toml";
 
 const PREFIX: &str = "MAGIC_LINK_";
 
-const KEYS: &[&str] = &[
+/// Every key, but for those of the portals.
+pub const KEYS: &[&str] = &[
     "default_time_zone", "product_name", "listen", "public_url", "database_url", "database_connections",
     "master_key", "master_key_file", "body_timeout_seconds", "links.max_duration_hours", "links.token_hours",
     "links.session_hours", "links.resend_cool_down_seconds", "limits.public_per_minute", "mail.provider",
@@ -311,9 +312,12 @@ impl Reader<'_> {
         }
         match value? {
             Value::String(_, text) => Some(text.clone()),
-            Value::Num(_, number) => Some(
-                number.to_i128().map(|whole| whole.to_string()).or_else(|| number.to_f64().map(|real| real.to_string()))?,
-            ),
+            // A number from the environment is unsigned, one from the file is signed.
+            Value::Num(_, number) => number
+                .to_u128()
+                .map(|whole| whole.to_string())
+                .or_else(|| number.to_i128().map(|whole| whole.to_string()))
+                .or_else(|| number.to_f64().map(|real| real.to_string())),
             Value::Bool(_, flag) => Some(flag.to_string()),
             _ => {
                 self.problem(key, "must be a single value");
@@ -537,6 +541,18 @@ mod tests {
             let problems = Config::from_toml(public).unwrap_err().to_string();
             assert!(problems.contains("mail.provider: preview"), "{problems}");
         }
+    }
+
+    #[test]
+    fn numbers_are_read_and_kept_within_bounds() {
+        let config = Config::from_toml("limits.public_per_minute = 7\n[links]\nresend_cool_down_seconds = 0").unwrap();
+        assert_eq!(config.limits.public_per_minute, 7);
+        assert_eq!(config.links.resend_cool_down, Duration::ZERO);
+        let unsigned = figment::providers::Serialized::default("links", BTreeMap::from([("token_hours", 12_u64)]));
+        let config = Config::from_figment(&Figment::new().merge(unsigned)).unwrap();
+        assert_eq!(config.links.token_life, Duration::hours(12));
+        let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
+        assert!(problems.contains("database_connections: must be") && problems.contains("log.sample: must be"), "{problems}");
     }
 
     #[test]

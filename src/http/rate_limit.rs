@@ -61,6 +61,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn as_many_calls_as_the_limit_says_are_taken_at_once() {
+        for calls in [1, 120, 100_000, 1_000_000] {
+            let limiter = PublicLimiter::per_minute(calls);
+            let taken = (0..calls.min(2_000)).filter(|_| limiter.check("192.0.2.1".parse().unwrap()).is_ok()).count();
+            assert_eq!(taken, calls.min(2_000) as usize);
+        }
+    }
+
+    #[test]
     fn neighbours_in_one_ipv6_network_share_a_count() {
         let limiter = PublicLimiter::per_minute(1);
         assert!(limiter.check("2001:db8::1".parse().unwrap()).is_ok());

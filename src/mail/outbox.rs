@@ -84,9 +84,10 @@ fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<C
 
 async fn deliver(app: &App, claimed: Claimed) -> Result<(), Error> {
     let now = app.clock.now();
-    let mail = compose(app, &claimed, now)?;
-    let outcome = app.mail_provider.send(&mail).await;
-    drop(mail);
+    let outcome = match compose(app, &claimed, now) {
+        Ok(mail) => app.mail_provider.send(&mail).await,
+        Err(error) => Err(SendError::Transient(error.to_string())),
+    };
     let now = app.clock.now();
     let attempts = claimed.job.attempts;
     let attempt = match outcome {
@@ -106,7 +107,9 @@ async fn deliver(app: &App, claimed: Claimed) -> Result<(), Error> {
     app.db
         .write(move |tx| {
             let settled = store::settle(tx, &claimed.job, provider, &attempt, now)?;
-            if settled && let Some((link, _)) = &claimed.link {
+            // A mail that was overtaken while it was being sent has left all the same.
+            let left = settled || matches!(attempt, Attempt::Accepted { .. });
+            if left && let Some((link, _)) = &claimed.link {
                 record(tx, &claimed.job, link, provider, &attempt, now);
             }
             Ok(())

@@ -93,6 +93,18 @@ fn every_code_is_explained() {
     });
 }
 
+#[test]
+fn the_readme_lists_every_code_and_every_setting() {
+    let readme = include_str!("../../README.md");
+    for code in magic_link::error::Code::ALL {
+        let row = format!("| {} | `{}` | {} |", code.status(), code.slug(), code.title());
+        assert!(readme.contains(&row), "{row}");
+    }
+    for key in magic_link::config::KEYS {
+        assert!(readme.contains(&format!("`{key}`")), "{key}");
+    }
+}
+
 /// The value of an example, or of the named schema's example.
 fn example(description: &Value, schema: &Value) -> Value {
     match schema["$ref"].as_str() {
