@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{World, on_both_databases};
+use crate::support::{Settings, World, on_both_databases};
 
 on_both_databases! {
     async fn a_link_is_issued_mailed_used_reported_on_and_ended(world: &World) {
@@ -62,5 +62,33 @@ on_both_databases! {
             "magic_link.issued", "magic_link.mailed", "magic_link.continued", "session.opened", "data.changed",
             "data.viewed", "data.exported", "session.ended", "magic_link.refused",
         ]);
+    }
+
+    async fn a_raw_link_token_is_for_portals_with_a_page_of_their_own(world: &World) {
+        let portal = world.portal("cloud", "acme").await;
+        let link = portal.issue(&world.consultant().await).await;
+        let token = world.token(&link, 1).await;
+        portal.redeem(&token).await.refused(403, "code_required");
+        assert!(portal.get(&format!("/v1/magic-links/{link}")).await.ok().get("spent_at").is_none());
+        portal.redeem(&world.click(&token).await).await.ok();
+        let types = portal.event_types(&format!("&magic_link_id={link}&type=magic_link.refused")).await;
+        assert_eq!(types.len(), 1, "the refusal is on record, once");
+    }
+
+    async fn a_portal_with_a_page_of_its_own_gets_the_token_there(
+        world: &World,
+        Settings::config(
+            "portals.cloud = { audience = 'https://cloud.example', callback_url = 'https://cloud.example/callback', \
+             landing_url = 'https://{tenant_id}.cloud.example/welcome' }",
+        )
+    ) {
+        let portal = world.portal("cloud", "acme").await;
+        let link = portal.issue(&world.consultant().await).await;
+        let mail = world.mails.wait_for(&link, 1).await;
+        let text = mail["Text"].as_str().unwrap();
+        let token = text.split_once("https://acme.cloud.example/welcome#").unwrap().1.lines().next().unwrap();
+        let session = portal.redeem(token).await.ok();
+        assert!(portal.is_active(session["access_token"].as_str().unwrap()).await);
+        portal.redeem(token).await.refused(410, "link_spent");
     }
 }

@@ -15,7 +15,7 @@ pub use world::{Settings, World};
 
 /// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
 macro_rules! on_both_databases {
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)?) $body:block)*) => {$(
+    ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)? $(,)?) $body:block)*) => {$(
         $(#[$meta])*
         mod $name {
             #[allow(unused_imports, reason = "not every test needs what its file imports")]
