@@ -47,6 +47,8 @@ text_enum! {
         SessionOpened = "session.opened",
         /// A session ended.
         SessionEnded = "session.ended",
+        /// The portal said how many acts there were.
+        SessionClosed = "session.closed",
         /// A session ended because the next one was opened.
         SessionReplaced = "session.replaced",
         /// A call about a session was refused.

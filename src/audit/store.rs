@@ -36,13 +36,16 @@ pub(super) struct Row {
     payload: String,
 }
 
-/// Writes the events of a transaction, all in one statement.
+/// PostgreSQL takes 65,535 parameters a statement; a row has 20.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// Writes the events of a transaction.
 pub(crate) fn append(conn: &mut Conn, events: &[Event], trace_id: Option<&str>) -> QueryResult<usize> {
     if events.is_empty() {
         return Ok(0);
     }
     let rows: Vec<Row> = events.iter().map(|event| Row::of(event, trace_id)).collect();
-    insert_all!(conn, events::table, &rows)
+    rows.chunks(ROWS_PER_STATEMENT).try_fold(0, |written, rows| Ok(written + insert_all!(conn, events::table, rows)?))
 }
 
 /// Number and content hash of the acts of one source that are known.

@@ -31,11 +31,11 @@ pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
     let (id, existed) = app
         .db
         .write(move |tx| {
-            if let Some(link) = links::store::find(tx, &link_id)? {
+            if let Some(link) = links::find(tx, &link_id)? {
                 return Ok((link.consultant_id, true));
             }
             tx.batch_execute(ROWS)?;
-            let link = links::store::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
+            let link = links::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
             let event = Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link);
             tx.record(event.with(&serde_json::json!({ "reason": link.reason })));
             Ok((link.consultant_id, false))

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::audit::{Event, EventType};
-use crate::clients::Scope;
+use crate::clients::{Reach, Scope};
 use crate::clock::Timestamp;
 use crate::db::{self, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
@@ -184,6 +184,14 @@ pub(crate) fn refuse_support_session(acting_session_id: Option<&str>) -> Result<
     }
 }
 
+/// Consultants serve every tenant: what ends their links everywhere is not for a client of one.
+fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
+    if caller.reach == Reach::everything() {
+        return Ok(());
+    }
+    Err(Error::new(Code::ClientNotPermitted).detail("changing a consultant needs a client of every tenant and portal"))
+}
+
 /// Registers a consultant. One mailbox belongs to one consultant.
 pub(crate) async fn register(
     app: &App,
@@ -257,6 +265,7 @@ pub(crate) async fn change(
     now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    require_everything(caller)?;
     let mut fields = Fields::default();
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
     if let Some(email) = &request.email {
@@ -272,7 +281,7 @@ pub(crate) async fn change(
     let changed = app
         .db
         .write(move |tx| {
-            let before = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+            let before = db::lock_consultant_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = request.email.as_deref().unwrap_or(&before.email);
             let email_key = email.to_lowercase();
@@ -331,6 +340,7 @@ async fn decide(
     suspend: bool,
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    require_everything(caller)?;
     let mut fields = Fields::default();
     fields.text("/reason", &request.reason, 3, 500);
     links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());

@@ -102,6 +102,18 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
+/// Bounds how long a server that does not answer can hold a connection, unless the address says otherwise.
+fn bounded(url: &str) -> String {
+    let bounds = [("connect_timeout", "2"), ("tcp_user_timeout", "5000"), ("keepalives_idle", "5")];
+    bounds.iter().filter(|(parameter, _)| !url.contains(&format!("{parameter}="))).fold(
+        url.to_owned(),
+        |url, (parameter, value)| {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{separator}{parameter}={value}")
+        },
+    )
+}
+
 /// A pooled connection, and whether it is fit to be used again.
 pub(super) struct Pooled {
     pub conn: Conn,
@@ -123,7 +135,7 @@ impl Manager {
     pub(super) fn open(&self) -> ConnectionResult<Conn> {
         match &self.0 {
             DatabaseUrl::Postgres(url) => {
-                let mut conn = PgConnection::establish(url.expose_secret())?;
+                let mut conn = PgConnection::establish(&bounded(url.expose_secret()))?;
                 conn.batch_execute(
                     "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
                      SET idle_in_transaction_session_timeout = '30s';",

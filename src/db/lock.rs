@@ -16,6 +16,14 @@ pub(crate) fn lock_consultant(conn: &mut Conn, id: &ConsultantId) -> QueryResult
     }
 }
 
+/// Reads a consultant and keeps everybody else from changing them until the transaction ends.
+pub(crate) fn lock_consultant_for_change(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    match conn {
+        Conn::Postgres(conn) => consultants::table.find(id).for_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
+    }
+}
+
 /// Lets one process at a time add signing keys.
 pub(crate) fn lock_signing_keys(conn: &mut Conn) -> QueryResult<()> {
     match conn {

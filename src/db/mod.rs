@@ -25,7 +25,7 @@ use crate::telemetry;
 pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
 pub(crate) use batch::insert_all;
-pub(crate) use lock::{lock_consultant, lock_signing_keys};
+pub(crate) use lock::{lock_consultant, lock_consultant_for_change, lock_signing_keys};
 pub(crate) use text_enum::text_enum;
 
 use connection::{Manager, Pooled};
@@ -234,7 +234,8 @@ fn transact<T>(
     if outcome.is_err()
         && let Err(error) = conn.rollback()
     {
-        tracing::debug!(error.cause = %error, "nothing left to roll back");
+        // As a failure of ours it also keeps the connection from being used again.
+        return Err(Error::internal(format_args!("cannot roll back: {error}")));
     }
     outcome
 }

@@ -4,6 +4,9 @@ use std::fmt;
 
 use crate::error::{Code, Error};
 
+/// As many as a problem document tells.
+const MAX_PROBLEMS: usize = 100;
+
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
 pub(crate) struct Fields(Vec<(String, &'static str, String)>);
@@ -11,7 +14,9 @@ pub(crate) struct Fields(Vec<(String, &'static str, String)>);
 impl Fields {
     /// Notes a problem.
     pub(crate) fn refuse(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
-        self.0.push((pointer.into(), code, detail.to_string()));
+        if self.0.len() < MAX_PROBLEMS {
+            self.0.push((pointer.into(), code, detail.to_string()));
+        }
     }
 
     /// A line of text for people: no control characters, nothing that turns the writing direction.

@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
 use crate::consultants;
-use crate::db::{self, IdempotencyKey};
+use crate::db::{self, Claim, IdempotencyKey};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IssueLinks};
 use crate::id::LinkId;
@@ -27,7 +27,10 @@ pub(crate) async fn issue(
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
     consultants::refuse_support_session(request.acting_session_id.as_deref())?;
-    let (starts_at, expires_at) = check(app, &request, now)?;
+    let (starts_at, expires_at) = match check(app, &request, now) {
+        Ok(window) => window,
+        Err(refusal) => return replay(app, idempotency, refusal, now).await,
+    };
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
@@ -94,6 +97,26 @@ pub(crate) async fn issue(
         .await?;
     app.mail_wake.notify_one();
     Ok(issued)
+}
+
+/// What was issued with this key, or else the refusal: time may have passed since a request that was right.
+async fn replay(
+    app: &App,
+    idempotency: Option<IdempotencyKey>,
+    refusal: Error,
+    now: Timestamp,
+) -> Result<(LinkResponse, bool), Error> {
+    let Some(key) = idempotency else { return Err(refusal) };
+    app.db
+        .write(move |tx| match db::claim(tx, &key, now)? {
+            Claim::Done(id) => {
+                let id = id.parse().map_err(Error::internal)?;
+                let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                Ok((read::view(tx, known, now)?, true))
+            }
+            Claim::Fresh => Err(refusal.clone()),
+        })
+        .await
 }
 
 /// Checks every field, and works the window out.

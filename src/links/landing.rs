@@ -143,10 +143,12 @@ pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Pr
 /// Hands out the code that the portal can redeem. The link stays unspent until it does.
 pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Continue, Error> {
     let claims = verify(app, token, now)?;
+    let config = app.config.clone();
     let link = app
         .db
         .write(move |tx| {
             let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = why_not(&link, &claims, now) {
                 tx.record(Event::link_refused(&link, actor, code, now));
@@ -160,11 +162,7 @@ pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Co
             Ok(Ok(link))
         })
         .await??;
-    let portal = app
-        .config
-        .portals
-        .get(&link.portal)
-        .ok_or_else(|| Error::internal(format_args!("portal {} is not configured any more", link.portal)))?;
+    let portal = app.config.portal(&link.portal)?;
     let claims = CodeClaims {
         iss: app.tokens.issuer().to_owned(),
         aud: app.tokens.issuer().to_owned(),

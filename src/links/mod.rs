@@ -9,7 +9,7 @@ mod read;
 mod resend;
 mod revoke;
 pub(crate) mod routes;
-pub(crate) mod store;
+mod store;
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,7 @@ pub(crate) use issue::issue;
 pub(crate) use read::{LinkFilter, list, read};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{revoke, revoke_all_of};
+pub(crate) use store::{Spend, find, spend};
 
 text_enum! {
     /// How much the consultant may do.
@@ -306,7 +307,7 @@ pub struct LinkResponse {
     pub revoked_by: Option<Actor>,
     /// Why it was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 500)]
+    #[schema(max_length = 600)]
     pub revoke_reason: Option<String>,
     /// Whether every reported act of its sessions has arrived: the worst of them.
     pub audit_state: AuditState,

@@ -103,9 +103,12 @@ impl Provider for Mailpit {
                 Err(_garbage) => Err(SendError::Transient("200 without an ID".to_owned())),
             },
             StatusCode::TOO_MANY_REQUESTS => Err(SendError::Throttled(Duration::from_secs(wait.unwrap_or(30)))),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(SendError::Credentials(status.to_string())),
-            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+            // Only these are about the mail; a wrong address or a proxy between us must not lose any.
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
                 Err(SendError::Permanent(status.to_string()))
+            }
+            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
+                Err(SendError::Credentials(status.to_string()))
             }
             status => Err(SendError::Transient(status.to_string())),
         }

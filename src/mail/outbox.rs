@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::consultants::{self, Consultant};
 use crate::db::Tx;
 use crate::error::Error;
+use crate::id::MailJobId;
 use crate::links::{self, Link};
 use crate::tenants::{self, TenantView};
 use crate::tokens::{Act, LinkClaims};
@@ -48,24 +49,30 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
         return Ok(0);
     }
     let found = due.len();
+    for outcome in join_all(due.into_iter().map(|id| attempt(app, id, now))).await {
+        outcome?;
+    }
+    Ok(found)
+}
+
+/// Claims one job and delivers it. A transaction of its own: one that held several
+/// jobs and a revocation that cancels the same ones could wait for each other.
+async fn attempt(app: &App, id: MailJobId, now: Timestamp) -> Result<(), Error> {
     let config = app.config.clone();
     let claimed = app
         .db
         .write(move |tx| {
-            let mut claimed = Vec::with_capacity(due.len());
-            for id in &due {
-                match store::claim(tx, id, now.plus(LEASE), now)? {
-                    Some(job) => claimed.push(gather(tx, &config, job)?),
-                    None => drop(store::cancel_dead(tx, id, now)?),
-                }
+            if let Some(job) = store::claim(tx, &id, now.plus(LEASE), now)? {
+                return gather(tx, &config, job).map(Some);
             }
-            Ok(claimed)
+            store::cancel_dead(tx, &id, now)?;
+            Ok(None)
         })
         .await?;
-    for outcome in join_all(claimed.into_iter().map(|claimed| deliver(app, claimed))).await {
-        outcome?;
+    match claimed {
+        Some(claimed) => deliver(app, claimed).await,
+        None => Ok(()),
     }
-    Ok(found)
 }
 
 fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<Claimed, Error> {
@@ -73,7 +80,7 @@ fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<C
         .ok_or_else(|| Error::internal("a mail job without its consultant"))?;
     let link = match &job.magic_link_id {
         Some(id) => {
-            let link = links::store::find(tx, id)?.ok_or_else(|| Error::internal("a mail job without its link"))?;
+            let link = links::find(tx, id)?.ok_or_else(|| Error::internal("a mail job without its link"))?;
             let tenant = tenants::view(tx, config, &link.tenant_id)?;
             Some((link, tenant))
         }
@@ -93,7 +100,8 @@ async fn deliver(app: &App, claimed: Claimed) -> Result<(), Error> {
     let attempt = match outcome {
         Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
         Err(SendError::Permanent(error)) => Attempt::GivenUp { error },
-        Err(error) if attempts >= MAX_ATTEMPTS => Attempt::GivenUp { error: error.to_string() },
+        // Refused credentials wait for an operator, however long that takes.
+        Err(error) if attempts >= MAX_ATTEMPTS && !matches!(error, SendError::Credentials(_)) => Attempt::GivenUp { error: error.to_string() },
         Err(error) => {
             tracing::warn!(mail.job = %claimed.job.id, mail.attempts = attempts, error.cause = %error, "mail not taken");
             let asked = match &error {

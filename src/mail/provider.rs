@@ -44,8 +44,8 @@ pub(crate) enum SendError {
     /// The same mail will be refused again.
     #[error("{0}")]
     Permanent(String),
-    /// Our credentials are refused: an operator has to act, and the mail waits.
-    #[error("the provider refuses our credentials: {0}")]
+    /// We are refused, and not the mail: an operator has to act, and the mail waits.
+    #[error("the provider refuses us; check address and credentials: {0}")]
     Credentials(String),
 }
 

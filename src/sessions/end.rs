@@ -33,7 +33,7 @@ pub(crate) async fn end(
         fields.refuse("/sources", "out_of_range", "must name at most 100 sources");
     }
     fields.finish()?;
-    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
     app.db
         .write(move |tx| {
             let known = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
@@ -43,7 +43,7 @@ pub(crate) async fn end(
                     Event::new(EventType::SessionEnded, actor.clone(), now)
                         .client(client_id.as_ref())
                         .session(&ended)
-                        .with(&serde_json::json!({ "cause": ended.end_cause, "sources": request.sources })),
+                        .with(&serde_json::json!({ "cause": ended.end_cause })),
                 );
             }
             if let Some(sources) = &request.sources
@@ -53,6 +53,12 @@ pub(crate) async fn end(
                     store::ensure_source(tx, &id, source)?;
                     store::close_source(tx, &id, source, *last_seq)?;
                 }
+                tx.record(
+                    Event::new(EventType::SessionClosed, client.clone(), now)
+                        .client(client_id.as_ref())
+                        .session(&known)
+                        .with(&serde_json::json!({ "sources": sources })),
+                );
             }
             let session = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
             let sources = store::sources(tx, std::slice::from_ref(&id))?;
@@ -88,17 +94,19 @@ pub(crate) fn end_all_of_link(
 
 /// Puts on record that sessions have run out; tells how many.
 pub(crate) async fn end_expired(app: &App, now: Timestamp) -> Result<usize, Error> {
-    app.db
-        .write(move |tx| {
-            let mut ended = 0;
-            for id in store::expired(tx, EXPIRED_PER_STEP, now)? {
+    let expired = app.db.read(move |conn| Ok(store::expired(conn, EXPIRED_PER_STEP, now)?)).await?;
+    let found = expired.len();
+    for id in expired {
+        // One by one: a transaction that held many could wait for a revocation that holds others.
+        app.db
+            .write(move |tx| {
                 // Another copy may have been quicker.
-                let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { continue };
+                let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
                 let event = Event::new(EventType::SessionEnded, Actor::system("clock"), now).session(&session);
                 tx.record(event.with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })));
-                ended += 1;
-            }
-            Ok(ended)
-        })
-        .await
+                Ok(())
+            })
+            .await?;
+    }
+    Ok(found)
 }

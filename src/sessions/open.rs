@@ -9,8 +9,7 @@ use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::links::store::{self as links, Spend};
-use crate::links::{ConsultantRef, Person};
+use crate::links::{self, ConsultantRef, Person, Spend};
 use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
 
 /// A token that we signed for spending: what it names, and until when it counts.
@@ -73,7 +72,9 @@ pub(crate) async fn open(
                 return Err(Code::TokenInvalid.into());
             };
             let too_old = presented.expires_at_seconds <= now.unix_seconds();
-            let own_page = config.portals.get(&link.portal).is_some_and(|portal| portal.landing_url.is_some());
+            // Before anything is spent: without its portal no token could be signed.
+            let portal = config.portal(&link.portal)?;
+            let own_page = portal.landing_url.is_some();
             let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
                 Some(Code::NotFound)
             } else if !presented.is_code && !own_page {
@@ -181,11 +182,7 @@ fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: 
 
 /// Signs the access token. A replay signs the same claims anew.
 fn sign(app: &App, session: &Session, now: Timestamp) -> Result<String, Error> {
-    let portal = app
-        .config
-        .portals
-        .get(&session.portal)
-        .ok_or_else(|| Error::internal(format_args!("portal {} is not configured any more", session.portal)))?;
+    let portal = app.config.portal(&session.portal)?;
     let claims = AccessClaims {
         iss: app.tokens.issuer().to_owned(),
         aud: portal.audience.clone(),

@@ -29,14 +29,12 @@ text_enum! {
 }
 
 impl KeyState {
-    /// The state of a key at a moment; `active_from_of_active` belongs to the key that signs then.
-    pub(super) fn at(row: &Row, active_from_of_active: Option<Timestamp>, now: Timestamp) -> Self {
-        if row.active_from > now {
-            Self::Published
-        } else if active_from_of_active.is_none_or(|active| row.active_from >= active) {
-            Self::Active
-        } else {
-            Self::Retiring
+    /// The state of a key at a moment, beside the key that signs then.
+    pub(super) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
+        match active {
+            Some(active) if row.created_at < active.created_at => Self::Retiring,
+            _ if row.active_from > now => Self::Published,
+            _ => Self::Active,
         }
     }
 }
@@ -82,7 +80,7 @@ pub(super) struct Key {
     row: Row,
 }
 
-/// Every key that is not gone, the one that signs last first.
+/// Every key that is not gone, the newest first.
 #[derive(Default)]
 pub(super) struct Keyring(Vec<Key>);
 
@@ -117,7 +115,7 @@ impl Keyring {
     }
 
     pub(super) fn list(&self, now: Timestamp) -> Vec<SigningKey> {
-        let active = self.active(now).map(|key| key.row.active_from);
+        let active = self.active(now).map(|key| &key.row);
         self.usable(now).map(|key| SigningKey::of(&key.row, KeyState::at(&key.row, active, now))).collect()
     }
 

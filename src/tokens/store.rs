@@ -19,11 +19,11 @@ pub(super) struct Row {
     pub gone_at: Option<Timestamp>,
 }
 
-/// Keys that are not gone, the newest first.
+/// Keys that are not gone, the newest first: of those that may sign, the newest does.
 pub(super) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Row>> {
     signing_keys::table
         .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
-        .order((signing_keys::active_from.desc(), signing_keys::created_at.desc()))
+        .order(signing_keys::created_at.desc())
         .load(conn)
 }
 

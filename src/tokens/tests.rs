@@ -235,8 +235,9 @@ fn every_prefix_and_suffix_is_refused() {
     let token = tokens.sign(&link_claims(), now()).unwrap();
     assert!(is_link(&tokens, &token));
     for cut in 1..token.len() {
-        assert!(!is_link(&tokens, &token[..cut]), "the first {cut} characters");
-        assert!(!is_link(&tokens, &token[cut..]), "all but the first {cut} characters");
+        let (prefix, suffix) = token.split_at(cut);
+        assert!(!is_link(&tokens, prefix), "the first {cut} characters");
+        assert!(!is_link(&tokens, suffix), "all but the first {cut} characters");
     }
     for more in [format!("{token}."), format!("{token}.x"), format!(" {token}"), format!("{token}=")] {
         assert!(!is_link(&tokens, &more), "{more}");
@@ -268,7 +269,7 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
     let (start, day) = (now(), Duration::hours(24));
     let mut old = keyring::generate(&master_key, start, start).unwrap();
     old.gone_at = Some(start.plus(day * 10));
-    let new = keyring::generate(&master_key, start, start.plus(day)).unwrap();
+    let new = keyring::generate(&master_key, start.plus(Duration::seconds(1)), start.plus(day)).unwrap();
     let (old_kid, new_kid) = (old.kid.clone(), new.kid.clone());
     let ring = Keyring::open(vec![new, old], &master_key).unwrap();
     let states = |at| ring.list(at).into_iter().map(|key| key.state).collect::<Vec<_>>();
@@ -280,6 +281,20 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
     assert!(ring.find(&old_kid, start.plus(day * 9)).is_some());
     assert!(ring.find(&old_kid, start.plus(day * 10)).is_none());
     assert_eq!(ring.jwks(start)["keys"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn the_newest_key_that_may_sign_signs() {
+    let tokens = tokens();
+    let (start, day) = (now(), Duration::hours(24));
+    let made = |after: i64, from| keyring::generate(&tokens.master_key, start.plus(Duration::seconds(after)), from).unwrap();
+    let (first, tomorrow) = (made(0, start), made(1, start.plus(day)));
+    let urgent = made(2, start.plus(Duration::minutes(1)));
+    let urgent_kid = urgent.kid.clone();
+    let ring = Keyring::open(vec![urgent, tomorrow, first], &tokens.master_key).unwrap();
+    for at in [start.plus(Duration::minutes(2)), start.plus(day * 2)] {
+        assert_eq!(ring.active(at).unwrap().kid, urgent_kid, "a key that was overtaken before its time never signs");
+    }
 }
 
 #[test]

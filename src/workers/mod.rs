@@ -3,15 +3,17 @@
 //! Several copies of the service may run the same workers: every step is safe
 //! beside itself.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use actix_web::web::Data;
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::db::forget_before;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::{db, mail, sessions};
 
 /// How long a worker rests when there was nothing to do.
@@ -46,9 +48,14 @@ pub(crate) fn start(app: &Data<App>) -> Stop {
     Stop { signal, workers }
 }
 
+/// A step that panics is a step that failed: the worker goes on, or nothing would leave any more.
+async fn surviving<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_panic| Err(Code::Internal.into()))
+}
+
 async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
-        match mail::step(&app).await {
+        match surviving(mail::step(&app)).await {
             Ok(found) if found > 0 => continue,
             Ok(_) => {}
             Err(error) => tracing::warn!(error.cause = %error, "the mail worker failed; it goes on"),
@@ -63,7 +70,7 @@ async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
 
 async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
-        if let Err(error) = upkeep_step(&app).await {
+        if let Err(error) = surviving(upkeep_step(&app)).await {
             tracing::warn!(error.cause = %error, "upkeep failed; it goes on");
         }
         tokio::select! {

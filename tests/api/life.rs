@@ -60,7 +60,7 @@ on_both_databases! {
         let types = hr_portal.event_types(&format!("&magic_link_id={link_id}")).await;
         assert_eq!(types, [
             "magic_link.issued", "magic_link.mailed", "magic_link.continued", "session.opened", "data.changed",
-            "data.viewed", "data.exported", "session.ended", "magic_link.refused",
+            "data.viewed", "data.exported", "session.ended", "session.closed", "magic_link.refused",
         ]);
     }
 

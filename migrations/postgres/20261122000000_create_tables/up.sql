@@ -74,7 +74,8 @@ CREATE TABLE sessions (
     generation          INTEGER NOT NULL,
     tenant_id           TEXT NOT NULL,
     portal              TEXT NOT NULL,
-    consultant_id       TEXT NOT NULL REFERENCES consultants (id),
+    -- The link's own; no reference, which would lock the consultant behind the link.
+    consultant_id       TEXT NOT NULL,
     profile_id          TEXT NOT NULL,
     profile_name        TEXT NOT NULL,
     access              TEXT NOT NULL,
@@ -129,13 +130,15 @@ CREATE TABLE audit_events (
 CREATE UNIQUE INDEX audit_events_one_per_act ON audit_events (session_id, source, seq) WHERE seq IS NOT NULL;
 CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
 CREATE INDEX audit_events_by_link ON audit_events (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX audit_events_by_session ON audit_events (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX audit_events_by_consultant ON audit_events (consultant_id, id) WHERE consultant_id IS NOT NULL;
 CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE principal_id IS NOT NULL;
 
 CREATE TABLE mail_jobs (
     id                   TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     template             TEXT NOT NULL,
-    consultant_id        TEXT NOT NULL REFERENCES consultants (id),
+    -- No reference, for the same reason.
+    consultant_id        TEXT NOT NULL,
     magic_link_id        TEXT REFERENCES magic_links (id),
     generation           INTEGER,
     -- Only where it is not the consultant's registered address.

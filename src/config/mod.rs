@@ -1,0 +1,325 @@
+//! Configuration: a TOML file, overridden by the environment, checked as a whole.
+//!
+//! `MAGIC_LINK_` and the key in capitals, `__` between levels:
+//! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. Every problem is reported at once, by the
+//! key's name. Nothing is needed for a first run.
+
+mod reader;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use figment::providers::{Env, Format, Toml};
+use secrecy::SecretString;
+use time::Duration;
+use url::Url;
+
+use crate::db::{DatabaseUrl, text_enum};
+use crate::error::Error;
+
+pub use reader::KEYS;
+
+/// The file that is read when no other is named.
+pub const DEFAULT_FILE: &str = "magic-link.toml";
+
+const PREFIX: &str = "MAGIC_LINK_";
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What mails and pages call the service.
+    pub product_name: String,
+    /// IANA zone of tenants that named none.
+    pub default_time_zone: String,
+    /// Where the service listens.
+    pub listen: SocketAddr,
+    /// The address in links and in `iss`, without a slash at its end.
+    pub public_url: String,
+    /// The store.
+    pub database_url: DatabaseUrl,
+    /// Connections in the pool.
+    pub database_connections: u32,
+    /// What signing keys are sealed under.
+    pub master_key: MasterKeySource,
+    /// How long a request's body may take to arrive.
+    pub body_timeout: std::time::Duration,
+    /// The portals, by id.
+    pub portals: BTreeMap<String, Portal>,
+    /// How long links, tokens and sessions live.
+    pub links: Links,
+    /// How often strangers may call.
+    pub limits: Limits,
+    /// How mail leaves.
+    pub mail: Mail,
+    /// What is logged.
+    pub log: Log,
+}
+
+/// A place that links lead to.
+#[derive(Debug, Clone)]
+pub struct Portal {
+    /// What people call it.
+    pub name: String,
+    /// `aud` of its access tokens.
+    pub audience: String,
+    /// Where the landing page sends the visitor with a code; may hold `{tenant_id}`.
+    pub callback_url: String,
+    /// The portal's own landing page; it then receives the link token; may hold `{tenant_id}`.
+    pub landing_url: Option<String>,
+}
+
+impl Portal {
+    /// The callback for this tenant and code.
+    #[must_use]
+    pub fn callback(&self, tenant_id: &str, code: &str) -> String {
+        let address = self.callback_url.replace("{tenant_id}", tenant_id);
+        let separator = if address.contains('?') { '&' } else { '?' };
+        format!("{address}{separator}code={code}")
+    }
+}
+
+/// Where the master key comes from.
+#[derive(Debug, Clone)]
+pub enum MasterKeySource {
+    /// Base64 of 32 bytes, given in the configuration.
+    Given(SecretString),
+    /// A file that holds base64 of 32 bytes.
+    File(PathBuf),
+    /// The same, but made when it is missing: the embedded default only.
+    FileOrNew(PathBuf),
+}
+
+/// How long things live.
+#[derive(Debug, Clone)]
+pub struct Links {
+    /// The longest window that may be issued.
+    pub max_duration: Duration,
+    /// How long a mailed link token lives.
+    pub token_life: Duration,
+    /// How long a session lives at most.
+    pub session_life: Duration,
+    /// How long to wait before another mail for the same link.
+    pub resend_cool_down: Duration,
+}
+
+/// How often strangers may call.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Calls a minute and address on the landing page's routes.
+    pub public_per_minute: u32,
+}
+
+/// How mail leaves.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// The sender's address.
+    pub from: String,
+    /// The sender's name.
+    pub from_name: String,
+    /// Where a surprised recipient can turn to.
+    pub report_to: Option<String>,
+    /// Who carries it.
+    pub provider: Provider,
+}
+
+/// Who carries mail.
+#[derive(Debug, Clone)]
+pub enum Provider {
+    /// Kept in memory and shown at `/dev/mailbox`.
+    Preview,
+    /// A Mailpit server.
+    Mailpit {
+        /// Its base address.
+        url: Url,
+        /// Basic credentials.
+        login: Option<(String, SecretString)>,
+    },
+}
+
+/// What is logged.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// A `tracing` filter.
+    pub level: String,
+    /// One of how many successful requests is logged; the others always are.
+    pub sample: u32,
+}
+
+text_enum! {
+    /// The shape of a log line.
+    pub enum LogFormat {
+        /// One JSON object a line.
+        Json = "json",
+        /// For a person's eyes.
+        Text = "text",
+    }
+}
+
+/// All that is wrong with a configuration.
+#[derive(Debug)]
+pub struct Problems(Vec<String>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration has problems:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  {problem}"))
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Config {
+    /// Reads the file, then the environment.
+    ///
+    /// # Errors
+    /// All problems at once, each with its key.
+    pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
+        let toml = match file {
+            Some(path) if !path.is_file() => {
+                return Err(Problems(vec![format!("{}: there is no such file", path.display())]));
+            }
+            Some(path) => Toml::file_exact(path),
+            None if Path::new(DEFAULT_FILE).is_file() => Toml::file_exact(DEFAULT_FILE),
+            None => Toml::string(""),
+        };
+        let environment = Env::prefixed(PREFIX).filter(|key| !is_service_link(key.as_str())).split("__");
+        Self::from_figment(&Figment::new().merge(toml).merge(environment))
+    }
+
+    /// Reads a text in the form of the file, without the environment.
+    ///
+    /// # Errors
+    /// All problems at once, each with its key.
+    pub fn from_toml(text: &str) -> Result<Self, Problems> {
+        Self::from_figment(&Figment::new().merge(Toml::string(text)))
+    }
+
+    fn from_figment(figment: &Figment) -> Result<Self, Problems> {
+        let root = figment.extract().map_err(|errors| {
+            Problems(errors.into_iter().map(|error| error.to_string()).collect())
+        })?;
+        reader::read(&root).map_err(Problems)
+    }
+
+    /// The portal of this id.
+    ///
+    /// # Errors
+    /// When it was taken out of the configuration while there are links to it.
+    pub(crate) fn portal(&self, id: &str) -> Result<&Portal, Error> {
+        self.portals.get(id).ok_or_else(|| Error::internal(format_args!("portal {id} is not configured any more")))
+    }
+
+    /// Whether the service can only be reached from this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.listen.ip().is_loopback() && reader::is_loopback_url(&self.public_url)
+    }
+}
+
+/// Kubernetes tells every container where a Service called `magic-link` is; that is no setting of ours.
+fn is_service_link(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    key.starts_with("service_") || key == "port" || key.starts_with("port_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_needed_for_a_first_run() {
+        let config = Config::from_toml("").unwrap();
+        assert_eq!(config.public_url, "http://127.0.0.1:8080");
+        assert_eq!(config.portals.keys().collect::<Vec<_>>(), ["cloud", "ess"]);
+        assert!(matches!(config.mail.provider, Provider::Preview));
+        assert!(config.database_url.is_sqlite() && config.is_loopback());
+        assert_eq!(config.links.max_duration, Duration::weeks(4));
+    }
+
+    #[test]
+    fn all_problems_are_reported_at_once_by_key() {
+        let problems = Config::from_toml(
+            "colour = 'red'\nlisten = 'here'\ndefault_time_zone = 'Mars/Base'\n[links]\ntoken_hours = -1\n\
+             [portals.hr]\nlanding_url = 'ftp://hr'\nface = 'x'\n[mail]\nfrom = 'a@b, c@d'\nprovider = 'pigeon'",
+        )
+        .unwrap_err()
+        .to_string();
+        for key in [
+            "colour:", "listen:", "default_time_zone:", "links.token_hours:", "portals.hr.callback_url:",
+            "portals.hr.audience:", "portals.hr.landing_url:", "portals.hr.face:", "mail.from:", "mail.provider:",
+        ] {
+            assert!(problems.contains(key), "{key} is missing in {problems}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_would_mislead_are_refused() {
+        let portal = |id: &str, audience: &str, callback: &str| {
+            format!("[portals.{id}]\naudience = '{audience}'\ncallback_url = '{callback}'\n")
+        };
+        let callback = "https://p.example/{tenant_id}/c";
+        for (text, key) in [
+            ("public_url = 'http://127.0.0.1:8080/ml'".to_owned(), "public_url:"),
+            ("public_url = 'http://user:word@127.0.0.1:8080'".to_owned(), "public_url:"),
+            ("[portals]".to_owned(), "portals:"),
+            (portal("cloud", "", callback), "portals.cloud.audience:"),
+            (portal("cloud", "a", callback) + &portal("ess", "a", callback), "portals.ess.audience:"),
+            (portal("cloud", "a", "http://p.example/c"), "portals.cloud.callback_url:"),
+            (portal("cloud", "a", "https://p.example/{tenant}/c"), "portals.cloud.callback_url:"),
+            ("log.level = 'magic_link=loud'".to_owned(), "log.level:"),
+        ] {
+            let problems = Config::from_toml(&text).unwrap_err().to_string();
+            assert!(problems.contains(key), "{text}: {problems}");
+        }
+    }
+
+    #[test]
+    fn what_kubernetes_injects_is_no_setting() {
+        for injected in ["SERVICE_HOST", "service_port_http", "PORT", "PORT_8080_TCP_ADDR"] {
+            assert!(is_service_link(injected), "{injected}");
+        }
+        assert!(!is_service_link("portals__cloud__name") && !is_service_link("public_url"));
+    }
+
+    #[test]
+    fn the_preview_mailbox_stays_on_this_machine() {
+        for public in [
+            "listen = '0.0.0.0:8080'\npublic_url = 'http://127.0.0.1:8080'",
+            "public_url = 'https://links.example'\n[portals.cloud]\naudience = 'a'\ncallback_url = 'https://p.example/c'",
+            "database_url = 'postgres://host/name'\nmaster_key = 'x'",
+        ] {
+            let problems = Config::from_toml(public).unwrap_err().to_string();
+            assert!(problems.contains("mail.provider: preview"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_and_kept_within_bounds() {
+        let config = Config::from_toml("limits.public_per_minute = 7\n[links]\nresend_cool_down_seconds = 0").unwrap();
+        assert_eq!(config.limits.public_per_minute, 7);
+        assert_eq!(config.links.resend_cool_down, Duration::ZERO);
+        let unsigned = figment::providers::Serialized::default("links", BTreeMap::from([("token_hours", 12_u64)]));
+        let config = Config::from_figment(&Figment::new().merge(unsigned)).unwrap();
+        assert_eq!(config.links.token_life, Duration::hours(12));
+        let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
+        assert!(problems.contains("database_connections: must be") && problems.contains("log.sample: must be"), "{problems}");
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        let config = Config::from_toml("master_key = 'hidden-words'").unwrap();
+        assert!(!format!("{config:?}").contains("hidden-words"));
+    }
+
+    #[test]
+    fn a_callback_carries_the_tenant_and_the_code() {
+        let config = Config::from_toml("").unwrap();
+        let cloud = config.portals.get("cloud").unwrap();
+        assert_eq!(cloud.callback("acme", "c0de"), "http://127.0.0.1:8081/acme/cloud/callback?code=c0de");
+    }
+}
