@@ -9,5 +9,8 @@
     reason = "a test that meets what it did not expect should stop right there"
 )]
 
+mod bad_http;
+mod bad_input;
+mod bad_keys;
 mod life;
 mod support;
