@@ -13,4 +13,5 @@ mod bad_http;
 mod bad_input;
 mod bad_keys;
 mod life;
+mod matrix;
 mod support;
