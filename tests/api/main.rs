@@ -12,6 +12,8 @@
 mod bad_http;
 mod bad_input;
 mod bad_keys;
+mod delivery;
 mod life;
+mod links;
 mod matrix;
 mod support;
