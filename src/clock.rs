@@ -96,7 +96,10 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        time::serde::rfc3339::deserialize(deserializer).map(Self::from_utc)
+        let moment = time::serde::rfc3339::deserialize(deserializer)?;
+        // Close to its ends the calendar of another offset holds days that UTC's does not.
+        let utc = moment.checked_to_offset(UtcOffset::UTC).filter(|utc| utc.year() >= 0);
+        utc.map(Self::from_utc).ok_or_else(|| serde::de::Error::custom("lies outside the calendar"))
     }
 }
 
@@ -182,6 +185,14 @@ mod tests {
         let moment = Timestamp::from_utc(datetime!(2026-11-23 09:00:00.123_456_789 +5:30));
         assert_eq!(moment.to_string(), "2026-11-23T03:30:00.123456Z");
         assert_eq!(serde_json::to_string(&moment).unwrap(), "\"2026-11-23T03:30:00.123456Z\"");
+    }
+
+    #[test]
+    fn a_moment_beyond_the_calendar_is_refused() {
+        for text in ["\"9999-12-31T23:59:59-00:01\"", "\"0000-01-01T00:00:00+00:01\""] {
+            assert!(serde_json::from_str::<Timestamp>(text).is_err(), "{text}");
+        }
+        assert!(serde_json::from_str::<Timestamp>("\"9999-12-31T23:59:59+00:01\"").is_ok());
     }
 
     #[test]

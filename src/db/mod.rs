@@ -33,6 +33,9 @@ use connection::{Manager, Pooled};
 /// How long a caller waits for a connection before it is told to come back.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long the first connection of the pool may take.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How often a transaction that lost against another is run again.
 const ATTEMPTS: usize = 5;
 
@@ -106,7 +109,9 @@ impl Db {
             .max_size(connections)
             .test_on_check_out(false)
             .connection_timeout(PATIENCE)
-            .build(manager)?;
+            .build_unchecked(manager);
+        // `build` would want every connection within the patience of a caller. One is enough to begin with.
+        drop(pool.get_timeout(START_PATIENCE)?);
         let connections = usize::try_from(connections).unwrap_or(1);
         Ok(Self {
             pool,

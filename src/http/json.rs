@@ -3,6 +3,7 @@
 //! Serde fills a struct from an array too, by position. These functions go on
 //! fields (`#[serde(deserialize_with = "json::object")]`) and on whole bodies.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -50,6 +51,44 @@ where
 {
     let objects = Vec::<Object<T>>::deserialize(deserializer)?;
     Ok(objects.into_iter().map(|Object(inner)| inner).collect())
+}
+
+/// Takes an object of any names, each once, for a field that may be absent; goes with `#[serde(default)]`.
+pub(crate) fn optional_names<'de, D, T>(deserializer: D) -> Result<Option<BTreeMap<String, T>>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<Names<T>>::deserialize(deserializer).map(|value| value.map(|Names(inner)| inner))
+}
+
+struct Names<T>(BTreeMap<String, T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NamesVisitor<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamesVisitor<T> {
+            type Value = BTreeMap<String, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut names = BTreeMap::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    if names.contains_key(&name) {
+                        return Err(serde::de::Error::custom(format_args!("duplicate field `{name}`")));
+                    }
+                    names.insert(name, map.next_value()?);
+                }
+                Ok(names)
+            }
+        }
+
+        deserializer.deserialize_map(NamesVisitor(PhantomData)).map(Self)
+    }
 }
 
 struct Object<T>(T);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, HeaderName, HeaderValue};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
@@ -112,6 +112,13 @@ async fn finish(
             };
             ServiceResponse::new(response.into_parts().0, error)
         }
+        // A page's own answer to a method that it does not take.
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = response.headers().get(ALLOW).and_then(|methods| methods.to_str().ok()).unwrap_or_default();
+            let error = Error::new(Code::MethodNotAllowed).allow(allow.to_owned());
+            let problem = problem::respond(&error, public_url, path, trace_id);
+            ServiceResponse::new(response.into_parts().0, problem)
+        }
         None => response,
     };
     let headers = response.headers_mut();
@@ -122,7 +129,10 @@ async fn finish(
     Ok(response)
 }
 
-/// Writes down that a known client was refused a link or a session, unless the verb did so itself.
+/// Where things live that belong to somebody.
+const OWNED: [&str; 4] = ["/v1/magic-links", "/v1/sessions", "/v1/tenants", "/v1/clients"];
+
+/// Writes down that a known client was refused something that belongs to somebody, unless the verb did so itself.
 ///
 /// When it cannot be written the caller hears that the service is unavailable.
 async fn record_refusal(
@@ -132,7 +142,7 @@ async fn record_refusal(
 ) -> Result<(), Error> {
     let request = response.request();
     let route = request.match_pattern().unwrap_or_default();
-    let concerns = route.starts_with("/v1/magic-links") || route.starts_with("/v1/sessions");
+    let concerns = OWNED.iter().any(|prefix| route.starts_with(prefix));
     let refused =
         matches!(error.code().status(), 403 | 404 | 409 | 410) && error.code() != Code::IdempotencyKeyInFlight;
     let client = request.extensions().get::<KnownClient>().cloned();

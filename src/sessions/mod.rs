@@ -292,6 +292,7 @@ impl SessionResponse {
 #[schema(example = json!({"sources": {"portal": 2}}))]
 pub struct EndSession {
     /// The last number of each source: the closing counts that tell whether anything is missing.
+    #[serde(default, deserialize_with = "json::optional_names")]
     pub sources: Option<BTreeMap<String, i64>>,
 }
 

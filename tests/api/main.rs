@@ -9,7 +9,16 @@
     reason = "a test that meets what it did not expect should stop right there"
 )]
 
+mod acts;
+mod bad_http;
+mod bad_input;
+mod bad_keys;
 mod cli;
+mod delivery;
+mod directory;
 mod life;
+mod links;
+mod matrix;
 mod openapi;
+mod sessions;
 mod support;

@@ -1,32 +1,47 @@
 //! A mail server that keeps what it takes, in the shape of Mailpit.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
+use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 
 /// What a provider would have carried.
-pub struct Mails(MockServer);
+pub struct Mails {
+    server: MockServer,
+    down: Arc<AtomicBool>,
+}
 
 impl Mails {
     /// Starts taking mail.
     pub async fn start() -> Self {
         let server = MockServer::start().await;
-        let taken = ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }));
-        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(taken).mount(&server).await;
-        Self(server)
+        let down = Arc::new(AtomicBool::new(false));
+        let is_down = Arc::clone(&down);
+        let answer = move |_: &Request| match is_down.load(Ordering::SeqCst) {
+            true => ResponseTemplate::new(503),
+            false => ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" })),
+        };
+        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(answer).mount(&server).await;
+        Self { server, down }
     }
 
     /// The base address for the configuration.
     pub fn url(&self) -> String {
-        self.0.uri()
+        self.server.uri()
     }
 
     /// Every mail so far, oldest first.
     pub async fn all(&self) -> Vec<Value> {
-        let requests = self.0.received_requests().await.expect("requests are kept");
+        let requests = self.server.received_requests().await.expect("requests are kept");
         requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
+    }
+
+    /// Takes no mail from now on, or takes it again; what is tried is kept all the same.
+    pub fn be_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
     }
 
     /// The mails about one link.

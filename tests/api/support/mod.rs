@@ -5,13 +5,15 @@ mod actors;
 mod databases;
 mod mails;
 mod process;
+mod raw;
 mod world;
 
 pub use actors::{Api, Reply};
 pub use databases::{Database, MASTER_KEY};
 pub use mails::Mails;
 pub use process::{Process, command};
-pub use world::{Settings, World};
+pub use raw::Raw;
+pub use world::{Settings, World, code_of};
 
 /// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
 macro_rules! on_both_databases {

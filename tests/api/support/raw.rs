@@ -1,0 +1,57 @@
+//! A socket without a client's manners.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// A connection to the service on which a test writes what it likes.
+pub struct Raw(TcpStream);
+
+impl Raw {
+    /// Connects.
+    pub fn connect(base: &str) -> Self {
+        let stream = TcpStream::connect(base.trim_start_matches("http://")).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+        stream.set_nodelay(true).expect("the socket takes options");
+        Self(stream)
+    }
+
+    /// Sends bytes; a service that has hung up already is no failure.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.0.write_all(bytes).is_ok()
+    }
+
+    /// Sends a body a byte at a time until the service has had enough, and returns what it said.
+    pub fn drip(&mut self, pause: Duration) -> String {
+        self.0.set_read_timeout(Some(pause)).expect("a time limit can be set");
+        let started = Instant::now();
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        while started.elapsed() < Duration::from_secs(20) {
+            // Waiting for an answer is what paces the bytes.
+            match self.0.read(&mut part) {
+                Ok(0) => break,
+                Ok(length) => answer.extend_from_slice(&part[..length]),
+                Err(_nothing_yet) if answer.is_empty() => drop(self.send(b" ")),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(answer).expect("text")
+    }
+
+    /// What the service says until it has said a whole problem document.
+    pub fn answer(&mut self) -> String {
+        let mut answer = Vec::new();
+        let mut part = [0; 4096];
+        loop {
+            match self.0.read(&mut part) {
+                Ok(0) | Err(_) => break,
+                Ok(length) => answer.extend_from_slice(&part[..length]),
+            }
+            if answer.ends_with(b"}") {
+                break;
+            }
+        }
+        String::from_utf8(answer).expect("text")
+    }
+}
