@@ -9,9 +9,16 @@ tokio::task_local! {
     static TRACE_ID: String;
 }
 
+/// Libraries that name addresses below `info`, and an address may hold a token by a caller's mistake.
+const TALKATIVE: &[&str] = &["actix_http", "actix_server", "actix_web", "h2", "hyper", "hyper_util", "reqwest", "rustls"];
+
 /// Starts logging to standard error. Does nothing when a subscriber is set already.
+///
+/// Whatever the level, [`TALKATIVE`] libraries say nothing below `info`.
 pub fn init(log: &Log) {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_unreadable| EnvFilter::new("info"));
+    let quiet = TALKATIVE.iter().filter_map(|library| format!("{library}=info").parse().ok());
+    let filter = quiet.fold(filter, EnvFilter::add_directive);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let already_set = match log.format {
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
