@@ -9,5 +9,10 @@
     reason = "a test that meets what it did not expect should stop right there"
 )]
 
+mod canary;
+mod crash;
 mod life;
+mod outage;
+mod races;
+mod schema;
 mod support;

@@ -1,5 +1,6 @@
 //! A mail server that keeps what it takes, in the shape of Mailpit.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -7,32 +8,50 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 /// What a provider would have carried.
-pub struct Mails(MockServer);
+pub struct Mails {
+    server: MockServer,
+    answer: Arc<Mutex<ResponseTemplate>>,
+}
 
 impl Mails {
     /// Starts taking mail.
     pub async fn start() -> Self {
         let server = MockServer::start().await;
-        let taken = ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }));
-        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(taken).mount(&server).await;
-        Self(server)
+        let answer = Arc::new(Mutex::new(taken()));
+        let current = Arc::clone(&answer);
+        let respond = move |_: &wiremock::Request| current.lock().expect("no test panics here").clone();
+        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(respond).mount(&server).await;
+        Self { server, answer }
     }
 
     /// The base address for the configuration.
     pub fn url(&self) -> String {
-        self.0.uri()
+        self.server.uri()
+    }
+
+    /// Answers like this from now on.
+    pub fn misbehave(&self, answer: ResponseTemplate) {
+        *self.answer.lock().expect("no test panics here") = answer;
+    }
+
+    /// Takes mail again.
+    pub fn behave(&self) {
+        self.misbehave(taken());
     }
 
     /// Every mail so far, oldest first.
     pub async fn all(&self) -> Vec<Value> {
-        let requests = self.0.received_requests().await.expect("requests are kept");
+        let requests = self.server.received_requests().await.expect("requests are kept");
         requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
     }
 
     /// The mails about one link.
     pub async fn about(&self, link_id: &str) -> Vec<Value> {
-        let mails = self.all().await;
-        mails.into_iter().filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
+        let requests = self.server.received_requests().await.expect("requests are kept");
+        // Reading them all as JSON for every question would take longer than sending them.
+        let named = requests.iter().filter(|request| String::from_utf8_lossy(&request.body).contains(link_id));
+        let mails = named.map(|request| serde_json::from_slice::<Value>(&request.body).expect("a mail is JSON"));
+        mails.filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
     }
 
     /// Waits until there are `count` mails about a link, and returns the newest.
@@ -55,4 +74,8 @@ impl Mails {
         let line = text.lines().find(|line| line.contains("/l#")).expect("a link on a line of its own");
         line.split_once('#').expect("a fragment").1.to_owned()
     }
+}
+
+fn taken() -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }))
 }
