@@ -256,6 +256,26 @@ on_both_databases! {
         }
     }
 
+    async fn changes_of_one_consultant_do_not_undo_each_other(world: &World) {
+        let copies = Copies::start(world);
+        let callers = copies.spread(&world.admin, 2);
+        for round in 0..rounds(12) {
+            let id = world.consultant().await;
+            let path = format!("/v1/consultants/{id}");
+            let (name, email) = (format!("Ravi {round}"), format!("ravi.new.{round}@support.example"));
+            let (rename, readdress) = (json!({ "name": name }), json!({ "email": email }));
+            let code = world.click(&world.token(&world.admin.issue(&id).await, 1).await).await;
+            let changes = join(callers[0].patch(&path, &rename), callers[1].patch(&path, &readdress));
+            let ((renamed, readdressed), redeemed) = join(changes, callers[1].redeem(&code)).await;
+            assert_eq!((renamed.status.as_u16(), readdressed.status.as_u16()), (200, 200), "round {round}");
+            assert!([201, 410].contains(&redeemed.status.as_u16()), "round {round}: {redeemed:?}");
+            let seen = world.admin.get(&path).await.ok();
+            assert_eq!((&seen["name"], &seen["email"]), (&json!(name), &json!(email)), "round {round}");
+            let open = world.admin.get(&format!("/v1/magic-links?consultant_id={id}&state=active")).await.ok();
+            assert_eq!(open["items"], json!([]), "round {round}: a link survived the change of address");
+        }
+    }
+
     async fn a_tenant_saved_sixteen_times_at_once_is_saved_every_time(world: &World) {
         let copies = Copies::start(world);
         let callers = copies.spread(&world.admin, CALLERS);
