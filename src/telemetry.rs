@@ -27,10 +27,13 @@ pub fn init(log: &Log) {
     });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let already_set = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).finish().with(discreet).try_init().is_err(),
-        LogFormat::Text => builder.compact().finish().with(discreet).try_init().is_err(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            builder.finish().with(discreet).try_init()
+        }
+        LogFormat::Text => builder.compact().finish().with(discreet).try_init(),
     };
-    if already_set {
+    if already_set.is_err() {
         tracing::debug!("logging was set up before");
     }
     let print = std::panic::take_hook();
