@@ -1,7 +1,11 @@
 //! Logs: one JSON object a line, and the trace id that ties lines, events and answers together.
 
 use rand::RngExt;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
@@ -9,13 +13,25 @@ tokio::task_local! {
     static TRACE_ID: String;
 }
 
+/// Libraries that name addresses below `info`, and an address may hold a token by a caller's mistake.
+const TALKATIVE: &[&str] = &["actix_http", "actix_web", "h2", "hyper", "hyper_util", "reqwest"];
+
 /// Starts logging to standard error. Does nothing when a subscriber is set already.
+///
+/// Whatever the level, [`TALKATIVE`] libraries say nothing below `info`.
 pub fn init(log: &Log) {
     let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_unreadable| EnvFilter::new("info"));
+    let discreet = filter_fn(|metadata| {
+        let library = metadata.target().split(':').next().unwrap_or_default();
+        *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
+    });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let already_set = match log.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init(),
-        LogFormat::Text => builder.compact().try_init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
+            builder.finish().with(discreet).try_init()
+        }
+        LogFormat::Text => builder.compact().finish().with(discreet).try_init(),
     };
     if already_set.is_err() {
         tracing::debug!("logging was set up before");

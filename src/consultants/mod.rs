@@ -288,11 +288,14 @@ pub(crate) async fn change(
             if store::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
             }
+            if before.email != email {
+                // Before the row changes: who opens a session has the link first and then needs the row.
+                let reason = "the consultant's e-mail address was changed";
+                links::revoke_all_of(tx, &id, reason, &actor, client_id.as_ref(), now)?;
+            }
             let after = store::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
             if before.email != after.email {
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
-                let reason = "the consultant's e-mail address was changed";
-                links::revoke_all_of(tx, &id, reason, &actor, client_id.as_ref(), now)?;
             }
             tx.record(
                 Event::new(EventType::ConsultantChanged, actor.clone(), now)

@@ -9,7 +9,7 @@ use super::{AuditState, REPORTING_TAIL, Session, is_source, store};
 use crate::app::App;
 use crate::audit::{self, ActRef, Actor, Event, EventType};
 use crate::clock::Timestamp;
-use crate::db::{Tx, text_enum};
+use crate::db::{self, Tx, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, WriteAudit, json, sha256_hex};
 use crate::id::{ClientId, SessionId};
@@ -140,7 +140,8 @@ pub(crate) async fn report(
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
     app.db
         .write(move |tx| {
-            let session = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
             if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
                 return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
             }

@@ -189,7 +189,7 @@ on_both_databases! {
     }
 
     async fn a_dead_links_mail_is_cancelled_while_others_wait_for_the_server(world: &World, Settings::manual_clock()) {
-        world.mails.be_down(true);
+        world.mails.misbehave(wiremock::ResponseTemplate::new(503));
         let mut links = Vec::new();
         for _ in 0..4 {
             let link = world.admin.issue(&world.consultant().await).await;
@@ -205,7 +205,7 @@ on_both_databases! {
         world.admin.post(&suspend, &json!({ "reason": "On leave" })).await.ok();
         delivery(world, suspended, |delivery| delivery["state"] == "cancelled").await;
 
-        world.mails.be_down(false);
+        world.mails.behave();
         world.clock.advance(Duration::seconds(60));
         assert_eq!(world.admin.post(&format!("{LINKS}/{superseded}/resend"), &json!({})).await.status, 202);
         for link in [live, superseded] {
@@ -221,10 +221,10 @@ on_both_databases! {
     }
 
     async fn an_expired_link_is_never_mailed_late(world: &World, Settings::manual_clock()) {
-        world.mails.be_down(true);
+        world.mails.misbehave(wiremock::ResponseTemplate::new(503));
         let link = world.admin.issue(&world.consultant().await).await;
         delivery(world, &link, |delivery| delivery["last_error"].is_string()).await;
-        world.mails.be_down(false);
+        world.mails.behave();
         world.clock.advance(Duration::hours(4));
         let marker = world.admin.issue(&world.consultant().await).await;
         delivery(world, &marker, |delivery| delivery["state"] == "accepted").await;

@@ -1,7 +1,6 @@
 //! A mail server that keeps what it takes, in the shape of Mailpit.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -11,26 +10,33 @@ use wiremock::{Mock, MockServer, Request, ResponseTemplate};
 /// What a provider would have carried.
 pub struct Mails {
     server: MockServer,
-    down: Arc<AtomicBool>,
+    answer: Arc<Mutex<ResponseTemplate>>,
 }
 
 impl Mails {
     /// Starts taking mail.
     pub async fn start() -> Self {
         let server = MockServer::start().await;
-        let down = Arc::new(AtomicBool::new(false));
-        let is_down = Arc::clone(&down);
-        let answer = move |_: &Request| match is_down.load(Ordering::SeqCst) {
-            true => ResponseTemplate::new(503),
-            false => ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" })),
-        };
-        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(answer).mount(&server).await;
-        Self { server, down }
+        let answer = Arc::new(Mutex::new(taken()));
+        let current = Arc::clone(&answer);
+        let respond = move |_: &wiremock::Request| current.lock().expect("no test panics here").clone();
+        Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(respond).mount(&server).await;
+        Self { server, answer }
     }
 
     /// The base address for the configuration.
     pub fn url(&self) -> String {
         self.server.uri()
+    }
+
+    /// Answers like this from now on.
+    pub fn misbehave(&self, answer: ResponseTemplate) {
+        *self.answer.lock().expect("no test panics here") = answer;
+    }
+
+    /// Takes mail again.
+    pub fn behave(&self) {
+        self.misbehave(taken());
     }
 
     /// Every mail so far, oldest first.
@@ -39,15 +45,13 @@ impl Mails {
         requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
     }
 
-    /// Takes no mail from now on, or takes it again; what is tried is kept all the same.
-    pub fn be_down(&self, down: bool) {
-        self.down.store(down, Ordering::SeqCst);
-    }
-
     /// The mails about one link.
     pub async fn about(&self, link_id: &str) -> Vec<Value> {
-        let mails = self.all().await;
-        mails.into_iter().filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
+        let requests = self.server.received_requests().await.expect("requests are kept");
+        // Reading them all as JSON for every question would take longer than sending them.
+        let named = requests.iter().filter(|request| String::from_utf8_lossy(&request.body).contains(link_id));
+        let mails = named.map(|request| serde_json::from_slice::<Value>(&request.body).expect("a mail is JSON"));
+        mails.filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
     }
 
     /// Waits until there are `count` mails about a link, and returns the newest.
@@ -70,4 +74,8 @@ impl Mails {
         let line = text.lines().find(|line| line.contains("/l#")).expect("a link on a line of its own");
         line.split_once('#').expect("a fragment").1.to_owned()
     }
+}
+
+fn taken() -> ResponseTemplate {
+    ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }))
 }

@@ -6,6 +6,7 @@ mod databases;
 mod mails;
 mod process;
 mod raw;
+mod sql;
 mod world;
 
 pub use actors::{Api, Reply};
@@ -13,7 +14,8 @@ pub use databases::{Database, MASTER_KEY};
 pub use mails::Mails;
 pub use process::{Process, command};
 pub use raw::Raw;
-pub use world::{Settings, World, code_of};
+pub use sql::Sql;
+pub use world::{Settings, World, code_of, folder};
 
 /// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
 macro_rules! on_both_databases {
@@ -50,4 +52,16 @@ pub(crate) use on_both_databases;
 /// How often a race is run: a few times in `make check`, `RACE_ROUNDS` times in `make soak`.
 pub fn rounds(usual: usize) -> usize {
     std::env::var("RACE_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// Waits until `ready` gives something, for at most a minute.
+pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = std::time::Instant::now();
+    loop {
+        if let Some(value) = ready().await {
+            return value;
+        }
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "waited in vain: {what}");
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }

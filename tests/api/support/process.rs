@@ -1,7 +1,7 @@
 //! The service as a process of its own, that can be killed.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use super::{MASTER_KEY, World};
 
@@ -14,7 +14,13 @@ pub struct Process {
 impl Process {
     /// Starts a copy of the service over the world's database and mail server.
     pub fn start(world: &World) -> Self {
+        Self::start_with(world, &[], Stdio::inherit())
+    }
+
+    /// The same with more in its environment, and its log where the test wants it.
+    pub fn start_with(world: &World, environment: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = command(world);
+        command.envs(environment.iter().copied()).stderr(log);
         command.args(["serve", "--json"]).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the service starts");
         let stdout = child.stdout.take().expect("standard output is piped");
@@ -28,6 +34,17 @@ impl Process {
     pub fn kill(mut self) {
         self.child.kill().expect("the process can be killed");
         self.child.wait().expect("the process is gone");
+    }
+
+    /// Sends SIGTERM, as every supervisor does.
+    pub fn ask_to_stop(&self) {
+        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
+    /// Waits for it to end by itself.
+    pub async fn stopped(mut self) -> ExitStatus {
+        super::eventually("the process ends", async || self.child.try_wait().expect("a child")).await
     }
 }
 

@@ -19,6 +19,8 @@ pub struct Settings {
     pub config: String,
     /// Whether the clock stands still until the test moves it.
     pub manual_clock: bool,
+    /// Whether the test starts every copy of the service itself.
+    pub no_service: bool,
 }
 
 impl Settings {
@@ -30,6 +32,11 @@ impl Settings {
     /// With a clock that the test moves.
     pub fn manual_clock() -> Self {
         Self { manual_clock: true, ..Self::default() }
+    }
+
+    /// With a database and a mail server only: the test starts [`super::Process`]es.
+    pub fn no_service() -> Self {
+        Self { no_service: true, ..Self::default() }
     }
 }
 
@@ -64,7 +71,12 @@ impl World {
         let mails = Mails::start().await;
         let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };
         let config = config(&copy.url, &mails.url(), &settings.config);
-        let (port, service) = serve(config, clock.clone());
+        let (port, service) = if settings.no_service {
+            (0, None)
+        } else {
+            let (port, service) = serve(config, clock.clone());
+            (port, Some(service))
+        };
         let base = format!("http://127.0.0.1:{port}");
         Some(Self {
             database,
@@ -73,7 +85,7 @@ impl World {
             base,
             clock,
             mails,
-            service: Some(service),
+            service,
             _copy: copy,
         })
     }

@@ -1,0 +1,73 @@
+//! The database itself, behind the service's back.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
+use diesel::{PgConnection, QueryResult, SqliteConnection};
+
+use super::World;
+
+/// A connection of the test's own, with the settings that the service uses.
+pub enum Sql {
+    Postgres(PgConnection),
+    Sqlite(SqliteConnection),
+}
+
+#[derive(QueryableByName)]
+struct Row {
+    #[diesel(sql_type = Nullable<Text>)]
+    text: Option<String>,
+}
+
+impl Sql {
+    /// Connects to the world's database.
+    pub fn of(world: &World) -> Self {
+        Self::open(&world.database_url)
+    }
+
+    /// Connects to the database that a server always has.
+    pub fn control(world: &World) -> Self {
+        Self::open(&world.database_url.replace(&format!("/{}?", Self::name(world)), "/postgres?"))
+    }
+
+    /// The name of the world's PostgreSQL database.
+    pub fn name(world: &World) -> String {
+        let path = world.database_url.split_once("@/").expect("an address without a host").1;
+        path.split_once('?').expect("an address with a folder").0.to_owned()
+    }
+
+    fn open(url: &str) -> Self {
+        match url.strip_prefix("sqlite://") {
+            None => Self::Postgres(PgConnection::establish(url).expect("PostgreSQL answers")),
+            Some(path) => {
+                let mut conn = SqliteConnection::establish(path).expect("the file opens");
+                conn.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA recursive_triggers = ON;").expect("settings");
+                Self::Sqlite(conn)
+            }
+        }
+    }
+
+    /// Runs statements.
+    pub fn run(&mut self, statements: &str) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => conn.batch_execute(statements),
+            Self::Sqlite(conn) => conn.batch_execute(statements),
+        }
+    }
+
+    /// The column called `text` of every row; NULL is empty.
+    pub fn texts(&mut self, query: &str) -> Vec<String> {
+        let query = diesel::sql_query(query);
+        let rows: QueryResult<Vec<Row>> = match self {
+            Self::Postgres(conn) => query.load(conn),
+            Self::Sqlite(conn) => query.load(conn),
+        };
+        rows.expect("a query that works").into_iter().map(|row| row.text.unwrap_or_default()).collect()
+    }
+
+    /// How many rows `from …` has.
+    pub fn count(&mut self, from: &str) -> usize {
+        let rows = self.texts(&format!("SELECT CAST(count(*) AS TEXT) AS text {from}"));
+        rows.first().and_then(|number| number.parse().ok()).expect("a number")
+    }
+}
