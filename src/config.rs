@@ -311,9 +311,12 @@ impl Reader<'_> {
         }
         match value? {
             Value::String(_, text) => Some(text.clone()),
-            Value::Num(_, number) => Some(
-                number.to_i128().map(|whole| whole.to_string()).or_else(|| number.to_f64().map(|real| real.to_string()))?,
-            ),
+            Value::Num(_, number) => {
+                // The file has signed numbers, the environment unsigned ones.
+                let whole = number.to_i128().map(|whole| whole.to_string());
+                let whole = whole.or_else(|| number.to_u128().map(|whole| whole.to_string()));
+                whole.or_else(|| number.to_f64().map(|real| real.to_string()))
+            }
             Value::Bool(_, flag) => Some(flag.to_string()),
             _ => {
                 self.problem(key, "must be a single value");
@@ -524,6 +527,17 @@ mod tests {
             "portals.hr.audience:", "portals.hr.landing_url:", "portals.hr.face:", "mail.from:", "mail.provider:",
         ] {
             assert!(problems.contains(key), "{key} is missing in {problems}");
+        }
+    }
+
+    #[test]
+    fn numbers_from_the_environment_count() {
+        // As `Env` reads them.
+        let of = |text: &str| Figment::new().merge(("links.token_hours", text.parse::<Value>().unwrap()));
+        let config = Config::from_figment(&of("12")).unwrap();
+        assert_eq!(config.links.token_life, Duration::hours(12));
+        for wrong in ["0", "-1", "1.5", "99999999999999999999"] {
+            assert!(Config::from_figment(&of(wrong)).is_err(), "{wrong}");
         }
     }
 
