@@ -24,11 +24,7 @@ use crate::web::{Moment, Place, Portal, Stop, log, page, random_id, see_other};
 const REVOKE_REASON: &str = "Ended by the HR admin on the portal's support access page";
 
 fn admin_of(tenant: &str) -> Person {
-    Person {
-        id: "emp-7".to_owned(),
-        name: "Meera Iyer".to_owned(),
-        email: Some(format!("hr@{tenant}.example")),
-    }
+    Person { id: "emp-7".to_owned(), name: "Meera Iyer".to_owned(), email: Some(format!("hr@{tenant}.example")) }
 }
 
 /// The form as the browser sends it. Everything is text until the service has judged it, so that a form
@@ -83,11 +79,7 @@ impl Row {
         Self {
             from: Moment::new(link.starts_at),
             until: Moment::new(link.expires_at),
-            delivery: link
-                .delivery
-                .as_ref()
-                .map_or("unknown", |delivery| delivery.state.as_str())
-                .replace('_', " "),
+            delivery: link.delivery.as_ref().map_or("unknown", |delivery| delivery.state.as_str()).replace('_', " "),
             can_end: matches!(link.state.as_str(), "active" | "scheduled"),
             link,
         }
@@ -111,37 +103,18 @@ struct AdminPage<'a> {
     list_failed: bool,
 }
 
-pub async fn show(
-    app: Data<App>,
-    request: HttpRequest,
-    place: Place,
-    view: Query<View>,
-) -> Result<HttpResponse, Stop> {
+pub async fn show(app: Data<App>, request: HttpRequest, place: Place, view: Query<View>) -> Result<HttpResponse, Stop> {
     let note = match view.note.as_deref() {
-        Some("granted") => Some(
-            "Access was granted. The consultant gets the link by e-mail; it is shown to nobody else.",
-        ),
-        Some("revoked") => Some("Access was ended. Nobody gets in with it any more."),
-        Some("resent") => {
-            Some("A fresh link is on its way by e-mail. Every older link of this access is void.")
+        Some("granted") => {
+            Some("Access was granted. The consultant gets the link by e-mail; it is shown to nobody else.")
         }
+        Some("revoked") => Some("Access was ended. Nobody gets in with it any more."),
+        Some("resent") => Some("A fresh link is on its way by e-mail. Every older link of this access is void."),
         _ => None,
     };
     let form = GrantForm::empty(&app, &place);
-    let screen = Screen {
-        app: &app,
-        request: &request,
-        place: &place,
-    };
-    screen
-        .render(
-            form,
-            note,
-            Vec::new(),
-            view.cursor.as_deref(),
-            StatusCode::OK,
-        )
-        .await
+    let screen = Screen { app: &app, request: &request, place: &place };
+    screen.render(form, note, Vec::new(), view.cursor.as_deref(), StatusCode::OK).await
 }
 
 pub async fn grant(
@@ -152,26 +125,15 @@ pub async fn grant(
 ) -> Result<HttpResponse, Stop> {
     let mut form = form.into_inner();
     // It becomes a header value: what is not of our making is replaced.
-    if form.request_id.len() != 64 || !form.request_id.bytes().all(|byte| byte.is_ascii_hexdigit())
-    {
+    if form.request_id.len() != 64 || !form.request_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         form.request_id = random_id();
     }
     let issued = issue(&app, &request, &place, &form).await?;
     match issued {
-        Ok(portal) => Ok(see_other(&format!(
-            "/{}/{}/admin?note=granted",
-            place.tenant,
-            portal.id()
-        ))),
+        Ok(portal) => Ok(see_other(&format!("/{}/{}/admin?note=granted", place.tenant, portal.id()))),
         Err(mistakes) => {
-            let screen = Screen {
-                app: &app,
-                request: &request,
-                place: &place,
-            };
-            screen
-                .render(form, None, mistakes, None, StatusCode::UNPROCESSABLE_ENTITY)
-                .await
+            let screen = Screen { app: &app, request: &request, place: &place };
+            screen.render(form, None, mistakes, None, StatusCode::UNPROCESSABLE_ENTITY).await
         }
     }
 }
@@ -188,10 +150,7 @@ async fn issue(
         return mistake("/portal", "Choose Cloud or ESS.");
     };
     // The name comes from the portal's own records, not from the form: mails and pages will show it.
-    let Some(profile) = profiles(&place.tenant)
-        .into_iter()
-        .find(|person| person.id == form.profile_id)
-    else {
+    let Some(profile) = profiles(&place.tenant).into_iter().find(|person| person.id == form.profile_id) else {
         return mistake("/profile", "Choose the user whose access is shared.");
     };
     let Ok(value) = form.duration_value.trim().parse() else {
@@ -204,10 +163,7 @@ async fn issue(
         consultant_id: form.consultant_id.trim(),
         reason: form.reason.trim(),
         ticket: Some(form.ticket.trim()).filter(|ticket| !ticket.is_empty()),
-        duration: Length {
-            value,
-            unit: &form.duration_unit,
-        },
+        duration: Length { value, unit: &form.duration_unit },
         profile: &profile,
         issued_by: &admin_of(&place.tenant),
         access: form.access,
@@ -226,20 +182,10 @@ pub async fn revoke(
 ) -> Result<HttpResponse, Stop> {
     let service = app.service(place.portal);
     let done = match own_link(service, &place, &path.id).await? {
-        Ok(link) => {
-            service
-                .revoke(&link.id, REVOKE_REASON, &admin_of(&place.tenant))
-                .await
-        }
+        Ok(link) => service.revoke(&link.id, REVOKE_REASON, &admin_of(&place.tenant)).await,
         Err(error) => Err(error),
     };
-    Screen {
-        app: &app,
-        request: &request,
-        place: &place,
-    }
-    .after(done, "revoked")
-    .await
+    Screen { app: &app, request: &request, place: &place }.after(done, "revoked").await
 }
 
 pub async fn resend(
@@ -252,20 +198,10 @@ pub async fn resend(
     let visitor = Visitor::of(&request, &place).await?;
     let acting = visitor.as_ref().map(Visitor::session_id);
     let done = match own_link(service, &place, &path.id).await? {
-        Ok(link) => {
-            service
-                .resend(&link.id, &admin_of(&place.tenant), acting)
-                .await
-        }
+        Ok(link) => service.resend(&link.id, &admin_of(&place.tenant), acting).await,
         Err(error) => Err(error),
     };
-    Screen {
-        app: &app,
-        request: &request,
-        place: &place,
-    }
-    .after(done, "resent")
-    .await
+    Screen { app: &app, request: &request, place: &place }.after(done, "resent").await
 }
 
 #[derive(Deserialize)]
@@ -275,18 +211,10 @@ pub struct InPath {
 
 /// Reads a link and makes sure that it is this company's. The service cuts its answers to what the portal's key
 /// may see, and that is every company of the portal: which of them this admin belongs to, only the portal knows.
-async fn own_link(
-    service: &MagicLink,
-    place: &Place,
-    id: &str,
-) -> Result<Result<Link, Error>, Stop> {
+async fn own_link(service: &MagicLink, place: &Place, id: &str) -> Result<Result<Link, Error>, Stop> {
     match service.link(id).await {
-        Ok(link) if link.tenant_id != place.tenant || link.portal != place.portal.id() => {
-            Err(Stop::NoSuchPage)
-        }
-        Err(Error::Refused(problem)) if matches!(problem.status, 400 | 404) => {
-            Err(Stop::NoSuchPage)
-        }
+        Ok(link) if link.tenant_id != place.tenant || link.portal != place.portal.id() => Err(Stop::NoSuchPage),
+        Err(Error::Refused(problem)) if matches!(problem.status, 400 | 404) => Err(Stop::NoSuchPage),
         other => Ok(other),
     }
 }
@@ -302,14 +230,10 @@ impl Screen<'_> {
     /// Back to the list, or the page again with what went wrong.
     async fn after(&self, done: Result<(), Error>, note: &str) -> Result<HttpResponse, Stop> {
         match done {
-            Ok(()) => Ok(see_other(&format!(
-                "{}admin?note={note}",
-                self.place.root()
-            ))),
+            Ok(()) => Ok(see_other(&format!("{}admin?note={note}", self.place.root()))),
             Err(error) => {
                 let form = GrantForm::empty(self.app, self.place);
-                self.render(form, None, explain(&error), None, StatusCode::CONFLICT)
-                    .await
+                self.render(form, None, explain(&error), None, StatusCode::CONFLICT).await
             }
         }
     }
@@ -325,34 +249,20 @@ impl Screen<'_> {
         let service = self.app.service(self.place.portal);
         // The page is of use even while the lists are not to be had: an empty list of consultants
         // turns the choice into a field for the id.
-        let consultants = service
-            .consultants()
-            .await
-            .map_or_else(|_| Vec::new(), |found| found.items);
-        let links = service
-            .links(&self.place.tenant, self.place.portal.id(), cursor)
-            .await;
+        let consultants = service.consultants().await.map_or_else(|_| Vec::new(), |found| found.items);
+        let links = service.links(&self.place.tenant, self.place.portal.id(), cursor).await;
         if let Err(error) = &links {
-            log(format_args!(
-                "the links of {} could not be listed: {error}",
-                self.place.root()
-            ));
+            log(format_args!("the links of {} could not be listed: {error}", self.place.root()));
         }
         let list_failed = links.is_err();
-        let (rows, next_cursor) = links.map_or_else(
-            |_| (Vec::new(), None),
-            |found| (found.items, found.next_cursor),
-        );
+        let (rows, next_cursor) = links.map_or_else(|_| (Vec::new(), None), |found| (found.items, found.next_cursor));
         let template = AdminPage {
             place: self.place,
             admin: admin_of(&self.place.tenant),
             form,
             portals: Portal::ALL,
             profiles: profiles(&self.place.tenant),
-            consultants: consultants
-                .into_iter()
-                .filter(|consultant| consultant.state == "active")
-                .collect(),
+            consultants: consultants.into_iter().filter(|consultant| consultant.state == "active").collect(),
             note,
             mistakes,
             is_inside_session: Visitor::of(self.request, self.place).await?.is_some(),

@@ -13,8 +13,8 @@ use url::Url;
 
 use messages::Introspection;
 pub use messages::{
-    Access, Act, ActiveToken, AuditEvent, Change, Consultant, Event, Grant, Kind, Length, Link,
-    OpenedSession, Page, Person, Problem,
+    Access, Act, ActiveToken, AuditEvent, Change, Consultant, Event, Grant, Kind, Length, Link, OpenedSession, Page,
+    Person, Problem,
 };
 
 /// The longest pause before a second attempt, whatever `Retry-After` asks for: a person is waiting.
@@ -74,31 +74,19 @@ impl MagicLink {
     ///
     /// The idempotency key is random and made for this attempt. Were it derived from the code, whoever
     /// replays the code within its minute would be handed the very same session.
-    pub async fn redeem(
-        &self,
-        code: &str,
-        address: &str,
-        user_agent: &str,
-    ) -> Result<OpenedSession, Error> {
+    pub async fn redeem(&self, code: &str, address: &str, user_agent: &str) -> Result<OpenedSession, Error> {
         let body = serde_json::json!({
             "token": code,
             "visitor": {"address": address, "user_agent": user_agent},
         });
         let key = crate::web::random_id();
-        let request = || {
-            self.post(&["v1", "sessions"])
-                .header("Idempotency-Key", &key)
-                .json(&body)
-        };
+        let request = || self.post(&["v1", "sessions"]).header("Idempotency-Key", &key).json(&body);
         twice(async || json(request()).await).await
     }
 
     /// Asks whether the token still opens the door. `None` means no, and never says why.
     pub async fn introspect(&self, access_token: &str) -> Result<Option<ActiveToken>, Error> {
-        let request = || {
-            self.post(&["v1", "introspect"])
-                .form(&[("token", access_token)])
-        };
+        let request = || self.post(&["v1", "introspect"]).form(&[("token", access_token)]);
         let answer: Introspection = twice(async || json(request()).await).await?;
         Ok(answer.token.filter(|_| answer.active))
     }
@@ -106,10 +94,7 @@ impl MagicLink {
     /// Reports one act. Safe to repeat: the service knows (session, source, seq).
     pub async fn report(&self, session_id: &str, event: &Event) -> Result<(), Error> {
         let body = serde_json::json!({"events": [event]});
-        let request = || {
-            self.post(&["v1", "sessions", session_id, "events"])
-                .json(&body)
-        };
+        let request = || self.post(&["v1", "sessions", session_id, "events"]).json(&body);
         match taken(request()).await {
             Err(first) if let Some(pause) = first.pause() => {
                 tokio::time::sleep(pause).await;
@@ -123,66 +108,37 @@ impl MagicLink {
     /// Ends the session and says how many acts were reported, so that a missing one is noticed.
     pub async fn end(&self, session_id: &str, last_seq: u64) -> Result<(), Error> {
         let body = serde_json::json!({"sources": {crate::sessions::SOURCE: last_seq}});
-        let request = || {
-            self.post(&["v1", "sessions", session_id, "end"])
-                .json(&body)
-        };
+        let request = || self.post(&["v1", "sessions", session_id, "end"]).json(&body);
         twice(async || taken(request()).await).await
     }
 
     /// Issues a link. `request_id` is the form's own: a double click or a reload makes one grant.
     pub async fn issue(&self, request_id: &str, grant: &Grant<'_>) -> Result<Link, Error> {
-        let request = || {
-            self.post(&["v1", "magic-links"])
-                .header("Idempotency-Key", request_id)
-                .json(grant)
-        };
+        let request = || self.post(&["v1", "magic-links"]).header("Idempotency-Key", request_id).json(grant);
         twice(async || json(request()).await).await
     }
 
     pub async fn revoke(&self, link_id: &str, reason: &str, by: &Person) -> Result<(), Error> {
-        let body =
-            serde_json::json!({"reason": reason, "requested_by": {"id": by.id, "name": by.name}});
-        let request = || {
-            self.post(&["v1", "magic-links", link_id, "revoke"])
-                .json(&body)
-        };
+        let body = serde_json::json!({"reason": reason, "requested_by": {"id": by.id, "name": by.name}});
+        let request = || self.post(&["v1", "magic-links", link_id, "revoke"]).json(&body);
         twice(async || taken(request()).await).await
     }
 
     /// Mails a fresh token. Not repeated here: a second mail would void the first.
-    pub async fn resend(
-        &self,
-        link_id: &str,
-        by: &Person,
-        acting_session_id: Option<&str>,
-    ) -> Result<(), Error> {
+    pub async fn resend(&self, link_id: &str, by: &Person, acting_session_id: Option<&str>) -> Result<(), Error> {
         let mut body = serde_json::json!({"requested_by": {"id": by.id, "name": by.name}});
         if let (Some(session), Some(fields)) = (acting_session_id, body.as_object_mut()) {
             fields.insert("acting_session_id".into(), session.into());
         }
-        taken(
-            self.post(&["v1", "magic-links", link_id, "resend"])
-                .json(&body),
-        )
-        .await
+        taken(self.post(&["v1", "magic-links", link_id, "resend"]).json(&body)).await
     }
 
     pub async fn link(&self, link_id: &str) -> Result<Link, Error> {
         json(self.get(&["v1", "magic-links", link_id], &[])).await
     }
 
-    pub async fn links(
-        &self,
-        tenant_id: &str,
-        portal: &str,
-        cursor: Option<&str>,
-    ) -> Result<Page<Link>, Error> {
-        let mut query = vec![
-            ("tenant_id", tenant_id),
-            ("portal", portal),
-            ("page_size", "20"),
-        ];
+    pub async fn links(&self, tenant_id: &str, portal: &str, cursor: Option<&str>) -> Result<Page<Link>, Error> {
+        let mut query = vec![("tenant_id", tenant_id), ("portal", portal), ("page_size", "20")];
         query.extend(cursor.map(|cursor| ("cursor", cursor)));
         json(self.get(&["v1", "magic-links"], &query)).await
     }
@@ -192,11 +148,7 @@ impl MagicLink {
     }
 
     pub async fn audit_events(&self, link_id: &str) -> Result<Page<AuditEvent>, Error> {
-        json(self.get(
-            &["v1", "audit-events"],
-            &[("magic_link_id", link_id), ("page_size", "100")],
-        ))
-        .await
+        json(self.get(&["v1", "audit-events"], &[("magic_link_id", link_id), ("page_size", "100")])).await
     }
 
     fn post(&self, path: &[&str]) -> RequestBuilder {
@@ -247,18 +199,12 @@ async fn answer(request: RequestBuilder) -> Result<Response, Error> {
     if status.is_success() {
         return Ok(response);
     }
-    let retry_after = response
-        .headers()
-        .get(header::RETRY_AFTER)
-        .and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // A 409 that names a pause is a request of the same key still in flight, not a verdict.
     let conflict_in_flight = status == StatusCode::CONFLICT && retry_after.is_some();
     if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || conflict_in_flight {
         let pause = Duration::from_secs(retry_after.unwrap_or(1));
-        return Err(Error::Busy {
-            status: status.as_u16(),
-            pause,
-        });
+        return Err(Error::Busy { status: status.as_u16(), pause });
     }
     let mut problem: Problem = response.json().await.unwrap_or_default();
     problem.status = status.as_u16();

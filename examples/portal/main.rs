@@ -19,9 +19,7 @@ use std::process::ExitCode;
 
 use actix_web::http::StatusCode;
 use actix_web::middleware::from_fn;
-use actix_web::web::{
-    Data, FormConfig, PathConfig, QueryConfig, ServiceConfig, get, post, resource, scope, to,
-};
+use actix_web::web::{Data, FormConfig, PathConfig, QueryConfig, ServiceConfig, get, post, resource, scope, to};
 use actix_web::{HttpResponse, HttpServer, ResponseError as _, rt};
 use askama::Template;
 use url::Url;
@@ -63,16 +61,11 @@ impl Settings {
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        self.0
-            .get(name)
-            .map(String::as_str)
-            .filter(|value| !value.is_empty())
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
     fn need(&self, name: &str) -> Result<String, String> {
-        self.get(name)
-            .map(str::to_owned)
-            .ok_or_else(|| format!("{name} is not set (see examples/portal/README.md)"))
+        self.get(name).map(str::to_owned).ok_or_else(|| format!("{name} is not set (see examples/portal/README.md)"))
     }
 }
 
@@ -89,20 +82,13 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), Box<dyn Error>> {
     let settings = Settings::read();
-    let service: Url = settings
-        .get("MAGIC_LINK_URL")
-        .unwrap_or("http://127.0.0.1:8080")
-        .parse()?;
+    let service: Url = settings.get("PORTAL_SERVICE_URL").unwrap_or("http://127.0.0.1:8080").parse()?;
     if !matches!(service.scheme(), "http" | "https") {
-        return Err("MAGIC_LINK_URL must begin with http:// or https://".into());
+        return Err("PORTAL_SERVICE_URL must begin with http:// or https://".into());
     }
     let http = MagicLink::http()?;
     let app = Data::new(App {
-        cloud: MagicLink::new(
-            http.clone(),
-            service.clone(),
-            settings.need("PORTAL_CLOUD_KEY")?,
-        ),
+        cloud: MagicLink::new(http.clone(), service.clone(), settings.need("PORTAL_CLOUD_KEY")?),
         ess: MagicLink::new(http, service, settings.need("PORTAL_ESS_KEY")?),
         sessions: Sessions::default(),
         companies: Companies::default(),
@@ -122,10 +108,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     .shutdown_timeout(5)
     .bind(settings.get("PORTAL_LISTEN").unwrap_or("127.0.0.1:8081"))?;
     for address in server.addrs() {
-        writeln!(
-            io::stdout(),
-            "The example portal listens on http://{address}"
-        )?;
+        writeln!(io::stdout(), "The example portal listens on http://{address}")?;
     }
     Ok(server.run().await?)
 }
@@ -136,26 +119,14 @@ fn routes(routes: &mut ServiceConfig) {
         .route("/", get().to(pages::home))
         .route("/callback", get().to(visitor::callback))
         .route("/done", post().to(visitor::done))
-        .service(
-            resource("/employees/{id}")
-                .get(pages::employee)
-                .post(pages::edit_employee),
-        )
-        .service(
-            resource("/leave-policy")
-                .get(pages::leave_policy)
-                .post(pages::edit_leave_policy),
-        )
+        .service(resource("/employees/{id}").get(pages::employee).post(pages::edit_employee))
+        .service(resource("/leave-policy").get(pages::leave_policy).post(pages::edit_leave_policy))
         .service(resource("/admin").get(admin::show).post(admin::grant))
         .route("/admin/links/{id}", get().to(admin::record))
         .route("/admin/links/{id}/revoke", post().to(admin::revoke))
         .route("/admin/links/{id}/resend", post().to(admin::resend));
     routes
-        .app_data(
-            FormConfig::default()
-                .limit(16 * 1024)
-                .error_handler(|_, _| Stop::Unreadable.into()),
-        )
+        .app_data(FormConfig::default().limit(16 * 1024).error_handler(|_, _| Stop::Unreadable.into()))
         .app_data(QueryConfig::default().error_handler(|_, _| Stop::Unreadable.into()))
         .app_data(PathConfig::default().error_handler(|_, _| Stop::NoSuchPage.into()))
         .route("/", get().to(start))
@@ -172,13 +143,7 @@ struct Start {
 }
 
 async fn start() -> HttpResponse {
-    page(
-        StatusCode::OK,
-        &Start {
-            companies: [("acme", "ACME"), ("globex", "Globex")],
-            portals: Portal::ALL,
-        },
-    )
+    page(StatusCode::OK, &Start { companies: [("acme", "ACME"), ("globex", "Globex")], portals: Portal::ALL })
 }
 
 async fn style() -> HttpResponse {

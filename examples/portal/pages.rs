@@ -23,14 +23,7 @@ struct Home<'a> {
 pub async fn home(app: Data<App>, place: Place, visitor: Visitor) -> HttpResponse {
     let records = app.companies.records(&place.tenant).await;
     let records = records.lock().await;
-    page(
-        StatusCode::OK,
-        &Home {
-            banner: visitor.banner(),
-            place: &place,
-            employees: &records.employees,
-        },
-    )
+    page(StatusCode::OK, &Home { banner: visitor.banner(), place: &place, employees: &records.employees })
 }
 
 #[derive(Template)]
@@ -74,38 +67,12 @@ async fn show_employee(
     errors: &[&'static str],
 ) -> Result<HttpResponse, Stop> {
     let records = app.companies.records(&place.tenant).await;
-    let employee = records
-        .lock()
-        .await
-        .employee(id)
-        .cloned()
-        .ok_or(Stop::NoSuchPage)?;
-    visitor
-        .report(
-            app,
-            about(&employee, Kind::View, "employee.viewed", Vec::new()),
-        )
-        .await?;
-    let stored = EmployeeForm {
-        bank_account: employee.bank_account.clone(),
-        salary: employee.salary.to_string(),
-    };
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
+    let employee = records.lock().await.employee(id).cloned().ok_or(Stop::NoSuchPage)?;
+    visitor.report(app, about(&employee, Kind::View, "employee.viewed", Vec::new())).await?;
+    let stored = EmployeeForm { bank_account: employee.bank_account.clone(), salary: employee.salary.to_string() };
+    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let form = form.unwrap_or(&stored);
-    Ok(page(
-        status,
-        &EmployeePage {
-            banner: visitor.banner(),
-            place,
-            employee: &employee,
-            form,
-            errors,
-        },
-    ))
+    Ok(page(status, &EmployeePage { banner: visitor.banner(), place, employee: &employee, form, errors }))
 }
 
 pub async fn edit_employee(
@@ -128,40 +95,22 @@ pub async fn edit_employee(
     let mut records = records.lock().await;
     let employee = records.employee_mut(&path.id).ok_or(Stop::NoSuchPage)?;
     let changes = changed([
-        (
-            "bank_account",
-            employee.bank_account.clone(),
-            wanted.bank_account.clone(),
-        ),
-        (
-            "salary",
-            employee.salary.to_string(),
-            wanted.salary.to_string(),
-        ),
+        ("bank_account", employee.bank_account.clone(), wanted.bank_account.clone()),
+        ("salary", employee.salary.to_string(), wanted.salary.to_string()),
     ]);
     let action = match changes.as_slice() {
         [] => {
-            return Ok(see_other(&format!(
-                "{}employees/{}",
-                place.root(),
-                employee.id
-            )));
+            return Ok(see_other(&format!("{}employees/{}", place.root(), employee.id)));
         }
         [only] if only.field == "bank_account" => "employee.bank_account.updated",
         [_] => "employee.salary.updated",
         _ => "employee.updated",
     };
-    visitor
-        .report(&app, about(employee, Kind::Change, action, changes))
-        .await?;
+    visitor.report(&app, about(employee, Kind::Change, action, changes)).await?;
     // No pause between the record and the deed: nothing can interrupt here.
     employee.bank_account = wanted.bank_account;
     employee.salary = wanted.salary;
-    Ok(see_other(&format!(
-        "{}employees/{}",
-        place.root(),
-        employee.id
-    )))
+    Ok(see_other(&format!("{}employees/{}", place.root(), employee.id)))
 }
 
 struct WantedEmployee {
@@ -172,27 +121,14 @@ struct WantedEmployee {
 impl EmployeeForm {
     fn read(&self) -> Result<WantedEmployee, Vec<&'static str>> {
         let bank_account = self.bank_account.trim();
-        let has_good_letters = bank_account
-            .chars()
-            .all(|letter| letter.is_ascii_alphanumeric() || letter == ' ');
+        let has_good_letters = bank_account.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == ' ');
         let is_bank_account = has_good_letters && (6..=34).contains(&bank_account.len());
-        let salary = self
-            .salary
-            .trim()
-            .parse()
-            .ok()
-            .filter(|salary| (1..=10_000_000).contains(salary));
+        let salary = self.salary.trim().parse().ok().filter(|salary| (1..=10_000_000).contains(salary));
         match salary {
-            Some(salary) if is_bank_account => Ok(WantedEmployee {
-                bank_account: bank_account.to_owned(),
-                salary,
-            }),
+            Some(salary) if is_bank_account => Ok(WantedEmployee { bank_account: bank_account.to_owned(), salary }),
             _ => Err([
-                (!is_bank_account)
-                    .then_some("The bank account needs 6 to 34 letters, digits and spaces."),
-                salary
-                    .is_none()
-                    .then_some("The salary is a whole number of rupees between 1 and 10000000."),
+                (!is_bank_account).then_some("The bank account needs 6 to 34 letters, digits and spaces."),
+                salary.is_none().then_some("The salary is a whole number of rupees between 1 and 10000000."),
             ]
             .into_iter()
             .flatten()
@@ -216,11 +152,7 @@ pub struct LeavePolicyForm {
     carry_over_days: String,
 }
 
-pub async fn leave_policy(
-    app: Data<App>,
-    place: Place,
-    visitor: Visitor,
-) -> Result<HttpResponse, Stop> {
+pub async fn leave_policy(app: Data<App>, place: Place, visitor: Visitor) -> Result<HttpResponse, Stop> {
     show_leave_policy(&app, &place, &visitor, None, &[]).await
 }
 
@@ -233,31 +165,14 @@ async fn show_leave_policy(
 ) -> Result<HttpResponse, Stop> {
     let records = app.companies.records(&place.tenant).await;
     let policy = records.lock().await.leave_policy.clone();
-    visitor
-        .report(
-            app,
-            about_leave(Kind::View, "leave_policy.viewed", Vec::new()),
-        )
-        .await?;
+    visitor.report(app, about_leave(Kind::View, "leave_policy.viewed", Vec::new())).await?;
     let stored = LeavePolicyForm {
         days_per_year: policy.days_per_year.to_string(),
         carry_over_days: policy.carry_over_days.to_string(),
     };
-    let status = if errors.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::UNPROCESSABLE_ENTITY
-    };
+    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     let form = form.unwrap_or(&stored);
-    Ok(page(
-        status,
-        &LeavePolicyPage {
-            banner: visitor.banner(),
-            place,
-            form,
-            errors,
-        },
-    ))
+    Ok(page(status, &LeavePolicyPage { banner: visitor.banner(), place, form, errors }))
 }
 
 pub async fn edit_leave_policy(
@@ -268,9 +183,8 @@ pub async fn edit_leave_policy(
 ) -> Result<HttpResponse, Stop> {
     visitor.may_change()?;
     let Some(wanted) = form.read() else {
-        let errors = [
-            "Leave days are a whole number up to 365, and no more of them can be carried over than there are.",
-        ];
+        let errors =
+            ["Leave days are a whole number up to 365, and no more of them can be carried over than there are."];
         return show_leave_policy(&app, &place, &visitor, Some(&form), &errors).await;
     };
 
@@ -278,24 +192,11 @@ pub async fn edit_leave_policy(
     let mut records = records.lock().await;
     let policy = &mut records.leave_policy;
     let changes = changed([
-        (
-            "days_per_year",
-            policy.days_per_year.to_string(),
-            wanted.days_per_year.to_string(),
-        ),
-        (
-            "carry_over_days",
-            policy.carry_over_days.to_string(),
-            wanted.carry_over_days.to_string(),
-        ),
+        ("days_per_year", policy.days_per_year.to_string(), wanted.days_per_year.to_string()),
+        ("carry_over_days", policy.carry_over_days.to_string(), wanted.carry_over_days.to_string()),
     ]);
     if !changes.is_empty() {
-        visitor
-            .report(
-                &app,
-                about_leave(Kind::Change, "leave_policy.updated", changes),
-            )
-            .await?;
+        visitor.report(&app, about_leave(Kind::Change, "leave_policy.updated", changes)).await?;
         *policy = wanted;
     }
     Ok(see_other(&format!("{}leave-policy", place.root())))
@@ -303,59 +204,24 @@ pub async fn edit_leave_policy(
 
 impl LeavePolicyForm {
     fn read(&self) -> Option<LeavePolicy> {
-        let days_per_year = self
-            .days_per_year
-            .trim()
-            .parse()
-            .ok()
-            .filter(|days| *days <= 365)?;
-        let carry_over_days = self
-            .carry_over_days
-            .trim()
-            .parse()
-            .ok()
-            .filter(|days| *days <= days_per_year)?;
-        Some(LeavePolicy {
-            days_per_year,
-            carry_over_days,
-        })
+        let days_per_year = self.days_per_year.trim().parse().ok().filter(|days| *days <= 365)?;
+        let carry_over_days = self.carry_over_days.trim().parse().ok().filter(|days| *days <= days_per_year)?;
+        Some(LeavePolicy { days_per_year, carry_over_days })
     }
 }
 
 /// An act on a person's data names that person: years later the employee can ask who saw it.
 fn about(employee: &Employee, kind: Kind, action: &'static str, changes: Vec<Change>) -> Act {
     let id = employee.id.to_owned();
-    Act {
-        kind,
-        action,
-        resource_type: "employee",
-        resource_id: id.clone(),
-        principal_id: Some(id),
-        changes,
-    }
+    Act { kind, action, resource_type: "employee", resource_id: id.clone(), principal_id: Some(id), changes }
 }
 
 /// The leave policy is the company's and nobody's personal data: it has no principal.
 fn about_leave(kind: Kind, action: &'static str, changes: Vec<Change>) -> Act {
-    Act {
-        kind,
-        action,
-        resource_type: "leave_policy",
-        resource_id: "default".to_owned(),
-        principal_id: None,
-        changes,
-    }
+    Act { kind, action, resource_type: "leave_policy", resource_id: "default".to_owned(), principal_id: None, changes }
 }
 
 fn changed<const N: usize>(fields: [(&'static str, String, String); N]) -> Vec<Change> {
-    let differs = fields
-        .into_iter()
-        .filter(|(_, before, after)| before != after);
-    differs
-        .map(|(field, before, after)| Change {
-            field,
-            before,
-            after,
-        })
-        .collect()
+    let differs = fields.into_iter().filter(|(_, before, after)| before != after);
+    differs.map(|(field, before, after)| Change { field, before, after }).collect()
 }

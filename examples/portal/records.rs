@@ -18,20 +18,8 @@ pub struct Employee {
 }
 
 impl Employee {
-    fn new(
-        id: &'static str,
-        name: &'static str,
-        job: &'static str,
-        bank_account: &str,
-        salary: u32,
-    ) -> Self {
-        Self {
-            id,
-            name,
-            job,
-            bank_account: bank_account.to_owned(),
-            salary,
-        }
+    fn new(id: &'static str, name: &'static str, job: &'static str, bank_account: &str, salary: u32) -> Self {
+        Self { id, name, job, bank_account: bank_account.to_owned(), salary }
     }
 }
 
@@ -52,76 +40,22 @@ impl Records {
     pub fn of_first_day(tenant: &str) -> Self {
         let employees = match tenant {
             "acme" => vec![
-                Employee::new(
-                    "emp-1042",
-                    "Asha Rao",
-                    "Payroll manager",
-                    "5010 0234 8871",
-                    94_000,
-                ),
-                Employee::new(
-                    "emp-9",
-                    "Nikhil Menon",
-                    "Warehouse lead",
-                    "0072 0167 3390",
-                    50_000,
-                ),
-                Employee::new(
-                    "emp-21",
-                    "Farah Khan",
-                    "Sales engineer",
-                    "3388 1210 4456",
-                    71_500,
-                ),
+                Employee::new("emp-1042", "Asha Rao", "Payroll manager", "5010 0234 8871", 94_000),
+                Employee::new("emp-9", "Nikhil Menon", "Warehouse lead", "0072 0167 3390", 50_000),
+                Employee::new("emp-21", "Farah Khan", "Sales engineer", "3388 1210 4456", 71_500),
             ],
             "globex" => vec![
-                Employee::new(
-                    "emp-512",
-                    "Divya Pillai",
-                    "HR partner",
-                    "9120 4410 0087",
-                    88_000,
-                ),
-                Employee::new(
-                    "emp-9",
-                    "Arjun Sethi",
-                    "Line technician",
-                    "6604 7731 2205",
-                    46_000,
-                ),
-                Employee::new(
-                    "emp-33",
-                    "Lena Fernandes",
-                    "Designer",
-                    "1149 8820 6613",
-                    67_000,
-                ),
+                Employee::new("emp-512", "Divya Pillai", "HR partner", "9120 4410 0087", 88_000),
+                Employee::new("emp-9", "Arjun Sethi", "Line technician", "6604 7731 2205", 46_000),
+                Employee::new("emp-33", "Lena Fernandes", "Designer", "1149 8820 6613", 67_000),
             ],
             _ => vec![
-                Employee::new(
-                    "emp-1",
-                    "Kiran Das",
-                    "HR generalist",
-                    "2201 5540 1198",
-                    62_000,
-                ),
+                Employee::new("emp-1", "Kiran Das", "HR generalist", "2201 5540 1198", 62_000),
                 Employee::new("emp-9", "Tara Bose", "Accountant", "7715 3302 4480", 58_000),
-                Employee::new(
-                    "emp-14",
-                    "Imran Qureshi",
-                    "Driver",
-                    "4400 9912 7056",
-                    34_000,
-                ),
+                Employee::new("emp-14", "Imran Qureshi", "Driver", "4400 9912 7056", 34_000),
             ],
         };
-        Self {
-            employees,
-            leave_policy: LeavePolicy {
-                days_per_year: 24,
-                carry_over_days: 8,
-            },
-        }
+        Self { employees, leave_policy: LeavePolicy { days_per_year: 24, carry_over_days: 8 } }
     }
 
     pub fn employee(&self, id: &str) -> Option<&Employee> {
@@ -135,16 +69,9 @@ impl Records {
 
 /// The portal users whose access an admin may share.
 pub fn profiles(tenant: &str) -> Vec<Person> {
-    let person = |employee: Employee| Person {
-        id: employee.id.to_owned(),
-        name: employee.name.to_owned(),
-        email: None,
-    };
-    Records::of_first_day(tenant)
-        .employees
-        .into_iter()
-        .map(person)
-        .collect()
+    let person =
+        |employee: Employee| Person { id: employee.id.to_owned(), name: employee.name.to_owned(), email: None };
+    Records::of_first_day(tenant).employees.into_iter().map(person).collect()
 }
 
 #[derive(Default)]
@@ -155,9 +82,8 @@ impl Companies {
     /// who tries tenant names fills no memory.
     pub async fn records(&self, tenant: &str) -> Arc<Mutex<Records>> {
         let mut companies = self.0.lock().await;
-        let records = companies
-            .entry(tenant.to_owned())
-            .or_insert_with(|| Arc::new(Mutex::new(Records::of_first_day(tenant))));
+        let records =
+            companies.entry(tenant.to_owned()).or_insert_with(|| Arc::new(Mutex::new(Records::of_first_day(tenant))));
         Arc::clone(records)
     }
 }

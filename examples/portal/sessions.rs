@@ -73,10 +73,7 @@ impl Session {
             return Err(NotRecorded::Closed);
         }
         // The same act again (the visitor pressed Save once more) is the retry of the unsettled event itself.
-        let is_retry = journal
-            .unsettled
-            .as_ref()
-            .is_some_and(|event| event.act == act);
+        let is_retry = journal.unsettled.as_ref().is_some_and(|event| event.act == act);
         if !is_retry {
             self.settle(service, &mut journal).await?;
             journal.number(act);
@@ -90,10 +87,7 @@ impl Session {
         journal.closed = true;
         // Try to leave nothing open. If that fails, the count is still true: it says what is known to be taken.
         if let Err(error) = self.settle(service, &mut journal).await {
-            log(format_args!(
-                "session {}: an act of unknown outcome stays open: {error}",
-                self.id
-            ));
+            log(format_args!("session {}: an act of unknown outcome stays open: {error}", self.id));
         }
         service.end(&self.id, journal.last_seq).await
     }
@@ -130,12 +124,7 @@ impl Session {
 
 impl Journal {
     fn number(&mut self, act: Act) {
-        self.unsettled = Some(Event {
-            seq: self.last_seq + 1,
-            source: SOURCE,
-            occurred_at: now(),
-            act,
-        });
+        self.unsettled = Some(Event { seq: self.last_seq + 1, source: SOURCE, occurred_at: now(), act });
     }
 }
 
@@ -146,11 +135,7 @@ fn withdrawal(act: Act) -> Option<Act> {
         changes: act
             .changes
             .into_iter()
-            .map(|change| Change {
-                before: change.after,
-                after: change.before,
-                ..change
-            })
+            .map(|change| Change { before: change.after, after: change.before, ..change })
             .collect(),
         ..act
     })
@@ -173,12 +158,7 @@ impl Sessions {
 
     /// A cookie of another tenant or portal finds nothing, even if somebody moves it there by hand.
     pub async fn find(&self, key: &str, place: &Place) -> Option<Arc<Session>> {
-        self.0
-            .read()
-            .await
-            .get(key)
-            .filter(|session| session.place == *place)
-            .cloned()
+        self.0.read().await.get(key).filter(|session| session.place == *place).cloned()
     }
 
     pub async fn remove(&self, key: &str) -> Option<Arc<Session>> {
@@ -188,9 +168,6 @@ impl Sessions {
     pub async fn take_expired(&self) -> Vec<Arc<Session>> {
         let now = now();
         let mut sessions = self.0.write().await;
-        sessions
-            .extract_if(|_, session| session.expires_at <= now)
-            .map(|(_, session)| session)
-            .collect()
+        sessions.extract_if(|_, session| session.expires_at <= now).map(|(_, session)| session).collect()
     }
 }

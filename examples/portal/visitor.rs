@@ -32,9 +32,7 @@ impl FromRequest for Visitor {
         let place = Place::from_request(&request, payload);
         Box::pin(async move {
             let place = place.await?;
-            Visitor::of(&request, &place)
-                .await?
-                .ok_or(Stop::Ended(place))
+            Visitor::of(&request, &place).await?.ok_or(Stop::Ended(place))
         })
     }
 }
@@ -66,10 +64,7 @@ impl Visitor {
     pub async fn report(&self, app: &App, act: Act) -> Result<(), Stop> {
         let service = app.service(self.session.place.portal);
         self.session.report(service, act).await.map_err(|refusal| {
-            log(format_args!(
-                "session {}: an act was not recorded: {refusal}",
-                self.session.id
-            ));
+            log(format_args!("session {}: an act was not recorded: {refusal}", self.session.id));
             match refusal {
                 NotRecorded::Closed => Stop::Ended(self.session.place.clone()),
                 NotRecorded::Service(_) => Stop::NotRecorded,
@@ -83,11 +78,7 @@ impl Visitor {
 
     /// The form is disabled in a read-only session, but a form is only paint: each change asks here.
     pub fn may_change(&self) -> Result<(), Stop> {
-        if self.is_read_only() {
-            Err(Stop::ReadOnly(self.session.place.clone()))
-        } else {
-            Ok(())
-        }
+        if self.is_read_only() { Err(Stop::ReadOnly(self.session.place.clone())) } else { Ok(()) }
     }
 
     pub fn banner(&self) -> Banner {
@@ -98,10 +89,7 @@ impl Visitor {
             until: Moment::new(session.expires_at),
             is_read_only: self.is_read_only(),
             done: format!("{}done", session.place.root()),
-            seconds_left: (session.expires_at - now())
-                .whole_seconds()
-                .saturating_add(1)
-                .max(1),
+            seconds_left: (session.expires_at - now()).whole_seconds().saturating_add(1).max(1),
         }
     }
 }
@@ -112,23 +100,15 @@ async fn admit(app: &App, session: &Session, place: &Place) -> Result<Option<Acc
     if now() >= session.expires_at {
         return Ok(None);
     }
-    let asked = app
-        .service(place.portal)
-        .introspect(&session.access_token)
-        .await;
+    let asked = app.service(place.portal).introspect(&session.access_token).await;
     let token = asked.map_err(|error| {
-        log(format_args!(
-            "session {}: introspection failed: {error}",
-            session.id
-        ));
+        log(format_args!("session {}: introspection failed: {error}", session.id));
         Stop::Unavailable
     })?;
     let is_ours = |sid: &str, tenant: &str, portal: &str| {
         sid == session.id && tenant == place.tenant && portal == place.portal.id()
     };
-    Ok(token
-        .filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal))
-        .map(|token| token.access))
+    Ok(token.filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal)).map(|token| token.access))
 }
 
 /// The strip on top of each visitor page.
@@ -151,42 +131,23 @@ pub struct Arrival {
 /// `GET /{tenant}/{portal}/callback?code=…`: the browser comes from the landing page after the human click.
 ///
 /// GET only: a HEAD must not spend the code.
-pub async fn callback(
-    app: Data<App>,
-    request: HttpRequest,
-    place: Place,
-    arrival: Query<Arrival>,
-) -> HttpResponse {
+pub async fn callback(app: Data<App>, request: HttpRequest, place: Place, arrival: Query<Arrival>) -> HttpResponse {
     let mut response = match open(&app, &request, place, &arrival.code).await {
         Ok(response) => response,
         Err(error) => refused(&error),
     };
     // This address holds the code: not even our own style sheet may learn it.
-    response.headers_mut().insert(
-        header::REFERRER_POLICY,
-        header::HeaderValue::from_static("no-referrer"),
-    );
+    response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
     response
 }
 
-async fn open(
-    app: &App,
-    request: &HttpRequest,
-    place: Place,
-    code: &str,
-) -> Result<HttpResponse, Error> {
+async fn open(app: &App, request: &HttpRequest, place: Place, code: &str) -> Result<HttpResponse, Error> {
     let service = app.service(place.portal);
     // The peer of the connection. Behind a proxy take the address from the header that *your* proxy sets,
     // never from one that any browser may send.
-    let address = request
-        .peer_addr()
-        .map(|peer| peer.ip().to_string())
-        .unwrap_or_default();
-    let user_agent = request
-        .headers()
-        .get(header::USER_AGENT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let user_agent =
+        request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent: String = user_agent.chars().take(256).collect();
 
     let opened = service.redeem(code, &address, &user_agent).await?;
@@ -214,13 +175,8 @@ async fn misdirected(app: &App, place: &Place, opened: OpenedSession) -> HttpRes
         opened.portal,
         place.root()
     ));
-    if let Err(error) = Session::new(place.clone(), opened)
-        .end(app.service(place.portal))
-        .await
-    {
-        log(format_args!(
-            "a misdirected session could not be ended: {error}"
-        ));
+    if let Err(error) = Session::new(place.clone(), opened).end(app.service(place.portal)).await {
+        log(format_args!("a misdirected session could not be ended: {error}"));
     }
     Notice::new("refused", "This link belongs to another portal")
         .says("It was made for another company or another portal, so nothing was opened here.")
@@ -229,11 +185,7 @@ async fn misdirected(app: &App, place: &Place, opened: OpenedSession) -> HttpRes
 }
 
 /// `POST /{tenant}/{portal}/done`: "I am done".
-pub async fn done(
-    app: Data<App>,
-    request: HttpRequest,
-    place: Place,
-) -> Result<HttpResponse, Stop> {
+pub async fn done(app: Data<App>, request: HttpRequest, place: Place) -> Result<HttpResponse, Stop> {
     let ended = match cookie(&request) {
         Some(key) => leave(&app, key, &place).await,
         None => None,
@@ -245,9 +197,9 @@ pub async fn done(
     notice = if is_ended {
         notice.says("Thank you. The session was ended, and the record of what you did is closed.")
     } else {
-        notice
-            .says("This portal has forgotten your session, and nobody can use it here any more.")
-            .says("The service that keeps the grants could not be told. It ends the session by itself when its time is up.")
+        notice.says("This portal has forgotten your session, and nobody can use it here any more.").says(
+            "The service that keeps the grants could not be told. It ends the session by itself when its time is up.",
+        )
     };
     let mut response = notice.says("You can close this page.").page(StatusCode::OK);
     set_cookie(&mut response, &place, "", 0);
@@ -269,10 +221,7 @@ async fn close(app: &App, session: &Session) -> bool {
         // It says no to ending what is over for good.
         Err(Error::Refused(problem)) if matches!(problem.status, 404 | 409 | 410) => true,
         Err(error) => {
-            log(format_args!(
-                "session {} could not be ended: {error}",
-                session.id
-            ));
+            log(format_args!("session {} could not be ended: {error}", session.id));
             false
         }
     }
@@ -291,9 +240,7 @@ pub async fn close_expired(app: Data<App>) {
 /// A kind page for each reason why a code opens nothing.
 fn refused(error: &Error) -> HttpResponse {
     match error {
-        Error::Refused(problem) if matches!(problem.status, 400 | 404 | 409 | 410) => {
-            refusal(problem)
-        }
+        Error::Refused(problem) if matches!(problem.status, 400 | 404 | 409 | 410) => refusal(problem),
         other => {
             log(format_args!("a code could not be redeemed: {other}"));
             Notice::new("unavailable", "The portal cannot let you in right now")
@@ -305,7 +252,8 @@ fn refused(error: &Error) -> HttpResponse {
 }
 
 fn refusal(problem: &Problem) -> HttpResponse {
-    const FRESH: &str = "Use the link in your mail again: its page can e-mail you a fresh link, as long as the time window is open.";
+    const FRESH: &str =
+        "Use the link in your mail again: its page can e-mail you a fresh link, as long as the time window is open.";
     const ASK: &str = "If the work is not finished, ask the company for a new grant.";
     let (title, what, next) = match problem.code.as_str() {
         "link_spent" => (
@@ -318,16 +266,12 @@ fn refusal(problem: &Problem) -> HttpResponse {
             "A fresh link was mailed after it. Only the newest one works.",
             "Look for the newest mail and use its link.",
         ),
-        "link_revoked" => (
-            "This access was withdrawn",
-            "The company or the support desk ended it before its time was up.",
-            ASK,
-        ),
-        "link_expired" => (
-            "The time window is over",
-            "The access was granted for a limited time, and that time has passed.",
-            ASK,
-        ),
+        "link_revoked" => {
+            ("This access was withdrawn", "The company or the support desk ended it before its time was up.", ASK)
+        }
+        "link_expired" => {
+            ("The time window is over", "The access was granted for a limited time, and that time has passed.", ASK)
+        }
         "token_expired" => (
             "That took a little too long",
             "The way from the link to this portal is open for a short time only.",
@@ -350,21 +294,12 @@ fn refusal(problem: &Problem) -> HttpResponse {
         ),
     };
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::BAD_REQUEST);
-    Notice::new("refused", title)
-        .says(what)
-        .says(next)
-        .with_code(&problem.code)
-        .page(status)
+    Notice::new("refused", title).says(what).says(next).with_code(&problem.code).page(status)
 }
 
 /// The value of our cookie. The browser sends the one with the longest path first.
 fn cookie(request: &HttpRequest) -> Option<&str> {
-    let lines = request
-        .headers()
-        .get_all(header::COOKIE)
-        .filter_map(|line| line.to_str().ok());
-    let mut pairs = lines
-        .flat_map(|line| line.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='));
+    let lines = request.headers().get_all(header::COOKIE).filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find_map(|(name, value)| (name == COOKIE).then_some(value))
 }

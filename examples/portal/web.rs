@@ -19,20 +19,16 @@ pub fn now() -> OffsetDateTime {
     // A clock set before 1970 is broken. Then it is the end of time: every session has expired.
     SystemTime::UNIX_EPOCH
         .elapsed()
-        .map_or(PrimitiveDateTime::MAX.assume_utc(), |elapsed| {
-            OffsetDateTime::UNIX_EPOCH + elapsed
-        })
+        .map_or(PrimitiveDateTime::MAX.assume_utc(), |elapsed| OffsetDateTime::UNIX_EPOCH + elapsed)
 }
 
 /// 256 bits nobody can guess, in hex.
 pub fn random_id() -> String {
-    rand::random::<[u8; 32]>()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing into a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    rand::random::<[u8; 32]>().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A line for whoever runs the portal. It never holds a code, a token or a key.
@@ -94,14 +90,9 @@ impl Place {
         let tenant = request.match_info().get("tenant")?;
         let portal = Portal::of_id(request.match_info().get("portal")?)?;
         // The tenant goes into a cookie path and into links: letters and digits that need no escaping there.
-        let is_plain = tenant
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+        let is_plain = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
         let is_short = (1..=64).contains(&tenant.len());
-        (is_plain && is_short).then(|| Self {
-            tenant: tenant.to_owned(),
-            portal,
-        })
+        (is_plain && is_short).then(|| Self { tenant: tenant.to_owned(), portal })
     }
 }
 
@@ -129,15 +120,9 @@ impl Moment {
         let local = at.to_offset(offset!(+5:30)).format(format_description!(
             "[weekday repr:short], [day padding:none] [month repr:short], [hour repr:12 padding:none]:[minute] [period case:lower] IST"
         ));
-        let utc = at
-            .to_offset(offset!(UTC))
-            .format(format_description!("[hour]:[minute] UTC"));
+        let utc = at.to_offset(offset!(UTC)).format(format_description!("[hour]:[minute] UTC"));
         let machine = at.format(&time::format_description::well_known::Rfc3339);
-        Self {
-            machine: machine.unwrap_or_default(),
-            local: local.unwrap_or_default(),
-            utc: utc.unwrap_or_default(),
-        }
+        Self { machine: machine.unwrap_or_default(), local: local.unwrap_or_default(), utc: utc.unwrap_or_default() }
     }
 }
 
@@ -199,9 +184,7 @@ impl ResponseError for Stop {
             set_cookie(&mut response, place, "", 0);
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
         }
         response
     }
@@ -217,8 +200,7 @@ pub const COOKIE: &str = "portal_session";
 /// On https add `Secure` (and, where the portal has a host name of its own, the `__Secure-` prefix).
 pub fn set_cookie(response: &mut HttpResponse, place: &Place, value: &str, max_age_seconds: i64) {
     let root = place.root();
-    let cookie =
-        format!("{COOKIE}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
+    let cookie = format!("{COOKIE}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
     if let Ok(cookie) = cookie.parse() {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
     }
@@ -238,13 +220,7 @@ pub struct Notice {
 impl Notice {
     /// `page` is the marker that tests look for.
     pub fn new(page: &'static str, title: impl Into<String>) -> Self {
-        Self {
-            page,
-            title: title.into(),
-            sentences: Vec::new(),
-            code: None,
-            way_on: None,
-        }
+        Self { page, title: title.into(), sentences: Vec::new(), code: None, way_on: None }
     }
 
     pub fn says(mut self, sentence: impl Into<String>) -> Self {
@@ -270,9 +246,7 @@ impl Notice {
 /// Renders a page. Askama escapes every value, so a reason or a name is never markup.
 pub fn page(status: StatusCode, template: &impl Template) -> HttpResponse {
     match template.render() {
-        Ok(html) => HttpResponse::build(status)
-            .content_type("text/html; charset=utf-8")
-            .body(html),
+        Ok(html) => HttpResponse::build(status).content_type("text/html; charset=utf-8").body(html),
         Err(error) => {
             log(format_args!("a page could not be rendered: {error}"));
             HttpResponse::InternalServerError().finish()
@@ -282,9 +256,7 @@ pub fn page(status: StatusCode, template: &impl Template) -> HttpResponse {
 
 /// 303: the browser follows with a GET, so a reload never sends the form again.
 pub fn see_other(address: &str) -> HttpResponse {
-    HttpResponse::SeeOther()
-        .insert_header((header::LOCATION, address))
-        .finish()
+    HttpResponse::SeeOther().insert_header((header::LOCATION, address)).finish()
 }
 
 /// Headers of every answer; a handler that sets one itself keeps its own.
@@ -316,9 +288,7 @@ pub async fn own_forms_only(
         return Ok(next.call(request).await?.map_into_left_body());
     }
     // An answer, not an `Err`: so it still passes the headers above.
-    Ok(request
-        .into_response(Stop::Elsewhere.error_response())
-        .map_into_right_body())
+    Ok(request.into_response(Stop::Elsewhere.error_response()).map_into_right_body())
 }
 
 fn is_from_here(headers: &header::HeaderMap) -> bool {

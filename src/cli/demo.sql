@@ -1,6 +1,7 @@
 -- What the examples of the API description name. Nobody knows a key of the client.
 INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at) VALUES
-    ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now'))
+    ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now')),
+    ('globex', 'Globex', 'Asia/Kolkata', '[]', datetime('now'), datetime('now'))
     ON CONFLICT DO NOTHING;
 INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VALUES
     ('con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'Ravi Kumar', 'ravi.kumar@support.example', 'ravi.kumar@support.example',

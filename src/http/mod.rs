@@ -20,7 +20,7 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_swagger_ui::SwaggerUi;
+use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::app::App;
 use crate::error::{Code, Error};
@@ -116,7 +116,8 @@ pub(crate) fn service(
         .split_for_parts();
     let known = default_route::KnownRoutes::of(&description);
     actix
-        .service(SwaggerUi::new("/docs/{_:.*}").url("/openapi.json", description))
+        // Away from loopback Swagger shows a badge of swagger.io's validator, and so tells it our address.
+        .service(SwaggerUi::new("/docs/{_:.*}").config(SwaggerConfig::default().validator_url("none")).url("/openapi.json", description))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))
         .default_service(web::to(default_route::refuse))

@@ -12,25 +12,17 @@ pub struct Mistake {
 impl Mistake {
     /// `pointer` is a JSON pointer into the request, as the service writes it.
     pub fn about(pointer: &str, sentence: &str) -> Self {
-        Self {
-            field: field_of(pointer),
-            sentence: sentence.to_owned(),
-        }
+        Self { field: field_of(pointer), sentence: sentence.to_owned() }
     }
 
     fn plain(sentence: impl Into<String>) -> Self {
-        Self {
-            field: None,
-            sentence: sentence.into(),
-        }
+        Self { field: None, sentence: sentence.into() }
     }
 }
 
 /// An error in words for the admin.
 pub fn explain(error: &Error) -> Vec<Mistake> {
-    log(format_args!(
-        "the service did not do as the admin asked: {error}"
-    ));
+    log(format_args!("the service did not do as the admin asked: {error}"));
     match error {
         Error::Refused(problem) => explain_problem(problem),
         Error::Busy { .. } | Error::NoAnswer(_) => vec![Mistake::plain(
@@ -41,11 +33,7 @@ pub fn explain(error: &Error) -> Vec<Mistake> {
 
 fn explain_problem(problem: &Problem) -> Vec<Mistake> {
     if !problem.errors.is_empty() {
-        return problem
-            .errors
-            .iter()
-            .map(|error| Mistake::about(&error.pointer, &error.detail))
-            .collect();
+        return problem.errors.iter().map(|error| Mistake::about(&error.pointer, &error.detail)).collect();
     }
     let known = match problem.code.as_str() {
         "support_session_cannot_grant" => {
@@ -53,14 +41,9 @@ fn explain_problem(problem: &Problem) -> Vec<Mistake> {
         }
         _ => "",
     };
-    let sentence = [
-        known,
-        &problem.detail,
-        &problem.title,
-        "The service refused without saying why.",
-    ]
-    .into_iter()
-    .find(|text| !text.is_empty());
+    let sentence = [known, &problem.detail, &problem.title, "The service refused without saying why."]
+        .into_iter()
+        .find(|text| !text.is_empty());
     vec![Mistake::plain(sentence.unwrap_or_default())]
 }
 

@@ -29,50 +29,24 @@ struct Entry {
 impl Entry {
     fn new(mut event: AuditEvent) -> Self {
         let actor = event.rest.remove("actor").unwrap_or_default();
-        let who = ["name", "id", "type"]
-            .iter()
-            .find_map(|field| actor.get(field)?.as_str())
-            .unwrap_or("the service");
+        let who = ["name", "id", "type"].iter().find_map(|field| actor.get(field)?.as_str()).unwrap_or("the service");
         let rest = serde_json::to_string_pretty(&event.rest).unwrap_or_default();
-        Self {
-            at: Moment::new(event.occurred_at),
-            kind: event.kind,
-            who: who.to_owned(),
-            rest,
-        }
+        Self { at: Moment::new(event.occurred_at), kind: event.kind, who: who.to_owned(), rest }
     }
 }
 
 /// What happened under one link, as the service recorded it.
-pub async fn record(
-    app: Data<App>,
-    place: Place,
-    path: Path<InPath>,
-) -> Result<HttpResponse, Stop> {
+pub async fn record(app: Data<App>, place: Place, path: Path<InPath>) -> Result<HttpResponse, Stop> {
     let service = app.service(place.portal);
     let read = match own_link(service, &place, &path.id).await? {
-        Ok(link) => service
-            .audit_events(&link.id)
-            .await
-            .map(|events| (link, events)),
+        Ok(link) => service.audit_events(&link.id).await.map(|events| (link, events)),
         Err(error) => Err(error),
     };
     let (link, events) = read.map_err(|error| {
-        log(format_args!(
-            "the record of {} could not be read: {error}",
-            path.id
-        ));
+        log(format_args!("the record of {} could not be read: {error}", path.id));
         Stop::Unavailable
     })?;
     let has_more = events.next_cursor.is_some();
     let events = events.items.into_iter().map(Entry::new).collect();
-    Ok(page(
-        StatusCode::OK,
-        &RecordPage {
-            place: &place,
-            row: Row::new(link),
-            events,
-            has_more,
-        },
-    ))
+    Ok(page(StatusCode::OK, &RecordPage { place: &place, row: Row::new(link), events, has_more }))
 }

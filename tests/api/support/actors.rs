@@ -19,7 +19,10 @@ impl Reply {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         assert_eq!(self.body["status"], self.status.as_u16(), "{self:?}");
         let code = self.body["code"].as_str().expect("a code");
-        assert!(self.body["type"].as_str().is_some_and(|kind| kind.ends_with(&format!("/problems#{code}"))), "{self:?}");
+        assert!(
+            self.body["type"].as_str().is_some_and(|kind| kind.ends_with(&format!("/problems#{code}"))),
+            "{self:?}"
+        );
         assert_eq!(self.body["trace_id"].as_str().map(str::len), Some(32), "{self:?}");
         code
     }
