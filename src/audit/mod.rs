@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Conn, text_enum};
 use crate::error::Error;
-use crate::http::{Caller, Page, Paging, ReadAudit};
+use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 pub(crate) use event::{ActRef, Event};
@@ -224,6 +224,7 @@ pub struct EventFilter {
 
 /// A page of the trail, cut to what the caller may see.
 pub(crate) async fn list(app: &App, caller: &Caller<ReadAudit>, mut filter: EventFilter) -> Result<Page<AuditEvent>, Error> {
+    check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;
     let (reach, asked) = (caller.reach.clone(), window.clone());

@@ -236,8 +236,9 @@ fn transact<T>(
         conn.commit()?;
         Ok(done)
     });
-    if outcome.is_err()
+    if let Err(refused) = &outcome
         && let Err(error) = conn.rollback()
+        && refused.code().status() < 500
     {
         // As a failure of ours it also keeps the connection from being used again.
         return Err(Error::internal(format_args!("cannot roll back: {error}")));

@@ -58,10 +58,6 @@ pub(super) async fn surround(
     let span = tracing::info_span!("request", trace_id = %trace_id, client.id = tracing::field::Empty);
 
     let handling = async {
-        // PostgreSQL keeps no NUL in a text: asking it would look like a failure of the database.
-        if path.contains('\0') || path.contains("%00") || request.query_string().contains("%00") {
-            return Err(Error::new(Code::InvalidQuery).detail("NUL is in no id and no text"));
-        }
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), &path, &trace_id).await,
             // Only what is wrong before a route is chosen ends here; the handler's errors are responses.

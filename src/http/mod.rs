@@ -34,7 +34,7 @@ pub(crate) use caller::{
 pub(crate) use fields::Fields;
 pub(crate) use idempotency::IdempotencyHeader;
 pub use page::{Page, Paging};
-pub(crate) use page::Window;
+pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{PublicLimiter, limit_public};
 pub(crate) use reply::{Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, WriteProblems};

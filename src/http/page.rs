@@ -15,6 +15,19 @@ const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 200;
 const SIGNATURE_BYTES: usize = 32;
 
+/// Refuses filters that hold a NUL.
+///
+/// PostgreSQL keeps none in a text: asking it would look like a failure of the database.
+///
+/// # Errors
+/// `invalid_query`
+pub(crate) fn check_filters<'a>(texts: impl IntoIterator<Item = &'a Option<String>>) -> Result<(), Error> {
+    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
+        return Err(Error::new(Code::InvalidQuery).detail("NUL is in no id"));
+    }
+    Ok(())
+}
+
 /// Which page of a list is wanted.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

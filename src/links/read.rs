@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::http::{Caller, Page, Paging, ReadLinks};
+use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail;
 use crate::sessions::{self, AuditState};
@@ -53,6 +53,7 @@ pub(crate) async fn list(
     mut filter: LinkFilter,
     now: Timestamp,
 ) -> Result<Page<LinkResponse>, Error> {
+    check_filters([&filter.tenant_id, &filter.portal, &filter.profile_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;
     let (reach, asked) = (caller.reach.clone(), window.clone());

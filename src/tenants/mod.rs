@@ -187,7 +187,7 @@ pub(crate) async fn list(app: &App, caller: &Caller<ReadTenants>, paging: Paging
 
 /// One tenant.
 pub(crate) async fn read(app: &App, caller: &Caller<ReadTenants>, id: String) -> Result<TenantResponse, Error> {
-    if !caller.reach.covers_tenant(&id) {
+    if !is_tenant_id(&id) || !caller.reach.covers_tenant(&id) {
         return Err(Error::not_found());
     }
     let tenant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;

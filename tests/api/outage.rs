@@ -154,7 +154,7 @@ on_both_databases! {
             (ResponseTemplate::new(429).insert_header("retry-after", "120"), "the provider asks to wait 120 s"),
             (ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"), "200 without an ID"),
             (ResponseTemplate::new(302).insert_header("location", "http://localhost/"), "302 Found"),
-            (ResponseTemplate::new(401), "the provider refuses our credentials: 401 Unauthorized"),
+            (ResponseTemplate::new(401), "the provider refuses us; check address and credentials: 401 Unauthorized"),
         ];
         for (answer, error) in answers {
             world.mails.misbehave(answer);
