@@ -59,6 +59,7 @@ pub struct Api {
     http: reqwest::Client,
     base: String,
     key: Option<String>,
+    patient: bool,
     pub client_id: String,
 }
 
@@ -70,12 +71,18 @@ impl Api {
             http: http.build().expect("a client"),
             base: base.to_owned(),
             key: key.map(ToOwned::to_owned),
+            patient: false,
             client_id: format!("cli_{suffix}"),
         }
     }
 
     pub fn key(&self) -> &str {
         self.key.as_deref().expect("a caller with a key")
+    }
+
+    /// The same caller, who repeats what was answered with 503.
+    pub fn patient(self) -> Self {
+        Self { patient: true, ..self }
     }
 
     /// The same caller at another copy of the service.
@@ -92,7 +99,15 @@ impl Api {
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Reply {
-        self.try_send(request).await.expect("an answer")
+        let mut request = request;
+        loop {
+            let again = request.try_clone().expect("a body that can be sent twice");
+            let reply = self.try_send(request).await.expect("an answer");
+            if reply.status != 503 || !self.patient {
+                return reply;
+            }
+            request = again;
+        }
     }
 
     pub async fn try_send(&self, request: RequestBuilder) -> Result<Reply, reqwest::Error> {
