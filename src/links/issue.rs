@@ -7,7 +7,7 @@ use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
 use crate::consultants;
-use crate::db::{self, Claim, IdempotencyKey};
+use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IssueLinks};
 use crate::id::LinkId;
@@ -27,7 +27,11 @@ pub(crate) async fn issue(
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
     consultants::refuse_support_session(request.acting_session_id.as_deref())?;
-    let (starts_at, expires_at) = check(app, &request, now)?;
+    let (starts_at, expires_at) = match check(app, &request, now) {
+        Ok(window) => window,
+        // A repeat may come when the start that it asks for has long passed.
+        Err(refusal) => return repeated(app, idempotency, now).await?.map(|link| (link, true)).ok_or(refusal),
+    };
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
@@ -76,10 +80,8 @@ pub(crate) async fn issue(
         .db
         .write(move |tx| {
             if let Some(idempotency) = &idempotency {
-                if let Claim::Done(id) = db::claim(tx, idempotency, now)? {
-                    let id = id.parse().map_err(Error::internal)?;
-                    let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
-                    return Ok((read::view(tx, known, now)?, true));
+                if let Some(known) = known(tx, idempotency, now)? {
+                    return Ok((known, true));
                 }
                 db::remember(tx, idempotency, link.id.as_str(), now)?;
             }
@@ -98,6 +100,20 @@ pub(crate) async fn issue(
         .await?;
     app.mail_wake.notify_one();
     Ok(issued)
+}
+
+/// The link that was issued with the key, where there is a key and it was used for this very request.
+async fn repeated(app: &App, idempotency: Option<IdempotencyKey>, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
+    let Some(idempotency) = idempotency else { return Ok(None) };
+    app.db.write(move |tx| known(tx, &idempotency, now)).await
+}
+
+/// Claims the key, or returns the link that it stands for.
+fn known(tx: &mut Tx<'_>, idempotency: &IdempotencyKey, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
+    let Claim::Done(id) = db::claim(tx, idempotency, now)? else { return Ok(None) };
+    let id = id.parse().map_err(Error::internal)?;
+    let link = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+    Ok(Some(read::view(tx, link, now)?))
 }
 
 /// Checks every field, and works the window out.
