@@ -175,11 +175,11 @@ on_both_databases! {
         for (value, unit, hours) in [(1, "hours", 1), (672, "hours", 672), (28, "days", 672), (4, "weeks", 672), (2, "days", 48)] {
             let mut request = Api::issue_request(&consultant);
             request["duration"] = json!({ "value": value, "unit": unit });
-            // Another offset is taken and normalised.
             let link = world.admin.post(LINKS, &request).await.ok();
             assert_eq!(link["starts_at"], json!(world.clock.now()));
             assert_eq!(link["expires_at"], json!(world.clock.now().plus(Duration::hours(hours))));
         }
+        // Another offset is taken and normalised.
         let mut request = Api::issue_request(&consultant);
         let noon = world.clock.now().plus(Duration::days(2)).to_string();
         let (day, _) = noon.split_once('T').unwrap();

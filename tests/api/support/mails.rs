@@ -20,9 +20,11 @@ impl Mails {
         let server = MockServer::start().await;
         let down = Arc::new(AtomicBool::new(false));
         let is_down = Arc::clone(&down);
-        let answer = move |_: &Request| match is_down.load(Ordering::SeqCst) {
-            true => ResponseTemplate::new(503),
-            false => ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" })),
+        let answer = move |_: &Request| {
+            if is_down.load(Ordering::SeqCst) {
+                return ResponseTemplate::new(503);
+            }
+            ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" }))
         };
         Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(answer).mount(&server).await;
         Self { server, down }
