@@ -175,7 +175,7 @@ on_both_databases! {
             right.replace("\"id\":\"emp-1042\"", "\"id\":\"emp-1\",\"id\":\"emp-1042\""),
             // Arrays, other values, more or less than one.
             format!("[{right}]"), "[]".into(), "null".into(), "\"text\"".into(), "42".into(), "{}".into(),
-            format!("{right}{right}"), format!("{right}]"), right[..right.len() - 1].to_owned(), right.replace(':', "="),
+            format!("{right}{right}"), format!("{right}]"), right.trim_end_matches('}').to_owned(), right.replace(':', "="),
             right.replace('"', "'"), "\u{feff}".to_owned() + &right, " ".into(), "{\"reason\":\"\\ud800\"}".into(),
             // Deep.
             "[".repeat(60_000), "{\"reason\":".to_owned() + &"[".repeat(60_000), "{\"a\":".repeat(10_000),

@@ -54,9 +54,9 @@ on_both_databases! {
         assert!(portal.events("&type=magic_link.resent").await.is_empty());
 
         world.clock.advance(Duration::seconds(1));
-        let resent = portal.post(&resend, &json!({})).await;
-        assert_eq!(resent.status, 202);
-        assert!(!resent.text.contains("eyJ"), "no token in the answer");
+        let answer = portal.post(&resend, &json!({})).await;
+        assert_eq!(answer.status, 202);
+        assert!(!answer.text.contains("eyJ"), "no token in the answer");
         let token = world.token(&link, 2).await;
         assert_ne!(token, old_token);
         assert_eq!(preview(world, &old_token).await["state"], "superseded");

@@ -64,6 +64,18 @@ on_both_databases! {
         assert_eq!(world.mails.all().await.len(), 3);
     }
 
+    async fn a_repeat_is_answered_though_its_start_has_passed(world: &World, Settings::manual_clock()) {
+        let mut request = Api::issue_request(&world.consultant().await);
+        request["starts_at"] = json!(world.clock.now().plus(Duration::minutes(1)));
+        let first = world.admin.post_once(LINKS, "one", &request).await.ok();
+        world.clock.advance(Duration::hours(1));
+        let again = world.admin.post_once(LINKS, "one", &request).await;
+        assert_eq!((again.status.as_u16(), again.header("idempotency-replayed")), (201, "true"));
+        assert_eq!((&again.body["id"], &again.body["state"]), (&first["id"], &json!("active")));
+        world.admin.post_once(LINKS, "two", &request).await.refused_field("/starts_at");
+        assert_eq!(world.admin.events("&type=magic_link.issued").await.len(), 1);
+    }
+
     async fn a_list_is_walked_newest_first_and_each_link_is_met_once(world: &World, Settings::manual_clock()) {
         let consultant = world.consultant().await;
         let mut issued = Vec::new();
@@ -163,11 +175,11 @@ on_both_databases! {
         for (value, unit, hours) in [(1, "hours", 1), (672, "hours", 672), (28, "days", 672), (4, "weeks", 672), (2, "days", 48)] {
             let mut request = Api::issue_request(&consultant);
             request["duration"] = json!({ "value": value, "unit": unit });
-            // Another offset is taken and normalised.
             let link = world.admin.post(LINKS, &request).await.ok();
             assert_eq!(link["starts_at"], json!(world.clock.now()));
             assert_eq!(link["expires_at"], json!(world.clock.now().plus(Duration::hours(hours))));
         }
+        // Another offset is taken and normalised.
         let mut request = Api::issue_request(&consultant);
         let noon = world.clock.now().plus(Duration::days(2)).to_string();
         let (day, _) = noon.split_once('T').unwrap();
