@@ -67,8 +67,7 @@ impl App {
     pub async fn build(config: Config, clock: Clock) -> Result<Service, StartError> {
         let listen = config.listen;
         let app = Self::open(config, clock).await?;
-        let listener =
-            TcpListener::bind(listen).map_err(|error| StartError::Listen { address: listen, error })?;
+        let listener = TcpListener::bind(listen).map_err(|error| StartError::Listen { address: listen, error })?;
         Ok(Service { app: web::Data::new(app), listener })
     }
 

@@ -117,7 +117,15 @@ impl Error {
     /// An error of this code, with nothing to add.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self { code, detail: None, fields: Vec::new(), retry_after_seconds: None, recorded: false, lost_a_race: false, allow: None }
+        Self {
+            code,
+            detail: None,
+            fields: Vec::new(),
+            retry_after_seconds: None,
+            recorded: false,
+            lost_a_race: false,
+            allow: None,
+        }
     }
 
     /// Says more about this very case. Never a cause that only operators should see.
@@ -243,10 +251,7 @@ impl From<diesel::result::Error> for Error {
         use diesel::result::DatabaseErrorKind as Kind;
         use diesel::result::Error as Diesel;
         match &error {
-            Diesel::DatabaseError(
-                Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation,
-                _,
-            )
+            Diesel::DatabaseError(Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation, _)
             | Diesel::NotFound
             | Diesel::QueryBuilderError(_)
             | Diesel::DeserializationError(_)

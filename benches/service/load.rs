@@ -66,7 +66,12 @@ pub struct Answers {
 }
 
 /// Sends requests for some time. Every answer must be a success.
-pub async fn drive(server: SocketAddr, callers: usize, length: Duration, request: impl Fn(usize) -> Request) -> Figures {
+pub async fn drive(
+    server: SocketAddr,
+    callers: usize,
+    length: Duration,
+    request: impl Fn(usize) -> Request,
+) -> Figures {
     let started = Instant::now();
     let number = AtomicUsize::new(0);
     let callers = (0..callers).map(async |_| {

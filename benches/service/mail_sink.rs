@@ -32,7 +32,8 @@ async fn take(mut stream: TcpStream, tokens: Arc<Mutex<Vec<String>>>) {
         request.extend_from_slice(&buffer[..read]);
         let text = String::from_utf8_lossy(&request).into_owned();
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length: usize = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
+        let length: usize =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse().unwrap();
         if request.len() < head.len() + 4 + length {
             continue;
         }

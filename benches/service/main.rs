@@ -66,8 +66,13 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     let sink = mail_sink::start().await;
     let server = Server::magic_link(url, &sink.url());
     let name = format!("{database:?}");
-    notes.push(format!("{name}: up after {} ms, {} MiB resident when idle", server.started_in.as_millis(), server.memory_mib()));
-    let consultant = server.post(key, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
+    notes.push(format!(
+        "{name}: up after {} ms, {} MiB resident when idle",
+        server.started_in.as_millis(),
+        server.memory_mib()
+    ));
+    let consultant =
+        server.post(key, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
     let issue = json!({
         "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant["id"],
         "reason": "Payroll run for November stops at step 3", "duration": { "value": 4, "unit": "hours" },
@@ -89,7 +94,7 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         Request::post(key, "/v1/sessions", &json!({ "token": codes[number] }))
     })
     .await;
-    redeemed.figures.cpu = server.cpu() - before;
+    redeemed.figures.cpu = server.cpu().saturating_sub(before);
     let sessions: Vec<Value> = redeemed.answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
     let tokens: Vec<String> = sessions.iter().map(|one| one["access_token"].as_str().unwrap().to_owned()).collect();
     rows.push(Row { what: format!("redeem, {name}"), figures: redeemed.figures });
@@ -116,7 +121,7 @@ async fn median(server: &Server, measurement: impl AsyncFn() -> Figures) -> Figu
     for _ in 0..ROUNDS {
         let before = server.cpu();
         let mut figures = measurement().await;
-        figures.cpu = server.cpu() - before;
+        figures.cpu = server.cpu().saturating_sub(before);
         all.push(figures);
     }
     all.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));

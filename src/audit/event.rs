@@ -100,7 +100,13 @@ impl Event {
     }
 
     /// A reported act: when it happened, its number, and the hash that tells a repeat from a conflict.
-    pub(crate) fn act(mut self, act: ActRef<'_>, occurred_at: Timestamp, sha256: String, principal: Option<&str>) -> Self {
+    pub(crate) fn act(
+        mut self,
+        act: ActRef<'_>,
+        occurred_at: Timestamp,
+        sha256: String,
+        principal: Option<&str>,
+    ) -> Self {
         self.occurred_at = occurred_at;
         self.source = Some(act.source.to_owned());
         self.seq = Some(act.seq);
@@ -134,9 +140,9 @@ impl Event {
     ) -> Self {
         // The subject comes from the path: it may be anything, so only its beginning is kept.
         let subject: Option<String> = subject.map(|text| text.chars().take(64).collect());
-        Self::new(EventType::AccessRefused, Actor::system("api"), now).client(Some(client_id)).with(
-            &serde_json::json!({ "method": method, "route": route, "subject": subject, "code": code.slug() }),
-        )
+        Self::new(EventType::AccessRefused, Actor::system("api"), now)
+            .client(Some(client_id))
+            .with(&serde_json::json!({ "method": method, "route": route, "subject": subject, "code": code.slug() }))
     }
 
     /// A link token or code was refused; in the `_system` log where it is foreign to the caller.

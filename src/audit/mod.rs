@@ -223,7 +223,11 @@ pub struct EventFilter {
 }
 
 /// A page of the trail, cut to what the caller may see.
-pub(crate) async fn list(app: &App, caller: &Caller<ReadAudit>, mut filter: EventFilter) -> Result<Page<AuditEvent>, Error> {
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadAudit>,
+    mut filter: EventFilter,
+) -> Result<Page<AuditEvent>, Error> {
     check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;

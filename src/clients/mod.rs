@@ -283,10 +283,10 @@ pub(crate) async fn create(
     if !caller.reach.covers_reach(&client.reach()) {
         return Err(Error::new(Code::ClientNotPermitted).detail("a client cannot create one that reaches further"));
     }
-    let event = Event::new(EventType::ClientCreated, caller.actor(None), now).client(caller.client_id.as_ref()).with(
-        &serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
-            "tenants": request.tenants, "scopes": scopes }),
-    );
+    let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
+            "tenants": request.tenants, "scopes": scopes }));
     let (made, replayed) = app
         .db
         .write(move |tx| {
@@ -328,7 +328,8 @@ pub(crate) async fn list(app: &App, caller: &Caller<Admin>, window: Window) -> R
     // There are few clients: cutting them to the reach here keeps the query simple.
     let reach = caller.reach.clone();
     let asked = window.clone();
-    let rows = app.db.read(move |conn| Ok(store::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?)).await?;
+    let rows =
+        app.db.read(move |conn| Ok(store::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?)).await?;
     Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
@@ -366,7 +367,12 @@ pub(crate) async fn rotate(
 }
 
 /// Shuts a client out for good. Disabling it again changes nothing.
-pub(crate) async fn disable(app: &App, caller: &Caller<Admin>, id: ClientId, now: Timestamp) -> Result<ClientResponse, Error> {
+pub(crate) async fn disable(
+    app: &App,
+    caller: &Caller<Admin>,
+    id: ClientId,
+    now: Timestamp,
+) -> Result<ClientResponse, Error> {
     let reach = caller.reach.clone();
     let event = Event::new(EventType::ClientDisabled, caller.actor(None), now)
         .client(caller.client_id.as_ref())

@@ -70,6 +70,10 @@ async fn rotate_client(
     params(("id" = ClientId, Path, description = "The client")),
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
 #[post("/clients/{id}/disable")]
-async fn disable_client(app: Data<App>, caller: Caller<Admin>, id: Path<ClientId>) -> Result<Json<ClientResponse>, Error> {
+async fn disable_client(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    id: Path<ClientId>,
+) -> Result<Json<ClientResponse>, Error> {
     Ok(Json(super::disable(&app, &caller, id.into_inner(), app.clock.now()).await?))
 }

@@ -65,9 +65,8 @@ pub(super) fn disable(conn: &mut Conn, id: &ClientId, now: Timestamp) -> QueryRe
 macro_rules! within {
     ($table:ident, $reach:expr) => {{
         use diesel::prelude::*;
-        type Condition = Box<
-            dyn diesel::BoxableExpression<$table::table, $crate::db::Backend, SqlType = diesel::sql_types::Bool>,
-        >;
+        type Condition =
+            Box<dyn diesel::BoxableExpression<$table::table, $crate::db::Backend, SqlType = diesel::sql_types::Bool>>;
         let reach: &$crate::clients::Reach = $reach;
         let portal: Condition = match &reach.portal {
             Some(portal) => Box::new($table::portal.eq(portal.clone())),

@@ -200,9 +200,9 @@ impl Config {
     }
 
     fn from_figment(figment: &Figment) -> Result<Self, Problems> {
-        let root = figment.extract().map_err(|errors| {
-            Problems(errors.into_iter().map(|error| error.to_string()).collect())
-        })?;
+        let root = figment
+            .extract()
+            .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
         reader::read(&root).map_err(Problems)
     }
 
@@ -250,8 +250,16 @@ mod tests {
         .unwrap_err()
         .to_string();
         for key in [
-            "colour:", "listen:", "default_time_zone:", "links.token_hours:", "portals.hr.callback_url:",
-            "portals.hr.audience:", "portals.hr.landing_url:", "portals.hr.face:", "mail.from:", "mail.provider:",
+            "colour:",
+            "listen:",
+            "default_time_zone:",
+            "links.token_hours:",
+            "portals.hr.callback_url:",
+            "portals.hr.audience:",
+            "portals.hr.landing_url:",
+            "portals.hr.face:",
+            "mail.from:",
+            "mail.provider:",
         ] {
             assert!(problems.contains(key), "{key} is missing in {problems}");
         }
@@ -307,7 +315,10 @@ mod tests {
         let config = Config::from_figment(&Figment::new().merge(unsigned)).unwrap();
         assert_eq!(config.links.token_life, Duration::hours(12));
         let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
-        assert!(problems.contains("database_connections: must be") && problems.contains("log.sample: must be"), "{problems}");
+        assert!(
+            problems.contains("database_connections: must be") && problems.contains("log.sample: must be"),
+            "{problems}"
+        );
     }
 
     #[test]

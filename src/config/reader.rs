@@ -15,11 +15,30 @@ use crate::db::DatabaseUrl;
 
 /// Every key, but for those of the portals.
 pub const KEYS: &[&str] = &[
-    "default_time_zone", "product_name", "listen", "public_url", "database_url", "database_connections",
-    "master_key", "master_key_file", "body_timeout_seconds", "links.max_duration_hours", "links.token_hours",
-    "links.session_hours", "links.resend_cool_down_seconds", "limits.public_per_minute", "mail.provider",
-    "mail.from", "mail.from_name", "mail.report_to", "mail.mailpit_url", "mail.mailpit_user",
-    "mail.mailpit_password", "log.format", "log.level", "log.sample",
+    "default_time_zone",
+    "product_name",
+    "listen",
+    "public_url",
+    "database_url",
+    "database_connections",
+    "master_key",
+    "master_key_file",
+    "body_timeout_seconds",
+    "links.max_duration_hours",
+    "links.token_hours",
+    "links.session_hours",
+    "links.resend_cool_down_seconds",
+    "limits.public_per_minute",
+    "mail.provider",
+    "mail.from",
+    "mail.from_name",
+    "mail.report_to",
+    "mail.mailpit_url",
+    "mail.mailpit_user",
+    "mail.mailpit_password",
+    "log.format",
+    "log.level",
+    "log.sample",
 ];
 const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url"];
 
@@ -183,9 +202,13 @@ impl Reader<'_> {
         let default = format!("http://{listen}");
         let text = self.optional("public_url").unwrap_or(default);
         match Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https")
-                && url.path() == "/" && url.username().is_empty() && url.password().is_none()
-                && url.query().is_none() && url.fragment().is_none() => {}
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https")
+                    && url.path() == "/"
+                    && url.username().is_empty()
+                    && url.password().is_none()
+                    && url.query().is_none()
+                    && url.fragment().is_none() => {}
             _ => self.problem("public_url", "must be an http or https address of a host, without a path"),
         }
         text.trim_end_matches('/').to_owned()
@@ -242,7 +265,10 @@ impl Reader<'_> {
         for id in ids {
             let portal = self.portal(&id, public_url);
             if !portal.audience.is_empty() && !audiences.insert(portal.audience.clone()) {
-                self.problem(&format!("portals.{id}.audience"), "belongs to another portal, which would take its tokens");
+                self.problem(
+                    &format!("portals.{id}.audience"),
+                    "belongs to another portal, which would take its tokens",
+                );
             }
             portals.insert(id, portal);
         }
@@ -255,8 +281,9 @@ impl Reader<'_> {
             self.problem(&format!("portals.{id}"), "an id has 1 to 32 characters of a-z, 0-9 and -");
         }
         // The example portal of this repository, for a first run on one machine.
-        let example = (is_loopback_url(public_url) && matches!(id, "cloud" | "ess"))
-            .then(|| (format!("http://127.0.0.1:8081/{{tenant_id}}/{id}/callback"), format!("http://127.0.0.1:8081/{id}")));
+        let example = (is_loopback_url(public_url) && matches!(id, "cloud" | "ess")).then(|| {
+            (format!("http://127.0.0.1:8081/{{tenant_id}}/{id}/callback"), format!("http://127.0.0.1:8081/{id}"))
+        });
         let (callback, audience) = example.unzip();
         let callback_url = self.optional(&key("callback_url")).or(callback);
         let audience = self.optional(&key("audience")).or(audience);
@@ -332,4 +359,3 @@ fn flatten(prefix: &str, dict: &Dict, found: &mut Vec<String>) {
 fn in_environment(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
 }
-

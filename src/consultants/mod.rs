@@ -251,7 +251,11 @@ pub(crate) async fn list(
 }
 
 /// One consultant.
-pub(crate) async fn read(app: &App, _caller: &Caller<ReadConsultants>, id: ConsultantId) -> Result<ConsultantResponse, Error> {
+pub(crate) async fn read(
+    app: &App,
+    _caller: &Caller<ReadConsultants>,
+    id: ConsultantId,
+) -> Result<ConsultantResponse, Error> {
     let consultant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
     consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
 }
@@ -353,11 +357,8 @@ async fn decide(
     let decided = app
         .db
         .write(move |tx| {
-            let moved = if suspend {
-                store::suspend(tx, &id, &request.reason, now)?
-            } else {
-                store::reinstate(tx, &id, now)?
-            };
+            let moved =
+                if suspend { store::suspend(tx, &id, &request.reason, now)? } else { store::reinstate(tx, &id, now)? };
             let Some(moved) = moved else {
                 return store::find(tx, &id)?.ok_or_else(Error::not_found);
             };

@@ -8,7 +8,8 @@ use super::{ChangeConsultant, ConsultantDecision, ConsultantFilter, ConsultantRe
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, Page, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems,
+    Body, Caller, Created, IdempotencyHeader, Json, Page, ReadConsultants, ReadProblems, WriteConsultants,
+    WriteProblems,
 };
 use crate::id::ConsultantId;
 

@@ -62,7 +62,12 @@ pub(super) fn change(
 }
 
 /// Suspends; `None` if there is no such active consultant.
-pub(super) fn suspend(conn: &mut Conn, id: &ConsultantId, reason: &str, now: Timestamp) -> QueryResult<Option<Consultant>> {
+pub(super) fn suspend(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    reason: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Consultant>> {
     diesel::update(consultants::table.find(id))
         .filter(consultants::suspended_at.is_null())
         .set((

@@ -73,9 +73,10 @@ impl FromStr for DatabaseUrl {
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             // libpq takes addresses that are no URLs to others, such as ones without a host.
             let query = text.split_once('?').map_or("", |(_, query)| query);
-            let tls = query.split('&').filter_map(|pair| pair.strip_prefix("sslmode=")).any(|mode| {
-                matches!(mode, "require" | "verify-ca" | "verify-full")
-            });
+            let tls = query
+                .split('&')
+                .filter_map(|pair| pair.strip_prefix("sslmode="))
+                .any(|mode| matches!(mode, "require" | "verify-ca" | "verify-full"));
             if tls && cfg!(not(feature = "pg-tls")) {
                 return Err("this build speaks no TLS to PostgreSQL: build with `--features pg-tls`".into());
             }

@@ -22,9 +22,9 @@ use crate::audit;
 use crate::error::Error;
 use crate::telemetry;
 
+pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
-pub(crate) use batch::insert_all;
 pub(crate) use lock::{lock_consultant, lock_consultant_for_change, lock_session, lock_signing_keys};
 pub(crate) use text_enum::text_enum;
 
@@ -212,10 +212,7 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Err
 }
 
 /// Throws a connection away after a failure that may have broken it: it is not tested at check-out.
-fn keeping_watch<T>(
-    pooled: &mut Pooled,
-    work: impl FnOnce(&mut Conn) -> Result<T, Error>,
-) -> Result<T, Error> {
+fn keeping_watch<T>(pooled: &mut Pooled, work: impl FnOnce(&mut Conn) -> Result<T, Error>) -> Result<T, Error> {
     let outcome = work(&mut pooled.conn);
     if let Err(error) = &outcome {
         pooled.broken = error.code().status() >= 500;

@@ -173,11 +173,4 @@ diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));
 diesel::joinable!(mail_jobs -> consultants (consultant_id));
-diesel::allow_tables_to_appear_in_same_query!(
-    consultants,
-    magic_links,
-    mail_jobs,
-    session_sources,
-    sessions,
-    tenants,
-);
+diesel::allow_tables_to_appear_in_same_query!(consultants, magic_links, mail_jobs, session_sources, sessions, tenants,);

@@ -59,7 +59,11 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
             }
             let value = json::from_slice(text).map_err(|invalid| {
                 let error = Error::new(Code::InvalidBody).detail(invalid.message.clone());
-                if invalid.pointer.is_empty() { error } else { error.field(invalid.pointer, "malformed", invalid.message) }
+                if invalid.pointer.is_empty() {
+                    error
+                } else {
+                    error.field(invalid.pointer, "malformed", invalid.message)
+                }
             })?;
             Ok(Self { value, bytes })
         })
@@ -96,9 +100,8 @@ fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
 
 /// Reads the body; actix bounds only the time of the head.
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, Error> {
-    let patience = request
-        .app_data::<web::Data<App>>()
-        .map_or(std::time::Duration::from_secs(10), |app| app.config.body_timeout);
+    let patience =
+        request.app_data::<web::Data<App>>().map_or(std::time::Duration::from_secs(10), |app| app.config.body_timeout);
     let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Code::BodyTooLarge.into());

@@ -116,9 +116,8 @@ impl<S: Needs> FromRequest for Caller<S> {
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let request = request.clone();
         Box::pin(async move {
-            let app = request
-                .app_data::<web::Data<App>>()
-                .ok_or_else(|| Error::internal("the application is not wired"))?;
+            let app =
+                request.app_data::<web::Data<App>>().ok_or_else(|| Error::internal("the application is not wired"))?;
             let (named, key) = credentials(&request).ok_or(Code::Unauthenticated)?;
             let client = clients::authenticate(app, &key, app.clock.now()).await?;
             if named.is_some_and(|id| id != client.id.as_str()) {

@@ -73,7 +73,7 @@ pub(crate) fn is_treacherous(character: char) -> bool {
             '\u{2028}' | '\u{2029}'                  // line and paragraph separators
             | '\u{202A}'..='\u{202E}'                // embeddings and overrides of direction
             | '\u{2066}'..='\u{2069}'                // isolates
-            | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}')  // byte order mark, annotations
+            | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}') // byte order mark, annotations
 }
 
 #[cfg(test)]
@@ -89,7 +89,9 @@ mod tests {
         };
         assert!(check("वेतन की समस्या है"));
         assert!(check("exactly 10"));
-        for wrong in ["short", "         x         ", "this one is far too long", "with a\nline break", "turned \u{202e}around"] {
+        for wrong in
+            ["short", "         x         ", "this one is far too long", "with a\nline break", "turned \u{202e}around"]
+        {
             assert!(!check(wrong), "{wrong:?}");
         }
     }

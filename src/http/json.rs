@@ -155,8 +155,12 @@ mod tests {
 
     #[test]
     fn objects_are_taken() {
-        let outer: Outer = from_slice(br#"{"inner":{"value":1},"other":{"value":2},"list":[{"value":3}]}"#).ok().unwrap();
-        assert_eq!(outer, Outer { inner: Inner { value: 1 }, other: Some(Inner { value: 2 }), list: vec![Inner { value: 3 }] });
+        let outer: Outer =
+            from_slice(br#"{"inner":{"value":1},"other":{"value":2},"list":[{"value":3}]}"#).ok().unwrap();
+        assert_eq!(
+            outer,
+            Outer { inner: Inner { value: 1 }, other: Some(Inner { value: 2 }), list: vec![Inner { value: 3 }] }
+        );
     }
 
     #[test]

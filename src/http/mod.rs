@@ -58,9 +58,10 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
 
 /// Pages for people.
 fn pages(service: &mut PageConfig) {
-    service.configure(links::routes::configure_page).configure(mail::routes::configure).service(
-        web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)),
-    );
+    service
+        .configure(links::routes::configure_page)
+        .configure(mail::routes::configure)
+        .service(web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)));
 }
 
 fn health(service: &mut ServiceConfig) {
@@ -103,12 +104,14 @@ pub(crate) fn service(
     let (actix, _) = actix_web::App::new()
         .wrap(from_fn(middleware::surround))
         .app_data(app)
-        .app_data(web::QueryConfig::default().error_handler(|error, _request| {
-            Error::new(Code::InvalidQuery).detail(error.to_string()).into()
-        }))
-        .app_data(web::PathConfig::default().error_handler(|error, _request| {
-            Error::new(Code::InvalidId).detail(error.to_string()).into()
-        }))
+        .app_data(
+            web::QueryConfig::default()
+                .error_handler(|error, _request| Error::new(Code::InvalidQuery).detail(error.to_string()).into()),
+        )
+        .app_data(
+            web::PathConfig::default()
+                .error_handler(|error, _request| Error::new(Code::InvalidId).detail(error.to_string()).into()),
+        )
         // Before the routes: a scope takes every path that begins like it.
         .configure(pages)
         .into_utoipa_app()
@@ -117,7 +120,11 @@ pub(crate) fn service(
     let known = default_route::KnownRoutes::of(&description);
     actix
         // Away from loopback Swagger shows a badge of swagger.io's validator, and so tells it our address.
-        .service(SwaggerUi::new("/docs/{_:.*}").config(SwaggerConfig::default().validator_url("none")).url("/openapi.json", description))
+        .service(
+            SwaggerUi::new("/docs/{_:.*}")
+                .config(SwaggerConfig::default().validator_url("none"))
+                .url("/openapi.json", description),
+        )
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))
         .default_service(web::to(default_route::refuse))

@@ -14,7 +14,10 @@ struct ProblemsPage {
 pub(super) async fn show() -> Result<HttpResponse, Error> {
     let html = ProblemsPage { codes: Code::ALL }.render().map_err(Error::internal)?;
     Ok(HttpResponse::Ok()
-        .insert_header(("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"))
+        .insert_header((
+            "content-security-policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ))
         .content_type("text/html; charset=utf-8")
         .body(html))
 }

@@ -148,7 +148,11 @@ fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, T
         .and_then(|length| starts_at.checked_add(length))
         .unwrap_or_else(|| {
             let hours = longest.whole_hours();
-            fields.refuse("/duration", "out_of_range", format_args!("must be at least one hour and at most {hours} hours"));
+            fields.refuse(
+                "/duration",
+                "out_of_range",
+                format_args!("must be at least one hour and at most {hours} hours"),
+            );
             now
         });
     fields.finish()?;

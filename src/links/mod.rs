@@ -315,8 +315,7 @@ pub struct LinkResponse {
 
 /// Whether a text can be a portal's id.
 pub(crate) fn is_portal_id(text: &str) -> bool {
-    (1..=32).contains(&text.len())
-        && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
 /// Checks a person that a client asserts.

@@ -68,7 +68,12 @@ pub(crate) async fn list(
 }
 
 /// One link.
-pub(crate) async fn read(app: &App, caller: &Caller<ReadLinks>, id: LinkId, now: Timestamp) -> Result<LinkResponse, Error> {
+pub(crate) async fn read(
+    app: &App,
+    caller: &Caller<ReadLinks>,
+    id: LinkId,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
     let reach = caller.reach.clone();
     app.db
         .read(move |conn| {

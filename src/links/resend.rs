@@ -29,11 +29,9 @@ pub(crate) async fn resend(
     let cool_down = app.config.links.resend_cool_down;
     let outcome = app
         .db
-        .write(move |tx| {
-            match next_generation(tx, &id, &reach, cool_down, &actor, client_id.as_ref(), now)? {
-                Ok(link) => Ok(Ok(read::view(tx, link, now)?)),
-                Err(refusal) => Ok(Err(refusal)),
-            }
+        .write(move |tx| match next_generation(tx, &id, &reach, cool_down, &actor, client_id.as_ref(), now)? {
+            Ok(link) => Ok(Ok(read::view(tx, link, now)?)),
+            Err(refusal) => Ok(Err(refusal)),
         })
         .await?;
     app.mail_wake.notify_one();

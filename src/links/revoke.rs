@@ -68,8 +68,11 @@ fn after_revocation(
     now: Timestamp,
 ) -> Result<(), Error> {
     mail::cancel_for_link(tx, &link.id, now)?;
-    tx.record(Event::new(EventType::LinkRevoked, actor.clone(), now).client(client_id).link(link).with(
-        &serde_json::json!({ "reason": reason, "acting_session_id": acting_session_id }),
-    ));
+    tx.record(
+        Event::new(EventType::LinkRevoked, actor.clone(), now)
+            .client(client_id)
+            .link(link)
+            .with(&serde_json::json!({ "reason": reason, "acting_session_id": acting_session_id })),
+    );
     sessions::end_all_of_link(tx, &link.id, EndCause::Revoked, actor, client_id, now)
 }

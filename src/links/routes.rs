@@ -10,8 +10,8 @@ use super::{IssueLink, LinkFilter, LinkResponse, ResendLink, RevokeLink};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Page, PublicProblems, ReadLinks, ReadProblems,
-    RevokeLinks, WriteProblems, limit_public,
+    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Page, PublicProblems, ReadLinks,
+    ReadProblems, RevokeLinks, WriteProblems, limit_public,
 };
 use crate::id::LinkId;
 
@@ -96,7 +96,11 @@ async fn list_magic_links(
     params(("id" = LinkId, Path, description = "The link")),
     responses((status = 200, body = LinkResponse, description = "The link"), ReadProblems))]
 #[get("/magic-links/{id}")]
-async fn get_magic_link(app: Data<App>, caller: Caller<ReadLinks>, id: Path<LinkId>) -> Result<Json<LinkResponse>, Error> {
+async fn get_magic_link(
+    app: Data<App>,
+    caller: Caller<ReadLinks>,
+    id: Path<LinkId>,
+) -> Result<Json<LinkResponse>, Error> {
     Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
 }
 

@@ -163,9 +163,23 @@ mod tests {
             assert!(is_address(right), "{right:?}");
         }
         for wrong in [
-            "", "ravi", "@x.example", "ravi@", "a@b@c", "a@b.example,c@d.example", "Ravi <a@b.example>", "\"a b\"@c.example",
-            "a b@c.example", "a@b .example", "a\u{2009}@b.example", "a@b.example\r\nBcc: c@d.example", ".a@b.example",
-            "a..b@c.example", "a@-b.example", "a@b..example", "ä@b.example",
+            "",
+            "ravi",
+            "@x.example",
+            "ravi@",
+            "a@b@c",
+            "a@b.example,c@d.example",
+            "Ravi <a@b.example>",
+            "\"a b\"@c.example",
+            "a b@c.example",
+            "a@b .example",
+            "a\u{2009}@b.example",
+            "a@b.example\r\nBcc: c@d.example",
+            ".a@b.example",
+            "a..b@c.example",
+            "a@-b.example",
+            "a@b..example",
+            "ä@b.example",
         ] {
             assert!(!is_address(wrong), "{wrong:?}");
         }

@@ -101,7 +101,9 @@ async fn deliver(app: &App, claimed: Claimed) -> Result<(), Error> {
         Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
         Err(SendError::Permanent(error)) => Attempt::GivenUp { error },
         // Refused credentials wait for an operator, however long that takes.
-        Err(error) if attempts >= MAX_ATTEMPTS && !matches!(error, SendError::Credentials(_)) => Attempt::GivenUp { error: error.to_string() },
+        Err(error) if attempts >= MAX_ATTEMPTS && !matches!(error, SendError::Credentials(_)) => {
+            Attempt::GivenUp { error: error.to_string() }
+        }
         Err(error) => {
             tracing::warn!(mail.job = %claimed.job.id, mail.attempts = attempts, error.cause = %error, "mail not taken");
             let asked = match &error {

@@ -83,7 +83,12 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
 }
 
 /// Leases a due job; `None` if somebody else has it, or its link may not be mailed any more.
-pub(super) fn claim(conn: &mut Conn, id: &MailJobId, lease_until: Timestamp, now: Timestamp) -> QueryResult<Option<Job>> {
+pub(super) fn claim(
+    conn: &mut Conn,
+    id: &MailJobId,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Job>> {
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
@@ -127,7 +132,13 @@ pub(super) enum Attempt {
 }
 
 /// Stores how an attempt went; `false` if the lease was lost meanwhile, or the job was cancelled.
-pub(super) fn settle(conn: &mut Conn, job: &Job, provider: &str, attempt: &Attempt, now: Timestamp) -> QueryResult<bool> {
+pub(super) fn settle(
+    conn: &mut Conn,
+    job: &Job,
+    provider: &str,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> QueryResult<bool> {
     let mine = diesel::update(jobs::table.find(&job.id))
         .filter(jobs::lease_until.eq(job.lease_until))
         .filter(jobs::finished_at.is_null());

@@ -52,11 +52,8 @@ pub(crate) async fn open(
     // Codes differ with every click; what is redeemed is the link in its generation.
     let fingerprint = format!("{} {}", presented.link_id, presented.generation);
     let idempotency = idempotency.scoped(caller, "POST /v1/sessions", || fingerprint);
-    let spend = Spend {
-        link_id: presented.link_id.clone(),
-        generation: presented.generation,
-        reach: caller.reach.clone(),
-    };
+    let spend =
+        Spend { link_id: presented.link_id.clone(), generation: presented.generation, reach: caller.reach.clone() };
     let client_id = caller.client_id.clone();
     let client = caller.actor(None);
     let config = app.config.clone();
@@ -119,12 +116,14 @@ pub(crate) async fn open(
             };
             store::insert(tx, &session)?;
             remember(tx, idempotency.as_ref(), &session.id, now)?;
-            tx.record(Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
-                &serde_json::json!({
-                    "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
-                    "reason": link.reason, "ticket": link.ticket, "visitor": visitor,
-                }),
-            ));
+            tx.record(
+                Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
+                    &serde_json::json!({
+                        "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
+                        "reason": link.reason, "ticket": link.ticket, "visitor": visitor,
+                    }),
+                ),
+            );
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
             Ok(Ok(Opened { session, consultant, replayed: false }))
         })
@@ -146,12 +145,7 @@ fn verify(app: &App, token: &str, now: Timestamp) -> Result<Presented, Error> {
         });
     }
     let claims = app.tokens.verify::<LinkClaims>(token, &audience, now)?;
-    Ok(Presented {
-        link_id: claims.jti,
-        generation: claims.generation,
-        expires_at_seconds: claims.exp,
-        is_code: false,
-    })
+    Ok(Presented { link_id: claims.jti, generation: claims.generation, expires_at_seconds: claims.exp, is_code: false })
 }
 
 /// The answer that was lost, while the session lives.

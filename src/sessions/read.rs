@@ -67,7 +67,12 @@ pub(crate) async fn list(
 }
 
 /// One session.
-pub(crate) async fn read(app: &App, caller: &Caller<ReadLinks>, id: SessionId, now: Timestamp) -> Result<SessionResponse, Error> {
+pub(crate) async fn read(
+    app: &App,
+    caller: &Caller<ReadLinks>,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<SessionResponse, Error> {
     let reach = caller.reach.clone();
     app.db
         .read(move |conn| {

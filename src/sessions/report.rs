@@ -152,7 +152,9 @@ pub(crate) async fn report(
                 match known.get(&(act.source.clone(), act.seq)) {
                     None => fresh.push((act, hash)),
                     Some(before) if before == hash => {}
-                    Some(_) => return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now))),
+                    Some(_) => {
+                        return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now)));
+                    }
                 }
             }
             for (act, hash) in &fresh {
@@ -271,7 +273,8 @@ fn check(acts: &[Act], now: Timestamp) -> Result<(), Error> {
         }
         for (number, change) in act.changes.iter().enumerate() {
             fields.text(&at(&format!("changes/{number}/field")), &change.field, 1, 128);
-            let longest = [&change.before, &change.after].into_iter().flatten().map(|value| value.chars().count()).max();
+            let longest =
+                [&change.before, &change.after].into_iter().flatten().map(|value| value.chars().count()).max();
             if longest.is_some_and(|length| length > 4_000) {
                 fields.refuse(at(&format!("changes/{number}")), "too_long", "values have at most 4000 characters");
             }

@@ -10,8 +10,8 @@ use super::{EndSession, OpenSession, OpenedSession, SessionFilter, SessionRespon
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks, ReadProblems,
-    RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
+    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
+    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
 };
 use crate::id::SessionId;
 
@@ -61,7 +61,11 @@ async fn list_sessions(
     params(("id" = SessionId, Path, description = "The session")),
     responses((status = 200, body = SessionResponse, description = "The session"), ReadProblems))]
 #[get("/sessions/{id}")]
-async fn get_session(app: Data<App>, caller: Caller<ReadLinks>, id: Path<SessionId>) -> Result<Json<SessionResponse>, Error> {
+async fn get_session(
+    app: Data<App>,
+    caller: Caller<ReadLinks>,
+    id: Path<SessionId>,
+) -> Result<Json<SessionResponse>, Error> {
     Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
 }
 

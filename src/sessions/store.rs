@@ -117,7 +117,12 @@ pub(super) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timesta
 }
 
 /// Ends the live session of a link. One that has run out ended when it ran out.
-pub(super) fn end_all_of_link(conn: &mut Conn, link: &LinkId, cause: EndCause, now: Timestamp) -> QueryResult<Vec<Session>> {
+pub(super) fn end_all_of_link(
+    conn: &mut Conn,
+    link: &LinkId,
+    cause: EndCause,
+    now: Timestamp,
+) -> QueryResult<Vec<Session>> {
     let mut ended: Vec<Session> = diesel::update(sessions::table)
         .filter(sessions::magic_link_id.eq(link))
         .filter(sessions::ended_at.is_null())
@@ -164,13 +169,8 @@ pub(super) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Sou
 pub(super) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
     let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
     if known == 0 {
-        let fresh = Source {
-            session_id: id.clone(),
-            name: source.to_owned(),
-            event_count: 0,
-            last_seq: 0,
-            closing_seq: None,
-        };
+        let fresh =
+            Source { session_id: id.clone(), name: source.to_owned(), event_count: 0, last_seq: 0, closing_seq: None };
         diesel::insert_into(sources::table).values(&fresh).execute(conn)?;
     }
     Ok(())

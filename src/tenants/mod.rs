@@ -178,7 +178,11 @@ pub(crate) async fn save(
 }
 
 /// A page of the tenants within the caller's reach, in order of id.
-pub(crate) async fn list(app: &App, caller: &Caller<ReadTenants>, paging: Paging) -> Result<Page<TenantResponse>, Error> {
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadTenants>,
+    paging: Paging,
+) -> Result<Page<TenantResponse>, Error> {
     let window = paging.open(app.tokens.master_key(), "tenants")?;
     let (reach, asked) = (caller.reach.clone(), window.clone());
     let rows = app.db.read(move |conn| Ok(store::list(conn, &reach, &asked)?)).await?;

@@ -47,6 +47,10 @@ async fn list_tenants(
     params(("id" = String, Path, max_length = 64, example = "acme", description = "The portal's own id for the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
 #[get("/tenants/{id}")]
-async fn get_tenant(app: Data<App>, caller: Caller<ReadTenants>, id: Path<String>) -> Result<Json<TenantResponse>, Error> {
+async fn get_tenant(
+    app: Data<App>,
+    caller: Caller<ReadTenants>,
+    id: Path<String>,
+) -> Result<Json<TenantResponse>, Error> {
     Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
 }

@@ -1,8 +1,8 @@
 //! What each kind of token claims. Opaque ids only: whoever holds a JWS can read it.
 
+use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::Deserialize;
 
 use crate::id::{ConsultantId, LinkId, SessionId};
 

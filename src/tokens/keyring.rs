@@ -89,7 +89,10 @@ impl Keyring {
     pub(super) fn open(rows: Vec<Row>, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
             let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
-                Error::internal(format_args!("this master key does not open signing key {}: is it the right one?", row.kid))
+                Error::internal(format_args!(
+                    "this master key does not open signing key {}: is it the right one?",
+                    row.kid
+                ))
             })?;
             let jwk: Jwk = serde_json::from_str(&row.public_jwk).map_err(Error::internal)?;
             Ok(Key {

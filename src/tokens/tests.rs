@@ -262,10 +262,9 @@ fn a_token_from_the_future_is_refused() {
 
 #[test]
 fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
-    let master_key = MasterKey::load(&MasterKeySource::Given(
-        base64::engine::general_purpose::STANDARD.encode([9; 32]).into(),
-    ))
-    .unwrap();
+    let master_key =
+        MasterKey::load(&MasterKeySource::Given(base64::engine::general_purpose::STANDARD.encode([9; 32]).into()))
+            .unwrap();
     let (start, day) = (now(), Duration::hours(24));
     let mut old = keyring::generate(&master_key, start, start).unwrap();
     old.gone_at = Some(start.plus(day * 10));
@@ -287,7 +286,8 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
 fn the_newest_key_that_may_sign_signs() {
     let tokens = tokens();
     let (start, day) = (now(), Duration::hours(24));
-    let made = |after: i64, from| keyring::generate(&tokens.master_key, start.plus(Duration::seconds(after)), from).unwrap();
+    let made =
+        |after: i64, from| keyring::generate(&tokens.master_key, start.plus(Duration::seconds(after)), from).unwrap();
     let (first, tomorrow) = (made(0, start), made(1, start.plus(day)));
     let urgent = made(2, start.plus(Duration::minutes(1)));
     let urgent_kid = urgent.kid.clone();
@@ -301,11 +301,9 @@ fn the_newest_key_that_may_sign_signs() {
 fn the_key_set_holds_nothing_private() {
     let set = tokens().jwks(now());
     let key = &set["keys"][0];
-    assert_eq!((&key["alg"], &key["use"], &key["kty"], &key["crv"]), (
-        &json!("ES256"),
-        &json!("sig"),
-        &json!("EC"),
-        &json!("P-256")
-    ));
+    assert_eq!(
+        (&key["alg"], &key["use"], &key["kty"], &key["crv"]),
+        (&json!("ES256"), &json!("sig"), &json!("EC"), &json!("P-256"))
+    );
     assert!(key["kid"].is_string() && key["x"].is_string() && key["y"].is_string() && key.get("d").is_none());
 }

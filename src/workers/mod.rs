@@ -41,10 +41,8 @@ impl Stop {
 /// Starts every worker.
 pub(crate) fn start(app: &Data<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
-    let workers = vec![
-        tokio::spawn(mail_loop(app.clone(), stopped.clone())),
-        tokio::spawn(upkeep_loop(app.clone(), stopped)),
-    ];
+    let workers =
+        vec![tokio::spawn(mail_loop(app.clone(), stopped.clone())), tokio::spawn(upkeep_loop(app.clone(), stopped))];
     Stop { signal, workers }
 }
 

@@ -32,7 +32,8 @@ async fn no_link(world: &World) {
 }
 
 fn is_problem(answer: &str, status: u16, code: &str) -> bool {
-    answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(&format!("\"code\":\"{code}\""))
+    answer.starts_with(&format!("HTTP/1.1 {status} "))
+        && answer.contains(&format!("\"code\":\"{code}\""))
         && answer.contains("content-type: application/problem+json")
 }
 

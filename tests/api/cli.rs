@@ -76,7 +76,7 @@ on_both_databases! {
 
 #[test]
 fn exit_codes_tell_refused_from_wrong_usage() {
-    World::run(Database::Sqlite, Settings::default(), async |world| {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
         let code = |arguments: &[&str]| run(world, arguments).status.code();
         assert_eq!(code(&["migrate"]), Some(0));
         assert_eq!(code(&["migrate"]), Some(0));
@@ -93,7 +93,7 @@ fn exit_codes_tell_refused_from_wrong_usage() {
 
 #[test]
 fn people_get_tables() {
-    World::run(Database::Sqlite, Settings::default(), async |world| {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
         let consultant = world.consultant().await;
         let text = String::from_utf8(run(world, &["consultant", "list"]).stdout).unwrap();
         let mut lines = text.lines();
@@ -104,7 +104,7 @@ fn people_get_tables() {
 
 #[test]
 fn a_store_is_not_opened_with_another_master_key() {
-    World::run(Database::Sqlite, Settings::default(), async |world| {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
         let other = "b3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgb3RoZXIgISE=";
         let output = command(world).args(["key", "list"]).env("MAGIC_LINK_MASTER_KEY", other).output().unwrap();
         assert_eq!(output.status.code(), Some(1));

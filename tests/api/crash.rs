@@ -40,8 +40,8 @@ async fn issue_until_killed(caller: Api, request: Value, acknowledged: Arc<Atomi
 async fn mailed(world: &World) -> BTreeSet<String> {
     let id = |mail: Value| {
         let text = mail["Text"].as_str().expect("a text part").to_owned();
-        let start = text.find("mlk_").expect("the link's id");
-        text[start..start + 30].to_owned()
+        let (_, suffix) = text.split_once("mlk_").expect("the link's id");
+        format!("mlk_{}", suffix.chars().take(26).collect::<String>())
     };
     world.mails.all().await.into_iter().map(id).collect()
 }

@@ -4,6 +4,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::similar_names,
+    clippy::unnecessary_operation,
     clippy::disallowed_methods,
     missing_docs,
     reason = "a test that meets what it did not expect should stop right there"

@@ -45,7 +45,14 @@ const MATRIX: &[Row] = &[
     ("openSession", Method::POST, "/v1/sessions", "sessions:redeem", Subject::Shared, r#"{"token":"x"}"#),
     ("listSessions", Method::GET, "/v1/sessions", "links:read", Subject::List, NO_BODY),
     ("getSession", Method::GET, "/v1/sessions/{id}", "links:read", Subject::Session, NO_BODY),
-    ("endSession", Method::POST, "/v1/sessions/{id}/end", "sessions:redeem", Subject::Session, r#"{"sources":{"portal":9}}"#),
+    (
+        "endSession",
+        Method::POST,
+        "/v1/sessions/{id}/end",
+        "sessions:redeem",
+        Subject::Session,
+        r#"{"sources":{"portal":9}}"#,
+    ),
     ("reportActs", Method::POST, "/v1/sessions/{id}/events", "audit:write", Subject::Session, ACT),
     ("introspectToken", Method::POST, "/v1/introspect", "sessions:introspect", Subject::Shared, "token=x"),
     ("saveTenant", Method::PUT, "/v1/tenants/{id}", "tenants:write", Subject::Tenant, r#"{"name":"Mine now"}"#),
@@ -55,9 +62,23 @@ const MATRIX: &[Row] = &[
     ("registerConsultant", Method::POST, "/v1/consultants", "consultants:write", Subject::Shared, CONSULTANT),
     ("listConsultants", Method::GET, "/v1/consultants", "consultants:read", Subject::Shared, NO_BODY),
     ("getConsultant", Method::GET, "/v1/consultants/{id}", "consultants:read", Subject::Shared, NO_BODY),
-    ("changeConsultant", Method::PATCH, "/v1/consultants/{id}", "consultants:write", Subject::Shared, r#"{"name":"Eve"}"#),
+    (
+        "changeConsultant",
+        Method::PATCH,
+        "/v1/consultants/{id}",
+        "consultants:write",
+        Subject::Shared,
+        r#"{"name":"Eve"}"#,
+    ),
     ("suspendConsultant", Method::POST, "/v1/consultants/{id}/suspend", "consultants:write", Subject::Shared, REASON),
-    ("reinstateConsultant", Method::POST, "/v1/consultants/{id}/reinstate", "consultants:write", Subject::Shared, REASON),
+    (
+        "reinstateConsultant",
+        Method::POST,
+        "/v1/consultants/{id}/reinstate",
+        "consultants:write",
+        Subject::Shared,
+        REASON,
+    ),
     ("createClient", Method::POST, "/v1/clients", "admin", Subject::Shared, CLIENT),
     ("listClients", Method::GET, "/v1/clients", "admin", Subject::Shared, NO_BODY),
     ("rotateClient", Method::POST, "/v1/clients/{id}/rotate", "admin", Subject::Client, "{}"),
@@ -68,8 +89,18 @@ const MATRIX: &[Row] = &[
 const PUBLIC: &[&str] = &["getJwks", "getHealth", "getReadiness", "previewLink", "continueLink", "requestFreshLink"];
 
 const SCOPES: &[&str] = &[
-    "links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write", "audit:read",
-    "tenants:read", "tenants:write", "consultants:read", "consultants:write", "admin",
+    "links:issue",
+    "links:read",
+    "links:revoke",
+    "sessions:redeem",
+    "sessions:introspect",
+    "audit:write",
+    "audit:read",
+    "tenants:read",
+    "tenants:write",
+    "consultants:read",
+    "consultants:write",
+    "admin",
 ];
 
 /// An id of the right kind that never existed.

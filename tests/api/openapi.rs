@@ -69,7 +69,10 @@ fn every_operation_is_named_and_tells_its_answers() {
         let at = format!("{method} {path}");
         let name = operation["operationId"].as_str().unwrap_or_else(|| panic!("{at} has no operationId"));
         assert!(names.insert(name.to_owned()) && name.chars().all(char::is_alphanumeric), "{at}: {name}");
-        assert!(operation["summary"].is_string() && operation["tags"].as_array().is_some_and(|tags| tags.len() == 1), "{at}");
+        assert!(
+            operation["summary"].is_string() && operation["tags"].as_array().is_some_and(|tags| tags.len() == 1),
+            "{at}"
+        );
         let statuses: Vec<&String> = operation["responses"].as_object().unwrap().keys().collect();
         assert_eq!(statuses.iter().filter(|status| status.starts_with('2')).count(), 1, "{at}: {statuses:?}");
         if path != "/healthz" {
@@ -85,7 +88,7 @@ fn every_operation_is_named_and_tells_its_answers() {
 /// Every documented problem code is on the page that `type` leads to.
 #[test]
 fn every_code_is_explained() {
-    World::run(Database::Sqlite, Settings::default(), async |world| {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
         let page = world.stranger().get("/problems").await;
         for code in magic_link::error::Code::ALL {
             assert!(page.text.contains(&format!("id=\"{}\"", code.slug())), "{}", code.slug());
@@ -139,7 +142,7 @@ async fn send_example(world: &World, description: &Value, method: Method, path: 
 fn every_example_runs_as_it_stands() {
     let description = committed();
     for (method, path, operation) in operations(&description) {
-        World::run(Database::Sqlite, Settings::default(), async |world| {
+        World::run(Database::Sqlite, &Settings::default(), async |world| {
             let demo = command(world).arg("demo").output().unwrap();
             assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
             let reply = send_example(world, &description, method.clone(), &path, &operation).await;

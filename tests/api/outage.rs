@@ -60,7 +60,7 @@ fn throw_everybody_out(control: &mut Sql, name: &str) {
 
 #[test]
 fn without_its_database_the_service_lets_nobody_in_and_comes_back_by_itself() {
-    World::run(Database::Postgres, Settings::default(), async |world| {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
         let portal = world.portal("cloud", "acme").await;
         let consultant = world.consultant().await;
         let link = portal.issue(&consultant).await;
@@ -89,7 +89,8 @@ fn without_its_database_the_service_lets_nobody_in_and_comes_back_by_itself() {
         join_all(crowd).await;
 
         control.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")).unwrap();
-        eventually("the service is ready again", async || (portal.get("/readyz").await.status == 200).then_some(())).await;
+        eventually("the service is ready again", async || (portal.get("/readyz").await.status == 200).then_some(()))
+            .await;
         eventually("introspection answers", async || {
             let reply = portal.form("/v1/introspect", &[("token", access_token)]).await;
             (reply.status == 200).then(|| assert_eq!(reply.body["active"], true))
@@ -108,7 +109,7 @@ fn without_its_database_the_service_lets_nobody_in_and_comes_back_by_itself() {
 
 #[test]
 fn what_was_acknowledged_before_a_connection_broke_is_there() {
-    World::run(Database::Postgres, Settings::default(), async |world| {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
         let portal = world.portal("cloud", "acme").await;
         let request = Api::issue_request(&world.consultant().await);
         let (mut control, name) = (Sql::control(world), Sql::name(world));
@@ -213,7 +214,7 @@ on_both_databases! {
     async fn a_provider_that_hangs_delays_only_its_mail(world: &World) {
         let portal = world.portal("cloud", "acme").await;
         let consultant = world.consultant().await;
-        let hang = ResponseTemplate::new(200).set_delay(Duration::from_secs(60));
+        let hang = ResponseTemplate::new(200).set_delay(Duration::from_mins(1));
         world.mails.misbehave(hang);
         let link = portal.issue(&consultant).await;
         eventually("the provider has the mail", async || (!world.mails.about(&link).await.is_empty()).then_some(())).await;

@@ -111,12 +111,15 @@ mod tests {
                 } }
             } }
         }));
-        assert_eq!(described, json!({
-            "components": { "schemas": { "Thing": { "properties": {
-                "at": { "type": "string", "format": "date-time", "description": "When it was." },
-                "next": { "$ref": "#/components/schemas/Thing" },
-                "name": { "type": "string" }
-            } } } }
-        }));
+        assert_eq!(
+            described,
+            json!({
+                "components": { "schemas": { "Thing": { "properties": {
+                    "at": { "type": "string", "format": "date-time", "description": "When it was." },
+                    "next": { "$ref": "#/components/schemas/Thing" },
+                    "name": { "type": "string" }
+                } } } }
+            })
+        );
     }
 }

@@ -125,8 +125,11 @@ fn plain_words_stay_as_they_are() {
 #[test]
 fn the_old_address_is_told_without_a_link() {
     let config = Config::from_toml("").unwrap();
-    let change =
-        AddressChange { consultant: &consultant(), old_address: "old@support.example", changed_at: Clock::System.now() };
+    let change = AddressChange {
+        consultant: &consultant(),
+        old_address: "old@support.example",
+        changed_at: Clock::System.now(),
+    };
     let mail = address_changed(&config, &change).unwrap();
     assert_eq!(mail.to.address, "old@support.example");
     assert!(!mail.html.contains("<a ") && !mail.html.contains("ravi@"), "{}", mail.html);

@@ -85,8 +85,18 @@ fn create_admin(url: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
     command.args(["client", "create", "--json", "--name", "Test administrator", "--tenant", "*"]);
     for scope in [
-        "links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write",
-        "audit:read", "tenants:read", "tenants:write", "consultants:read", "consultants:write", "admin",
+        "links:issue",
+        "links:read",
+        "links:revoke",
+        "sessions:redeem",
+        "sessions:introspect",
+        "audit:write",
+        "audit:read",
+        "tenants:read",
+        "tenants:write",
+        "consultants:read",
+        "consultants:write",
+        "admin",
     ] {
         command.args(["--scope", scope]);
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
-use wiremock::{Mock, MockServer, Request, ResponseTemplate};
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 /// What a provider would have carried.
 pub struct Mails {
@@ -62,7 +62,7 @@ impl Mails {
             if mails.len() >= count {
                 return mails.pop().expect("at least one");
             }
-            assert!(started.elapsed() < Duration::from_secs(60), "no mail number {count} about {link_id}");
+            assert!(started.elapsed() < Duration::from_mins(1), "no mail number {count} about {link_id}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

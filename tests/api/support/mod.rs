@@ -19,29 +19,35 @@ pub use world::{Settings, World, code_of, folder};
 
 /// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
 macro_rules! on_both_databases {
+    (@settings) => {
+        fn settings() -> $crate::support::Settings {
+            $crate::support::Settings::default()
+        }
+    };
+    (@settings $settings:expr) => {
+        use super::*;
+
+        fn settings() -> $crate::support::Settings {
+            $settings
+        }
+    };
     ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)? $(,)?) $body:block)*) => {$(
+        async fn $name($world: &World) $body
+
         $(#[$meta])*
         mod $name {
-            #[allow(unused_imports, reason = "not every test needs what its file imports")]
-            use super::*;
-
-            async fn story($world: &World) $body
-
-            fn settings() -> $crate::support::Settings {
-                #[allow(unused_mut, unused_assignments, reason = "the settings are optional")]
-                let mut settings = $crate::support::Settings::default();
-                $(settings = $settings;)?
-                settings
-            }
+            on_both_databases!(@settings $($settings)?);
 
             #[test]
             fn sqlite() {
-                $crate::support::World::run($crate::support::Database::Sqlite, settings(), async |world| story(world).await);
+                let story = async |world: &$crate::support::World| super::$name(world).await;
+                $crate::support::World::run($crate::support::Database::Sqlite, &settings(), story);
             }
 
             #[test]
             fn postgres() {
-                $crate::support::World::run($crate::support::Database::Postgres, settings(), async |world| story(world).await);
+                let story = async |world: &$crate::support::World| super::$name(world).await;
+                $crate::support::World::run($crate::support::Database::Postgres, &settings(), story);
             }
         }
     )*};
@@ -61,7 +67,7 @@ pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>
         if let Some(value) = ready().await {
             return value;
         }
-        assert!(started.elapsed() < std::time::Duration::from_secs(60), "waited in vain: {what}");
+        assert!(started.elapsed() < std::time::Duration::from_mins(1), "waited in vain: {what}");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }

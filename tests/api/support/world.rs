@@ -57,10 +57,10 @@ pub struct World {
 
 impl World {
     /// Runs a story in a world of its own. Skips where there is no PostgreSQL and nobody insists.
-    pub fn run(database: Database, settings: Settings, story: impl AsyncFnOnce(&Self)) {
+    pub fn run(database: Database, settings: &Settings, story: impl AsyncFnOnce(&Self)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let Some(mut world) = Self::start(database, &settings).await else { return };
+            let Some(mut world) = Self::start(database, settings).await else { return };
             story(&world).await;
             world.stop();
         });
@@ -117,8 +117,15 @@ impl World {
     /// The back end of one tenant's portal.
     pub async fn portal(&self, portal: &str, tenant: &str) -> Api {
         let scopes = [
-            "links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write",
-            "audit:read", "consultants:read", "tenants:read",
+            "links:issue",
+            "links:read",
+            "links:revoke",
+            "sessions:redeem",
+            "sessions:introspect",
+            "audit:write",
+            "audit:read",
+            "consultants:read",
+            "tenants:read",
         ];
         self.client(Some(portal), &[tenant], &scopes).await
     }
