@@ -202,11 +202,13 @@ async fn answer(request: RequestBuilder) -> Result<Response, Error> {
     let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
     // A 409 that names a pause is a request of the same key still in flight, not a verdict.
     let conflict_in_flight = status == StatusCode::CONFLICT && retry_after.is_some();
-    if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS || conflict_in_flight {
+    let mut problem: Problem = response.json().await.unwrap_or_default();
+    // Nor is a 429 one, but for that of a resend: a link is on its way, and a repeat would find the same.
+    let called_too_often = status == StatusCode::TOO_MANY_REQUESTS && problem.code != "resend_cool_down";
+    if status.is_server_error() || called_too_often || conflict_in_flight {
         let pause = Duration::from_secs(retry_after.unwrap_or(1));
         return Err(Error::Busy { status: status.as_u16(), pause });
     }
-    let mut problem: Problem = response.json().await.unwrap_or_default();
     problem.status = status.as_u16();
     Err(Error::Refused(Box::new(problem)))
 }

@@ -54,9 +54,8 @@ impl Driver {
         let mut output = BufReader::new(child.stdout.take().expect("standard output is piped"));
         let mut said = String::new();
         let port = loop {
-            let from = said.len();
             assert!(output.read_line(&mut said).expect("readable output") > 0, "chromedriver stopped: {said}");
-            if let Some((_, port)) = said[from..].split_once("started successfully on port ") {
+            if let Some((_, port)) = said.rsplit_once("started successfully on port ") {
                 break port.trim().trim_end_matches('.').to_owned();
             }
         };

@@ -65,7 +65,7 @@ impl World {
     fn start() -> Option<Self> {
         let template = Template::get();
         let folder = Folder::new("world");
-        fs::copy(&template.database, folder.0.join("magic-link.db")).expect("the template can be copied");
+        fs::write(folder.0.join("magic-link.db"), &template.database).expect("the template can be copied");
         let (service_port, portal_port) = free_ports();
         let (base, portal_base) =
             (format!("http://127.0.0.1:{service_port}"), format!("http://127.0.0.1:{portal_port}"));
@@ -197,8 +197,7 @@ fn portal_binary() -> PathBuf {
 
 /// A database with a consultant and the portals' clients, made once at the command line.
 struct Template {
-    _folder: Folder,
-    database: PathBuf,
+    database: Vec<u8>,
     cloud_key: String,
     ess_key: String,
     consultant_id: String,
@@ -218,11 +217,10 @@ impl Template {
                 made(&folder.0, &arguments)["key"].as_str().expect("a key").to_owned()
             };
             Self {
-                database: folder.0.join("magic-link.db"),
                 cloud_key: client("cloud"),
                 ess_key: client("ess"),
                 consultant_id: consultant["id"].as_str().expect("an id").to_owned(),
-                _folder: folder,
+                database: fs::read(folder.0.join("magic-link.db")).expect("the database"),
             }
         })
     }

@@ -39,6 +39,7 @@ fn explain_problem(problem: &Problem) -> Vec<Mistake> {
         "support_session_cannot_grant" => {
             "This browser is inside a support session, and nobody may grant access from there. Press “I am done” in the portal first."
         }
+        "resend_cool_down" => "A link was mailed a moment ago. Wait a minute before you send another one.",
         _ => "",
     };
     let sentence = [known, &problem.detail, &problem.title, "The service refused without saying why."]

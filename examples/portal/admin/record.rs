@@ -7,7 +7,7 @@ use askama::Template;
 
 use super::{InPath, Row, own_link};
 use crate::App;
-use crate::magic_link::AuditEvent;
+use crate::magic_link::{AuditEvent, Consultant};
 use crate::web::{Moment, Place, Stop, log, page};
 
 #[derive(Template)]
@@ -23,15 +23,21 @@ struct Entry {
     at: Moment,
     kind: String,
     who: String,
+    /// What was done in the portal, if it is that kind of event.
+    act: Option<String>,
     rest: String,
 }
 
 impl Entry {
-    fn new(mut event: AuditEvent) -> Self {
+    fn new(mut event: AuditEvent, consultant: &Consultant) -> Self {
         let actor = event.rest.remove("actor").unwrap_or_default();
         let who = ["name", "id", "type"].iter().find_map(|field| actor.get(field)?.as_str()).unwrap_or("the service");
+        // The record names the consultant by id: names change.
+        let who = if who == consultant.id { &consultant.name } else { who };
+        let data = |field| event.rest.get("data")?.get(field)?.as_str();
+        let act = data("action").map(|action| format!("{action} · {}", data("resource_id").unwrap_or_default()));
         let rest = serde_json::to_string_pretty(&event.rest).unwrap_or_default();
-        Self { at: Moment::new(event.occurred_at), kind: event.kind, who: who.to_owned(), rest }
+        Self { at: Moment::new(event.occurred_at), kind: event.kind, who: who.to_owned(), act, rest }
     }
 }
 
@@ -47,6 +53,6 @@ pub async fn record(app: Data<App>, place: Place, path: Path<InPath>) -> Result<
         Stop::Unavailable
     })?;
     let has_more = events.next_cursor.is_some();
-    let events = events.items.into_iter().map(Entry::new).collect();
+    let events = events.items.into_iter().map(|event| Entry::new(event, &link.consultant)).collect();
     Ok(page(StatusCode::OK, &RecordPage { place: &place, row: Row::new(link), events, has_more }))
 }
