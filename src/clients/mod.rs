@@ -280,6 +280,10 @@ pub(crate) async fn create(
         disabled_at: None,
         id,
     };
+    let bound = caller.reach != Reach::everything();
+    if bound && let Some(scope) = request.scopes.iter().find(|scope| !caller.has(**scope)) {
+        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot hand out {scope}")));
+    }
     if !caller.reach.covers_reach(&client.reach()) {
         return Err(Error::new(Code::ClientNotPermitted).detail("a client cannot create one that reaches further"));
     }

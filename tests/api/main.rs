@@ -7,6 +7,7 @@
     clippy::string_slice,
     clippy::similar_names,
     clippy::unnecessary_operation,
+    clippy::too_many_lines,
     clippy::disallowed_methods,
     missing_docs,
     reason = "a test that meets what it did not expect should stop right there"

@@ -36,7 +36,7 @@ macro_rules! on_both_databases {
 
         $(#[$meta])*
         mod $name {
-            on_both_databases!(@settings $($settings)?);
+            $crate::support::on_both_databases!(@settings $($settings)?);
 
             #[test]
             fn sqlite() {
