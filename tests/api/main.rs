@@ -9,6 +9,7 @@
     clippy::unnecessary_operation,
     clippy::too_many_lines,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     missing_docs,
     reason = "a test that meets what it did not expect should stop right there"
 )]

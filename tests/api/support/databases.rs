@@ -120,6 +120,7 @@ struct Postgres {
 static POSTGRES: LazyLock<Option<Postgres>> = LazyLock::new(|| {
     let Some(binaries) = binaries() else {
         assert!(std::env::var_os("CI").is_none(), "PostgreSQL is not installed");
+        eprintln!("skipped on PostgreSQL, which is not installed");
         return None;
     };
     Some(Postgres::start(&binaries))
