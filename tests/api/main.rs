@@ -6,7 +6,6 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::similar_names,
-    clippy::unnecessary_operation,
     clippy::too_many_lines,
     clippy::disallowed_methods,
     clippy::print_stderr,

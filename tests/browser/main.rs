@@ -9,7 +9,6 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::similar_names,
-    clippy::unnecessary_operation,
     clippy::disallowed_methods,
     clippy::print_stdout,
     missing_docs,
