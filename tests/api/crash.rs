@@ -135,21 +135,23 @@ on_both_databases! {
         let (before, after) = request.split_at(request.len() / 2);
         let address = process.base.strip_prefix("http://").unwrap();
 
-        // Eight callers have sent half of what they have to say.
+        // Eight callers were told to go on, and have sent half of what they have to say.
         let mut callers = Vec::new();
         for _ in 0..8 {
             let mut caller = TcpStream::connect(address).unwrap();
             let head = format!(
                 "POST /v1/magic-links HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
-                 content-type: application/json\r\ncontent-length: {}\r\n\r\n{before}",
+                 content-type: application/json\r\nexpect: 100-continue\r\ncontent-length: {}\r\n\r\n",
                 operator.key(),
                 request.len(),
             );
             caller.write_all(head.as_bytes()).unwrap();
+            let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+            caller.read_exact(&mut go_on).unwrap();
+            assert!(go_on.starts_with(b"HTTP/1.1 100 "), "{}", String::from_utf8_lossy(&go_on));
+            caller.write_all(before.as_bytes()).unwrap();
             callers.push(caller);
         }
-        // An answer to a later connection: the workers have taken the earlier ones.
-        operator.get("/v1/magic-links").await.ok();
         process.ask_to_stop();
         let refused = async || TcpStream::connect(address).is_err().then_some(());
         eventually("nobody else is let in", refused).await;
