@@ -57,6 +57,7 @@ fn a_consultant_comes_from_the_mail_edits_leaves_and_comes_again_with_a_fresh_li
                 "data.changed",
                 "data.viewed",
                 "session.ended",
+                "session.closed",
             ]
         );
         assert_eq!(world.read(&link).await["audit_state"], "complete");
