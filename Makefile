@@ -16,7 +16,8 @@ run: ## Build and start the service with the preview mailbox, and the example po
 	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/examples/portal
 
 test: ## Run every test on both databases
-	$(CARGO) test --locked
+	$(CARGO) build --locked --example portal
+	$(CARGO) test --locked --lib --tests
 
 check: format lint test openapi-check ## What CI runs
 
