@@ -48,9 +48,7 @@ pub(crate) fn revoke_all_of(
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<usize, Error> {
-    let mut links = store::revoke_all_of(tx, consultant, reason, actor, now)?;
-    // Mail jobs are locked in order of their links, here and by the mail worker: no deadlock between the two.
-    links.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let links = store::revoke_all_of(tx, consultant, reason, actor, now)?;
     for link in &links {
         after_revocation(tx, link, reason, actor, client_id, None, now)?;
     }

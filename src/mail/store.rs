@@ -68,18 +68,16 @@ macro_rules! mailable_link {
     };
 }
 
-/// The oldest jobs that are due and not leased, in order of their links: whoever locks several does so in that order.
+/// Jobs that are due and not leased, the oldest first.
 pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
-    let mut due: Vec<(Option<LinkId>, MailJobId)> = jobs::table
+    jobs::table
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
         .order((jobs::next_attempt_at.asc(), jobs::id.asc()))
         .limit(limit)
-        .select((jobs::magic_link_id, jobs::id))
-        .load(conn)?;
-    due.sort_by(|(one, _), (other, _)| one.as_ref().map(LinkId::as_str).cmp(&other.as_ref().map(LinkId::as_str)));
-    Ok(due.into_iter().map(|(_, id)| id).collect())
+        .select(jobs::id)
+        .load(conn)
 }
 
 /// Leases a due job; `None` if somebody else has it, or its link may not be mailed any more.
