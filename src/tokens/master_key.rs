@@ -148,15 +148,14 @@ mod tests {
     #[test]
     fn a_key_is_made_once_and_only_its_owner_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = std::env::temp_dir().join(format!("magic-link-key-{}", std::process::id()));
-        let path = folder.join("deep/master.key");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/master.key");
         let source = MasterKeySource::FileOrNew(path.clone());
         assert!(MasterKey::load(&source).is_ok());
         let first = fs::read_to_string(&path).unwrap();
         assert!(MasterKey::load(&source).is_ok());
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::actors::Api;
 use crate::browser::{Browser, Installed};
@@ -39,7 +40,7 @@ pub struct World {
     pub cloud: Api,
     service: RefCell<Option<Process>>,
     _portal: Process,
-    folder: Folder,
+    folder: TempDir,
     service_port: u16,
     portal_port: u16,
 }
@@ -55,7 +56,7 @@ impl World {
         runtime.block_on(async {
             // Somebody else may take a free port before we do.
             let world = (0..5).find_map(|_| Self::start()).expect("the service and the portal start");
-            let browser = Browser::start(&installed, &world.folder.0).await;
+            let browser = Browser::start(&installed, world.folder.path()).await;
             story(&world, &browser).await;
             browser.close().await;
         });
@@ -64,20 +65,20 @@ impl World {
     /// `None` if one of the two did not come up.
     fn start() -> Option<Self> {
         let template = Template::get();
-        let folder = Folder::new("world");
-        fs::write(folder.0.join("magic-link.db"), &template.database).expect("the template can be copied");
+        let folder = scratch("world-");
+        fs::write(folder.path().join("magic-link.db"), &template.database).expect("the template can be copied");
         let (service_port, portal_port) = free_ports();
         let (base, portal_base) =
             (format!("http://127.0.0.1:{service_port}"), format!("http://127.0.0.1:{portal_port}"));
         let service =
-            Process::start(service(&folder.0, service_port, portal_port).args(["serve", "--json"]), &folder.0)?;
+            Process::start(service(folder.path(), service_port, portal_port).args(["serve", "--json"]), folder.path())?;
         let mut portal = Command::new(portal_binary());
         portal
             .env("PORTAL_LISTEN", format!("127.0.0.1:{portal_port}"))
             .env("PORTAL_SERVICE_URL", &base)
             .env("PORTAL_CLOUD_KEY", &template.cloud_key)
             .env("PORTAL_ESS_KEY", &template.ess_key);
-        let portal = Process::start(&mut portal, &folder.0)?;
+        let portal = Process::start(&mut portal, folder.path())?;
         Some(Self {
             cloud: Api::new(&base, Some(&template.cloud_key)),
             base,
@@ -98,8 +99,8 @@ impl World {
 
     /// It comes back under its address.
     pub fn restart_service(&self) {
-        let mut command = service(&self.folder.0, self.service_port, self.portal_port);
-        let process = Process::start(command.args(["serve", "--json"]), &self.folder.0);
+        let mut command = service(self.folder.path(), self.service_port, self.portal_port);
+        let process = Process::start(command.args(["serve", "--json"]), self.folder.path());
         *self.service.borrow_mut() = Some(process.expect("the port is still free"));
     }
 
@@ -150,7 +151,7 @@ impl World {
 
     /// Changes what is stored behind the service's back: nobody can turn the clock of a process.
     pub fn store(&self, statement: &str) {
-        let url = format!("{}/magic-link.db", self.folder.0.display());
+        let url = format!("{}/magic-link.db", self.folder.path().display());
         let mut connection = SqliteConnection::establish(&url).expect("the database");
         connection.batch_execute("PRAGMA busy_timeout = 5000").expect("a setting");
         connection.batch_execute(statement).expect(statement);
@@ -207,20 +208,20 @@ impl Template {
     fn get() -> &'static Self {
         static TEMPLATE: OnceLock<Template> = OnceLock::new();
         TEMPLATE.get_or_init(|| {
-            let folder = Folder::new("template");
+            let folder = scratch("template-");
             let consultant = ["consultant", "add", "--name", "Ravi Kumar", "--email", "ravi.kumar@support.example"];
-            let consultant = made(&folder.0, &consultant);
+            let consultant = made(folder.path(), &consultant);
             let client = |portal| {
                 let mut arguments = vec!["client", "create", "--name", "HR portal", "--portal", portal];
                 arguments.extend(["--tenant", "acme", "--tenant", "globex"]);
                 arguments.extend(PORTAL_SCOPES.iter().flat_map(|scope| ["--scope", scope]));
-                made(&folder.0, &arguments)["key"].as_str().expect("a key").to_owned()
+                made(folder.path(), &arguments)["key"].as_str().expect("a key").to_owned()
             };
             Self {
                 cloud_key: client("cloud"),
                 ess_key: client("ess"),
                 consultant_id: consultant["id"].as_str().expect("an id").to_owned(),
-                database: fs::read(folder.0.join("magic-link.db")).expect("the database"),
+                database: fs::read(folder.path().join("magic-link.db")).expect("the database"),
             }
         })
     }
@@ -264,22 +265,8 @@ impl Drop for Process {
     }
 }
 
-/// A scratch folder.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-        let folder = format!("magic-link-browser-{}-{name}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(folder);
-        fs::create_dir_all(&folder).expect("the scratch folder can be made");
-        Self(folder)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        drop(fs::remove_dir_all(&self.0));
-    }
+/// A folder that is gone with the value.
+fn scratch(prefix: &str) -> TempDir {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+    folder.expect("the scratch folder can be made")
 }

@@ -64,9 +64,13 @@ impl Drop for Copy {
     }
 }
 
-/// A folder for this run of the tests.
+/// A folder for this run of the tests, which no run before it has used: process ids come again.
 pub fn scratch(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("magic-link-{}", std::process::id())).join(name);
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        let root = tempfile::Builder::new().prefix("api-").tempdir_in(env!("CARGO_TARGET_TMPDIR"));
+        root.expect("the scratch folder can be made").keep()
+    });
+    let folder = ROOT.join(name);
     std::fs::create_dir_all(&folder).expect("the scratch folder can be made");
     folder
 }
