@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use actix_web::{HttpServer, web};
 use tokio::sync::Notify;
 
+use crate::audit::{LogKey, PurgeSchedule};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::{Db, OpenError};
@@ -50,6 +51,10 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) db: Db,
     pub(crate) tokens: Tokens,
+    /// Signs checkpoints of the audit logs.
+    pub(crate) log_key: Arc<LogKey>,
+    /// When payloads were last looked through for those whose time is over.
+    pub(crate) purge_schedule: PurgeSchedule,
     pub(crate) mail_provider: Box<dyn Provider>,
     /// The preview mailbox, where mail goes there.
     pub(crate) mailbox: Option<Mailbox>,
@@ -79,11 +84,14 @@ impl App {
         let master_key = MasterKey::load(&config.master_key)?;
         let db = Db::open(&config.database_url, config.database_connections)?;
         let tokens = Tokens::open(&config, master_key, &db, clock.now()).await?;
+        let log_key = LogKey::open(&db, tokens.master_key(), &config.public_url, clock.now()).await?;
         let (mail_provider, mailbox) = mail::provider(&config.mail)?;
         Ok(Self {
             clock,
             db,
             tokens,
+            log_key: Arc::new(log_key),
+            purge_schedule: PurgeSchedule::default(),
             mail_provider,
             mailbox,
             mail_wake: Notify::new(),

@@ -69,6 +69,8 @@ codes! {
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
     ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
+    RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
+    LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
@@ -80,9 +82,11 @@ codes! {
     BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where acts are reported.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
+    EvidenceTooLarge 422 "evidence_too_large" "The link has more than 10,000 events" "Export the tenant's log instead.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
+    LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: tell the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }

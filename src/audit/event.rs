@@ -33,8 +33,14 @@ pub(crate) struct Event {
     pub(super) principal_id: Option<String>,
     pub(super) source: Option<String>,
     pub(super) seq: Option<i64>,
-    pub(super) content_sha256: Option<String>,
-    pub(super) payload: serde_json::Value,
+    pub(super) late: bool,
+    pub(super) policy_violation: bool,
+    pub(super) reason: Option<String>,
+    pub(super) ticket: Option<String>,
+    pub(super) address: Option<String>,
+    pub(super) user_agent: Option<String>,
+    pub(super) data: serde_json::Value,
+    pub(super) fingerprint: Option<Vec<u8>>,
 }
 
 impl Event {
@@ -55,8 +61,14 @@ impl Event {
             principal_id: None,
             source: None,
             seq: None,
-            content_sha256: None,
-            payload: serde_json::Value::Object(serde_json::Map::new()),
+            late: false,
+            policy_violation: false,
+            reason: None,
+            ticket: None,
+            address: None,
+            user_agent: None,
+            data: serde_json::Value::Object(serde_json::Map::new()),
+            fingerprint: None,
         }
     }
 
@@ -78,17 +90,19 @@ impl Event {
         self
     }
 
-    /// The link it concerns, and with it tenant, portal, consultant and profile.
+    /// The link it concerns, and with it tenant, portal, consultant, profile, reason and ticket.
     pub(crate) fn link(mut self, link: &Link) -> Self {
         self.tenant_id.clone_from(&link.tenant_id);
         self.portal = Some(link.portal.clone());
         self.magic_link_id = Some(link.id.clone());
         self.consultant_id = Some(link.consultant_id.clone());
         self.profile_id = Some(link.profile_id.clone());
+        self.reason = Some(link.reason.clone());
+        self.ticket.clone_from(&link.ticket);
         self
     }
 
-    /// The session it concerns, and with it its link, tenant, portal, consultant and profile.
+    /// The session it concerns, and with it what its link says and who visits.
     pub(crate) fn session(mut self, session: &Session) -> Self {
         self.tenant_id.clone_from(&session.tenant_id);
         self.portal = Some(session.portal.clone());
@@ -96,29 +110,53 @@ impl Event {
         self.session_id = Some(session.id.clone());
         self.consultant_id = Some(session.consultant_id.clone());
         self.profile_id = Some(session.profile_id.clone());
+        self.reason = Some(session.reason.clone());
+        self.ticket.clone_from(&session.ticket);
+        self.address.clone_from(&session.visitor_address);
+        self.user_agent.clone_from(&session.visitor_user_agent);
         self
     }
 
-    /// A reported act: when it happened, its number, and the hash that tells a repeat from a conflict.
-    pub(crate) fn act(
-        mut self,
-        act: ActRef<'_>,
-        occurred_at: Timestamp,
-        sha256: String,
-        principal: Option<&str>,
-    ) -> Self {
+    /// A reported act: its number, when it happened, and whose data it concerns.
+    pub(crate) fn act(mut self, act: ActRef<'_>, occurred_at: Timestamp, principal: Option<&str>) -> Self {
         self.occurred_at = occurred_at;
         self.source = Some(act.source.to_owned());
         self.seq = Some(act.seq);
-        self.content_sha256 = Some(sha256);
         self.principal_id = principal.map(ToOwned::to_owned);
         self
     }
 
+    /// What tells a repeat of the act from another one under its number.
+    pub(crate) fn fingerprint(mut self, fingerprint: &[u8]) -> Self {
+        self.fingerprint = Some(fingerprint.to_owned());
+        self
+    }
+
+    /// The act arrived when its session was over.
+    pub(crate) const fn late(mut self, late: bool) -> Self {
+        self.late = late;
+        self
+    }
+
+    /// The act is a change, where only looking was granted.
+    pub(crate) const fn policy_violation(mut self, violation: bool) -> Self {
+        self.policy_violation = violation;
+        self
+    }
+
+    /// Why it was done, where no link tells it.
+    pub(crate) fn because(mut self, reason: &str) -> Self {
+        self.reason = Some(reason.to_owned());
+        self
+    }
+
     /// What else is known. Never a token, a key or a mail's body.
-    pub(crate) fn with(mut self, payload: &impl Serialize) -> Self {
-        if let Ok(payload) = serde_json::to_value(payload) {
-            self.payload = payload;
+    pub(crate) fn with(mut self, data: &impl Serialize) -> Self {
+        if let Ok(mut data) = serde_json::to_value(data) {
+            if let Some(members) = data.as_object_mut() {
+                members.retain(|_, value| !value.is_null());
+            }
+            self.data = data;
         }
         self
     }

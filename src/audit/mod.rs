@@ -3,25 +3,52 @@
 //! A verb records it in its own transaction ([`crate::db::Tx::record`]); if it
 //! cannot be written, the act did not happen. Refusals are events too. The
 //! database itself refuses to change or remove what was written.
+//!
+//! Each tenant has a *log* of its own, a Merkle tree (RFC 6962), and `_system`
+//! is the log of what belongs to no tenant. A *checkpoint* is a signed size and
+//! root of a log. Whoever keeps one can check any later export against it,
+//! without this service and its database ([`verify`]): the trail is
+//! tamper-evident. It is not tamper-proof: what came after the last checkpoint
+//! that left the building can be cut off unseen.
 
+mod append;
+mod checkpoint;
 mod event;
+mod evidence;
+mod export;
+mod holds;
+mod key;
+mod leaf;
+mod log;
+mod purge;
 pub(crate) mod routes;
 mod store;
+mod summary;
+mod tree;
+pub mod verify;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Conn, text_enum};
+use crate::db::{Conn, Tx, text_enum};
 use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
+pub(crate) use append::append;
+pub(crate) use checkpoint::sign_due;
 pub(crate) use event::{ActRef, Event};
-pub(crate) use store::{acts_by_seq, append};
+pub use export::ExportFormat;
+pub(crate) use export::{ExportQuery, export};
+pub(crate) use key::LogKey;
+pub(crate) use log::{checkpoint, verifier_key};
+pub(crate) use purge::{PurgeSchedule, purge_due};
+pub(crate) use store::{acts_by_seq, missing_acts};
+pub(crate) use tree::Frontier;
 
 /// The log of what belongs to no tenant.
 pub(crate) const SYSTEM_LOG: &str = "_system";
@@ -79,6 +106,48 @@ text_enum! {
         ClientDisabled = "client.disabled",
         /// A signing key was added.
         KeyAdded = "key.added",
+        /// Events were read.
+        AuditRead = "audit.read",
+        /// Events were exported.
+        AuditExported = "audit.exported",
+        /// Payloads whose time was over were erased.
+        AuditPurged = "audit.purged",
+        /// Somebody asked to erase what must still be kept.
+        PurgeRefused = "audit.purge_refused",
+        /// A log does not extend its last checkpoint: it was tampered with, or an old copy was restored.
+        CheckpointRefused = "audit.checkpoint_refused",
+        /// A legal hold was placed: nothing of the tenant's log is erased while it stands.
+        HoldPlaced = "legal_hold.placed",
+        /// A legal hold was released.
+        HoldReleased = "legal_hold.released",
+    }
+}
+
+impl EventType {
+    /// How it came out.
+    #[must_use]
+    pub const fn result(self) -> EventResult {
+        match self {
+            Self::LinkRefused
+            | Self::SessionRefused
+            | Self::AccessRefused
+            | Self::PurgeRefused
+            | Self::CheckpointRefused => EventResult::Refused,
+            Self::LinkMailFailed => EventResult::Failed,
+            _ => EventResult::Success,
+        }
+    }
+}
+
+text_enum! {
+    /// How it came out.
+    pub enum EventResult {
+        /// It was done.
+        Success = "success",
+        /// It was refused.
+        Refused = "refused",
+        /// It was tried in vain.
+        Failed = "failed",
     }
 }
 
@@ -97,7 +166,8 @@ text_enum! {
 }
 
 /// Who did it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Actor {
     /// What kind of actor.
     #[serde(rename = "type")]
@@ -144,10 +214,18 @@ pub struct AuditEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     portal: Option<String>,
+    /// Its place in the tenant's log, from 0 without gaps.
+    #[schema(minimum = 0)]
+    log_index: i64,
+    /// Its leaf hash in the tenant's log (RFC 6962, SHA-256, base64).
+    #[schema(max_length = 44)]
+    leaf_hash: String,
     /// When it happened.
     occurred_at: Timestamp,
     /// When it was written down.
     recorded_at: Timestamp,
+    /// How it came out.
+    result: EventResult,
     /// Who did it.
     actor: Actor,
     /// The client that asked for it, or that asserted who the actor is.
@@ -170,6 +248,22 @@ pub struct AuditEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     principal_id: Option<String>,
+    /// Why the access was granted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    reason: Option<String>,
+    /// The support ticket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    ticket: Option<String>,
+    /// The visitor's network address, as the portal asserts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    address: Option<String>,
+    /// The visitor's browser, as the portal asserts it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    user_agent: Option<String>,
     /// Which of the portal's sources reported it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -177,17 +271,42 @@ pub struct AuditEvent {
     /// Its number in that source.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<i64>,
+    /// It was reported when its session was over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    late: bool,
+    /// It is a change, where only looking was granted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    policy_violation: bool,
     /// The trace of the request that wrote it (W3C Trace Context).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     trace_id: Option<String>,
-    /// What else is known, by type.
+    /// What else is known, by type; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Object)]
-    data: serde_json::Value,
+    data: Option<serde_json::Value>,
+    /// Why there are no names, no reason and no data any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<Erased>,
+}
+
+/// That something was erased when its time was over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Erased {
+    /// When.
+    pub erased_at: Timestamp,
+    /// Who did it.
+    pub by: Actor,
+    /// Why.
+    #[schema(max_length = 500)]
+    pub reason: String,
 }
 
 /// Which events are wanted.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
@@ -210,6 +329,10 @@ pub struct EventFilter {
     #[serde(rename = "type")]
     #[param(rename = "type", inline)]
     pub kind: Option<EventType>,
+    /// Only what was (or was not) reported after its session's end.
+    pub late: Option<bool>,
+    /// Only changes where only looking was granted, or all but those.
+    pub policy_violation: Option<bool>,
     /// Only what happened at or after this moment.
     pub occurred_from: Option<Timestamp>,
     /// Only what happened before this moment.
@@ -222,22 +345,60 @@ pub struct EventFilter {
     pub cursor: Option<String>,
 }
 
-/// A page of the trail, cut to what the caller may see.
+/// A page of the trail, cut to what the caller may see. Reading it is an event too.
 pub(crate) async fn list(
     app: &App,
     caller: &Caller<ReadAudit>,
     mut filter: EventFilter,
+    now: Timestamp,
 ) -> Result<Page<AuditEvent>, Error> {
     check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;
-    let (reach, asked) = (caller.reach.clone(), window.clone());
-    let rows = app.db.read(move |conn| Ok(store::list(conn, &filter, &reach, &asked)?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), AuditEvent::from))
+    let (reader, asked) = (caller.clone(), window.clone());
+    let events = app
+        .db
+        .write(move |tx| {
+            let events = store::list(tx, &filter, &reader.reach, &asked)?;
+            record_reading(tx, &reader, &filter, &events, now);
+            Ok(events)
+        })
+        .await?;
+    Ok(window.page(app.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
-/// SHA-256 of each act of a session that is in the trail already.
-pub(crate) type KnownActs = HashMap<(String, i64), String>;
+/// Puts on record in each log that events of it were read; if none were, in that which was asked for.
+fn record_reading(
+    tx: &mut Tx<'_>,
+    reader: &Caller<ReadAudit>,
+    filter: &EventFilter,
+    events: &[AuditEvent],
+    now: Timestamp,
+) {
+    let mut logs: BTreeMap<&str, usize> = BTreeMap::new();
+    for event in events {
+        *logs.entry(&event.tenant_id).or_default() += 1;
+    }
+    if logs.is_empty() {
+        let asked = filter.tenant_id.as_deref().filter(|id| reader.reach.covers_tenant(id));
+        logs.insert(asked.unwrap_or(SYSTEM_LOG), 0);
+    }
+    for (log, count) in logs {
+        let event = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
+        tx.record(event.tenant(log).with(&Reading { filter, events: count }));
+    }
+}
+
+/// What was read.
+#[derive(Serialize)]
+struct Reading<'a> {
+    #[serde(flatten)]
+    filter: &'a EventFilter,
+    events: usize,
+}
+
+/// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
+pub(crate) type KnownActs = HashMap<(String, i64), Vec<u8>>;
 
 /// Reads which of these acts are known.
 pub(crate) fn known_acts(conn: &mut Conn, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
@@ -247,8 +408,8 @@ pub(crate) fn known_acts(conn: &mut Conn, session: &SessionId, acts: &[ActRef<'_
     }
     let mut known = KnownActs::new();
     for (source, numbers) in by_source {
-        for (seq, hash) in acts_by_seq(conn, session, source, &numbers)? {
-            known.insert((source.to_owned(), seq), hash);
+        for (seq, fingerprint) in acts_by_seq(conn, session, source, &numbers)? {
+            known.insert((source.to_owned(), seq), fingerprint);
         }
     }
     Ok(known)

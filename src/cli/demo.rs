@@ -36,8 +36,7 @@ pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
             }
             tx.batch_execute(ROWS)?;
             let link = links::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
-            let event = Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link);
-            tx.record(event.with(&serde_json::json!({ "reason": link.reason })));
+            tx.record(Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link));
             Ok((link.consultant_id, false))
         })
         .await?;

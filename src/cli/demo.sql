@@ -1,7 +1,8 @@
 -- What the examples of the API description name. Nobody knows a key of the client.
-INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at) VALUES
-    ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now')),
-    ('globex', 'Globex', 'Asia/Kolkata', '[]', datetime('now'), datetime('now'))
+-- ACME shows values, so that the portal's record has something to show.
+INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at, change_values) VALUES
+    ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now'), 'plain'),
+    ('globex', 'Globex', 'Asia/Kolkata', '[]', datetime('now'), datetime('now'), 'masked')
     ON CONFLICT DO NOTHING;
 INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VALUES
     ('con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'Ravi Kumar', 'ravi.kumar@support.example', 'ravi.kumar@support.example',
@@ -14,7 +15,9 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
      'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
      'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
-    client_id, started_at, expires_at) VALUES
+    reason, client_id, started_at, expires_at) VALUES
     ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
-     'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+     'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'Payroll run for November stops at step 3', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
      datetime('now', '-30 minutes'), datetime('now', '+27 days'));
+INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, placed_by_id) VALUES
+    ('hld_01kaq3v9e8fwmvd2x7n0c5hb7z', 'globex', 'Labour court, case 2026-118', datetime('now', '-1 hour'), 'system', 'demo');

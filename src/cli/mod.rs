@@ -4,6 +4,7 @@
 //! prints the same object as the API's answer. Exit code 0 is done, 1 refused or
 //! failed, 2 wrong usage.
 
+mod audit;
 mod demo;
 mod output;
 
@@ -24,6 +25,7 @@ use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::links::{self, LinkFilter, LinkState, RevokeLink};
 use crate::telemetry;
 
+use audit::AuditCommand;
 use output::{Column, Output};
 
 /// How long a new signing key is published before it signs: longer than portals cache the JWK set.
@@ -68,6 +70,9 @@ enum Command {
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// The audit trail: checkpoints, exports, and checking them offline
+    #[command(subcommand)]
+    Audit(AuditCommand),
 }
 
 #[derive(Subcommand)]
@@ -198,10 +203,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
+fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     if matches!(cli.command, Command::Openapi) {
         let description = crate::http::openapi::description()?.to_pretty_json()?;
         return Ok(output::line(&description)?);
+    }
+    if let Command::Audit(command) = cli.command {
+        // An auditor has neither our configuration nor our store.
+        let Some(command) = audit::offline(command, output)? else { return Ok(()) };
+        cli.command = Command::Audit(command);
     }
     let mut config = Config::load(cli.config.as_deref())?;
     if !matches!(cli.command, Command::Serve) {
@@ -213,6 +223,7 @@ fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async move {
         match cli.command {
             Command::Serve => serve(config, output).await,
+            Command::Audit(command) => audit::run(App::open(config, Clock::System).await?, command, output).await,
             command => command_on(&App::open(config, Clock::System).await?, command, output).await,
         }
     })
@@ -239,7 +250,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Consultant(command) => consultant(app, command, output).await,
         Command::Link(command) => link(app, command, output).await,
         Command::Key(command) => key(app, command, output).await,
-        Command::Serve | Command::Openapi => Ok(()),
+        Command::Serve | Command::Openapi | Command::Audit(_) => Ok(()),
     }
 }
 

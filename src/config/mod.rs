@@ -54,6 +54,8 @@ pub struct Config {
     pub limits: Limits,
     /// How mail leaves.
     pub mail: Mail,
+    /// How the trail is kept.
+    pub audit: Audit,
     /// What is logged.
     pub log: Log,
 }
@@ -110,6 +112,15 @@ pub struct Links {
 pub struct Limits {
     /// Calls a minute and address on the landing page's routes.
     pub public_per_minute: u32,
+}
+
+/// How the trail is kept.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// How often a log that has grown gets a checkpoint.
+    pub checkpoint_every: Duration,
+    /// How long payloads are kept, for tenants that set nothing else.
+    pub retention: Duration,
 }
 
 /// How mail leaves.

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use super::{Config, Limits, Links, Log, Mail, MasterKeySource, PREFIX, Portal, Provider};
+use super::{Audit, Config, Limits, Links, Log, Mail, MasterKeySource, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
 
 /// Every key, but for those of the portals.
@@ -36,6 +36,8 @@ pub const KEYS: &[&str] = &[
     "mail.mailpit_url",
     "mail.mailpit_user",
     "mail.mailpit_password",
+    "audit.checkpoint_minutes",
+    "audit.retention_days",
     "log.format",
     "log.level",
     "log.sample",
@@ -92,6 +94,10 @@ impl Reader<'_> {
                 from_name: self.text("mail.from_name", "Magic Link"),
                 report_to: self.optional("mail.report_to"),
                 provider: self.provider(),
+            },
+            audit: Audit {
+                checkpoint_every: Duration::minutes(self.number("audit.checkpoint_minutes", 10, 1..=1_440).into()),
+                retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
             },
             log: Log {
                 format: self.parsed("log.format", "json"),

@@ -4,8 +4,10 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::Conn;
-use super::schema::{consultants, sessions};
+use super::schema::{audit_logs, consultants, sessions};
+use crate::audit::Frontier;
 use crate::consultants::Consultant;
+use crate::error::Error;
 use crate::id::{ConsultantId, SessionId};
 use crate::sessions::Session;
 
@@ -41,4 +43,31 @@ pub(crate) fn lock_signing_keys(conn: &mut Conn) -> QueryResult<()> {
         Conn::Postgres(conn) => conn.batch_execute("LOCK TABLE signing_keys IN EXCLUSIVE MODE"),
         Conn::Sqlite(_) => Ok(()),
     }
+}
+
+/// Reads the head of a tenant's log, which there is from then on, and lets nobody else append until the transaction ends.
+pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
+    let locked = |conn: &mut Conn| match conn {
+        Conn::Postgres(conn) => audit_logs::table.find(tenant_id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => audit_logs::table.find(tenant_id).get_result(conn).optional(),
+    };
+    let head: Option<(String, i64, Vec<u8>)> = locked(conn)?;
+    let head = if let Some(head) = head {
+        head
+    } else {
+        let empty = (
+            audit_logs::tenant_id.eq(tenant_id),
+            audit_logs::size.eq(0_i64),
+            audit_logs::frontier.eq(Vec::<u8>::new()),
+        );
+        match conn {
+            Conn::Postgres(conn) => {
+                diesel::insert_into(audit_logs::table).values(empty).on_conflict_do_nothing().execute(conn)?
+            }
+            Conn::Sqlite(conn) => diesel::insert_into(audit_logs::table).values(empty).execute(conn)?,
+        };
+        locked(conn)?.ok_or_else(|| Error::internal("a log without its head"))?
+    };
+    let (_, size, frontier) = head;
+    Frontier::decode(size, &frontier).ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }

@@ -8,6 +8,8 @@ diesel::table! {
         contacts -> Text,
         created_at -> Timestamp,
         updated_at -> Timestamp,
+        change_values -> Text,
+        retention_days -> Nullable<Integer>,
     }
 }
 
@@ -80,6 +82,8 @@ diesel::table! {
         profile_id -> Text,
         profile_name -> Text,
         access -> Text,
+        reason -> Text,
+        ticket -> Nullable<Text>,
         client_id -> Nullable<Text>,
         started_at -> Timestamp,
         expires_at -> Timestamp,
@@ -102,15 +106,23 @@ diesel::table! {
 }
 
 diesel::table! {
+    audit_logs (tenant_id) {
+        tenant_id -> Text,
+        size -> BigInt,
+        frontier -> Binary,
+    }
+}
+
+diesel::table! {
     audit_events (id) {
         id -> Text,
         tenant_id -> Text,
+        log_index -> BigInt,
         event_type -> Text,
         occurred_at -> Timestamp,
         recorded_at -> Timestamp,
         actor_type -> Text,
         actor_id -> Text,
-        actor_name -> Nullable<Text>,
         client_id -> Nullable<Text>,
         portal -> Nullable<Text>,
         magic_link_id -> Nullable<Text>,
@@ -120,9 +132,83 @@ diesel::table! {
         principal_id -> Nullable<Text>,
         source -> Nullable<Text>,
         seq -> Nullable<BigInt>,
-        content_sha256 -> Nullable<Text>,
+        late -> Bool,
+        policy_violation -> Bool,
         trace_id -> Nullable<Text>,
+        payload_commitment -> Binary,
+        hashes -> Binary,
+    }
+}
+
+diesel::table! {
+    audit_payloads (tenant_id, log_index) {
+        tenant_id -> Text,
+        log_index -> BigInt,
+        salt -> Binary,
         payload -> Text,
+        fingerprint -> Nullable<Binary>,
+    }
+}
+
+diesel::table! {
+    audit_erasures (tenant_id, from_index) {
+        tenant_id -> Text,
+        from_index -> BigInt,
+        to_index -> BigInt,
+        erased_at -> Timestamp,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        reason -> Text,
+    }
+}
+
+diesel::table! {
+    audit_checkpoints (tenant_id, size) {
+        tenant_id -> Text,
+        size -> BigInt,
+        root -> Binary,
+        note -> Text,
+        signed_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    checkpoint_deliveries (tenant_id, channel) {
+        tenant_id -> Text,
+        channel -> Text,
+        size -> BigInt,
+        attempts -> Integer,
+        next_attempt_at -> Timestamp,
+        delivered_at -> Nullable<Timestamp>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_keys (id) {
+        id -> Text,
+        public_key -> Text,
+        sealed_private_key -> Text,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    legal_holds (id) {
+        id -> Text,
+        tenant_id -> Text,
+        reason -> Text,
+        until -> Nullable<Timestamp>,
+        placed_at -> Timestamp,
+        placed_by_type -> Text,
+        placed_by_id -> Text,
+        placed_by_name -> Nullable<Text>,
+        released_at -> Nullable<Timestamp>,
+        release_reason -> Nullable<Text>,
+        released_by_type -> Nullable<Text>,
+        released_by_id -> Nullable<Text>,
+        released_by_name -> Nullable<Text>,
     }
 }
 
@@ -173,4 +259,6 @@ diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));
 diesel::joinable!(mail_jobs -> consultants (consultant_id));
+diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
+diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(consultants, magic_links, mail_jobs, session_sources, sessions, tenants,);

@@ -126,7 +126,15 @@ async fn finish(
 }
 
 /// Where things live that belong to somebody.
-const OWNED: [&str; 4] = ["/v1/magic-links", "/v1/sessions", "/v1/tenants", "/v1/clients"];
+const OWNED: [&str; 7] = [
+    "/v1/magic-links",
+    "/v1/sessions",
+    "/v1/tenants",
+    "/v1/clients",
+    "/v1/audit-events",
+    "/v1/audit-log",
+    "/v1/access-summaries",
+];
 
 /// Writes down that a known client was refused something that belongs to somebody, unless the verb did so itself.
 ///
@@ -147,7 +155,7 @@ async fn record_refusal(
         return Ok(());
     }
     let method = request.method().to_string();
-    let subject = request.match_info().get("id").map(ToOwned::to_owned);
+    let subject = request.match_info().iter().next().map(|(_, subject)| subject.to_owned());
     let code = error.code();
     let now = app.clock.now();
     app.db

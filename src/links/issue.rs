@@ -69,8 +69,7 @@ pub(crate) async fn issue(
     };
     let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
         &serde_json::json!({
-            "reason": link.reason, "ticket": link.ticket, "access": link.access,
-            "starts_at": link.starts_at, "expires_at": link.expires_at,
+            "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
             "profile_name": link.profile_name,
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         }),

@@ -25,7 +25,7 @@ use crate::mail::Delivery;
 use crate::sessions::AuditState;
 
 pub(crate) use issue::issue;
-pub(crate) use read::{LinkFilter, list, read};
+pub(crate) use read::{LinkFilter, list, read, view_within};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{revoke, revoke_all_of};
 pub(crate) use store::{Spend, find, spend};

@@ -7,6 +7,7 @@ use utoipa::IntoParams;
 
 use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Person, store};
 use crate::app::App;
+use crate::clients::Reach;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
@@ -81,6 +82,17 @@ pub(crate) async fn read(
             view(conn, link, now)
         })
         .await
+}
+
+/// One link as callers see it, if the reach covers it.
+pub(crate) fn view_within(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    now: Timestamp,
+) -> Result<Option<LinkResponse>, Error> {
+    let link = store::find_within(conn, id, reach)?;
+    link.map(|link| view(conn, link, now)).transpose()
 }
 
 /// One link as callers see it.

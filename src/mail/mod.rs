@@ -128,6 +128,42 @@ pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::Qu
     Ok(newest.into_iter().map(|(link, (_, delivery))| (link, delivery)).collect())
 }
 
+/// A mail about a link, for its evidence. What it said is kept nowhere.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct MailRecord {
+    id: MailJobId,
+    template: Template,
+    state: DeliveryState,
+    attempts: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_message_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished_at: Option<Timestamp>,
+}
+
+/// Every mail about a link, oldest first.
+pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec<MailRecord>> {
+    let mut jobs = store::of_links(conn, std::slice::from_ref(link))?;
+    jobs.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let record = |job: store::Job| MailRecord {
+        id: job.id,
+        template: job.template,
+        state: job.state,
+        attempts: job.attempts,
+        provider: job.provider,
+        provider_message_id: job.provider_message_id,
+        last_error: job.last_error,
+        created_at: job.created_at,
+        finished_at: job.finished_at,
+    };
+    Ok(jobs.into_iter().map(record).collect())
+}
+
 /// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
 pub(crate) fn provider(mail: &config::Mail) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
     match &mail.provider {

@@ -62,7 +62,7 @@ pub(crate) async fn end(
             }
             let session = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
             let sources = store::sources(tx, std::slice::from_ref(&id))?;
-            Ok(SessionResponse::of(session, sources, now))
+            Ok(SessionResponse::of(tx, session, sources, now)?)
         })
         .await
 }

@@ -11,6 +11,7 @@ mod read;
 mod report;
 pub(crate) mod routes;
 mod store;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -19,8 +20,9 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use crate::audit;
 use crate::clock::Timestamp;
-use crate::db::text_enum;
+use crate::db::{Conn, text_enum};
 use crate::http::json;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{Access, ConsultantRef, Person};
@@ -28,8 +30,9 @@ use crate::links::{Access, ConsultantRef, Person};
 pub(crate) use end::{end, end_all_of_link, end_expired};
 pub(crate) use introspect::introspect;
 pub(crate) use open::open;
-pub(crate) use read::{SessionFilter, list, read, worst_audit_states};
+pub(crate) use read::{SessionFilter, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
+pub(crate) use store::find;
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
@@ -86,6 +89,8 @@ pub(crate) struct Session {
     pub profile_id: String,
     pub profile_name: String,
     pub access: Access,
+    pub reason: String,
+    pub ticket: Option<String>,
     pub client_id: Option<ClientId>,
     pub started_at: Timestamp,
     pub expires_at: Timestamp,
@@ -253,25 +258,51 @@ pub struct SourceResponse {
     /// The highest number there is, as the portal said at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closing_seq: Option<i64>,
+    /// Which numbers have not arrived; the first hundred ranges.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100, required = false)]
+    pub missing: Vec<SeqRange>,
+}
+
+/// Numbers that have not arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SeqRange {
+    /// The first one.
+    #[schema(minimum = 1)]
+    pub from: i64,
+    /// The last one.
+    #[schema(minimum = 1)]
+    pub to: i64,
+}
+
+impl SourceResponse {
+    fn of(conn: &mut Conn, source: Source) -> QueryResult<Self> {
+        let missing = if source.is_gapless() {
+            Vec::new()
+        } else {
+            let last = source.last_seq.max(source.closing_seq.unwrap_or(0));
+            audit::missing_acts(conn, &source.session_id, &source.name, last)?
+        };
+        Ok(Self {
+            source: source.name,
+            event_count: source.event_count,
+            last_seq: source.last_seq,
+            closing_seq: source.closing_seq,
+            missing: missing.into_iter().map(|range| SeqRange { from: *range.start(), to: *range.end() }).collect(),
+        })
+    }
 }
 
 impl SessionResponse {
-    fn of(session: Session, sources: Vec<Source>, now: Timestamp) -> Self {
+    fn of(conn: &mut Conn, session: Session, sources: Vec<Source>, now: Timestamp) -> QueryResult<Self> {
         let end = session.end(now);
-        Self {
+        let audit_state = session.audit_state(&sources, now);
+        Ok(Self {
             state: if end.is_some() { SessionState::Ended } else { SessionState::Active },
-            audit_state: session.audit_state(&sources, now),
+            audit_state,
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
             ended_at: end,
-            sources: sources
-                .into_iter()
-                .map(|source| SourceResponse {
-                    source: source.name,
-                    event_count: source.event_count,
-                    last_seq: source.last_seq,
-                    closing_seq: source.closing_seq,
-                })
-                .collect(),
+            sources: sources.into_iter().map(|source| SourceResponse::of(conn, source)).collect::<Result<_, _>>()?,
             profile: Person { id: session.profile_id, name: session.profile_name },
             visitor: Visitor { address: session.visitor_address, user_agent: session.visitor_user_agent },
             id: session.id,
@@ -282,7 +313,7 @@ impl SessionResponse {
             access: session.access,
             started_at: session.started_at,
             expires_at: session.expires_at,
-        }
+        })
     }
 }
 

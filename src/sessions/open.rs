@@ -105,6 +105,8 @@ pub(crate) async fn open(
                 profile_id: link.profile_id,
                 profile_name: link.profile_name,
                 access: link.access,
+                reason: link.reason,
+                ticket: link.ticket,
                 client_id: client_id.clone(),
                 started_at: now,
                 expires_at: link.expires_at.min(now.plus(config.links.session_life)),
@@ -120,7 +122,6 @@ pub(crate) async fn open(
                 Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
                     &serde_json::json!({
                         "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
-                        "reason": link.reason, "ticket": link.ticket, "visitor": visitor,
                     }),
                 ),
             );

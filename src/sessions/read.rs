@@ -31,6 +31,9 @@ pub struct SessionFilter {
     /// Only sessions in this state.
     #[param(inline)]
     pub state: Option<SessionState>,
+    /// Only sessions whose reports are whole, have gaps, or were never closed.
+    #[param(inline)]
+    pub audit_state: Option<AuditState>,
     /// Items a page, 50 unless told; more than 200 is cut to 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
@@ -58,9 +61,9 @@ pub(crate) async fn list(
             let mut sources = by_session(store::sources(conn, &ids)?);
             let view = |session: Session| {
                 let sources = sources.remove(&session.id).unwrap_or_default();
-                SessionResponse::of(session, sources, now)
+                Ok(SessionResponse::of(conn, session, sources, now)?)
             };
-            Ok(sessions.into_iter().map(view).collect::<Vec<_>>())
+            sessions.into_iter().map(view).collect::<Result<Vec<_>, Error>>()
         })
         .await?;
     Ok(window.page(app.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
@@ -78,9 +81,20 @@ pub(crate) async fn read(
         .read(move |conn| {
             let session = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
             let sources = store::sources(conn, &[id])?;
-            Ok(SessionResponse::of(session, sources, now))
+            Ok(SessionResponse::of(conn, session, sources, now)?)
         })
         .await
+}
+
+/// Every session of a link as callers see it, oldest first.
+pub(crate) fn views_of_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Result<Vec<SessionResponse>, Error> {
+    let mut sessions = store::of_links(conn, std::slice::from_ref(link))?;
+    sessions.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let views = sessions.into_iter().map(|session| {
+        let sources = store::sources(conn, std::slice::from_ref(&session.id))?;
+        Ok(SessionResponse::of(conn, session, sources, now)?)
+    });
+    views.collect()
 }
 
 /// The worst audit state among the sessions of each link.

@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AuditState, REPORTING_TAIL, Session, is_source, store};
+use super::{AuditState, REPORTING_TAIL, Session, is_source, store, values};
 use crate::app::App;
 use crate::audit::{self, ActRef, Actor, Event, EventType};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, WriteAudit, json, sha256_hex};
+use crate::http::{Caller, Fields, WriteAudit, json};
 use crate::id::{ClientId, SessionId};
 use crate::links::Access;
+use crate::tenants;
 
 /// How far ahead of ours a portal's clock may run.
 const SKEW: time::Duration = time::Duration::minutes(5);
@@ -129,12 +130,15 @@ pub(crate) async fn report(
     now: Timestamp,
 ) -> Result<Reported, Error> {
     check(&request.events, now)?;
-    let acts: Vec<(Act, String)> = request
+    let digests = app.tokens.master_key().digests();
+    // Over what was sent, before anything is masked: a repeat is told from another act by this alone.
+    let acts: Vec<(Act, Vec<u8>)> = request
         .events
         .into_iter()
         .map(|act| {
-            let canonical = serde_json::to_vec(&act).map_err(Error::internal)?;
-            Ok((act, sha256_hex(&canonical)))
+            let text = serde_json::to_string(&act).map_err(Error::internal)?;
+            let fingerprint = digests.of("act", &[id.as_str(), &text]);
+            Ok((act, fingerprint))
         })
         .collect::<Result<_, Error>>()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
@@ -148,17 +152,19 @@ pub(crate) async fn report(
             let references: Vec<ActRef<'_>> = acts.iter().map(|(act, _)| reference(act)).collect();
             let known = audit::known_acts(tx, &id, &references)?;
             let mut fresh = Vec::new();
-            for (act, hash) in &acts {
+            for (act, fingerprint) in &acts {
                 match known.get(&(act.source.clone(), act.seq)) {
-                    None => fresh.push((act, hash)),
-                    Some(before) if before == hash => {}
+                    None => fresh.push((act, fingerprint)),
+                    Some(before) if before == fingerprint => {}
                     Some(_) => {
                         return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now)));
                     }
                 }
             }
-            for (act, hash) in &fresh {
-                tx.record(event(&session, act, hash, client_id.as_ref(), now));
+            let how = tenants::change_values(tx, &session.tenant_id)?;
+            for (act, fingerprint) in &fresh {
+                let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
+                tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
             }
             count(tx, &id, &fresh)?;
             let sources = store::sources(tx, std::slice::from_ref(&id))?;
@@ -195,37 +201,27 @@ struct Recorded<'a> {
     resource_id: &'a str,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     changes: &'a [Change],
-    /// It arrived when the session was over.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    late: bool,
-    /// A change, where only looking was granted.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    policy_violation: bool,
 }
 
-fn event(session: &Session, act: &Act, hash: &str, client_id: Option<&ClientId>, now: Timestamp) -> Event {
+fn event(session: &Session, act: &Act, changes: &[Change], client_id: Option<&ClientId>, now: Timestamp) -> Event {
     let kind = match act.kind {
         ActKind::View => EventType::DataViewed,
         ActKind::Export => EventType::DataExported,
         ActKind::Change => EventType::DataChanged,
     };
-    let payload = Recorded {
-        action: &act.action,
-        resource_type: &act.resource_type,
-        resource_id: &act.resource_id,
-        changes: &act.changes,
-        late: session.end(now).is_some(),
-        policy_violation: act.kind == ActKind::Change && session.access == Access::ReadOnly,
-    };
+    let recorded =
+        Recorded { action: &act.action, resource_type: &act.resource_type, resource_id: &act.resource_id, changes };
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
-        .act(reference(act), act.occurred_at, hash.to_owned(), act.principal_id.as_deref())
-        .with(&payload)
+        .act(reference(act), act.occurred_at, act.principal_id.as_deref())
+        .late(session.end(now).is_some())
+        .policy_violation(act.kind == ActKind::Change && session.access == Access::ReadOnly)
+        .with(&recorded)
 }
 
 /// Adds the fresh acts to the counts of their sources.
-fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&Act, &String)]) -> Result<(), Error> {
+fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&Act, &Vec<u8>)]) -> Result<(), Error> {
     let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (act, _) in fresh {
         let (number, last_seq) = by_source.entry(&act.source).or_default();

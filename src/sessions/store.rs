@@ -1,8 +1,9 @@
 //! Sessions at rest. Every race is decided by one guarded statement.
 
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use super::{EndCause, Session, SessionFilter, SessionState, Source};
+use super::{AuditState, CLOSING_GRACE, EndCause, Session, SessionFilter, SessionState, Source};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links, session_sources as sources, sessions};
@@ -25,7 +26,7 @@ pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
 }
 
 /// The session, whoever asks.
-pub(super) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
+pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
     sessions::table.find(id).get_result(conn).optional()
 }
 
@@ -85,6 +86,28 @@ pub(super) fn list(
         }
         None => {}
     }
+    // The same as `Session::audit_state` says of one.
+    let overdue = now.minus(CLOSING_GRACE);
+    let unclosed = sessions::closed_at.is_null().and(
+        sessions::ended_at
+            .is_not_null()
+            .and(sessions::ended_at.le(overdue).assume_not_null())
+            .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue))),
+    );
+    let closed_elsewhere = sources::closing_seq
+        .is_not_null()
+        .and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
+    let gaps = exists(
+        sources::table
+            .filter(sources::session_id.eq(sessions::id))
+            .filter(sources::event_count.ne(sources::last_seq).or(closed_elsewhere)),
+    );
+    query = match filter.audit_state {
+        Some(AuditState::Complete) => query.filter(not(unclosed)).filter(not(gaps)),
+        Some(AuditState::Gaps) => query.filter(not(unclosed)).filter(gaps),
+        Some(AuditState::Unclosed) => query.filter(unclosed),
+        None => query,
+    };
     if let Some(after) = &window.after {
         query = query.filter(sessions::id.lt(after));
     }

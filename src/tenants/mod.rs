@@ -14,9 +14,12 @@ use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::db::Conn;
+use crate::db::{Conn, text_enum};
 use crate::error::Error;
 use crate::http::{Caller, Fields, Page, Paging, ReadTenants, WriteTenants, json};
+
+/// A year with a leap day: what the law asks for at least.
+pub(crate) const MIN_RETENTION_DAYS: i32 = 366;
 
 /// Whether a text can be a tenant's id.
 pub(crate) fn is_tenant_id(text: &str) -> bool {
@@ -29,6 +32,18 @@ pub(crate) fn is_tenant_id(text: &str) -> bool {
 /// Whether a text names an IANA time zone.
 pub(crate) fn is_time_zone(name: &str) -> bool {
     jiff::tz::TimeZone::get(name).is_ok()
+}
+
+text_enum! {
+    /// How the values of reported changes are kept.
+    pub enum ChangeValues {
+        /// As they were sent.
+        Plain = "plain",
+        /// Letters and digits hidden.
+        Masked = "masked",
+        /// As a keyed hash: equal values can be told, and nothing else.
+        KeyedHash = "keyed_hash",
+    }
 }
 
 /// Somebody at the tenant to turn to.
@@ -61,6 +76,17 @@ pub struct SaveTenant {
     #[serde(default, deserialize_with = "json::objects")]
     #[schema(max_items = 10)]
     pub contacts: Vec<Contact>,
+    /// How the values of reported changes are kept; `masked` unless told. It holds for what is reported from then on.
+    #[serde(default = "masked")]
+    #[schema(required = false)]
+    pub change_values: ChangeValues,
+    /// For how many days names, reasons and values are kept in the audit trail; the service's default unless told.
+    #[schema(minimum = 366, maximum = 36500)]
+    pub retention_days: Option<i32>,
+}
+
+const fn masked() -> ChangeValues {
+    ChangeValues::Masked
 }
 
 /// A tenant as it is stored.
@@ -73,6 +99,8 @@ pub(crate) struct Tenant {
     contacts: String,
     created_at: Timestamp,
     updated_at: Timestamp,
+    change_values: ChangeValues,
+    retention_days: Option<i32>,
 }
 
 /// A tenant as callers see it.
@@ -90,6 +118,11 @@ pub struct TenantResponse {
     /// Whom to turn to.
     #[schema(max_items = 10)]
     contacts: Vec<Contact>,
+    /// How the values of reported changes are kept.
+    change_values: ChangeValues,
+    /// For how many days names, reasons and values are kept in the audit trail; absent for the service's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_days: Option<i32>,
     /// When it was registered.
     created_at: Timestamp,
     /// When it was last saved.
@@ -103,6 +136,8 @@ impl From<Tenant> for TenantResponse {
             name: tenant.name,
             time_zone: tenant.time_zone,
             contacts: serde_json::from_str(&tenant.contacts).unwrap_or_default(),
+            change_values: tenant.change_values,
+            retention_days: tenant.retention_days,
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
         }
@@ -122,6 +157,16 @@ pub(crate) fn view(conn: &mut Conn, config: &Config, id: &str) -> QueryResult<Te
         Some(tenant) => TenantView { name: tenant.name, time_zone: tenant.time_zone },
         None => TenantView { name: id.to_owned(), time_zone: config.default_time_zone.clone() },
     })
+}
+
+/// How the values of a tenant's changes are kept.
+pub(crate) fn change_values(conn: &mut Conn, id: &str) -> QueryResult<ChangeValues> {
+    Ok(store::find(conn, id)?.map_or(ChangeValues::Masked, |tenant| tenant.change_values))
+}
+
+/// For how many days a tenant's payloads are kept, where it has said so.
+pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
+    Ok(store::find(conn, id)?.and_then(|tenant| tenant.retention_days))
 }
 
 /// Registers a tenant, or replaces what is known of it.
@@ -147,6 +192,13 @@ pub(crate) async fn save(
         fields.text(&format!("/contacts/{index}/name"), &contact.name, 1, 100);
         fields.email(&format!("/contacts/{index}/email"), &contact.email);
     }
+    if request.retention_days.is_some_and(|days| !(MIN_RETENTION_DAYS..=36_500).contains(&days)) {
+        fields.refuse(
+            "/retention_days",
+            "out_of_range",
+            "must be 366 to 36500 days: the law asks for a year, and a year may have a leap day",
+        );
+    }
     fields.finish()?;
     if !caller.reach.covers_tenant(&id) {
         return Err(Error::not_found());
@@ -158,11 +210,16 @@ pub(crate) async fn save(
         contacts: serde_json::to_string(&request.contacts).map_err(Error::internal)?,
         created_at: now,
         updated_at: now,
+        change_values: request.change_values,
+        retention_days: request.retention_days,
     };
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id)
-        .with(&serde_json::json!({ "name": tenant.name, "time_zone": tenant.time_zone, "contacts": request.contacts }));
+        .with(&serde_json::json!({
+            "name": tenant.name, "time_zone": tenant.time_zone, "contacts": request.contacts,
+            "change_values": tenant.change_values, "retention_days": tenant.retention_days,
+        }));
     let saved = app
         .db
         .write(move |tx| {

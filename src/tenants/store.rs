@@ -20,6 +20,8 @@ pub(super) fn update(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Option<Ten
             tenants::time_zone.eq(&tenant.time_zone),
             tenants::contacts.eq(&tenant.contacts),
             tenants::updated_at.eq(tenant.updated_at),
+            tenants::change_values.eq(tenant.change_values),
+            tenants::retention_days.eq(tenant.retention_days),
         ))
         .returning(tenants::all_columns)
         .get_result(conn)

@@ -38,6 +38,24 @@ pub enum MasterKeyError {
 pub(crate) struct MasterKey {
     sealing: LessSafeKey,
     cursors: hmac::Key,
+    digests: Digests,
+}
+
+/// Digests that nobody without the master key can recompute, not even of a value that is easily guessed.
+#[derive(Clone)]
+pub(crate) struct Digests(hmac::Key);
+
+impl Digests {
+    /// HMAC-SHA256 of some texts, for one purpose.
+    pub(crate) fn of(&self, purpose: &str, texts: &[&str]) -> Vec<u8> {
+        let mut context = hmac::Context::with_key(&self.0);
+        for text in [purpose].iter().chain(texts) {
+            // With its length before it, a text cannot be mistaken for a part of the next one.
+            context.update(&text.len().to_be_bytes());
+            context.update(text.as_bytes());
+        }
+        context.sign().as_ref().to_vec()
+    }
 }
 
 impl MasterKey {
@@ -72,7 +90,8 @@ impl MasterKey {
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"magic-link").extract(master);
         let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), cursors })
+        let digests: hmac::Key = extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.into();
+        Some(Self { sealing: LessSafeKey::new(sealing), cursors, digests: Digests(digests) })
     }
 
     /// Seals a secret; `name` must be given again to open it.
@@ -93,6 +112,11 @@ impl MasterKey {
         let aad = Aad::from(name.as_bytes());
         let secret = self.sealing.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
         Some(secret.to_vec())
+    }
+
+    /// What makes keyed digests.
+    pub(crate) fn digests(&self) -> Digests {
+        self.digests.clone()
     }
 
     /// A signature over a cursor.

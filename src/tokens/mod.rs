@@ -27,7 +27,7 @@ use crate::http::json;
 
 pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
 pub use keyring::{KeyState, SigningKey};
-pub(crate) use master_key::MasterKey;
+pub(crate) use master_key::{Digests, MasterKey};
 pub use master_key::MasterKeyError;
 
 use keyring::Keyring;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::db::forget_before;
 use crate::error::{Code, Error};
-use crate::{db, mail, sessions};
+use crate::{audit, db, mail, sessions};
 
 /// How long a worker rests when there was nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
@@ -86,6 +86,8 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
+    audit::purge_due(app, now).await?;
+    audit::sign_due(app, now).await?;
     app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     Ok(())

@@ -77,7 +77,13 @@ fn database(world: &World) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for column in sql.texts(columns) {
         let (table, name) = column.split_once('.').unwrap();
-        for text in sql.texts(&format!("SELECT CAST(\"{name}\" AS TEXT) AS text FROM \"{table}\"")) {
+        // Bytes are read as they would look in a dump.
+        let bytes = matches!(name, "frontier" | "payload_commitment" | "hashes" | "salt" | "fingerprint" | "root");
+        let shown = match world.database {
+            Database::Sqlite if bytes => format!("hex(\"{name}\")"),
+            Database::Sqlite | Database::Postgres => format!("CAST(\"{name}\" AS TEXT)"),
+        };
+        for text in sql.texts(&format!("SELECT {shown} AS text FROM \"{table}\"")) {
             found.push((column.clone(), text));
         }
     }

@@ -23,7 +23,7 @@ enum Subject {
     Shared,
 }
 
-/// Operation, method, path, scope, whose thing it is about, and a body that is right.
+/// Operation, method, path, scope, whose thing it is about, and a body (or a query) that is right.
 type Row = (&'static str, Method, &'static str, &'static str, Subject, &'static str);
 
 const NO_BODY: &str = "";
@@ -33,6 +33,8 @@ const ISSUE: &str = r#"{"tenant_id":"acme","portal":"cloud","consultant_id":"con
     "issued_by":{"id":"emp-7","name":"Meera"}}"#;
 const ACT: &str = r#"{"events":[{"seq":1,"occurred_at":"2026-11-22T10:00:00Z","action":"a","resource_type":"b",
     "resource_id":"c"}]}"#;
+const PURGE: &str = r#"{"before":"2020-01-01T00:00:00Z","reason":"Older than anybody"}"#;
+const HOLD: &str = r#"{"reason":"The labour court asks for it"}"#;
 const CLIENT: &str = r#"{"name":"Another","tenants":["globex"],"scopes":["links:read"]}"#;
 const CONSULTANT: &str = r#"{"name":"Eve","email":"eve@support.example"}"#;
 
@@ -59,6 +61,53 @@ const MATRIX: &[Row] = &[
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),
     ("listAuditEvents", Method::GET, "/v1/audit-events", "audit:read", Subject::List, NO_BODY),
+    (
+        "exportAuditEvents",
+        Method::GET,
+        "/v1/audit-events/export",
+        "audit:read",
+        Subject::Shared,
+        "?tenant_id=initech",
+    ),
+    ("getAuditLog", Method::GET, "/v1/audit-log/{tenant_id}", "audit:read", Subject::Tenant, NO_BODY),
+    ("getCheckpoint", Method::GET, "/v1/audit-log/{tenant_id}/checkpoint", "audit:read", Subject::Tenant, NO_BODY),
+    (
+        "getInclusionProof",
+        Method::GET,
+        "/v1/audit-log/{tenant_id}/proofs/inclusion",
+        "audit:read",
+        Subject::Tenant,
+        "?index=0&size=1",
+    ),
+    (
+        "getConsistencyProof",
+        Method::GET,
+        "/v1/audit-log/{tenant_id}/proofs/consistency",
+        "audit:read",
+        Subject::Tenant,
+        "?from=1&to=1",
+    ),
+    ("getVerifierKey", Method::GET, "/v1/audit-log/{tenant_id}/verifier-key", "audit:read", Subject::Tenant, NO_BODY),
+    ("purgeAuditLog", Method::POST, "/v1/audit-log/{tenant_id}/purges", "admin", Subject::Tenant, PURGE),
+    ("placeLegalHold", Method::POST, "/v1/audit-log/{tenant_id}/legal-holds", "admin", Subject::Tenant, HOLD),
+    ("listLegalHolds", Method::GET, "/v1/audit-log/{tenant_id}/legal-holds", "audit:read", Subject::Tenant, NO_BODY),
+    (
+        "releaseLegalHold",
+        Method::POST,
+        "/v1/audit-log/{tenant_id}/legal-holds/{id}/release",
+        "admin",
+        Subject::Tenant,
+        HOLD,
+    ),
+    (
+        "listAccessSummaries",
+        Method::GET,
+        "/v1/access-summaries/{principal_id}",
+        "audit:read",
+        Subject::Shared,
+        "?tenant_id=initech",
+    ),
+    ("getEvidence", Method::GET, "/v1/magic-links/{id}/evidence", "audit:read", Subject::Link, NO_BODY),
     ("registerConsultant", Method::POST, "/v1/consultants", "consultants:write", Subject::Shared, CONSULTANT),
     ("listConsultants", Method::GET, "/v1/consultants", "consultants:read", Subject::Shared, NO_BODY),
     ("getConsultant", Method::GET, "/v1/consultants/{id}", "consultants:read", Subject::Shared, NO_BODY),
@@ -116,7 +165,13 @@ fn nobodys(path: &str) -> &'static str {
 
 async fn call(api: &Api, (_, method, path, _, _, body): &Row, id: &str) -> Reply {
     let kind = if body.starts_with("token=") { "application/x-www-form-urlencoded" } else { "application/json" };
-    let request = api.request(method.clone(), &path.replace("{id}", id));
+    // A hold stands within a tenant, which is what the call is about.
+    let path = path.replace("{tenant_id}/legal-holds/{id}", "{tenant_id}/legal-holds/hld_01kaq3v9e8fwmvd2x7n0c5hb7z");
+    let path = ["{id}", "{tenant_id}", "{principal_id}"].iter().fold(path, |path, name| path.replace(name, id));
+    if let Some(query) = body.strip_prefix('?') {
+        return api.get(&format!("{path}?{query}")).await;
+    }
+    let request = api.request(method.clone(), &path);
     api.send(if body.is_empty() { request } else { request.header("content-type", kind).body(*body) }).await
 }
 

@@ -129,6 +129,18 @@ async fn send_example(world: &World, description: &Value, method: Method, path: 
         let value = value.as_str().unwrap_or_else(|| panic!("{path}: no example for {name}"));
         path = path.replace(&format!("{{{name}}}"), value);
     }
+    let required = operation["parameters"].as_array().into_iter().flatten();
+    let required = required.filter(|one| one["in"] == "query" && one["required"] == true);
+    let query: Vec<String> = required
+        .map(|parameter| {
+            let (name, value) = (parameter["name"].as_str().unwrap(), &parameter["example"]);
+            assert!(!value.is_null(), "{path}: no example for {name}");
+            format!("{name}={}", value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned))
+        })
+        .collect();
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
     let mut request = world.admin.request(method, &path);
     for (kind, content) in operation["requestBody"]["content"].as_object().into_iter().flatten() {
         let body = example(description, &content["schema"]);

@@ -38,6 +38,8 @@ fn found(database: Database, sql: &mut Sql) -> Vec<String> {
             "TIMESTAMP" => "Timestamp",
             "INTEGER" => "Integer",
             "BIGINT" => "BigInt",
+            "BOOLEAN" => "Bool",
+            "BLOB" | "BYTEA" => "Binary",
             other => panic!("{table}.{column} is {other}, which the two databases do not share"),
         };
         let kind = if nullable == "YES" { format!("Nullable<{kind}>") } else { kind.to_owned() };
@@ -100,11 +102,11 @@ on_both_databases! {
     async fn the_trail_refuses_to_be_changed(world: &World) {
         // The world's administrator is in it already.
         let mut sql = Sql::of(world);
-        let events = "SELECT id || actor_id || payload AS text FROM audit_events ORDER BY id";
+        let events = "SELECT id || actor_id AS text FROM audit_events ORDER BY id";
         let before = sql.texts(events);
         assert!(!before.is_empty());
         refused(&mut sql, "UPDATE audit_events SET actor_id = 'somebody else'");
-        refused(&mut sql, "UPDATE audit_events SET payload = payload");
+        refused(&mut sql, "UPDATE audit_events SET source = source");
         refused(&mut sql, "DELETE FROM audit_events");
         match world.database {
             Database::Sqlite => {

@@ -6,7 +6,11 @@ CREATE TABLE tenants (
     time_zone   TEXT NOT NULL,
     contacts    TEXT NOT NULL,
     created_at  TIMESTAMP NOT NULL,
-    updated_at  TIMESTAMP NOT NULL
+    updated_at  TIMESTAMP NOT NULL,
+    -- How the values of reported changes are kept.
+    change_values   TEXT NOT NULL DEFAULT 'masked',
+    -- How long payloads of the trail are kept; the service's default where absent.
+    retention_days  INTEGER
 );
 
 CREATE TABLE consultants (
@@ -79,6 +83,9 @@ CREATE TABLE sessions (
     profile_id          TEXT NOT NULL,
     profile_name        TEXT NOT NULL,
     access              TEXT NOT NULL,
+    -- The link's own, so that every event of the session can tell why.
+    reason              TEXT NOT NULL,
+    ticket              TEXT,
     client_id           TEXT REFERENCES clients (id),
     started_at          TIMESTAMP NOT NULL,
     expires_at          TIMESTAMP NOT NULL,
@@ -104,35 +111,121 @@ CREATE TABLE session_sources (
     PRIMARY KEY (session_id, source)
 );
 
-CREATE TABLE audit_events (
-    id              TEXT COLLATE "C" PRIMARY KEY NOT NULL,
-    -- Whose log it is in; `_system` holds what belongs to no tenant.
-    tenant_id       TEXT NOT NULL,
-    event_type      TEXT NOT NULL,
-    occurred_at     TIMESTAMP NOT NULL,
-    recorded_at     TIMESTAMP NOT NULL,
-    actor_type      TEXT NOT NULL,
-    actor_id        TEXT NOT NULL,
-    actor_name      TEXT,
-    client_id       TEXT,
-    portal          TEXT,
-    magic_link_id   TEXT,
-    session_id      TEXT,
-    consultant_id   TEXT,
-    profile_id      TEXT,
-    principal_id    TEXT,
-    source          TEXT,
-    seq             BIGINT,
-    content_sha256  TEXT,
-    trace_id        TEXT,
-    payload         TEXT NOT NULL
+-- One Merkle log per tenant: how many events it has, and the hashes at its right edge.
+CREATE TABLE audit_logs (
+    -- `_system` holds what belongs to no tenant.
+    tenant_id  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    size       BIGINT NOT NULL,
+    frontier   BYTEA NOT NULL
 );
+
+-- What the log commits to: opaque ids and times. It is never changed and never removed.
+CREATE TABLE audit_events (
+    id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    tenant_id           TEXT NOT NULL,
+    log_index           BIGINT NOT NULL,
+    event_type          TEXT NOT NULL,
+    occurred_at         TIMESTAMP NOT NULL,
+    recorded_at         TIMESTAMP NOT NULL,
+    actor_type          TEXT NOT NULL,
+    actor_id            TEXT NOT NULL,
+    client_id           TEXT,
+    portal              TEXT,
+    magic_link_id       TEXT,
+    session_id          TEXT,
+    consultant_id       TEXT,
+    profile_id          TEXT,
+    principal_id        TEXT,
+    source              TEXT,
+    seq                 BIGINT,
+    late                BOOLEAN NOT NULL,
+    policy_violation    BOOLEAN NOT NULL,
+    trace_id            TEXT,
+    payload_commitment  BYTEA NOT NULL,
+    -- The hashes that this event completed in its tree: its own first, then its ancestors'.
+    hashes              BYTEA NOT NULL
+);
+CREATE UNIQUE INDEX audit_events_by_position ON audit_events (tenant_id, log_index);
 CREATE UNIQUE INDEX audit_events_one_per_act ON audit_events (session_id, source, seq) WHERE seq IS NOT NULL;
 CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
 CREATE INDEX audit_events_by_link ON audit_events (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX audit_events_by_session ON audit_events (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX audit_events_by_consultant ON audit_events (consultant_id, id) WHERE consultant_id IS NOT NULL;
 CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE principal_id IS NOT NULL;
+CREATE INDEX audit_events_late ON audit_events (tenant_id, id) WHERE late;
+CREATE INDEX audit_events_violations ON audit_events (tenant_id, id) WHERE policy_violation;
+
+-- What can be erased when its time has come: names, reasons, values, and the salt of the commitment to them.
+CREATE TABLE audit_payloads (
+    tenant_id    TEXT COLLATE "C" NOT NULL,
+    log_index    BIGINT NOT NULL,
+    salt         BYTEA NOT NULL,
+    payload      TEXT NOT NULL,
+    -- Tells a repeated act from another one under its number.
+    fingerprint  BYTEA,
+    PRIMARY KEY (tenant_id, log_index)
+);
+
+-- What was erased: a payload cannot be removed before its erasure stands here.
+CREATE TABLE audit_erasures (
+    tenant_id   TEXT COLLATE "C" NOT NULL,
+    from_index  BIGINT NOT NULL,
+    -- The first one that was kept.
+    to_index    BIGINT NOT NULL,
+    erased_at   TIMESTAMP NOT NULL,
+    actor_type  TEXT NOT NULL,
+    actor_id    TEXT NOT NULL,
+    actor_name  TEXT,
+    reason      TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, from_index),
+    CHECK (from_index < to_index)
+);
+
+-- Signed sizes and roots, as they were given away.
+CREATE TABLE audit_checkpoints (
+    tenant_id  TEXT COLLATE "C" NOT NULL,
+    size       BIGINT NOT NULL,
+    root       BYTEA NOT NULL,
+    note       TEXT NOT NULL,
+    signed_at  TIMESTAMP NOT NULL,
+    PRIMARY KEY (tenant_id, size)
+);
+
+-- The newest checkpoint that each outside address has.
+CREATE TABLE checkpoint_deliveries (
+    tenant_id        TEXT COLLATE "C" NOT NULL,
+    channel          TEXT NOT NULL,
+    size             BIGINT NOT NULL,
+    attempts         INTEGER NOT NULL,
+    next_attempt_at  TIMESTAMP NOT NULL,
+    delivered_at     TIMESTAMP,
+    last_error       TEXT,
+    PRIMARY KEY (tenant_id, channel)
+);
+
+CREATE TABLE audit_keys (
+    id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    public_key          TEXT NOT NULL,
+    sealed_private_key  TEXT NOT NULL,
+    created_at          TIMESTAMP NOT NULL
+);
+
+CREATE TABLE legal_holds (
+    id                TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    tenant_id         TEXT NOT NULL,
+    reason            TEXT NOT NULL,
+    until             TIMESTAMP,
+    placed_at         TIMESTAMP NOT NULL,
+    placed_by_type    TEXT NOT NULL,
+    placed_by_id      TEXT NOT NULL,
+    placed_by_name    TEXT,
+    released_at       TIMESTAMP,
+    release_reason    TEXT,
+    released_by_type  TEXT,
+    released_by_id    TEXT,
+    released_by_name  TEXT
+);
+CREATE INDEX legal_holds_by_tenant ON legal_holds (tenant_id, id);
 
 CREATE TABLE mail_jobs (
     id                   TEXT COLLATE "C" PRIMARY KEY NOT NULL,
@@ -177,13 +270,52 @@ CREATE TABLE signing_keys (
     gone_at             TIMESTAMP
 );
 
--- The trail is only ever added to.
-CREATE FUNCTION audit_events_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+-- The trail is only ever added to. The one exception: a payload whose erasure is on record.
+CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    RAISE EXCEPTION 'audit events cannot be changed or removed';
+    RAISE EXCEPTION '% cannot be changed or removed', TG_ARGV[0];
+END
+$$;
+CREATE FUNCTION audit_payloads_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT 1 FROM audit_erasures
+        WHERE tenant_id = OLD.tenant_id AND from_index <= OLD.log_index AND to_index > OLD.log_index
+    ) THEN
+        RAISE EXCEPTION 'payloads cannot be removed before their erasure is on record';
+    END IF;
+    RETURN OLD;
+END
+$$;
+CREATE FUNCTION audit_logs_refuse_shrinking() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.size <= OLD.size OR NEW.tenant_id <> OLD.tenant_id THEN
+        RAISE EXCEPTION 'a log can only grow';
+    END IF;
+    RETURN NEW;
 END
 $$;
 CREATE TRIGGER audit_events_refuse_change BEFORE UPDATE OR DELETE ON audit_events
-    FOR EACH ROW EXECUTE FUNCTION audit_events_refuse();
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse('audit events');
 CREATE TRIGGER audit_events_refuse_truncate BEFORE TRUNCATE ON audit_events
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_events_refuse();
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse('audit events');
+CREATE TRIGGER audit_checkpoints_refuse_change BEFORE UPDATE OR DELETE ON audit_checkpoints
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse('checkpoints');
+CREATE TRIGGER audit_checkpoints_refuse_truncate BEFORE TRUNCATE ON audit_checkpoints
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse('checkpoints');
+CREATE TRIGGER audit_erasures_refuse_change BEFORE UPDATE OR DELETE ON audit_erasures
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse('erasures');
+CREATE TRIGGER audit_erasures_refuse_truncate BEFORE TRUNCATE ON audit_erasures
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse('erasures');
+CREATE TRIGGER audit_payloads_refuse_update BEFORE UPDATE ON audit_payloads
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse('payloads');
+CREATE TRIGGER audit_payloads_refuse_delete BEFORE DELETE ON audit_payloads
+    FOR EACH ROW EXECUTE FUNCTION audit_payloads_refuse();
+CREATE TRIGGER audit_payloads_refuse_truncate BEFORE TRUNCATE ON audit_payloads
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse('payloads');
+CREATE TRIGGER audit_logs_refuse_shrinking BEFORE UPDATE ON audit_logs
+    FOR EACH ROW EXECUTE FUNCTION audit_logs_refuse_shrinking();
+CREATE TRIGGER audit_logs_refuse_delete BEFORE DELETE ON audit_logs
+    FOR EACH ROW EXECUTE FUNCTION audit_refuse('logs');
+CREATE TRIGGER audit_logs_refuse_truncate BEFORE TRUNCATE ON audit_logs
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse('logs');

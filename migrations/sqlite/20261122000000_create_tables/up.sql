@@ -6,7 +6,11 @@ CREATE TABLE tenants (
     time_zone   TEXT NOT NULL,
     contacts    TEXT NOT NULL,
     created_at  TIMESTAMP NOT NULL,
-    updated_at  TIMESTAMP NOT NULL
+    updated_at  TIMESTAMP NOT NULL,
+    -- How the values of reported changes are kept.
+    change_values   TEXT NOT NULL DEFAULT 'masked',
+    -- How long payloads of the trail are kept; the service's default where absent.
+    retention_days  INTEGER
 );
 
 CREATE TABLE consultants (
@@ -79,6 +83,9 @@ CREATE TABLE sessions (
     profile_id          TEXT NOT NULL,
     profile_name        TEXT NOT NULL,
     access              TEXT NOT NULL,
+    -- The link's own, so that every event of the session can tell why.
+    reason              TEXT NOT NULL,
+    ticket              TEXT,
     client_id           TEXT REFERENCES clients (id),
     started_at          TIMESTAMP NOT NULL,
     expires_at          TIMESTAMP NOT NULL,
@@ -104,35 +111,121 @@ CREATE TABLE session_sources (
     PRIMARY KEY (session_id, source)
 );
 
-CREATE TABLE audit_events (
-    id              TEXT PRIMARY KEY NOT NULL,
-    -- Whose log it is in; `_system` holds what belongs to no tenant.
-    tenant_id       TEXT NOT NULL,
-    event_type      TEXT NOT NULL,
-    occurred_at     TIMESTAMP NOT NULL,
-    recorded_at     TIMESTAMP NOT NULL,
-    actor_type      TEXT NOT NULL,
-    actor_id        TEXT NOT NULL,
-    actor_name      TEXT,
-    client_id       TEXT,
-    portal          TEXT,
-    magic_link_id   TEXT,
-    session_id      TEXT,
-    consultant_id   TEXT,
-    profile_id      TEXT,
-    principal_id    TEXT,
-    source          TEXT,
-    seq             BIGINT,
-    content_sha256  TEXT,
-    trace_id        TEXT,
-    payload         TEXT NOT NULL
+-- One Merkle log per tenant: how many events it has, and the hashes at its right edge.
+CREATE TABLE audit_logs (
+    -- `_system` holds what belongs to no tenant.
+    tenant_id  TEXT PRIMARY KEY NOT NULL,
+    size       BIGINT NOT NULL,
+    frontier   BLOB NOT NULL
 );
+
+-- What the log commits to: opaque ids and times. It is never changed and never removed.
+CREATE TABLE audit_events (
+    id                  TEXT PRIMARY KEY NOT NULL,
+    tenant_id           TEXT NOT NULL,
+    log_index           BIGINT NOT NULL,
+    event_type          TEXT NOT NULL,
+    occurred_at         TIMESTAMP NOT NULL,
+    recorded_at         TIMESTAMP NOT NULL,
+    actor_type          TEXT NOT NULL,
+    actor_id            TEXT NOT NULL,
+    client_id           TEXT,
+    portal              TEXT,
+    magic_link_id       TEXT,
+    session_id          TEXT,
+    consultant_id       TEXT,
+    profile_id          TEXT,
+    principal_id        TEXT,
+    source              TEXT,
+    seq                 BIGINT,
+    late                BOOLEAN NOT NULL,
+    policy_violation    BOOLEAN NOT NULL,
+    trace_id            TEXT,
+    payload_commitment  BLOB NOT NULL,
+    -- The hashes that this event completed in its tree: its own first, then its ancestors'.
+    hashes              BLOB NOT NULL
+);
+CREATE UNIQUE INDEX audit_events_by_position ON audit_events (tenant_id, log_index);
 CREATE UNIQUE INDEX audit_events_one_per_act ON audit_events (session_id, source, seq) WHERE seq IS NOT NULL;
 CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
 CREATE INDEX audit_events_by_link ON audit_events (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX audit_events_by_session ON audit_events (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX audit_events_by_consultant ON audit_events (consultant_id, id) WHERE consultant_id IS NOT NULL;
 CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE principal_id IS NOT NULL;
+CREATE INDEX audit_events_late ON audit_events (tenant_id, id) WHERE late;
+CREATE INDEX audit_events_violations ON audit_events (tenant_id, id) WHERE policy_violation;
+
+-- What can be erased when its time has come: names, reasons, values, and the salt of the commitment to them.
+CREATE TABLE audit_payloads (
+    tenant_id    TEXT NOT NULL,
+    log_index    BIGINT NOT NULL,
+    salt         BLOB NOT NULL,
+    payload      TEXT NOT NULL,
+    -- Tells a repeated act from another one under its number.
+    fingerprint  BLOB,
+    PRIMARY KEY (tenant_id, log_index)
+);
+
+-- What was erased: a payload cannot be removed before its erasure stands here.
+CREATE TABLE audit_erasures (
+    tenant_id   TEXT NOT NULL,
+    from_index  BIGINT NOT NULL,
+    -- The first one that was kept.
+    to_index    BIGINT NOT NULL,
+    erased_at   TIMESTAMP NOT NULL,
+    actor_type  TEXT NOT NULL,
+    actor_id    TEXT NOT NULL,
+    actor_name  TEXT,
+    reason      TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, from_index),
+    CHECK (from_index < to_index)
+);
+
+-- Signed sizes and roots, as they were given away.
+CREATE TABLE audit_checkpoints (
+    tenant_id  TEXT NOT NULL,
+    size       BIGINT NOT NULL,
+    root       BLOB NOT NULL,
+    note       TEXT NOT NULL,
+    signed_at  TIMESTAMP NOT NULL,
+    PRIMARY KEY (tenant_id, size)
+);
+
+-- The newest checkpoint that each outside address has.
+CREATE TABLE checkpoint_deliveries (
+    tenant_id        TEXT NOT NULL,
+    channel          TEXT NOT NULL,
+    size             BIGINT NOT NULL,
+    attempts         INTEGER NOT NULL,
+    next_attempt_at  TIMESTAMP NOT NULL,
+    delivered_at     TIMESTAMP,
+    last_error       TEXT,
+    PRIMARY KEY (tenant_id, channel)
+);
+
+CREATE TABLE audit_keys (
+    id                  TEXT PRIMARY KEY NOT NULL,
+    public_key          TEXT NOT NULL,
+    sealed_private_key  TEXT NOT NULL,
+    created_at          TIMESTAMP NOT NULL
+);
+
+CREATE TABLE legal_holds (
+    id                TEXT PRIMARY KEY NOT NULL,
+    tenant_id         TEXT NOT NULL,
+    reason            TEXT NOT NULL,
+    until             TIMESTAMP,
+    placed_at         TIMESTAMP NOT NULL,
+    placed_by_type    TEXT NOT NULL,
+    placed_by_id      TEXT NOT NULL,
+    placed_by_name    TEXT,
+    released_at       TIMESTAMP,
+    release_reason    TEXT,
+    released_by_type  TEXT,
+    released_by_id    TEXT,
+    released_by_name  TEXT
+);
+CREATE INDEX legal_holds_by_tenant ON legal_holds (tenant_id, id);
 
 CREATE TABLE mail_jobs (
     id                   TEXT PRIMARY KEY NOT NULL,
@@ -177,7 +270,7 @@ CREATE TABLE signing_keys (
     gone_at             TIMESTAMP
 );
 
--- The trail is only ever added to.
+-- The trail is only ever added to. The one exception: a payload whose erasure is on record.
 CREATE TRIGGER audit_events_refuse_update BEFORE UPDATE ON audit_events
 BEGIN
     SELECT RAISE(ABORT, 'audit events cannot be changed');
@@ -185,4 +278,41 @@ END;
 CREATE TRIGGER audit_events_refuse_delete BEFORE DELETE ON audit_events
 BEGIN
     SELECT RAISE(ABORT, 'audit events cannot be removed');
+END;
+CREATE TRIGGER audit_checkpoints_refuse_update BEFORE UPDATE ON audit_checkpoints
+BEGIN
+    SELECT RAISE(ABORT, 'checkpoints cannot be changed');
+END;
+CREATE TRIGGER audit_checkpoints_refuse_delete BEFORE DELETE ON audit_checkpoints
+BEGIN
+    SELECT RAISE(ABORT, 'checkpoints cannot be removed');
+END;
+CREATE TRIGGER audit_erasures_refuse_update BEFORE UPDATE ON audit_erasures
+BEGIN
+    SELECT RAISE(ABORT, 'erasures cannot be changed');
+END;
+CREATE TRIGGER audit_erasures_refuse_delete BEFORE DELETE ON audit_erasures
+BEGIN
+    SELECT RAISE(ABORT, 'erasures cannot be removed');
+END;
+CREATE TRIGGER audit_payloads_refuse_update BEFORE UPDATE ON audit_payloads
+BEGIN
+    SELECT RAISE(ABORT, 'payloads cannot be changed');
+END;
+CREATE TRIGGER audit_payloads_refuse_delete BEFORE DELETE ON audit_payloads
+WHEN NOT EXISTS (
+    SELECT 1 FROM audit_erasures
+    WHERE tenant_id = OLD.tenant_id AND from_index <= OLD.log_index AND to_index > OLD.log_index
+)
+BEGIN
+    SELECT RAISE(ABORT, 'payloads cannot be removed before their erasure is on record');
+END;
+CREATE TRIGGER audit_logs_refuse_shrinking BEFORE UPDATE ON audit_logs
+WHEN NEW.size <= OLD.size OR NEW.tenant_id <> OLD.tenant_id
+BEGIN
+    SELECT RAISE(ABORT, 'a log can only grow');
+END;
+CREATE TRIGGER audit_logs_refuse_delete BEFORE DELETE ON audit_logs
+BEGIN
+    SELECT RAISE(ABORT, 'logs cannot be removed');
 END;

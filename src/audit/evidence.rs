@@ -1,0 +1,104 @@
+//! The evidence pack of a link: everything that is known of it in one document
+//! that anybody can check offline ([`super::verify::verify_evidence`]).
+//!
+//! Each event comes with its inclusion proof in the tree of one checkpoint, and
+//! the log's key signs the SHA-256 of the whole.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use serde_json::{Value, json};
+
+use super::leaf::canonical;
+use super::store::{self, Recorded};
+use super::tree::{self, TreeHash, base64};
+use super::{Event, EventFilter, EventType, checkpoint, export};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::error::{Code, Error};
+use crate::http::{Caller, ReadAudit};
+use crate::id::LinkId;
+use crate::{links, mail, sessions};
+
+/// A link with more events is exported, not packed.
+const MAX_EVENTS: i64 = 10_000;
+
+/// The line that tells a signature over evidence from one over a checkpoint.
+pub(super) const PURPOSE: &str = "evidence";
+
+/// What is signed: the log's name, the purpose, and the SHA-256 of the canonical evidence.
+pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
+    let hash = base64(digest(&SHA256, evidence.as_bytes()).as_ref());
+    format!("{origin}\n{PURPOSE}\n{hash}\n")
+}
+
+/// Packs what is known of a link; one canonical JSON object. Packing is an event too.
+///
+/// # Errors
+/// `evidence_too_large` where the link has more than 10,000 events.
+pub(crate) async fn pack(
+    app: &App,
+    caller: &Caller<ReadAudit>,
+    link_id: LinkId,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let (reader, key) = (caller.clone(), app.log_key.clone());
+    app.db
+        .write(move |tx| {
+            let link = links::view_within(tx, &link_id, &reader.reach, now)?.ok_or_else(Error::not_found)?;
+            let tenant_id = link.tenant_id.clone();
+            let checkpoint = match checkpoint::current(tx, &key, &tenant_id, now)? {
+                Ok(checkpoint) => checkpoint,
+                Err(refused) => return Ok(Err(refused)),
+            };
+            let filter = EventFilter {
+                tenant_id: Some(tenant_id.clone()),
+                magic_link_id: Some(link_id.clone()),
+                ..EventFilter::default()
+            };
+            let rows = store::slice(tx, &filter, &reader.reach, 0..checkpoint.size, MAX_EVENTS + 1)?;
+            if i64::try_from(rows.len()).is_ok_and(|found| found > MAX_EVENTS) {
+                return Err(Code::EvidenceTooLarge.into());
+            }
+            let erasures = store::erasures(tx, std::slice::from_ref(&tenant_id))?;
+            let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
+            let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
+            let proofs = tree::ask(tx, &tenant_id, |nodes| {
+                indexes.iter().map(|index| tlog_tiles::prove_record(size, *index, nodes)).collect::<Result<Vec<_>, _>>()
+            })?;
+            let proofs = proofs.map_err(Error::internal)?;
+            let (mut events, mut refusals) = (Vec::new(), Vec::new());
+            for ((row, payload), proof) in rows.into_iter().zip(proofs) {
+                let refused = row.event_type.result() == super::EventResult::Refused;
+                let proven = proven((row, payload), &erasures, &tree::shown(proof))?;
+                if refused { refusals.push(proven) } else { events.push(proven) }
+            }
+            let revocation = link.revoked_at.map(|at| {
+                json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason })
+            });
+            let mut evidence = json!({
+                "made_at": now, "tenant_id": tenant_id, "link": link,
+                "mails": mail::of_link(tx, &link_id)?, "sessions": sessions::views_of_link(tx, &link_id, now)?,
+                "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
+            });
+            if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {
+                members.insert("revocation".to_owned(), revocation);
+            }
+            let event = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
+            tx.record(event.tenant(&tenant_id).with(&json!({ "what": "evidence", "magic_link_id": link_id })));
+            let text = canonical(&evidence)?;
+            let note = checkpoint::sign_text(&key, &tenant_id, signed_text(&key.origin(&tenant_id), &text).as_bytes())?;
+            let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
+            Ok(Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?)))
+        })
+        .await?
+}
+
+/// An event as in an export, with its inclusion proof.
+fn proven((row, payload): Recorded, erasures: &[store::Erasure], proof: &[TreeHash]) -> Result<Value, Error> {
+    let erased = if payload.is_none() { store::erased(&row, erasures) } else { None };
+    let object = export::object(&row, payload.as_ref(), erased.as_ref())?;
+    let mut object: Value = serde_json::from_str(&object).map_err(Error::internal)?;
+    if let Some(members) = object.as_object_mut() {
+        members.insert("proof".to_owned(), json!(proof));
+    }
+    Ok(object)
+}

@@ -1,0 +1,262 @@
+//! Exporting a tenant's log, in constant memory however long it is.
+//!
+//! NDJSON is the log itself: every line is what [`super::verify`] checks. CSV and
+//! OCSF are views of it for spreadsheets and SIEMs, and carry the same index and
+//! leaf hash.
+
+mod csv;
+mod ndjson;
+mod ocsf;
+
+use actix_web::web::{Bytes, Data};
+use futures_util::stream::{self, Stream};
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+pub(super) use ndjson::object;
+
+use super::store::{self, Erasure, Recorded};
+use super::{Event, EventFilter, EventType, checkpoint, log};
+use crate::app::App;
+use crate::clients::Reach;
+use crate::clock::Timestamp;
+use crate::db::text_enum;
+use crate::error::Error;
+use crate::http::{Caller, ReadAudit, check_filters};
+use crate::id::{ConsultantId, LinkId, SessionId};
+
+/// Events that are read and sent at a time. One may hold close to a mebibyte.
+const EVENTS_A_CHUNK: i64 = 256;
+
+text_enum! {
+    /// The form of an export.
+    pub enum ExportFormat {
+        /// One canonical JSON object a line; the only form that can be verified.
+        Ndjson = "ndjson",
+        /// RFC 4180, safe to open in a spreadsheet.
+        Csv = "csv",
+        /// Open Cybersecurity Schema Framework 1.8, one JSON object a line.
+        Ocsf = "ocsf",
+    }
+}
+
+impl ExportFormat {
+    /// The media type.
+    pub(super) const fn media_type(self) -> &'static str {
+        match self {
+            Self::Ndjson | Self::Ocsf => "application/x-ndjson",
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+        }
+    }
+}
+
+/// What is exported.
+#[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ExportQuery {
+    /// Whose log; `_system` for what belongs to no tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: String,
+    /// The form; `ndjson` unless told.
+    #[serde(default = "ndjson")]
+    #[param(inline, required = false)]
+    pub format: ExportFormat,
+    /// Only this portal.
+    #[param(max_length = 32)]
+    pub portal: Option<String>,
+    /// Only this link.
+    pub magic_link_id: Option<LinkId>,
+    /// Only this session.
+    pub session_id: Option<SessionId>,
+    /// Only this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only this person's data.
+    #[param(max_length = 128)]
+    pub principal_id: Option<String>,
+    /// Only this type.
+    #[serde(rename = "type")]
+    #[param(rename = "type", inline)]
+    pub kind: Option<EventType>,
+    /// Only what was (or was not) reported after its session's end.
+    pub late: Option<bool>,
+    /// Only changes where only looking was granted, or all but those.
+    pub policy_violation: Option<bool>,
+    /// Only what happened at or after this moment.
+    pub occurred_from: Option<Timestamp>,
+    /// Only what happened before this moment.
+    pub occurred_to: Option<Timestamp>,
+}
+
+const fn ndjson() -> ExportFormat {
+    ExportFormat::Ndjson
+}
+
+impl ExportQuery {
+    /// A log without any filter.
+    pub(crate) const fn whole(tenant_id: String, format: ExportFormat) -> Self {
+        Self {
+            tenant_id,
+            format,
+            portal: None,
+            magic_link_id: None,
+            session_id: None,
+            consultant_id: None,
+            principal_id: None,
+            kind: None,
+            late: None,
+            policy_violation: None,
+            occurred_from: None,
+            occurred_to: None,
+        }
+    }
+
+    fn filter(self) -> EventFilter {
+        EventFilter {
+            tenant_id: Some(self.tenant_id),
+            portal: self.portal,
+            magic_link_id: self.magic_link_id,
+            session_id: self.session_id,
+            consultant_id: self.consultant_id,
+            principal_id: self.principal_id,
+            kind: self.kind,
+            late: self.late,
+            policy_violation: self.policy_violation,
+            occurred_from: self.occurred_from,
+            occurred_to: self.occurred_to,
+            page_size: None,
+            cursor: None,
+        }
+    }
+
+    /// Whether every event of the log is asked for.
+    const fn is_whole(&self) -> bool {
+        self.portal.is_none()
+            && self.magic_link_id.is_none()
+            && self.session_id.is_none()
+            && self.consultant_id.is_none()
+            && self.principal_id.is_none()
+            && self.kind.is_none()
+            && self.late.is_none()
+            && self.policy_violation.is_none()
+            && self.occurred_from.is_none()
+            && self.occurred_to.is_none()
+    }
+}
+
+/// An export on its way: what is still to be sent.
+pub(crate) struct Export {
+    app: Data<App>,
+    pub(super) format: ExportFormat,
+    filter: EventFilter,
+    reach: Reach,
+    erasures: Vec<Erasure>,
+    next: i64,
+    /// Where the log ended when the export began.
+    size: i64,
+    opening: Option<String>,
+    /// The checkpoint over a whole log.
+    closing: Option<String>,
+}
+
+/// Puts the export on record, and begins it.
+pub(crate) async fn export(
+    app: Data<App>,
+    caller: &Caller<ReadAudit>,
+    query: ExportQuery,
+    now: Timestamp,
+) -> Result<Export, Error> {
+    check_filters([&query.portal, &query.principal_id])?;
+    log::check(caller, &query.tenant_id)?;
+    let format = query.format;
+    let whole = format == ExportFormat::Ndjson && query.is_whole() && caller.reach.portal.is_none();
+    let event = Event::new(EventType::AuditExported, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .tenant(&query.tenant_id)
+        .with(&query);
+    let (key, tenant_id) = (app.log_key.clone(), query.tenant_id.clone());
+    let begun = app
+        .db
+        .write(move |tx| {
+            let closing = if whole {
+                match checkpoint::current(tx, &key, &tenant_id, now)? {
+                    Ok(checkpoint) => Some(checkpoint),
+                    Err(refused) => return Ok(Err(refused)),
+                }
+            } else {
+                None
+            };
+            let size = match &closing {
+                Some(checkpoint) => checkpoint.size,
+                None => i64::try_from(store::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,
+            };
+            tx.record(event.clone());
+            Ok(Ok((size, closing.map(|checkpoint| checkpoint.note))))
+        })
+        .await?;
+    let (size, checkpoint) = begun?;
+    let opening = (format == ExportFormat::Csv).then(csv::header).transpose()?;
+    Ok(Export {
+        opening,
+        closing: checkpoint.map(|note| ndjson::closing(&note)).transpose()?,
+        filter: query.filter(),
+        reach: caller.reach.clone(),
+        erasures: Vec::new(),
+        next: 0,
+        size,
+        format,
+        app,
+    })
+}
+
+impl Export {
+    /// The lines, some at a time. An error cuts the answer off, so that nobody takes it for whole.
+    pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> {
+        stream::try_unfold(self, |mut export| async move {
+            Ok(export.chunk().await?.map(|chunk| (Bytes::from(chunk), export)))
+        })
+    }
+
+    /// The next lines; `None` after the last ones.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<String>, Error> {
+        if let Some(opening) = self.opening.take() {
+            return Ok(Some(opening));
+        }
+        if self.next >= self.size {
+            return Ok(self.closing.take());
+        }
+        let (filter, reach, indexes) = (self.filter.clone(), self.reach.clone(), self.next..self.size);
+        let rows = self
+            .app
+            .db
+            .read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?))
+            .await?;
+        self.next = match rows.last() {
+            Some((last, _)) if i64::try_from(rows.len()).is_ok_and(|found| found == EVENTS_A_CHUNK) => {
+                last.log_index + 1
+            }
+            _ => self.size,
+        };
+        // Read after the rows: whatever lost its payload before is among them.
+        if rows.iter().any(|(_, payload)| payload.is_none()) {
+            let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
+            self.erasures = self.app.db.read(move |conn| Ok(store::erasures(conn, &tenants)?)).await?;
+        }
+        let mut chunk = String::new();
+        for row in rows {
+            self.write(&mut chunk, row)?;
+        }
+        if chunk.is_empty() { Ok(self.closing.take()) } else { Ok(Some(chunk)) }
+    }
+
+    fn write(&self, chunk: &mut String, (row, payload): Recorded) -> Result<(), Error> {
+        match self.format {
+            ExportFormat::Ndjson => {
+                chunk.push_str(&ndjson::line(&row, payload.as_ref(), &self.erasures)?);
+            }
+            ExportFormat::Csv => chunk.push_str(&csv::line(&store::show(row, payload, &self.erasures)?)?),
+            ExportFormat::Ocsf => chunk.push_str(&ocsf::line(&store::show(row, payload, &self.erasures)?)?),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,176 @@
+//! A view of the log for SIEMs: Open Cybersecurity Schema Framework 1.8.
+//!
+//! A session is *Authentication* (3002): opening one is an account switch, from
+//! the consultant to the profile. Everything else is *API Activity* (6003).
+
+use serde_json::{Value, json};
+
+use crate::audit::{Actor, ActorType, AuditEvent, EventResult, EventType};
+use crate::clock::Timestamp;
+use crate::error::Error;
+
+const VERSION: &str = "1.8.0";
+
+/// Class and activity, as OCSF numbers and names them.
+struct Class {
+    category: u32,
+    category_name: &'static str,
+    class: u32,
+    class_name: &'static str,
+    activity: u32,
+    activity_name: &'static str,
+}
+
+impl Class {
+    const fn authentication(activity: u32, activity_name: &'static str) -> Self {
+        Self {
+            category: 3,
+            category_name: "Identity & Access Management",
+            class: 3002,
+            class_name: "Authentication",
+            activity,
+            activity_name,
+        }
+    }
+
+    const fn api(activity: u32, activity_name: &'static str) -> Self {
+        Self {
+            category: 6,
+            category_name: "Application Activity",
+            class: 6003,
+            class_name: "API Activity",
+            activity,
+            activity_name,
+        }
+    }
+
+    const fn of(kind: EventType) -> Self {
+        match kind {
+            EventType::SessionOpened => Self::authentication(7, "Account Switch"),
+            EventType::SessionEnded | EventType::SessionReplaced => Self::authentication(2, "Logoff"),
+            EventType::LinkIssued
+            | EventType::ConsultantRegistered
+            | EventType::ClientCreated
+            | EventType::KeyAdded
+            | EventType::HoldPlaced => Self::api(1, "Create"),
+            EventType::DataViewed | EventType::DataExported | EventType::AuditRead | EventType::AuditExported => {
+                Self::api(2, "Read")
+            }
+            EventType::DataChanged
+            | EventType::TenantSaved
+            | EventType::ConsultantChanged
+            | EventType::ConsultantSuspended
+            | EventType::ConsultantReinstated
+            | EventType::ClientRotated
+            | EventType::ClientDisabled
+            | EventType::LinkResent
+            | EventType::LinkRevoked
+            | EventType::SessionClosed
+            | EventType::HoldReleased => Self::api(3, "Update"),
+            EventType::AuditPurged => Self::api(4, "Delete"),
+            _ => Self::api(99, "Other"),
+        }
+    }
+}
+
+pub(super) fn line(event: &AuditEvent) -> Result<String, Error> {
+    Ok(serde_json::to_string(&without_nulls(object(event))).map_err(Error::internal)? + "\n")
+}
+
+fn object(event: &AuditEvent) -> Value {
+    let class = Class::of(event.kind);
+    let (status, status_id) = match event.result {
+        EventResult::Success => ("Success", 1),
+        EventResult::Refused | EventResult::Failed => ("Failure", 2),
+    };
+    let (severity, severity_id) = if event.policy_violation {
+        ("Medium", 3)
+    } else if event.result == EventResult::Success {
+        ("Informational", 1)
+    } else {
+        ("Low", 2)
+    };
+    let data = event.data.as_ref().unwrap_or(&Value::Null);
+    let mut object = json!({
+        "category_uid": class.category, "category_name": class.category_name,
+        "class_uid": class.class, "class_name": class.class_name,
+        "activity_id": class.activity, "activity_name": class.activity_name,
+        "type_uid": class.class * 100 + class.activity,
+        "type_name": format!("{}: {}", class.class_name, class.activity_name),
+        "severity": severity, "severity_id": severity_id,
+        "status": status, "status_id": status_id, "status_code": data.get("code"),
+        "time": milliseconds(event.occurred_at),
+        "message": event.reason,
+        "metadata": {
+            "version": VERSION,
+            "product": { "name": "Magic Link", "vendor_name": "Magic Link", "version": env!("CARGO_PKG_VERSION") },
+            "uid": event.id, "event_code": event.kind, "sequence": event.log_index,
+            "log_name": event.tenant_id, "tenant_uid": event.tenant_id,
+            "logged_time": milliseconds(event.recorded_at), "original_time": event.occurred_at.to_string(),
+            "correlation_uid": event.magic_link_id,
+        },
+        "actor": actor(&event.actor, event),
+        "src_endpoint": src_endpoint(event),
+        "unmapped": {
+            "leaf_hash": event.leaf_hash, "portal": event.portal, "ticket": event.ticket,
+            "magic_link_id": event.magic_link_id, "principal_id": event.principal_id, "profile_id": event.profile_id,
+            "source": event.source, "seq": event.seq, "late": event.late.then_some(true),
+            "policy_violation": event.policy_violation.then_some(true),
+            "trace_id": event.trace_id, "data": event.data, "erased": event.erased,
+        },
+    });
+    if let (3002, Some(members)) = (class.class, object.as_object_mut()) {
+        members.insert("user".to_owned(), json!({ "uid": event.profile_id, "type_id": 1, "type": "User" }));
+        members.insert("service".to_owned(), json!({ "name": event.portal, "uid": event.portal }));
+        members.insert("session".to_owned(), json!({ "uid": event.session_id, "is_remote": true }));
+        members.insert("is_remote".to_owned(), true.into());
+    } else if let Some(members) = object.as_object_mut() {
+        let operation = data.get("action").cloned().unwrap_or_else(|| event.kind.as_str().into());
+        members.insert("api".to_owned(), json!({ "operation": operation, "service": { "name": event.portal } }));
+        if let Some(resource) = data.get("resource_id") {
+            let resource = json!({ "uid": resource, "type": data.get("resource_type") });
+            members.insert("resources".to_owned(), json!([resource]));
+        }
+    }
+    if let (Some(user_agent), Some(members)) = (&event.user_agent, object.as_object_mut()) {
+        members.insert("http_request".to_owned(), json!({ "user_agent": user_agent }));
+    }
+    object
+}
+
+fn actor(actor: &Actor, event: &AuditEvent) -> Value {
+    let session = event.session_id.as_ref().map(|id| json!({ "uid": id }));
+    match actor.kind {
+        ActorType::Consultant | ActorType::PortalUser => {
+            let user = json!({ "uid": actor.id, "name": actor.name, "type": actor.kind, "type_id": 99 });
+            json!({ "user": user, "session": session, "app_uid": event.client_id })
+        }
+        ActorType::Client | ActorType::System => {
+            json!({ "app_uid": actor.id, "app_name": actor.name, "session": session })
+        }
+    }
+}
+
+/// OCSF wants to know where it came from: the visitor's address, or else who called us.
+fn src_endpoint(event: &AuditEvent) -> Value {
+    match (&event.address, &event.client_id) {
+        (Some(address), _) => json!({ "ip": address }),
+        (None, Some(client_id)) => json!({ "uid": client_id, "name": "API client" }),
+        (None, None) => json!({ "name": "magic-link" }),
+    }
+}
+
+fn milliseconds(moment: Timestamp) -> i64 {
+    moment.unix_micros() / 1_000
+}
+
+/// Absent is absent, not null.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => {
+            let kept = members.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(kept.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        other => other,
+    }
+}

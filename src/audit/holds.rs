@@ -1,0 +1,181 @@
+//! A legal hold keeps every payload of a tenant's log from being erased, whatever its retention says.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::store::{self, HoldRow};
+use super::{Actor, Event, EventType, log};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::db;
+use crate::error::Error;
+use crate::http::{Admin, Caller, Fields, Page, Paging, ReadAudit};
+use crate::id::HoldId;
+use crate::links::{Person, check_person};
+
+/// A hold to place.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "Labour court, case 2026-118", "until": "2036-12-31T00:00:00Z"}))]
+pub struct PlaceHold {
+    /// Why.
+    #[schema(min_length = 10, max_length = 500)]
+    pub reason: String,
+    /// Until when; until it is released, unless told.
+    pub until: Option<Timestamp>,
+    /// Who at the portal asks for it; recorded as the client asserts it.
+    pub requested_by: Option<Person>,
+}
+
+/// A hold to release.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "The case was settled"}))]
+pub struct ReleaseHold {
+    /// Why.
+    #[schema(min_length = 10, max_length = 500)]
+    pub reason: String,
+    /// Who at the portal asks for it; recorded as the client asserts it.
+    pub requested_by: Option<Person>,
+}
+
+/// A legal hold.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LegalHold {
+    /// Its id.
+    pub id: HoldId,
+    /// Whose log is held.
+    #[schema(max_length = 64)]
+    pub tenant_id: String,
+    /// Why.
+    #[schema(max_length = 500)]
+    pub reason: String,
+    /// Until when; absent where it stands until it is released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// Who placed it.
+    pub placed_by: Actor,
+    /// When it was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Timestamp>,
+    /// Why it was released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub release_reason: Option<String>,
+    /// Who released it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<Actor>,
+}
+
+impl From<HoldRow> for LegalHold {
+    fn from(row: HoldRow) -> Self {
+        let released_by = row.released_by_type.zip(row.released_by_id);
+        Self {
+            id: row.id,
+            tenant_id: row.tenant_id,
+            reason: row.reason,
+            until: row.until,
+            placed_at: row.placed_at,
+            placed_by: Actor { kind: row.placed_by_type, id: row.placed_by_id, name: row.placed_by_name },
+            released_at: row.released_at,
+            release_reason: row.release_reason,
+            released_by: released_by.map(|(kind, id)| Actor { kind, id, name: row.released_by_name }),
+        }
+    }
+}
+
+/// Places a hold.
+pub(crate) async fn place(
+    app: &App,
+    caller: &Caller<Admin>,
+    tenant_id: String,
+    request: PlaceHold,
+    idempotency: Option<db::IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(LegalHold, bool), Error> {
+    log::check(caller, &tenant_id)?;
+    let mut fields = Fields::default();
+    fields.text("/reason", &request.reason, 10, 500);
+    if request.until.is_some_and(|until| until <= now) {
+        fields.refuse("/until", "in_the_past", "must lie in the future");
+    }
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let hold = HoldRow {
+        id: HoldId::new(now),
+        tenant_id,
+        reason: request.reason,
+        until: request.until,
+        placed_at: now,
+        placed_by_type: actor.kind,
+        placed_by_id: actor.id.clone(),
+        placed_by_name: actor.name.clone(),
+        released_at: None,
+        release_reason: None,
+        released_by_type: None,
+        released_by_id: None,
+        released_by_name: None,
+    };
+    let (placed, replayed) = app
+        .db
+        .write(move |tx| {
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &hold.id, now)? {
+                return Ok((store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?, true));
+            }
+            store::insert_hold(tx, &hold)?;
+            let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
+            let event = event.tenant(&hold.tenant_id).because(&hold.reason);
+            tx.record(event.with(&serde_json::json!({ "legal_hold_id": hold.id, "until": hold.until })));
+            Ok((hold.clone(), false))
+        })
+        .await?;
+    Ok((placed.into(), replayed))
+}
+
+/// Releases a hold. Releasing it again changes nothing.
+pub(crate) async fn release(
+    app: &App,
+    caller: &Caller<Admin>,
+    tenant_id: String,
+    id: HoldId,
+    request: ReleaseHold,
+    now: Timestamp,
+) -> Result<LegalHold, Error> {
+    log::check(caller, &tenant_id)?;
+    let mut fields = Fields::default();
+    fields.text("/reason", &request.reason, 10, 500);
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let released = app
+        .db
+        .write(move |tx| {
+            let known = store::find_hold(tx, &tenant_id, &id)?.ok_or_else(Error::not_found)?;
+            let Some(released) = store::release_hold(tx, &id, &request.reason, &actor, now)? else { return Ok(known) };
+            let event = Event::new(EventType::HoldReleased, actor.clone(), now).client(client_id.as_ref());
+            let event = event.tenant(&tenant_id).because(&request.reason);
+            tx.record(event.with(&serde_json::json!({ "legal_hold_id": id })));
+            Ok(released)
+        })
+        .await?;
+    Ok(released.into())
+}
+
+/// A page of a log's holds, newest first.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadAudit>,
+    tenant_id: String,
+    paging: Paging,
+) -> Result<Page<LegalHold>, Error> {
+    log::check(caller, &tenant_id)?;
+    let window = paging.open(app.tokens.master_key(), ("legal-holds", &tenant_id))?;
+    let asked = window.clone();
+    let rows = app.db.read(move |conn| Ok(store::list_holds(conn, &tenant_id, &asked)?)).await?;
+    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), LegalHold::from))
+}

@@ -1,0 +1,106 @@
+//! The key that signs checkpoints: Ed25519, one for the service, sealed at rest.
+//!
+//! Each log signs under a name of its own, its *origin*, as C2SP `signed-note`
+//! wants it: a checkpoint of one log is never taken for one of another.
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rand::Rng;
+use secrecy::{ExposeSecret, SecretSlice};
+use signed_note::{StandardSigner, key_id};
+
+use super::store::{self, KeyRow};
+use super::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::Db;
+use crate::error::Error;
+use crate::tokens::MasterKey;
+
+/// The row that holds it.
+const ID: &str = "checkpoints";
+
+/// Marks Ed25519 in a signed note's keys.
+const ED25519: u8 = 1;
+
+/// Signs checkpoints. It has no `Debug` on purpose.
+pub(crate) struct LogKey {
+    seed: SecretSlice<u8>,
+    public: Vec<u8>,
+    /// The service's address without its scheme: the beginning of every origin.
+    service: String,
+}
+
+impl LogKey {
+    /// Opens the key, and makes it where there is none.
+    ///
+    /// # Errors
+    /// When the store cannot be asked, or the master key does not open the key in it.
+    pub(crate) async fn open(
+        db: &Db,
+        master_key: &MasterKey,
+        public_url: &str,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let fresh = generate(master_key, now)?;
+        let row = db
+            .write(move |tx| {
+                if let Some(known) = store::find_key(tx, ID)? {
+                    return Ok(known);
+                }
+                store::insert_key(tx, &fresh)?;
+                let event = Event::new(EventType::KeyAdded, Actor::system("keyring"), now);
+                tx.record(event.with(&serde_json::json!({ "use": ID, "public_key": fresh.public_key })));
+                Ok(fresh.clone())
+            })
+            .await?;
+        let seed = master_key.open(ID, &row.sealed_private_key).ok_or_else(|| {
+            Error::internal("this master key does not open the key that signs checkpoints: is it the right one?")
+        })?;
+        let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest).to_owned();
+        Ok(Self { public: STANDARD.decode(&row.public_key).map_err(Error::internal)?, seed: seed.into(), service })
+    }
+
+    /// A key that everybody knows.
+    #[cfg(test)]
+    pub(super) fn for_tests(seed: [u8; 32]) -> Self {
+        let public = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key().as_ref().to_vec();
+        Self { seed: seed.to_vec().into(), public, service: "links.example".to_owned() }
+    }
+
+    /// The name of a tenant's log.
+    pub(crate) fn origin(&self, tenant_id: &str) -> String {
+        format!("{}/audit/{tenant_id}", self.service)
+    }
+
+    /// What verifies the checkpoints of a log: a C2SP `vkey`.
+    pub(crate) fn verifier_key(&self, tenant_id: &str) -> String {
+        let (origin, key) = (self.origin(tenant_id), self.marked(&self.public));
+        format!("{origin}+{:08x}+{}", key_id(&origin, &key), STANDARD.encode(&key))
+    }
+
+    /// What signs for a log.
+    pub(super) fn signer(&self, tenant_id: &str) -> Result<StandardSigner, Error> {
+        let origin = self.origin(tenant_id);
+        let id = key_id(&origin, &self.marked(&self.public));
+        let private = STANDARD.encode(self.marked(self.seed.expose_secret()));
+        StandardSigner::new(&format!("PRIVATE+KEY+{origin}+{id:08x}+{private}")).map_err(Error::internal)
+    }
+
+    fn marked(&self, key: &[u8]) -> Vec<u8> {
+        [&[ED25519], key].concat()
+    }
+}
+
+fn generate(master_key: &MasterKey, now: Timestamp) -> Result<KeyRow, Error> {
+    let mut seed = [0; 32];
+    rand::rng().fill_bytes(&mut seed);
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(Error::internal)?;
+    let sealed = master_key.seal(ID, &seed).ok_or_else(|| Error::internal("cannot seal the key of the log"))?;
+    Ok(KeyRow {
+        id: ID.to_owned(),
+        public_key: STANDARD.encode(pair.public_key()),
+        sealed_private_key: sealed,
+        created_at: now,
+    })
+}

@@ -1,0 +1,222 @@
+//! What anybody with `audit:read` can ask of a tenant's log: checkpoint, proofs, key, state.
+
+use serde::{Deserialize, Serialize};
+use tlog_tiles::HashReader;
+use utoipa::{IntoParams, ToSchema};
+
+use super::store;
+use super::tree::{self, TreeHash};
+use super::{SYSTEM_LOG, checkpoint as checkpoints};
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::error::{Code, Error};
+use crate::http::Caller;
+use crate::tenants;
+
+/// Which event, in a tree of which size.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct InclusionQuery {
+    /// The event's `log_index`.
+    #[param(minimum = 0, example = 0)]
+    pub index: i64,
+    /// The number of events in the tree: the size in a checkpoint.
+    #[param(minimum = 1, example = 1)]
+    pub size: i64,
+}
+
+/// From which size of the tree to which.
+#[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ConsistencyQuery {
+    /// The size in the older checkpoint.
+    #[param(minimum = 1, example = 1)]
+    pub from: i64,
+    /// The size in the newer checkpoint.
+    #[param(minimum = 1, example = 1)]
+    pub to: i64,
+}
+
+/// That an event is in the tree (RFC 6962, section 2.1.1).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct InclusionProof {
+    /// The event's place in the log.
+    #[schema(minimum = 0)]
+    pub log_index: i64,
+    /// The number of events in the tree.
+    #[schema(minimum = 1)]
+    pub tree_size: i64,
+    /// The event's leaf hash.
+    pub leaf_hash: TreeHash,
+    /// The root of the tree.
+    pub root_hash: TreeHash,
+    /// The audit path, from the leaf to the root.
+    #[schema(max_items = 64)]
+    pub hashes: Vec<TreeHash>,
+}
+
+/// That one tree begins with the other (RFC 6962, section 2.1.2).
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ConsistencyProof {
+    /// The number of events in the older tree.
+    #[schema(minimum = 1)]
+    pub from_size: i64,
+    /// The number of events in the newer tree.
+    #[schema(minimum = 1)]
+    pub to_size: i64,
+    /// The root of the older tree.
+    pub from_root: TreeHash,
+    /// The root of the newer tree.
+    pub to_root: TreeHash,
+    /// The proof.
+    #[schema(max_items = 64)]
+    pub hashes: Vec<TreeHash>,
+}
+
+/// A log as it stands.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct AuditLog {
+    /// Whose log it is.
+    #[schema(max_length = 64)]
+    pub tenant_id: String,
+    /// Its name in checkpoints.
+    #[schema(max_length = 300)]
+    pub origin: String,
+    /// How many events it has.
+    #[schema(minimum = 0)]
+    pub size: i64,
+    /// How many of them the last checkpoint covers.
+    #[schema(minimum = 0)]
+    pub checkpoint_size: i64,
+    /// When that one was signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_signed_at: Option<Timestamp>,
+    /// For how many days payloads are kept.
+    #[schema(minimum = 366)]
+    pub retention_days: i64,
+    /// Whether a legal hold stands.
+    pub legal_hold: bool,
+    /// Payloads before this index are erased, but those of erasures.
+    #[schema(minimum = 0)]
+    pub erased_to_index: i64,
+}
+
+/// A log as it stands.
+pub(crate) async fn state<S>(
+    app: &App,
+    caller: &Caller<S>,
+    tenant_id: String,
+    now: Timestamp,
+) -> Result<AuditLog, Error> {
+    check(caller, &tenant_id)?;
+    let (origin, default) = (app.log_key.origin(&tenant_id), app.config.audit.retention);
+    app.db
+        .read(move |conn| {
+            let checkpoint = store::latest_checkpoint(conn, &tenant_id)?;
+            let retention = tenants::retention_days(conn, &tenant_id)?.map_or_else(|| default.whole_days(), i64::from);
+            Ok(AuditLog {
+                origin,
+                size: i64::try_from(store::head(conn, &tenant_id)?.size()).map_err(Error::internal)?,
+                checkpoint_size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
+                checkpoint_signed_at: checkpoint.map(|checkpoint| checkpoint.signed_at),
+                retention_days: retention,
+                legal_hold: store::is_held(conn, &tenant_id, now)?,
+                erased_to_index: store::erased_to(conn, &tenant_id)?,
+                tenant_id,
+            })
+        })
+        .await
+}
+
+/// Refuses a log that is not the caller's.
+pub(super) fn check<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), Error> {
+    let is_a_log = tenant_id == SYSTEM_LOG || tenants::is_tenant_id(tenant_id);
+    if is_a_log && caller.reach.covers_tenant(tenant_id) { Ok(()) } else { Err(Error::not_found()) }
+}
+
+/// The log's checkpoint as a signed note, signed now if there is anything new.
+pub(crate) async fn checkpoint<S>(
+    app: &App,
+    caller: &Caller<S>,
+    tenant_id: String,
+    now: Timestamp,
+) -> Result<String, Error> {
+    check(caller, &tenant_id)?;
+    Ok(checkpoints::checkpoint(app, tenant_id, now).await?.note)
+}
+
+/// What verifies the log's checkpoints: a C2SP `vkey`.
+pub(crate) fn verifier_key<S>(app: &App, caller: &Caller<S>, tenant_id: &str) -> Result<String, Error> {
+    check(caller, tenant_id)?;
+    Ok(app.log_key.verifier_key(tenant_id))
+}
+
+/// Proves that an event is in the log.
+pub(crate) async fn inclusion<S>(
+    app: &App,
+    caller: &Caller<S>,
+    tenant_id: String,
+    query: InclusionQuery,
+) -> Result<InclusionProof, Error> {
+    check(caller, &tenant_id)?;
+    let InclusionQuery { index, size } = query;
+    let (Ok(number), Ok(tree_size)) = (u64::try_from(index), u64::try_from(size)) else { return Err(out_of_log()) };
+    app.db
+        .read(move |conn| {
+            if number >= tree_size || tree_size > store::head(conn, &tenant_id)?.size() {
+                return Err(out_of_log());
+            }
+            let proven = tree::ask(conn, &tenant_id, |nodes| {
+                let leaf = nodes.read_hashes(&[tlog_tiles::stored_hash_index(0, number)])?;
+                let leaf = leaf.first().copied().ok_or(tlog_tiles::Error::IndexesNotInTree)?;
+                let proof = tlog_tiles::prove_record(tree_size, number, nodes)?;
+                Ok((leaf, proof, tlog_tiles::tree_hash(tree_size, nodes)?))
+            })?;
+            let (leaf, proof, root) = proven.map_err(Error::internal)?;
+            Ok(InclusionProof {
+                log_index: index,
+                tree_size: size,
+                leaf_hash: leaf.into(),
+                root_hash: root.into(),
+                hashes: tree::shown(proof),
+            })
+        })
+        .await
+}
+
+/// Proves that the log only grew between two sizes.
+pub(crate) async fn consistency<S>(
+    app: &App,
+    caller: &Caller<S>,
+    tenant_id: String,
+    query: ConsistencyQuery,
+) -> Result<ConsistencyProof, Error> {
+    check(caller, &tenant_id)?;
+    let ConsistencyQuery { from, to } = query;
+    let (Ok(older), Ok(newer)) = (u64::try_from(from), u64::try_from(to)) else { return Err(out_of_log()) };
+    app.db
+        .read(move |conn| {
+            if older == 0 || older > newer || newer > store::head(conn, &tenant_id)?.size() {
+                return Err(out_of_log());
+            }
+            let proven = tree::ask(conn, &tenant_id, |nodes| {
+                let proof = tlog_tiles::prove_tree(newer, older, nodes)?;
+                Ok((proof, tlog_tiles::tree_hash(older, nodes)?, tlog_tiles::tree_hash(newer, nodes)?))
+            })?;
+            let (proof, from_root, to_root) = proven.map_err(Error::internal)?;
+            Ok(ConsistencyProof {
+                from_size: from,
+                to_size: to,
+                from_root: from_root.into(),
+                to_root: to_root.into(),
+                hashes: tree::shown(proof),
+            })
+        })
+        .await
+}
+
+fn out_of_log() -> Error {
+    Error::new(Code::InvalidQuery).detail("the log has no such event or size")
+}

@@ -1,0 +1,407 @@
+//! Checking an export without this service: no database, no network.
+//!
+//! An unfiltered NDJSON export holds a log from its first event on, one event a
+//! line, and ends with a checkpoint. Each line stands in canonical form (RFC
+//! 8785), so there is one way to write it and not a byte in it that nobody
+//! checks. [`verify_export`] recomputes every leaf and every root, and compares
+//! them with checkpoints that were kept somewhere else.
+
+use std::io::{self, BufRead, Read};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+use signed_note::{Note, StandardVerifier, Verifier, VerifierList};
+use tlog_tiles::{Checkpoint, Hash};
+
+use super::leaf::{SALT_BYTES, canonical, commit};
+use super::tree::{Frontier, base64};
+use super::{Erased, EventType};
+
+/// A line longer than this is none of ours.
+const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What was found to be right.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Verified {
+    /// Whose log it is.
+    pub tenant_id: String,
+    /// How many events it has, each of them checked.
+    pub events: u64,
+    /// How many of them have no payload any more, by an erasure that stands in the log.
+    pub erased: u64,
+    /// The root of its tree, in base64.
+    pub root_hash: String,
+    /// The size in the checkpoint from outside: events after it are vouched for by the export alone.
+    pub checkpoint_size: u64,
+}
+
+/// Why it is not right.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It cannot be read.
+    #[error("cannot read the export: {0}")]
+    Read(#[from] io::Error),
+    /// The key is none.
+    #[error("the verifier key is not one of a log of this service: {0}")]
+    Key(String),
+    /// A checkpoint from outside is none, or none of this log.
+    #[error("checkpoint {number}: {why}")]
+    Checkpoint {
+        /// Which one, from 1 in the order in which they were given.
+        number: usize,
+        /// What is wrong.
+        why: String,
+    },
+    /// One line is bad.
+    #[error("line {number}: {why}")]
+    Line {
+        /// Which one, from 1.
+        number: u64,
+        /// What is wrong.
+        why: String,
+    },
+    /// Events were rewritten together with their hashes.
+    #[error(
+        "events {from} to {to}: they are whole in themselves, but they are not the ones that were signed \
+         (the log was the signed one at size {from}, and is another one at size {size})",
+        to = size - 1
+    )]
+    Interval {
+        /// The first event that may be another one.
+        from: u64,
+        /// The size of the checkpoint that does not hold.
+        size: u64,
+    },
+    /// The end is missing.
+    #[error("events {from} to {to} are missing: the export ends before a checkpoint that was signed", to = size - 1)]
+    Truncated {
+        /// The first event that is missing.
+        from: u64,
+        /// The size of the checkpoint that is not reached.
+        size: u64,
+    },
+}
+
+/// A checkpoint whose signature was good.
+struct Signed {
+    size: u64,
+    root: Hash,
+}
+
+/// What checks the signatures of one log.
+pub(super) struct LogVerifier {
+    origin: String,
+    keys: VerifierList,
+}
+
+impl LogVerifier {
+    /// Reads a C2SP `vkey`, whose name is the origin of the log.
+    pub(super) fn new(key: &str) -> Result<Self, Failure> {
+        let verifier = StandardVerifier::new(key.trim()).map_err(|error| Failure::Key(error.to_string()))?;
+        let origin = verifier.name().to_owned();
+        if !origin.contains("/audit/") {
+            return Err(Failure::Key(format!("{origin} names no log")));
+        }
+        Ok(Self { origin, keys: VerifierList::new(vec![Box::new(verifier)]) })
+    }
+
+    /// Whose log it is.
+    pub(super) fn tenant_id(&self) -> &str {
+        self.origin.rsplit_once("/audit/").map_or("", |(_, tenant_id)| tenant_id)
+    }
+
+    /// The text of a note that the log's key signed.
+    pub(super) fn text<'n>(&self, note: &'n Note) -> Result<&'n [u8], String> {
+        note.verify(&self.keys).map_err(|error| error.to_string())?;
+        Ok(note.text())
+    }
+
+    /// Size and root of a checkpoint of this log.
+    pub(super) fn checkpoint(&self, bytes: &[u8]) -> Result<(u64, Hash), String> {
+        let note = Note::from_bytes(bytes).map_err(|error| error.to_string())?;
+        if note.to_bytes() != bytes {
+            return Err("is not written as a signed note is".to_owned());
+        }
+        let checkpoint = Checkpoint::from_bytes(self.text(&note)?).map_err(|error| error.to_string())?;
+        if checkpoint.origin() != self.origin {
+            return Err(format!("is of the log {}, and not of {}", checkpoint.origin(), self.origin));
+        }
+        if !checkpoint.extension().is_empty() {
+            return Err("says more than size and root".to_owned());
+        }
+        Ok((checkpoint.size(), *checkpoint.hash()))
+    }
+}
+
+/// Checks a whole export.
+///
+/// `key` is the log's verifier key and `checkpoint` a checkpoint that was kept
+/// outside; `since` may hold older ones, which narrow down where something was
+/// rewritten. `progress` is told how many bytes were read.
+///
+/// # Errors
+/// The first thing that is not right. Nothing is taken for granted: what cannot
+/// be read is a failure.
+pub fn verify_export(
+    export: &mut impl BufRead,
+    key: &str,
+    checkpoint: &[u8],
+    since: &[Vec<u8>],
+    mut progress: impl FnMut(u64),
+) -> Result<Verified, Failure> {
+    let log = LogVerifier::new(key)?;
+    let mut signed = Vec::new();
+    for (number, bytes) in std::iter::once(checkpoint).chain(since.iter().map(Vec::as_slice)).enumerate() {
+        let (size, root) =
+            log.checkpoint(bytes).map_err(|why| Failure::Checkpoint { number: number + 1, why })?;
+        signed.push(Signed { size, root });
+    }
+    let checkpoint_size = signed.first().map_or(0, |first| first.size);
+    signed.sort_by_key(|checkpoint| checkpoint.size);
+
+    let mut events = Events { log, frontier: Frontier::default(), number: 0, erased: Vec::new(), purges: Vec::new() };
+    let mut expected = signed.into_iter().peekable();
+    let mut agreed = 0;
+    let mut line = Vec::new();
+    let closing = loop {
+        while let Some(next) = expected.next_if(|next| next.size == events.frontier.size()) {
+            events.agrees(next.root, agreed)?;
+            agreed = next.size;
+        }
+        line.clear();
+        let read = export.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+        progress(u64::try_from(read).unwrap_or(u64::MAX));
+        events.number += 1;
+        if let Some(checkpoint) = events.line(&line, expected.peek())? {
+            break checkpoint;
+        }
+    };
+    let mut rest = [0];
+    if export.read(&mut rest)? > 0 {
+        return Err(Failure::Line { number: events.number + 1, why: "stands after the end".to_owned() });
+    }
+    let (size, root) = closing;
+    if let Some(beyond) = expected.next() {
+        return Err(Failure::Truncated { from: events.frontier.size(), size: beyond.size });
+    }
+    if size != events.frontier.size() {
+        return Err(events.bad(format!("the checkpoint is over {size} events, and {} stand here", events.frontier.size())));
+    }
+    events.agrees(root, agreed)?;
+    let erased = events.check_erasures()?;
+    Ok(Verified {
+        tenant_id: events.log.tenant_id().to_owned(),
+        events: events.frontier.size(),
+        erased,
+        root_hash: base64(&root.0),
+        checkpoint_size,
+    })
+}
+
+/// The lines that were read so far.
+struct Events {
+    log: LogVerifier,
+    frontier: Frontier,
+    number: u64,
+    /// Runs of events without payload: first line, events, and what is said of their erasure.
+    erased: Vec<(u64, std::ops::Range<u64>, Erased)>,
+    /// Erasures that stand in the log.
+    purges: Vec<(std::ops::Range<u64>, Erased)>,
+}
+
+impl Events {
+    fn bad(&self, why: impl Into<String>) -> Failure {
+        Failure::Line { number: self.number, why: why.into() }
+    }
+
+    /// Whether the log so far is the signed one.
+    fn agrees(&self, root: Hash, from: u64) -> Result<(), Failure> {
+        let own = self.frontier.root().map_err(|error| self.bad(error.to_string()))?;
+        if own == root { Ok(()) } else { Err(Failure::Interval { from, size: self.frontier.size() }) }
+    }
+
+    /// Takes a line; returns the closing checkpoint if it is that.
+    fn line(&mut self, line: &[u8], expected: Option<&Signed>) -> Result<Option<(u64, Hash)>, Failure> {
+        let Some(text) = line.strip_suffix(b"\n") else {
+            return Err(match expected {
+                Some(signed) if line.is_empty() => Failure::Truncated { from: self.frontier.size(), size: signed.size },
+                _ if line.is_empty() => self.bad("the export ends without its checkpoint"),
+                _ => self.bad("is cut off"),
+            });
+        };
+        let value: Value = serde_json::from_slice(text).map_err(|error| self.bad(format!("is no JSON: {error}")))?;
+        if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
+            return Err(self.bad("is not in canonical form (RFC 8785)"));
+        }
+        let members = value.as_object().ok_or_else(|| self.bad("is no JSON object"))?;
+        let names: Vec<&str> = members.keys().map(String::as_str).collect();
+        match names.as_slice() {
+            ["checkpoint"] => {
+                let note = value["checkpoint"].as_str().ok_or_else(|| self.bad("the checkpoint is no text"))?;
+                let signed = self.log.checkpoint(note.as_bytes());
+                signed.map(Some).map_err(|why| self.bad(format!("the checkpoint {why}")))
+            }
+            ["leaf", "leaf_hash", "payload", "salt"] | ["erased", "leaf", "leaf_hash"] => {
+                self.event(&value)?;
+                Ok(None)
+            }
+            ["leaf", "leaf_hash"] => Err(self.bad("the payload is missing, and nobody is said to have erased it")),
+            _ => Err(self.bad("is neither an event nor a checkpoint")),
+        }
+    }
+
+    fn event(&mut self, event: &Value) -> Result<(), Failure> {
+        let index = self.frontier.size();
+        check_event(event, self.log.tenant_id(), Some(index)).map_err(|why| self.bad(why))?;
+        let leaf = &event["leaf"];
+        if let Some(erased) = event.get("erased") {
+            let erased = Erased::parse(erased).ok_or_else(|| self.bad("it is not said who erased the payload"))?;
+            match self.erased.last_mut() {
+                Some((_, run, same)) if run.end == index && *same == erased => run.end += 1,
+                _ => self.erased.push((self.number, index..index + 1, erased)),
+            }
+        } else if leaf["type"] == EventType::AuditPurged.as_str() {
+            let purge = purge(leaf, &event["payload"]).ok_or_else(|| self.bad("it is not said what was erased"))?;
+            self.purges.push(purge);
+        }
+        let hash = leaf_hash(leaf).map_err(|why| self.bad(why))?;
+        self.frontier.push(hash).map_err(|error| self.bad(error.to_string()))?;
+        Ok(())
+    }
+
+    /// Whether each payload that is missing was erased by what stands in the log.
+    fn check_erasures(&self) -> Result<u64, Failure> {
+        let mut count = 0;
+        for (number, run, erased) in &self.erased {
+            let mut next = run.start;
+            // An erasure may go over several ranges that follow each other.
+            while next < run.end {
+                let covering = self.purges.iter().find(|(range, by)| range.contains(&next) && by == erased);
+                let Some((range, _)) = covering else {
+                    let why = "its payload is missing, and no such erasure stands in the log";
+                    return Err(Failure::Line { number: number + next - run.start, why: why.to_owned() });
+                };
+                next = range.end;
+            }
+            count += run.end - run.start;
+        }
+        Ok(count)
+    }
+}
+
+/// Checks one event by itself: that it is of this log, at its place, and hashed and committed to rightly.
+pub(super) fn check_event(event: &Value, tenant_id: &str, index: Option<u64>) -> Result<(), String> {
+    let leaf = &event["leaf"];
+    if leaf["tenant_id"] != tenant_id {
+        return Err(format!("is of the log of {}, and not of {tenant_id}", leaf["tenant_id"]));
+    }
+    if let Some(index) = index
+        && leaf["log_index"].as_u64() != Some(index)
+    {
+        return Err(format!("is event {}, where event {index} belongs", leaf["log_index"]));
+    }
+    if event["leaf_hash"] != base64(&leaf_hash(leaf)?.0) {
+        return Err("the leaf hash is not that of the event".to_owned());
+    }
+    if event.get("erased").is_some() {
+        return Ok(());
+    }
+    let salt = event["salt"].as_str().and_then(|salt| STANDARD.decode(salt).ok());
+    let salt = salt.filter(|salt| salt.len() == SALT_BYTES).ok_or("the salt is none")?;
+    let payload = canonical(&event["payload"]).map_err(|error| error.to_string())?;
+    if leaf["payload_commitment"] != base64(&commit(&salt, &payload)) {
+        return Err("the payload is not the one that was committed to".to_owned());
+    }
+    Ok(())
+}
+
+/// The leaf hash, recomputed.
+pub(super) fn leaf_hash(leaf: &Value) -> Result<Hash, String> {
+    let text = canonical(leaf).map_err(|error| error.to_string())?;
+    Ok(tlog_tiles::record_hash(text.as_bytes()))
+}
+
+/// What an erasure in the log took away.
+fn purge(leaf: &Value, payload: &Value) -> Option<(std::ops::Range<u64>, Erased)> {
+    let data = &payload["data"];
+    let mut by = serde_json::json!({ "type": leaf["actor_type"], "id": leaf["actor_id"] });
+    if let Some(name) = payload.get("actor_name") {
+        by["name"] = name.clone();
+    }
+    let erased = serde_json::json!({ "erased_at": leaf["recorded_at"], "by": by, "reason": payload["reason"] });
+    Some((data["from_index"].as_u64()?..data["to_index"].as_u64()?, Erased::parse(&erased)?))
+}
+
+impl Erased {
+    fn parse(value: &Value) -> Option<Self> {
+        serde_json::from_value(value.clone()).ok()
+    }
+}
+
+/// A pack larger than this is none of ours.
+const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Whether a file that begins like this is an evidence pack, and not an export.
+#[must_use]
+pub fn is_evidence(beginning: &[u8]) -> bool {
+    beginning.starts_with(b"{\"evidence\"")
+}
+
+/// Checks an evidence pack: its signature, its checkpoint, and each event and inclusion proof in it.
+///
+/// # Errors
+/// The first thing that is not right.
+pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Failure> {
+    let bad = |why: String| Failure::Line { number: 1, why };
+    let log = LogVerifier::new(key)?;
+    let mut bytes = Vec::new();
+    pack.by_ref().take(MAX_PACK_BYTES).read_to_end(&mut bytes)?;
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let value: Value = serde_json::from_slice(text).map_err(|error| bad(format!("is no JSON: {error}")))?;
+    if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
+        return Err(bad("is not in canonical form (RFC 8785)".to_owned()));
+    }
+    let evidence = value.get("evidence").ok_or_else(|| bad("holds no evidence".to_owned()))?;
+    let signature = value["signature"].as_str().ok_or_else(|| bad("is not signed".to_owned()))?;
+    let text = canonical(evidence).map_err(|error| bad(error.to_string()))?;
+    let signed = super::evidence::signed_text(&log.origin, &text);
+    let note = Note::from_bytes(format!("{signed}\n{signature}").as_bytes());
+    let note = note.map_err(|error| bad(format!("the signature is none: {error}")))?;
+    log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
+
+    let checkpoint = evidence["checkpoint"].as_str().unwrap_or_default();
+    let (size, root) =
+        log.checkpoint(checkpoint.as_bytes()).map_err(|why| bad(format!("the checkpoint inside {why}")))?;
+    let (mut count, mut erased) = (0, 0);
+    for list in ["events", "refusals"] {
+        let events = evidence[list].as_array().ok_or_else(|| bad(format!("has no list of {list}")))?;
+        for event in events {
+            let name = &event["leaf"]["id"];
+            check_event(event, log.tenant_id(), None).map_err(|why| bad(format!("event {name}: {why}")))?;
+            check_proof(event, size, root).map_err(|why| bad(format!("event {name}: {why}")))?;
+            count += 1;
+            erased += u64::from(event.get("erased").is_some());
+        }
+    }
+    let (tenant_id, root_hash) = (log.tenant_id().to_owned(), base64(&root.0));
+    Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size })
+}
+
+/// Checks that an event is in the tree of a checkpoint.
+fn check_proof(event: &Value, size: u64, root: Hash) -> Result<(), String> {
+    let index = event["leaf"]["log_index"].as_u64().ok_or("has no index")?;
+    let proof = event["proof"].as_array().ok_or("has no proof")?;
+    let hashes = proof.iter().map(|hash| Hash::parse_hash(hash.as_str()?).ok()).collect::<Option<Vec<_>>>();
+    let hashes = hashes.ok_or("the proof holds no hashes")?;
+    // The library's check recurses as deep as the tree, which a forged size could make deep for nothing.
+    if hashes.len() > 64 {
+        return Err("the proof is too long".to_owned());
+    }
+    tlog_tiles::check_record(&hashes, size, root, index, leaf_hash(&event["leaf"])?)
+        .map_err(|_not_in_it| "is not in the tree of the checkpoint".to_owned())
+}
+
+#[cfg(test)]
+mod tests;

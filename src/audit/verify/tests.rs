@@ -1,0 +1,301 @@
+//! Ten thousand ways to tamper with an export, and none that goes unnoticed.
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+
+use super::*;
+use crate::audit::checkpoint;
+use crate::audit::key::LogKey;
+use crate::audit::leaf::Leaf;
+use crate::audit::{ActorType, EventResult};
+use crate::clock::Timestamp;
+use crate::id::EventId;
+
+/// Events in a log of the corpus.
+const EVENTS: u64 = 24;
+
+/// How many ways of tampering are tried.
+const TAMPERINGS: usize = 10_000;
+
+/// A log as an export shows it, and the checkpoints that were signed as it grew.
+#[derive(Clone)]
+struct Log {
+    lines: Vec<String>,
+    checkpoints: Vec<String>,
+}
+
+fn moment() -> Timestamp {
+    serde_json::from_str("\"2026-11-22T10:00:00Z\"").unwrap()
+}
+
+/// Grows a log event by event, with a checkpoint after each.
+fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
+    let mut frontier = Frontier::default();
+    let (mut lines, mut checkpoints) = (Vec::new(), Vec::new());
+    for index in 0..EVENTS {
+        let mut salt = [0; SALT_BYTES];
+        random.fill_bytes(&mut salt);
+        let payload = canonical(&serde_json::json!({ "data": { "field": index }, "reason": "Payroll, step 3" })).unwrap();
+        let id = EventId::new(moment());
+        let leaf = Leaf {
+            actor_id: "con_1",
+            actor_type: ActorType::Consultant,
+            client_id: None,
+            consultant_id: None,
+            id: &id,
+            late: false,
+            log_index: i64::try_from(index).unwrap(),
+            magic_link_id: None,
+            occurred_at: moment(),
+            payload_commitment: Leaf::commitment(&commit(&salt, &payload)),
+            policy_violation: false,
+            portal: Some("cloud"),
+            principal_id: Some("emp-9"),
+            profile_id: None,
+            recorded_at: moment(),
+            result: EventResult::Success,
+            seq: Some(i64::try_from(index).unwrap() + 1),
+            session_id: None,
+            source: Some("portal"),
+            tenant_id,
+            trace_id: None,
+            kind: EventType::DataChanged,
+        };
+        let hash = leaf.hash().unwrap();
+        frontier.push(hash).unwrap();
+        lines.push(format!(
+            r#"{{"leaf":{},"leaf_hash":"{}","payload":{payload},"salt":"{}"}}"#,
+            leaf.canonical().unwrap(),
+            base64(&hash.0),
+            base64(&salt)
+        ));
+        checkpoints.push(checkpoint::sign(key, tenant_id, frontier.size(), frontier.root().unwrap()).unwrap());
+    }
+    Log { lines, checkpoints }
+}
+
+impl Log {
+    /// The export as it was when the log had so many events.
+    fn export(&self, size: usize) -> Vec<u8> {
+        let closing = canonical(&serde_json::json!({ "checkpoint": self.checkpoints[size - 1] })).unwrap();
+        let lines = self.lines[..size].iter().chain([&closing]);
+        lines.flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+    }
+
+    fn whole(&self) -> Vec<u8> {
+        self.export(self.lines.len())
+    }
+
+    fn checkpoint(&self, size: u64) -> Vec<u8> {
+        self.checkpoints[usize::try_from(size).unwrap() - 1].clone().into_bytes()
+    }
+
+    /// Checks an export against the log's last checkpoint, and one that is older.
+    fn verify(&self, key: &str, export: &[u8], since: &[u64]) -> Result<Verified, Failure> {
+        let since: Vec<Vec<u8>> = since.iter().map(|size| self.checkpoint(*size)).collect();
+        verify_export(&mut io::Cursor::new(export), key, &self.checkpoint(EVENTS), &since, |_| {})
+    }
+}
+
+/// An event as somebody who knows how would write it anew: hash and commitment fit again.
+fn rehashed(line: &str, change: impl FnOnce(&mut Value)) -> String {
+    let mut event: Value = serde_json::from_str(line).unwrap();
+    change(&mut event);
+    let salt = STANDARD.decode(event["salt"].as_str().unwrap()).unwrap();
+    event["leaf"]["payload_commitment"] = base64(&commit(&salt, &canonical(&event["payload"]).unwrap())).into();
+    event["leaf_hash"] = base64(&leaf_hash(&event["leaf"]).unwrap().0).into();
+    canonical(&event).unwrap()
+}
+
+fn join(lines: &[String], closing: &str) -> Vec<u8> {
+    let lines = lines.iter().map(String::as_str).chain([closing]);
+    lines.flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+}
+
+/// What verification has to say.
+#[derive(Debug)]
+enum Expected {
+    Line(u64),
+    Interval { from: u64, size: u64 },
+    Truncated { from: u64 },
+}
+
+impl Expected {
+    fn is(&self, failure: &Failure) -> bool {
+        match (self, failure) {
+            (Self::Line(expected), Failure::Line { number, .. }) => expected == number,
+            (Self::Interval { from, size }, Failure::Interval { from: found, size: of }) => (from, size) == (found, of),
+            (Self::Truncated { from }, Failure::Truncated { from: found, .. }) => from == found,
+            _ => false,
+        }
+    }
+}
+
+/// One way of tampering: the export, the older checkpoint that the auditor has, and what must be said.
+fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expected) {
+    let count = log.lines.len();
+    let at = random.random_range(0..count);
+    let number = u64::try_from(at).unwrap();
+    let since = random.random_range(1..EVENTS);
+    // A row that was rewritten lies behind the last checkpoint that still holds.
+    let interval = if number < since {
+        Expected::Interval { from: 0, size: since }
+    } else {
+        Expected::Interval { from: since, size: EVENTS }
+    };
+    let closing = canonical(&serde_json::json!({ "checkpoint": log.checkpoints[count - 1] })).unwrap();
+    let mut lines = log.lines.clone();
+    match random.random_range(0..12) {
+        // A byte is edited, anywhere: in a line, at its end, in the checkpoint.
+        0 | 1 => {
+            let mut export = log.whole();
+            let place = random.random_range(0..export.len());
+            let before = export[place];
+            while export[place] == before {
+                export[place] = random.random();
+            }
+            let line = export[..place].iter().filter(|byte| **byte == b'\n').count();
+            (export, since, Expected::Line(u64::try_from(line).unwrap() + 1))
+        }
+        // A line is deleted.
+        2 => {
+            lines.remove(at);
+            let expected = if at + 1 == count { Expected::Truncated { from: number } } else { Expected::Line(number + 1) };
+            (join(&lines, &closing), since, expected)
+        }
+        // Two lines are swapped.
+        3 => {
+            let with = (at + random.random_range(1..count)) % count;
+            lines.swap(at, with);
+            (join(&lines, &closing), since, Expected::Line(u64::try_from(at.min(with)).unwrap() + 1))
+        }
+        // A line is inserted: an older one again, or a new one of its own making.
+        4 => {
+            lines.insert(at, lines.choose(random).unwrap().clone());
+            let same = lines[at] == lines[at + 1];
+            (join(&lines, &closing), since, Expected::Line(number + 1 + u64::from(same)))
+        }
+        // Everything behind a deleted line is renumbered and hashed anew.
+        5 => {
+            let at = at.min(count - 2);
+            lines.remove(at);
+            for (index, line) in lines.iter_mut().enumerate().skip(at) {
+                *line = rehashed(line, |event| event["leaf"]["log_index"] = index.into());
+            }
+            let number = u64::try_from(at).unwrap();
+            let expected = if number < since && since < EVENTS {
+                Expected::Interval { from: 0, size: since }
+            } else {
+                Expected::Truncated { from: EVENTS - 1 }
+            };
+            // The export reaches the older checkpoint, or else it ends before the newer one.
+            (join(&lines, &closing), since, expected)
+        }
+        // A row is rewritten with everything that hangs on it.
+        6 => {
+            lines[at] = rehashed(&lines[at], |event| event["payload"]["data"]["field"] = "forged".into());
+            (join(&lines, &closing), since, interval)
+        }
+        // Who did it is rewritten, with everything that hangs on it.
+        7 => {
+            lines[at] = rehashed(&lines[at], |event| event["leaf"]["actor_id"] = "con_2".into());
+            (join(&lines, &closing), since, interval)
+        }
+        // The whole is rolled back to an older copy, whose own checkpoint is good.
+        8 => {
+            let size = at.max(1);
+            (log.export(size), since, Expected::Truncated { from: u64::try_from(size).unwrap() })
+        }
+        // Rows of another tenant's log are spliced in, at the same place.
+        9 => {
+            lines[at] = other.lines[at].clone();
+            (join(&lines, &closing), since, Expected::Line(number + 1))
+        }
+        // The end is cut off, at a line or within one.
+        10 => {
+            let export = log.whole();
+            let cut = random.random_range(1..export.len());
+            let line = export[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let whole_line = export[cut - 1] == b'\n';
+            let line = u64::try_from(line).unwrap();
+            let expected = match (whole_line, line) {
+                (true, EVENTS) => Expected::Line(EVENTS + 1),
+                (true, line) => Expected::Truncated { from: line },
+                (false, line) => Expected::Line(line + 1),
+            };
+            (export[..cut].to_vec(), since, expected)
+        }
+        // A payload is taken away as if it had been erased.
+        _ => {
+            let mut event: Value = serde_json::from_str(&lines[at]).unwrap();
+            let members = event.as_object_mut().unwrap();
+            members.retain(|name, _| name.starts_with("leaf"));
+            let by = serde_json::json!({ "type": "system", "id": "retention" });
+            let erased = serde_json::json!({ "erased_at": moment(), "by": by, "reason": "The retention period is over" });
+            if random.random() {
+                members.insert("erased".to_owned(), erased);
+            }
+            lines[at] = canonical(&event).unwrap();
+            (join(&lines, &closing), since, Expected::Line(number + 1))
+        }
+    }
+}
+
+fn logs() -> (LogKey, Log, Log, StdRng) {
+    let mut random = StdRng::seed_from_u64(20_261_122);
+    let key = LogKey::for_tests([7; 32]);
+    let log = grow(&key, "acme", &mut random);
+    let other = grow(&key, "globex", &mut random);
+    (key, log, other, random)
+}
+
+#[test]
+fn an_untouched_export_passes() {
+    let (key, log, _, _) = logs();
+    let verified = log.verify(&key.verifier_key("acme"), &log.whole(), &[1, 7, EVENTS]).unwrap();
+    assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, 0, EVENTS));
+    // One that has grown since the checkpoint from outside passes too, and says how far it vouches.
+    let older = log.checkpoint(5);
+    let verified =
+        verify_export(&mut io::Cursor::new(log.whole()), &key.verifier_key("acme"), &older, &[], |_| {}).unwrap();
+    assert_eq!((verified.events, verified.checkpoint_size), (EVENTS, 5));
+}
+
+#[test]
+fn ten_thousand_tamperings_are_found_to_the_last_one() {
+    let (key, log, other, mut random) = logs();
+    let vkey = key.verifier_key("acme");
+    for round in 0..TAMPERINGS {
+        let (export, since, expected) = tamper(&log, &other, &mut random);
+        match log.verify(&vkey, &export, &[since]) {
+            Ok(_) => panic!("round {round}: went unnoticed: {expected:?}\n{}", String::from_utf8_lossy(&export)),
+            Err(failure) => assert!(expected.is(&failure), "round {round}: {failure} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_signed_by_somebody_else_is_not_ours() {
+    let (key, log, other, mut random) = logs();
+    let forged = grow(&LogKey::for_tests([8; 32]), "acme", &mut random);
+    let vkey = key.verifier_key("acme");
+    assert!(matches!(forged.verify(&vkey, &forged.whole(), &[]), Err(Failure::Checkpoint { number: 1, .. })));
+    // The checkpoint from outside is good, but the one inside is not.
+    let inside = log.verify(&vkey, &forged.whole(), &[]);
+    assert!(matches!(inside, Err(Failure::Interval { from: 0, size: EVENTS })), "{inside:?}");
+    let spliced = other.verify(&vkey, &other.whole(), &[]);
+    assert!(matches!(spliced, Err(Failure::Checkpoint { number: 1, .. })), "{spliced:?}");
+    assert!(matches!(log.verify("not a key", &log.whole(), &[]), Err(Failure::Key(_))));
+}
+
+#[test]
+fn nothing_may_stand_after_the_end() {
+    let (key, log, _, _) = logs();
+    for more in [&b"\n"[..], b"{}\n", b" "] {
+        let export = [&log.whole(), more].concat();
+        let outcome = log.verify(&key.verifier_key("acme"), &export, &[]);
+        assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == EVENTS + 2), "{outcome:?}");
+    }
+    assert!(matches!(log.verify(&key.verifier_key("acme"), b"", &[]), Err(Failure::Truncated { from: 0, .. })));
+}
