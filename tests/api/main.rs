@@ -14,6 +14,7 @@
 )]
 
 mod acts;
+mod audit_log;
 mod bad_http;
 mod bad_input;
 mod bad_keys;
@@ -28,6 +29,7 @@ mod matrix;
 mod openapi;
 mod outage;
 mod races;
+mod retention;
 mod schema;
 mod sessions;
 mod support;

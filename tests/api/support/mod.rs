@@ -2,6 +2,7 @@
 //! socket, a mail server that keeps what it takes, and actors who talk to them.
 
 mod actors;
+mod auditor;
 mod databases;
 mod mails;
 mod process;
@@ -10,6 +11,7 @@ mod sql;
 mod world;
 
 pub use actors::{Api, Reply};
+pub use auditor::{Auditor, unguarded};
 pub use databases::{Database, MASTER_KEY};
 pub use mails::Mails;
 pub use process::{Process, command};
