@@ -139,6 +139,7 @@ impl Manager {
                 let mut conn = PgConnection::establish(&bounded(url.expose_secret()))?;
                 conn.batch_execute(
                     "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
+                     SET lock_timeout = '5s'; \
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;

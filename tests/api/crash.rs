@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Process, Settings, Sql, World, eventually, on_both_databases, rounds};
+use crate::support::{Api, Auditor, Process, Settings, Sql, World, eventually, on_both_databases, rounds};
 
 /// Who issues at the same time.
 const ISSUERS: usize = 8;
@@ -34,6 +34,32 @@ async fn issue_until_killed(caller: Api, request: Value, acknowledged: Arc<Atomi
             Err(_gone) => return ids,
         }
     }
+}
+
+/// Reports acts two by two until the service is gone; tells which were acknowledged.
+async fn report_until_killed(
+    caller: Api,
+    path: String,
+    source: String,
+    acknowledged: Arc<AtomicUsize>,
+) -> Vec<(String, i64)> {
+    let mut numbers = Vec::new();
+    for seq in (1..).step_by(2) {
+        let act = |seq: i64| {
+            json!({ "seq": seq, "source": source, "occurred_at": "2026-11-22T10:00:00Z", "action": "a",
+                "resource_type": "b", "resource_id": "c" })
+        };
+        let report = caller.request(reqwest::Method::POST, &path).json(&json!({ "events": [act(seq), act(seq + 1)] }));
+        match caller.try_send(report).await {
+            Ok(reply) if reply.status == 200 => {
+                numbers.extend([(source.clone(), seq), (source.clone(), seq + 1)]);
+                acknowledged.fetch_add(1, Ordering::SeqCst);
+            }
+            Ok(reply) => assert_eq!(reply.status, 503, "{reply:?}"),
+            Err(_gone) => break,
+        }
+    }
+    numbers
 }
 
 /// The links that mails have been sent about.
@@ -90,6 +116,46 @@ on_both_databases! {
         eventually("every job is settled", async || (sql.count(unsettled) == 0).then_some(())).await;
         assert_eq!(sql.count("FROM mail_jobs WHERE state = 'accepted'"), links.len());
         assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.mailed'"), links.len());
+    }
+
+    async fn the_log_is_whole_after_every_kill_9(world: &World, Settings::no_service()) {
+        let mut process = Process::start(world);
+        let mut operator = world.admin.at(&process.base);
+        let link = operator.issue(&consultant(&operator, "ravi@support.example").await).await;
+        let token = world.token(&link, 1).await;
+        let answer = Api::new(&process.base, None).post("/l/continue", &json!({ "token": token })).await.ok();
+        let code = answer["redirect_url"].as_str().unwrap().split_once("code=").unwrap().1.to_owned();
+        let session = operator.redeem(&code).await.ok();
+        let path = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
+        let mut acknowledged: BTreeSet<(String, i64)> = BTreeSet::new();
+        for round in 0..rounds(3).min(20) {
+            let number = Arc::new(AtomicUsize::new(0));
+            let reporters: Vec<_> = (0..ISSUERS)
+                .map(|reporter| {
+                    let source = format!("round-{round}-{reporter}");
+                    tokio::spawn(report_until_killed(operator.clone(), path.clone(), source, Arc::clone(&number)))
+                })
+                .collect();
+            let enough = 10 + 7 * (round % 5);
+            eventually("some acts are reported", async || (number.load(Ordering::SeqCst) >= enough).then_some(())).await;
+            process.kill();
+            for reporter in reporters {
+                acknowledged.extend(reporter.await.expect("a reporter that does not panic"));
+            }
+
+            process = Process::start(world);
+            operator = world.admin.at(&process.base);
+            Auditor::of("acme", &operator).await.audit(&operator).await;
+            Auditor::of("_system", &operator).await.audit(&operator).await;
+        }
+        let acts = operator.events("&type=data.changed").await;
+        let found: BTreeSet<(String, i64)> =
+            acts.iter().map(|act| (act["source"].as_str().unwrap().to_owned(), act["seq"].as_i64().unwrap())).collect();
+        assert!(acknowledged.is_subset(&found), "an acknowledged act is missing");
+        assert_eq!(found.len(), acts.len());
+        // What the sources count is what is there.
+        let counted = Sql::of(world).texts("SELECT CAST(sum(event_count) AS TEXT) AS text FROM session_sources");
+        assert_eq!(counted, [acts.len().to_string()]);
     }
 
     async fn a_revocation_outlives_kill_9(world: &World, Settings::no_service()) {

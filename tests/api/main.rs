@@ -32,4 +32,5 @@ mod races;
 mod retention;
 mod schema;
 mod sessions;
+mod storage;
 mod support;

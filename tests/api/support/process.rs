@@ -20,9 +20,24 @@ impl Process {
     /// The same with more in its environment, and its log where the test wants it.
     pub fn start_with(world: &World, environment: &[(&str, &str)], log: Stdio) -> Self {
         let mut command = command(world);
-        command.envs(environment.iter().copied()).stderr(log);
-        command.args(["serve", "--json"]).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("the service starts");
+        command.envs(environment.iter().copied()).stderr(log).args(["serve", "--json"]);
+        Self::spawn(command)
+    }
+
+    /// The same, where no file can grow beyond a size, as on a disk that is full.
+    pub fn start_cramped(world: &World, environment: &[(&str, &str)], file_kib: usize) -> Self {
+        let whole = command(world);
+        // Without the signal that would end it, the process hears of it as an error.
+        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve --json", file_kib * 2);
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).arg(whole.get_program());
+        command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(environment.iter().copied()).current_dir(whole.get_current_dir().expect("a folder"));
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the service starts");
         let stdout = child.stdout.take().expect("standard output is piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the service tells its port");

@@ -1,0 +1,137 @@
+//! When the store cannot take it, nothing is half done: no act without its event, and no answer that is not true.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{Api, Auditor, Database, Process, Settings, Sql, World, folder, on_both_databases};
+
+/// A small disk, unmounted when it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None` where nobody may mount.
+    fn mount(kib: usize) -> Option<Self> {
+        let folder = folder("small-disk");
+        let size = format!("size={kib}k");
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&folder).output();
+        mount.is_ok_and(|mount| mount.status.success()).then_some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg(&self.0).status());
+    }
+}
+
+/// Issues until the store takes no more; tells what was acknowledged.
+async fn issue_until_full(operator: &Api, consultant: &str) -> Vec<String> {
+    let request = Api::issue_request(consultant);
+    let mut issued = Vec::new();
+    let mut refused = 0;
+    while refused < 5 {
+        let reply = operator.post("/v1/magic-links", &request).await;
+        if reply.status == 201 {
+            issued.push(reply.body["id"].as_str().unwrap().to_owned());
+        } else {
+            reply.refused(503, "unavailable");
+            assert!(!reply.header("retry-after").is_empty(), "{reply:?}");
+            refused += 1;
+        }
+        assert!(issued.len() < 5_000, "the disk is not small");
+    }
+    issued
+}
+
+/// Every link has its event and its mail job, and those that were acknowledged are there.
+async fn nothing_is_half_done(world: &World, operator: &Api, issued: &[String]) {
+    let mut sql = Sql::of(world);
+    let half_done = sql.texts(
+        "SELECT id AS text FROM magic_links WHERE 1 <> (SELECT count(*) FROM audit_events WHERE \
+         magic_link_id = magic_links.id AND event_type = 'magic_link.issued') OR 1 <> (SELECT count(*) \
+         FROM mail_jobs WHERE magic_link_id = magic_links.id)",
+    );
+    assert!(half_done.is_empty(), "{half_done:?}");
+    for id in issued {
+        assert_eq!(operator.get(&format!("/v1/magic-links/{id}")).await.ok()["state"], "active");
+    }
+    for log in ["acme", "_system"] {
+        Auditor::of(log, operator).await.audit(operator).await;
+    }
+}
+
+async fn consultant(operator: &Api) -> String {
+    let request = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+    operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_full_disk_stops_the_act_with_its_event() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start(world);
+        let id = consultant(&world.admin.at(&process.base)).await;
+        process.kill();
+        // No file can grow beyond a mebibyte.
+        let process = Process::start_cramped(world, &[], 1024);
+        let issued = issue_until_full(&world.admin.at(&process.base), &id).await;
+        assert!(!issued.is_empty());
+        process.kill();
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        nothing_is_half_done(world, &operator, &issued).await;
+        operator.issue(&id).await;
+    });
+}
+
+#[test]
+fn a_small_disk_that_is_full_does_the_same() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let Some(disk) = SmallDisk::mount(3_072) else {
+            eprintln!("skipped: nobody may mount here");
+            return;
+        };
+        let file = disk.0.join("magic-link.db");
+        let home = PathBuf::from(world.database_url.strip_prefix("sqlite://").unwrap());
+        std::fs::copy(&home, &file).unwrap();
+        let url = format!("sqlite://{}", file.display());
+        let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], std::process::Stdio::null());
+        let operator = world.admin.at(&process.base);
+        let issued = issue_until_full(&operator, &consultant(&operator).await).await;
+        assert!(!issued.is_empty());
+        process.kill();
+        // There is room again, on another disk.
+        for suffix in ["", "-wal"] {
+            let from = PathBuf::from(format!("{}{suffix}", file.display()));
+            if Path::exists(&from) {
+                std::fs::copy(&from, format!("{}{suffix}", home.display())).unwrap();
+            }
+        }
+        let process = Process::start(world);
+        nothing_is_half_done(world, &world.admin.at(&process.base), &issued).await;
+    });
+}
+
+on_both_databases! {
+    async fn a_trail_that_is_locked_stops_the_act(world: &World) {
+        let consultant = world.consultant().await;
+        let mut other = Sql::of(world);
+        other.run(match world.database {
+            Database::Sqlite => "BEGIN IMMEDIATE",
+            Database::Postgres => "BEGIN; LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE",
+        }).unwrap();
+        let request = Api::issue_request(&consultant);
+        let reply = world.admin.post_once("/v1/magic-links", "once", &request).await;
+        reply.refused(503, "unavailable");
+        assert!(!reply.header("retry-after").is_empty());
+        other.run("ROLLBACK").unwrap();
+        let mut sql = Sql::of(world);
+        for table in ["magic_links", "mail_jobs", "idempotency_keys"] {
+            assert_eq!(sql.count(&format!("FROM {table}")), 0, "{table}: nothing is half done");
+        }
+        world.admin.post_once("/v1/magic-links", "once", &request).await.ok();
+        assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), 1);
+        Auditor::of("acme", &world.admin).await.audit(&world.admin).await;
+    }
+}
