@@ -18,6 +18,7 @@ use crate::error::Error;
 use crate::http::{self, PublicLimiter};
 use crate::mail::{self, Mailbox, Provider};
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
+use crate::webhook::Webhook;
 use crate::workers;
 
 /// Why the service did not start.
@@ -32,9 +33,9 @@ pub enum StartError {
     /// No signing keys.
     #[error("cannot open the signing keys: {0} (the log says more)")]
     Keys(#[from] Error),
-    /// No way to call the mail provider.
-    #[error("cannot set up calls to the mail provider (are CA certificates installed?): {0}")]
-    Mail(#[from] reqwest::Error),
+    /// No way to call the mail provider or the address that checkpoints go to.
+    #[error("cannot set up calls to others (are CA certificates installed?): {0}")]
+    Calls(#[from] reqwest::Error),
     /// No port.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -53,6 +54,8 @@ pub struct App {
     pub(crate) tokens: Tokens,
     /// Signs checkpoints of the audit logs.
     pub(crate) log_key: Arc<LogKey>,
+    /// Where checkpoints go, if anywhere.
+    pub(crate) checkpoint_webhook: Option<Webhook>,
     /// When payloads were last looked through for those whose time is over.
     pub(crate) purge_schedule: PurgeSchedule,
     pub(crate) mail_provider: Box<dyn Provider>,
@@ -85,12 +88,15 @@ impl App {
         let db = Db::open(&config.database_url, config.database_connections)?;
         let tokens = Tokens::open(&config, master_key, &db, clock.now()).await?;
         let log_key = LogKey::open(&db, tokens.master_key(), &config.public_url, clock.now()).await?;
+        let webhook = config.audit.webhook.clone();
+        let checkpoint_webhook = webhook.map(|(url, secret)| Webhook::new(url, secret)).transpose()?;
         let (mail_provider, mailbox) = mail::provider(&config.mail)?;
         Ok(Self {
             clock,
             db,
             tokens,
             log_key: Arc::new(log_key),
+            checkpoint_webhook,
             purge_schedule: PurgeSchedule::default(),
             mail_provider,
             mailbox,

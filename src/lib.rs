@@ -13,7 +13,7 @@
 //! its window does, when the consultant is done, or when somebody revokes it, and
 //! then at once. Names and time zones of the customers come from [`tenants`].
 //! [`http`] is the way in, [`config`] is what can be set, [`app`] wires it all.
-//! [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
+//! [`webhook`] calls others. [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
 
 pub mod app;
 pub mod audit;
@@ -32,4 +32,5 @@ pub mod sessions;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
+pub mod webhook;
 pub mod workers;

@@ -7,8 +7,8 @@ use rand::Rng;
 use super::leaf::{Payload, SALT_BYTES, canonical, commit};
 use super::store::{self, PayloadRow, Row};
 use super::{Event, tree};
-use crate::db::{Conn, insert_all, lock_log};
 use crate::db::schema::{audit_events, audit_payloads};
+use crate::db::{Conn, insert_all, lock_log};
 use crate::error::Error;
 use crate::id::EventId;
 

@@ -67,13 +67,7 @@ pub(super) fn current(
 }
 
 /// Whether the log as it is stored still begins with what was signed, and ends with what its head says.
-fn extends(
-    tx: &mut Tx<'_>,
-    tenant_id: &str,
-    head: &Frontier,
-    root: Hash,
-    last: &CheckpointRow,
-) -> Result<bool, Error> {
+fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: &CheckpointRow) -> Result<bool, Error> {
     let signed_root = Hash(<[u8; HASH_SIZE]>::try_from(last.root.as_slice()).map_err(Error::internal)?);
     let signed_size = u64::try_from(last.size).map_err(Error::internal)?;
     if signed_size >= head.size() {

@@ -71,9 +71,9 @@ pub(crate) async fn pack(
                 let proven = proven((row, payload), &erasures, &tree::shown(proof))?;
                 if refused { refusals.push(proven) } else { events.push(proven) }
             }
-            let revocation = link.revoked_at.map(|at| {
-                json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason })
-            });
+            let revocation = link
+                .revoked_at
+                .map(|at| json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason }));
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
                 "mails": mail::of_link(tx, &link_id)?, "sessions": sessions::views_of_link(tx, &link_id, now)?,

@@ -36,12 +36,7 @@ impl LogKey {
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open the key in it.
-    pub(crate) async fn open(
-        db: &Db,
-        master_key: &MasterKey,
-        public_url: &str,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn open(db: &Db, master_key: &MasterKey, public_url: &str, now: Timestamp) -> Result<Self, Error> {
         let fresh = generate(master_key, now)?;
         let row = db
             .write(move |tx| {

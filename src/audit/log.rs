@@ -6,7 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::store;
 use super::tree::{self, TreeHash};
-use super::{SYSTEM_LOG, checkpoint as checkpoints};
+use super::{CheckpointChannel, SYSTEM_LOG, checkpoint as checkpoints};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
@@ -75,6 +75,23 @@ pub struct ConsistencyProof {
     pub hashes: Vec<TreeHash>,
 }
 
+/// What an outside address has of a log.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CheckpointDelivery {
+    /// Which address.
+    pub channel: CheckpointChannel,
+    /// How many events its newest checkpoint covers.
+    #[schema(minimum = 0)]
+    pub size: i64,
+    /// When it was delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered_at: Option<Timestamp>,
+    /// Why a newer one was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    pub last_error: Option<String>,
+}
+
 /// A log as it stands.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AuditLog {
@@ -93,6 +110,9 @@ pub struct AuditLog {
     /// When that one was signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_signed_at: Option<Timestamp>,
+    /// What outside addresses have of it: only that is protected from who owns the database and the key.
+    #[schema(max_items = 10)]
+    pub deliveries: Vec<CheckpointDelivery>,
     /// For how many days payloads are kept.
     #[schema(minimum = 366)]
     pub retention_days: i64,
@@ -116,8 +136,15 @@ pub(crate) async fn state<S>(
         .read(move |conn| {
             let checkpoint = store::latest_checkpoint(conn, &tenant_id)?;
             let retention = tenants::retention_days(conn, &tenant_id)?.map_or_else(|| default.whole_days(), i64::from);
+            let deliveries = store::deliveries(conn, &tenant_id)?.into_iter().map(|row| CheckpointDelivery {
+                channel: row.channel,
+                size: row.size,
+                delivered_at: row.delivered_at,
+                last_error: row.last_error,
+            });
             Ok(AuditLog {
                 origin,
+                deliveries: deliveries.collect(),
                 size: i64::try_from(store::head(conn, &tenant_id)?.size()).map_err(Error::internal)?,
                 checkpoint_size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
                 checkpoint_signed_at: checkpoint.map(|checkpoint| checkpoint.signed_at),

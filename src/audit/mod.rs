@@ -13,6 +13,7 @@
 
 mod append;
 mod checkpoint;
+mod deliver;
 mod event;
 mod evidence;
 mod export;
@@ -41,6 +42,8 @@ use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 pub(crate) use append::append;
 pub(crate) use checkpoint::sign_due;
+pub use deliver::CheckpointChannel;
+pub(crate) use deliver::deliver_due;
 pub(crate) use event::{ActRef, Event};
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};

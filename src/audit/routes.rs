@@ -88,11 +88,7 @@ async fn export_audit_events(
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log; `_system` for what belongs to no tenant")),
     responses((status = 200, body = AuditLog, description = "The log"), ReadProblems))]
 #[get("/audit-log/{tenant_id}")]
-async fn get_audit_log(
-    app: Data<App>,
-    caller: Caller<ReadAudit>,
-    id: Path<String>,
-) -> Result<Json<AuditLog>, Error> {
+async fn get_audit_log(app: Data<App>, caller: Caller<ReadAudit>, id: Path<String>) -> Result<Json<AuditLog>, Error> {
     Ok(Json(log::state(&app, &caller, id.into_inner(), app.clock.now()).await?))
 }
 

@@ -7,13 +7,12 @@ use diesel::prelude::*;
 use tlog_tiles::Hash;
 
 use super::leaf::{Leaf, Payload};
-use super::{Actor, ActorType, AuditEvent, Erased, EventFilter, EventType, Frontier, tree};
+use super::{Actor, ActorType, AuditEvent, CheckpointChannel, Erased, EventFilter, EventType, Frontier, tree};
 use crate::clients::{Reach, Tenants};
 use crate::clock::Timestamp;
 use crate::db::schema::{
     audit_checkpoints as checkpoints, audit_erasures as erasures, audit_events as events, audit_keys as keys,
-    audit_logs as logs, audit_payloads as payloads,
-    legal_holds as holds,
+    audit_logs as logs, audit_payloads as payloads, checkpoint_deliveries as deliveries, legal_holds as holds,
 };
 use crate::db::{Backend, Conn};
 use crate::error::Error;
@@ -191,7 +190,8 @@ pub(super) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> 
     let head: Option<(i64, Vec<u8>)> =
         logs::table.find(tenant_id).select((logs::size, logs::frontier)).get_result(conn).optional()?;
     let Some((size, frontier)) = head else { return Ok(Frontier::default()) };
-    Frontier::decode(size, &frontier).ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+    Frontier::decode(size, &frontier)
+        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }
 
 /// Every log, in order of id.
@@ -595,4 +595,116 @@ pub(super) fn touches(
             diesel::dsl::max(events::occurred_at),
         ))
         .load(conn)
+}
+
+/// A checkpoint that an address does not have yet.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Undelivered {
+    pub tenant_id: String,
+    pub size: i64,
+    pub note: String,
+    pub signed_at: Timestamp,
+}
+
+diesel::alias!(crate::db::schema::audit_checkpoints as newer_checkpoints: NewerCheckpoints);
+
+/// The newest checkpoints that are to be delivered.
+pub(super) fn undelivered(
+    conn: &mut Conn,
+    channel: CheckpointChannel,
+    limit: i64,
+    now: Timestamp,
+) -> QueryResult<Vec<Undelivered>> {
+    let newer = newer_checkpoints
+        .filter(newer_checkpoints.field(checkpoints::tenant_id).eq(checkpoints::tenant_id))
+        .filter(newer_checkpoints.field(checkpoints::size).gt(checkpoints::size));
+    let settled = deliveries::table
+        .filter(deliveries::tenant_id.eq(checkpoints::tenant_id))
+        .filter(deliveries::channel.eq(channel))
+        .filter(deliveries::size.ge(checkpoints::size).or(deliveries::next_attempt_at.gt(now)));
+    checkpoints::table
+        .filter(diesel::dsl::not(diesel::dsl::exists(newer)))
+        .filter(diesel::dsl::not(diesel::dsl::exists(settled)))
+        .select((checkpoints::tenant_id, checkpoints::size, checkpoints::note, checkpoints::signed_at))
+        .order(checkpoints::signed_at)
+        .limit(limit)
+        .load(conn)
+}
+
+/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it.
+pub(super) fn claim_delivery(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<i32>> {
+    let known: i64 = deliveries::table.find((tenant_id, channel)).count().get_result(conn)?;
+    if known == 0 {
+        let fresh = (
+            deliveries::tenant_id.eq(tenant_id),
+            deliveries::channel.eq(channel),
+            deliveries::size.eq(0_i64),
+            deliveries::attempts.eq(0),
+            deliveries::next_attempt_at.eq(now),
+        );
+        diesel::insert_into(deliveries::table).values(fresh).execute(conn)?;
+    }
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::next_attempt_at.le(now))
+        .set((deliveries::next_attempt_at.eq(lease_until), deliveries::attempts.eq(deliveries::attempts + 1)))
+        .returning(deliveries::attempts)
+        .get_result(conn)
+        .optional()
+}
+
+/// Notes what an address has now.
+pub(super) fn delivered(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    size: i64,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::size.lt(size))
+        .set((
+            deliveries::size.eq(size),
+            deliveries::attempts.eq(0),
+            deliveries::next_attempt_at.eq(now),
+            deliveries::delivered_at.eq(Some(now)),
+            deliveries::last_error.eq(None::<String>),
+        ))
+        .execute(conn)
+}
+
+/// Notes why an address has it not, and when it is tried again.
+pub(super) fn not_delivered(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    error: &str,
+    retry_at: Timestamp,
+) -> QueryResult<usize> {
+    let error: String = error.chars().take(500).collect();
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
+        .execute(conn)
+}
+
+/// What the addresses have of a log.
+pub(super) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
+    deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)
+}
+
+/// What an address has of a log, as it is stored.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct DeliveryRow {
+    _tenant_id: String,
+    pub channel: CheckpointChannel,
+    pub size: i64,
+    _attempts: i32,
+    _next_attempt_at: Timestamp,
+    pub delivered_at: Option<Timestamp>,
+    pub last_error: Option<String>,
 }

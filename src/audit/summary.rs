@@ -89,7 +89,8 @@ pub(crate) async fn summary(
     now: Timestamp,
 ) -> Result<Page<AccessSummary>, Error> {
     log::check(caller, &query.tenant_id)?;
-    if principal_id.is_empty() || principal_id.len() > 128 || !principal_id.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if principal_id.is_empty() || principal_id.len() > 128 || !principal_id.bytes().all(|byte| byte.is_ascii_graphic())
+    {
         return Err(Error::new(Code::InvalidId).detail("a person's id has 1 to 128 printable ASCII characters"));
     }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };

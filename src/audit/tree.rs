@@ -86,7 +86,8 @@ impl Frontier {
 impl HashReader for Frontier {
     fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog_tiles::Error> {
         let known = tlog_tiles::sub_tree_index(0, self.size, Vec::new());
-        let hash = |index| known.iter().position(|known| known == index).and_then(|place| self.roots.get(place).copied());
+        let hash =
+            |index| known.iter().position(|known| known == index).and_then(|place| self.roots.get(place).copied());
         indexes.iter().map(hash).collect::<Option<_>>().ok_or(tlog_tiles::Error::IndexesNotInTree)
     }
 }

@@ -19,6 +19,7 @@ use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
+use crate::webhook::WebhookSecret;
 
 pub use reader::KEYS;
 
@@ -121,6 +122,8 @@ pub struct Audit {
     pub checkpoint_every: Duration,
     /// How long payloads are kept, for tenants that set nothing else.
     pub retention: Duration,
+    /// The outside address that gets every checkpoint, and the secret that signs what it gets.
+    pub webhook: Option<(Url, WebhookSecret)>,
 }
 
 /// How mail leaves.

@@ -12,6 +12,7 @@ use url::Url;
 
 use super::{Audit, Config, Limits, Links, Log, Mail, MasterKeySource, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
+use crate::webhook::WebhookSecret;
 
 /// Every key, but for those of the portals.
 pub const KEYS: &[&str] = &[
@@ -38,6 +39,8 @@ pub const KEYS: &[&str] = &[
     "mail.mailpit_password",
     "audit.checkpoint_minutes",
     "audit.retention_days",
+    "audit.webhook_url",
+    "audit.webhook_secret",
     "log.format",
     "log.level",
     "log.sample",
@@ -98,6 +101,7 @@ impl Reader<'_> {
             audit: Audit {
                 checkpoint_every: Duration::minutes(self.number("audit.checkpoint_minutes", 10, 1..=1_440).into()),
                 retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
+                webhook: self.checkpoint_webhook(),
             },
             log: Log {
                 format: self.parsed("log.format", "json"),
@@ -193,6 +197,30 @@ impl Reader<'_> {
                 default
             }
         }
+    }
+
+    /// Where checkpoints go. It is the operator's own choice, so it may be a private address.
+    fn checkpoint_webhook(&mut self) -> Option<(Url, WebhookSecret)> {
+        const URL: &str = "audit.webhook_url";
+        const SECRET: &str = "audit.webhook_secret";
+        let (url, secret) = (self.optional(URL), self.optional(SECRET));
+        if url.is_some() != secret.is_some() {
+            let missing = if url.is_none() { URL } else { SECRET };
+            self.problem(missing, "the address and its secret belong together");
+        }
+        let url = url.and_then(|text| match Url::parse(&text) {
+            Ok(url) if url.scheme() == "https" || is_loopback_url(&text) => Some(url),
+            Ok(_) => {
+                self.problem(URL, "must begin with https://, unless it is a loopback address");
+                None
+            }
+            Err(error) => {
+                self.problem(URL, error);
+                None
+            }
+        });
+        let secret = secret.and_then(|text| text.parse().map_err(|error: String| self.problem(SECRET, error)).ok());
+        url.zip(secret)
     }
 
     fn log_level(&mut self) -> String {

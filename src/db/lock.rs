@@ -69,5 +69,6 @@ pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Err
         locked(conn)?.ok_or_else(|| Error::internal("a log without its head"))?
     };
     let (_, size, frontier) = head;
-    Frontier::decode(size, &frontier).ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+    Frontier::decode(size, &frontier)
+        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }

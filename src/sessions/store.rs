@@ -94,9 +94,8 @@ pub(super) fn list(
             .and(sessions::ended_at.le(overdue).assume_not_null())
             .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue))),
     );
-    let closed_elsewhere = sources::closing_seq
-        .is_not_null()
-        .and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
+    let closed_elsewhere =
+        sources::closing_seq.is_not_null().and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
     let gaps = exists(
         sources::table
             .filter(sources::session_id.eq(sessions::id))

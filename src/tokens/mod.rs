@@ -27,8 +27,8 @@ use crate::http::json;
 
 pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
 pub use keyring::{KeyState, SigningKey};
-pub(crate) use master_key::{Digests, MasterKey};
 pub use master_key::MasterKeyError;
+pub(crate) use master_key::{Digests, MasterKey};
 
 use keyring::Keyring;
 

@@ -18,6 +18,7 @@ use crate::{audit, db, mail, sessions};
 
 /// How long a worker rests when there was nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
+const AUDIT_REST: Duration = Duration::from_secs(3);
 const UPKEEP_REST: Duration = Duration::from_secs(15);
 
 /// Tells the workers to stop.
@@ -41,8 +42,11 @@ impl Stop {
 /// Starts every worker.
 pub(crate) fn start(app: &Data<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
-    let workers =
-        vec![tokio::spawn(mail_loop(app.clone(), stopped.clone())), tokio::spawn(upkeep_loop(app.clone(), stopped))];
+    let workers = vec![
+        tokio::spawn(mail_loop(app.clone(), stopped.clone())),
+        tokio::spawn(audit_loop(app.clone(), stopped.clone())),
+        tokio::spawn(upkeep_loop(app.clone(), stopped)),
+    ];
     Stop { signal, workers }
 }
 
@@ -66,6 +70,28 @@ async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
+async fn audit_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        if let Err(error) = surviving(audit_step(&app)).await {
+            tracing::warn!(error.cause = %error, "the audit worker failed; it goes on");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AUDIT_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
+
+/// Signs checkpoints and sends them out, erases what is too old.
+///
+/// # Errors
+/// When the store cannot be asked.
+async fn audit_step(app: &App) -> Result<(), Error> {
+    audit::sign_due(app, app.clock.now()).await?;
+    audit::deliver_due(app, app.clock.now()).await?;
+    audit::purge_due(app, app.clock.now()).await
+}
+
 async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
         if let Err(error) = surviving(upkeep_step(&app)).await {
@@ -86,8 +112,6 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
-    audit::purge_due(app, now).await?;
-    audit::sign_due(app, now).await?;
     app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     Ok(())

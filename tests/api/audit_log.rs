@@ -1,10 +1,17 @@
 //! The trail can be checked by anybody, and who tampers with it is found out.
 
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tlog_tiles::{Hash, check_record, check_tree};
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{Api, Auditor, Database, Process, Settings, Sql, World, on_both_databases, rounds, unguarded};
+use crate::support::{
+    Api, Auditor, Database, Process, Settings, Sql, World, eventually, on_both_databases, rounds, unguarded,
+};
 
 /// A report of acts, numbered from `first` on.
 fn acts(world: &World, source: &str, first: i64, number: i64) -> Value {
@@ -268,6 +275,45 @@ on_both_databases! {
             assert!(event["class_uid"] == 3002 || !event["src_endpoint"].is_null() && !event["actor"].is_null(), "{event}");
             assert!(event["unmapped"]["leaf_hash"].is_string() && event["metadata"]["sequence"].is_number(), "{event}");
         }
+    }
+
+    async fn checkpoints_leave_the_machine(
+        world: &World,
+        Settings { no_service: true, ..Settings::default() },
+    ) {
+        let archive = MockServer::start().await;
+        let away = Mock::given(method("POST")).respond_with(ResponseTemplate::new(503)).up_to_n_times(1).expect(1);
+        away.mount(&archive).await;
+        Mock::given(method("POST")).and(path("/archive")).respond_with(ResponseTemplate::new(204)).mount(&archive).await;
+        let secret = "whsec_dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHM=";
+        let process = Process::start_with(world, &[
+            ("MAGIC_LINK_AUDIT__WEBHOOK_URL", &format!("{}/archive", archive.uri())), ("MAGIC_LINK_AUDIT__WEBHOOK_SECRET", secret),
+        ], std::process::Stdio::inherit());
+        let operator = world.admin.at(&process.base);
+        operator.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+        let delivered = async || {
+            let log = operator.get("/v1/audit-log/acme").await.ok();
+            let delivery = log["deliveries"][0].clone();
+            (delivery["size"].as_u64() > Some(0)).then_some(delivery)
+        };
+        let delivery = eventually("the checkpoint is outside", delivered).await;
+        assert!(delivery["delivered_at"].is_string() && delivery.get("last_error").is_none(), "{delivery}");
+
+        let auditor = Auditor::of("acme", &operator).await;
+        let requests = archive.received_requests().await.unwrap();
+        let of_acme = |request: &&wiremock::Request| {
+            serde_json::from_slice::<Value>(&request.body).unwrap()["subject"] == "acme"
+        };
+        let request = requests.iter().rev().find(of_acme).unwrap();
+        let header = |name: &str| request.headers[name].to_str().unwrap().to_owned();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &STANDARD.decode(secret.strip_prefix("whsec_").unwrap()).unwrap());
+        let signed = format!("{}.{}.{}", header("webhook-id"), header("webhook-timestamp"), String::from_utf8_lossy(&request.body));
+        let signature = STANDARD.decode(header("webhook-signature").strip_prefix("v1,").unwrap()).unwrap();
+        hmac::verify(&key, signed.as_bytes(), &signature).expect("the receiver can tell who sent it");
+        let message: Value = serde_json::from_slice(&request.body).unwrap();
+        assert_eq!((&message["specversion"], &message["type"]), (&json!("1.0"), &json!("audit.checkpoint")));
+        // What the archive keeps is what later exports are checked against.
+        auditor.accepts(&auditor.export(&operator).await, &[message["data"]["checkpoint"].as_str().unwrap()]);
     }
 
     async fn evidence_about_a_link_stands_by_itself(world: &World) {

@@ -61,14 +61,7 @@ const MATRIX: &[Row] = &[
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),
     ("listAuditEvents", Method::GET, "/v1/audit-events", "audit:read", Subject::List, NO_BODY),
-    (
-        "exportAuditEvents",
-        Method::GET,
-        "/v1/audit-events/export",
-        "audit:read",
-        Subject::Shared,
-        "?tenant_id=initech",
-    ),
+    ("exportAuditEvents", Method::GET, "/v1/audit-events/export", "audit:read", Subject::Shared, "?tenant_id=initech"),
     ("getAuditLog", Method::GET, "/v1/audit-log/{tenant_id}", "audit:read", Subject::Tenant, NO_BODY),
     ("getCheckpoint", Method::GET, "/v1/audit-log/{tenant_id}/checkpoint", "audit:read", Subject::Tenant, NO_BODY),
     (

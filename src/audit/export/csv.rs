@@ -73,7 +73,11 @@ fn text(value: &Value) -> String {
 
 /// A spreadsheet takes a cell that begins like this for a formula.
 fn harmless(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) { format!("'{cell}") } else { cell }
+    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
+        format!("'{cell}")
+    } else {
+        cell
+    }
 }
 
 fn record(cells: impl Iterator<Item = String>) -> Result<String, Error> {

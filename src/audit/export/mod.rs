@@ -226,11 +226,8 @@ impl Export {
             return Ok(self.closing.take());
         }
         let (filter, reach, indexes) = (self.filter.clone(), self.reach.clone(), self.next..self.size);
-        let rows = self
-            .app
-            .db
-            .read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?))
-            .await?;
+        let rows =
+            self.app.db.read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?)).await?;
         self.next = match rows.last() {
             Some((last, _)) if i64::try_from(rows.len()).is_ok_and(|found| found == EVENTS_A_CHUNK) => {
                 last.log_index + 1

@@ -154,8 +154,7 @@ pub fn verify_export(
     let log = LogVerifier::new(key)?;
     let mut signed = Vec::new();
     for (number, bytes) in std::iter::once(checkpoint).chain(since.iter().map(Vec::as_slice)).enumerate() {
-        let (size, root) =
-            log.checkpoint(bytes).map_err(|why| Failure::Checkpoint { number: number + 1, why })?;
+        let (size, root) = log.checkpoint(bytes).map_err(|why| Failure::Checkpoint { number: number + 1, why })?;
         signed.push(Signed { size, root });
     }
     let checkpoint_size = signed.first().map_or(0, |first| first.size);
@@ -187,7 +186,9 @@ pub fn verify_export(
         return Err(Failure::Truncated { from: events.frontier.size(), size: beyond.size });
     }
     if size != events.frontier.size() {
-        return Err(events.bad(format!("the checkpoint is over {size} events, and {} stand here", events.frontier.size())));
+        return Err(
+            events.bad(format!("the checkpoint is over {size} events, and {} stand here", events.frontier.size()))
+        );
     }
     events.agrees(root, agreed)?;
     let erased = events.check_erasures()?;

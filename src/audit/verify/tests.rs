@@ -36,7 +36,8 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
     for index in 0..EVENTS {
         let mut salt = [0; SALT_BYTES];
         random.fill_bytes(&mut salt);
-        let payload = canonical(&serde_json::json!({ "data": { "field": index }, "reason": "Payroll, step 3" })).unwrap();
+        let payload =
+            canonical(&serde_json::json!({ "data": { "field": index }, "reason": "Payroll, step 3" })).unwrap();
         let id = EventId::new(moment());
         let leaf = Leaf {
             actor_id: "con_1",
@@ -161,7 +162,8 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
         // A line is deleted.
         2 => {
             lines.remove(at);
-            let expected = if at + 1 == count { Expected::Truncated { from: number } } else { Expected::Line(number + 1) };
+            let expected =
+                if at + 1 == count { Expected::Truncated { from: number } } else { Expected::Line(number + 1) };
             (join(&lines, &closing), since, expected)
         }
         // Two lines are swapped.
@@ -232,7 +234,8 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
             let members = event.as_object_mut().unwrap();
             members.retain(|name, _| name.starts_with("leaf"));
             let by = serde_json::json!({ "type": "system", "id": "retention" });
-            let erased = serde_json::json!({ "erased_at": moment(), "by": by, "reason": "The retention period is over" });
+            let erased =
+                serde_json::json!({ "erased_at": moment(), "by": by, "reason": "The retention period is over" });
             if random.random() {
                 members.insert("erased".to_owned(), erased);
             }

@@ -93,7 +93,8 @@ pub fn unguarded(world: &World, table: &str, statements: &str) {
             sql.run(&format!("ALTER TABLE {table} DISABLE TRIGGER USER; {statements}")).expect("the owner may");
         }
         super::Database::Sqlite => {
-            let triggers = format!("SELECT name AS text FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = '{table}'");
+            let triggers =
+                format!("SELECT name AS text FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = '{table}'");
             for trigger in sql.texts(&triggers) {
                 sql.run(&format!("DROP TRIGGER {trigger}")).expect("the owner may");
             }

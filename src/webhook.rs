@@ -1,0 +1,107 @@
+//! Calling an address of somebody else's: signed as Standard Webhooks 1.0 says.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::redirect::Policy;
+use reqwest::{Client, StatusCode};
+use url::Url;
+
+use crate::clock::Timestamp;
+
+/// How long a receiver may take.
+const TIME_OUT: Duration = Duration::from_secs(15);
+
+/// What a receiver and we know: `whsec_` and base64. It does not print.
+#[derive(Clone)]
+pub struct WebhookSecret(hmac::Key);
+
+impl FromStr for WebhookSecret {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bytes = text.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
+        match bytes {
+            Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
+            _ => Err("must be whsec_ and base64 of 24 to 64 random bytes".into()),
+        }
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret")
+    }
+}
+
+impl WebhookSecret {
+    /// The `webhook-signature` of a message.
+    fn sign(&self, id: &str, seconds: i64, body: &str) -> String {
+        let tag = hmac::sign(&self.0, format!("{id}.{seconds}.{body}").as_bytes());
+        format!("v1,{}", STANDARD.encode(tag))
+    }
+}
+
+/// An address that gets messages.
+pub(crate) struct Webhook {
+    http: Client,
+    url: Url,
+    secret: WebhookSecret,
+}
+
+impl Webhook {
+    /// Sets up calls to an address. Redirects are not followed: they could lead anywhere.
+    pub(crate) fn new(url: Url, secret: WebhookSecret) -> Result<Self, reqwest::Error> {
+        let http = Client::builder().timeout(TIME_OUT).redirect(Policy::none()).no_proxy().build()?;
+        Ok(Self { http, url, secret })
+    }
+
+    /// Delivers a message; a repeat has the same `id`.
+    ///
+    /// # Errors
+    /// What went wrong, in words for an operator.
+    pub(crate) async fn send(&self, id: &str, body: String, now: Timestamp) -> Result<(), String> {
+        let seconds = now.unix_seconds();
+        let request = self
+            .http
+            .post(self.url.clone())
+            .header("content-type", "application/cloudevents+json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", self.secret.sign(id, seconds, &body))
+            .body(body);
+        // The address may hold a password; what went wrong need not say it.
+        let response = request.send().await.map_err(|error| error.without_url().to_string())?;
+        match response.status() {
+            status if status.is_success() => Ok(()),
+            StatusCode::GONE => Err("410: the receiver wants no more".to_owned()),
+            status => Err(format!("{}", status.as_u16())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_is_that_of_the_specification() {
+        let secret: WebhookSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
+        let body = r#"{"test": 2432232314}"#;
+        let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn only_a_long_random_secret_is_taken() {
+        for wrong in
+            ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_c2hvcnQ=", "whsec_not base64 at all, is it"]
+        {
+            assert!(wrong.parse::<WebhookSecret>().is_err(), "{wrong:?}");
+        }
+    }
+}
