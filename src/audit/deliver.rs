@@ -77,7 +77,7 @@ fn retry_after(attempts: i32) -> Duration {
     RETRIES.get(before).copied().unwrap_or(Duration::HOUR)
 }
 
-/// The message, as CloudEvents 1.0 has it.
+/// The message, as `CloudEvents` 1.0 has it.
 fn message(app: &App, checkpoint: &Undelivered, id: &str) -> String {
     json!({
         "specversion": "1.0", "id": id, "source": app.config.public_url, "type": "audit.checkpoint",

@@ -70,21 +70,22 @@ impl LogKey {
 
     /// What verifies the checkpoints of a log: a C2SP `vkey`.
     pub(crate) fn verifier_key(&self, tenant_id: &str) -> String {
-        let (origin, key) = (self.origin(tenant_id), self.marked(&self.public));
+        let (origin, key) = (self.origin(tenant_id), marked(&self.public));
         format!("{origin}+{:08x}+{}", key_id(&origin, &key), STANDARD.encode(&key))
     }
 
     /// What signs for a log.
     pub(super) fn signer(&self, tenant_id: &str) -> Result<StandardSigner, Error> {
         let origin = self.origin(tenant_id);
-        let id = key_id(&origin, &self.marked(&self.public));
-        let private = STANDARD.encode(self.marked(self.seed.expose_secret()));
+        let id = key_id(&origin, &marked(&self.public));
+        let private = STANDARD.encode(marked(self.seed.expose_secret()));
         StandardSigner::new(&format!("PRIVATE+KEY+{origin}+{id:08x}+{private}")).map_err(Error::internal)
     }
+}
 
-    fn marked(&self, key: &[u8]) -> Vec<u8> {
-        [&[ED25519], key].concat()
-    }
+/// A key as a signed note writes it: the algorithm first.
+fn marked(key: &[u8]) -> Vec<u8> {
+    [&[ED25519], key].concat()
 }
 
 fn generate(master_key: &MasterKey, now: Timestamp) -> Result<KeyRow, Error> {

@@ -142,10 +142,8 @@ mod tests {
 
     #[test]
     fn the_commitment_is_over_salt_and_payload() {
-        // echo -n 'abc' | sha256sum
-        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        let shown: String = commit(b"a", "bc").iter().map(|byte| format!("{byte:02x}")).collect();
-        assert_eq!(shown, expected);
+        // echo -n 'abc' | sha256sum | xxd -r -p | base64
+        assert_eq!(Leaf::commitment(&commit(b"a", "bc")), "ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=");
     }
 
     proptest! {

@@ -112,10 +112,10 @@ pub(crate) async fn summary(
                 let session = sessions::find(tx, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
                 let consultant = consultants::find(tx, &session.consultant_id)?
                     .ok_or_else(|| Error::internal("a session without its consultant"))?;
-                let touched = touches.remove(&id).unwrap_or_default();
-                let count = |kind| touched.iter().filter(|touch| touch.1 == kind).map(|touch| touch.2).sum();
-                let first_at = touched.iter().filter_map(|touch| touch.3).min();
-                let last_at = touched.iter().filter_map(|touch| touch.4).max();
+                let its_own = touches.remove(&id).unwrap_or_default();
+                let count = |kind| its_own.iter().filter(|touch| touch.1 == kind).map(|touch| touch.2).sum();
+                let first_at = its_own.iter().filter_map(|touch| touch.3).min();
+                let last_at = its_own.iter().filter_map(|touch| touch.4).max();
                 items.push(AccessSummary {
                     session_id: id,
                     magic_link_id: session.magic_link_id,

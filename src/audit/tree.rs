@@ -175,7 +175,11 @@ mod tests {
     ];
 
     fn hex(hash: Hash) -> String {
-        hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        use std::fmt::Write;
+        hash.0.iter().fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
     }
 
     /// What the rows of a log hold, and its frontier after each event.

@@ -13,35 +13,21 @@ const VERSION: &str = "1.8.0";
 
 /// Class and activity, as OCSF numbers and names them.
 struct Class {
-    category: u32,
-    category_name: &'static str,
-    class: u32,
-    class_name: &'static str,
-    activity: u32,
-    activity_name: &'static str,
+    category: (u32, &'static str),
+    uid: u32,
+    name: &'static str,
+    activity: (u32, &'static str),
 }
 
 impl Class {
-    const fn authentication(activity: u32, activity_name: &'static str) -> Self {
-        Self {
-            category: 3,
-            category_name: "Identity & Access Management",
-            class: 3002,
-            class_name: "Authentication",
-            activity,
-            activity_name,
-        }
+    const fn authentication(activity: u32, name: &'static str) -> Self {
+        let category = (3, "Identity & Access Management");
+        Self { category, uid: 3002, name: "Authentication", activity: (activity, name) }
     }
 
-    const fn api(activity: u32, activity_name: &'static str) -> Self {
-        Self {
-            category: 6,
-            category_name: "Application Activity",
-            class: 6003,
-            class_name: "API Activity",
-            activity,
-            activity_name,
-        }
+    const fn api(activity: u32, name: &'static str) -> Self {
+        let category = (6, "Application Activity");
+        Self { category, uid: 6003, name: "API Activity", activity: (activity, name) }
     }
 
     const fn of(kind: EventType) -> Self {
@@ -92,11 +78,11 @@ fn object(event: &AuditEvent) -> Value {
     };
     let data = event.data.as_ref().unwrap_or(&Value::Null);
     let mut object = json!({
-        "category_uid": class.category, "category_name": class.category_name,
-        "class_uid": class.class, "class_name": class.class_name,
-        "activity_id": class.activity, "activity_name": class.activity_name,
-        "type_uid": class.class * 100 + class.activity,
-        "type_name": format!("{}: {}", class.class_name, class.activity_name),
+        "category_uid": class.category.0, "category_name": class.category.1,
+        "class_uid": class.uid, "class_name": class.name,
+        "activity_id": class.activity.0, "activity_name": class.activity.1,
+        "type_uid": class.uid * 100 + class.activity.0,
+        "type_name": format!("{}: {}", class.name, class.activity.1),
         "severity": severity, "severity_id": severity_id,
         "status": status, "status_id": status_id, "status_code": data.get("code"),
         "time": milliseconds(event.occurred_at),
@@ -119,7 +105,7 @@ fn object(event: &AuditEvent) -> Value {
             "trace_id": event.trace_id, "data": event.data, "erased": event.erased,
         },
     });
-    if let (3002, Some(members)) = (class.class, object.as_object_mut()) {
+    if let (3002, Some(members)) = (class.uid, object.as_object_mut()) {
         members.insert("user".to_owned(), json!({ "uid": event.profile_id, "type_id": 1, "type": "User" }));
         members.insert("service".to_owned(), json!({ "name": event.portal, "uid": event.portal }));
         members.insert("session".to_owned(), json!({ "uid": event.session_id, "is_remote": true }));

@@ -16,7 +16,7 @@ use tlog_tiles::{Checkpoint, Hash};
 
 use super::leaf::{SALT_BYTES, canonical, commit};
 use super::tree::{Frontier, base64};
-use super::{Erased, EventType};
+use super::{Actor, Erased, EventType};
 
 /// A line longer than this is none of ours.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -240,7 +240,8 @@ impl Events {
         let names: Vec<&str> = members.keys().map(String::as_str).collect();
         match names.as_slice() {
             ["checkpoint"] => {
-                let note = value["checkpoint"].as_str().ok_or_else(|| self.bad("the checkpoint is no text"))?;
+                let note =
+                    member(&value, "checkpoint").as_str().ok_or_else(|| self.bad("the checkpoint is no text"))?;
                 let signed = self.log.checkpoint(note.as_bytes());
                 signed.map(Some).map_err(|why| self.bad(format!("the checkpoint {why}")))
             }
@@ -256,15 +257,16 @@ impl Events {
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
         let index = self.frontier.size();
         check_event(event, self.log.tenant_id(), Some(index)).map_err(|why| self.bad(why))?;
-        let leaf = &event["leaf"];
+        let leaf = member(event, "leaf");
         if let Some(erased) = event.get("erased") {
             let erased = Erased::parse(erased).ok_or_else(|| self.bad("it is not said who erased the payload"))?;
             match self.erased.last_mut() {
                 Some((_, run, same)) if run.end == index && *same == erased => run.end += 1,
                 _ => self.erased.push((self.number, index..index + 1, erased)),
             }
-        } else if leaf["type"] == EventType::AuditPurged.as_str() {
-            let purge = purge(leaf, &event["payload"]).ok_or_else(|| self.bad("it is not said what was erased"))?;
+        } else if member(leaf, "type") == EventType::AuditPurged.as_str() {
+            let purge =
+                purge(leaf, member(event, "payload")).ok_or_else(|| self.bad("it is not said what was erased"))?;
             self.purges.push(purge);
         }
         let hash = leaf_hash(leaf).map_err(|why| self.bad(why))?;
@@ -292,27 +294,32 @@ impl Events {
     }
 }
 
+/// A member of an object, or null.
+fn member<'v>(value: &'v Value, name: &str) -> &'v Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
 /// Checks one event by itself: that it is of this log, at its place, and hashed and committed to rightly.
 pub(super) fn check_event(event: &Value, tenant_id: &str, index: Option<u64>) -> Result<(), String> {
-    let leaf = &event["leaf"];
-    if leaf["tenant_id"] != tenant_id {
-        return Err(format!("is of the log of {}, and not of {tenant_id}", leaf["tenant_id"]));
+    let leaf = member(event, "leaf");
+    if member(leaf, "tenant_id") != tenant_id {
+        return Err(format!("is of the log of {}, and not of {tenant_id}", member(leaf, "tenant_id")));
     }
     if let Some(index) = index
-        && leaf["log_index"].as_u64() != Some(index)
+        && member(leaf, "log_index").as_u64() != Some(index)
     {
-        return Err(format!("is event {}, where event {index} belongs", leaf["log_index"]));
+        return Err(format!("is event {}, where event {index} belongs", member(leaf, "log_index")));
     }
-    if event["leaf_hash"] != base64(&leaf_hash(leaf)?.0) {
+    if *member(event, "leaf_hash") != base64(&leaf_hash(leaf)?.0) {
         return Err("the leaf hash is not that of the event".to_owned());
     }
     if event.get("erased").is_some() {
         return Ok(());
     }
-    let salt = event["salt"].as_str().and_then(|salt| STANDARD.decode(salt).ok());
+    let salt = member(event, "salt").as_str().and_then(|salt| STANDARD.decode(salt).ok());
     let salt = salt.filter(|salt| salt.len() == SALT_BYTES).ok_or("the salt is none")?;
-    let payload = canonical(&event["payload"]).map_err(|error| error.to_string())?;
-    if leaf["payload_commitment"] != base64(&commit(&salt, &payload)) {
+    let payload = canonical(member(event, "payload")).map_err(|error| error.to_string())?;
+    if *member(leaf, "payload_commitment") != base64(&commit(&salt, &payload)) {
         return Err("the payload is not the one that was committed to".to_owned());
     }
     Ok(())
@@ -326,13 +333,16 @@ pub(super) fn leaf_hash(leaf: &Value) -> Result<Hash, String> {
 
 /// What an erasure in the log took away.
 fn purge(leaf: &Value, payload: &Value) -> Option<(std::ops::Range<u64>, Erased)> {
-    let data = &payload["data"];
-    let mut by = serde_json::json!({ "type": leaf["actor_type"], "id": leaf["actor_id"] });
-    if let Some(name) = payload.get("actor_name") {
-        by["name"] = name.clone();
-    }
-    let erased = serde_json::json!({ "erased_at": leaf["recorded_at"], "by": by, "reason": payload["reason"] });
-    Some((data["from_index"].as_u64()?..data["to_index"].as_u64()?, Erased::parse(&erased)?))
+    let data = member(payload, "data");
+    let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
+    let by = Actor {
+        kind: text(leaf, "actor_type")?.parse().ok()?,
+        id: text(leaf, "actor_id")?,
+        name: text(payload, "actor_name"),
+    };
+    let erased_at = serde_json::from_value(leaf.get("recorded_at")?.clone()).ok()?;
+    let erased = Erased { erased_at, by, reason: text(payload, "reason")? };
+    Some((data.get("from_index")?.as_u64()?..data.get("to_index")?.as_u64()?, erased))
 }
 
 impl Erased {
@@ -365,21 +375,21 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
         return Err(bad("is not in canonical form (RFC 8785)".to_owned()));
     }
     let evidence = value.get("evidence").ok_or_else(|| bad("holds no evidence".to_owned()))?;
-    let signature = value["signature"].as_str().ok_or_else(|| bad("is not signed".to_owned()))?;
+    let signature = member(&value, "signature").as_str().ok_or_else(|| bad("is not signed".to_owned()))?;
     let text = canonical(evidence).map_err(|error| bad(error.to_string()))?;
     let signed = super::evidence::signed_text(&log.origin, &text);
     let note = Note::from_bytes(format!("{signed}\n{signature}").as_bytes());
     let note = note.map_err(|error| bad(format!("the signature is none: {error}")))?;
     log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
 
-    let checkpoint = evidence["checkpoint"].as_str().unwrap_or_default();
+    let checkpoint = member(evidence, "checkpoint").as_str().unwrap_or_default();
     let (size, root) =
         log.checkpoint(checkpoint.as_bytes()).map_err(|why| bad(format!("the checkpoint inside {why}")))?;
     let (mut count, mut erased) = (0, 0);
     for list in ["events", "refusals"] {
-        let events = evidence[list].as_array().ok_or_else(|| bad(format!("has no list of {list}")))?;
+        let events = member(evidence, list).as_array().ok_or_else(|| bad(format!("has no list of {list}")))?;
         for event in events {
-            let name = &event["leaf"]["id"];
+            let name = member(member(event, "leaf"), "id");
             check_event(event, log.tenant_id(), None).map_err(|why| bad(format!("event {name}: {why}")))?;
             check_proof(event, size, root).map_err(|why| bad(format!("event {name}: {why}")))?;
             count += 1;
@@ -392,15 +402,15 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
 
 /// Checks that an event is in the tree of a checkpoint.
 fn check_proof(event: &Value, size: u64, root: Hash) -> Result<(), String> {
-    let index = event["leaf"]["log_index"].as_u64().ok_or("has no index")?;
-    let proof = event["proof"].as_array().ok_or("has no proof")?;
+    let index = member(member(event, "leaf"), "log_index").as_u64().ok_or("has no index")?;
+    let proof = member(event, "proof").as_array().ok_or("has no proof")?;
     let hashes = proof.iter().map(|hash| Hash::parse_hash(hash.as_str()?).ok()).collect::<Option<Vec<_>>>();
     let hashes = hashes.ok_or("the proof holds no hashes")?;
     // The library's check recurses as deep as the tree, which a forged size could make deep for nothing.
     if hashes.len() > 64 {
         return Err("the proof is too long".to_owned());
     }
-    tlog_tiles::check_record(&hashes, size, root, index, leaf_hash(&event["leaf"])?)
+    tlog_tiles::check_record(&hashes, size, root, index, leaf_hash(member(event, "leaf"))?)
         .map_err(|_not_in_it| "is not in the tree of the checkpoint".to_owned())
 }
 

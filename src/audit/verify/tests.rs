@@ -114,6 +114,11 @@ fn join(lines: &[String], closing: &str) -> Vec<u8> {
     lines.flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
+/// How many lines end within some bytes.
+fn lines_in(bytes: &[u8]) -> usize {
+    bytes.split(|byte| *byte == b'\n').count() - 1
+}
+
 /// What verification has to say.
 #[derive(Debug)]
 enum Expected {
@@ -156,7 +161,7 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
             while export[place] == before {
                 export[place] = random.random();
             }
-            let line = export[..place].iter().filter(|byte| **byte == b'\n').count();
+            let line = lines_in(&export[..place]);
             (export, since, Expected::Line(u64::try_from(line).unwrap() + 1))
         }
         // A line is deleted.
@@ -218,7 +223,7 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
         10 => {
             let export = log.whole();
             let cut = random.random_range(1..export.len());
-            let line = export[..cut].iter().filter(|byte| **byte == b'\n').count();
+            let line = lines_in(&export[..cut]);
             let whole_line = export[cut - 1] == b'\n';
             let line = u64::try_from(line).unwrap();
             let expected = match (whole_line, line) {
