@@ -34,6 +34,7 @@ pub(crate) struct Event {
     pub(super) source: Option<String>,
     pub(super) seq: Option<i64>,
     pub(super) content_sha256: Option<String>,
+    pub(super) trace_id: Option<String>,
     pub(super) payload: serde_json::Value,
 }
 
@@ -56,8 +57,26 @@ impl Event {
             source: None,
             seq: None,
             content_sha256: None,
+            trace_id: None,
             payload: serde_json::Value::Object(serde_json::Map::new()),
         }
+    }
+
+    /// What happened.
+    pub(crate) const fn kind(&self) -> EventType {
+        self.kind
+    }
+
+    /// The trace of the request that it belongs to.
+    pub(crate) fn in_trace(mut self, trace_id: Option<&str>) -> Self {
+        self.trace_id = trace_id.map(ToOwned::to_owned);
+        self
+    }
+
+    /// Number and content hash, if it is an act of this session that a source reported.
+    pub(super) fn act_of(&self, session: &SessionId) -> Option<((String, i64), String)> {
+        let own = self.session_id.as_ref() == Some(session);
+        own.then(|| Some(((self.source.clone()?, self.seq?), self.content_sha256.clone()?))).flatten()
     }
 
     /// The client that asked.
@@ -96,6 +115,13 @@ impl Event {
         self.session_id = Some(session.id.clone());
         self.consultant_id = Some(session.consultant_id.clone());
         self.profile_id = Some(session.profile_id.clone());
+        self
+    }
+
+    /// The session it concerns, of which nothing else is known.
+    #[cfg(test)]
+    pub(crate) fn of_session(mut self, id: &SessionId) -> Self {
+        self.session_id = Some(id.clone());
         self
     }
 

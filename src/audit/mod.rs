@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Conn, text_enum};
+use crate::db::{Tx, text_enum};
 use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
@@ -239,15 +239,15 @@ pub(crate) async fn list(
 /// SHA-256 of each act of a session that is in the trail already.
 pub(crate) type KnownActs = HashMap<(String, i64), String>;
 
-/// Reads which of these acts are known.
-pub(crate) fn known_acts(conn: &mut Conn, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
+/// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
+pub(crate) fn known_acts(tx: &mut Tx<'_>, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
     let mut by_source: HashMap<&str, Vec<i64>> = HashMap::new();
     for act in acts {
         by_source.entry(act.source).or_default().push(act.seq);
     }
-    let mut known = KnownActs::new();
+    let mut known: KnownActs = tx.recorded_before().iter().filter_map(|event| event.act_of(session)).collect();
     for (source, numbers) in by_source {
-        for (seq, hash) in acts_by_seq(conn, session, source, &numbers)? {
+        for (seq, hash) in acts_by_seq(tx, session, source, &numbers)? {
             known.insert((source.to_owned(), seq), hash);
         }
     }

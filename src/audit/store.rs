@@ -39,12 +39,12 @@ pub(super) struct Row {
 /// PostgreSQL takes 65,535 parameters a statement; a row has 20.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// Writes the events of a transaction.
-pub(crate) fn append(conn: &mut Conn, events: &[Event], trace_id: Option<&str>) -> QueryResult<usize> {
+/// Writes the events of a transaction, which may be those of many acts.
+pub(crate) fn append(conn: &mut Conn, events: &[Event]) -> QueryResult<usize> {
     if events.is_empty() {
         return Ok(0);
     }
-    let rows: Vec<Row> = events.iter().map(|event| Row::of(event, trace_id)).collect();
+    let rows: Vec<Row> = events.iter().map(Row::of).collect();
     rows.chunks(ROWS_PER_STATEMENT).try_fold(0, |written, rows| Ok(written + insert_all!(conn, events::table, rows)?))
 }
 
@@ -105,7 +105,7 @@ pub(super) fn list(conn: &mut Conn, filter: &EventFilter, reach: &Reach, window:
 }
 
 impl Row {
-    fn of(event: &Event, trace_id: Option<&str>) -> Self {
+    fn of(event: &Event) -> Self {
         let event = event.clone();
         Self {
             id: EventId::new(event.recorded_at),
@@ -126,7 +126,7 @@ impl Row {
             source: event.source,
             seq: event.seq,
             content_sha256: event.content_sha256,
-            trace_id: trace_id.map(ToOwned::to_owned),
+            trace_id: event.trace_id,
             payload: event.payload.to_string(),
         }
     }

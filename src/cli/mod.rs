@@ -207,7 +207,7 @@ fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Serve) {
         // A command speaks through its output; the log is for what goes wrong.
         config.log.level = "warn".into();
-        config.database_connections = 2;
+        config.database_connections = 4;
     }
     telemetry::init(&config.log);
     actix_web::rt::System::new().block_on(async move {
@@ -221,9 +221,13 @@ fn run(cli: Cli, output: &Output) -> Result<(), Failure> {
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
     let service = App::build(config, Clock::System).await?;
-    let port = service.port()?;
+    let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
-        output::line(&serde_json::json!({ "port": port, "public_url": public_url }).to_string())?;
+        let mut started = serde_json::json!({ "port": port, "public_url": public_url });
+        if let (Some(port), Some(started)) = (metrics_port, started.as_object_mut()) {
+            started.insert("metrics_port".to_owned(), port.into());
+        }
+        output::line(&started.to_string())?;
     } else {
         output::line(&format!("magic-link listens on port {port}; links lead to {public_url}"))?;
     }

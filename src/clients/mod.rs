@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
-use crate::db::{self, IdempotencyKey, text_enum};
+use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields, Page, Window};
 use crate::id::ClientId;
@@ -77,6 +77,13 @@ impl Reach {
         Self { portal: None, tenants: Tenants::All }
     }
 
+    /// As clients are stored: tenants are words, and `*` is every one.
+    fn of(portal: Option<String>, tenants: &str) -> Self {
+        let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
+        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
+        Self { portal, tenants }
+    }
+
     pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
         self.portal.as_deref().is_none_or(|own| own == portal) && self.covers_tenant(tenant_id)
     }
@@ -118,21 +125,42 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn reach(&self) -> Reach {
-        let ids: Vec<String> = self.tenants.split_whitespace().map(ToOwned::to_owned).collect();
-        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
-        Reach { portal: self.portal.clone(), tenants }
+        Reach::of(self.portal.clone(), &self.tenants)
     }
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
-        self.scopes.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        scopes_of(&self.scopes).collect()
+    }
+}
+
+fn scopes_of(words: &str) -> impl Iterator<Item = Scope> {
+    words.split_whitespace().filter_map(|word| word.parse().ok())
+}
+
+impl LiveClient {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::of(self.portal.clone(), &self.tenants)
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        scopes_of(&self.scopes).collect()
+    }
+
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.scopes.split_whitespace().any(|word| word == scope.as_str())
+    }
+
+    /// Whether a thing of this tenant and portal lies within the client's reach.
+    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
+        self.portal.as_deref().is_none_or(|own| own == portal)
+            && self.tenants.split_whitespace().any(|id| id == "*" || id == tenant_id)
     }
 
     /// Whether the key is this client's, and still counts.
-    fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
-        let previous = self.previous_key_sha256.as_deref();
-        let overlap = self.previous_key_expires_at.is_some_and(|until| until > now);
-        let matches = key.matches(&self.key_sha256) || (overlap && previous.is_some_and(|hash| key.matches(hash)));
-        matches && self.disabled_at.is_none()
+    pub(crate) fn accepts(&self, key: &ApiKey) -> bool {
+        let sha256 = key.sha256();
+        let same = |stored: &str| api_key::same_sha256(&sha256, stored);
+        same(&self.key_sha256) || self.previous_key_sha256.as_deref().is_some_and(same)
     }
 }
 
@@ -240,16 +268,6 @@ impl ClientResponse {
             key: key.map(ApiKey::reveal),
         }
     }
-}
-
-/// Finds the client that a key belongs to.
-///
-/// # Errors
-/// `unauthenticated`, never saying why.
-pub(crate) async fn authenticate(app: &App, key: &ApiKey, now: Timestamp) -> Result<Client, Error> {
-    let id = key.client_id().clone();
-    let client = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
-    client.filter(|client| client.accepts(key, now)).ok_or_else(|| Code::Unauthenticated.into())
 }
 
 /// Creates a client. Its key is in the answer, and not in that of a replay.

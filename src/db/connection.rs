@@ -33,6 +33,38 @@ impl Conn {
         }
     }
 
+    /// Begins a transaction that several acts share, each behind a savepoint.
+    ///
+    /// No act waits for a lock for long on PostgreSQL: its neighbours would wait
+    /// with it, and two batches could wait for each other.
+    pub(super) fn begin_batch(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(
+                conn,
+                "BEGIN; SET LOCAL lock_timeout = '100ms'; SAVEPOINT act",
+            ),
+            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE; SAVEPOINT act"),
+        }
+    }
+
+    /// Keeps the act, and opens the savepoint of the next one.
+    pub(super) fn next_savepoint(&mut self) -> QueryResult<()> {
+        self.batch_execute("RELEASE SAVEPOINT act; SAVEPOINT act")
+    }
+
+    /// Undoes the act. An error means that the whole transaction has gone.
+    pub(super) fn back_to_savepoint(&mut self) -> QueryResult<()> {
+        self.batch_execute("ROLLBACK TO SAVEPOINT act")
+    }
+
+    /// Nothing but the audit rows is left to write: they are locked in one order, and may wait.
+    pub(super) fn end_batch(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => conn.batch_execute("RELEASE SAVEPOINT act; SET LOCAL lock_timeout = 0"),
+            Self::Sqlite(conn) => conn.batch_execute("RELEASE SAVEPOINT act"),
+        }
+    }
+
     /// Makes the transaction durable.
     pub(super) fn commit(&mut self) -> QueryResult<()> {
         match self {

@@ -169,6 +169,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    signing_key_epoch (id) {
+        id -> Integer,
+        epoch -> BigInt,
+    }
+}
+
 diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));

@@ -172,6 +172,11 @@ pub(super) fn settle(
     Ok(rows > 0)
 }
 
+/// How many jobs are not finished.
+pub(super) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
+    jobs::table.filter(jobs::finished_at.is_null()).count().get_result(conn)
+}
+
 /// Every mail job of some links.
 pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>> {
     jobs::table.filter(jobs::magic_link_id.eq_any(ids.iter().map(Some))).load(conn)

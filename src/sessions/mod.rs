@@ -26,10 +26,10 @@ use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{Access, ConsultantRef, Person};
 
 pub(crate) use end::{end, end_all_of_link, end_expired};
-pub(crate) use introspect::introspect;
 pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, list, read, worst_audit_states};
 pub(crate) use report::report;
+pub(crate) use store::live;
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);

@@ -1,7 +1,7 @@
 //! `/v1/sessions` and `/v1/introspect`
 
 use actix_web::web::{Data, Path, Query};
-use actix_web::{get, post};
+use actix_web::{HttpResponse, get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
@@ -10,19 +10,19 @@ use super::{EndSession, OpenSession, OpenedSession, SessionFilter, SessionRespon
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
+    BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
     ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
 };
 use crate::id::SessionId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
+        .service(introspect_token)
         .service(open_session)
         .service(list_sessions)
         .service(get_session)
         .service(end_session)
-        .service(report_acts)
-        .service(introspect_token);
+        .service(report_acts);
 }
 
 /// Open a session
@@ -114,8 +114,10 @@ async fn report_acts(
 #[post("/introspect")]
 async fn introspect_token(
     app: Data<App>,
-    caller: Caller<IntrospectSessions>,
-    form: Form<IntrospectionRequest>,
-) -> Result<Json<Introspection>, Error> {
-    Ok(Json(super::introspect(&app, &caller, &form.0.token, app.clock.now()).await?))
+    claimant: Claimant<IntrospectSessions>,
+    form: Result<Form<IntrospectionRequest>, Error>,
+) -> Result<HttpResponse, Error> {
+    let holding = super::introspect::introspect(&app, &claimant, form, app.clock.now()).await?;
+    let answer = holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
+    Ok(HttpResponse::Ok().json(answer))
 }

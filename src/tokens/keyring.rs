@@ -82,11 +82,15 @@ pub(super) struct Key {
 
 /// Every key that is not gone, the newest first.
 #[derive(Default)]
-pub(super) struct Keyring(Vec<Key>);
+pub(super) struct Keyring {
+    keys: Vec<Key>,
+    /// How often the keys had changed when they were read.
+    epoch: i64,
+}
 
 impl Keyring {
     /// Unseals the keys.
-    pub(super) fn open(rows: Vec<Row>, master_key: &MasterKey) -> Result<Self, Error> {
+    pub(super) fn open(rows: Vec<Row>, epoch: i64, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
             let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
                 Error::internal(format_args!(
@@ -104,7 +108,16 @@ impl Keyring {
                 row,
             })
         });
-        keys.collect::<Result<_, Error>>().map(Self)
+        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, epoch })
+    }
+
+    pub(super) const fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Whether another ring still has every key of this one.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.keys.iter().all(|key| other.keys.iter().any(|one| one.kid == key.kid))
     }
 
     /// The key that signs.
@@ -128,7 +141,7 @@ impl Keyring {
     }
 
     fn usable(&self, now: Timestamp) -> impl Iterator<Item = &Key> {
-        self.0.iter().filter(move |key| key.row.gone_at.is_none_or(|gone_at| gone_at > now))
+        self.keys.iter().filter(move |key| key.row.gone_at.is_none_or(|gone_at| gone_at > now))
     }
 }
 

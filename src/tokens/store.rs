@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::signing_keys;
+use crate::db::schema::{signing_key_epoch, signing_keys};
 
 /// A signing key as it is stored.
 #[derive(Clone, Queryable, Insertable)]
@@ -43,4 +43,16 @@ pub(super) fn retire_all(conn: &mut Conn, gone_at: Timestamp) -> QueryResult<usi
 /// Adds a key.
 pub(super) fn insert(conn: &mut Conn, row: &Row) -> QueryResult<usize> {
     diesel::insert_into(signing_keys::table).values(row).execute(conn)
+}
+
+/// How often the keys have changed.
+pub(super) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
+    signing_key_epoch::table.select(signing_key_epoch::epoch).first(conn)
+}
+
+/// Tells every copy of the service that the keys have changed.
+pub(super) fn raise_epoch(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::update(signing_key_epoch::table)
+        .set(signing_key_epoch::epoch.eq(signing_key_epoch::epoch + 1))
+        .execute(conn)
 }

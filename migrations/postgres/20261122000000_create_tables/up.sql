@@ -177,6 +177,13 @@ CREATE TABLE signing_keys (
     gone_at             TIMESTAMP
 );
 
+-- One row. It grows with every change of the keys, and every request reads it.
+CREATE TABLE signing_key_epoch (
+    id     INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+    epoch  BIGINT NOT NULL
+);
+INSERT INTO signing_key_epoch (id, epoch) VALUES (1, 0);
+
 -- The trail is only ever added to.
 CREATE FUNCTION audit_events_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
