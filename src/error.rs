@@ -69,6 +69,8 @@ codes! {
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
     ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
+    IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
+    LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";

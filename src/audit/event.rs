@@ -150,9 +150,8 @@ impl Event {
     }
 
     /// A signing key was added.
-    pub(crate) fn key_added(kid: &str, active_from: Timestamp, now: Timestamp) -> Self {
-        Self::new(EventType::KeyAdded, Actor::system("keyring"), now)
-            .with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
+    pub(crate) fn key_added(kid: &str, active_from: Timestamp, actor: Actor, now: Timestamp) -> Self {
+        Self::new(EventType::KeyAdded, actor, now).with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
     }
 
     /// A known client was refused; in the `_system` log, because what it asked for may be another tenant's.

@@ -77,8 +77,16 @@ text_enum! {
         ClientRotated = "client.rotated",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
+        /// Issuing was frozen.
+        IssuingFrozen = "issuing.frozen",
+        /// Issuing goes on.
+        IssuingUnfrozen = "issuing.unfrozen",
         /// A signing key was added.
         KeyAdded = "key.added",
+        /// A signing key stopped signing before its time.
+        KeyRetired = "key.retired",
+        /// A signing key was dropped, and what it signed was revoked.
+        KeyDropped = "key.dropped",
     }
 }
 

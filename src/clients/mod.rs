@@ -20,6 +20,7 @@ use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields, Page, Window};
 use crate::id::ClientId;
+use crate::links;
 
 pub(crate) use api_key::ApiKey;
 pub(crate) use store::within;
@@ -205,6 +206,16 @@ pub struct RotateClient {
     pub overlap_seconds: i64,
 }
 
+/// What goes with a client that is disabled.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"revoke_links": false}))]
+pub struct DisableClient {
+    /// Revoke every link that it issued, in the same act.
+    #[serde(default)]
+    pub revoke_links: bool,
+}
+
 /// A client as callers see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClientResponse {
@@ -388,25 +399,37 @@ pub(crate) async fn rotate(
     Ok(ClientResponse::of(client, Some(&key)))
 }
 
-/// Shuts a client out for good. Disabling it again changes nothing.
+/// Shuts a client out for good, and revokes what it issued if that is asked for.
+///
+/// Disabling it again changes nothing but for links that are still to be revoked.
 pub(crate) async fn disable(
     app: &App,
     caller: &Caller<Admin>,
     id: ClientId,
+    request: DisableClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
-    let reach = caller.reach.clone();
-    let event = Event::new(EventType::ClientDisabled, caller.actor(None), now)
-        .client(caller.client_id.as_ref())
-        .with(&serde_json::json!({ "client_id": id }));
+    let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
     let client = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
             let known = known.ok_or_else(Error::not_found)?;
-            let Some(disabled) = store::disable(tx, &id, now)? else { return Ok(known) };
-            tx.record(event.clone());
-            Ok(disabled)
+            let disabled = store::disable(tx, &id, now)?;
+            let revoked = if request.revoke_links {
+                let reason = format!("the client {} was disabled", known.name);
+                links::revoke_all_issued_by(tx, &id, &reason, &actor, client_id.as_ref(), now)?
+            } else {
+                0
+            };
+            if disabled.is_some() || revoked > 0 {
+                tx.record(
+                    Event::new(EventType::ClientDisabled, actor.clone(), now)
+                        .client(client_id.as_ref())
+                        .with(&serde_json::json!({ "client_id": id, "revoked_links": revoked })),
+                );
+            }
+            Ok(disabled.unwrap_or(known))
         })
         .await?;
     Ok(ClientResponse::of(client, None))

@@ -130,15 +130,17 @@ impl Db {
         let mut first = manager.open()?;
         migrations::run(&mut first).map_err(OpenError::Migrate)?;
         drop(first);
-        let pool = Pool::builder()
-            .max_size(connections)
-            .test_on_check_out(false)
-            .connection_timeout(PATIENCE)
-            .build_unchecked(manager);
+        let pool_of = |manager, connections| {
+            let builder = Pool::builder().max_size(connections).test_on_check_out(false);
+            builder.connection_timeout(PATIENCE).build_unchecked(manager)
+        };
+        // The coalescing reader has a connection of its own.
+        let pool = pool_of(manager, connections - 1);
+        let hot = pool_of(Manager::by_primary_keys(url.clone()), 1);
         // `build` would want every connection within the patience of a caller. One is enough to begin with.
         drop(pool.get_timeout(START_PATIENCE)?);
         let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
-        let state = Coalescer::start(pool.clone(), state::ask, gauges).map_err(OpenError::Thread)?;
+        let state = Coalescer::start(hot, state::ask, gauges).map_err(OpenError::Thread)?;
         let gauges = writer::Gauges {
             waiting: metrics.writer_queue.clone(),
             shared: metrics.write_batch.clone(),
@@ -153,7 +155,7 @@ impl Db {
         };
         let most_together = usize::try_from(most_together).unwrap_or(writer::MOST);
         let started = Writers::start(&pool, writers, most_together, gauges).map_err(OpenError::Thread)?;
-        // The reader has a connection of its own, and so has each writer.
+        // Each writer has a connection of its own, too.
         let readers = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
         Ok(Self {
             pool,

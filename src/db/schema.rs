@@ -66,6 +66,7 @@ diesel::table! {
         revoked_by_type -> Nullable<Text>,
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
+        kid -> Nullable<Text>,
     }
 }
 
@@ -88,6 +89,7 @@ diesel::table! {
         closed_at -> Nullable<Timestamp>,
         visitor_address -> Nullable<Text>,
         visitor_user_agent -> Nullable<Text>,
+        kid -> Text,
     }
 }
 
@@ -166,13 +168,17 @@ diesel::table! {
         created_at -> Timestamp,
         active_from -> Timestamp,
         gone_at -> Nullable<Timestamp>,
+        retired_at -> Nullable<Timestamp>,
+        dropped_at -> Nullable<Timestamp>,
     }
 }
 
 diesel::table! {
-    signing_key_epoch (id) {
+    service_state (id) {
         id -> Integer,
-        epoch -> BigInt,
+        key_epoch -> BigInt,
+        frozen_at -> Nullable<Timestamp>,
+        freeze_reason -> Nullable<Text>,
     }
 }
 

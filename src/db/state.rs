@@ -1,6 +1,6 @@
 //! What every request needs to know of the store, in one statement.
 //!
-//! Clients, live sessions and the epoch of the signing keys are read by primary
+//! Clients, live sessions and the state of the service are read by primary
 //! keys for as many callers as ask at the same time. The statement has a static
 //! id, so both databases prepare it once a connection; diesel prepares `eq_any`
 //! anew each time on SQLite.
@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub session: Option<Arc<LiveSession>>,
     /// Grows with every change of the signing keys.
     pub key_epoch: i64,
+    /// Whether no link is to be issued.
+    pub frozen: bool,
 }
 
 /// A client that is not disabled.
@@ -103,8 +105,8 @@ const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.sco
 const SESSION_COLUMNS: &str = "SELECT 1, s.id, s.profile_name, s.magic_link_id, l.reason, p.name, p.email, NULL ";
 const SESSION_HOLDS: &str =
     "s.ended_at IS NULL AND l.revoked_at IS NULL AND p.suspended_at IS NULL AND s.expires_at > ";
-const EPOCH: &str =
-    " UNION ALL SELECT 2, CAST(e.epoch AS TEXT), NULL, NULL, NULL, NULL, NULL, NULL FROM signing_key_epoch e";
+const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), \
+     CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL FROM service_state e";
 
 impl QueryFragment<Pg> for AskState {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -122,7 +124,7 @@ impl QueryFragment<Pg> for AskState {
         out.push_sql(") AND ");
         out.push_sql(SESSION_HOLDS);
         out.push_bind_param::<diesel::sql_types::Timestamp, _>(&self.now)?;
-        out.push_sql(EPOCH);
+        out.push_sql(SERVICE);
         Ok(())
     }
 }
@@ -157,7 +159,7 @@ impl QueryFragment<Sqlite> for AskStateSqlite {
         );
         out.push_sql(SESSION_HOLDS);
         out.push_bind_param::<diesel::sql_types::Timestamp, _>(&self.now)?;
-        out.push_sql(EPOCH);
+        out.push_sql(SERVICE);
         Ok(())
     }
 }
@@ -182,7 +184,7 @@ pub(super) fn ask(conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<St
     };
     let mut known_clients: HashMap<String, Arc<LiveClient>> = HashMap::new();
     let mut live_sessions: HashMap<String, Arc<LiveSession>> = HashMap::new();
-    let mut key_epoch = 0;
+    let (mut key_epoch, mut frozen) = (0, false);
     for row in rows {
         match row {
             (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous) => {
@@ -207,7 +209,10 @@ pub(super) fn ask(conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<St
                 };
                 live_sessions.insert(id, Arc::new(session));
             }
-            (_, Some(epoch), ..) => key_epoch = parsed(&epoch)?,
+            (_, Some(epoch), freeze, ..) => {
+                key_epoch = parsed(&epoch)?;
+                frozen = freeze.is_some();
+            }
             _ => {}
         }
     }
@@ -215,6 +220,7 @@ pub(super) fn ask(conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<St
         client: question.client.as_ref().and_then(|id| known_clients.get(id.as_str()).cloned()),
         session: question.session.as_ref().and_then(|id| live_sessions.get(id.as_str()).cloned()),
         key_epoch,
+        frozen,
     };
     Ok(questions.iter().map(answer).collect())
 }

@@ -457,7 +457,7 @@ mod tests {
         let (open_gate, gate) = mpsc::channel::<()>();
         let gate = std::sync::Mutex::new(gate);
         let first = db.write(move |_tx| {
-            drop(gate.lock().unwrap().recv());
+            let _closed = gate.lock().unwrap().recv();
             Ok(())
         });
         let (first, others, ()) = join3(first, others, async move { drop(open_gate) }).await;

@@ -69,6 +69,8 @@ pub(crate) struct Caller<S> {
     pub client_id: Option<ClientId>,
     /// What it may see and touch.
     pub reach: Reach,
+    /// Whether issuing was frozen when the call arrived.
+    pub issuing_frozen: bool,
     scopes: Vec<Scope>,
     actor: Actor,
     needs: PhantomData<fn() -> S>,
@@ -84,17 +86,19 @@ impl<S> Caller<S> {
         Self {
             client_id: None,
             reach: Reach::everything(),
+            issuing_frozen: false,
             scopes: Scope::ALL.to_vec(),
             actor: Actor::system("command-line"),
             needs: PhantomData,
         }
     }
 
-    fn of(client: &LiveClient) -> Self {
+    fn of(client: &LiveClient, issuing_frozen: bool) -> Self {
         Self {
             actor: Actor::client(&client.id, &client.name),
             client_id: Some(client.id.clone()),
             reach: client.reach(),
+            issuing_frozen,
             scopes: client.scopes(),
             needs: PhantomData,
         }
@@ -122,7 +126,8 @@ impl<S: Needs> FromRequest for Caller<S> {
             let claimant = claimant?;
             let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
             let state = app.ask(Some(claimant.client_id().clone()), None, app.clock.now()).await?;
-            claimant.admit(state.client).map(|client| Self::of(&client))
+            let frozen = state.frozen;
+            claimant.admit(state.client).map(|client| Self::of(&client, frozen))
         })
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 .configure(consultants::routes::configure)
                 .configure(tenants::routes::configure)
                 .configure(clients::routes::configure)
+                .configure(tokens::routes::configure_keys)
                 .configure(audit::routes::configure),
         )
         .configure(links::routes::configure_landing)

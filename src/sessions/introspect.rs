@@ -11,9 +11,9 @@ use crate::clock::Timestamp;
 use crate::db::{LiveSession, State};
 use crate::error::Error;
 use crate::http::{Claimant, Form, IntrospectSessions};
-use crate::id::{LinkId, SessionId};
+use crate::id::{ClientId, LinkId, SessionId};
 use crate::links::Access;
-use crate::tokens::Verified;
+use crate::tokens::{Claims, Verified};
 
 /// A token to ask about.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -113,6 +113,48 @@ pub(super) struct Holding {
     live: Arc<LiveSession>,
 }
 
+/// What a caller has asked for.
+pub(super) struct Answer {
+    /// Who asked.
+    pub client_id: ClientId,
+    /// Absent, never saying why.
+    pub holding: Option<Holding>,
+}
+
+/// An introspection that can be shown to others as ours (RFC 9701).
+#[derive(Serialize, Deserialize)]
+struct SignedIntrospection<T> {
+    iss: String,
+    /// The caller: the answer is for nobody else.
+    aud: String,
+    iat: i64,
+    token_introspection: T,
+}
+
+impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<T> {
+    const TYP: &'static str = "token-introspection+jwt";
+
+    fn issued_at(&self) -> i64 {
+        self.iat
+    }
+}
+
+/// Signs an introspection for the caller who asked. It has no `sub` and no `exp`, so that nobody takes it for a token.
+pub(super) fn sign(
+    app: &App,
+    client_id: &ClientId,
+    answer: &Introspection<'_>,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let claims = SignedIntrospection {
+        iss: app.tokens.issuer().to_owned(),
+        aud: client_id.to_string(),
+        iat: now.unix_seconds(),
+        token_introspection: serde_json::to_value(answer).map_err(Error::internal)?,
+    };
+    app.tokens.sign(&claims, now)
+}
+
 /// Says whether the session behind a token of the caller's own portal and tenants holds.
 ///
 /// The caller, the session, its link, its consultant and the epoch of the keys
@@ -126,7 +168,7 @@ pub(super) async fn introspect(
     claimant: &Claimant<IntrospectSessions>,
     request: Result<Form<IntrospectionRequest>, Error>,
     now: Timestamp,
-) -> Result<Option<Holding>, Error> {
+) -> Result<Answer, Error> {
     let token = request.as_ref().map_or("", |Form(request)| &request.token);
     let epoch = app.tokens.epoch();
     let mut verified = verify(app, token, now);
@@ -139,15 +181,16 @@ pub(super) async fn introspect(
     let client = claimant.admit(state.client)?;
     // Whoever is not known has heard so, and nothing about the form.
     request.as_ref().map_err(Clone::clone)?;
-    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(None) };
+    let client_id = client.id.clone();
+    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, holding: None }) };
     let claims = &token.claims;
     let own_portal = app.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
     // Once more: the key may have gone while the store was asked.
     let holds = own_portal && client.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
-    Ok(holds.then_some(Holding { token, live }))
+    Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
 }
 
-fn verify(app: &App, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
+pub(super) fn verify(app: &App, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
     app.tokens.verify_access(token, app.config.portals.values().map(|portal| portal.audience.as_str()), now)
 }
 

@@ -114,6 +114,21 @@ pub(super) fn end_all_of_link(
     Ok(ended)
 }
 
+/// Live sessions whose access token a key signed.
+pub(super) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::kid.eq(kid))
+        .select(sessions::id)
+        .load(conn)
+}
+
+/// Notes which key signs the access token that is about to be handed out again.
+pub(super) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
+    diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
+}
+
 /// Sessions that have run out and are not on record as ended.
 pub(super) fn expired(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
     sessions::table

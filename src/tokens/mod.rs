@@ -10,6 +10,7 @@
 
 mod claims;
 mod keyring;
+mod life;
 mod master_key;
 pub(crate) mod routes;
 mod store;
@@ -20,6 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::Deserialize;
 
+use crate::audit::{Actor, Event};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::{self, Db};
@@ -28,6 +30,8 @@ use crate::http::json;
 
 pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
 pub use keyring::{KeyState, SigningKey};
+pub(crate) use life::{DropKey, RotateKey};
+pub(crate) use life::{drop_key, list, retire, rotate};
 pub(crate) use master_key::MasterKey;
 pub use master_key::MasterKeyError;
 
@@ -80,7 +84,7 @@ impl Tokens {
         };
         tokens.refresh(db, now).await?;
         if tokens.ring().active(now).is_none() {
-            tokens.add_key(db, now, time::Duration::ZERO, true).await?;
+            tokens.add_first_key(db, now).await?;
         }
         Ok(tokens)
     }
@@ -135,38 +139,21 @@ impl Tokens {
         self.ring().epoch()
     }
 
-    /// Adds a signing key that is published at once and signs from `lead` later on.
-    ///
-    /// The keys before it stay published until all they signed has ended. With
-    /// `only_if_none` nothing happens where a key exists already: several copies
-    /// may start on one empty store.
-    ///
-    /// # Errors
-    /// When the store cannot be asked.
-    pub(crate) async fn add_key(
-        &self,
-        db: &Db,
-        now: Timestamp,
-        lead: time::Duration,
-        only_if_none: bool,
-    ) -> Result<SigningKey, Error> {
-        let fresh = keyring::generate(&self.master_key, now, now.plus(lead))?;
-        let shown = SigningKey::of(&fresh, KeyState::at(&fresh, None, now));
-        let gone_at = fresh.active_from.plus(self.longest_use);
+    /// Makes the first signing key, unless another copy was quicker.
+    async fn add_first_key(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+        let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
             db::lock_signing_keys(tx)?;
-            if only_if_none && store::any(tx)? {
+            if store::can_sign(tx, None, now)? {
                 return Ok(());
             }
-            store::retire_all(tx, gone_at)?;
             store::insert(tx, &fresh)?;
             store::raise_epoch(tx)?;
-            tx.record(crate::audit::Event::key_added(&fresh.kid, fresh.active_from, now));
+            tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })
         .await?;
-        self.refresh(db, now).await?;
-        Ok(shown)
+        self.refresh(db, now).await
     }
 
     /// Every key that is not gone, newest first.
@@ -179,13 +166,30 @@ impl Tokens {
         self.ring().jwks(now)
     }
 
-    /// Signs a token.
+    /// The key that signs at this moment.
     ///
     /// # Errors
-    /// When there is no active key; the keyring makes one at start.
-    pub(crate) fn sign<C: Claims>(&self, claims: &C, now: Timestamp) -> Result<String, Error> {
+    /// When there is none; the keyring makes one at start.
+    pub(crate) fn signing_kid(&self, now: Timestamp) -> Result<String, Error> {
         let ring = self.ring();
-        let key = ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?;
+        Ok(ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?.kid.clone())
+    }
+
+    /// Signs a token with the key that signs at this moment.
+    ///
+    /// # Errors
+    /// As [`Tokens::signing_kid`].
+    pub(crate) fn sign<C: Claims>(&self, claims: &C, now: Timestamp) -> Result<String, Error> {
+        self.sign_with(&self.signing_kid(now)?, claims)
+    }
+
+    /// Signs a token with the key that the store says signed it.
+    ///
+    /// # Errors
+    /// `unavailable` when the key was dropped this very moment: the next attempt finds another one.
+    pub(crate) fn sign_with<C: Claims>(&self, kid: &str, claims: &C) -> Result<String, Error> {
+        let ring = self.ring();
+        let key = ring.any(kid).ok_or_else(Error::unavailable)?;
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(C::TYP.to_owned());
         header.kid = Some(key.kid.clone());

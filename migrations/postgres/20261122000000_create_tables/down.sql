@@ -1,4 +1,4 @@
-DROP TABLE signing_key_epoch;
+DROP TABLE service_state;
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
 DROP TABLE mail_jobs;

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
 use diesel::connection::SimpleConnection;
@@ -12,6 +12,9 @@ use diesel::{Connection, PgConnection};
 
 /// Base64 of 32 bytes; every test service uses it.
 pub const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
+
+/// Whether PostgreSQL syncs its commits: tests need no such thing, measurements do.
+pub static DURABLE: AtomicBool = AtomicBool::new(false);
 
 /// Which database a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,7 @@ impl Postgres {
             folder=$(mktemp -d /tmp/magic-link-pg.XXXXXX)
             trap 'rm -rf "$folder"' EXIT
             initdb -D "$folder/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
-            postgres -D "$folder/data" -F -k "$folder" -c listen_addresses= -c max_connections=400 \
+            postgres -D "$folder/data" -c "fsync=$2" -k "$folder" -c listen_addresses= -c max_connections=400 \
                 -c shared_buffers=64MB -c log_min_messages=fatal 2>"$folder/log" &
             server=$!
             echo "$folder"
@@ -148,7 +151,8 @@ impl Postgres {
             wait "$server" || true
         "#;
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(binaries);
+        let fsync = if DURABLE.load(Ordering::SeqCst) { "on" } else { "off" };
+        command.args(["-c", script, "sh"]).arg(binaries).arg(fsync);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/tmp");
         if let Some((uid, gid)) = unprivileged() {
             command.uid(uid).gid(gid);
@@ -174,6 +178,23 @@ impl Postgres {
     fn execute(&self, statement: &str) {
         self.control.lock().expect("no test panics here").batch_execute(statement).expect(statement);
     }
+}
+
+/// Runs `pgbench` with one script, and tells how many transactions it made a second.
+#[allow(dead_code, reason = "the measurements need it, and the tests do not")]
+pub fn pgbench(url: &str, script: &str, callers: usize, seconds: u64) -> Option<f64> {
+    let folder = url.strip_prefix("postgres://").and_then(|url| url.split_once("?host="))?.1;
+    let name = url.split_once("@/")?.1.split_once('?')?.0;
+    let program = binaries()?.join("pgbench");
+    let file = scratch("pgbench").join("script.sql");
+    std::fs::write(&file, script).ok()?;
+    let mut command = Command::new(program);
+    command.args(["--no-vacuum", "--username=postgres", "--protocol=prepared", "--jobs=2", "--host"]).arg(folder);
+    command.arg(format!("--client={callers}")).arg(format!("--time={seconds}")).arg("--file").arg(file).arg(name);
+    let output = command.output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let line = text.lines().find_map(|line| line.strip_prefix("tps = "))?;
+    line.split(' ').next()?.parse().ok()
 }
 
 /// Tries for half a minute.
