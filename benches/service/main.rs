@@ -20,6 +20,7 @@
 mod databases;
 mod load;
 mod mail_sink;
+mod pgbench;
 mod server;
 
 use std::fmt::Write;
@@ -142,7 +143,7 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
             rows.push(Row { what: format!("issue{what}{who}, {name}"), figures: issued });
         }
     }
-    if let Some(per_second) = databases::pgbench(url, PGBENCH, CALLERS, LENGTH.as_secs() * 2) {
+    if let Some(per_second) = pgbench::run(url, PGBENCH, CALLERS, LENGTH.as_secs() * 2) {
         notes.push(format!(
             "{name}: pgbench, the statements of an issue in a transaction each: {per_second:.0} a second"
         ));

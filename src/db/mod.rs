@@ -147,11 +147,11 @@ impl Db {
             events: metrics.events.clone(),
         };
         let writers = match (url, most_together) {
-            (DatabaseUrl::Sqlite(_), _) => 1,
             // Without company an act needs a connection for itself.
             (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
             (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
-            (DatabaseUrl::Postgres(_), _) => 1,
+            // SQLite has one writer.
+            _ => 1,
         };
         let most_together = usize::try_from(most_together).unwrap_or(writer::MOST);
         let started = Writers::start(&pool, writers, most_together, gauges).map_err(OpenError::Thread)?;

@@ -282,9 +282,9 @@ impl Shared {
                     // A refusal stands; what the database could not do now is tried once more without neighbours.
                     let waited = error.code() == Code::Unavailable;
                     if waited || error.lost_a_race() {
-                        aside.push(job)
+                        aside.push(job);
                     } else {
-                        done.push(job)
+                        done.push(job);
                     }
                     (conn.back_to_savepoint(), !waited)
                 }
@@ -310,7 +310,9 @@ impl Shared {
             Ok(()) => {
                 self.gauges.shared.observe(u32::try_from(done.len()).unwrap_or(u32::MAX).into());
                 self.count(&events);
-                done.into_iter().for_each(|job| job.answer(None));
+                for job in done {
+                    job.answer(None);
+                }
                 alone.extend(aside);
             }
             Err((error, true)) if !error.lost_a_race() => {
@@ -537,13 +539,13 @@ mod tests {
         let now = Clock::System.now();
         let small = |number| db.write(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("small-{number:03}"), now)?));
         let large = |number| db.write_large(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("large-{number}"), now)?));
-        let mut acts: Vec<std::pin::Pin<Box<dyn Future<Output = Result<usize, Error>>>>> = Vec::new();
-        for number in 0..100 {
-            acts.push(Box::pin(small(number)));
-        }
-        acts.push(Box::pin(large(1)));
-        acts.push(Box::pin(large(2)));
-        let outcomes = behind_one(&db, join_all(acts)).await;
+        let acts = async {
+            let (mut small, large) =
+                futures_util::future::join(join_all((0..100).map(small)), join_all((1..3).map(large))).await;
+            small.extend(large);
+            small
+        };
+        let outcomes = behind_one(&db, acts).await;
         assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap() == 1));
         // The gate (perhaps with company), at most two for the small ones, one for each large one.
         let commits = metrics.write_batch.get_sample_count();

@@ -180,23 +180,6 @@ impl Postgres {
     }
 }
 
-/// Runs `pgbench` with one script, and tells how many transactions it made a second.
-#[allow(dead_code, reason = "the measurements need it, and the tests do not")]
-pub fn pgbench(url: &str, script: &str, callers: usize, seconds: u64) -> Option<f64> {
-    let folder = url.strip_prefix("postgres://").and_then(|url| url.split_once("?host="))?.1;
-    let name = url.split_once("@/")?.1.split_once('?')?.0;
-    let program = binaries()?.join("pgbench");
-    let file = scratch("pgbench").join("script.sql");
-    std::fs::write(&file, script).ok()?;
-    let mut command = Command::new(program);
-    command.args(["--no-vacuum", "--username=postgres", "--protocol=prepared", "--jobs=2", "--host"]).arg(folder);
-    command.arg(format!("--client={callers}")).arg(format!("--time={seconds}")).arg("--file").arg(file).arg(name);
-    let output = command.output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let line = text.lines().find_map(|line| line.strip_prefix("tps = "))?;
-    line.split(' ').next()?.parse().ok()
-}
-
 /// Tries for half a minute.
 fn until_some<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
     let started = std::time::Instant::now();
@@ -212,7 +195,7 @@ fn until_some<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 /// Where `initdb` and `postgres` are.
-fn binaries() -> Option<PathBuf> {
+pub fn binaries() -> Option<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
     folders.sort();
