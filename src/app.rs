@@ -11,12 +11,14 @@ use actix_web::{HttpServer, web};
 use tokio::sync::Notify;
 
 use crate::audit::{LogKey, PurgeSchedule};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
-use crate::db::{Db, OpenError};
+use crate::db::{Db, OpenError, State};
 use crate::error::Error;
 use crate::http::{self, PublicLimiter};
+use crate::id::{ClientId, SessionId};
 use crate::mail::{self, Mailbox, Provider};
+use crate::metrics::Metrics;
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::webhook::Webhook;
 use crate::workers;
@@ -33,6 +35,9 @@ pub enum StartError {
     /// No signing keys.
     #[error("cannot open the signing keys: {0} (the log says more)")]
     Keys(#[from] Error),
+    /// Two metrics share a name.
+    #[error("cannot set up the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
     /// No way to call the mail provider or the address that checkpoints go to.
     #[error("cannot set up calls to others (are CA certificates installed?): {0}")]
     Calls(#[from] reqwest::Error),
@@ -65,6 +70,7 @@ pub struct App {
     pub(crate) mail_wake: Notify,
     pub(crate) public_limiter: PublicLimiter,
     pub(crate) log_sampler: Sampler,
+    pub(crate) metrics: Metrics,
 }
 
 impl App {
@@ -73,10 +79,11 @@ impl App {
     /// # Errors
     /// [`StartError`] says what is missing.
     pub async fn build(config: Config, clock: Clock) -> Result<Service, StartError> {
-        let listen = config.listen;
+        let bind = |address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
+        let (listen, metrics_listen) = (config.listen, config.metrics_listen);
         let app = Self::open(config, clock).await?;
-        let listener = TcpListener::bind(listen).map_err(|error| StartError::Listen { address: listen, error })?;
-        Ok(Service { app: web::Data::new(app), listener })
+        let metrics_listener = metrics_listen.map(bind).transpose()?;
+        Ok(Service { app: web::Data::new(app), listener: bind(listen)?, metrics_listener })
     }
 
     /// Opens the store and the keys, for the command line.
@@ -85,7 +92,8 @@ impl App {
     /// [`StartError`] says what is missing.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let master_key = MasterKey::load(&config.master_key)?;
-        let db = Db::open(&config.database_url, config.database_connections)?;
+        let metrics = Metrics::new()?;
+        let db = Db::open(&config.database_url, config.database_connections, config.database_batch, &metrics)?;
         let tokens = Tokens::open(&config, master_key, &db, clock.now()).await?;
         let log_key = LogKey::open(&db, tokens.master_key(), &config.public_url, clock.now()).await?;
         let webhook = config.audit.webhook.clone();
@@ -103,8 +111,27 @@ impl App {
             mail_wake: Notify::new(),
             public_limiter: PublicLimiter::per_minute(config.limits.public_per_minute),
             log_sampler: Sampler::one_in(config.log.sample),
+            metrics,
             config: Arc::new(config),
         })
+    }
+
+    /// What the store says of a client and a session at this moment.
+    ///
+    /// With it comes the epoch of the signing keys: where they have changed, this
+    /// process reads them before it goes on.
+    ///
+    /// # Errors
+    /// `unavailable` when the store cannot be asked.
+    pub(crate) async fn ask(
+        &self,
+        client: Option<ClientId>,
+        session: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<State, Error> {
+        let state = self.db.state(client, session, now).await?;
+        self.tokens.catch_up(&self.db, state.key_epoch, now).await?;
+        Ok(state)
     }
 }
 
@@ -112,6 +139,7 @@ impl App {
 pub struct Service {
     app: web::Data<App>,
     listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
 }
 
 impl Service {
@@ -121,6 +149,14 @@ impl Service {
     /// When the operating system does not tell.
     pub fn port(&self) -> std::io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
+    }
+
+    /// The port that shows `/metrics`, where there is one.
+    ///
+    /// # Errors
+    /// When the operating system does not tell.
+    pub fn metrics_port(&self) -> std::io::Result<Option<u16>> {
+        self.metrics_listener.as_ref().map(|listener| Ok(listener.local_addr()?.port())).transpose()
     }
 
     /// Serves until SIGINT or SIGTERM, then lets requests and mails in hand finish.
@@ -140,6 +176,16 @@ impl Service {
         let app = self.app;
         let blocking_threads = usize::try_from(app.config.database_connections).unwrap_or(16) + 2;
         let description = http::openapi::description()?;
+        let metrics = match self.metrics_listener {
+            None => None,
+            Some(listener) => {
+                let app = app.clone();
+                let server = HttpServer::new(move || http::metrics_service(app.clone())).workers(1).disable_signals();
+                Some(server.listen(listener)?.run())
+            }
+        };
+        let metrics_handle = metrics.as_ref().map(actix_web::dev::Server::handle);
+        let metrics = metrics.map(tokio::spawn);
         let mut server = HttpServer::new(move || http::service(app.clone(), description.clone()))
             .worker_max_blocking_threads(blocking_threads)
             .client_request_timeout(std::time::Duration::from_secs(5))
@@ -153,6 +199,10 @@ impl Service {
             () = stopped => tokio::join!(handle.stop(true), server).1,
         };
         stop.finish().await;
+        if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
+            handle.stop(false).await;
+            drop(metrics.await);
+        }
         outcome
     }
 }

@@ -71,6 +71,8 @@ codes! {
     ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
     LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
+    IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
+    LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";

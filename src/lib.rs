@@ -12,8 +12,8 @@
 //! holds, and it reports what was viewed, exported and changed. Access ends when
 //! its window does, when the consultant is done, or when somebody revokes it, and
 //! then at once. Names and time zones of the customers come from [`tenants`].
-//! [`http`] is the way in, [`config`] is what can be set, [`app`] wires it all.
-//! [`webhook`] calls others. [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
+//! What the process counts is in `metrics`, and [`webhook`] calls others. [`http`] is the way in, [`config`] is what can
+//! be set, [`app`] wires it all. [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
 
 pub mod app;
 pub mod audit;
@@ -28,6 +28,7 @@ pub mod http;
 pub mod id;
 pub mod links;
 pub mod mail;
+mod metrics;
 pub mod sessions;
 pub mod telemetry;
 pub mod tenants;

@@ -57,6 +57,14 @@ pub async fn in_trace<T>(trace_id: String, work: impl Future<Output = T>) -> T {
     TRACE_ID.scope(trace_id, work).await
 }
 
+/// Does `work` for the request with this trace id, on a thread that works for many.
+pub fn within_trace<T>(trace_id: Option<String>, work: impl FnOnce() -> T) -> T {
+    match trace_id {
+        Some(trace_id) => TRACE_ID.sync_scope(trace_id, work),
+        None => work(),
+    }
+}
+
 /// The trace id of a `traceparent` header (W3C Trace Context), or a fresh one.
 #[must_use]
 pub fn trace_id_of(traceparent: Option<&str>) -> String {

@@ -21,6 +21,13 @@ impl Request {
         Self::with_body(key, path, "application/json", &body.to_string())
     }
 
+    /// A call that may be repeated.
+    pub fn post_once(key: &str, once: &str, path: &str, body: &Value) -> Self {
+        let Self(bytes) = Self::post(key, path, body);
+        let text = String::from_utf8(bytes).expect("text");
+        Self(text.replacen("\r\n", &format!("\r\nidempotency-key: {once}\r\n"), 1).into_bytes())
+    }
+
     pub fn introspect(key: &str, token: &str) -> Self {
         Self::with_body(key, "/v1/introspect", "application/x-www-form-urlencoded", &format!("token={token}"))
     }

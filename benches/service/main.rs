@@ -20,6 +20,7 @@
 mod databases;
 mod load;
 mod mail_sink;
+mod pgbench;
 mod server;
 
 use std::fmt::Write;
@@ -35,6 +36,8 @@ use server::Server;
 const CALLERS: usize = 64;
 /// Live sessions that are asked about.
 const SESSIONS: usize = 1_000;
+/// Tokens that are asked about once each.
+const FRESH_TOKENS: usize = 20_000;
 /// How long one measurement takes.
 const LENGTH: Duration = Duration::from_secs(3);
 /// Measurements of which the median is told.
@@ -52,9 +55,16 @@ fn main() {
 }
 
 async fn measure() -> String {
+    databases::DURABLE.store(true, std::sync::atomic::Ordering::SeqCst);
     let bare = Server::bare();
     let hello = median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await).await;
-    let mut rows = vec![Row { what: "bare actix JSON answer".to_owned(), figures: hello }];
+    let verify =
+        median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await)
+            .await;
+    let mut rows = vec![
+        Row { what: "bare actix JSON answer".to_owned(), figures: hello },
+        Row { what: "bare actix, an ES256 signature verified".to_owned(), figures: verify },
+    ];
     let mut notes = Vec::new();
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
@@ -65,7 +75,7 @@ async fn measure() -> String {
 
 async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row>, notes: &mut Vec<String>) {
     let sink = mail_sink::start().await;
-    let server = Server::magic_link(url, &sink.url());
+    let server = Server::magic_link(url, &sink.url(), &[]);
     let name = format!("{database:?}");
     notes.push(format!(
         "{name}: up after {} ms, {} MiB resident when idle",
@@ -82,22 +92,21 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
 
     // Links whose codes are redeemed at once: a code lives for a minute.
     let mut codes = Vec::new();
-    for _ in 0..SESSIONS {
-        server.post(key, "/v1/magic-links", &issue).await;
-    }
+    load::each(server.address, CALLERS, SESSIONS, |_| Request::post(key, "/v1/magic-links", &issue)).await;
     for token in sink.tokens(SESSIONS).await {
         let answer = server.post(key, "/l/continue", &json!({ "token": token })).await;
         let address = answer["redirect_url"].as_str().expect("a press of the button leads on").to_owned();
         codes.push(address.split_once("code=").unwrap().1.to_owned());
     }
+    let redeem = |number: usize| {
+        let number = number % codes.len();
+        let once = format!("session-{number}");
+        Request::post_once(key, &once, "/v1/sessions", &json!({ "token": codes[number] }))
+    };
     let before = server.cpu();
-    let mut redeemed = load::each(server.address, CALLERS, codes.len(), |number| {
-        Request::post(key, "/v1/sessions", &json!({ "token": codes[number] }))
-    })
-    .await;
+    let mut redeemed = load::each(server.address, CALLERS, codes.len(), redeem).await;
     redeemed.figures.cpu = server.cpu().saturating_sub(before);
-    let sessions: Vec<Value> = redeemed.answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
-    let tokens: Vec<String> = sessions.iter().map(|one| one["access_token"].as_str().unwrap().to_owned()).collect();
+    let tokens = access_tokens(&redeemed.answers);
     rows.push(Row { what: format!("redeem, {name}"), figures: redeemed.figures });
 
     let introspect = median(&server, async || {
@@ -105,15 +114,61 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     })
     .await;
     rows.push(Row { what: format!("introspect, {name}"), figures: introspect });
+
+    // A repeated call is answered with the same claims under a new signature.
+    let fresh = access_tokens(&load::each(server.address, CALLERS, FRESH_TOKENS, redeem).await.answers);
+    let before = server.cpu();
+    let mut new =
+        load::each(server.address, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
+    new.figures.cpu = server.cpu().saturating_sub(before);
+    rows.push(Row { what: format!("introspect, every token new, {name}"), figures: new.figures });
     let rest = 100_000_usize.saturating_sub(introspect.requests * ROUNDS);
     load::each(server.address, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
-    notes.push(format!("{name}: {} MiB resident after 100,000 introspections", server.memory_mib()));
+    notes.push(format!(
+        "{name}: {} MiB resident after 100,000 introspections, {FRESH_TOKENS} of them of tokens of their own",
+        server.memory_mib()
+    ));
+    drop(server);
 
-    let issued = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
-    })
-    .await;
-    rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: issued });
+    // Nobody takes the mails: what is measured is the act.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = format!("http://{}", nobody.local_addr().unwrap());
+    for (what, environment) in [("", [].as_slice()), (", a transaction each", &[("MAGIC_LINK_DATABASE_BATCH", "1")])] {
+        let server = Server::magic_link(url, &nobody, environment);
+        for (callers, who) in [(CALLERS, ""), (1, ", a lone caller")] {
+            let issued = median(&server, async || {
+                drive(server.address, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+            })
+            .await;
+            rows.push(Row { what: format!("issue{what}{who}, {name}"), figures: issued });
+        }
+    }
+    if let Some(per_second) = pgbench::run(url, PGBENCH, CALLERS, LENGTH.as_secs() * 2) {
+        notes.push(format!(
+            "{name}: pgbench, the statements of an issue in a transaction each: {per_second:.0} a second"
+        ));
+    }
+}
+
+/// The statements of one issue, as the service sends them without a neighbour.
+const PGBENCH: &str = "\\set number random(1, 2000000000)
+BEGIN;
+SELECT id, name, email FROM consultants WHERE suspended_at IS NULL ORDER BY id LIMIT 1 FOR SHARE;
+INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
+    expires_at, issued_by_id, issued_by_name, created_at, generation)
+    SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
+    'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1
+    FROM consultants ORDER BY id LIMIT 1;
+INSERT INTO mail_jobs (id, template, consultant_id, state, attempts, next_attempt_at, created_at)
+    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', 'con_', 'queued', 0, now(), now());
+INSERT INTO audit_events (id, tenant_id, event_type, occurred_at, recorded_at, actor_type, actor_id, payload)
+    VALUES ('evt_' || gen_random_uuid(), 'acme', 'magic_link.issued', now(), now(), 'portal_user', 'emp-7', '{}');
+COMMIT;
+";
+
+fn access_tokens(answers: &[String]) -> Vec<String> {
+    let sessions = answers.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
+    sessions.map(|one| one["access_token"].as_str().unwrap().to_owned()).collect()
 }
 
 /// The median of several measurements, by requests a second.
@@ -140,7 +195,8 @@ fn report(rows: &[Row], notes: &[String]) -> String {
     writeln!(
         text,
         "{CALLERS} callers, load from the same cores, median of {ROUNDS} runs of {} s (redeem: one run over {SESSIONS} \
-         codes). Every 2xx is logged as in the default configuration.\n",
+         codes; every token new: one run over {FRESH_TOKENS} tokens). The log is that of the default configuration. \
+         PostgreSQL and SQLite sync every commit.\n",
         LENGTH.as_secs()
     )
     .unwrap();

@@ -1,11 +1,17 @@
 //! The servers under load, as processes whose CPU time and memory can be read.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use actix_web::web;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use jsonwebtoken::jwk::Jwk;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use serde_json::{Value, json};
 
 use crate::databases::MASTER_KEY;
 use crate::load::{Connection, Request};
@@ -16,6 +22,8 @@ const TICK: Duration = Duration::from_millis(10);
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// What the bare server verifies.
+    pub token: String,
     pub started_in: Duration,
 }
 
@@ -28,7 +36,7 @@ impl Server {
     }
 
     /// The service, with its default log.
-    pub fn magic_link(database_url: &str, mailpit_url: &str) -> Self {
+    pub fn magic_link(database_url: &str, mailpit_url: &str, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
         command
             .args(["serve", "--json"])
@@ -38,7 +46,8 @@ impl Server {
             .env("MAGIC_LINK_MASTER_KEY", MASTER_KEY)
             .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "1000000")
             .env("MAGIC_LINK_MAIL__PROVIDER", "mailpit")
-            .env("MAGIC_LINK_MAIL__MAILPIT_URL", mailpit_url);
+            .env("MAGIC_LINK_MAIL__MAILPIT_URL", mailpit_url)
+            .envs(environment.iter().copied());
         Self::start(command)
     }
 
@@ -52,7 +61,8 @@ impl Server {
         while std::net::TcpStream::connect(address).is_err() {
             assert!(started.elapsed() < Duration::from_secs(30), "the server does not listen");
         }
-        Self { child, address, started_in: started.elapsed() }
+        let token = told["token"].as_str().unwrap_or_default().to_owned();
+        Self { child, address, token, started_in: started.elapsed() }
     }
 
     pub async fn post(&self, key: &str, path: &str, body: &Value) -> Value {
@@ -83,13 +93,30 @@ impl Drop for Server {
     }
 }
 
-/// The bare server: what a JSON answer costs at least.
+/// The bare server: what a JSON answer costs at least, and what it costs to verify a signature before it.
 pub fn serve_bare() {
+    let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+    let signing = EncodingKey::from_ec_der(pkcs8.as_ref());
+    let claims = json!({ "iss": "bench", "aud": "bench", "sub": "emp-1042", "exp": 4_000_000_000_u64, "tenant_id": "acme",
+        "act": { "sub": "con_01kaq3v9e8fwmvd2x7n0c5hb3z" }, "sid": "ses_01kaq3v9e8fwmvd2x7n0c5hb2z", "portal": "cloud",
+        "client_id": "cli_01kaq3v9e8fwmvd2x7n0c5hb4z", "jti": "ses_01kaq3v9e8fwmvd2x7n0c5hb2z", "access": "full" });
+    let token = jsonwebtoken::encode(&Header::new(Algorithm::ES256), &claims, &signing).unwrap();
+    let jwk = Jwk::from_encoding_key(&signing, Algorithm::ES256).unwrap();
     actix_web::rt::System::new().block_on(async {
-        let hello = || async { actix_web::HttpResponse::Ok().json(serde_json::json!({ "active": true })) };
-        let app = move || actix_web::App::new().route("/", actix_web::web::get().to(hello));
+        let hello = || async { actix_web::HttpResponse::Ok().json(json!({ "active": true })) };
+        let verify = move |form: web::Form<BTreeMap<String, String>>, key: web::Data<DecodingKey>| async move {
+            let mut validation = Validation::new(Algorithm::ES256);
+            validation.set_audience(&["bench"]);
+            let claims = jsonwebtoken::decode::<Value>(&form["token"], &key, &validation).unwrap().claims;
+            actix_web::HttpResponse::Ok().json(claims)
+        };
+        let key = web::Data::new(DecodingKey::from_jwk(&jwk).unwrap());
+        let app = move || {
+            let app = actix_web::App::new().app_data(key.clone()).route("/", web::get().to(hello));
+            app.route("/v1/introspect", web::post().to(verify))
+        };
         let server = actix_web::HttpServer::new(app).bind("127.0.0.1:0").unwrap();
-        println!("{{\"port\":{}}}", server.addrs()[0].port());
+        println!("{}", json!({ "port": server.addrs()[0].port(), "token": token }));
         server.run().await.unwrap();
     });
 }

@@ -15,12 +15,12 @@ use crate::id::EventId;
 /// PostgreSQL takes 65,535 parameters a statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// Writes the events of a transaction, each at the end of its tenant's log.
+/// Writes the events of a transaction, which may be those of many acts, each at the end of its tenant's log.
 ///
 /// The heads of all logs are locked first, in order of tenant id, and nothing is
 /// locked after them: whatever else two transactions hold, they cannot wait for
 /// each other here.
-pub(crate) fn append(conn: &mut Conn, events: &[Event], trace_id: Option<&str>) -> Result<(), Error> {
+pub(crate) fn append(conn: &mut Conn, events: &[Event]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(crate) fn append(conn: &mut Conn, events: &[Event], trace_id: Option<&str>) 
         for event in events {
             let index = i64::try_from(log.size()).map_err(Error::internal)?;
             let payload = PayloadRow::of(event, index)?;
-            let mut row = Row::of(event, index, commit(&payload.salt, &payload.payload), trace_id);
+            let mut row = Row::of(event, index, commit(&payload.salt, &payload.payload));
             row.hashes = tree::encode(&log.push(row.leaf().hash()?).map_err(Error::internal)?);
             rows.push(row);
             payloads.push(payload);
@@ -78,7 +78,7 @@ impl PayloadRow {
 }
 
 impl Row {
-    fn of(event: &Event, log_index: i64, payload_commitment: Vec<u8>, trace_id: Option<&str>) -> Self {
+    fn of(event: &Event, log_index: i64, payload_commitment: Vec<u8>) -> Self {
         let event = event.clone();
         Self {
             id: EventId::new(event.recorded_at),
@@ -100,7 +100,7 @@ impl Row {
             seq: event.seq,
             late: event.late,
             policy_violation: event.policy_violation,
-            trace_id: trace_id.map(ToOwned::to_owned),
+            trace_id: event.trace_id,
             payload_commitment,
             hashes: Vec::new(),
         }

@@ -41,6 +41,7 @@ pub(crate) struct Event {
     pub(super) user_agent: Option<String>,
     pub(super) data: serde_json::Value,
     pub(super) fingerprint: Option<Vec<u8>>,
+    pub(super) trace_id: Option<String>,
 }
 
 impl Event {
@@ -69,7 +70,25 @@ impl Event {
             user_agent: None,
             data: serde_json::Value::Object(serde_json::Map::new()),
             fingerprint: None,
+            trace_id: None,
         }
+    }
+
+    /// What happened.
+    pub(crate) const fn kind(&self) -> EventType {
+        self.kind
+    }
+
+    /// The trace of the request that it belongs to.
+    pub(crate) fn in_trace(mut self, trace_id: Option<&str>) -> Self {
+        self.trace_id = trace_id.map(ToOwned::to_owned);
+        self
+    }
+
+    /// Number and fingerprint, if it is an act of this session that a source reported.
+    pub(super) fn act_of(&self, session: &SessionId) -> Option<((String, i64), Vec<u8>)> {
+        let own = self.session_id.as_ref() == Some(session);
+        own.then(|| Some(((self.source.clone()?, self.seq?), self.fingerprint.clone()?))).flatten()
     }
 
     /// The client that asked.
@@ -114,6 +133,13 @@ impl Event {
         self.ticket.clone_from(&session.ticket);
         self.address.clone_from(&session.visitor_address);
         self.user_agent.clone_from(&session.visitor_user_agent);
+        self
+    }
+
+    /// The session it concerns, of which nothing else is known.
+    #[cfg(test)]
+    pub(crate) fn of_session(mut self, id: &SessionId) -> Self {
+        self.session_id = Some(id.clone());
         self
     }
 
@@ -162,9 +188,8 @@ impl Event {
     }
 
     /// A signing key was added.
-    pub(crate) fn key_added(kid: &str, active_from: Timestamp, now: Timestamp) -> Self {
-        Self::new(EventType::KeyAdded, Actor::system("keyring"), now)
-            .with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
+    pub(crate) fn key_added(kid: &str, active_from: Timestamp, actor: Actor, now: Timestamp) -> Self {
+        Self::new(EventType::KeyAdded, actor, now).with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
     }
 
     /// A known client was refused; in the `_system` log, because what it asked for may be another tenant's.

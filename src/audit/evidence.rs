@@ -42,7 +42,7 @@ pub(crate) async fn pack(
 ) -> Result<String, Error> {
     let (reader, key) = (caller.clone(), app.log_key.clone());
     app.db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let link = links::view_within(tx, &link_id, &reader.reach, now)?.ok_or_else(Error::not_found)?;
             let tenant_id = link.tenant_id.clone();
             let checkpoint = match checkpoint::current(tx, &key, &tenant_id, now)? {

@@ -35,7 +35,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Conn, Tx, text_enum};
+use crate::db::{Tx, text_enum};
 use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
@@ -107,8 +107,16 @@ text_enum! {
         ClientRotated = "client.rotated",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
+        /// Issuing was frozen.
+        IssuingFrozen = "issuing.frozen",
+        /// Issuing goes on.
+        IssuingUnfrozen = "issuing.unfrozen",
         /// A signing key was added.
         KeyAdded = "key.added",
+        /// A signing key stopped signing before its time.
+        KeyRetired = "key.retired",
+        /// A signing key was dropped, and what it signed was revoked.
+        KeyDropped = "key.dropped",
         /// Events were read.
         AuditRead = "audit.read",
         /// Events were exported.
@@ -358,26 +366,20 @@ pub(crate) async fn list(
     check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;
-    let (reader, asked) = (caller.clone(), window.clone());
-    let events = app
-        .db
+    let (reach, asked, wanted) = (caller.reach.clone(), window.clone(), filter.clone());
+    let events = app.db.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
+    let readings = readings(caller, &filter, &events, now);
+    app.db
         .write(move |tx| {
-            let events = store::list(tx, &filter, &reader.reach, &asked)?;
-            record_reading(tx, &reader, &filter, &events, now);
-            Ok(events)
+            readings.iter().for_each(|event| tx.record(event.clone()));
+            Ok(())
         })
         .await?;
     Ok(window.page(app.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
-/// Puts on record in each log that events of it were read; if none were, in that which was asked for.
-fn record_reading(
-    tx: &mut Tx<'_>,
-    reader: &Caller<ReadAudit>,
-    filter: &EventFilter,
-    events: &[AuditEvent],
-    now: Timestamp,
-) {
+/// What goes on record in each log that events of it were read; if none were, in that which was asked for.
+fn readings(reader: &Caller<ReadAudit>, filter: &EventFilter, events: &[AuditEvent], now: Timestamp) -> Vec<Event> {
     let mut logs: BTreeMap<&str, usize> = BTreeMap::new();
     for event in events {
         *logs.entry(&event.tenant_id).or_default() += 1;
@@ -386,10 +388,9 @@ fn record_reading(
         let asked = filter.tenant_id.as_deref().filter(|id| reader.reach.covers_tenant(id));
         logs.insert(asked.unwrap_or(SYSTEM_LOG), 0);
     }
-    for (log, count) in logs {
-        let event = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
-        tx.record(event.tenant(log).with(&Reading { filter, events: count }));
-    }
+    let reading = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
+    let of_log = |(log, events)| reading.clone().tenant(log).with(&Reading { filter, events });
+    logs.into_iter().map(of_log).collect()
 }
 
 /// What was read.
@@ -403,15 +404,15 @@ struct Reading<'a> {
 /// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
 pub(crate) type KnownActs = HashMap<(String, i64), Vec<u8>>;
 
-/// Reads which of these acts are known.
-pub(crate) fn known_acts(conn: &mut Conn, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
+/// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
+pub(crate) fn known_acts(tx: &mut Tx<'_>, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
     let mut by_source: HashMap<&str, Vec<i64>> = HashMap::new();
     for act in acts {
         by_source.entry(act.source).or_default().push(act.seq);
     }
-    let mut known = KnownActs::new();
+    let mut known: KnownActs = tx.recorded_before().iter().filter_map(|event| event.act_of(session)).collect();
     for (source, numbers) in by_source {
-        for (seq, fingerprint) in acts_by_seq(conn, session, source, &numbers)? {
+        for (seq, fingerprint) in acts_by_seq(tx, session, source, &numbers)? {
             known.insert((source.to_owned(), seq), fingerprint);
         }
     }

@@ -133,7 +133,7 @@ fn retention_end(
 async fn erase_some(app: &App, order: Order, now: Timestamp) -> Result<Option<i64>, Error> {
     let default = app.config.audit.retention;
     app.db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let end = retention_end(tx, &order.tenant_id, default, now)?;
             let refusal = match end {
                 None => Some(Code::LegalHold),

@@ -95,22 +95,27 @@ pub(crate) async fn summary(
     }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };
     let window = paging.open(app.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
-    let (reader, asked, tenant_id) = (caller.clone(), window.clone(), query.tenant_id);
+    let (asked, portal, tenant_id) = (window.clone(), caller.reach.portal.clone(), query.tenant_id);
+    let event = Event::new(EventType::AuditRead, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .tenant(&tenant_id)
+        .with(&serde_json::json!({ "what": "access_summary", "principal_id": principal_id }));
     let items = app
         .db
-        .write(move |tx| {
-            let portal = reader.reach.portal.as_deref();
-            let ids = store::sessions_touching(tx, &tenant_id, portal, &principal_id, &asked)?;
+        .read(move |conn| {
+            let portal = portal.as_deref();
+            let ids = store::sessions_touching(conn, &tenant_id, portal, &principal_id, &asked)?;
             let mut touches: HashMap<SessionId, Vec<store::Touches>> = HashMap::new();
-            for touch in store::touches(tx, &tenant_id, &principal_id, &ids)? {
+            for touch in store::touches(conn, &tenant_id, &principal_id, &ids)? {
                 if let Some(session) = touch.0.clone() {
                     touches.entry(session).or_default().push(touch);
                 }
             }
             let mut items = Vec::with_capacity(ids.len());
             for id in ids {
-                let session = sessions::find(tx, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
-                let consultant = consultants::find(tx, &session.consultant_id)?
+                let session =
+                    sessions::find(conn, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
+                let consultant = consultants::find(conn, &session.consultant_id)?
                     .ok_or_else(|| Error::internal("a session without its consultant"))?;
                 let its_own = touches.remove(&id).unwrap_or_default();
                 let count = |kind| its_own.iter().filter(|touch| touch.1 == kind).map(|touch| touch.2).sum();
@@ -132,11 +137,13 @@ pub(crate) async fn summary(
                     changes: count(EventType::DataChanged),
                 });
             }
-            let event = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
-            tx.record(event.tenant(&tenant_id).with(&serde_json::json!({
-                "what": "access_summary", "principal_id": principal_id, "sessions": items.len(),
-            })));
             Ok(items)
+        })
+        .await?;
+    app.db
+        .write(move |tx| {
+            tx.record(event.clone());
+            Ok(())
         })
         .await?;
     Ok(window.page(app.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))

@@ -30,7 +30,7 @@ pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
     let now = app.clock.now();
     let (id, existed) = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             if let Some(link) = links::find(tx, &link_id)? {
                 return Ok((link.consultant_id, true));
             }

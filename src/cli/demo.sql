@@ -15,9 +15,13 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
      'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
      'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
-    reason, client_id, started_at, expires_at) VALUES
+    reason, client_id, started_at, expires_at, kid) VALUES
     ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
      'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'Payroll run for November stops at step 3', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
-     datetime('now', '-30 minutes'), datetime('now', '+27 days'));
+     datetime('now', '-30 minutes'), datetime('now', '+27 days'), 'demo');
 INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, placed_by_id) VALUES
     ('hld_01kaq3v9e8fwmvd2x7n0c5hb7z', 'globex', 'Labour court, case 2026-118', datetime('now', '-1 hour'), 'system', 'demo');
+-- A key that has gone: what is asked of it changes nothing.
+INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private_key, created_at, active_from, gone_at, retired_at) VALUES
+    ('demo', 'ES256', '{}', '', datetime('now', '-90 days'), datetime('now', '-90 days'), datetime('now', '-1 day'),
+     datetime('now', '-60 days'));

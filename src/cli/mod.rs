@@ -12,27 +12,21 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use serde::Serialize;
-use time::Duration;
 
 use crate::app::App;
-use crate::clients::{self, CreateClient, RotateClient, Scope};
+use crate::clients::{self, CreateClient, DisableClient, RotateClient, Scope};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::consultants::{self, ConsultantDecision, ConsultantFilter, RegisterConsultant};
 use crate::http::{Caller, Paging};
-use crate::id::{ClientId, ConsultantId, LinkId};
+use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{self, LinkFilter, LinkState, RevokeLink};
+use crate::sessions::{self, SessionFilter, SessionState};
 use crate::telemetry;
+use crate::tokens::{self, DropKey, RotateKey};
 
 use audit::AuditCommand;
 use output::{Column, Output};
-
-/// How long a new signing key is published before it signs: longer than portals cache the JWK set.
-const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
-
-/// How long it takes at most until every copy of the service knows a new key.
-const KNOWN_TO_COPIES: Duration = Duration::minutes(1);
 
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
@@ -67,6 +61,17 @@ enum Command {
     /// Magic links
     #[command(subcommand)]
     Link(LinkCommand),
+    /// Issue no links until `unfreeze`; what exists goes on
+    Freeze {
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// Let issuing go on
+    Unfreeze,
+    /// Sessions at the portals
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -106,6 +111,9 @@ enum ClientCommand {
     Disable {
         /// The client
         id: ClientId,
+        /// Revoke every link that it issued, in the same act
+        #[arg(long)]
+        revoke_links: bool,
     },
 }
 
@@ -164,12 +172,48 @@ enum LinkCommand {
 }
 
 #[derive(Subcommand)]
+enum SessionCommand {
+    /// List sessions
+    List {
+        /// Only this tenant
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Only this consultant
+        #[arg(long)]
+        consultant: Option<ConsultantId>,
+        /// Only sessions in this state
+        #[arg(long)]
+        state: Option<SessionState>,
+        #[command(flatten)]
+        pages: Pages,
+    },
+    /// End a session; its link stays as it is
+    Revoke {
+        /// The session
+        id: SessionId,
+    },
+}
+
+#[derive(Subcommand)]
 enum KeyCommand {
     /// Publish a new signing key; it signs from 24 hours later on
     Rotate {
         /// Sign with it from a minute later on, for portals that read the JWK set whenever they meet an unknown key
         #[arg(long)]
         now: bool,
+    },
+    /// Let a key sign no more; what it signed counts on
+    Retire {
+        /// The key
+        kid: String,
+    },
+    /// Drop a key that may be in the wrong hands, and revoke what it signed
+    Drop {
+        /// The key
+        kid: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
     },
     /// List signing keys
     List,
@@ -217,7 +261,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     if !matches!(cli.command, Command::Serve) {
         // A command speaks through its output; the log is for what goes wrong.
         config.log.level = "warn".into();
-        config.database_connections = 2;
+        config.database_connections = 4;
     }
     telemetry::init(&config.log);
     actix_web::rt::System::new().block_on(async move {
@@ -232,9 +276,13 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
     let service = App::build(config, Clock::System).await?;
-    let port = service.port()?;
+    let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
-        output::line(&serde_json::json!({ "port": port, "public_url": public_url }).to_string())?;
+        let mut started = serde_json::json!({ "port": port, "public_url": public_url });
+        if let (Some(port), Some(started)) = (metrics_port, started.as_object_mut()) {
+            started.insert("metrics_port".to_owned(), port.into());
+        }
+        output::line(&started.to_string())?;
     } else {
         output::line(&format!("magic-link listens on port {port}; links lead to {public_url}"))?;
     }
@@ -249,6 +297,11 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Client(command) => client(app, command, output).await,
         Command::Consultant(command) => consultant(app, command, output).await,
         Command::Link(command) => link(app, command, output).await,
+        Command::Freeze { reason } => {
+            output.done(&links::freeze(app, reason, app.clock.now()).await?, "issuing is frozen")
+        }
+        Command::Unfreeze => output.done(&links::unfreeze(app, app.clock.now()).await?, "issuing goes on"),
+        Command::Session(command) => session(app, command, output).await,
         Command::Key(command) => key(app, command, output).await,
         Command::Serve | Command::Openapi | Command::Audit(_) => Ok(()),
     }
@@ -272,7 +325,9 @@ async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<()
             let client = clients::rotate(app, &caller, id, &RotateClient { overlap_seconds }, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
-        ClientCommand::Disable { id } => output.done(&clients::disable(app, &caller, id, now).await?, "disabled"),
+        ClientCommand::Disable { id, revoke_links } => {
+            output.done(&clients::disable(app, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
+        }
     }
 }
 
@@ -331,22 +386,48 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
     }
 }
 
+async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<(), Failure> {
+    const COLUMNS: &[Column] = &[
+        ("ID", "/id"),
+        ("STATE", "/state"),
+        ("TENANT", "/tenant_id"),
+        ("PORTAL", "/portal"),
+        ("PROFILE", "/profile/name"),
+        ("EXPIRES", "/expires_at"),
+    ];
+    let now = app.clock.now();
+    match command {
+        SessionCommand::List { tenant, consultant, state, pages } => {
+            let filter = SessionFilter {
+                tenant_id: tenant,
+                consultant_id: consultant,
+                state,
+                page_size: Some(pages.page_size),
+                cursor: pages.cursor,
+                ..SessionFilter::default()
+            };
+            output.table(&sessions::list(app, &Caller::operator(), filter, now).await?, COLUMNS)
+        }
+        SessionCommand::Revoke { id } => {
+            output.done(&sessions::revoke(app, &Caller::operator(), id, now).await?, "ended")
+        }
+    }
+}
+
 async fn key(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
         &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/gone_at")];
-    let now = app.clock.now();
+    let (caller, now) = (Caller::operator(), app.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {
-            let lead = if at_once { KNOWN_TO_COPIES } else { PUBLISHED_BEFORE_USE };
-            output.done(&app.tokens.add_key(&app.db, now, lead, false).await?, "published")
+            let (key, _) = tokens::rotate(app, &caller, &RotateKey { at_once }, None, now).await?;
+            output.done(&key, "published")
         }
-        KeyCommand::List => {
-            #[derive(Serialize)]
-            struct Keys {
-                items: Vec<crate::tokens::SigningKey>,
-            }
-            output.table(&Keys { items: app.tokens.keys(now) }, COLUMNS)
+        KeyCommand::Retire { kid } => output.done(&tokens::retire(app, &caller, kid, now).await?, "retired"),
+        KeyCommand::Drop { kid, reason } => {
+            output.done(&tokens::drop_key(app, &caller, kid, DropKey { reason }, now).await?, "dropped")
         }
+        KeyCommand::List => output.table(&tokens::list(app, &caller, now).await?, COLUMNS),
     }
 }
 

@@ -46,15 +46,15 @@ impl ApiKey {
         sha256_hex(self.text.expose_secret().as_bytes())
     }
 
-    /// Compares with what is stored, in constant time.
-    pub(crate) fn matches(&self, sha256: &str) -> bool {
-        verify_slices_are_equal(self.sha256().as_bytes(), sha256.as_bytes()).is_ok()
-    }
-
     /// The plain text, for the one answer that shows it.
     pub(crate) fn reveal(&self) -> String {
         self.text.expose_secret().to_owned()
     }
+}
+
+/// Compares what was shown with what is stored, in constant time.
+pub(super) fn same_sha256(shown: &str, stored: &str) -> bool {
+    verify_slices_are_equal(shown.as_bytes(), stored.as_bytes()).is_ok()
 }
 
 impl fmt::Debug for ApiKey {
@@ -74,7 +74,7 @@ mod tests {
         let (key, other) = (ApiKey::generate(&id), ApiKey::generate(&id));
         let read = ApiKey::parse(&key.reveal()).unwrap();
         assert_eq!(read.client_id(), &id);
-        assert!(read.matches(&key.sha256()) && !read.matches(&other.sha256()));
+        assert!(same_sha256(&read.sha256(), &key.sha256()) && !same_sha256(&read.sha256(), &other.sha256()));
         assert_eq!(format!("{key:?}"), "ApiKey");
     }
 

@@ -16,10 +16,11 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
-use crate::db::{self, IdempotencyKey, text_enum};
+use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields, Page, Window};
 use crate::id::ClientId;
+use crate::links;
 
 pub(crate) use api_key::ApiKey;
 pub(crate) use store::within;
@@ -77,6 +78,13 @@ impl Reach {
         Self { portal: None, tenants: Tenants::All }
     }
 
+    /// As clients are stored: tenants are words, and `*` is every one.
+    fn of(portal: Option<String>, tenants: &str) -> Self {
+        let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
+        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
+        Self { portal, tenants }
+    }
+
     pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
         self.portal.as_deref().is_none_or(|own| own == portal) && self.covers_tenant(tenant_id)
     }
@@ -118,21 +126,42 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn reach(&self) -> Reach {
-        let ids: Vec<String> = self.tenants.split_whitespace().map(ToOwned::to_owned).collect();
-        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
-        Reach { portal: self.portal.clone(), tenants }
+        Reach::of(self.portal.clone(), &self.tenants)
     }
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
-        self.scopes.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+        scopes_of(&self.scopes).collect()
+    }
+}
+
+fn scopes_of(words: &str) -> impl Iterator<Item = Scope> {
+    words.split_whitespace().filter_map(|word| word.parse().ok())
+}
+
+impl LiveClient {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::of(self.portal.clone(), &self.tenants)
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        scopes_of(&self.scopes).collect()
+    }
+
+    pub(crate) fn has(&self, scope: Scope) -> bool {
+        self.scopes.split_whitespace().any(|word| word == scope.as_str())
+    }
+
+    /// Whether a thing of this tenant and portal lies within the client's reach.
+    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
+        self.portal.as_deref().is_none_or(|own| own == portal)
+            && self.tenants.split_whitespace().any(|id| id == "*" || id == tenant_id)
     }
 
     /// Whether the key is this client's, and still counts.
-    fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
-        let previous = self.previous_key_sha256.as_deref();
-        let overlap = self.previous_key_expires_at.is_some_and(|until| until > now);
-        let matches = key.matches(&self.key_sha256) || (overlap && previous.is_some_and(|hash| key.matches(hash)));
-        matches && self.disabled_at.is_none()
+    pub(crate) fn accepts(&self, key: &ApiKey) -> bool {
+        let sha256 = key.sha256();
+        let same = |stored: &str| api_key::same_sha256(&sha256, stored);
+        same(&self.key_sha256) || self.previous_key_sha256.as_deref().is_some_and(same)
     }
 }
 
@@ -175,6 +204,16 @@ pub struct RotateClient {
     #[serde(default)]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_seconds: i64,
+}
+
+/// What goes with a client that is disabled.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"revoke_links": false}))]
+pub struct DisableClient {
+    /// Revoke every link that it issued, in the same act.
+    #[serde(default)]
+    pub revoke_links: bool,
 }
 
 /// A client as callers see it.
@@ -240,16 +279,6 @@ impl ClientResponse {
             key: key.map(ApiKey::reveal),
         }
     }
-}
-
-/// Finds the client that a key belongs to.
-///
-/// # Errors
-/// `unauthenticated`, never saying why.
-pub(crate) async fn authenticate(app: &App, key: &ApiKey, now: Timestamp) -> Result<Client, Error> {
-    let id = key.client_id().clone();
-    let client = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
-    client.filter(|client| client.accepts(key, now)).ok_or_else(|| Code::Unauthenticated.into())
 }
 
 /// Creates a client. Its key is in the answer, and not in that of a replay.
@@ -370,25 +399,37 @@ pub(crate) async fn rotate(
     Ok(ClientResponse::of(client, Some(&key)))
 }
 
-/// Shuts a client out for good. Disabling it again changes nothing.
+/// Shuts a client out for good, and revokes what it issued if that is asked for.
+///
+/// Disabling it again changes nothing but for links that are still to be revoked.
 pub(crate) async fn disable(
     app: &App,
     caller: &Caller<Admin>,
     id: ClientId,
+    request: DisableClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
-    let reach = caller.reach.clone();
-    let event = Event::new(EventType::ClientDisabled, caller.actor(None), now)
-        .client(caller.client_id.as_ref())
-        .with(&serde_json::json!({ "client_id": id }));
+    let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
     let client = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
             let known = known.ok_or_else(Error::not_found)?;
-            let Some(disabled) = store::disable(tx, &id, now)? else { return Ok(known) };
-            tx.record(event.clone());
-            Ok(disabled)
+            let disabled = store::disable(tx, &id, now)?;
+            let revoked = if request.revoke_links {
+                let reason = format!("the client {} was disabled", known.name);
+                links::revoke_all_issued_by(tx, &id, &reason, &actor, client_id.as_ref(), now)?
+            } else {
+                0
+            };
+            if disabled.is_some() || revoked > 0 {
+                tx.record(
+                    Event::new(EventType::ClientDisabled, actor.clone(), now)
+                        .client(client_id.as_ref())
+                        .with(&serde_json::json!({ "client_id": id, "revoked_links": revoked })),
+                );
+            }
+            Ok(disabled.unwrap_or(known))
         })
         .await?;
     Ok(ClientResponse::of(client, None))

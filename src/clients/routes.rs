@@ -4,7 +4,7 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{ClientResponse, CreateClient, RotateClient};
+use super::{ClientResponse, CreateClient, DisableClient, RotateClient};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Page, Paging, ReadProblems, WriteProblems};
@@ -65,8 +65,9 @@ async fn rotate_client(
 
 /// Disable a client
 ///
-/// Its keys stop working at once and for good.
-#[utoipa::path(tag = "Clients", operation_id = "disableClient",
+/// Its keys stop working at once and for good. With `revoke_links` every link
+/// that it issued is revoked in the same act.
+#[utoipa::path(tag = "Clients", operation_id = "disableClient", request_body = DisableClient,
     params(("id" = ClientId, Path, description = "The client")),
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
 #[post("/clients/{id}/disable")]
@@ -74,6 +75,7 @@ async fn disable_client(
     app: Data<App>,
     caller: Caller<Admin>,
     id: Path<ClientId>,
+    body: Body<DisableClient>,
 ) -> Result<Json<ClientResponse>, Error> {
-    Ok(Json(super::disable(&app, &caller, id.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::disable(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
 }

@@ -37,12 +37,16 @@ pub struct Config {
     pub default_time_zone: String,
     /// Where the service listens.
     pub listen: SocketAddr,
+    /// Where `/metrics` is shown, if anywhere: whoever can reach it reads it.
+    pub metrics_listen: Option<SocketAddr>,
     /// The address in links and in `iss`, without a slash at its end.
     pub public_url: String,
     /// The store.
     pub database_url: DatabaseUrl,
     /// Connections in the pool.
     pub database_connections: u32,
+    /// How many acts share a commit at most.
+    pub database_batch: u32,
     /// What signing keys are sealed under.
     pub master_key: MasterKeySource,
     /// How long a request's body may take to arrive.

@@ -19,9 +19,11 @@ pub const KEYS: &[&str] = &[
     "default_time_zone",
     "product_name",
     "listen",
+    "metrics_listen",
     "public_url",
     "database_url",
     "database_connections",
+    "database_batch",
     "master_key",
     "master_key_file",
     "body_timeout_seconds",
@@ -79,7 +81,9 @@ impl Reader<'_> {
             product_name: self.text("product_name", "Magic Link"),
             default_time_zone: self.time_zone("default_time_zone", "Asia/Kolkata"),
             listen,
-            database_connections: self.number("database_connections", 16, 2..=1_000),
+            metrics_listen: self.optional_address("metrics_listen"),
+            database_connections: self.number("database_connections", 16, 4..=1_000),
+            database_batch: self.number("database_batch", 64, 1..=64),
             master_key: self.master_key(&database_url),
             body_timeout: std::time::Duration::from_secs(self.number("body_timeout_seconds", 10, 1..=300).into()),
             portals: self.portals(&public_url),
@@ -106,7 +110,7 @@ impl Reader<'_> {
             log: Log {
                 format: self.parsed("log.format", "json"),
                 level: self.log_level(),
-                sample: self.number("log.sample", 1, 1..=1_000_000),
+                sample: self.number("log.sample", 100, 1..=1_000_000),
             },
             public_url,
             database_url,
@@ -186,6 +190,17 @@ impl Reader<'_> {
                 Err(_) => unreachable!("the default of {key} parses"),
             }
         })
+    }
+
+    fn optional_address(&mut self, key: &str) -> Option<SocketAddr> {
+        let text = self.optional(key)?;
+        match text.parse() {
+            Ok(address) => Some(address),
+            Err(error) => {
+                self.problem(key, error);
+                None
+            }
+        }
     }
 
     fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {

@@ -284,7 +284,7 @@ pub(crate) async fn change(
     let client_id = caller.client_id.clone();
     let changed = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let before = db::lock_consultant_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = request.email.as_deref().unwrap_or(&before.email);
@@ -356,7 +356,7 @@ async fn decide(
     let client_id = caller.client_id.clone();
     let decided = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             let moved =
                 if suspend { store::suspend(tx, &id, &request.reason, now)? } else { store::reinstate(tx, &id, now)? };
             let Some(moved) = moved else {

@@ -33,6 +33,38 @@ impl Conn {
         }
     }
 
+    /// Begins a transaction that several acts share, each behind a savepoint.
+    ///
+    /// No act waits for a lock for long on PostgreSQL: its neighbours would wait
+    /// with it, and two batches could wait for each other.
+    pub(super) fn begin_batch(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(
+                conn,
+                "BEGIN; SET LOCAL lock_timeout = '100ms'; SAVEPOINT act",
+            ),
+            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE; SAVEPOINT act"),
+        }
+    }
+
+    /// Keeps the act, and opens the savepoint of the next one.
+    pub(super) fn next_savepoint(&mut self) -> QueryResult<()> {
+        self.batch_execute("RELEASE SAVEPOINT act; SAVEPOINT act")
+    }
+
+    /// Undoes the act. An error means that the whole transaction has gone.
+    pub(super) fn back_to_savepoint(&mut self) -> QueryResult<()> {
+        self.batch_execute("ROLLBACK TO SAVEPOINT act")
+    }
+
+    /// Nothing but the audit rows is left to write: they are locked in one order, and may wait.
+    pub(super) fn end_batch(&mut self) -> QueryResult<()> {
+        match self {
+            Self::Postgres(conn) => conn.batch_execute("RELEASE SAVEPOINT act; SET LOCAL lock_timeout = '5s'"),
+            Self::Sqlite(conn) => conn.batch_execute("RELEASE SAVEPOINT act"),
+        }
+    }
+
     /// Makes the transaction durable.
     pub(super) fn commit(&mut self) -> QueryResult<()> {
         match self {
@@ -125,16 +157,24 @@ pub(super) struct Pooled {
 ///
 /// The derived `establish` of [`Conn`] tries one database after the other, and
 /// would make an empty SQLite file out of a mistyped PostgreSQL address.
-pub(super) struct Manager(DatabaseUrl);
+pub(super) struct Manager {
+    url: DatabaseUrl,
+    by_primary_keys: bool,
+}
 
 impl Manager {
     pub(super) const fn new(url: DatabaseUrl) -> Self {
-        Self(url)
+        Self { url, by_primary_keys: false }
+    }
+
+    /// For connections that only ever look rows up by primary keys.
+    pub(super) const fn by_primary_keys(url: DatabaseUrl) -> Self {
+        Self { url, by_primary_keys: true }
     }
 
     /// Opens one connection with the settings that our rules rest on.
     pub(super) fn open(&self) -> ConnectionResult<Conn> {
-        match &self.0 {
+        match &self.url {
             DatabaseUrl::Postgres(url) => {
                 let mut conn = PgConnection::establish(&bounded(url.expose_secret()))?;
                 conn.batch_execute(
@@ -143,6 +183,19 @@ impl Manager {
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                if self.by_primary_keys {
+                    // Planned once, and never by statistics from before the tables grew. A cluster that does not
+                    // know a setting plans as it likes.
+                    for setting in [
+                        "plan_cache_mode = force_generic_plan",
+                        "enable_seqscan = off",
+                        "enable_hashjoin = off",
+                        "enable_mergejoin = off",
+                        "jit = off",
+                    ] {
+                        drop(conn.batch_execute(&format!("SET {setting}")));
+                    }
+                }
                 Ok(Conn::Postgres(conn))
             }
             DatabaseUrl::Sqlite(path) => {
@@ -160,7 +213,7 @@ impl Manager {
 
     /// Makes the folder that the embedded database lies in.
     pub(super) fn prepare(&self) -> std::io::Result<()> {
-        match &self.0 {
+        match &self.url {
             DatabaseUrl::Sqlite(path) => match path.parent() {
                 Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
                 _ => Ok(()),

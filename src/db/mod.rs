@@ -4,12 +4,15 @@
 //! closure; store functions inside it are one statement each and take [`Conn`].
 
 mod batch;
+mod coalescer;
 mod connection;
 mod idempotency;
 mod lock;
 mod migrations;
 pub(crate) mod schema;
+mod state;
 mod text_enum;
+mod writer;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -19,25 +22,33 @@ use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit;
+use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::telemetry;
+use crate::id::{ClientId, SessionId};
+use crate::metrics::Metrics;
 
 pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
-pub(crate) use lock::{lock_consultant, lock_consultant_for_change, lock_log, lock_session, lock_signing_keys};
+pub(crate) use lock::{
+    lock_consultant, lock_consultant_for_change, lock_link, lock_log, lock_session, lock_signing_keys,
+};
+pub(crate) use state::{LiveClient, LiveSession, State};
 pub(crate) use text_enum::text_enum;
 
+use coalescer::{Coalescer, Gauges};
 use connection::{Manager, Pooled};
+use state::Question;
+use writer::{Size, Writers};
 
 /// How long a caller waits for a connection before it is told to come back.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// How long a caller waits for a shared answer, its query included.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// How long the first connection of the pool may take.
 const START_PATIENCE: Duration = Duration::from_secs(10);
-
-/// How often a transaction that lost against another is run again.
-const ATTEMPTS: usize = 5;
 
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +62,9 @@ pub enum OpenError {
     /// The pool did not start.
     #[error("cannot start the connection pool: {0}")]
     Pool(#[from] diesel::r2d2::PoolError),
+    /// A thread of the store's own did not start.
+    #[error("cannot start a thread for the database: {0}")]
+    Thread(std::io::Error),
     /// A migration failed.
     #[error("cannot migrate the database: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
@@ -62,20 +76,28 @@ pub struct Db {
     pool: Pool<Manager>,
     /// One permit a connection: who holds one finds a connection without waiting on a thread.
     connections: Arc<Semaphore>,
-    /// SQLite has one writer; queueing for it here is fair and costs no thread.
-    writer: Option<Arc<Semaphore>>,
+    writers: Arc<Writers>,
+    /// Answers what every request asks; it has a connection to itself.
+    state: Arc<Coalescer<Question, State>>,
 }
 
-/// A transaction: a connection, and the audit events that will be committed with it.
+/// An act within its transaction: a connection, and the audit events that will be committed with it.
 pub struct Tx<'c> {
     conn: &'c mut Conn,
     events: Vec<audit::Event>,
+    earlier: &'c [audit::Event],
+    trace_id: Option<&'c str>,
 }
 
 impl Tx<'_> {
     /// Takes an event down; it is written last, just before the commit.
     pub(crate) fn record(&mut self, event: audit::Event) {
-        self.events.push(event);
+        self.events.push(event.in_trace(self.trace_id));
+    }
+
+    /// Events of acts that share the transaction and came before: they are in no table yet.
+    pub(crate) const fn recorded_before(&self) -> &[audit::Event] {
+        self.earlier
     }
 }
 
@@ -98,26 +120,69 @@ impl Db {
     ///
     /// # Errors
     /// [`OpenError`] when the database cannot be reached or migrated.
-    pub fn open(url: &DatabaseUrl, connections: u32) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        url: &DatabaseUrl,
+        connections: u32,
+        most_together: u32,
+        metrics: &Metrics,
+    ) -> Result<Self, OpenError> {
         let manager = Manager::new(url.clone());
         manager.prepare()?;
         // On one connection before the pool opens, so that nobody meets half a schema.
         let mut first = manager.open()?;
         migrations::run(&mut first).map_err(OpenError::Migrate)?;
         drop(first);
-        let pool = Pool::builder()
-            .max_size(connections)
-            .test_on_check_out(false)
-            .connection_timeout(PATIENCE)
-            .build_unchecked(manager);
+        let pool_of = |manager, connections| {
+            let builder = Pool::builder().max_size(connections).test_on_check_out(false);
+            builder.connection_timeout(PATIENCE).build_unchecked(manager)
+        };
+        // The coalescing reader has a connection of its own.
+        let pool = pool_of(manager, connections - 1);
+        let hot = pool_of(Manager::by_primary_keys(url.clone()), 1);
         // `build` would want every connection within the patience of a caller. One is enough to begin with.
         drop(pool.get_timeout(START_PATIENCE)?);
-        let connections = usize::try_from(connections).unwrap_or(1);
+        let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
+        let state = Coalescer::start(hot, state::ask, gauges).map_err(OpenError::Thread)?;
+        let gauges = writer::Gauges {
+            waiting: metrics.writer_queue.clone(),
+            shared: metrics.write_batch.clone(),
+            events: metrics.events.clone(),
+        };
+        let writers = match (url, most_together) {
+            // Without company an act needs a connection for itself.
+            (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
+            (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
+            // SQLite has one writer.
+            _ => 1,
+        };
+        let most_together = usize::try_from(most_together).unwrap_or(writer::MOST);
+        let started = Writers::start(&pool, writers, most_together, gauges).map_err(OpenError::Thread)?;
+        // Each writer has a connection of its own, too.
+        let readers = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
         Ok(Self {
             pool,
-            connections: Arc::new(Semaphore::new(connections)),
-            writer: url.is_sqlite().then(|| Arc::new(Semaphore::new(1))),
+            connections: Arc::new(Semaphore::new(readers)),
+            writers: Arc::new(started),
+            state: Arc::new(state),
         })
+    }
+
+    /// How many connections there are, and how many are idle.
+    pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
+        self.pool.state()
+    }
+
+    /// What the store says of a client and a session at this moment; callers share the query.
+    ///
+    /// # Errors
+    /// `unavailable` when the store cannot be asked.
+    pub(crate) async fn state(
+        &self,
+        client: Option<ClientId>,
+        session: Option<SessionId>,
+        now: Timestamp,
+    ) -> Result<State, Error> {
+        self.state.ask(Question { client, session, now }).await
     }
 
     /// Runs queries that change nothing.
@@ -130,13 +195,13 @@ impl Db {
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let permit = acquire(&self.connections).await?;
-        self.on_a_thread(permit, None, move |pooled| keeping_watch(pooled, work)).await
+        self.on_a_thread(permit, move |pooled| keeping_watch(pooled, work)).await
     }
 
-    /// Runs one transaction, and with it writes the audit events it recorded.
+    /// Runs an act in a transaction, perhaps beside others, and with it writes the audit events it recorded.
     ///
-    /// An error from `work` undoes everything. `work` may run again when the
-    /// transaction lost against another, so it touches nothing but its argument.
+    /// An error from `work` undoes everything it did. `work` may run again when it
+    /// lost a race or its transaction did, so it touches nothing but its argument.
     ///
     /// # Errors
     /// What `work` returns, or `unavailable` when the store is out of reach or
@@ -146,36 +211,23 @@ impl Db {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let turn = match &self.writer {
-            Some(writer) => Some(acquire(writer).await?),
-            None => None,
-        };
-        let permit = acquire(&self.connections).await?;
-        let trace_id = telemetry::trace_id();
-        self.on_a_thread(permit, turn, move |pooled| {
-            keeping_watch(pooled, |conn| {
-                let mut attempt = 1;
-                loop {
-                    match transact(conn, trace_id.as_deref(), &work) {
-                        Err(error) if error.lost_a_race() && attempt < ATTEMPTS => {
-                            tracing::debug!(attempt, "the transaction lost a race; running it again");
-                            attempt += 1;
-                        }
-                        outcome => return outcome,
-                    }
-                }
-            })
-        })
-        .await
+        self.writers.write(Size::Small, work).await
+    }
+
+    /// The same for an act that may touch many rows: it shares its transaction with nobody.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn write_large<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        self.writers.write(Size::Large, work).await
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the doorway that everybody else must use")]
-    async fn on_a_thread<T, F>(
-        &self,
-        permit: OwnedSemaphorePermit,
-        turn: Option<OwnedSemaphorePermit>,
-        work: F,
-    ) -> Result<T, Error>
+    async fn on_a_thread<T, F>(&self, permit: OwnedSemaphorePermit, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: FnOnce(&mut PooledConnection<Manager>) -> Result<T, Error> + Send + 'static,
@@ -191,7 +243,7 @@ impl Db {
                     Error::unavailable()
                 })
                 .and_then(|mut pooled| work(&mut pooled));
-            drop((permit, turn));
+            drop(permit);
             outcome
         })
         .await
@@ -216,29 +268,6 @@ fn keeping_watch<T>(pooled: &mut Pooled, work: impl FnOnce(&mut Conn) -> Result<
     let outcome = work(&mut pooled.conn);
     if let Err(error) = &outcome {
         pooled.broken = error.code().status() >= 500;
-    }
-    outcome
-}
-
-fn transact<T>(
-    conn: &mut Conn,
-    trace_id: Option<&str>,
-    work: impl Fn(&mut Tx<'_>) -> Result<T, Error>,
-) -> Result<T, Error> {
-    conn.begin()?;
-    let mut tx = Tx { conn, events: Vec::new() };
-    let outcome = work(&mut tx).and_then(|done| {
-        let Tx { conn, events } = &mut tx;
-        audit::append(conn, events, trace_id)?;
-        conn.commit()?;
-        Ok(done)
-    });
-    if let Err(refused) = &outcome
-        && let Err(error) = conn.rollback()
-        && refused.code().status() < 500
-    {
-        // As a failure of ours it also keeps the connection from being used again.
-        return Err(Error::internal(format_args!("cannot roll back: {error}")));
     }
     outcome
 }

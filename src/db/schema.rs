@@ -68,6 +68,7 @@ diesel::table! {
         revoked_by_type -> Nullable<Text>,
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
+        kid -> Nullable<Text>,
     }
 }
 
@@ -92,6 +93,7 @@ diesel::table! {
         closed_at -> Nullable<Timestamp>,
         visitor_address -> Nullable<Text>,
         visitor_user_agent -> Nullable<Text>,
+        kid -> Text,
     }
 }
 
@@ -252,6 +254,17 @@ diesel::table! {
         created_at -> Timestamp,
         active_from -> Timestamp,
         gone_at -> Nullable<Timestamp>,
+        retired_at -> Nullable<Timestamp>,
+        dropped_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    service_state (id) {
+        id -> Integer,
+        key_epoch -> BigInt,
+        frozen_at -> Nullable<Timestamp>,
+        freeze_reason -> Nullable<Text>,
     }
 }
 

@@ -1,17 +1,19 @@
 //! Who calls: the scope a handler needs stands as a type in its signature.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::{LocalBoxFuture, Ready, ready};
 
 use crate::app::App;
 use crate::audit::Actor;
-use crate::clients::{self, ApiKey, Client, Reach, Scope};
+use crate::clients::{ApiKey, Reach, Scope};
+use crate::db::LiveClient;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
 
@@ -67,6 +69,8 @@ pub(crate) struct Caller<S> {
     pub client_id: Option<ClientId>,
     /// What it may see and touch.
     pub reach: Reach,
+    /// Whether issuing was frozen when the call arrived.
+    pub issuing_frozen: bool,
     scopes: Vec<Scope>,
     actor: Actor,
     needs: PhantomData<fn() -> S>,
@@ -82,17 +86,19 @@ impl<S> Caller<S> {
         Self {
             client_id: None,
             reach: Reach::everything(),
+            issuing_frozen: false,
             scopes: Scope::ALL.to_vec(),
             actor: Actor::system("command-line"),
             needs: PhantomData,
         }
     }
 
-    fn of(client: &Client) -> Self {
+    fn of(client: &LiveClient, issuing_frozen: bool) -> Self {
         Self {
             actor: Actor::client(&client.id, &client.name),
             client_id: Some(client.id.clone()),
             reach: client.reach(),
+            issuing_frozen,
             scopes: client.scopes(),
             needs: PhantomData,
         }
@@ -114,24 +120,64 @@ impl<S: Needs> FromRequest for Caller<S> {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let request = request.clone();
+        let claimant = Claimant::<S>::of(request);
+        let app = request.app_data::<web::Data<App>>().cloned();
         Box::pin(async move {
-            let app =
-                request.app_data::<web::Data<App>>().ok_or_else(|| Error::internal("the application is not wired"))?;
-            let (named, key) = credentials(&request).ok_or(Code::Unauthenticated)?;
-            let client = clients::authenticate(app, &key, app.clock.now()).await?;
-            if named.is_some_and(|id| id != client.id.as_str()) {
-                return Err(Code::Unauthenticated.into());
-            }
-            request.extensions_mut().insert(KnownClient(client.id.clone()));
-            tracing::Span::current().record("client.id", client.id.as_str());
-            let caller = Self::of(&client);
-            if caller.has(S::SCOPE) {
-                Ok(caller)
-            } else {
-                Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}", S::SCOPE)))
-            }
+            let claimant = claimant?;
+            let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
+            let state = app.ask(Some(claimant.client_id().clone()), None, app.clock.now()).await?;
+            let frozen = state.frozen;
+            claimant.admit(state.client).map(|client| Self::of(&client, frozen))
         })
+    }
+}
+
+/// Somebody who shows a key that nobody has looked at yet.
+///
+/// For a verb that asks the store about the client and about something else at
+/// once: what it may do hangs on [`Claimant::admit`].
+pub(crate) struct Claimant<S> {
+    named: Option<String>,
+    key: ApiKey,
+    request: HttpRequest,
+    needs: PhantomData<fn() -> S>,
+}
+
+impl<S: Needs> Claimant<S> {
+    fn of(request: &HttpRequest) -> Result<Self, Error> {
+        let (named, key) = credentials(request).ok_or(Code::Unauthenticated)?;
+        Ok(Self { named, key, request: request.clone(), needs: PhantomData })
+    }
+
+    /// Whose key it claims to be.
+    pub(crate) const fn client_id(&self) -> &ClientId {
+        self.key.client_id()
+    }
+
+    /// Lets the client in that the store found, if the key is its own and it has the scope.
+    ///
+    /// # Errors
+    /// `unauthenticated`, never saying why, or `insufficient_scope`.
+    pub(crate) fn admit(&self, client: Option<Arc<LiveClient>>) -> Result<Arc<LiveClient>, Error> {
+        let client = client.filter(|client| client.accepts(&self.key)).ok_or(Code::Unauthenticated)?;
+        if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
+            return Err(Code::Unauthenticated.into());
+        }
+        self.request.extensions_mut().insert(KnownClient(client.id.clone()));
+        if client.has(S::SCOPE) {
+            Ok(client)
+        } else {
+            Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}", S::SCOPE)))
+        }
+    }
+}
+
+impl<S: Needs> FromRequest for Claimant<S> {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        ready(Self::of(request))
     }
 }
 

@@ -1,13 +1,19 @@
 //! What is answered where no route matches: 405 where another method would, else 404.
 
+use std::collections::HashSet;
+
 use actix_web::dev::ResourceDef;
 use actix_web::{HttpRequest, HttpResponse, web};
 use utoipa::openapi::OpenApi;
 
 use crate::error::{Code, Error};
 
-/// The methods of every documented path, and of the pages.
-pub(super) struct KnownRoutes(Vec<(ResourceDef, Vec<&'static str>)>);
+/// Every documented path.
+pub(super) struct KnownRoutes {
+    methods: Vec<(ResourceDef, Vec<&'static str>)>,
+    /// Paths that are their own patterns.
+    plain: HashSet<String>,
+}
 
 impl KnownRoutes {
     pub(super) fn of(description: &OpenApi) -> Self {
@@ -22,11 +28,22 @@ impl KnownRoutes {
             let methods = methods.into_iter().filter(|(_, known)| *known).map(|(method, _)| method).collect();
             (ResourceDef::new(path.as_str()), methods)
         });
-        Self(documented.collect())
+        let plain = description.paths.paths.keys().filter(|path| !path.contains('{')).cloned();
+        Self { methods: documented.collect(), plain: plain.collect() }
+    }
+
+    /// Whether a path is the pattern of its route: then nobody needs to look it up.
+    pub(super) fn is_plain(&self, path: &str) -> bool {
+        self.plain.contains(path)
     }
 
     fn methods(&self, path: &str) -> Vec<&'static str> {
-        self.0.iter().filter(|(known, _)| known.is_match(path)).flat_map(|(_, methods)| methods).copied().collect()
+        self.methods
+            .iter()
+            .filter(|(known, _)| known.is_match(path))
+            .flat_map(|(_, methods)| methods)
+            .copied()
+            .collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! What surrounds every request: trace, log line, problem body, security headers, refusals.
 
+use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
 use std::time::Instant;
 
@@ -8,15 +9,17 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpMessage, HttpResponse, ResponseError, web};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
 use tracing::Instrument;
 
 use super::caller::KnownClient;
+use super::default_route::KnownRoutes;
 use super::problem;
 use crate::app::App;
 use crate::audit;
 use crate::error::{Code, Error};
+use crate::id::ClientId;
 use crate::telemetry;
 
 /// An answer that is complete already, on its way out as an error.
@@ -55,7 +58,7 @@ pub(super) async fn surround(
     let method = request.method().as_str().to_owned();
     let path = request.path().to_owned();
     let app = request.app_data::<web::Data<App>>().cloned();
-    let span = tracing::info_span!("request", trace_id = %trace_id, client.id = tracing::field::Empty);
+    let span = tracing::info_span!("request", trace_id);
 
     let handling = async {
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -69,17 +72,22 @@ pub(super) async fn surround(
     let outcome = telemetry::in_trace(trace_id.clone(), handling).instrument(span.clone()).await;
 
     let _entered = span.enter();
-    let (status, route) = match &outcome {
-        Ok(response) => (response.status().as_u16(), response.request().match_pattern()),
-        Err(error) => (error.code().status(), None),
+    let (status, route, client) = match &outcome {
+        Ok(response) => (response.status(), route_of(response.request()), known_client(response.request())),
+        Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
     };
-    let sampled = app.as_ref().is_none_or(|app| app.log_sampler.take());
-    if status >= 400 || sampled {
+    let took = started.elapsed();
+    if let Some(app) = &app {
+        app.metrics.answered(&route, status.as_str(), took);
+    }
+    // What is no success is always told.
+    if !status.is_success() || app.as_ref().is_none_or(|app| app.log_sampler.take()) {
         tracing::info!(
             http.method = method,
-            http.route = route.as_deref().unwrap_or("unmatched"),
-            http.status = status,
-            http.duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            http.route = &*route,
+            http.status = status.as_u16(),
+            http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            client.id = client.as_ref().map(ClientId::as_str),
             "request"
         );
     }
@@ -87,6 +95,21 @@ pub(super) async fn surround(
         let public_url = app.map(|app| app.config.public_url.clone()).unwrap_or_default();
         Finished { error, public_url, path: path.clone(), trace_id }.into()
     })
+}
+
+const UNMATCHED: &str = "unmatched";
+
+/// The pattern of the route, which holds no id.
+fn route_of(request: &HttpRequest) -> Cow<'_, str> {
+    // actix tries one pattern after the other, and the path of a hot route is its own.
+    if request.app_data::<web::Data<KnownRoutes>>().is_some_and(|known| known.is_plain(request.path())) {
+        return Cow::Borrowed(request.path());
+    }
+    request.match_pattern().map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
+}
+
+fn known_client(request: &HttpRequest) -> Option<ClientId> {
+    request.extensions().get::<KnownClient>().map(|KnownClient(id)| id.clone())
 }
 
 /// Turns errors into problem documents and sets the headers that every answer has.
@@ -149,8 +172,7 @@ async fn record_refusal(
     let concerns = OWNED.iter().any(|prefix| route.starts_with(prefix));
     let refused =
         matches!(error.code().status(), 403 | 404 | 409 | 410) && error.code() != Code::IdempotencyKeyInFlight;
-    let client = request.extensions().get::<KnownClient>().cloned();
-    let (Some(app), Some(KnownClient(client_id))) = (app, client) else { return Ok(()) };
+    let (Some(app), Some(client_id)) = (app, known_client(request)) else { return Ok(()) };
     if !concerns || !refused || error.is_recorded() {
         return Ok(());
     }

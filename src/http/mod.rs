@@ -24,12 +24,12 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::{audit, clients, consultants, links, mail, sessions, tenants, tokens};
+use crate::{audit, clients, consultants, links, mail, metrics, sessions, tenants, tokens};
 
 pub(crate) use body::{BATCH_LIMIT, Body, Form, sha256_hex};
 pub(crate) use caller::{
-    Admin, Caller, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions,
-    RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants,
+    RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use fields::Fields;
 pub(crate) use idempotency::IdempotencyHeader;
@@ -44,11 +44,13 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
     service
         .service(
             scope("/v1")
-                .configure(links::routes::configure)
+                // Routes are tried in this order, and the hot one is first.
                 .configure(sessions::routes::configure)
+                .configure(links::routes::configure)
                 .configure(consultants::routes::configure)
                 .configure(tenants::routes::configure)
                 .configure(clients::routes::configure)
+                .configure(tokens::routes::configure_keys)
                 .configure(audit::routes::configure),
         )
         .configure(links::routes::configure_landing)
@@ -86,6 +88,28 @@ async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     Ok(HttpResponse::Ok().finish())
+}
+
+/// The service behind `metrics_listen`: one page, for whoever can reach it.
+pub(crate) fn metrics_service(
+    app: web::Data<App>,
+) -> actix_web::App<
+    impl actix_web::dev::ServiceFactory<
+        actix_web::dev::ServiceRequest,
+        Config = (),
+        Response = actix_web::dev::ServiceResponse,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new().app_data(app).route("/metrics", web::get().to(show_metrics))
+}
+
+async fn show_metrics(app: web::Data<App>) -> HttpResponse {
+    match metrics::show(&app).await {
+        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
+        Err(_logged) => HttpResponse::InternalServerError().finish(),
+    }
 }
 
 /// The service as actix wants it.

@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::{DurationUnit, IssueLink, Link, LinkResponse, WindowLength, check_person, read, store};
+use super::{ConsultantRef, DurationUnit, IssueLink, Link, LinkResponse, WindowLength, check_person, read, store};
 use crate::app::App;
 use crate::audit::{Event, EventType};
 use crate::clock::Timestamp;
@@ -11,7 +11,8 @@ use crate::db::{self, Claim, IdempotencyKey};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IssueLinks};
 use crate::id::LinkId;
-use crate::mail;
+use crate::mail::{self, Delivery};
+use crate::sessions::AuditState;
 
 /// How far in the past a start may lie, because the portal's clock is not ours.
 const SKEW: Duration = Duration::seconds(60);
@@ -36,6 +37,9 @@ pub(crate) async fn issue(
     }
     if !app.config.portals.contains_key(&request.portal) {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    }
+    if caller.issuing_frozen {
+        return replay(app, idempotency, Code::IssuingFrozen.into(), now).await;
     }
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
@@ -66,6 +70,7 @@ pub(crate) async fn issue(
         revoked_by_type: None,
         revoked_by_id: None,
         revoked_by_name: None,
+        kid: None,
     };
     let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
         &serde_json::json!({
@@ -91,7 +96,9 @@ pub(crate) async fn issue(
             store::insert(tx, &link)?;
             mail::enqueue_link(tx, &link, now)?;
             tx.record(event.clone());
-            Ok((read::view(tx, link.clone(), now)?, false))
+            // Nothing of it can be anywhere else yet: each question saved shortens the batch for everybody in it.
+            let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+            Ok((link.clone().seen(consultant, Delivery::default(), AuditState::Complete, now), false))
         })
         .await?;
     app.mail_wake.notify_one();

@@ -110,7 +110,7 @@ pub struct Continue {
 
 /// Shows what a link is. Changes nothing, however often and by whomever it is asked.
 pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Preview, Error> {
-    let claims = verify(app, token, now)?;
+    let claims = verify(app, token, now).await?;
     let config = app.config.clone();
     app.db
         .read(move |conn| {
@@ -142,7 +142,7 @@ pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Pr
 
 /// Hands out the code that the portal can redeem. The link stays unspent until it does.
 pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Continue, Error> {
-    let claims = verify(app, token, now)?;
+    let claims = verify(app, token, now).await?;
     let config = app.config.clone();
     let link = app
         .db
@@ -181,7 +181,11 @@ pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Co
 
 /// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing.
 pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Result<(), Error> {
-    let Ok(claims) = verify(app, token, now) else { return Ok(()) };
+    let claims = match verify(app, token, now).await {
+        Ok(claims) => claims,
+        Err(error) if error.code().status() >= 500 => return Err(error),
+        Err(_no_token_of_ours) => return Ok(()),
+    };
     let cool_down = app.config.links.resend_cool_down;
     let outcome = app
         .db
@@ -198,8 +202,14 @@ pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Res
 }
 
 /// Signature, type and issuer; not the times and not the generation: an old token may ask for a fresh one.
-fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
-    app.tokens.verify(token, &[app.tokens.issuer()], now)
+///
+/// Strangers come here, so only a token that passes is worth a look at whether its key has gone meanwhile.
+async fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
+    let audience = [app.tokens.issuer()];
+    let epoch = app.tokens.epoch();
+    let claims = app.tokens.verify(token, &audience, now)?;
+    app.ask(None, None, now).await?;
+    if app.tokens.epoch() == epoch { Ok(claims) } else { app.tokens.verify(token, &audience, now) }
 }
 
 /// Why this very token cannot be used, if it cannot.

@@ -3,6 +3,7 @@
 //! Its state follows from its times and is never stored. Its token is minted
 //! when it is mailed, can be spent once, and is voided by the next generation.
 
+mod freeze;
 mod issue;
 mod landing;
 mod read;
@@ -24,11 +25,12 @@ use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 use crate::sessions::AuditState;
 
+pub(crate) use freeze::{freeze, unfreeze};
 pub(crate) use issue::issue;
 pub(crate) use read::{LinkFilter, list, read, view_within};
 pub(crate) use resend::resend;
-pub(crate) use revoke::{revoke, revoke_all_of};
-pub(crate) use store::{Spend, find, spend};
+pub(crate) use revoke::{revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by};
+pub(crate) use store::{Spend, find, signed_by, spend};
 
 text_enum! {
     /// How much the consultant may do.
@@ -94,6 +96,8 @@ pub(crate) struct Link {
     pub revoked_by_type: Option<ActorType>,
     pub revoked_by_id: Option<String>,
     pub revoked_by_name: Option<String>,
+    /// The key that signed the newest mailed token.
+    pub kid: Option<String>,
 }
 
 impl Link {

@@ -13,7 +13,7 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
 use crate::id::{ConsultantId, LinkId};
-use crate::mail;
+use crate::mail::{self, Delivery};
 use crate::sessions::{self, AuditState};
 
 /// Which links are wanted.
@@ -114,27 +114,43 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
         .into_iter()
         .map(|link| {
             let consultant = consultants.get(&link.consultant_id).cloned();
-            Ok(LinkResponse {
-                state: link.state(now),
-                consultant: consultant.ok_or_else(|| Error::internal("a link without its consultant"))?,
-                delivery: deliveries.remove(&link.id).unwrap_or_default(),
-                audit_state: audit_states.get(&link.id).copied().unwrap_or(AuditState::Complete),
-                revoked_by: link.revoked_by(),
-                profile: Person { id: link.profile_id, name: link.profile_name },
-                issued_by: Issuer { id: link.issued_by_id, name: link.issued_by_name, email: link.issued_by_email },
-                id: link.id,
-                tenant_id: link.tenant_id,
-                portal: link.portal,
-                reason: link.reason,
-                ticket: link.ticket,
-                access: link.access,
-                starts_at: link.starts_at,
-                expires_at: link.expires_at,
-                created_at: link.created_at,
-                spent_at: link.spent_at,
-                revoked_at: link.revoked_at,
-                revoke_reason: link.revoke_reason,
-            })
+            let consultant = consultant.ok_or_else(|| Error::internal("a link without its consultant"))?;
+            let delivery = deliveries.remove(&link.id).unwrap_or_default();
+            let audit_state = audit_states.get(&link.id).copied().unwrap_or(AuditState::Complete);
+            Ok(link.seen(consultant, delivery, audit_state, now))
         })
         .collect()
+}
+
+impl Link {
+    /// A link as callers see it who know the rest already.
+    pub(super) fn seen(
+        self,
+        consultant: ConsultantRef,
+        delivery: Delivery,
+        audit_state: AuditState,
+        now: Timestamp,
+    ) -> LinkResponse {
+        LinkResponse {
+            state: self.state(now),
+            consultant,
+            delivery,
+            audit_state,
+            revoked_by: self.revoked_by(),
+            profile: Person { id: self.profile_id, name: self.profile_name },
+            issued_by: Issuer { id: self.issued_by_id, name: self.issued_by_name, email: self.issued_by_email },
+            id: self.id,
+            tenant_id: self.tenant_id,
+            portal: self.portal,
+            reason: self.reason,
+            ticket: self.ticket,
+            access: self.access,
+            starts_at: self.starts_at,
+            expires_at: self.expires_at,
+            created_at: self.created_at,
+            spent_at: self.spent_at,
+            revoked_at: self.revoked_at,
+            revoke_reason: self.revoke_reason,
+        }
+    }
 }

@@ -55,6 +55,38 @@ pub(crate) fn revoke_all_of(
     Ok(links.len())
 }
 
+/// Revokes every link that a client issued and that has not ended; tells how many there were.
+pub(crate) fn revoke_all_issued_by(
+    tx: &mut Tx<'_>,
+    issuer: &ClientId,
+    reason: &str,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let links = store::revoke_all_issued_by(tx, issuer, reason, actor, now)?;
+    for link in &links {
+        after_revocation(tx, link, reason, actor, client_id, None, now)?;
+    }
+    Ok(links.len())
+}
+
+/// Revokes every link whose unspent token a key signed; tells how many there were.
+pub(crate) fn revoke_all_signed_by(
+    tx: &mut Tx<'_>,
+    kid: &str,
+    reason: &str,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let links = store::revoke_all_signed_by(tx, kid, reason, actor, now)?;
+    for link in &links {
+        after_revocation(tx, link, reason, actor, client_id, None, now)?;
+    }
+    Ok(links.len())
+}
+
 /// What follows from a revocation: no session lives on, no mail leaves, and it is on record.
 fn after_revocation(
     tx: &mut Tx<'_>,

@@ -6,10 +6,10 @@ use super::{Link, LinkFilter, LinkState};
 use crate::audit::{Actor, ActorType};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links};
+use crate::db::schema::{consultants, magic_links as links, service_state};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
-use crate::id::{ConsultantId, LinkId};
+use crate::id::{ClientId, ConsultantId, LinkId};
 
 /// What a spend must match: the token's link and generation, the caller's reach.
 #[derive(Debug, Clone)]
@@ -107,6 +107,46 @@ pub(super) fn revoke_all_of(
         .get_results(conn)
 }
 
+/// Revokes every link that a client issued and that has not ended.
+pub(super) fn revoke_all_issued_by(
+    conn: &mut Conn,
+    issuer: &ClientId,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    diesel::update(links::table)
+        .filter(links::client_id.eq(issuer))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(now))
+        .set(Revocation::of(reason, actor, now))
+        .returning(links::all_columns)
+        .get_results(conn)
+}
+
+/// Revokes every link whose unspent token a key signed.
+pub(super) fn revoke_all_signed_by(
+    conn: &mut Conn,
+    kid: &str,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    diesel::update(links::table)
+        .filter(links::kid.eq(kid))
+        .filter(links::spent_at.is_null())
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(now))
+        .set(Revocation::of(reason, actor, now))
+        .returning(links::all_columns)
+        .get_results(conn)
+}
+
+/// Notes which key signs the token that is about to be mailed.
+pub(crate) fn signed_by(conn: &mut Conn, id: &LinkId, kid: &str) -> QueryResult<usize> {
+    diesel::update(links::table.find(id)).set(links::kid.eq(Some(kid))).execute(conn)
+}
+
 /// Raises the generation and makes the link spendable again; `None` while it cools down, or once it has ended.
 pub(super) fn raise_generation(
     conn: &mut Conn,
@@ -174,6 +214,29 @@ pub(super) fn list(
         query = query.filter(links::id.lt(after));
     }
     query.order(links::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Freezes issuing; `false` if it was frozen before.
+pub(super) fn freeze(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResult<bool> {
+    diesel::update(service_state::table)
+        .filter(service_state::frozen_at.is_null())
+        .set((service_state::frozen_at.eq(Some(now)), service_state::freeze_reason.eq(Some(reason))))
+        .execute(conn)
+        .map(|rows| rows > 0)
+}
+
+/// Lets issuing go on; `false` if it was not frozen.
+pub(super) fn unfreeze(conn: &mut Conn) -> QueryResult<bool> {
+    diesel::update(service_state::table)
+        .filter(service_state::frozen_at.is_not_null())
+        .set((service_state::frozen_at.eq(None::<Timestamp>), service_state::freeze_reason.eq(None::<String>)))
+        .execute(conn)
+        .map(|rows| rows > 0)
+}
+
+/// Since when issuing is frozen, if it is, and why.
+pub(super) fn freeze_state(conn: &mut Conn) -> QueryResult<(Option<Timestamp>, Option<String>)> {
+    service_state::table.select((service_state::frozen_at, service_state::freeze_reason)).first(conn)
 }
 
 /// Name and address of the consultants of some links.

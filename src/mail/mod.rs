@@ -109,6 +109,11 @@ pub(crate) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) ->
     store::cancel_for_link(conn, link, now)
 }
 
+/// How many mails wait or are being sent.
+pub(crate) fn unfinished(conn: &mut Conn) -> diesel::QueryResult<i64> {
+    store::unfinished(conn)
+}
+
 /// What became of the newest mail of each link.
 pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::QueryResult<HashMap<LinkId, Delivery>> {
     let mut newest: HashMap<LinkId, (i32, Delivery)> = HashMap::new();

@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
 use crate::consultants::{self, Consultant};
-use crate::db::Tx;
+use crate::db::{self, Tx};
 use crate::error::Error;
 use crate::id::MailJobId;
 use crate::links::{self, Link};
@@ -48,6 +48,8 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
     if due.is_empty() {
         return Ok(0);
     }
+    // A key may have gone since the last mail.
+    app.ask(None, None, now).await?;
     let found = due.len();
     for outcome in join_all(due.into_iter().map(|id| attempt(app, id, now))).await {
         outcome?;
@@ -59,10 +61,19 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
 /// jobs and a revocation that cancels the same ones could wait for each other.
 async fn attempt(app: &App, id: MailJobId, now: Timestamp) -> Result<(), Error> {
     let config = app.config.clone();
+    let kid = app.tokens.signing_kid(now)?;
     let claimed = app
         .db
         .write(move |tx| {
+            // The link before its job, as whoever revokes it: the other way round the two would wait for each other.
+            let link = store::link_of(tx, &id)?;
+            if let Some(link) = &link {
+                db::lock_link(tx, link)?;
+            }
             if let Some(job) = store::claim(tx, &id, now.plus(LEASE), now)? {
+                if let Some(link) = &link {
+                    links::signed_by(tx, link, &kid)?;
+                }
                 return gather(tx, &config, job).map(Some);
             }
             store::cancel_dead(tx, &id, now)?;
@@ -159,7 +170,7 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Out
                 nbf: link.starts_at.unix_seconds(),
                 exp: expires_at.unix_seconds(),
             };
-            let token = app.tokens.sign(&claims, now)?;
+            let token = app.tokens.sign_with(link.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)
         }
         _ => render::address_changed(

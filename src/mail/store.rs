@@ -80,6 +80,12 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .load(conn)
 }
 
+/// The link that a job is about.
+pub(super) fn link_of(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<LinkId>> {
+    let link: Option<Option<LinkId>> = jobs::table.find(id).select(jobs::magic_link_id).get_result(conn).optional()?;
+    Ok(link.flatten())
+}
+
 /// Leases a due job; `None` if somebody else has it, or its link may not be mailed any more.
 pub(super) fn claim(
     conn: &mut Conn,
@@ -170,6 +176,11 @@ pub(super) fn settle(
             .execute(conn)?,
     };
     Ok(rows > 0)
+}
+
+/// How many jobs are not finished.
+pub(super) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
+    jobs::table.filter(jobs::finished_at.is_null()).count().get_result(conn)
 }
 
 /// Every mail job of some links.

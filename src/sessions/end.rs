@@ -1,6 +1,9 @@
 //! Ending sessions.
 
-use super::{EndCause, EndSession, SessionResponse, is_source, store};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{EndCause, EndSession, Session, SessionResponse, introspect, is_source, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -67,6 +70,65 @@ pub(crate) async fn end(
         .await
 }
 
+/// A token to revoke.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
+pub struct RevocationRequest {
+    /// The access token.
+    #[schema(max_length = 4096)]
+    pub token: String,
+}
+
+/// Ends the session behind an access token of the caller's own portal and tenants (RFC 7009).
+///
+/// What the token was worth is not told: not ours, somebody else's and over long ago look the same.
+///
+/// # Errors
+/// `unavailable` when the store did not take it: the caller must not believe that it did.
+pub(crate) async fn revoke_token(
+    app: &App,
+    caller: &Caller<RedeemSessions>,
+    token: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(token) = introspect::verify(app, token, now) else { return Ok(()) };
+    end_within(app, caller, token.claims.sid.clone(), now).await.map(drop)
+}
+
+/// Ends a session before its time; one that has ended, or that the caller cannot see, is left alone.
+async fn end_within<S>(app: &App, caller: &Caller<S>, id: SessionId, now: Timestamp) -> Result<Option<Session>, Error> {
+    let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
+    app.db
+        .write(move |tx| {
+            let Some(known) = store::find_within(tx, &id, &reach)? else { return Ok(None) };
+            let Some(ended) = store::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
+            tx.record(
+                Event::new(EventType::SessionEnded, actor.clone(), now)
+                    .client(client_id.as_ref())
+                    .session(&ended)
+                    .with(&serde_json::json!({ "cause": ended.end_cause })),
+            );
+            Ok(Some(ended))
+        })
+        .await
+}
+
+/// Ends a session at the command line; its link stays as it is.
+pub(crate) async fn revoke(
+    app: &App,
+    caller: &Caller<RedeemSessions>,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<SessionResponse, Error> {
+    let session = end_within(app, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
+    app.db
+        .read(move |conn| {
+            let sources = store::sources(conn, std::slice::from_ref(&id))?;
+            Ok(SessionResponse::of(conn, session, sources, now)?)
+        })
+        .await
+}
+
 /// Ends whatever session of the link is live.
 pub(crate) fn end_all_of_link(
     tx: &mut Tx<'_>,
@@ -90,6 +152,28 @@ pub(crate) fn end_all_of_link(
         );
     }
     Ok(())
+}
+
+/// Ends every live session whose access token a key signed; tells how many there were.
+pub(crate) fn end_all_signed_by(
+    tx: &mut Tx<'_>,
+    kid: &str,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let mut number = 0;
+    for id in store::signed_by(tx, kid, now)? {
+        let Some(session) = store::end(tx, &id, EndCause::Revoked, now)? else { continue };
+        number += 1;
+        tx.record(
+            Event::new(EventType::SessionEnded, actor.clone(), now)
+                .client(client_id)
+                .session(&session)
+                .with(&serde_json::json!({ "cause": session.end_cause, "kid": kid })),
+        );
+    }
+    Ok(number)
 }
 
 /// Puts on record that sessions have run out; tells how many.

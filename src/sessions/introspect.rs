@@ -1,16 +1,19 @@
 //! Introspection (RFC 7662): whether a session holds, at this very moment.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{TokenType, store};
+use super::TokenType;
 use crate::app::App;
 use crate::clock::Timestamp;
+use crate::db::{LiveSession, State};
 use crate::error::Error;
-use crate::http::{Caller, IntrospectSessions};
-use crate::id::{LinkId, SessionId};
+use crate::http::{Claimant, Form, IntrospectSessions};
+use crate::id::{ClientId, LinkId, SessionId};
 use crate::links::Access;
-use crate::tokens::{AccessClaims, Act};
+use crate::tokens::{Claims, Verified};
 
 /// A token to ask about.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -23,28 +26,28 @@ pub struct IntrospectionRequest {
 
 /// What a token is worth. Inactive is `{"active": false}` and nothing else, never why.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct Introspection {
+pub struct Introspection<'a> {
     /// Whether the session holds. The other members are there only if it does.
     active: bool,
     /// The service.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    iss: Option<String>,
+    iss: Option<&'a str>,
     /// The portal's audience.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    aud: Option<String>,
+    aud: Option<&'a str>,
     /// The profile's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
-    sub: Option<String>,
+    sub: Option<&'a str>,
     /// Who acts as the profile (RFC 8693): the consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
-    act: Option<Actor>,
+    act: Option<Actor<'a>>,
     /// The client that opened the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    client_id: Option<String>,
+    client_id: Option<&'a str>,
     /// Seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
@@ -57,103 +60,174 @@ pub struct Introspection {
     /// The token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    jti: Option<String>,
+    jti: Option<&'a str>,
     /// The session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    sid: Option<SessionId>,
+    sid: Option<&'a SessionId>,
     /// `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<TokenType>,
     /// The customer company.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
-    tenant_id: Option<String>,
+    tenant_id: Option<&'a str>,
     /// The portal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
-    portal: Option<String>,
+    portal: Option<&'a str>,
     /// How much the consultant may do.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<Access>,
     /// The profile's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    profile_name: Option<String>,
+    profile_name: Option<&'a str>,
     /// The consultant's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    consultant_name: Option<String>,
+    consultant_name: Option<&'a str>,
     /// The consultant's address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254)]
-    consultant_email: Option<String>,
+    consultant_email: Option<&'a str>,
     /// Why access was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    reason: Option<String>,
+    reason: Option<&'a str>,
     /// The link behind the session.
     #[serde(skip_serializing_if = "Option::is_none")]
-    magic_link_id: Option<LinkId>,
+    magic_link_id: Option<&'a LinkId>,
 }
 
 /// Who acts.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Actor {
+pub struct Actor<'a> {
     /// The consultant's id.
     #[schema(max_length = 64)]
-    sub: String,
+    sub: &'a str,
+}
+
+/// A session that holds, and the token that was shown for it.
+pub(super) struct Holding {
+    token: Arc<Verified>,
+    live: Arc<LiveSession>,
+}
+
+/// What a caller has asked for.
+pub(super) struct Answer {
+    /// Who asked.
+    pub client_id: ClientId,
+    /// Absent, never saying why.
+    pub holding: Option<Holding>,
+}
+
+/// An introspection that can be shown to others as ours (RFC 9701).
+#[derive(Serialize, Deserialize)]
+struct SignedIntrospection<T> {
+    iss: String,
+    /// The caller: the answer is for nobody else.
+    aud: String,
+    iat: i64,
+    token_introspection: T,
+}
+
+impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<T> {
+    const TYP: &'static str = "token-introspection+jwt";
+
+    fn issued_at(&self) -> i64 {
+        self.iat
+    }
+}
+
+/// Signs an introspection for the caller who asked. It has no `sub` and no `exp`, so that nobody takes it for a token.
+pub(super) fn sign(
+    app: &App,
+    client_id: &ClientId,
+    answer: &Introspection<'_>,
+    now: Timestamp,
+) -> Result<String, Error> {
+    let claims = SignedIntrospection {
+        iss: app.tokens.issuer().to_owned(),
+        aud: client_id.to_string(),
+        iat: now.unix_seconds(),
+        token_introspection: serde_json::to_value(answer).map_err(Error::internal)?,
+    };
+    app.tokens.sign(&claims, now)
 }
 
 /// Says whether the session behind a token of the caller's own portal and tenants holds.
 ///
+/// The caller, the session, its link, its consultant and the epoch of the keys
+/// come in one answer of the store, which began after the question arrived. A
+/// token that is not one of ours is still asked for: with nothing but the caller.
+///
 /// # Errors
 /// `unavailable` when the store cannot be asked: never `active`, and never `inactive` either.
-pub(crate) async fn introspect(
+pub(super) async fn introspect(
     app: &App,
-    caller: &Caller<IntrospectSessions>,
-    token: &str,
+    claimant: &Claimant<IntrospectSessions>,
+    request: Result<Form<IntrospectionRequest>, Error>,
     now: Timestamp,
-) -> Result<Introspection, Error> {
-    let portals = app.config.portals.iter();
-    let audiences: Vec<&str> = portals
-        .filter(|(id, _)| caller.reach.portal.as_ref().is_none_or(|own| own == *id))
-        .map(|(_, portal)| portal.audience.as_str())
-        .collect();
-    let Ok(claims) = app.tokens.verify::<AccessClaims>(token, &audiences, now) else {
-        return Ok(Introspection::default());
-    };
-    if claims.nbf > now.unix_seconds() || !caller.reach.covers(&claims.tenant_id, &claims.portal) {
-        return Ok(Introspection::default());
+) -> Result<Answer, Error> {
+    let token = request.as_ref().map_or("", |Form(request)| &request.token);
+    let epoch = app.tokens.epoch();
+    let mut verified = verify(app, token, now);
+    let mut state = ask(app, claimant, verified.as_ref(), now).await?;
+    if verified.is_none() && app.tokens.epoch() != epoch {
+        // Perhaps a key signed it that this process has just got to know.
+        verified = verify(app, token, now);
+        state = ask(app, claimant, verified.as_ref(), now).await?;
     }
-    let sid = claims.sid.clone();
-    let Some(live) = app.db.read(move |conn| Ok(store::find_live(conn, &sid, now)?)).await? else {
-        return Ok(Introspection::default());
-    };
-    Ok(active(claims, live))
+    let client = claimant.admit(state.client)?;
+    // Whoever is not known has heard so, and nothing about the form.
+    request.as_ref().map_err(Clone::clone)?;
+    let client_id = client.id.clone();
+    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, holding: None }) };
+    let claims = &token.claims;
+    let own_portal = app.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
+    // Once more: the key may have gone while the store was asked.
+    let holds = own_portal && client.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
+    Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
 }
 
-fn active(claims: AccessClaims, live: store::Live) -> Introspection {
-    let Act { sub: consultant } = claims.act;
-    Introspection {
-        active: true,
-        iss: Some(claims.iss),
-        aud: Some(claims.aud),
-        sub: Some(claims.sub),
-        act: Some(Actor { sub: consultant.to_string() }),
-        client_id: Some(claims.client_id),
-        iat: Some(claims.iat),
-        nbf: Some(claims.nbf),
-        exp: Some(claims.exp),
-        jti: Some(claims.jti),
-        sid: Some(claims.sid),
-        token_type: Some(TokenType::Bearer),
-        tenant_id: Some(claims.tenant_id),
-        portal: Some(claims.portal),
-        access: Some(claims.access),
-        profile_name: Some(live.profile_name),
-        consultant_name: Some(live.consultant_name),
-        consultant_email: Some(live.consultant_email),
-        reason: Some(live.reason),
-        magic_link_id: Some(live.magic_link_id),
+pub(super) fn verify(app: &App, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
+    app.tokens.verify_access(token, app.config.portals.values().map(|portal| portal.audience.as_str()), now)
+}
+
+async fn ask(
+    app: &App,
+    claimant: &Claimant<IntrospectSessions>,
+    token: Option<&Arc<Verified>>,
+    now: Timestamp,
+) -> Result<State, Error> {
+    app.ask(Some(claimant.client_id().clone()), token.map(|token| token.claims.sid.clone()), now).await
+}
+
+impl Holding {
+    /// What the caller is told.
+    pub(super) fn introspection(&self) -> Introspection<'_> {
+        let (claims, live) = (&self.token.claims, &self.live);
+        Introspection {
+            active: true,
+            iss: Some(&claims.iss),
+            aud: Some(&claims.aud),
+            sub: Some(&claims.sub),
+            act: Some(Actor { sub: claims.act.sub.as_str() }),
+            client_id: Some(&claims.client_id),
+            iat: Some(claims.iat),
+            nbf: Some(claims.nbf),
+            exp: Some(claims.exp),
+            jti: Some(&claims.jti),
+            sid: Some(&claims.sid),
+            token_type: Some(TokenType::Bearer),
+            tenant_id: Some(&claims.tenant_id),
+            portal: Some(&claims.portal),
+            access: Some(claims.access),
+            profile_name: Some(&live.profile_name),
+            consultant_name: Some(&live.consultant_name),
+            consultant_email: Some(&live.consultant_email),
+            reason: Some(&live.reason),
+            magic_link_id: Some(&live.magic_link_id),
+        }
     }
 }

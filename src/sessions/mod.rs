@@ -27,12 +27,11 @@ use crate::http::json;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{Access, ConsultantRef, Person};
 
-pub(crate) use end::{end, end_all_of_link, end_expired};
-pub(crate) use introspect::introspect;
+pub(crate) use end::{RevocationRequest, end, end_all_of_link, end_all_signed_by, end_expired, revoke, revoke_token};
 pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
-pub(crate) use store::find;
+pub(crate) use store::{find, live};
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
@@ -47,7 +46,7 @@ text_enum! {
         Done = "done",
         /// Its time was over.
         Expired = "expired",
-        /// Its link was revoked.
+        /// Its link or its token was revoked.
         Revoked = "revoked",
         /// The link opened the next one.
         Replaced = "replaced",
@@ -99,6 +98,8 @@ pub(crate) struct Session {
     pub closed_at: Option<Timestamp>,
     pub visitor_address: Option<String>,
     pub visitor_user_agent: Option<String>,
+    /// The key that signed its newest access token.
+    pub kid: String,
 }
 
 impl Session {

@@ -57,13 +57,14 @@ pub(crate) async fn open(
     let client_id = caller.client_id.clone();
     let client = caller.actor(None);
     let config = app.config.clone();
+    let kid = app.tokens.signing_kid(now)?;
     let outcome = app
         .db
         .write(move |tx| {
             if let Some(key) = &idempotency
                 && let Claim::Done(id) = db::claim(tx, key, now)?
             {
-                return replay(tx, &id.parse().map_err(Error::internal)?, &client, client_id.as_ref(), now);
+                return replay(tx, &id.parse().map_err(Error::internal)?, &kid, &client, client_id.as_ref(), now);
             }
             let Some(link) = links::find(tx, &spend.link_id)? else {
                 return Err(Code::TokenInvalid.into());
@@ -115,6 +116,7 @@ pub(crate) async fn open(
                 closed_at: None,
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
+                kid: kid.clone(),
             };
             store::insert(tx, &session)?;
             remember(tx, idempotency.as_ref(), &session.id, now)?;
@@ -130,7 +132,7 @@ pub(crate) async fn open(
         })
         .await?;
     let Opened { session, consultant, replayed } = outcome.map_err(|code| Error::new(code).recorded())?;
-    let access_token = sign(app, &session, now)?;
+    let access_token = sign(app, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
 }
 
@@ -153,15 +155,20 @@ fn verify(app: &App, token: &str, now: Timestamp) -> Result<Presented, Error> {
 fn replay(
     tx: &mut Tx<'_>,
     id: &SessionId,
+    kid: &str,
     client: &Actor,
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Outcome, Error> {
-    let session = store::find(tx, id)?.ok_or_else(Error::not_found)?;
+    let mut session = store::find(tx, id)?.ok_or_else(Error::not_found)?;
     if session.end(now).is_some() {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         tx.record(refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() })));
         return Ok(Err(Code::SessionEnded));
+    }
+    if session.kid != kid {
+        store::sign_again(tx, id, kid)?;
+        kid.clone_into(&mut session.kid);
     }
     let consultant = consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
@@ -176,7 +183,7 @@ fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: 
 }
 
 /// Signs the access token. A replay signs the same claims anew.
-fn sign(app: &App, session: &Session, now: Timestamp) -> Result<String, Error> {
+fn sign(app: &App, session: &Session) -> Result<String, Error> {
     let portal = app.config.portal(&session.portal)?;
     let claims = AccessClaims {
         iss: app.tokens.issuer().to_owned(),
@@ -193,7 +200,7 @@ fn sign(app: &App, session: &Session, now: Timestamp) -> Result<String, Error> {
         nbf: session.started_at.unix_seconds(),
         exp: session.expires_at.unix_seconds(),
     };
-    app.tokens.sign(&claims, now)
+    app.tokens.sign_with(&session.kid, &claims)
 }
 
 fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> OpenedSession {

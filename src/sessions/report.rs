@@ -119,6 +119,9 @@ pub struct Reported {
     pub audit_state: AuditState,
 }
 
+/// A report of more acts than this shares its transaction with nobody.
+const ACTS_THAT_SHARE: usize = 50;
+
 /// Writes a batch of acts down: all of them or none.
 ///
 /// A repeated act is taken again; the same number with other content is refused.
@@ -142,37 +145,37 @@ pub(crate) async fn report(
         })
         .collect::<Result<_, Error>>()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    app.db
-        .write(move |tx| {
-            store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-            let session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
-            if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
-                return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
-            }
-            let references: Vec<ActRef<'_>> = acts.iter().map(|(act, _)| reference(act)).collect();
-            let known = audit::known_acts(tx, &id, &references)?;
-            let mut fresh = Vec::new();
-            for (act, fingerprint) in &acts {
-                match known.get(&(act.source.clone(), act.seq)) {
-                    None => fresh.push((act, fingerprint)),
-                    Some(before) if before == fingerprint => {}
-                    Some(_) => {
-                        return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now)));
-                    }
+    let large = acts.len() > ACTS_THAT_SHARE;
+    let work = move |tx: &mut Tx<'_>| {
+        store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+        let session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
+        if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
+            return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
+        }
+        let references: Vec<ActRef<'_>> = acts.iter().map(|(act, _)| reference(act)).collect();
+        let known = audit::known_acts(tx, &id, &references)?;
+        let mut fresh = Vec::new();
+        for (act, fingerprint) in &acts {
+            match known.get(&(act.source.clone(), act.seq)) {
+                None => fresh.push((act, fingerprint)),
+                Some(before) if before == fingerprint => {}
+                Some(_) => {
+                    return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now)));
                 }
             }
-            let how = tenants::change_values(tx, &session.tenant_id)?;
-            for (act, fingerprint) in &fresh {
-                let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
-                tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
-            }
-            count(tx, &id, &fresh)?;
-            let sources = store::sources(tx, std::slice::from_ref(&id))?;
-            let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
-            let all = i64::try_from(acts.len()).map_err(Error::internal)?;
-            Ok(Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) }))
-        })
-        .await?
+        }
+        let how = tenants::change_values(tx, &session.tenant_id)?;
+        for (act, fingerprint) in &fresh {
+            let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
+            tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
+        }
+        count(tx, &id, &fresh)?;
+        let sources = store::sources(tx, std::slice::from_ref(&id))?;
+        let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
+        let all = i64::try_from(acts.len()).map_err(Error::internal)?;
+        Ok(Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) }))
+    };
+    if large { app.db.write_large(work).await? } else { app.db.write(work).await? }
 }
 
 fn reference(act: &Act) -> ActRef<'_> {

@@ -1,28 +1,30 @@
 //! `/v1/sessions` and `/v1/introspect`
 
+use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Path, Query};
-use actix_web::{get, post};
+use actix_web::{HttpRequest, HttpResponse, get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
 use super::report::{ReportActs, Reported};
-use super::{EndSession, OpenSession, OpenedSession, SessionFilter, SessionResponse};
+use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionFilter, SessionResponse};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
+    BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
     ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
 };
 use crate::id::SessionId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
+        .service(introspect_token)
         .service(open_session)
         .service(list_sessions)
         .service(get_session)
         .service(end_session)
         .service(report_acts)
-        .service(introspect_token);
+        .service(revoke_token);
 }
 
 /// Open a session
@@ -104,9 +106,28 @@ async fn report_acts(
     Ok(Json(super::report(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
 }
 
+/// Revoke an access token
+///
+/// RFC 7009. Ends the session behind a token of the client's own portal and
+/// tenants. For every other token, and for one whose session is over, the answer
+/// is the same.
+#[utoipa::path(tag = "Sessions", operation_id = "revokeToken",
+    request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, description = "The token is worth nothing (any more)"), WriteProblems))]
+#[post("/revoke")]
+async fn revoke_token(
+    app: Data<App>,
+    caller: Caller<RedeemSessions>,
+    form: Form<RevocationRequest>,
+) -> Result<HttpResponse, Error> {
+    super::revoke_token(&app, &caller, &form.0.token, app.clock.now()).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
 /// Introspect an access token
 ///
-/// RFC 7662. Only tokens of the client's own portal and tenants are active;
+/// RFC 7662. With `Accept: application/token-introspection+jwt` the answer is
+/// signed (RFC 9701). Only tokens of the client's own portal and tenants are active;
 /// everything else is `{"active": false}`, never saying why.
 #[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
@@ -114,8 +135,25 @@ async fn report_acts(
 #[post("/introspect")]
 async fn introspect_token(
     app: Data<App>,
-    caller: Caller<IntrospectSessions>,
-    form: Form<IntrospectionRequest>,
-) -> Result<Json<Introspection>, Error> {
-    Ok(Json(super::introspect(&app, &caller, &form.0.token, app.clock.now()).await?))
+    claimant: Claimant<IntrospectSessions>,
+    form: Result<Form<IntrospectionRequest>, Error>,
+    accept: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let now = app.clock.now();
+    let asked = super::introspect::introspect(&app, &claimant, form, now).await?;
+    let answer = asked.holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
+    if wants_signed(&accept) {
+        let signed = super::introspect::sign(&app, &asked.client_id, &answer, now)?;
+        return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
+    }
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
+
+/// Whether the caller asks for the signed form by name; `*/*` is content with JSON.
+fn wants_signed(request: &HttpRequest) -> bool {
+    let accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|text| text.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case(SIGNED_INTROSPECTION))
 }

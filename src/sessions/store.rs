@@ -6,20 +6,10 @@ use diesel::prelude::*;
 use super::{AuditState, CLOSING_GRACE, EndCause, Session, SessionFilter, SessionState, Source};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links, session_sources as sources, sessions};
+use crate::db::schema::{session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{LinkId, SessionId};
-
-/// What introspection adds to the claims of a live session.
-#[derive(Debug, Queryable)]
-pub(super) struct Live {
-    pub profile_name: String,
-    pub magic_link_id: LinkId,
-    pub reason: String,
-    pub consultant_name: String,
-    pub consultant_email: String,
-}
 
 pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
     diesel::insert_into(sessions::table).values(session).execute(conn)
@@ -35,25 +25,9 @@ pub(super) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> Que
     sessions::table.find(id).filter(within!(sessions, reach)).get_result(conn).optional()
 }
 
-/// The session, if it holds: not ended, within its time, its link and its consultant in good standing.
-pub(super) fn find_live(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryResult<Option<Live>> {
-    sessions::table
-        .inner_join(magic_links::table)
-        .inner_join(consultants::table)
-        .filter(sessions::id.eq(id))
-        .filter(sessions::ended_at.is_null())
-        .filter(sessions::expires_at.gt(now))
-        .filter(magic_links::revoked_at.is_null())
-        .filter(consultants::suspended_at.is_null())
-        .select((
-            sessions::profile_name,
-            sessions::magic_link_id,
-            magic_links::reason,
-            consultants::name,
-            consultants::email,
-        ))
-        .get_result(conn)
-        .optional()
+/// How many sessions hold.
+pub(crate) fn live(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
+    sessions::table.filter(sessions::ended_at.is_null()).filter(sessions::expires_at.gt(now)).count().get_result(conn)
 }
 
 /// Sessions that match the filter within the reach, newest first.
@@ -160,6 +134,21 @@ pub(super) fn end_all_of_link(
         .get_results(conn)?;
     ended.extend(live);
     Ok(ended)
+}
+
+/// Live sessions whose access token a key signed.
+pub(super) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .filter(sessions::kid.eq(kid))
+        .select(sessions::id)
+        .load(conn)
+}
+
+/// Notes which key signs the access token that is about to be handed out again.
+pub(super) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
+    diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
 }
 
 /// Sessions that have run out and are not on record as ended.

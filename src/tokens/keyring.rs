@@ -2,13 +2,15 @@
 //!
 //! A key is *published* before it signs, so that portals which cache the JWK set
 //! know it in time; then *active*; then *retiring*, while what it signed may
-//! still be shown; then *gone*. The state follows from its times.
+//! still be shown; then *gone*. The state follows from its times. A *dropped* key
+//! is gone at once, and what it signed with it.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::master_key::MasterKey;
 use super::store::Row;
@@ -25,13 +27,19 @@ text_enum! {
         Active = "active",
         /// No longer signs; what it signed still counts.
         Retiring = "retiring",
+        /// Nothing it signed counts any more.
+        Gone = "gone",
     }
 }
 
 impl KeyState {
     /// The state of a key at a moment, beside the key that signs then.
     pub(super) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
+        if row.gone_at.is_some_and(|gone_at| gone_at <= now) {
+            return Self::Gone;
+        }
         match active {
+            _ if row.retired_at.is_some() => Self::Retiring,
             Some(active) if row.created_at < active.created_at => Self::Retiring,
             _ if row.active_from > now => Self::Published,
             _ => Self::Active,
@@ -40,34 +48,55 @@ impl KeyState {
 }
 
 /// A signing key as operators see it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SigningKey {
     /// RFC 7638 thumbprint.
+    #[schema(max_length = 64)]
     pub kid: String,
     /// Where it is in its life.
     pub state: KeyState,
     /// Its JWS algorithm.
+    #[schema(max_length = 8)]
     pub algorithm: String,
     /// When it was made and published.
     pub created_at: Timestamp,
     /// When it begins to sign.
     pub active_from: Timestamp,
+    /// When it stopped signing before its time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retired_at: Option<Timestamp>,
     /// When nothing it signed can count any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
+    /// When it was dropped, and what it had signed was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dropped_at: Option<Timestamp>,
 }
 
 impl SigningKey {
-    pub(super) fn of(row: &Row, state: KeyState) -> Self {
+    /// Keys as operators see them; `rows` are in order, the newest first.
+    pub(super) fn of_all<'r>(rows: impl Iterator<Item = &'r Row> + Clone, now: Timestamp) -> Vec<Self> {
+        let active = rows.clone().find(|row| may_sign(row, now));
+        rows.map(|row| Self::of(row, KeyState::at(row, active, now))).collect()
+    }
+
+    fn of(row: &Row, state: KeyState) -> Self {
         Self {
             kid: row.kid.clone(),
             state,
             algorithm: row.algorithm.clone(),
             created_at: row.created_at,
             active_from: row.active_from,
+            retired_at: row.retired_at,
             gone_at: row.gone_at,
+            dropped_at: row.dropped_at,
         }
     }
+}
+
+/// Of those that may, the newest does.
+fn may_sign(row: &Row, now: Timestamp) -> bool {
+    row.active_from <= now && row.retired_at.is_none() && row.gone_at.is_none_or(|gone_at| gone_at > now)
 }
 
 /// A key that is ready to use.
@@ -82,11 +111,15 @@ pub(super) struct Key {
 
 /// Every key that is not gone, the newest first.
 #[derive(Default)]
-pub(super) struct Keyring(Vec<Key>);
+pub(super) struct Keyring {
+    keys: Vec<Key>,
+    /// How often the keys had changed when they were read.
+    epoch: i64,
+}
 
 impl Keyring {
     /// Unseals the keys.
-    pub(super) fn open(rows: Vec<Row>, master_key: &MasterKey) -> Result<Self, Error> {
+    pub(super) fn open(rows: Vec<Row>, epoch: i64, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
             let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
                 Error::internal(format_args!(
@@ -104,12 +137,21 @@ impl Keyring {
                 row,
             })
         });
-        keys.collect::<Result<_, Error>>().map(Self)
+        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, epoch })
+    }
+
+    pub(super) const fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
+    /// Whether another ring still has every key of this one.
+    pub(super) fn is_within(&self, other: &Self) -> bool {
+        self.keys.iter().all(|key| other.keys.iter().any(|one| one.kid == key.kid))
     }
 
     /// The key that signs.
     pub(super) fn active(&self, now: Timestamp) -> Option<&Key> {
-        self.usable(now).find(|key| key.row.active_from <= now)
+        self.keys.iter().find(|key| may_sign(&key.row, now))
     }
 
     /// The key of this name, if it is not gone.
@@ -117,9 +159,13 @@ impl Keyring {
         self.usable(now).find(|key| key.kid == kid)
     }
 
+    /// The key of this name, whatever the time: for what was promised with it a moment ago.
+    pub(super) fn any(&self, kid: &str) -> Option<&Key> {
+        self.keys.iter().find(|key| key.kid == kid)
+    }
+
     pub(super) fn list(&self, now: Timestamp) -> Vec<SigningKey> {
-        let active = self.active(now).map(|key| &key.row);
-        self.usable(now).map(|key| SigningKey::of(&key.row, KeyState::at(&key.row, active, now))).collect()
+        SigningKey::of_all(self.usable(now).map(|key| &key.row), now)
     }
 
     pub(super) fn jwks(&self, now: Timestamp) -> serde_json::Value {
@@ -127,8 +173,8 @@ impl Keyring {
         serde_json::json!({ "keys": keys })
     }
 
-    fn usable(&self, now: Timestamp) -> impl Iterator<Item = &Key> {
-        self.0.iter().filter(move |key| key.row.gone_at.is_none_or(|gone_at| gone_at > now))
+    fn usable(&self, now: Timestamp) -> impl Iterator<Item = &Key> + Clone {
+        self.keys.iter().filter(move |key| key.row.gone_at.is_none_or(|gone_at| gone_at > now))
     }
 }
 
@@ -151,5 +197,7 @@ pub(super) fn generate(master_key: &MasterKey, now: Timestamp, active_from: Time
         created_at: now,
         active_from,
         gone_at: None,
+        retired_at: None,
+        dropped_at: None,
     })
 }

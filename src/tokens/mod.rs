@@ -10,15 +10,18 @@
 
 mod claims;
 mod keyring;
+mod life;
 mod master_key;
 pub(crate) mod routes;
 mod store;
+mod verified;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::Deserialize;
 
+use crate::audit::{Actor, Event};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::{self, Db};
@@ -27,10 +30,15 @@ use crate::http::json;
 
 pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
 pub use keyring::{KeyState, SigningKey};
+pub(crate) use life::{DropKey, RotateKey};
+pub(crate) use life::{drop_key, list, retire, rotate};
 pub use master_key::MasterKeyError;
 pub(crate) use master_key::{Digests, MasterKey};
 
+pub(crate) use verified::Verified;
+
 use keyring::Keyring;
+use verified::VerifiedTokens;
 
 /// A token longer than this is refused before anything else is looked at.
 const MAX_BYTES: usize = 4096;
@@ -45,6 +53,9 @@ pub struct Tokens {
     /// How long what a key signed may still be shown.
     longest_use: time::Duration,
     keyring: RwLock<Arc<Keyring>>,
+    /// One reading of the keys at a time is enough.
+    reading: tokio::sync::Mutex<()>,
+    verified: VerifiedTokens,
 }
 
 /// A header has exactly these members; any other one is refused.
@@ -68,10 +79,12 @@ impl Tokens {
             // A window may begin that far ahead and last that long.
             longest_use: config.links.max_duration * 2 + time::Duration::hours(24),
             keyring: RwLock::new(Arc::new(Keyring::default())),
+            reading: tokio::sync::Mutex::new(()),
+            verified: VerifiedTokens::default(),
         };
         tokens.refresh(db, now).await?;
         if tokens.ring().active(now).is_none() {
-            tokens.add_key(db, now, time::Duration::ZERO, true).await?;
+            tokens.add_first_key(db, now).await?;
         }
         Ok(tokens)
     }
@@ -86,48 +99,61 @@ impl Tokens {
         &self.master_key
     }
 
-    /// Reads the keys again: another copy may have added one.
+    /// Reads the keys again: another copy may have added or dropped one.
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open a key in it.
     pub(crate) async fn refresh(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
-        let rows = db.read(move |conn| Ok(store::list_usable(conn, now)?)).await?;
-        let ring = Keyring::open(rows, &self.master_key)?;
-        *self.keyring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+        // The epoch first: a change in between is then met once more, and never missed.
+        let (epoch, rows) = db.read(move |conn| Ok((store::epoch(conn)?, store::list_usable(conn, now)?))).await?;
+        let fresh = Keyring::open(rows, epoch, &self.master_key)?;
+        let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
+        if fresh.epoch() >= ring.epoch() {
+            let gone = !ring.is_within(&fresh);
+            *ring = Arc::new(fresh);
+            drop(ring);
+            if gone {
+                self.verified.clear();
+            }
+        }
         Ok(())
     }
 
-    /// Adds a signing key that is published at once and signs from `lead` later on.
-    ///
-    /// The keys before it stay published until all they signed has ended. With
-    /// `only_if_none` nothing happens where a key exists already: several copies
-    /// may start on one empty store.
+    /// Reads the keys again if they have changed since; `epoch` is what the store has just said.
     ///
     /// # Errors
-    /// When the store cannot be asked.
-    pub(crate) async fn add_key(
-        &self,
-        db: &Db,
-        now: Timestamp,
-        lead: time::Duration,
-        only_if_none: bool,
-    ) -> Result<SigningKey, Error> {
-        let fresh = keyring::generate(&self.master_key, now, now.plus(lead))?;
-        let shown = SigningKey::of(&fresh, KeyState::at(&fresh, None, now));
-        let gone_at = fresh.active_from.plus(self.longest_use);
-        db.write(move |tx| {
+    /// As [`Tokens::refresh`].
+    pub(crate) async fn catch_up(&self, db: &Db, epoch: i64, now: Timestamp) -> Result<(), Error> {
+        if self.ring().epoch() >= epoch {
+            return Ok(());
+        }
+        let _reading = self.reading.lock().await;
+        if self.ring().epoch() >= epoch {
+            return Ok(());
+        }
+        self.refresh(db, now).await
+    }
+
+    /// How often the keys had changed when this process last read them.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.ring().epoch()
+    }
+
+    /// Makes the first signing key, unless another copy was quicker.
+    async fn add_first_key(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+        let fresh = keyring::generate(&self.master_key, now, now)?;
+        db.write_large(move |tx| {
             db::lock_signing_keys(tx)?;
-            if only_if_none && store::any(tx)? {
+            if store::can_sign(tx, None, now)? {
                 return Ok(());
             }
-            store::retire_all(tx, gone_at)?;
             store::insert(tx, &fresh)?;
-            tx.record(crate::audit::Event::key_added(&fresh.kid, fresh.active_from, now));
+            store::raise_epoch(tx)?;
+            tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })
         .await?;
-        self.refresh(db, now).await?;
-        Ok(shown)
+        self.refresh(db, now).await
     }
 
     /// Every key that is not gone, newest first.
@@ -140,13 +166,30 @@ impl Tokens {
         self.ring().jwks(now)
     }
 
-    /// Signs a token.
+    /// The key that signs at this moment.
     ///
     /// # Errors
-    /// When there is no active key; the keyring makes one at start.
-    pub(crate) fn sign<C: Claims>(&self, claims: &C, now: Timestamp) -> Result<String, Error> {
+    /// When there is none; the keyring makes one at start.
+    pub(crate) fn signing_kid(&self, now: Timestamp) -> Result<String, Error> {
         let ring = self.ring();
-        let key = ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?;
+        Ok(ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?.kid.clone())
+    }
+
+    /// Signs a token with the key that signs at this moment.
+    ///
+    /// # Errors
+    /// As [`Tokens::signing_kid`].
+    pub(crate) fn sign<C: Claims>(&self, claims: &C, now: Timestamp) -> Result<String, Error> {
+        self.sign_with(&self.signing_kid(now)?, claims)
+    }
+
+    /// Signs a token with the key that the store says signed it.
+    ///
+    /// # Errors
+    /// `unavailable` when the key was dropped this very moment: the next attempt finds another one.
+    pub(crate) fn sign_with<C: Claims>(&self, kid: &str, claims: &C) -> Result<String, Error> {
+        let ring = self.ring();
+        let key = ring.any(kid).ok_or_else(Error::unavailable)?;
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(C::TYP.to_owned());
         header.kid = Some(key.kid.clone());
@@ -158,10 +201,44 @@ impl Tokens {
     /// # Errors
     /// `token_invalid`, never saying why.
     pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
-        self.try_verify(token, audience, now).ok_or_else(|| Code::TokenInvalid.into())
+        self.try_verify(token, audience, now).map(|(claims, _kid)| claims).ok_or_else(|| Code::TokenInvalid.into())
     }
 
-    fn try_verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Option<C> {
+    /// Verifies an access token, but its signature only if this process has not done so before.
+    ///
+    /// Whom it is for is the caller's to judge: `audiences` are those of every portal.
+    pub(crate) fn verify_access<'a>(
+        &self,
+        token: &str,
+        audiences: impl Iterator<Item = &'a str>,
+        now: Timestamp,
+    ) -> Option<Arc<Verified>> {
+        if token.len() > MAX_BYTES {
+            return None;
+        }
+        let fingerprint = VerifiedTokens::fingerprint(token);
+        if let Some(known) = self.verified.get(&fingerprint) {
+            return self.still_counts(&known, now).then_some(known);
+        }
+        let audiences: Vec<&str> = audiences.collect();
+        let (claims, kid) = self.try_verify::<AccessClaims>(token, &audiences, now)?;
+        let verified = Arc::new(Verified::new(claims, kid, now));
+        if !self.still_counts(&verified, now) {
+            return None;
+        }
+        self.verified.keep(fingerprint, &verified);
+        Some(verified)
+    }
+
+    /// Whether a token that was verified has not run out, and its key has not gone.
+    pub(crate) fn still_counts(&self, token: &Verified, now: Timestamp) -> bool {
+        let seconds = now.unix_seconds();
+        // `exp` is cut to seconds; the session's own end, to the microsecond, is the store's to say.
+        let times = token.claims.nbf <= seconds && seconds <= token.claims.exp;
+        times && self.ring().find(&token.kid, now).is_some()
+    }
+
+    fn try_verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Option<(C, String)> {
         let header = strict_header(token)?;
         let ring = self.ring();
         let key = ring.find(&header.kid, now)?;
@@ -178,7 +255,7 @@ impl Tokens {
         validation.set_audience(audience);
         let claims = jsonwebtoken::decode::<C>(token, &key.decoding, &validation).ok()?.claims;
         let sane = header.typ == C::TYP && claims.issued_at() <= now.unix_seconds() + SKEW_SECONDS;
-        sane.then_some(claims)
+        sane.then_some((claims, header.kid))
     }
 
     fn ring(&self) -> Arc<Keyring> {

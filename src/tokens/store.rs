@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::signing_keys;
+use crate::db::schema::{service_state, signing_keys};
 
 /// A signing key as it is stored.
 #[derive(Clone, Queryable, Insertable)]
@@ -17,6 +17,8 @@ pub(super) struct Row {
     pub created_at: Timestamp,
     pub active_from: Timestamp,
     pub gone_at: Option<Timestamp>,
+    pub retired_at: Option<Timestamp>,
+    pub dropped_at: Option<Timestamp>,
 }
 
 /// Keys that are not gone, the newest first: of those that may sign, the newest does.
@@ -27,10 +29,55 @@ pub(super) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Ro
         .load(conn)
 }
 
-/// Whether there is any key at all.
-pub(super) fn any(conn: &mut Conn) -> QueryResult<bool> {
-    let count: i64 = signing_keys::table.count().get_result(conn)?;
-    Ok(count > 0)
+/// The newest keys, gone or not.
+pub(super) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<Row>> {
+    signing_keys::table.order((signing_keys::created_at.desc(), signing_keys::kid.desc())).limit(limit).load(conn)
+}
+
+/// A key, gone or not.
+pub(super) fn find(conn: &mut Conn, kid: &str) -> QueryResult<Option<Row>> {
+    signing_keys::table.find(kid).get_result(conn).optional()
+}
+
+/// Whether a key can sign now, one other than this.
+pub(super) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> QueryResult<bool> {
+    let number: i64 = signing_keys::table
+        .filter(signing_keys::kid.ne(but.unwrap_or_default()))
+        .filter(signing_keys::active_from.le(now))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .count()
+        .get_result(conn)?;
+    Ok(number > 0)
+}
+
+/// Lets a key sign no more; `None` if it does not any more. What it signed counts until `gone_at`, unless told before.
+pub(super) fn retire(conn: &mut Conn, kid: &str, gone_at: Timestamp, now: Timestamp) -> QueryResult<Option<Row>> {
+    diesel::update(signing_keys::table.find(kid).filter(signing_keys::gone_at.is_null()))
+        .set(signing_keys::gone_at.eq(Some(gone_at)))
+        .execute(conn)?;
+    diesel::update(signing_keys::table.find(kid))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::gone_at.gt(now))
+        .set(signing_keys::retired_at.eq(Some(now)))
+        .returning(signing_keys::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Ends a key at once, and forgets its private half; `None` if it has gone.
+pub(super) fn drop_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<Row>> {
+    diesel::update(signing_keys::table.find(kid))
+        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .set((
+            signing_keys::gone_at.eq(Some(now)),
+            signing_keys::retired_at.eq(Some(now)),
+            signing_keys::dropped_at.eq(Some(now)),
+            signing_keys::sealed_private_key.eq(""),
+        ))
+        .returning(signing_keys::all_columns)
+        .get_result(conn)
+        .optional()
 }
 
 /// Gives every key that has no end one.
@@ -43,4 +90,14 @@ pub(super) fn retire_all(conn: &mut Conn, gone_at: Timestamp) -> QueryResult<usi
 /// Adds a key.
 pub(super) fn insert(conn: &mut Conn, row: &Row) -> QueryResult<usize> {
     diesel::insert_into(signing_keys::table).values(row).execute(conn)
+}
+
+/// How often the keys have changed.
+pub(super) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
+    service_state::table.select(service_state::key_epoch).first(conn)
+}
+
+/// Tells every copy of the service that the keys have changed.
+pub(super) fn raise_epoch(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::update(service_state::table).set(service_state::key_epoch.eq(service_state::key_epoch + 1)).execute(conn)
 }

@@ -27,12 +27,14 @@ fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
     let given = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     let master_key = MasterKey::load(&MasterKeySource::Given(given.into())).unwrap();
     let row = keyring::generate(&master_key, active_from, active_from).unwrap();
-    let ring = Keyring::open(vec![row], &master_key).unwrap();
+    let ring = Keyring::open(vec![row], 0, &master_key).unwrap();
     Tokens {
         issuer: issuer.to_owned(),
         master_key,
         longest_use: Duration::weeks(8),
         keyring: RwLock::new(Arc::new(ring)),
+        reading: tokio::sync::Mutex::new(()),
+        verified: VerifiedTokens::default(),
     }
 }
 
@@ -270,7 +272,7 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
     old.gone_at = Some(start.plus(day * 10));
     let new = keyring::generate(&master_key, start.plus(Duration::seconds(1)), start.plus(day)).unwrap();
     let (old_kid, new_kid) = (old.kid.clone(), new.kid.clone());
-    let ring = Keyring::open(vec![new, old], &master_key).unwrap();
+    let ring = Keyring::open(vec![new, old], 0, &master_key).unwrap();
     let states = |at| ring.list(at).into_iter().map(|key| key.state).collect::<Vec<_>>();
 
     assert_eq!(ring.active(start).unwrap().kid, old_kid);
@@ -291,7 +293,7 @@ fn the_newest_key_that_may_sign_signs() {
     let (first, tomorrow) = (made(0, start), made(1, start.plus(day)));
     let urgent = made(2, start.plus(Duration::minutes(1)));
     let urgent_kid = urgent.kid.clone();
-    let ring = Keyring::open(vec![urgent, tomorrow, first], &tokens.master_key).unwrap();
+    let ring = Keyring::open(vec![urgent, tomorrow, first], 0, &tokens.master_key).unwrap();
     for at in [start.plus(Duration::minutes(2)), start.plus(day * 2)] {
         assert_eq!(ring.active(at).unwrap().kid, urgent_kid, "a key that was overtaken before its time never signs");
     }
@@ -306,4 +308,24 @@ fn the_key_set_holds_nothing_private() {
         (&json!("ES256"), &json!("sig"), &json!("EC"), &json!("P-256"))
     );
     assert!(key["kid"].is_string() && key["x"].is_string() && key["y"].is_string() && key.get("d").is_none());
+}
+
+#[test]
+fn a_signature_is_verified_once_and_only_while_its_key_and_its_token_live() {
+    let tokens = tokens();
+    let audiences = || [PORTAL, "https://ess.example"].into_iter();
+    let claims = access_claims();
+    let token = tokens.sign(&claims, now()).unwrap();
+    let first = tokens.verify_access(&token, audiences(), now()).unwrap();
+    let again = tokens.verify_access(&token, audiences(), now()).unwrap();
+    assert!(Arc::ptr_eq(&first, &again), "the second time it was known");
+    let over = now().plus(Duration::hours(2));
+    assert!(tokens.verify_access(&token, audiences(), over).is_none(), "it has run out");
+    // Another signature over the same claims is another token.
+    let other = tokens.sign(&claims, now()).unwrap();
+    assert!(!Arc::ptr_eq(&first, &tokens.verify_access(&other, audiences(), now()).unwrap()));
+    assert!(tokens.verify_access(&format!("{token}A"), audiences(), now()).is_none());
+    *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), 1, &tokens.master_key).unwrap());
+    assert!(tokens.verify_access(&token, audiences(), now()).is_none(), "its key has gone");
+    assert!(!tokens.still_counts(&first, now()));
 }

@@ -112,7 +112,7 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
-    app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
+    app.db.write_large(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     Ok(())
 }

@@ -57,6 +57,11 @@ const MATRIX: &[Row] = &[
     ),
     ("reportActs", Method::POST, "/v1/sessions/{id}/events", "audit:write", Subject::Session, ACT),
     ("introspectToken", Method::POST, "/v1/introspect", "sessions:introspect", Subject::Shared, "token=x"),
+    ("revokeToken", Method::POST, "/v1/revoke", "sessions:redeem", Subject::Shared, "token=x"),
+    ("listKeys", Method::GET, "/v1/keys", "admin", Subject::Shared, NO_BODY),
+    ("rotateKey", Method::POST, "/v1/keys/rotate", "admin", Subject::Shared, "{}"),
+    ("retireKey", Method::POST, "/v1/keys/{id}/retire", "admin", Subject::Shared, NO_BODY),
+    ("dropKey", Method::POST, "/v1/keys/{id}/drop", "admin", Subject::Shared, REASON),
     ("saveTenant", Method::PUT, "/v1/tenants/{id}", "tenants:write", Subject::Tenant, r#"{"name":"Mine now"}"#),
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),
@@ -124,11 +129,20 @@ const MATRIX: &[Row] = &[
     ("createClient", Method::POST, "/v1/clients", "admin", Subject::Shared, CLIENT),
     ("listClients", Method::GET, "/v1/clients", "admin", Subject::Shared, NO_BODY),
     ("rotateClient", Method::POST, "/v1/clients/{id}/rotate", "admin", Subject::Client, "{}"),
-    ("disableClient", Method::POST, "/v1/clients/{id}/disable", "admin", Subject::Client, NO_BODY),
+    ("disableClient", Method::POST, "/v1/clients/{id}/disable", "admin", Subject::Client, "{}"),
 ];
 
 /// Routes that nobody needs a key for.
-const PUBLIC: &[&str] = &["getJwks", "getHealth", "getReadiness", "previewLink", "continueLink", "requestFreshLink"];
+const PUBLIC: &[&str] = &[
+    "getJwks",
+    "getOpenidConfiguration",
+    "getAuthorizationServer",
+    "getHealth",
+    "getReadiness",
+    "previewLink",
+    "continueLink",
+    "requestFreshLink",
+];
 
 const SCOPES: &[&str] = &[
     "links:issue",

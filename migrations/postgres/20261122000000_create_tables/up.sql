@@ -66,6 +66,8 @@ CREATE TABLE magic_links (
     revoked_by_type  TEXT,
     revoked_by_id    TEXT,
     revoked_by_name  TEXT,
+    -- The key that signed the newest mailed token.
+    kid              TEXT,
     CHECK (starts_at < expires_at)
 );
 CREATE INDEX magic_links_by_tenant ON magic_links (tenant_id, id);
@@ -94,7 +96,9 @@ CREATE TABLE sessions (
     -- When the portal said how many acts there were.
     closed_at           TIMESTAMP,
     visitor_address     TEXT,
-    visitor_user_agent  TEXT
+    visitor_user_agent  TEXT,
+    -- The key that signed the newest access token.
+    kid                 TEXT NOT NULL
 );
 -- A link has one live session, and a generation of it opens one at most.
 CREATE UNIQUE INDEX sessions_one_live_per_link ON sessions (magic_link_id) WHERE ended_at IS NULL;
@@ -267,8 +271,22 @@ CREATE TABLE signing_keys (
     sealed_private_key  TEXT NOT NULL,
     created_at          TIMESTAMP NOT NULL,
     active_from         TIMESTAMP NOT NULL,
-    gone_at             TIMESTAMP
+    gone_at             TIMESTAMP,
+    retired_at          TIMESTAMP,
+    -- Then the private key is forgotten, too.
+    dropped_at          TIMESTAMP
 );
+
+-- One row, which every request reads.
+CREATE TABLE service_state (
+    id             INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+    -- Grows with every change of the signing keys.
+    key_epoch      BIGINT NOT NULL,
+    -- While it is there, no link is issued.
+    frozen_at      TIMESTAMP,
+    freeze_reason  TEXT
+);
+INSERT INTO service_state (id, key_epoch) VALUES (1, 0);
 
 -- The trail is only ever added to. The one exception: a payload whose erasure is on record.
 CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$

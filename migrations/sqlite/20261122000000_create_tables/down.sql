@@ -1,3 +1,4 @@
+DROP TABLE service_state;
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
 DROP TABLE mail_jobs;

@@ -28,9 +28,10 @@ use super::Problem;
         (name = "Consultants", description = "The directory of support people"),
         (name = "Tenants", description = "Names and time zones of customer companies"),
         (name = "Clients", description = "API callers and their keys"),
+        (name = "Signing keys", description = "The lives of the keys that sign every token"),
         (name = "Audit", description = "The trail"),
         (name = "Landing page", description = "What the page behind the mailed link calls"),
-        (name = "Discovery", description = "Public keys"),
+        (name = "Discovery", description = "Public keys, and where everything is"),
         (name = "Operations", description = "Health")
     )
 )]

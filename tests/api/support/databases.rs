@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, OnceLock};
 
 use diesel::connection::SimpleConnection;
@@ -12,6 +12,9 @@ use diesel::{Connection, PgConnection};
 
 /// Base64 of 32 bytes; every test service uses it.
 pub const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
+
+/// Whether PostgreSQL syncs its commits: tests need no such thing, measurements do.
+pub static DURABLE: AtomicBool = AtomicBool::new(false);
 
 /// Which database a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +142,7 @@ impl Postgres {
             folder=$(mktemp -d /tmp/magic-link-pg.XXXXXX)
             trap 'rm -rf "$folder"' EXIT
             initdb -D "$folder/data" -A trust -U postgres -E UTF8 --locale=C.UTF-8 --no-sync >/dev/null
-            postgres -D "$folder/data" -F -k "$folder" -c listen_addresses= -c max_connections=400 \
+            postgres -D "$folder/data" -c "fsync=$2" -k "$folder" -c listen_addresses= -c max_connections=400 \
                 -c shared_buffers=64MB -c log_min_messages=fatal 2>"$folder/log" &
             server=$!
             echo "$folder"
@@ -148,7 +151,8 @@ impl Postgres {
             wait "$server" || true
         "#;
         let mut command = Command::new("sh");
-        command.args(["-c", script, "sh"]).arg(binaries);
+        let fsync = if DURABLE.load(Ordering::SeqCst) { "on" } else { "off" };
+        command.args(["-c", script, "sh"]).arg(binaries).arg(fsync);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).current_dir("/tmp");
         if let Some((uid, gid)) = unprivileged() {
             command.uid(uid).gid(gid);
@@ -191,7 +195,7 @@ fn until_some<T>(attempt: impl Fn() -> Option<T>) -> Option<T> {
 }
 
 /// Where `initdb` and `postgres` are.
-fn binaries() -> Option<PathBuf> {
+pub fn binaries() -> Option<PathBuf> {
     let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut folders: Vec<PathBuf> = debian.map(|entry| entry.path().join("bin")).collect();
     folders.sort();

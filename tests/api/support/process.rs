@@ -9,6 +9,8 @@ use super::{MASTER_KEY, World};
 pub struct Process {
     child: Child,
     pub base: String,
+    /// Where it shows its metrics, if it was told to.
+    pub metrics: String,
 }
 
 impl Process {
@@ -42,7 +44,8 @@ impl Process {
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the service tells its port");
         let started: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
-        Self { child, base: format!("http://127.0.0.1:{}", started["port"]) }
+        let at = |port: &str| format!("http://127.0.0.1:{}", started[port]);
+        Self { child, base: at("port"), metrics: at("metrics_port") }
     }
 
     /// `kill -9`

@@ -1,0 +1,200 @@
+//! A coalescing reader: callers who ask at the same time share one query.
+//!
+//! The query begins after each of its callers asked, so nobody is ever told
+//! anything stale; whoever asks while it runs waits for the next one. A caller
+//! who is alone is served at once.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+
+use diesel::QueryResult;
+use diesel::r2d2::Pool;
+use prometheus::{Histogram, IntGauge};
+use tokio::sync::oneshot;
+
+use super::connection::Manager;
+use super::{ANSWER_PATIENCE, Conn, keeping_watch};
+use crate::error::Error;
+
+/// The longest list of ids that one query is given.
+const MOST: usize = 512;
+
+/// With fewer callers than this the reader lets other threads run first, if any want to.
+const FEW: usize = 16;
+
+/// Answers every question with one query; as many answers as questions, in their order.
+pub(super) type Query<Q, A> = fn(&mut Conn, &[Q]) -> QueryResult<Vec<A>>;
+
+/// What is measured about a reader.
+#[derive(Clone)]
+pub(super) struct Gauges {
+    /// Callers that wait for a query to begin.
+    pub waiting: IntGauge,
+    /// How many callers shared a query.
+    pub shared: Histogram,
+}
+
+/// One question, and who asked it.
+type Asked<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
+
+struct Queue<Q, A> {
+    asked: Vec<Asked<Q, A>>,
+    closed: bool,
+}
+
+struct Shared<Q, A> {
+    queue: Mutex<Queue<Q, A>>,
+    /// Wakes the reader: somebody asks, or nobody will any more.
+    bell: Condvar,
+    gauges: Gauges,
+}
+
+/// A reader with a thread of its own.
+pub(super) struct Coalescer<Q, A> {
+    shared: Arc<Shared<Q, A>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
+    /// Starts the reader.
+    pub(super) fn start(pool: Pool<Manager>, query: Query<Q, A>, gauges: Gauges) -> std::io::Result<Self> {
+        let queue = Mutex::new(Queue { asked: Vec::new(), closed: false });
+        let shared = Arc::new(Shared { queue, bell: Condvar::new(), gauges });
+        let reader = Arc::clone(&shared);
+        let thread =
+            thread::Builder::new().name("coalescing-reader".to_owned()).spawn(move || reader.run(&pool, query))?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Asks, and waits for the answer of a query that has not begun yet.
+    pub(super) async fn ask(&self, question: Q) -> Result<A, Error> {
+        let (sender, answer) = oneshot::channel();
+        {
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.asked.push((question, sender));
+            // One who finds others waiting need not ring: whoever came first did.
+            if queue.asked.len() == 1 {
+                self.shared.bell.notify_one();
+            }
+        }
+        match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_nobody_answers)) => Err(Error::unavailable()),
+            Err(_elapsed) => {
+                tracing::warn!("the database did not answer in time");
+                Err(Error::unavailable())
+            }
+        }
+    }
+}
+
+impl<Q, A> Drop for Coalescer<Q, A> {
+    /// Waits for the thread, which holds the pool: SQLite tidies up when its last connection closes.
+    fn drop(&mut self) {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.bell.notify_one();
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+impl<Q, A> Shared<Q, A> {
+    fn run(&self, pool: &Pool<Manager>, query: Query<Q, A>) {
+        while let Some(asked) = self.next() {
+            self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
+            let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
+            match read(pool, query, &questions) {
+                Ok(answers) => {
+                    for (caller, answer) in callers.into_iter().zip(answers) {
+                        // A caller who has hung up needs no answer.
+                        drop(caller.send(Ok(answer)));
+                    }
+                }
+                Err(error) => callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone())))),
+            }
+        }
+    }
+
+    /// Whoever asks until now; `None` when nobody can ask any more.
+    fn next(&self) -> Option<Vec<Asked<Q, A>>> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = |queue: &mut Queue<Q, A>| queue.asked.is_empty() && !queue.closed;
+        let mut queue = self.bell.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+        if queue.asked.is_empty() {
+            return None;
+        }
+        if queue.asked.len() < FEW {
+            // Whoever is about to ask may do so first, and nobody has to wait for it: fewer queries, fewer switches.
+            drop(queue);
+            thread::yield_now();
+            queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let rest = if queue.asked.len() > MOST { queue.asked.split_off(MOST) } else { Vec::new() };
+        self.gauges.waiting.set(i64::try_from(rest.len()).unwrap_or(i64::MAX));
+        Some(std::mem::replace(&mut queue.asked, rest))
+    }
+}
+
+/// A panic of the query is a failure of this batch, and not the end of the reader.
+fn read<Q, A>(pool: &Pool<Manager>, query: Query<Q, A>, questions: &[Q]) -> Result<Vec<A>, Error> {
+    let mut pooled = pool.get().map_err(|error| {
+        tracing::warn!(error.cause = %error, "no database connection");
+        Error::unavailable()
+    })?;
+    let attempt = std::panic::AssertUnwindSafe(|| keeping_watch(&mut pooled, |conn| Ok(query(conn, questions)?)));
+    let outcome = std::panic::catch_unwind(attempt);
+    outcome.unwrap_or_else(|_panic| {
+        pooled.broken = true;
+        Err(Error::internal("the coalescing reader panicked"))
+    })
+}
+
+impl<Q, A> fmt::Debug for Coalescer<Q, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Coalescer")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::prelude::*;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::db::DatabaseUrl;
+
+    fn pool(folder: &tempfile::TempDir) -> Pool<Manager> {
+        let url = DatabaseUrl::Sqlite(folder.path().join("test.db"));
+        Pool::builder().max_size(2).build(Manager::new(url)).unwrap()
+    }
+
+    fn gauges() -> Gauges {
+        let metrics = crate::metrics::Metrics::new().unwrap();
+        Gauges { waiting: metrics.reader_queue, shared: metrics.read_batch }
+    }
+
+    fn twice(conn: &mut Conn, questions: &[i32]) -> QueryResult<Vec<i32>> {
+        assert!(!questions.contains(&13), "thirteen");
+        let one: i32 = diesel::select(1.into_sql::<diesel::sql_types::Integer>()).get_result(conn)?;
+        Ok(questions.iter().map(|question| question * (one + 1)).collect())
+    }
+
+    #[tokio::test]
+    async fn everybody_gets_the_answer_to_their_own_question() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Coalescer::start(pool(&folder), twice, gauges()).unwrap();
+        // More than one query takes.
+        let answers = join_all((100..2_000).map(|question| reader.ask(question))).await;
+        assert!(answers.into_iter().zip(100..).all(|(answer, question)| answer.unwrap() == 2 * question));
+    }
+
+    #[tokio::test]
+    async fn a_query_that_panics_fails_its_callers_and_not_the_next_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Coalescer::start(pool(&folder), twice, gauges()).unwrap();
+        assert!(reader.ask(13).await.is_err());
+        assert_eq!(reader.ask(14).await.unwrap(), 28);
+    }
+}

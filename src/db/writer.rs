@@ -1,0 +1,555 @@
+//! Group commit: acts that wait for a writer at the same time share one transaction.
+//!
+//! Each act is a savepoint of its own, so one that is refused, fails or panics
+//! leaves its neighbours alone; the audit rows of all are written last, and
+//! whoever is answered is answered after the commit. A lone act is a plain
+//! transaction and waits for nobody. An act that cannot go on beside the others
+//! (it lost a race, or waits for a lock) is set aside and run alone afterwards.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use diesel::r2d2::{Pool, PooledConnection};
+use prometheus::{Histogram, IntCounterVec, IntGauge};
+use tokio::sync::oneshot;
+
+use super::connection::{Manager, Pooled};
+use super::{Conn, PATIENCE, Tx};
+use crate::audit;
+use crate::error::{Code, Error};
+use crate::telemetry;
+
+/// PostgreSQL keeps so many subtransactions of a transaction at hand.
+pub(super) const MOST: usize = 64;
+
+/// How often a transaction that lost against another is run again.
+const ATTEMPTS: usize = 5;
+
+/// What is measured about the writers.
+#[derive(Clone)]
+pub(super) struct Gauges {
+    /// Acts that wait.
+    pub waiting: IntGauge,
+    /// How many acts shared a commit.
+    pub shared: Histogram,
+    /// What was put on record.
+    pub events: IntCounterVec,
+}
+
+/// How much room an act takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// A few rows: it shares a transaction.
+    Small,
+    /// Perhaps many rows and locks: nobody should wait behind it in one transaction.
+    Large,
+}
+
+/// An act on its way through a writer.
+trait Job: Send {
+    /// Takes the act for this writer; `false` if its caller has given up waiting.
+    fn begin(&self) -> bool;
+    fn size(&self) -> Size;
+    /// Runs the act, keeps its outcome, and tells what it recorded. An error undoes it.
+    fn run(&mut self, conn: &mut Conn, earlier: &[audit::Event]) -> Result<Vec<audit::Event>, Error>;
+    /// Answers the caller: with the outcome, or with what went wrong for everybody.
+    fn answer(self: Box<Self>, failure: Option<Error>);
+}
+
+struct Act<T, F> {
+    work: F,
+    size: Size,
+    begun: Arc<AtomicBool>,
+    trace_id: Option<String>,
+    span: tracing::Span,
+    outcome: Option<Result<T, Error>>,
+    caller: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Job for Act<T, F>
+where
+    T: Send,
+    F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send,
+{
+    fn begin(&self) -> bool {
+        !self.begun.swap(true, Ordering::SeqCst)
+    }
+
+    fn size(&self) -> Size {
+        self.size
+    }
+
+    fn run(&mut self, conn: &mut Conn, earlier: &[audit::Event]) -> Result<Vec<audit::Event>, Error> {
+        let mut tx = Tx { conn, events: Vec::new(), earlier, trace_id: self.trace_id.as_deref() };
+        let attempt = AssertUnwindSafe(|| {
+            let _entered = self.span.enter();
+            telemetry::within_trace(self.trace_id.clone(), || (self.work)(&mut tx))
+        });
+        // The hook has logged a panic; the savepoint undoes what it left behind.
+        let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
+        let kept = outcome.as_ref().err().cloned();
+        self.outcome = Some(outcome);
+        match kept {
+            None => Ok(tx.events),
+            Some(error) => Err(error),
+        }
+    }
+
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let outcome = match failure {
+            Some(error) => Err(error),
+            None => self.outcome.unwrap_or_else(|| Err(Error::internal("an act without an outcome"))),
+        };
+        // A caller who has hung up needs no answer.
+        drop(self.caller.send(outcome));
+    }
+}
+
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    closed: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Wakes a writer: there is an act, or there will be none any more.
+    bell: Condvar,
+    /// How many acts share a transaction at most.
+    most: usize,
+    gauges: Gauges,
+}
+
+/// The writers, each with a thread of its own.
+pub(super) struct Writers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts so many writers.
+    pub(super) fn start(pool: &Pool<Manager>, writers: u32, most: usize, gauges: Gauges) -> std::io::Result<Self> {
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
+        let shared = Arc::new(Shared { queue, bell: Condvar::new(), most: most.clamp(1, MOST), gauges });
+        let mut started = Self { shared, threads: Vec::new() };
+        for number in 1..=writers {
+            let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
+            let thread = thread::Builder::new().name(format!("writer-{number}"));
+            started.threads.push(thread.spawn(move || shared.run(&pool))?);
+        }
+        Ok(started)
+    }
+
+    /// Runs an act in some transaction, and waits until it is durable.
+    pub(super) async fn write<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (caller, mut answer) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
+        let act = Act {
+            work,
+            size,
+            begun: Arc::clone(&begun),
+            trace_id: telemetry::trace_id(),
+            span: tracing::Span::current(),
+            outcome: None,
+            caller,
+        };
+        {
+            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.jobs.push_back(Box::new(act));
+            self.shared.gauges.waiting.inc();
+        }
+        self.shared.bell.notify_one();
+        let answered = match tokio::time::timeout(PATIENCE, &mut answer).await {
+            Ok(answered) => answered,
+            // Whoever is first decides: an act that no writer took will not be run.
+            Err(_elapsed) if !begun.swap(true, Ordering::SeqCst) => {
+                tracing::warn!("no writer came free in time");
+                return Err(Error::unavailable());
+            }
+            Err(_elapsed) => answer.await,
+        };
+        answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped an act")))
+    }
+}
+
+impl Drop for Writers {
+    /// Waits for the threads, which hold the pool: SQLite tidies up when its last connection closes.
+    fn drop(&mut self) {
+        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.bell.notify_all();
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, pool: &Pool<Manager>) {
+        while let Some(jobs) = self.next() {
+            // A panic outside of an act is ours; the callers hear that their outcome is unknown.
+            if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
+                tracing::error!("a writer panicked; it goes on");
+            }
+        }
+    }
+
+    /// What has queued until now, as much as one transaction takes; `None` when nothing will come any more.
+    fn next(&self) -> Option<Vec<Box<dyn Job>>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
+            queue = self.bell.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+            if queue.jobs.is_empty() {
+                return None;
+            }
+            let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+            while jobs.len() < self.most
+                && let Some(job) = queue.jobs.pop_front()
+            {
+                if job.size() == Size::Large && !jobs.is_empty() {
+                    queue.jobs.push_front(job);
+                    break;
+                }
+                self.gauges.waiting.dec();
+                let alone = job.size() == Size::Large;
+                // A job whose caller has gone is let fall.
+                if job.begin() {
+                    jobs.push(job);
+                    if alone {
+                        break;
+                    }
+                }
+            }
+            if !jobs.is_empty() {
+                return Some(jobs);
+            }
+        }
+    }
+
+    /// Commits the acts together, and then those that have to be alone.
+    fn commit(&self, pool: &Pool<Manager>, jobs: Vec<Box<dyn Job>>) {
+        let mut connection = Connection { pool, pooled: None };
+        let mut alone = Vec::new();
+        let mut rest = jobs;
+        while rest.len() > 1 {
+            match connection.get() {
+                Ok(pooled) => rest = self.together(pooled, rest, &mut alone),
+                Err(error) => return answer_all(rest.into_iter().chain(alone), &error),
+            }
+        }
+        let mut alone = rest.into_iter().chain(alone);
+        while let Some(mut job) = alone.next() {
+            match connection.get() {
+                Ok(pooled) => {
+                    let failure = self.alone(pooled, job.as_mut()).err();
+                    job.answer(failure);
+                }
+                Err(error) => return answer_all(std::iter::once(job).chain(alone), &error),
+            }
+        }
+    }
+
+    /// One transaction for all. Answers the acts whose outcome is known, and returns those that it did not come to.
+    fn together(
+        &self,
+        pooled: &mut Pooled,
+        jobs: Vec<Box<dyn Job>>,
+        alone: &mut Vec<Box<dyn Job>>,
+    ) -> Vec<Box<dyn Job>> {
+        let Pooled { conn, broken } = pooled;
+        if let Err(error) = conn.begin_batch() {
+            *broken = true;
+            answer_all(jobs.into_iter(), &error.into());
+            return Vec::new();
+        }
+        let (mut done, mut aside, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut jobs = jobs.into_iter();
+        while let Some(mut job) = jobs.next() {
+            let (kept, go_on) = match job.run(conn, &events) {
+                Ok(recorded) => {
+                    events.extend(recorded);
+                    done.push(job);
+                    (conn.next_savepoint(), true)
+                }
+                Err(error) => {
+                    // A refusal stands; what the database could not do now is tried once more without neighbours.
+                    let waited = error.code() == Code::Unavailable;
+                    if waited || error.lost_a_race() {
+                        aside.push(job);
+                    } else {
+                        done.push(job);
+                    }
+                    (conn.back_to_savepoint(), !waited)
+                }
+            };
+            if let Err(error) = kept {
+                // The disk is full, the connection broke: there is no transaction any more, and nothing happened.
+                tracing::warn!(error.cause = %error, "a shared transaction was lost; its acts are run one by one");
+                end_lost(pooled);
+                alone.extend(done.into_iter().chain(aside).chain(jobs));
+                return Vec::new();
+            }
+            if !go_on {
+                // Whoever holds what it waited for may wait for one of us: let go of everything first.
+                break;
+            }
+        }
+        let written = conn.end_batch().map_err(Error::from).and_then(|()| Ok(audit::append(conn, &events)?));
+        let committed = match written {
+            Ok(_) => conn.commit().map_err(|error| (Error::from(error), true)),
+            Err(error) => Err((error, false)),
+        };
+        match committed {
+            Ok(()) => {
+                self.gauges.shared.observe(u32::try_from(done.len()).unwrap_or(u32::MAX).into());
+                self.count(&events);
+                for job in done {
+                    job.answer(None);
+                }
+                alone.extend(aside);
+            }
+            Err((error, true)) if !error.lost_a_race() => {
+                // Nobody knows whether it holds; not even a refusal stands, for it may rest on what a neighbour did.
+                *broken = true;
+                answer_all(done.into_iter(), &Error::unavailable());
+                alone.extend(aside);
+            }
+            Err(_nothing_happened) => {
+                end_lost(pooled);
+                alone.extend(done.into_iter().chain(aside));
+            }
+        }
+        jobs.collect()
+    }
+
+    /// A plain transaction. It is run again when it lost against another.
+    fn alone(&self, pooled: &mut Pooled, job: &mut dyn Job) -> Result<(), Error> {
+        let mut attempt = 1;
+        loop {
+            match self.attempt(pooled, job) {
+                Err(error) if error.lost_a_race() && attempt < ATTEMPTS => {
+                    tracing::debug!(attempt, "the transaction lost a race; running it again");
+                    attempt += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn attempt(&self, pooled: &mut Pooled, job: &mut dyn Job) -> Result<(), Error> {
+        let Pooled { conn, broken } = pooled;
+        let outcome = conn.begin().map_err(Error::from).and_then(|()| {
+            let events = job.run(conn, &[])?;
+            audit::append(conn, &events)?;
+            conn.commit()?;
+            Ok(events)
+        });
+        match outcome {
+            Ok(events) => {
+                self.gauges.shared.observe(1.0);
+                self.count(&events);
+                Ok(())
+            }
+            Err(error) => {
+                // An error may have broken the connection, which is not tested before it is used again.
+                *broken |= error.code().status() >= 500;
+                if let Err(rollback) = conn.rollback()
+                    && error.code().status() < 500
+                {
+                    *broken = true;
+                    return Err(Error::internal(format_args!("cannot roll back: {rollback}")));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn count(&self, events: &[audit::Event]) {
+        for event in events {
+            self.gauges.events.with_label_values(&[event.kind().as_str()]).inc();
+        }
+    }
+}
+
+/// A connection that is fit for use, for as long as a batch takes.
+struct Connection<'p> {
+    pool: &'p Pool<Manager>,
+    pooled: Option<PooledConnection<Manager>>,
+}
+
+impl Connection<'_> {
+    fn get(&mut self) -> Result<&mut Pooled, Error> {
+        // Given back, a broken one is thrown away.
+        let fit = self.pooled.take().filter(|pooled| !pooled.broken);
+        let pooled = match fit {
+            Some(pooled) => pooled,
+            None => self.pool.get().map_err(|error| {
+                tracing::warn!(error.cause = %error, "no database connection");
+                Error::unavailable()
+            })?,
+        };
+        Ok(self.pooled.insert(pooled))
+    }
+}
+
+/// Ends what is left of a transaction of which nothing holds.
+fn end_lost(pooled: &mut Pooled) {
+    if pooled.conn.rollback().is_err() {
+        pooled.broken = true;
+    }
+}
+
+fn answer_all(jobs: impl Iterator<Item = Box<dyn Job>>, error: &Error) {
+    jobs.for_each(|job| job.answer(Some(error.clone())));
+}
+
+impl fmt::Debug for Writers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writers")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use diesel::prelude::*;
+    use futures_util::future::{join_all, join3};
+    use tempfile::TempDir;
+
+    use crate::audit::{Actor, Event, EventType};
+    use crate::clock::{Clock, Timestamp};
+    use crate::db::schema::{audit_events, tenants};
+    use crate::db::{Conn, DatabaseUrl, Db, Tx};
+    use crate::error::{Code, Error};
+    use crate::metrics::Metrics;
+
+    fn open() -> (TempDir, Db, Metrics) {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let db = Db::open(&DatabaseUrl::Sqlite(folder.path().join("test.db")), 4, 64, &metrics).unwrap();
+        (folder, db, metrics)
+    }
+
+    fn insert(conn: &mut Conn, id: &str, now: Timestamp) -> QueryResult<usize> {
+        let row = (
+            tenants::id.eq(id),
+            tenants::name.eq(id),
+            tenants::time_zone.eq("Asia/Kolkata"),
+            tenants::contacts.eq("[]"),
+            tenants::created_at.eq(now),
+            tenants::updated_at.eq(now),
+        );
+        diesel::insert_into(tenants::table).values(row).execute(conn)
+    }
+
+    fn saved(tenant_id: &str, now: Timestamp) -> Event {
+        Event::new(EventType::TenantSaved, Actor::system("test"), now).tenant(tenant_id)
+    }
+
+    /// Keeps the writer busy until all the others have queued.
+    async fn behind_one<T>(db: &Db, others: impl Future<Output = Vec<T>>) -> Vec<T> {
+        let (open_gate, gate) = mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let first = db.write(move |_tx| {
+            let _closed = gate.lock().unwrap().recv();
+            Ok(())
+        });
+        let (first, others, ()) = join3(first, others, async move { drop(open_gate) }).await;
+        first.unwrap();
+        others
+    }
+
+    async fn rows(db: &Db) -> (Vec<String>, Vec<String>) {
+        db.read(|conn| {
+            let ids = tenants::table.select(tenants::id).order(tenants::id).load(conn)?;
+            let logs = audit_events::table.select(audit_events::tenant_id).order(audit_events::tenant_id).load(conn)?;
+            Ok((ids, logs))
+        })
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn acts_that_fail_or_panic_leave_their_neighbours_alone() {
+        let (_folder, db, metrics) = open();
+        let now = Clock::System.now();
+        let acts = (0..60).map(|number| {
+            db.write(move |tx: &mut Tx<'_>| {
+                // Every sixth one wants what its neighbour has just taken.
+                let id = format!("tenant-{:02}", if number % 6 == 5 { number - 1 } else { number });
+                insert(tx, &id, now)?;
+                tx.record(saved(&id, now));
+                match number % 6 {
+                    1 => Err(Error::not_found()),
+                    2 => panic!("as the test wants it"),
+                    3 => Err(diesel::result::Error::NotFound.into()),
+                    _ => Ok(id),
+                }
+            })
+        });
+        let outcomes = behind_one(&db, join_all(acts)).await;
+        let mut expected = Vec::new();
+        for (number, outcome) in outcomes.into_iter().enumerate() {
+            match (number % 6, outcome) {
+                (0 | 4, Ok(id)) => expected.push(id),
+                (1, Err(error)) => assert_eq!(error.code(), Code::NotFound),
+                (2 | 3 | 5, Err(error)) => assert_eq!(error.code(), Code::Internal),
+                (_, outcome) => panic!("{number}: {outcome:?}"),
+            }
+        }
+        assert_eq!(expected.len(), 20);
+        assert_eq!(rows(&db).await, (expected.clone(), expected));
+        assert_eq!(metrics.events.with_label_values(&["tenant.saved"]).get(), 20);
+    }
+
+    #[tokio::test]
+    async fn an_event_that_cannot_be_written_undoes_its_own_act_only() {
+        let (_folder, db, _metrics) = open();
+        let now = Clock::System.now();
+        let session = crate::id::SessionId::new(now);
+        let acts = (0..20).map(|number| {
+            let session = session.clone();
+            db.write(move |tx: &mut Tx<'_>| {
+                let id = format!("tenant-{number:02}");
+                insert(tx, &id, now)?;
+                // Two of them report the same act, and neither looks first.
+                let seq = if number < 2 { 1 } else { number };
+                let act = crate::audit::ActRef { source: "portal", seq };
+                tx.record(saved(&id, now).of_session(&session).act(act, now, None));
+                Ok(id)
+            })
+        });
+        let outcomes = behind_one(&db, join_all(acts)).await;
+        let done: Vec<String> = outcomes.into_iter().filter_map(Result::ok).collect();
+        assert_eq!(done.len(), 19);
+        assert_eq!(rows(&db).await, (done.clone(), done));
+    }
+
+    #[tokio::test]
+    async fn acts_that_wait_together_share_a_commit_and_large_ones_do_not() {
+        let (_folder, db, metrics) = open();
+        let now = Clock::System.now();
+        let small = |number| db.write(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("small-{number:03}"), now)?));
+        let large = |number| db.write_large(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("large-{number}"), now)?));
+        let acts = async {
+            let (mut small, large) =
+                futures_util::future::join(join_all((0..100).map(small)), join_all((1..3).map(large))).await;
+            small.extend(large);
+            small
+        };
+        let outcomes = behind_one(&db, acts).await;
+        assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap() == 1));
+        // The gate (perhaps with company), at most two for the small ones, one for each large one.
+        let commits = metrics.write_batch.get_sample_count();
+        assert!((4..=5).contains(&commits), "{commits} commits");
+        assert_eq!(rows(&db).await.0.len(), 102);
+    }
+}

@@ -1,0 +1,52 @@
+//! Freezing: no link is issued until an operator says so. What exists goes on.
+
+use serde::Serialize;
+
+use super::store;
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::http::Fields;
+
+/// Whether links are issued.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Issuing {
+    /// Whether they are not.
+    frozen: bool,
+    /// Since when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frozen_at: Option<Timestamp>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// Freezes issuing, for every copy of the service from its next request on. Freezing again changes nothing.
+pub(crate) async fn freeze(app: &App, reason: String, now: Timestamp) -> Result<Issuing, Error> {
+    let mut fields = Fields::default();
+    fields.text("/reason", &reason, 3, 500);
+    fields.finish()?;
+    app.db
+        .write(move |tx| {
+            if store::freeze(tx, &reason, now)? {
+                let event = Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now);
+                tx.record(event.with(&serde_json::json!({ "reason": reason })));
+            }
+            let (frozen_at, reason) = store::freeze_state(tx)?;
+            Ok(Issuing { frozen: frozen_at.is_some(), frozen_at, reason })
+        })
+        .await
+}
+
+/// Lets issuing go on.
+pub(crate) async fn unfreeze(app: &App, now: Timestamp) -> Result<Issuing, Error> {
+    app.db
+        .write(move |tx| {
+            if store::unfreeze(tx)? {
+                tx.record(Event::new(EventType::IssuingUnfrozen, Actor::system("command-line"), now));
+            }
+            Ok(Issuing { frozen: false, frozen_at: None, reason: None })
+        })
+        .await
+}

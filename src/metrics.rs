@@ -1,0 +1,135 @@
+//! What the process counts, in the Prometheus text format.
+//!
+//! Counters live here as plain fields, so that whoever has the [`crate::app::App`]
+//! can add to them. What the store knows better (outbox, live sessions, keys) is
+//! asked when somebody looks.
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::app::App;
+use crate::error::Error;
+use crate::{mail, sessions};
+
+/// Upper bounds of the request histogram, in seconds.
+const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+/// Upper bounds of what is done together.
+const TOGETHER: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
+
+/// Everything that is counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// How long requests took, by route and status.
+    pub requests: HistogramVec,
+    /// Acts on record, by type: revocations, sessions opened, links issued.
+    pub events: IntCounterVec,
+    /// Callers that wait for the coalescing reader.
+    pub reader_queue: IntGauge,
+    /// How many callers shared a read.
+    pub read_batch: Histogram,
+    /// Acts that wait for a writer.
+    pub writer_queue: IntGauge,
+    /// How many acts shared a commit.
+    pub write_batch: Histogram,
+    /// Pooled connections, by whether they are in use.
+    pub connections: IntGaugeVec,
+    store_up: IntGauge,
+    outbox: IntGauge,
+    live_sessions: IntGauge,
+    key_ages: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Makes and registers everything.
+    ///
+    /// # Errors
+    /// When a name is taken twice, which a test would see.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let together = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TOGETHER.to_vec());
+        let metrics = Self {
+            registry: Registry::new_custom(Some("magic_link".to_owned()), None)?,
+            requests: HistogramVec::new(
+                HistogramOpts::new("http_request_seconds", "How long requests took").buckets(SECONDS.to_vec()),
+                &["route", "status"],
+            )?,
+            events: IntCounterVec::new(
+                Opts::new("events_total", "Audit events that this process committed"),
+                &["type"],
+            )?,
+            reader_queue: IntGauge::new("reader_queue", "Callers left waiting when the last shared read began")?,
+            read_batch: Histogram::with_opts(together("read_batch", "Callers that shared one read"))?,
+            writer_queue: IntGauge::new("writer_queue", "Acts that wait for a writer")?,
+            write_batch: Histogram::with_opts(together("write_batch", "Acts that shared one commit"))?,
+            connections: IntGaugeVec::new(Opts::new("database_connections", "Pooled connections"), &["state"])?,
+            store_up: IntGauge::new("database_up", "Whether the database answered this look")?,
+            outbox: IntGauge::new("outbox_depth", "Mails that are not finished")?,
+            live_sessions: IntGauge::new("active_sessions", "Sessions that hold")?,
+            key_ages: IntGaugeVec::new(
+                Opts::new("signing_key_age_seconds", "Seconds since a signing key was made"),
+                &["kid", "state"],
+            )?,
+        };
+        metrics.registry.register(Box::new(metrics.requests.clone()))?;
+        metrics.registry.register(Box::new(metrics.events.clone()))?;
+        metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
+        metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
+        metrics.registry.register(Box::new(metrics.writer_queue.clone()))?;
+        metrics.registry.register(Box::new(metrics.write_batch.clone()))?;
+        metrics.registry.register(Box::new(metrics.connections.clone()))?;
+        metrics.registry.register(Box::new(metrics.store_up.clone()))?;
+        metrics.registry.register(Box::new(metrics.outbox.clone()))?;
+        metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
+        metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Notes a request that was answered.
+    pub(crate) fn answered(&self, route: &str, status: &str, took: std::time::Duration) {
+        self.requests.with_label_values(&[route, status]).observe(took.as_secs_f64());
+    }
+
+    fn text(&self) -> Result<Vec<u8>, Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(Error::internal)?;
+        Ok(text)
+    }
+}
+
+/// Everything, after a look at the store. Where the store cannot be asked, that is what is shown.
+///
+/// # Errors
+/// When the text cannot be written.
+pub(crate) async fn show(app: &App) -> Result<Vec<u8>, Error> {
+    let now = app.clock.now();
+    let asked = app.db.read(move |conn| Ok((mail::unfinished(conn)?, sessions::live(conn, now)?))).await;
+    app.metrics.store_up.set(i64::from(asked.is_ok()));
+    if let Ok((outbox, live)) = asked {
+        app.metrics.outbox.set(outbox);
+        app.metrics.live_sessions.set(live);
+    }
+    let pool = app.db.pool_state();
+    app.metrics.connections.with_label_values(&["open"]).set(pool.connections.into());
+    app.metrics.connections.with_label_values(&["idle"]).set(pool.idle_connections.into());
+    app.metrics.key_ages.reset();
+    for key in app.tokens.keys(now) {
+        let age = now.since(key.created_at).whole_seconds();
+        app.metrics.key_ages.with_label_values(&[key.kid.as_str(), key.state.as_str()]).set(age);
+    }
+    app.metrics.text()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_metrics_share_a_name() {
+        let metrics = Metrics::new().unwrap();
+        metrics.answered("/v1/introspect", "200", std::time::Duration::from_micros(20));
+        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(text.contains("magic_link_http_request_seconds_count{route=\"/v1/introspect\",status=\"200\"} 1"));
+    }
+}
