@@ -25,6 +25,7 @@ mod directory;
 mod introspection;
 mod keys;
 mod life;
+mod limits;
 mod links;
 mod matrix;
 mod metrics;
