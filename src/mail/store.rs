@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub last_error: Option<String>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// The key that signs the token of this attempt.
+    pub kid: Option<String>,
 }
 
 impl Job {
@@ -49,6 +51,7 @@ impl Job {
             last_error: None,
             created_at: now,
             finished_at: None,
+            kid: None,
         }
     }
 }
@@ -84,6 +87,7 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
+    kid: &str,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
@@ -96,6 +100,7 @@ pub(super) fn claim(
             jobs::state.eq(DeliveryState::Sending),
             jobs::lease_until.eq(Some(lease_until)),
             jobs::attempts.eq(jobs::attempts + 1),
+            jobs::kid.eq(Some(kid)),
         ))
         .returning(jobs::all_columns)
         .get_result(conn)
