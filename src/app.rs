@@ -3,7 +3,7 @@
 //! [`App::build`] opens everything, [`Service::port`] tells where it listens, and
 //! [`Service::run`] serves until it is told to stop.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,7 +15,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::{Db, OpenError, State};
 use crate::error::Error;
-use crate::http::{self, PublicLimiter};
+use crate::http::{self, Limiter};
 use crate::id::{ClientId, SessionId};
 use crate::mail::{self, Mailbox, Provider};
 use crate::metrics::Metrics;
@@ -68,7 +68,10 @@ pub struct App {
     pub(crate) mailbox: Option<Mailbox>,
     /// Wakes the mail worker: there may be something to send.
     pub(crate) mail_wake: Notify,
-    pub(crate) public_limiter: PublicLimiter,
+    /// Strangers, by network.
+    pub(crate) public_limiter: Limiter<IpAddr>,
+    /// Clients, where the configuration limits them.
+    pub(crate) client_limiter: Option<Limiter<ClientId>>,
     pub(crate) log_sampler: Sampler,
     pub(crate) metrics: Metrics,
 }
@@ -109,7 +112,11 @@ impl App {
             mail_provider,
             mailbox,
             mail_wake: Notify::new(),
-            public_limiter: PublicLimiter::per_minute(config.limits.public_per_minute),
+            public_limiter: Limiter::per_minute("public", config.limits.public_per_minute),
+            client_limiter: match config.limits.client_per_minute {
+                0 => None,
+                calls => Some(Limiter::per_minute("client", calls)),
+            },
             log_sampler: Sampler::one_in(config.log.sample),
             metrics,
             config: Arc::new(config),

@@ -117,6 +117,7 @@ pub struct Error {
     recorded: bool,
     lost_a_race: bool,
     allow: Option<String>,
+    limit: Option<(&'static str, u32)>,
 }
 
 impl Error {
@@ -131,6 +132,7 @@ impl Error {
             recorded: false,
             lost_a_race: false,
             allow: None,
+            limit: None,
         }
     }
 
@@ -166,6 +168,19 @@ impl Error {
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&str> {
         self.allow.as_deref()
+    }
+
+    /// Names the limit that was met, and how many calls a minute it allows.
+    #[must_use]
+    pub const fn limit(mut self, name: &'static str, per_minute: u32) -> Self {
+        self.limit = Some((name, per_minute));
+        self
+    }
+
+    /// The limit that was met: its name, and calls a minute.
+    #[must_use]
+    pub const fn limit_met(&self) -> Option<(&'static str, u32)> {
+        self.limit
     }
 
     /// Marks that the refusal already stands in the audit trail.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use time::Duration;
 use url::Url;
@@ -55,7 +56,7 @@ pub struct Config {
     pub portals: BTreeMap<String, Portal>,
     /// How long links, tokens and sessions live.
     pub links: Links,
-    /// How often strangers may call.
+    /// How often somebody may call.
     pub limits: Limits,
     /// How mail leaves.
     pub mail: Mail,
@@ -112,11 +113,15 @@ pub struct Links {
     pub resend_cool_down: Duration,
 }
 
-/// How often strangers may call.
-#[derive(Debug, Clone, Copy)]
+/// How often somebody may call.
+#[derive(Debug, Clone)]
 pub struct Limits {
     /// Calls a minute and address on the landing page's routes.
     pub public_per_minute: u32,
+    /// Calls a minute of one client; 0 is as many as it likes.
+    pub client_per_minute: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// How the trail is kept.
@@ -337,6 +342,18 @@ mod tests {
             problems.contains("database_connections: must be") && problems.contains("log.sample: must be"),
             "{problems}"
         );
+    }
+
+    #[test]
+    fn proxies_are_addresses_and_networks() {
+        let config = Config::from_toml("limits.trusted_proxies = '10.0.0.0/8, ::1'").unwrap();
+        let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+        assert!(Config::from_toml("").unwrap().limits.trusted_proxies.is_empty());
+        for wrong in ["proxy.example", "10.0.0.0/33", "10.0.0.1,,"] {
+            let problems = Config::from_toml(&format!("limits.trusted_proxies = '{wrong}'")).unwrap_err().to_string();
+            assert!(problems.contains("limits.trusted_proxies:"), "{problems}");
+        }
     }
 
     #[test]

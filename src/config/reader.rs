@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use figment::value::{Dict, Value};
+use ipnet::IpNet;
 use secrecy::SecretString;
 use time::Duration;
 use url::Url;
@@ -32,6 +33,8 @@ pub const KEYS: &[&str] = &[
     "links.session_hours",
     "links.resend_cool_down_seconds",
     "limits.public_per_minute",
+    "limits.client_per_minute",
+    "limits.trusted_proxies",
     "mail.provider",
     "mail.from",
     "mail.from_name",
@@ -95,7 +98,11 @@ impl Reader<'_> {
                     self.number("links.resend_cool_down_seconds", 60, 0..=86_400).into(),
                 ),
             },
-            limits: Limits { public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000) },
+            limits: Limits {
+                public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
+                client_per_minute: self.number("limits.client_per_minute", 0, 0..=100_000_000),
+                trusted_proxies: self.networks("limits.trusted_proxies"),
+            },
             mail: Mail {
                 from: self.address("mail.from", "no-reply@magic-link.example"),
                 from_name: self.text("mail.from_name", "Magic Link"),
@@ -189,6 +196,17 @@ impl Reader<'_> {
                 Ok(value) => value,
                 Err(_) => unreachable!("the default of {key} parses"),
             }
+        })
+    }
+
+    fn networks(&mut self, key: &str) -> Vec<IpNet> {
+        let text = self.optional(key).unwrap_or_default();
+        let named = text.split(',').map(str::trim).filter(|_| !text.is_empty());
+        let read: Option<Vec<IpNet>> =
+            named.map(|one| one.parse().ok().or_else(|| one.parse().ok().map(IpAddr::into))).collect();
+        read.unwrap_or_else(|| {
+            self.problem(key, "must be addresses and networks between commas, such as 10.0.0.0/8, ::1");
+            Vec::new()
         })
     }
 

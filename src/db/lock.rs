@@ -4,11 +4,11 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use super::Conn;
-use super::schema::{audit_logs, consultants, magic_links, sessions};
+use super::schema::{audit_logs, consultants, sessions};
 use crate::audit::Frontier;
 use crate::consultants::Consultant;
 use crate::error::Error;
-use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::id::{ConsultantId, SessionId};
 use crate::sessions::Session;
 
 /// Reads a consultant and keeps a suspension from passing until the transaction ends.
@@ -26,16 +26,6 @@ pub(crate) fn lock_consultant_for_change(conn: &mut Conn, id: &ConsultantId) -> 
     match conn {
         Conn::Postgres(conn) => consultants::table.find(id).for_no_key_update().get_result(conn).optional(),
         Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
-    }
-}
-
-/// Lets nobody else change a link until the transaction ends.
-pub(crate) fn lock_link(conn: &mut Conn, id: &LinkId) -> QueryResult<()> {
-    match conn {
-        Conn::Postgres(conn) => {
-            magic_links::table.find(id).select(magic_links::id).for_no_key_update().execute(conn).map(drop)
-        }
-        Conn::Sqlite(_) => Ok(()),
     }
 }
 

@@ -68,7 +68,6 @@ diesel::table! {
         revoked_by_type -> Nullable<Text>,
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
-        kid -> Nullable<Text>,
     }
 }
 
@@ -231,6 +230,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamp,
         finished_at -> Nullable<Timestamp>,
+        kid -> Nullable<Text>,
     }
 }
 

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use diesel::r2d2::{Pool, PooledConnection};
 use prometheus::{Histogram, IntCounterVec, IntGauge};
@@ -28,6 +29,9 @@ pub(super) const MOST: usize = 64;
 
 /// How often a transaction that lost against another is run again.
 const ATTEMPTS: usize = 5;
+
+/// A refusal of the database that came within this time may have been a deadlock, which takes a second to be found.
+const SOON: Duration = Duration::from_secs(5);
 
 /// What is measured about the writers.
 #[derive(Clone)]
@@ -233,25 +237,29 @@ impl Shared {
         }
     }
 
-    /// Commits the acts together, and then those that have to be alone.
+    /// Commits the acts together, and those that have to be alone in between.
     fn commit(&self, pool: &Pool<Manager>, jobs: Vec<Box<dyn Job>>) {
         let mut connection = Connection { pool, pooled: None };
-        let mut alone = Vec::new();
         let mut rest = jobs;
-        while rest.len() > 1 {
-            match connection.get() {
-                Ok(pooled) => rest = self.together(pooled, rest, &mut alone),
-                Err(error) => return answer_all(rest.into_iter().chain(alone), &error),
-            }
-        }
-        let mut alone = rest.into_iter().chain(alone);
-        while let Some(mut job) = alone.next() {
-            match connection.get() {
-                Ok(pooled) => {
-                    let failure = self.alone(pooled, job.as_mut()).err();
-                    job.answer(failure);
+        while !rest.is_empty() {
+            let mut alone = Vec::new();
+            if rest.len() > 1 {
+                match connection.get() {
+                    Ok(pooled) => rest = self.together(pooled, rest, &mut alone),
+                    Err(error) => return answer_all(rest.into_iter(), &error),
                 }
-                Err(error) => return answer_all(std::iter::once(job).chain(alone), &error),
+            } else {
+                std::mem::swap(&mut rest, &mut alone);
+            }
+            // Before the rest goes on: it may want the very lock that one of these waits for.
+            let mut alone = alone.into_iter();
+            while let Some(mut job) = alone.next() {
+                // Where there is no connection the next one would wait for it as long again.
+                if let Err(error) = connection.get() {
+                    return answer_all(std::iter::once(job).chain(alone).chain(rest), &error);
+                }
+                let failure = self.alone(&mut connection, job.as_mut()).err();
+                job.answer(failure);
             }
         }
     }
@@ -329,25 +337,33 @@ impl Shared {
         jobs.collect()
     }
 
-    /// A plain transaction. It is run again when it lost against another.
-    fn alone(&self, pooled: &mut Pooled, job: &mut dyn Job) -> Result<(), Error> {
+    /// A plain transaction. It is run again when it lost against another, or fell victim to a deadlock.
+    ///
+    /// diesel does not tell a deadlock from other failures. But whatever a database refuses
+    /// soon and takes back entirely may be tried once more.
+    fn alone(&self, connection: &mut Connection<'_>, job: &mut dyn Job) -> Result<(), Error> {
+        let started = Instant::now();
         let mut attempt = 1;
         loop {
-            match self.attempt(pooled, job) {
-                Err(error) if error.lost_a_race() && attempt < ATTEMPTS => {
-                    tracing::debug!(attempt, "the transaction lost a race; running it again");
-                    attempt += 1;
-                }
-                outcome => return outcome,
+            let (outcome, undone) = self.attempt(connection.get()?, job);
+            let Err(error) = outcome else { return Ok(()) };
+            let refused = undone && error.code() == Code::Unavailable && started.elapsed() < SOON;
+            if attempt == ATTEMPTS || !(error.lost_a_race() || refused) {
+                return Err(error);
             }
+            tracing::debug!(attempt, "the transaction lost a race; running it again");
+            attempt += 1;
         }
     }
 
-    fn attempt(&self, pooled: &mut Pooled, job: &mut dyn Job) -> Result<(), Error> {
+    /// One try, and if it failed whether all of it was undone for certain.
+    fn attempt(&self, pooled: &mut Pooled, job: &mut dyn Job) -> (Result<(), Error>, bool) {
         let Pooled { conn, broken } = pooled;
+        let mut committing = false;
         let outcome = conn.begin().map_err(Error::from).and_then(|()| {
             let events = job.run(conn, &[])?;
             audit::append(conn, &events)?;
+            committing = true;
             conn.commit()?;
             Ok(events)
         });
@@ -355,18 +371,19 @@ impl Shared {
             Ok(events) => {
                 self.gauges.shared.observe(1.0);
                 self.count(&events);
-                Ok(())
+                (Ok(()), false)
             }
             Err(error) => {
                 // An error may have broken the connection, which is not tested before it is used again.
                 *broken |= error.code().status() >= 500;
-                if let Err(rollback) = conn.rollback()
+                let rolled_back = conn.rollback();
+                if let Err(rollback) = &rolled_back
                     && error.code().status() < 500
                 {
                     *broken = true;
-                    return Err(Error::internal(format_args!("cannot roll back: {rollback}")));
+                    return (Err(Error::internal(format_args!("cannot roll back: {rollback}"))), false);
                 }
-                Err(error)
+                (Err(error), rolled_back.is_ok() && !committing)
             }
         }
     }

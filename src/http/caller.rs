@@ -157,13 +157,17 @@ impl<S: Needs> Claimant<S> {
     /// Lets the client in that the store found, if the key is its own and it has the scope.
     ///
     /// # Errors
-    /// `unauthenticated`, never saying why, or `insufficient_scope`.
+    /// `unauthenticated`, never saying why; `rate_limited`; `insufficient_scope`.
     pub(crate) fn admit(&self, client: Option<Arc<LiveClient>>) -> Result<Arc<LiveClient>, Error> {
         let client = client.filter(|client| client.accepts(&self.key)).ok_or(Code::Unauthenticated)?;
         if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(client.id.clone()));
+        let app = self.request.app_data::<web::Data<App>>();
+        if let Some(limiter) = app.and_then(|app| app.client_limiter.as_ref()) {
+            limiter.check(&client.id)?;
+        }
         if client.has(S::SCOPE) {
             Ok(client)
         } else {

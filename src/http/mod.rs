@@ -36,7 +36,7 @@ pub(crate) use idempotency::IdempotencyHeader;
 pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
-pub(crate) use rate_limit::{PublicLimiter, limit_public};
+pub(crate) use rate_limit::{Limiter, limit_public};
 pub(crate) use reply::{Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, WriteProblems};
 
 /// Every documented route. The API description is made from this and nothing else.

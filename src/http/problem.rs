@@ -58,6 +58,11 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
     if let Some(seconds) = error.retry_after_seconds() {
         response.insert_header((RETRY_AFTER, seconds));
     }
+    if let Some((name, per_minute)) = error.limit_met() {
+        let wait = error.retry_after_seconds().unwrap_or(1);
+        response.insert_header(("ratelimit-policy", format!("\"{name}\";q={per_minute};w=60")));
+        response.insert_header(("ratelimit", format!("\"{name}\";r=0;t={wait}")));
+    }
     if let Some(methods) = error.allowed_methods() {
         response.insert_header((ALLOW, methods));
     }

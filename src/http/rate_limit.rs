@@ -1,81 +1,140 @@
-//! How often strangers may call the landing page's routes.
+//! How often somebody may call: strangers by address, clients by their id.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::HeaderMap;
 use actix_web::middleware::Next;
 use actix_web::web;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
+use ipnet::IpNet;
 
 use crate::app::App;
 use crate::error::{Code, Error};
 
-/// Counts calls by address; IPv6 by /64, because one customer has that many.
-pub(crate) struct PublicLimiter(DefaultKeyedRateLimiter<IpAddr>);
+/// Counts calls a minute, each caller's own.
+pub(crate) struct Limiter<K: Hash + Eq + Clone> {
+    name: &'static str,
+    calls: u32,
+    counts: DefaultKeyedRateLimiter<K>,
+}
 
-impl PublicLimiter {
-    pub(crate) fn per_minute(calls: u32) -> Self {
-        Self(DefaultKeyedRateLimiter::keyed(Quota::per_minute(NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN))))
+impl<K: Hash + Eq + Clone> Limiter<K> {
+    pub(crate) fn per_minute(name: &'static str, calls: u32) -> Self {
+        let quota = Quota::per_minute(NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN));
+        Self { name, calls, counts: DefaultKeyedRateLimiter::keyed(quota) }
     }
 
-    fn check(&self, address: IpAddr) -> Result<(), Error> {
-        self.0.check_key(&network(address)).map_err(|denied| {
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the policy and the time to wait.
+    pub(crate) fn check(&self, caller: &K) -> Result<(), Error> {
+        self.counts.check_key(caller).map_err(|denied| {
             let wait = denied.wait_time_from(DefaultClock::default().now());
-            Error::new(Code::RateLimited).retry_after(wait.as_secs() + 1)
+            Error::new(Code::RateLimited).retry_after(wait.as_secs() + 1).limit(self.name, self.calls)
         })
     }
 
-    /// Drops addresses that have not called for a while.
+    /// Drops callers who have not called for a while.
     pub(crate) fn forget_idle(&self) {
-        self.0.retain_recent();
-        self.0.shrink_to_fit();
+        self.counts.retain_recent();
+        self.counts.shrink_to_fit();
     }
 }
 
+/// Whom an address counts as; IPv6 by /64, because one customer has that many.
 fn network(address: IpAddr) -> IpAddr {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(address) => address.into(),
-            None => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        },
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 
-/// Refuses callers that come too often. The peer's address counts, never a header.
+/// Where a call comes from: the peer, or what a trusted proxy says of whom it speaks for.
+///
+/// Each proxy adds the address it was called from at the right end. The first one
+/// from there that is no trusted proxy is the caller: what stands left of it
+/// anybody could have written.
+fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
+    let mut origin = peer;
+    let said: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .map(str::trim)
+        .collect();
+    for text in said.into_iter().rev() {
+        if !is_trusted(origin) {
+            break;
+        }
+        let Ok(before) = text.parse() else { break };
+        origin = before;
+    }
+    origin
+}
+
+/// Refuses strangers who come too often.
 pub(crate) async fn limit_public(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     if let (Some(app), Some(peer)) = (request.app_data::<web::Data<App>>(), request.peer_addr()) {
-        app.public_limiter.check(peer.ip())?;
+        let origin = origin(peer.ip(), request.headers(), &app.config.limits.trusted_proxies);
+        app.public_limiter.check(&network(origin))?;
     }
     next.call(request).await
 }
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
     fn as_many_calls_as_the_limit_says_are_taken_at_once() {
         for calls in [1, 120, 100_000, 1_000_000] {
-            let limiter = PublicLimiter::per_minute(calls);
-            let taken = (0..calls.min(2_000)).filter(|_| limiter.check("192.0.2.1".parse().unwrap()).is_ok()).count();
+            let limiter = Limiter::per_minute("public", calls);
+            let taken = (0..calls.min(2_000)).filter(|_| limiter.check(&"somebody").is_ok()).count();
             assert_eq!(taken, calls.min(2_000) as usize);
         }
     }
 
     #[test]
     fn neighbours_in_one_ipv6_network_share_a_count() {
-        let limiter = PublicLimiter::per_minute(1);
-        assert!(limiter.check("2001:db8::1".parse().unwrap()).is_ok());
-        assert!(limiter.check("2001:db8::2".parse().unwrap()).is_err());
-        assert!(limiter.check("2001:db8:0:1::1".parse().unwrap()).is_ok());
-        assert!(limiter.check("192.0.2.1".parse().unwrap()).is_ok());
-        assert!(limiter.check("::ffff:192.0.2.1".parse().unwrap()).is_err());
+        let limiter = Limiter::per_minute("public", 1);
+        let calls = |address: &str| limiter.check(&network(address.parse().unwrap())).is_ok();
+        assert!(calls("2001:db8::1"));
+        assert!(!calls("2001:db8::2"));
+        assert!(calls("2001:db8:0:1::1"));
+        assert!(calls("192.0.2.1"));
+        assert!(!calls("::ffff:192.0.2.1"));
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_is_believed_and_only_its_own_word() {
+        let trusted: Vec<IpNet> = ["10.0.0.0/8", "::1/128"].map(|text| text.parse().unwrap()).to_vec();
+        let of = |peer: &str, said: &[&'static str], trusted: &[IpNet]| {
+            let mut headers = HeaderMap::new();
+            for line in said {
+                headers.append(HeaderName::from_static("x-forwarded-for"), HeaderValue::from_static(line));
+            }
+            origin(peer.parse().unwrap(), &headers, trusted).to_string()
+        };
+        assert_eq!(of("192.0.2.1", &["198.51.100.7"], &trusted), "192.0.2.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &[]), "10.0.0.1", "nobody is trusted unless that was said");
+        assert_eq!(of("10.0.0.1", &[], &trusted), "10.0.0.1");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &trusted), "198.51.100.7");
+        assert_eq!(of("::ffff:10.0.0.1", &["198.51.100.7"], &trusted), "198.51.100.7");
+        // What the caller wrote itself stands further left.
+        assert_eq!(of("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.0.0.2"], &trusted), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["1.1.1.1", "198.51.100.7"], &trusted), "198.51.100.7");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7, garbage"], &trusted), "10.0.0.1");
     }
 }

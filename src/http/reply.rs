@@ -66,11 +66,11 @@ macro_rules! problems {
 
 problems! {
     /// What a call that reads can answer with.
-    ReadProblems [400 401 403 404 500 503];
+    ReadProblems [400 401 403 404 429 500 503];
     /// What a call that changes something can answer with.
     WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
     /// What a call about a token or a session can answer with.
-    RedeemProblems [400 401 403 404 408 409 410 413 415 422 500 503];
+    RedeemProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
     /// What a call that needs no key can answer with.
     PublicProblems [400 408 409 410 413 415 429 500 503];
 }

@@ -30,7 +30,7 @@ pub(crate) use issue::issue;
 pub(crate) use read::{LinkFilter, list, read, view_within};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by};
-pub(crate) use store::{Spend, find, signed_by, spend};
+pub(crate) use store::{Spend, find, spend};
 
 text_enum! {
     /// How much the consultant may do.
@@ -96,8 +96,6 @@ pub(crate) struct Link {
     pub revoked_by_type: Option<ActorType>,
     pub revoked_by_id: Option<String>,
     pub revoked_by_name: Option<String>,
-    /// The key that signed the newest mailed token.
-    pub kid: Option<String>,
 }
 
 impl Link {

@@ -1,12 +1,13 @@
 //! Links at rest. Every race is decided by one guarded statement.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::{Link, LinkFilter, LinkState};
 use crate::audit::{Actor, ActorType};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, service_state};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs, service_state};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{ClientId, ConsultantId, LinkId};
@@ -124,7 +125,7 @@ pub(super) fn revoke_all_issued_by(
         .get_results(conn)
 }
 
-/// Revokes every link whose unspent token a key signed.
+/// Revokes every link whose unspent token, in its present generation, a key signed.
 pub(super) fn revoke_all_signed_by(
     conn: &mut Conn,
     kid: &str,
@@ -132,19 +133,18 @@ pub(super) fn revoke_all_signed_by(
     actor: &Actor,
     now: Timestamp,
 ) -> QueryResult<Vec<Link>> {
+    let mailed = mail_jobs::table
+        .filter(mail_jobs::kid.eq(kid))
+        .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
+        .filter(mail_jobs::generation.eq(links::generation.nullable()));
     diesel::update(links::table)
-        .filter(links::kid.eq(kid))
+        .filter(exists(mailed))
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
         .filter(links::expires_at.gt(now))
         .set(Revocation::of(reason, actor, now))
         .returning(links::all_columns)
         .get_results(conn)
-}
-
-/// Notes which key signs the token that is about to be mailed.
-pub(crate) fn signed_by(conn: &mut Conn, id: &LinkId, kid: &str) -> QueryResult<usize> {
-    diesel::update(links::table.find(id)).set(links::kid.eq(Some(kid))).execute(conn)
 }
 
 /// Raises the generation and makes the link spendable again; `None` while it cools down, or once it has ended.

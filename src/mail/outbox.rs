@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
 use crate::consultants::{self, Consultant};
-use crate::db::{self, Tx};
+use crate::db::Tx;
 use crate::error::Error;
 use crate::id::MailJobId;
 use crate::links::{self, Link};
@@ -65,15 +65,7 @@ async fn attempt(app: &App, id: MailJobId, now: Timestamp) -> Result<(), Error> 
     let claimed = app
         .db
         .write(move |tx| {
-            // The link before its job, as whoever revokes it: the other way round the two would wait for each other.
-            let link = store::link_of(tx, &id)?;
-            if let Some(link) = &link {
-                db::lock_link(tx, link)?;
-            }
-            if let Some(job) = store::claim(tx, &id, now.plus(LEASE), now)? {
-                if let Some(link) = &link {
-                    links::signed_by(tx, link, &kid)?;
-                }
+            if let Some(job) = store::claim(tx, &id, &kid, now.plus(LEASE), now)? {
                 return gather(tx, &config, job).map(Some);
             }
             store::cancel_dead(tx, &id, now)?;
@@ -170,7 +162,7 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Out
                 nbf: link.starts_at.unix_seconds(),
                 exp: expires_at.unix_seconds(),
             };
-            let token = app.tokens.sign_with(link.kid.as_deref().unwrap_or_default(), &claims)?;
+            let token = app.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)
         }
         _ => render::address_changed(

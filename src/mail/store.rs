@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub last_error: Option<String>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// The key that signs the token of this attempt.
+    pub kid: Option<String>,
 }
 
 impl Job {
@@ -49,6 +51,7 @@ impl Job {
             last_error: None,
             created_at: now,
             finished_at: None,
+            kid: None,
         }
     }
 }
@@ -80,16 +83,11 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .load(conn)
 }
 
-/// The link that a job is about.
-pub(super) fn link_of(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<LinkId>> {
-    let link: Option<Option<LinkId>> = jobs::table.find(id).select(jobs::magic_link_id).get_result(conn).optional()?;
-    Ok(link.flatten())
-}
-
 /// Leases a due job; `None` if somebody else has it, or its link may not be mailed any more.
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
+    kid: &str,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
@@ -102,6 +100,7 @@ pub(super) fn claim(
             jobs::state.eq(DeliveryState::Sending),
             jobs::lease_until.eq(Some(lease_until)),
             jobs::attempts.eq(jobs::attempts + 1),
+            jobs::kid.eq(Some(kid)),
         ))
         .returning(jobs::all_columns)
         .get_result(conn)

@@ -114,5 +114,8 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     while sessions::end_expired(app, now).await? > 0 {}
     app.db.write_large(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
+    if let Some(limiter) = &app.client_limiter {
+        limiter.forget_idle();
+    }
     Ok(())
 }

@@ -26,6 +26,7 @@ mod directory;
 mod introspection;
 mod keys;
 mod life;
+mod limits;
 mod links;
 mod matrix;
 mod metrics;

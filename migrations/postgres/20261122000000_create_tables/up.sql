@@ -66,8 +66,6 @@ CREATE TABLE magic_links (
     revoked_by_type  TEXT,
     revoked_by_id    TEXT,
     revoked_by_name  TEXT,
-    -- The key that signed the newest mailed token.
-    kid              TEXT,
     CHECK (starts_at < expires_at)
 );
 CREATE INDEX magic_links_by_tenant ON magic_links (tenant_id, id);
@@ -248,7 +246,9 @@ CREATE TABLE mail_jobs (
     provider_message_id  TEXT,
     last_error           TEXT,
     created_at           TIMESTAMP NOT NULL,
-    finished_at          TIMESTAMP
+    finished_at          TIMESTAMP,
+    -- The key that signed the token of the last attempt.
+    kid                  TEXT
 );
 CREATE UNIQUE INDEX mail_jobs_one_per_generation ON mail_jobs (magic_link_id, generation) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX mail_jobs_due ON mail_jobs (next_attempt_at) WHERE finished_at IS NULL;

@@ -34,7 +34,6 @@ fn link(reason: &str, name: &str) -> Link {
         revoked_by_type: None,
         revoked_by_id: None,
         revoked_by_name: None,
-        kid: None,
     }
 }
 
