@@ -79,7 +79,7 @@ impl App {
         let master_key = MasterKey::load(&config.master_key)?;
         let db = Db::open(&config.database_url, config.database_connections)?;
         let tokens = Tokens::open(&config, master_key, &db, clock.now()).await?;
-        let (mail_provider, mailbox) = mail::provider(&config.mail)?;
+        let (mail_provider, mailbox) = mail::provider(&config.mail.provider, &clock)?;
         Ok(Self {
             clock,
             db,

@@ -4,6 +4,7 @@
 //! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. Every problem is reported at once, by the
 //! key's name. Nothing is needed for a first run.
 
+mod mail;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -15,11 +16,11 @@ use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use secrecy::SecretString;
 use time::Duration;
-use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
 
+pub use mail::{Mail, Postmark, Provider, Resend, SendGrid, Ses};
 pub use reader::KEYS;
 
 /// The file that is read when no other is named.
@@ -110,33 +111,6 @@ pub struct Links {
 pub struct Limits {
     /// Calls a minute and address on the landing page's routes.
     pub public_per_minute: u32,
-}
-
-/// How mail leaves.
-#[derive(Debug, Clone)]
-pub struct Mail {
-    /// The sender's address.
-    pub from: String,
-    /// The sender's name.
-    pub from_name: String,
-    /// Where a surprised recipient can turn to.
-    pub report_to: Option<String>,
-    /// Who carries it.
-    pub provider: Provider,
-}
-
-/// Who carries mail.
-#[derive(Debug, Clone)]
-pub enum Provider {
-    /// Kept in memory and shown at `/dev/mailbox`.
-    Preview,
-    /// A Mailpit server.
-    Mailpit {
-        /// Its base address.
-        url: Url,
-        /// Basic credentials.
-        login: Option<(String, SecretString)>,
-    },
 }
 
 /// What is logged.

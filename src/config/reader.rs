@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use super::{Config, Limits, Links, Log, Mail, MasterKeySource, PREFIX, Portal, Provider};
+use super::{Config, Limits, Links, Log, MasterKeySource, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
 
 /// Every key, but for those of the portals.
@@ -36,6 +36,20 @@ pub const KEYS: &[&str] = &[
     "mail.mailpit_url",
     "mail.mailpit_user",
     "mail.mailpit_password",
+    "mail.ses_region",
+    "mail.ses_url",
+    "mail.ses_access_key_id",
+    "mail.ses_secret_access_key",
+    "mail.ses_configuration_set",
+    "mail.ses_tracking_is_off",
+    "mail.postmark_url",
+    "mail.postmark_server_token",
+    "mail.postmark_message_stream",
+    "mail.sendgrid_url",
+    "mail.sendgrid_api_key",
+    "mail.resend_url",
+    "mail.resend_api_key",
+    "mail.resend_tracking_is_off",
     "log.format",
     "log.level",
     "log.sample",
@@ -60,7 +74,7 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 }
 
 /// Reads keys one by one, so that one problem does not hide the next.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     root: &'a Dict,
     problems: Vec<String>,
 }
@@ -87,12 +101,7 @@ impl Reader<'_> {
                 ),
             },
             limits: Limits { public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000) },
-            mail: Mail {
-                from: self.address("mail.from", "no-reply@magic-link.example"),
-                from_name: self.text("mail.from_name", "Magic Link"),
-                report_to: self.optional("mail.report_to"),
-                provider: self.provider(),
-            },
+            mail: self.mail(),
             log: Log {
                 format: self.parsed("log.format", "json"),
                 level: self.log_level(),
@@ -106,13 +115,13 @@ impl Reader<'_> {
             self.problem(
                 "mail.provider",
                 "preview shows every mail to anybody who can reach the service: it needs loopback addresses in \
-                 `listen` and `public_url`, and SQLite; choose mailpit",
+                 `listen` and `public_url`, and SQLite; choose another",
             );
         }
         config
     }
 
-    fn problem(&mut self, key: &str, what: impl fmt::Display) {
+    pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {
         self.problems.push(format!("{key}: {what}"));
     }
 
@@ -131,7 +140,7 @@ impl Reader<'_> {
     }
 
     /// A scalar as text; numbers and booleans count, because the environment has no quotes.
-    fn optional(&mut self, key: &str) -> Option<String> {
+    pub(super) fn optional(&mut self, key: &str) -> Option<String> {
         let mut value: Option<&Value> = None;
         let mut dict = Some(self.root);
         for part in key.split('.') {
@@ -154,7 +163,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, key: &str, default: &str) -> String {
+    pub(super) fn text(&mut self, key: &str, default: &str) -> String {
         let text = self.optional(key).unwrap_or_else(|| default.to_owned());
         if text.is_empty() || text.chars().any(char::is_control) {
             self.problem(key, "must be a line of text");
@@ -163,7 +172,7 @@ impl Reader<'_> {
     }
 
     /// Parses the value; the default must parse.
-    fn parsed<T>(&mut self, key: &str, default: &str) -> T
+    pub(super) fn parsed<T>(&mut self, key: &str, default: &str) -> T
     where
         T: FromStr,
         T::Err: fmt::Display,
@@ -178,7 +187,7 @@ impl Reader<'_> {
         })
     }
 
-    fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
+    pub(super) fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
         let Some(text) = self.optional(key) else { return default };
         match text.parse() {
             Ok(number) if range.contains(&number) => number,
@@ -222,7 +231,7 @@ impl Reader<'_> {
         name
     }
 
-    fn address(&mut self, key: &str, default: &str) -> String {
+    pub(super) fn address(&mut self, key: &str, default: &str) -> String {
         let address = self.text(key, default);
         if !crate::mail::is_address(&address) {
             self.problem(key, "must be one plain e-mail address");
@@ -305,7 +314,7 @@ impl Reader<'_> {
         portal
     }
 
-    fn required(&mut self, key: &str, value: Option<String>) -> String {
+    pub(super) fn required(&mut self, key: &str, value: Option<String>) -> String {
         value.filter(|text| !text.is_empty()).unwrap_or_else(|| {
             self.problem(key, "is required");
             String::new()
@@ -326,22 +335,6 @@ impl Reader<'_> {
                 key,
                 "must be an https address (http on loopback) without fragment; it may hold {tenant_id} and no other braces",
             ),
-        }
-    }
-
-    fn provider(&mut self) -> Provider {
-        match self.text("mail.provider", "preview").as_str() {
-            "preview" => Provider::Preview,
-            "mailpit" => {
-                let url = self.parsed("mail.mailpit_url", "http://127.0.0.1:8025");
-                let user = self.optional("mail.mailpit_user");
-                let password = self.optional("mail.mailpit_password");
-                Provider::Mailpit { url, login: user.map(|user| (user, password.unwrap_or_default().into())) }
-            }
-            _ => {
-                self.problem("mail.provider", "expected one of preview, mailpit");
-                Provider::Preview
-            }
         }
     }
 }

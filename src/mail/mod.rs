@@ -4,12 +4,19 @@
 //! stored. A job is never lost; a mail may be sent twice, and then both carry the
 //! same generation of the link.
 
+mod call;
+#[cfg(test)]
+mod contract;
 mod mailpit;
 mod outbox;
+mod postmark;
 mod preview;
 mod provider;
 mod render;
+mod resend;
 pub(crate) mod routes;
+mod sendgrid;
+mod ses;
 mod store;
 
 use std::collections::HashMap;
@@ -17,7 +24,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::consultants::Consultant;
 use crate::db::{Conn, text_enum};
@@ -129,14 +136,22 @@ pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::Qu
 }
 
 /// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
-pub(crate) fn provider(mail: &config::Mail) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
-    match &mail.provider {
+pub(crate) fn provider(
+    chosen: &config::Provider,
+    clock: &Clock,
+) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
+    let provider: Box<dyn Provider> = match chosen {
         config::Provider::Preview => {
             let mailbox = Mailbox::default();
-            Ok((Box::new(preview::Preview::new(mailbox.clone())), Some(mailbox)))
+            return Ok((Box::new(preview::Preview::new(mailbox.clone())), Some(mailbox)));
         }
-        config::Provider::Mailpit { url, login } => Ok((Box::new(mailpit::Mailpit::new(url, login.clone())?), None)),
-    }
+        config::Provider::Mailpit { url, login } => Box::new(mailpit::Mailpit::new(url, login.clone())?),
+        config::Provider::Ses(ses) => Box::new(ses::Ses::new(ses, clock.clone())?),
+        config::Provider::Postmark(postmark) => Box::new(postmark::Postmark::new(postmark)?),
+        config::Provider::SendGrid(sendgrid) => Box::new(sendgrid::SendGrid::new(sendgrid)?),
+        config::Provider::Resend(resend) => Box::new(resend::Resend::new(resend)?),
+    };
+    Ok((provider, None))
 }
 
 /// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.

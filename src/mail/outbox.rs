@@ -4,10 +4,10 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
-use super::provider::SendError;
+use super::Template;
+use super::provider::{Mailbox, Outgoing, SendError};
 use super::render::{self, AddressChange};
 use super::store::{self, Attempt, Job};
-use super::{Template, provider};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -140,10 +140,10 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 }
 
 /// Mints the token and writes the mail. Both live only as long as this attempt.
-fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Outgoing, Error> {
+fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
     let Claimed { job, consultant, link } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
-    match (job.template, link) {
+    let letter = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
             let expires_at = now.max(link.starts_at).plus(app.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
@@ -160,13 +160,23 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Out
                 exp: expires_at.unix_seconds(),
             };
             let token = app.tokens.sign(&claims, now)?;
-            render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)
+            render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
         _ => render::address_changed(
             &app.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
-        ),
-    }
+        )?,
+    };
+    Ok(Outgoing {
+        from: Mailbox { name: app.config.mail.from_name.clone(), address: app.config.mail.from.clone() },
+        to: letter.to,
+        subject: letter.subject,
+        text: letter.text,
+        html: letter.html,
+        tag: job.template.as_str(),
+        job_id: job.id.clone(),
+        idempotency_key: job.id.to_string(),
+    })
 }
 
 /// Doubles with every attempt up to an hour; some jitter keeps the copies apart.

@@ -4,13 +4,21 @@ use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
-use super::provider::{Mailbox, Outgoing};
+use super::provider::Mailbox;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::consultants::Consultant;
 use crate::error::Error;
 use crate::links::{Access, Link};
 use crate::tenants::TenantView;
+
+/// What was written, and to whom. It may hold a token: it has no `Debug`.
+pub(super) struct Letter {
+    pub to: Mailbox,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
 
 /// What the mail with the link says.
 struct LinkMail {
@@ -81,7 +89,7 @@ pub(super) fn magic_link(
     token: &str,
     token_expires_at: Timestamp,
     now: Timestamp,
-) -> Result<Outgoing, Error> {
+) -> Result<Letter, Error> {
     let portal = config.portals.get(&link.portal);
     let page = portal
         .and_then(|portal| portal.landing_url.as_ref())
@@ -113,11 +121,11 @@ pub(super) fn magic_link(
     let (text, html) = parts!(&mail, LinkMail, "magic_link.txt", "magic_link.html");
     let ticket = link.ticket.as_ref().map(|ticket| format!(" – {ticket}")).unwrap_or_default();
     let subject = format!("Temporary support access to {} ({portal_name}){ticket}", tenant.name);
-    Ok(outgoing(config, &consultant.name, recipient, subject, text, html, "magic_link"))
+    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
 }
 
 /// Tells the old address. There is no link in it.
-pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Outgoing, Error> {
+pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Letter, Error> {
     let mail = AddressMail {
         product: config.product_name.clone(),
         consultant_name: inert(&change.consultant.name),
@@ -129,26 +137,8 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     };
     let (text, html) = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
-    Ok(outgoing(config, &change.consultant.name, change.old_address, subject, text, html, "address_changed"))
-}
-
-fn outgoing(
-    config: &Config,
-    name: &str,
-    address: &str,
-    subject: String,
-    text: String,
-    html: String,
-    tag: &'static str,
-) -> Outgoing {
-    Outgoing {
-        from: Mailbox { name: config.mail.from_name.clone(), address: config.mail.from.clone() },
-        to: Mailbox { name: name.to_owned(), address: address.to_owned() },
-        subject,
-        text,
-        html,
-        tag,
-    }
+    let to = Mailbox { name: change.consultant.name.clone(), address: change.old_address.to_owned() };
+    Ok(Letter { to, subject, text, html })
 }
 
 /// Keeps mail programs from making a link out of somebody's words.

@@ -41,7 +41,7 @@ fn consultant() -> Consultant {
     Consultant::for_tests("Ravi Kumar", "ravi@support.example", Clock::System.now())
 }
 
-fn mail(reason: &str, name: &str) -> Outgoing {
+fn mail(reason: &str, name: &str) -> Letter {
     let link = link(reason, name);
     let config = Config::from_toml("public_url = 'http://127.0.0.1:9'").unwrap();
     let tenant = TenantView { name: "ACME".to_owned(), time_zone: "Asia/Kolkata".to_owned() };
