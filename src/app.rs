@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::db::{Db, OpenError};
 use crate::error::Error;
 use crate::http::{self, PublicLimiter};
-use crate::mail::{self, Mailbox, Provider};
+use crate::mail::{self, Mailbox, Providers};
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::workers;
 
@@ -50,7 +50,7 @@ pub struct App {
     pub(crate) clock: Clock,
     pub(crate) db: Db,
     pub(crate) tokens: Tokens,
-    pub(crate) mail_provider: Box<dyn Provider>,
+    pub(crate) mail_providers: Providers,
     /// The preview mailbox, where mail goes there.
     pub(crate) mailbox: Option<Mailbox>,
     /// Wakes the mail worker: there may be something to send.
@@ -79,12 +79,12 @@ impl App {
         let master_key = MasterKey::load(&config.master_key)?;
         let db = Db::open(&config.database_url, config.database_connections)?;
         let tokens = Tokens::open(&config, master_key, &db, clock.now()).await?;
-        let (mail_provider, mailbox) = mail::provider(&config.mail.provider, &clock)?;
+        let (mail_providers, mailbox) = mail::providers(&config.mail, &clock)?;
         Ok(Self {
             clock,
             db,
             tokens,
-            mail_provider,
+            mail_providers,
             mailbox,
             mail_wake: Notify::new(),
             public_limiter: PublicLimiter::per_minute(config.limits.public_per_minute),

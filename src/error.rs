@@ -70,6 +70,7 @@ codes! {
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
     ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
+    MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` says what became of it; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";

@@ -35,6 +35,8 @@ text_enum! {
         LinkMailed = "magic_link.mailed",
         /// The mail with the link was given up.
         LinkMailFailed = "magic_link.mail_failed",
+        /// A mail that was given up is sent again.
+        MailRetried = "mail.retried",
         /// The consultant pressed the button on the landing page.
         LinkContinued = "magic_link.continued",
         /// A fresh link was sent for.

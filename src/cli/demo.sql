@@ -18,3 +18,8 @@ INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consulta
     ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
      'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
      datetime('now', '-30 minutes'), datetime('now', '+27 days'));
+INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
+    unknown_attempts, rounds, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
+    ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',
+     'acme', 'cloud', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'failed', 1, 0, 0, datetime('now', '-1 hour'), 'mailpit',
+     '422 Unprocessable Entity', datetime('now', '-1 hour'), datetime('now', '-1 hour'));

@@ -16,6 +16,8 @@ pub struct Mail {
     pub report_to: Option<String>,
     /// Who carries it.
     pub provider: Provider,
+    /// Who carries it while the first one is out of order.
+    pub fallback: Option<Provider>,
 }
 
 /// Who carries mail.
@@ -87,11 +89,16 @@ pub struct Resend {
 impl Reader<'_> {
     pub(super) fn mail(&mut self) -> Mail {
         let provider = self.text("mail.provider", "preview");
+        let fallback = self.optional("mail.fallback_provider");
+        if fallback.as_ref().is_some_and(|name| *name == provider || name == "preview") {
+            self.problem("mail.fallback_provider", "must be another one than mail.provider, and not preview");
+        }
         Mail {
             from: self.address("mail.from", "no-reply@magic-link.example"),
             from_name: self.text("mail.from_name", "Magic Link"),
             report_to: self.optional("mail.report_to"),
             provider: self.provider("mail.provider", &provider),
+            fallback: fallback.map(|name| self.provider("mail.fallback_provider", &name)),
         }
     }
 
@@ -208,6 +215,10 @@ mod tests {
         assert!(problems("mail.provider = 'postmark'").contains("mail.postmark_server_token: is required"));
         assert!(problems("mail.provider = 'sendgrid'").contains("mail.sendgrid_api_key: is required"));
         assert!(problems("mail.provider = 'pigeon'").contains("mail.provider: expected one of"));
+        assert!(
+            problems("[mail]\nprovider = 'mailpit'\nfallback_provider = 'mailpit'").contains("mail.fallback_provider")
+        );
+        assert!(problems("mail.fallback_provider = 'sendgrid'").contains("mail.sendgrid_api_key: is required"));
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub const KEYS: &[&str] = &[
     "links.resend_cool_down_seconds",
     "limits.public_per_minute",
     "mail.provider",
+    "mail.fallback_provider",
     "mail.from",
     "mail.from_name",
     "mail.report_to",
@@ -115,7 +116,7 @@ impl Reader<'_> {
             self.problem(
                 "mail.provider",
                 "preview shows every mail to anybody who can reach the service: it needs loopback addresses in \
-                 `listen` and `public_url`, and SQLite; choose another",
+                 `listen` and `public_url`, and SQLite; choose another provider",
             );
         }
         config

@@ -126,7 +126,7 @@ async fn finish(
 }
 
 /// Where things live that belong to somebody.
-const OWNED: [&str; 4] = ["/v1/magic-links", "/v1/sessions", "/v1/tenants", "/v1/clients"];
+const OWNED: [&str; 5] = ["/v1/magic-links", "/v1/sessions", "/v1/tenants", "/v1/clients", "/v1/mail-deliveries"];
 
 /// Writes down that a known client was refused something that belongs to somebody, unless the verb did so itself.
 ///

@@ -49,7 +49,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 .configure(consultants::routes::configure)
                 .configure(tenants::routes::configure)
                 .configure(clients::routes::configure)
-                .configure(audit::routes::configure),
+                .configure(audit::routes::configure)
+                .configure(mail::routes::configure),
         )
         .configure(links::routes::configure_landing)
         .configure(tokens::routes::configure)
@@ -60,7 +61,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
 fn pages(service: &mut PageConfig) {
     service
         .configure(links::routes::configure_page)
-        .configure(mail::routes::configure)
+        .configure(mail::routes::configure_page)
         .service(web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)));
 }
 

@@ -130,7 +130,7 @@ impl Contract {
     fn provider(&self, base: &str) -> Box<dyn Provider> {
         let config = Config::from_toml(&format!("[mail]\n{}", (self.config)(base))).unwrap();
         let clock = Clock::manual(Timestamp::from_utc(datetime!(2026-11-23 03:30 UTC)));
-        super::provider(&config.mail.provider, &clock).unwrap().0
+        super::over_http(&config.mail.provider, &clock).unwrap().unwrap()
     }
 
     /// Sends one mail to an imitation that answers like this.

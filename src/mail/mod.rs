@@ -5,8 +5,10 @@
 //! same generation of the link.
 
 mod call;
+mod circuit;
 #[cfg(test)]
 mod contract;
+mod deliveries;
 mod mailpit;
 mod outbox;
 mod postmark;
@@ -31,9 +33,12 @@ use crate::db::{Conn, text_enum};
 use crate::id::{LinkId, MailJobId};
 use crate::links::Link;
 
-pub(crate) use outbox::step;
+pub(crate) use circuit::Providers;
+pub(crate) use outbox::{cancel_dead, step};
 pub(crate) use preview::Mailbox;
-pub(crate) use provider::Provider;
+
+use provider::Provider;
+use store::Job;
 
 text_enum! {
     /// What became of a mail.
@@ -44,8 +49,14 @@ text_enum! {
         Sending = "sending",
         /// The provider took it.
         Accepted = "accepted",
+        /// It reached the recipient's mail server.
+        Delivered = "delivered",
+        /// It came back, or the recipient complained.
+        Bounced = "bounced",
         /// It was given up.
         Failed = "failed",
+        /// The provider may have taken it, and did not say so.
+        Unknown = "unknown",
         /// It was overtaken by a revocation, a fresh link or the window's end.
         Cancelled = "cancelled",
     }
@@ -89,12 +100,19 @@ impl Default for Delivery {
 
 /// Queues the mail with the link, in its present generation.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
-    let job = store::Job {
-        magic_link_id: Some(link.id.clone()),
-        generation: Some(link.generation),
-        ..store::Job::new(MailJobId::new(now), Template::MagicLink, link.consultant_id.clone(), now)
-    };
+    let occasion = format!("{} {}", link.id, link.generation);
+    let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, occasion, now) };
     store::insert(conn, &job)
+}
+
+/// A mail about a link, to its consultant unless told otherwise.
+fn about(link: &Link, template: Template, occasion: String, now: Timestamp) -> Job {
+    Job {
+        tenant_id: link.tenant_id.clone(),
+        portal: link.portal.clone(),
+        magic_link_id: Some(link.id.clone()),
+        ..Job::new(MailJobId::new(now), template, occasion, link.consultant_id.clone(), now)
+    }
 }
 
 /// Queues the mail that tells a consultant's old address that it was changed.
@@ -104,9 +122,12 @@ pub(crate) fn enqueue_address_changed(
     old_address: &str,
     now: Timestamp,
 ) -> diesel::QueryResult<()> {
-    let job = store::Job {
+    let id = MailJobId::new(now);
+    // It may change many times, and each of them is told.
+    let occasion = id.to_string();
+    let job = Job {
         recipient: Some(old_address.to_owned()),
-        ..store::Job::new(MailJobId::new(now), Template::AddressChanged, consultant.id.clone(), now)
+        ..Job::new(id, Template::AddressChanged, occasion, consultant.id.clone(), now)
     };
     store::insert(conn, &job)
 }
@@ -136,22 +157,29 @@ pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::Qu
 }
 
 /// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
-pub(crate) fn provider(
-    chosen: &config::Provider,
-    clock: &Clock,
-) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
-    let provider: Box<dyn Provider> = match chosen {
-        config::Provider::Preview => {
-            let mailbox = Mailbox::default();
-            return Ok((Box::new(preview::Preview::new(mailbox.clone())), Some(mailbox)));
+pub(crate) fn providers(mail: &config::Mail, clock: &Clock) -> Result<(Providers, Option<Mailbox>), reqwest::Error> {
+    let mut mailbox = None;
+    let mut list = Vec::new();
+    for chosen in std::iter::once(&mail.provider).chain(&mail.fallback) {
+        if let config::Provider::Preview = chosen {
+            let shown = mailbox.get_or_insert_with(Mailbox::default).clone();
+            list.push(Box::new(preview::Preview::new(shown)) as Box<dyn Provider>);
+        } else {
+            list.extend(over_http(chosen, clock)?);
         }
+    }
+    Ok((Providers::new(list), mailbox))
+}
+
+fn over_http(chosen: &config::Provider, clock: &Clock) -> Result<Option<Box<dyn Provider>>, reqwest::Error> {
+    Ok(Some(match chosen {
+        config::Provider::Preview => return Ok(None),
         config::Provider::Mailpit { url, login } => Box::new(mailpit::Mailpit::new(url, login.clone())?),
         config::Provider::Ses(ses) => Box::new(ses::Ses::new(ses, clock.clone())?),
         config::Provider::Postmark(postmark) => Box::new(postmark::Postmark::new(postmark)?),
         config::Provider::SendGrid(sendgrid) => Box::new(sendgrid::SendGrid::new(sendgrid)?),
         config::Provider::Resend(resend) => Box::new(resend::Resend::new(resend)?),
-    };
-    Ok((provider, None))
+    }))
 }
 
 /// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.

@@ -1,12 +1,18 @@
 //! Mail jobs at rest. A job is claimed by a guarded UPDATE with a lease.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
+use super::deliveries::DeliveryFilter;
 use super::{DeliveryState, Template};
+use crate::audit::SYSTEM_LOG;
+use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::Conn;
-use crate::db::schema::{magic_links as links, mail_jobs as jobs};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
+use crate::db::{Backend, Conn};
+use crate::http::Window;
 use crate::id::{ConsultantId, LinkId, MailJobId};
 
 /// A mail job as it is stored.
@@ -15,12 +21,24 @@ use crate::id::{ConsultantId, LinkId, MailJobId};
 pub(super) struct Job {
     pub id: MailJobId,
     pub template: Template,
+    /// What it is about: there is one mail for it.
+    pub occasion: String,
     pub consultant_id: ConsultantId,
+    /// Whose lists it stands in; `_system` where it belongs to no tenant.
+    pub tenant_id: String,
+    /// Empty where it belongs to no portal.
+    pub portal: String,
     pub magic_link_id: Option<LinkId>,
+    /// Set where the mail dies with its link's generation.
     pub generation: Option<i32>,
+    /// Only where it is not the consultant's registered address.
     pub recipient: Option<String>,
     pub state: DeliveryState,
     pub attempts: i32,
+    /// How many of them ended without an answer.
+    pub unknown_attempts: i32,
+    /// How often a person had it sent again.
+    pub rounds: i32,
     pub next_attempt_at: Timestamp,
     pub lease_until: Option<Timestamp>,
     pub provider: Option<String>,
@@ -32,16 +50,27 @@ pub(super) struct Job {
 
 impl Job {
     /// A job that is due at once.
-    pub(super) const fn new(id: MailJobId, template: Template, consultant_id: ConsultantId, now: Timestamp) -> Self {
+    pub(super) fn new(
+        id: MailJobId,
+        template: Template,
+        occasion: String,
+        consultant_id: ConsultantId,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             template,
+            occasion,
             consultant_id,
+            tenant_id: SYSTEM_LOG.to_owned(),
+            portal: String::new(),
             magic_link_id: None,
             generation: None,
             recipient: None,
             state: DeliveryState::Queued,
             attempts: 0,
+            unknown_attempts: 0,
+            rounds: 0,
             next_attempt_at: now,
             lease_until: None,
             provider: None,
@@ -68,15 +97,23 @@ macro_rules! mailable_link {
     };
 }
 
+/// A job that is due, and where it may have gone already.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Due {
+    pub id: MailJobId,
+    pub provider: Option<String>,
+    pub unknown_attempts: i32,
+}
+
 /// Jobs that are due and not leased, the oldest first.
-pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
     jobs::table
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-        .order((jobs::next_attempt_at.asc(), jobs::id.asc()))
+        .order(jobs::id.asc())
         .limit(limit)
-        .select(jobs::id)
+        .select((jobs::id, jobs::provider, jobs::unknown_attempts))
         .load(conn)
 }
 
@@ -84,6 +121,7 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
+    provider: &str,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
@@ -91,9 +129,10 @@ pub(super) fn claim(
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-        .filter(jobs::magic_link_id.is_null().or(exists(mailable_link!(now))))
+        .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
         .set((
             jobs::state.eq(DeliveryState::Sending),
+            jobs::provider.eq(Some(provider)),
             jobs::lease_until.eq(Some(lease_until)),
             jobs::attempts.eq(jobs::attempts + 1),
         ))
@@ -102,31 +141,117 @@ pub(super) fn claim(
         .optional()
 }
 
+/// Waiting jobs whose link may not be mailed any more.
+pub(super) fn dead(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+    jobs::table
+        .filter(jobs::finished_at.is_null())
+        .filter(jobs::generation.is_not_null())
+        .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
+        .filter(not(exists(mailable_link!(now))))
+        .limit(limit)
+        .select(jobs::id)
+        .load(conn)
+}
+
 /// Cancels the job if its link may not be mailed any more.
 pub(super) fn cancel_dead(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
-        .filter(jobs::magic_link_id.is_not_null())
+        .filter(jobs::generation.is_not_null())
         .filter(not(exists(mailable_link!(now))))
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)
 }
 
-/// Cancels what is not finished for a link.
+/// Cancels what is not finished and dies with the link.
 pub(super) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::generation.is_not_null())
         .filter(jobs::finished_at.is_null())
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)
 }
 
+/// Queues a mail again that was given up, or whose fate is unknown; `None` if it is neither, or would come too late.
+pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
+    let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
+    diesel::update(jobs::table.find(id))
+        .filter(within!(jobs, reach))
+        .filter(jobs::finished_at.is_not_null())
+        .filter(jobs::state.eq_any(given_up))
+        .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
+        .set((
+            jobs::state.eq(DeliveryState::Queued),
+            jobs::attempts.eq(0),
+            jobs::unknown_attempts.eq(0),
+            jobs::rounds.eq(jobs::rounds + 1),
+            jobs::next_attempt_at.eq(now),
+            jobs::lease_until.eq(None::<Timestamp>),
+            jobs::provider_message_id.eq(None::<String>),
+            jobs::finished_at.eq(None::<Timestamp>),
+        ))
+        .returning(jobs::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// The job, if the caller can see it.
+pub(super) fn find_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> QueryResult<Option<Job>> {
+    jobs::table.find(id).filter(within!(jobs, reach)).get_result(conn).optional()
+}
+
+/// Jobs that match the filter within the reach, newest first.
+pub(super) fn list(conn: &mut Conn, filter: &DeliveryFilter, reach: &Reach, window: &Window) -> QueryResult<Vec<Job>> {
+    let mut query = jobs::table.into_boxed::<Backend>().filter(within!(jobs, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(jobs::tenant_id.eq(tenant_id));
+    }
+    if let Some(link) = &filter.magic_link_id {
+        query = query.filter(jobs::magic_link_id.eq(link));
+    }
+    if let Some(state) = filter.state {
+        query = query.filter(jobs::state.eq(state));
+    }
+    if let Some(template) = filter.template {
+        query = query.filter(jobs::template.eq(template));
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(jobs::id.lt(after));
+    }
+    query.order(jobs::id.desc()).limit(window.limit).load(conn)
+}
+
+/// The registered addresses of some consultants.
+pub(super) fn addresses<'a>(
+    conn: &mut Conn,
+    ids: impl Iterator<Item = &'a ConsultantId>,
+) -> QueryResult<HashMap<ConsultantId, String>> {
+    let found: Vec<(ConsultantId, String)> = consultants::table
+        .filter(consultants::id.eq_any(ids))
+        .select((consultants::id, consultants::email))
+        .load(conn)?;
+    Ok(found.into_iter().collect())
+}
+
 /// How an attempt went.
 #[derive(Debug, Clone)]
 pub(super) enum Attempt {
-    Accepted { message_id: Option<String> },
-    Again { at: Timestamp, error: String },
-    GivenUp { error: String },
+    Accepted {
+        message_id: Option<String>,
+    },
+    Again {
+        at: Timestamp,
+        error: String,
+    },
+    GivenUp {
+        error: String,
+    },
+    /// The provider may have it. Without `at` that stays so.
+    Unknown {
+        at: Option<Timestamp>,
+        error: String,
+    },
 }
 
 /// Stores how an attempt went; `false` if the lease was lost meanwhile, or the job was cancelled.
@@ -168,11 +293,25 @@ pub(super) fn settle(
                 jobs::last_error.eq(Some(error)),
             ))
             .execute(conn)?,
+        Attempt::Unknown { at, error } => mine
+            .set((
+                provider,
+                jobs::state.eq(DeliveryState::Unknown),
+                jobs::unknown_attempts.eq(jobs::unknown_attempts + 1),
+                jobs::lease_until.eq(None::<Timestamp>),
+                jobs::next_attempt_at.eq(at.unwrap_or(job.next_attempt_at)),
+                jobs::finished_at.eq(at.is_none().then_some(now)),
+                jobs::last_error.eq(Some(error)),
+            ))
+            .execute(conn)?,
     };
     Ok(rows > 0)
 }
 
-/// Every mail job of some links.
+/// The jobs that carry the links themselves.
 pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>> {
-    jobs::table.filter(jobs::magic_link_id.eq_any(ids.iter().map(Some))).load(conn)
+    jobs::table
+        .filter(jobs::magic_link_id.eq_any(ids.iter().map(Some)))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .load(conn)
 }

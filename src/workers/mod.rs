@@ -78,7 +78,7 @@ async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Reads new signing keys, puts ended sessions on record, forgets what is too old.
+/// Reads new signing keys, puts ended sessions on record, cancels dead mail, forgets what is too old.
 ///
 /// # Errors
 /// When the store cannot be asked.
@@ -86,6 +86,7 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
+    mail::cancel_dead(app, now).await?;
     app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     Ok(())

@@ -27,6 +27,7 @@ mod links;
 mod matrix;
 mod openapi;
 mod outage;
+mod outbox;
 mod races;
 mod schema;
 mod sessions;

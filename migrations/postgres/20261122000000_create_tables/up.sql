@@ -137,14 +137,23 @@ CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE 
 CREATE TABLE mail_jobs (
     id                   TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     template             TEXT NOT NULL,
+    -- What it is about: there is one mail for it.
+    occasion             TEXT NOT NULL,
     -- No reference, for the same reason.
     consultant_id        TEXT NOT NULL,
+    -- Whose lists it stands in: `_system` and nothing where it belongs to no tenant and portal.
+    tenant_id            TEXT NOT NULL,
+    portal               TEXT NOT NULL,
     magic_link_id        TEXT REFERENCES magic_links (id),
+    -- Where the mail dies with its link's generation.
     generation           INTEGER,
     -- Only where it is not the consultant's registered address.
     recipient            TEXT,
     state                TEXT NOT NULL,
     attempts             INTEGER NOT NULL,
+    -- How many of them ended without an answer, and how often a person had it sent again.
+    unknown_attempts     INTEGER NOT NULL,
+    rounds               INTEGER NOT NULL,
     next_attempt_at      TIMESTAMP NOT NULL,
     lease_until          TIMESTAMP,
     provider             TEXT,
@@ -153,8 +162,10 @@ CREATE TABLE mail_jobs (
     created_at           TIMESTAMP NOT NULL,
     finished_at          TIMESTAMP
 );
-CREATE UNIQUE INDEX mail_jobs_one_per_generation ON mail_jobs (magic_link_id, generation) WHERE magic_link_id IS NOT NULL;
-CREATE INDEX mail_jobs_due ON mail_jobs (next_attempt_at) WHERE finished_at IS NULL;
+CREATE UNIQUE INDEX mail_jobs_one_per_occasion ON mail_jobs (template, occasion);
+CREATE INDEX mail_jobs_open ON mail_jobs (id) WHERE finished_at IS NULL;
+CREATE INDEX mail_jobs_by_link ON mail_jobs (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX mail_jobs_by_tenant ON mail_jobs (tenant_id, id);
 
 CREATE TABLE idempotency_keys (
     client_id        TEXT NOT NULL,
