@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::db::{Db, OpenError};
 use crate::error::Error;
 use crate::http::{self, PublicLimiter};
-use crate::mail::{self, Mailbox, Providers};
+use crate::mail::{self, Certificates, Mailbox, Providers};
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::workers;
 
@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) db: Db,
     pub(crate) tokens: Tokens,
     pub(crate) mail_providers: Providers,
+    /// What Amazon SNS signs its reports with.
+    pub(crate) mail_certificates: Certificates,
     /// The preview mailbox, where mail goes there.
     pub(crate) mailbox: Option<Mailbox>,
     /// Wakes the mail worker: there may be something to send.
@@ -85,6 +87,7 @@ impl App {
             db,
             tokens,
             mail_providers,
+            mail_certificates: Certificates::new()?,
             mailbox,
             mail_wake: Notify::new(),
             public_limiter: PublicLimiter::per_minute(config.limits.public_per_minute),

@@ -56,6 +56,7 @@ codes! {
     InvalidCursor 400 "invalid_cursor" "The cursor does not belong to this list" "Start again without `cursor`, and keep the filters while paging.";
     TokenInvalid 400 "token_invalid" "This is not a token of this service" "Send the token exactly as it was received.";
     Unauthenticated 401 "unauthenticated" "No valid API key" "Send `Authorization: Bearer <key>`, or Basic with the client id and the key.";
+    ReportNotProven 401 "report_not_proven" "The report does not prove who sent it" "The provider's key, secret or topic in the configuration must be the one that signs.";
     InsufficientScope 403 "insufficient_scope" "The client lacks a scope" "`detail` names the scope; an operator can create a client that has it.";
     ClientNotPermitted 403 "client_not_permitted" "The client may not act there" "The client is bound to other tenants or another portal.";
     CodeRequired 403 "code_required" "This portal redeems codes only" "Send the visitor through the landing page, or configure `landing_url`.";
@@ -70,6 +71,7 @@ codes! {
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
     ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
+    AddressSuppressed 409 "address_suppressed" "Mail to the consultant's address came back" "Once the mailbox works, an operator clears it: `POST /v1/mail-suppressions/{id}/clear`.";
     MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` says what became of it; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";

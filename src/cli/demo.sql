@@ -23,3 +23,6 @@ INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal,
     ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',
      'acme', 'cloud', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'failed', 1, 0, 0, datetime('now', '-1 hour'), 'mailpit',
      '422 Unprocessable Entity', datetime('now', '-1 hour'), datetime('now', '-1 hour'));
+INSERT INTO mail_suppressions (id, address, address_key, cause, provider, mail_job_id, created_at) VALUES
+    ('sup_01kaq3v9e8fwmvd2x7n0c5hb7z', 'former@support.example', 'former@support.example', 'bounce', 'mailpit',
+     'mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '-1 hour'));

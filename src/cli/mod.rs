@@ -5,6 +5,7 @@
 //! failed, 2 wrong usage.
 
 mod demo;
+mod mail;
 mod output;
 
 use std::path::PathBuf;
@@ -65,6 +66,9 @@ enum Command {
     /// Magic links
     #[command(subcommand)]
     Link(LinkCommand),
+    /// Mails, and addresses that get none
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -238,6 +242,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Client(command) => client(app, command, output).await,
         Command::Consultant(command) => consultant(app, command, output).await,
         Command::Link(command) => link(app, command, output).await,
+        Command::Mail(command) => mail::run(app, command, output).await,
         Command::Key(command) => key(app, command, output).await,
         Command::Serve | Command::Openapi => Ok(()),
     }

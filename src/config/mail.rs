@@ -1,6 +1,8 @@
 //! How mail leaves: the sender, and who carries it.
 
-use secrecy::SecretString;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{SecretSlice, SecretString};
 use url::Url;
 
 use super::reader::{Reader, is_loopback_url};
@@ -18,6 +20,30 @@ pub struct Mail {
     pub provider: Provider,
     /// Who carries it while the first one is out of order.
     pub fallback: Option<Provider>,
+    /// Whose reports about mails are taken.
+    pub events: MailEvents,
+}
+
+/// How each provider proves that a report about a mail is its own. One that is absent may not report.
+#[derive(Debug, Clone, Default)]
+pub struct MailEvents {
+    /// Amazon SES, through Amazon SNS.
+    pub ses: Option<SesEvents>,
+    /// Postmark: user and password.
+    pub postmark: Option<(String, SecretString)>,
+    /// SendGrid: its public key in DER.
+    pub sendgrid: Option<Vec<u8>>,
+    /// Resend: the secret of the webhook.
+    pub resend: Option<SecretSlice<u8>>,
+}
+
+/// Where reports of Amazon SES come from.
+#[derive(Debug, Clone)]
+pub struct SesEvents {
+    /// The topic.
+    pub topic_arn: String,
+    /// Where Amazon SNS is asked, if not at its own address.
+    pub sns_url: Option<Url>,
 }
 
 /// Who carries mail.
@@ -98,7 +124,48 @@ impl Reader<'_> {
             from_name: self.text("mail.from_name", "Magic Link"),
             report_to: self.optional("mail.report_to"),
             provider: self.provider("mail.provider", &provider),
+            events: self.mail_events(),
             fallback: fallback.map(|name| self.provider("mail.fallback_provider", &name)),
+        }
+    }
+
+    fn mail_events(&mut self) -> MailEvents {
+        let ses = self.optional("mail.ses_events_topic_arn").map(|topic_arn| {
+            if !topic_arn.starts_with("arn:aws:sns:") {
+                self.problem(
+                    "mail.ses_events_topic_arn",
+                    "must be the ARN of a topic, such as arn:aws:sns:ap-south-1:…",
+                );
+            }
+            let instead = self.optional("mail.ses_sns_url").is_some();
+            let sns_url = instead.then(|| self.provider_url("mail.ses_sns_url", "https://sns.amazonaws.com"));
+            SesEvents { topic_arn, sns_url }
+        });
+        let postmark =
+            match (self.optional("mail.postmark_events_user"), self.optional("mail.postmark_events_password")) {
+                (Some(user), Some(password)) if password.len() >= 16 => Some((user, password.into())),
+                (None, None) => None,
+                _ => {
+                    self.problem(
+                        "mail.postmark_events_password",
+                        "needs mail.postmark_events_user and 16 characters or more",
+                    );
+                    None
+                }
+            };
+        let sendgrid = self.base64("mail.sendgrid_events_public_key", "");
+        let resend = self.base64("mail.resend_events_secret", "whsec_").map(SecretSlice::from);
+        MailEvents { ses, postmark, sendgrid, resend }
+    }
+
+    fn base64(&mut self, key: &str, prefix: &str) -> Option<Vec<u8>> {
+        let text = self.optional(key)?;
+        match text.strip_prefix(prefix).and_then(|text| STANDARD.decode(text.trim()).ok()) {
+            Some(bytes) if bytes.len() >= 24 => Some(bytes),
+            _ => {
+                self.problem(key, format_args!("must be {prefix} base64 as the provider shows it"));
+                None
+            }
         }
     }
 

@@ -20,7 +20,7 @@ use time::Duration;
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
 
-pub use mail::{Mail, Postmark, Provider, Resend, SendGrid, Ses};
+pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use reader::KEYS;
 
 /// The file that is read when no other is named.

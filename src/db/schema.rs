@@ -152,6 +152,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    mail_suppressions (id) {
+        id -> Text,
+        address -> Text,
+        address_key -> Text,
+        cause -> Text,
+        provider -> Text,
+        mail_job_id -> Text,
+        created_at -> Timestamp,
+        cleared_at -> Nullable<Timestamp>,
+        clear_reason -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     idempotency_keys (client_id, route, idempotency_key) {
         client_id -> Text,
         route -> Text,

@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::error::{Code, Error};
 use crate::{audit, clients, consultants, links, mail, sessions, tenants, tokens};
 
-pub(crate) use body::{BATCH_LIMIT, Body, Form, sha256_hex};
+pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
 pub(crate) use caller::{
     Admin, Caller, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions,
     RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
@@ -37,7 +37,9 @@ pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{PublicLimiter, limit_public};
-pub(crate) use reply::{Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, WriteProblems};
+pub(crate) use reply::{
+    Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems,
+};
 
 /// Every documented route. The API description is made from this and nothing else.
 pub(crate) fn routes(service: &mut ServiceConfig) {

@@ -89,6 +89,7 @@ pub(crate) async fn issue(
             if consultant.suspended_at.is_some() {
                 return Err(Code::ConsultantSuspended.into());
             }
+            mail::require_open_address(tx, &consultant.email)?;
             store::insert(tx, &link)?;
             mail::enqueue_link(tx, &link, now)?;
             tx.record(event.clone());

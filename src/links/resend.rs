@@ -60,6 +60,8 @@ pub(super) fn next_generation(
         let wait = mailed_at.plus(cool_down).since(now).whole_seconds() + 1;
         return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
     };
+    let consultant = consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+    mail::require_open_address(tx, &consultant.email)?;
     mail::cancel_for_link(tx, &link.id, now)?;
     mail::enqueue_link(tx, &link, now)?;
     tx.record(

@@ -8,7 +8,8 @@ mod call;
 mod circuit;
 #[cfg(test)]
 mod contract;
-mod deliveries;
+pub(crate) mod deliveries;
+mod events;
 mod mailpit;
 mod outbox;
 mod postmark;
@@ -20,6 +21,7 @@ pub(crate) mod routes;
 mod sendgrid;
 mod ses;
 mod store;
+pub(crate) mod suppressions;
 
 use std::collections::HashMap;
 
@@ -28,12 +30,15 @@ use utoipa::ToSchema;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::consultants::Consultant;
+use crate::consultants::{self, Consultant};
 use crate::db::{Conn, text_enum};
+use crate::error::{Code, Error};
 use crate::id::{LinkId, MailJobId};
 use crate::links::Link;
 
 pub(crate) use circuit::Providers;
+pub(crate) use deliveries::DeliveryFilter;
+pub(crate) use events::Certificates;
 pub(crate) use outbox::{cancel_dead, step};
 pub(crate) use preview::Mailbox;
 
@@ -69,6 +74,8 @@ text_enum! {
         MagicLink = "magic_link",
         /// Tells the old address of a consultant that it was changed.
         AddressChanged = "address_changed",
+        /// Tells the granting admin that the mail with the link came back.
+        LinkBounced = "link_bounced",
     }
 }
 
@@ -113,6 +120,30 @@ fn about(link: &Link, template: Template, occasion: String, now: Timestamp) -> J
         magic_link_id: Some(link.id.clone()),
         ..Job::new(MailJobId::new(now), template, occasion, link.consultant_id.clone(), now)
     }
+}
+
+/// Tells the granting admin, where there is an address, that the mail with the link came back.
+fn enqueue_bounced(conn: &mut Conn, link: &Link, bounced: &Job, now: Timestamp) -> diesel::QueryResult<()> {
+    let Some(email) = &link.issued_by_email else { return Ok(()) };
+    let occasion = format!("{} {}", bounced.id, bounced.rounds);
+    store::insert(conn, &Job { recipient: Some(email.clone()), ..about(link, Template::LinkBounced, occasion, now) })
+}
+
+/// Where a mail goes.
+fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
+    if let Some(recipient) = &job.recipient {
+        return Ok(recipient.clone());
+    }
+    let consultant = consultants::find(conn, &job.consultant_id)?;
+    Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
+}
+
+/// Refuses to mail a link to an address that mail came back from.
+///
+/// # Errors
+/// `address_suppressed`
+pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(), Error> {
+    if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
 }
 
 /// Queues the mail that tells a consultant's old address that it was changed.

@@ -9,6 +9,7 @@ use super::circuit::Guarded;
 use super::provider::{Mailbox, Outgoing, SendError};
 use super::render::{self, AddressChange};
 use super::store::{self, Attempt, Due, Job};
+use super::suppressions;
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -33,6 +34,9 @@ const MAX_ATTEMPTS: i32 = 30;
 
 const FIRST_WAIT: Duration = Duration::seconds(2);
 const LONGEST_WAIT: Duration = Duration::hours(1);
+
+/// Why a mail to a suppressed address is not sent.
+const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
 
 /// A job with what its mail is made of.
 struct Claimed {
@@ -88,7 +92,14 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
         .db
         .write(move |tx| {
             if let Some(job) = store::claim(tx, &id, provider, now.plus(LEASE), now)? {
-                return gather(tx, &config, job).map(Some);
+                let claimed = gather(tx, &config, job)?;
+                let address = super::recipient(tx, &claimed.job)?;
+                if suppressions::is_suppressed(tx, &address)? {
+                    let attempt = Attempt::GivenUp { error: SUPPRESSED.to_owned() };
+                    settle(tx, &claimed, provider, &attempt, now)?;
+                    return Ok(None);
+                }
+                return Ok(Some(claimed));
             }
             store::cancel_dead(tx, &id, now)?;
             Ok(None)
@@ -135,17 +146,18 @@ async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), E
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
-    app.db
-        .write(move |tx| {
-            let settled = store::settle(tx, &claimed.job, provider, &attempt, now)?;
-            // A mail that was overtaken while it was being sent has left all the same.
-            let left = settled || matches!(attempt, Attempt::Accepted { .. });
-            if left && let Some((link, _)) = &claimed.link {
-                record(tx, &claimed.job, link, provider, &attempt, now);
-            }
-            Ok(())
-        })
-        .await
+    app.db.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
+}
+
+/// Stores how an attempt went, and puts it on record.
+fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt, now: Timestamp) -> Result<(), Error> {
+    let settled = store::settle(tx, &claimed.job, provider, attempt, now)?;
+    // A mail that was overtaken while it was being sent has left all the same.
+    let left = settled || matches!(attempt, Attempt::Accepted { .. });
+    if left && let Some((link, _)) = &claimed.link {
+        record(tx, &claimed.job, link, provider, attempt, now);
+    }
+    Ok(())
 }
 
 /// What becomes of a mail that was not taken, or perhaps was.
@@ -213,6 +225,9 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Err
             };
             let token = app.tokens.sign(&claims, now)?;
             render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)?
+        }
+        (Template::LinkBounced, Some((link, tenant))) => {
+            render::link_bounced(&app.config, link, tenant, consultant, recipient)?
         }
         _ => render::address_changed(
             &app.config,

@@ -141,6 +141,41 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     Ok(Letter { to, subject, text, html })
 }
 
+struct BouncedMail {
+    product: String,
+    admin_name: String,
+    tenant_name: String,
+    portal_name: String,
+    consultant_name: String,
+    reason: String,
+    reference: String,
+    report_to: Option<String>,
+}
+
+/// Tells the granting admin that the consultant did not get the link. There is no link in it.
+pub(super) fn link_bounced(
+    config: &Config,
+    link: &Link,
+    tenant: &TenantView,
+    consultant: &Consultant,
+    recipient: &str,
+) -> Result<Letter, Error> {
+    let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
+    let mail = BouncedMail {
+        product: config.product_name.clone(),
+        admin_name: inert(&link.issued_by_name),
+        tenant_name: inert(&tenant.name),
+        portal_name: inert(portal_name),
+        consultant_name: inert(&consultant.name),
+        reason: inert(&link.reason),
+        reference: link.id.to_string(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let (text, html) = parts!(&mail, BouncedMail, "link_bounced.txt", "link_bounced.html");
+    let subject = format!("The access link for {} could not be delivered", consultant.name);
+    Ok(Letter { to: Mailbox { name: link.issued_by_name.clone(), address: recipient.to_owned() }, subject, text, html })
+}
+
 /// Keeps mail programs from making a link out of somebody's words.
 ///
 /// A word joiner is invisible and breaks nothing for a reader, but `evil.example`

@@ -1,17 +1,22 @@
-//! `/v1/mail-deliveries`, and `/dev/mailbox` where the provider is the preview
+//! `/v1/mail-deliveries`, `/v1/mail-events`, `/v1/mail-suppressions`, and `/dev/mailbox` where the provider is the preview
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Data, Path, Query};
-use actix_web::{HttpResponse, Responder, get, post};
+use actix_web::{HttpRequest, HttpResponse, Responder, get, post};
 use askama::Template;
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::deliveries::{self, DeliveryFilter, MailDelivery};
+use super::events;
 use super::preview::Mail;
+use super::suppressions::{self, ClearSuppression, SuppressionFilter, SuppressionResponse};
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::http::{Accepted, Admin, Caller, Json, Page, ReadLinks, ReadProblems, WriteProblems};
-use crate::id::MailJobId;
+use crate::http::{
+    Accepted, Admin, Bare, Body, Caller, Json, Page, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
+};
+use crate::id::{MailJobId, SuppressionId};
 
 #[derive(Template)]
 #[template(path = "mailbox.html", config = "src/mail/askama.toml")]
@@ -20,7 +25,77 @@ struct MailboxPage<'a> {
 }
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
-    service.service(list_mail_deliveries).service(retry_mail_delivery);
+    service
+        .service(list_mail_deliveries)
+        .service(retry_mail_delivery)
+        .service(report_mail_events)
+        .service(list_mail_suppressions)
+        .service(clear_mail_suppression);
+}
+
+/// Report what became of mails
+///
+/// For the providers: `ses` (through Amazon SNS), `postmark`, `sendgrid` and
+/// `resend`, each in its own format. A report that does not prove who sent it
+/// changes nothing.
+#[utoipa::path(tag = "Mail", operation_id = "reportMailEvents", request_body = MailReport, security(()),
+    params(("provider" = String, Path, max_length = 32, example = "postmark", description = "Who reports")),
+    responses((status = 204, description = "Taken"), ReportProblems))]
+#[post("/mail-events/{provider}")]
+async fn report_mail_events(
+    app: Data<App>,
+    request: HttpRequest,
+    provider: Path<String>,
+    body: Bare,
+) -> Result<HttpResponse, Error> {
+    events::receive(&app, &provider, request.headers(), &body.0, app.clock.now()).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// List suppressed addresses
+///
+/// Addresses that get no mail, because one came back for good or the recipient
+/// complained. Needs a client of every tenant and portal.
+#[utoipa::path(tag = "Mail", operation_id = "listMailSuppressions", params(SuppressionFilter),
+    responses((status = 200, body = Page<SuppressionResponse>, description = "A page of addresses"), ReadProblems))]
+#[get("/mail-suppressions")]
+async fn list_mail_suppressions(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    filter: Query<SuppressionFilter>,
+) -> Result<Json<Page<SuppressionResponse>>, Error> {
+    Ok(Json(suppressions::list(&app, &caller, filter.into_inner()).await?))
+}
+
+/// Let an address get mail again
+///
+/// Somebody has made sure that the mailbox works and wants the mail. Needs a
+/// client of every tenant and portal. Clearing twice changes nothing.
+#[utoipa::path(tag = "Mail", operation_id = "clearMailSuppression", request_body = ClearSuppression,
+    params(("id" = SuppressionId, Path, description = "The suppressed address")),
+    responses((status = 200, body = SuppressionResponse, description = "The address"), WriteProblems))]
+#[post("/mail-suppressions/{id}/clear")]
+async fn clear_mail_suppression(
+    app: Data<App>,
+    caller: Caller<Admin>,
+    id: Path<SuppressionId>,
+    body: Body<ClearSuppression>,
+) -> Result<Json<SuppressionResponse>, Error> {
+    Ok(Json(suppressions::clear(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+}
+
+/// A report in the provider's own format; SendGrid sends a list of such objects.
+#[derive(ToSchema)]
+#[schema(example = json!({
+    "RecordType": "Bounce", "Type": "HardBounce", "MessageID": "b7bc2f4a-e38e-4336-af7d-e6c392c2f817",
+    "Metadata": {"mail_job_id": "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z"}
+}))]
+#[expect(dead_code, reason = "only its schema is used")]
+struct MailReport {
+    /// Postmark's name for the kind of report; the others have their own members.
+    #[schema(max_length = 64)]
+    #[schema(rename = "RecordType")]
+    record_type: Option<String>,
 }
 
 /// List mail deliveries

@@ -6,14 +6,15 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::deliveries::DeliveryFilter;
+use super::suppressions::{Suppression, SuppressionState};
 use super::{DeliveryState, Template};
 use crate::audit::SYSTEM_LOG;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
-use crate::id::{ConsultantId, LinkId, MailJobId};
+use crate::id::{ConsultantId, LinkId, MailJobId, SuppressionId};
 
 /// A mail job as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -306,6 +307,95 @@ pub(super) fn settle(
             .execute(conn)?,
     };
     Ok(rows > 0)
+}
+
+/// The job, whoever asks: for reports that have proved themselves.
+pub(super) fn find(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<Job>> {
+    jobs::table.find(id).get_result(conn).optional()
+}
+
+/// The job that a provider knows by this id.
+pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str) -> QueryResult<Option<Job>> {
+    jobs::table
+        .filter(jobs::provider_message_id.eq(message_id))
+        .filter(jobs::provider.eq(provider))
+        .first(conn)
+        .optional()
+}
+
+/// Moves a mail that has left by what its provider reports; `None` if it was told before, or has not left.
+///
+/// What came back does not become delivered any more.
+pub(super) fn reported(
+    conn: &mut Conn,
+    id: &MailJobId,
+    state: DeliveryState,
+    error: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Job>> {
+    let mut from = vec![DeliveryState::Sending, DeliveryState::Accepted, DeliveryState::Unknown];
+    if state == DeliveryState::Bounced {
+        from.push(DeliveryState::Delivered);
+    }
+    diesel::update(jobs::table.find(id))
+        .filter(jobs::state.eq_any(from))
+        .set((
+            jobs::state.eq(state),
+            jobs::finished_at.eq(Some(now)),
+            jobs::last_error.eq(Some(error).filter(|text| !text.is_empty())),
+        ))
+        .returning(jobs::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Whether an address is suppressed.
+pub(super) fn is_suppressed(conn: &mut Conn, address_key: &str) -> QueryResult<bool> {
+    let active = suppressions::table
+        .filter(suppressions::address_key.eq(address_key))
+        .filter(suppressions::cleared_at.is_null());
+    diesel::select(exists(active)).get_result(conn)
+}
+
+pub(super) fn insert_suppression(conn: &mut Conn, row: &Suppression) -> QueryResult<usize> {
+    diesel::insert_into(suppressions::table).values(row).execute(conn)
+}
+
+pub(super) fn find_suppression(conn: &mut Conn, id: &SuppressionId) -> QueryResult<Option<Suppression>> {
+    suppressions::table.find(id).get_result(conn).optional()
+}
+
+/// Lets an address get mail again; `None` if it does already.
+pub(super) fn clear(
+    conn: &mut Conn,
+    id: &SuppressionId,
+    reason: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Suppression>> {
+    diesel::update(suppressions::table.find(id))
+        .filter(suppressions::cleared_at.is_null())
+        .set((suppressions::cleared_at.eq(Some(now)), suppressions::clear_reason.eq(Some(reason))))
+        .returning(suppressions::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Suppressed addresses, newest first.
+pub(super) fn suppressions(
+    conn: &mut Conn,
+    state: Option<SuppressionState>,
+    window: &Window,
+) -> QueryResult<Vec<Suppression>> {
+    let mut query = suppressions::table.into_boxed::<Backend>();
+    query = match state {
+        Some(SuppressionState::Active) => query.filter(suppressions::cleared_at.is_null()),
+        Some(SuppressionState::Cleared) => query.filter(suppressions::cleared_at.is_not_null()),
+        None => query,
+    };
+    if let Some(after) = &window.after {
+        query = query.filter(suppressions::id.lt(after));
+    }
+    query.order(suppressions::id.desc()).limit(window.limit).load(conn)
 }
 
 /// The jobs that carry the links themselves.

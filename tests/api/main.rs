@@ -24,6 +24,7 @@ mod delivery;
 mod directory;
 mod life;
 mod links;
+mod mail_events;
 mod matrix;
 mod openapi;
 mod outage;

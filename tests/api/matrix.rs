@@ -85,11 +85,14 @@ const MATRIX: &[Row] = &[
     ("rotateClient", Method::POST, "/v1/clients/{id}/rotate", "admin", Subject::Client, "{}"),
     ("listMailDeliveries", Method::GET, "/v1/mail-deliveries", "links:read", Subject::List, NO_BODY),
     ("retryMailDelivery", Method::POST, "/v1/mail-deliveries/{id}/retry", "admin", Subject::Mail, NO_BODY),
+    ("listMailSuppressions", Method::GET, "/v1/mail-suppressions", "admin", Subject::Shared, NO_BODY),
+    ("clearMailSuppression", Method::POST, "/v1/mail-suppressions/{id}/clear", "admin", Subject::Shared, REASON),
     ("disableClient", Method::POST, "/v1/clients/{id}/disable", "admin", Subject::Client, NO_BODY),
 ];
 
 /// Routes that nobody needs a key for.
-const PUBLIC: &[&str] = &["getJwks", "getHealth", "getReadiness", "previewLink", "continueLink", "requestFreshLink"];
+const PUBLIC: &[&str] =
+    &["getJwks", "getHealth", "getReadiness", "previewLink", "continueLink", "requestFreshLink", "reportMailEvents"];
 
 const SCOPES: &[&str] = &[
     "links:issue",
@@ -113,6 +116,7 @@ fn nobodys(path: &str) -> &'static str {
         Some("sessions") => "ses_01kaq3v9e8fwmvd2x7n0c5hb2z",
         Some("consultants") => "con_01kaq3v9e8fwmvd2x7n0c5hb3z",
         Some("mail-deliveries") => "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z",
+        Some("mail-suppressions") => "sup_01kaq3v9e8fwmvd2x7n0c5hb7z",
         Some("clients") => "cli_01kaq3v9e8fwmvd2x7n0c5hb4z",
         _ => "initech",
     }

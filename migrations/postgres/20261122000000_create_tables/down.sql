@@ -1,5 +1,6 @@
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
+DROP TABLE mail_suppressions;
 DROP TABLE mail_jobs;
 DROP TABLE audit_events;
 DROP TABLE session_sources;

@@ -165,7 +165,22 @@ CREATE TABLE mail_jobs (
 CREATE UNIQUE INDEX mail_jobs_one_per_occasion ON mail_jobs (template, occasion);
 CREATE INDEX mail_jobs_open ON mail_jobs (id) WHERE finished_at IS NULL;
 CREATE INDEX mail_jobs_by_link ON mail_jobs (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX mail_jobs_by_message ON mail_jobs (provider_message_id) WHERE provider_message_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_tenant ON mail_jobs (tenant_id, id);
+
+CREATE TABLE mail_suppressions (
+    id            TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    address       TEXT NOT NULL,
+    -- In lower case: one mailbox.
+    address_key   TEXT NOT NULL,
+    cause         TEXT NOT NULL,
+    provider      TEXT NOT NULL,
+    mail_job_id   TEXT NOT NULL REFERENCES mail_jobs (id),
+    created_at    TIMESTAMP NOT NULL,
+    cleared_at    TIMESTAMP,
+    clear_reason  TEXT
+);
+CREATE UNIQUE INDEX mail_suppressions_one_per_address ON mail_suppressions (address_key) WHERE cleared_at IS NULL;
 
 CREATE TABLE idempotency_keys (
     client_id        TEXT NOT NULL,
