@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::db::{Db, OpenError};
 use crate::error::Error;
 use crate::http::{self, PublicLimiter};
-use crate::mail::{self, Certificates, Mailbox, Providers};
+use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::workers;
 
@@ -51,6 +51,8 @@ pub struct App {
     pub(crate) db: Db,
     pub(crate) tokens: Tokens,
     pub(crate) mail_providers: Providers,
+    /// How many links are mailed.
+    pub(crate) mail_limits: MailLimits,
     /// What Amazon SNS signs its reports with.
     pub(crate) mail_certificates: Certificates,
     /// The preview mailbox, where mail goes there.
@@ -87,6 +89,7 @@ impl App {
             db,
             tokens,
             mail_providers,
+            mail_limits: MailLimits::new(&config),
             mail_certificates: Certificates::new()?,
             mailbox,
             mail_wake: Notify::new(),

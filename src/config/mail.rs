@@ -16,12 +16,24 @@ pub struct Mail {
     pub from_name: String,
     /// Where a surprised recipient can turn to.
     pub report_to: Option<String>,
+    /// Addresses and domains that mail may go to; anywhere, if there are none.
+    pub only_to: Vec<String>,
     /// Who carries it.
     pub provider: Provider,
     /// Who carries it while the first one is out of order.
     pub fallback: Option<Provider>,
     /// Whose reports about mails are taken.
     pub events: MailEvents,
+}
+
+impl Mail {
+    /// Whether mail may go to this address.
+    #[must_use]
+    pub fn may_reach(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        let domain = address.split_once('@').map_or("", |(_, domain)| domain);
+        self.only_to.is_empty() || self.only_to.iter().any(|allowed| *allowed == address || allowed == domain)
+    }
 }
 
 /// How each provider proves that a report about a mail is its own. One that is absent may not report.
@@ -123,10 +135,27 @@ impl Reader<'_> {
             from: self.address("mail.from", "no-reply@magic-link.example"),
             from_name: self.text("mail.from_name", "Magic Link"),
             report_to: self.optional("mail.report_to"),
+            only_to: self.only_to(),
             provider: self.provider("mail.provider", &provider),
             events: self.mail_events(),
             fallback: fallback.map(|name| self.provider("mail.fallback_provider", &name)),
         }
+    }
+
+    /// Addresses and domains between commas.
+    fn only_to(&mut self) -> Vec<String> {
+        let Some(text) = self.optional("mail.only_to") else { return Vec::new() };
+        let entries: Vec<String> = text
+            .split([',', ' '])
+            .map(|entry| entry.trim().trim_start_matches('@').to_lowercase())
+            .filter(|entry| !entry.is_empty())
+            .collect();
+        let address = |entry: &String| crate::mail::is_address(entry) || crate::mail::is_address(&format!("x@{entry}"));
+        // An empty list would let everything out, and that is not what somebody wrote who wrote one.
+        if entries.is_empty() || !entries.iter().all(address) {
+            self.problem("mail.only_to", "must be addresses and domains between commas");
+        }
+        entries
     }
 
     fn mail_events(&mut self) -> MailEvents {
@@ -272,6 +301,26 @@ mod tests {
         let resend = "[mail]\nprovider = 'resend'\nresend_api_key = 're_1'\n";
         assert!(problems(resend).contains("mail.resend_tracking_is_off: must be true"));
         assert!(Config::from_toml(&format!("{resend}resend_tracking_is_off = true")).is_ok());
+    }
+
+    #[test]
+    fn a_staging_system_writes_to_its_own_people_only() {
+        let mail = |only_to: &str| Config::from_toml(&format!("mail.only_to = '{only_to}'")).unwrap().mail;
+        let ours = mail("qa@acme.example, @support.example");
+        for (address, may) in [
+            ("qa@acme.example", true),
+            ("QA@ACME.example", true),
+            ("ravi@support.example", true),
+            ("hr@acme.example", false),
+            ("ravi@not-support.example", false),
+            ("ravi@support.example.evil.example", false),
+        ] {
+            assert_eq!(ours.may_reach(address), may, "{address}");
+        }
+        assert!(Config::from_toml("").unwrap().mail.may_reach("anybody@world.example"));
+        for wrong in ["", ",", "a b@c", "*"] {
+            assert!(problems(&format!("mail.only_to = '{wrong}'")).contains("mail.only_to:"), "{wrong:?}");
+        }
     }
 
     #[test]

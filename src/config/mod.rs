@@ -70,6 +70,8 @@ pub struct Portal {
     pub callback_url: String,
     /// The portal's own landing page; it then receives the link token; may hold `{tenant_id}`.
     pub landing_url: Option<String>,
+    /// The portal's own page about granted access, for notices; may hold `{tenant_id}`.
+    pub manage_url: Option<String>,
 }
 
 impl Portal {
@@ -106,11 +108,17 @@ pub struct Links {
     pub resend_cool_down: Duration,
 }
 
-/// How often strangers may call.
+/// How often strangers may call, and how much may be mailed.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Calls a minute and address on the landing page's routes.
     pub public_per_minute: u32,
+    /// Links a minute that one client may have mailed.
+    pub mails_per_client_minute: u32,
+    /// Links a day (UTC) that may be mailed for one tenant.
+    pub mails_per_tenant_day: u32,
+    /// Fresh links an hour that one recipient may get.
+    pub fresh_links_per_recipient_hour: u32,
 }
 
 /// What is logged.

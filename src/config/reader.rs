@@ -29,11 +29,15 @@ pub const KEYS: &[&str] = &[
     "links.session_hours",
     "links.resend_cool_down_seconds",
     "limits.public_per_minute",
+    "limits.mails_per_client_minute",
+    "limits.mails_per_tenant_day",
+    "limits.fresh_links_per_recipient_hour",
     "mail.provider",
     "mail.fallback_provider",
     "mail.from",
     "mail.from_name",
     "mail.report_to",
+    "mail.only_to",
     "mail.mailpit_url",
     "mail.mailpit_user",
     "mail.mailpit_password",
@@ -61,7 +65,7 @@ pub const KEYS: &[&str] = &[
     "log.level",
     "log.sample",
 ];
-const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url"];
+const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url"];
 
 /// Reads the whole configuration, or tells all that is wrong with it.
 pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
@@ -107,7 +111,12 @@ impl Reader<'_> {
                     self.number("links.resend_cool_down_seconds", 60, 0..=86_400).into(),
                 ),
             },
-            limits: Limits { public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000) },
+            limits: Limits {
+                public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
+                mails_per_client_minute: self.number("limits.mails_per_client_minute", 600, 1..=10_000_000),
+                mails_per_tenant_day: self.number("limits.mails_per_tenant_day", 5_000, 1..=10_000_000),
+                fresh_links_per_recipient_hour: self.number("limits.fresh_links_per_recipient_hour", 5, 1..=10_000),
+            },
             mail: self.mail(),
             log: Log {
                 format: self.parsed("log.format", "json"),
@@ -313,10 +322,14 @@ impl Reader<'_> {
             audience: self.required(&key("audience"), audience),
             callback_url: self.required(&key("callback_url"), callback_url),
             landing_url: self.optional(&key("landing_url")),
+            manage_url: self.optional(&key("manage_url")),
         };
         self.check_address(&key("callback_url"), &portal.callback_url);
         if let Some(landing_url) = &portal.landing_url {
             self.check_address(&key("landing_url"), landing_url);
+        }
+        if let Some(manage_url) = &portal.manage_url {
+            self.check_address(&key("manage_url"), manage_url);
         }
         portal
     }

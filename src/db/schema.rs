@@ -6,6 +6,7 @@ diesel::table! {
         name -> Text,
         time_zone -> Text,
         contacts -> Text,
+        muted_notices -> Text,
         created_at -> Timestamp,
         updated_at -> Timestamp,
     }
@@ -48,6 +49,7 @@ diesel::table! {
         consultant_id -> Text,
         profile_id -> Text,
         profile_name -> Text,
+        profile_email -> Nullable<Text>,
         reason -> Text,
         ticket -> Nullable<Text>,
         access -> Text,
@@ -136,6 +138,7 @@ diesel::table! {
         portal -> Text,
         magic_link_id -> Nullable<Text>,
         generation -> Nullable<Integer>,
+        session_id -> Nullable<Text>,
         recipient -> Nullable<Text>,
         state -> Text,
         attempts -> Integer,

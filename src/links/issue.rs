@@ -37,6 +37,7 @@ pub(crate) async fn issue(
     if !app.config.portals.contains_key(&request.portal) {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
     }
+    app.mail_limits.count(app, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::audit::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
@@ -48,6 +49,7 @@ pub(crate) async fn issue(
         consultant_id: request.consultant_id,
         profile_id: request.profile.id,
         profile_name: request.profile.name,
+        profile_email: request.profile.email,
         reason: request.reason.trim().to_owned(),
         ticket: request.ticket,
         access: request.access,
@@ -92,6 +94,7 @@ pub(crate) async fn issue(
             mail::require_open_address(tx, &consultant.email)?;
             store::insert(tx, &link)?;
             mail::enqueue_link(tx, &link, now)?;
+            mail::notices::issued(tx, &link, now)?;
             tx.record(event.clone());
             Ok((read::view(tx, link.clone(), now)?, false))
         })
@@ -128,7 +131,11 @@ fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, T
     }
     fields.text("/reason", &request.reason, 10, 500);
     fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
-    check_person(&mut fields, "/profile", Some(&request.profile));
+    fields.foreign_id("/profile/id", &request.profile.id);
+    fields.text("/profile/name", &request.profile.name, 1, 100);
+    if let Some(email) = &request.profile.email {
+        fields.email("/profile/email", email);
+    }
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.foreign_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);

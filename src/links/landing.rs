@@ -179,15 +179,17 @@ pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Co
     Ok(Continue { redirect_url: portal.callback(&link.tenant_id, &code) })
 }
 
-/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing.
+/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing of it:
+/// who asks too often hears so, and that is the same for a token that we never signed.
 pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Result<(), Error> {
+    app.mail_limits.ask(token, now)?;
     let Ok(claims) = verify(app, token, now) else { return Ok(()) };
-    let cool_down = app.config.links.resend_cool_down;
+    let limits = app.mail_limits.fresh();
     let outcome = app
         .db
         .write(move |tx| {
             let actor = Actor::consultant(&claims.act.sub);
-            resend::next_generation(tx, &claims.jti, &Reach::everything(), cool_down, &actor, None, now)
+            resend::next_generation(tx, &claims.jti, &Reach::everything(), limits, &actor, None, now)
         })
         .await;
     app.mail_wake.notify_one();

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Person, store};
+use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Profile, store};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -108,7 +108,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
                 delivery: deliveries.remove(&link.id).unwrap_or_default(),
                 audit_state: audit_states.get(&link.id).copied().unwrap_or(AuditState::Complete),
                 revoked_by: link.revoked_by(),
-                profile: Person { id: link.profile_id, name: link.profile_name },
+                profile: Profile { id: link.profile_id, name: link.profile_name, email: link.profile_email },
                 issued_by: Issuer { id: link.issued_by_id, name: link.issued_by_name, email: link.issued_by_email },
                 id: link.id,
                 tenant_id: link.tenant_id,

@@ -163,7 +163,8 @@ async fn continue_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Jso
 /// Ask for a fresh link
 ///
 /// Mailed to the registered address, if the access is still open and the
-/// cool-down is over. The answer is the same whatever the token.
+/// cool-down is over. The answer is the same whatever the token, and so is the
+/// refusal of who asks again too early.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
     responses((status = 202, description = "Taken"), PublicProblems), security(()))]
 #[post("/resend")]

@@ -1,6 +1,6 @@
 //! Which provider carries the next mail: the first whose circuit is closed.
 //!
-//! A provider that fails ten times in a row is left alone for a while; then one
+//! A provider that fails twenty times in a row is left alone for a while; then one
 //! mail at a time tries whether it is back. Meanwhile mail goes to the second
 //! provider, where there is one, or waits in order and loses no attempt. The
 //! circuit is each copy's own opinion: it saves time and decides nothing else.
@@ -13,7 +13,7 @@ use super::provider::{Provider, SendError};
 use crate::clock::Timestamp;
 
 /// So many failures in a row open the circuit.
-const FAILURES: u32 = 10;
+const FAILURES: u32 = 20;
 
 const FIRST_PAUSE: Duration = Duration::seconds(30);
 const LONGEST_PAUSE: Duration = Duration::minutes(5);
@@ -133,7 +133,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn ten_failures_in_a_row_open_it_and_one_success_closes_it() {
+    fn twenty_failures_in_a_row_open_it_and_one_success_closes_it() {
         let now = Clock::System.now();
         let mut circuit = Circuit::default();
         for _ in 1..FAILURES {

@@ -10,7 +10,9 @@ mod circuit;
 mod contract;
 pub(crate) mod deliveries;
 mod events;
+mod limits;
 mod mailpit;
+pub(crate) mod notices;
 mod outbox;
 mod postmark;
 mod preview;
@@ -39,6 +41,7 @@ use crate::links::Link;
 pub(crate) use circuit::Providers;
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
+pub(crate) use limits::{Fresh, MailLimits, fresh_link};
 pub(crate) use outbox::{cancel_dead, step};
 pub(crate) use preview::Mailbox;
 
@@ -74,6 +77,22 @@ text_enum! {
         MagicLink = "magic_link",
         /// Tells the old address of a consultant that it was changed.
         AddressChanged = "address_changed",
+        /// Tells the granting admin that access was issued.
+        AccessIssued = "access_issued",
+        /// Tells the granting admin that access was used for the first time.
+        AccessUsed = "access_used",
+        /// Tells the granting admin that a visit has ended, with a summary.
+        AccessEnded = "access_ended",
+        /// Tells the granting admin that a fresh link was sent.
+        LinkResent = "link_resent",
+        /// Tells the granting admin that access was revoked.
+        AccessRevoked = "access_revoked",
+        /// Tells the consultant that access was revoked.
+        AccessWithdrawn = "access_withdrawn",
+        /// Tells the profile's owner that access was used for the first time.
+        OwnerAccessUsed = "owner_access_used",
+        /// Tells the profile's owner that a visit has ended.
+        OwnerAccessEnded = "owner_access_ended",
         /// Tells the granting admin that the mail with the link came back.
         LinkBounced = "link_bounced",
     }
@@ -120,13 +139,6 @@ fn about(link: &Link, template: Template, occasion: String, now: Timestamp) -> J
         magic_link_id: Some(link.id.clone()),
         ..Job::new(MailJobId::new(now), template, occasion, link.consultant_id.clone(), now)
     }
-}
-
-/// Tells the granting admin, where there is an address, that the mail with the link came back.
-fn enqueue_bounced(conn: &mut Conn, link: &Link, bounced: &Job, now: Timestamp) -> diesel::QueryResult<()> {
-    let Some(email) = &link.issued_by_email else { return Ok(()) };
-    let occasion = format!("{} {}", bounced.id, bounced.rounds);
-    store::insert(conn, &Job { recipient: Some(email.clone()), ..about(link, Template::LinkBounced, occasion, now) })
 }
 
 /// Where a mail goes.

@@ -6,17 +6,20 @@ use time::Duration;
 
 use super::Template;
 use super::circuit::Guarded;
+use super::notices::Notice;
 use super::provider::{Mailbox, Outgoing, SendError};
-use super::render::{self, AddressChange};
+use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::suppressions;
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::consultants::{self, Consultant};
 use crate::db::Tx;
 use crate::error::Error;
 use crate::links::{self, Link};
+use crate::sessions;
 use crate::tenants::{self, TenantView};
 use crate::tokens::{Act, LinkClaims};
 
@@ -43,6 +46,27 @@ struct Claimed {
     job: Job,
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
+    summary: Option<sessions::Summary>,
+}
+
+/// Why a mail that is due does not leave, if it does not.
+fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed) -> Result<Option<Attempt>, Error> {
+    let address = super::recipient(tx, &claimed.job)?;
+    let notice = Notice::of(claimed.job.template);
+    let muted = claimed
+        .link
+        .as_ref()
+        .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
+    let withheld = |why: &str| Some(Attempt::Withheld { why: why.to_owned() });
+    Ok(if muted {
+        withheld("the tenant has switched this notice off")
+    } else if !config.mail.may_reach(&address) {
+        withheld("mail.only_to keeps mail to this address from leaving")
+    } else if suppressions::is_suppressed(tx, &address)? {
+        Some(Attempt::GivenUp { error: SUPPRESSED.to_owned() })
+    } else {
+        None
+    })
 }
 
 /// Takes the jobs that are due and sends their mails; tells how many there were.
@@ -92,10 +116,8 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
         .db
         .write(move |tx| {
             if let Some(job) = store::claim(tx, &id, provider, now.plus(LEASE), now)? {
-                let claimed = gather(tx, &config, job)?;
-                let address = super::recipient(tx, &claimed.job)?;
-                if suppressions::is_suppressed(tx, &address)? {
-                    let attempt = Attempt::GivenUp { error: SUPPRESSED.to_owned() };
+                let claimed = gather(tx, &config, job, now)?;
+                if let Some(attempt) = why_not(tx, &config, &claimed)? {
                     settle(tx, &claimed, provider, &attempt, now)?;
                     return Ok(None);
                 }
@@ -111,7 +133,7 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
     Ok(true)
 }
 
-fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<Claimed, Error> {
+fn gather(tx: &mut Tx<'_>, config: &Config, job: Job, now: Timestamp) -> Result<Claimed, Error> {
     let consultant = consultants::find(tx, &job.consultant_id)?
         .ok_or_else(|| Error::internal("a mail job without its consultant"))?;
     let link = match &job.magic_link_id {
@@ -122,7 +144,11 @@ fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<C
         }
         None => None,
     };
-    Ok(Claimed { job, consultant, link })
+    let summary = match &job.session_id {
+        Some(id) => Some(sessions::summary(tx, id, now)?),
+        None => None,
+    };
+    Ok(Claimed { job, consultant, link, summary })
 }
 
 async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
@@ -191,7 +217,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
         Attempt::Accepted { message_id } => (EventType::LinkMailed, message_id.as_deref(), None),
         Attempt::GivenUp { error } => (EventType::LinkMailFailed, None, Some(error)),
         Attempt::Unknown { at: None, error } => (EventType::LinkMailFailed, None, Some(error)),
-        Attempt::Unknown { .. } | Attempt::Again { .. } => return,
+        Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Withheld { .. } => return,
     };
     // What the trail tells of a link is the fate of the link itself; notices have their own list.
     if job.generation.is_none() {
@@ -205,7 +231,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and writes the mail. Both live only as long as this attempt.
 fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
-    let Claimed { job, consultant, link } = claimed;
+    let Claimed { job, consultant, link, summary } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let letter = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
@@ -226,13 +252,16 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Err
             let token = app.tokens.sign(&claims, now)?;
             render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        (Template::LinkBounced, Some((link, tenant))) => {
-            render::link_bounced(&app.config, link, tenant, consultant, recipient)?
-        }
-        _ => render::address_changed(
+        (Template::AddressChanged, _) => render::address_changed(
             &app.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
+        (template, Some((link, tenant))) => {
+            let at = job.created_at;
+            let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };
+            render::notice(&app.config, template, &facts)?
+        }
+        (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
     };
     Ok(Outgoing {
         from: Mailbox { name: app.config.mail.from_name.clone(), address: app.config.mail.from.clone() },

@@ -22,6 +22,8 @@ use crate::id::{MailJobId, SuppressionId};
 #[template(path = "mailbox.html", config = "src/mail/askama.toml")]
 struct MailboxPage<'a> {
     mails: &'a [Mail],
+    /// The newest mail with a link is what people come for.
+    open: usize,
 }
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -140,7 +142,9 @@ fn mails(app: &App) -> Result<Vec<Mail>, Error> {
 }
 
 async fn page(app: Data<App>) -> Result<HttpResponse, Error> {
-    let html = MailboxPage { mails: &mails(&app)? }.render().map_err(Error::internal)?;
+    let mails = mails(&app)?;
+    let open = mails.iter().position(|mail| mail.template == super::Template::MagicLink.as_str()).unwrap_or(0);
+    let html = MailboxPage { mails: &mails, open }.render().map_err(Error::internal)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
         .insert_header(("referrer-policy", "no-referrer"))

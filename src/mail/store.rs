@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
-use crate::id::{ConsultantId, LinkId, MailJobId, SuppressionId};
+use crate::id::{ConsultantId, LinkId, MailJobId, SessionId, SuppressionId};
 
 /// A mail job as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub magic_link_id: Option<LinkId>,
     /// Set where the mail dies with its link's generation.
     pub generation: Option<i32>,
+    /// The visit that it sums up.
+    pub session_id: Option<SessionId>,
     /// Only where it is not the consultant's registered address.
     pub recipient: Option<String>,
     pub state: DeliveryState,
@@ -67,6 +69,7 @@ impl Job {
             portal: String::new(),
             magic_link_id: None,
             generation: None,
+            session_id: None,
             recipient: None,
             state: DeliveryState::Queued,
             attempts: 0,
@@ -248,6 +251,10 @@ pub(super) enum Attempt {
     GivenUp {
         error: String,
     },
+    /// It is not to leave.
+    Withheld {
+        why: String,
+    },
     /// The provider may have it. Without `at` that stays so.
     Unknown {
         at: Option<Timestamp>,
@@ -292,6 +299,14 @@ pub(super) fn settle(
                 jobs::state.eq(DeliveryState::Failed),
                 jobs::finished_at.eq(Some(now)),
                 jobs::last_error.eq(Some(error)),
+            ))
+            .execute(conn)?,
+        Attempt::Withheld { why } => mine
+            .set((
+                jobs::state.eq(DeliveryState::Cancelled),
+                jobs::attempts.eq(jobs::attempts - 1),
+                jobs::finished_at.eq(Some(now)),
+                jobs::last_error.eq(Some(why)),
             ))
             .execute(conn)?,
         Attempt::Unknown { at, error } => mine
@@ -396,6 +411,47 @@ pub(super) fn suppressions(
         query = query.filter(suppressions::id.lt(after));
     }
     query.order(suppressions::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Makes the waiting summaries of a visit due.
+pub(super) fn hasten(conn: &mut Conn, session: &SessionId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::session_id.eq(session))
+        .filter(jobs::finished_at.is_null())
+        .filter(jobs::next_attempt_at.gt(now))
+        .set(jobs::next_attempt_at.eq(now))
+        .execute(conn)
+}
+
+/// When a consultant was mailed fresh links since a moment, newest first.
+pub(super) fn fresh_links_since(
+    conn: &mut Conn,
+    consultant: &ConsultantId,
+    since: Timestamp,
+) -> QueryResult<Vec<Timestamp>> {
+    jobs::table
+        .filter(jobs::consultant_id.eq(consultant))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .filter(jobs::generation.gt(1).assume_not_null())
+        .order(jobs::id.desc())
+        .select(jobs::created_at)
+        .load(conn)
+}
+
+/// How many links were mailed for a tenant since a moment; it counts up to `most`.
+pub(super) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp, most: i64) -> QueryResult<usize> {
+    let mailed: Vec<MailJobId> = jobs::table
+        .filter(jobs::tenant_id.eq(tenant_id))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .order(jobs::id.desc())
+        .limit(most)
+        .select(jobs::id)
+        .load(conn)?;
+    Ok(mailed.len())
 }
 
 /// The jobs that carry the links themselves.

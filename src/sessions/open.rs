@@ -10,6 +10,7 @@ use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::links::{self, ConsultantRef, Person, Spend};
+use crate::mail::notices;
 use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
 
 /// A token that we signed for spending: what it names, and until when it counts.
@@ -94,6 +95,9 @@ pub(crate) async fn open(
             let consultant = consultants::find(tx, &link.consultant_id)?
                 .ok_or_else(|| Error::internal("a link without its consultant"))?;
             let actor = Actor::consultant(&link.consultant_id);
+            if !store::has_any(tx, &link.id)? {
+                notices::used(tx, &link, now)?;
+            }
             end::end_all_of_link(tx, &link.id, EndCause::Replaced, &actor, client_id.as_ref(), now)?;
             let session = Session {
                 id: SessionId::new(now),

@@ -89,5 +89,6 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     mail::cancel_dead(app, now).await?;
     app.db.write(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
+    app.mail_limits.forget_idle(now);
     Ok(())
 }

@@ -197,7 +197,7 @@ on_both_databases! {
         let session_id = session["id"].as_str().unwrap();
         let link_id = session["magic_link_id"].as_str().unwrap();
         let [link_path, session_path] = [format!("/v1/magic-links/{link_id}"), format!("/v1/sessions/{session_id}")];
-        let mail_path = format!("/v1/mail-deliveries?magic_link_id={link_id}");
+        let mail_path = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link_id}");
         let job = world.admin.get(&mail_path).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
         let things = async || (world.admin.get(&link_path).await.ok(), world.admin.get(&session_path).await.ok());
         let before = things().await;

@@ -139,7 +139,7 @@ impl World {
         loop {
             let mails = Api::new(&self.base, None).get("/dev/mailbox.json").await.ok();
             let texts = mails.as_array().expect("a list").iter().filter_map(|mail| mail["text"].as_str());
-            let about: Vec<&str> = texts.filter(|text| text.contains(link_id)).collect();
+            let about: Vec<&str> = texts.filter(|text| text.contains(link_id) && text.contains("/l#")).collect();
             if let (true, Some(newest)) = (about.len() >= count, about.first()) {
                 let line = newest.lines().find(|line| line.contains("/l#")).expect("the link on a line of its own");
                 return line.trim().to_owned();

@@ -5,6 +5,8 @@ CREATE TABLE tenants (
     name        TEXT NOT NULL,
     time_zone   TEXT NOT NULL,
     contacts    TEXT NOT NULL,
+    -- Notices that nobody there wants: words between spaces.
+    muted_notices  TEXT NOT NULL DEFAULT '',
     created_at  TIMESTAMP NOT NULL,
     updated_at  TIMESTAMP NOT NULL
 );
@@ -43,6 +45,7 @@ CREATE TABLE magic_links (
     consultant_id    TEXT NOT NULL REFERENCES consultants (id),
     profile_id       TEXT NOT NULL,
     profile_name     TEXT NOT NULL,
+    profile_email    TEXT,
     reason           TEXT NOT NULL,
     ticket           TEXT,
     access           TEXT NOT NULL,
@@ -147,6 +150,8 @@ CREATE TABLE mail_jobs (
     magic_link_id        TEXT REFERENCES magic_links (id),
     -- Where the mail dies with its link's generation.
     generation           INTEGER,
+    -- The visit that it sums up.
+    session_id           TEXT,
     -- Only where it is not the consultant's registered address.
     recipient            TEXT,
     state                TEXT NOT NULL,
@@ -165,6 +170,8 @@ CREATE TABLE mail_jobs (
 CREATE UNIQUE INDEX mail_jobs_one_per_occasion ON mail_jobs (template, occasion);
 CREATE INDEX mail_jobs_open ON mail_jobs (id) WHERE finished_at IS NULL;
 CREATE INDEX mail_jobs_by_link ON mail_jobs (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
+CREATE INDEX mail_jobs_by_session ON mail_jobs (session_id) WHERE session_id IS NOT NULL;
+CREATE INDEX mail_jobs_by_consultant ON mail_jobs (consultant_id, id);
 CREATE INDEX mail_jobs_by_message ON mail_jobs (provider_message_id) WHERE provider_message_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_tenant ON mail_jobs (tenant_id, id);
 

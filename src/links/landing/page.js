@@ -209,6 +209,12 @@
       next: 'Open the link in your mail again, or paste it here.',
       paste: true,
     }),
+    cooling: ({ wait } = {}) => ({
+      heading: 'A fresh link was asked for a moment ago',
+      lead: 'Links are sent some time apart, and further apart each time. Look into your mailbox, and into the spam folder, first.',
+      next: wait ? `Another can be asked for in about ${inWords(wait)}.` : 'Another can be asked for a little later.',
+      retry: 'Ask again',
+    }),
     resent: () => ({
       heading: 'Look into your mailbox',
       lead: 'If this access is still open, a fresh link is on its way to the registered address.',
@@ -373,6 +379,7 @@
     busyWith('Asking for a fresh link…');
     const answer = await post('/l/resend');
     if (mine !== turn) return;
+    if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait });
     if (answer.status < 200 || answer.status > 299) return refused(answer);
     show('resent');
     timer = setTimeout(() => { parts.resend.hidden = false; }, RESEND_COOL_DOWN_MS);

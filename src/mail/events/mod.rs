@@ -140,7 +140,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     let address = super::recipient(tx, &job)?;
     suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     if let Some(link) = link.filter(|_| job.template == Template::MagicLink) {
-        super::enqueue_bounced(tx, &link, &job, now)?;
+        super::notices::bounced(tx, &link, &job, now)?;
     }
     Ok(())
 }
