@@ -214,6 +214,8 @@ kinds! {
     EventId = EventKind "evt" "01kaq3v9e8fwmvd2x7n0c5hb5z";
     /// A mail job.
     MailJobId = MailJobKind "mjb" "01kaq3v9e8fwmvd2x7n0c5hb6z";
+    /// A code that was asked for.
+    StepUpId = StepUpKind "stp" "01kaq3v9e8fwmvd2x7n0c5hb8z";
     /// A suppressed address.
     SuppressionId = SuppressionKind "sup" "01kaq3v9e8fwmvd2x7n0c5hb7z";
 }

@@ -47,6 +47,10 @@ text_enum! {
         MailRetried = "mail.retried",
         /// The consultant pressed the button on the landing page.
         LinkContinued = "magic_link.continued",
+        /// A code was mailed to the consultant.
+        LinkCodeSent = "magic_link.code_sent",
+        /// A code was wrong, or did not count any more.
+        LinkCodeRefused = "magic_link.code_refused",
         /// A fresh link was sent for.
         LinkResent = "magic_link.resent",
         /// A link was revoked.

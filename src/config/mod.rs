@@ -72,6 +72,8 @@ pub struct Portal {
     pub landing_url: Option<String>,
     /// The portal's own page about granted access, for notices; may hold `{tenant_id}`.
     pub manage_url: Option<String>,
+    /// What a visitor has to show beside the link.
+    pub step_up: StepUpKind,
 }
 
 impl Portal {
@@ -81,6 +83,16 @@ impl Portal {
         let address = self.callback_url.replace("{tenant_id}", tenant_id);
         let separator = if address.contains('?') { '&' } else { '?' };
         format!("{address}{separator}code={code}")
+    }
+}
+
+text_enum! {
+    /// What a visitor has to show beside the link.
+    pub enum StepUpKind {
+        /// Nothing.
+        None = "none",
+        /// A code that is mailed to the registered address after the press of the button.
+        EmailCode = "email_code",
     }
 }
 

@@ -65,7 +65,7 @@ pub const KEYS: &[&str] = &[
     "log.level",
     "log.sample",
 ];
-const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url"];
+const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
 
 /// Reads the whole configuration, or tells all that is wrong with it.
 pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
@@ -323,6 +323,7 @@ impl Reader<'_> {
             callback_url: self.required(&key("callback_url"), callback_url),
             landing_url: self.optional(&key("landing_url")),
             manage_url: self.optional(&key("manage_url")),
+            step_up: self.parsed(&key("step_up"), "none"),
         };
         self.check_address(&key("callback_url"), &portal.callback_url);
         if let Some(landing_url) = &portal.landing_url {

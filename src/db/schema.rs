@@ -155,6 +155,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    step_ups (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        generation -> Integer,
+        page_sha256 -> Text,
+        tries -> Integer,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+        passed_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
     mail_suppressions (id) {
         id -> Text,
         address -> Text,

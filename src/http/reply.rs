@@ -74,7 +74,7 @@ problems! {
     /// What a provider's report can be answered with.
     ReportProblems [400 401 404 408 413 415 500 503];
     /// What a call that needs no key can answer with.
-    PublicProblems [400 408 409 410 413 415 429 500 503];
+    PublicProblems [400 403 408 409 410 413 415 429 500 503];
 }
 
 /// The problem answer of a status: its codes come from the table.

@@ -9,6 +9,7 @@ mod read;
 mod resend;
 mod revoke;
 pub(crate) mod routes;
+pub(crate) mod step_up;
 mod store;
 
 use diesel::prelude::*;

@@ -35,7 +35,7 @@ use crate::config;
 use crate::consultants::{self, Consultant};
 use crate::db::{Conn, text_enum};
 use crate::error::{Code, Error};
-use crate::id::{LinkId, MailJobId};
+use crate::id::{LinkId, MailJobId, StepUpId};
 use crate::links::Link;
 
 pub(crate) use circuit::Providers;
@@ -75,6 +75,8 @@ text_enum! {
     pub enum Template {
         /// The link, for the consultant.
         MagicLink = "magic_link",
+        /// The code that a portal wants beside the link.
+        StepUpCode = "step_up_code",
         /// Tells the old address of a consultant that it was changed.
         AddressChanged = "address_changed",
         /// Tells the granting admin that access was issued.
@@ -129,6 +131,12 @@ pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> dies
     let occasion = format!("{} {}", link.id, link.generation);
     let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, occasion, now) };
     store::insert(conn, &job)
+}
+
+/// Queues the mail with the code of an asking; it dies with the link's generation.
+pub(crate) fn enqueue_code(conn: &mut Conn, link: &Link, id: &StepUpId, now: Timestamp) -> diesel::QueryResult<()> {
+    let job = about(link, Template::StepUpCode, id.to_string(), now);
+    store::insert(conn, &Job { generation: Some(link.generation), ..job })
 }
 
 /// A mail about a link, to its consultant unless told otherwise.

@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::consultants::{self, Consultant};
 use crate::db::Tx;
 use crate::error::Error;
-use crate::links::{self, Link};
+use crate::links::{self, Link, step_up};
 use crate::sessions;
 use crate::tenants::{self, TenantView};
 use crate::tokens::{Act, LinkClaims};
@@ -50,7 +50,7 @@ struct Claimed {
 }
 
 /// Why a mail that is due does not leave, if it does not.
-fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed) -> Result<Option<Attempt>, Error> {
+fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) -> Result<Option<Attempt>, Error> {
     let address = super::recipient(tx, &claimed.job)?;
     let notice = Notice::of(claimed.job.template);
     let muted = claimed
@@ -58,7 +58,11 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed) -> Result<Option
         .as_ref()
         .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
     let withheld = |why: &str| Some(Attempt::Withheld { why: why.to_owned() });
-    Ok(if muted {
+    let too_late =
+        claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(step_up::CODE_LIFE) <= now;
+    Ok(if too_late {
+        withheld("the code ran out before it could be sent")
+    } else if muted {
         withheld("the tenant has switched this notice off")
     } else if !config.mail.may_reach(&address) {
         withheld("mail.only_to keeps mail to this address from leaving")
@@ -117,7 +121,7 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
         .write(move |tx| {
             if let Some(job) = store::claim(tx, &id, provider, now.plus(LEASE), now)? {
                 let claimed = gather(tx, &config, job, now)?;
-                if let Some(attempt) = why_not(tx, &config, &claimed)? {
+                if let Some(attempt) = why_not(tx, &config, &claimed, now)? {
                     settle(tx, &claimed, provider, &attempt, now)?;
                     return Ok(None);
                 }
@@ -220,7 +224,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
         Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Withheld { .. } => return,
     };
     // What the trail tells of a link is the fate of the link itself; notices have their own list.
-    if job.generation.is_none() {
+    if job.template != Template::MagicLink {
         return;
     }
     tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
@@ -256,6 +260,11 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Err
             &app.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
+        (Template::StepUpCode, Some((link, tenant))) => {
+            let code = step_up::code(app, &job.occasion);
+            let until = job.created_at.plus(step_up::CODE_LIFE).min(link.expires_at);
+            render::step_up_code(&app.config, link, tenant, consultant, recipient, &code, until)?
+        }
         (template, Some((link, tenant))) => {
             let at = job.created_at;
             let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };

@@ -142,6 +142,49 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     Ok(Letter { to, subject, text, html })
 }
 
+/// The code that a portal wants beside the link.
+struct CodeMail {
+    product: String,
+    code: String,
+    consultant_name: String,
+    tenant_name: String,
+    portal_name: String,
+    profile_name: String,
+    expires_at: String,
+    expires_at_utc: String,
+    reference: String,
+    report_to: Option<String>,
+}
+
+/// The mail with the code. There is no link in it: the page that asked is open already.
+pub(super) fn step_up_code(
+    config: &Config,
+    link: &Link,
+    tenant: &TenantView,
+    consultant: &Consultant,
+    recipient: &str,
+    code: &str,
+    until: Timestamp,
+) -> Result<Letter, Error> {
+    let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
+    let mail = CodeMail {
+        product: config.product_name.clone(),
+        code: code.to_owned(),
+        consultant_name: inert(&consultant.name),
+        tenant_name: inert(&tenant.name),
+        portal_name: inert(portal_name),
+        profile_name: inert(&link.profile_name),
+        expires_at: local(until, &zone(&tenant.time_zone)),
+        expires_at_utc: utc(until),
+        reference: link.id.to_string(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let (text, html) = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
+    // Not in the subject: a locked screen shows that.
+    let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
+    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
+}
+
 /// What a notice is made of.
 pub(super) struct Facts<'a> {
     pub link: &'a Link,
@@ -267,7 +310,7 @@ pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
-        Mail::MagicLink | Mail::AddressChanged => {
+        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };

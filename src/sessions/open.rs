@@ -4,6 +4,7 @@ use super::{EndCause, OpenSession, OpenedSession, Session, TokenType, end, store
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
+use crate::config::StepUpKind;
 use crate::consultants;
 use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
@@ -75,6 +76,8 @@ pub(crate) async fn open(
             let own_page = portal.landing_url.is_some();
             let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
                 Some(Code::NotFound)
+            } else if !presented.is_code && portal.step_up == StepUpKind::EmailCode {
+                Some(Code::StepUpRequired)
             } else if !presented.is_code && !own_page {
                 Some(Code::CodeRequired)
             } else if too_old {

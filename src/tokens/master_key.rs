@@ -38,6 +38,7 @@ pub enum MasterKeyError {
 pub(crate) struct MasterKey {
     sealing: LessSafeKey,
     cursors: hmac::Key,
+    codes: hmac::Key,
 }
 
 impl MasterKey {
@@ -72,7 +73,8 @@ impl MasterKey {
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"magic-link").extract(master);
         let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), cursors })
+        let codes: hmac::Key = extracted.expand(&[b"step-up codes"], hmac::HMAC_SHA256).ok()?.into();
+        Some(Self { sealing: LessSafeKey::new(sealing), cursors, codes })
     }
 
     /// Seals a secret; `name` must be given again to open it.
@@ -93,6 +95,13 @@ impl MasterKey {
         let aad = Aad::from(name.as_bytes());
         let secret = self.sealing.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
         Some(secret.to_vec())
+    }
+
+    /// The six digits that belong to an asking: the same for the mail and for the check, and stored nowhere.
+    pub(crate) fn step_up_code(&self, id: &str) -> String {
+        let tag = hmac::sign(&self.codes, id.as_bytes());
+        let number = tag.as_ref().iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        format!("{:06}", number % 1_000_000)
     }
 
     /// A signature over a cursor.

@@ -34,4 +34,5 @@ mod outbox;
 mod races;
 mod schema;
 mod sessions;
+mod step_up;
 mod support;

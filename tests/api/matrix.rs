@@ -91,8 +91,16 @@ const MATRIX: &[Row] = &[
 ];
 
 /// Routes that nobody needs a key for.
-const PUBLIC: &[&str] =
-    &["getJwks", "getHealth", "getReadiness", "previewLink", "continueLink", "requestFreshLink", "reportMailEvents"];
+const PUBLIC: &[&str] = &[
+    "getJwks",
+    "getHealth",
+    "getReadiness",
+    "previewLink",
+    "continueLink",
+    "verifyCode",
+    "requestFreshLink",
+    "reportMailEvents",
+];
 
 const SCOPES: &[&str] = &[
     "links:issue",

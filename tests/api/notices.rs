@@ -67,7 +67,7 @@ on_both_databases! {
         for (kind, recipient) in [("access_ended", "hr@acme.example"), ("owner_access_ended", "asha.rao@acme.example")] {
             let ended = notice(world, kind, 1).await;
             assert_eq!(to(&ended), recipient);
-            assert!(text(&ended).contains("2 changes, 1 exports, 1 views"), "{ended}");
+            assert!(text(&ended).contains("changes: 2, exports: 1, views: 1"), "{ended}");
             assert!(text(&ended).contains("has gaps"), "{ended}");
         }
 

@@ -1,5 +1,6 @@
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
+DROP TABLE step_ups;
 DROP TABLE mail_suppressions;
 DROP TABLE mail_jobs;
 DROP TABLE audit_events;

@@ -175,6 +175,19 @@ CREATE INDEX mail_jobs_by_consultant ON mail_jobs (consultant_id, id);
 CREATE INDEX mail_jobs_by_message ON mail_jobs (provider_message_id) WHERE provider_message_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_tenant ON mail_jobs (tenant_id, id);
 
+-- Codes that were asked for. The code itself stands nowhere.
+CREATE TABLE step_ups (
+    id             TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    magic_link_id  TEXT NOT NULL REFERENCES magic_links (id),
+    generation     INTEGER NOT NULL,
+    page_sha256    TEXT NOT NULL,
+    tries          INTEGER NOT NULL,
+    created_at     TIMESTAMP NOT NULL,
+    expires_at     TIMESTAMP NOT NULL,
+    passed_at      TIMESTAMP
+);
+CREATE INDEX step_ups_by_link ON step_ups (magic_link_id, id);
+
 CREATE TABLE mail_suppressions (
     id            TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     address       TEXT NOT NULL,

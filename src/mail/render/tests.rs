@@ -119,6 +119,13 @@ fn times_carry_their_zone_and_offset() {
     assert_eq!(local(at, &zone("Asia/Kolkata")), "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)");
     assert_eq!(local(at, &zone("America/New_York")), "Mon, 23 Nov 2026, 8:00 am EST (UTC-05:00)");
     assert_eq!(utc(at), "23 Nov 2026, 13:00 UTC");
+    // Real zone data: summer time, half and quarter hours, and a zone whose own clock is at another day.
+    let summer = Timestamp::from_utc(datetime!(2026-07-01 13:00 UTC));
+    assert_eq!(local(summer, &zone("Europe/London")), "Wed, 1 Jul 2026, 2:00 pm BST (UTC+01:00)");
+    assert_eq!(local(at, &zone("Europe/London")), "Mon, 23 Nov 2026, 1:00 pm GMT (UTC+00:00)");
+    assert_eq!(local(summer, &zone("America/St_Johns")), "Wed, 1 Jul 2026, 10:30 am NDT (UTC-02:30)");
+    assert_eq!(local(at, &zone("Asia/Kathmandu")), "Mon, 23 Nov 2026, 6:45 pm +0545 (UTC+05:45)");
+    assert_eq!(local(at, &zone("Pacific/Kiritimati")), "Tue, 24 Nov 2026, 3:00 am +14 (UTC+14:00)");
 }
 
 #[test]
@@ -258,7 +265,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Access level: Full: look and change
     Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
     Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
-    What was done: 2 changes, 1 exports, 3 views
+    What was done: changes: 2, exports: 1, views: 3
     Record: has gaps: not every act has been reported
     Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
@@ -384,7 +391,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Access level: Full: look and change
     Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
     Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
-    What was done: 2 changes, 1 exports, 3 views
+    What was done: changes: 2, exports: 1, views: 3
     Record: has gaps: not every act has been reported
     Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
@@ -455,4 +462,40 @@ fn hostile_words_stay_words_in_every_notice() {
             assert!(!rest.contains("mailto:a@"), "{words}");
         }
     }
+}
+
+#[test]
+fn the_mail_with_the_code_holds_the_code_and_no_link() {
+    let link = link("Payroll run stops", "<b>Asha");
+    let config = Config::from_toml("").unwrap();
+    let until = Timestamp::from_utc(datetime!(2026-11-23 03:40 UTC));
+    let mail =
+        step_up_code(&config, &link, &tenant("ACME"), &consultant(), "ravi@support.example", "042137", until).unwrap();
+    assert!(
+        !mail.subject.contains("042137") && !mail.html.contains("<a ") && !mail.html.contains("<b>"),
+        "{}",
+        mail.html
+    );
+    assert!(mail.html.contains(">042137<"));
+    insta::assert_snapshot!(mail.text, @r#"
+    Your code for the Cloud portal of ACME
+
+    Hello Ravi Kumar,
+
+    Somebody pressed the button on the page of your access link, to open the
+    Cloud portal of ACME as <b>Asha.
+    If it was you, type this code there:
+
+    042137
+
+    It counts until Mon, 23 Nov 2026, 9:10 am IST (UTC+05:30) (23 Nov 2026, 03:40 UTC),
+    in the window that asked for it, and nowhere else. Tell it to nobody: nobody of
+    ours will ever ask for it.
+
+    Was it not you? Type it nowhere, and report it to your security contact, with the reference below.
+
+    This mail holds no link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    "#);
 }
