@@ -41,7 +41,7 @@ pub(crate) struct MailLimits {
 
 /// A tenant's mails of one day (UTC).
 struct Day {
-    day: i64,
+    number: i64,
     count: u32,
     counted_at: Timestamp,
 }
@@ -142,7 +142,7 @@ impl MailLimits {
     async fn count_tenant(&self, app: &App, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
         let day = now.unix_seconds().div_euclid(DAY_SECONDS);
         if let Some(known) = self.tenants().get_mut(tenant_id)
-            && known.day == day
+            && known.number == day
             && known.count < self.tenant_day
             && now.since(known.counted_at) < RECOUNT
         {
@@ -154,7 +154,7 @@ impl MailLimits {
         let mailed = app.db.read(move |conn| Ok(store::links_mailed_since(conn, &tenant, midnight, most)?)).await?;
         let count = u32::try_from(mailed).unwrap_or(u32::MAX);
         let full = count >= self.tenant_day;
-        let counted = Day { day, count: count.saturating_add(u32::from(!full)), counted_at: now };
+        let counted = Day { number: day, count: count.saturating_add(u32::from(!full)), counted_at: now };
         self.tenants().insert(tenant_id.to_owned(), counted);
         if full {
             let wait = DAY_SECONDS - now.unix_seconds().rem_euclid(DAY_SECONDS);
@@ -195,7 +195,7 @@ impl MailLimits {
         self.clients.retain_recent();
         self.clients.shrink_to_fit();
         let day = now.unix_seconds().div_euclid(DAY_SECONDS);
-        self.tenants().retain(|_, known| known.day == day);
+        self.tenants().retain(|_, known| known.number == day);
         self.asked().retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
     }
 

@@ -219,8 +219,9 @@ fn next(job: &Job, error: &SendError, closed: bool, removes_duplicates: bool, no
 fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Attempt, now: Timestamp) {
     let (kind, message_id, error) = match attempt {
         Attempt::Accepted { message_id } => (EventType::LinkMailed, message_id.as_deref(), None),
-        Attempt::GivenUp { error } => (EventType::LinkMailFailed, None, Some(error)),
-        Attempt::Unknown { at: None, error } => (EventType::LinkMailFailed, None, Some(error)),
+        Attempt::GivenUp { error } | Attempt::Unknown { at: None, error } => {
+            (EventType::LinkMailFailed, None, Some(error))
+        }
         Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Withheld { .. } => return,
     };
     // What the trail tells of a link is the fate of the link itself; notices have their own list.

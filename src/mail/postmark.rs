@@ -28,7 +28,7 @@ struct Header<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Message<'a> {
+struct Email<'a> {
     from: String,
     to: &'a str,
     subject: &'a str,
@@ -69,7 +69,7 @@ impl Provider for Postmark {
     }
 
     async fn send(&self, mail: &Outgoing) -> Result<Accepted, SendError> {
-        let message = Message {
+        let message = Email {
             from: mail.from.header(),
             to: &mail.to.address,
             subject: &mail.subject,

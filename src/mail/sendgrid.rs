@@ -63,9 +63,12 @@ struct Switch {
 /// The account may have it on, so every message says off.
 #[derive(Serialize)]
 struct TrackingSettings {
-    click_tracking: ClickTracking,
-    open_tracking: Switch,
-    subscription_tracking: Switch,
+    #[serde(rename = "click_tracking")]
+    click: ClickTracking,
+    #[serde(rename = "open_tracking")]
+    open: Switch,
+    #[serde(rename = "subscription_tracking")]
+    subscription: Switch,
 }
 
 #[derive(Serialize)]
@@ -107,9 +110,9 @@ impl Provider for SendGrid {
             headers: HEADERS.iter().copied().collect(),
             categories: [mail.tag],
             tracking_settings: TrackingSettings {
-                click_tracking: ClickTracking { enable: false, enable_text: false },
-                open_tracking: Switch { enable: false },
-                subscription_tracking: Switch { enable: false },
+                click: ClickTracking { enable: false, enable_text: false },
+                open: Switch { enable: false },
+                subscription: Switch { enable: false },
             },
         };
         let request = self.client.post(&self.url).bearer_auth(self.api_key.expose_secret());

@@ -89,7 +89,7 @@ on_both_databases! {
             world.clock.advance(time::Duration::milliseconds(3_500));
         }
         let (usual, during) = (median(usual), median(during));
-        println!("issue, median: {usual:?} with the provider, {during:?} without");
+        eprintln!("issue, median: {usual:?} with the provider, {during:?} without");
         assert!(during < usual * 3 + Duration::from_millis(2), "{usual:?} with the provider, {during:?} without");
         let mut dead: BTreeSet<&String> = links[..10].iter().collect();
         for link in &links[100..110] {

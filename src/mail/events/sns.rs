@@ -71,7 +71,7 @@ impl Envelope {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Notification {
+struct SesReport {
     /// From a configuration set.
     event_type: Option<String>,
     /// From an identity.
@@ -192,7 +192,7 @@ pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u
 
 /// SES also sends test texts that are no reports.
 fn report(message: &str) -> Option<Report> {
-    let notification: Notification = serde_json::from_str(message).ok()?;
+    let notification: SesReport = serde_json::from_str(message).ok()?;
     let word = notification.event_type.or(notification.notification_type)?;
     let bounce = notification.bounce.as_ref();
     let (kind, word) = match word.as_str() {

@@ -191,6 +191,7 @@ fn notice_of(template: crate::mail::Template, words: &str) -> Letter {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "nine whole mails are long")]
 fn every_notice_says_who_where_why_and_until_when() {
     let all: Vec<String> = NOTICES
         .iter()

@@ -176,14 +176,11 @@ pub fn code_of(answer: &Value) -> String {
 fn config(database_url: &str, mailpit_url: &str, settings: &Settings) -> Config {
     let Settings { config: more, tables, .. } = settings;
     // Tests issue more in a second than people do in a day; those about the limits set their own.
-    let mut limits = String::new();
-    for key in ["mails_per_client_minute", "mails_per_tenant_day", "fresh_links_per_recipient_hour"] {
-        if !more.contains(key) {
-            limits += &format!("limits.{key} = 10000\n");
-        }
-    }
+    let own = ["mails_per_client_minute", "mails_per_tenant_day", "fresh_links_per_recipient_hour"];
+    let own = own.iter().filter(|key| !more.contains(**key)).map(|key| format!("limits.{key} = 10000"));
+    let limits = own.collect::<Vec<_>>().join("\n");
     let text = format!(
-        "{more}\n{limits}\nlisten = '127.0.0.1:0'\npublic_url = 'http://127.0.0.1:8080'\ndatabase_url = '{database_url}'\n\
+        "{more}\n{limits}\n\nlisten = '127.0.0.1:0'\npublic_url = 'http://127.0.0.1:8080'\ndatabase_url = '{database_url}'\n\
          database_connections = 8\nmaster_key = '{MASTER_KEY}'\nlimits.public_per_minute = 100000\n\
          mail.provider = 'mailpit'\nmail.mailpit_url = '{mailpit_url}'\nlog.level = 'warn'\n{tables}\n"
     );
