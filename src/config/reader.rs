@@ -113,8 +113,8 @@ impl Reader<'_> {
             },
             limits: Limits {
                 public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
-                mails_per_client_minute: self.number("limits.mails_per_client_minute", 600, 1..=10_000_000),
-                mails_per_tenant_day: self.number("limits.mails_per_tenant_day", 5_000, 1..=10_000_000),
+                mails_per_client_minute: self.number("limits.mails_per_client_minute", 6_000, 1..=10_000_000),
+                mails_per_tenant_day: self.number("limits.mails_per_tenant_day", 20_000, 1..=10_000_000),
                 fresh_links_per_recipient_hour: self.number("limits.fresh_links_per_recipient_hour", 5, 1..=10_000),
             },
             mail: self.mail(),

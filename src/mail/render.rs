@@ -209,6 +209,8 @@ struct NoticeMail {
     reason: String,
     ticket: Option<String>,
     read_only: bool,
+    /// What the end of the window is called: it may not be the end any more.
+    until: &'static str,
     expires_at: String,
     expires_at_utc: String,
     at: String,
@@ -291,6 +293,10 @@ pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'
         reason: inert(&link.reason),
         ticket: link.ticket.as_deref().map(inert),
         read_only: link.access == Access::ReadOnly,
+        until: match template {
+            Mail::AccessIssued | Mail::AccessUsed | Mail::LinkResent | Mail::OwnerAccessUsed => "Valid until",
+            _ => "Was granted until",
+        },
         expires_at: local(link.expires_at, &zone),
         expires_at_utc: utc(link.expires_at),
         at: local(facts.at, &zone),

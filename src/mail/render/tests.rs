@@ -268,7 +268,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
     What was done: changes: 2, exports: 1, views: 3
     Record: has gaps: not every act has been reported
-    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     What was done stands in the record of the portal, entry by entry.
 
@@ -319,7 +319,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
     Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
-    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     If there is more to do, access can be granted again.
 
@@ -344,7 +344,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
     Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
-    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     If there is more to do, ask whoever granted it.
 
@@ -394,7 +394,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
     What was done: changes: 2, exports: 1, views: 3
     Record: has gaps: not every act has been reported
-    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     What was done stands in the record of the portal. Ask the person who
     granted the access if something looks wrong to you.
@@ -417,7 +417,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Granted by: Asha & Söhne
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
-    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     Nothing more is sent to that address until somebody has looked into it.
     Tell your support contact.

@@ -3,11 +3,13 @@
 //! Only a person clears it. Sending on regardless would ruin the sender's name
 //! with the providers, and so keep everybody's mail from arriving.
 
+mod store;
+
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::store::{self, Job};
+use super::store::Job;
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clients::Reach;
@@ -155,7 +157,7 @@ pub(super) fn suppress(
         cleared_at: None,
         clear_reason: None,
     };
-    store::insert_suppression(tx, &row)?;
+    store::insert(tx, &row)?;
     let event = Event::new(EventType::AddressSuppressed, Actor::system("mail"), now).consultant(&job.consultant_id);
     tx.record(event.with(&serde_json::json!({
         "suppression_id": row.id, "address": row.address, "cause": cause, "provider": provider, "mail_job_id": job.id,
@@ -181,7 +183,7 @@ pub(crate) async fn list(
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let window = paging.open(app.tokens.master_key(), &filter)?;
     let asked = window.clone();
-    let rows = app.db.read(move |conn| Ok(store::suppressions(conn, filter.state, &asked)?)).await?;
+    let rows = app.db.read(move |conn| Ok(store::list(conn, filter.state, &asked)?)).await?;
     Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
 }
 
@@ -203,7 +205,7 @@ pub(crate) async fn clear(
         .db
         .write(move |tx| {
             let Some(row) = store::clear(tx, &id, &request.reason, now)? else {
-                return store::find_suppression(tx, &id)?.ok_or_else(Error::not_found);
+                return store::find(tx, &id)?.ok_or_else(Error::not_found);
             };
             let event = Event::new(EventType::AddressCleared, actor.clone(), now).client(client_id.as_ref());
             tx.record(event.with(&serde_json::json!({
