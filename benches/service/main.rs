@@ -114,6 +114,12 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     })
     .await;
     rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: issued });
+    sink.fail();
+    let issued = median(&server, async || {
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+    })
+    .await;
+    rows.push(Row { what: format!("issue, the mail provider out of order, {name}"), figures: issued });
 }
 
 /// The median of several measurements, by requests a second.

@@ -75,6 +75,11 @@ impl Guarded {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Gives an admission back that nothing was sent with.
+    pub(super) fn release(&self) {
+        self.circuit().probe_until = None;
+    }
+
     /// Takes down how a send went. Returns whether the circuit is closed: then a failure was the mail's own.
     pub(super) fn note(&self, failure: Option<&SendError>, now: Timestamp) -> bool {
         let mut circuit = self.circuit();

@@ -131,8 +131,9 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
             Ok(None)
         })
         .await?;
-    if let Some(claimed) = claimed {
-        deliver(app, guarded, claimed).await?;
+    match claimed {
+        Some(claimed) => deliver(app, guarded, claimed).await?,
+        None => guarded.release(),
     }
     Ok(true)
 }
@@ -163,7 +164,10 @@ async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), E
             let closed = guarded.note(outcome.as_ref().err(), app.clock.now());
             outcome.map_err(|error| (error, closed))
         }
-        Err(error) => Err((SendError::Transient(error.to_string()), true)),
+        Err(error) => {
+            guarded.release();
+            Err((SendError::Transient(error.to_string()), true))
+        }
     };
     let now = app.clock.now();
     let provider = guarded.provider.name();

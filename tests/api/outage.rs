@@ -270,7 +270,7 @@ on_both_databases! {
         let fresh = portal.issue(&consultant).await;
         accepted(&portal, &fresh).await;
         assert_eq!(world.mails.all().await.len(), before + 1);
-        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE finished_at IS NULL"), 0);
+        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE template = 'magic_link' AND finished_at IS NULL"), 0);
     }
 
     async fn an_act_that_cannot_be_put_on_record_does_not_happen(world: &World) {

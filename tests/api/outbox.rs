@@ -206,6 +206,40 @@ on_both_databases! {
         assert!(world.admin.events("&type=mail.retried").await.is_empty());
     }
 
+    async fn a_mail_that_had_not_left_at_kill_9_is_sent_once_by_the_next_process(world: &World, Settings::no_service()) {
+        let sink = Sink::start(Taking::Yes);
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let mut consultant = None;
+        let mut links = BTreeSet::new();
+        for round in 0..rounds(3).min(20) {
+            let nobody = format!("http://{nobody}");
+            let process = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", &nobody)], Stdio::inherit());
+            let operator = world.admin.at(&process.base);
+            if consultant.is_none() {
+                consultant = Some(register(&operator).await);
+            }
+            let link = operator.issue(consultant.as_ref().unwrap()).await;
+            if round % 2 == 1 {
+                // Tried, and known not to have been taken.
+                eventually("it is tried", async || {
+                    let seen = delivery(&operator, &link).await;
+                    seen.get("last_error").is_some().then_some(())
+                })
+                .await;
+            }
+            process.kill();
+            // A claim of the one that died would end by itself in half a minute.
+            Sql::of(world).run("UPDATE mail_jobs SET lease_until = NULL WHERE finished_at IS NULL").unwrap();
+            let next = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())], Stdio::inherit());
+            in_state(&world.admin.at(&next.base), &link, "accepted").await;
+            links.insert(link);
+            next.kill();
+        }
+        let mailed: Vec<String> = sink.mails().iter().map(subject_of).collect();
+        assert_eq!(mailed.len(), links.len(), "each once");
+        assert_eq!(mailed.into_iter().collect::<BTreeSet<_>>(), links);
+    }
+
     async fn a_mail_that_was_under_way_at_kill_9_is_sent_again_as_the_same_grant(world: &World, Settings::no_service()) {
         let sink = Sink::start(Taking::Later);
         let environment = [("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())];
