@@ -17,7 +17,7 @@ use crate::db::{Db, OpenError, State};
 use crate::error::Error;
 use crate::http::{self, Limiter};
 use crate::id::{ClientId, SessionId};
-use crate::mail::{self, Mailbox, Provider};
+use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::metrics::Metrics;
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::webhook::Webhook;
@@ -63,7 +63,11 @@ pub struct App {
     pub(crate) checkpoint_webhook: Option<Webhook>,
     /// When payloads were last looked through for those whose time is over.
     pub(crate) purge_schedule: PurgeSchedule,
-    pub(crate) mail_provider: Box<dyn Provider>,
+    pub(crate) mail_providers: Providers,
+    /// How many links are mailed.
+    pub(crate) mail_limits: MailLimits,
+    /// What Amazon SNS signs its reports with.
+    pub(crate) mail_certificates: Certificates,
     /// The preview mailbox, where mail goes there.
     pub(crate) mailbox: Option<Mailbox>,
     /// Wakes the mail worker: there may be something to send.
@@ -101,7 +105,7 @@ impl App {
         let log_key = LogKey::open(&db, tokens.master_key(), &config.public_url, clock.now()).await?;
         let webhook = config.audit.webhook.clone();
         let checkpoint_webhook = webhook.map(|(url, secret)| Webhook::new(url, secret)).transpose()?;
-        let (mail_provider, mailbox) = mail::provider(&config.mail)?;
+        let (mail_providers, mailbox) = mail::providers(&config.mail, &clock)?;
         Ok(Self {
             clock,
             db,
@@ -109,7 +113,9 @@ impl App {
             log_key: Arc::new(log_key),
             checkpoint_webhook,
             purge_schedule: PurgeSchedule::default(),
-            mail_provider,
+            mail_providers,
+            mail_limits: MailLimits::new(&config),
+            mail_certificates: Certificates::new()?,
             mailbox,
             mail_wake: Notify::new(),
             public_limiter: Limiter::per_minute("public", config.limits.public_per_minute),

@@ -56,9 +56,12 @@ codes! {
     InvalidCursor 400 "invalid_cursor" "The cursor does not belong to this list" "Start again without `cursor`, and keep the filters while paging.";
     TokenInvalid 400 "token_invalid" "This is not a token of this service" "Send the token exactly as it was received.";
     Unauthenticated 401 "unauthenticated" "No valid API key" "Send `Authorization: Bearer <key>`, or Basic with the client id and the key.";
+    ReportNotProven 401 "report_not_proven" "The report does not prove who sent it" "The provider's key, secret or topic in the configuration must be the one that signs.";
     InsufficientScope 403 "insufficient_scope" "The client lacks a scope" "`detail` names the scope; an operator can create a client that has it.";
     ClientNotPermitted 403 "client_not_permitted" "The client may not act there" "The client is bound to other tenants or another portal.";
     CodeRequired 403 "code_required" "This portal redeems codes only" "Send the visitor through the landing page, or configure `landing_url`.";
+    StepUpRequired 403 "step_up_required" "This portal wants a mailed code first" "Send the visitor through the landing page; a raw link token opens nothing here.";
+    StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five tries are taken.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
     RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";
@@ -74,10 +77,13 @@ codes! {
     IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
     LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
+    AddressSuppressed 409 "address_suppressed" "Mail to the consultant's address came back" "Once the mailbox works, an operator clears it: `POST /v1/mail-suppressions/{id}/clear`.";
+    MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` says what became of it; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
     LinkExpired 410 "link_expired" "The window is over" "Ask the customer's administrator for a new link.";
+    StepUpVoid 410 "step_up_void" "This code does not count any more" "It was tried too often, is older than ten minutes, or belongs to another page: press the button again.";
     TokenExpired 410 "token_expired" "The token is too old" "The consultant can have a fresh link mailed from the landing page.";
     SessionEnded 410 "session_ended" "The session is over" "Open a new session with a fresh link.";
     ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Acts are taken until 72 hours after the session's end.";

@@ -52,6 +52,13 @@ impl<K: Kind> Id<K> {
         Self::from_uuid(uuid)
     }
 
+    /// An id that no id of this moment or a later one lies before: where a range by time begins.
+    #[must_use]
+    pub fn first_at(at: Timestamp) -> Self {
+        let millis = u64::try_from(at.unix_micros() / 1_000).unwrap_or(0);
+        Self::from_uuid(uuid::Builder::from_unix_timestamp_millis(millis, &[0; 10]).into_uuid())
+    }
+
     fn from_uuid(uuid: Uuid) -> Self {
         // The prefix is a constant of three letters, so the fallback is never taken.
         let text = DynamicType::new(K::PREFIX)
@@ -209,6 +216,10 @@ kinds! {
     MailJobId = MailJobKind "mjb" "01kaq3v9e8fwmvd2x7n0c5hb6z";
     /// A legal hold.
     HoldId = HoldKind "hld" "01kaq3v9e8fwmvd2x7n0c5hb7z";
+    /// A code that was asked for.
+    StepUpId = StepUpKind "stp" "01kaq3v9e8fwmvd2x7n0c5hb8z";
+    /// A suppressed address.
+    SuppressionId = SuppressionKind "sup" "01kaq3v9e8fwmvd2x7n0c5hb9z";
 }
 
 #[cfg(test)]
@@ -221,6 +232,14 @@ mod tests {
         let now = Clock::System.now();
         let ids: Vec<String> = (0..1_000).map(|_| LinkId::new(now).to_string()).collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn a_range_by_time_begins_before_every_id_of_its_moment() {
+        let now = Clock::System.now();
+        assert!(LinkId::first_at(now).as_str() < LinkId::new(now).as_str());
+        let earlier = now.minus(time::Duration::hours(1));
+        assert!(LinkId::first_at(earlier).as_str() < LinkId::first_at(now).as_str());
     }
 
     #[test]

@@ -128,8 +128,18 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         "{name}: {} MiB resident after 100,000 introspections, {FRESH_TOKENS} of them of tokens of their own",
         server.memory_mib()
     ));
+    let beside = median(&server, async || {
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+    })
+    .await;
+    rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: beside });
+    sink.fail();
+    let issued = median(&server, async || {
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+    })
+    .await;
+    rows.push(Row { what: format!("issue, the mail provider out of order, {name}"), figures: issued });
     drop(server);
-
     // Nobody takes the mails: what is measured is the act.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let nobody = format!("http://{}", nobody.local_addr().unwrap());
@@ -159,10 +169,15 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
     'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1
     FROM consultants ORDER BY id LIMIT 1;
-INSERT INTO mail_jobs (id, template, consultant_id, state, attempts, next_attempt_at, created_at)
-    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', 'con_', 'queued', 0, now(), now());
-INSERT INTO audit_events (id, tenant_id, event_type, occurred_at, recorded_at, actor_type, actor_id, payload)
-    VALUES ('evt_' || gen_random_uuid(), 'acme', 'magic_link.issued', now(), now(), 'portal_user', 'emp-7', '{}');
+INSERT INTO mail_jobs (id, template, occasion, consultant_id, state, attempts, unknown_attempts, rounds, next_attempt_at,
+    created_at)
+    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', 'bench', 'con_', 'queued', 0, 0, 0, now(), now());
+UPDATE audit_logs SET size = size + 1 WHERE tenant_id = 'acme' RETURNING size \\gset
+INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at, actor_type, actor_id, late,
+    policy_violation, payload_commitment, hashes)
+    VALUES ('evt_' || gen_random_uuid(), 'acme', :size, 'magic_link.issued', now(), now(), 'portal_user', 'emp-7', false,
+    false, sha256('c'), sha256('h'));
+INSERT INTO audit_payloads (tenant_id, log_index, salt, payload) VALUES ('acme', :size, sha256('s'), '{"data":{}}');
 COMMIT;
 ";
 

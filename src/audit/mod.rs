@@ -65,8 +65,22 @@ text_enum! {
         LinkMailed = "magic_link.mailed",
         /// The mail with the link was given up.
         LinkMailFailed = "magic_link.mail_failed",
+        /// The mail with the link reached the recipient's mail server.
+        LinkDelivered = "magic_link.mail_delivered",
+        /// The mail with the link came back, or the recipient complained.
+        LinkBounced = "magic_link.mail_bounced",
+        /// An address gets no mail until a person clears it.
+        AddressSuppressed = "mail_address.suppressed",
+        /// An address gets mail again.
+        AddressCleared = "mail_address.cleared",
+        /// A mail that was given up is sent again.
+        MailRetried = "mail.retried",
         /// The consultant pressed the button on the landing page.
         LinkContinued = "magic_link.continued",
+        /// A code was mailed to the consultant.
+        LinkCodeSent = "magic_link.code_sent",
+        /// A code was wrong, or did not count any more.
+        LinkCodeRefused = "magic_link.code_refused",
         /// A fresh link was sent for.
         LinkResent = "magic_link.resent",
         /// A link was revoked.

@@ -25,3 +25,11 @@ INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, place
 INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private_key, created_at, active_from, gone_at, retired_at) VALUES
     ('demo', 'ES256', '{}', '', datetime('now', '-90 days'), datetime('now', '-90 days'), datetime('now', '-1 day'),
      datetime('now', '-60 days'));
+INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
+    unknown_attempts, rounds, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
+    ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',
+     'acme', 'cloud', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'failed', 1, 0, 0, datetime('now', '-1 hour'), 'mailpit',
+     '422 Unprocessable Entity', datetime('now', '-1 hour'), datetime('now', '-1 hour'));
+INSERT INTO mail_suppressions (id, address, address_key, cause, provider, mail_job_id, created_at) VALUES
+    ('sup_01kaq3v9e8fwmvd2x7n0c5hb9z', 'former@support.example', 'former@support.example', 'bounce', 'mailpit',
+     'mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '-1 hour'));

@@ -6,6 +6,7 @@
 
 mod audit;
 mod demo;
+mod mail;
 mod output;
 
 use std::path::PathBuf;
@@ -72,6 +73,9 @@ enum Command {
     /// Sessions at the portals
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Mails, and addresses that get none
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -302,6 +306,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         }
         Command::Unfreeze => output.done(&links::unfreeze(app, app.clock.now()).await?, "issuing goes on"),
         Command::Session(command) => session(app, command, output).await,
+        Command::Mail(command) => mail::run(app, command, output).await,
         Command::Key(command) => key(app, command, output).await,
         Command::Serve | Command::Openapi | Command::Audit(_) => Ok(()),
     }

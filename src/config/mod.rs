@@ -4,6 +4,7 @@
 //! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. Every problem is reported at once, by the
 //! key's name. Nothing is needed for a first run.
 
+mod mail;
 mod reader;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
 use crate::webhook::WebhookSecret;
 
+pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use reader::KEYS;
 
 /// The file that is read when no other is named.
@@ -77,6 +79,10 @@ pub struct Portal {
     pub callback_url: String,
     /// The portal's own landing page; it then receives the link token; may hold `{tenant_id}`.
     pub landing_url: Option<String>,
+    /// The portal's own page about granted access, for notices; may hold `{tenant_id}`.
+    pub manage_url: Option<String>,
+    /// What a visitor has to show beside the link.
+    pub step_up: StepUpKind,
 }
 
 impl Portal {
@@ -86,6 +92,16 @@ impl Portal {
         let address = self.callback_url.replace("{tenant_id}", tenant_id);
         let separator = if address.contains('?') { '&' } else { '?' };
         format!("{address}{separator}code={code}")
+    }
+}
+
+text_enum! {
+    /// What a visitor has to show beside the link.
+    pub enum StepUpKind {
+        /// Nothing.
+        None = "none",
+        /// A code that is mailed to the registered address after the press of the button.
+        EmailCode = "email_code",
     }
 }
 
@@ -113,17 +129,6 @@ pub struct Links {
     pub resend_cool_down: Duration,
 }
 
-/// How often somebody may call.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Calls a minute and address on the landing page's routes.
-    pub public_per_minute: u32,
-    /// Calls a minute of one client; 0 is as many as it likes.
-    pub client_per_minute: u32,
-    /// Proxies whose `X-Forwarded-For` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-}
-
 /// How the trail is kept.
 #[derive(Debug, Clone)]
 pub struct Audit {
@@ -135,31 +140,21 @@ pub struct Audit {
     pub webhook: Option<(Url, WebhookSecret)>,
 }
 
-/// How mail leaves.
+/// How often somebody may call, and how much may be mailed.
 #[derive(Debug, Clone)]
-pub struct Mail {
-    /// The sender's address.
-    pub from: String,
-    /// The sender's name.
-    pub from_name: String,
-    /// Where a surprised recipient can turn to.
-    pub report_to: Option<String>,
-    /// Who carries it.
-    pub provider: Provider,
-}
-
-/// Who carries mail.
-#[derive(Debug, Clone)]
-pub enum Provider {
-    /// Kept in memory and shown at `/dev/mailbox`.
-    Preview,
-    /// A Mailpit server.
-    Mailpit {
-        /// Its base address.
-        url: Url,
-        /// Basic credentials.
-        login: Option<(String, SecretString)>,
-    },
+pub struct Limits {
+    /// Calls a minute and address on the landing page's routes.
+    pub public_per_minute: u32,
+    /// Calls a minute of one client; 0 is as many as it likes.
+    pub client_per_minute: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Links a minute that one client may have mailed.
+    pub mails_per_client_minute: u32,
+    /// Links a day (UTC) that may be mailed for one tenant.
+    pub mails_per_tenant_day: u32,
+    /// Fresh links an hour that one recipient may get.
+    pub fresh_links_per_recipient_hour: u32,
 }
 
 /// What is logged.

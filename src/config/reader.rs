@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use super::{Audit, Config, Limits, Links, Log, Mail, MasterKeySource, PREFIX, Portal, Provider};
+use super::{Audit, Config, Limits, Links, Log, MasterKeySource, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
 use crate::webhook::WebhookSecret;
 
@@ -35,13 +35,38 @@ pub const KEYS: &[&str] = &[
     "limits.public_per_minute",
     "limits.client_per_minute",
     "limits.trusted_proxies",
+    "limits.mails_per_client_minute",
+    "limits.mails_per_tenant_day",
+    "limits.fresh_links_per_recipient_hour",
     "mail.provider",
+    "mail.fallback_provider",
     "mail.from",
     "mail.from_name",
     "mail.report_to",
+    "mail.only_to",
     "mail.mailpit_url",
     "mail.mailpit_user",
     "mail.mailpit_password",
+    "mail.ses_region",
+    "mail.ses_url",
+    "mail.ses_access_key_id",
+    "mail.ses_secret_access_key",
+    "mail.ses_configuration_set",
+    "mail.ses_tracking_is_off",
+    "mail.postmark_url",
+    "mail.postmark_server_token",
+    "mail.postmark_message_stream",
+    "mail.sendgrid_url",
+    "mail.sendgrid_api_key",
+    "mail.resend_url",
+    "mail.resend_api_key",
+    "mail.resend_tracking_is_off",
+    "mail.ses_events_topic_arn",
+    "mail.ses_sns_url",
+    "mail.postmark_events_user",
+    "mail.postmark_events_password",
+    "mail.sendgrid_events_public_key",
+    "mail.resend_events_secret",
     "audit.checkpoint_minutes",
     "audit.retention_days",
     "audit.webhook_url",
@@ -50,7 +75,7 @@ pub const KEYS: &[&str] = &[
     "log.level",
     "log.sample",
 ];
-const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url"];
+const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
 
 /// Reads the whole configuration, or tells all that is wrong with it.
 pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
@@ -70,7 +95,7 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 }
 
 /// Reads keys one by one, so that one problem does not hide the next.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     root: &'a Dict,
     problems: Vec<String>,
 }
@@ -102,13 +127,11 @@ impl Reader<'_> {
                 public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
                 client_per_minute: self.number("limits.client_per_minute", 0, 0..=100_000_000),
                 trusted_proxies: self.networks("limits.trusted_proxies"),
+                mails_per_client_minute: self.number("limits.mails_per_client_minute", 6_000, 1..=10_000_000),
+                mails_per_tenant_day: self.number("limits.mails_per_tenant_day", 20_000, 1..=10_000_000),
+                fresh_links_per_recipient_hour: self.number("limits.fresh_links_per_recipient_hour", 5, 1..=10_000),
             },
-            mail: Mail {
-                from: self.address("mail.from", "no-reply@magic-link.example"),
-                from_name: self.text("mail.from_name", "Magic Link"),
-                report_to: self.optional("mail.report_to"),
-                provider: self.provider(),
-            },
+            mail: self.mail(),
             audit: Audit {
                 checkpoint_every: Duration::minutes(self.number("audit.checkpoint_minutes", 10, 1..=1_440).into()),
                 retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
@@ -127,13 +150,13 @@ impl Reader<'_> {
             self.problem(
                 "mail.provider",
                 "preview shows every mail to anybody who can reach the service: it needs loopback addresses in \
-                 `listen` and `public_url`, and SQLite; choose mailpit",
+                 `listen` and `public_url`, and SQLite; choose another provider",
             );
         }
         config
     }
 
-    fn problem(&mut self, key: &str, what: impl fmt::Display) {
+    pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {
         self.problems.push(format!("{key}: {what}"));
     }
 
@@ -152,7 +175,7 @@ impl Reader<'_> {
     }
 
     /// A scalar as text; numbers and booleans count, because the environment has no quotes.
-    fn optional(&mut self, key: &str) -> Option<String> {
+    pub(super) fn optional(&mut self, key: &str) -> Option<String> {
         let mut value: Option<&Value> = None;
         let mut dict = Some(self.root);
         for part in key.split('.') {
@@ -175,7 +198,7 @@ impl Reader<'_> {
         }
     }
 
-    fn text(&mut self, key: &str, default: &str) -> String {
+    pub(super) fn text(&mut self, key: &str, default: &str) -> String {
         let text = self.optional(key).unwrap_or_else(|| default.to_owned());
         if text.is_empty() || text.chars().any(char::is_control) {
             self.problem(key, "must be a line of text");
@@ -184,7 +207,7 @@ impl Reader<'_> {
     }
 
     /// Parses the value; the default must parse.
-    fn parsed<T>(&mut self, key: &str, default: &str) -> T
+    pub(super) fn parsed<T>(&mut self, key: &str, default: &str) -> T
     where
         T: FromStr,
         T::Err: fmt::Display,
@@ -221,7 +244,7 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
+    pub(super) fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
         let Some(text) = self.optional(key) else { return default };
         match text.parse() {
             Ok(number) if range.contains(&number) => number,
@@ -289,7 +312,7 @@ impl Reader<'_> {
         name
     }
 
-    fn address(&mut self, key: &str, default: &str) -> String {
+    pub(super) fn address(&mut self, key: &str, default: &str) -> String {
         let address = self.text(key, default);
         if !crate::mail::is_address(&address) {
             self.problem(key, "must be one plain e-mail address");
@@ -364,15 +387,20 @@ impl Reader<'_> {
             audience: self.required(&key("audience"), audience),
             callback_url: self.required(&key("callback_url"), callback_url),
             landing_url: self.optional(&key("landing_url")),
+            manage_url: self.optional(&key("manage_url")),
+            step_up: self.parsed(&key("step_up"), "none"),
         };
         self.check_address(&key("callback_url"), &portal.callback_url);
         if let Some(landing_url) = &portal.landing_url {
             self.check_address(&key("landing_url"), landing_url);
         }
+        if let Some(manage_url) = &portal.manage_url {
+            self.check_address(&key("manage_url"), manage_url);
+        }
         portal
     }
 
-    fn required(&mut self, key: &str, value: Option<String>) -> String {
+    pub(super) fn required(&mut self, key: &str, value: Option<String>) -> String {
         value.filter(|text| !text.is_empty()).unwrap_or_else(|| {
             self.problem(key, "is required");
             String::new()
@@ -393,22 +421,6 @@ impl Reader<'_> {
                 key,
                 "must be an https address (http on loopback) without fragment; it may hold {tenant_id} and no other braces",
             ),
-        }
-    }
-
-    fn provider(&mut self) -> Provider {
-        match self.text("mail.provider", "preview").as_str() {
-            "preview" => Provider::Preview,
-            "mailpit" => {
-                let url = self.parsed("mail.mailpit_url", "http://127.0.0.1:8025");
-                let user = self.optional("mail.mailpit_user");
-                let password = self.optional("mail.mailpit_password");
-                Provider::Mailpit { url, login: user.map(|user| (user, password.unwrap_or_default().into())) }
-            }
-            _ => {
-                self.problem("mail.provider", "expected one of preview, mailpit");
-                Provider::Preview
-            }
         }
     }
 }

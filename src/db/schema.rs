@@ -6,6 +6,7 @@ diesel::table! {
         name -> Text,
         time_zone -> Text,
         contacts -> Text,
+        muted_notices -> Text,
         created_at -> Timestamp,
         updated_at -> Timestamp,
         change_values -> Text,
@@ -50,6 +51,7 @@ diesel::table! {
         consultant_id -> Text,
         profile_id -> Text,
         profile_name -> Text,
+        profile_email -> Nullable<Text>,
         reason -> Text,
         ticket -> Nullable<Text>,
         access -> Text,
@@ -217,12 +219,18 @@ diesel::table! {
     mail_jobs (id) {
         id -> Text,
         template -> Text,
+        occasion -> Text,
         consultant_id -> Text,
+        tenant_id -> Text,
+        portal -> Text,
         magic_link_id -> Nullable<Text>,
         generation -> Nullable<Integer>,
+        session_id -> Nullable<Text>,
         recipient -> Nullable<Text>,
         state -> Text,
         attempts -> Integer,
+        unknown_attempts -> Integer,
+        rounds -> Integer,
         next_attempt_at -> Timestamp,
         lease_until -> Nullable<Timestamp>,
         provider -> Nullable<Text>,
@@ -231,6 +239,33 @@ diesel::table! {
         created_at -> Timestamp,
         finished_at -> Nullable<Timestamp>,
         kid -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    step_ups (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        generation -> Integer,
+        page_sha256 -> Text,
+        tries -> Integer,
+        created_at -> Timestamp,
+        expires_at -> Timestamp,
+        passed_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    mail_suppressions (id) {
+        id -> Text,
+        address -> Text,
+        address_key -> Text,
+        cause -> Text,
+        provider -> Text,
+        mail_job_id -> Text,
+        created_at -> Timestamp,
+        cleared_at -> Nullable<Timestamp>,
+        clear_reason -> Nullable<Text>,
     }
 }
 

@@ -88,6 +88,20 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
     }
 }
 
+/// A body as it was sent: for those who sign every byte of it.
+pub(crate) struct Bare(pub Bytes);
+
+impl FromRequest for Bare {
+    type Error = Error;
+    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        let payload = payload.take();
+        Box::pin(async move { Ok(Self(read(&request, payload, BATCH_LIMIT).await?)) })
+    }
+}
+
 fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
     let header = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = header.and_then(|text| text.split(';').next()).map(str::trim).and_then(|text| text.split_once('/'));

@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::error::{Code, Error};
 use crate::{audit, clients, consultants, links, mail, metrics, sessions, tenants, tokens};
 
-pub(crate) use body::{BATCH_LIMIT, Body, Form, sha256_hex};
+pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
 pub(crate) use caller::{
     Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants,
     RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
@@ -37,7 +37,9 @@ pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{Limiter, limit_public};
-pub(crate) use reply::{Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, WriteProblems};
+pub(crate) use reply::{
+    Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems,
+};
 
 /// Every documented route. The API description is made from this and nothing else.
 pub(crate) fn routes(service: &mut ServiceConfig) {
@@ -51,7 +53,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 .configure(tenants::routes::configure)
                 .configure(clients::routes::configure)
                 .configure(tokens::routes::configure_keys)
-                .configure(audit::routes::configure),
+                .configure(audit::routes::configure)
+                .configure(mail::routes::configure),
         )
         .configure(links::routes::configure_landing)
         .configure(tokens::routes::configure)
@@ -62,7 +65,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
 fn pages(service: &mut PageConfig) {
     service
         .configure(links::routes::configure_page)
-        .configure(mail::routes::configure)
+        .configure(mail::routes::configure_page)
         .service(web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)));
 }
 

@@ -71,8 +71,10 @@ problems! {
     WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
     /// What a call about a token or a session can answer with.
     RedeemProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
+    /// What a provider's report can be answered with.
+    ReportProblems [400 401 404 408 413 415 500 503];
     /// What a call that needs no key can answer with.
-    PublicProblems [400 408 409 410 413 415 429 500 503];
+    PublicProblems [400 403 408 409 410 413 415 429 500 503];
 }
 
 /// The problem answer of a status: its codes come from the table.

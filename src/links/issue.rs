@@ -41,6 +41,7 @@ pub(crate) async fn issue(
     if caller.issuing_frozen {
         return replay(app, idempotency, Code::IssuingFrozen.into(), now).await;
     }
+    app.mail_limits.count(app, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::audit::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
@@ -52,6 +53,7 @@ pub(crate) async fn issue(
         consultant_id: request.consultant_id,
         profile_id: request.profile.id,
         profile_name: request.profile.name,
+        profile_email: request.profile.email,
         reason: request.reason.trim().to_owned(),
         ticket: request.ticket,
         access: request.access,
@@ -92,8 +94,10 @@ pub(crate) async fn issue(
             if consultant.suspended_at.is_some() {
                 return Err(Code::ConsultantSuspended.into());
             }
+            mail::require_open_address(tx, &consultant.email)?;
             store::insert(tx, &link)?;
             mail::enqueue_link(tx, &link, now)?;
+            mail::notices::issued(tx, &link, now)?;
             tx.record(event.clone());
             // Nothing of it can be anywhere else yet: each question saved shortens the batch for everybody in it.
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
@@ -132,7 +136,11 @@ fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, T
     }
     fields.text("/reason", &request.reason, 10, 500);
     fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
-    check_person(&mut fields, "/profile", Some(&request.profile));
+    fields.foreign_id("/profile/id", &request.profile.id);
+    fields.text("/profile/name", &request.profile.name, 1, 100);
+    if let Some(email) = &request.profile.email {
+        fields.email("/profile/email", email);
+    }
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.foreign_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);

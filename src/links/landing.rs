@@ -4,13 +4,15 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::step_up::{self, CodeMailed};
 use super::{Access, Link, resend, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clients::Reach;
 use crate::clock::Timestamp;
+use crate::config::StepUpKind;
 use crate::consultants;
-use crate::db::text_enum;
+use crate::db::{Tx, text_enum};
 use crate::error::{Code, Error};
 use crate::tenants;
 use crate::tokens::{CodeClaims, LinkClaims};
@@ -100,12 +102,16 @@ pub struct Preview {
     pub can_resend: bool,
 }
 
-/// Where the page goes next.
+/// Where the page goes next: to the portal, or to the question for the code that was mailed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Continue {
     /// The portal's callback with a one-minute code.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096)]
-    pub redirect_url: String,
+    pub redirect_url: Option<String>,
+    /// The portal wants a code first, and it is on its way to the registered address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<CodeMailed>,
 }
 
 /// Shows what a link is. Changes nothing, however often and by whomever it is asked.
@@ -140,28 +146,45 @@ pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Pr
         .await
 }
 
-/// Hands out the code that the portal can redeem. The link stays unspent until it does.
+/// Hands out the code that the portal can redeem, or mails one that the page has to ask for first.
+/// The link stays unspent until the portal redeems.
 pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Continue, Error> {
     let claims = verify(app, token, now).await?;
     let config = app.config.clone();
-    let link = app
+    let (link, step_up) = app
         .db
         .write(move |tx| {
             let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
-            config.portal(&link.portal)?;
+            let portal = config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = why_not(&link, &claims, now) {
                 tx.record(Event::link_refused(&link, actor, code, now));
                 return Ok(Err(Error::new(code).recorded()));
             }
-            tx.record(
-                Event::new(EventType::LinkContinued, actor, now)
-                    .link(&link)
-                    .with(&serde_json::json!({ "generation": link.generation })),
-            );
-            Ok(Ok(link))
+            if portal.step_up == StepUpKind::EmailCode {
+                return Ok(step_up::ask(tx, &link, now)?.map(|mailed| (link, Some(mailed))));
+            }
+            record_continued(tx, &link, now);
+            Ok(Ok((link, None)))
         })
         .await??;
+    if step_up.is_some() {
+        app.mail_wake.notify_one();
+        return Ok(Continue { redirect_url: None, step_up });
+    }
+    redirect(app, link, now)
+}
+
+pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
+    tx.record(
+        Event::new(EventType::LinkContinued, Actor::consultant(&link.consultant_id), now)
+            .link(link)
+            .with(&serde_json::json!({ "generation": link.generation })),
+    );
+}
+
+/// The portal's callback with a code that it can redeem.
+pub(super) fn redirect(app: &App, link: Link, now: Timestamp) -> Result<Continue, Error> {
     let portal = app.config.portal(&link.portal)?;
     let claims = CodeClaims {
         iss: app.tokens.issuer().to_owned(),
@@ -176,22 +199,24 @@ pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Co
         exp: now.plus(CODE_LIFE).min(link.expires_at).unix_seconds(),
     };
     let code = app.tokens.sign(&claims, now)?;
-    Ok(Continue { redirect_url: portal.callback(&link.tenant_id, &code) })
+    Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
 }
 
-/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing.
+/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing of it:
+/// who asks too often hears so, and that is the same for a token that we never signed.
 pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Result<(), Error> {
+    app.mail_limits.ask(token, now)?;
     let claims = match verify(app, token, now).await {
         Ok(claims) => claims,
         Err(error) if error.code().status() >= 500 => return Err(error),
         Err(_no_token_of_ours) => return Ok(()),
     };
-    let cool_down = app.config.links.resend_cool_down;
+    let limits = app.mail_limits.fresh();
     let outcome = app
         .db
         .write(move |tx| {
             let actor = Actor::consultant(&claims.act.sub);
-            resend::next_generation(tx, &claims.jti, &Reach::everything(), cool_down, &actor, None, now)
+            resend::next_generation(tx, &claims.jti, &Reach::everything(), limits, &actor, None, now)
         })
         .await;
     app.mail_wake.notify_one();
@@ -204,7 +229,7 @@ pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Res
 /// Signature, type and issuer; not the times and not the generation: an old token may ask for a fresh one.
 ///
 /// Strangers come here, so only a token that passes is worth a look at whether its key has gone meanwhile.
-async fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
+pub(super) async fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
     let audience = [app.tokens.issuer()];
     let epoch = app.tokens.epoch();
     let claims = app.tokens.verify(token, &audience, now)?;
@@ -213,7 +238,7 @@ async fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Er
 }
 
 /// Why this very token cannot be used, if it cannot.
-fn why_not(link: &Link, claims: &LinkClaims, now: Timestamp) -> Option<Code> {
+pub(super) fn why_not(link: &Link, claims: &LinkClaims, now: Timestamp) -> Option<Code> {
     let too_old = claims.exp <= now.unix_seconds();
     link.why_not(claims.generation, now).or_else(|| too_old.then_some(Code::TokenExpired))
 }

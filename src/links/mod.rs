@@ -10,6 +10,7 @@ mod read;
 mod resend;
 mod revoke;
 pub(crate) mod routes;
+pub(crate) mod step_up;
 mod store;
 
 use diesel::prelude::*;
@@ -78,6 +79,7 @@ pub(crate) struct Link {
     pub consultant_id: ConsultantId,
     pub profile_id: String,
     pub profile_name: String,
+    pub profile_email: Option<String>,
     pub reason: String,
     pub ticket: Option<String>,
     pub access: Access,
@@ -139,6 +141,22 @@ pub struct Person {
     /// Their name.
     #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
     pub name: String,
+}
+
+/// As whom access is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// The portal's own id.
+    #[schema(min_length = 1, max_length = 128, example = "emp-1042")]
+    pub id: String,
+    /// Their name.
+    #[schema(min_length = 1, max_length = 100, example = "Asha Rao")]
+    pub name: String,
+    /// Where its owner is told of the first use and of the end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 254, example = "asha.rao@acme.example")]
+    pub email: Option<String>,
 }
 
 /// Who at the portal grants the access.
@@ -214,7 +232,7 @@ pub struct IssueLink {
     pub starts_at: Option<Timestamp>,
     /// As whom.
     #[serde(deserialize_with = "json::object")]
-    pub profile: Person,
+    pub profile: Profile,
     /// Who grants it; recorded as the client asserts it.
     #[serde(deserialize_with = "json::object")]
     pub issued_by: Issuer,
@@ -278,7 +296,7 @@ pub struct LinkResponse {
     /// Who gets access.
     pub consultant: ConsultantRef,
     /// As whom.
-    pub profile: Person,
+    pub profile: Profile,
     /// Why.
     #[schema(max_length = 500)]
     pub reason: String,

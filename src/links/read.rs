@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Person, store};
+use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Profile, store};
 use crate::app::App;
 use crate::clients::Reach;
 use crate::clock::Timestamp;
@@ -137,7 +137,7 @@ impl Link {
             delivery,
             audit_state,
             revoked_by: self.revoked_by(),
-            profile: Person { id: self.profile_id, name: self.profile_name },
+            profile: Profile { id: self.profile_id, name: self.profile_name, email: self.profile_email },
             issued_by: Issuer { id: self.issued_by_id, name: self.issued_by_name, email: self.issued_by_email },
             id: self.id,
             tenant_id: self.tenant_id,

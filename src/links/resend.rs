@@ -26,10 +26,11 @@ pub(crate) async fn resend(
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
-    let cool_down = app.config.links.resend_cool_down;
+    app.mail_limits.count(app, caller.client_id.as_ref(), None, now).await?;
+    let limits = app.mail_limits.fresh();
     let outcome = app
         .db
-        .write(move |tx| match next_generation(tx, &id, &reach, cool_down, &actor, client_id.as_ref(), now)? {
+        .write(move |tx| match next_generation(tx, &id, &reach, limits, &actor, client_id.as_ref(), now)? {
             Ok(link) => Ok(Ok(read::view(tx, link, now)?)),
             Err(refusal) => Ok(Err(refusal)),
         })
@@ -45,23 +46,31 @@ pub(super) fn next_generation(
     tx: &mut Tx<'_>,
     id: &LinkId,
     reach: &Reach,
-    cool_down: time::Duration,
+    limits: mail::Fresh,
     actor: &Actor,
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Result<Link, Error>, Error> {
+    let known = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
+    if let Some(code @ (Code::LinkRevoked | Code::LinkExpired)) = known.why_not(known.generation, now) {
+        tx.record(Event::link_refused(&known, actor.clone(), code, now).client(client_id));
+        return Ok(Err(Error::new(code).recorded()));
+    }
+    let mailed_at = known.resent_at.unwrap_or(known.created_at);
+    let cool_down = match mail::fresh_link(tx, limits, &known.consultant_id, mailed_at, now)? {
+        Ok(cool_down) => cool_down,
+        Err(too_early) => return Ok(Err(too_early)),
+    };
     let Some(link) = store::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
-        let link = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
-        if let Some(code @ (Code::LinkRevoked | Code::LinkExpired)) = link.why_not(link.generation, now) {
-            tx.record(Event::link_refused(&link, actor.clone(), code, now).client(client_id));
-            return Ok(Err(Error::new(code).recorded()));
-        }
-        let mailed_at = link.resent_at.unwrap_or(link.created_at);
-        let wait = mailed_at.plus(cool_down).since(now).whole_seconds() + 1;
+        // Somebody was quicker: with a fresh link of their own, or with a revocation.
+        let wait = cool_down.whole_seconds() + 1;
         return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
     };
+    let consultant = consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+    mail::require_open_address(tx, &consultant.email)?;
     mail::cancel_for_link(tx, &link.id, now)?;
     mail::enqueue_link(tx, &link, now)?;
+    mail::notices::resent(tx, &link, now)?;
     tx.record(
         Event::new(EventType::LinkResent, actor.clone(), now)
             .client(client_id)

@@ -98,6 +98,7 @@ fn after_revocation(
     now: Timestamp,
 ) -> Result<(), Error> {
     mail::cancel_for_link(tx, &link.id, now)?;
+    mail::notices::revoked(tx, link, now)?;
     tx.record(
         Event::new(EventType::LinkRevoked, actor.clone(), now)
             .client(client_id)

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, get, middleware, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::landing::{self, Continue, LandingRequest, Preview};
+use super::step_up::{self, VerifyCode};
 use super::{IssueLink, LinkFilter, LinkResponse, ResendLink, RevokeLink};
 use crate::app::App;
 use crate::error::Error;
@@ -30,6 +31,7 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
             .wrap(middleware::from_fn(limit_public))
             .service(preview_link)
             .service(continue_link)
+            .service(verify_code)
             .service(request_fresh_link),
     );
 }
@@ -151,8 +153,9 @@ async fn preview_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json
 
 /// Continue to the portal
 ///
-/// Answers with the portal's callback and a one-minute code. The link is spent
-/// only when the portal redeems the code.
+/// Answers with the portal's callback and a one-minute code, or mails a code to
+/// the registered address where the portal wants one first (`step_up`). The link
+/// is spent only when the portal redeems.
 #[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
     responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
 #[post("/continue")]
@@ -160,10 +163,22 @@ async fn continue_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Jso
     Ok(Json(landing::proceed(&app, &body.value.token, app.clock.now()).await?))
 }
 
+/// Send the mailed code
+///
+/// Where the portal's configuration wants one. Ten minutes and five tries,
+/// counted before the code is looked at; only the page that asked can send it.
+#[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
+    responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
+#[post("/verify")]
+async fn verify_code(app: Data<App>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
+    Ok(Json(step_up::verify(&app, body.value, app.clock.now()).await?))
+}
+
 /// Ask for a fresh link
 ///
 /// Mailed to the registered address, if the access is still open and the
-/// cool-down is over. The answer is the same whatever the token.
+/// cool-down is over. The answer is the same whatever the token, and so is the
+/// refusal of who asks again too early.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
     responses((status = 202, description = "Taken"), PublicProblems), security(()))]
 #[post("/resend")]

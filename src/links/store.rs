@@ -3,14 +3,15 @@
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
+use super::step_up::StepUp;
 use super::{Link, LinkFilter, LinkState};
 use crate::audit::{Actor, ActorType};
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs, service_state};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs, service_state, step_ups};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
-use crate::id::{ClientId, ConsultantId, LinkId};
+use crate::id::{ClientId, ConsultantId, LinkId, StepUpId};
 
 /// What a spend must match: the token's link and generation, the caller's reach.
 #[derive(Debug, Clone)]
@@ -169,6 +170,47 @@ pub(super) fn raise_generation(
         .returning(links::all_columns)
         .get_result(conn)
         .optional()
+}
+
+/// When codes were asked for since a moment, newest first.
+pub(super) fn step_ups_since(conn: &mut Conn, link: &LinkId, since: Timestamp) -> QueryResult<Vec<Timestamp>> {
+    step_ups::table
+        .filter(step_ups::magic_link_id.eq(link))
+        .filter(step_ups::created_at.gt(since))
+        .order(step_ups::id.desc())
+        .select(step_ups::created_at)
+        .load(conn)
+}
+
+pub(super) fn insert_step_up(conn: &mut Conn, asking: &StepUp) -> QueryResult<usize> {
+    diesel::insert_into(step_ups::table).values(asking).execute(conn)
+}
+
+/// Takes one of the tries; `None` if there is none left, or the code is not for this page, link and moment.
+pub(super) fn try_code(
+    conn: &mut Conn,
+    id: &StepUpId,
+    link: &Link,
+    page_sha256: &str,
+    tries: i32,
+    now: Timestamp,
+) -> QueryResult<Option<StepUp>> {
+    diesel::update(step_ups::table.find(id))
+        .filter(step_ups::magic_link_id.eq(&link.id))
+        .filter(step_ups::generation.eq(link.generation))
+        .filter(step_ups::page_sha256.eq(page_sha256))
+        .filter(step_ups::tries.lt(tries))
+        .filter(step_ups::passed_at.is_null())
+        .filter(step_ups::expires_at.gt(now))
+        .set(step_ups::tries.eq(step_ups::tries + 1))
+        .returning(step_ups::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// The right code was given: it counts once.
+pub(super) fn pass_code(conn: &mut Conn, id: &StepUpId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(step_ups::table.find(id)).set(step_ups::passed_at.eq(Some(now))).execute(conn)
 }
 
 /// Links that match the filter within the reach, newest first.

@@ -1,21 +1,15 @@
 //! Mailpit: `POST {base}/api/v1/send`, for development and for staging behind a relay.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use url::Url;
 
+use super::call;
 use super::provider::{Accepted, HEADERS, Mailbox, Outgoing, Provider, SendError};
-
-/// A provider that has not answered by then did not take the mail, as far as we know.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// More than any honest answer needs.
-const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
 /// A Mailpit server.
 pub(super) struct Mailpit {
@@ -58,12 +52,7 @@ struct Answer {
 
 impl Mailpit {
     pub(super) fn new(url: &Url, login: Option<(String, SecretString)>) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .connect_timeout(Duration::from_secs(5))
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
-        Ok(Self { client, url: format!("{}/api/v1/send", url.as_str().trim_end_matches('/')), login })
+        Ok(Self { client: call::client()?, url: call::below(url, "/api/v1/send"), login })
     }
 }
 
@@ -83,39 +72,15 @@ impl Provider for Mailpit {
             tags: [mail.tag],
             headers: HEADERS.iter().copied().collect(),
         };
-        let mut request = self.client.post(&self.url).json(&message);
+        let mut request = self.client.post(&self.url);
         if let Some((user, password)) = &self.login {
             request = request.basic_auth(user, Some(password.expose_secret()));
         }
-        let mut response = request.send().await.map_err(transient)?;
-        let status = response.status();
-        let wait = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(transient)? {
-            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(SendError::Transient(format!("{status} with an answer that does not end")));
-            }
-            body.extend_from_slice(&chunk);
+        let answer = call::call(request, call::body(&message)?).await?;
+        if answer.status == StatusCode::OK {
+            let taken: Answer = answer.json("an ID")?;
+            return Ok(Accepted { message_id: Some(taken.id) });
         }
-        match status {
-            StatusCode::OK => match serde_json::from_slice::<Answer>(&body) {
-                Ok(answer) => Ok(Accepted { message_id: Some(answer.id) }),
-                Err(_garbage) => Err(SendError::Transient("200 without an ID".to_owned())),
-            },
-            StatusCode::TOO_MANY_REQUESTS => Err(SendError::Throttled(Duration::from_secs(wait.unwrap_or(30)))),
-            // Only these are about the mail; a wrong address or a proxy between us must not lose any.
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-                Err(SendError::Permanent(status.to_string()))
-            }
-            status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
-                Err(SendError::Credentials(status.to_string()))
-            }
-            status => Err(SendError::Transient(status.to_string())),
-        }
+        Err(answer.refusal())
     }
-}
-
-/// The error without the address: it may hold credentials.
-fn transient(error: reqwest::Error) -> SendError {
-    SendError::Transient(error.without_url().to_string())
 }

@@ -4,29 +4,49 @@
 //! stored. A job is never lost; a mail may be sent twice, and then both carry the
 //! same generation of the link.
 
+mod call;
+mod circuit;
+#[cfg(test)]
+mod contract;
+pub(crate) mod deliveries;
+mod events;
+mod limits;
 mod mailpit;
+pub(crate) mod notices;
 mod outbox;
+mod postmark;
 mod preview;
 mod provider;
 mod render;
+mod resend;
 pub(crate) mod routes;
+mod sendgrid;
+mod ses;
 mod store;
+pub(crate) mod suppressions;
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::config;
-use crate::consultants::Consultant;
+use crate::consultants::{self, Consultant};
 use crate::db::{Conn, text_enum};
-use crate::id::{LinkId, MailJobId};
+use crate::error::{Code, Error};
+use crate::id::{LinkId, MailJobId, StepUpId};
 use crate::links::Link;
 
-pub(crate) use outbox::step;
+pub(crate) use circuit::Providers;
+pub(crate) use deliveries::DeliveryFilter;
+pub(crate) use events::Certificates;
+pub(crate) use limits::{Fresh, MailLimits, fresh_link};
+pub(crate) use outbox::{cancel_dead, step};
 pub(crate) use preview::Mailbox;
-pub(crate) use provider::Provider;
+
+use provider::Provider;
+use store::Job;
 
 text_enum! {
     /// What became of a mail.
@@ -37,8 +57,14 @@ text_enum! {
         Sending = "sending",
         /// The provider took it.
         Accepted = "accepted",
+        /// It reached the recipient's mail server.
+        Delivered = "delivered",
+        /// It came back, or the recipient complained.
+        Bounced = "bounced",
         /// It was given up.
         Failed = "failed",
+        /// The provider may have taken it, and did not say so.
+        Unknown = "unknown",
         /// It was overtaken by a revocation, a fresh link or the window's end.
         Cancelled = "cancelled",
     }
@@ -49,8 +75,28 @@ text_enum! {
     pub enum Template {
         /// The link, for the consultant.
         MagicLink = "magic_link",
+        /// The code that a portal wants beside the link.
+        StepUpCode = "step_up_code",
         /// Tells the old address of a consultant that it was changed.
         AddressChanged = "address_changed",
+        /// Tells the granting admin that access was issued.
+        AccessIssued = "access_issued",
+        /// Tells the granting admin that access was used for the first time.
+        AccessUsed = "access_used",
+        /// Tells the granting admin that a visit has ended, with a summary.
+        AccessEnded = "access_ended",
+        /// Tells the granting admin that a fresh link was sent.
+        LinkResent = "link_resent",
+        /// Tells the granting admin that access was revoked.
+        AccessRevoked = "access_revoked",
+        /// Tells the consultant that access was revoked.
+        AccessWithdrawn = "access_withdrawn",
+        /// Tells the profile's owner that access was used for the first time.
+        OwnerAccessUsed = "owner_access_used",
+        /// Tells the profile's owner that a visit has ended.
+        OwnerAccessEnded = "owner_access_ended",
+        /// Tells the granting admin that the mail with the link came back.
+        LinkBounced = "link_bounced",
     }
 }
 
@@ -82,12 +128,42 @@ impl Default for Delivery {
 
 /// Queues the mail with the link, in its present generation.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
-    let job = store::Job {
-        magic_link_id: Some(link.id.clone()),
-        generation: Some(link.generation),
-        ..store::Job::new(MailJobId::new(now), Template::MagicLink, link.consultant_id.clone(), now)
-    };
+    let occasion = format!("{} {}", link.id, link.generation);
+    let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, occasion, now) };
     store::insert(conn, &job)
+}
+
+/// Queues the mail with the code of an asking; it dies with the link's generation.
+pub(crate) fn enqueue_code(conn: &mut Conn, link: &Link, id: &StepUpId, now: Timestamp) -> diesel::QueryResult<()> {
+    let job = about(link, Template::StepUpCode, id.to_string(), now);
+    store::insert(conn, &Job { generation: Some(link.generation), ..job })
+}
+
+/// A mail about a link, to its consultant unless told otherwise.
+fn about(link: &Link, template: Template, occasion: String, now: Timestamp) -> Job {
+    Job {
+        tenant_id: link.tenant_id.clone(),
+        portal: link.portal.clone(),
+        magic_link_id: Some(link.id.clone()),
+        ..Job::new(MailJobId::new(now), template, occasion, link.consultant_id.clone(), now)
+    }
+}
+
+/// Where a mail goes.
+fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
+    if let Some(recipient) = &job.recipient {
+        return Ok(recipient.clone());
+    }
+    let consultant = consultants::find(conn, &job.consultant_id)?;
+    Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
+}
+
+/// Refuses to mail a link to an address that mail came back from.
+///
+/// # Errors
+/// `address_suppressed`
+pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(), Error> {
+    if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
 }
 
 /// Queues the mail that tells a consultant's old address that it was changed.
@@ -97,9 +173,12 @@ pub(crate) fn enqueue_address_changed(
     old_address: &str,
     now: Timestamp,
 ) -> diesel::QueryResult<()> {
-    let job = store::Job {
+    let id = MailJobId::new(now);
+    // It may change many times, and each of them is told.
+    let occasion = id.to_string();
+    let job = Job {
         recipient: Some(old_address.to_owned()),
-        ..store::Job::new(MailJobId::new(now), Template::AddressChanged, consultant.id.clone(), now)
+        ..Job::new(id, Template::AddressChanged, occasion, consultant.id.clone(), now)
     };
     store::insert(conn, &job)
 }
@@ -170,14 +249,29 @@ pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec
 }
 
 /// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
-pub(crate) fn provider(mail: &config::Mail) -> Result<(Box<dyn Provider>, Option<Mailbox>), reqwest::Error> {
-    match &mail.provider {
-        config::Provider::Preview => {
-            let mailbox = Mailbox::default();
-            Ok((Box::new(preview::Preview::new(mailbox.clone())), Some(mailbox)))
+pub(crate) fn providers(mail: &config::Mail, clock: &Clock) -> Result<(Providers, Option<Mailbox>), reqwest::Error> {
+    let mut mailbox = None;
+    let mut list = Vec::new();
+    for chosen in std::iter::once(&mail.provider).chain(&mail.fallback) {
+        if let config::Provider::Preview = chosen {
+            let shown = mailbox.get_or_insert_with(Mailbox::default).clone();
+            list.push(Box::new(preview::Preview::new(shown)) as Box<dyn Provider>);
+        } else {
+            list.extend(over_http(chosen, clock)?);
         }
-        config::Provider::Mailpit { url, login } => Ok((Box::new(mailpit::Mailpit::new(url, login.clone())?), None)),
     }
+    Ok((Providers::new(list), mailbox))
+}
+
+fn over_http(chosen: &config::Provider, clock: &Clock) -> Result<Option<Box<dyn Provider>>, reqwest::Error> {
+    Ok(Some(match chosen {
+        config::Provider::Preview => return Ok(None),
+        config::Provider::Mailpit { url, login } => Box::new(mailpit::Mailpit::new(url, login.clone())?),
+        config::Provider::Ses(ses) => Box::new(ses::Ses::new(ses, clock.clone())?),
+        config::Provider::Postmark(postmark) => Box::new(postmark::Postmark::new(postmark)?),
+        config::Provider::SendGrid(sendgrid) => Box::new(sendgrid::SendGrid::new(sendgrid)?),
+        config::Provider::Resend(resend) => Box::new(resend::Resend::new(resend)?),
+    }))
 }
 
 /// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.

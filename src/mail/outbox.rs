@@ -4,23 +4,30 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
-use super::provider::SendError;
-use super::render::{self, AddressChange};
-use super::store::{self, Attempt, Job};
-use super::{Template, provider};
+use super::Template;
+use super::circuit::Guarded;
+use super::notices::Notice;
+use super::provider::{Mailbox, Outgoing, SendError};
+use super::render::{self, AddressChange, Facts};
+use super::store::{self, Attempt, Due, Job};
+use super::suppressions;
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::consultants::{self, Consultant};
 use crate::db::Tx;
 use crate::error::Error;
-use crate::id::MailJobId;
-use crate::links::{self, Link};
+use crate::links::{self, Link, step_up};
+use crate::sessions;
 use crate::tenants::{self, TenantView};
 use crate::tokens::{Act, LinkClaims};
 
 /// How many jobs one step takes.
 const BATCH: i64 = 16;
+
+/// How many jobs of ended links are cancelled at once.
+const DEAD_PER_STEP: i64 = 100;
 
 /// Longer than a provider may take to answer: a lease that ends belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
@@ -31,11 +38,39 @@ const MAX_ATTEMPTS: i32 = 30;
 const FIRST_WAIT: Duration = Duration::seconds(2);
 const LONGEST_WAIT: Duration = Duration::hours(1);
 
+/// Why a mail to a suppressed address is not sent.
+const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
+
 /// A job with what its mail is made of.
 struct Claimed {
     job: Job,
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
+    summary: Option<sessions::Summary>,
+}
+
+/// Why a mail that is due does not leave, if it does not.
+fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) -> Result<Option<Attempt>, Error> {
+    let address = super::recipient(tx, &claimed.job)?;
+    let notice = Notice::of(claimed.job.template);
+    let muted = claimed
+        .link
+        .as_ref()
+        .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
+    let withheld = |why: &str| Some(Attempt::Withheld { why: why.to_owned() });
+    let too_late =
+        claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(step_up::CODE_LIFE) <= now;
+    Ok(if too_late {
+        withheld("the code ran out before it could be sent")
+    } else if muted {
+        withheld("the tenant has switched this notice off")
+    } else if !config.mail.may_reach(&address) {
+        withheld("mail.only_to keeps mail to this address from leaving")
+    } else if suppressions::is_suppressed(tx, &address)? {
+        Some(Attempt::GivenUp { error: SUPPRESSED.to_owned() })
+    } else {
+        None
+    })
 }
 
 /// Takes the jobs that are due and sends their mails; tells how many there were.
@@ -44,41 +79,69 @@ struct Claimed {
 /// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
 pub(crate) async fn step(app: &App) -> Result<usize, Error> {
     let now = app.clock.now();
-    let due = app.db.read(move |conn| Ok(store::due(conn, BATCH, now)?)).await?;
+    if !app.mail_providers.any(now) {
+        return Ok(0);
+    }
+    let mut due = app.db.read(move |conn| Ok(store::due(conn, BATCH, now)?)).await?;
     if due.is_empty() {
         return Ok(0);
     }
     // A key may have gone since the last mail.
     app.ask(None, None, now).await?;
-    let found = due.len();
-    for outcome in join_all(due.into_iter().map(|id| attempt(app, id, now))).await {
-        outcome?;
+    // Another mail for every probe: one that the provider cannot stomach must not keep all the others.
+    let turn = app.mail_providers.openings() % due.len();
+    due.rotate_left(turn);
+    let mut attempted = 0;
+    for outcome in join_all(due.into_iter().map(|due| attempt(app, due, now))).await {
+        attempted += usize::from(outcome?);
     }
-    Ok(found)
+    Ok(attempted)
 }
 
-/// Claims one job and delivers it. A transaction of its own: one that held several
-/// jobs and a revocation that cancels the same ones could wait for each other.
-async fn attempt(app: &App, id: MailJobId, now: Timestamp) -> Result<(), Error> {
+/// Cancels the jobs of links that ended while their mails waited.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn cancel_dead(app: &App, now: Timestamp) -> Result<(), Error> {
+    let dead = app.db.read(move |conn| Ok(store::dead(conn, DEAD_PER_STEP, now)?)).await?;
+    for id in dead {
+        // One by one, for the same reason as in `attempt`.
+        app.db.write(move |tx| Ok(store::cancel_dead(tx, &id, now)?)).await?;
+    }
+    Ok(())
+}
+
+/// Claims one job and delivers it; `false` where no provider would take it now. A transaction of its own:
+/// one that held several jobs and a revocation that cancels the same ones could wait for each other.
+async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
+    let uncertain = due.provider.as_deref().filter(|_| due.unknown_attempts > 0);
+    let Some(guarded) = app.mail_providers.choose(uncertain, now) else { return Ok(false) };
     let config = app.config.clone();
     let kid = app.tokens.signing_kid(now)?;
+    let (id, provider) = (due.id, guarded.provider.name());
     let claimed = app
         .db
         .write(move |tx| {
-            if let Some(job) = store::claim(tx, &id, &kid, now.plus(LEASE), now)? {
-                return gather(tx, &config, job).map(Some);
+            if let Some(job) = store::claim(tx, &id, provider, &kid, now.plus(LEASE), now)? {
+                let claimed = gather(tx, &config, job, now)?;
+                if let Some(attempt) = why_not(tx, &config, &claimed, now)? {
+                    settle(tx, &claimed, provider, &attempt, now)?;
+                    return Ok(None);
+                }
+                return Ok(Some(claimed));
             }
             store::cancel_dead(tx, &id, now)?;
             Ok(None)
         })
         .await?;
     match claimed {
-        Some(claimed) => deliver(app, claimed).await,
-        None => Ok(()),
+        Some(claimed) => deliver(app, guarded, claimed).await?,
+        None => guarded.release(),
     }
+    Ok(true)
 }
 
-fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<Claimed, Error> {
+fn gather(tx: &mut Tx<'_>, config: &Config, job: Job, now: Timestamp) -> Result<Claimed, Error> {
     let consultant = consultants::find(tx, &job.consultant_id)?
         .ok_or_else(|| Error::internal("a mail job without its consultant"))?;
     let link = match &job.magic_link_id {
@@ -89,53 +152,89 @@ fn gather(tx: &mut Tx<'_>, config: &crate::config::Config, job: Job) -> Result<C
         }
         None => None,
     };
-    Ok(Claimed { job, consultant, link })
+    let summary = match &job.session_id {
+        Some(id) => Some(sessions::summary(tx, id, now)?),
+        None => None,
+    };
+    Ok(Claimed { job, consultant, link, summary })
 }
 
-async fn deliver(app: &App, claimed: Claimed) -> Result<(), Error> {
+async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
     let now = app.clock.now();
     let outcome = match compose(app, &claimed, now) {
-        Ok(mail) => app.mail_provider.send(&mail).await,
-        Err(error) => Err(SendError::Transient(error.to_string())),
-    };
-    let now = app.clock.now();
-    let attempts = claimed.job.attempts;
-    let attempt = match outcome {
-        Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
-        Err(SendError::Permanent(error)) => Attempt::GivenUp { error },
-        // Refused credentials wait for an operator, however long that takes.
-        Err(error) if attempts >= MAX_ATTEMPTS && !matches!(error, SendError::Credentials(_)) => {
-            Attempt::GivenUp { error: error.to_string() }
+        Ok(mail) => {
+            let outcome = guarded.provider.send(&mail).await;
+            let closed = guarded.note(outcome.as_ref().err(), app.clock.now());
+            outcome.map_err(|error| (error, closed))
         }
         Err(error) => {
-            tracing::warn!(mail.job = %claimed.job.id, mail.attempts = attempts, error.cause = %error, "mail not taken");
-            let asked = match &error {
-                SendError::Throttled(wait) => Duration::try_from(*wait).unwrap_or(LONGEST_WAIT),
-                _ => Duration::ZERO,
-            };
-            Attempt::Again { at: now.plus(wait(attempts).max(asked.min(LONGEST_WAIT))), error: error.to_string() }
+            guarded.release();
+            Err((SendError::Transient(error.to_string()), true))
         }
     };
-    let provider = app.mail_provider.name();
-    app.db
-        .write(move |tx| {
-            let settled = store::settle(tx, &claimed.job, provider, &attempt, now)?;
-            // A mail that was overtaken while it was being sent has left all the same.
-            let left = settled || matches!(attempt, Attempt::Accepted { .. });
-            if left && let Some((link, _)) = &claimed.link {
-                record(tx, &claimed.job, link, provider, &attempt, now);
-            }
-            Ok(())
-        })
-        .await
+    let now = app.clock.now();
+    let provider = guarded.provider.name();
+    let attempt = match outcome {
+        Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
+        Err((error, closed)) => {
+            let job = &claimed.job;
+            tracing::warn!(mail.job = %job.id, mail.provider = provider, mail.attempts = job.attempts,
+                error.cause = %error, "mail not taken");
+            next(job, &error, closed, guarded.provider.removes_duplicates(), now)
+        }
+    };
+    app.db.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
+}
+
+/// Stores how an attempt went, and puts it on record.
+fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt, now: Timestamp) -> Result<(), Error> {
+    let settled = store::settle(tx, &claimed.job, provider, attempt, now)?;
+    // A mail that was overtaken while it was being sent has left all the same.
+    let left = settled || matches!(attempt, Attempt::Accepted { .. });
+    if left && let Some((link, _)) = &claimed.link {
+        record(tx, &claimed.job, link, provider, attempt, now);
+    }
+    Ok(())
+}
+
+/// What becomes of a mail that was not taken, or perhaps was.
+///
+/// An open circuit (`closed` is false) is no fault of the mail: it keeps its
+/// place in the queue and is not given up.
+fn next(job: &Job, error: &SendError, closed: bool, removes_duplicates: bool, now: Timestamp) -> Attempt {
+    let spent = job.attempts >= MAX_ATTEMPTS && closed;
+    let text = error.to_string();
+    match error {
+        SendError::Permanent(_) => Attempt::GivenUp { error: text },
+        // Another copy of a mail that they have costs more than none: once more, and no more.
+        SendError::Unknown(_) if spent || (!removes_duplicates && job.unknown_attempts > 0) => {
+            Attempt::Unknown { at: None, error: text }
+        }
+        SendError::Unknown(_) => Attempt::Unknown { at: Some(now.plus(wait(job.attempts))), error: text },
+        // Refused credentials wait for an operator, however long that takes.
+        SendError::Credentials(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
+        _ if spent => Attempt::GivenUp { error: text },
+        _ if !closed => Attempt::Again { at: job.next_attempt_at, error: text },
+        SendError::Throttled(asked) => {
+            let asked = Duration::try_from(*asked).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
+            Attempt::Again { at: now.plus(wait(job.attempts).max(asked)), error: text }
+        }
+        SendError::Transient(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
+    }
 }
 
 fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Attempt, now: Timestamp) {
     let (kind, message_id, error) = match attempt {
         Attempt::Accepted { message_id } => (EventType::LinkMailed, message_id.as_deref(), None),
-        Attempt::GivenUp { error } => (EventType::LinkMailFailed, None, Some(error)),
-        Attempt::Again { .. } => return,
+        Attempt::GivenUp { error } | Attempt::Unknown { at: None, error } => {
+            (EventType::LinkMailFailed, None, Some(error))
+        }
+        Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Withheld { .. } => return,
     };
+    // What the trail tells of a link is the fate of the link itself; notices have their own list.
+    if job.template != Template::MagicLink {
+        return;
+    }
     tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
         "mail_job_id": job.id, "generation": job.generation, "provider": provider,
         "message_id": message_id, "attempts": job.attempts, "error": error,
@@ -143,10 +242,10 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 }
 
 /// Mints the token and writes the mail. Both live only as long as this attempt.
-fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Outgoing, Error> {
-    let Claimed { job, consultant, link } = claimed;
+fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
+    let Claimed { job, consultant, link, summary } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
-    match (job.template, link) {
+    let letter = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
             let expires_at = now.max(link.starts_at).plus(app.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
@@ -163,13 +262,34 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<provider::Out
                 exp: expires_at.unix_seconds(),
             };
             let token = app.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
-            render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)
+            render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        _ => render::address_changed(
+        (Template::AddressChanged, _) => render::address_changed(
             &app.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
-        ),
-    }
+        )?,
+        (Template::StepUpCode, Some((link, tenant))) => {
+            let code = step_up::code(app, &job.occasion);
+            let until = job.created_at.plus(step_up::CODE_LIFE).min(link.expires_at);
+            render::step_up_code(&app.config, link, tenant, consultant, recipient, &code, until)?
+        }
+        (template, Some((link, tenant))) => {
+            let at = job.created_at;
+            let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };
+            render::notice(&app.config, template, &facts)?
+        }
+        (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
+    };
+    Ok(Outgoing {
+        from: Mailbox { name: app.config.mail.from_name.clone(), address: app.config.mail.from.clone() },
+        to: letter.to,
+        subject: letter.subject,
+        text: letter.text,
+        html: letter.html,
+        tag: job.template.as_str(),
+        job_id: job.id.clone(),
+        idempotency_key: format!("{}-{}", job.id, job.rounds),
+    })
 }
 
 /// Doubles with every attempt up to an hour; some jitter keeps the copies apart.
@@ -182,6 +302,41 @@ fn wait(attempts: i32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+
+    fn job(attempts: i32, unknown_attempts: i32) -> Job {
+        let now = Clock::System.now();
+        let consultant = crate::id::ConsultantId::new(now);
+        let id = crate::id::MailJobId::new(now);
+        Job { attempts, unknown_attempts, ..Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now) }
+    }
+
+    #[test]
+    fn a_mail_that_they_may_have_is_sent_once_more_unless_they_remove_duplicates() {
+        let now = Clock::System.now();
+        let unknown = SendError::Unknown("timed out".to_owned());
+        let ends =
+            |job: &Job, removes| matches!(next(job, &unknown, true, removes, now), Attempt::Unknown { at: None, .. });
+        assert!(!ends(&job(1, 0), false));
+        assert!(ends(&job(2, 1), false));
+        assert!(!ends(&job(2, 1), true));
+        assert!(ends(&job(MAX_ATTEMPTS, 5), true), "bounded all the same");
+    }
+
+    #[test]
+    fn attempts_are_bounded_and_an_outage_takes_none() {
+        let now = Clock::System.now();
+        let failed = SendError::Transient("503".to_owned());
+        let given_up =
+            |attempts, closed| matches!(next(&job(attempts, 0), &failed, closed, false, now), Attempt::GivenUp { .. });
+        assert!(!given_up(MAX_ATTEMPTS - 1, true) && given_up(MAX_ATTEMPTS, true));
+        assert!(!given_up(MAX_ATTEMPTS * 10, false));
+        let waiting = job(1, 0);
+        let Attempt::Again { at, .. } = next(&waiting, &failed, false, false, now) else { panic!("it waits") };
+        assert_eq!(at, waiting.next_attempt_at, "it keeps its place");
+        let refused = SendError::Credentials("401".to_owned());
+        assert!(matches!(next(&job(MAX_ATTEMPTS, 0), &refused, true, false, now), Attempt::Again { .. }));
+    }
 
     #[test]
     fn waits_grow_and_stay_bounded() {

@@ -16,6 +16,8 @@ const KEPT: usize = 50;
 #[derive(Clone, Serialize)]
 pub(crate) struct Mail {
     pub at: Timestamp,
+    /// Which mail it is.
+    pub template: &'static str,
     pub to: String,
     pub subject: String,
     pub text: String,
@@ -56,6 +58,7 @@ impl Provider for Preview {
     async fn send(&self, mail: &Outgoing) -> Result<Accepted, SendError> {
         self.0.put(Mail {
             at: Clock::System.now(),
+            template: mail.tag,
             to: mail.to.address.clone(),
             subject: mail.subject.clone(),
             text: mail.text.clone(),

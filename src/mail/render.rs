@@ -4,13 +4,22 @@ use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
-use super::provider::{Mailbox, Outgoing};
+use super::provider::Mailbox;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::consultants::Consultant;
 use crate::error::Error;
 use crate::links::{Access, Link};
+use crate::sessions::{AuditState, EndCause, Summary};
 use crate::tenants::TenantView;
+
+/// What was written, and to whom. It may hold a token: it has no `Debug`.
+pub(super) struct Letter {
+    pub to: Mailbox,
+    pub subject: String,
+    pub text: String,
+    pub html: String,
+}
 
 /// What the mail with the link says.
 struct LinkMail {
@@ -81,7 +90,7 @@ pub(super) fn magic_link(
     token: &str,
     token_expires_at: Timestamp,
     now: Timestamp,
-) -> Result<Outgoing, Error> {
+) -> Result<Letter, Error> {
     let portal = config.portals.get(&link.portal);
     let page = portal
         .and_then(|portal| portal.landing_url.as_ref())
@@ -113,11 +122,11 @@ pub(super) fn magic_link(
     let (text, html) = parts!(&mail, LinkMail, "magic_link.txt", "magic_link.html");
     let ticket = link.ticket.as_ref().map(|ticket| format!(" – {ticket}")).unwrap_or_default();
     let subject = format!("Temporary support access to {} ({portal_name}){ticket}", tenant.name);
-    Ok(outgoing(config, &consultant.name, recipient, subject, text, html, "magic_link"))
+    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
 }
 
 /// Tells the old address. There is no link in it.
-pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Outgoing, Error> {
+pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Letter, Error> {
     let mail = AddressMail {
         product: config.product_name.clone(),
         consultant_name: inert(&change.consultant.name),
@@ -129,26 +138,190 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     };
     let (text, html) = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
-    Ok(outgoing(config, &change.consultant.name, change.old_address, subject, text, html, "address_changed"))
+    let to = Mailbox { name: change.consultant.name.clone(), address: change.old_address.to_owned() };
+    Ok(Letter { to, subject, text, html })
 }
 
-fn outgoing(
+/// The code that a portal wants beside the link.
+struct CodeMail {
+    product: String,
+    code: String,
+    consultant_name: String,
+    tenant_name: String,
+    portal_name: String,
+    profile_name: String,
+    expires_at: String,
+    expires_at_utc: String,
+    reference: String,
+    report_to: Option<String>,
+}
+
+/// The mail with the code. There is no link in it: the page that asked is open already.
+pub(super) fn step_up_code(
     config: &Config,
-    name: &str,
-    address: &str,
-    subject: String,
-    text: String,
-    html: String,
-    tag: &'static str,
-) -> Outgoing {
-    Outgoing {
-        from: Mailbox { name: config.mail.from_name.clone(), address: config.mail.from.clone() },
-        to: Mailbox { name: name.to_owned(), address: address.to_owned() },
-        subject,
-        text,
-        html,
-        tag,
+    link: &Link,
+    tenant: &TenantView,
+    consultant: &Consultant,
+    recipient: &str,
+    code: &str,
+    until: Timestamp,
+) -> Result<Letter, Error> {
+    let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
+    let mail = CodeMail {
+        product: config.product_name.clone(),
+        code: code.to_owned(),
+        consultant_name: inert(&consultant.name),
+        tenant_name: inert(&tenant.name),
+        portal_name: inert(portal_name),
+        profile_name: inert(&link.profile_name),
+        expires_at: local(until, &zone(&tenant.time_zone)),
+        expires_at_utc: utc(until),
+        reference: link.id.to_string(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let (text, html) = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
+    // Not in the subject: a locked screen shows that.
+    let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
+    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
+}
+
+/// What a notice is made of.
+pub(super) struct Facts<'a> {
+    pub link: &'a Link,
+    pub tenant: &'a TenantView,
+    pub consultant: &'a Consultant,
+    pub recipient: &'a str,
+    /// When it happened.
+    pub at: Timestamp,
+    pub summary: Option<&'a Summary>,
+}
+
+/// What every notice can say; each template takes what it needs.
+struct NoticeMail {
+    product: String,
+    heading: String,
+    recipient_name: String,
+    consultant_name: String,
+    admin_name: String,
+    tenant_name: String,
+    portal_name: String,
+    profile_name: String,
+    reason: String,
+    ticket: Option<String>,
+    read_only: bool,
+    /// What the end of the window is called: it may not be the end any more.
+    until: &'static str,
+    expires_at: String,
+    expires_at_utc: String,
+    at: String,
+    at_utc: String,
+    summary: Option<SummaryLines>,
+    manage_url: Option<String>,
+    reference: String,
+    report_to: Option<String>,
+}
+
+struct SummaryLines {
+    started_at: String,
+    ended_at: String,
+    cause: &'static str,
+    changes: i64,
+    exports: i64,
+    views: i64,
+    record: &'static str,
+}
+
+impl SummaryLines {
+    fn of(summary: &Summary, zone: &TimeZone) -> Self {
+        Self {
+            started_at: local(summary.started_at, zone),
+            ended_at: local(summary.ended_at, zone),
+            cause: match summary.cause {
+                EndCause::Done => "by the consultant",
+                EndCause::Expired => "because its time was over",
+                EndCause::Revoked => "because it was revoked",
+                EndCause::Replaced => "because the next visit began",
+            },
+            changes: summary.changes,
+            exports: summary.exports,
+            views: summary.views,
+            record: match summary.audit_state {
+                AuditState::Complete => "complete",
+                AuditState::Gaps => "has gaps: not every act has been reported",
+                AuditState::Unclosed => "open: the portal never said how many acts there were",
+            },
+        }
     }
+}
+
+/// A notice about an access. It never holds a token; an admin's has the portal's own page in it.
+pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'_>) -> Result<Letter, Error> {
+    use super::Template as Mail;
+    let Facts { link, tenant, consultant, .. } = facts;
+    let portal = config.portals.get(&link.portal);
+    let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
+    let zone = zone(&tenant.time_zone);
+    let heading = |show: fn(&str) -> String| {
+        let (who, place, company) = (show(&consultant.name), show(portal_name), show(&tenant.name));
+        match template {
+            Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
+            Mail::AccessUsed => format!("Support access used by {who} ({place})"),
+            Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
+            Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
+            Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
+            Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
+            Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
+            Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
+            _ => format!("The access link for {who} could not be delivered"),
+        }
+    };
+    let (name, is_admin) = match template {
+        Mail::AccessWithdrawn => (&consultant.name, false),
+        Mail::OwnerAccessUsed | Mail::OwnerAccessEnded => (&link.profile_name, false),
+        _ => (&link.issued_by_name, true),
+    };
+    let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
+    let mail = NoticeMail {
+        product: config.product_name.clone(),
+        heading: heading(inert),
+        recipient_name: inert(name),
+        consultant_name: inert(&consultant.name),
+        admin_name: inert(&link.issued_by_name),
+        tenant_name: inert(&tenant.name),
+        portal_name: inert(portal_name),
+        profile_name: inert(&link.profile_name),
+        reason: inert(&link.reason),
+        ticket: link.ticket.as_deref().map(inert),
+        read_only: link.access == Access::ReadOnly,
+        until: match template {
+            Mail::AccessIssued | Mail::AccessUsed | Mail::LinkResent | Mail::OwnerAccessUsed => "Valid until",
+            _ => "Was granted until",
+        },
+        expires_at: local(link.expires_at, &zone),
+        expires_at_utc: utc(link.expires_at),
+        at: local(facts.at, &zone),
+        at_utc: utc(facts.at),
+        summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
+        manage_url: manage_url.map(|url| url.replace("{tenant_id}", &link.tenant_id)),
+        reference: link.id.to_string(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let (text, html) = match template {
+        Mail::AccessIssued => parts!(&mail, NoticeMail, "access_issued.txt", "access_issued.html"),
+        Mail::AccessUsed => parts!(&mail, NoticeMail, "access_used.txt", "access_used.html"),
+        Mail::AccessEnded => parts!(&mail, NoticeMail, "access_ended.txt", "access_ended.html"),
+        Mail::LinkResent => parts!(&mail, NoticeMail, "link_resent.txt", "link_resent.html"),
+        Mail::AccessRevoked => parts!(&mail, NoticeMail, "access_revoked.txt", "access_revoked.html"),
+        Mail::AccessWithdrawn => parts!(&mail, NoticeMail, "access_withdrawn.txt", "access_withdrawn.html"),
+        Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
+        Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
+        Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
+        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged => {
+            return Err(Error::internal(format_args!("{template} is no notice")));
+        }
+    };
+    let to = Mailbox { name: name.clone(), address: facts.recipient.to_owned() };
+    Ok(Letter { to, subject: heading(ToOwned::to_owned), text, html })
 }
 
 /// Keeps mail programs from making a link out of somebody's words.

@@ -1,13 +1,19 @@
 //! Mail jobs at rest. A job is claimed by a guarded UPDATE with a lease.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
+use super::deliveries::DeliveryFilter;
 use super::{DeliveryState, Template};
+use crate::audit::SYSTEM_LOG;
+use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::Conn;
-use crate::db::schema::{magic_links as links, mail_jobs as jobs};
-use crate::id::{ConsultantId, LinkId, MailJobId};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
+use crate::db::{Backend, Conn};
+use crate::http::Window;
+use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 
 /// A mail job as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -15,12 +21,26 @@ use crate::id::{ConsultantId, LinkId, MailJobId};
 pub(super) struct Job {
     pub id: MailJobId,
     pub template: Template,
+    /// What it is about: there is one mail for it.
+    pub occasion: String,
     pub consultant_id: ConsultantId,
+    /// Whose lists it stands in; `_system` where it belongs to no tenant.
+    pub tenant_id: String,
+    /// Empty where it belongs to no portal.
+    pub portal: String,
     pub magic_link_id: Option<LinkId>,
+    /// Set where the mail dies with its link's generation.
     pub generation: Option<i32>,
+    /// The visit that it sums up.
+    pub session_id: Option<SessionId>,
+    /// Only where it is not the consultant's registered address.
     pub recipient: Option<String>,
     pub state: DeliveryState,
     pub attempts: i32,
+    /// How many of them ended without an answer.
+    pub unknown_attempts: i32,
+    /// How often a person had it sent again.
+    pub rounds: i32,
     pub next_attempt_at: Timestamp,
     pub lease_until: Option<Timestamp>,
     pub provider: Option<String>,
@@ -34,16 +54,28 @@ pub(super) struct Job {
 
 impl Job {
     /// A job that is due at once.
-    pub(super) const fn new(id: MailJobId, template: Template, consultant_id: ConsultantId, now: Timestamp) -> Self {
+    pub(super) fn new(
+        id: MailJobId,
+        template: Template,
+        occasion: String,
+        consultant_id: ConsultantId,
+        now: Timestamp,
+    ) -> Self {
         Self {
             id,
             template,
+            occasion,
             consultant_id,
+            tenant_id: SYSTEM_LOG.to_owned(),
+            portal: String::new(),
             magic_link_id: None,
             generation: None,
+            session_id: None,
             recipient: None,
             state: DeliveryState::Queued,
             attempts: 0,
+            unknown_attempts: 0,
+            rounds: 0,
             next_attempt_at: now,
             lease_until: None,
             provider: None,
@@ -71,15 +103,23 @@ macro_rules! mailable_link {
     };
 }
 
+/// A job that is due, and where it may have gone already.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Due {
+    pub id: MailJobId,
+    pub provider: Option<String>,
+    pub unknown_attempts: i32,
+}
+
 /// Jobs that are due and not leased, the oldest first.
-pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
     jobs::table
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-        .order((jobs::next_attempt_at.asc(), jobs::id.asc()))
+        .order(jobs::id.asc())
         .limit(limit)
-        .select(jobs::id)
+        .select((jobs::id, jobs::provider, jobs::unknown_attempts))
         .load(conn)
 }
 
@@ -87,6 +127,7 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
+    provider: &str,
     kid: &str,
     lease_until: Timestamp,
     now: Timestamp,
@@ -95,9 +136,10 @@ pub(super) fn claim(
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-        .filter(jobs::magic_link_id.is_null().or(exists(mailable_link!(now))))
+        .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
         .set((
             jobs::state.eq(DeliveryState::Sending),
+            jobs::provider.eq(Some(provider)),
             jobs::lease_until.eq(Some(lease_until)),
             jobs::attempts.eq(jobs::attempts + 1),
             jobs::kid.eq(Some(kid)),
@@ -107,31 +149,121 @@ pub(super) fn claim(
         .optional()
 }
 
+/// Waiting jobs whose link may not be mailed any more.
+pub(super) fn dead(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+    jobs::table
+        .filter(jobs::finished_at.is_null())
+        .filter(jobs::generation.is_not_null())
+        .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
+        .filter(not(exists(mailable_link!(now))))
+        .limit(limit)
+        .select(jobs::id)
+        .load(conn)
+}
+
 /// Cancels the job if its link may not be mailed any more.
 pub(super) fn cancel_dead(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
-        .filter(jobs::magic_link_id.is_not_null())
+        .filter(jobs::generation.is_not_null())
         .filter(not(exists(mailable_link!(now))))
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)
 }
 
-/// Cancels what is not finished for a link.
+/// Cancels what is not finished and dies with the link.
 pub(super) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::generation.is_not_null())
         .filter(jobs::finished_at.is_null())
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)
 }
 
+/// Queues a mail again that was given up, or whose fate is unknown; `None` if it is neither, or would come too late.
+pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
+    let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
+    diesel::update(jobs::table.find(id))
+        .filter(within!(jobs, reach))
+        .filter(jobs::finished_at.is_not_null())
+        .filter(jobs::state.eq_any(given_up))
+        .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
+        .set((
+            jobs::state.eq(DeliveryState::Queued),
+            jobs::attempts.eq(0),
+            jobs::unknown_attempts.eq(0),
+            jobs::rounds.eq(jobs::rounds + 1),
+            jobs::next_attempt_at.eq(now),
+            jobs::lease_until.eq(None::<Timestamp>),
+            jobs::provider_message_id.eq(None::<String>),
+            jobs::finished_at.eq(None::<Timestamp>),
+        ))
+        .returning(jobs::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// The job, if the caller can see it.
+pub(super) fn find_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> QueryResult<Option<Job>> {
+    jobs::table.find(id).filter(within!(jobs, reach)).get_result(conn).optional()
+}
+
+/// Jobs that match the filter within the reach, newest first.
+pub(super) fn list(conn: &mut Conn, filter: &DeliveryFilter, reach: &Reach, window: &Window) -> QueryResult<Vec<Job>> {
+    let mut query = jobs::table.into_boxed::<Backend>().filter(within!(jobs, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(jobs::tenant_id.eq(tenant_id));
+    }
+    if let Some(link) = &filter.magic_link_id {
+        query = query.filter(jobs::magic_link_id.eq(link));
+    }
+    if let Some(state) = filter.state {
+        query = query.filter(jobs::state.eq(state));
+    }
+    if let Some(template) = filter.template {
+        query = query.filter(jobs::template.eq(template));
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(jobs::id.lt(after));
+    }
+    query.order(jobs::id.desc()).limit(window.limit).load(conn)
+}
+
+/// The registered addresses of some consultants.
+pub(super) fn addresses<'a>(
+    conn: &mut Conn,
+    ids: impl Iterator<Item = &'a ConsultantId>,
+) -> QueryResult<HashMap<ConsultantId, String>> {
+    let found: Vec<(ConsultantId, String)> = consultants::table
+        .filter(consultants::id.eq_any(ids))
+        .select((consultants::id, consultants::email))
+        .load(conn)?;
+    Ok(found.into_iter().collect())
+}
+
 /// How an attempt went.
 #[derive(Debug, Clone)]
 pub(super) enum Attempt {
-    Accepted { message_id: Option<String> },
-    Again { at: Timestamp, error: String },
-    GivenUp { error: String },
+    Accepted {
+        message_id: Option<String>,
+    },
+    Again {
+        at: Timestamp,
+        error: String,
+    },
+    GivenUp {
+        error: String,
+    },
+    /// It is not to leave.
+    Withheld {
+        why: String,
+    },
+    /// The provider may have it. Without `at` that stays so.
+    Unknown {
+        at: Option<Timestamp>,
+        error: String,
+    },
 }
 
 /// Stores how an attempt went; `false` if the lease was lost meanwhile, or the job was cancelled.
@@ -173,6 +305,25 @@ pub(super) fn settle(
                 jobs::last_error.eq(Some(error)),
             ))
             .execute(conn)?,
+        Attempt::Withheld { why } => mine
+            .set((
+                jobs::state.eq(DeliveryState::Cancelled),
+                jobs::attempts.eq(jobs::attempts - 1),
+                jobs::finished_at.eq(Some(now)),
+                jobs::last_error.eq(Some(why)),
+            ))
+            .execute(conn)?,
+        Attempt::Unknown { at, error } => mine
+            .set((
+                provider,
+                jobs::state.eq(DeliveryState::Unknown),
+                jobs::unknown_attempts.eq(jobs::unknown_attempts + 1),
+                jobs::lease_until.eq(None::<Timestamp>),
+                jobs::next_attempt_at.eq(at.unwrap_or(job.next_attempt_at)),
+                jobs::finished_at.eq(at.is_none().then_some(now)),
+                jobs::last_error.eq(Some(error)),
+            ))
+            .execute(conn)?,
     };
     Ok(rows > 0)
 }
@@ -182,7 +333,91 @@ pub(super) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
     jobs::table.filter(jobs::finished_at.is_null()).count().get_result(conn)
 }
 
-/// Every mail job of some links.
+/// The job, whoever asks: for reports that have proved themselves.
+pub(super) fn find(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<Job>> {
+    jobs::table.find(id).get_result(conn).optional()
+}
+
+/// The job that a provider knows by this id.
+pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str) -> QueryResult<Option<Job>> {
+    jobs::table
+        .filter(jobs::provider_message_id.eq(message_id))
+        .filter(jobs::provider.eq(provider))
+        .first(conn)
+        .optional()
+}
+
+/// Moves a mail that has left by what its provider reports; `None` if it was told before, or has not left.
+///
+/// What came back does not become delivered any more.
+pub(super) fn reported(
+    conn: &mut Conn,
+    id: &MailJobId,
+    state: DeliveryState,
+    error: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Job>> {
+    let mut from = vec![DeliveryState::Sending, DeliveryState::Accepted, DeliveryState::Unknown];
+    if state == DeliveryState::Bounced {
+        from.push(DeliveryState::Delivered);
+    }
+    diesel::update(jobs::table.find(id))
+        .filter(jobs::state.eq_any(from))
+        .set((
+            jobs::state.eq(state),
+            jobs::finished_at.eq(Some(now)),
+            jobs::last_error.eq(Some(error).filter(|text| !text.is_empty())),
+        ))
+        .returning(jobs::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Makes the waiting summaries of a visit due.
+pub(super) fn hasten(conn: &mut Conn, session: &SessionId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::session_id.eq(session))
+        .filter(jobs::finished_at.is_null())
+        .filter(jobs::next_attempt_at.gt(now))
+        .set(jobs::next_attempt_at.eq(now))
+        .execute(conn)
+}
+
+/// When a consultant was mailed fresh links since a moment, newest first.
+pub(super) fn fresh_links_since(
+    conn: &mut Conn,
+    consultant: &ConsultantId,
+    since: Timestamp,
+) -> QueryResult<Vec<Timestamp>> {
+    jobs::table
+        .filter(jobs::consultant_id.eq(consultant))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .filter(jobs::generation.gt(1).assume_not_null())
+        .order(jobs::id.desc())
+        .select(jobs::created_at)
+        .load(conn)
+}
+
+/// How many links were mailed for a tenant since a moment; it counts up to `most`.
+pub(super) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp, most: i64) -> QueryResult<usize> {
+    let mailed: Vec<MailJobId> = jobs::table
+        .filter(jobs::tenant_id.eq(tenant_id))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .order(jobs::id.desc())
+        .limit(most)
+        .select(jobs::id)
+        .load(conn)?;
+    Ok(mailed.len())
+}
+
+/// The jobs that carry the links themselves.
 pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>> {
-    jobs::table.filter(jobs::magic_link_id.eq_any(ids.iter().map(Some))).load(conn)
+    jobs::table
+        .filter(jobs::magic_link_id.eq_any(ids.iter().map(Some)))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .load(conn)
 }

@@ -11,6 +11,7 @@ use crate::db::Tx;
 use crate::error::Error;
 use crate::http::{Caller, Fields, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
+use crate::mail::notices;
 
 /// How many expired sessions one step puts on record.
 const EXPIRED_PER_STEP: i64 = 100;
@@ -42,6 +43,7 @@ pub(crate) async fn end(
             let known = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let actor = Actor::consultant(&known.consultant_id);
             if let Some(ended) = store::end(tx, &id, EndCause::Done, now)? {
+                notices::ended(tx, &ended, now)?;
                 tx.record(
                     Event::new(EventType::SessionEnded, actor.clone(), now)
                         .client(client_id.as_ref())
@@ -52,6 +54,7 @@ pub(crate) async fn end(
             if let Some(sources) = &request.sources
                 && store::close(tx, &id, now)?
             {
+                notices::closed(tx, &known, now)?;
                 for (source, last_seq) in sources {
                     store::ensure_source(tx, &id, source)?;
                     store::close_source(tx, &id, source, *last_seq)?;
@@ -139,6 +142,10 @@ pub(crate) fn end_all_of_link(
     now: Timestamp,
 ) -> Result<(), Error> {
     for session in store::end_all_of_link(tx, link, cause, now)? {
+        // The next visit goes on where this one was.
+        if session.end_cause != Some(EndCause::Replaced) {
+            notices::ended(tx, &session, now)?;
+        }
         let kind = if session.end_cause == Some(EndCause::Replaced) {
             EventType::SessionReplaced
         } else {
@@ -186,6 +193,7 @@ pub(crate) async fn end_expired(app: &App, now: Timestamp) -> Result<usize, Erro
             .write(move |tx| {
                 // Another copy may have been quicker.
                 let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
+                notices::ended(tx, &session, now)?;
                 let event = Event::new(EventType::SessionEnded, Actor::system("clock"), now).session(&session);
                 tx.record(event.with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })));
                 Ok(())

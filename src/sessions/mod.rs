@@ -11,6 +11,7 @@ mod read;
 mod report;
 pub(crate) mod routes;
 mod store;
+mod summary;
 mod values;
 
 use std::collections::BTreeMap;
@@ -32,12 +33,13 @@ pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
 pub(crate) use store::{find, live};
+pub(crate) use summary::{Summary, summary};
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
 
 /// How long after its end the closing counts may be awaited.
-const CLOSING_GRACE: Duration = Duration::minutes(15);
+pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
 
 text_enum! {
     /// Why a session ended.

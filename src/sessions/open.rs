@@ -4,12 +4,14 @@ use super::{EndCause, OpenSession, OpenedSession, Session, TokenType, end, store
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
+use crate::config::StepUpKind;
 use crate::consultants;
 use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::links::{self, ConsultantRef, Person, Spend};
+use crate::mail::notices;
 use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
 
 /// A token that we signed for spending: what it names, and until when it counts.
@@ -75,6 +77,8 @@ pub(crate) async fn open(
             let own_page = portal.landing_url.is_some();
             let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
                 Some(Code::NotFound)
+            } else if !presented.is_code && portal.step_up == StepUpKind::EmailCode {
+                Some(Code::StepUpRequired)
             } else if !presented.is_code && !own_page {
                 Some(Code::CodeRequired)
             } else if too_old {
@@ -95,6 +99,9 @@ pub(crate) async fn open(
             let consultant = consultants::find(tx, &link.consultant_id)?
                 .ok_or_else(|| Error::internal("a link without its consultant"))?;
             let actor = Actor::consultant(&link.consultant_id);
+            if !store::has_any(tx, &link.id)? {
+                notices::used(tx, &link, now)?;
+            }
             end::end_all_of_link(tx, &link.id, EndCause::Replaced, &actor, client_id.as_ref(), now)?;
             let session = Session {
                 id: SessionId::new(now),

@@ -4,9 +4,10 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::{AuditState, CLOSING_GRACE, EndCause, Session, SessionFilter, SessionState, Source};
+use crate::audit::EventType;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{session_sources as sources, sessions};
+use crate::db::schema::{audit_events, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{LinkId, SessionId};
@@ -202,4 +203,19 @@ pub(super) fn count_acts(conn: &mut Conn, id: &SessionId, source: &str, number: 
 /// Notes the highest number that the portal says there is.
 pub(super) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_seq: i64) -> QueryResult<usize> {
     diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
+}
+
+/// How many acts of each kind were reported.
+pub(super) fn acts_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
+    audit_events::table
+        .filter(audit_events::session_id.eq(id))
+        .filter(audit_events::seq.is_not_null())
+        .group_by(audit_events::event_type)
+        .select((audit_events::event_type, diesel::dsl::count_star()))
+        .load(conn)
+}
+
+/// Whether the link was ever used.
+pub(super) fn has_any(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(sessions::table.filter(sessions::magic_link_id.eq(link)))).get_result(conn)
 }

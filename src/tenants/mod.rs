@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::db::{Conn, text_enum};
 use crate::error::Error;
 use crate::http::{Caller, Fields, Page, Paging, ReadTenants, WriteTenants, json};
+use crate::mail::notices::Notice;
 
 /// A year with a leap day: what the law asks for at least.
 pub(crate) const MIN_RETENTION_DAYS: i32 = 366;
@@ -76,6 +77,10 @@ pub struct SaveTenant {
     #[serde(default, deserialize_with = "json::objects")]
     #[schema(max_items = 10)]
     pub contacts: Vec<Contact>,
+    /// Notices that nobody there wants; every one is sent unless told.
+    #[serde(default)]
+    #[schema(max_items = 7)]
+    pub muted_notices: Vec<Notice>,
     /// How the values of reported changes are kept; `masked` unless told. It holds for what is reported from then on.
     #[serde(default = "masked")]
     #[schema(required = false)]
@@ -97,6 +102,8 @@ pub(crate) struct Tenant {
     pub name: String,
     pub time_zone: String,
     contacts: String,
+    /// Words between spaces.
+    muted_notices: String,
     created_at: Timestamp,
     updated_at: Timestamp,
     change_values: ChangeValues,
@@ -123,6 +130,9 @@ pub struct TenantResponse {
     /// For how many days names, reasons and values are kept in the audit trail; absent for the service's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_days: Option<i32>,
+    /// Notices that nobody there wants.
+    #[schema(max_items = 7)]
+    muted_notices: Vec<Notice>,
     /// When it was registered.
     created_at: Timestamp,
     /// When it was last saved.
@@ -138,6 +148,7 @@ impl From<Tenant> for TenantResponse {
             contacts: serde_json::from_str(&tenant.contacts).unwrap_or_default(),
             change_values: tenant.change_values,
             retention_days: tenant.retention_days,
+            muted_notices: muted(&tenant.muted_notices),
             created_at: tenant.created_at,
             updated_at: tenant.updated_at,
         }
@@ -149,13 +160,22 @@ impl From<Tenant> for TenantResponse {
 pub(crate) struct TenantView {
     pub name: String,
     pub time_zone: String,
+    pub muted_notices: Vec<Notice>,
+}
+
+fn muted(words: &str) -> Vec<Notice> {
+    words.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// How to show a tenant: by its name and zone, or by its id and the default zone.
 pub(crate) fn view(conn: &mut Conn, config: &Config, id: &str) -> QueryResult<TenantView> {
     Ok(match store::find(conn, id)? {
-        Some(tenant) => TenantView { name: tenant.name, time_zone: tenant.time_zone },
-        None => TenantView { name: id.to_owned(), time_zone: config.default_time_zone.clone() },
+        Some(tenant) => {
+            TenantView { name: tenant.name, time_zone: tenant.time_zone, muted_notices: muted(&tenant.muted_notices) }
+        }
+        None => {
+            TenantView { name: id.to_owned(), time_zone: config.default_time_zone.clone(), muted_notices: Vec::new() }
+        }
     })
 }
 
@@ -185,6 +205,9 @@ pub(crate) async fn save(
     if request.time_zone.as_deref().is_some_and(|zone| !is_time_zone(zone)) {
         fields.refuse("/time_zone", "unknown", "must be an IANA time zone such as Asia/Kolkata");
     }
+    if request.muted_notices.len() > Notice::ALL.len() {
+        fields.refuse("/muted_notices", "out_of_range", "must name each notice at most once");
+    }
     if request.contacts.len() > 10 {
         fields.refuse("/contacts", "out_of_range", "must name at most 10 contacts");
     }
@@ -208,6 +231,7 @@ pub(crate) async fn save(
         name: request.name.trim().to_owned(),
         time_zone: request.time_zone.unwrap_or_else(|| app.config.default_time_zone.clone()),
         contacts: serde_json::to_string(&request.contacts).map_err(Error::internal)?,
+        muted_notices: request.muted_notices.iter().map(|notice| notice.as_str()).collect::<Vec<_>>().join(" "),
         created_at: now,
         updated_at: now,
         change_values: request.change_values,
@@ -218,7 +242,7 @@ pub(crate) async fn save(
         .tenant(&tenant.id)
         .with(&serde_json::json!({
             "name": tenant.name, "time_zone": tenant.time_zone, "contacts": request.contacts,
-            "change_values": tenant.change_values, "retention_days": tenant.retention_days,
+            "change_values": tenant.change_values, "retention_days": tenant.retention_days, "muted_notices": request.muted_notices,
         }));
     let saved = app
         .db

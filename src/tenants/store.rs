@@ -19,6 +19,7 @@ pub(super) fn update(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Option<Ten
             tenants::name.eq(&tenant.name),
             tenants::time_zone.eq(&tenant.time_zone),
             tenants::contacts.eq(&tenant.contacts),
+            tenants::muted_notices.eq(&tenant.muted_notices),
             tenants::updated_at.eq(tenant.updated_at),
             tenants::change_values.eq(tenant.change_values),
             tenants::retention_days.eq(tenant.retention_days),

@@ -38,6 +38,7 @@ pub enum MasterKeyError {
 pub(crate) struct MasterKey {
     sealing: LessSafeKey,
     cursors: hmac::Key,
+    codes: hmac::Key,
     digests: Digests,
 }
 
@@ -90,8 +91,9 @@ impl MasterKey {
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"magic-link").extract(master);
         let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
+        let codes: hmac::Key = extracted.expand(&[b"step-up codes"], hmac::HMAC_SHA256).ok()?.into();
         let digests: hmac::Key = extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), cursors, digests: Digests(digests) })
+        Some(Self { sealing: LessSafeKey::new(sealing), cursors, digests: Digests(digests), codes })
     }
 
     /// Seals a secret; `name` must be given again to open it.
@@ -117,6 +119,13 @@ impl MasterKey {
     /// What makes keyed digests.
     pub(crate) fn digests(&self) -> Digests {
         self.digests.clone()
+    }
+
+    /// The six digits that belong to an asking: the same for the mail and for the check, and stored nowhere.
+    pub(crate) fn step_up_code(&self, id: &str) -> String {
+        let tag = hmac::sign(&self.codes, id.as_bytes());
+        let number = tag.as_ref().iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+        format!("{:06}", number % 1_000_000)
     }
 
     /// A signature over a cursor.

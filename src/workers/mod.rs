@@ -104,7 +104,7 @@ async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Reads new signing keys, puts ended sessions on record, forgets what is too old.
+/// Reads new signing keys, puts ended sessions on record, cancels dead mail, forgets what is too old.
 ///
 /// # Errors
 /// When the store cannot be asked.
@@ -112,10 +112,12 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
+    mail::cancel_dead(app, now).await?;
     app.db.write_large(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     if let Some(limiter) = &app.client_limiter {
         limiter.forget_idle();
     }
+    app.mail_limits.forget_idle(now);
     Ok(())
 }

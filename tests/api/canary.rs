@@ -198,7 +198,7 @@ on_both_databases! {
 
         let log = std::fs::read_to_string(&file).unwrap();
         assert!(log.contains("/v1/sessions") && log.contains("\"TRACE\""), "the log is not the whole");
-        let mails: String = world.mails.all().await.iter().map(ToString::to_string).collect();
+        let mails: String = world.mails.everything().await.iter().map(ToString::to_string).collect();
         let raw_master_key = base64::engine::general_purpose::STANDARD.decode(MASTER_KEY).unwrap();
         secrets.push(Secret::new("the raw master key", String::from_utf8(raw_master_key).unwrap(), None));
         for secret in &secrets {

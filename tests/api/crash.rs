@@ -106,7 +106,7 @@ on_both_databases! {
         let half_done = sql.texts(
             "SELECT id AS text FROM magic_links WHERE 1 <> (SELECT count(*) FROM audit_events WHERE \
              magic_link_id = magic_links.id AND event_type = 'magic_link.issued') OR 1 <> (SELECT count(*) \
-             FROM mail_jobs WHERE magic_link_id = magic_links.id)",
+             FROM mail_jobs WHERE magic_link_id = magic_links.id AND template = 'magic_link')",
         );
         assert_eq!(half_done, Vec::<String>::new(), "links without exactly one event and one mail job");
         assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), links.len());
@@ -114,7 +114,7 @@ on_both_databases! {
         eventually("every link is mailed", async || (mailed(world).await == links).then_some(())).await;
         let unsettled = "FROM mail_jobs WHERE finished_at IS NULL";
         eventually("every job is settled", async || (sql.count(unsettled) == 0).then_some(())).await;
-        assert_eq!(sql.count("FROM mail_jobs WHERE state = 'accepted'"), links.len());
+        assert_eq!(sql.count("FROM mail_jobs WHERE template = 'magic_link' AND state = 'accepted'"), links.len());
         assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.mailed'"), links.len());
     }
 

@@ -17,6 +17,7 @@ enum Subject {
     Session,
     Tenant,
     Client,
+    Mail,
     /// A list that is cut to the caller's reach.
     List,
     /// The directory, which belongs to the vendor, or nothing in particular.
@@ -130,6 +131,10 @@ const MATRIX: &[Row] = &[
     ("listClients", Method::GET, "/v1/clients", "admin", Subject::Shared, NO_BODY),
     ("rotateClient", Method::POST, "/v1/clients/{id}/rotate", "admin", Subject::Client, "{}"),
     ("disableClient", Method::POST, "/v1/clients/{id}/disable", "admin", Subject::Client, "{}"),
+    ("listMailDeliveries", Method::GET, "/v1/mail-deliveries", "links:read", Subject::List, NO_BODY),
+    ("retryMailDelivery", Method::POST, "/v1/mail-deliveries/{id}/retry", "admin", Subject::Mail, NO_BODY),
+    ("listMailSuppressions", Method::GET, "/v1/mail-suppressions", "admin", Subject::Shared, NO_BODY),
+    ("clearMailSuppression", Method::POST, "/v1/mail-suppressions/{id}/clear", "admin", Subject::Shared, REASON),
 ];
 
 /// Routes that nobody needs a key for.
@@ -141,7 +146,9 @@ const PUBLIC: &[&str] = &[
     "getReadiness",
     "previewLink",
     "continueLink",
+    "verifyCode",
     "requestFreshLink",
+    "reportMailEvents",
 ];
 
 const SCOPES: &[&str] = &[
@@ -165,6 +172,8 @@ fn nobodys(path: &str) -> &'static str {
         Some("magic-links") => "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z",
         Some("sessions") => "ses_01kaq3v9e8fwmvd2x7n0c5hb2z",
         Some("consultants") => "con_01kaq3v9e8fwmvd2x7n0c5hb3z",
+        Some("mail-deliveries") => "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z",
+        Some("mail-suppressions") => "sup_01kaq3v9e8fwmvd2x7n0c5hb7z",
         Some("clients") => "cli_01kaq3v9e8fwmvd2x7n0c5hb4z",
         _ => "initech",
     }
@@ -251,6 +260,8 @@ on_both_databases! {
         let session_id = session["id"].as_str().unwrap();
         let link_id = session["magic_link_id"].as_str().unwrap();
         let [link_path, session_path] = [format!("/v1/magic-links/{link_id}"), format!("/v1/sessions/{session_id}")];
+        let mail_path = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link_id}");
+        let job = world.admin.get(&mail_path).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
         let things = async || (world.admin.get(&link_path).await.ok(), world.admin.get(&session_path).await.ok());
         let before = things().await;
         let mails = world.mails.all().await.len();
@@ -261,6 +272,7 @@ on_both_databases! {
                     Subject::Link => link_id,
                     Subject::Session => session_id,
                     Subject::Client => &portal.client_id,
+                    Subject::Mail => &job,
                     // A tenant is the same at every portal.
                     Subject::Tenant if other_tenant => "acme",
                     _ => continue,
@@ -302,7 +314,9 @@ on_both_databases! {
                     continue;
                 }
                 let mut queries = vec![""];
-                if row.0 != "listTenants" {
+                if row.0 == "listMailDeliveries" {
+                    queries.push("?tenant_id=acme");
+                } else if row.0 != "listTenants" {
                     queries.extend(["?tenant_id=acme", "?portal=cloud", "?tenant_id=acme&portal=cloud"]);
                 }
                 for query in queries {

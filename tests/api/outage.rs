@@ -141,7 +141,7 @@ fn what_was_acknowledged_before_a_connection_broke_is_there() {
             assert_eq!(sql.count(&format!("FROM magic_links WHERE id = '{}'", link["id"].as_str().unwrap())), 1);
         }
         assert_eq!(sql.count("FROM magic_links"), 80, "one a key, however often it was asked for");
-        assert_eq!(sql.count("FROM mail_jobs"), 80);
+        assert_eq!(sql.count("FROM mail_jobs WHERE template = 'magic_link'"), 80);
         assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), 80);
     });
 }
@@ -234,7 +234,10 @@ on_both_databases! {
         world.mails.misbehave(ResponseTemplate::new(503));
         let mut links = Vec::new();
         for _ in 0..4 {
-            let link = portal.issue(&consultant).await;
+            // Without an admin to tell: so many failures in a row would keep the provider from being asked.
+            let mut request = Api::issue_request(&consultant);
+            request["issued_by"].as_object_mut().unwrap().remove("email");
+            let link = portal.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned();
             tried(&portal, &link, 1).await;
             links.push(link);
         }
@@ -267,7 +270,7 @@ on_both_databases! {
         let fresh = portal.issue(&consultant).await;
         accepted(&portal, &fresh).await;
         assert_eq!(world.mails.all().await.len(), before + 1);
-        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE finished_at IS NULL"), 0);
+        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE template = 'magic_link' AND finished_at IS NULL"), 0);
     }
 
     async fn an_act_that_cannot_be_put_on_record_does_not_happen(world: &World) {

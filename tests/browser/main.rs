@@ -24,5 +24,6 @@ mod world;
 mod harmless;
 mod portal;
 mod states;
+mod step_up;
 mod swagger;
 mod visit;

@@ -13,7 +13,7 @@ fn a_consultant_comes_from_the_mail_edits_leaves_and_comes_again_with_a_fresh_li
 
         // The button of the mail, in its frame without scripts.
         browser.open(&format!("{}/dev/mailbox", world.base)).await;
-        browser.find("iframe").await.enter_frame().await.expect("the mail's frame");
+        browser.find("details[open] iframe").await.enter_frame().await.expect("the mail's frame");
         browser.click("a.button").await;
         browser.client.switch_to_window(browser.client.window().await.unwrap()).await.unwrap();
 

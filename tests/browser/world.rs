@@ -48,6 +48,15 @@ pub struct World {
 impl World {
     /// Runs a story in a world and a browser of its own, where there is a browser.
     pub fn run(story: impl AsyncFnOnce(&Self, &Browser)) {
+        Self::run_with(false, story);
+    }
+
+    /// The same, with a Cloud portal that wants a mailed code.
+    pub fn run_careful(story: impl AsyncFnOnce(&Self, &Browser)) {
+        Self::run_with(true, story);
+    }
+
+    fn run_with(careful: bool, story: impl AsyncFnOnce(&Self, &Browser)) {
         let Some(installed) = Installed::find() else {
             println!("skipped: chromium and chromedriver are not installed");
             return;
@@ -55,7 +64,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             // Somebody else may take a free port before we do.
-            let world = (0..5).find_map(|_| Self::start()).expect("the service and the portal start");
+            let world = (0..5).find_map(|_| Self::start(careful)).expect("the service and the portal start");
             let browser = Browser::start(&installed, world.folder.path()).await;
             story(&world, &browser).await;
             browser.close().await;
@@ -63,15 +72,18 @@ impl World {
     }
 
     /// `None` if one of the two did not come up.
-    fn start() -> Option<Self> {
+    fn start(careful: bool) -> Option<Self> {
         let template = Template::get();
         let folder = scratch("world-");
         fs::write(folder.path().join("magic-link.db"), &template.database).expect("the template can be copied");
         let (service_port, portal_port) = free_ports();
         let (base, portal_base) =
             (format!("http://127.0.0.1:{service_port}"), format!("http://127.0.0.1:{portal_port}"));
-        let service =
-            Process::start(service(folder.path(), service_port, portal_port).args(["serve", "--json"]), folder.path())?;
+        let mut service = service(folder.path(), service_port, portal_port);
+        if careful {
+            service.env("MAGIC_LINK_PORTALS__CLOUD__STEP_UP", "email_code");
+        }
+        let service = Process::start(service.args(["serve", "--json"]), folder.path())?;
         let mut portal = Command::new(portal_binary());
         portal
             .env("PORTAL_LISTEN", format!("127.0.0.1:{portal_port}"))
@@ -133,13 +145,29 @@ impl World {
         self.cloud.event_types(&format!("&magic_link_id={link_id}")).await
     }
 
+    /// Waits until so many codes were mailed, and returns the newest.
+    pub async fn mailed_code(&self, count: usize) -> String {
+        let started = Instant::now();
+        loop {
+            let mails = Api::new(&self.base, None).get("/dev/mailbox.json").await.ok();
+            let mails = mails.as_array().expect("a list").iter().filter(|mail| mail["template"] == "step_up_code");
+            let texts: Vec<&str> = mails.filter_map(|mail| mail["text"].as_str()).collect();
+            if let (true, Some(newest)) = (texts.len() >= count, texts.first()) {
+                let digits = |line: &&str| line.len() == 6 && line.bytes().all(|byte| byte.is_ascii_digit());
+                return newest.lines().find(digits).expect("a code on a line of its own").to_owned();
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "no code number {count}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Waits until there are `count` mails about a link, and returns the address in the newest.
     pub async fn mailed_address(&self, link_id: &str, count: usize) -> String {
         let started = Instant::now();
         loop {
             let mails = Api::new(&self.base, None).get("/dev/mailbox.json").await.ok();
             let texts = mails.as_array().expect("a list").iter().filter_map(|mail| mail["text"].as_str());
-            let about: Vec<&str> = texts.filter(|text| text.contains(link_id)).collect();
+            let about: Vec<&str> = texts.filter(|text| text.contains(link_id) && text.contains("/l#")).collect();
             if let (true, Some(newest)) = (about.len() >= count, about.first()) {
                 let line = newest.lines().find(|line| line.contains("/l#")).expect("the link on a line of its own");
                 return line.trim().to_owned();

@@ -1,6 +1,8 @@
 DROP TABLE service_state;
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
+DROP TABLE step_ups;
+DROP TABLE mail_suppressions;
 DROP TABLE mail_jobs;
 DROP TABLE audit_events;
 DROP TABLE session_sources;

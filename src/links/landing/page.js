@@ -24,12 +24,13 @@
   const $ = (id) => document.getElementById(id);
   const parts = Object.fromEntries(
     ['heading', 'lead', 'facts', 'next', 'paste', 'continue', 'resend', 'retry', 'progress', 'note',
-      'paste-input', 'paste-error'].map((id) => [id, $(id)]));
+      'paste-input', 'paste-error', 'code', 'code-input', 'code-error', 'code-submit'].map((id) => [id, $(id)]));
 
-  const buttons = [parts.continue, parts.resend, parts.retry];
+  const buttons = [parts.continue, parts.resend, parts.retry, parts['code-submit']];
 
   let token = '';        // held here only: never in storage, history or an attribute
   let link = null;       // the last preview of this token
+  let asking = null;     // the code that was mailed for this page
   let turn = 0;          // an answer to an older turn is too late and is dropped
   let acting = false;    // a click is being carried out; further clicks wait
   let again = preview;   // what "Try again" repeats
@@ -209,6 +210,25 @@
       next: 'Open the link in your mail again, or paste it here.',
       paste: true,
     }),
+    cooling: ({ wait } = {}) => ({
+      heading: 'A fresh link was asked for a moment ago',
+      lead: 'Links are sent some time apart, and further apart each time. Look into your mailbox, and into the spam folder, first.',
+      next: wait ? `Another can be asked for in about ${inWords(wait)}.` : 'Another can be asked for a little later.',
+      retry: 'Ask again',
+    }),
+    code: () => ({
+      heading: 'A code is on its way to you',
+      lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code was sent to the registered address of ${link.consultant.name}.`,
+      next: 'Keep this window open, read the newest mail, and type the code here. Your link has not been used.',
+      code: true,
+    }),
+    code_void: () => ({
+      heading: 'This code does not count any more',
+      lead: 'It was tried too often, or it is older than ten minutes. Your link has not been used.',
+      facts: ['portal', 'profile', 'until'],
+      next: 'Start again to have a new code sent.',
+      retry: 'Start again',
+    }),
     resent: () => ({
       heading: 'Look into your mailbox',
       lead: 'If this access is still open, a fresh link is on its way to the registered address.',
@@ -250,6 +270,9 @@
     fill(parts.retry, view.retry);
     parts.resend.hidden = !(view.resend && link.can_resend);
     parts.paste.hidden = !view.paste;
+    parts.code.hidden = !view.code;
+    parts['code-error'].textContent = '';
+    parts['code-input'].value = '';
     parts.progress.textContent = '';
     parts['paste-error'].textContent = '';
     for (const button of buttons) button.removeAttribute('aria-disabled');
@@ -270,7 +293,8 @@
     document.title = parts.heading.textContent;
     document.body.dataset.state = state;
     // The very first words are read aloud anyway; every later change is announced.
-    if (state !== 'loading') parts.heading.focus();
+    if (view.code) parts['code-input'].focus();
+    else if (state !== 'loading') parts.heading.focus();
   }
 
   // A click is being carried out. aria-disabled rather than disabled, which
@@ -285,14 +309,14 @@
 
   // Resolves to {status, body, wait}; `status` 0 means nobody answered. Any
   // answer that is not our JSON (a hotel's sign-in page, say) counts as nobody.
-  async function post(path) {
+  async function post(path, more = {}) {
     const abort = new AbortController();
     const deadline = setTimeout(() => abort.abort(), TIMEOUT_MS);
     try {
       const response = await fetch(path, {
         method: 'POST',
         headers: { 'content-type': 'application/json', accept: 'application/json, application/problem+json' },
-        body: JSON.stringify({ token }),
+        body: JSON.stringify({ token, ...more }),
         mode: 'same-origin',
         credentials: 'omit',
         cache: 'no-store',
@@ -346,14 +370,12 @@
     busyWith('Opening the portal…');
     const answer = await post('/l/continue');
     if (mine !== turn) return;
-    if (answer.status === 200) {
-      const target = webAddress(answer.body.redirect_url);
-      if (!target) return show('busy');
-      location.assign(target);
-      // Still here after a while: the portal did not open. A new click gets a new code.
-      timer = setTimeout(() => { if (mine === turn) preview(); }, TIMEOUT_MS);
-      return;
+    if (answer.status === 200 && typeof answer.body.step_up?.id === 'string') {
+      asking = answer.body.step_up;
+      return show('code');
     }
+    if (answer.status === 200) return leave(answer, mine);
+    if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait, again: preview });
     // The link changed since it was previewed. Ask for its details as they are
     // now, but never offer again what was just refused.
     if (STATE_OF_CODE[answer.body.code] && answer.body.code !== 'token_invalid') {
@@ -367,12 +389,37 @@
     refused(answer);
   }
 
+  function leave(answer, mine) {
+    const target = webAddress(answer.body.redirect_url);
+    if (!target) return show('busy');
+    location.assign(target);
+    // Still here after a while: the portal did not open. A new click gets a new code.
+    timer = setTimeout(() => { if (mine === turn) preview(); }, TIMEOUT_MS);
+  }
+
+  async function sendCode(code) {
+    const mine = ++turn;
+    again = preview;
+    busyWith('Checking the code…');
+    const answer = await post('/l/verify', { id: asking.id, page_secret: asking.page_secret, code });
+    if (mine !== turn) return;
+    if (answer.status === 200) return leave(answer, mine);
+    if (answer.body.code === 'step_up_void') return show('code_void');
+    if (answer.body.code === 'step_up_code_wrong') {
+      show('code');
+      parts['code-error'].textContent = 'This is not the code. Compare it with the newest mail.';
+      return;
+    }
+    refused(answer);
+  }
+
   async function resend() {
     const mine = ++turn;
     again = resend;
     busyWith('Asking for a fresh link…');
     const answer = await post('/l/resend');
     if (mine !== turn) return;
+    if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait });
     if (answer.status < 200 || answer.status > 299) return refused(answer);
     show('resent');
     timer = setTimeout(() => { parts.resend.hidden = false; }, RESEND_COOL_DOWN_MS);
@@ -440,6 +487,18 @@
     }
     parts['paste-input'].value = '';
     start(found);
+  });
+
+  parts.code.addEventListener('submit', (event) => {
+    event.preventDefault();
+    if (acting || !event.isTrusted) return;
+    const code = parts['code-input'].value.replace(/\s+/g, '');
+    if (/^\d{6}$/.test(code)) {
+      sendCode(code);
+      return;
+    }
+    parts['code-error'].textContent = 'The code has six digits.';
+    parts['code-input'].focus();
   });
 
   addEventListener('hashchange', () => {

@@ -16,6 +16,7 @@ fn link(reason: &str, name: &str) -> Link {
         consultant_id: ConsultantId::new(at),
         profile_id: "emp-1042".to_owned(),
         profile_name: name.to_owned(),
+        profile_email: None,
         reason: reason.to_owned(),
         ticket: Some("SUP-48213".to_owned()),
         access: Access::Full,
@@ -41,10 +42,14 @@ fn consultant() -> Consultant {
     Consultant::for_tests("Ravi Kumar", "ravi@support.example", Clock::System.now())
 }
 
-fn mail(reason: &str, name: &str) -> Outgoing {
+fn tenant(name: &str) -> TenantView {
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), muted_notices: Vec::new() }
+}
+
+fn mail(reason: &str, name: &str) -> Letter {
     let link = link(reason, name);
     let config = Config::from_toml("public_url = 'http://127.0.0.1:9'").unwrap();
-    let tenant = TenantView { name: "ACME".to_owned(), time_zone: "Asia/Kolkata".to_owned() };
+    let tenant = tenant("ACME");
     let now = link.starts_at;
     magic_link(&config, &link, &tenant, &consultant(), "ravi@support.example", TOKEN, link.expires_at, now).unwrap()
 }
@@ -114,6 +119,13 @@ fn times_carry_their_zone_and_offset() {
     assert_eq!(local(at, &zone("Asia/Kolkata")), "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)");
     assert_eq!(local(at, &zone("America/New_York")), "Mon, 23 Nov 2026, 8:00 am EST (UTC-05:00)");
     assert_eq!(utc(at), "23 Nov 2026, 13:00 UTC");
+    // Real zone data: summer time, half and quarter hours, and a zone whose own clock is at another day.
+    let summer = Timestamp::from_utc(datetime!(2026-07-01 13:00 UTC));
+    assert_eq!(local(summer, &zone("Europe/London")), "Wed, 1 Jul 2026, 2:00 pm BST (UTC+01:00)");
+    assert_eq!(local(at, &zone("Europe/London")), "Mon, 23 Nov 2026, 1:00 pm GMT (UTC+00:00)");
+    assert_eq!(local(summer, &zone("America/St_Johns")), "Wed, 1 Jul 2026, 10:30 am NDT (UTC-02:30)");
+    assert_eq!(local(at, &zone("Asia/Kathmandu")), "Mon, 23 Nov 2026, 6:45 pm +0545 (UTC+05:45)");
+    assert_eq!(local(at, &zone("Pacific/Kiritimati")), "Tue, 24 Nov 2026, 3:00 am +14 (UTC+14:00)");
 }
 
 #[test]
@@ -133,4 +145,358 @@ fn the_old_address_is_told_without_a_link() {
     let mail = address_changed(&config, &change).unwrap();
     assert_eq!(mail.to.address, "old@support.example");
     assert!(!mail.html.contains("<a ") && !mail.html.contains("ravi@"), "{}", mail.html);
+}
+
+const NOTICES: [crate::mail::Template; 9] = [
+    crate::mail::Template::AccessIssued,
+    crate::mail::Template::AccessUsed,
+    crate::mail::Template::AccessEnded,
+    crate::mail::Template::LinkResent,
+    crate::mail::Template::AccessRevoked,
+    crate::mail::Template::AccessWithdrawn,
+    crate::mail::Template::OwnerAccessUsed,
+    crate::mail::Template::OwnerAccessEnded,
+    crate::mail::Template::LinkBounced,
+];
+
+/// A notice with these words in every name and in the reason.
+fn notice_of(template: crate::mail::Template, words: &str) -> Letter {
+    let mut link = link(words, words);
+    link.ticket = Some(words.chars().take(20).collect());
+    let config = Config::from_toml(
+        "product_name = 'Magic Link'\nmail.report_to = 'security@support.example'\n[portals.cloud]\nname = 'Cloud'\n\
+         audience = 'a'\ncallback_url = 'https://cloud.example/cb'\nmanage_url = 'https://cloud.example/{tenant_id}/support'",
+    )
+    .unwrap();
+    let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
+    let summary = Summary {
+        started_at: link.starts_at,
+        ended_at: link.expires_at,
+        cause: EndCause::Done,
+        views: 3,
+        exports: 1,
+        changes: 2,
+        audit_state: AuditState::Gaps,
+    };
+    let ended = matches!(template, crate::mail::Template::AccessEnded | crate::mail::Template::OwnerAccessEnded);
+    let facts = Facts {
+        link: &link,
+        tenant: &tenant(words),
+        consultant: &consultant,
+        recipient: "hr@acme.example",
+        at: link.starts_at,
+        summary: ended.then_some(&summary),
+    };
+    notice(&config, template, &facts).unwrap()
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "nine whole mails are long")]
+fn every_notice_says_who_where_why_and_until_when() {
+    let all: Vec<String> = NOTICES
+        .iter()
+        .map(|template| {
+            let letter = notice_of(*template, "Asha & Söhne");
+            format!("== {template}: {}\n{}", letter.subject, letter.text)
+        })
+        .collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    == access_issued: Support access granted to Asha & Söhne (Cloud)
+    Support access granted to Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    Temporary support access was granted in your name. The link was mailed
+    to the consultant alone; it opens nothing before a person continues on
+    its page.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    You will hear again when the access is used and when it ends. It ends by
+    itself; you can end it at any time in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_used: Support access used by Asha & Söhne (Cloud)
+    Support access used by Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted was used for the first time.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    First used: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Everything the consultant does is recorded under their name. You can end
+    the access at any time in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_ended: The support visit by Asha & Söhne has ended (Cloud)
+    The support visit by Asha & Söhne has ended (Cloud)
+
+    Hello Asha & Söhne,
+
+    A visit with the support access that you granted has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal, entry by entry.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == link_resent: A fresh access link was sent to Asha & Söhne (Cloud)
+    A fresh access link was sent to Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    A fresh link for the support access that you granted was sent to the
+    consultant's registered address. The links before it no longer work.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Sent for: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If nobody should have needed one, end the access in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_revoked: Support access of Asha & Söhne was revoked (Cloud)
+    Support access of Asha & Söhne was revoked (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted was revoked before its time was
+    over. Its links open nothing any more, and a visit that was open has
+    ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If there is more to do, access can be granted again.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_withdrawn: Your access to Asha & Söhne (Cloud) was revoked
+    Your access to Asha & Söhne (Cloud) was revoked
+
+    Hello Asha & Söhne,
+
+    Your access was revoked before its time was over. Your links open
+    nothing any more, and a visit that was open has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If there is more to do, ask whoever granted it.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == owner_access_used: Support opened Cloud of Asha & Söhne as you
+    Support opened Cloud of Asha & Söhne as you
+
+    Hello Asha & Söhne,
+
+    A support consultant has opened the portal as you. Your company granted
+    this for the reason below; it ends by itself, and nobody was given your
+    password.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    First used: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Everything done during this access is recorded under the consultant's
+    name, beside yours. You will hear again when it ends.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == owner_access_ended: The support visit to Cloud of Asha & Söhne as you has ended
+    The support visit to Cloud of Asha & Söhne as you has ended
+
+    Hello Asha & Söhne,
+
+    A support consultant's visit to the portal as you has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal. Ask the person who
+    granted the access if something looks wrong to you.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == link_bounced: The access link for Asha & Söhne could not be delivered
+    The access link for Asha & Söhne could not be delivered
+
+    Hello Asha & Söhne,
+
+    The mail with the access link came back, or was reported as unwanted.
+    Nobody has used it.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Nothing more is sent to that address until somebody has looked into it.
+    Tell your support contact.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    "#);
+}
+
+#[test]
+fn hostile_words_stay_words_in_every_notice() {
+    // Quotes, commas, markup, addresses, right-to-left marks: a thousand mixtures of them.
+    let pieces = [
+        "<a href=\"https://evil.example\">click</a>",
+        "\"><script>alert(1)</script>",
+        "https://evil.example/x",
+        "evil.example",
+        "a@evil.example, b@evil.example",
+        "\u{202e}moc.live\u{202c}",
+        "{{ mail.url }}",
+        "</p><h1>",
+        "';--",
+        "&lt;a&gt;",
+        "=?UTF-8?Q?x?=",
+        "mailto:a@evil.example",
+    ];
+    for number in 0..1_000_usize {
+        let words = format!("{} {}", pieces[number % pieces.len()], pieces[(number / pieces.len()) % pieces.len()]);
+        let letter = notice_of(NOTICES[number % NOTICES.len()], &words);
+        let admin = letter.html.contains("https://cloud.example/acme/support");
+        assert_eq!(letter.html.matches("<a ").count(), usize::from(admin), "{words}");
+        assert_eq!(letter.html.matches("<h1").count(), 1, "{words}");
+        assert!(!letter.html.contains("<script") && !letter.html.contains("<img"), "{words}");
+        assert_eq!(letter.to.address, "hr@acme.example");
+        for part in [&letter.text, &letter.html] {
+            let rest = part.replace("https://cloud.example/acme/support", "");
+            assert!(!rest.contains("evil.example") && !rest.contains("https://"), "{words}: {rest}");
+            assert!(!rest.contains("mailto:a@"), "{words}");
+        }
+    }
+}
+
+#[test]
+fn the_mail_with_the_code_holds_the_code_and_no_link() {
+    let link = link("Payroll run stops", "<b>Asha");
+    let config = Config::from_toml("").unwrap();
+    let until = Timestamp::from_utc(datetime!(2026-11-23 03:40 UTC));
+    let mail =
+        step_up_code(&config, &link, &tenant("ACME"), &consultant(), "ravi@support.example", "042137", until).unwrap();
+    assert!(
+        !mail.subject.contains("042137") && !mail.html.contains("<a ") && !mail.html.contains("<b>"),
+        "{}",
+        mail.html
+    );
+    assert!(mail.html.contains(">042137<"));
+    insta::assert_snapshot!(mail.text, @r#"
+    Your code for the Cloud portal of ACME
+
+    Hello Ravi Kumar,
+
+    Somebody pressed the button on the page of your access link, to open the
+    Cloud portal of ACME as <b>Asha.
+    If it was you, type this code there:
+
+    042137
+
+    It counts until Mon, 23 Nov 2026, 9:10 am IST (UTC+05:30) (23 Nov 2026, 03:40 UTC),
+    in the window that asked for it, and nowhere else. Tell it to nobody: nobody of
+    ours will ever ask for it.
+
+    Was it not you? Type it nowhere, and report it to your security contact, with the reference below.
+
+    This mail holds no link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    "#);
 }

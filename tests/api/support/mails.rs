@@ -39,19 +39,32 @@ impl Mails {
         self.misbehave(taken());
     }
 
-    /// Every mail so far, oldest first.
+    /// Every mail with a link so far, oldest first.
     pub async fn all(&self) -> Vec<Value> {
+        self.everything().await.into_iter().filter(|mail| mail["Tags"][0] == "magic_link").collect()
+    }
+
+    /// Every notice of this kind so far, oldest first.
+    pub async fn notices(&self, kind: &str) -> Vec<Value> {
+        self.everything().await.into_iter().filter(|mail| mail["Tags"][0] == kind).collect()
+    }
+
+    /// Every mail so far, oldest first.
+    pub async fn everything(&self) -> Vec<Value> {
         let requests = self.server.received_requests().await.expect("requests are kept");
         requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
     }
 
-    /// The mails about one link.
+    /// The mails that carry one link.
     pub async fn about(&self, link_id: &str) -> Vec<Value> {
         let requests = self.server.received_requests().await.expect("requests are kept");
         // Reading them all as JSON for every question would take longer than sending them.
         let named = requests.iter().filter(|request| String::from_utf8_lossy(&request.body).contains(link_id));
         let mails = named.map(|request| serde_json::from_slice::<Value>(&request.body).expect("a mail is JSON"));
-        mails.filter(|mail| mail["Text"].as_str().is_some_and(|text| text.contains(link_id))).collect()
+        let carries = |mail: &Value| {
+            mail["Tags"][0] == "magic_link" && mail["Text"].as_str().is_some_and(|text| text.contains(link_id))
+        };
+        mails.filter(carries).collect()
     }
 
     /// Waits until there are `count` mails about a link, and returns the newest.

@@ -7,6 +7,7 @@ mod databases;
 mod mails;
 mod process;
 mod raw;
+mod sink;
 mod sql;
 mod world;
 
@@ -16,6 +17,7 @@ pub use databases::{Database, MASTER_KEY};
 pub use mails::Mails;
 pub use process::{Process, command};
 pub use raw::Raw;
+pub use sink::{Sink, Taking};
 pub use sql::Sql;
 pub use world::{Settings, World, code_of, folder};
 

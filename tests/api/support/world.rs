@@ -17,6 +17,8 @@ use super::{Api, Database, MASTER_KEY, Mails};
 pub struct Settings {
     /// Lines of the configuration file, before its first table.
     pub config: String,
+    /// Tables of the configuration file, after its last line.
+    pub tables: String,
     /// Whether the clock stands still until the test moves it.
     pub manual_clock: bool,
     /// Whether the test starts every copy of the service itself.
@@ -70,7 +72,7 @@ impl World {
         let (copy, admin_key) = database.copy()?;
         let mails = Mails::start().await;
         let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };
-        let config = config(&copy.url, &mails.url(), &settings.config);
+        let config = config(&copy.url, &mails.url(), settings);
         let (port, service) = if settings.no_service {
             (0, None)
         } else {
@@ -171,11 +173,16 @@ pub fn code_of(answer: &Value) -> String {
 }
 
 /// The configuration of a test service.
-fn config(database_url: &str, mailpit_url: &str, more: &str) -> Config {
+fn config(database_url: &str, mailpit_url: &str, settings: &Settings) -> Config {
+    let Settings { config: more, tables, .. } = settings;
+    // Tests issue more in a second than people do in a day; those about the limits set their own.
+    let own = ["mails_per_client_minute", "mails_per_tenant_day", "fresh_links_per_recipient_hour"];
+    let own = own.iter().filter(|key| !more.contains(**key)).map(|key| format!("limits.{key} = 10000"));
+    let limits = own.collect::<Vec<_>>().join("\n");
     let text = format!(
-        "{more}\nlisten = '127.0.0.1:0'\npublic_url = 'http://127.0.0.1:8080'\ndatabase_url = '{database_url}'\n\
+        "{more}\n{limits}\n\nlisten = '127.0.0.1:0'\npublic_url = 'http://127.0.0.1:8080'\ndatabase_url = '{database_url}'\n\
          database_connections = 8\nmaster_key = '{MASTER_KEY}'\nlimits.public_per_minute = 100000\n\
-         mail.provider = 'mailpit'\nmail.mailpit_url = '{mailpit_url}'\nlog.level = 'warn'\n"
+         mail.provider = 'mailpit'\nmail.mailpit_url = '{mailpit_url}'\nlog.level = 'warn'\n{tables}\n"
     );
     Config::from_toml(&text).expect("the configuration is right")
 }

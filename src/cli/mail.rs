@@ -1,0 +1,75 @@
+//! `magic-link mail`: what became of mails, and addresses that get none.
+
+use clap::Subcommand;
+
+use super::output::{Column, Output};
+use super::{Failure, Pages};
+use crate::app::App;
+use crate::http::Caller;
+use crate::id::{MailJobId, SuppressionId};
+use crate::mail::suppressions::{self, ClearSuppression, SuppressionFilter};
+use crate::mail::{DeliveryFilter, DeliveryState, deliveries};
+
+#[derive(Subcommand)]
+pub(super) enum MailCommand {
+    /// List mails and what became of them
+    List {
+        /// Only mails in this state
+        #[arg(long)]
+        state: Option<DeliveryState>,
+        #[command(flatten)]
+        pages: Pages,
+    },
+    /// Send a mail again that was given up or whose fate is unknown
+    Retry {
+        /// The mail
+        id: MailJobId,
+    },
+    /// List the addresses that get no mail
+    Suppressions(Pages),
+    /// Let an address get mail again
+    Clear {
+        /// The suppressed address
+        id: SuppressionId,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+}
+
+pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Result<(), Failure> {
+    const MAILS: &[Column] = &[
+        ("ID", "/id"),
+        ("STATE", "/state"),
+        ("MAIL", "/template"),
+        ("TO", "/recipient"),
+        ("ATTEMPTS", "/attempts"),
+        ("PROVIDER", "/provider"),
+        ("LAST ERROR", "/last_error"),
+    ];
+    const ADDRESSES: &[Column] =
+        &[("ID", "/id"), ("STATE", "/state"), ("ADDRESS", "/address"), ("CAUSE", "/cause"), ("SINCE", "/created_at")];
+    let now = app.clock.now();
+    match command {
+        MailCommand::List { state, pages } => {
+            let filter = DeliveryFilter {
+                state,
+                page_size: Some(pages.page_size),
+                cursor: pages.cursor,
+                ..DeliveryFilter::default()
+            };
+            output.table(&deliveries::list(app, &Caller::operator(), filter).await?, MAILS)
+        }
+        MailCommand::Retry { id } => {
+            output.done(&deliveries::retry(app, &Caller::operator(), id, now).await?, "queued")
+        }
+        MailCommand::Suppressions(pages) => {
+            let filter = SuppressionFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
+            output.table(&suppressions::list(app, &Caller::operator(), filter).await?, ADDRESSES)
+        }
+        MailCommand::Clear { id, reason } => {
+            let request = ClearSuppression { reason, requested_by: None };
+            output.done(&suppressions::clear(app, &Caller::operator(), id, request, now).await?, "cleared")
+        }
+    }
+}

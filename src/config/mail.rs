@@ -1,0 +1,350 @@
+//! How mail leaves: the sender, and who carries it.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{SecretSlice, SecretString};
+use url::Url;
+
+use super::reader::{Reader, is_loopback_url};
+
+/// How mail leaves.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// The sender's address.
+    pub from: String,
+    /// The sender's name.
+    pub from_name: String,
+    /// Where a surprised recipient can turn to.
+    pub report_to: Option<String>,
+    /// Addresses and domains that mail may go to; anywhere, if there are none.
+    pub only_to: Vec<String>,
+    /// Who carries it.
+    pub provider: Provider,
+    /// Who carries it while the first one is out of order.
+    pub fallback: Option<Provider>,
+    /// Whose reports about mails are taken.
+    pub events: MailEvents,
+}
+
+impl Mail {
+    /// Whether mail may go to this address.
+    #[must_use]
+    pub fn may_reach(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        let domain = address.split_once('@').map_or("", |(_, domain)| domain);
+        self.only_to.is_empty() || self.only_to.iter().any(|allowed| *allowed == address || allowed == domain)
+    }
+}
+
+/// How each provider proves that a report about a mail is its own. One that is absent may not report.
+#[derive(Debug, Clone, Default)]
+pub struct MailEvents {
+    /// Amazon SES, through Amazon SNS.
+    pub ses: Option<SesEvents>,
+    /// Postmark: user and password.
+    pub postmark: Option<(String, SecretString)>,
+    /// SendGrid: its public key in DER.
+    pub sendgrid: Option<Vec<u8>>,
+    /// Resend: the secret of the webhook.
+    pub resend: Option<SecretSlice<u8>>,
+}
+
+/// Where reports of Amazon SES come from.
+#[derive(Debug, Clone)]
+pub struct SesEvents {
+    /// The topic.
+    pub topic_arn: String,
+    /// Where Amazon SNS is asked, if not at its own address.
+    pub sns_url: Option<Url>,
+}
+
+/// Who carries mail.
+#[derive(Debug, Clone)]
+pub enum Provider {
+    /// Kept in memory and shown at `/dev/mailbox`.
+    Preview,
+    /// A Mailpit server.
+    Mailpit {
+        /// Its base address.
+        url: Url,
+        /// Basic credentials.
+        login: Option<(String, SecretString)>,
+    },
+    /// Amazon SES v2.
+    Ses(Ses),
+    /// Postmark.
+    Postmark(Postmark),
+    /// SendGrid v3.
+    SendGrid(SendGrid),
+    /// Resend.
+    Resend(Resend),
+}
+
+/// An account at Amazon SES.
+#[derive(Debug, Clone)]
+pub struct Ses {
+    /// The base address of the region's API.
+    pub url: Url,
+    /// The region, which is part of every signature.
+    pub region: String,
+    /// Whose key it is.
+    pub access_key_id: String,
+    /// The key.
+    pub secret_access_key: SecretString,
+    /// The configuration set; one without click and open events.
+    pub configuration_set: Option<String>,
+}
+
+/// A server at Postmark.
+#[derive(Debug, Clone)]
+pub struct Postmark {
+    /// The base address of the API.
+    pub url: Url,
+    /// The server's token.
+    pub server_token: SecretString,
+    /// The stream that the mails belong to.
+    pub message_stream: String,
+}
+
+/// An account at SendGrid.
+#[derive(Debug, Clone)]
+pub struct SendGrid {
+    /// The base address of the API; the European one differs.
+    pub url: Url,
+    /// A key that may send mail.
+    pub api_key: SecretString,
+}
+
+/// An account at Resend.
+#[derive(Debug, Clone)]
+pub struct Resend {
+    /// The base address of the API.
+    pub url: Url,
+    /// A key that may send mail.
+    pub api_key: SecretString,
+}
+
+impl Reader<'_> {
+    pub(super) fn mail(&mut self) -> Mail {
+        let provider = self.text("mail.provider", "preview");
+        let fallback = self.optional("mail.fallback_provider");
+        if fallback.as_ref().is_some_and(|name| *name == provider || name == "preview") {
+            self.problem("mail.fallback_provider", "must be another one than mail.provider, and not preview");
+        }
+        Mail {
+            from: self.address("mail.from", "no-reply@magic-link.example"),
+            from_name: self.text("mail.from_name", "Magic Link"),
+            report_to: self.optional("mail.report_to"),
+            only_to: self.only_to(),
+            provider: self.provider("mail.provider", &provider),
+            events: self.mail_events(),
+            fallback: fallback.map(|name| self.provider("mail.fallback_provider", &name)),
+        }
+    }
+
+    /// Addresses and domains between commas.
+    fn only_to(&mut self) -> Vec<String> {
+        let Some(text) = self.optional("mail.only_to") else { return Vec::new() };
+        let entries: Vec<String> = text
+            .split([',', ' '])
+            .map(|entry| entry.trim().trim_start_matches('@').to_lowercase())
+            .filter(|entry| !entry.is_empty())
+            .collect();
+        let address = |entry: &String| crate::mail::is_address(entry) || crate::mail::is_address(&format!("x@{entry}"));
+        // An empty list would let everything out, and that is not what somebody wrote who wrote one.
+        if entries.is_empty() || !entries.iter().all(address) {
+            self.problem("mail.only_to", "must be addresses and domains between commas");
+        }
+        entries
+    }
+
+    fn mail_events(&mut self) -> MailEvents {
+        let ses = self.optional("mail.ses_events_topic_arn").map(|topic_arn| {
+            if !topic_arn.starts_with("arn:aws:sns:") {
+                self.problem(
+                    "mail.ses_events_topic_arn",
+                    "must be the ARN of a topic, such as arn:aws:sns:ap-south-1:…",
+                );
+            }
+            let instead = self.optional("mail.ses_sns_url").is_some();
+            let sns_url = instead.then(|| self.provider_url("mail.ses_sns_url", "https://sns.amazonaws.com"));
+            SesEvents { topic_arn, sns_url }
+        });
+        let postmark =
+            match (self.optional("mail.postmark_events_user"), self.optional("mail.postmark_events_password")) {
+                (Some(user), Some(password)) if password.len() >= 16 => Some((user, password.into())),
+                (None, None) => None,
+                _ => {
+                    self.problem(
+                        "mail.postmark_events_password",
+                        "needs mail.postmark_events_user and 16 characters or more",
+                    );
+                    None
+                }
+            };
+        let sendgrid = self.base64("mail.sendgrid_events_public_key", "");
+        let resend = self.base64("mail.resend_events_secret", "whsec_").map(SecretSlice::from);
+        MailEvents { ses, postmark, sendgrid, resend }
+    }
+
+    fn base64(&mut self, key: &str, prefix: &str) -> Option<Vec<u8>> {
+        let text = self.optional(key)?;
+        match text.strip_prefix(prefix).and_then(|text| STANDARD.decode(text.trim()).ok()) {
+            Some(bytes) if bytes.len() >= 24 => Some(bytes),
+            _ => {
+                self.problem(key, format_args!("must be {prefix} base64 as the provider shows it"));
+                None
+            }
+        }
+    }
+
+    /// The provider of this name, with its own keys.
+    fn provider(&mut self, key: &str, name: &str) -> Provider {
+        match name {
+            "preview" => Provider::Preview,
+            "mailpit" => {
+                let url = self.parsed("mail.mailpit_url", "http://127.0.0.1:8025");
+                let user = self.optional("mail.mailpit_user");
+                let password = self.optional("mail.mailpit_password");
+                Provider::Mailpit { url, login: user.map(|user| (user, password.unwrap_or_default().into())) }
+            }
+            "ses" => {
+                let region = self.text("mail.ses_region", "ap-south-1");
+                let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                if !region.bytes().all(plain) {
+                    self.problem("mail.ses_region", "must be the id of a region, such as ap-south-1");
+                    return Provider::Preview;
+                }
+                self.tracking_is_off("mail.ses_tracking_is_off", "a configuration set that records clicks");
+                Provider::Ses(Ses {
+                    url: self.provider_url("mail.ses_url", &format!("https://email.{region}.amazonaws.com")),
+                    access_key_id: self.needed("mail.ses_access_key_id"),
+                    secret_access_key: self.needed("mail.ses_secret_access_key").into(),
+                    configuration_set: self.optional("mail.ses_configuration_set"),
+                    region,
+                })
+            }
+            "postmark" => Provider::Postmark(Postmark {
+                url: self.provider_url("mail.postmark_url", "https://api.postmarkapp.com"),
+                server_token: self.needed("mail.postmark_server_token").into(),
+                message_stream: self.text("mail.postmark_message_stream", "outbound"),
+            }),
+            "sendgrid" => Provider::SendGrid(SendGrid {
+                url: self.provider_url("mail.sendgrid_url", "https://api.sendgrid.com"),
+                api_key: self.needed("mail.sendgrid_api_key").into(),
+            }),
+            "resend" => {
+                self.tracking_is_off("mail.resend_tracking_is_off", "a domain that tracks clicks");
+                Provider::Resend(Resend {
+                    url: self.provider_url("mail.resend_url", "https://api.resend.com"),
+                    api_key: self.needed("mail.resend_api_key").into(),
+                })
+            }
+            _ => {
+                self.problem(key, "expected one of preview, mailpit, ses, postmark, sendgrid, resend");
+                Provider::Preview
+            }
+        }
+    }
+
+    /// Where a message cannot switch tracking off, somebody has to say that it is off there.
+    fn tracking_is_off(&mut self, key: &str, culprit: &str) {
+        if self.optional(key).as_deref() != Some("true") {
+            self.problem(
+                key,
+                format_args!(
+                    "must be true: {culprit} rewrites the links and so puts their tokens into the provider's logs, and \
+                     no message can switch that off. Switch it off there, then say so here"
+                ),
+            );
+        }
+    }
+
+    fn needed(&mut self, key: &str) -> String {
+        let value = self.optional(key);
+        let value = self.required(key, value);
+        if value.chars().any(|character| character.is_control() || character == ' ') {
+            self.problem(key, "must not hold spaces or line breaks");
+        }
+        value
+    }
+
+    /// The base address of a provider. Secrets go there: in the clear only where nobody else can listen.
+    fn provider_url(&mut self, key: &str, default: &str) -> Url {
+        let url: Url = self.parsed(key, default);
+        let private = url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(url.as_str()));
+        if !private || !url.username().is_empty() || url.query().is_some() || url.fragment().is_some() {
+            self.problem(key, "must be an https address (http on loopback) without user, query and fragment");
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn problems(text: &str) -> String {
+        Config::from_toml(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_provider_that_cannot_switch_tracking_off_is_refused_until_somebody_says_that_it_is_off() {
+        let ses = "[mail]\nprovider = 'ses'\nses_access_key_id = 'AKIA'\nses_secret_access_key = 's'\n";
+        assert!(problems(ses).contains("mail.ses_tracking_is_off: must be true"));
+        assert!(problems(&format!("{ses}ses_tracking_is_off = false")).contains("mail.ses_tracking_is_off"));
+        let config = Config::from_toml(&format!("{ses}ses_tracking_is_off = true")).unwrap();
+        let Provider::Ses(ses) = config.mail.provider else { panic!("ses was asked for") };
+        assert_eq!((ses.region.as_str(), ses.url.as_str()), ("ap-south-1", "https://email.ap-south-1.amazonaws.com/"));
+
+        let resend = "[mail]\nprovider = 'resend'\nresend_api_key = 're_1'\n";
+        assert!(problems(resend).contains("mail.resend_tracking_is_off: must be true"));
+        assert!(Config::from_toml(&format!("{resend}resend_tracking_is_off = true")).is_ok());
+    }
+
+    #[test]
+    fn a_staging_system_writes_to_its_own_people_only() {
+        let mail = |only_to: &str| Config::from_toml(&format!("mail.only_to = '{only_to}'")).unwrap().mail;
+        let ours = mail("qa@acme.example, @support.example");
+        for (address, may) in [
+            ("qa@acme.example", true),
+            ("QA@ACME.example", true),
+            ("ravi@support.example", true),
+            ("hr@acme.example", false),
+            ("ravi@not-support.example", false),
+            ("ravi@support.example.evil.example", false),
+        ] {
+            assert_eq!(ours.may_reach(address), may, "{address}");
+        }
+        assert!(Config::from_toml("").unwrap().mail.may_reach("anybody@world.example"));
+        for wrong in ["", ",", "<a@b.example>", "*"] {
+            assert!(problems(&format!("mail.only_to = '{wrong}'")).contains("mail.only_to:"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn each_provider_says_what_it_needs() {
+        let all = problems("[mail]\nprovider = 'ses'\nses_region = 'ap-south-1'\nses_tracking_is_off = true");
+        assert!(all.contains("mail.ses_access_key_id: is required"), "{all}");
+        assert!(all.contains("mail.ses_secret_access_key: is required"), "{all}");
+        assert!(problems("mail.provider = 'postmark'").contains("mail.postmark_server_token: is required"));
+        assert!(problems("mail.provider = 'sendgrid'").contains("mail.sendgrid_api_key: is required"));
+        assert!(problems("mail.provider = 'pigeon'").contains("mail.provider: expected one of"));
+        assert!(
+            problems("[mail]\nprovider = 'mailpit'\nfallback_provider = 'mailpit'").contains("mail.fallback_provider")
+        );
+        assert!(problems("mail.fallback_provider = 'sendgrid'").contains("mail.sendgrid_api_key: is required"));
+    }
+
+    #[test]
+    fn credentials_do_not_travel_in_the_clear_and_do_not_print() {
+        let base = "[mail]\nprovider = 'postmark'\npostmark_server_token = 'hidden-words'\npostmark_url = ";
+        assert!(problems(&format!("{base}'http://mail.example'")).contains("mail.postmark_url: must be an https"));
+        assert!(problems(&format!("{base}'https://u:p@mail.example'")).contains("mail.postmark_url"));
+        let config = Config::from_toml(&format!("{base}'http://127.0.0.1:9'")).unwrap();
+        assert!(!format!("{config:?}").contains("hidden-words"));
+        let spaced = "[mail]\nprovider = 'sendgrid'\nsendgrid_api_key = 'a b'";
+        assert!(problems(spaced).contains("mail.sendgrid_api_key: must not hold spaces"));
+    }
+}

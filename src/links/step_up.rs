@@ -1,0 +1,165 @@
+//! Step-up: a code goes to the registered address after the press of the button.
+//!
+//! It stops a scanner that presses buttons, and whoever was forwarded the mail.
+//! The code is bound to the page that asked for it, counts ten minutes and five
+//! tries, and stands nowhere: it is derived from the master key and the number of
+//! the asking, when it is mailed and again when it is checked.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use diesel::prelude::*;
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use utoipa::ToSchema;
+
+use super::landing::{self, Continue};
+use super::{Link, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::consultants;
+use crate::db::Tx;
+use crate::error::{Code, Error};
+use crate::http::sha256_hex;
+use crate::id::{LinkId, StepUpId};
+use crate::mail;
+
+/// How long a code counts.
+pub(crate) const CODE_LIFE: Duration = Duration::minutes(10);
+
+/// How often a code may be tried.
+const TRIES: i32 = 5;
+
+/// How soon another code can be asked for, and how many an hour.
+const COOL_DOWN: Duration = Duration::seconds(30);
+const CODES_AN_HOUR: usize = 5;
+
+/// An asked-for code as it is stored: everything but the code.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::step_ups)]
+pub(crate) struct StepUp {
+    pub id: StepUpId,
+    pub magic_link_id: LinkId,
+    pub generation: i32,
+    /// SHA-256 of the secret that only the page knows.
+    pub page_sha256: String,
+    pub tries: i32,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub passed_at: Option<Timestamp>,
+}
+
+/// A code was mailed; the page that asked for it has to send it back.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct CodeMailed {
+    /// The number of the asking.
+    pub id: StepUpId,
+    /// What only this page knows.
+    #[schema(max_length = 64)]
+    pub page_secret: String,
+    /// Until when the code counts.
+    pub expires_at: Timestamp,
+}
+
+/// The code from the mail.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl", "id": "stp_01kaq3v9e8fwmvd2x7n0c5hb8z",
+    "page_secret": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "code": "042137"
+}))]
+pub struct VerifyCode {
+    /// What stands after the `#` of the link.
+    #[schema(max_length = 4096)]
+    pub token: String,
+    /// The number of the asking.
+    pub id: StepUpId,
+    /// What only the page that asked knows.
+    #[schema(max_length = 64)]
+    pub page_secret: String,
+    /// Six digits.
+    #[schema(max_length = 6, example = "042137")]
+    pub code: String,
+}
+
+/// The six digits of an asking.
+pub(crate) fn code(app: &App, id: &str) -> String {
+    app.tokens.master_key().step_up_code(id)
+}
+
+/// Mails a code for a link that may be used. A refusal is an outcome.
+pub(super) fn ask(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<Result<CodeMailed, Error>, Error> {
+    let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
+    let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
+    let room = asked.get(CODES_AN_HOUR - 1).map(|oldest| oldest.plus(Duration::hours(1)));
+    if let Some(until) = cooled.max(room).filter(|until| *until > now) {
+        let wait = until.since(now).whole_seconds() + 1;
+        return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
+    }
+    let consultant = consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+    if let Err(suppressed) = mail::require_open_address(tx, &consultant.email) {
+        return Ok(Err(suppressed));
+    }
+    let mut secret = [0; 32];
+    rand::rng().fill_bytes(&mut secret);
+    let page_secret = URL_SAFE_NO_PAD.encode(secret);
+    let asking = StepUp {
+        id: StepUpId::new(now),
+        magic_link_id: link.id.clone(),
+        generation: link.generation,
+        page_sha256: sha256_hex(page_secret.as_bytes()),
+        tries: 0,
+        created_at: now,
+        expires_at: now.plus(CODE_LIFE).min(link.expires_at),
+        passed_at: None,
+    };
+    store::insert_step_up(tx, &asking)?;
+    mail::enqueue_code(tx, link, &asking.id, now)?;
+    tx.record(
+        Event::new(EventType::LinkCodeSent, Actor::consultant(&link.consultant_id), now)
+            .link(link)
+            .with(&serde_json::json!({ "generation": link.generation, "step_up_id": asking.id })),
+    );
+    Ok(Ok(CodeMailed { id: asking.id, page_secret, expires_at: asking.expires_at }))
+}
+
+/// Checks the code, and goes on to the portal if it is right. The link stays unspent until the portal redeems.
+pub(crate) async fn verify(app: &App, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
+    let claims = landing::verify(app, &request.token, now).await?;
+    let right = code(app, request.id.as_str());
+    let config = app.config.clone();
+    let link = app
+        .db
+        .write(move |tx| {
+            let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            config.portal(&link.portal)?;
+            let actor = Actor::consultant(&link.consultant_id);
+            if let Some(code) = landing::why_not(&link, &claims, now) {
+                tx.record(Event::link_refused(&link, actor, code, now));
+                return Ok(Err(Error::new(code).recorded()));
+            }
+            let refused = |tx: &mut Tx<'_>, code: Code, tries: Option<i32>| {
+                tx.record(Event::new(EventType::LinkCodeRefused, actor.clone(), now).link(&link).with(
+                    &serde_json::json!({
+                        "code": code.slug(), "step_up_id": request.id, "tries": tries,
+                    }),
+                ));
+                Ok(Err(Error::new(code).recorded()))
+            };
+            // The try is counted before the code is looked at: of any number at once five are looked at.
+            let page = sha256_hex(request.page_secret.as_bytes());
+            let Some(asking) = store::try_code(tx, &request.id, &link, &page, TRIES, now)? else {
+                return refused(tx, Code::StepUpVoid, None);
+            };
+            if verify_slices_are_equal(right.as_bytes(), request.code.trim().as_bytes()).is_err() {
+                return refused(tx, Code::StepUpCodeWrong, Some(asking.tries));
+            }
+            store::pass_code(tx, &asking.id, now)?;
+            landing::record_continued(tx, &link, now);
+            Ok(Ok(link.clone()))
+        })
+        .await??;
+    landing::redirect(app, link, now)
+}

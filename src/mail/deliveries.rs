@@ -1,0 +1,156 @@
+//! What became of every mail: the operators' view of the outbox.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::store::{self, Job};
+use super::{DeliveryState, Template};
+use crate::app::App;
+use crate::audit::{Event, EventType, SYSTEM_LOG};
+use crate::clock::Timestamp;
+use crate::error::{Code, Error};
+use crate::http::{Admin, Caller, Page, Paging, ReadLinks, check_filters};
+use crate::id::{ConsultantId, LinkId, MailJobId};
+
+/// A mail and what became of it. Its text is nowhere: it is written when it is sent.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct MailDelivery {
+    /// The mail job's id.
+    id: MailJobId,
+    /// Which mail it is.
+    template: Template,
+    /// What became of it.
+    state: DeliveryState,
+    /// Where it goes.
+    #[schema(max_length = 254)]
+    recipient: String,
+    /// The consultant whose access it is about.
+    consultant_id: ConsultantId,
+    /// The customer company it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    tenant_id: Option<String>,
+    /// The link it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    magic_link_id: Option<LinkId>,
+    /// The link's generation that it carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<i32>,
+    /// How often it was handed to a provider.
+    attempts: i32,
+    /// The provider that was asked last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    provider: Option<String>,
+    /// What the provider said when it did not take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    last_error: Option<String>,
+    /// When it was queued.
+    created_at: Timestamp,
+    /// When it is tried next; absent once it has come to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_attempt_at: Option<Timestamp>,
+    /// When it came to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at: Option<Timestamp>,
+}
+
+impl MailDelivery {
+    fn of(job: Job, addresses: &HashMap<ConsultantId, String>) -> Self {
+        let registered = || addresses.get(&job.consultant_id).cloned().unwrap_or_default();
+        Self {
+            recipient: job.recipient.unwrap_or_else(registered),
+            tenant_id: Some(job.tenant_id).filter(|tenant| tenant != SYSTEM_LOG),
+            next_attempt_at: job.finished_at.is_none().then_some(job.next_attempt_at),
+            at: job.finished_at,
+            id: job.id,
+            template: job.template,
+            state: job.state,
+            consultant_id: job.consultant_id,
+            magic_link_id: job.magic_link_id,
+            generation: job.generation,
+            attempts: job.attempts,
+            provider: job.provider,
+            last_error: job.last_error,
+            created_at: job.created_at,
+        }
+    }
+}
+
+/// Which mails are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveryFilter {
+    /// Only mails about this tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only mails about this link.
+    pub magic_link_id: Option<LinkId>,
+    /// Only mails in this state.
+    #[param(inline)]
+    pub state: Option<DeliveryState>,
+    /// Only mails of this kind.
+    #[param(inline)]
+    pub template: Option<Template>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// A page of the mails about what the caller may see.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<ReadLinks>,
+    mut filter: DeliveryFilter,
+) -> Result<Page<MailDelivery>, Error> {
+    check_filters([&filter.tenant_id])?;
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let (jobs, addresses) = app
+        .db
+        .read(move |conn| {
+            let jobs = store::list(conn, &filter, &reach, &asked)?;
+            let addresses = store::addresses(conn, jobs.iter().map(|job| &job.consultant_id))?;
+            Ok((jobs, addresses))
+        })
+        .await?;
+    let show = |job| MailDelivery::of(job, &addresses);
+    Ok(window.page(app.tokens.master_key(), jobs, |job| job.id.as_str(), show))
+}
+
+/// Queues a mail again that was given up or whose fate is unknown.
+pub(crate) async fn retry(
+    app: &App,
+    caller: &Caller<Admin>,
+    id: MailJobId,
+    now: Timestamp,
+) -> Result<MailDelivery, Error> {
+    let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
+    let queued = app
+        .db
+        .write(move |tx| {
+            let retried = store::retry(tx, &id, &reach, now)?;
+            let job = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            if retried.is_none() {
+                let detail = format!("it is {}", job.state);
+                return Err(Error::new(Code::MailNotRetryable).detail(detail));
+            }
+            let event = Event::new(EventType::MailRetried, actor.clone(), now).client(client_id.as_ref());
+            tx.record(event.tenant(&job.tenant_id).consultant(&job.consultant_id).with(&serde_json::json!({
+                "mail_job_id": job.id, "template": job.template, "magic_link_id": job.magic_link_id,
+            })));
+            let addresses = store::addresses(tx, std::iter::once(&job.consultant_id))?;
+            Ok(MailDelivery::of(job, &addresses))
+        })
+        .await?;
+    app.mail_wake.notify_one();
+    Ok(queued)
+}

@@ -1,0 +1,163 @@
+//! What providers report later: a mail arrived, came back, or was complained about.
+//!
+//! A report changes nothing before it has proved who sent it, and each provider
+//! proves it in its own way. It is then matched with the mail it is about, by
+//! ids that went out with the mail. Repeating a report changes nothing.
+
+mod postmark;
+mod resend;
+mod sendgrid;
+mod sns;
+
+use actix_web::http::header::HeaderMap;
+
+use super::store::{self, Job};
+use super::suppressions;
+use super::{DeliveryState, Template};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::Tx;
+use crate::error::{Code, Error};
+use crate::id::MailJobId;
+use crate::links;
+
+pub(crate) use sns::Certificates;
+
+/// What a report says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The recipient's server took the mail.
+    Delivered,
+    /// It came back for good.
+    Bounced,
+    /// The recipient called it unwanted.
+    Complained,
+}
+
+/// One report, proved and read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Report {
+    kind: Kind,
+    /// Our own id, which went out with the mail.
+    job_id: Option<MailJobId>,
+    /// The provider's id of the mail.
+    message_id: Option<String>,
+    /// The provider's own word for what happened.
+    word: String,
+}
+
+impl Report {
+    fn new(kind: Kind, job_id: Option<&str>, message_id: Option<&str>, word: &str) -> Self {
+        let plain = |character: &char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-' | '.' | ' ');
+        Self {
+            kind,
+            job_id: job_id.and_then(|id| id.parse().ok()),
+            message_id: message_id.map(ToOwned::to_owned),
+            word: word.chars().filter(plain).take(64).collect(),
+        }
+    }
+
+    /// What is kept of it beside the mail.
+    fn error(&self) -> String {
+        match self.kind {
+            Kind::Delivered => String::new(),
+            Kind::Bounced => format!("the mail came back: {}", self.word),
+            Kind::Complained => "the recipient complained about the mail".to_owned(),
+        }
+    }
+}
+
+/// It did not prove who sent it.
+fn unproven() -> Error {
+    Code::ReportNotProven.into()
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Takes a provider's reports.
+pub(crate) async fn receive(
+    app: &App,
+    provider: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let events = &app.config.mail.events;
+    let (provider, reports) = match provider {
+        "ses" => {
+            let ses = events.ses.as_ref().ok_or(Code::RouteNotFound)?;
+            ("ses", sns::read(&app.mail_certificates, ses, body).await?)
+        }
+        "postmark" => {
+            let login = events.postmark.as_ref().ok_or(Code::RouteNotFound)?;
+            ("postmark", postmark::read(login, headers, body)?)
+        }
+        "sendgrid" => {
+            let key = events.sendgrid.as_ref().ok_or(Code::RouteNotFound)?;
+            ("sendgrid", sendgrid::read(key, headers, body)?)
+        }
+        "resend" => {
+            let secret = events.resend.as_ref().ok_or(Code::RouteNotFound)?;
+            ("resend", resend::read(secret, headers, body, now)?)
+        }
+        _ => return Err(Code::RouteNotFound.into()),
+    };
+    for report in reports {
+        // One by one: a transaction that held several mails and their links could wait for a revocation of both.
+        app.db.write(move |tx| apply(tx, provider, &report, now)).await?;
+    }
+    app.mail_wake.notify_one();
+    Ok(())
+}
+
+/// Moves the mail that the report is about; nothing, if it is none of ours or was told before.
+fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Result<(), Error> {
+    let Some(job) = find(tx, provider, report)? else { return Ok(()) };
+    let state = if report.kind == Kind::Delivered { DeliveryState::Delivered } else { DeliveryState::Bounced };
+    let Some(job) = store::reported(tx, &job.id, state, &report.error(), now)? else { return Ok(()) };
+    let link = match &job.magic_link_id {
+        Some(id) => links::find(tx, id)?,
+        None => None,
+    };
+    if let Some(link) = link.as_ref().filter(|_| job.template == Template::MagicLink) {
+        let kind = match report.kind {
+            Kind::Delivered => EventType::LinkDelivered,
+            Kind::Bounced | Kind::Complained => EventType::LinkBounced,
+        };
+        tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
+            "mail_job_id": job.id, "generation": job.generation, "provider": provider, "report": report.word,
+            "complaint": report.kind == Kind::Complained,
+        })));
+    }
+    if report.kind == Kind::Delivered {
+        return Ok(());
+    }
+    let cause =
+        if report.kind == Kind::Complained { suppressions::Cause::Complaint } else { suppressions::Cause::Bounce };
+    let address = super::recipient(tx, &job)?;
+    suppressions::suppress(tx, &address, cause, provider, &job, now)?;
+    if let Some(link) = link.filter(|_| job.template == Template::MagicLink) {
+        super::notices::bounced(tx, &link, &job, now)?;
+    }
+    Ok(())
+}
+
+/// The mail that the ids name. Where it carries both, both must be right.
+fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Job>, Error> {
+    let found = match (&report.job_id, &report.message_id) {
+        (Some(id), _) => store::find(tx, id)?,
+        (None, Some(message)) => store::find_by_message(tx, provider, message)?,
+        (None, None) => None,
+    };
+    Ok(found.filter(|job| {
+        // Of a mail of unknown fate nobody told us the provider's id.
+        let same = match (&job.provider_message_id, &report.message_id) {
+            (Some(known), Some(told)) => known == told,
+            _ => true,
+        };
+        same && job.provider.as_deref() == Some(provider)
+    }))
+}

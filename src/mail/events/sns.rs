@@ -1,0 +1,237 @@
+//! Amazon SES reports through Amazon SNS: an RSA signature, with a certificate that has to be fetched.
+//!
+//! Only signatures of version 2 (SHA-256) are taken, and only certificates from
+//! the one place where SNS keeps them. A new subscription is confirmed by itself
+//! when it is for the configured topic.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use serde::Deserialize;
+use url::Url;
+use webpki::EndEntityCert;
+
+use super::{Kind, Report, unproven};
+use crate::config::SesEvents;
+use crate::error::Error;
+use crate::mail::call;
+
+/// A certificate is smaller, and so is the answer to a confirmation.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// They change theirs once in a year or two.
+const KEPT_CERTIFICATES: usize = 16;
+
+/// The certificates that SNS signs with, by address.
+pub(crate) struct Certificates {
+    client: reqwest::Client,
+    kept: Mutex<HashMap<String, CertificateDer<'static>>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Envelope {
+    #[serde(rename = "Type")]
+    kind: String,
+    message_id: String,
+    topic_arn: String,
+    subject: Option<String>,
+    message: String,
+    timestamp: String,
+    token: Option<String>,
+    #[serde(rename = "SubscribeURL")]
+    subscribe_url: Option<String>,
+    signature_version: String,
+    signature: String,
+    #[serde(rename = "SigningCertURL")]
+    signing_cert_url: String,
+}
+
+impl Envelope {
+    /// What was signed: names and values on lines of their own, in order of name.
+    fn signed_text(&self) -> String {
+        let mut lines = vec![("Message", self.message.as_str()), ("MessageId", &self.message_id)];
+        if self.kind == "Notification" {
+            lines.extend(self.subject.as_deref().map(|subject| ("Subject", subject)));
+        } else {
+            lines.extend(self.subscribe_url.as_deref().map(|url| ("SubscribeURL", url)));
+        }
+        lines.push(("Timestamp", &self.timestamp));
+        if self.kind != "Notification" {
+            lines.extend(self.token.as_deref().map(|token| ("Token", token)));
+        }
+        lines.extend([("TopicArn", self.topic_arn.as_str()), ("Type", &self.kind)]);
+        lines.iter().fold(String::new(), |text, (name, value)| text + name + "\n" + value + "\n")
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SesReport {
+    /// From a configuration set.
+    event_type: Option<String>,
+    /// From an identity.
+    notification_type: Option<String>,
+    mail: Mail,
+    bounce: Option<Bounce>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Mail {
+    message_id: String,
+    #[serde(default)]
+    tags: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Bounce {
+    bounce_type: String,
+    #[serde(default)]
+    bounce_sub_type: String,
+}
+
+impl Certificates {
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+        Ok(Self { client: call::client()?, kept: Mutex::default() })
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, HashMap<String, CertificateDer<'static>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn certificate(&self, ses: &SesEvents, url: &Url) -> Result<CertificateDer<'static>, Error> {
+        if let Some(known) = self.kept().get(url.as_str()) {
+            return Ok(known.clone());
+        }
+        let pem = self.fetch(ses, url).await?;
+        let certificate = CertificateDer::from_pem_slice(&pem).map_err(|_garbage| unproven())?;
+        let mut kept = self.kept();
+        if kept.len() >= KEPT_CERTIFICATES {
+            kept.clear();
+        }
+        kept.insert(url.to_string(), certificate.clone());
+        Ok(certificate)
+    }
+
+    /// Asks SNS, or who stands in for it.
+    async fn fetch(&self, ses: &SesEvents, url: &Url) -> Result<Vec<u8>, Error> {
+        let mut address = url.clone();
+        if let Some(instead) = &ses.sns_url {
+            address = instead.clone();
+            address.set_path(url.path());
+            address.set_query(url.query());
+        }
+        // SNS repeats a report that was not taken.
+        let unavailable = |error: reqwest::Error| {
+            tracing::warn!(error.cause = %error.without_url(), "Amazon SNS did not answer");
+            Error::unavailable()
+        };
+        let response = self.client.get(address).send().await.map_err(unavailable)?;
+        let mut response = response.error_for_status().map_err(unavailable)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(unavailable)? {
+            if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(unproven());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+}
+
+/// Whether this is where Amazon SNS lives: nobody else's word counts.
+fn of_sns(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let host = url.host_str()?;
+    let region = host.strip_prefix("sns.")?.strip_suffix(".amazonaws.com")?;
+    let plain = !region.is_empty() && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let bare = url.scheme() == "https" && url.port().is_none() && url.username().is_empty() && url.password().is_none();
+    (plain && bare).then_some(url)
+}
+
+fn certificate_url(text: &str) -> Option<Url> {
+    let url = of_sns(text)?;
+    let name = url.path().strip_prefix("/SimpleNotificationService-")?.strip_suffix(".pem")?;
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (plain && url.query().is_none()).then_some(url)
+}
+
+pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u8]) -> Result<Vec<Report>, Error> {
+    let envelope: Envelope = serde_json::from_slice(body).map_err(|_garbage| unproven())?;
+    // What costs nothing comes first.
+    if envelope.topic_arn != ses.topic_arn || envelope.signature_version != "2" {
+        return Err(unproven());
+    }
+    let url = certificate_url(&envelope.signing_cert_url).ok_or_else(unproven)?;
+    let signature = STANDARD.decode(&envelope.signature).map_err(|_garbage| unproven())?;
+    let certificate = certificates.certificate(ses, &url).await?;
+    EndEntityCert::try_from(&certificate)
+        .and_then(|certificate| {
+            let signed = envelope.signed_text();
+            certificate.verify_signature(webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
+        })
+        .map_err(|_wrong| unproven())?;
+
+    match envelope.kind.as_str() {
+        "SubscriptionConfirmation" => {
+            let url = envelope.subscribe_url.as_deref().and_then(of_sns).ok_or_else(unproven)?;
+            certificates.fetch(ses, &url).await?;
+            tracing::info!(mail.topic = ses.topic_arn, "the subscription to mail reports is confirmed");
+            Ok(Vec::new())
+        }
+        "Notification" => Ok(report(&envelope.message).into_iter().collect()),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// SES also sends test texts that are no reports.
+fn report(message: &str) -> Option<Report> {
+    let notification: SesReport = serde_json::from_str(message).ok()?;
+    let word = notification.event_type.or(notification.notification_type)?;
+    let bounce = notification.bounce.as_ref();
+    let (kind, word) = match word.as_str() {
+        "Delivery" => (Kind::Delivered, word),
+        "Complaint" => (Kind::Complained, word),
+        "Bounce" if bounce.is_some_and(|bounce| bounce.bounce_type == "Permanent") => {
+            let kind = bounce.map(|bounce| format!("{} {}", bounce.bounce_type, bounce.bounce_sub_type));
+            (Kind::Bounced, kind.unwrap_or_default())
+        }
+        _ => return None,
+    };
+    let job_id = notification.mail.tags.get("mail_job_id").and_then(|values| values.first());
+    Some(Report::new(kind, job_id.map(String::as_str), Some(&notification.mail.message_id), &word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_amazon_says_what_amazon_said() {
+        let right =
+            "https://sns.ap-south-1.amazonaws.com/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem";
+        assert!(certificate_url(right).is_some());
+        for wrong in [
+            "http://sns.ap-south-1.amazonaws.com/SimpleNotificationService-9c.pem",
+            "https://sns.ap-south-1.amazonaws.com.evil.example/SimpleNotificationService-9c.pem",
+            "https://evil.example/SimpleNotificationService-9c.pem",
+            "https://sns.evil.example/sns.ap-south-1.amazonaws.com/SimpleNotificationService-9c.pem",
+            "https://bucket.s3.amazonaws.com/SimpleNotificationService-9c.pem",
+            "https://sns.a.b.amazonaws.com/SimpleNotificationService-9c.pem",
+            "https://sns.amazonaws.com@evil.example/SimpleNotificationService-9c.pem",
+            "https://user@sns.ap-south-1.amazonaws.com/SimpleNotificationService-9c.pem",
+            "https://sns.ap-south-1.amazonaws.com:8443/SimpleNotificationService-9c.pem",
+            "https://sns.ap-south-1.amazonaws.com/x/../SimpleNotificationService-9c.pem?x=.pem",
+            "https://sns.ap-south-1.amazonaws.com/other.pem",
+            "",
+        ] {
+            assert!(certificate_url(wrong).is_none(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! How many links are mailed: for a client and a minute, for a tenant and a day, and afresh for a recipient.
+//!
+//! What a recipient gets is counted in the store, exactly. The other two bound
+//! runaway programs: each copy counts clients by itself, and asks the store for a
+//! tenant's number at least once a minute.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota};
+use time::Duration;
+
+use super::store;
+use crate::app::App;
+use crate::clock::Timestamp;
+use crate::config;
+use crate::db::Conn;
+use crate::error::{Code, Error};
+use crate::id::{ClientId, ConsultantId};
+
+const HOUR: Duration = Duration::hours(1);
+const DAY_SECONDS: i64 = 86_400;
+
+/// How long a copy goes by its own count of a tenant's mails.
+const RECOUNT: Duration = Duration::minutes(1);
+
+/// More tokens than honest people ask with in an hour.
+const MAX_ASKED: usize = 10_000;
+
+/// What this copy has counted.
+pub(crate) struct MailLimits {
+    clients: DefaultKeyedRateLimiter<String>,
+    tenant_day: u32,
+    tenants: Mutex<HashMap<String, Day>>,
+    asked: Mutex<HashMap<[u8; 32], Vec<Timestamp>>>,
+    fresh: Fresh,
+}
+
+/// A tenant's mails of one day (UTC).
+struct Day {
+    number: i64,
+    count: u32,
+    counted_at: Timestamp,
+}
+
+/// How often a recipient may get a fresh link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Fresh {
+    /// Before the first one; it doubles with each that follows within the hour.
+    pub cool_down: Duration,
+    /// At most so many an hour.
+    pub per_hour: u32,
+}
+
+impl Fresh {
+    /// How long to wait after the newest mail, when there were so many fresh links within the hour.
+    fn cool_down_after(self, fresh: usize) -> Duration {
+        let doublings = u32::try_from(fresh.min(16)).unwrap_or(16);
+        (self.cool_down * 2_i32.saturating_pow(doublings)).min(HOUR.max(self.cool_down))
+    }
+
+    /// Until when to wait, if not over. `fresh` are the moments of the hour's fresh links, newest first.
+    fn until(self, mailed_at: Timestamp, fresh: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
+        let newest = fresh.first().map_or(mailed_at, |newest| mailed_at.max(*newest));
+        let cooled = newest.plus(self.cool_down_after(fresh.len()));
+        let most = usize::try_from(self.per_hour).unwrap_or(usize::MAX);
+        let room = most.checked_sub(1).and_then(|last| fresh.get(last)).map_or(now, |oldest| oldest.plus(HOUR));
+        Some(cooled.max(room)).filter(|until| *until > now)
+    }
+}
+
+/// Too early, and for how long.
+fn too_early(until: Timestamp, now: Timestamp) -> Error {
+    let wait = until.since(now).whole_seconds() + 1;
+    Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
+}
+
+/// The cool-down that has to be over since the link was last mailed, for a fresh one.
+///
+/// # Errors
+/// `resend_cool_down`, when the recipient got one a moment ago or enough of them within the hour.
+pub(crate) fn fresh_link(
+    conn: &mut Conn,
+    limits: Fresh,
+    consultant: &ConsultantId,
+    mailed_at: Timestamp,
+    now: Timestamp,
+) -> Result<Result<Duration, Error>, Error> {
+    let fresh = store::fresh_links_since(conn, consultant, now.minus(HOUR))?;
+    Ok(match limits.until(mailed_at, &fresh, now) {
+        Some(until) => Err(too_early(until, now)),
+        None => Ok(limits.cool_down_after(fresh.len())),
+    })
+}
+
+impl MailLimits {
+    pub(crate) fn new(config: &config::Config) -> Self {
+        let a_minute = NonZeroU32::new(config.limits.mails_per_client_minute).unwrap_or(NonZeroU32::MIN);
+        Self {
+            clients: DefaultKeyedRateLimiter::keyed(Quota::per_minute(a_minute)),
+            tenant_day: config.limits.mails_per_tenant_day,
+            tenants: Mutex::default(),
+            asked: Mutex::default(),
+            fresh: Fresh {
+                cool_down: config.links.resend_cool_down,
+                per_hour: config.limits.fresh_links_per_recipient_hour,
+            },
+        }
+    }
+
+    /// How often a recipient may get a fresh link.
+    pub(crate) const fn fresh(&self) -> Fresh {
+        self.fresh
+    }
+
+    /// Counts a mail that a client wants sent for a tenant.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the time until the next one would be taken.
+    pub(crate) async fn count(
+        &self,
+        app: &App,
+        client: Option<&ClientId>,
+        tenant_id: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        if let Some(client) = client {
+            self.clients.check_key(&client.to_string()).map_err(|denied| {
+                let wait = denied.wait_time_from(DefaultClock::default().now());
+                Error::new(Code::RateLimited).detail("the client mails too many links").retry_after(wait.as_secs() + 1)
+            })?;
+        }
+        match tenant_id {
+            Some(tenant_id) => self.count_tenant(app, tenant_id, now).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn count_tenant(&self, app: &App, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
+        let day = now.unix_seconds().div_euclid(DAY_SECONDS);
+        if let Some(known) = self.tenants().get_mut(tenant_id)
+            && known.number == day
+            && known.count < self.tenant_day
+            && now.since(known.counted_at) < RECOUNT
+        {
+            known.count += 1;
+            return Ok(());
+        }
+        let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
+        let (tenant, most) = (tenant_id.to_owned(), i64::from(self.tenant_day));
+        let mailed = app.db.read(move |conn| Ok(store::links_mailed_since(conn, &tenant, midnight, most)?)).await?;
+        let count = u32::try_from(mailed).unwrap_or(u32::MAX);
+        let full = count >= self.tenant_day;
+        let counted = Day { number: day, count: count.saturating_add(u32::from(!full)), counted_at: now };
+        self.tenants().insert(tenant_id.to_owned(), counted);
+        if full {
+            let wait = DAY_SECONDS - now.unix_seconds().rem_euclid(DAY_SECONDS);
+            let refused = Error::new(Code::RateLimited).detail("the tenant's links of this day are used up");
+            return Err(refused.retry_after(wait.unsigned_abs()));
+        }
+        Ok(())
+    }
+
+    /// Counts somebody who asks for a fresh link with this token, whether or not it is one of ours.
+    ///
+    /// # Errors
+    /// `resend_cool_down` at the same moments for every token.
+    pub(crate) fn ask(&self, token: &str, now: Timestamp) -> Result<(), Error> {
+        let mut key = [0; 32];
+        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+        let mut asked = self.asked();
+        if asked.len() >= MAX_ASKED && !asked.contains_key(&key) {
+            asked.retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
+            if asked.len() >= MAX_ASKED {
+                asked.clear();
+            }
+        }
+        let times = asked.entry(key).or_default();
+        times.retain(|at| now.since(*at) < HOUR);
+        let mut fresh = times.clone();
+        // The first one raised no cool-down yet: the mail before it did.
+        let first = fresh.pop();
+        if let Some(until) = first.and_then(|first| self.fresh.until(first, &fresh, now)) {
+            return Err(too_early(until, now));
+        }
+        times.insert(0, now);
+        Ok(())
+    }
+
+    /// Drops what does not count any more.
+    pub(crate) fn forget_idle(&self, now: Timestamp) {
+        self.clients.retain_recent();
+        self.clients.shrink_to_fit();
+        let day = now.unix_seconds().div_euclid(DAY_SECONDS);
+        self.tenants().retain(|_, known| known.number == day);
+        self.asked().retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
+    }
+
+    fn tenants(&self) -> MutexGuard<'_, HashMap<String, Day>> {
+        self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn asked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Vec<Timestamp>>> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    const FRESH: Fresh = Fresh { cool_down: Duration::seconds(60), per_hour: 5 };
+
+    #[test]
+    fn the_cool_down_doubles_and_the_sixth_within_an_hour_waits_for_the_first_to_be_an_hour_old() {
+        let start = Clock::System.now();
+        let mut now = start;
+        let mut fresh: Vec<Timestamp> = Vec::new();
+        let mut waits = Vec::new();
+        for _ in 0..5 {
+            let until = FRESH.until(start, &fresh, now).unwrap();
+            waits.push(until.since(now).whole_seconds());
+            now = until;
+            assert_eq!(FRESH.until(start, &fresh, now), None);
+            fresh.insert(0, now);
+        }
+        assert_eq!(waits, [60, 120, 240, 480, 960]);
+        let until = FRESH.until(start, &fresh, now).unwrap();
+        assert!(until >= fresh[4].plus(HOUR), "{until}");
+    }
+
+    #[test]
+    fn without_a_cool_down_there_is_still_a_most() {
+        let now = Clock::System.now();
+        let none = Fresh { cool_down: Duration::ZERO, per_hour: 2 };
+        assert_eq!(none.until(now, &[now], now), None);
+        assert_eq!(none.until(now, &[now, now], now), Some(now.plus(HOUR)));
+    }
+
+    #[test]
+    fn any_token_is_counted_alike() {
+        let config = config::Config::from_toml("").unwrap();
+        let limits = MailLimits::new(&config);
+        let now = Clock::System.now();
+        assert!(limits.ask("a token of nobody", now).is_ok());
+        let refused = limits.ask("a token of nobody", now.plus(Duration::seconds(10))).unwrap_err();
+        assert_eq!((refused.code(), refused.retry_after_seconds()), (Code::ResendCoolDown, Some(51)));
+        assert!(limits.ask("another", now).is_ok());
+        assert!(limits.ask("a token of nobody", now.plus(Duration::seconds(60))).is_ok());
+        assert!(limits.ask("a token of nobody", now.plus(Duration::seconds(120))).is_err(), "it doubles");
+        for number in 0..3 * MAX_ASKED {
+            assert!(limits.ask(&number.to_string(), now).is_ok());
+        }
+        assert!(limits.asked().len() <= MAX_ASKED);
+    }
+}

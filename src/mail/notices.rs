@@ -1,0 +1,111 @@
+//! Notices: who is told what about an access, beside the consultant who gets the link.
+//!
+//! The granting admin hears of every turn, the profile's owner of the first use
+//! and of the end, where the request gave their addresses. No notice holds a
+//! token. The consultant cannot keep one from leaving; the tenant may.
+
+use super::store::{self, Job};
+use super::{Template, about};
+use crate::clock::Timestamp;
+use crate::db::{Conn, text_enum};
+use crate::error::Error;
+use crate::links::{self, Link};
+use crate::sessions::{CLOSING_GRACE, Session};
+
+text_enum! {
+    /// A notice that a tenant can switch off.
+    pub enum Notice {
+        /// To the granting admin: access was issued.
+        AccessIssued = "access_issued",
+        /// To the granting admin: it was used for the first time.
+        AccessUsed = "access_used",
+        /// To the granting admin: a visit has ended, with a summary.
+        AccessEnded = "access_ended",
+        /// To the granting admin: a fresh link was sent.
+        LinkResent = "link_resent",
+        /// To the granting admin: it was revoked.
+        AccessRevoked = "access_revoked",
+        /// To the profile's owner: it was used for the first time.
+        OwnerAccessUsed = "owner_access_used",
+        /// To the profile's owner: a visit has ended.
+        OwnerAccessEnded = "owner_access_ended",
+    }
+}
+
+impl Notice {
+    /// The notice that a template is, if a tenant can switch it off.
+    pub(super) fn of(template: Template) -> Option<Self> {
+        template.as_str().parse().ok()
+    }
+}
+
+/// Queues a notice, where there is somebody to tell. There is one for each occasion.
+fn tell(
+    conn: &mut Conn,
+    link: &Link,
+    template: Template,
+    occasion: String,
+    to: Option<&String>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(to) = to else { return Ok(()) };
+    store::insert(conn, &Job { recipient: Some(to.clone()), ..about(link, template, occasion, now) })?;
+    Ok(())
+}
+
+/// Access was issued.
+pub(crate) fn issued(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    tell(conn, link, Template::AccessIssued, link.id.to_string(), link.issued_by_email.as_ref(), now)
+}
+
+/// A fresh link was sent.
+pub(crate) fn resent(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    let occasion = format!("{} {}", link.id, link.generation);
+    tell(conn, link, Template::LinkResent, occasion, link.issued_by_email.as_ref(), now)
+}
+
+/// Access was used for the first time.
+pub(crate) fn used(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    let occasion = link.id.to_string();
+    tell(conn, link, Template::AccessUsed, occasion.clone(), link.issued_by_email.as_ref(), now)?;
+    tell(conn, link, Template::OwnerAccessUsed, occasion, link.profile_email.as_ref(), now)
+}
+
+/// Access was revoked: the admin hears of it, and so does the consultant.
+pub(crate) fn revoked(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    let occasion = link.id.to_string();
+    tell(conn, link, Template::AccessRevoked, occasion.clone(), link.issued_by_email.as_ref(), now)?;
+    store::insert(conn, &about(link, Template::AccessWithdrawn, occasion, now))?;
+    Ok(())
+}
+
+/// A visit has ended. The summary waits for the closing counts, but not for ever.
+pub(crate) fn ended(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
+    let link =
+        links::find(conn, &session.magic_link_id)?.ok_or_else(|| Error::internal("a session without its link"))?;
+    let recipients =
+        [(Template::AccessEnded, &link.issued_by_email), (Template::OwnerAccessEnded, &link.profile_email)];
+    for (template, to) in recipients {
+        let Some(to) = to else { continue };
+        let job = Job {
+            recipient: Some(to.clone()),
+            session_id: Some(session.id.clone()),
+            next_attempt_at: session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
+            ..about(&link, template, session.id.to_string(), now)
+        };
+        store::insert(conn, &job)?;
+    }
+    Ok(())
+}
+
+/// The closing counts of a visit are there: its summary need not wait any more.
+pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
+    store::hasten(conn, &session.id, now)?;
+    Ok(())
+}
+
+/// The mail with the link came back.
+pub(super) fn bounced(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
+    let occasion = format!("{} {}", job.id, job.rounds);
+    tell(conn, link, Template::LinkBounced, occasion, link.issued_by_email.as_ref(), now)
+}

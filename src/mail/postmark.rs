@@ -1,0 +1,110 @@
+//! Postmark: `POST {base}/email` with a server token.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use reqwest::StatusCode;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use super::call;
+use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
+use crate::config;
+
+/// A server at Postmark, which is what they call a sender with a token of its own.
+pub(super) struct Postmark {
+    client: reqwest::Client,
+    url: String,
+    server_token: SecretString,
+    message_stream: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Header<'a> {
+    name: &'a str,
+    value: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Email<'a> {
+    from: String,
+    to: &'a str,
+    subject: &'a str,
+    text_body: &'a str,
+    html_body: &'a str,
+    message_stream: &'a str,
+    tag: &'a str,
+    headers: Vec<Header<'a>>,
+    metadata: BTreeMap<&'a str, &'a str>,
+    /// The link's token would stand in their logs.
+    track_opens: bool,
+    track_links: &'static str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "MessageID")]
+    message_id: String,
+    #[serde(rename = "ErrorCode")]
+    error_code: i64,
+}
+
+impl Postmark {
+    pub(super) fn new(postmark: &config::Postmark) -> Result<Self, reqwest::Error> {
+        Ok(Self {
+            client: call::client()?,
+            url: call::below(&postmark.url, "/email"),
+            server_token: postmark.server_token.clone(),
+            message_stream: postmark.message_stream.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl Provider for Postmark {
+    fn name(&self) -> &'static str {
+        "postmark"
+    }
+
+    async fn send(&self, mail: &Outgoing) -> Result<Accepted, SendError> {
+        let message = Email {
+            from: mail.from.header(),
+            to: &mail.to.address,
+            subject: &mail.subject,
+            text_body: &mail.text,
+            html_body: &mail.html,
+            message_stream: &self.message_stream,
+            tag: mail.tag,
+            headers: HEADERS.iter().map(|(name, value)| Header { name, value }).collect(),
+            metadata: BTreeMap::from([("mail_job_id", mail.job_id.as_str())]),
+            track_opens: false,
+            track_links: "None",
+        };
+        let request = self.client.post(&self.url).header("accept", "application/json");
+        let request = request.header("x-postmark-server-token", self.server_token.expose_secret());
+        let answer = call::call(request, call::body(&message)?).await?;
+        if answer.status == StatusCode::OK {
+            let taken: Answer = answer.json("a MessageID")?;
+            return match taken.error_code {
+                0 => Ok(Accepted { message_id: Some(taken.message_id) }),
+                code => Err(SendError::Permanent(format!("200 with ErrorCode {code}"))),
+            };
+        }
+        let code = answer.error_word("ErrorCode").unwrap_or_default();
+        Err(match (answer.status, code.as_str()) {
+            // The sender's signature or domain, our credits, our account: nothing of this is about the mail.
+            (StatusCode::UNPROCESSABLE_ENTITY, "400" | "401" | "402" | "405" | "412" | "413") => {
+                SendError::Credentials(format!("422 with ErrorCode {code}"))
+            }
+            (StatusCode::UNPROCESSABLE_ENTITY, "406") => {
+                SendError::Permanent("the provider holds the recipient inactive (ErrorCode 406)".to_owned())
+            }
+            (StatusCode::UNPROCESSABLE_ENTITY, code) if !code.is_empty() => {
+                SendError::Permanent(format!("422 with ErrorCode {code}"))
+            }
+            _ => answer.refusal(),
+        })
+    }
+}

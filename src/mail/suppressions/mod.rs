@@ -1,0 +1,218 @@
+//! A suppressed address gets no mail: it came back for good, or somebody complained.
+//!
+//! Only a person clears it. Sending on regardless would ruin the sender's name
+//! with the providers, and so keep everybody's mail from arriving.
+
+mod store;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::store::Job;
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clients::Reach;
+use crate::clock::Timestamp;
+use crate::db::{Conn, Tx, text_enum};
+use crate::error::{Code, Error};
+use crate::http::{Admin, Caller, Fields, Page, Paging, json};
+use crate::id::{MailJobId, SuppressionId};
+use crate::links::{self, Person};
+
+text_enum! {
+    /// Why an address gets no mail.
+    pub enum Cause {
+        /// A mail came back for good.
+        Bounce = "bounce",
+        /// The recipient called a mail unwanted.
+        Complaint = "complaint",
+    }
+}
+
+text_enum! {
+    /// Whether an address gets mail.
+    pub enum SuppressionState {
+        /// It gets none.
+        Active = "active",
+        /// A person let it get mail again.
+        Cleared = "cleared",
+    }
+}
+
+/// A suppressed address as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::mail_suppressions)]
+pub(super) struct Suppression {
+    pub id: SuppressionId,
+    pub address: String,
+    /// In lower case: one mailbox.
+    pub address_key: String,
+    pub cause: Cause,
+    pub provider: String,
+    pub mail_job_id: MailJobId,
+    pub created_at: Timestamp,
+    pub cleared_at: Option<Timestamp>,
+    pub clear_reason: Option<String>,
+}
+
+/// A suppressed address as callers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SuppressionResponse {
+    /// Its id.
+    id: SuppressionId,
+    /// Whether the address gets mail.
+    state: SuppressionState,
+    /// The address.
+    #[schema(max_length = 254)]
+    address: String,
+    /// Why it gets none.
+    cause: Cause,
+    /// The provider that reported it.
+    #[schema(max_length = 32)]
+    provider: String,
+    /// The mail that it is about.
+    mail_job_id: MailJobId,
+    /// Since when.
+    created_at: Timestamp,
+    /// Until when.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cleared_at: Option<Timestamp>,
+    /// Why it was cleared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
+    clear_reason: Option<String>,
+}
+
+impl From<Suppression> for SuppressionResponse {
+    fn from(row: Suppression) -> Self {
+        Self {
+            state: if row.cleared_at.is_some() { SuppressionState::Cleared } else { SuppressionState::Active },
+            id: row.id,
+            address: row.address,
+            cause: row.cause,
+            provider: row.provider,
+            mail_job_id: row.mail_job_id,
+            created_at: row.created_at,
+            cleared_at: row.cleared_at,
+            clear_reason: row.clear_reason,
+        }
+    }
+}
+
+/// Why an address may get mail again.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "The mailbox was full; it is not any more"}))]
+pub struct ClearSuppression {
+    /// Why.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: String,
+    /// Who asked; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub requested_by: Option<Person>,
+}
+
+/// Which suppressed addresses are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SuppressionFilter {
+    /// Only those in this state.
+    #[param(inline)]
+    pub state: Option<SuppressionState>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// Whether this address gets no mail.
+pub(super) fn is_suppressed(conn: &mut Conn, address: &str) -> QueryResult<bool> {
+    store::is_suppressed(conn, &address.to_lowercase())
+}
+
+/// Keeps mail from an address, from now until a person clears it.
+pub(super) fn suppress(
+    tx: &mut Tx<'_>,
+    address: &str,
+    cause: Cause,
+    provider: &str,
+    job: &Job,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if is_suppressed(tx, address)? {
+        return Ok(());
+    }
+    let row = Suppression {
+        id: SuppressionId::new(now),
+        address: address.to_owned(),
+        address_key: address.to_lowercase(),
+        cause,
+        provider: provider.to_owned(),
+        mail_job_id: job.id.clone(),
+        created_at: now,
+        cleared_at: None,
+        clear_reason: None,
+    };
+    store::insert(tx, &row)?;
+    let event = Event::new(EventType::AddressSuppressed, Actor::system("mail"), now).consultant(&job.consultant_id);
+    tx.record(event.with(&serde_json::json!({
+        "suppression_id": row.id, "address": row.address, "cause": cause, "provider": provider, "mail_job_id": job.id,
+    })));
+    Ok(())
+}
+
+/// Addresses belong to the vendor's people and to every customer's: not for a client of one.
+fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
+    if caller.reach == Reach::everything() {
+        return Ok(());
+    }
+    Err(Error::new(Code::ClientNotPermitted).detail("suppressed addresses need a client of every tenant and portal"))
+}
+
+/// A page of suppressed addresses, newest first.
+pub(crate) async fn list(
+    app: &App,
+    caller: &Caller<Admin>,
+    mut filter: SuppressionFilter,
+) -> Result<Page<SuppressionResponse>, Error> {
+    require_everything(caller)?;
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let asked = window.clone();
+    let rows = app.db.read(move |conn| Ok(store::list(conn, filter.state, &asked)?)).await?;
+    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
+}
+
+/// Lets an address get mail again. Clearing it twice changes nothing.
+pub(crate) async fn clear(
+    app: &App,
+    caller: &Caller<Admin>,
+    id: SuppressionId,
+    request: ClearSuppression,
+    now: Timestamp,
+) -> Result<SuppressionResponse, Error> {
+    require_everything(caller)?;
+    let mut fields = Fields::default();
+    fields.text("/reason", &request.reason, 3, 500);
+    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()?;
+    let (actor, client_id) = (caller.actor(request.requested_by.as_ref()), caller.client_id.clone());
+    let cleared = app
+        .db
+        .write(move |tx| {
+            let Some(row) = store::clear(tx, &id, &request.reason, now)? else {
+                return store::find(tx, &id)?.ok_or_else(Error::not_found);
+            };
+            let event = Event::new(EventType::AddressCleared, actor.clone(), now).client(client_id.as_ref());
+            tx.record(event.with(&serde_json::json!({
+                "suppression_id": row.id, "address": row.address, "reason": request.reason,
+            })));
+            Ok(row)
+        })
+        .await?;
+    Ok(cleared.into())
+}

@@ -1,0 +1,47 @@
+//! A portal that wants a code: the page asks for it, and the link stays unspent until it is right.
+
+use crate::world::World;
+
+#[test]
+fn five_wrong_codes_leave_the_link_unspent_and_the_right_one_enters_the_portal() {
+    World::run_careful(async |world, browser| {
+        let (link, address) = world.link().await;
+        browser.open(&address).await;
+        browser.until_state("ready").await;
+        browser.click("#continue").await;
+        browser.until_state("code").await;
+        let code = world.mailed_code(1).await;
+        let other = format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000);
+
+        browser.fill("#code-input", "12").await;
+        browser.click("#code-submit").await;
+        assert_eq!(browser.text("#code-error").await, "The code has six digits.");
+        for attempt in 1..=5 {
+            browser.fill("#code-input", &other).await;
+            browser.click("#code-submit").await;
+            browser.until("document.querySelector('#code-input').value === ''").await;
+            assert!(browser.text("#code-error").await.starts_with("This is not the code."));
+            assert_eq!(
+                world.trail(&link).await.iter().filter(|kind| *kind == "magic_link.code_refused").count(),
+                attempt
+            );
+        }
+        browser.fill("#code-input", &code).await;
+        browser.click("#code-submit").await;
+        browser.until_state("code_void").await;
+        assert!(world.read(&link).await.get("spent_at").is_none(), "the link is unspent");
+
+        // Time passes: another code may be asked for.
+        world.store("UPDATE step_ups SET created_at = datetime('now', '-5 minutes')");
+        browser.click("#retry").await;
+        browser.until_state("ready").await;
+        browser.click("#continue").await;
+        browser.until_state("code").await;
+        let fresh = world.mailed_code(2).await;
+        browser.fill("#code-input", &format!("{} {}", &fresh[..3], &fresh[3..])).await;
+        browser.click("#code-submit").await;
+        browser.until_page("home").await;
+        assert!(browser.text("#acting-as").await.contains("Ravi Kumar (support) is acting as Asha Rao"));
+        assert!(world.read(&link).await.get("spent_at").is_some());
+    });
+}
