@@ -26,6 +26,8 @@ pub(crate) struct Metrics {
     pub requests: HistogramVec,
     /// Acts on record, by type: revocations, sessions opened, links issued.
     pub events: IntCounterVec,
+    /// Reported acts that somebody should look at: late ones, and changes where only looking was granted.
+    pub marked_acts: IntCounterVec,
     /// Callers that wait for the coalescing reader.
     pub reader_queue: IntGauge,
     /// How many callers shared a read.
@@ -39,6 +41,7 @@ pub(crate) struct Metrics {
     store_up: IntGauge,
     outbox: IntGauge,
     live_sessions: IntGauge,
+    incomplete_sessions: IntGaugeVec,
     key_ages: IntGaugeVec,
 }
 
@@ -59,6 +62,10 @@ impl Metrics {
                 Opts::new("events_total", "Audit events that this process committed"),
                 &["type"],
             )?,
+            marked_acts: IntCounterVec::new(
+                Opts::new("marked_acts_total", "Reported acts that were late, or against the access that was granted"),
+                &["mark"],
+            )?,
             reader_queue: IntGauge::new("reader_queue", "Callers left waiting when the last shared read began")?,
             read_batch: Histogram::with_opts(together("read_batch", "Callers that shared one read"))?,
             writer_queue: IntGauge::new("writer_queue", "Acts that wait for a writer")?,
@@ -67,6 +74,10 @@ impl Metrics {
             store_up: IntGauge::new("database_up", "Whether the database answered this look")?,
             outbox: IntGauge::new("outbox_depth", "Mails that are not finished")?,
             live_sessions: IntGauge::new("active_sessions", "Sessions that hold")?,
+            incomplete_sessions: IntGaugeVec::new(
+                Opts::new("incomplete_sessions", "Sessions of the last 31 days whose reports are not whole"),
+                &["audit_state"],
+            )?,
             key_ages: IntGaugeVec::new(
                 Opts::new("signing_key_age_seconds", "Seconds since a signing key was made"),
                 &["kid", "state"],
@@ -74,6 +85,8 @@ impl Metrics {
         };
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.events.clone()))?;
+        metrics.registry.register(Box::new(metrics.marked_acts.clone()))?;
+        metrics.registry.register(Box::new(metrics.incomplete_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
         metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
         metrics.registry.register(Box::new(metrics.writer_queue.clone()))?;
@@ -104,9 +117,14 @@ impl Metrics {
 /// When the text cannot be written.
 pub(crate) async fn show(app: &App) -> Result<Vec<u8>, Error> {
     let now = app.clock.now();
-    let asked = app.db.read(move |conn| Ok((mail::unfinished(conn)?, sessions::live(conn, now)?))).await;
+    let asked = app
+        .db
+        .read(move |conn| Ok((mail::unfinished(conn)?, sessions::live(conn, now)?, sessions::incomplete(conn, now)?)))
+        .await;
     app.metrics.store_up.set(i64::from(asked.is_ok()));
-    if let Ok((outbox, live)) = asked {
+    if let Ok((outbox, live, (gaps, unclosed))) = asked {
+        app.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
+        app.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
         app.metrics.outbox.set(outbox);
         app.metrics.live_sessions.set(live);
     }

@@ -10,11 +10,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A request, ready to be written.
+#[derive(Clone)]
 pub struct Request(Vec<u8>);
 
 impl Request {
     pub fn get(path: &str) -> Self {
         Self(format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes())
+    }
+
+    pub fn get_with(key: &str, path: &str) -> Self {
+        Self(format!("GET {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\n\r\n").into_bytes())
     }
 
     pub fn post(key: &str, path: &str, body: &Value) -> Self {

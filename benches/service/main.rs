@@ -16,6 +16,7 @@
     reason = "a measurement that meets what it did not expect should stop right there"
 )]
 
+mod audit;
 #[path = "../../tests/api/support/databases.rs"]
 mod databases;
 mod load;
@@ -69,6 +70,9 @@ async fn measure() -> String {
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
         measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
+        drop(copy);
+        let Some((copy, key)) = database.copy() else { continue };
+        audit::measure(database, &copy.url, key, &mut notes).await;
     }
     report(&rows, &notes)
 }
@@ -169,15 +173,15 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
     'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1
     FROM consultants ORDER BY id LIMIT 1;
-INSERT INTO mail_jobs (id, template, occasion, consultant_id, state, attempts, unknown_attempts, rounds, next_attempt_at,
+INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, state, attempts, unknown_attempts, rounds, next_attempt_at,
     created_at)
-    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', 'bench', 'con_', 'queued', 0, 0, 0, now(), now());
+    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', gen_random_uuid(), 'con_', 'acme', 'cloud', 'queued', 0, 0, 0, now(), now());
 UPDATE audit_logs SET size = size + 1 WHERE tenant_id = 'acme' RETURNING size \\gset
 INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at, actor_type, actor_id, late,
     policy_violation, payload_commitment, hashes)
     VALUES ('evt_' || gen_random_uuid(), 'acme', :size, 'magic_link.issued', now(), now(), 'portal_user', 'emp-7', false,
     false, sha256('c'), sha256('h'));
-INSERT INTO audit_payloads (tenant_id, log_index, salt, payload) VALUES ('acme', :size, sha256('s'), '{"data":{}}');
+INSERT INTO audit_payloads (tenant_id, log_index, salt, payload) VALUES ('acme', :size, sha256('s'), '{}');
 COMMIT;
 ";
 

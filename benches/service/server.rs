@@ -72,6 +72,17 @@ impl Server {
         serde_json::from_str(&answer).unwrap()
     }
 
+    /// Reads an answer of any length, and tells how many bytes it had.
+    pub async fn download(&self, key: &str, path: &str) -> u64 {
+        let request = reqwest::Client::new().get(format!("http://{}{path}", self.address)).bearer_auth(key);
+        let mut answer = request.send().await.unwrap().error_for_status().unwrap();
+        let mut bytes = 0;
+        while let Some(chunk) = answer.chunk().await.unwrap() {
+            bytes += u64::try_from(chunk.len()).unwrap();
+        }
+        bytes
+    }
+
     /// CPU time so far, user and system.
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
@@ -82,8 +93,17 @@ impl Server {
     }
 
     pub fn memory_mib(&self) -> u64 {
+        self.status("VmRSS")
+    }
+
+    /// The most memory that it ever had.
+    pub fn peak_memory_mib(&self) -> u64 {
+        self.status("VmHWM")
+    }
+
+    fn status(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        let line = status.lines().find(|one| one.starts_with(line)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
     }
 }

@@ -79,6 +79,12 @@ impl Event {
         self.kind
     }
 
+    /// What is remarkable about it, if it is a reported act.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> {
+        let late = self.late.then_some("late");
+        late.into_iter().chain(self.policy_violation.then_some("policy_violation"))
+    }
+
     /// The trace of the request that it belongs to.
     pub(crate) fn in_trace(mut self, trace_id: Option<&str>) -> Self {
         self.trace_id = trace_id.map(ToOwned::to_owned);

@@ -385,7 +385,9 @@ pub(crate) async fn list(
     let readings = readings(caller, &filter, &events, now);
     app.db
         .write(move |tx| {
-            readings.iter().for_each(|event| tx.record(event.clone()));
+            for event in &readings {
+                tx.record(event.clone());
+            }
             Ok(())
         })
         .await?;

@@ -270,7 +270,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     telemetry::init(&config.log);
     actix_web::rt::System::new().block_on(async move {
         match cli.command {
-            Command::Serve => serve(config, output).await,
+            Command::Serve => Box::pin(serve(config, output)).await,
             Command::Audit(command) => audit::run(App::open(config, Clock::System).await?, command, output).await,
             command => command_on(&App::open(config, Clock::System).await?, command, output).await,
         }

@@ -145,6 +145,7 @@ impl Db {
             waiting: metrics.writer_queue.clone(),
             shared: metrics.write_batch.clone(),
             events: metrics.events.clone(),
+            marked_acts: metrics.marked_acts.clone(),
         };
         let writers = match (url, most_together) {
             // Without company an act needs a connection for itself.

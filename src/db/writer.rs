@@ -42,6 +42,8 @@ pub(super) struct Gauges {
     pub shared: Histogram,
     /// What was put on record.
     pub events: IntCounterVec,
+    /// Reported acts that somebody should look at.
+    pub marked_acts: IntCounterVec,
 }
 
 /// How much room an act takes.
@@ -309,9 +311,9 @@ impl Shared {
                 break;
             }
         }
-        let written = conn.end_batch().map_err(Error::from).and_then(|()| Ok(audit::append(conn, &events)?));
+        let written = conn.end_batch().map_err(Error::from).and_then(|()| audit::append(conn, &events));
         let committed = match written {
-            Ok(_) => conn.commit().map_err(|error| (Error::from(error), true)),
+            Ok(()) => conn.commit().map_err(|error| (Error::from(error), true)),
             Err(error) => Err((error, false)),
         };
         match committed {
@@ -391,6 +393,9 @@ impl Shared {
     fn count(&self, events: &[audit::Event]) {
         for event in events {
             self.gauges.events.with_label_values(&[event.kind().as_str()]).inc();
+            for mark in event.marks() {
+                self.gauges.marked_acts.with_label_values(&[mark]).inc();
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::links::{Access, ConsultantRef, Person};
 
 pub(crate) use end::{RevocationRequest, end, end_all_of_link, end_all_signed_by, end_expired, revoke, revoke_token};
 pub(crate) use open::open;
-pub(crate) use read::{SessionFilter, list, read, views_of_link, worst_audit_states};
+pub(crate) use read::{SessionFilter, incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
 pub(crate) use store::{find, live};
 pub(crate) use summary::{Summary, summary};

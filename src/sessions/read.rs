@@ -86,6 +86,16 @@ pub(crate) async fn read(
         .await
 }
 
+/// How long ago a session may have been opened to be counted: it lived for four weeks at most, and took reports for three days.
+const COUNTED: time::Duration = time::Duration::days(31);
+
+/// How many sessions of the last 31 days have gaps in their reports, and how many were never closed.
+pub(crate) fn incomplete(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<(i64, i64)> {
+    let since = now.minus(COUNTED);
+    let gaps = store::count_in_state(conn, AuditState::Gaps, since, now)?;
+    Ok((gaps, store::count_in_state(conn, AuditState::Unclosed, since, now)?))
+}
+
 /// Every session of a link as callers see it, oldest first.
 pub(crate) fn views_of_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Result<Vec<SessionResponse>, Error> {
     let mut sessions = store::of_links(conn, std::slice::from_ref(link))?;

@@ -39,7 +39,7 @@ pub(super) fn list(
     window: &Window,
     now: Timestamp,
 ) -> QueryResult<Vec<Session>> {
-    let mut query = sessions::table.into_boxed::<Backend>().filter(within!(sessions, reach));
+    let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(sessions::tenant_id.eq(tenant_id));
     }
@@ -61,6 +61,14 @@ pub(super) fn list(
         }
         None => {}
     }
+    if let Some(after) = &window.after {
+        query = query.filter(sessions::id.lt(after));
+    }
+    query.order(sessions::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Sessions in an audit state, or all of them.
+fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
     // The same as `Session::audit_state` says of one.
     let overdue = now.minus(CLOSING_GRACE);
     let unclosed = sessions::closed_at.is_null().and(
@@ -76,16 +84,20 @@ pub(super) fn list(
             .filter(sources::session_id.eq(sessions::id))
             .filter(sources::event_count.ne(sources::last_seq).or(closed_elsewhere)),
     );
-    query = match filter.audit_state {
+    let query = sessions::table.into_boxed::<Backend>();
+    match state {
         Some(AuditState::Complete) => query.filter(not(unclosed)).filter(not(gaps)),
         Some(AuditState::Gaps) => query.filter(not(unclosed)).filter(gaps),
         Some(AuditState::Unclosed) => query.filter(unclosed),
         None => query,
-    };
-    if let Some(after) = &window.after {
-        query = query.filter(sessions::id.lt(after));
     }
-    query.order(sessions::id.desc()).limit(window.limit).load(conn)
+}
+
+/// How many of the sessions that were opened since a moment are in an audit state.
+pub(super) fn count_in_state(conn: &mut Conn, state: AuditState, since: Timestamp, now: Timestamp) -> QueryResult<i64> {
+    // By a range of ids, so that sessions of long ago cost nothing.
+    let ids = in_state(Some(state), now).filter(sessions::id.ge(SessionId::first_at(since)));
+    ids.select(diesel::dsl::count_star()).get_result(conn)
 }
 
 /// Every session of some links.
