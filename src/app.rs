@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use actix_web::{HttpServer, web};
 use tokio::sync::Notify;
 
-use crate::audit::{LogKey, PurgeSchedule};
+use crate::audit::{LogAlarms, LogKey, PurgeSchedule};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db::{Db, OpenError, State};
@@ -61,6 +61,8 @@ pub struct App {
     pub(crate) log_key: Arc<LogKey>,
     /// Where checkpoints go, if anywhere.
     pub(crate) checkpoint_webhook: Option<Webhook>,
+    /// Which logs are not signed for any more.
+    pub(crate) log_alarms: LogAlarms,
     /// When payloads were last looked through for those whose time is over.
     pub(crate) purge_schedule: PurgeSchedule,
     pub(crate) mail_providers: Providers,
@@ -112,6 +114,7 @@ impl App {
             tokens,
             log_key: Arc::new(log_key),
             checkpoint_webhook,
+            log_alarms: LogAlarms::default(),
             purge_schedule: PurgeSchedule::default(),
             mail_providers,
             mail_limits: MailLimits::new(&config),

@@ -4,6 +4,9 @@
 //! extends the last one: where the stored log does not, somebody tampered with
 //! it or restored an old copy, and the service refuses to sign and raises the alarm.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
 use signed_note::Note;
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 
@@ -40,18 +43,14 @@ pub(super) fn current(
 ) -> Result<Result<CheckpointRow, Error>, Error> {
     // In this order: what is signed meanwhile must not look like more than there is.
     let last = store::latest_checkpoint(tx, tenant_id)?;
-    let head = store::head(tx, tenant_id)?;
+    let Some(head) = store::head_as_stored(tx, tenant_id)? else {
+        return Ok(Err(refuse(tx, tenant_id, None, last.as_ref(), now)));
+    };
     let size = i64::try_from(head.size()).map_err(Error::internal)?;
     let root = head.root().map_err(Error::internal)?;
     if let Some(last) = last {
         if !extends(tx, tenant_id, &head, root, &last)? {
-            let event = Event::new(EventType::CheckpointRefused, Actor::system("checkpoints"), now);
-            tx.record(event.with(&serde_json::json!({
-                "tenant_id": tenant_id, "size": size, "root": base64(&root.0),
-                "last_size": last.size, "last_root": base64(&last.root), "last_signed_at": last.signed_at,
-            })));
-            tracing::error!(log.tenant = tenant_id, log.size = size, log.last_size = last.size, "a log has forked");
-            return Ok(Err(Error::new(Code::LogForked).recorded()));
+            return Ok(Err(refuse(tx, tenant_id, Some((size, root)), Some(&last), now)));
         }
         if last.size == size {
             return Ok(Ok(last));
@@ -64,6 +63,24 @@ pub(super) fn current(
         store::insert_checkpoint(tx, &fresh)?;
     }
     Ok(Ok(fresh))
+}
+
+/// Raises the alarm: the log is not what was signed, or its head is damaged.
+fn refuse(
+    tx: &mut Tx<'_>,
+    tenant_id: &str,
+    head: Option<(i64, Hash)>,
+    last: Option<&CheckpointRow>,
+    now: Timestamp,
+) -> Error {
+    let event = Event::new(EventType::CheckpointRefused, Actor::system("checkpoints"), now);
+    tx.record(event.with(&serde_json::json!({
+        "tenant_id": tenant_id, "size": head.map(|(size, _)| size), "root": head.map(|(_, root)| base64(&root.0)),
+        "last_size": last.map(|last| last.size), "last_root": last.map(|last| base64(&last.root)),
+        "last_signed_at": last.map(|last| last.signed_at),
+    })));
+    tracing::error!(log.tenant = tenant_id, log.size = head.map(|(size, _)| size), "a log has forked or is damaged");
+    Error::new(Code::LogForked).recorded()
 }
 
 /// Whether the log as it is stored still begins with what was signed, and ends with what its head says.
@@ -89,16 +106,36 @@ pub(super) async fn checkpoint(app: &App, tenant_id: String, now: Timestamp) -> 
 
 /// Signs a checkpoint of every log that has grown; tells how many were signed.
 pub(crate) async fn sign_due(app: &App, now: Timestamp) -> Result<usize, Error> {
-    let before = now.minus(app.config.audit.checkpoint_every);
+    let every = app.config.audit.checkpoint_every;
+    let before = now.minus(every);
     let grown = app.db.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
     let mut signed = 0;
     for tenant_id in grown {
-        match checkpoint(app, tenant_id, now).await {
+        // An alarm that was raised need not be raised again at once.
+        if app.log_alarms.is_young(&tenant_id, before) {
+            continue;
+        }
+        match checkpoint(app, tenant_id.clone(), now).await {
             Ok(_) => signed += 1,
+            Err(error) if error.code() == Code::Unavailable => return Err(error),
             // One log that was tampered with must not keep the others from theirs.
-            Err(error) if error.code() == Code::LogForked => {}
-            Err(error) => return Err(error),
+            Err(_refused) => app.log_alarms.raised(tenant_id, now),
         }
     }
     Ok(signed)
+}
+
+/// When this process last refused to sign for a log.
+#[derive(Default)]
+pub(crate) struct LogAlarms(Mutex<HashMap<String, Timestamp>>);
+
+impl LogAlarms {
+    fn is_young(&self, tenant_id: &str, before: Timestamp) -> bool {
+        let raised = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        raised.get(tenant_id).is_some_and(|at| *at > before)
+    }
+
+    fn raised(&self, tenant_id: String, now: Timestamp) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant_id, now);
+    }
 }

@@ -40,28 +40,43 @@ pub(crate) async fn pack(
     link_id: LinkId,
     now: Timestamp,
 ) -> Result<String, Error> {
-    let (reader, key) = (caller.clone(), app.log_key.clone());
-    app.db
-        .write_large(move |tx| {
-            let link = links::view_within(tx, &link_id, &reader.reach, now)?.ok_or_else(Error::not_found)?;
-            let tenant_id = link.tenant_id.clone();
-            let checkpoint = match checkpoint::current(tx, &key, &tenant_id, now)? {
+    let (reach, key, id) = (caller.reach.clone(), app.log_key.clone(), link_id.clone());
+    let event = Event::new(EventType::AuditRead, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .with(&json!({ "what": "evidence", "magic_link_id": link_id }));
+    let begun = app
+        .db
+        .write(move |tx| {
+            let link = links::view_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
+            let checkpoint = match checkpoint::current(tx, &key, &link.tenant_id, now)? {
                 Ok(checkpoint) => checkpoint,
                 Err(refused) => return Ok(Err(refused)),
             };
+            tx.record(event.clone().tenant(&link.tenant_id));
+            Ok(Ok((link, checkpoint)))
+        })
+        .await?;
+    let (link, checkpoint) = begun?;
+    let tenant_id = link.tenant_id.clone();
+    let reach = caller.reach.clone();
+    // Gathering takes its time, and no writer has to wait for it.
+    let text = app
+        .db
+        .read(move |conn| {
+            let tenant_id = link.tenant_id.clone();
             let filter = EventFilter {
                 tenant_id: Some(tenant_id.clone()),
                 magic_link_id: Some(link_id.clone()),
                 ..EventFilter::default()
             };
-            let rows = store::slice(tx, &filter, &reader.reach, 0..checkpoint.size, MAX_EVENTS + 1)?;
+            let rows = store::slice(conn, &filter, &reach, 0..checkpoint.size, MAX_EVENTS + 1)?;
             if i64::try_from(rows.len()).is_ok_and(|found| found > MAX_EVENTS) {
                 return Err(Code::EvidenceTooLarge.into());
             }
-            let erasures = store::erasures(tx, std::slice::from_ref(&tenant_id))?;
+            let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
-            let proofs = tree::ask(tx, &tenant_id, |nodes| {
+            let proofs = tree::ask(conn, &tenant_id, |nodes| {
                 indexes.iter().map(|index| tlog_tiles::prove_record(size, *index, nodes)).collect::<Result<Vec<_>, _>>()
             })?;
             let proofs = proofs.map_err(Error::internal)?;
@@ -76,20 +91,19 @@ pub(crate) async fn pack(
                 .map(|at| json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason }));
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
-                "mails": mail::of_link(tx, &link_id)?, "sessions": sessions::views_of_link(tx, &link_id, now)?,
+                "mails": mail::of_link(conn, &link_id)?, "sessions": sessions::views_of_link(conn, &link_id, now)?,
                 "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
             });
             if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {
                 members.insert("revocation".to_owned(), revocation);
             }
-            let event = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
-            tx.record(event.tenant(&tenant_id).with(&json!({ "what": "evidence", "magic_link_id": link_id })));
-            let text = canonical(&evidence)?;
-            let note = checkpoint::sign_text(&key, &tenant_id, signed_text(&key.origin(&tenant_id), &text).as_bytes())?;
-            let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
-            Ok(Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?)))
+            canonical(&evidence)
         })
-        .await?
+        .await?;
+    let key = &app.log_key;
+    let note = checkpoint::sign_text(key, &tenant_id, signed_text(&key.origin(&tenant_id), &text).as_bytes())?;
+    let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
+    Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?))
 }
 
 /// An event as in an export, with its inclusion proof.

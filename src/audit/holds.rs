@@ -95,7 +95,7 @@ pub(crate) async fn place(
     idempotency: Option<db::IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(LegalHold, bool), Error> {
-    log::check(caller, &tenant_id)?;
+    log::check_whole(caller, &tenant_id)?;
     let mut fields = Fields::default();
     fields.text("/reason", &request.reason, 10, 500);
     if request.until.is_some_and(|until| until <= now) {
@@ -122,10 +122,12 @@ pub(crate) async fn place(
     };
     let (placed, replayed) = app
         .db
-        .write(move |tx| {
+        .write_large(move |tx| {
             if let Some(id) = db::once(tx, idempotency.as_ref(), &hold.id, now)? {
                 return Ok((store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?, true));
             }
+            // An erasure that is under way takes the same lock.
+            db::lock_log(tx, &hold.tenant_id)?;
             store::insert_hold(tx, &hold)?;
             let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
             let event = event.tenant(&hold.tenant_id).because(&hold.reason);
@@ -145,7 +147,7 @@ pub(crate) async fn release(
     request: ReleaseHold,
     now: Timestamp,
 ) -> Result<LegalHold, Error> {
-    log::check(caller, &tenant_id)?;
+    log::check_whole(caller, &tenant_id)?;
     let mut fields = Fields::default();
     fields.text("/reason", &request.reason, 10, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());

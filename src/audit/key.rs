@@ -1,7 +1,9 @@
 //! The key that signs checkpoints: Ed25519, one for the service, sealed at rest.
 //!
 //! Each log signs under a name of its own, its *origin*, as C2SP `signed-note`
-//! wants it: a checkpoint of one log is never taken for one of another.
+//! wants it: a checkpoint of one log is never taken for one of another. The
+//! origin stays what it was when the key was made, wherever the service moves:
+//! checkpoints that are kept outside must go on fitting.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -27,7 +29,7 @@ const ED25519: u8 = 1;
 pub(crate) struct LogKey {
     seed: SecretSlice<u8>,
     public: Vec<u8>,
-    /// The service's address without its scheme: the beginning of every origin.
+    /// The beginning of every origin: the service's address without its scheme, as it was when the key was made.
     service: String,
 }
 
@@ -37,7 +39,8 @@ impl LogKey {
     /// # Errors
     /// When the store cannot be asked, or the master key does not open the key in it.
     pub(crate) async fn open(db: &Db, master_key: &MasterKey, public_url: &str, now: Timestamp) -> Result<Self, Error> {
-        let fresh = generate(master_key, now)?;
+        let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
+        let fresh = generate(master_key, service, now)?;
         let row = db
             .write(move |tx| {
                 if let Some(known) = store::find_key(tx, ID)? {
@@ -52,8 +55,8 @@ impl LogKey {
         let seed = master_key.open(ID, &row.sealed_private_key).ok_or_else(|| {
             Error::internal("this master key does not open the key that signs checkpoints: is it the right one?")
         })?;
-        let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest).to_owned();
-        Ok(Self { public: STANDARD.decode(&row.public_key).map_err(Error::internal)?, seed: seed.into(), service })
+        let public = STANDARD.decode(&row.public_key).map_err(Error::internal)?;
+        Ok(Self { public, seed: seed.into(), service: row.origin })
     }
 
     /// A key that everybody knows.
@@ -88,13 +91,14 @@ fn marked(key: &[u8]) -> Vec<u8> {
     [&[ED25519], key].concat()
 }
 
-fn generate(master_key: &MasterKey, now: Timestamp) -> Result<KeyRow, Error> {
+fn generate(master_key: &MasterKey, service: &str, now: Timestamp) -> Result<KeyRow, Error> {
     let mut seed = [0; 32];
     rand::rng().fill_bytes(&mut seed);
     let pair = Ed25519KeyPair::from_seed_unchecked(&seed).map_err(Error::internal)?;
     let sealed = master_key.seal(ID, &seed).ok_or_else(|| Error::internal("cannot seal the key of the log"))?;
     Ok(KeyRow {
         id: ID.to_owned(),
+        origin: service.to_owned(),
         public_key: STANDARD.encode(pair.public_key()),
         sealed_private_key: sealed,
         created_at: now,

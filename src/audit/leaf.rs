@@ -148,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_leaf_is_written_in_canonical_form(actor in ".*", tenant in ".*", trace in ".*", seq in 0_i64..1 << 53) {
+        fn a_leaf_is_written_in_canonical_form(actor in ".*", tenant in ".*", trace in ".*", seq in 0_i64..1_000_000_000) {
             let id = EventId::new(serde_json::from_str("\"2026-11-22T10:00:00Z\"").unwrap());
             let leaf = Leaf { trace_id: Some(&trace), seq: Some(seq), ..leaf(&id, &tenant, &actor) };
             prop_assert_eq!(leaf.canonical().unwrap(), canonical(&leaf).unwrap());

@@ -163,6 +163,12 @@ pub(super) fn check<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), Error>
     if is_a_log && caller.reach.covers_tenant(tenant_id) { Ok(()) } else { Err(Error::not_found()) }
 }
 
+/// Refuses a log that is not wholly the caller's: a client that is bound to a portal decides nothing for the others.
+pub(super) fn check_whole<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), Error> {
+    check(caller, tenant_id)?;
+    if caller.reach.portal.is_none() { Ok(()) } else { Err(Code::ClientNotPermitted.into()) }
+}
+
 /// The log's checkpoint as a signed note, signed now if there is anything new.
 pub(crate) async fn checkpoint<S>(
     app: &App,

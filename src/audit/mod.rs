@@ -41,7 +41,7 @@ use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 pub(crate) use append::append;
-pub(crate) use checkpoint::sign_due;
+pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
 pub(crate) use deliver::deliver_due;
 pub(crate) use event::{ActRef, Event};

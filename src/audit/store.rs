@@ -1,7 +1,7 @@
 //! The trail at rest: rows are added and read; only a payload can be erased.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use diesel::prelude::*;
 use tlog_tiles::Hash;
@@ -91,6 +91,7 @@ pub(super) struct CheckpointRow {
 #[diesel(table_name = keys)]
 pub(super) struct KeyRow {
     pub id: String,
+    pub origin: String,
     pub public_key: String,
     pub sealed_private_key: String,
     pub created_at: Timestamp,
@@ -147,7 +148,9 @@ pub(crate) fn missing_acts(
     let before: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(1))).load(conn)?;
     let behind: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(-1))).load(conn)?;
     let starts = std::iter::once(1).chain(before.into_iter().map(|seq| seq + 1));
-    let ends = behind.into_iter().map(|seq| seq - 1).chain(std::iter::once(last));
+    // Where there are more than are told, nobody knows yet where the last one ends.
+    let tail = usize::try_from(MOST_RANGES).is_ok_and(|most| behind.len() < most).then_some(last);
+    let ends = behind.into_iter().map(|seq| seq - 1).chain(tail);
     Ok(starts.zip(ends).map(|(start, end)| start..=end).filter(|range| !range.is_empty()).collect())
 }
 
@@ -187,11 +190,15 @@ pub(super) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, by: usize) 
 
 /// The head of a log; the empty one where nothing was written yet.
 pub(super) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
+    head_as_stored(conn, tenant_id)?
+        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+}
+
+/// The same; `None` if it is damaged.
+pub(super) fn head_as_stored(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<Frontier>> {
     let head: Option<(i64, Vec<u8>)> =
         logs::table.find(tenant_id).select((logs::size, logs::frontier)).get_result(conn).optional()?;
-    let Some((size, frontier)) = head else { return Ok(Frontier::default()) };
-    Frontier::decode(size, &frontier)
-        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+    Ok(head.map_or_else(|| Some(Frontier::default()), |(size, frontier)| Frontier::decode(size, &frontier)))
 }
 
 /// Every log, in order of id.
@@ -273,7 +280,7 @@ pub(super) fn slice(
     conn: &mut Conn,
     filter: &EventFilter,
     reach: &Reach,
-    indexes: std::ops::Range<i64>,
+    indexes: Range<i64>,
     limit: i64,
 ) -> QueryResult<Vec<Recorded>> {
     matching(filter, reach)
@@ -285,10 +292,12 @@ pub(super) fn slice(
         .load(conn)
 }
 
-/// What was erased of some logs, in order.
-pub(super) fn erasures(conn: &mut Conn, tenants: &[String]) -> QueryResult<Vec<Erasure>> {
+/// What was erased of some logs between two indexes, in order.
+pub(super) fn erasures(conn: &mut Conn, tenants: &[String], between: Range<i64>) -> QueryResult<Vec<Erasure>> {
     erasures::table
         .filter(erasures::tenant_id.eq_any(tenants))
+        .filter(erasures::from_index.lt(between.end))
+        .filter(erasures::to_index.gt(between.start))
         .order((erasures::tenant_id, erasures::from_index))
         .load(conn)
 }
@@ -299,7 +308,9 @@ fn shown(conn: &mut Conn, rows: Vec<Recorded>) -> Result<Vec<AuditEvent>, Error>
         rows.iter().filter(|(_, payload)| payload.is_none()).map(|(row, _)| row.tenant_id.clone()).collect();
     bare.sort_unstable();
     bare.dedup();
-    let erasures = if bare.is_empty() { Vec::new() } else { erasures(conn, &bare)? };
+    let indexes = rows.iter().filter(|(_, payload)| payload.is_none()).map(|(row, _)| row.log_index);
+    let (first, last) = indexes.fold((i64::MAX, i64::MIN), |(first, last), index| (first.min(index), last.max(index)));
+    let erasures = if bare.is_empty() { Vec::new() } else { erasures(conn, &bare, first..last.saturating_add(1))? };
     rows.into_iter().map(|(row, payload)| show(row, payload, &erasures)).collect()
 }
 
@@ -415,12 +426,16 @@ pub(super) fn insert_checkpoint(conn: &mut Conn, checkpoint: &CheckpointRow) -> 
 }
 
 /// Logs that have grown since their last checkpoint, if that is older than a moment.
+///
+/// By the index on what was signed since, and by primary key.
 pub(super) fn logs_without_checkpoint(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<String>> {
-    let covered = checkpoints::table
-        .filter(checkpoints::tenant_id.eq(logs::tenant_id))
-        .filter(checkpoints::size.eq(logs::size).or(checkpoints::signed_at.gt(before)));
+    let covered =
+        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::size.eq(logs::size));
+    let young =
+        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::signed_at.gt(before));
     logs::table
         .filter(diesel::dsl::not(diesel::dsl::exists(covered)))
+        .filter(diesel::dsl::not(diesel::dsl::exists(young)))
         .select(logs::tenant_id)
         .order(logs::tenant_id)
         .load(conn)
@@ -443,21 +458,32 @@ pub(super) fn erased_to(conn: &mut Conn, tenant_id: &str) -> QueryResult<i64> {
     Ok(last.unwrap_or(0))
 }
 
-/// The first event of a log, from an index on, that was not recorded before a moment.
+/// The first event of a log between two indexes that was not recorded before a moment.
 pub(super) fn first_since(
     conn: &mut Conn,
     tenant_id: &str,
-    from_index: i64,
+    between: Range<i64>,
     moment: Timestamp,
 ) -> QueryResult<Option<i64>> {
     events::table
         .filter(events::tenant_id.eq(tenant_id))
-        .filter(events::log_index.ge(from_index))
+        .filter(events::log_index.ge(between.start))
+        .filter(events::log_index.lt(between.end))
         .filter(events::recorded_at.ge(moment))
         .select(events::log_index)
         .order(events::log_index)
         .first(conn)
         .optional()
+}
+
+/// Whether there is anything between two indexes but erasures, which outlive what they erased.
+pub(super) fn holds_more_than_erasures(conn: &mut Conn, tenant_id: &str, between: Range<i64>) -> QueryResult<bool> {
+    let more = events::table
+        .filter(events::tenant_id.eq(tenant_id))
+        .filter(events::log_index.ge(between.start))
+        .filter(events::log_index.lt(between.end))
+        .filter(events::event_type.ne(EventType::AuditPurged));
+    diesel::select(diesel::dsl::exists(more)).get_result(conn)
 }
 
 pub(super) fn insert_erasure(conn: &mut Conn, erasure: &Erasure) -> QueryResult<usize> {
@@ -597,45 +623,31 @@ pub(super) fn touches(
         .load(conn)
 }
 
-/// A checkpoint that an address does not have yet.
-#[derive(Debug, Clone, Queryable)]
-pub(super) struct Undelivered {
-    pub tenant_id: String,
-    pub size: i64,
-    pub note: String,
-    pub signed_at: Timestamp,
-}
-
-diesel::alias!(crate::db::schema::audit_checkpoints as newer_checkpoints: NewerCheckpoints);
-
-/// The newest checkpoints that are to be delivered.
+/// Logs that have grown beyond what an address has of them, and whose turn it is.
 pub(super) fn undelivered(
     conn: &mut Conn,
     channel: CheckpointChannel,
     limit: i64,
     now: Timestamp,
-) -> QueryResult<Vec<Undelivered>> {
-    let newer = newer_checkpoints
-        .filter(newer_checkpoints.field(checkpoints::tenant_id).eq(checkpoints::tenant_id))
-        .filter(newer_checkpoints.field(checkpoints::size).gt(checkpoints::size));
+) -> QueryResult<Vec<String>> {
     let settled = deliveries::table
-        .filter(deliveries::tenant_id.eq(checkpoints::tenant_id))
+        .filter(deliveries::tenant_id.eq(logs::tenant_id))
         .filter(deliveries::channel.eq(channel))
-        .filter(deliveries::size.ge(checkpoints::size).or(deliveries::next_attempt_at.gt(now)));
-    checkpoints::table
-        .filter(diesel::dsl::not(diesel::dsl::exists(newer)))
+        .filter(deliveries::size.ge(logs::size).or(deliveries::next_attempt_at.gt(now)));
+    logs::table
         .filter(diesel::dsl::not(diesel::dsl::exists(settled)))
-        .select((checkpoints::tenant_id, checkpoints::size, checkpoints::note, checkpoints::signed_at))
-        .order(checkpoints::signed_at)
+        .select(logs::tenant_id)
+        .order(logs::tenant_id)
         .limit(limit)
         .load(conn)
 }
 
-/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it.
+/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it, or the address does.
 pub(super) fn claim_delivery(
     conn: &mut Conn,
     tenant_id: &str,
     channel: CheckpointChannel,
+    size: i64,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<i32>> {
@@ -652,6 +664,7 @@ pub(super) fn claim_delivery(
     }
     diesel::update(deliveries::table.find((tenant_id, channel)))
         .filter(deliveries::next_attempt_at.le(now))
+        .filter(deliveries::size.lt(size))
         .set((deliveries::next_attempt_at.eq(lease_until), deliveries::attempts.eq(deliveries::attempts + 1)))
         .returning(deliveries::attempts)
         .get_result(conn)
@@ -683,11 +696,13 @@ pub(super) fn not_delivered(
     conn: &mut Conn,
     tenant_id: &str,
     channel: CheckpointChannel,
+    size: i64,
     error: &str,
     retry_at: Timestamp,
 ) -> QueryResult<usize> {
     let error: String = error.chars().take(500).collect();
     diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::size.lt(size))
         .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
         .execute(conn)
 }

@@ -63,6 +63,12 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
     let bar = progress(&file);
     let is_pack = verify::is_evidence(input.fill_buf()?);
     let verified = if is_pack {
+        if checkpoint.is_some() || !since.is_empty() {
+            // Whoever asks about a whole log must not be content with the evidence about one link.
+            return Err("this is an evidence pack, which brings its own checkpoint, and not the export of a log: \
+                check it without --checkpoint and --since"
+                .into());
+        }
         verify::verify_evidence(&mut input, &key)
     } else {
         let checkpoint = checkpoint.ok_or(

@@ -203,7 +203,7 @@ impl Manager {
                 // recursive_triggers: without it INSERT OR REPLACE slips past delete triggers.
                 conn.batch_execute(
                     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                     PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON;",
+                     PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA secure_delete = ON;",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
                 Ok(Conn::Sqlite(conn))

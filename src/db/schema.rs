@@ -191,6 +191,7 @@ diesel::table! {
 diesel::table! {
     audit_keys (id) {
         id -> Text,
+        origin -> Text,
         public_key -> Text,
         sealed_private_key -> Text,
         created_at -> Timestamp,

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{EndCause, EndSession, Session, SessionResponse, introspect, is_source, store};
+use super::{EndCause, EndSession, MOST_ACTS, Session, SessionResponse, introspect, is_source, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -29,8 +29,8 @@ pub(crate) async fn end(
         if !is_source(source) {
             fields.refuse("/sources", "malformed", "names have 1 to 64 letters, digits, dots, dashes and underscores");
         }
-        if *last_seq < 0 {
-            fields.refuse(format!("/sources/{source}"), "out_of_range", "must not be negative");
+        if !(0..=MOST_ACTS).contains(last_seq) {
+            fields.refuse(format!("/sources/{source}"), "out_of_range", format_args!("must be 0 to {MOST_ACTS}"));
         }
     }
     if request.sources.as_ref().is_some_and(|sources| sources.len() > 100) {

@@ -35,6 +35,9 @@ pub(crate) use report::report;
 pub(crate) use store::{find, live};
 pub(crate) use summary::{Summary, summary};
 
+/// The highest number of an act: any JSON reader takes it for the whole number that it is.
+const MOST_ACTS: i64 = 1_000_000_000;
+
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
 

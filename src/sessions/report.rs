@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AuditState, REPORTING_TAIL, Session, is_source, store, values};
+use super::{AuditState, MOST_ACTS, REPORTING_TAIL, Session, is_source, store, values};
 use crate::app::App;
 use crate::audit::{self, ActRef, Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -53,7 +53,7 @@ pub struct Change {
 #[serde(deny_unknown_fields)]
 pub struct Act {
     /// Its number within the source, from 1 without gaps.
-    #[schema(minimum = 1, example = 1)]
+    #[schema(minimum = 1, maximum = 1_000_000_000, example = 1)]
     pub seq: i64,
     /// Which part of the portal reports it.
     #[serde(default = "portal")]
@@ -246,8 +246,8 @@ fn check(acts: &[Act], now: Timestamp) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for (index, act) in acts.iter().enumerate() {
         let at = |field: &str| format!("/events/{index}/{field}");
-        if act.seq < 1 {
-            fields.refuse(at("seq"), "out_of_range", "must be 1 or more");
+        if !(1..=MOST_ACTS).contains(&act.seq) {
+            fields.refuse(at("seq"), "out_of_range", format_args!("must be 1 to {MOST_ACTS}"));
         }
         if !is_source(&act.source) {
             fields.refuse(at("source"), "malformed", "has 1 to 64 letters, digits, dots, dashes and underscores");

@@ -81,17 +81,13 @@ pub struct SaveTenant {
     #[serde(default)]
     #[schema(max_items = 7)]
     pub muted_notices: Vec<Notice>,
-    /// How the values of reported changes are kept; `masked` unless told. It holds for what is reported from then on.
-    #[serde(default = "masked")]
-    #[schema(required = false)]
-    pub change_values: ChangeValues,
-    /// For how many days names, reasons and values are kept in the audit trail; the service's default unless told.
+    /// How the values of reported changes are kept: `masked` at first, and unchanged unless told. It holds for what
+    /// is reported from then on.
+    pub change_values: Option<ChangeValues>,
+    /// For how many days names, reasons and values are kept in the audit trail: the service's default at first, and
+    /// unchanged unless told.
     #[schema(minimum = 366, maximum = 36500)]
     pub retention_days: Option<i32>,
-}
-
-const fn masked() -> ChangeValues {
-    ChangeValues::Masked
 }
 
 /// A tenant as it is stored.
@@ -234,24 +230,31 @@ pub(crate) async fn save(
         muted_notices: request.muted_notices.iter().map(|notice| notice.as_str()).collect::<Vec<_>>().join(" "),
         created_at: now,
         updated_at: now,
-        change_values: request.change_values,
+        change_values: request.change_values.unwrap_or(ChangeValues::Masked),
         retention_days: request.retention_days,
     };
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
-        .tenant(&tenant.id)
-        .with(&serde_json::json!({
-            "name": tenant.name, "time_zone": tenant.time_zone, "contacts": request.contacts,
-            "change_values": tenant.change_values, "retention_days": tenant.retention_days, "muted_notices": request.muted_notices,
-        }));
+        .tenant(&tenant.id);
     let saved = app
         .db
         .write(move |tx| {
+            // What says how the trail is kept stays as it is where nothing is said of it.
+            let known = store::find(tx, &tenant.id)?;
+            let mut tenant = tenant.clone();
+            if let Some(known) = known {
+                tenant.change_values = request.change_values.unwrap_or(known.change_values);
+                tenant.retention_days = request.retention_days.or(known.retention_days);
+            }
             let saved = match store::update(tx, &tenant)? {
                 Some(saved) => saved,
                 None => store::insert(tx, &tenant)?,
             };
-            tx.record(event.clone());
+            tx.record(event.clone().with(&serde_json::json!({
+                "name": saved.name, "time_zone": saved.time_zone, "contacts": request.contacts,
+                "change_values": saved.change_values, "retention_days": saved.retention_days,
+                "muted_notices": request.muted_notices,
+            })));
             Ok(saved)
         })
         .await?;

@@ -45,6 +45,7 @@ pub(crate) fn start(app: &Data<App>) -> Stop {
     let workers = vec![
         tokio::spawn(mail_loop(app.clone(), stopped.clone())),
         tokio::spawn(audit_loop(app.clone(), stopped.clone())),
+        tokio::spawn(delivery_loop(app.clone(), stopped.clone())),
         tokio::spawn(upkeep_loop(app.clone(), stopped)),
     ];
     Stop { signal, workers }
@@ -82,13 +83,25 @@ async fn audit_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Signs checkpoints and sends them out, erases what is too old.
+/// Sends checkpoints out: a loop of its own, because a receiver may take its time.
+async fn delivery_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    while app.checkpoint_webhook.is_some() && !*stopped.borrow() {
+        if let Err(error) = surviving(audit::deliver_due(&app)).await {
+            tracing::warn!(error.cause = %error, "checkpoints were not sent out; the worker goes on");
+        }
+        tokio::select! {
+            () = tokio::time::sleep(AUDIT_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
+
+/// Signs checkpoints, erases what is too old.
 ///
 /// # Errors
 /// When the store cannot be asked.
 async fn audit_step(app: &App) -> Result<(), Error> {
     audit::sign_due(app, app.clock.now()).await?;
-    audit::deliver_due(app, app.clock.now()).await?;
     audit::purge_due(app, app.clock.now()).await
 }
 

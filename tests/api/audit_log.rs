@@ -10,7 +10,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::{
-    Api, Auditor, Database, Process, Settings, Sql, World, eventually, on_both_databases, rounds, unguarded,
+    Api, Auditor, Database, Process, Settings, Sql, World, command, eventually, on_both_databases, rounds, unguarded,
 };
 
 /// A report of acts, numbered from `first` on.
@@ -169,6 +169,23 @@ on_both_databases! {
         assert_eq!((alarm.len(), &alarm[0]["data"]["tenant_id"], &alarm[0]["data"]["size"]), (2, &json!("acme"), &json!(1)));
         // The other logs are as good as before.
         Auditor::of("_system", &world.admin).await.audit(&world.admin).await;
+    }
+
+    async fn a_damaged_head_is_an_alarm(world: &World) {
+        visit(world).await;
+        unguarded(world, "audit_logs", "UPDATE audit_logs SET frontier = (SELECT salt FROM audit_payloads WHERE \
+            tenant_id = 'acme' AND log_index = 0), size = 3 WHERE tenant_id = 'acme'");
+        world.admin.get("/v1/audit-log/acme/checkpoint").await.refused(500, "log_forked");
+        assert!(!world.admin.events("&tenant_id=_system&type=audit.checkpoint_refused").await.is_empty());
+        Auditor::of("_system", &world.admin).await.audit(&world.admin).await;
+    }
+
+    async fn a_log_keeps_its_name_wherever_the_service_moves(world: &World) {
+        let auditor = Auditor::of("acme", &world.admin).await;
+        let mut moved = command(world);
+        moved.env("MAGIC_LINK_PUBLIC_URL", "http://127.0.0.1:9090").args(["audit", "verifier-key", "--tenant", "acme"]);
+        let key = moved.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&key.stdout).trim(), auditor.key);
     }
 
     async fn nodes_that_were_changed_do_not_get_a_signature(world: &World) {
@@ -344,10 +361,24 @@ on_both_databases! {
             assert_ne!(forged, pack.text, "{what}");
             assert_eq!(auditor.verify(&forged, &[]).status.code(), Some(1), "{what}");
         }
+        // Whoever asks about a whole log is not content with a pack.
+        auditor.refuses(&pack.text, &[&auditor.checkpoint(&world.admin).await], "evidence pack");
         let system = Auditor::of("_system", &world.admin).await;
         system.refuses(&pack.text, &[], "signature");
         portal.get("/v1/magic-links/mlk_01kaq3v9e8fwmvd2x7n0c5hb1z/evidence").await.refused(404, "not_found");
         assert_eq!(world.admin.events("&type=audit.read&tenant_id=acme").await[0]["data"]["what"], "evidence");
+    }
+
+    async fn a_number_that_no_json_reader_can_hold_is_refused(world: &World) {
+        let (portal, session) = visit(world).await;
+        let path = format!("/v1/sessions/{}", session["id"].as_str().unwrap());
+        for seq in [1_000_000_001, 9_007_199_254_740_993, i64::MAX - 1] {
+            portal.post(&format!("{path}/events"), &acts(world, "portal", seq, 1)).await.refused_field("/events/0/seq");
+            let sources = json!({ "sources": { "portal": seq } });
+            portal.post(&format!("{path}/end"), &sources).await.refused_field("/sources/portal");
+        }
+        portal.post(&format!("{path}/events"), &acts(world, "portal", 1_000_000_000, 1)).await.ok();
+        Auditor::of("acme", &world.admin).await.audit(&world.admin).await;
     }
 
     async fn values_are_kept_as_the_tenant_says(world: &World) {

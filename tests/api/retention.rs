@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use time::Duration;
+use tlog_tiles::{Hash, check_record, check_tree};
 
 use crate::support::{Auditor, Settings, Sql, World, eventually, on_both_databases};
 
@@ -10,6 +11,10 @@ const PURGES: &str = "/v1/audit-log/acme/purges";
 /// Everything that was recorded before now.
 fn everything(world: &World) -> Value {
     json!({ "before": world.clock.now(), "reason": "The contract has ended", "requested_by": { "id": "emp-7", "name": "Meera Iyer" } })
+}
+
+fn hash(value: &Value) -> Hash {
+    Hash::parse_hash(value.as_str().expect("a text")).expect("a hash")
 }
 
 /// A visit long ago.
@@ -39,11 +44,19 @@ on_both_databases! {
         assert!(said.contains(&format!("{size} of them erased")), "{said}");
         let first: Value = serde_json::from_str(export.lines().next().unwrap()).unwrap();
         assert_eq!(first["erased"]["by"], json!({ "type": "portal_user", "id": "emp-7", "name": "Meera Iyer" }));
+        let root = Hash::parse_hash(before.lines().nth(2).unwrap()).unwrap();
         for index in 0..size {
             let path = format!("/v1/audit-log/acme/proofs/inclusion?index={index}&size={size}");
             let proof = world.admin.get(&path).await.ok();
-            assert_eq!(proof["root_hash"], before.lines().nth(2).unwrap());
+            let hashes: Vec<Hash> = proof["hashes"].as_array().unwrap().iter().map(hash).collect();
+            let number = u64::try_from(index).unwrap();
+            check_record(&hashes, u64::try_from(size).unwrap(), root, number, hash(&proof["leaf_hash"])).unwrap();
         }
+        let path = format!("/v1/audit-log/acme/proofs/consistency?from={size}&to={}", size + 1);
+        let proof = world.admin.get(&path).await.ok();
+        let hashes: Vec<Hash> = proof["hashes"].as_array().unwrap().iter().map(hash).collect();
+        let size_before = u64::try_from(size).unwrap();
+        check_tree(&hashes, size_before + 1, hash(&proof["to_root"]), size_before, root).unwrap();
         let events = world.admin.events("&tenant_id=acme").await;
         for event in events.iter().filter(|event| event["log_index"].as_u64() < u64::try_from(size).ok()) {
             assert_eq!(event["erased"]["reason"], "The contract has ended");
@@ -92,8 +105,15 @@ on_both_databases! {
         assert_eq!(refused.len(), 3, "asking is on record");
         assert_eq!((&refused[0]["result"], &refused[0]["data"]["code"]), (&json!("refused"), &json!("retention_not_over")));
         assert_eq!(refused[0]["actor"]["id"], "emp-7");
+        // What is not said of a tenant stays as it is.
+        assert_eq!(world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME Ltd" })).await.ok()["retention_days"], 700);
         let portal = world.portal("cloud", "acme").await;
         portal.post(PURGES, &everything(world)).await.refused(403, "insufficient_scope");
+        // Who is bound to one portal decides nothing for the others.
+        let bound = world.client(Some("cloud"), &["acme"], &["admin", "audit:read"]).await;
+        bound.post(PURGES, &long_ago).await.refused(403, "client_not_permitted");
+        let hold = json!({ "reason": "Labour court, case 2026-118" });
+        bound.post("/v1/audit-log/acme/legal-holds", &hold).await.refused(403, "client_not_permitted");
     }
 
     async fn a_legal_hold_keeps_everything(world: &World, Settings::manual_clock()) {

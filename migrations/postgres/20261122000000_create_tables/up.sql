@@ -153,6 +153,7 @@ CREATE TABLE audit_events (
 CREATE UNIQUE INDEX audit_events_by_position ON audit_events (tenant_id, log_index);
 CREATE UNIQUE INDEX audit_events_one_per_act ON audit_events (session_id, source, seq) WHERE seq IS NOT NULL;
 CREATE INDEX audit_events_by_tenant ON audit_events (tenant_id, id);
+CREATE INDEX audit_events_by_type ON audit_events (tenant_id, event_type, id);
 CREATE INDEX audit_events_by_link ON audit_events (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX audit_events_by_session ON audit_events (session_id, id) WHERE session_id IS NOT NULL;
 CREATE INDEX audit_events_by_consultant ON audit_events (consultant_id, id) WHERE consultant_id IS NOT NULL;
@@ -195,6 +196,7 @@ CREATE TABLE audit_checkpoints (
     signed_at  TIMESTAMP NOT NULL,
     PRIMARY KEY (tenant_id, size)
 );
+CREATE INDEX audit_checkpoints_by_time ON audit_checkpoints (tenant_id, signed_at);
 
 -- The newest checkpoint that each outside address has.
 CREATE TABLE checkpoint_deliveries (
@@ -210,6 +212,8 @@ CREATE TABLE checkpoint_deliveries (
 
 CREATE TABLE audit_keys (
     id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
+    -- How the names of the logs begin, whatever the address of the service is by now.
+    origin              TEXT NOT NULL,
     public_key          TEXT NOT NULL,
     sealed_private_key  TEXT NOT NULL,
     created_at          TIMESTAMP NOT NULL

@@ -151,6 +151,8 @@ pub(crate) struct Export {
     filter: EventFilter,
     reach: Reach,
     erasures: Vec<Erasure>,
+    /// Up to where the log was erased when the export began.
+    erased_to: i64,
     next: i64,
     /// Where the log ended when the export began.
     size: i64,
@@ -178,6 +180,8 @@ pub(crate) async fn export(
     let begun = app
         .db
         .write(move |tx| {
+            // Before the checkpoint: what is erased by then is told of by an event that it covers.
+            let erased_to = store::erased_to(tx, &tenant_id)?;
             let closing = if whole {
                 match checkpoint::current(tx, &key, &tenant_id, now)? {
                     Ok(checkpoint) => Some(checkpoint),
@@ -191,10 +195,10 @@ pub(crate) async fn export(
                 None => i64::try_from(store::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,
             };
             tx.record(event.clone());
-            Ok(Ok((size, closing.map(|checkpoint| checkpoint.note))))
+            Ok(Ok((size, erased_to, closing.map(|checkpoint| checkpoint.note))))
         })
         .await?;
-    let (size, checkpoint) = begun?;
+    let (size, erased_to, checkpoint) = begun?;
     let opening = (format == ExportFormat::Csv).then(csv::header).transpose()?;
     Ok(Export {
         opening,
@@ -202,6 +206,7 @@ pub(crate) async fn export(
         filter: query.filter(),
         reach: caller.reach.clone(),
         erasures: Vec::new(),
+        erased_to,
         next: 0,
         size,
         format,
@@ -237,7 +242,13 @@ impl Export {
         // Read after the rows: whatever lost its payload before is among them.
         if rows.iter().any(|(_, payload)| payload.is_none()) {
             let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
-            self.erasures = self.app.db.read(move |conn| Ok(store::erasures(conn, &tenants)?)).await?;
+            let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
+            self.erasures = self.app.db.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
+            if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
+                // The event that tells of it lies behind the checkpoint that this export would end with.
+                tracing::info!("an export was overtaken by an erasure, and has to be asked for again");
+                return Err(Error::unavailable());
+            }
         }
         let mut chunk = String::new();
         for row in rows {

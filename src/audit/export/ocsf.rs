@@ -111,8 +111,9 @@ fn object(event: &AuditEvent) -> Value {
         members.insert("session".to_owned(), json!({ "uid": event.session_id, "is_remote": true }));
         members.insert("is_remote".to_owned(), true.into());
     } else if let Some(members) = object.as_object_mut() {
+        let service = event.portal.as_deref().unwrap_or("magic-link");
         let operation = data.get("action").cloned().unwrap_or_else(|| event.kind.as_str().into());
-        members.insert("api".to_owned(), json!({ "operation": operation, "service": { "name": event.portal } }));
+        members.insert("api".to_owned(), json!({ "operation": operation, "service": { "name": service } }));
         if let Some(resource) = data.get("resource_id") {
             let resource = json!({ "uid": resource, "type": data.get("resource_type") });
             members.insert("resources".to_owned(), json!([resource]));
@@ -139,7 +140,9 @@ fn actor(actor: &Actor, event: &AuditEvent) -> Value {
 
 /// OCSF wants to know where it came from: the visitor's address, or else who called us.
 fn src_endpoint(event: &AuditEvent) -> Value {
-    match (&event.address, &event.client_id) {
+    // What a portal asserts may be anything; OCSF wants an address.
+    let address = event.address.as_ref().filter(|text| text.parse::<std::net::IpAddr>().is_ok());
+    match (address, &event.client_id) {
         (Some(address), _) => json!({ "ip": address }),
         (None, Some(client_id)) => json!({ "uid": client_id, "name": "API client" }),
         (None, None) => json!({ "name": "magic-link" }),

@@ -17,6 +17,7 @@ use tlog_tiles::{Checkpoint, Hash};
 use super::leaf::{SALT_BYTES, canonical, commit};
 use super::tree::{Frontier, base64};
 use super::{Actor, Erased, EventType};
+use crate::clock::Timestamp;
 
 /// A line longer than this is none of ours.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
@@ -66,7 +67,7 @@ pub enum Failure {
     #[error(
         "events {from} to {to}: they are whole in themselves, but they are not the ones that were signed \
          (the log was the signed one at size {from}, and is another one at size {size})",
-        to = size - 1
+        to = size.saturating_sub(1)
     )]
     Interval {
         /// The first event that may be another one.
@@ -75,7 +76,7 @@ pub enum Failure {
         size: u64,
     },
     /// The end is missing.
-    #[error("events {from} to {to} are missing: the export ends before a checkpoint that was signed", to = size - 1)]
+    #[error("events {from} to {to} are missing: the export ends before a checkpoint that was signed", to = size.saturating_sub(1))]
     Truncated {
         /// The first event that is missing.
         from: u64,
@@ -206,10 +207,33 @@ struct Events {
     log: LogVerifier,
     frontier: Frontier,
     number: u64,
-    /// Runs of events without payload: first line, events, and what is said of their erasure.
-    erased: Vec<(u64, std::ops::Range<u64>, Erased)>,
+    /// Runs of events without payload.
+    erased: Vec<ErasedRun>,
     /// Erasures that stand in the log.
-    purges: Vec<(std::ops::Range<u64>, Erased)>,
+    purges: Vec<Purge>,
+}
+
+/// Events in a row of one day without payload, of which the same is said.
+struct ErasedRun {
+    first_line: u64,
+    events: std::ops::Range<u64>,
+    erased: Erased,
+    /// When the last of them was recorded.
+    newest: Timestamp,
+}
+
+impl ErasedRun {
+    fn is_of_the_day(&self, moment: Timestamp) -> bool {
+        self.newest.to_utc().date() == moment.to_utc().date()
+    }
+}
+
+/// An erasure that stands in the log.
+struct Purge {
+    events: std::ops::Range<u64>,
+    /// What was recorded before this moment was erased.
+    before: Timestamp,
+    erased: Erased,
 }
 
 impl Events {
@@ -260,13 +284,25 @@ impl Events {
         let leaf = member(event, "leaf");
         if let Some(erased) = event.get("erased") {
             let erased = Erased::parse(erased).ok_or_else(|| self.bad("it is not said who erased the payload"))?;
+            let newest = time(leaf, "recorded_at").ok_or_else(|| self.bad("it is not said when it was recorded"))?;
             match self.erased.last_mut() {
-                Some((_, run, same)) if run.end == index && *same == erased => run.end += 1,
-                _ => self.erased.push((self.number, index..index + 1, erased)),
+                Some(run) if run.events.end == index && run.erased == erased && run.is_of_the_day(newest) => {
+                    run.events.end += 1;
+                    run.newest = run.newest.max(newest);
+                }
+                _ => {
+                    let (first_line, events) = (self.number, index..index + 1);
+                    self.erased.push(ErasedRun { first_line, events, erased, newest });
+                }
             }
         } else if member(leaf, "type") == EventType::AuditPurged.as_str() {
             let purge =
                 purge(leaf, member(event, "payload")).ok_or_else(|| self.bad("it is not said what was erased"))?;
+            // What an erasure may take away: events before it, and only when a year and a day are over.
+            let kept_for = ::time::Duration::days(crate::tenants::MIN_RETENTION_DAYS.into());
+            if purge.events.end > index || purge.before.plus(kept_for) > purge.erased.erased_at {
+                return Err(self.bad("it erases what had to be kept"));
+            }
             self.purges.push(purge);
         }
         let hash = leaf_hash(leaf).map_err(|why| self.bad(why))?;
@@ -277,18 +313,23 @@ impl Events {
     /// Whether each payload that is missing was erased by what stands in the log.
     fn check_erasures(&self) -> Result<u64, Failure> {
         let mut count = 0;
-        for (number, run, erased) in &self.erased {
-            let mut next = run.start;
+        for run in &self.erased {
+            let mut next = run.events.start;
             // An erasure may go over several ranges that follow each other.
-            while next < run.end {
-                let covering = self.purges.iter().find(|(range, by)| range.contains(&next) && by == erased);
-                let Some((range, _)) = covering else {
+            while next < run.events.end {
+                let covering = self.purges.iter().find(|purge| {
+                    purge.events.contains(&next) && purge.erased == run.erased && run.newest < purge.before
+                });
+                let Some(purge) = covering else {
                     let why = "its payload is missing, and no such erasure stands in the log";
-                    return Err(Failure::Line { number: number + next - run.start, why: why.to_owned() });
+                    return Err(Failure::Line {
+                        number: run.first_line + next - run.events.start,
+                        why: why.to_owned(),
+                    });
                 };
-                next = range.end;
+                next = purge.events.end;
             }
-            count += run.end - run.start;
+            count += run.events.end - run.events.start;
         }
         Ok(count)
     }
@@ -331,23 +372,30 @@ pub(super) fn leaf_hash(leaf: &Value) -> Result<Hash, String> {
     Ok(tlog_tiles::record_hash(text.as_bytes()))
 }
 
+/// A moment in an object.
+fn time(value: &Value, name: &str) -> Option<Timestamp> {
+    serde_json::from_value(value.get(name)?.clone()).ok()
+}
+
 /// What an erasure in the log took away.
-fn purge(leaf: &Value, payload: &Value) -> Option<(std::ops::Range<u64>, Erased)> {
-    let data = member(payload, "data");
+fn purge(leaf: &Value, payload: &Value) -> Option<Purge> {
+    let data = payload.get("data")?;
     let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
     let by = Actor {
         kind: text(leaf, "actor_type")?.parse().ok()?,
         id: text(leaf, "actor_id")?,
         name: text(payload, "actor_name"),
     };
-    let erased_at = serde_json::from_value(leaf.get("recorded_at")?.clone()).ok()?;
-    let erased = Erased { erased_at, by, reason: text(payload, "reason")? };
-    Some((data.get("from_index")?.as_u64()?..data.get("to_index")?.as_u64()?, erased))
+    let erased = Erased { erased_at: time(leaf, "recorded_at")?, by, reason: text(payload, "reason")? };
+    let events = data.get("from_index")?.as_u64()?..data.get("to_index")?.as_u64()?;
+    Some(Purge { events, before: time(data, "before")?, erased })
 }
 
 impl Erased {
+    /// Only in the one spelling that we write: a time has many.
     fn parse(value: &Value) -> Option<Self> {
-        serde_json::from_value(value.clone()).ok()
+        let erased: Self = serde_json::from_value(value.clone()).ok()?;
+        (canonical(&erased).ok()? == canonical(value).ok()?).then_some(erased)
     }
 }
 
@@ -380,7 +428,10 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
     let signed = super::evidence::signed_text(&log.origin, &text);
     let note = Note::from_bytes(format!("{signed}\n{signature}").as_bytes());
     let note = note.map_err(|error| bad(format!("the signature is none: {error}")))?;
-    log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
+    let text = log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
+    if text != signed.as_bytes() {
+        return Err(bad("the signature is not over this evidence".to_owned()));
+    }
 
     let checkpoint = member(evidence, "checkpoint").as_str().unwrap_or_default();
     let (size, root) =

@@ -11,6 +11,7 @@ use crate::audit::leaf::Leaf;
 use crate::audit::{ActorType, EventResult};
 use crate::clock::Timestamp;
 use crate::id::EventId;
+use tlog_tiles::HashReader;
 
 /// Events in a log of the corpus.
 const EVENTS: u64 = 24;
@@ -18,11 +19,27 @@ const EVENTS: u64 = 24;
 /// How many ways of tampering are tried.
 const TAMPERINGS: usize = 10_000;
 
+/// How many events at its beginning have been erased, and which event tells of it.
+const ERASED: u64 = 3;
+const PURGE: u64 = 20;
+
 /// A log as an export shows it, and the checkpoints that were signed as it grew.
 #[derive(Clone)]
 struct Log {
     lines: Vec<String>,
     checkpoints: Vec<String>,
+    /// Every node of its tree, in storage order.
+    nodes: Vec<Hash>,
+}
+
+impl HashReader for Log {
+    fn read_hashes(&self, indexes: &[u64]) -> Result<Vec<Hash>, tlog_tiles::Error> {
+        Ok(indexes.iter().map(|index| self.nodes[usize::try_from(*index).unwrap()]).collect())
+    }
+}
+
+fn long_ago() -> Timestamp {
+    serde_json::from_str("\"2025-01-01T10:00:00Z\"").unwrap()
 }
 
 fn moment() -> Timestamp {
@@ -32,16 +49,21 @@ fn moment() -> Timestamp {
 /// Grows a log event by event, with a checkpoint after each.
 fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
     let mut frontier = Frontier::default();
-    let (mut lines, mut checkpoints) = (Vec::new(), Vec::new());
+    let (mut lines, mut checkpoints, mut nodes) = (Vec::new(), Vec::new(), Vec::new());
+    let reason = "The retention period is over";
     for index in 0..EVENTS {
         let mut salt = [0; SALT_BYTES];
         random.fill_bytes(&mut salt);
-        let payload =
-            canonical(&serde_json::json!({ "data": { "field": index }, "reason": "Payroll, step 3" })).unwrap();
+        let payload = if index == PURGE {
+            let data = serde_json::json!({ "before": "2025-06-01T00:00:00Z", "from_index": 0, "to_index": ERASED });
+            canonical(&serde_json::json!({ "data": data, "reason": reason })).unwrap()
+        } else {
+            canonical(&serde_json::json!({ "data": { "field": index }, "reason": "Payroll, step 3" })).unwrap()
+        };
         let id = EventId::new(moment());
         let leaf = Leaf {
-            actor_id: "con_1",
-            actor_type: ActorType::Consultant,
+            actor_id: if index == PURGE { "retention" } else { "con_1" },
+            actor_type: if index == PURGE { ActorType::System } else { ActorType::Consultant },
             client_id: None,
             consultant_id: None,
             id: &id,
@@ -54,26 +76,28 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
             portal: Some("cloud"),
             principal_id: Some("emp-9"),
             profile_id: None,
-            recorded_at: moment(),
+            recorded_at: if index < ERASED { long_ago() } else { moment() },
             result: EventResult::Success,
             seq: Some(i64::try_from(index).unwrap() + 1),
             session_id: None,
             source: Some("portal"),
             tenant_id,
             trace_id: None,
-            kind: EventType::DataChanged,
+            kind: if index == PURGE { EventType::AuditPurged } else { EventType::DataChanged },
         };
         let hash = leaf.hash().unwrap();
-        frontier.push(hash).unwrap();
-        lines.push(format!(
-            r#"{{"leaf":{},"leaf_hash":"{}","payload":{payload},"salt":"{}"}}"#,
-            leaf.canonical().unwrap(),
-            base64(&hash.0),
-            base64(&salt)
-        ));
+        nodes.extend(frontier.push(hash).unwrap());
+        let by = serde_json::json!({ "type": "system", "id": "retention" });
+        let erased = canonical(&serde_json::json!({ "erased_at": moment(), "by": by, "reason": reason })).unwrap();
+        let (text, hash) = (leaf.canonical().unwrap(), base64(&hash.0));
+        lines.push(if index < ERASED {
+            format!(r#"{{"erased":{erased},"leaf":{text},"leaf_hash":"{hash}"}}"#)
+        } else {
+            format!(r#"{{"leaf":{text},"leaf_hash":"{hash}","payload":{payload},"salt":"{}"}}"#, base64(&salt))
+        });
         checkpoints.push(checkpoint::sign(key, tenant_id, frontier.size(), frontier.root().unwrap()).unwrap());
     }
-    Log { lines, checkpoints }
+    Log { lines, checkpoints, nodes }
 }
 
 impl Log {
@@ -103,8 +127,9 @@ impl Log {
 fn rehashed(line: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap();
     change(&mut event);
-    let salt = STANDARD.decode(event["salt"].as_str().unwrap()).unwrap();
-    event["leaf"]["payload_commitment"] = base64(&commit(&salt, &canonical(&event["payload"]).unwrap())).into();
+    if let Some(salt) = event["salt"].as_str().map(|salt| STANDARD.decode(salt).unwrap()) {
+        event["leaf"]["payload_commitment"] = base64(&commit(&salt, &canonical(&event["payload"]).unwrap())).into();
+    }
     event["leaf_hash"] = base64(&leaf_hash(&event["leaf"]).unwrap().0).into();
     canonical(&event).unwrap()
 }
@@ -138,17 +163,30 @@ impl Expected {
     }
 }
 
+/// A row that still has its payload, and is not the one that tells of the others' erasure.
+fn a_whole_row(random: &mut StdRng) -> usize {
+    loop {
+        let at = random.random_range(ERASED..EVENTS);
+        if at != PURGE {
+            return usize::try_from(at).unwrap();
+        }
+    }
+}
+
 /// One way of tampering: the export, the older checkpoint that the auditor has, and what must be said.
 fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expected) {
     let count = log.lines.len();
     let at = random.random_range(0..count);
     let number = u64::try_from(at).unwrap();
+    let whole = a_whole_row(random);
     let since = random.random_range(1..EVENTS);
     // A row that was rewritten lies behind the last checkpoint that still holds.
-    let interval = if number < since {
-        Expected::Interval { from: 0, size: since }
-    } else {
-        Expected::Interval { from: since, size: EVENTS }
+    let interval_of = |number: u64| {
+        if number < since {
+            Expected::Interval { from: 0, size: since }
+        } else {
+            Expected::Interval { from: since, size: EVENTS }
+        }
     };
     let closing = canonical(&serde_json::json!({ "checkpoint": log.checkpoints[count - 1] })).unwrap();
     let mut lines = log.lines.clone();
@@ -201,13 +239,13 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
         }
         // A row is rewritten with everything that hangs on it.
         6 => {
-            lines[at] = rehashed(&lines[at], |event| event["payload"]["data"]["field"] = "forged".into());
-            (join(&lines, &closing), since, interval)
+            lines[whole] = rehashed(&lines[whole], |event| event["payload"]["data"]["field"] = "forged".into());
+            (join(&lines, &closing), since, interval_of(u64::try_from(whole).unwrap()))
         }
         // Who did it is rewritten, with everything that hangs on it.
         7 => {
             lines[at] = rehashed(&lines[at], |event| event["leaf"]["actor_id"] = "con_2".into());
-            (join(&lines, &closing), since, interval)
+            (join(&lines, &closing), since, interval_of(number))
         }
         // The whole is rolled back to an older copy, whose own checkpoint is good.
         8 => {
@@ -235,17 +273,17 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
         }
         // A payload is taken away as if it had been erased.
         _ => {
-            let mut event: Value = serde_json::from_str(&lines[at]).unwrap();
+            let mut event: Value = serde_json::from_str(&lines[whole]).unwrap();
             let members = event.as_object_mut().unwrap();
             members.retain(|name, _| name.starts_with("leaf"));
             let by = serde_json::json!({ "type": "system", "id": "retention" });
-            let erased =
-                serde_json::json!({ "erased_at": moment(), "by": by, "reason": "The retention period is over" });
+            let reason = "The retention period is over";
             if random.random() {
+                let erased = serde_json::json!({ "erased_at": moment(), "by": by, "reason": reason });
                 members.insert("erased".to_owned(), erased);
             }
-            lines[at] = canonical(&event).unwrap();
-            (join(&lines, &closing), since, Expected::Line(number + 1))
+            lines[whole] = canonical(&event).unwrap();
+            (join(&lines, &closing), since, Expected::Line(u64::try_from(whole).unwrap() + 1))
         }
     }
 }
@@ -262,7 +300,7 @@ fn logs() -> (LogKey, Log, Log, StdRng) {
 fn an_untouched_export_passes() {
     let (key, log, _, _) = logs();
     let verified = log.verify(&key.verifier_key("acme"), &log.whole(), &[1, 7, EVENTS]).unwrap();
-    assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, 0, EVENTS));
+    assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, ERASED, EVENTS));
     // One that has grown since the checkpoint from outside passes too, and says how far it vouches.
     let older = log.checkpoint(5);
     let verified =
@@ -306,4 +344,42 @@ fn nothing_may_stand_after_the_end() {
         assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == EVENTS + 2), "{outcome:?}");
     }
     assert!(matches!(log.verify(&key.verifier_key("acme"), b"", &[]), Err(Failure::Truncated { from: 0, .. })));
+}
+
+#[test]
+fn a_proof_of_one_row_proves_no_other() {
+    let (_, log, other, _) = logs();
+    let root = tlog_tiles::tree_hash(EVENTS, &log).unwrap();
+    let with_proof = |line: &str, index: u64, size: u64| {
+        let mut event: Value = serde_json::from_str(line).unwrap();
+        let proof = tlog_tiles::prove_record(size, index, &log).unwrap();
+        event["proof"] = proof.iter().map(|hash| base64(&hash.0)).collect::<Vec<_>>().into();
+        event
+    };
+    for (index, line) in (0..EVENTS).zip(&log.lines) {
+        check_proof(&with_proof(line, index, EVENTS), EVENTS, root).unwrap();
+        for forged in (0..EVENTS).filter(|forged| *forged != index) {
+            assert!(check_proof(&with_proof(line, forged, EVENTS), EVENTS, root).is_err());
+            let renumbered = rehashed(line, |event| event["leaf"]["log_index"] = forged.into());
+            assert!(check_proof(&with_proof(&renumbered, forged, EVENTS), EVENTS, root).is_err());
+        }
+        let foreign = &other.lines[usize::try_from(index).unwrap()];
+        assert!(check_proof(&with_proof(foreign, index, EVENTS), EVENTS, root).is_err());
+    }
+    for (size, index) in [(0, 0), (1, 1), (u64::MAX, 0), (EVENTS, u64::MAX)] {
+        let event = serde_json::json!({ "leaf": { "log_index": index }, "proof": [] });
+        assert!(check_proof(&event, size, root).is_err(), "{size} {index}");
+    }
+}
+
+#[test]
+fn an_erasure_that_came_too_early_is_none() {
+    let (key, log, _, _) = logs();
+    let at = usize::try_from(PURGE).unwrap();
+    for (member, value) in [("before", Value::from("2026-06-01T00:00:00Z")), ("to_index", Value::from(EVENTS))] {
+        let mut lines = log.lines.clone();
+        lines[at] = rehashed(&lines[at], |event| event["payload"]["data"][member] = value.clone());
+        let outcome = log.verify(&key.verifier_key("acme"), &join(&lines, "{}"), &[]);
+        assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == PURGE + 1), "{outcome:?}");
+    }
 }
