@@ -137,8 +137,18 @@ impl Connection {
         Self { stream, buffer: vec![0; 16 * 1024] }
     }
 
-    /// Sends one request and returns the body of its answer.
+    /// Sends one request and returns the body of its answer; comes back as long as the service is busy.
     pub async fn send(&mut self, request: &Request) -> String {
+        loop {
+            let (status, body) = self.try_send(request).await;
+            if status != "503" {
+                assert!(status.starts_with('2'), "{status} {body}");
+                return body;
+            }
+        }
+    }
+
+    async fn try_send(&mut self, request: &Request) -> (String, String) {
         self.stream.write_all(&request.0).await.expect("the server reads");
         let mut length = 0;
         loop {
@@ -149,8 +159,8 @@ impl Connection {
             let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
             let declared = head.lines().find_map(|line| line.strip_prefix("content-length: "));
             if body.len() == declared.expect("a length").parse::<usize>().expect("a number") {
-                assert!(head.starts_with("HTTP/1.1 2"), "{text}");
-                return body.to_owned();
+                let status = head.split(' ').nth(1).expect("a status").to_owned();
+                return (status, body.to_owned());
             }
         }
     }
