@@ -73,7 +73,7 @@ pub struct Act {
     /// Which one.
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub resource_id: String,
-    /// The person whose data it is.
+    /// The person whose data it is: an opaque id, never an address or a name, for the trail keeps it for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub principal_id: Option<String>,

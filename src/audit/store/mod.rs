@@ -1,23 +1,26 @@
 //! The trail at rest: rows are added and read; only a payload can be erased.
 
+mod checkpoints;
+mod retention;
+
 use std::collections::{BTreeSet, HashMap};
 use std::ops::{Range, RangeInclusive};
 
 use diesel::prelude::*;
 use tlog_tiles::Hash;
 
+pub(super) use checkpoints::*;
+pub(super) use retention::*;
+
 use super::leaf::{Leaf, Payload};
-use super::{Actor, ActorType, AuditEvent, CheckpointChannel, Erased, EventFilter, EventType, Frontier, tree};
+use super::{Actor, ActorType, AuditEvent, Erased, EventFilter, EventType, Frontier, tree};
 use crate::clients::{Reach, Tenants};
 use crate::clock::Timestamp;
-use crate::db::schema::{
-    audit_checkpoints as checkpoints, audit_erasures as erasures, audit_events as events, audit_keys as keys,
-    audit_logs as logs, audit_payloads as payloads, checkpoint_deliveries as deliveries, legal_holds as holds,
-};
+use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
 use crate::db::{Backend, Conn};
 use crate::error::Error;
 use crate::http::Window;
-use crate::id::{ClientId, ConsultantId, EventId, HoldId, LinkId, SessionId};
+use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 /// An event as it is stored: what its leaf holds.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -60,42 +63,6 @@ pub(super) struct PayloadRow {
 
 /// An event, and its salt and payload unless they are erased.
 pub(super) type Recorded = (Row, Option<(Vec<u8>, String)>);
-
-/// An erasure as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = erasures)]
-pub(super) struct Erasure {
-    pub tenant_id: String,
-    pub from_index: i64,
-    pub to_index: i64,
-    pub erased_at: Timestamp,
-    pub actor_type: ActorType,
-    pub actor_id: String,
-    pub actor_name: Option<String>,
-    pub reason: String,
-}
-
-/// A checkpoint as it was given away.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = checkpoints)]
-pub(super) struct CheckpointRow {
-    pub tenant_id: String,
-    pub size: i64,
-    pub root: Vec<u8>,
-    pub note: String,
-    pub signed_at: Timestamp,
-}
-
-/// A key that signs checkpoints, as it is stored: sealed.
-#[derive(Clone, Queryable, Insertable)]
-#[diesel(table_name = keys)]
-pub(super) struct KeyRow {
-    pub id: String,
-    pub origin: String,
-    pub public_key: String,
-    pub sealed_private_key: String,
-    pub created_at: Timestamp,
-}
 
 /// Events, each beside its payload.
 #[diesel::dsl::auto_type]
@@ -292,16 +259,6 @@ pub(super) fn slice(
         .load(conn)
 }
 
-/// What was erased of some logs between two indexes, in order.
-pub(super) fn erasures(conn: &mut Conn, tenants: &[String], between: Range<i64>) -> QueryResult<Vec<Erasure>> {
-    erasures::table
-        .filter(erasures::tenant_id.eq_any(tenants))
-        .filter(erasures::from_index.lt(between.end))
-        .filter(erasures::to_index.gt(between.start))
-        .order((erasures::tenant_id, erasures::from_index))
-        .load(conn)
-}
-
 /// As callers see them, with the erasure where there is no payload.
 fn shown(conn: &mut Conn, rows: Vec<Recorded>) -> Result<Vec<AuditEvent>, Error> {
     let mut bare: Vec<String> =
@@ -366,17 +323,6 @@ pub(super) fn erased(row: &Row, erasures: &[Erasure]) -> Option<Erased> {
     covering.map(Erasure::shown)
 }
 
-impl Erasure {
-    /// As callers see it.
-    pub(super) fn shown(&self) -> Erased {
-        Erased {
-            erased_at: self.erased_at,
-            by: Actor { kind: self.actor_type, id: self.actor_id.clone(), name: self.actor_name.clone() },
-            reason: self.reason.clone(),
-        }
-    }
-}
-
 impl Row {
     /// What the log commits to.
     pub(super) fn leaf(&self) -> Leaf<'_> {
@@ -410,167 +356,6 @@ impl Row {
     pub(super) fn leaf_hash(&self) -> String {
         tree::base64(self.hashes.get(..tlog_tiles::HASH_SIZE).unwrap_or_default())
     }
-}
-
-/// The newest checkpoint of a log.
-pub(super) fn latest_checkpoint(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<CheckpointRow>> {
-    checkpoints::table
-        .filter(checkpoints::tenant_id.eq(tenant_id))
-        .order(checkpoints::size.desc())
-        .first(conn)
-        .optional()
-}
-
-pub(super) fn insert_checkpoint(conn: &mut Conn, checkpoint: &CheckpointRow) -> QueryResult<usize> {
-    diesel::insert_into(checkpoints::table).values(checkpoint).execute(conn)
-}
-
-/// Logs that have grown since their last checkpoint, if that is older than a moment.
-///
-/// By the index on what was signed since, and by primary key.
-pub(super) fn logs_without_checkpoint(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<String>> {
-    let covered =
-        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::size.eq(logs::size));
-    let young =
-        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::signed_at.gt(before));
-    logs::table
-        .filter(diesel::dsl::not(diesel::dsl::exists(covered)))
-        .filter(diesel::dsl::not(diesel::dsl::exists(young)))
-        .select(logs::tenant_id)
-        .order(logs::tenant_id)
-        .load(conn)
-}
-
-pub(super) fn find_key(conn: &mut Conn, id: &str) -> QueryResult<Option<KeyRow>> {
-    keys::table.find(id).get_result(conn).optional()
-}
-
-pub(super) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult<usize> {
-    diesel::insert_into(keys::table).values(key).execute(conn)
-}
-
-/// Where the next erasure of a log begins.
-pub(super) fn erased_to(conn: &mut Conn, tenant_id: &str) -> QueryResult<i64> {
-    let last: Option<i64> = erasures::table
-        .filter(erasures::tenant_id.eq(tenant_id))
-        .select(diesel::dsl::max(erasures::to_index))
-        .get_result(conn)?;
-    Ok(last.unwrap_or(0))
-}
-
-/// The first event of a log between two indexes that was not recorded before a moment.
-pub(super) fn first_since(
-    conn: &mut Conn,
-    tenant_id: &str,
-    between: Range<i64>,
-    moment: Timestamp,
-) -> QueryResult<Option<i64>> {
-    events::table
-        .filter(events::tenant_id.eq(tenant_id))
-        .filter(events::log_index.ge(between.start))
-        .filter(events::log_index.lt(between.end))
-        .filter(events::recorded_at.ge(moment))
-        .select(events::log_index)
-        .order(events::log_index)
-        .first(conn)
-        .optional()
-}
-
-/// Whether there is anything between two indexes but erasures, which outlive what they erased.
-pub(super) fn holds_more_than_erasures(conn: &mut Conn, tenant_id: &str, between: Range<i64>) -> QueryResult<bool> {
-    let more = events::table
-        .filter(events::tenant_id.eq(tenant_id))
-        .filter(events::log_index.ge(between.start))
-        .filter(events::log_index.lt(between.end))
-        .filter(events::event_type.ne(EventType::AuditPurged));
-    diesel::select(diesel::dsl::exists(more)).get_result(conn)
-}
-
-pub(super) fn insert_erasure(conn: &mut Conn, erasure: &Erasure) -> QueryResult<usize> {
-    diesel::insert_into(erasures::table).values(erasure).execute(conn)
-}
-
-/// Removes the payloads that an erasure names; those of erasures stay, for they answer for all others.
-pub(super) fn erase(conn: &mut Conn, erasure: &Erasure) -> QueryResult<usize> {
-    let of_an_erasure = events::table
-        .filter(events::tenant_id.eq(payloads::tenant_id))
-        .filter(events::log_index.eq(payloads::log_index))
-        .filter(events::event_type.eq(EventType::AuditPurged));
-    diesel::delete(payloads::table)
-        .filter(payloads::tenant_id.eq(&erasure.tenant_id))
-        .filter(payloads::log_index.ge(erasure.from_index))
-        .filter(payloads::log_index.lt(erasure.to_index))
-        .filter(diesel::dsl::not(diesel::dsl::exists(of_an_erasure)))
-        .execute(conn)
-}
-
-/// A legal hold as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = holds)]
-pub(super) struct HoldRow {
-    pub id: HoldId,
-    pub tenant_id: String,
-    pub reason: String,
-    pub until: Option<Timestamp>,
-    pub placed_at: Timestamp,
-    pub placed_by_type: ActorType,
-    pub placed_by_id: String,
-    pub placed_by_name: Option<String>,
-    pub released_at: Option<Timestamp>,
-    pub release_reason: Option<String>,
-    pub released_by_type: Option<ActorType>,
-    pub released_by_id: Option<String>,
-    pub released_by_name: Option<String>,
-}
-
-pub(super) fn insert_hold(conn: &mut Conn, hold: &HoldRow) -> QueryResult<usize> {
-    diesel::insert_into(holds::table).values(hold).execute(conn)
-}
-
-pub(super) fn find_hold(conn: &mut Conn, tenant_id: &str, id: &HoldId) -> QueryResult<Option<HoldRow>> {
-    holds::table.find(id).filter(holds::tenant_id.eq(tenant_id)).get_result(conn).optional()
-}
-
-/// Holds of a log, newest first.
-pub(super) fn list_holds(conn: &mut Conn, tenant_id: &str, window: &Window) -> QueryResult<Vec<HoldRow>> {
-    let mut query = holds::table.filter(holds::tenant_id.eq(tenant_id)).into_boxed::<Backend>();
-    if let Some(after) = &window.after {
-        query = query.filter(holds::id.lt(after));
-    }
-    query.order(holds::id.desc()).limit(window.limit).load(conn)
-}
-
-/// Whether a hold stands.
-pub(super) fn is_held(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<bool> {
-    let standing: i64 = holds::table
-        .filter(holds::tenant_id.eq(tenant_id))
-        .filter(holds::released_at.is_null())
-        .filter(holds::until.is_null().or(holds::until.gt(now)))
-        .count()
-        .get_result(conn)?;
-    Ok(standing > 0)
-}
-
-/// Releases a hold; `None` if it was released before.
-pub(super) fn release_hold(
-    conn: &mut Conn,
-    id: &HoldId,
-    reason: &str,
-    by: &Actor,
-    now: Timestamp,
-) -> QueryResult<Option<HoldRow>> {
-    diesel::update(holds::table.find(id))
-        .filter(holds::released_at.is_null())
-        .set((
-            holds::released_at.eq(Some(now)),
-            holds::release_reason.eq(Some(reason)),
-            holds::released_by_type.eq(Some(by.kind)),
-            holds::released_by_id.eq(Some(&by.id)),
-            holds::released_by_name.eq(by.name.as_ref()),
-        ))
-        .returning(holds::all_columns)
-        .get_result(conn)
-        .optional()
 }
 
 /// How often a session touched a person's data, by type, and from when to when.
@@ -621,105 +406,4 @@ pub(super) fn touches(
             diesel::dsl::max(events::occurred_at),
         ))
         .load(conn)
-}
-
-/// Logs that have grown beyond what an address has of them, and whose turn it is.
-pub(super) fn undelivered(
-    conn: &mut Conn,
-    channel: CheckpointChannel,
-    limit: i64,
-    now: Timestamp,
-) -> QueryResult<Vec<String>> {
-    let settled = deliveries::table
-        .filter(deliveries::tenant_id.eq(logs::tenant_id))
-        .filter(deliveries::channel.eq(channel))
-        .filter(deliveries::size.ge(logs::size).or(deliveries::next_attempt_at.gt(now)));
-    logs::table
-        .filter(diesel::dsl::not(diesel::dsl::exists(settled)))
-        .select(logs::tenant_id)
-        .order(logs::tenant_id)
-        .limit(limit)
-        .load(conn)
-}
-
-/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it, or the address does.
-pub(super) fn claim_delivery(
-    conn: &mut Conn,
-    tenant_id: &str,
-    channel: CheckpointChannel,
-    size: i64,
-    lease_until: Timestamp,
-    now: Timestamp,
-) -> QueryResult<Option<i32>> {
-    let known: i64 = deliveries::table.find((tenant_id, channel)).count().get_result(conn)?;
-    if known == 0 {
-        let fresh = (
-            deliveries::tenant_id.eq(tenant_id),
-            deliveries::channel.eq(channel),
-            deliveries::size.eq(0_i64),
-            deliveries::attempts.eq(0),
-            deliveries::next_attempt_at.eq(now),
-        );
-        diesel::insert_into(deliveries::table).values(fresh).execute(conn)?;
-    }
-    diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::next_attempt_at.le(now))
-        .filter(deliveries::size.lt(size))
-        .set((deliveries::next_attempt_at.eq(lease_until), deliveries::attempts.eq(deliveries::attempts + 1)))
-        .returning(deliveries::attempts)
-        .get_result(conn)
-        .optional()
-}
-
-/// Notes what an address has now.
-pub(super) fn delivered(
-    conn: &mut Conn,
-    tenant_id: &str,
-    channel: CheckpointChannel,
-    size: i64,
-    now: Timestamp,
-) -> QueryResult<usize> {
-    diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::size.lt(size))
-        .set((
-            deliveries::size.eq(size),
-            deliveries::attempts.eq(0),
-            deliveries::next_attempt_at.eq(now),
-            deliveries::delivered_at.eq(Some(now)),
-            deliveries::last_error.eq(None::<String>),
-        ))
-        .execute(conn)
-}
-
-/// Notes why an address has it not, and when it is tried again.
-pub(super) fn not_delivered(
-    conn: &mut Conn,
-    tenant_id: &str,
-    channel: CheckpointChannel,
-    size: i64,
-    error: &str,
-    retry_at: Timestamp,
-) -> QueryResult<usize> {
-    let error: String = error.chars().take(500).collect();
-    diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::size.lt(size))
-        .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
-        .execute(conn)
-}
-
-/// What the addresses have of a log.
-pub(super) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
-    deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)
-}
-
-/// What an address has of a log, as it is stored.
-#[derive(Debug, Clone, Queryable)]
-pub(super) struct DeliveryRow {
-    _tenant_id: String,
-    pub channel: CheckpointChannel,
-    pub size: i64,
-    _attempts: i32,
-    _next_attempt_at: Timestamp,
-    pub delivered_at: Option<Timestamp>,
-    pub last_error: Option<String>,
 }

@@ -1,0 +1,170 @@
+//! Checkpoints, the key that signs them, and where they have arrived.
+
+use diesel::prelude::*;
+
+use crate::audit::CheckpointChannel;
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::{
+    audit_checkpoints as checkpoints, audit_keys as keys, audit_logs as logs, checkpoint_deliveries as deliveries,
+};
+
+/// A checkpoint as it was given away.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = checkpoints)]
+pub(in crate::audit) struct CheckpointRow {
+    pub tenant_id: String,
+    pub size: i64,
+    pub root: Vec<u8>,
+    pub note: String,
+    pub signed_at: Timestamp,
+}
+
+/// A key that signs checkpoints, as it is stored: sealed.
+#[derive(Clone, Queryable, Insertable)]
+#[diesel(table_name = keys)]
+pub(in crate::audit) struct KeyRow {
+    pub id: String,
+    pub origin: String,
+    pub public_key: String,
+    pub sealed_private_key: String,
+    pub created_at: Timestamp,
+}
+
+/// The newest checkpoint of a log.
+pub(in crate::audit) fn latest_checkpoint(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<CheckpointRow>> {
+    checkpoints::table
+        .filter(checkpoints::tenant_id.eq(tenant_id))
+        .order(checkpoints::size.desc())
+        .first(conn)
+        .optional()
+}
+
+pub(in crate::audit) fn insert_checkpoint(conn: &mut Conn, checkpoint: &CheckpointRow) -> QueryResult<usize> {
+    diesel::insert_into(checkpoints::table).values(checkpoint).execute(conn)
+}
+
+/// Logs that have grown since their last checkpoint, if that is older than a moment.
+///
+/// By the index on what was signed since, and by primary key.
+pub(in crate::audit) fn logs_without_checkpoint(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<String>> {
+    let covered =
+        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::size.eq(logs::size));
+    let young =
+        checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::signed_at.gt(before));
+    logs::table
+        .filter(diesel::dsl::not(diesel::dsl::exists(covered)))
+        .filter(diesel::dsl::not(diesel::dsl::exists(young)))
+        .select(logs::tenant_id)
+        .order(logs::tenant_id)
+        .load(conn)
+}
+
+pub(in crate::audit) fn find_key(conn: &mut Conn, id: &str) -> QueryResult<Option<KeyRow>> {
+    keys::table.find(id).get_result(conn).optional()
+}
+
+pub(in crate::audit) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult<usize> {
+    diesel::insert_into(keys::table).values(key).execute(conn)
+}
+
+/// What an address has of a log, as it is stored.
+#[derive(Debug, Clone, Queryable)]
+pub(in crate::audit) struct DeliveryRow {
+    _tenant_id: String,
+    pub channel: CheckpointChannel,
+    pub size: i64,
+    _attempts: i32,
+    _next_attempt_at: Timestamp,
+    pub delivered_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+}
+
+/// Logs that have grown beyond what an address has of them, and whose turn it is.
+pub(in crate::audit) fn undelivered(
+    conn: &mut Conn,
+    channel: CheckpointChannel,
+    limit: i64,
+    now: Timestamp,
+) -> QueryResult<Vec<String>> {
+    let settled = deliveries::table
+        .filter(deliveries::tenant_id.eq(logs::tenant_id))
+        .filter(deliveries::channel.eq(channel))
+        .filter(deliveries::size.ge(logs::size).or(deliveries::next_attempt_at.gt(now)));
+    logs::table
+        .filter(diesel::dsl::not(diesel::dsl::exists(settled)))
+        .select(logs::tenant_id)
+        .order(logs::tenant_id)
+        .limit(limit)
+        .load(conn)
+}
+
+/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it, or the address does.
+pub(in crate::audit) fn claim_delivery(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    size: i64,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<i32>> {
+    let known: i64 = deliveries::table.find((tenant_id, channel)).count().get_result(conn)?;
+    if known == 0 {
+        let fresh = (
+            deliveries::tenant_id.eq(tenant_id),
+            deliveries::channel.eq(channel),
+            deliveries::size.eq(0_i64),
+            deliveries::attempts.eq(0),
+            deliveries::next_attempt_at.eq(now),
+        );
+        diesel::insert_into(deliveries::table).values(fresh).execute(conn)?;
+    }
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::next_attempt_at.le(now))
+        .filter(deliveries::size.lt(size))
+        .set((deliveries::next_attempt_at.eq(lease_until), deliveries::attempts.eq(deliveries::attempts + 1)))
+        .returning(deliveries::attempts)
+        .get_result(conn)
+        .optional()
+}
+
+/// Notes what an address has now.
+pub(in crate::audit) fn delivered(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    size: i64,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::size.lt(size))
+        .set((
+            deliveries::size.eq(size),
+            deliveries::attempts.eq(0),
+            deliveries::next_attempt_at.eq(now),
+            deliveries::delivered_at.eq(Some(now)),
+            deliveries::last_error.eq(None::<String>),
+        ))
+        .execute(conn)
+}
+
+/// Notes why an address has it not, and when it is tried again.
+pub(in crate::audit) fn not_delivered(
+    conn: &mut Conn,
+    tenant_id: &str,
+    channel: CheckpointChannel,
+    size: i64,
+    error: &str,
+    retry_at: Timestamp,
+) -> QueryResult<usize> {
+    let error: String = error.chars().take(500).collect();
+    diesel::update(deliveries::table.find((tenant_id, channel)))
+        .filter(deliveries::size.lt(size))
+        .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
+        .execute(conn)
+}
+
+/// What the addresses have of a log.
+pub(in crate::audit) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
+    deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)
+}
