@@ -140,7 +140,8 @@ fn plain_inserts(database: Database, url: &str) -> f64 {
             let tables = "CREATE TABLE plain_events (LIKE audit_events INCLUDING ALL); \
                 CREATE TABLE plain_payloads (LIKE audit_payloads INCLUDING ALL);";
             let script = PLAIN_ROWS
-                .replace(":hash", "sha256('x')")
+                .replace(":key", ":key::bigint")
+                .replace(":hash", "sha256('x'::bytea)")
                 .replace(":numbers", "generate_series(1, 100) AS n")
                 .replace("'2026-11-22 10:00:00'", "timestamp '2026-11-22 10:00:00'");
             let script = format!("\\set key random(1, 2000000000)\nBEGIN;{script}COMMIT;\n");
