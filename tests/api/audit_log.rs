@@ -268,7 +268,8 @@ on_both_databases! {
         let shown = world.admin.events("&tenant_id=acme").await;
         for row in &rows {
             let event = shown.iter().find(|event| event["log_index"].as_u64() == cell(row, "log_index").parse().ok()).unwrap();
-            assert_eq!(event["leaf_hash"], cell(row, "leaf_hash").as_str());
+            // A hash may begin with a plus, which a spreadsheet would take for a formula.
+            assert_eq!(event["leaf_hash"], cell(row, "leaf_hash").trim_start_matches('\''));
             assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '-', '@'])), "{row:?}");
         }
         assert!(rows.iter().any(|row| cell(row, "reason").starts_with("'=HYPERLINK")));
