@@ -1,0 +1,322 @@
+//! What the people around a link are told, whatever the words.
+
+use super::*;
+use crate::mail::Template;
+
+const NOTICES: [Template; 9] = [
+    Template::AccessIssued,
+    Template::AccessUsed,
+    Template::AccessEnded,
+    Template::LinkResent,
+    Template::AccessRevoked,
+    Template::AccessWithdrawn,
+    Template::OwnerAccessUsed,
+    Template::OwnerAccessEnded,
+    Template::LinkBounced,
+];
+
+/// A notice with these words in every name and in the reason.
+fn notice_of(template: Template, words: &str) -> Letter {
+    let mut link = link(words, words);
+    link.ticket = Some(words.chars().take(20).collect());
+    let config = Config::from_toml(
+        "product_name = 'Magic Link'\nmail.report_to = 'security@support.example'\n[portals.cloud]\nname = 'Cloud'\n\
+         audience = 'a'\ncallback_url = 'https://cloud.example/cb'\nmanage_url = 'https://cloud.example/{tenant_id}/support'",
+    )
+    .unwrap();
+    let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
+    let summary = Summary {
+        started_at: link.starts_at,
+        ended_at: link.expires_at,
+        cause: EndCause::Done,
+        views: 3,
+        exports: 1,
+        changes: 2,
+        audit_state: AuditState::Gaps,
+    };
+    let ended = matches!(template, Template::AccessEnded | Template::OwnerAccessEnded);
+    let facts = Facts {
+        link: &link,
+        tenant: &tenant(words),
+        consultant: &consultant,
+        recipient: "hr@acme.example",
+        at: link.starts_at,
+        summary: ended.then_some(&summary),
+    };
+    notice(&config, template, &facts).unwrap()
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "nine whole mails are long")]
+fn every_notice_says_who_where_why_and_until_when() {
+    let all: Vec<String> = NOTICES
+        .iter()
+        .map(|template| {
+            let letter = notice_of(*template, "Asha & Söhne");
+            format!("== {template}: {}\n{}", letter.subject, letter.text)
+        })
+        .collect();
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    == access_issued: Support access granted to Asha & Söhne (Cloud)
+    Support access granted to Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    Temporary support access was granted in your name. The link was mailed
+    to the consultant alone; it opens nothing before a person continues on
+    its page.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    You will hear again when the access is used and when it ends. It ends by
+    itself; you can end it at any time in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_used: Support access used by Asha & Söhne (Cloud)
+    Support access used by Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted was used for the first time.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    First used: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Everything the consultant does is recorded under their name. You can end
+    the access at any time in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_ended: The support visit by Asha & Söhne has ended (Cloud)
+    The support visit by Asha & Söhne has ended (Cloud)
+
+    Hello Asha & Söhne,
+
+    A visit with the support access that you granted has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal, entry by entry.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == link_resent: A fresh access link was sent to Asha & Söhne (Cloud)
+    A fresh access link was sent to Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    A fresh link for the support access that you granted was sent to the
+    consultant's registered address. The links before it no longer work.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Sent for: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If nobody should have needed one, end the access in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_revoked: Support access of Asha & Söhne was revoked (Cloud)
+    Support access of Asha & Söhne was revoked (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted was revoked before its time was
+    over. Its links open nothing any more, and a visit that was open has
+    ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If there is more to do, access can be granted again.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_withdrawn: Your access to Asha & Söhne (Cloud) was revoked
+    Your access to Asha & Söhne (Cloud) was revoked
+
+    Hello Asha & Söhne,
+
+    Your access was revoked before its time was over. Your links open
+    nothing any more, and a visit that was open has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If there is more to do, ask whoever granted it.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == owner_access_used: Support opened Cloud of Asha & Söhne as you
+    Support opened Cloud of Asha & Söhne as you
+
+    Hello Asha & Söhne,
+
+    A support consultant has opened the portal as you. Your company granted
+    this for the reason below; it ends by itself, and nobody was given your
+    password.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    First used: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Everything done during this access is recorded under the consultant's
+    name, beside yours. You will hear again when it ends.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == owner_access_ended: The support visit to Cloud of Asha & Söhne as you has ended
+    The support visit to Cloud of Asha & Söhne as you has ended
+
+    Hello Asha & Söhne,
+
+    A support consultant's visit to the portal as you has ended.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal. Ask the person who
+    granted the access if something looks wrong to you.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == link_bounced: The access link for Asha & Söhne could not be delivered
+    The access link for Asha & Söhne could not be delivered
+
+    Hello Asha & Söhne,
+
+    The mail with the access link came back, or was reported as unwanted.
+    Nobody has used it.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    Nothing more is sent to that address until somebody has looked into it.
+    Tell your support contact.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    "#);
+}
+
+#[test]
+fn hostile_words_stay_words_in_every_notice() {
+    // Quotes, commas, markup, addresses, right-to-left marks: a thousand mixtures of them.
+    let pieces = [
+        "<a href=\"https://evil.example\">click</a>",
+        "\"><script>alert(1)</script>",
+        "https://evil.example/x",
+        "evil.example",
+        "a@evil.example, b@evil.example",
+        "\u{202e}moc.live\u{202c}",
+        "{{ mail.url }}",
+        "</p><h1>",
+        "';--",
+        "&lt;a&gt;",
+        "=?UTF-8?Q?x?=",
+        "mailto:a@evil.example",
+    ];
+    for number in 0..1_000_usize {
+        let words = format!("{} {}", pieces[number % pieces.len()], pieces[(number / pieces.len()) % pieces.len()]);
+        let letter = notice_of(NOTICES[number % NOTICES.len()], &words);
+        let admin = letter.html.contains("https://cloud.example/acme/support");
+        assert_eq!(letter.html.matches("<a ").count(), usize::from(admin), "{words}");
+        assert_eq!(letter.html.matches("<h1").count(), 1, "{words}");
+        assert!(!letter.html.contains("<script") && !letter.html.contains("<img"), "{words}");
+        assert_eq!(letter.to.address, "hr@acme.example");
+        for part in [&letter.text, &letter.html] {
+            let rest = part.replace("https://cloud.example/acme/support", "");
+            assert!(!rest.contains("evil.example") && !rest.contains("https://"), "{words}: {rest}");
+            assert!(!rest.contains("mailto:a@"), "{words}");
+        }
+    }
+}
