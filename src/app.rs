@@ -146,7 +146,7 @@ impl App {
         now: Timestamp,
     ) -> Result<State, Error> {
         let state = self.db.state(client, session, now).await?;
-        self.tokens.catch_up(&self.db, state.key_epoch, now).await?;
+        self.tokens.catch_up(&self.db, state.epochs.keys, now).await?;
         Ok(state)
     }
 }

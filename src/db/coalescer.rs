@@ -23,8 +23,10 @@ const MOST: usize = 512;
 /// With fewer callers than this the reader lets other threads run first, if any want to.
 const FEW: usize = 16;
 
-/// Answers every question with one query; as many answers as questions, in their order.
-pub(super) type Query<Q, A> = fn(&mut Conn, &[Q]) -> QueryResult<Vec<A>>;
+/// Answers every question together; as many answers as questions, in their order. It may remember things.
+pub(super) trait Query<Q, A>: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static {}
+
+impl<Q, A, F: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static> Query<Q, A> for F {}
 
 /// What is measured about a reader.
 #[derive(Clone)]
@@ -58,7 +60,7 @@ pub(super) struct Coalescer<Q, A> {
 
 impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
     /// Starts the reader.
-    pub(super) fn start(pool: Pool<Manager>, query: Query<Q, A>, gauges: Gauges) -> std::io::Result<Self> {
+    pub(super) fn start(pool: Pool<Manager>, query: impl Query<Q, A>, gauges: Gauges) -> std::io::Result<Self> {
         let queue = Mutex::new(Queue { asked: Vec::new(), closed: false });
         let shared = Arc::new(Shared { queue, bell: Condvar::new(), gauges });
         let reader = Arc::clone(&shared);
@@ -101,11 +103,11 @@ impl<Q, A> Drop for Coalescer<Q, A> {
 }
 
 impl<Q, A> Shared<Q, A> {
-    fn run(&self, pool: &Pool<Manager>, query: Query<Q, A>) {
+    fn run(&self, pool: &Pool<Manager>, mut query: impl Query<Q, A>) {
         while let Some(asked) = self.next() {
             self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
             let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
-            match read(pool, query, &questions) {
+            match read(pool, &mut query, &questions) {
                 Ok(answers) => {
                     for (caller, answer) in callers.into_iter().zip(answers) {
                         // A caller who has hung up needs no answer.
@@ -138,7 +140,7 @@ impl<Q, A> Shared<Q, A> {
 }
 
 /// A panic of the query is a failure of this batch, and not the end of the reader.
-fn read<Q, A>(pool: &Pool<Manager>, query: Query<Q, A>, questions: &[Q]) -> Result<Vec<A>, Error> {
+fn read<Q, A>(pool: &Pool<Manager>, query: &mut impl Query<Q, A>, questions: &[Q]) -> Result<Vec<A>, Error> {
     let mut pooled = pool.get().map_err(|error| {
         tracing::warn!(error.cause = %error, "no database connection");
         Error::unavailable()

@@ -36,7 +36,7 @@ pub(crate) use text_enum::text_enum;
 
 use coalescer::{Coalescer, Gauges};
 use connection::{Manager, Pooled};
-use state::Question;
+use state::{Memory, Question};
 use writer::{Size, Writers};
 
 /// How long a caller waits for a connection before it is told to come back.
@@ -140,7 +140,10 @@ impl Db {
         // `build` would want every connection within the patience of a caller. One is enough to begin with.
         drop(pool.get_timeout(START_PATIENCE)?);
         let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
-        let state = Coalescer::start(hot, state::ask, gauges).map_err(OpenError::Thread)?;
+        let mut memory = Memory::default();
+        let state =
+            Coalescer::start(hot, move |conn: &mut Conn, questions: &[Question]| memory.ask(conn, questions), gauges);
+        let state = state.map_err(OpenError::Thread)?;
         let gauges = writer::Gauges {
             waiting: metrics.writer_queue.clone(),
             shared: metrics.write_batch.clone(),

@@ -304,6 +304,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    access_epoch (id) {
+        id -> Integer,
+        epoch -> BigInt,
+    }
+}
+
 diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));

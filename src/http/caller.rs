@@ -126,7 +126,7 @@ impl<S: Needs> FromRequest for Caller<S> {
             let claimant = claimant?;
             let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
             let state = app.ask(Some(claimant.client_id().clone()), None, app.clock.now()).await?;
-            let frozen = state.frozen;
+            let frozen = state.epochs.frozen;
             claimant.admit(state.client).map(|client| Self::of(&client, frozen))
         })
     }

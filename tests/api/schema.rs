@@ -1,6 +1,6 @@
 //! Both databases and `src/db/schema.rs` tell the same story, and the trail cannot be rewritten.
 
-use crate::support::{Database, Sql, World, on_both_databases};
+use crate::support::{Database, Settings, Sql, World, on_both_databases};
 
 /// `table column Type`, in order; `Nullable<Type>` where there may be nothing.
 fn declared() -> Vec<String> {
@@ -124,5 +124,48 @@ on_both_databases! {
             }
         }
         assert_eq!(sql.texts(events), before);
+    }
+
+    async fn what_may_take_access_away_raises_the_epoch(world: &World) {
+        let portal = world.portal("cloud", "acme").await;
+        let session = world.open_session(&portal).await;
+        let token = session["access_token"].as_str().unwrap();
+        let mut sql = Sql::of(world);
+        let epoch = "SELECT CAST(epoch AS TEXT) AS text FROM access_epoch";
+        let moment = "'2026-11-22 10:00:00.000000'";
+        for (taken, given_back) in [
+            (format!("UPDATE sessions SET ended_at = {moment}"), "UPDATE sessions SET ended_at = NULL"),
+            (format!("UPDATE magic_links SET revoked_at = {moment}"), "UPDATE magic_links SET revoked_at = NULL"),
+            (format!("UPDATE consultants SET suspended_at = {moment}"), "UPDATE consultants SET suspended_at = NULL"),
+            (format!("UPDATE clients SET disabled_at = {moment}"), "UPDATE clients SET disabled_at = NULL"),
+        ] {
+            assert!(portal.is_active(token).await, "{taken}");
+            let before = sql.texts(epoch);
+            // Behind the service's back, as an operator in need might.
+            sql.run(&taken).unwrap();
+            assert_ne!(sql.texts(epoch), before, "{taken}");
+            let asked = portal.form("/v1/introspect", &[("token", token)]).await;
+            assert_ne!(asked.body["active"], true, "{taken}");
+            sql.run(given_back).unwrap();
+        }
+    }
+
+    async fn the_migration_can_be_taken_back(world: &World, Settings::no_service()) {
+        let name = match world.database {
+            Database::Sqlite => "sqlite",
+            Database::Postgres => "postgres",
+        };
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(name);
+        let text = |file: &str| {
+            let mut folders: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|one| one.unwrap().path()).collect();
+            folders.sort();
+            let texts = folders.iter().map(|folder| std::fs::read_to_string(folder.join(file)).unwrap());
+            if file == "down.sql" { texts.rev().collect::<String>() } else { texts.collect() }
+        };
+        let mut sql = Sql::of(world);
+        sql.run(&text("down.sql")).unwrap();
+        assert_eq!(found(world.database, &mut sql), [""; 0]);
+        sql.run(&text("up.sql")).unwrap();
+        assert_eq!(by_table(found(world.database, &mut sql)), by_table(declared()));
     }
 }

@@ -338,6 +338,35 @@ CREATE TABLE service_state (
 );
 INSERT INTO service_state (id, key_epoch) VALUES (1, 0);
 
+-- One row, which every request reads. It grows in every transaction that may take access away or change what a
+-- client may do: what was read at an epoch holds while the epoch lasts.
+CREATE TABLE access_epoch (
+    id     INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+    epoch  BIGINT NOT NULL
+);
+INSERT INTO access_epoch (id, epoch) VALUES (1, 0);
+
+-- Once a transaction, and when it commits: nobody who waits for this row holds anything that we still want.
+CREATE FUNCTION raise_access_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF current_setting('magic_link.epoch_raised_in', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
+        UPDATE access_epoch SET epoch = epoch + 1;
+        PERFORM set_config('magic_link.epoch_raised_in', pg_current_xact_id()::text, true);
+    END IF;
+    RETURN NULL;
+END
+$$;
+CREATE CONSTRAINT TRIGGER sessions_raise_access_epoch AFTER UPDATE OF ended_at ON sessions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.ended_at IS DISTINCT FROM OLD.ended_at)
+    EXECUTE FUNCTION raise_access_epoch();
+CREATE CONSTRAINT TRIGGER magic_links_raise_access_epoch AFTER UPDATE OF revoked_at ON magic_links
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.revoked_at IS DISTINCT FROM OLD.revoked_at)
+    EXECUTE FUNCTION raise_access_epoch();
+CREATE CONSTRAINT TRIGGER consultants_raise_access_epoch AFTER UPDATE ON consultants
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
+CREATE CONSTRAINT TRIGGER clients_raise_access_epoch AFTER UPDATE ON clients
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
+
 -- The trail is only ever added to. The one exception: a payload whose erasure is on record.
 CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

@@ -338,6 +338,33 @@ CREATE TABLE service_state (
 );
 INSERT INTO service_state (id, key_epoch) VALUES (1, 0);
 
+-- One row, which every request reads. It grows in every transaction that may take access away or change what a
+-- client may do: what was read at an epoch holds while the epoch lasts.
+CREATE TABLE access_epoch (
+    id     INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+    epoch  BIGINT NOT NULL
+);
+INSERT INTO access_epoch (id, epoch) VALUES (1, 0);
+
+CREATE TRIGGER sessions_raise_access_epoch AFTER UPDATE OF ended_at ON sessions
+WHEN NEW.ended_at IS NOT OLD.ended_at
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER magic_links_raise_access_epoch AFTER UPDATE OF revoked_at ON magic_links
+WHEN NEW.revoked_at IS NOT OLD.revoked_at
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER consultants_raise_access_epoch AFTER UPDATE ON consultants
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER clients_raise_access_epoch AFTER UPDATE ON clients
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+
 -- The trail is only ever added to. The one exception: a payload whose erasure is on record.
 CREATE TRIGGER audit_events_refuse_update BEFORE UPDATE ON audit_events
 BEGIN
