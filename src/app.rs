@@ -19,6 +19,7 @@ use crate::http::{self, Limiter};
 use crate::id::{ClientId, SessionId};
 use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::metrics::Metrics;
+use crate::status_lists::StatusLists;
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
 use crate::webhook::Webhook;
 use crate::workers;
@@ -72,8 +73,12 @@ pub struct App {
     pub(crate) mail_certificates: Certificates,
     /// The preview mailbox, where mail goes there.
     pub(crate) mailbox: Option<Mailbox>,
+    /// Status lists, as this process has signed them.
+    pub(crate) status_lists: StatusLists,
     /// Wakes the mail worker: there may be something to send.
     pub(crate) mail_wake: Notify,
+    /// Wakes the worker that carries orders of revocation out.
+    pub(crate) revocation_wake: Notify,
     /// Strangers, by network.
     pub(crate) public_limiter: Limiter<IpAddr>,
     /// Clients, where the configuration limits them.
@@ -120,7 +125,9 @@ impl App {
             mail_limits: MailLimits::new(&config),
             mail_certificates: Certificates::new()?,
             mailbox,
+            status_lists: StatusLists::default(),
             mail_wake: Notify::new(),
+            revocation_wake: Notify::new(),
             public_limiter: Limiter::per_minute("public", config.limits.public_per_minute),
             client_limiter: match config.limits.client_per_minute {
                 0 => None,

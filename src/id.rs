@@ -220,6 +220,8 @@ kinds! {
     StepUpId = StepUpKind "stp" "01kaq3v9e8fwmvd2x7n0c5hb8z";
     /// A suppressed address.
     SuppressionId = SuppressionKind "sup" "01kaq3v9e8fwmvd2x7n0c5hb9z";
+    /// An order of revocation.
+    RevocationId = RevocationKind "rvk" "01kaq3v9e8fwmvd2x7n0c5hbaz";
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! ([`sessions`]). On each request the portal asks whether the session still
 //! holds, and it reports what was viewed, exported and changed. Access ends when
 //! its window does, when the consultant is done, or when somebody revokes it, and
-//! then at once. Names and time zones of the customers come from [`tenants`].
+//! then at once, or all links of a customer with one order ([`revocations`]). Names and time zones of the customers come from [`tenants`].
 //! What the process counts is in `metrics`, and [`webhook`] calls others. [`http`] is the way in, [`config`] is what can
 //! be set, [`app`] wires it all. [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
 
@@ -29,7 +29,9 @@ pub mod id;
 pub mod links;
 pub mod mail;
 mod metrics;
+pub mod revocations;
 pub mod sessions;
+pub mod status_lists;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;

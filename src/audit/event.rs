@@ -97,6 +97,12 @@ impl Event {
         own.then(|| Some(((self.source.clone()?, self.seq?), self.fingerprint.clone()?))).flatten()
     }
 
+    /// When it took effect, where that was not now.
+    pub(crate) const fn at(mut self, occurred_at: Timestamp) -> Self {
+        self.occurred_at = occurred_at;
+        self
+    }
+
     /// The client that asked.
     pub(crate) fn client(mut self, client_id: Option<&ClientId>) -> Self {
         self.client_id = client_id.cloned();
@@ -106,6 +112,12 @@ impl Event {
     /// The tenant whose log it goes to.
     pub(crate) fn tenant(mut self, tenant_id: &str) -> Self {
         tenant_id.clone_into(&mut self.tenant_id);
+        self
+    }
+
+    /// The portal it concerns, if it concerns only one.
+    pub(crate) fn portal(mut self, portal: Option<&str>) -> Self {
+        self.portal = portal.map(ToOwned::to_owned);
         self
     }
 

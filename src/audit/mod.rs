@@ -85,6 +85,8 @@ text_enum! {
         LinkResent = "magic_link.resent",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// Many links were revoked by one order.
+        RevocationOrdered = "revocation.ordered",
         /// A link token or code was refused.
         LinkRefused = "magic_link.refused",
         /// A session was opened.
@@ -383,14 +385,7 @@ pub(crate) async fn list(
     let (reach, asked, wanted) = (caller.reach.clone(), window.clone(), filter.clone());
     let events = app.db.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
     let readings = readings(caller, &filter, &events, now);
-    app.db
-        .write(move |tx| {
-            for event in &readings {
-                tx.record(event.clone());
-            }
-            Ok(())
-        })
-        .await?;
+    app.db.record(readings).await?;
     Ok(window.page(app.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 

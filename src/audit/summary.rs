@@ -140,11 +140,6 @@ pub(crate) async fn summary(
             Ok(items)
         })
         .await?;
-    app.db
-        .write(move |tx| {
-            tx.record(event.clone());
-            Ok(())
-        })
-        .await?;
+    app.db.record(vec![event]).await?;
     Ok(window.page(app.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
 }

@@ -14,11 +14,16 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao',
      'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
      'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
+INSERT INTO status_lists (id, created_at) VALUES (1, datetime('now', '-30 minutes')) ON CONFLICT DO NOTHING;
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
-    reason, client_id, started_at, expires_at, kid) VALUES
+    reason, client_id, started_at, expires_at, kid, status_list, status_index) VALUES
     ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
      'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'Payroll run for November stops at step 3', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
-     datetime('now', '-30 minutes'), datetime('now', '+27 days'), 'demo');
+     datetime('now', '-30 minutes'), datetime('now', '+27 days'), 'demo', 1, 0);
+INSERT INTO revocations (id, seq, every_tenant, profile_id, reason, dry_run, links, sessions, actor_type, actor_id,
+    created_at, done_at) VALUES
+    ('rvk_01kaq3v9e8fwmvd2x7n0c5hbaz', (SELECT coalesce(max(seq), 0) + 1 FROM revocations), TRUE, 'emp-1042',
+     'What would a revocation hit?', TRUE, 1, 1, 'system', 'demo', datetime('now', '-1 hour'), datetime('now', '-1 hour'));
 INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, placed_by_id) VALUES
     ('hld_01kaq3v9e8fwmvd2x7n0c5hb7z', 'globex', 'Labour court, case 2026-118', datetime('now', '-1 hour'), 'system', 'demo');
 -- A key that has gone: what is asked of it changes nothing.

@@ -22,6 +22,7 @@ use crate::consultants::{self, ConsultantDecision, ConsultantFilter, RegisterCon
 use crate::http::{Caller, Paging};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{self, LinkFilter, LinkState, RevokeLink};
+use crate::revocations::{self, OrderRevocation};
 use crate::sessions::{self, SessionFilter, SessionState};
 use crate::telemetry;
 use crate::tokens::{self, DropKey, RotateKey};
@@ -172,6 +173,33 @@ enum LinkCommand {
         /// Why
         #[arg(long)]
         reason: String,
+    },
+    /// Revoke every link that matches all that is said, in force when this returns
+    RevokeAll {
+        /// Links of this tenant
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Links to this portal
+        #[arg(long)]
+        portal: Option<String>,
+        /// Links of this consultant
+        #[arg(long)]
+        consultant: Option<ConsultantId>,
+        /// Links to this profile
+        #[arg(long)]
+        profile: Option<String>,
+        /// Links that this person granted
+        #[arg(long)]
+        issued_by: Option<String>,
+        /// Every link there is
+        #[arg(long)]
+        everything: bool,
+        /// Why
+        #[arg(long)]
+        reason: String,
+        /// Count only, and revoke nothing
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 
@@ -387,6 +415,22 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
             let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
             let link = links::revoke(app, &Caller::operator(), id, request, now).await?;
             output.done(&link, "ended")
+        }
+        LinkCommand::RevokeAll { tenant, portal, consultant, profile, issued_by, everything, reason, dry_run } => {
+            let request = OrderRevocation {
+                tenant_id: tenant,
+                portal,
+                consultant_id: consultant,
+                profile_id: profile,
+                issued_by_id: issued_by,
+                everything,
+                reason,
+                dry_run,
+                ..OrderRevocation::default()
+            };
+            let order = revocations::give(app, &Caller::operator(), request, None, now).await?;
+            let order = revocations::finish(app, order).await?;
+            output.done(&order, if dry_run { "counted" } else { "revoked" })
         }
     }
 }

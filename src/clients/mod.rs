@@ -20,7 +20,7 @@ use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields, Page, Window};
 use crate::id::ClientId;
-use crate::links;
+use crate::links::{self, Revoking};
 
 pub(crate) use api_key::ApiKey;
 pub(crate) use store::within;
@@ -418,7 +418,7 @@ pub(crate) async fn disable(
             let disabled = store::disable(tx, &id, now)?;
             let revoked = if request.revoke_links {
                 let reason = format!("the client {} was disabled", known.name);
-                links::revoke_all_issued_by(tx, &id, &reason, &actor, client_id.as_ref(), now)?
+                links::revoke_all_issued_by(tx, &id, &Revoking::new(&reason, &actor, client_id.as_ref(), now))?
             } else {
                 0
             };

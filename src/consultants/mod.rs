@@ -18,7 +18,7 @@ use crate::db::{self, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, Page, Paging, ReadConsultants, WriteConsultants, json};
 use crate::id::ConsultantId;
-use crate::links::{self, Person};
+use crate::links::{self, Person, Revoking};
 use crate::mail;
 
 pub(crate) use store::find;
@@ -295,7 +295,7 @@ pub(crate) async fn change(
             if before.email != email {
                 // Before the row changes: who opens a session has the link first and then needs the row.
                 let reason = "the consultant's e-mail address was changed";
-                links::revoke_all_of(tx, &id, reason, &actor, client_id.as_ref(), now)?;
+                links::revoke_all_of(tx, &id, &Revoking::new(reason, &actor, client_id.as_ref(), now))?;
             }
             let after = store::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
             if before.email != after.email {
@@ -365,7 +365,7 @@ async fn decide(
             let mut revoked = 0;
             if suspend {
                 let reason = format!("the consultant was suspended: {}", request.reason);
-                revoked = links::revoke_all_of(tx, &id, &reason, &actor, client_id.as_ref(), now)?;
+                revoked = links::revoke_all_of(tx, &id, &Revoking::new(&reason, &actor, client_id.as_ref(), now))?;
             }
             let kind = if suspend { EventType::ConsultantSuspended } else { EventType::ConsultantReinstated };
             tx.record(

@@ -1,7 +1,10 @@
 //! Locks that PostgreSQL needs and that SQLite's single writer makes superfluous.
 
 use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::Conn;
 use super::schema::{audit_logs, consultants, sessions};
@@ -43,6 +46,29 @@ pub(crate) fn lock_signing_keys(conn: &mut Conn) -> QueryResult<()> {
         Conn::Postgres(conn) => conn.batch_execute("LOCK TABLE signing_keys IN EXCLUSIVE MODE"),
         Conn::Sqlite(_) => Ok(()),
     }
+}
+
+/// The number that the next transaction to change anything will have, or a higher one.
+pub(crate) fn next_transaction(conn: &mut Conn) -> QueryResult<i64> {
+    match conn {
+        Conn::Postgres(conn) => diesel::select(snapshot_bound("pg_snapshot_xmax")).get_result(conn),
+        // A transaction that may write begins when the one before it is over.
+        Conn::Sqlite(_) => Ok(0),
+    }
+}
+
+/// The number of the oldest transaction that is still under way and has changed or locked something.
+///
+/// Once it is not below what [`next_transaction`] said, every one that was under way then is over.
+pub(crate) fn oldest_transaction(conn: &mut Conn) -> QueryResult<i64> {
+    match conn {
+        Conn::Postgres(conn) => diesel::select(snapshot_bound("pg_snapshot_xmin")).get_result(conn),
+        Conn::Sqlite(_) => Ok(0),
+    }
+}
+
+fn snapshot_bound(bound: &str) -> SqlLiteral<BigInt> {
+    sql(&format!("CAST(CAST({bound}(pg_current_snapshot()) AS TEXT) AS BIGINT)"))
 }
 
 /// Reads the head of a tenant's log, which there is from then on, and lets nobody else append until the transaction ends.

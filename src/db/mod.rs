@@ -30,7 +30,10 @@ use crate::metrics::Metrics;
 pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
-pub(crate) use lock::{lock_consultant, lock_consultant_for_change, lock_log, lock_session, lock_signing_keys};
+pub(crate) use lock::{
+    lock_consultant, lock_consultant_for_change, lock_log, lock_session, lock_signing_keys, next_transaction,
+    oldest_transaction,
+};
 pub(crate) use state::{LiveClient, LiveSession, State};
 pub(crate) use text_enum::text_enum;
 
@@ -226,6 +229,18 @@ impl Db {
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
         self.writers.write(Size::Large, work).await
+    }
+
+    /// Puts on record what happened without changing anything else.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub(crate) async fn record(&self, events: Vec<audit::Event>) -> Result<(), Error> {
+        self.write(move |tx| {
+            events.iter().cloned().for_each(|event| tx.record(event));
+            Ok(())
+        })
+        .await
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the doorway that everybody else must use")]

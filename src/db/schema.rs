@@ -70,6 +70,7 @@ diesel::table! {
         revoked_by_type -> Nullable<Text>,
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
+        issued_after -> Nullable<BigInt>,
     }
 }
 
@@ -95,6 +96,15 @@ diesel::table! {
         visitor_address -> Nullable<Text>,
         visitor_user_agent -> Nullable<Text>,
         kid -> Text,
+        status_list -> BigInt,
+        status_index -> Integer,
+    }
+}
+
+diesel::table! {
+    status_lists (id) {
+        id -> BigInt,
+        created_at -> Timestamp,
     }
 }
 
@@ -305,6 +315,38 @@ diesel::table! {
 }
 
 diesel::table! {
+    revocations (id) {
+        id -> Text,
+        seq -> BigInt,
+        every_tenant -> Bool,
+        portal -> Nullable<Text>,
+        consultant_id -> Nullable<Text>,
+        profile_id -> Nullable<Text>,
+        issued_by_id -> Nullable<Text>,
+        reason -> Text,
+        dry_run -> Bool,
+        links -> BigInt,
+        sessions -> BigInt,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        barrier -> Nullable<BigInt>,
+        done_to -> Nullable<Text>,
+        lease_until -> Nullable<Timestamp>,
+        done_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    revocation_tenants (revocation_id, tenant_id) {
+        revocation_id -> Text,
+        tenant_id -> Text,
+    }
+}
+
+diesel::table! {
     access_epoch (id) {
         id -> Integer,
         epoch -> BigInt,
@@ -317,4 +359,12 @@ diesel::joinable!(magic_links -> consultants (consultant_id));
 diesel::joinable!(mail_jobs -> consultants (consultant_id));
 diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
-diesel::allow_tables_to_appear_in_same_query!(consultants, magic_links, mail_jobs, session_sources, sessions, tenants,);
+diesel::allow_tables_to_appear_in_same_query!(
+    consultants,
+    magic_links,
+    mail_jobs,
+    revocations,
+    session_sources,
+    sessions,
+    tenants,
+);

@@ -149,8 +149,9 @@ async fn finish(
 }
 
 /// Where things live that belong to somebody.
-const OWNED: [&str; 8] = [
+const OWNED: [&str; 9] = [
     "/v1/magic-links",
+    "/v1/revocations",
     "/v1/sessions",
     "/v1/tenants",
     "/v1/clients",
@@ -181,12 +182,8 @@ async fn record_refusal(
     let subject = request.match_info().iter().next().map(|(_, subject)| subject.to_owned());
     let code = error.code();
     let now = app.clock.now();
-    app.db
-        .write(move |tx| {
-            tx.record(audit::Event::access_refused(&client_id, &method, &route, subject.as_deref(), code, now));
-            Ok(())
-        })
-        .await
+    let event = audit::Event::access_refused(&client_id, &method, &route, subject.as_deref(), code, now);
+    app.db.record(vec![event]).await
 }
 
 /// Gives the framework's own failures a code of ours.

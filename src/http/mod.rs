@@ -24,7 +24,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::{audit, clients, consultants, links, mail, metrics, sessions, tenants, tokens};
+use crate::{audit, clients, consultants, links, mail, metrics, revocations, sessions, status_lists, tenants, tokens};
 
 pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
 pub(crate) use caller::{
@@ -38,7 +38,7 @@ pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{Limiter, limit_public};
 pub(crate) use reply::{
-    Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems,
+    Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems, cached,
 };
 
 /// Every documented route. The API description is made from this and nothing else.
@@ -49,10 +49,12 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 // Routes are tried in this order, and the hot one is first.
                 .configure(sessions::routes::configure)
                 .configure(links::routes::configure)
+                .configure(revocations::routes::configure)
                 .configure(consultants::routes::configure)
                 .configure(tenants::routes::configure)
                 .configure(clients::routes::configure)
                 .configure(tokens::routes::configure_keys)
+                .configure(status_lists::routes::configure)
                 .configure(audit::routes::configure)
                 .configure(mail::routes::configure),
         )

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
+use super::sha256_hex;
 use crate::error::Code;
 
 /// 200 with a JSON body.
@@ -49,6 +51,23 @@ impl<T: Serialize> Responder for Accepted<T> {
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
         HttpResponse::Accepted().json(self.0)
     }
+}
+
+/// A document that caches may keep as the policy says, with an entity tag.
+pub(crate) fn cached(
+    request: &HttpRequest,
+    policy: &'static str,
+    content_type: &'static str,
+    body: &str,
+) -> HttpResponse {
+    let tag = EntityTag::new_strong(sha256_hex(body.as_bytes()).chars().take(32).collect());
+    let unchanged = match IfNoneMatch::parse(request) {
+        Ok(IfNoneMatch::Items(known)) => known.iter().any(|one| one.weak_eq(&tag)),
+        _ => false,
+    };
+    let mut answer = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
+    answer.insert_header((CACHE_CONTROL, policy)).insert_header((ETAG, tag));
+    if unchanged { answer.finish() } else { answer.content_type(content_type).body(body.to_owned()) }
 }
 
 macro_rules! problems {

@@ -72,6 +72,7 @@ pub(crate) async fn issue(
         revoked_by_type: None,
         revoked_by_id: None,
         revoked_by_name: None,
+        issued_after: None,
     };
     let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
         &serde_json::json!({

@@ -5,7 +5,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::step_up::{self, CodeMailed};
-use super::{Access, Link, resend, store};
+use super::{Access, Link, resend};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clients::Reach;
@@ -120,7 +120,7 @@ pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Pr
     let config = app.config.clone();
     app.db
         .read(move |conn| {
-            let link = store::find(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = super::current(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             let tenant = tenants::view(conn, &config, &link.tenant_id)?;
             let consultant = consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);
@@ -154,7 +154,7 @@ pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Co
     let (link, step_up) = app
         .db
         .write(move |tx| {
-            let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = super::current(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             let portal = config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = why_not(&link, &claims, now) {

@@ -28,9 +28,9 @@ use crate::sessions::AuditState;
 
 pub(crate) use freeze::{freeze, unfreeze};
 pub(crate) use issue::issue;
-pub(crate) use read::{LinkFilter, list, read, view_within};
+pub(crate) use read::{LinkFilter, current, list, read, view_within};
 pub(crate) use resend::resend;
-pub(crate) use revoke::{revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by};
+pub(crate) use revoke::{Revoking, revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by, revoke_these};
 pub(crate) use store::{Spend, find, spend};
 
 text_enum! {
@@ -98,6 +98,10 @@ pub(crate) struct Link {
     pub revoked_by_type: Option<ActorType>,
     pub revoked_by_id: Option<String>,
     pub revoked_by_name: Option<String>,
+    /// The newest order of revocation when it was issued: that one and those before it do not concern the link.
+    #[diesel(skip_insertion)]
+    #[expect(dead_code, reason = "statements compare it, and nobody else")]
+    pub issued_after: Option<i64>,
 }
 
 impl Link {

@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
+use crate::revocations;
 use crate::sessions::{self, AuditState};
 
 /// Which links are wanted.
@@ -100,8 +101,31 @@ pub(super) fn view(conn: &mut Conn, link: Link, now: Timestamp) -> Result<LinkRe
     views(conn, vec![link], now)?.pop().ok_or_else(Error::not_found)
 }
 
-/// Links as callers see them: three queries, however many there are.
-fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
+/// The link as it stands, whoever asks: for code that holds a token we signed.
+pub(crate) fn current(conn: &mut Conn, id: &LinkId) -> Result<Option<Link>, Error> {
+    let mut link: Vec<Link> = store::find(conn, id)?.into_iter().collect();
+    obey(conn, &mut link)?;
+    Ok(link.pop())
+}
+
+/// Shows links as an order left them that is still being carried out.
+pub(super) fn obey(conn: &mut Conn, links: &mut [Link]) -> Result<(), Error> {
+    let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
+    let mut orders = revocations::in_force(conn, &ids)?;
+    for link in links.iter_mut().filter(|link| link.revoked_at.is_none()) {
+        let Some(order) = orders.remove(&link.id).filter(|order| link.expires_at > order.created_at) else { continue };
+        link.revoked_at = Some(order.created_at);
+        link.revoke_reason = Some(order.reason);
+        link.revoked_by_type = Some(order.actor_type);
+        link.revoked_by_id = Some(order.actor_id);
+        link.revoked_by_name = order.actor_name;
+    }
+    Ok(())
+}
+
+/// Links as callers see them: four queries, however many there are.
+fn views(conn: &mut Conn, mut links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
+    obey(conn, &mut links)?;
     let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
     let consultants: Vec<ConsultantId> = links.iter().map(|link| link.consultant_id.clone()).collect();
     let consultants: HashMap<ConsultantId, ConsultantRef> = store::consultants(conn, &consultants)?

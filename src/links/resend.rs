@@ -51,24 +51,26 @@ pub(super) fn next_generation(
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Result<Link, Error>, Error> {
-    let known = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
-    if let Some(code @ (Code::LinkRevoked | Code::LinkExpired)) = known.why_not(known.generation, now) {
-        tx.record(Event::link_refused(&known, actor.clone(), code, now).client(client_id));
-        return Ok(Err(Error::new(code).recorded()));
-    }
+    let known = match still_open(tx, id, reach, actor, client_id, now)? {
+        Ok(known) => known,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
     let mailed_at = known.resent_at.unwrap_or(known.created_at);
     let cool_down = match mail::fresh_link(tx, limits, &known.consultant_id, mailed_at, now)? {
         Ok(cool_down) => cool_down,
         Err(too_early) => return Ok(Err(too_early)),
     };
     let Some(link) = store::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
-        // Somebody was quicker: with a fresh link of their own, or with a revocation.
+        // Somebody was quicker: with a revocation, or with a fresh link of their own.
+        if let Err(refusal) = still_open(tx, id, reach, actor, client_id, now)? {
+            return Ok(Err(refusal));
+        }
         let wait = cool_down.whole_seconds() + 1;
         return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
     };
     let consultant = consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
     mail::require_open_address(tx, &consultant.email)?;
-    mail::cancel_for_link(tx, &link.id, now)?;
+    mail::cancel_for_links(tx, std::slice::from_ref(&link), now)?;
     mail::enqueue_link(tx, &link, now)?;
     mail::notices::resent(tx, &link, now)?;
     tx.record(
@@ -78,4 +80,24 @@ pub(super) fn next_generation(
             .with(&serde_json::json!({ "generation": link.generation })),
     );
     Ok(Ok(link))
+}
+
+/// The link, unless it has ended: then the refusal, which is on record.
+fn still_open(
+    tx: &mut Tx<'_>,
+    id: &LinkId,
+    reach: &Reach,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<Result<Link, Error>, Error> {
+    let mut link = store::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
+    read::obey(tx, std::slice::from_mut(&mut link))?;
+    match link.why_not(link.generation, now) {
+        Some(code @ (Code::LinkRevoked | Code::LinkExpired)) => {
+            tx.record(Event::link_refused(&link, actor.clone(), code, now).client(client_id));
+            Ok(Err(Error::new(code).recorded()))
+        }
+        _ => Ok(Ok(link)),
+    }
 }

@@ -7,9 +7,36 @@ use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Error;
 use crate::http::{Caller, Fields, RevokeLinks};
-use crate::id::{ClientId, ConsultantId, LinkId};
+use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 use crate::mail;
-use crate::sessions::{self, EndCause};
+use crate::sessions::{self, Ending};
+
+/// Why and by whom links are revoked, and from when on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Revoking<'a> {
+    pub reason: &'a str,
+    pub actor: &'a Actor,
+    pub client_id: Option<&'a ClientId>,
+    /// The support session that the caller acted in.
+    pub acting_session_id: Option<&'a str>,
+    /// The order that it carries out.
+    pub revocation_id: Option<&'a RevocationId>,
+    /// From when on the links are revoked: earlier than `now` where an order is carried out.
+    pub at: Timestamp,
+    pub now: Timestamp,
+}
+
+impl<'a> Revoking<'a> {
+    /// From this moment on.
+    pub(crate) const fn new(
+        reason: &'a str,
+        actor: &'a Actor,
+        client_id: Option<&'a ClientId>,
+        now: Timestamp,
+    ) -> Self {
+        Self { reason, actor, client_id, acting_session_id: None, revocation_id: None, at: now, now }
+    }
+}
 
 /// Revokes a link. One that has ended already stays as it is.
 pub(crate) async fn revoke(
@@ -28,12 +55,15 @@ pub(crate) async fn revoke(
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     app.db
         .write(move |tx| {
-            let Some(link) = store::revoke(tx, &id, &reach, &request.reason, &actor, now)? else {
+            let revoking = Revoking {
+                acting_session_id: request.acting_session_id.as_deref(),
+                ..Revoking::new(&request.reason, &actor, client_id.as_ref(), now)
+            };
+            let Some(link) = store::revoke(tx, &id, &reach, &revoking)? else {
                 let ended = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
                 return read::view(tx, ended, now);
             };
-            let acting = request.acting_session_id.as_deref();
-            after_revocation(tx, &link, &request.reason, &actor, client_id.as_ref(), acting, now)?;
+            follow_up(tx, std::slice::from_ref(&link), &revoking)?;
             read::view(tx, link, now)
         })
         .await
@@ -43,67 +73,51 @@ pub(crate) async fn revoke(
 pub(crate) fn revoke_all_of(
     tx: &mut Tx<'_>,
     consultant: &ConsultantId,
-    reason: &str,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
+    revoking: &Revoking<'_>,
 ) -> Result<usize, Error> {
-    let links = store::revoke_all_of(tx, consultant, reason, actor, now)?;
-    for link in &links {
-        after_revocation(tx, link, reason, actor, client_id, None, now)?;
-    }
-    Ok(links.len())
+    let links = store::revoke_all_of(tx, consultant, revoking)?;
+    follow_up(tx, &links, revoking).map(|_sessions| links.len())
 }
 
 /// Revokes every link that a client issued and that has not ended; tells how many there were.
 pub(crate) fn revoke_all_issued_by(
     tx: &mut Tx<'_>,
     issuer: &ClientId,
-    reason: &str,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
+    revoking: &Revoking<'_>,
 ) -> Result<usize, Error> {
-    let links = store::revoke_all_issued_by(tx, issuer, reason, actor, now)?;
-    for link in &links {
-        after_revocation(tx, link, reason, actor, client_id, None, now)?;
-    }
-    Ok(links.len())
+    let links = store::revoke_all_issued_by(tx, issuer, revoking)?;
+    follow_up(tx, &links, revoking).map(|_sessions| links.len())
 }
 
 /// Revokes every link whose unspent token a key signed; tells how many there were.
-pub(crate) fn revoke_all_signed_by(
-    tx: &mut Tx<'_>,
-    kid: &str,
-    reason: &str,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<usize, Error> {
-    let links = store::revoke_all_signed_by(tx, kid, reason, actor, now)?;
-    for link in &links {
-        after_revocation(tx, link, reason, actor, client_id, None, now)?;
-    }
-    Ok(links.len())
+pub(crate) fn revoke_all_signed_by(tx: &mut Tx<'_>, kid: &str, revoking: &Revoking<'_>) -> Result<usize, Error> {
+    let links = store::revoke_all_signed_by(tx, kid, revoking)?;
+    follow_up(tx, &links, revoking).map(|_sessions| links.len())
 }
 
-/// What follows from a revocation: no session lives on, no mail leaves, and it is on record.
-fn after_revocation(
-    tx: &mut Tx<'_>,
-    link: &Link,
-    reason: &str,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    acting_session_id: Option<&str>,
-    now: Timestamp,
-) -> Result<(), Error> {
-    mail::cancel_for_link(tx, &link.id, now)?;
-    mail::notices::revoked(tx, link, now)?;
-    tx.record(
-        Event::new(EventType::LinkRevoked, actor.clone(), now)
-            .client(client_id)
-            .link(link)
-            .with(&serde_json::json!({ "reason": reason, "acting_session_id": acting_session_id })),
-    );
-    sessions::end_all_of_link(tx, &link.id, EndCause::Revoked, actor, client_id, now)
+/// Revokes those of some links that have not ended; tells how many there were, and how many sessions ended.
+pub(crate) fn revoke_these(tx: &mut Tx<'_>, ids: &[LinkId], revoking: &Revoking<'_>) -> Result<(usize, usize), Error> {
+    let links = store::revoke_these(tx, ids, revoking)?;
+    follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
+}
+
+/// What follows from a revocation: no session lives on, no mail leaves, and it is on record. Tells how many sessions
+/// ended.
+fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result<usize, Error> {
+    mail::cancel_for_links(tx, links, revoking.now)?;
+    mail::notices::revoked(tx, links, revoking.now)?;
+    for link in links {
+        tx.record(
+            Event::new(EventType::LinkRevoked, revoking.actor.clone(), revoking.now)
+                .at(revoking.at)
+                .client(revoking.client_id)
+                .link(link)
+                .with(&serde_json::json!({
+                    "reason": revoking.reason, "acting_session_id": revoking.acting_session_id,
+                    "revocation_id": revoking.revocation_id,
+                })),
+        );
+    }
+    let ending = Ending { actor: revoking.actor, client_id: revoking.client_id, at: revoking.at, now: revoking.now };
+    sessions::end_all_of_links(tx, links, sessions::EndCause::Revoked, &ending)
 }

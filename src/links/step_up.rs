@@ -133,7 +133,7 @@ pub(crate) async fn verify(app: &App, request: VerifyCode, now: Timestamp) -> Re
     let link = app
         .db
         .write(move |tx| {
-            let link = store::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = super::current(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = landing::why_not(&link, &claims, now) {

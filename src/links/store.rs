@@ -1,17 +1,18 @@
 //! Links at rest. Every race is decided by one guarded statement.
 
-use diesel::dsl::exists;
+use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 
 use super::step_up::StepUp;
-use super::{Link, LinkFilter, LinkState};
-use crate::audit::{Actor, ActorType};
+use super::{Link, LinkFilter, LinkState, Revoking};
+use crate::audit::ActorType;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs, service_state, step_ups};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations, service_state, step_ups};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{ClientId, ConsultantId, LinkId, StepUpId};
+use crate::revocations::Spared;
 
 /// What a spend must match: the token's link and generation, the caller's reach.
 #[derive(Debug, Clone)]
@@ -33,10 +34,11 @@ struct Revocation<'a> {
 }
 
 impl<'a> Revocation<'a> {
-    fn of(reason: &'a str, actor: &'a Actor, now: Timestamp) -> Self {
+    fn of(revoking: &Revoking<'a>) -> Self {
+        let actor = revoking.actor;
         Self {
-            revoked_at: Some(now),
-            revoke_reason: Some(reason),
+            revoked_at: Some(revoking.at),
+            revoke_reason: Some(revoking.reason),
             revoked_by_type: Some(actor.kind),
             revoked_by_id: Some(&actor.id),
             revoked_by_name: actor.name.as_deref(),
@@ -44,11 +46,13 @@ impl<'a> Revocation<'a> {
     }
 }
 
+/// Writes a link down, and which order was the newest at that moment: those before it do not concern the link.
 pub(super) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
-    diesel::insert_into(links::table).values(link).execute(conn)
+    let newest = revocations::table.select(max(revocations::seq)).single_value();
+    diesel::insert_into(links::table).values((link, links::issued_after.eq(newest))).execute(conn)
 }
 
-/// The link, whoever asks: for code that holds a token we signed.
+/// The link as it is stored, whoever asks.
 pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
     links::table.find(id).get_result(conn).optional()
 }
@@ -65,6 +69,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(within!(links, &spend.reach))
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
+        .filter(Spared)
         .filter(links::starts_at.le(now))
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
@@ -78,15 +83,13 @@ pub(super) fn revoke(
     conn: &mut Conn,
     id: &LinkId,
     reach: &Reach,
-    reason: &str,
-    actor: &Actor,
-    now: Timestamp,
+    revoking: &Revoking<'_>,
 ) -> QueryResult<Option<Link>> {
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
-        .filter(links::expires_at.gt(now))
-        .set(Revocation::of(reason, actor, now))
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
         .returning(links::all_columns)
         .get_result(conn)
         .optional()
@@ -96,15 +99,13 @@ pub(super) fn revoke(
 pub(super) fn revoke_all_of(
     conn: &mut Conn,
     consultant: &ConsultantId,
-    reason: &str,
-    actor: &Actor,
-    now: Timestamp,
+    revoking: &Revoking<'_>,
 ) -> QueryResult<Vec<Link>> {
     diesel::update(links::table)
         .filter(links::consultant_id.eq(consultant))
         .filter(links::revoked_at.is_null())
-        .filter(links::expires_at.gt(now))
-        .set(Revocation::of(reason, actor, now))
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
         .returning(links::all_columns)
         .get_results(conn)
 }
@@ -113,27 +114,19 @@ pub(super) fn revoke_all_of(
 pub(super) fn revoke_all_issued_by(
     conn: &mut Conn,
     issuer: &ClientId,
-    reason: &str,
-    actor: &Actor,
-    now: Timestamp,
+    revoking: &Revoking<'_>,
 ) -> QueryResult<Vec<Link>> {
     diesel::update(links::table)
         .filter(links::client_id.eq(issuer))
         .filter(links::revoked_at.is_null())
-        .filter(links::expires_at.gt(now))
-        .set(Revocation::of(reason, actor, now))
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
         .returning(links::all_columns)
         .get_results(conn)
 }
 
 /// Revokes every link whose unspent token, in its present generation, a key signed.
-pub(super) fn revoke_all_signed_by(
-    conn: &mut Conn,
-    kid: &str,
-    reason: &str,
-    actor: &Actor,
-    now: Timestamp,
-) -> QueryResult<Vec<Link>> {
+pub(super) fn revoke_all_signed_by(conn: &mut Conn, kid: &str, revoking: &Revoking<'_>) -> QueryResult<Vec<Link>> {
     let mailed = mail_jobs::table
         .filter(mail_jobs::kid.eq(kid))
         .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
@@ -142,8 +135,19 @@ pub(super) fn revoke_all_signed_by(
         .filter(exists(mailed))
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
-        .filter(links::expires_at.gt(now))
-        .set(Revocation::of(reason, actor, now))
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
+        .returning(links::all_columns)
+        .get_results(conn)
+}
+
+/// Revokes those of some links that have not ended.
+pub(super) fn revoke_these(conn: &mut Conn, ids: &[LinkId], revoking: &Revoking<'_>) -> QueryResult<Vec<Link>> {
+    diesel::update(links::table)
+        .filter(links::id.eq_any(ids))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
         .returning(links::all_columns)
         .get_results(conn)
 }
@@ -160,6 +164,7 @@ pub(super) fn raise_generation(
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
+        .filter(Spared)
         .filter(links::expires_at.gt(now))
         .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
         .set((
@@ -241,9 +246,9 @@ pub(super) fn list(
         query = query.filter(links::created_at.lt(to));
     }
     match filter.state {
-        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null()),
+        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(Spared))),
         Some(state) => {
-            query = query.filter(links::revoked_at.is_null());
+            query = query.filter(links::revoked_at.is_null()).filter(Spared);
             query = match state {
                 LinkState::Scheduled => query.filter(links::starts_at.gt(now)),
                 LinkState::Active => query.filter(links::starts_at.le(now)).filter(links::expires_at.gt(now)),

@@ -183,9 +183,9 @@ pub(crate) fn enqueue_address_changed(
     store::insert(conn, &job)
 }
 
-/// Cancels what has not been sent for a link.
-pub(crate) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> diesel::QueryResult<usize> {
-    store::cancel_for_link(conn, link, now)
+/// Cancels what has not been sent for some links.
+pub(crate) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> diesel::QueryResult<usize> {
+    store::cancel_for_links(conn, links, now)
 }
 
 /// How many mails wait or are being sent.

@@ -9,7 +9,7 @@ use super::{Template, about};
 use crate::clock::Timestamp;
 use crate::db::{Conn, text_enum};
 use crate::error::Error;
-use crate::links::{self, Link};
+use crate::links::Link;
 use crate::sessions::{CLOSING_GRACE, Session};
 
 text_enum! {
@@ -71,18 +71,22 @@ pub(crate) fn used(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), E
     tell(conn, link, Template::OwnerAccessUsed, occasion, link.profile_email.as_ref(), now)
 }
 
-/// Access was revoked: the admin hears of it, and so does the consultant.
-pub(crate) fn revoked(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    let occasion = link.id.to_string();
-    tell(conn, link, Template::AccessRevoked, occasion.clone(), link.issued_by_email.as_ref(), now)?;
-    store::insert(conn, &about(link, Template::AccessWithdrawn, occasion, now))?;
+/// Accesses were revoked: each one's admin hears of it, and so does the consultant.
+pub(crate) fn revoked(conn: &mut Conn, links: &[Link], now: Timestamp) -> Result<(), Error> {
+    let mut jobs = Vec::with_capacity(2 * links.len());
+    for link in links {
+        let job = |template| about(link, template, link.id.to_string(), now);
+        if let Some(admin) = &link.issued_by_email {
+            jobs.push(Job { recipient: Some(admin.clone()), ..job(Template::AccessRevoked) });
+        }
+        jobs.push(job(Template::AccessWithdrawn));
+    }
+    store::insert_all(conn, &jobs)?;
     Ok(())
 }
 
 /// A visit has ended. The summary waits for the closing counts, but not for ever.
-pub(crate) fn ended(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
-    let link =
-        links::find(conn, &session.magic_link_id)?.ok_or_else(|| Error::internal("a session without its link"))?;
+pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
     let recipients =
         [(Template::AccessEnded, &link.issued_by_email), (Template::OwnerAccessEnded, &link.profile_email)];
     for (template, to) in recipients {
@@ -91,7 +95,7 @@ pub(crate) fn ended(conn: &mut Conn, session: &Session, now: Timestamp) -> Resul
             recipient: Some(to.clone()),
             session_id: Some(session.id.clone()),
             next_attempt_at: session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
-            ..about(&link, template, session.id.to_string(), now)
+            ..about(link, template, session.id.to_string(), now)
         };
         store::insert(conn, &job)?;
     }

@@ -11,9 +11,14 @@ use crate::audit::SYSTEM_LOG;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
-use crate::db::{Backend, Conn};
+use crate::db::{self, Backend, Conn};
 use crate::http::Window;
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
+use crate::links::Link;
+use crate::revocations::Spared;
+
+/// PostgreSQL takes 65,535 parameters a statement; a row has 22.
+const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// A mail job as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -92,6 +97,10 @@ pub(super) fn insert(conn: &mut Conn, job: &Job) -> QueryResult<()> {
     diesel::insert_into(jobs::table).values(job).execute(conn).map(drop)
 }
 
+pub(super) fn insert_all(conn: &mut Conn, jobs: &[Job]) -> QueryResult<()> {
+    jobs.chunks(ROWS_PER_STATEMENT).try_for_each(|jobs| db::insert_all!(conn, jobs::table, jobs).map(drop))
+}
+
 /// The links whose present generation may still be mailed.
 macro_rules! mailable_link {
     ($now:expr) => {
@@ -99,6 +108,7 @@ macro_rules! mailable_link {
             .filter(links::id.nullable().eq(jobs::magic_link_id))
             .filter(links::generation.nullable().eq(jobs::generation))
             .filter(links::revoked_at.is_null())
+            .filter(Spared)
             .filter(links::expires_at.gt($now))
     };
 }
@@ -171,10 +181,10 @@ pub(super) fn cancel_dead(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> Qu
         .execute(conn)
 }
 
-/// Cancels what is not finished and dies with the link.
-pub(super) fn cancel_for_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
+/// Cancels what is not finished and dies with one of the links.
+pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
-        .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::magic_link_id.eq_any(links.iter().map(|link| Some(&link.id))))
         .filter(jobs::generation.is_not_null())
         .filter(jobs::finished_at.is_null())
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))

@@ -1,5 +1,7 @@
 //! Ending sessions.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -11,6 +13,7 @@ use crate::db::Tx;
 use crate::error::Error;
 use crate::http::{Caller, Fields, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
+use crate::links::{self, Link};
 use crate::mail::notices;
 
 /// How many expired sessions one step puts on record.
@@ -43,13 +46,7 @@ pub(crate) async fn end(
             let known = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let actor = Actor::consultant(&known.consultant_id);
             if let Some(ended) = store::end(tx, &id, EndCause::Done, now)? {
-                notices::ended(tx, &ended, now)?;
-                tx.record(
-                    Event::new(EventType::SessionEnded, actor.clone(), now)
-                        .client(client_id.as_ref())
-                        .session(&ended)
-                        .with(&serde_json::json!({ "cause": ended.end_cause })),
-                );
+                conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             }
             if let Some(sources) = &request.sources
                 && store::close(tx, &id, now)?
@@ -105,12 +102,7 @@ async fn end_within<S>(app: &App, caller: &Caller<S>, id: SessionId, now: Timest
         .write(move |tx| {
             let Some(known) = store::find_within(tx, &id, &reach)? else { return Ok(None) };
             let Some(ended) = store::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
-            tx.record(
-                Event::new(EventType::SessionEnded, actor.clone(), now)
-                    .client(client_id.as_ref())
-                    .session(&ended)
-                    .with(&serde_json::json!({ "cause": ended.end_cause })),
-            );
+            conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             Ok(Some(ended))
         })
         .await
@@ -132,55 +124,69 @@ pub(crate) async fn revoke(
         .await
 }
 
-/// Ends whatever session of the link is live.
-pub(crate) fn end_all_of_link(
-    tx: &mut Tx<'_>,
-    link: &LinkId,
-    cause: EndCause,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<(), Error> {
-    for session in store::end_all_of_link(tx, link, cause, now)? {
-        // The next visit goes on where this one was.
-        if session.end_cause != Some(EndCause::Replaced) {
-            notices::ended(tx, &session, now)?;
-        }
-        let kind = if session.end_cause == Some(EndCause::Replaced) {
-            EventType::SessionReplaced
-        } else {
-            EventType::SessionEnded
-        };
-        tx.record(
-            Event::new(kind, actor.clone(), now)
-                .client(client_id)
-                .session(&session)
-                .with(&serde_json::json!({ "cause": session.end_cause })),
-        );
+/// By whom sessions are ended, and from when on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ending<'a> {
+    pub actor: &'a Actor,
+    pub client_id: Option<&'a ClientId>,
+    /// From when on they are over: earlier than `now` where an order is carried out.
+    pub at: Timestamp,
+    pub now: Timestamp,
+}
+
+impl<'a> Ending<'a> {
+    /// From this moment on.
+    pub(crate) const fn new(actor: &'a Actor, client_id: Option<&'a ClientId>, now: Timestamp) -> Self {
+        Self { actor, client_id, at: now, now }
     }
-    Ok(())
+}
+
+/// Ends whatever sessions of the links are live; tells how many there were.
+pub(crate) fn end_all_of_links(
+    tx: &mut Tx<'_>,
+    links: &[Link],
+    cause: EndCause,
+    ending: &Ending<'_>,
+) -> Result<usize, Error> {
+    let ended = store::end_all_of_links(tx, links, cause, ending.at)?;
+    let by_id: HashMap<&LinkId, &Link> = links.iter().map(|link| (&link.id, link)).collect();
+    for session in &ended {
+        conclude(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
+    }
+    Ok(ended.len())
 }
 
 /// Ends every live session whose access token a key signed; tells how many there were.
-pub(crate) fn end_all_signed_by(
-    tx: &mut Tx<'_>,
-    kid: &str,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<usize, Error> {
+pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
-    for id in store::signed_by(tx, kid, now)? {
-        let Some(session) = store::end(tx, &id, EndCause::Revoked, now)? else { continue };
+    for id in store::signed_by(tx, kid, ending.now)? {
+        let Some(session) = store::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
         number += 1;
-        tx.record(
-            Event::new(EventType::SessionEnded, actor.clone(), now)
-                .client(client_id)
-                .session(&session)
-                .with(&serde_json::json!({ "cause": session.end_cause, "kid": kid })),
-        );
+        conclude(tx, &session, None, ending)?;
     }
     Ok(number)
+}
+
+/// Puts on record that a session has ended, and tells those who are to know. `link` is the session's, where it is known.
+fn conclude(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &Ending<'_>) -> Result<(), Error> {
+    let replaced = session.end_cause == Some(EndCause::Replaced);
+    // The next visit goes on where this one was.
+    if !replaced {
+        let found = if link.is_none() { links::find(tx, &session.magic_link_id)? } else { None };
+        let link = link.or(found.as_ref()).ok_or_else(|| Error::internal("a session without its link"))?;
+        notices::ended(tx, link, session, ending.now)?;
+    }
+    let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
+    // One that has run out ended when it ran out, whenever that is noticed.
+    let at = session.ended_at.unwrap_or(ending.at);
+    tx.record(
+        Event::new(kind, ending.actor.clone(), ending.now)
+            .at(at)
+            .client(ending.client_id)
+            .session(session)
+            .with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })),
+    );
+    Ok(())
 }
 
 /// Puts on record that sessions have run out; tells how many.
@@ -193,10 +199,7 @@ pub(crate) async fn end_expired(app: &App, now: Timestamp) -> Result<usize, Erro
             .write(move |tx| {
                 // Another copy may have been quicker.
                 let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
-                notices::ended(tx, &session, now)?;
-                let event = Event::new(EventType::SessionEnded, Actor::system("clock"), now).session(&session);
-                tx.record(event.with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })));
-                Ok(())
+                conclude(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
             })
             .await?;
     }

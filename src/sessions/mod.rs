@@ -28,7 +28,9 @@ use crate::http::json;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::{Access, ConsultantRef, Person};
 
-pub(crate) use end::{RevocationRequest, end, end_all_of_link, end_all_signed_by, end_expired, revoke, revoke_token};
+pub(crate) use end::{
+    Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
+};
 pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
@@ -105,6 +107,9 @@ pub(crate) struct Session {
     pub visitor_user_agent: Option<String>,
     /// The key that signed its newest access token.
     pub kid: String,
+    /// Its place in a status list, never used again.
+    pub status_list: i64,
+    pub status_index: i32,
 }
 
 impl Session {

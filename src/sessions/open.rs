@@ -1,6 +1,6 @@
 //! Opening a session: the only place where a link token is spent.
 
-use super::{EndCause, OpenSession, OpenedSession, Session, TokenType, end, store};
+use super::{EndCause, Ending, OpenSession, OpenedSession, Session, TokenType, end, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -10,8 +10,9 @@ use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::links::{self, ConsultantRef, Person, Spend};
+use crate::links::{self, ConsultantRef, Link, Person, Spend};
 use crate::mail::notices;
+use crate::status_lists::{self, Status};
 use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
 
 /// A token that we signed for spending: what it names, and until when it counts.
@@ -60,6 +61,7 @@ pub(crate) async fn open(
     let client = caller.actor(None);
     let config = app.config.clone();
     let kid = app.tokens.signing_kid(now)?;
+    let filling = app.status_lists.filling();
     let outcome = app
         .db
         .write(move |tx| {
@@ -91,7 +93,7 @@ pub(crate) async fn open(
                 return Ok(Err(code));
             }
             let Some(link) = links::spend(tx, &spend, now)? else {
-                let link = links::find(tx, &spend.link_id)?.unwrap_or(link);
+                let link = links::current(tx, &spend.link_id)?.unwrap_or(link);
                 let code = link.why_not(spend.generation, now).unwrap_or(Code::LinkSpent);
                 tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
                 return Ok(Err(code));
@@ -102,28 +104,14 @@ pub(crate) async fn open(
             if !store::has_any(tx, &link.id)? {
                 notices::used(tx, &link, now)?;
             }
-            end::end_all_of_link(tx, &link.id, EndCause::Replaced, &actor, client_id.as_ref(), now)?;
+            let ending = Ending::new(&actor, client_id.as_ref(), now);
+            end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
+            let place = status_lists::draw(tx, filling, now)?;
             let session = Session {
-                id: SessionId::new(now),
-                magic_link_id: link.id,
-                generation: link.generation,
-                tenant_id: link.tenant_id,
-                portal: link.portal,
-                consultant_id: link.consultant_id,
-                profile_id: link.profile_id,
-                profile_name: link.profile_name,
-                access: link.access,
-                reason: link.reason,
-                ticket: link.ticket,
                 client_id: client_id.clone(),
-                started_at: now,
-                expires_at: link.expires_at.min(now.plus(config.links.session_life)),
-                ended_at: None,
-                end_cause: None,
-                closed_at: None,
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
-                kid: kid.clone(),
+                ..begin(link, config.links.session_life, &kid, place, now)
             };
             store::insert(tx, &session)?;
             remember(tx, idempotency.as_ref(), &session.id, now)?;
@@ -139,8 +127,43 @@ pub(crate) async fn open(
         })
         .await?;
     let Opened { session, consultant, replayed } = outcome.map_err(|code| Error::new(code).recorded())?;
+    app.status_lists.note(session.status_list);
     let access_token = sign(app, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
+}
+
+/// The session that a link buys: never longer than its window.
+fn begin(
+    link: Link,
+    life: time::Duration,
+    kid: &str,
+    (status_list, status_index): (i64, i32),
+    now: Timestamp,
+) -> Session {
+    Session {
+        id: SessionId::new(now),
+        magic_link_id: link.id,
+        generation: link.generation,
+        tenant_id: link.tenant_id,
+        portal: link.portal,
+        consultant_id: link.consultant_id,
+        profile_id: link.profile_id,
+        profile_name: link.profile_name,
+        access: link.access,
+        reason: link.reason,
+        ticket: link.ticket,
+        client_id: None,
+        started_at: now,
+        expires_at: link.expires_at.min(now.plus(life)),
+        ended_at: None,
+        end_cause: None,
+        closed_at: None,
+        visitor_address: None,
+        visitor_user_agent: None,
+        kid: kid.to_owned(),
+        status_list,
+        status_index,
+    }
 }
 
 /// Proves who signed the token and what kind it is. Its times are judged where the link is known.
@@ -203,6 +226,7 @@ fn sign(app: &App, session: &Session) -> Result<String, Error> {
         portal: session.portal.clone(),
         tenant_id: session.tenant_id.clone(),
         access: session.access,
+        status: Status::new(app.tokens.issuer(), session.status_list, session.status_index),
         iat: session.started_at.unix_seconds(),
         nbf: session.started_at.unix_seconds(),
         exp: session.expires_at.unix_seconds(),

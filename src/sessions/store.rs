@@ -11,6 +11,7 @@ use crate::db::schema::{audit_events, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{LinkId, SessionId};
+use crate::links::Link;
 
 pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
     diesel::insert_into(sessions::table).values(session).execute(conn)
@@ -125,22 +126,23 @@ pub(super) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timesta
         .optional()
 }
 
-/// Ends the live session of a link. One that has run out ended when it ran out.
-pub(super) fn end_all_of_link(
+/// Ends the live sessions of some links. One that has run out ended when it ran out.
+pub(super) fn end_all_of_links(
     conn: &mut Conn,
-    link: &LinkId,
+    links: &[Link],
     cause: EndCause,
     now: Timestamp,
 ) -> QueryResult<Vec<Session>> {
+    let ids: Vec<&LinkId> = links.iter().map(|link| &link.id).collect();
     let mut ended: Vec<Session> = diesel::update(sessions::table)
-        .filter(sessions::magic_link_id.eq(link))
+        .filter(sessions::magic_link_id.eq_any(ids.clone()))
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.le(now))
         .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
         .returning(sessions::all_columns)
         .get_results(conn)?;
     let live: Vec<Session> = diesel::update(sessions::table)
-        .filter(sessions::magic_link_id.eq(link))
+        .filter(sessions::magic_link_id.eq_any(ids))
         .filter(sessions::ended_at.is_null())
         .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
         .returning(sessions::all_columns)

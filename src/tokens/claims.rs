@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::status_lists::Status;
 
 /// A kind of token.
 pub(crate) trait Claims: Serialize + DeserializeOwned {
@@ -77,6 +78,8 @@ pub(crate) struct AccessClaims {
     pub portal: StringId,
     pub tenant_id: StringId,
     pub access: crate::links::Access,
+    /// Where verifiers find whether the session is over.
+    pub status: Status,
     pub iat: i64,
     pub nbf: i64,
     pub exp: i64,

@@ -16,7 +16,8 @@ use crate::clock::Timestamp;
 use crate::db::{self, Claim, IdempotencyKey};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller, Fields};
-use crate::{links, sessions};
+use crate::links::{self, Revoking};
+use crate::sessions::{self, Ending};
 
 /// How long a key is published before it signs: portals cache the JWK set that long.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
@@ -189,8 +190,10 @@ pub(crate) async fn drop_key(
                 Some(spare.kid.clone())
             };
             let reason = format!("the signing key was dropped: {}", request.reason);
-            let links = links::revoke_all_signed_by(tx, &kid, &reason, &actor, client_id.as_ref(), now)?;
-            let sessions = sessions::end_all_signed_by(tx, &kid, &actor, client_id.as_ref(), now)?;
+            let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
+            let links = links::revoke_all_signed_by(tx, &kid, &revoking)?;
+            let ending = Ending::new(&actor, client_id.as_ref(), now);
+            let sessions = sessions::end_all_signed_by(tx, &kid, &ending)?;
             store::raise_epoch(tx)?;
             tx.record(Event::new(EventType::KeyDropped, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({

@@ -1,6 +1,5 @@
 //! `/.well-known/…`, `/v1/keys`
 
-use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, IfNoneMatch};
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use serde::Serialize;
@@ -12,8 +11,10 @@ use super::life::{DropKey, DroppedKey, RotateKey, SigningKeys};
 use crate::app::App;
 use crate::error::Error;
 use crate::http::{
-    Admin, Body, Caller, Created, IdempotencyHeader, Json, PublicProblems, ReadProblems, WriteProblems, sha256_hex,
+    Admin, Body, Caller, Created, IdempotencyHeader, Json, PublicProblems, ReadProblems, WriteProblems, cached,
 };
+
+const JSON: &str = "application/json";
 
 /// A JWK set (RFC 7517).
 #[derive(Serialize, ToSchema)]
@@ -71,6 +72,9 @@ pub(crate) struct Discovery {
     /// How a caller proves who it is there.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
+    /// Every status list that a token can name (draft-ietf-oauth-status-list-21).
+    #[schema(max_length = 500)]
+    status_list_aggregation_endpoint: String,
     /// None: nobody is sent here to log in.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     response_types_supported: Vec<&'static str>,
@@ -98,6 +102,7 @@ impl Discovery {
             introspection_endpoint_auth_methods_supported: methods.clone(),
             revocation_endpoint: format!("{issuer}/v1/revoke"),
             revocation_endpoint_auth_methods_supported: methods,
+            status_list_aggregation_endpoint: format!("{issuer}/v1/status-lists"),
             response_types_supported: Vec::new(),
             subject_types_supported: vec!["public"],
             id_token_signing_alg_values_supported: vec!["ES256"],
@@ -124,7 +129,7 @@ async fn get_jwks(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, 
     let now = app.clock.now();
     // Another copy may have added a key, or dropped one.
     app.ask(None, None, now).await?;
-    Ok(cached(&request, "public, max-age=300", &app.tokens.jwks(now).to_string()))
+    Ok(cached(&request, "public, max-age=300", JSON, &app.tokens.jwks(now).to_string()))
 }
 
 /// OpenID Connect discovery
@@ -149,19 +154,7 @@ async fn get_authorization_server(app: Data<App>, request: HttpRequest) -> Resul
 
 fn discovery(app: &App, request: &HttpRequest) -> Result<HttpResponse, Error> {
     let text = serde_json::to_string(&Discovery::of(app.tokens.issuer())).map_err(Error::internal)?;
-    Ok(cached(request, "public, max-age=3600", &text))
-}
-
-/// A document that caches may keep, with an entity tag.
-fn cached(request: &HttpRequest, how_long: &'static str, body: &str) -> HttpResponse {
-    let tag = EntityTag::new_strong(sha256_hex(body.as_bytes()).chars().take(32).collect());
-    let unchanged = match IfNoneMatch::parse(request) {
-        Ok(IfNoneMatch::Items(known)) => known.iter().any(|one| one.weak_eq(&tag)),
-        _ => false,
-    };
-    let mut answer = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-    answer.insert_header((CACHE_CONTROL, how_long)).insert_header((ETAG, tag));
-    if unchanged { answer.finish() } else { answer.content_type("application/json").body(body.to_owned()) }
+    Ok(cached(request, "public, max-age=3600", JSON, &text))
 }
 
 /// List signing keys

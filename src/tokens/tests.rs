@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::config::MasterKeySource;
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::Access;
+use crate::status_lists::Status;
 
 const ISSUER: &str = "https://links.example";
 const PORTAL: &str = "https://cloud.example";
@@ -85,6 +86,7 @@ fn access_claims() -> AccessClaims {
         portal: link.portal,
         tenant_id: link.tenant_id,
         access: Access::Full,
+        status: Status::new(ISSUER, 1, 42),
         iat: link.iat,
         nbf: link.nbf,
         exp: link.exp,

@@ -14,12 +14,16 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::db::forget_before;
 use crate::error::{Code, Error};
-use crate::{audit, db, mail, sessions};
+use crate::{audit, db, mail, revocations, sessions};
 
 /// How long a worker rests when there was nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
+const REVOCATION_REST: Duration = Duration::from_secs(2);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const UPKEEP_REST: Duration = Duration::from_secs(15);
+
+/// The same where something is left that was only too early.
+const SHORT_REST: Duration = Duration::from_millis(50);
 
 /// Tells the workers to stop.
 pub(crate) struct Stop {
@@ -44,6 +48,7 @@ pub(crate) fn start(app: &Data<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(mail_loop(app.clone(), stopped.clone())),
+        tokio::spawn(revocation_loop(app.clone(), stopped.clone())),
         tokio::spawn(audit_loop(app.clone(), stopped.clone())),
         tokio::spawn(delivery_loop(app.clone(), stopped.clone())),
         tokio::spawn(upkeep_loop(app.clone(), stopped)),
@@ -66,6 +71,21 @@ async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
         tokio::select! {
             () = app.mail_wake.notified() => {}
             () = tokio::time::sleep(MAIL_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
+
+/// Carries orders of revocation out: a loop of its own, because one may take a while.
+async fn revocation_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    while !*stopped.borrow() {
+        let left = surviving(revocations::step(&app)).await.unwrap_or_else(|error| {
+            tracing::warn!(error.cause = %error, "an order of revocation was not carried out; the worker goes on");
+            0
+        });
+        tokio::select! {
+            () = app.revocation_wake.notified() => {}
+            () = tokio::time::sleep(if left > 0 { SHORT_REST } else { REVOCATION_REST }) => {}
             _ = stopped.changed() => {}
         }
     }

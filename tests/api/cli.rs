@@ -46,6 +46,21 @@ on_both_databases! {
         portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
     }
 
+    async fn one_command_revokes_everything_and_waits_until_it_is_done(world: &World) {
+        let consultant = world.consultant().await;
+        for _ in 0..3 {
+            world.admin.issue(&consultant).await;
+        }
+        let order = ["link", "revoke-all", "--tenant", "acme", "--reason", "The contract ended"];
+        assert_eq!(json(world, &[order.as_slice(), &["--dry-run"]].concat())["links"], 3);
+        let done = json(world, &order);
+        assert_eq!((done["state"].as_str(), done["links"].as_i64()), (Some("done"), Some(3)));
+        let left = world.admin.get("/v1/magic-links?state=active").await.ok();
+        assert_eq!(left["items"], serde_json::json!([]));
+        let nothing = run(world, &["link", "revoke-all", "--reason", "Without a selector"]);
+        assert_eq!(nothing.status.code(), Some(1));
+    }
+
     async fn suspending_at_the_command_line_revokes_the_links(world: &World) {
         let consultant = world.consultant().await;
         let link = world.admin.issue(&consultant).await;

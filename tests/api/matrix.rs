@@ -18,6 +18,7 @@ enum Subject {
     Tenant,
     Client,
     Mail,
+    Revocation,
     /// A list that is cut to the caller's reach.
     List,
     /// The directory, which belongs to the vendor, or nothing in particular.
@@ -29,6 +30,7 @@ type Row = (&'static str, Method, &'static str, &'static str, Subject, &'static 
 
 const NO_BODY: &str = "";
 const REASON: &str = r#"{"reason":"Somebody else's"}"#;
+const ORDER: &str = r#"{"tenant_id":"initech","reason":"Asked, and not done","dry_run":true}"#;
 const ISSUE: &str = r#"{"tenant_id":"acme","portal":"cloud","consultant_id":"con_01kaq3v9e8fwmvd2x7n0c5hb3z",
     "reason":"Payroll run for November","duration":{"value":1,"unit":"hours"},"profile":{"id":"emp-1","name":"Asha"},
     "issued_by":{"id":"emp-7","name":"Meera"}}"#;
@@ -45,6 +47,8 @@ const MATRIX: &[Row] = &[
     ("getMagicLink", Method::GET, "/v1/magic-links/{id}", "links:read", Subject::Link, NO_BODY),
     ("revokeMagicLink", Method::POST, "/v1/magic-links/{id}/revoke", "links:revoke", Subject::Link, REASON),
     ("resendMagicLink", Method::POST, "/v1/magic-links/{id}/resend", "links:issue", Subject::Link, "{}"),
+    ("orderRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
+    ("getRevocation", Method::GET, "/v1/revocations/{id}", "links:revoke", Subject::Revocation, NO_BODY),
     ("openSession", Method::POST, "/v1/sessions", "sessions:redeem", Subject::Shared, r#"{"token":"x"}"#),
     ("listSessions", Method::GET, "/v1/sessions", "links:read", Subject::List, NO_BODY),
     ("getSession", Method::GET, "/v1/sessions/{id}", "links:read", Subject::Session, NO_BODY),
@@ -142,6 +146,8 @@ const PUBLIC: &[&str] = &[
     "getJwks",
     "getOpenidConfiguration",
     "getAuthorizationServer",
+    "getStatusLists",
+    "getStatusList",
     "getHealth",
     "getReadiness",
     "previewLink",
@@ -170,6 +176,7 @@ const SCOPES: &[&str] = &[
 fn nobodys(path: &str) -> &'static str {
     match path.split('/').nth(2) {
         Some("magic-links") => "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z",
+        Some("revocations") => "rvk_01kaq3v9e8fwmvd2x7n0c5hbaz",
         Some("sessions") => "ses_01kaq3v9e8fwmvd2x7n0c5hb2z",
         Some("consultants") => "con_01kaq3v9e8fwmvd2x7n0c5hb3z",
         Some("mail-deliveries") => "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z",
@@ -262,6 +269,8 @@ on_both_databases! {
         let [link_path, session_path] = [format!("/v1/magic-links/{link_id}"), format!("/v1/sessions/{session_id}")];
         let mail_path = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link_id}");
         let job = world.admin.get(&mail_path).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+        let order = json!({ "tenant_id": "acme", "reason": "Asked, and not done", "dry_run": true });
+        let order = portal.post("/v1/revocations", &order).await.ok()["id"].as_str().unwrap().to_owned();
         let things = async || (world.admin.get(&link_path).await.ok(), world.admin.get(&session_path).await.ok());
         let before = things().await;
         let mails = world.mails.all().await.len();
@@ -273,6 +282,7 @@ on_both_databases! {
                     Subject::Session => session_id,
                     Subject::Client => &portal.client_id,
                     Subject::Mail => &job,
+                    Subject::Revocation => &order,
                     // A tenant is the same at every portal.
                     Subject::Tenant if other_tenant => "acme",
                     _ => continue,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Process, Reply, Settings, Sql, World, on_both_databases, rounds};
+use crate::support::{Api, Database, Process, Reply, Settings, Sql, World, eventually, on_both_databases, rounds};
 
 const CALLERS: usize = 16;
 
@@ -172,6 +172,110 @@ on_both_databases! {
             assert_eq!(refused.len() + opened.len(), 4, "round {round}");
             assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
         }
+    }
+
+    async fn a_suspension_wins_against_every_redeemer(world: &World) {
+        let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
+        let (admin, callers) = (patient(world, world.admin.clone()), copies.spread(&portal, 4));
+        let suspenders = copies.spread(&admin, 4);
+        for round in 0..rounds(12) {
+            let consultant = world.consultant().await;
+            let link = portal.issue(&consultant).await;
+            let code = world.click(&world.token(&link, 1).await).await;
+            let redeemers = join_all(callers.iter().map(|caller| caller.redeem(&code)));
+            let path = format!("/v1/consultants/{consultant}/suspend");
+            let reason = json!({ "reason": "Left the support team" });
+            let (redeemed, suspended) = join(redeemers, suspenders[round % 4].post(&path, &reason)).await;
+            assert_eq!(suspended.ok()["state"], "suspended");
+            let opened: Vec<&Reply> = redeemed.iter().filter(|reply| reply.status == 201).collect();
+            assert!(opened.len() <= 1, "round {round}");
+            for (caller, session) in callers.iter().zip(opened.iter().cycle()) {
+                assert!(!caller.is_active(session.body["access_token"].as_str().unwrap()).await, "round {round}");
+            }
+            let trail = portal.events(&format!("&magic_link_id={link}")).await;
+            let kinds = ["magic_link.revoked", "session.opened", "session.ended"];
+            assert_eq!(kinds.map(|kind| number_of(&trail, kind)), [1, opened.len(), opened.len()], "round {round}");
+            let refused = refusals(&trail);
+            assert_eq!(refused.len() + opened.len(), 4, "round {round}");
+            assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
+        }
+    }
+
+    async fn what_is_issued_while_keys_rotate_works_with_the_key_that_signed_it(world: &World) {
+        let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
+        let (consultant, callers) = (world.consultant().await, copies.spread(&portal, 4));
+        let keepers = copies.spread(&patient(world, world.admin.clone()), 2);
+        let added = "FROM audit_events WHERE event_type = 'key.added'";
+        let before = Sql::of(world).count(added);
+        for round in 0..rounds(6) {
+            let request = Api::issue_request(&consultant);
+            let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+            let nothing = json!({});
+            let rotations = join_all(keepers.iter().map(|keeper| keeper.post("/v1/keys/rotate", &nothing)));
+            let (issued, rotated) = join(issues, rotations).await;
+            assert_eq!(tally(&rotated), counts([("201", 2)]), "round {round}");
+            assert_eq!(tally(&issued), counts([("201", 4)]), "round {round}");
+            for (reply, caller) in issued.iter().zip(&callers) {
+                let link = reply.body["id"].as_str().unwrap();
+                let session = caller.redeem(&world.click(&world.token(link, 1).await).await).await.ok();
+                for caller in &callers {
+                    assert!(caller.is_active(session["access_token"].as_str().unwrap()).await, "round {round}");
+                }
+            }
+        }
+        assert_eq!(Sql::of(world).count(added), before + 2 * rounds(6));
+    }
+
+    async fn an_order_wins_against_everything_that_was_there_before_it(
+        world: &World, Settings::config("links.resend_cool_down_seconds = 0")
+    ) {
+        let portal = patient(world, world.portal("cloud", "acme").await);
+        let copies = Copies::start_with(world, &[("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0")]);
+        let callers = copies.spread(&portal, 4);
+        for round in 0..rounds(12) {
+            let consultant = world.consultant().await;
+            let mut links = Vec::new();
+            for _ in 0..4 {
+                links.push(portal.issue(&consultant).await);
+            }
+            let code = world.click(&world.token(&links[0], 1).await).await;
+            let (fresh, reason) = (json!({}), json!({ "reason": "The work is done" }));
+            let request = Api::issue_request(&consultant);
+            let redeemers = join_all(callers.iter().map(|caller| caller.redeem(&code)));
+            let [resend, revoke] = [format!("/v1/magic-links/{}/resend", links[1]), format!("/v1/magic-links/{}/revoke", links[2])];
+            let others = join(callers[0].post(&resend, &fresh), callers[1].post(&revoke, &reason));
+            let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+            let order = json!({ "consultant_id": consultant, "reason": "A laptop was stolen" });
+            let order = callers[round % 4].post("/v1/revocations", &order);
+            let (((redeemed, (resent, revoked)), issued), order) = join(join(join(redeemers, others), issues), order).await;
+            let order = order.ok();
+
+            // From the answer on, whatever was there before is over at every copy; what came beside it, agrees with itself.
+            let opened: Vec<&Reply> = redeemed.iter().filter(|reply| reply.status == 201).collect();
+            assert!(opened.len() <= 1 && [202, 410].contains(&resent.status.as_u16()), "round {round}: {resent:?}");
+            assert_eq!(revoked.ok()["state"], "revoked");
+            for (caller, session) in callers.iter().zip(opened.iter().cycle()) {
+                assert!(!caller.is_active(session.body["access_token"].as_str().unwrap()).await, "round {round}");
+            }
+            for (link, caller) in links.iter().zip(&callers) {
+                assert_eq!(caller.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked", "round {round}");
+            }
+            let path = format!("/v1/revocations/{}", order["id"].as_str().unwrap());
+            eventually("the order is carried out", async || {
+                (portal.get(&path).await.ok()["state"] == "done").then_some(())
+            })
+            .await;
+            let trail = portal.events(&format!("&consultant_id={consultant}")).await;
+            for link in links.iter().map(String::as_str).chain(issued.iter().map(|reply| reply.body["id"].as_str().unwrap())) {
+                let state = portal.get(&format!("/v1/magic-links/{link}")).await.ok()["state"].clone();
+                let told = trail.iter().filter(|event| event["type"] == "magic_link.revoked" && event["magic_link_id"] == link);
+                assert_eq!(told.count(), usize::from(state == "revoked"), "round {round}: {link} is {state}");
+            }
+            assert_eq!(number_of(&trail, "session.ended"), opened.len(), "round {round}");
+        }
+        let half_done = "FROM magic_links l JOIN revocations o ON o.consultant_id = l.consultant_id \
+            WHERE l.revoked_at IS NULL AND (l.issued_after IS NULL OR l.issued_after < o.seq)";
+        assert_eq!(Sql::of(world).count(half_done), 0, "a link that was there before an order lives on");
     }
 
     async fn a_resend_and_a_redemption_leave_one_usable_token(

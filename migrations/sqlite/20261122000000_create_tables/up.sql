@@ -69,11 +69,55 @@ CREATE TABLE magic_links (
     revoked_by_type  TEXT,
     revoked_by_id    TEXT,
     revoked_by_name  TEXT,
+    -- The newest order of revocation when it was issued: that one and those before it do not concern the link.
+    issued_after     BIGINT,
     CHECK (starts_at < expires_at)
 );
 CREATE INDEX magic_links_by_tenant ON magic_links (tenant_id, id);
 CREATE INDEX magic_links_by_consultant ON magic_links (consultant_id, id);
 CREATE INDEX magic_links_by_profile ON magic_links (profile_id, id);
+
+-- Orders that revoke many links at once. One is in force as soon as it stands here; the links follow in ranges.
+CREATE TABLE revocations (
+    id             TEXT PRIMARY KEY NOT NULL,
+    -- Links that know it, or a later one, were issued after it.
+    seq            BIGINT NOT NULL,
+    -- Or else only those of `revocation_tenants`.
+    every_tenant   BOOLEAN NOT NULL,
+    portal         TEXT,
+    consultant_id  TEXT,
+    profile_id     TEXT,
+    issued_by_id   TEXT,
+    reason         TEXT NOT NULL,
+    dry_run        BOOLEAN NOT NULL,
+    links          BIGINT NOT NULL,
+    sessions       BIGINT NOT NULL,
+    actor_type     TEXT NOT NULL,
+    actor_id       TEXT NOT NULL,
+    actor_name     TEXT,
+    client_id      TEXT,
+    created_at     TIMESTAMP NOT NULL,
+    -- Every transaction that did not see the order is over once all before this one are.
+    barrier        BIGINT,
+    -- The last link that was looked at.
+    done_to        TEXT,
+    lease_until    TIMESTAMP,
+    done_at        TIMESTAMP
+);
+CREATE UNIQUE INDEX revocations_by_seq ON revocations (seq);
+CREATE INDEX revocations_open ON revocations (seq) WHERE done_at IS NULL;
+
+CREATE TABLE revocation_tenants (
+    revocation_id  TEXT NOT NULL REFERENCES revocations (id),
+    tenant_id      TEXT NOT NULL,
+    PRIMARY KEY (revocation_id, tenant_id)
+);
+
+-- Lists that tell portals which sessions are over; the places in them are those of the sessions.
+CREATE TABLE status_lists (
+    id          BIGINT PRIMARY KEY NOT NULL,
+    created_at  TIMESTAMP NOT NULL
+);
 
 CREATE TABLE sessions (
     id                  TEXT PRIMARY KEY NOT NULL,
@@ -99,11 +143,15 @@ CREATE TABLE sessions (
     visitor_address     TEXT,
     visitor_user_agent  TEXT,
     -- The key that signed the newest access token.
-    kid                 TEXT NOT NULL
+    kid                 TEXT NOT NULL,
+    -- A place that no other session has, or will have.
+    status_list         BIGINT NOT NULL REFERENCES status_lists (id),
+    status_index        INTEGER NOT NULL
 );
 -- A link has one live session, and a generation of it opens one at most.
 CREATE UNIQUE INDEX sessions_one_live_per_link ON sessions (magic_link_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX sessions_one_per_generation ON sessions (magic_link_id, generation);
+CREATE UNIQUE INDEX sessions_one_per_place ON sessions (status_list, status_index);
 CREATE INDEX sessions_by_tenant ON sessions (tenant_id, id);
 CREATE INDEX sessions_by_consultant ON sessions (consultant_id, id);
 
@@ -353,6 +401,10 @@ BEGIN
 END;
 CREATE TRIGGER magic_links_raise_access_epoch AFTER UPDATE OF revoked_at ON magic_links
 WHEN NEW.revoked_at IS NOT OLD.revoked_at
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER revocations_raise_access_epoch AFTER INSERT ON revocations
 BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;

@@ -16,6 +16,7 @@ use super::{Epochs, LiveClient, LiveSession};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::id::{ClientId, SessionId};
+use crate::revocations::Spared;
 
 /// What the statement found.
 pub(super) struct Found {
@@ -99,8 +100,8 @@ impl<C> RunQueryDsl<C> for AskState {}
 const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.scopes, c.key_sha256, \
      c.previous_key_sha256, c.previous_key_expires_at ";
 const SESSION_COLUMNS: &str =
-    "SELECT 1, s.id, s.profile_name, s.magic_link_id, l.reason, p.name, p.email, NULL, s.expires_at ";
-const SESSION_HOLDS: &str = "s.ended_at IS NULL AND l.revoked_at IS NULL AND p.suspended_at IS NULL";
+    "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, NULL, s.expires_at ";
+const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
      CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL \
      FROM service_state e, access_epoch a";
@@ -113,12 +114,13 @@ impl QueryFragment<Pg> for AskState {
         out.push_sql(") UNION ALL ");
         out.push_sql(SESSION_COLUMNS);
         out.push_sql(
-            "FROM sessions s JOIN magic_links l ON l.id = s.magic_link_id JOIN consultants p ON p.id = s.consultant_id \
+            "FROM sessions s JOIN magic_links ON magic_links.id = s.magic_link_id JOIN consultants p ON p.id = s.consultant_id \
              WHERE s.id = ANY (",
         );
         out.push_bind_param::<Array<Text>, _>(&self.sessions)?;
         out.push_sql(") AND ");
         out.push_sql(SESSION_HOLDS);
+        Spared.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
         Ok(())
     }
@@ -147,10 +149,12 @@ impl QueryFragment<Sqlite> for AskStateSqlite {
         out.push_sql("FROM json_each(");
         out.push_bind_param::<Text, _>(&self.sessions)?;
         out.push_sql(
-            ") j CROSS JOIN sessions s ON s.id = j.value CROSS JOIN magic_links l ON l.id = s.magic_link_id \
+            ") j CROSS JOIN sessions s ON s.id = j.value CROSS JOIN magic_links \
+             ON magic_links.id = s.magic_link_id \
              CROSS JOIN consultants p ON p.id = s.consultant_id WHERE ",
         );
         out.push_sql(SESSION_HOLDS);
+        Spared.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
         Ok(())
     }

@@ -37,6 +37,7 @@ fn link(reason: &str, name: &str) -> Link {
         revoked_by_type: None,
         revoked_by_id: None,
         revoked_by_name: None,
+        issued_after: None,
     }
 }
 

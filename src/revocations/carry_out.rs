@@ -1,0 +1,127 @@
+//! Carrying orders out: range by range, resumable, by one copy of the service at a time.
+
+use time::Duration;
+
+use super::{Order, store};
+use crate::app::App;
+use crate::audit::Actor;
+use crate::clock::Timestamp;
+use crate::db;
+use crate::error::Error;
+use crate::id::{LinkId, RevocationId};
+use crate::links::{self, Revoking};
+
+/// How many links share a transaction: nobody else waits for longer than these take.
+const RANGE: usize = 100;
+
+/// How many links are looked for at once.
+const LOOK_AHEAD: i64 = 2_000;
+
+/// Longer than a range may take: a lease that ends belongs to a copy that died.
+const LEASE: Duration = Duration::seconds(30);
+
+/// How often an order that was just given is tried before it is left to the worker.
+const TRIES: u32 = 20;
+
+/// How far an order has come.
+enum Progress {
+    Done,
+    /// Transactions that did not see it are still under way.
+    TooEarly,
+    /// Somebody else is at it, or has finished it.
+    Theirs,
+}
+
+/// Carries out what there is; tells how many orders are still open.
+///
+/// # Errors
+/// When the store cannot be asked. An order whose lease runs out is taken up again.
+pub(crate) async fn step(app: &App) -> Result<usize, Error> {
+    let now = app.clock.now();
+    let open = app.db.read(move |conn| Ok(store::open(conn, now)?)).await?;
+    let mut left = 0;
+    for id in open {
+        left += usize::from(!matches!(carry_out(app, &id).await?, Progress::Done));
+    }
+    Ok(left)
+}
+
+/// Carries a small order out before it is answered, and leaves a large one to the worker.
+///
+/// The order is in force in any case, so that a failure here is none of the caller's.
+pub(super) async fn at_once(app: &App, order: Order) -> Order {
+    app.revocation_wake.notify_one();
+    if usize::try_from(order.links).unwrap_or(usize::MAX) > RANGE {
+        return order;
+    }
+    for _ in 0..TRIES {
+        match carry_out(app, &order.id).await {
+            Ok(Progress::TooEarly) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            Ok(_) => break,
+            Err(error) => {
+                tracing::warn!(revocation.id = %order.id, error.cause = %error, "an order is left to the worker");
+                break;
+            }
+        }
+    }
+    let id = order.id.clone();
+    let read = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await;
+    read.ok().flatten().unwrap_or(order)
+}
+
+async fn carry_out(app: &App, id: &RevocationId) -> Result<Progress, Error> {
+    let (own, now) = (id.clone(), app.clock.now());
+    let claimed = app
+        .db
+        .write(move |tx| {
+            let barrier = db::next_transaction(tx)?;
+            Ok(store::claim(tx, &own, barrier, now.plus(LEASE), now)?)
+        })
+        .await?;
+    let Some(mut order) = claimed else { return Ok(Progress::Theirs) };
+    let barrier = order.barrier.unwrap_or(i64::MAX);
+    // Whoever did not see the order when they issued a link may not have committed it yet: it must not be passed over.
+    if app.db.read(|conn| Ok(db::oldest_transaction(conn)?)).await? < barrier {
+        app.db.write(move |tx| Ok(store::release(tx, &order)?)).await?;
+        return Ok(Progress::TooEarly);
+    }
+    let own = order.id.clone();
+    let tenant_ids = app.db.read(move |conn| Ok(store::tenants(conn, &own)?)).await?;
+    loop {
+        let (from, bound) = (order.clone(), tenant_ids.clone());
+        let ids = app.db.read(move |conn| Ok(store::next_links(conn, &from, &bound, LOOK_AHEAD)?)).await?;
+        if ids.is_empty() {
+            let now = app.clock.now();
+            let finished = app.db.write(move |tx| Ok(store::finish(tx, &order, now)?)).await?;
+            return Ok(if finished { Progress::Done } else { Progress::Theirs });
+        }
+        for range in ids.chunks(RANGE) {
+            match revoke_range(app, order, range, app.clock.now()).await? {
+                Some(advanced) => order = advanced,
+                None => return Ok(Progress::Theirs),
+            }
+        }
+        app.mail_wake.notify_one();
+    }
+}
+
+/// Revokes a range, as of the moment of the order; `None` if the lease was lost, and then nothing happened.
+async fn revoke_range(app: &App, order: Order, range: &[LinkId], now: Timestamp) -> Result<Option<Order>, Error> {
+    let range = range.to_vec();
+    app.db
+        .write_large(move |tx| {
+            let Some(done_to) = range.last() else { return Ok(None) };
+            let actor = Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() };
+            let revoking = Revoking {
+                revocation_id: Some(&order.id),
+                at: order.created_at,
+                ..Revoking::new(&order.reason, &actor, order.client_id.as_ref(), now)
+            };
+            let (links, sessions) = links::revoke_these(tx, &range, &revoking)?;
+            let counts = (i64::try_from(links).unwrap_or(0), i64::try_from(sessions).unwrap_or(0));
+            let advanced = store::advance(tx, &order, done_to, counts, now.plus(LEASE))?;
+            // Somebody else revokes them: an error undoes what was done here.
+            advanced.map(Some).ok_or_else(Error::unavailable)
+        })
+        .await
+}

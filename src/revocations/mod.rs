@@ -1,0 +1,319 @@
+//! A revocation is an order that ends many links at once: all that match it and were issued before it.
+//!
+//! The order is one row, and in force from the moment it is answered: issue,
+//! spend, introspection and the mail worker ask for orders that are still being
+//! carried out ([`Spared`]). The links themselves follow in ranges, each a
+//! transaction of its own, so that nobody else waits for long; a copy of the
+//! service that dies leaves the rest to the next one. What is issued after an
+//! order is not concerned by it, whatever the clocks say: every link knows the
+//! newest order that it came after.
+
+mod carry_out;
+pub(crate) mod routes;
+mod store;
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::audit::{ActorType, Event, EventType};
+use crate::clients::{Reach, Scope, Tenants};
+use crate::clock::Timestamp;
+use crate::db::{self, Conn, IdempotencyKey, text_enum};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, RevokeLinks, json};
+use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
+use crate::links::{self, Person};
+
+pub(crate) use carry_out::step;
+pub(crate) use store::Spared;
+
+text_enum! {
+    /// How far an order has come.
+    pub enum RevocationState {
+        /// In force; the links are still being marked and put on record.
+        Running = "running",
+        /// Every link is marked and on record.
+        Done = "done",
+        /// Nothing was revoked: it was asked what would be.
+        DryRun = "dry_run",
+    }
+}
+
+/// An order as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::revocations)]
+pub(crate) struct Order {
+    pub id: RevocationId,
+    /// Links that know it, or a later one, were issued after it.
+    pub seq: i64,
+    /// Or else only the tenants that stand beside it.
+    pub every_tenant: bool,
+    pub portal: Option<String>,
+    pub consultant_id: Option<ConsultantId>,
+    pub profile_id: Option<String>,
+    pub issued_by_id: Option<String>,
+    pub reason: String,
+    pub dry_run: bool,
+    /// What it hit when it was given; then, what has been done.
+    pub links: i64,
+    pub sessions: i64,
+    pub actor_type: ActorType,
+    pub actor_id: String,
+    pub actor_name: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    /// Every transaction that did not see the order is over once all before this one are.
+    pub barrier: Option<i64>,
+    /// The last link that was looked at.
+    pub done_to: Option<LinkId>,
+    pub lease_until: Option<Timestamp>,
+    pub done_at: Option<Timestamp>,
+}
+
+impl Order {
+    const fn state(&self) -> RevocationState {
+        match self.done_at {
+            _ if self.dry_run => RevocationState::DryRun,
+            Some(_) => RevocationState::Done,
+            None => RevocationState::Running,
+        }
+    }
+
+    /// Whether somebody of this reach could have given it.
+    fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
+        let tenants = match &reach.tenants {
+            Tenants::All => true,
+            Tenants::Only(_) => !self.every_tenant && tenant_ids.iter().all(|id| reach.covers_tenant(id)),
+        };
+        tenants && (reach.portal.is_none() || reach.portal == self.portal)
+    }
+}
+
+/// Which links to revoke: those that match every selector given, within the client's own tenants and portal.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"tenant_id": "acme", "reason": "The support contract has ended", "dry_run": true}))]
+pub struct OrderRevocation {
+    /// Links of this tenant.
+    #[schema(min_length = 1, max_length = 64)]
+    pub tenant_id: Option<String>,
+    /// Links to this portal.
+    #[schema(min_length = 1, max_length = 32)]
+    pub portal: Option<String>,
+    /// Links of this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Links to this profile.
+    #[schema(min_length = 1, max_length = 128)]
+    pub profile_id: Option<String>,
+    /// Links that this person granted.
+    #[schema(min_length = 1, max_length = 128)]
+    pub issued_by_id: Option<String>,
+    /// Every link that the client reaches, without a selector; needs the scope `admin`.
+    #[serde(default)]
+    pub everything: bool,
+    /// Why; it is the reason for each revocation.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: String,
+    /// Count only, and revoke nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who at the portal asked; recorded as the client asserts it.
+    #[serde(default, deserialize_with = "json::optional_object")]
+    pub requested_by: Option<Person>,
+    /// The support session that the caller acts in, if any; recorded.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// An order as callers see it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RevocationResponse {
+    /// Its id.
+    pub id: RevocationId,
+    /// How far it has come. It is in force in any case, unless it is a dry run.
+    pub state: RevocationState,
+    /// Links that it hit when it was given; once it runs, links that are on record as revoked.
+    #[schema(minimum = 0)]
+    pub links: i64,
+    /// Sessions, likewise.
+    #[schema(minimum = 0)]
+    pub sessions: i64,
+    /// Why.
+    #[schema(max_length = 500)]
+    pub reason: String,
+    /// From when on it is in force.
+    pub created_at: Timestamp,
+    /// When the last link was on record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Timestamp>,
+}
+
+impl From<Order> for RevocationResponse {
+    fn from(order: Order) -> Self {
+        Self {
+            state: order.state(),
+            id: order.id,
+            links: order.links,
+            sessions: order.sessions,
+            reason: order.reason,
+            created_at: order.created_at,
+            done_at: order.done_at,
+        }
+    }
+}
+
+/// The open orders that hit some of these links, the oldest for each.
+pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> Result<HashMap<LinkId, Order>, Error> {
+    let mut oldest = HashMap::new();
+    for (link, order) in store::in_force(conn, ids)? {
+        oldest.entry(link).or_insert(order);
+    }
+    Ok(oldest)
+}
+
+/// Gives an order. It is in force when this returns; a small one is also carried out by then.
+pub(crate) async fn give(
+    app: &App,
+    caller: &Caller<RevokeLinks>,
+    request: OrderRevocation,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<RevocationResponse, Error> {
+    check(&request)?;
+    if request.everything && !caller.has(Scope::Admin) {
+        return Err(Error::new(Code::InsufficientScope).detail("everything needs the scope admin"));
+    }
+    let (portal, tenant_ids) = aim(&caller.reach, &request)?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let mut order = Order {
+        id: RevocationId::new(now),
+        // Links know the orders there were, so a count before it has a number is one of all there are.
+        seq: i64::MAX,
+        every_tenant: tenant_ids.is_none(),
+        portal,
+        consultant_id: request.consultant_id.clone(),
+        profile_id: request.profile_id.clone(),
+        issued_by_id: request.issued_by_id.clone(),
+        reason: request.reason.trim().to_owned(),
+        dry_run: request.dry_run,
+        links: 0,
+        sessions: 0,
+        actor_type: actor.kind,
+        actor_id: actor.id.clone(),
+        actor_name: actor.name.clone(),
+        client_id: caller.client_id.clone(),
+        created_at: now,
+        barrier: None,
+        done_to: None,
+        lease_until: None,
+        done_at: request.dry_run.then_some(now),
+    };
+    let tenant_ids = tenant_ids.unwrap_or_default();
+    // Counted beside the writers: among a million links that takes a while.
+    let (counted, bound) = (order.clone(), tenant_ids.clone());
+    (order.links, order.sessions) = app.db.read(move |conn| Ok(store::count(conn, &counted, &bound)?)).await?;
+    let event = match tenant_ids.as_slice() {
+        [one] => Event::new(EventType::RevocationOrdered, actor, now).tenant(one),
+        _ => Event::new(EventType::RevocationOrdered, actor, now),
+    };
+    let event = event.client(caller.client_id.as_ref()).portal(order.portal.as_deref()).because(&order.reason).with(&serde_json::json!({
+        "revocation_id": order.id, "tenant_ids": tenant_ids, "portal": order.portal,
+        "consultant_id": order.consultant_id, "profile_id": order.profile_id, "issued_by_id": order.issued_by_id,
+        "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
+        "acting_session_id": request.acting_session_id,
+    }));
+    let given = app
+        .db
+        .write(move |tx| {
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &order.id, now)? {
+                return store::find(tx, &id)?.ok_or_else(Error::not_found);
+            }
+            let order = Order { seq: store::next_seq(tx)?, ..order.clone() };
+            store::insert(tx, &order, &tenant_ids)?;
+            tx.record(event.clone());
+            Ok(order)
+        })
+        .await?;
+    if given.state() == RevocationState::Running {
+        return Ok(carry_out::at_once(app, given).await.into());
+    }
+    Ok(given.into())
+}
+
+/// One order, if the caller could have given it.
+pub(crate) async fn read(
+    app: &App,
+    caller: &Caller<RevokeLinks>,
+    id: RevocationId,
+) -> Result<RevocationResponse, Error> {
+    let reach = caller.reach.clone();
+    app.db
+        .read(move |conn| {
+            let order = store::find(conn, &id)?.ok_or_else(Error::not_found)?;
+            let visible = order.is_within(&store::tenants(conn, &id)?, &reach);
+            if visible { Ok(order.into()) } else { Err(Error::not_found()) }
+        })
+        .await
+}
+
+/// Carries an order out to its end, for a caller who waits: at the command line there may be no worker.
+pub(crate) async fn finish(app: &App, order: RevocationResponse) -> Result<RevocationResponse, Error> {
+    let caller = Caller::operator();
+    let mut order = order;
+    while order.state == RevocationState::Running {
+        if carry_out::step(app).await? > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        order = read(app, &caller, order.id).await?;
+    }
+    Ok(order)
+}
+
+/// The portal and the tenants that an order is for, within the reach; no tenants are all of them.
+fn aim(reach: &Reach, request: &OrderRevocation) -> Result<(Option<String>, Option<Vec<String>>), Error> {
+    let beyond = || Error::new(Code::ClientNotPermitted).detail("the client may not revoke for this tenant and portal");
+    let portal = match (&reach.portal, &request.portal) {
+        (Some(own), Some(asked)) if own != asked => return Err(beyond()),
+        (own, asked) => asked.clone().or_else(|| own.clone()),
+    };
+    let tenants = match (&request.tenant_id, &reach.tenants) {
+        (Some(asked), _) if !reach.covers_tenant(asked) => return Err(beyond()),
+        (Some(asked), _) => Some(vec![asked.clone()]),
+        (None, Tenants::All) => None,
+        (None, Tenants::Only(own)) => Some(own.clone()),
+    };
+    Ok((portal, tenants))
+}
+
+fn check(request: &OrderRevocation) -> Result<(), Error> {
+    let mut fields = Fields::default();
+    if let Some(tenant_id) = &request.tenant_id
+        && !crate::tenants::is_tenant_id(tenant_id)
+    {
+        fields.refuse("/tenant_id", "malformed", "is not a tenant id");
+    }
+    if let Some(portal) = &request.portal
+        && !links::is_portal_id(portal)
+    {
+        fields.refuse("/portal", "malformed", "is not a portal id");
+    }
+    for (pointer, id) in [("/profile_id", &request.profile_id), ("/issued_by_id", &request.issued_by_id)] {
+        if let Some(id) = id {
+            fields.foreign_id(pointer, id);
+        }
+    }
+    let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id];
+    let selects = request.consultant_id.is_some() || selectors.into_iter().any(Option::is_some);
+    if selects == request.everything {
+        let detail = "must be true where nothing is selected, and only there";
+        fields.refuse("/everything", if selects { "contradiction" } else { "required" }, detail);
+    }
+    fields.text("/reason", &request.reason, 3, 500);
+    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
+    fields.finish()
+}

@@ -1,0 +1,48 @@
+//! `/v1/revocations`
+
+use actix_web::web::{Data, Path};
+use actix_web::{get, post};
+use utoipa_actix_web::service_config::ServiceConfig;
+
+use super::{OrderRevocation, RevocationResponse};
+use crate::app::App;
+use crate::error::Error;
+use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, ReadProblems, RevokeLinks, WriteProblems};
+use crate::id::RevocationId;
+
+pub(crate) fn configure(service: &mut ServiceConfig) {
+    service.service(order_revocation).service(get_revocation);
+}
+
+/// Revoke many links
+///
+/// Every link that matches all selectors and has not ended, with its sessions
+/// and unsent mails. In force from this answer on, however many there are; what
+/// is issued later is not concerned. The links are put on record one by one
+/// meanwhile: ask again until the state is `done`. With `dry_run` it only counts.
+#[utoipa::path(tag = "Magic links", operation_id = "orderRevocation", request_body = OrderRevocation,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 202, body = RevocationResponse, description = "In force"), WriteProblems))]
+#[post("/revocations")]
+async fn order_revocation(
+    app: Data<App>,
+    caller: Caller<RevokeLinks>,
+    idempotency: IdempotencyHeader,
+    body: Body<OrderRevocation>,
+) -> Result<Accepted<RevocationResponse>, Error> {
+    let key = idempotency.scoped(&caller, "POST /v1/revocations", || body.fingerprint());
+    Ok(Accepted(super::give(&app, &caller, body.value, key, app.clock.now()).await?))
+}
+
+/// Read an order of revocation
+#[utoipa::path(tag = "Magic links", operation_id = "getRevocation",
+    params(("id" = RevocationId, Path, description = "The order")),
+    responses((status = 200, body = RevocationResponse, description = "The order"), ReadProblems))]
+#[get("/revocations/{id}")]
+async fn get_revocation(
+    app: Data<App>,
+    caller: Caller<RevokeLinks>,
+    id: Path<RevocationId>,
+) -> Result<Json<RevocationResponse>, Error> {
+    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+}
