@@ -6,7 +6,7 @@ FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
 BIN := target/debug
 
-.PHONY: help run test check format lint openapi openapi-check bench soak image-build release
+.PHONY: help run test check format lint openapi openapi-check bench bench-million soak trace image-build release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,12 @@ openapi-check: ## Check that the API description is the one of the routes
 
 bench: ## Measure, and write benches/RESULTS.md
 	$(CARGO) bench --locked --bench service
+
+bench-million: ## Measure beside a million links and sessions, and after a million tokens; takes minutes and room
+	$(CARGO) bench --locked --bench service -- million
+
+trace: ## See in the system calls that every acknowledgement comes after a sync; needs strace
+	$(CARGO) test --locked --test api -- --ignored durability
 
 soak: ## The races and crashes with their full counts; takes long
 	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox

@@ -21,6 +21,7 @@ mod audit;
 mod databases;
 mod load;
 mod mail_sink;
+mod million;
 mod pgbench;
 mod server;
 
@@ -49,11 +50,11 @@ fn main() {
     if std::env::args().any(|argument| argument == "bare") {
         return server::serve_bare();
     }
-    // `audit` measures the trail alone, and leaves the file as it is.
-    let only_audit = std::env::args().any(|argument| argument == "audit");
+    let asked = |part: &str| std::env::args().any(|argument| argument == part);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    if only_audit {
-        let notes = runtime.block_on(measure_audit());
+    // `audit` and `million` measure a part alone, and leave the file as it is.
+    if asked("audit") || asked("million") {
+        let notes = runtime.block_on(measure_part(if asked("audit") { Part::Audit } else { Part::Million }));
         return println!("- {}", notes.join("\n- "));
     }
     let report = runtime.block_on(measure());
@@ -61,11 +62,24 @@ fn main() {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"), report).unwrap();
 }
 
-async fn measure_audit() -> Vec<String> {
+/// What is measured by itself: it takes minutes, and room.
+#[derive(Clone, Copy)]
+enum Part {
+    /// The trail.
+    Audit,
+    /// A million links, sessions and tokens.
+    Million,
+}
+
+async fn measure_part(part: Part) -> Vec<String> {
+    databases::DURABLE.store(true, std::sync::atomic::Ordering::SeqCst);
     let mut notes = Vec::new();
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
-        audit::measure(database, &copy.url, key, &mut notes).await;
+        match part {
+            Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
+            Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
+        }
     }
     notes
 }
@@ -86,7 +100,8 @@ async fn measure() -> String {
         let Some((copy, key)) = database.copy() else { continue };
         measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
     }
-    notes.extend(measure_audit().await);
+    notes.extend(measure_part(Part::Million).await);
+    notes.extend(measure_part(Part::Audit).await);
     report(&rows, &notes)
 }
 
@@ -99,32 +114,9 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         server.started_in.as_millis(),
         server.memory_mib()
     ));
-    let consultant =
-        server.post(key, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
-    let issue = json!({
-        "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant["id"],
-        "reason": "Payroll run for November stops at step 3", "duration": { "value": 4, "unit": "hours" },
-        "profile": { "id": "emp-1042", "name": "Asha Rao" }, "issued_by": { "id": "emp-7", "name": "Meera Iyer" }
-    });
-
-    // Links whose codes are redeemed at once: a code lives for a minute.
-    let mut codes = Vec::new();
-    load::each(server.address, CALLERS, SESSIONS, |_| Request::post(key, "/v1/magic-links", &issue)).await;
-    for token in sink.tokens(SESSIONS).await {
-        let answer = server.post(key, "/l/continue", &json!({ "token": token })).await;
-        let address = answer["redirect_url"].as_str().expect("a press of the button leads on").to_owned();
-        codes.push(address.split_once("code=").unwrap().1.to_owned());
-    }
-    let redeem = |number: usize| {
-        let number = number % codes.len();
-        let once = format!("session-{number}");
-        Request::post_once(key, &once, "/v1/sessions", &json!({ "token": codes[number] }))
-    };
-    let before = server.cpu();
-    let mut redeemed = load::each(server.address, CALLERS, codes.len(), redeem).await;
-    redeemed.figures.cpu = server.cpu().saturating_sub(before);
-    let tokens = access_tokens(&redeemed.answers);
-    rows.push(Row { what: format!("redeem, {name}"), figures: redeemed.figures });
+    let sessions = Sessions::open(&server, &sink, key).await;
+    let (tokens, issue) = (&sessions.tokens, &sessions.issue);
+    rows.push(Row { what: format!("redeem, {name}"), figures: sessions.redeemed });
 
     let introspect = median(&server, async || {
         drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
@@ -132,8 +124,7 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     .await;
     rows.push(Row { what: format!("introspect, {name}"), figures: introspect });
 
-    // A repeated call is answered with the same claims under a new signature.
-    let fresh = access_tokens(&load::each(server.address, CALLERS, FRESH_TOKENS, redeem).await.answers);
+    let fresh = sessions.sign_again(&server, key, FRESH_TOKENS).await;
     let before = server.cpu();
     let mut new =
         load::each(server.address, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
@@ -146,13 +137,13 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         server.memory_mib()
     ));
     let beside = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
     })
     .await;
     rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: beside });
     sink.fail();
     let issued = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
     })
     .await;
     rows.push(Row { what: format!("issue, the mail provider out of order, {name}"), figures: issued });
@@ -164,7 +155,7 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         let server = Server::magic_link(url, &nobody, environment);
         for (callers, who) in [(CALLERS, ""), (1, ", a lone caller")] {
             let issued = median(&server, async || {
-                drive(server.address, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", &issue)).await
+                drive(server.address, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
             })
             .await;
             rows.push(Row { what: format!("issue{what}{who}, {name}"), figures: issued });
@@ -177,15 +168,67 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     }
 }
 
+/// Live sessions, and how they came about.
+struct Sessions {
+    /// What issues a link.
+    issue: Value,
+    /// Codes that were redeemed, one a session: each under a key of its own, so that the call can be repeated.
+    codes: Vec<String>,
+    ids: Vec<String>,
+    tokens: Vec<String>,
+    redeemed: Figures,
+}
+
+impl Sessions {
+    async fn open(server: &Server, sink: &mail_sink::MailSink, key: &str) -> Self {
+        let consultant = json!({ "name": "Ravi", "email": "ravi@support.example" });
+        let consultant = server.post(key, "/v1/consultants", &consultant).await;
+        let issue = json!({
+            "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant["id"],
+            "reason": "Payroll run for November stops at step 3", "duration": { "value": 4, "unit": "hours" },
+            "profile": { "id": "emp-1042", "name": "Asha Rao" }, "issued_by": { "id": "emp-7", "name": "Meera Iyer" }
+        });
+        // Links whose codes are redeemed at once: a code lives for a minute.
+        let mut codes = Vec::new();
+        load::each(server.address, CALLERS, SESSIONS, |_| Request::post(key, "/v1/magic-links", &issue)).await;
+        for token in sink.tokens(SESSIONS).await {
+            let answer = server.post(key, "/l/continue", &json!({ "token": token })).await;
+            let address = answer["redirect_url"].as_str().expect("a press of the button leads on").to_owned();
+            codes.push(address.split_once("code=").unwrap().1.to_owned());
+        }
+        let before = server.cpu();
+        let redeem = |number: usize| Self::redeem(&codes, key, number);
+        let mut redeemed = load::each(server.address, CALLERS, codes.len(), redeem).await;
+        redeemed.figures.cpu = server.cpu().saturating_sub(before);
+        let opened: Vec<Value> = redeemed.answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
+        let all = |field: &str| opened.iter().map(|session| session[field].as_str().unwrap().to_owned()).collect();
+        Self { issue, ids: all("id"), tokens: all("access_token"), codes, redeemed: redeemed.figures }
+    }
+
+    fn redeem(codes: &[String], key: &str, number: usize) -> Request {
+        let number = number % codes.len();
+        let once = format!("session-{number}");
+        Request::post_once(key, &once, "/v1/sessions", &json!({ "token": codes[number] }))
+    }
+
+    /// So many tokens that nobody has seen: a repeated call is answered with the same claims under a new signature.
+    async fn sign_again(&self, server: &Server, key: &str, count: usize) -> Vec<String> {
+        let redeem = |number: usize| Self::redeem(&self.codes, key, number);
+        let answers = load::each(server.address, CALLERS, count, redeem).await.answers;
+        let sessions = answers.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
+        sessions.map(|one| one["access_token"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
 /// The statements of one issue, as the service sends them without a neighbour.
 const PGBENCH: &str = "\\set number random(1, 2000000000)
 BEGIN;
 SELECT id, name, email FROM consultants WHERE suspended_at IS NULL ORDER BY id LIMIT 1 FOR SHARE;
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
-    expires_at, issued_by_id, issued_by_name, created_at, generation)
+    expires_at, issued_by_id, issued_by_name, created_at, generation, issued_after)
     SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
-    'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1
-    FROM consultants ORDER BY id LIMIT 1;
+    'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1,
+    (SELECT max(seq) FROM revocations) FROM consultants ORDER BY id LIMIT 1;
 INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, state, attempts, unknown_attempts, rounds, next_attempt_at,
     created_at)
     VALUES ('mjb_' || gen_random_uuid(), 'magic_link', gen_random_uuid(), 'con_', 'acme', 'cloud', 'queued', 0, 0, 0, now(), now());
@@ -197,11 +240,6 @@ INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, rec
 INSERT INTO audit_payloads (tenant_id, log_index, salt, payload) VALUES ('acme', :size, sha256('s'), '{}');
 COMMIT;
 ";
-
-fn access_tokens(answers: &[String]) -> Vec<String> {
-    let sessions = answers.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
-    sessions.map(|one| one["access_token"].as_str().unwrap().to_owned()).collect()
-}
 
 /// The median of several measurements, by requests a second.
 async fn median(server: &Server, measurement: impl AsyncFn() -> Figures) -> Figures {

@@ -76,7 +76,7 @@ on_both_databases! {
     async fn no_acknowledged_link_is_lost_by_kill_9(world: &World, Settings::no_service()) {
         let mut acknowledged = BTreeSet::new();
         let mut request = Value::Null;
-        for round in 0..rounds(3).min(20) {
+        for round in 0..rounds(3).min(50) {
             let process = Process::start(world);
             let operator = world.admin.at(&process.base);
             if request.is_null() {
@@ -128,7 +128,7 @@ on_both_databases! {
         let session = operator.redeem(&code).await.ok();
         let path = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
         let mut acknowledged: BTreeSet<(String, i64)> = BTreeSet::new();
-        for round in 0..rounds(3).min(20) {
+        for round in 0..rounds(3).min(50) {
             let number = Arc::new(AtomicUsize::new(0));
             let reporters: Vec<_> = (0..ISSUERS)
                 .map(|reporter| {
@@ -162,7 +162,7 @@ on_both_databases! {
         let mut process = Process::start(world);
         let mut operator = world.admin.at(&process.base);
         let consultant = consultant(&operator, "ravi@support.example").await;
-        for round in 0..rounds(3).min(20) {
+        for round in 0..rounds(3).min(50) {
             let stranger = Api::new(&process.base, None);
             let used = operator.issue(&consultant).await;
             let unused = operator.issue(&consultant).await;

@@ -23,6 +23,7 @@ mod cli;
 mod crash;
 mod delivery;
 mod directory;
+mod durability;
 mod introspection;
 mod keys;
 mod life;

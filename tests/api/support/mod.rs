@@ -13,7 +13,7 @@ mod world;
 
 pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
-pub use databases::{Database, MASTER_KEY};
+pub use databases::{DURABLE, Database, MASTER_KEY};
 pub use mails::Mails;
 pub use process::{Process, command};
 pub use raw::Raw;
