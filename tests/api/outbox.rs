@@ -1,4 +1,4 @@
-//! The outbox: outages, second providers, mails of unknown fate, and kill -9 in the middle of it all.
+//! The outbox: outages, second providers, and mails of unknown fate.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{Api, Process, Settings, Sink, Sql, Taking, World, eventually, on_both_databases, rounds};
+use crate::support::{
+    Api, Process, Settings, Sink, Sql, Taking, World, eventually, generation_of, link_of, on_both_databases,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -43,20 +45,6 @@ async fn issue(portal: &Api, consultant: &str, hours: i64) -> (String, Duration)
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort();
     times[times.len() / 2]
-}
-
-/// The link that a mail is about.
-fn subject_of(mail: &Value) -> String {
-    let (_, suffix) = mail["Text"].as_str().unwrap().split_once("mlk_").expect("the link's id");
-    format!("mlk_{}", suffix.chars().take(26).collect::<String>())
-}
-
-/// The generation of the link that a mail carries.
-fn generation_of(mail: &Value) -> i64 {
-    use base64::Engine;
-    let token = mail["Text"].as_str().unwrap().lines().find_map(|line| line.split_once("/l#")).unwrap().1;
-    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    serde_json::from_slice::<Value>(&claims).unwrap()["gen"].as_i64().unwrap()
 }
 
 async fn register(operator: &Api) -> String {
@@ -115,11 +103,11 @@ on_both_databases! {
         let probed = sent.len() - (LINKS_ISSUED - dead.len());
         assert!(probed <= 1, "{} mails: each once, and none of a dead link", sent.len());
         sent.drain(..probed);
-        let order: Vec<String> = sent.iter().map(subject_of).collect();
+        let order: Vec<String> = sent.iter().map(link_of).collect();
         assert_eq!(order.iter().collect::<BTreeSet<_>>().len(), sent.len(), "no duplicates");
         assert!(!order.iter().any(|link| dead.contains(link)));
         for mail in &sent {
-            let expected = if superseded.contains(&subject_of(mail)) { 2 } else { 1 };
+            let expected = if superseded.contains(&link_of(mail)) { 2 } else { 1 };
             assert_eq!(generation_of(mail), expected);
         }
         // In order, but for the sixteen that are sent at the same time.
@@ -204,71 +192,5 @@ on_both_databases! {
         world.mails.behave();
         world.admin.post(&retry, &json!({})).await.refused(409, "mail_not_retryable");
         assert!(world.admin.events("&type=mail.retried").await.is_empty());
-    }
-
-    async fn a_mail_that_had_not_left_at_kill_9_is_sent_once_by_the_next_process(world: &World, Settings::no_service()) {
-        let sink = Sink::start(Taking::Yes);
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let mut consultant = None;
-        let mut links = BTreeSet::new();
-        for round in 0..rounds(3).min(20) {
-            let nobody = format!("http://{nobody}");
-            let process = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", &nobody)], Stdio::inherit());
-            let operator = world.admin.at(&process.base);
-            if consultant.is_none() {
-                consultant = Some(register(&operator).await);
-            }
-            let link = operator.issue(consultant.as_ref().unwrap()).await;
-            if round % 2 == 1 {
-                // Tried, and known not to have been taken.
-                eventually("it is tried", async || {
-                    let seen = delivery(&operator, &link).await;
-                    seen.get("last_error").is_some().then_some(())
-                })
-                .await;
-            }
-            process.kill();
-            // A claim of the one that died would end by itself in half a minute.
-            Sql::of(world).run("UPDATE mail_jobs SET lease_until = NULL WHERE finished_at IS NULL").unwrap();
-            let next = Process::start_with(world, &[("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())], Stdio::inherit());
-            in_state(&world.admin.at(&next.base), &link, "accepted").await;
-            links.insert(link);
-            next.kill();
-        }
-        let mailed: Vec<String> = sink.mails().iter().map(subject_of).collect();
-        assert_eq!(mailed.len(), links.len(), "each once");
-        assert_eq!(mailed.into_iter().collect::<BTreeSet<_>>(), links);
-    }
-
-    async fn a_mail_that_was_under_way_at_kill_9_is_sent_again_as_the_same_grant(world: &World, Settings::no_service()) {
-        let sink = Sink::start(Taking::Later);
-        let environment = [("MAGIC_LINK_MAIL__MAILPIT_URL", sink.url())];
-        let mut process = Process::start_with(world, &environment, Stdio::inherit());
-        let consultant = register(&world.admin.at(&process.base)).await;
-        let mut links = BTreeSet::new();
-        for round in 0..rounds(3).min(20) {
-            let operator = world.admin.at(&process.base);
-            sink.take(Taking::Later);
-            let before = sink.mails().len();
-            let link = operator.issue(&consultant).await;
-            eventually("it is at the provider", async || (sink.mails().len() > before).then_some(())).await;
-            // The provider has it; whether the service has stored that, differs from round to round.
-            if round % 2 == 1 {
-                sink.take(Taking::Yes);
-            }
-            process.kill();
-            sink.take(Taking::Yes);
-            // The lease would end by itself in half a minute.
-            Sql::of(world).run("UPDATE mail_jobs SET lease_until = NULL WHERE finished_at IS NULL").unwrap();
-            process = Process::start_with(world, &environment, Stdio::inherit());
-            in_state(&world.admin.at(&process.base), &link, "accepted").await;
-            links.insert(link);
-        }
-        let mails = sink.mails();
-        let mailed: BTreeSet<String> = mails.iter().map(subject_of).collect();
-        assert_eq!(mailed, links, "as many different mails as jobs");
-        assert!(mails.iter().all(|mail| generation_of(mail) == 1));
-        assert!(mails.len() <= 2 * links.len(), "{} mails for {} links", mails.len(), links.len());
-        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE template = 'magic_link'"), links.len());
     }
 }

@@ -3,7 +3,9 @@
 
 mod actors;
 mod auditor;
+mod authority;
 mod databases;
+mod gate;
 mod mails;
 mod process;
 mod raw;
@@ -13,8 +15,10 @@ mod world;
 
 pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
+pub use authority::Authority;
 pub use databases::{Database, MASTER_KEY};
-pub use mails::Mails;
+pub use gate::{Gate, Moment};
+pub use mails::{Mails, generation_of, link_of, token_of};
 pub use process::{Process, command};
 pub use raw::Raw;
 pub use sink::{Sink, Taking};
