@@ -40,7 +40,7 @@ bench: ## Measure, and write benches/RESULTS.md
 	$(CARGO) bench --locked --bench service
 
 soak: ## The races and crashes with their full counts; takes long
-	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox
+	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox hostile
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link

@@ -24,6 +24,7 @@ mod cli;
 mod crash;
 mod delivery;
 mod directory;
+mod hostile_mail;
 mod introspection;
 mod keys;
 mod life;
