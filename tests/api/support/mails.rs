@@ -1,5 +1,7 @@
 //! A mail server that keeps what it takes, in the shape of Mailpit.
 
+use std::collections::BTreeSet;
+use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 pub struct Mails {
     server: MockServer,
     manner: Arc<Mutex<Manner>>,
+    silent: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// How mails are answered.
@@ -37,7 +40,20 @@ impl Mails {
         let current = Arc::clone(&manner);
         let respond = move |request: &wiremock::Request| current.lock().expect("no test panics here").answer(request);
         Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(respond).mount(&server).await;
-        Self { server, manner }
+        let silent = Arc::new(Mutex::new(BTreeSet::<String>::new()));
+        let due = Arc::clone(&silent);
+        let is_silent = move |request: &wiremock::Request| {
+            let body = String::from_utf8_lossy(&request.body);
+            let mut due = due.lock().expect("no test panics here");
+            if due.is_empty() || !body.contains(r#""Tags":["magic_link"]"#) {
+                return false;
+            }
+            let about = due.iter().find(|link| body.contains(link.as_str())).cloned();
+            about.is_some_and(|link| due.remove(&link))
+        };
+        let hang_up = |_: &wiremock::Request| Error::from(ErrorKind::ConnectionReset);
+        Mock::given(is_silent).respond_with_err(hang_up).with_priority(1).mount(&server).await;
+        Self { server, manner, silent }
     }
 
     /// The base address for the configuration.
@@ -59,6 +75,11 @@ impl Mails {
     /// Takes mail again.
     pub fn behave(&self) {
         self.misbehave(taken());
+    }
+
+    /// Takes the next mail of each of these links and hangs up, as if it had not.
+    pub fn take_silently(&self, links: &[String]) {
+        self.silent.lock().expect("no test panics here").extend(links.iter().cloned());
     }
 
     /// Every mail with a link so far, oldest first.
