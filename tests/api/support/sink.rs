@@ -191,7 +191,7 @@ fn answer(stream: &mut (impl Read + Write), socket: &TcpStream, taking: Taking) 
         Taking::EndlessBody | Taking::EndlessHead => {
             stream
                 .write_all(if taking == Taking::EndlessBody { begun } else { "HTTP/1.1 200 OK\r\nx: " }.as_bytes())?;
-            let part = [b'x'; 64 * 1024];
+            let part = [b'x'; 16 * 1024];
             for _ in 0..ENDLESS_BYTES / part.len() {
                 stream.write_all(&part)?;
             }

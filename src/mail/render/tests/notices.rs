@@ -261,7 +261,6 @@ fn every_notice_says_who_where_why_and_until_when() {
     Hello Asha & Söhne,
 
     The mail with the access link came back, or was reported as unwanted.
-    Nobody has used it.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
