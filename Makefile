@@ -46,7 +46,7 @@ trace: ## See in the system calls that every acknowledgement comes after a sync;
 	$(CARGO) test --locked --test api -- --ignored durability
 
 soak: ## The races and crashes with their full counts; takes long
-	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox
+	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox hostile
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link

@@ -31,7 +31,7 @@ pub(crate) use caller::{
     Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants,
     RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
-pub(crate) use fields::Fields;
+pub(crate) use fields::{Fields, is_treacherous};
 pub(crate) use idempotency::IdempotencyHeader;
 pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};

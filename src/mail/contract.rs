@@ -1,5 +1,7 @@
 //! What every provider has to do, checked against a recorded imitation of its API.
 
+mod hostile;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::time::Duration;

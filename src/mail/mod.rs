@@ -275,9 +275,12 @@ fn over_http(chosen: &config::Provider, clock: &Clock) -> Result<Option<Box<dyn 
 }
 
 /// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.
+///
+/// A way through other hosts (`a%b@c`, `c!a@b`) and an encoded word (`=?utf-8?q?a?=@b`)
+/// are refused, too: a mail server that still reads them would send elsewhere.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
-    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+/=?^_`{|}~-".contains(&byte);
+    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"#$&'*+/=?^_`{|}~-".contains(&byte);
     let local_fits = local.len() <= 64 && local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
     let domain_fits = domain.split('.').all(|label| {
         (1..=63).contains(&label.len())
@@ -285,7 +288,7 @@ pub(crate) fn is_address(text: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
-    text.len() <= 254 && local_fits && domain_fits
+    text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
 }
 
 #[cfg(test)]
@@ -315,8 +318,27 @@ mod tests {
             "a@-b.example",
             "a@b..example",
             "ä@b.example",
+            "eve%evil.example@b.example",
+            "evil.example!eve@b.example",
+            "=?utf-8?q?eve=40evil.example=3e?=@b.example",
         ] {
             assert!(!is_address(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_thousand_hostile_recipients_are_no_address() {
+        use super::render::tests::hostile::{CASES, words};
+        for words in (0..CASES).map(words) {
+            for address in [
+                words.clone(),
+                format!("ravi{words}@support.example"),
+                format!("{words}ravi@support.example"),
+                format!("ravi@{words}support.example"),
+                format!("ravi@support.example{words}"),
+            ] {
+                assert!(!is_address(&address), "{address:?}");
+            }
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::consultants::Consultant;
 use crate::error::Error;
+use crate::http::is_treacherous;
 use crate::links::{Access, Link};
 use crate::sessions::{AuditState, EndCause, Summary};
 use crate::tenants::TenantView;
@@ -19,6 +20,18 @@ pub(super) struct Letter {
     pub subject: String,
     pub text: String,
     pub html: String,
+}
+
+impl Letter {
+    /// Both parts of a mail, to somebody of this name at this address, and to nobody else.
+    fn new(name: &str, address: &str, subject: &str, (text, html): (String, String)) -> Self {
+        Self {
+            to: Mailbox { name: one_line(name), address: address.to_owned() },
+            subject: one_line(subject),
+            text,
+            html,
+        }
+    }
 }
 
 /// What the mail with the link says.
@@ -119,10 +132,10 @@ pub(super) fn magic_link(
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
     };
-    let (text, html) = parts!(&mail, LinkMail, "magic_link.txt", "magic_link.html");
+    let parts = parts!(&mail, LinkMail, "magic_link.txt", "magic_link.html");
     let ticket = link.ticket.as_ref().map(|ticket| format!(" – {ticket}")).unwrap_or_default();
     let subject = format!("Temporary support access to {} ({portal_name}){ticket}", tenant.name);
-    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
+    Ok(Letter::new(&consultant.name, recipient, &subject, parts))
 }
 
 /// Tells the old address. There is no link in it.
@@ -136,10 +149,9 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
         changed_at_utc: utc(change.changed_at),
         report_to: config.mail.report_to.clone(),
     };
-    let (text, html) = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
+    let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
-    let to = Mailbox { name: change.consultant.name.clone(), address: change.old_address.to_owned() };
-    Ok(Letter { to, subject, text, html })
+    Ok(Letter::new(&change.consultant.name, change.old_address, &subject, parts))
 }
 
 /// The code that a portal wants beside the link.
@@ -179,10 +191,10 @@ pub(super) fn step_up_code(
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
     };
-    let (text, html) = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
+    let parts = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
     // Not in the subject: a locked screen shows that.
     let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
-    Ok(Letter { to: Mailbox { name: consultant.name.clone(), address: recipient.to_owned() }, subject, text, html })
+    Ok(Letter::new(&consultant.name, recipient, &subject, parts))
 }
 
 /// What a notice is made of.
@@ -306,7 +318,7 @@ pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
     };
-    let (text, html) = match template {
+    let parts = match template {
         Mail::AccessIssued => parts!(&mail, NoticeMail, "access_issued.txt", "access_issued.html"),
         Mail::AccessUsed => parts!(&mail, NoticeMail, "access_used.txt", "access_used.html"),
         Mail::AccessEnded => parts!(&mail, NoticeMail, "access_ended.txt", "access_ended.html"),
@@ -320,15 +332,23 @@ pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };
-    let to = Mailbox { name: name.clone(), address: facts.recipient.to_owned() };
-    Ok(Letter { to, subject: heading(ToOwned::to_owned), text, html })
+    Ok(Letter::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
 }
 
-/// Keeps mail programs from making a link out of somebody's words.
+/// Somebody's words on one line: whatever would end it, or turn it around, is a space.
+///
+/// What comes in by the API holds no such thing; what was stored otherwise might.
+fn one_line(text: &str) -> String {
+    text.chars().map(|character| if is_treacherous(character) { ' ' } else { character }).collect()
+}
+
+/// Keeps mail programs from making a link out of somebody's words, and the words from moving ours.
 ///
 /// A word joiner is invisible and breaks nothing for a reader, but `evil.example`
-/// and `https://` are no addresses with one inside.
+/// and `https://` are no addresses with one inside. Words that run from right to
+/// left stand in an isolate, or what follows them would be read before them.
 fn inert(text: &str) -> String {
+    let text = one_line(text);
     let mut out = String::with_capacity(text.len() + 8);
     let mut rest = text.chars().peekable();
     let mut before = ' ';
@@ -340,7 +360,14 @@ fn inert(text: &str) -> String {
         }
         before = character;
     }
-    out
+    if text.chars().any(is_right_to_left) { format!("\u{2068}{out}\u{2069}") } else { out }
+}
+
+/// Letters and marks of the scripts that are written from right to left.
+const fn is_right_to_left(character: char) -> bool {
+    matches!(character,
+        '\u{590}'..='\u{8FF}' | '\u{200F}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}'
+        | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}')
 }
 
 /// `a…@support.example`: enough to recognise one's own address.
@@ -368,4 +395,4 @@ fn utc(at: Timestamp) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

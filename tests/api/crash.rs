@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Auditor, Process, Settings, Sql, World, eventually, on_both_databases, rounds};
+use crate::support::{
+    Api, Auditor, Process, Settings, Sql, World, eventually, generation_of, link_of, on_both_databases, rounds,
+};
 
 /// Who issues at the same time.
 const ISSUERS: usize = 8;
@@ -64,12 +66,7 @@ async fn report_until_killed(
 
 /// The links that mails have been sent about.
 async fn mailed(world: &World) -> BTreeSet<String> {
-    let id = |mail: Value| {
-        let text = mail["Text"].as_str().expect("a text part").to_owned();
-        let (_, suffix) = text.split_once("mlk_").expect("the link's id");
-        format!("mlk_{}", suffix.chars().take(26).collect::<String>())
-    };
-    world.mails.all().await.into_iter().map(id).collect()
+    world.mails.all().await.iter().map(link_of).collect()
 }
 
 on_both_databases! {
@@ -116,6 +113,7 @@ on_both_databases! {
         eventually("every job is settled", async || (sql.count(unsettled) == 0).then_some(())).await;
         assert_eq!(sql.count("FROM mail_jobs WHERE template = 'magic_link' AND state = 'accepted'"), links.len());
         assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.mailed'"), links.len());
+        assert!(world.mails.all().await.iter().all(|mail| generation_of(mail) == 1), "another copy is no other grant");
     }
 
     async fn the_log_is_whole_after_every_kill_9(world: &World, Settings::no_service()) {

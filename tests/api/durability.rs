@@ -29,7 +29,16 @@ fn calls(trace: &Path) -> Vec<(f64, String)> {
 /// `strace`, with what it takes to see requests, answers and syncs.
 fn strace(output: &Path) -> Command {
     let mut command = Command::new("strace");
-    command.args(["-f", "-q", "-ttt", "-T", "-s", "32", "-e", "trace=fsync,fdatasync,recvfrom,sendto,read,write,writev"]);
+    command.args([
+        "-f",
+        "-q",
+        "-ttt",
+        "-T",
+        "-s",
+        "32",
+        "-e",
+        "trace=fsync,fdatasync,recvfrom,sendto,read,write,writev",
+    ]);
     command.arg("-o").arg(output).stderr(Stdio::null());
     command
 }
@@ -78,7 +87,8 @@ on_both_databases! {
         let base = format!("http://127.0.0.1:{port}");
         let mut command = strace(&service);
         command
-            .args([env!("CARGO_BIN_EXE_magic-link"), "serve"])
+            // The service is the child itself, and the tracer its grandchild: what stops the one ends the other.
+            .args(["-D", env!("CARGO_BIN_EXE_magic-link"), "serve"])
             .env("MAGIC_LINK_LISTEN", format!("127.0.0.1:{port}"))
             .env("MAGIC_LINK_PUBLIC_URL", "http://127.0.0.1:8080")
             .env("MAGIC_LINK_DATABASE_URL", &world.database_url)
@@ -96,7 +106,13 @@ on_both_databases! {
         for _ in 0..ACTS {
             caller.issue(consultant["id"].as_str().unwrap()).await;
         }
+        let own = format!("{} ", serving.0.id());
         drop(serving);
+        eventually("the trace is written", async || {
+            let ends = |line: &str| line.starts_with(&own) && line.contains("+++ exited");
+            String::from_utf8_lossy(&std::fs::read(&service).unwrap()).lines().any(ends).then_some(())
+        })
+        .await;
 
         let seen = calls(&service);
         let of = |wanted: &str, seen: &[(f64, String)]| -> Vec<f64> {

@@ -211,23 +211,6 @@ on_both_databases! {
         accepted(&portal, &link).await;
     }
 
-    async fn a_provider_that_hangs_delays_only_its_mail(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let hang = ResponseTemplate::new(200).set_delay(Duration::from_mins(1));
-        world.mails.misbehave(hang);
-        let link = portal.issue(&consultant).await;
-        eventually("the provider has the mail", async || (!world.mails.about(&link).await.is_empty()).then_some(())).await;
-        assert_eq!(delivery(&portal, &link).await["state"], "sending");
-        let started = Instant::now();
-        let other = portal.issue(&consultant).await;
-        assert!(started.elapsed() < PROMPTLY, "the caller waited for the provider");
-        world.mails.behave();
-        let seen = accepted(&portal, &link).await;
-        assert_eq!(seen["attempts"], 2, "given up after ten seconds, and tried again");
-        accepted(&portal, &other).await;
-    }
-
     async fn a_dead_links_mail_is_never_sent(world: &World, Settings::manual_clock()) {
         let portal = world.portal("cloud", "acme").await;
         let consultant = world.consultant().await;

@@ -1,10 +1,12 @@
 //! Mails with hostile words in them.
 
+pub(in crate::mail) mod hostile;
 mod notices;
 
 use super::*;
 use crate::clock::Clock;
 use crate::id::{ConsultantId, LinkId};
+use std::sync::LazyLock;
 use time::macros::datetime;
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
@@ -48,6 +50,15 @@ fn consultant() -> Consultant {
 fn tenant(name: &str) -> TenantView {
     TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), muted_notices: Vec::new() }
 }
+
+/// Read once: reading it takes longer than writing a mail.
+static CONFIG: LazyLock<Config> = LazyLock::new(|| {
+    Config::from_toml(
+        "product_name = 'Magic Link'\nmail.report_to = 'security@support.example'\n[portals.cloud]\nname = 'Cloud'\n\
+         audience = 'a'\ncallback_url = 'https://cloud.example/cb'\nmanage_url = 'https://cloud.example/{tenant_id}/support'",
+    )
+    .unwrap()
+});
 
 fn mail(reason: &str, name: &str) -> Letter {
     let link = link(reason, name);
@@ -96,27 +107,6 @@ fn the_subject_is_factual() {
 }
 
 #[test]
-fn the_only_link_is_ours_whatever_the_words() {
-    for hostile in [
-        "<a href=\"https://evil.example\">click</a>",
-        "\"><script>alert(1)</script>",
-        "see https://evil.example/x and evil.example or mailto:a@evil.example",
-        "{{ mail.url }} {% raw %}",
-        "&lt;a href=evil.example&gt;",
-    ] {
-        let mail = mail(hostile, hostile);
-        assert_eq!(mail.html.matches("<a ").count(), 1, "{hostile}");
-        assert!(!mail.html.contains("<script"), "{hostile}");
-        for part in [&mail.text, &mail.html] {
-            let words = part.replace(&format!("http://127.0.0.1:9/l#{TOKEN}"), "");
-            assert!(!words.contains("evil.example"), "{hostile}: a mail program would make a link of it");
-            assert!(!words.contains("https://"), "{hostile}");
-            assert!(!words.contains("mailto:a@"), "{hostile}");
-        }
-    }
-}
-
-#[test]
 fn times_carry_their_zone_and_offset() {
     let at = Timestamp::from_utc(datetime!(2026-11-23 13:00 UTC));
     assert_eq!(local(at, &zone("Asia/Kolkata")), "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)");
@@ -135,6 +125,9 @@ fn times_carry_their_zone_and_offset() {
 fn plain_words_stay_as_they_are() {
     assert_eq!(inert("Payroll stops at step 3."), "Payroll stops at step 3.");
     assert_eq!(inert("a.b"), "a.\u{2060}b");
+    assert_eq!(inert("वेतन की गणना रुक जाती है"), "वेतन की गणना रुक जाती है");
+    assert_eq!(inert("محمد"), "\u{2068}محمد\u{2069}");
+    assert_eq!(inert("one\r\ntwo\u{202e}three"), "one  two three");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! A mail server that keeps what it takes, in the shape of Mailpit.
 
+use std::collections::BTreeSet;
+use std::io::{Error, ErrorKind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,18 +12,48 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 /// What a provider would have carried.
 pub struct Mails {
     server: MockServer,
-    answer: Arc<Mutex<ResponseTemplate>>,
+    manner: Arc<Mutex<Manner>>,
+    silent: Arc<Mutex<BTreeSet<String>>>,
+}
+
+/// How mails are answered.
+struct Manner {
+    usual: ResponseTemplate,
+    /// For mails that hold this text.
+    about: Option<(String, ResponseTemplate)>,
+}
+
+impl Manner {
+    fn answer(&self, request: &wiremock::Request) -> ResponseTemplate {
+        match &self.about {
+            Some((text, answer)) if String::from_utf8_lossy(&request.body).contains(text) => answer.clone(),
+            _ => self.usual.clone(),
+        }
+    }
 }
 
 impl Mails {
     /// Starts taking mail.
     pub async fn start() -> Self {
         let server = MockServer::start().await;
-        let answer = Arc::new(Mutex::new(taken()));
-        let current = Arc::clone(&answer);
-        let respond = move |_: &wiremock::Request| current.lock().expect("no test panics here").clone();
+        let manner = Arc::new(Mutex::new(Manner { usual: taken(), about: None }));
+        let current = Arc::clone(&manner);
+        let respond = move |request: &wiremock::Request| current.lock().expect("no test panics here").answer(request);
         Mock::given(method("POST")).and(path("/api/v1/send")).respond_with(respond).mount(&server).await;
-        Self { server, answer }
+        let silent = Arc::new(Mutex::new(BTreeSet::<String>::new()));
+        let due = Arc::clone(&silent);
+        let is_silent = move |request: &wiremock::Request| {
+            let body = String::from_utf8_lossy(&request.body);
+            let mut due = due.lock().expect("no test panics here");
+            if due.is_empty() || !body.contains(r#""Tags":["magic_link"]"#) {
+                return false;
+            }
+            let about = due.iter().find(|link| body.contains(link.as_str())).cloned();
+            about.is_some_and(|link| due.remove(&link))
+        };
+        let hang_up = |_: &wiremock::Request| Error::from(ErrorKind::ConnectionReset);
+        Mock::given(is_silent).respond_with_err(hang_up).with_priority(1).mount(&server).await;
+        Self { server, manner, silent }
     }
 
     /// The base address for the configuration.
@@ -31,12 +63,23 @@ impl Mails {
 
     /// Answers like this from now on.
     pub fn misbehave(&self, answer: ResponseTemplate) {
-        *self.answer.lock().expect("no test panics here") = answer;
+        *self.manner.lock().expect("no test panics here") = Manner { usual: answer, about: None };
+    }
+
+    /// Answers mails with a text in them like this from now on, and takes all others.
+    pub fn misbehave_about(&self, text: &str, answer: ResponseTemplate) {
+        *self.manner.lock().expect("no test panics here") =
+            Manner { usual: taken(), about: Some((text.to_owned(), answer)) };
     }
 
     /// Takes mail again.
     pub fn behave(&self) {
         self.misbehave(taken());
+    }
+
+    /// Takes the next mail of each of these links and hangs up, as if it had not.
+    pub fn take_silently(&self, links: &[String]) {
+        self.silent.lock().expect("no test panics here").extend(links.iter().cloned());
     }
 
     /// Every mail with a link so far, oldest first.
@@ -82,11 +125,30 @@ impl Mails {
 
     /// The link token in the newest of `count` mails about a link.
     pub async fn token(&self, link_id: &str, count: usize) -> String {
-        let mail = self.wait_for(link_id, count).await;
-        let text = mail["Text"].as_str().expect("a text part");
-        let line = text.lines().find(|line| line.contains("/l#")).expect("a link on a line of its own");
-        line.split_once('#').expect("a fragment").1.to_owned()
+        token_of(&self.wait_for(link_id, count).await)
     }
+}
+
+/// The link token in a mail.
+pub fn token_of(mail: &Value) -> String {
+    let text = mail["Text"].as_str().expect("a text part");
+    let line = text.lines().find(|line| line.contains("/l#")).expect("a link on a line of its own");
+    line.split_once('#').expect("a fragment").1.to_owned()
+}
+
+/// The link that a mail is about.
+pub fn link_of(mail: &Value) -> String {
+    let (_, suffix) = mail["Text"].as_str().expect("a text part").split_once("mlk_").expect("the link's id");
+    format!("mlk_{}", suffix.chars().take(26).collect::<String>())
+}
+
+/// The generation of the link that a mail carries.
+pub fn generation_of(mail: &Value) -> i64 {
+    use base64::Engine;
+    let token = token_of(mail);
+    let claims = token.split('.').nth(1).expect("three parts");
+    let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(claims).expect("Base64");
+    serde_json::from_slice::<Value>(&claims).expect("claims")["gen"].as_i64().expect("a generation")
 }
 
 fn taken() -> ResponseTemplate {

@@ -3,7 +3,9 @@
 
 mod actors;
 mod auditor;
+mod authority;
 mod databases;
+mod gate;
 mod mails;
 mod process;
 mod raw;
@@ -13,8 +15,10 @@ mod world;
 
 pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
+pub use authority::Authority;
 pub use databases::{DURABLE, Database, MASTER_KEY};
-pub use mails::Mails;
+pub use gate::{Gate, Moment};
+pub use mails::{Mails, generation_of, link_of, token_of};
 pub use process::{Process, command};
 pub use raw::Raw;
 pub use sink::{Sink, Taking};
@@ -38,17 +42,18 @@ macro_rules! on_both_databases {
     ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)? $(,)?) $body:block)*) => {$(
         async fn $name($world: &World) $body
 
-        $(#[$meta])*
         mod $name {
             $crate::support::on_both_databases!(@settings $($settings)?);
 
             #[test]
+            $(#[$meta])*
             fn sqlite() {
                 let story = async |world: &$crate::support::World| super::$name(world).await;
                 $crate::support::World::run($crate::support::Database::Sqlite, &settings(), story);
             }
 
             #[test]
+            $(#[$meta])*
             fn postgres() {
                 let story = async |world: &$crate::support::World| super::$name(world).await;
                 $crate::support::World::run($crate::support::Database::Postgres, &settings(), story);

@@ -54,6 +54,13 @@ impl Process {
         self.child.wait().expect("the process is gone");
     }
 
+    /// The most memory that it has had so far, where the system tells (Linux does).
+    pub fn peak_memory_kib(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    }
+
     /// Sends SIGTERM, as every supervisor does.
     pub fn ask_to_stop(&self) {
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();

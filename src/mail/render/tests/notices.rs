@@ -16,14 +16,9 @@ const NOTICES: [Template; 9] = [
 ];
 
 /// A notice with these words in every name and in the reason.
-fn notice_of(template: Template, words: &str) -> Letter {
+pub(super) fn notice_of(template: Template, words: &str) -> Letter {
     let mut link = link(words, words);
     link.ticket = Some(words.chars().take(20).collect());
-    let config = Config::from_toml(
-        "product_name = 'Magic Link'\nmail.report_to = 'security@support.example'\n[portals.cloud]\nname = 'Cloud'\n\
-         audience = 'a'\ncallback_url = 'https://cloud.example/cb'\nmanage_url = 'https://cloud.example/{tenant_id}/support'",
-    )
-    .unwrap();
     let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
     let summary = Summary {
         started_at: link.starts_at,
@@ -43,7 +38,7 @@ fn notice_of(template: Template, words: &str) -> Letter {
         at: link.starts_at,
         summary: ended.then_some(&summary),
     };
-    notice(&config, template, &facts).unwrap()
+    notice(&CONFIG, template, &facts).unwrap()
 }
 
 #[test]
@@ -148,7 +143,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Granted by: Asha & Söhne
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
-    Sent for: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Asked for: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
     Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     If nobody should have needed one, end the access in the portal.
@@ -266,7 +261,6 @@ fn every_notice_says_who_where_why_and_until_when() {
     Hello Asha & Söhne,
 
     The mail with the access link came back, or was reported as unwanted.
-    Nobody has used it.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -286,37 +280,4 @@ fn every_notice_says_who_where_why_and_until_when() {
     Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
     Sent automatically by Magic Link.
     "#);
-}
-
-#[test]
-fn hostile_words_stay_words_in_every_notice() {
-    // Quotes, commas, markup, addresses, right-to-left marks: a thousand mixtures of them.
-    let pieces = [
-        "<a href=\"https://evil.example\">click</a>",
-        "\"><script>alert(1)</script>",
-        "https://evil.example/x",
-        "evil.example",
-        "a@evil.example, b@evil.example",
-        "\u{202e}moc.live\u{202c}",
-        "{{ mail.url }}",
-        "</p><h1>",
-        "';--",
-        "&lt;a&gt;",
-        "=?UTF-8?Q?x?=",
-        "mailto:a@evil.example",
-    ];
-    for number in 0..1_000_usize {
-        let words = format!("{} {}", pieces[number % pieces.len()], pieces[(number / pieces.len()) % pieces.len()]);
-        let letter = notice_of(NOTICES[number % NOTICES.len()], &words);
-        let admin = letter.html.contains("https://cloud.example/acme/support");
-        assert_eq!(letter.html.matches("<a ").count(), usize::from(admin), "{words}");
-        assert_eq!(letter.html.matches("<h1").count(), 1, "{words}");
-        assert!(!letter.html.contains("<script") && !letter.html.contains("<img"), "{words}");
-        assert_eq!(letter.to.address, "hr@acme.example");
-        for part in [&letter.text, &letter.html] {
-            let rest = part.replace("https://cloud.example/acme/support", "");
-            assert!(!rest.contains("evil.example") && !rest.contains("https://"), "{words}: {rest}");
-            assert!(!rest.contains("mailto:a@"), "{words}");
-        }
-    }
 }
