@@ -52,13 +52,16 @@ fn main() {
     }
     let asked = |part: &str| std::env::args().any(|argument| argument == part);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // `audit` and `million` measure a part alone, and leave the file as it is.
+    // `requests`, `audit` and `million` measure a part alone, and leave the file as it is.
     if asked("audit") || asked("million") {
         let notes = runtime.block_on(measure_part(if asked("audit") { Part::Audit } else { Part::Million }));
         return println!("- {}", notes.join("\n- "));
     }
-    let report = runtime.block_on(measure());
+    let report = runtime.block_on(measure(!asked("requests")));
     println!("{report}");
+    if asked("requests") {
+        return;
+    }
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"), report).unwrap();
 }
 
@@ -84,7 +87,7 @@ async fn measure_part(part: Part) -> Vec<String> {
     notes
 }
 
-async fn measure() -> String {
+async fn measure(whole: bool) -> String {
     databases::DURABLE.store(true, std::sync::atomic::Ordering::SeqCst);
     let bare = Server::bare();
     let hello = median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await).await;
@@ -92,16 +95,18 @@ async fn measure() -> String {
         median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await)
             .await;
     let mut rows = vec![
-        Row { what: "bare actix JSON answer".to_owned(), figures: hello },
-        Row { what: "bare actix, an ES256 signature verified".to_owned(), figures: verify },
+        Row::told("bare actix JSON answer".to_owned(), hello),
+        Row::told("bare actix, an ES256 signature verified".to_owned(), verify),
     ];
     let mut notes = Vec::new();
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
         measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
     }
-    notes.extend(measure_part(Part::Million).await);
-    notes.extend(measure_part(Part::Audit).await);
+    if whole {
+        notes.extend(measure_part(Part::Million).await);
+        notes.extend(measure_part(Part::Audit).await);
+    }
     report(&rows, &notes)
 }
 
@@ -116,20 +121,20 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     ));
     let sessions = Sessions::open(&server, &sink, key).await;
     let (tokens, issue) = (&sessions.tokens, &sessions.issue);
-    rows.push(Row { what: format!("redeem, {name}"), figures: sessions.redeemed });
+    rows.push(Row::told(format!("redeem, {name}"), sessions.redeemed));
 
     let introspect = median(&server, async || {
         drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
     })
     .await;
-    rows.push(Row { what: format!("introspect, {name}"), figures: introspect });
+    rows.push(Row::told(format!("introspect, {name}"), introspect));
 
     let fresh = sessions.sign_again(&server, key, FRESH_TOKENS).await;
     let before = server.cpu();
     let mut new =
         load::each(server.address, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
     new.figures.cpu = server.cpu().saturating_sub(before);
-    rows.push(Row { what: format!("introspect, every token new, {name}"), figures: new.figures });
+    rows.push(Row::told(format!("introspect, every token new, {name}"), new.figures));
     let rest = 100_000_usize.saturating_sub(introspect.requests * ROUNDS);
     load::each(server.address, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
     notes.push(format!(
@@ -140,13 +145,13 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
     })
     .await;
-    rows.push(Row { what: format!("issue, mails being sent beside it, {name}"), figures: beside });
+    rows.push(Row::told(format!("issue, mails being sent beside it, {name}"), beside));
     sink.fail();
     let issued = median(&server, async || {
         drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
     })
     .await;
-    rows.push(Row { what: format!("issue, the mail provider out of order, {name}"), figures: issued });
+    rows.push(Row::told(format!("issue, the mail provider out of order, {name}"), issued));
     drop(server);
     // Nobody takes the mails: what is measured is the act.
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -158,7 +163,7 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
                 drive(server.address, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
             })
             .await;
-            rows.push(Row { what: format!("issue{what}{who}, {name}"), figures: issued });
+            rows.push(Row::told(format!("issue{what}{who}, {name}"), issued));
         }
     }
     if let Some(per_second) = pgbench::run(url, PGBENCH, CALLERS, LENGTH.as_secs() * 2) {
@@ -257,6 +262,14 @@ async fn median(server: &Server, measurement: impl AsyncFn() -> Figures) -> Figu
 struct Row {
     what: String,
     figures: Figures,
+}
+
+impl Row {
+    /// It takes minutes until everything is told.
+    fn told(what: String, figures: Figures) -> Self {
+        eprintln!("{what}: {:.0} requests/s", figures.per_second());
+        Self { what, figures }
+    }
 }
 
 fn report(rows: &[Row], notes: &[String]) -> String {

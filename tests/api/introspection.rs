@@ -30,13 +30,15 @@ on_both_databases! {
         let copies: Vec<Api> = bases.iter().map(|base| portal.at(base).patient()).collect();
         let consultant = world.consultant().await;
         let mut sessions = Vec::new();
-        for _ in 0..rounds(20) {
+        // Five hundred in `make soak`.
+        for _ in 0..(rounds(8) * 5 / 2).min(500) {
             let link = portal.issue(&consultant).await;
             let code = world.click(&world.token(&link, 1).await).await;
             let session = portal.redeem(&code).await.ok();
             sessions.push((link, session["access_token"].as_str().unwrap().to_owned(), Watched::default()));
         }
         let done = Cell::new(false);
+        let (started, asked_in_all) = (Instant::now(), Cell::new(0_u32));
         let ask = async |caller: usize| {
             let mut number = caller;
             // Everybody goes on until each session was asked about after the last revocation, too.
@@ -44,6 +46,7 @@ on_both_databases! {
             while rest > 0 {
                 let (_, token, watched) = &sessions[number % sessions.len()];
                 let asked = Instant::now();
+                asked_in_all.set(asked_in_all.get() + 1);
                 if copies[number % copies.len()].is_active(token).await {
                     watched.last_active.set(watched.last_active.get().max(Some(asked)));
                 }
@@ -67,7 +70,13 @@ on_both_databases! {
             let gap = -(revoked - active).as_secs_f64() * 1e3;
             closest = Some(closest.map_or(gap, |known| known.max(gap)));
         }
-        eprintln!("{:?}: start of the last active answer - revocation: {closest:?} ms at most", world.database);
+        let per_second = f64::from(asked_in_all.get()) / started.elapsed().as_secs_f64();
+        eprintln!(
+            "{:?}: {} links revoked one by one beside {per_second:.0} introspections a second; start of the last active \
+             answer - revocation: {closest:?} ms at most",
+            world.database,
+            sessions.len()
+        );
     }
 
     async fn everybody_who_asks_at_once_hears_of_their_own_session_only(world: &World) {
