@@ -20,7 +20,7 @@ use crate::id::{ClientId, SessionId};
 use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::metrics::Metrics;
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
-use crate::webhook::Webhook;
+use crate::webhooks::{Sender, Webhook};
 use crate::workers;
 
 /// Why the service did not start.
@@ -74,6 +74,10 @@ pub struct App {
     pub(crate) mailbox: Option<Mailbox>,
     /// Wakes the mail worker: there may be something to send.
     pub(crate) mail_wake: Notify,
+    /// Calls the webhook endpoints of clients.
+    pub(crate) webhook_sender: Sender,
+    /// Wakes the webhook worker: there is something to send.
+    pub(crate) webhook_wake: Notify,
     /// Strangers, by network.
     pub(crate) public_limiter: Limiter<IpAddr>,
     /// Clients, where the configuration limits them.
@@ -121,6 +125,8 @@ impl App {
             mail_certificates: Certificates::new()?,
             mailbox,
             mail_wake: Notify::new(),
+            webhook_sender: Sender::new(&config.webhooks)?,
+            webhook_wake: Notify::new(),
             public_limiter: Limiter::per_minute("public", config.limits.public_per_minute),
             client_limiter: match config.limits.client_per_minute {
                 0 => None,

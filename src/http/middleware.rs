@@ -149,12 +149,13 @@ async fn finish(
 }
 
 /// Where things live that belong to somebody.
-const OWNED: [&str; 8] = [
+const OWNED: [&str; 9] = [
     "/v1/magic-links",
     "/v1/sessions",
     "/v1/tenants",
     "/v1/clients",
     "/v1/mail-deliveries",
+    "/v1/webhook-endpoints",
     "/v1/audit-events",
     "/v1/audit-log",
     "/v1/access-summaries",

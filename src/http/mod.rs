@@ -24,12 +24,12 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::{audit, clients, consultants, links, mail, metrics, sessions, tenants, tokens};
+use crate::{audit, clients, consultants, links, mail, metrics, sessions, tenants, tokens, webhooks};
 
 pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
 pub(crate) use caller::{
-    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants,
-    RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
+    ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use fields::Fields;
 pub(crate) use idempotency::IdempotencyHeader;
@@ -54,7 +54,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 .configure(clients::routes::configure)
                 .configure(tokens::routes::configure_keys)
                 .configure(audit::routes::configure)
-                .configure(mail::routes::configure),
+                .configure(mail::routes::configure)
+                .configure(webhooks::routes::configure),
         )
         .configure(links::routes::configure_landing)
         .configure(tokens::routes::configure)

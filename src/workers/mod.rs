@@ -3,23 +3,29 @@
 //! Several copies of the service may run the same workers: every step is safe
 //! beside itself.
 
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use actix_web::web::Data;
 use futures_util::FutureExt;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::app::App;
 use crate::db::forget_before;
 use crate::error::{Code, Error};
-use crate::{audit, db, mail, sessions};
+use crate::id::EndpointId;
+use crate::{audit, db, links, mail, sessions, webhooks};
 
 /// How long a worker rests when there was nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
+const WEBHOOK_REST: Duration = Duration::from_millis(500);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const UPKEEP_REST: Duration = Duration::from_secs(15);
+
+/// How many webhook endpoints are called at the same time.
+const ENDPOINTS_AT_ONCE: usize = 64;
 
 /// Tells the workers to stop.
 pub(crate) struct Stop {
@@ -44,6 +50,7 @@ pub(crate) fn start(app: &Data<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
     let workers = vec![
         tokio::spawn(mail_loop(app.clone(), stopped.clone())),
+        tokio::spawn(webhook_loop(app.clone(), stopped.clone())),
         tokio::spawn(audit_loop(app.clone(), stopped.clone())),
         tokio::spawn(delivery_loop(app.clone(), stopped.clone())),
         tokio::spawn(upkeep_loop(app.clone(), stopped)),
@@ -69,6 +76,44 @@ async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.changed() => {}
         }
     }
+}
+
+/// Each endpoint has a task of its own: one that takes its time keeps no other waiting.
+async fn webhook_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
+    let (mut calls, mut called): (JoinSet<EndpointId>, HashSet<EndpointId>) = (JoinSet::new(), HashSet::new());
+    while !*stopped.borrow() {
+        match surviving(webhooks::ready(&app)).await {
+            Ok(ready) => {
+                for endpoint in ready {
+                    if called.len() < ENDPOINTS_AT_ONCE && called.insert(endpoint.clone()) {
+                        calls.spawn(call_endpoint(app.clone(), endpoint));
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(error.cause = %error, "the webhook worker failed; it goes on"),
+        }
+        tokio::select! {
+            Some(done) = calls.join_next() => {
+                if let Ok(endpoint) = done {
+                    called.remove(&endpoint);
+                }
+            }
+            () = app.webhook_wake.notified() => {}
+            () = tokio::time::sleep(WEBHOOK_REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+    // What is under way is bounded in time.
+    while calls.join_next().await.is_some() {}
+}
+
+async fn call_endpoint(app: Data<App>, endpoint: EndpointId) -> EndpointId {
+    if let Err(error) = surviving(webhooks::deliver(&app, endpoint.clone())).await {
+        tracing::warn!(webhook.endpoint = %endpoint, error.cause = %error, "messages were not sent; the worker goes on");
+        // Whatever it is, it is not over in an instant.
+        tokio::time::sleep(WEBHOOK_REST).await;
+    }
+    endpoint
 }
 
 async fn audit_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
@@ -117,7 +162,7 @@ async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Reads new signing keys, puts ended sessions on record, cancels dead mail, forgets what is too old.
+/// Reads new signing keys, puts what has ended on record, cancels dead mail, forgets what is too old.
 ///
 /// # Errors
 /// When the store cannot be asked.
@@ -125,7 +170,10 @@ pub(crate) async fn upkeep_step(app: &App) -> Result<(), Error> {
     let now = app.clock.now();
     app.tokens.refresh(&app.db, now).await?;
     while sessions::end_expired(app, now).await? > 0 {}
+    while links::record_expired(app, now).await? > 0 {}
+    while sessions::check_reports(app, now).await? > 0 {}
     mail::cancel_dead(app, now).await?;
+    webhooks::tidy(app, now).await?;
     app.db.write_large(move |tx| Ok(forget_before(tx, now.minus(db::REMEMBERED))?)).await?;
     app.public_limiter.forget_idle();
     if let Some(limiter) = &app.client_limiter {

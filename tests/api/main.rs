@@ -44,3 +44,8 @@ mod sessions;
 mod step_up;
 mod storage;
 mod support;
+mod webhooks;
+mod webhooks_caep;
+mod webhooks_delivery;
+mod webhooks_interop;
+mod webhooks_manage;

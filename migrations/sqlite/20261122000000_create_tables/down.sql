@@ -1,6 +1,12 @@
 DROP TABLE service_state;
 DROP TABLE signing_keys;
 DROP TABLE idempotency_keys;
+DROP TABLE report_gaps;
+DROP TABLE report_checks;
+DROP TABLE link_expiry;
+DROP TABLE webhook_deliveries;
+DROP TABLE webhook_endpoint_tenants;
+DROP TABLE webhook_endpoints;
 DROP TABLE step_ups;
 DROP TABLE mail_suppressions;
 DROP TABLE mail_jobs;

@@ -1,0 +1,50 @@
+//! Libraries of others take what we sign. Run by `make interop`, which installs them.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::{Database, Receiver, World};
+
+/// Lets a program verify messages: one JSON object a line on its standard input, exit code 0 if all are good.
+fn verify(program: &mut Command, lines: &str) -> bool {
+    let mut child = program.stdin(Stdio::piped()).spawn().expect("`make interop` has installed it");
+    child.stdin.take().expect("standard input is piped").write_all(lines.as_bytes()).expect("it reads");
+    child.wait().expect("it ends").success()
+}
+
+#[test]
+#[ignore = "needs the libraries that `make interop` installs"]
+fn standard_libraries_of_two_languages_take_our_signatures() {
+    World::run(Database::Sqlite, &Receiver::allowed(), async |world| {
+        let receiver = Receiver::start().await;
+        let portal = world.portal("cloud", "acme").await;
+        let endpoint = receiver.endpoint_of(&portal).await;
+        let path = format!("/v1/webhook-endpoints/{}/rotate-secret", endpoint["id"].as_str().unwrap());
+        let rotated = portal.post(&path, &json!({})).await.ok();
+        portal.issue(&world.consultant().await).await;
+        let message = receiver.wait_for(1).await.swap_remove(0);
+        let line = |secret: &str, text: &str| {
+            let headers = json!({ "webhook-id": message.id, "webhook-timestamp": message.timestamp.to_string(),
+                "webhook-signature": message.signatures.join(" ") });
+            format!("{}\n", json!({ "secret": secret, "headers": headers, "body": text }))
+        };
+        let [old, new] = [&endpoint, &rotated].map(|one| one["secret"].as_str().unwrap());
+        let good = line(old, &message.text) + &line(new, &message.text);
+        let forged = line(new, &message.text.replace("acme", "evil"));
+        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let [target, scripts] = [here.join("target/interop"), here.join("tests/interop")];
+        for (program, script) in [("venv/bin/python", "verify.py"), ("node", "verify.mjs")] {
+            let program = if program == "node" { PathBuf::from(program) } else { target.join(program) };
+            let run = |lines: &str| {
+                // A module is looked for beside its script.
+                std::fs::copy(scripts.join(script), target.join(script)).unwrap();
+                verify(Command::new(&program).arg(target.join(script)), lines)
+            };
+            assert!(run(&good), "{script} takes both secrets");
+            assert!(!run(&forged), "{script} refuses a message that was changed");
+        }
+    });
+}
