@@ -99,45 +99,43 @@ pub(crate) async fn change(
     let mut fields = Fields::default();
     let url = check_url(app, &mut fields, request.url.as_deref());
     fields.finish()?;
-    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    let (owner, who) = (Manager::of(caller), Who::of(caller));
     let endpoint = app
         .db
         .write(move |tx| {
-            let known = managed(tx, &id, &manager)?;
+            let known = managed(tx, &id, &owner)?;
             let mut fields = Fields::default();
             let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
             check(&mut fields, known.format, description, request.events.as_deref(), audience);
             fields.finish()?;
-            let events = request.events.as_deref().map(|events| words(known.format, Some(events)));
-            let mut changes = Changes {
+            let changes = Changes {
                 url: url.clone(),
                 description: request.description.clone(),
-                events,
+                events: request.events.as_deref().map(|events| words(known.format, Some(events))),
                 audience: request.audience.clone(),
-                updated_at: Some(now),
-                ..Changes::default()
+                updated_at: now,
             };
-            let switched_off = request.state == Some(WebhookEndpointState::Disabled) && known.disabled_at.is_none();
-            if switched_off {
-                changes.disabled_at = Some(Some(now));
-                changes.disable_cause = Some(Some(DisableCause::Client));
-            } else if request.state == Some(WebhookEndpointState::Active) {
-                changes.disabled_at = Some(None);
-                changes.disable_cause = Some(None);
-            }
-            let changed = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
+            let mut endpoint = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
             let facts = Facts {
                 events: changes.events.as_deref(),
                 state: request.state,
                 url_changed: changes.url.is_some().then_some(true),
-                ..Facts::of(&changed)
+                ..Facts::of(&known)
             };
             tx.record(who.event(EventType::EndpointChanged, &facts, now));
-            if switched_off {
-                let event = outbox::disabled(&changed, who.actor.clone(), DisableCause::Client, now);
-                tx.record(event.client(who.client_id.as_ref()));
+            let switched = match request.state {
+                Some(WebhookEndpointState::Active) => store::enable(tx, &id)?,
+                Some(WebhookEndpointState::Disabled) => store::disable(tx, &id, DisableCause::Client, now)?,
+                None => None,
+            };
+            if let Some(switched) = switched {
+                if switched.disabled_at.is_some() {
+                    let event = outbox::disabled(&switched, who.actor.clone(), DisableCause::Client, now);
+                    tx.record(event.client(who.client_id.as_ref()));
+                }
+                endpoint = switched;
             }
-            Ok(changed)
+            Ok(endpoint)
         })
         .await?;
     Ok(WebhookEndpointResponse::of(endpoint, None))
@@ -150,10 +148,10 @@ pub(crate) async fn delete(
     id: EndpointId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    let (owner, who) = (Manager::of(caller), Who::of(caller));
     app.db
         .write(move |tx| {
-            managed(tx, &id, &manager)?;
+            managed(tx, &id, &owner)?;
             let deleted = store::delete(tx, &id, now)?.ok_or_else(Error::not_found)?;
             tx.record(who.event(EventType::EndpointDeleted, &Facts::of(&deleted), now));
             Ok(())
@@ -177,11 +175,11 @@ pub(crate) async fn rotate_secret(
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(app, &id, &secret)?;
-    let (manager, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
+    let (owner, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
     let endpoint = app
         .db
         .write(move |tx| {
-            managed(tx, &id, &manager)?;
+            managed(tx, &id, &owner)?;
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
             let facts = Facts { overlap_seconds: Some(seconds), ..Facts::of(&rotated) };
             tx.record(who.event(EventType::EndpointRotated, &facts, now));

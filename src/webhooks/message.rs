@@ -1,4 +1,4 @@
-//! What a message says: CloudEvents 1.0 in JSON, opaque ids only.
+//! What a message says: `CloudEvents` 1.0 in JSON, opaque ids only.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -10,8 +10,8 @@ use crate::id::EndpointId;
 /// The endpoint, if the caller manages it.
 pub(super) fn managed(conn: &mut Conn, id: &EndpointId, manager: &Manager) -> Result<Endpoint, Error> {
     let found = store::find(conn, id)?;
-    let managed = found.filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
-    managed.map(|(endpoint, _)| endpoint).ok_or_else(Error::not_found)
+    let theirs = found.filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
+    theirs.map(|(endpoint, _)| endpoint).ok_or_else(Error::not_found)
 }
 
 /// A page of the endpoints that the caller manages.

@@ -9,6 +9,6 @@ pub(super) use deliveries::{
     list_deliveries, settle,
 };
 pub(super) use endpoints::{
-    Changes, any_endpoint, change, count_of, delete, disable, find, forget_deleted, forget_secrets, insert, list,
-    listeners, ready, rotate,
+    Changes, any_endpoint, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets, insert,
+    list, listeners, ready, rotate,
 };

@@ -23,6 +23,7 @@ const MAIL_REST: Duration = Duration::from_millis(500);
 const WEBHOOK_REST: Duration = Duration::from_millis(500);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const UPKEEP_REST: Duration = Duration::from_secs(15);
+const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
 /// How many webhook endpoints are called at the same time.
 const ENDPOINTS_AT_ONCE: usize = 64;
@@ -156,10 +157,22 @@ async fn upkeep_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
             tracing::warn!(error.cause = %error, "upkeep failed; it goes on");
         }
         tokio::select! {
-            () = tokio::time::sleep(UPKEEP_REST) => {}
+            () = rest_by_the_clock(&app, UPKEEP_REST) => {}
             _ = stopped.changed() => {}
         }
     }
+}
+
+/// Rests so long, by the timer or by the clock: on a machine that slept, or whose clock was set, they differ.
+async fn rest_by_the_clock(app: &App, rest: Duration) {
+    let began = app.clock.now();
+    let moved = async {
+        while app.clock.now().since(began).unsigned_abs() < rest {
+            tokio::time::sleep(CLOCK_LOOK).await;
+        }
+    };
+    // The one that is later does not matter any more.
+    drop(tokio::time::timeout(rest, moved).await);
 }
 
 /// Reads new signing keys, puts what has ended on record, cancels dead mail, forgets what is too old.

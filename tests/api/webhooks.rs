@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Process, Receiver, Settings, Sql, World, eventually, on_both_databases};
+use crate::support::{Api, Database, Message, Process, Receiver, Settings, Sql, World, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -35,7 +35,7 @@ on_both_databases! {
         let (link, session) = visit(world, &portal).await;
 
         let messages = receiver.wait_for(5).await;
-        let kinds: Vec<&str> = messages.iter().map(|message| message.kind()).collect();
+        let kinds: Vec<&str> = messages.iter().map(Message::kind).collect();
         let story = ["magic_link.issued", "magic_link.opened", "session.opened", "session.ended", "magic_link.revoked"];
         assert_eq!(kinds, story);
         let trail = portal.events(&format!("&magic_link_id={link}")).await;
@@ -77,7 +77,7 @@ on_both_databases! {
         visit(world, &portal).await;
         assert_eq!(written(world, &endpoint), 2);
         let messages = receiver.wait_for(2).await;
-        assert_eq!(messages.iter().map(|one| one.kind()).collect::<Vec<_>>(), ["magic_link.issued", "session.ended"]);
+        assert_eq!(messages.iter().map(Message::kind).collect::<Vec<_>>(), ["magic_link.issued", "session.ended"]);
     }
 
     async fn what_belongs_to_others_is_not_told(world: &World, Receiver::allowed()) {
@@ -97,7 +97,7 @@ on_both_databases! {
         }
     }
 
-    async fn a_disabled_client_hears_nothing(world: &World, Receiver::allowed()) {
+    async fn a_disabled_client_hears_nothing(world: &World, Receiver::allowed_on_manual_clock()) {
         let receiver = Receiver::start().await;
         receiver.answer_with(500);
         let portal = world.portal("cloud", "acme").await;
@@ -108,6 +108,7 @@ on_both_databases! {
         receiver.answer_with(202);
         world.admin.issue(&world.consultant().await).await;
         assert_eq!(written(world, &endpoint), 1, "nothing more is written");
+        world.clock.advance(time::Duration::minutes(10));
         let path = format!("/v1/webhook-endpoints/{}/deliveries", endpoint["id"].as_str().unwrap());
         eventually("what waited is cancelled", async || {
             let list = world.admin.get(&path).await.ok();
@@ -125,9 +126,9 @@ on_both_databases! {
         let token = world.token(&link, 1).await;
         assert_eq!(written(world, &endpoint), 1);
         let mut sql = Sql::of(world);
-        // The trail cannot be written: the act is undone, and so is what it would have told.
+        // The head of the log is damaged, so the trail cannot be written: the act is undone, and so is what it would have told.
         let head = "UPDATE audit_logs SET frontier = (SELECT salt FROM audit_payloads WHERE tenant_id = 'acme' AND log_index = 0), \
-            size = size + 1 WHERE tenant_id = 'acme'";
+            size = 7 WHERE tenant_id = 'acme'";
         sql.run(head).unwrap();
         let refused = portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await;
         assert!(refused.status.is_server_error(), "{refused:?}");
@@ -149,7 +150,7 @@ on_both_databases! {
         // Its end is known by now, and so begins the time in which it may be closed.
         world.clock.advance(time::Duration::minutes(16));
         let messages = receiver.wait_for(3).await;
-        let mut kinds: Vec<&str> = messages.iter().map(|message| message.kind()).collect();
+        let mut kinds: Vec<&str> = messages.iter().map(Message::kind).collect();
         assert_eq!(kinds.pop(), Some("audit.gap"));
         kinds.sort_unstable();
         assert_eq!(kinds, ["magic_link.expired", "session.ended"]);
@@ -159,11 +160,14 @@ on_both_databases! {
         // Now it is closed, and two of its three acts are missing.
         let path = format!("/v1/sessions/{}", session["id"].as_str().unwrap());
         portal.post(&format!("{path}/end"), &json!({ "sources": { "portal": 3 } })).await.ok();
+        world.clock.advance(time::Duration::minutes(1));
         let messages = receiver.wait_for(4).await;
         assert_eq!(messages[3].body["data"]["audit_state"], "gaps");
+        world.clock.advance(time::Duration::minutes(1));
         let late = json!({ "events": [{ "seq": 2, "kind": "view", "occurred_at": world.clock.now(), "action": "a",
             "resource_type": "b", "resource_id": "c" }] });
         portal.post(&format!("{path}/events"), &late).await.ok();
+        world.clock.advance(time::Duration::minutes(1));
         let mut sql = Sql::of(world);
         eventually("it is looked at once more", async || (sql.count("FROM report_checks") == 0).then_some(())).await;
         assert_eq!(written(world, &endpoint), 4, "that there are gaps was told");

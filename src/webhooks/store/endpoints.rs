@@ -93,8 +93,8 @@ pub(in crate::webhooks) fn list(conn: &mut Conn, manager: &Manager, window: &Win
     // There are few, and only an administrator sees those of others: cutting them to the reach here keeps the query simple.
     let rows: Vec<(Endpoint, Owner)> = query.load(conn)?;
     let limit = usize::try_from(window.limit).unwrap_or(usize::MAX);
-    let managed = rows.into_iter().filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
-    Ok(managed.map(|(endpoint, _)| endpoint).take(limit).collect())
+    let theirs = rows.into_iter().filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
+    Ok(theirs.map(|(endpoint, _)| endpoint).take(limit).collect())
 }
 
 /// How many endpoints a client has.
@@ -121,17 +121,15 @@ pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenan
     Ok(())
 }
 
-/// What of an endpoint changes.
-#[derive(Debug, Clone, Default, AsChangeset)]
+/// What of an endpoint changes; what is absent stays.
+#[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = endpoints)]
 pub(in crate::webhooks) struct Changes {
     pub url: Option<String>,
     pub description: Option<String>,
     pub events: Option<String>,
     pub audience: Option<String>,
-    pub updated_at: Option<Timestamp>,
-    pub disabled_at: Option<Option<Timestamp>>,
-    pub disable_cause: Option<Option<DisableCause>>,
+    pub updated_at: Timestamp,
 }
 
 /// Changes an endpoint; `None` if it was deleted meanwhile.
@@ -159,6 +157,17 @@ pub(in crate::webhooks) fn disable(
         .filter(endpoints::disabled_at.is_null())
         .filter(endpoints::deleted_at.is_null())
         .set((endpoints::disabled_at.eq(Some(now)), endpoints::disable_cause.eq(Some(cause))))
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Switches an endpoint on; `None` if it is on already, or deleted.
+pub(in crate::webhooks) fn enable(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::disabled_at.is_not_null())
+        .filter(endpoints::deleted_at.is_null())
+        .set((endpoints::disabled_at.eq(None::<Timestamp>), endpoints::disable_cause.eq(None::<DisableCause>)))
         .returning(endpoints::all_columns)
         .get_result(conn)
         .optional()
