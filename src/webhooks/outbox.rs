@@ -16,17 +16,14 @@ use crate::id::{EndpointId, MessageId};
 /// How many messages one endpoint is sent at the same time.
 const AT_A_TIME: i64 = 4;
 
-/// How many endpoints one look finds.
-const ENDPOINTS: i64 = 500;
-
-/// How many rows one step of upkeep touches.
-const PER_STEP: i64 = 1_000;
+/// How many rows of a kind one step of upkeep touches.
+const PER_STEP: usize = 1_000;
 
 /// Longer than a receiver may take to answer: a lease that ends belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
 /// How long a message that waits for another one is not looked at, unless that one is settled.
-const HELD_BACK: Duration = Duration::minutes(1);
+const HELD_BACK: Duration = Duration::seconds(15);
 
 /// How long a deleted endpoint is kept: no transaction that saw it alive takes as long.
 const DELETED_FOR: Duration = Duration::days(1);
@@ -42,13 +39,13 @@ const RETRIES: [Duration; 7] = [
     Duration::hours(10),
 ];
 
-/// Endpoints that have messages which are due.
+/// Endpoints that have messages which are due, in order of their ids.
 ///
 /// # Errors
 /// When the store cannot be asked.
 pub(crate) async fn ready(app: &App) -> Result<Vec<EndpointId>, Error> {
     let now = app.clock.now();
-    app.db.read(move |conn| Ok(store::ready(conn, ENDPOINTS, now)?)).await
+    app.db.read(move |conn| Ok(store::ready(conn, now)?)).await
 }
 
 /// Sends an endpoint the messages that are due, a few at a time.
@@ -161,16 +158,22 @@ fn wait(attempts: i32) -> Option<Duration> {
 /// When the store cannot be asked.
 pub(crate) async fn tidy(app: &App, now: Timestamp) -> Result<(), Error> {
     let keep = app.config.webhooks.keep;
-    while app.db.write_large(move |tx| Ok(store::cancel_closed(tx, PER_STEP, now)?)).await? > 0 {}
-    while app.db.write_large(move |tx| Ok(store::forget_of_deleted(tx, PER_STEP)?)).await? > 0 {}
-    while app.db.write_large(move |tx| Ok(store::forget_finished(tx, PER_STEP, now.minus(keep))?)).await? > 0 {}
-    app.db
-        .write_large(move |tx| {
-            store::forget_secrets(tx, now)?;
-            Ok(store::forget_deleted(tx, now.minus(DELETED_FOR))?)
-        })
-        .await?;
-    Ok(())
+    loop {
+        let most = app
+            .db
+            .write_large(move |tx| {
+                let cancelled = store::cancel_closed(tx, PER_STEP, now)?;
+                let orphaned = store::forget_of_deleted(tx, PER_STEP)?;
+                let old = store::forget_finished(tx, PER_STEP, now.minus(keep))?;
+                store::forget_secrets(tx, now)?;
+                store::forget_deleted(tx, now.minus(DELETED_FOR))?;
+                Ok(cancelled.max(orphaned).max(old))
+            })
+            .await?;
+        if most < PER_STEP {
+            return Ok(());
+        }
+    }
 }
 
 #[cfg(test)]

@@ -153,3 +153,45 @@ fn in_words(error: &reqwest::Error) -> String {
     let text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.chars().take(MAX_ERROR_CHARACTERS).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn sender(open: &str) -> Sender {
+        let config = Config::from_toml(&format!("webhooks.allow_addresses = '{open}'")).unwrap();
+        Sender::new(&config.webhooks).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_called_where_the_operator_has_opened_what_it_leads_to() {
+        let server = wiremock::MockServer::start().await;
+        wiremock::Mock::given(wiremock::matchers::any())
+            .respond_with(wiremock::ResponseTemplate::new(204))
+            .mount(&server)
+            .await;
+        let by_name = server.uri().replace("127.0.0.1", "localhost");
+        let opened = sender("127.0.0.0/8, ::1").http.post(&by_name).send().await.unwrap();
+        assert_eq!(opened.status(), 204);
+        let refused = sender("10.0.0.0/8").http.post(&by_name).send().await.unwrap_err();
+        assert_eq!(in_words(&refused), "the name leads to an address that is not public");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_without_the_address() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let letter = Letter {
+            url: format!("http://{nobody}/hook?token=t0ps3cret"),
+            format: WebhookFormat::Cloudevents,
+            content_type: "application/cloudevents+json",
+            id: "whm_x".to_owned(),
+            body: "{}".to_owned(),
+            secrets: Vec::new(),
+        };
+        let Answer::NotTaken(why) = sender("127.0.0.0/8").send(letter, crate::clock::Clock::System.now()).await else {
+            panic!("nobody listens")
+        };
+        assert!(!why.contains("t0ps3cret") && !why.contains("127.0.0.1") && !why.is_empty(), "{why}");
+    }
+}

@@ -82,11 +82,17 @@ async fn mail_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
 /// Each endpoint has a task of its own: one that takes its time keeps no other waiting.
 async fn webhook_loop(app: Data<App>, mut stopped: watch::Receiver<bool>) {
     let (mut calls, mut called): (JoinSet<EndpointId>, HashSet<EndpointId>) = (JoinSet::new(), HashSet::new());
+    // Who came last: the next one has its turn before those who had theirs.
+    let mut last: Option<EndpointId> = None;
     while !*stopped.borrow() {
         match surviving(webhooks::ready(&app)).await {
-            Ok(ready) => {
+            Ok(mut ready) => {
+                let before = |id: &EndpointId| last.as_ref().is_some_and(|last| id.as_str() <= last.as_str());
+                let turn = ready.partition_point(before);
+                ready.rotate_left(turn);
                 for endpoint in ready {
                     if called.len() < ENDPOINTS_AT_ONCE && called.insert(endpoint.clone()) {
+                        last = Some(endpoint.clone());
                         calls.spawn(call_endpoint(app.clone(), endpoint));
                     }
                 }

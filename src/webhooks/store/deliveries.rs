@@ -86,6 +86,10 @@ pub(in crate::webhooks) fn insert_deliveries(conn: &mut Conn, rows: &[Delivery])
     Ok(())
 }
 
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 /// Messages about the same link to the same endpoint that came before and are not settled.
 macro_rules! unsettled_before {
     () => {
@@ -244,7 +248,7 @@ pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
 }
 
 /// Cancels messages of endpoints that are switched off, or whose client is; tells how many.
-pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<usize> {
+pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Timestamp) -> QueryResult<usize> {
     let closed: Vec<EndpointId> = endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
         .filter(endpoints::disabled_at.is_not_null().or(clients::disabled_at.is_not_null()))
@@ -262,7 +266,7 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: i64, now: Times
         .filter(deliveries::endpoint_id.eq_any(&closed))
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
-        .limit(limit)
+        .limit(rows(limit))
         .select(deliveries::id)
         .load(conn)?;
     diesel::update(deliveries::table)
@@ -273,23 +277,23 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: i64, now: Times
 }
 
 /// Forgets messages that were settled before a moment; tells how many.
-pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: i64, before: Timestamp) -> QueryResult<usize> {
+pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: usize, before: Timestamp) -> QueryResult<usize> {
     let old: Vec<MessageId> = deliveries::table
         .filter(deliveries::finished_at.le(before))
         .order(deliveries::finished_at.asc())
-        .limit(limit)
+        .limit(rows(limit))
         .select(deliveries::id)
         .load(conn)?;
     diesel::delete(deliveries::table.filter(deliveries::id.eq_any(&old))).execute(conn)
 }
 
 /// Forgets messages of endpoints that were deleted; tells how many.
-pub(in crate::webhooks) fn forget_of_deleted(conn: &mut Conn, limit: i64) -> QueryResult<usize> {
+pub(in crate::webhooks) fn forget_of_deleted(conn: &mut Conn, limit: usize) -> QueryResult<usize> {
     let deleted: Vec<EndpointId> =
         endpoints::table.filter(endpoints::deleted_at.is_not_null()).select(endpoints::id).load(conn)?;
     let theirs: Vec<MessageId> = deliveries::table
         .filter(deliveries::endpoint_id.eq_any(&deleted))
-        .limit(limit)
+        .limit(rows(limit))
         .select(deliveries::id)
         .load(conn)?;
     diesel::delete(deliveries::table.filter(deliveries::id.eq_any(&theirs))).execute(conn)

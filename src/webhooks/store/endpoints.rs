@@ -55,14 +55,14 @@ pub(in crate::webhooks) fn listeners<'a>(
     Ok(found)
 }
 
-/// Endpoints that have messages which are due.
-pub(in crate::webhooks) fn ready(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<EndpointId>> {
+/// Endpoints that have messages which are due, in order of their ids.
+pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<EndpointId>> {
     let due = deliveries::table
         .filter(deliveries::endpoint_id.eq(endpoints::id))
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()));
-    open!().filter(exists(due)).select(endpoints::id).limit(limit).load(conn)
+    open!().filter(exists(due)).order(endpoints::id).select(endpoints::id).load(conn)
 }
 
 /// The endpoint and the client behind it, whoever asks.
