@@ -45,7 +45,7 @@ bench: ## Measure, and write benches/RESULTS.md
 soak: ## The races and crashes with their full counts; takes long
 	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox
 
-interop: ## Let webhook libraries of two languages verify what we sign; needs python3, npm and their registries
+interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
 	@CARGO="$(CARGO)" sh tests/interop/run.sh
 
 release: ## Build the binary that ships

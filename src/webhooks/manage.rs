@@ -99,11 +99,11 @@ pub(crate) async fn change(
     let mut fields = Fields::default();
     let url = check_url(app, &mut fields, request.url.as_deref());
     fields.finish()?;
-    let (owner, who) = (Manager::of(caller), Who::of(caller));
+    let (manager, who) = (Manager::of(caller), Who::of(caller));
     let endpoint = app
         .db
         .write(move |tx| {
-            let known = managed(tx, &id, &owner)?;
+            let known = managed(tx, &id, &manager)?;
             let mut fields = Fields::default();
             let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
             check(&mut fields, known.format, description, request.events.as_deref(), audience);
@@ -148,10 +148,10 @@ pub(crate) async fn delete(
     id: EndpointId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (owner, who) = (Manager::of(caller), Who::of(caller));
+    let (manager, who) = (Manager::of(caller), Who::of(caller));
     app.db
         .write(move |tx| {
-            managed(tx, &id, &owner)?;
+            managed(tx, &id, &manager)?;
             let deleted = store::delete(tx, &id, now)?.ok_or_else(Error::not_found)?;
             tx.record(who.event(EventType::EndpointDeleted, &Facts::of(&deleted), now));
             Ok(())
@@ -175,11 +175,11 @@ pub(crate) async fn rotate_secret(
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(app, &id, &secret)?;
-    let (owner, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
+    let (manager, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
     let endpoint = app
         .db
         .write(move |tx| {
-            managed(tx, &id, &owner)?;
+            managed(tx, &id, &manager)?;
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
             let facts = Facts { overlap_seconds: Some(seconds), ..Facts::of(&rotated) };
             tx.record(who.event(EventType::EndpointRotated, &facts, now));

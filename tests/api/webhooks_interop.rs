@@ -1,4 +1,4 @@
-//! Libraries of others take what we sign. Run by `make interop`, which installs them.
+//! Libraries of others take the messages and the security events that we sign. Run by `make interop`, which installs them.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -32,8 +32,19 @@ fn standard_libraries_of_two_languages_take_our_signatures() {
             format!("{}\n", json!({ "secret": secret, "headers": headers, "body": text }))
         };
         let [old, new] = [&endpoint, &rotated].map(|one| one["secret"].as_str().unwrap());
-        let good = line(old, &message.text) + &line(new, &message.text);
-        let forged = line(new, &message.text.replace("acme", "evil"));
+        let ears = Receiver::start().await;
+        let caep = json!({ "url": ears.url(), "format": "caep", "audience": "https://portal.example" });
+        portal.post("/v1/webhook-endpoints", &caep).await.ok();
+        let session = world.open_session(&portal).await;
+        portal.post(&format!("/v1/sessions/{}/end", session["id"].as_str().unwrap()), &json!({})).await.ok();
+        let set = ears.wait_for(1).await.swap_remove(0).text;
+        let jwks = world.stranger().get("/.well-known/jwks.json").await.ok();
+        let event = |audience: &str| {
+            let issuer = "http://127.0.0.1:8080";
+            format!("{}\n", json!({ "set": set, "jwks": jwks, "issuer": issuer, "audience": audience }))
+        };
+        let good = line(old, &message.text) + &line(new, &message.text) + &event("https://portal.example");
+        let bad = [line(new, &message.text.replace("acme", "evil")), event("https://elsewhere.example")];
         let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let [target, scripts] = [here.join("target/interop"), here.join("tests/interop")];
         for (program, script) in [("venv/bin/python", "verify.py"), ("node", "verify.mjs")] {
@@ -44,8 +55,8 @@ fn standard_libraries_of_two_languages_take_our_signatures() {
                 // Of a forgery it complains at length.
                 verify(Command::new(&program).arg(target.join(script)).stderr(Stdio::null()), lines)
             };
-            assert!(run(&good), "{script} takes both secrets");
-            assert!(!run(&forged), "{script} refuses a message that was changed");
+            assert!(run(&good), "{script} takes both secrets and the security event");
+            assert!(bad.iter().all(|line| !run(line)), "{script} refuses what was changed, or is for somebody else");
         }
     });
 }

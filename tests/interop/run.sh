@@ -4,6 +4,6 @@ set -eu
 cd "$(dirname "$0")/../.."
 mkdir -p target/interop
 [ -x target/interop/venv/bin/python ] || python3 -m venv target/interop/venv
-target/interop/venv/bin/python -m pip install --quiet --disable-pip-version-check standardwebhooks
-npm install --silent --no-save --prefix target/interop standardwebhooks
+target/interop/venv/bin/python -m pip install --quiet --disable-pip-version-check standardwebhooks 'pyjwt[crypto]'
+npm install --silent --no-save --prefix target/interop standardwebhooks jose
 exec "${CARGO:-cargo}" test --locked --test api -- --ignored webhooks_interop
