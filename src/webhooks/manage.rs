@@ -125,7 +125,7 @@ pub(crate) async fn change(
             tx.record(who.event(EventType::EndpointChanged, &facts, now));
             let switched = match request.state {
                 Some(WebhookEndpointState::Active) => store::enable(tx, &id)?,
-                Some(WebhookEndpointState::Disabled) => store::disable(tx, &id, DisableCause::Client, now)?,
+                Some(WebhookEndpointState::Disabled) => store::disable(tx, &endpoint, DisableCause::Client, now)?,
                 None => None,
             };
             if let Some(switched) = switched {

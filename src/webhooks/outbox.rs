@@ -94,7 +94,7 @@ async fn attempt(app: &App, id: MessageId) -> Result<(), Error> {
     app.db
         .write(move |tx| {
             if answer == Answer::Gone
-                && let Some(endpoint) = store::disable(tx, &endpoint.id, DisableCause::Gone, now)?
+                && let Some(endpoint) = store::disable(tx, &endpoint, DisableCause::Gone, now)?
             {
                 tx.record(disabled(&endpoint, Actor::system("webhooks"), DisableCause::Gone, now));
             }

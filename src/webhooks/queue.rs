@@ -22,6 +22,8 @@ pub(crate) fn queue(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Er
     }
     let tenants: BTreeSet<&str> = tellable.iter().map(|(one, _)| one.event.tenant_id.as_str()).collect();
     let listeners = store::listeners(conn, tenants.into_iter())?;
+    let listeners: Vec<_> =
+        listeners.iter().map(|listener| (listener, Reach::of(listener.portal.clone(), &listener.tenants))).collect();
     if listeners.is_empty() {
         return Ok(());
     }
@@ -29,8 +31,7 @@ pub(crate) fn queue(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Er
     for (one, kind) in tellable {
         let data = WebhookData::of(one.event, kind)?;
         let text = serde_json::to_string(&data).map_err(Error::internal)?;
-        for listener in &listeners {
-            let reach = Reach::of(listener.portal.clone(), &listener.tenants);
+        for (listener, reach) in &listeners {
             let portal = one.event.portal.as_deref();
             let may_hear = portal.is_some_and(|portal| reach.covers(&one.event.tenant_id, portal));
             let wants = takes(&listener.events, kind)

@@ -1,7 +1,8 @@
 //! How messages arrive: in order, again and again until they are taken or given up, and nowhere but where they may go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
+use std::sync::Mutex;
 
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
@@ -195,6 +196,37 @@ on_both_databases! {
         }
         assert_eq!((messages.len(), told.len()), (80, 40), "each once");
         assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.revoked"]), "{told:?}");
+    }
+
+    async fn several_copies_keep_the_order_where_messages_fail(world: &World, Settings::no_service()) {
+        let receiver = Receiver::start().await;
+        // Whatever it sees for the first time it does not take.
+        let seen = Mutex::new(BTreeSet::new());
+        receiver.answer(move |request| {
+            let fresh = seen.lock().unwrap().insert(request.headers["webhook-id"].to_str().unwrap().to_owned());
+            let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
+            ResponseTemplate::new(if fresh && issued { 503 } else { 202 })
+        });
+        let copies = if world.database == Database::Postgres { 2 } else { 1 };
+        let start = |_| Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
+        let copies: Vec<Process> = (0..copies).map(start).collect();
+        let operator = world.admin.at(&copies[0].base);
+        receiver.endpoint_of(&operator).await;
+        let consultant = register(&operator).await;
+        for _ in 0..20 {
+            let link = operator.issue(&consultant).await;
+            operator.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+        }
+        let mut sql = Sql::of(world);
+        let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
+        eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
+        let messages = receiver.messages().await;
+        let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for message in &messages {
+            told.entry(message.body["data"]["magic_link_id"].as_str().unwrap()).or_default().push(message.kind());
+        }
+        let expected = ["magic_link.issued", "magic_link.issued", "magic_link.revoked"];
+        assert!(told.len() == 20 && told.values().all(|kinds| *kinds == expected), "{told:?}");
     }
 
     async fn one_that_takes_its_time_keeps_no_other_waiting(world: &World, Receiver::allowed()) {

@@ -146,14 +146,15 @@ pub(in crate::webhooks) fn change(
         .optional()
 }
 
-/// Switches an endpoint off; `None` if it is off already, or deleted.
+/// Switches an endpoint off; `None` if it is off already, leads elsewhere by now, or was deleted.
 pub(in crate::webhooks) fn disable(
     conn: &mut Conn,
-    id: &EndpointId,
+    Endpoint { id, url, .. }: &Endpoint,
     cause: DisableCause,
     now: Timestamp,
 ) -> QueryResult<Option<Endpoint>> {
     diesel::update(endpoints::table.find(id))
+        .filter(endpoints::url.eq(url))
         .filter(endpoints::disabled_at.is_null())
         .filter(endpoints::deleted_at.is_null())
         .set((endpoints::disabled_at.eq(Some(now)), endpoints::disable_cause.eq(Some(cause))))
