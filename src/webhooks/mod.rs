@@ -1,7 +1,7 @@
 //! A webhook endpoint is an address of a client that is told what happens.
 //!
 //! The message is written in the act's own transaction, derived from the audit
-//! events that the act records ([`queue`]): an act that did not happen tells
+//! events that the act records (`queue`): an act that did not happen tells
 //! nothing, and no act can forget to. A worker sends it, signed, until it is
 //! taken, refused for good, or given up after a day or so. It arrives at least
 //! once, and a repeat has the same `webhook-id`. About one link an endpoint is
