@@ -6,7 +6,7 @@ FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
 BIN := target/debug
 
-.PHONY: help run test check format lint openapi openapi-check bench bench-million soak trace image-build release
+.PHONY: help run test check format lint openapi openapi-check bench bench-million soak trace interop image-build release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -30,11 +30,14 @@ lint: ## Check the house rules
 openapi: ## Write the API description
 	$(CARGO) build --locked --bin magic-link
 	$(BIN)/magic-link openapi > openapi/openapi.json
+	$(BIN)/magic-link openapi --webhooks > openapi/webhooks.json
 
 openapi-check: ## Check that the API description is the one of the routes
 	$(CARGO) build --locked --bin magic-link
 	$(BIN)/magic-link openapi | diff -u openapi/openapi.json - \
 		|| { echo "openapi/openapi.json is not current: run 'make openapi' and commit it" >&2; exit 1; }
+	$(BIN)/magic-link openapi --webhooks | diff -u openapi/webhooks.json - \
+		|| { echo "openapi/webhooks.json is not current: run 'make openapi' and commit it" >&2; exit 1; }
 
 bench: ## Measure, and write benches/RESULTS.md
 	$(CARGO) bench --locked --bench service
@@ -47,6 +50,9 @@ trace: ## See in the system calls that every acknowledgement comes after a sync;
 
 soak: ## The races and crashes with their full counts; takes long
 	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox hostile
+
+interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
+	@CARGO="$(CARGO)" sh tests/interop/run.sh
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link

@@ -21,7 +21,7 @@ use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::metrics::Metrics;
 use crate::status_lists::StatusLists;
 use crate::tokens::{MasterKey, MasterKeyError, Tokens};
-use crate::webhook::Webhook;
+use crate::webhooks::{Sender, Webhook};
 use crate::workers;
 
 /// Why the service did not start.
@@ -79,6 +79,10 @@ pub struct App {
     pub(crate) mail_wake: Notify,
     /// Wakes the worker that carries orders of revocation out.
     pub(crate) revocation_wake: Notify,
+    /// Calls the webhook endpoints of clients.
+    pub(crate) webhook_sender: Sender,
+    /// Wakes the webhook worker: there is something to send.
+    pub(crate) webhook_wake: Notify,
     /// Strangers, by network.
     pub(crate) public_limiter: Limiter<IpAddr>,
     /// Clients, where the configuration limits them.
@@ -128,6 +132,8 @@ impl App {
             status_lists: StatusLists::default(),
             mail_wake: Notify::new(),
             revocation_wake: Notify::new(),
+            webhook_sender: Sender::new(&config.webhooks)?,
+            webhook_wake: Notify::new(),
             public_limiter: Limiter::per_minute("public", config.limits.public_per_minute),
             client_limiter: match config.limits.client_per_minute {
                 0 => None,

@@ -222,6 +222,12 @@ kinds! {
     SuppressionId = SuppressionKind "sup" "01kaq3v9e8fwmvd2x7n0c5hb9z";
     /// An order of revocation.
     RevocationId = RevocationKind "rvk" "01kaq3v9e8fwmvd2x7n0c5hbaz";
+    /// An address that is told what happens.
+    EndpointId = EndpointKind "whe" "01kaq3v9e8fwmvd2x7n0c5hc1z";
+    /// A message to such an address.
+    MessageId = MessageKind "whm" "01kaq3v9e8fwmvd2x7n0c5hc2z";
+    /// A look at what a session has reported.
+    ReportCheckId = ReportCheckKind "rck" "01kaq3v9e8fwmvd2x7n0c5hc3z";
 }
 
 #[cfg(test)]

@@ -11,9 +11,11 @@
 //! ([`sessions`]). On each request the portal asks whether the session still
 //! holds, and it reports what was viewed, exported and changed. Access ends when
 //! its window does, when the consultant is done, or when somebody revokes it, and
-//! then at once, or all links of a customer with one order ([`revocations`]). Names and time zones of the customers come from [`tenants`].
-//! What the process counts is in `metrics`, and [`webhook`] calls others. [`http`] is the way in, [`config`] is what can
-//! be set, [`app`] wires it all. [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
+//! then at once, or all links of a customer with one order ([`revocations`]), and
+//! clients that asked for it are told ([`webhooks`]). Names and time zones of the
+//! customers come from [`tenants`]. What the process counts is in `metrics`.
+//! [`http`] is the way in, [`config`] is what can be set, [`app`] wires it all.
+//! [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
 
 pub mod app;
 pub mod audit;
@@ -35,5 +37,5 @@ pub mod status_lists;
 pub mod telemetry;
 pub mod tenants;
 pub mod tokens;
-pub mod webhook;
+pub mod webhooks;
 pub mod workers;

@@ -10,7 +10,7 @@ use prometheus::{
 
 use crate::app::App;
 use crate::error::Error;
-use crate::{mail, sessions};
+use crate::{mail, sessions, webhooks};
 
 /// Upper bounds of the request histogram, in seconds.
 const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     pub connections: IntGaugeVec,
     store_up: IntGauge,
     outbox: IntGauge,
+    webhook_outbox: IntGauge,
     live_sessions: IntGauge,
     incomplete_sessions: IntGaugeVec,
     key_ages: IntGaugeVec,
@@ -73,6 +74,7 @@ impl Metrics {
             connections: IntGaugeVec::new(Opts::new("database_connections", "Pooled connections"), &["state"])?,
             store_up: IntGauge::new("database_up", "Whether the database answered this look")?,
             outbox: IntGauge::new("outbox_depth", "Mails that are not finished")?,
+            webhook_outbox: IntGauge::new("webhook_outbox_depth", "Webhook messages that are not settled")?,
             live_sessions: IntGauge::new("active_sessions", "Sessions that hold")?,
             incomplete_sessions: IntGaugeVec::new(
                 Opts::new("incomplete_sessions", "Sessions of the last 31 days whose reports are not whole"),
@@ -94,6 +96,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.connections.clone()))?;
         metrics.registry.register(Box::new(metrics.store_up.clone()))?;
         metrics.registry.register(Box::new(metrics.outbox.clone()))?;
+        metrics.registry.register(Box::new(metrics.webhook_outbox.clone()))?;
         metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
         Ok(metrics)
@@ -119,13 +122,17 @@ pub(crate) async fn show(app: &App) -> Result<Vec<u8>, Error> {
     let now = app.clock.now();
     let asked = app
         .db
-        .read(move |conn| Ok((mail::unfinished(conn)?, sessions::live(conn, now)?, sessions::incomplete(conn, now)?)))
+        .read(move |conn| {
+            let outboxes = (mail::unfinished(conn)?, webhooks::unfinished(conn)?);
+            Ok((outboxes, sessions::live(conn, now)?, sessions::incomplete(conn, now)?))
+        })
         .await;
     app.metrics.store_up.set(i64::from(asked.is_ok()));
-    if let Ok((outbox, live, (gaps, unclosed))) = asked {
+    if let Ok(((mails, messages), live, (gaps, unclosed))) = asked {
         app.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
         app.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
-        app.metrics.outbox.set(outbox);
+        app.metrics.outbox.set(mails);
+        app.metrics.webhook_outbox.set(messages);
         app.metrics.live_sessions.set(live);
     }
     let pool = app.db.pool_state();

@@ -2,8 +2,7 @@
 
 use rand::RngExt;
 use tracing::Level;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -20,18 +19,18 @@ const TALKATIVE: &[&str] = &["actix_http", "actix_web", "h2", "hyper", "hyper_ut
 ///
 /// Whatever the level, [`TALKATIVE`] libraries say nothing below `info`.
 pub fn init(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_unreadable| EnvFilter::new("info"));
+    let filter: Targets = log.level.parse().unwrap_or_else(|_unreadable| Targets::new().with_default(Level::INFO));
     let discreet = filter_fn(|metadata| {
         let library = metadata.target().split(':').next().unwrap_or_default();
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let chosen = tracing_subscriber::registry().with(filter).with(discreet);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let already_set = match log.format {
         LogFormat::Json => {
-            let builder = builder.json().flatten_event(true).with_current_span(true).with_span_list(false);
-            builder.finish().with(discreet).try_init()
+            chosen.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
         }
-        LogFormat::Text => builder.compact().finish().with(discreet).try_init(),
+        LogFormat::Text => chosen.with(lines.compact()).try_init(),
     };
     if already_set.is_err() {
         tracing::debug!("logging was set up before");

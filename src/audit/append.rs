@@ -11,15 +11,25 @@ use crate::db::schema::{audit_events, audit_payloads};
 use crate::db::{Conn, insert_all, lock_log};
 use crate::error::Error;
 use crate::id::EventId;
+use crate::{sessions, webhooks};
 
 /// PostgreSQL takes 65,535 parameters a statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// An event that has got its place in the trail.
+pub(crate) struct Recorded<'e> {
+    pub event: &'e Event,
+    pub id: &'e EventId,
+    /// Its place in its tenant's log, which is the order of commits.
+    pub log_index: i64,
+}
 
 /// Writes the events of a transaction, which may be those of many acts, each at the end of its tenant's log.
 ///
 /// The heads of all logs are locked first, in order of tenant id, and nothing is
 /// locked after them: whatever else two transactions hold, they cannot wait for
-/// each other here.
+/// each other here. What follows from an event, such as telling others, is only
+/// inserted.
 pub(crate) fn append(conn: &mut Conn, events: &[Event]) -> Result<(), Error> {
     if events.is_empty() {
         return Ok(());
@@ -52,7 +62,11 @@ pub(crate) fn append(conn: &mut Conn, events: &[Event]) -> Result<(), Error> {
     for (tenant_id, log, events) in &logs {
         store::grow(conn, tenant_id, log, events.len())?;
     }
-    Ok(())
+    let placed = logs.iter().flat_map(|(_, _, events)| events).zip(&rows);
+    let recorded: Vec<Recorded<'_>> =
+        placed.map(|(event, row)| Recorded { event, id: &row.id, log_index: row.log_index }).collect();
+    sessions::expect_reports(conn, &recorded)?;
+    webhooks::queue(conn, &recorded)
 }
 
 impl PayloadRow {

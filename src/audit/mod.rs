@@ -40,7 +40,7 @@ use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
-pub(crate) use append::append;
+pub(crate) use append::{Recorded, append};
 pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
 pub(crate) use deliver::deliver_due;
@@ -87,6 +87,8 @@ text_enum! {
         LinkRevoked = "magic_link.revoked",
         /// Many links were revoked by one order.
         RevocationOrdered = "revocation.ordered",
+        /// A link's window has ended.
+        LinkExpired = "magic_link.expired",
         /// A link token or code was refused.
         LinkRefused = "magic_link.refused",
         /// A session was opened.
@@ -99,6 +101,8 @@ text_enum! {
         SessionReplaced = "session.replaced",
         /// A call about a session was refused.
         SessionRefused = "session.refused",
+        /// A session has ended, and its reports are not whole.
+        ReportsIncomplete = "audit.gap",
         /// The consultant looked at something.
         DataViewed = "data.viewed",
         /// The consultant took something out.
@@ -123,6 +127,16 @@ text_enum! {
         ClientRotated = "client.rotated",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
+        /// A webhook endpoint was created.
+        EndpointCreated = "webhook_endpoint.created",
+        /// A webhook endpoint was changed.
+        EndpointChanged = "webhook_endpoint.changed",
+        /// A webhook endpoint got a new secret.
+        EndpointRotated = "webhook_endpoint.rotated",
+        /// A webhook endpoint was switched off.
+        EndpointDisabled = "webhook_endpoint.disabled",
+        /// A webhook endpoint was deleted.
+        EndpointDeleted = "webhook_endpoint.deleted",
         /// Issuing was frozen.
         IssuingFrozen = "issuing.frozen",
         /// Issuing goes on.

@@ -38,3 +38,7 @@ INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal,
 INSERT INTO mail_suppressions (id, address, address_key, cause, provider, mail_job_id, created_at) VALUES
     ('sup_01kaq3v9e8fwmvd2x7n0c5hb9z', 'former@support.example', 'former@support.example', 'bounce', 'mailpit',
      'mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '-1 hour'));
+-- Nobody knows its secret, not even the service: it gets nothing.
+INSERT INTO webhook_endpoints (id, client_id, url, events, format, sealed_secret, created_at, updated_at) VALUES
+    ('whe_01kaq3v9e8fwmvd2x7n0c5hc1z', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'https://portal.example/webhooks/magic-link',
+     '*', 'cloudevents', '', datetime('now', '-1 hour'), datetime('now', '-1 hour'));

@@ -8,6 +8,7 @@ mod audit;
 mod demo;
 mod mail;
 mod output;
+mod webhook;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -51,7 +52,11 @@ enum Command {
     /// Bring the database up to date
     Migrate,
     /// Print the API description
-    Openapi,
+    Openapi {
+        /// Print that of the messages to webhook endpoints instead
+        #[arg(long)]
+        webhooks: bool,
+    },
     /// Add what the API examples name, to the embedded database of a first run
     Demo,
     /// API callers and their keys
@@ -77,6 +82,9 @@ enum Command {
     /// Mails, and addresses that get none
     #[command(subcommand)]
     Mail(mail::MailCommand),
+    /// Webhook endpoints, and what became of their messages
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(KeyCommand),
@@ -280,8 +288,12 @@ pub fn main() -> ExitCode {
 }
 
 fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
-    if matches!(cli.command, Command::Openapi) {
-        let description = crate::http::openapi::description()?.to_pretty_json()?;
+    if let Command::Openapi { webhooks } = cli.command {
+        let description = if webhooks {
+            serde_json::to_string_pretty(&crate::http::openapi::webhooks()?)?
+        } else {
+            crate::http::openapi::description()?.to_pretty_json()?
+        };
         return Ok(output::line(&description)?);
     }
     if let Command::Audit(command) = cli.command {
@@ -335,8 +347,9 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Unfreeze => output.done(&links::unfreeze(app, app.clock.now()).await?, "issuing goes on"),
         Command::Session(command) => session(app, command, output).await,
         Command::Mail(command) => mail::run(app, command, output).await,
+        Command::Webhook(command) => webhook::run(app, command, output).await,
         Command::Key(command) => key(app, command, output).await,
-        Command::Serve | Command::Openapi | Command::Audit(_) => Ok(()),
+        Command::Serve | Command::Openapi { .. } | Command::Audit(_) => Ok(()),
     }
 }
 

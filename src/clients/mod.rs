@@ -53,6 +53,8 @@ text_enum! {
         ReadConsultants = "consultants:read",
         /// Change the directory of consultants.
         WriteConsultants = "consultants:write",
+        /// Manage the client's own webhook endpoints.
+        ManageWebhooks = "webhooks:manage",
         /// Manage clients, and what else needs an operator.
         Admin = "admin",
     }
@@ -79,7 +81,7 @@ impl Reach {
     }
 
     /// As clients are stored: tenants are words, and `*` is every one.
-    fn of(portal: Option<String>, tenants: &str) -> Self {
+    pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
         let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
         let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
         Self { portal, tenants }
@@ -96,7 +98,7 @@ impl Reach {
         }
     }
 
-    fn covers_reach(&self, other: &Self) -> bool {
+    pub(crate) fn covers_reach(&self, other: &Self) -> bool {
         let portal = self.portal.is_none() || self.portal == other.portal;
         let tenants = match (&self.tenants, &other.tenants) {
             (Tenants::All, _) => true,
@@ -127,6 +129,11 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn reach(&self) -> Reach {
         Reach::of(self.portal.clone(), &self.tenants)
+    }
+
+    /// The tenants as they are stored: words, and `*` is every one.
+    pub(crate) fn tenant_words(&self) -> &str {
+        &self.tenants
     }
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
@@ -191,7 +198,7 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// What it may do.
-    #[schema(min_items = 1, max_items = 12)]
+    #[schema(min_items = 1, max_items = 13)]
     pub scopes: Vec<Scope>,
 }
 
@@ -234,7 +241,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// What it may do.
-    #[schema(max_items = 12)]
+    #[schema(max_items = 13)]
     scopes: Vec<Scope>,
     /// When it was created.
     created_at: Timestamp,

@@ -6,6 +6,7 @@
 
 mod mail;
 mod reader;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,10 +22,11 @@ use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
-use crate::webhook::WebhookSecret;
+use crate::webhooks::WebhookSecret;
 
 pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use reader::KEYS;
+pub use webhooks::Webhooks;
 
 /// The file that is read when no other is named.
 pub const DEFAULT_FILE: &str = "magic-link.toml";
@@ -64,6 +66,8 @@ pub struct Config {
     pub mail: Mail,
     /// How the trail is kept.
     pub audit: Audit,
+    /// How clients are told what happens.
+    pub webhooks: Webhooks,
     /// What is logged.
     pub log: Log,
 }

@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{Audit, Config, Limits, Links, Log, MasterKeySource, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
-use crate::webhook::WebhookSecret;
+use crate::webhooks::WebhookSecret;
 
 /// Every key, but for those of the portals.
 pub const KEYS: &[&str] = &[
@@ -71,6 +71,9 @@ pub const KEYS: &[&str] = &[
     "audit.retention_days",
     "audit.webhook_url",
     "audit.webhook_secret",
+    "webhooks.allow_addresses",
+    "webhooks.keep_days",
+    "webhooks.endpoints_per_client",
     "log.format",
     "log.level",
     "log.sample",
@@ -137,6 +140,7 @@ impl Reader<'_> {
                 retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
                 webhook: self.checkpoint_webhook(),
             },
+            webhooks: self.webhooks(),
             log: Log {
                 format: self.parsed("log.format", "json"),
                 level: self.log_level(),
@@ -222,7 +226,7 @@ impl Reader<'_> {
         })
     }
 
-    fn networks(&mut self, key: &str) -> Vec<IpNet> {
+    pub(super) fn networks(&mut self, key: &str) -> Vec<IpNet> {
         let text = self.optional(key).unwrap_or_default();
         let named = text.split(',').map(str::trim).filter(|_| !text.is_empty());
         let read: Option<Vec<IpNet>> =
@@ -281,7 +285,7 @@ impl Reader<'_> {
 
     fn log_level(&mut self) -> String {
         let level = self.text("log.level", "info");
-        if let Err(error) = tracing_subscriber::EnvFilter::try_new(&level) {
+        if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
             self.problem("log.level", error);
         }
         level

@@ -20,9 +20,6 @@ use crate::error::Error;
 /// The longest list of ids that one query is given.
 const MOST: usize = 512;
 
-/// With fewer callers than this the reader lets other threads run first, if any want to.
-const FEW: usize = 16;
-
 /// Answers every question together; as many answers as questions, in their order. It may remember things.
 pub(super) trait Query<Q, A>: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static {}
 
@@ -127,8 +124,11 @@ impl<Q, A> Shared<Q, A> {
         if queue.asked.is_empty() {
             return None;
         }
-        if queue.asked.len() < FEW {
-            // Whoever is about to ask may do so first, and nobody has to wait for it: fewer queries, fewer switches.
+        // Whoever is about to ask may do so first, and nobody has to wait for it: fewer queries, fewer switches. Where
+        // nothing else wants to run this takes no time.
+        let mut known = 0;
+        while known < queue.asked.len() && queue.asked.len() < MOST {
+            known = queue.asked.len();
             drop(queue);
             thread::yield_now();
             queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,11 +7,12 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use super::Conn;
-use super::schema::{audit_logs, consultants, sessions};
+use super::schema::{audit_logs, clients, consultants, sessions};
 use crate::audit::Frontier;
+use crate::clients::Client;
 use crate::consultants::Consultant;
 use crate::error::Error;
-use crate::id::{ConsultantId, SessionId};
+use crate::id::{ClientId, ConsultantId, SessionId};
 use crate::sessions::Session;
 
 /// Reads a consultant and keeps a suspension from passing until the transaction ends.
@@ -37,6 +38,14 @@ pub(crate) fn lock_session(conn: &mut Conn, id: &SessionId) -> QueryResult<Optio
     match conn {
         Conn::Postgres(conn) => sessions::table.find(id).for_no_key_update().get_result(conn).optional(),
         Conn::Sqlite(conn) => sessions::table.find(id).get_result(conn).optional(),
+    }
+}
+
+/// Reads a client and lets one transaction at a time count what it has.
+pub(crate) fn lock_client(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
+    match conn {
+        Conn::Postgres(conn) => clients::table.find(id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => clients::table.find(id).get_result(conn).optional(),
     }
 }
 

@@ -281,6 +281,77 @@ diesel::table! {
 }
 
 diesel::table! {
+    webhook_endpoints (id) {
+        id -> Text,
+        client_id -> Text,
+        url -> Text,
+        description -> Nullable<Text>,
+        events -> Text,
+        format -> Text,
+        audience -> Nullable<Text>,
+        sealed_secret -> Text,
+        previous_sealed_secret -> Nullable<Text>,
+        previous_secret_expires_at -> Nullable<Timestamp>,
+        created_at -> Timestamp,
+        updated_at -> Timestamp,
+        disabled_at -> Nullable<Timestamp>,
+        disable_cause -> Nullable<Text>,
+        deleted_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    webhook_endpoint_tenants (tenant_id, endpoint_id) {
+        tenant_id -> Text,
+        endpoint_id -> Text,
+    }
+}
+
+diesel::table! {
+    webhook_deliveries (id) {
+        id -> Text,
+        endpoint_id -> Text,
+        event_id -> Nullable<Text>,
+        event_type -> Text,
+        magic_link_id -> Nullable<Text>,
+        log_index -> BigInt,
+        data -> Text,
+        state -> Text,
+        attempts -> Integer,
+        next_attempt_at -> Timestamp,
+        lease_until -> Nullable<Timestamp>,
+        last_attempt_at -> Nullable<Timestamp>,
+        last_error -> Nullable<Text>,
+        created_at -> Timestamp,
+        finished_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
+    link_expiry (id) {
+        id -> Integer,
+        expires_at -> Timestamp,
+        link_id -> Text,
+    }
+}
+
+diesel::table! {
+    report_checks (id) {
+        id -> Text,
+        session_id -> Text,
+        due_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    report_gaps (session_id, audit_state) {
+        session_id -> Text,
+        audit_state -> Text,
+        told_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     idempotency_keys (client_id, route, idempotency_key) {
         client_id -> Text,
         route -> Text,
@@ -368,3 +439,4 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     tenants,
 );
+diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

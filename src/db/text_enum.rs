@@ -8,7 +8,8 @@ macro_rules! text_enum {
             utoipa::ToSchema, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
         #[diesel(sql_type = diesel::sql_types::Text)]
         $vis enum $name {
-            $($(#[$variant_meta])* #[serde(rename = $text)] $variant,)*
+            // utoipa does not find the word of a macro in what serde is told.
+            $($(#[$variant_meta])* #[serde(rename = $text)] #[schema(rename = $text)] $variant,)*
         }
 
         impl $name {

@@ -58,6 +58,8 @@ needs! {
     ReadConsultants
     /// `consultants:write`
     WriteConsultants
+    /// `webhooks:manage`
+    ManageWebhooks
     /// `admin`
     Admin
 }

@@ -55,14 +55,14 @@ pub(super) async fn surround(
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace_id = telemetry::trace_id_of(traceparent);
-    let method = request.method().as_str().to_owned();
-    let path = request.path().to_owned();
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let path = uri.path();
     let app = request.app_data::<web::Data<App>>().cloned();
     let span = tracing::info_span!("request", trace_id);
 
     let handling = async {
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), &path, &trace_id).await,
+            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), path, &trace_id).await,
             // Only what is wrong before a route is chosen ends here; the handler's errors are responses.
             Ok(Err(error)) => Err(of_actix(&error)),
             // The hook has logged it. Nothing is poisoned: each request owns what it touches.
@@ -83,7 +83,7 @@ pub(super) async fn surround(
     // What is no success is always told.
     if !status.is_success() || app.as_ref().is_none_or(|app| app.log_sampler.take()) {
         tracing::info!(
-            http.method = method,
+            http.method = method.as_str(),
             http.route = &*route,
             http.status = status.as_u16(),
             http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
@@ -93,7 +93,7 @@ pub(super) async fn surround(
     }
     outcome.map_err(|error| {
         let public_url = app.map(|app| app.config.public_url.clone()).unwrap_or_default();
-        Finished { error, public_url, path: path.clone(), trace_id }.into()
+        Finished { error, public_url, path: path.to_owned(), trace_id }.into()
     })
 }
 
@@ -149,13 +149,14 @@ async fn finish(
 }
 
 /// Where things live that belong to somebody.
-const OWNED: [&str; 9] = [
+const OWNED: [&str; 10] = [
     "/v1/magic-links",
     "/v1/revocations",
     "/v1/sessions",
     "/v1/tenants",
     "/v1/clients",
     "/v1/mail-deliveries",
+    "/v1/webhook-endpoints",
     "/v1/audit-events",
     "/v1/audit-log",
     "/v1/access-summaries",

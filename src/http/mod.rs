@@ -24,12 +24,14 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::{audit, clients, consultants, links, mail, metrics, revocations, sessions, status_lists, tenants, tokens};
+use crate::{
+    audit, clients, consultants, links, mail, metrics, revocations, sessions, status_lists, tenants, tokens, webhooks,
+};
 
 pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
 pub(crate) use caller::{
-    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ReadAudit, ReadConsultants, ReadLinks, ReadTenants,
-    RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
+    ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use fields::{Fields, is_treacherous};
 pub(crate) use idempotency::IdempotencyHeader;
@@ -39,6 +41,7 @@ pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{Limiter, limit_public};
 pub(crate) use reply::{
     Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems, cached,
+    json as json_answer,
 };
 
 /// Every documented route. The API description is made from this and nothing else.
@@ -56,7 +59,8 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
                 .configure(tokens::routes::configure_keys)
                 .configure(status_lists::routes::configure)
                 .configure(audit::routes::configure)
-                .configure(mail::routes::configure),
+                .configure(mail::routes::configure)
+                .configure(webhooks::routes::configure),
         )
         .configure(links::routes::configure_landing)
         .configure(tokens::routes::configure)

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, IfNoneMatch};
+use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use super::sha256_hex;
-use crate::error::Code;
+use crate::error::{Code, Error};
 
 /// 200 with a JSON body.
 pub(crate) struct Json<T>(pub T);
@@ -25,11 +25,21 @@ pub(crate) struct Created<T> {
 /// 202 with a JSON body.
 pub(crate) struct Accepted<T>(pub T);
 
+/// An answer with a JSON body.
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
+    // Most answers fit: growing by doubling would copy them several times.
+    let mut body = Vec::with_capacity(1_024);
+    match serde_json::to_writer(&mut body, value) {
+        Ok(()) => HttpResponse::build(status).content_type("application/json").body(body),
+        Err(error) => HttpResponse::from_error(Error::internal(error)),
+    }
+}
+
 impl<T: Serialize> Responder for Json<T> {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        HttpResponse::Ok().json(self.0)
+        json(StatusCode::OK, &self.0)
     }
 }
 
@@ -37,11 +47,12 @@ impl<T: Serialize> Responder for Created<T> {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        let mut response = HttpResponse::build(StatusCode::CREATED);
+        let mut response = json(StatusCode::CREATED, &self.value);
         if self.replayed {
-            response.insert_header(("idempotency-replayed", "true"));
+            let replayed = (HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+            response.headers_mut().insert(replayed.0, replayed.1);
         }
-        response.json(self.value)
+        response
     }
 }
 
@@ -49,7 +60,7 @@ impl<T: Serialize> Responder for Accepted<T> {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        HttpResponse::Accepted().json(self.0)
+        json(StatusCode::ACCEPTED, &self.0)
     }
 }
 

@@ -3,6 +3,7 @@
 //! Its state follows from its times and is never stored. Its token is minted
 //! when it is mailed, can be spent once, and is voided by the next generation.
 
+mod expire;
 mod freeze;
 mod issue;
 mod landing;
@@ -26,6 +27,7 @@ use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 use crate::sessions::AuditState;
 
+pub(crate) use expire::record_expired;
 pub(crate) use freeze::{freeze, unfreeze};
 pub(crate) use issue::issue;
 pub(crate) use read::{LinkFilter, current, list, read, view_within};

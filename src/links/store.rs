@@ -8,7 +8,9 @@ use super::{Link, LinkFilter, LinkState, Revoking};
 use crate::audit::ActorType;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations, service_state, step_ups};
+use crate::db::schema::{
+    consultants, link_expiry, magic_links as links, mail_jobs, revocations, service_state, step_ups,
+};
 use crate::db::{Backend, Conn};
 use crate::http::Window;
 use crate::id::{ClientId, ConsultantId, LinkId, StepUpId};
@@ -292,4 +294,39 @@ pub(super) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<
         .filter(consultants::id.eq_any(ids))
         .select((consultants::id, consultants::name, consultants::email))
         .load(conn)
+}
+
+/// Up to which link it is on record that windows have ended.
+pub(super) fn expiry_mark(conn: &mut Conn) -> QueryResult<(Timestamp, String)> {
+    link_expiry::table.find(1).select((link_expiry::expires_at, link_expiry::link_id)).get_result(conn)
+}
+
+/// Links behind the mark whose windows have ended, in order of their ends.
+pub(super) fn expired_after(
+    conn: &mut Conn,
+    (expires_at, id): &(Timestamp, String),
+    limit: i64,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    links::table
+        .filter(links::expires_at.ge(expires_at))
+        .filter(links::expires_at.le(now))
+        .filter(links::expires_at.gt(expires_at).or(links::id.gt(id)))
+        .order((links::expires_at.asc(), links::id.asc()))
+        .limit(limit)
+        .load(conn)
+}
+
+/// Moves the mark on; `false` if somebody else has.
+pub(super) fn move_expiry_mark(
+    conn: &mut Conn,
+    from: &(Timestamp, String),
+    to: (Timestamp, &LinkId),
+) -> QueryResult<bool> {
+    diesel::update(link_expiry::table.find(1))
+        .filter(link_expiry::expires_at.eq(from.0))
+        .filter(link_expiry::link_id.eq(&from.1))
+        .set((link_expiry::expires_at.eq(to.0), link_expiry::link_id.eq(to.1.as_str())))
+        .execute(conn)
+        .map(|rows| rows > 0)
 }

@@ -5,6 +5,7 @@
 //! viewed, exported and changed, numbered without gaps per source.
 
 mod end;
+mod gap;
 mod introspect;
 mod open;
 mod read;
@@ -31,6 +32,7 @@ use crate::links::{Access, ConsultantRef, Person};
 pub(crate) use end::{
     Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
 };
+pub(crate) use gap::{check_reports, expect_reports};
 pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;

@@ -1,5 +1,6 @@
 //! `/v1/sessions` and `/v1/introspect`
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::ACCEPT;
 use actix_web::web::{Data, Path, Query};
 use actix_web::{HttpRequest, HttpResponse, get, post};
@@ -12,7 +13,7 @@ use crate::app::App;
 use crate::error::Error;
 use crate::http::{
     BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems,
+    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
 
@@ -146,7 +147,7 @@ async fn introspect_token(
         let signed = super::introspect::sign(&app, &asked.client_id, &answer, now)?;
         return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
     }
-    Ok(HttpResponse::Ok().json(answer))
+    Ok(json_answer(StatusCode::OK, &answer))
 }
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";

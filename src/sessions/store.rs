@@ -3,14 +3,17 @@
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
+use super::gap::ReportCheck;
 use super::{AuditState, CLOSING_GRACE, EndCause, Session, SessionFilter, SessionState, Source};
 use crate::audit::EventType;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{audit_events, session_sources as sources, sessions};
-use crate::db::{Backend, Conn};
+use crate::db::schema::{
+    audit_events, report_checks as checks, report_gaps as gaps, session_sources as sources, sessions,
+};
+use crate::db::{Backend, Conn, insert_all};
 use crate::http::Window;
-use crate::id::{LinkId, SessionId};
+use crate::id::{LinkId, ReportCheckId, SessionId};
 use crate::links::Link;
 
 pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -232,4 +235,31 @@ pub(super) fn acts_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(
 /// Whether the link was ever used.
 pub(super) fn has_any(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(sessions::table.filter(sessions::magic_link_id.eq(link)))).get_result(conn)
+}
+
+pub(super) fn insert_checks(conn: &mut Conn, rows: &[ReportCheck]) -> QueryResult<()> {
+    for rows in rows.chunks(1_000) {
+        insert_all!(conn, checks::table, rows)?;
+    }
+    Ok(())
+}
+
+/// Checks that are due, the oldest first.
+pub(super) fn due_checks(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<ReportCheck>> {
+    checks::table.filter(checks::due_at.le(now)).order((checks::due_at, checks::id)).limit(limit).load(conn)
+}
+
+/// Takes a check; `false` if somebody else has.
+pub(super) fn take_check(conn: &mut Conn, id: &ReportCheckId) -> QueryResult<bool> {
+    diesel::delete(checks::table.find(id)).execute(conn).map(|rows| rows > 0)
+}
+
+/// Notes that a session is on record with a state; `false` if it was before.
+pub(super) fn note_gap(conn: &mut Conn, id: &SessionId, state: AuditState, now: Timestamp) -> QueryResult<bool> {
+    let known: i64 = gaps::table.find((id, state)).count().get_result(conn)?;
+    if known > 0 {
+        return Ok(false);
+    }
+    let row = (gaps::session_id.eq(id), gaps::audit_state.eq(state), gaps::told_at.eq(now));
+    diesel::insert_into(gaps::table).values(row).execute(conn).map(|rows| rows > 0)
 }

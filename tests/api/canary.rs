@@ -7,7 +7,9 @@ use base64::Engine;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, MASTER_KEY, Process, Reply, Settings, Sql, World, folder, on_both_databases};
+use crate::support::{
+    Api, Database, MASTER_KEY, Process, Receiver, Reply, Settings, Sql, World, folder, on_both_databases,
+};
 
 /// Everything that the service said, with what was asked.
 #[derive(Default)]
@@ -55,7 +57,7 @@ impl Secret {
         if self.text.starts_with("eyJ") {
             // The claims alone are no secret; the signature is what makes the token.
             needles.extend(self.text.rsplit('.').next());
-        } else if self.text.starts_with("mlsk_") {
+        } else if self.text.starts_with("mlsk_") || self.text.starts_with("whsec_") {
             needles.extend(self.text.rsplit('_').next());
         }
         assert!(needles.iter().all(|needle| needle.len() >= 20), "{} is too short to look for", self.name);
@@ -103,7 +105,7 @@ on_both_databases! {
         let file = folder(&format!("canary-{:?}", world.database)).join("log");
         let log = Stdio::from(std::fs::File::create(&file).unwrap());
         let trace = [("MAGIC_LINK_LOG__LEVEL", "trace"), ("MAGIC_LINK_LOG__SAMPLE", "1"),
-            ("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0")];
+            ("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0"), Receiver::ENVIRONMENT];
         let process = Process::start_with(world, &trace, log);
         let (admin, stranger) = (world.admin.at(&process.base), Api::new(&process.base, None));
         let said = Transcript::default();
@@ -113,7 +115,7 @@ on_both_databases! {
         ];
 
         // A client, whose key is shown once; then rotated.
-        let scopes = ["links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write", "audit:read"];
+        let scopes = ["links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write", "audit:read", "webhooks:manage"];
         let client = json!({ "name": "Cloud", "portal": "cloud", "tenants": ["acme"], "scopes": scopes });
         let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
         let made = said.send(&admin, "create the client", create).await.ok();
@@ -127,6 +129,22 @@ on_both_databases! {
         let key = rotated["key"].as_str().unwrap();
         secrets.push(Secret::new("the second key", key, Some("rotate the key")));
         let portal = Api::new(&process.base, Some(key));
+
+        // An endpoint, whose secret is shown once; then rotated. From then on both sign whatever happens.
+        let receiver = Receiver::start().await;
+        for what in ["create the endpoint", "create the endpoint again"] {
+            let create = portal.request(Method::POST, "/v1/webhook-endpoints").header("idempotency-key", "hook");
+            let made = said.send(&portal, what, create.json(&json!({ "url": receiver.url() }))).await.ok();
+            if let Some(secret) = made["secret"].as_str() {
+                secrets.push(Secret::new("the first webhook secret", secret, Some("create the endpoint")));
+            }
+        }
+        let list = said.say(&portal, Method::GET, "/v1/webhook-endpoints", &Value::Null).await.ok();
+        let hook = format!("/v1/webhook-endpoints/{}", list["items"][0]["id"].as_str().unwrap());
+        let rotate = portal.request(Method::POST, &format!("{hook}/rotate-secret")).json(&json!({}));
+        let rotated = said.send(&portal, "rotate the secret", rotate).await.ok();
+        let secret = rotated["secret"].as_str().unwrap();
+        secrets.push(Secret::new("the second webhook secret", secret, Some("rotate the secret")));
 
         // A whole life, with every mistake that puts a secret where it does not belong.
         let consultant = said.post(&admin, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
@@ -192,6 +210,9 @@ on_both_databases! {
         for path in ["/v1/clients", "/v1/consultants", "/v1/tenants", "/v1/audit-events?page_size=200"] {
             said.say(&admin, Method::GET, path, &Value::Null).await.ok();
         }
+        said.say(&portal, Method::GET, &format!("{hook}/deliveries"), &Value::Null).await.ok();
+        let told = receiver.wait_for(5).await;
+        assert_eq!(secrets.iter().filter(|secret| secret.name.ends_with("webhook secret")).count(), 2);
         let dump = database(world);
         process.ask_to_stop();
         assert_eq!(process.stopped().await.code(), Some(0));
@@ -212,6 +233,8 @@ on_both_databases! {
                 assert_eq!(answers, expected, "{} is in these answers", secret.name);
                 let mailed = secret.name.ends_with("link token");
                 assert_eq!(mails.contains(needle), mailed, "{} and the mails", secret.name);
+                let message = told.iter().find(|message| message.text.contains(needle));
+                assert!(message.is_none(), "{} is in a webhook message", secret.name);
             }
         }
     }

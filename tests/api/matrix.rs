@@ -19,6 +19,7 @@ enum Subject {
     Client,
     Mail,
     Revocation,
+    Webhook,
     /// A list that is cut to the caller's reach.
     List,
     /// The directory, which belongs to the vendor, or nothing in particular.
@@ -135,6 +136,49 @@ const MATRIX: &[Row] = &[
     ("listClients", Method::GET, "/v1/clients", "admin", Subject::Shared, NO_BODY),
     ("rotateClient", Method::POST, "/v1/clients/{id}/rotate", "admin", Subject::Client, "{}"),
     ("disableClient", Method::POST, "/v1/clients/{id}/disable", "admin", Subject::Client, "{}"),
+    (
+        "createWebhookEndpoint",
+        Method::POST,
+        "/v1/webhook-endpoints",
+        "webhooks:manage",
+        Subject::Shared,
+        r#"{"url":"https://portal.example/hook"}"#,
+    ),
+    ("listWebhookEndpoints", Method::GET, "/v1/webhook-endpoints", "webhooks:manage", Subject::List, NO_BODY),
+    ("getWebhookEndpoint", Method::GET, "/v1/webhook-endpoints/{id}", "webhooks:manage", Subject::Webhook, NO_BODY),
+    ("changeWebhookEndpoint", Method::PATCH, "/v1/webhook-endpoints/{id}", "webhooks:manage", Subject::Webhook, "{}"),
+    (
+        "deleteWebhookEndpoint",
+        Method::DELETE,
+        "/v1/webhook-endpoints/{id}",
+        "webhooks:manage",
+        Subject::Webhook,
+        NO_BODY,
+    ),
+    (
+        "rotateWebhookSecret",
+        Method::POST,
+        "/v1/webhook-endpoints/{id}/rotate-secret",
+        "webhooks:manage",
+        Subject::Webhook,
+        "{}",
+    ),
+    (
+        "testWebhookEndpoint",
+        Method::POST,
+        "/v1/webhook-endpoints/{id}/test",
+        "webhooks:manage",
+        Subject::Webhook,
+        NO_BODY,
+    ),
+    (
+        "listWebhookDeliveries",
+        Method::GET,
+        "/v1/webhook-endpoints/{id}/deliveries",
+        "webhooks:manage",
+        Subject::Webhook,
+        NO_BODY,
+    ),
     ("listMailDeliveries", Method::GET, "/v1/mail-deliveries", "links:read", Subject::List, NO_BODY),
     ("retryMailDelivery", Method::POST, "/v1/mail-deliveries/{id}/retry", "admin", Subject::Mail, NO_BODY),
     ("listMailSuppressions", Method::GET, "/v1/mail-suppressions", "admin", Subject::Shared, NO_BODY),
@@ -169,6 +213,7 @@ const SCOPES: &[&str] = &[
     "tenants:write",
     "consultants:read",
     "consultants:write",
+    "webhooks:manage",
     "admin",
 ];
 
@@ -181,6 +226,7 @@ fn nobodys(path: &str) -> &'static str {
         Some("consultants") => "con_01kaq3v9e8fwmvd2x7n0c5hb3z",
         Some("mail-deliveries") => "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z",
         Some("mail-suppressions") => "sup_01kaq3v9e8fwmvd2x7n0c5hb7z",
+        Some("webhook-endpoints") => "whe_01kaq3v9e8fwmvd2x7n0c5hc1z",
         Some("clients") => "cli_01kaq3v9e8fwmvd2x7n0c5hb4z",
         _ => "initech",
     }
@@ -271,6 +317,8 @@ on_both_databases! {
         let job = world.admin.get(&mail_path).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
         let order = json!({ "tenant_id": "acme", "reason": "Asked, and not done", "dry_run": true });
         let order = portal.post("/v1/revocations", &order).await.ok()["id"].as_str().unwrap().to_owned();
+        let hook = portal.post("/v1/webhook-endpoints", &json!({ "url": "https://portal.example/hook" })).await.ok();
+        let hook = hook["id"].as_str().unwrap().to_owned();
         let things = async || (world.admin.get(&link_path).await.ok(), world.admin.get(&session_path).await.ok());
         let before = things().await;
         let mails = world.mails.all().await.len();
@@ -283,6 +331,7 @@ on_both_databases! {
                     Subject::Client => &portal.client_id,
                     Subject::Mail => &job,
                     Subject::Revocation => &order,
+                    Subject::Webhook => &hook,
                     // A tenant is the same at every portal.
                     Subject::Tenant if other_tenant => "acme",
                     _ => continue,
@@ -326,7 +375,7 @@ on_both_databases! {
                 let mut queries = vec![""];
                 if row.0 == "listMailDeliveries" {
                     queries.push("?tenant_id=acme");
-                } else if row.0 != "listTenants" {
+                } else if !matches!(row.0, "listTenants" | "listWebhookEndpoints") {
                     queries.extend(["?tenant_id=acme", "?portal=cloud", "?tenant_id=acme&portal=cloud"]);
                 }
                 for query in queries {

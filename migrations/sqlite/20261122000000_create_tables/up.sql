@@ -76,6 +76,7 @@ CREATE TABLE magic_links (
 CREATE INDEX magic_links_by_tenant ON magic_links (tenant_id, id);
 CREATE INDEX magic_links_by_consultant ON magic_links (consultant_id, id);
 CREATE INDEX magic_links_by_profile ON magic_links (profile_id, id);
+CREATE INDEX magic_links_by_expiry ON magic_links (expires_at, id);
 
 -- Orders that revoke many links at once. One is in force as soon as it stands here; the links follow in ranges.
 CREATE TABLE revocations (
@@ -350,6 +351,86 @@ CREATE TABLE mail_suppressions (
     clear_reason  TEXT
 );
 CREATE UNIQUE INDEX mail_suppressions_one_per_address ON mail_suppressions (address_key) WHERE cleared_at IS NULL;
+
+-- Addresses of clients that are told what happens.
+CREATE TABLE webhook_endpoints (
+    id                          TEXT PRIMARY KEY NOT NULL,
+    client_id                   TEXT NOT NULL REFERENCES clients (id),
+    url                         TEXT NOT NULL,
+    description                 TEXT,
+    -- Words between spaces.
+    events                      TEXT NOT NULL,
+    format                      TEXT NOT NULL,
+    audience                    TEXT,
+    sealed_secret               TEXT NOT NULL,
+    -- It signs beside the new one until its time is over.
+    previous_sealed_secret      TEXT,
+    previous_secret_expires_at  TIMESTAMP,
+    created_at                  TIMESTAMP NOT NULL,
+    updated_at                  TIMESTAMP NOT NULL,
+    disabled_at                 TIMESTAMP,
+    disable_cause               TEXT,
+    -- Then its secrets are gone, and what it has not got yet goes soon.
+    deleted_at                  TIMESTAMP
+);
+CREATE INDEX webhook_endpoints_by_client ON webhook_endpoints (client_id, id);
+CREATE INDEX webhook_endpoints_deleted ON webhook_endpoints (id) WHERE deleted_at IS NOT NULL;
+
+-- The tenants of the client behind an endpoint, one by one; `*` is every tenant.
+CREATE TABLE webhook_endpoint_tenants (
+    tenant_id    TEXT NOT NULL,
+    endpoint_id  TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, endpoint_id)
+);
+
+-- What endpoints are to be told, and what became of it. No references: a row is written where other locks are held.
+CREATE TABLE webhook_deliveries (
+    id               TEXT PRIMARY KEY NOT NULL,
+    endpoint_id      TEXT NOT NULL,
+    -- The event of the trail; absent for a test.
+    event_id         TEXT,
+    event_type       TEXT NOT NULL,
+    -- One message after the other is sent about a link, in the order of the tenant's log.
+    magic_link_id    TEXT,
+    log_index        BIGINT NOT NULL,
+    data             TEXT NOT NULL,
+    state            TEXT NOT NULL,
+    attempts         INTEGER NOT NULL,
+    next_attempt_at  TIMESTAMP NOT NULL,
+    lease_until      TIMESTAMP,
+    last_attempt_at  TIMESTAMP,
+    last_error       TEXT,
+    created_at       TIMESTAMP NOT NULL,
+    finished_at      TIMESTAMP
+);
+CREATE INDEX webhook_deliveries_by_endpoint ON webhook_deliveries (endpoint_id, id);
+CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint_id, next_attempt_at) WHERE finished_at IS NULL;
+CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (endpoint_id, magic_link_id, log_index) WHERE finished_at IS NULL;
+CREATE INDEX webhook_deliveries_finished ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL;
+
+-- One row: up to which link it is on record that windows have ended.
+CREATE TABLE link_expiry (
+    id          INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
+    expires_at  TIMESTAMP NOT NULL,
+    link_id     TEXT NOT NULL
+);
+INSERT INTO link_expiry (id, expires_at, link_id) VALUES (1, '1970-01-01 00:00:00', '');
+
+-- When to look whether a session's reports are whole.
+CREATE TABLE report_checks (
+    id          TEXT PRIMARY KEY NOT NULL,
+    session_id  TEXT NOT NULL,
+    due_at      TIMESTAMP NOT NULL
+);
+CREATE INDEX report_checks_by_time ON report_checks (due_at);
+
+-- Which sessions are on record as not whole, once for each state.
+CREATE TABLE report_gaps (
+    session_id   TEXT NOT NULL,
+    audit_state  TEXT NOT NULL,
+    told_at      TIMESTAMP NOT NULL,
+    PRIMARY KEY (session_id, audit_state)
+);
 
 CREATE TABLE idempotency_keys (
     client_id        TEXT NOT NULL,

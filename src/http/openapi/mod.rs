@@ -1,6 +1,7 @@
 //! The API description (OpenAPI 3.1), generated from the routes.
 
 mod plain;
+mod webhooks;
 
 use actix_web::App;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
@@ -9,6 +10,7 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_actix_web::AppExt;
 
 use super::Problem;
+pub use webhooks::webhooks;
 
 /// What stands above the operations.
 #[derive(OpenApi)]
@@ -28,6 +30,7 @@ use super::Problem;
         (name = "Consultants", description = "The directory of support people"),
         (name = "Tenants", description = "Names and time zones of customer companies"),
         (name = "Clients", description = "API callers and their keys"),
+        (name = "Webhooks", description = "Addresses that are told what happens"),
         (name = "Signing keys", description = "The lives of the keys that sign every token"),
         (name = "Audit", description = "The trail"),
         (name = "Landing page", description = "What the page behind the mailed link calls"),

@@ -103,6 +103,7 @@ fn create_admin(url: &str) -> String {
         "tenants:write",
         "consultants:read",
         "consultants:write",
+        "webhooks:manage",
         "admin",
     ] {
         command.args(["--scope", scope]);

@@ -128,6 +128,7 @@ impl World {
             "audit:read",
             "consultants:read",
             "tenants:read",
+            "webhooks:manage",
         ];
         self.client(Some(portal), &[tenant], &scopes).await
     }

@@ -1,4 +1,4 @@
-//! Calling an address of somebody else's: signed as Standard Webhooks 1.0 says.
+//! Signatures as Standard Webhooks 1.0 has them, and calls to the operator's own address.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,14 +7,19 @@ use std::time::Duration;
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rand::Rng;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
+use secrecy::SecretString;
 use url::Url;
 
 use crate::clock::Timestamp;
 
 /// How long a receiver may take.
-const TIME_OUT: Duration = Duration::from_secs(15);
+pub(super) const TIME_OUT: Duration = Duration::from_secs(15);
+
+/// As many as HMAC-SHA256 makes use of.
+const SECRET_BYTES: usize = 32;
 
 /// What a receiver and we know: `whsec_` and base64. It does not print.
 #[derive(Clone)]
@@ -39,14 +44,21 @@ impl fmt::Debug for WebhookSecret {
 }
 
 impl WebhookSecret {
+    /// A fresh secret: its text, for the one answer that shows it and for the seal.
+    pub(super) fn generate() -> SecretString {
+        let mut bytes = [0; SECRET_BYTES];
+        rand::rng().fill_bytes(&mut bytes);
+        format!("whsec_{}", STANDARD.encode(bytes)).into()
+    }
+
     /// The `webhook-signature` of a message.
-    fn sign(&self, id: &str, seconds: i64, body: &str) -> String {
+    pub(super) fn sign(&self, id: &str, seconds: i64, body: &str) -> String {
         let tag = hmac::sign(&self.0, format!("{id}.{seconds}.{body}").as_bytes());
         format!("v1,{}", STANDARD.encode(tag))
     }
 }
 
-/// An address that gets messages.
+/// An address of the operator's own choice. It may be a private one.
 pub(crate) struct Webhook {
     http: Client,
     url: Url,
@@ -94,6 +106,14 @@ mod tests {
         let body = r#"{"test": 2432232314}"#;
         let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, body);
         assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+    }
+
+    #[test]
+    fn a_fresh_secret_is_one_that_is_taken() {
+        use secrecy::ExposeSecret;
+        let (one, other) = (WebhookSecret::generate(), WebhookSecret::generate());
+        assert!(one.expose_secret().parse::<WebhookSecret>().is_ok());
+        assert_ne!(one.expose_secret(), other.expose_secret());
     }
 
     #[test]

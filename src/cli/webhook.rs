@@ -1,0 +1,44 @@
+//! `magic-link webhook`: who is told what happens, and what became of the messages.
+
+use clap::Subcommand;
+
+use super::output::{Column, Output};
+use super::{Failure, Pages};
+use crate::app::App;
+use crate::http::Caller;
+use crate::id::EndpointId;
+use crate::webhooks;
+
+#[derive(Subcommand)]
+pub(super) enum WebhookCommand {
+    /// List webhook endpoints
+    List(Pages),
+    /// List the messages to a webhook endpoint
+    Deliveries {
+        /// The endpoint
+        id: EndpointId,
+        #[command(flatten)]
+        pages: Pages,
+    },
+}
+
+pub(super) async fn run(app: &App, command: WebhookCommand, output: &Output) -> Result<(), Failure> {
+    const ENDPOINTS: &[Column] =
+        &[("ID", "/id"), ("STATE", "/state"), ("CLIENT", "/client_id"), ("FORMAT", "/format"), ("URL", "/url")];
+    const MESSAGES: &[Column] = &[
+        ("ID", "/id"),
+        ("STATE", "/state"),
+        ("TYPE", "/type"),
+        ("LINK", "/magic_link_id"),
+        ("ATTEMPTS", "/attempts"),
+        ("NEXT", "/next_attempt_at"),
+        ("LAST ERROR", "/last_error"),
+    ];
+    let caller = Caller::operator();
+    match command {
+        WebhookCommand::List(pages) => output.table(&webhooks::list(app, &caller, pages.paging()).await?, ENDPOINTS),
+        WebhookCommand::Deliveries { id, pages } => {
+            output.table(&webhooks::deliveries(app, &caller, id, pages.paging()).await?, MESSAGES)
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! How clients are told what happens.
+
+use ipnet::IpNet;
+use time::Duration;
+
+use super::reader::Reader;
+
+/// How clients are told what happens.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    /// Networks that may be called although they are not public; over plain HTTP where they are loopback.
+    pub allow_addresses: Vec<IpNet>,
+    /// How long messages are kept after they were settled.
+    pub keep: Duration,
+    /// How many endpoints a client may have.
+    pub endpoints_per_client: u32,
+}
+
+impl Reader<'_> {
+    pub(super) fn webhooks(&mut self) -> Webhooks {
+        Webhooks {
+            allow_addresses: self.networks("webhooks.allow_addresses"),
+            keep: Duration::days(self.number("webhooks.keep_days", 30, 1..=3_650).into()),
+            endpoints_per_client: self.number("webhooks.endpoints_per_client", 20, 1..=10_000),
+        }
+    }
+}

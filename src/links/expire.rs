@@ -1,0 +1,54 @@
+//! Windows that end are put on record, once for each link.
+//!
+//! A mark says up to which link that was done; whoever moves it on records what
+//! lies between. Links are issued an hour before their window ends at the latest,
+//! so none comes to lie behind the mark.
+
+use super::{Link, read, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::error::Error;
+
+/// How many links one step takes.
+const LINKS_PER_STEP: i64 = 100;
+
+/// Puts on record that windows have ended; tells how many it came past.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn record_expired(app: &App, now: Timestamp) -> Result<usize, Error> {
+    let (mark, links) = app
+        .db
+        .read(move |conn| {
+            let mark = store::expiry_mark(conn)?;
+            let mut links = store::expired_after(conn, &mark, LINKS_PER_STEP, now)?;
+            read::obey(conn, &mut links)?;
+            Ok((mark, links))
+        })
+        .await?;
+    let passed = links.len();
+    if passed == 0 {
+        return Ok(0);
+    }
+    app.db
+        .write_large(move |tx| {
+            // Another copy may have been quicker.
+            if let Some(last) = links.last()
+                && store::move_expiry_mark(tx, &mark, (last.expires_at, &last.id))?
+            {
+                // A link that was revoked has ended before.
+                for link in links.iter().filter(|link| link.revoked_at.is_none()) {
+                    tx.record(expired(link, now));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(passed)
+}
+
+fn expired(link: &Link, now: Timestamp) -> Event {
+    let event = Event::new(EventType::LinkExpired, Actor::system("clock"), now).link(link);
+    event.with(&serde_json::json!({ "expires_at": link.expires_at }))
+}

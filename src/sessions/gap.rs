@@ -1,0 +1,85 @@
+//! Reports that are not whole: looked for when a session's grace is over and when late news arrive, and put on
+//! record once for each session and state.
+
+use std::collections::BTreeSet;
+
+use diesel::prelude::*;
+
+use super::{AuditState, CLOSING_GRACE, store};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType, Recorded};
+use crate::clock::Timestamp;
+use crate::db::{Conn, Tx};
+use crate::error::Error;
+use crate::id::{ReportCheckId, SessionId};
+
+/// How many sessions one step looks at.
+const CHECKS_PER_STEP: i64 = 100;
+
+/// A time at which to look at a session.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::report_checks)]
+pub(super) struct ReportCheck {
+    pub id: ReportCheckId,
+    pub session_id: SessionId,
+    pub due_at: Timestamp,
+}
+
+/// Notes when to look at the sessions that what was recorded is about. It inserts and locks nothing.
+pub(crate) fn expect_reports(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Error> {
+    let mut due = BTreeSet::new();
+    for Recorded { event, .. } in recorded {
+        let at = match event.kind() {
+            EventType::SessionEnded | EventType::SessionReplaced => event.recorded_at.plus(CLOSING_GRACE),
+            // What was whole may have gaps now.
+            EventType::SessionClosed => event.recorded_at,
+            _ if event.late => event.recorded_at,
+            _ => continue,
+        };
+        due.extend(event.session_id.as_ref().map(|session| (at, session.as_str())));
+    }
+    let check = |(due_at, session): (Timestamp, &str)| {
+        let session_id = session.parse().map_err(Error::internal)?;
+        Ok(ReportCheck { id: ReportCheckId::new(due_at), session_id, due_at })
+    };
+    let checks = due.into_iter().map(check).collect::<Result<Vec<_>, Error>>()?;
+    Ok(store::insert_checks(conn, &checks)?)
+}
+
+/// Looks at the sessions whose time has come; tells how many.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn check_reports(app: &App, now: Timestamp) -> Result<usize, Error> {
+    let due = app.db.read(move |conn| Ok(store::due_checks(conn, CHECKS_PER_STEP, now)?)).await?;
+    if due.is_empty() {
+        return Ok(0);
+    }
+    let found = due.len();
+    app.db
+        .write_large(move |tx| {
+            for check in &due {
+                // Another copy may have been quicker.
+                if store::take_check(tx, &check.id)? {
+                    tell(tx, &check.session_id, now)?;
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(found)
+}
+
+fn tell(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
+    let session = store::find(tx, id)?.ok_or_else(|| Error::internal("a check without its session"))?;
+    // Until then nobody needs to have closed it; another check comes when it is over.
+    if session.end(now).is_none_or(|end| end.plus(CLOSING_GRACE) > now) {
+        return Ok(());
+    }
+    let state = session.audit_state(&store::sources(tx, std::slice::from_ref(id))?, now);
+    if state != AuditState::Complete && store::note_gap(tx, id, state, now)? {
+        let event = Event::new(EventType::ReportsIncomplete, Actor::system("clock"), now).session(&session);
+        tx.record(event.with(&serde_json::json!({ "audit_state": state })));
+    }
+    Ok(())
+}

@@ -1,0 +1,315 @@
+//! Creating, changing and deleting endpoints. Every act is on record, and no record holds a secret or an address:
+//! an address may hold a secret of the receiver's.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use time::Duration;
+
+use super::message::WebhookData;
+use super::read::managed;
+use super::store::{self, Changes, Delivery};
+use super::{
+    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret,
+    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, WebhookEvent, WebhookFormat, WebhookSecret, outbox,
+};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::db::{self, IdempotencyKey};
+use crate::error::{Code, Error};
+use crate::http::{Caller, Fields, ManageWebhooks};
+use crate::id::{ClientId, EndpointId};
+
+/// The longest time that an old secret may go on signing after a rotation.
+const MAX_OVERLAP: Duration = Duration::days(30);
+
+/// Creates an endpoint. Its secret is in the answer, and not in that of a replay.
+pub(crate) async fn create(
+    app: &App,
+    caller: &Caller<ManageWebhooks>,
+    request: CreateWebhookEndpoint,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(WebhookEndpointResponse, bool), Error> {
+    let format = request.format.unwrap_or(WebhookFormat::Cloudevents);
+    let mut fields = Fields::default();
+    let url = check_url(app, &mut fields, Some(&request.url));
+    check(&mut fields, format, request.description.as_deref(), request.events.as_deref(), request.audience.as_deref());
+    fields.finish()?;
+    let manager = Manager::of(caller);
+    let client_id = request
+        .client_id
+        .or_else(|| caller.client_id.clone())
+        .ok_or_else(|| Error::new(Code::ValidationFailed).field("/client_id", "required", "must name the client"))?;
+    let id = EndpointId::new(now);
+    let secret = WebhookSecret::generate();
+    let endpoint = Endpoint {
+        client_id,
+        url: url.unwrap_or_default(),
+        description: request.description.filter(|text| !text.trim().is_empty()),
+        events: words(format, request.events.as_deref()),
+        format,
+        audience: request.audience,
+        sealed_secret: seal(app, &id, &secret)?,
+        previous_sealed_secret: None,
+        previous_secret_expires_at: None,
+        created_at: now,
+        updated_at: now,
+        disabled_at: None,
+        disable_cause: None,
+        deleted_at: None,
+        id,
+    };
+    let facts = Facts { events: Some(&endpoint.events), format: Some(format), ..Facts::of(&endpoint) };
+    let event = Who::of(caller).event(EventType::EndpointCreated, &facts, now);
+    let most = i64::from(app.config.webhooks.endpoints_per_client);
+    let (made, replayed) = app
+        .db
+        .write(move |tx| {
+            if let Some(id) = db::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
+                return Ok((managed(tx, &id, &manager)?, true));
+            }
+            let owner = db::lock_client(tx, &endpoint.client_id)?;
+            let owner = owner.filter(|owner| manager.manages(&owner.id, &owner.reach()));
+            let unknown =
+                || Error::new(Code::ValidationFailed).field("/client_id", "unknown", "is not a client within reach");
+            let owner = owner.ok_or_else(unknown)?;
+            if owner.disabled_at.is_some() {
+                return Err(Code::ClientDisabled.into());
+            }
+            if store::count_of(tx, &owner.id)? >= most {
+                return Err(Error::new(Code::TooManyEndpoints).detail(format!("a client may have {most}")));
+            }
+            store::insert(tx, &endpoint, owner.tenant_words())?;
+            tx.record(event.clone());
+            Ok((endpoint.clone(), false))
+        })
+        .await?;
+    Ok((WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)), replayed))
+}
+
+/// Changes an endpoint, or switches it on or off. What waits for one that is switched off is cancelled by upkeep.
+pub(crate) async fn change(
+    app: &App,
+    caller: &Caller<ManageWebhooks>,
+    id: EndpointId,
+    request: ChangeWebhookEndpoint,
+    now: Timestamp,
+) -> Result<WebhookEndpointResponse, Error> {
+    let mut fields = Fields::default();
+    let url = check_url(app, &mut fields, request.url.as_deref());
+    fields.finish()?;
+    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    let endpoint = app
+        .db
+        .write(move |tx| {
+            let known = managed(tx, &id, &manager)?;
+            let mut fields = Fields::default();
+            let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
+            check(&mut fields, known.format, description, request.events.as_deref(), audience);
+            fields.finish()?;
+            let changes = Changes {
+                url: url.clone(),
+                description: request.description.clone(),
+                events: request.events.as_deref().map(|events| words(known.format, Some(events))),
+                audience: request.audience.clone(),
+                updated_at: now,
+            };
+            let mut endpoint = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
+            let facts = Facts {
+                events: changes.events.as_deref(),
+                state: request.state,
+                url_changed: changes.url.is_some().then_some(true),
+                ..Facts::of(&known)
+            };
+            tx.record(who.event(EventType::EndpointChanged, &facts, now));
+            let switched = match request.state {
+                Some(WebhookEndpointState::Active) => store::enable(tx, &id)?,
+                Some(WebhookEndpointState::Disabled) => store::disable(tx, &endpoint, DisableCause::Client, now)?,
+                None => None,
+            };
+            if let Some(switched) = switched {
+                if switched.disabled_at.is_some() {
+                    let event = outbox::disabled(&switched, who.actor.clone(), DisableCause::Client, now);
+                    tx.record(event.client(who.client_id.as_ref()));
+                }
+                endpoint = switched;
+            }
+            Ok(endpoint)
+        })
+        .await?;
+    Ok(WebhookEndpointResponse::of(endpoint, None))
+}
+
+/// Deletes an endpoint with its secrets. What waits for it is not sent any more.
+pub(crate) async fn delete(
+    app: &App,
+    caller: &Caller<ManageWebhooks>,
+    id: EndpointId,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    app.db
+        .write(move |tx| {
+            managed(tx, &id, &manager)?;
+            let deleted = store::delete(tx, &id, now)?.ok_or_else(Error::not_found)?;
+            tx.record(who.event(EventType::EndpointDeleted, &Facts::of(&deleted), now));
+            Ok(())
+        })
+        .await
+}
+
+/// Gives an endpoint a new secret; the old one signs beside it for the overlap.
+pub(crate) async fn rotate_secret(
+    app: &App,
+    caller: &Caller<ManageWebhooks>,
+    id: EndpointId,
+    request: &RotateWebhookSecret,
+    now: Timestamp,
+) -> Result<WebhookEndpointResponse, Error> {
+    let overlap = Duration::seconds(request.overlap_seconds);
+    let mut fields = Fields::default();
+    if overlap.is_negative() || overlap > MAX_OVERLAP {
+        fields.refuse("/overlap_seconds", "out_of_range", "must be 0 to 2592000 seconds");
+    }
+    fields.finish()?;
+    let secret = WebhookSecret::generate();
+    let sealed = seal(app, &id, &secret)?;
+    let (manager, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
+    let endpoint = app
+        .db
+        .write(move |tx| {
+            managed(tx, &id, &manager)?;
+            let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
+            let facts = Facts { overlap_seconds: Some(seconds), ..Facts::of(&rotated) };
+            tx.record(who.event(EventType::EndpointRotated, &facts, now));
+            Ok(rotated)
+        })
+        .await?;
+    Ok(WebhookEndpointResponse::of(endpoint, Some(&secret)))
+}
+
+/// Queues a message that tries the endpoint.
+pub(crate) async fn test(
+    app: &App,
+    caller: &Caller<ManageWebhooks>,
+    id: EndpointId,
+    now: Timestamp,
+) -> Result<WebhookDelivery, Error> {
+    let manager = Manager::of(caller);
+    let delivery = app
+        .db
+        .write(move |tx| {
+            let endpoint = managed(tx, &id, &manager)?;
+            if endpoint.disabled_at.is_some() {
+                return Err(Code::EndpointDisabled.into());
+            }
+            let data = WebhookData { webhook_endpoint_id: Some(endpoint.id.clone()), ..WebhookData::default() };
+            let data = serde_json::to_string(&data).map_err(Error::internal)?;
+            let delivery = Delivery::test(&endpoint.id, data, now);
+            store::insert_deliveries(tx, std::slice::from_ref(&delivery))?;
+            Ok(delivery)
+        })
+        .await?;
+    app.webhook_wake.notify_one();
+    Ok(WebhookDelivery::of(delivery))
+}
+
+fn seal(app: &App, id: &EndpointId, secret: &SecretString) -> Result<String, Error> {
+    let sealed = app.tokens.master_key().seal(&Endpoint::seal(id), secret.expose_secret().as_bytes());
+    sealed.ok_or_else(|| Error::internal("a secret could not be sealed"))
+}
+
+fn check_url(app: &App, fields: &mut Fields, url: Option<&str>) -> Option<String> {
+    let url = url?;
+    if url.len() > 500 {
+        fields.refuse("/url", "too_long", "must have at most 500 characters");
+        return None;
+    }
+    match app.webhook_sender.check(url) {
+        Ok(url) => Some(url),
+        Err((code, detail)) => {
+            fields.refuse("/url", code, detail);
+            None
+        }
+    }
+}
+
+fn check(
+    fields: &mut Fields,
+    format: WebhookFormat,
+    description: Option<&str>,
+    events: Option<&[WebhookEvent]>,
+    audience: Option<&str>,
+) {
+    fields.optional_text("/description", description, 0, 100);
+    fields.optional_text("/audience", audience, 1, 500);
+    let caep = format == WebhookFormat::Caep;
+    if audience.is_some() && !caep {
+        fields.refuse("/audience", "not_for_this_format", "only security event tokens have an audience");
+    }
+    let Some(events) = events else { return };
+    if !(1..=WebhookEvent::ALL.len()).contains(&events.len()) {
+        fields.refuse("/events", "out_of_range", "must name 1 to 7 events, or be absent for everything");
+    }
+    if caep && events.iter().any(|event| *event != WebhookEvent::SessionEnded) {
+        fields.refuse("/events", "not_for_this_format", "a CAEP receiver is told of session.ended and nothing else");
+    }
+}
+
+/// The events as they are stored.
+fn words(format: WebhookFormat, events: Option<&[WebhookEvent]>) -> String {
+    match (format, events) {
+        (WebhookFormat::Caep, _) => WebhookEvent::SessionEnded.to_string(),
+        (WebhookFormat::Cloudevents, None) => "*".to_owned(),
+        (WebhookFormat::Cloudevents, Some(events)) => {
+            let mut words: Vec<&str> = events.iter().map(|event| event.as_str()).collect();
+            words.sort_unstable();
+            words.dedup();
+            words.join(" ")
+        }
+    }
+}
+
+/// What goes on record of an endpoint.
+#[derive(Serialize)]
+struct Facts<'a> {
+    webhook_endpoint_id: &'a EndpointId,
+    client_id: &'a ClientId,
+    events: Option<&'a str>,
+    format: Option<WebhookFormat>,
+    state: Option<WebhookEndpointState>,
+    url_changed: Option<bool>,
+    overlap_seconds: Option<i64>,
+}
+
+impl<'a> Facts<'a> {
+    const fn of(endpoint: &'a Endpoint) -> Self {
+        Self {
+            webhook_endpoint_id: &endpoint.id,
+            client_id: &endpoint.client_id,
+            events: None,
+            format: None,
+            state: None,
+            url_changed: None,
+            overlap_seconds: None,
+        }
+    }
+}
+
+/// Who does it, in a form that an act can keep.
+#[derive(Clone)]
+struct Who {
+    actor: Actor,
+    client_id: Option<ClientId>,
+}
+
+impl Who {
+    fn of<S>(caller: &Caller<S>) -> Self {
+        Self { actor: caller.actor(None), client_id: caller.client_id.clone() }
+    }
+
+    fn event(&self, kind: EventType, facts: &Facts<'_>, now: Timestamp) -> Event {
+        Event::new(kind, self.actor.clone(), now).client(self.client_id.as_ref()).with(facts)
+    }
+}

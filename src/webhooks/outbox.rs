@@ -1,0 +1,192 @@
+//! The outbox: claims messages, signs and sends them, and stores how it went.
+
+use futures_util::future::join_all;
+use rand::RngExt;
+use time::Duration;
+
+use super::sender::{Answer, Letter};
+use super::store::{self, Attempt, Delivery};
+use super::{DisableCause, Endpoint, Owner, WebhookSecret, message};
+use crate::app::App;
+use crate::audit::{Actor, Event, EventType};
+use crate::clock::Timestamp;
+use crate::error::Error;
+use crate::id::{EndpointId, MessageId};
+
+/// How many messages one endpoint is sent at the same time.
+const AT_A_TIME: i64 = 4;
+
+/// How many rows of a kind one step of upkeep touches.
+const PER_STEP: usize = 1_000;
+
+/// Longer than a receiver may take to answer: a lease that ends belongs to a worker that died.
+const LEASE: Duration = Duration::seconds(30);
+
+/// How long a message that waits for another one is not looked at, unless that one is settled.
+const HELD_BACK: Duration = Duration::seconds(15);
+
+/// How long a deleted endpoint is kept: no transaction that saw it alive takes as long.
+const DELETED_FOR: Duration = Duration::days(1);
+
+/// When to try again, by the number of attempts before; then the message is given up (Standard Webhooks 1.0).
+const RETRIES: [Duration; 7] = [
+    Duration::seconds(5),
+    Duration::minutes(5),
+    Duration::minutes(30),
+    Duration::hours(2),
+    Duration::hours(5),
+    Duration::hours(10),
+    Duration::hours(10),
+];
+
+/// Endpoints that have messages which are due, in order of their ids.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn ready(app: &App) -> Result<Vec<EndpointId>, Error> {
+    let now = app.clock.now();
+    app.db.read(move |conn| Ok(store::ready(conn, now)?)).await
+}
+
+/// Sends an endpoint the messages that are due, a few at a time.
+///
+/// # Errors
+/// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
+pub(crate) async fn deliver(app: &App, endpoint: EndpointId) -> Result<(), Error> {
+    let now = app.clock.now();
+    let id = endpoint.clone();
+    let due = app.db.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
+    if due.is_empty() {
+        // All that is due waits for messages which are not.
+        app.db.write_large(move |tx| Ok(store::hold_back(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
+        return Ok(());
+    }
+    join_all(due.into_iter().map(|id| attempt(app, id))).await.into_iter().collect()
+}
+
+/// Claims one message and sends it. A transaction of its own, as for mail: nothing holds several messages.
+async fn attempt(app: &App, id: MessageId) -> Result<(), Error> {
+    let now = app.clock.now();
+    let claimed = app
+        .db
+        .write(move |tx| {
+            let Some(delivery) = store::claim(tx, &id, now.plus(LEASE), now)? else { return Ok(None) };
+            let open =
+                |(endpoint, owner): &(Endpoint, Owner)| endpoint.disabled_at.is_none() && owner.disabled_at.is_none();
+            let Some((endpoint, _)) = store::find(tx, &delivery.endpoint_id)?.filter(open) else {
+                let why = "the endpoint or its client was switched off";
+                store::settle(tx, &delivery, &Attempt::Cancelled { why }, now)?;
+                return Ok(None);
+            };
+            Ok(Some((delivery, endpoint)))
+        })
+        .await?;
+    let Some((delivery, endpoint)) = claimed else { return Ok(()) };
+    let answer = match letter(app, &delivery, &endpoint, now) {
+        Ok(letter) => app.webhook_sender.send(letter, now).await,
+        Err(_logged) => Answer::NotTaken("it could not be signed; the operators' log says why".to_owned()),
+    };
+    if answer != Answer::Taken {
+        tracing::info!(webhook.endpoint = %endpoint.id, webhook.message = %delivery.id,
+            webhook.attempts = delivery.attempts, webhook.answer = ?answer, "a webhook message was not taken");
+    }
+    let now = app.clock.now();
+    app.db
+        .write(move |tx| {
+            if answer == Answer::Gone
+                && let Some(endpoint) = store::disable(tx, &endpoint, DisableCause::Gone, now)?
+            {
+                tx.record(disabled(&endpoint, Actor::system("webhooks"), DisableCause::Gone, now));
+            }
+            store::settle(tx, &delivery, &next(&delivery, &answer, now), now)?;
+            Ok(())
+        })
+        .await
+}
+
+/// The event that an endpoint was switched off.
+pub(super) fn disabled(endpoint: &Endpoint, actor: Actor, cause: DisableCause, now: Timestamp) -> Event {
+    Event::new(EventType::EndpointDisabled, actor, now).with(&serde_json::json!({
+        "webhook_endpoint_id": endpoint.id, "client_id": endpoint.client_id, "cause": cause,
+    }))
+}
+
+fn letter(app: &App, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -> Result<Letter, Error> {
+    let (content_type, body) = message::compose(&app.tokens, delivery, endpoint, now)?;
+    let previous = endpoint.previous_sealed_secret.as_ref();
+    let previous = previous.filter(|_| endpoint.previous_secret_expires_at.is_some_and(|until| until > now));
+    let sealed = std::iter::once(&endpoint.sealed_secret).chain(previous);
+    Ok(Letter {
+        url: endpoint.url.clone(),
+        format: endpoint.format,
+        content_type,
+        id: delivery.id.to_string(),
+        body,
+        secrets: sealed.map(|sealed| open(app, &endpoint.id, sealed)).collect::<Result<_, _>>()?,
+    })
+}
+
+fn open(app: &App, id: &EndpointId, sealed: &str) -> Result<WebhookSecret, Error> {
+    let bytes = app.tokens.master_key().open(&Endpoint::seal(id), sealed);
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+    let secret = text.and_then(|text| text.parse().ok());
+    secret.ok_or_else(|| Error::internal(format_args!("the master key does not open the secret of {id}")))
+}
+
+/// What becomes of a message after an attempt.
+fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
+    match answer {
+        Answer::Taken => Attempt::Delivered,
+        Answer::Refused(error) => Attempt::Failed { error: error.clone() },
+        Answer::Gone => Attempt::Failed { error: "410: the receiver wants no more".to_owned() },
+        Answer::NotTaken(error) => match wait(delivery.attempts) {
+            Some(wait) => Attempt::Again { at: now.plus(wait), error: error.clone() },
+            None => Attempt::Failed { error: error.clone() },
+        },
+    }
+}
+
+/// How long to wait after so many attempts; `None` when it was the last one. Some jitter keeps messages apart.
+fn wait(attempts: i32) -> Option<Duration> {
+    let wait = RETRIES.get(usize::try_from(attempts - 1).unwrap_or(0))?;
+    Some(*wait * rand::rng().random_range(1.0..1.2))
+}
+
+/// Cancels what will not be sent any more, and forgets what is over: messages, secrets, deleted endpoints.
+///
+/// # Errors
+/// When the store cannot be asked.
+pub(crate) async fn tidy(app: &App, now: Timestamp) -> Result<(), Error> {
+    let keep = app.config.webhooks.keep;
+    loop {
+        let most = app
+            .db
+            .write_large(move |tx| {
+                let cancelled = store::cancel_closed(tx, PER_STEP, now)?;
+                let orphaned = store::forget_of_deleted(tx, PER_STEP)?;
+                let old = store::forget_finished(tx, PER_STEP, now.minus(keep))?;
+                store::forget_secrets(tx, now)?;
+                store::forget_deleted(tx, now.minus(DELETED_FOR))?;
+                Ok(cancelled.max(orphaned).max(old))
+            })
+            .await?;
+        if most < PER_STEP {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_tried_eight_times_in_a_good_day() {
+        let waits: Vec<Duration> = (1..).map_while(wait).collect();
+        assert_eq!(waits.len(), 7);
+        for (wait, least) in waits.iter().zip(RETRIES) {
+            assert!(least <= *wait && *wait < least * 1.2, "{wait} for {least}");
+        }
+        assert!(waits.iter().copied().sum::<Duration>() >= Duration::hours(27));
+    }
+}

@@ -1,0 +1,45 @@
+//! Where acts become messages: the one place that every event on its way into the trail passes.
+
+use std::collections::BTreeSet;
+
+use super::message::WebhookData;
+use super::store::{self, Delivery};
+use super::{WebhookEvent, WebhookFormat, takes};
+use crate::audit::Recorded;
+use crate::clients::Reach;
+use crate::db::Conn;
+use crate::error::Error;
+
+/// Writes messages for the endpoints that may hear of what has just been recorded, and want to.
+///
+/// The heads of the logs are held meanwhile, so nothing is locked here: it reads
+/// and inserts. Where nobody has an endpoint it costs one question a transaction.
+pub(crate) fn queue(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Error> {
+    let tellable = recorded.iter().filter_map(|one| WebhookEvent::of(one.event.kind()).map(|kind| (one, kind)));
+    let tellable: Vec<(&Recorded<'_>, WebhookEvent)> = tellable.collect();
+    if tellable.is_empty() || !store::any_endpoint(conn)? {
+        return Ok(());
+    }
+    let tenants: BTreeSet<&str> = tellable.iter().map(|(one, _)| one.event.tenant_id.as_str()).collect();
+    let listeners = store::listeners(conn, tenants.into_iter())?;
+    let listeners: Vec<_> =
+        listeners.iter().map(|listener| (listener, Reach::of(listener.portal.clone(), &listener.tenants))).collect();
+    if listeners.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::new();
+    for (one, kind) in tellable {
+        let data = WebhookData::of(one.event, kind)?;
+        let text = serde_json::to_string(&data).map_err(Error::internal)?;
+        for (listener, reach) in &listeners {
+            let portal = one.event.portal.as_deref();
+            let may_hear = portal.is_some_and(|portal| reach.covers(&one.event.tenant_id, portal));
+            let wants = takes(&listener.events, kind)
+                && (listener.format == WebhookFormat::Cloudevents || data.is_revocation());
+            if may_hear && wants {
+                rows.push(Delivery::new(&listener.id, one, kind, text.clone()));
+            }
+        }
+    }
+    Ok(store::insert_deliveries(conn, &rows)?)
+}

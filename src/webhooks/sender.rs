@@ -1,0 +1,197 @@
+//! The call itself: bounded in time and size, to no other address than the one that was checked.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, Response, StatusCode};
+use serde::Deserialize;
+
+use super::WebhookFormat;
+use super::addresses::{Addresses, Refusal};
+use super::signed::{TIME_OUT, WebhookSecret};
+use crate::clock::Timestamp;
+use crate::config::Webhooks;
+
+/// More than any honest refusal needs (RFC 8935, section 2.4).
+const MAX_ANSWER_BYTES: usize = 4 * 1024;
+
+/// As much of an error as is kept.
+const MAX_ERROR_CHARACTERS: usize = 200;
+
+/// What goes into one call.
+pub(super) struct Letter {
+    pub url: String,
+    pub format: WebhookFormat,
+    pub content_type: &'static str,
+    pub id: String,
+    pub body: String,
+    /// The secrets that sign it: one, and during a rotation two.
+    pub secrets: Vec<WebhookSecret>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It was taken.
+    Taken,
+    /// It was not, but may be another time.
+    NotTaken(String),
+    /// It never will be.
+    Refused(String),
+    /// The receiver wants nothing any more.
+    Gone,
+}
+
+/// Calls the addresses of clients.
+pub(crate) struct Sender {
+    http: Client,
+    addresses: Addresses,
+}
+
+/// What a receiver of security events says of one that it refuses.
+#[derive(Deserialize)]
+struct SetRefusal {
+    err: String,
+}
+
+impl Sender {
+    /// Sets up calls. There is no proxy, which would resolve names by itself.
+    pub(crate) fn new(config: &Webhooks) -> Result<Self, reqwest::Error> {
+        let addresses = Addresses::new(&config.allow_addresses);
+        let http = Client::builder()
+            .timeout(TIME_OUT)
+            .redirect(Policy::none())
+            .no_proxy()
+            .dns_resolver(addresses.clone())
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .user_agent(concat!("magic-link/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http, addresses })
+    }
+
+    /// Reads the address of an endpoint, and writes it as it is called.
+    pub(super) fn check(&self, url: &str) -> Result<String, Refusal> {
+        self.addresses.read(url).map(|url| url.to_string())
+    }
+
+    /// Sends a message.
+    pub(super) async fn send(&self, letter: Letter, now: Timestamp) -> Answer {
+        // What is allowed may have changed since the endpoint was created.
+        let url = match self.addresses.read(&letter.url) {
+            Ok(url) => url,
+            Err((_, why)) => return Answer::NotTaken(format!("the address {why}")),
+        };
+        let seconds = now.unix_seconds();
+        let signatures: Vec<String> =
+            letter.secrets.iter().map(|secret| secret.sign(&letter.id, seconds, &letter.body)).collect();
+        let mut request = self
+            .http
+            .post(url)
+            .header("content-type", letter.content_type)
+            .header("webhook-id", letter.id)
+            .header("webhook-timestamp", seconds)
+            .header("webhook-signature", signatures.join(" "))
+            .body(letter.body);
+        if letter.format == WebhookFormat::Caep {
+            request = request.header("accept", "application/json");
+        }
+        match request.send().await {
+            Ok(response) => judge(response, letter.format).await,
+            Err(error) => Answer::NotTaken(in_words(&error)),
+        }
+    }
+}
+
+async fn judge(response: Response, format: WebhookFormat) -> Answer {
+    let status = response.status();
+    let caep = format == WebhookFormat::Caep;
+    if status == StatusCode::GONE {
+        Answer::Gone
+    } else if status == StatusCode::ACCEPTED || (status.is_success() && !caep) {
+        Answer::Taken
+    } else if status.is_redirection() {
+        Answer::NotTaken(format!("{}: redirects are not followed", status.as_u16()))
+    } else if status == StatusCode::BAD_REQUEST && caep {
+        match refusal(response).await {
+            Some(err) => Answer::Refused(format!("400: {err}")),
+            None => Answer::NotTaken("400".to_owned()),
+        }
+    } else if status.is_success() {
+        Answer::NotTaken(format!("{}, where a security event is taken with 202", status.as_u16()))
+    } else {
+        Answer::NotTaken(status.as_u16().to_string())
+    }
+}
+
+/// The word with which a receiver refuses a security event; never a sentence.
+async fn refusal(mut response: Response) -> Option<String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.ok()? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let SetRefusal { err } = serde_json::from_slice(&body).ok()?;
+    let plain = (1..=64).contains(&err.len()) && err.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    plain.then_some(err)
+}
+
+/// What went wrong. The address may hold something that is not for a list; the cause need not say it.
+fn in_words(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} seconds", TIME_OUT.as_secs());
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    // Without a cause the error is reqwest's own, which names the address.
+    let text = if error.source().is_some() { cause.to_string() } else { "the call failed".to_owned() };
+    let text: String = text.chars().filter(|character| !character.is_control()).collect();
+    text.chars().take(MAX_ERROR_CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn sender(open: &str) -> Sender {
+        let config = Config::from_toml(&format!("webhooks.allow_addresses = '{open}'")).unwrap();
+        Sender::new(&config.webhooks).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_name_is_called_where_the_operator_has_opened_what_it_leads_to() {
+        let server = wiremock::MockServer::start().await;
+        wiremock::Mock::given(wiremock::matchers::any())
+            .respond_with(wiremock::ResponseTemplate::new(204))
+            .mount(&server)
+            .await;
+        let by_name = server.uri().replace("127.0.0.1", "localhost");
+        let opened = sender("127.0.0.0/8, ::1").http.post(&by_name).send().await.unwrap();
+        assert_eq!(opened.status(), 204);
+        let refused = sender("10.0.0.0/8").http.post(&by_name).send().await.unwrap_err();
+        assert_eq!(in_words(&refused), "the name leads to an address that is not public");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_without_the_address() {
+        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let letter = Letter {
+            url: format!("http://{nobody}/hook?token=t0ps3cret"),
+            format: WebhookFormat::Cloudevents,
+            content_type: "application/cloudevents+json",
+            id: "whm_x".to_owned(),
+            body: "{}".to_owned(),
+            secrets: Vec::new(),
+        };
+        let Answer::NotTaken(why) = sender("127.0.0.0/8").send(letter, crate::clock::Clock::System.now()).await else {
+            panic!("nobody listens")
+        };
+        assert!(!why.contains("t0ps3cret") && !why.contains("127.0.0.1") && !why.is_empty(), "{why}");
+    }
+}

@@ -1,0 +1,14 @@
+//! Endpoints and messages at rest. A message is claimed by a guarded UPDATE with a lease.
+
+mod deliveries;
+mod endpoints;
+
+pub(crate) use deliveries::unfinished;
+pub(super) use deliveries::{
+    Attempt, Delivery, cancel_closed, claim, due, forget_finished, forget_of_deleted, hold_back, insert_deliveries,
+    list_deliveries, settle,
+};
+pub(super) use endpoints::{
+    Changes, any_endpoint, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets, insert,
+    list, listeners, ready, rotate,
+};

@@ -1,0 +1,300 @@
+//! Messages at rest.
+
+use diesel::dsl::{exists, not};
+use diesel::prelude::*;
+
+use crate::audit::Recorded;
+use crate::clock::Timestamp;
+use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
+use crate::db::{Conn, insert_all};
+use crate::http::Window;
+use crate::id::{EndpointId, EventId, LinkId, MessageId};
+use crate::webhooks::{MessageState, WebhookEvent, message};
+
+/// PostgreSQL takes 65,535 parameters a statement; a row has 15.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+diesel::alias!(deliveries as earlier: Earlier);
+
+/// A message as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = deliveries)]
+pub(in crate::webhooks) struct Delivery {
+    pub id: MessageId,
+    pub endpoint_id: EndpointId,
+    /// The event of the trail; absent for a test.
+    pub event_id: Option<EventId>,
+    pub event_type: String,
+    pub magic_link_id: Option<LinkId>,
+    /// The event's place in its tenant's log, which is the order of commits.
+    pub log_index: i64,
+    /// What happened, as JSON.
+    pub data: String,
+    pub state: MessageState,
+    pub attempts: i32,
+    pub next_attempt_at: Timestamp,
+    pub lease_until: Option<Timestamp>,
+    pub last_attempt_at: Option<Timestamp>,
+    pub last_error: Option<String>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// A message about an event, due at once.
+    pub(in crate::webhooks) fn new(
+        endpoint_id: &EndpointId,
+        recorded: &Recorded<'_>,
+        kind: WebhookEvent,
+        data: String,
+    ) -> Self {
+        Self {
+            event_id: Some(recorded.id.clone()),
+            event_type: kind.to_string(),
+            magic_link_id: recorded.event.magic_link_id.clone(),
+            log_index: recorded.log_index,
+            ..Self::test(endpoint_id, data, recorded.event.recorded_at)
+        }
+    }
+
+    /// A message that tries an endpoint, due at once. It waits for no other.
+    pub(in crate::webhooks) fn test(endpoint_id: &EndpointId, data: String, now: Timestamp) -> Self {
+        Self {
+            id: MessageId::new(now),
+            endpoint_id: endpoint_id.clone(),
+            event_id: None,
+            event_type: message::TEST.to_owned(),
+            magic_link_id: None,
+            log_index: 0,
+            data,
+            state: MessageState::Queued,
+            attempts: 0,
+            next_attempt_at: now,
+            lease_until: None,
+            last_attempt_at: None,
+            last_error: None,
+            created_at: now,
+            finished_at: None,
+        }
+    }
+}
+
+pub(in crate::webhooks) fn insert_deliveries(conn: &mut Conn, rows: &[Delivery]) -> QueryResult<()> {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        insert_all!(conn, deliveries::table, rows)?;
+    }
+    Ok(())
+}
+
+fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Messages about the same link to the same endpoint that came before and are not settled.
+macro_rules! unsettled_before {
+    () => {
+        earlier
+            .filter(earlier.field(deliveries::endpoint_id).eq(deliveries::endpoint_id))
+            .filter(earlier.field(deliveries::magic_link_id).eq(deliveries::magic_link_id))
+            .filter(earlier.field(deliveries::log_index).lt(deliveries::log_index))
+            .filter(earlier.field(deliveries::finished_at).is_null())
+    };
+}
+
+/// Messages to an endpoint that are due and not leased, and that wait for no other; the oldest first.
+pub(in crate::webhooks) fn due(
+    conn: &mut Conn,
+    endpoint: &EndpointId,
+    limit: i64,
+    now: Timestamp,
+) -> QueryResult<Vec<MessageId>> {
+    deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoint))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::next_attempt_at.le(now))
+        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
+        .filter(not(exists(unsettled_before!())))
+        .order(deliveries::id.asc())
+        .limit(limit)
+        .select(deliveries::id)
+        .load(conn)
+}
+
+/// Lets the due messages of an endpoint that wait for others wait until a moment, or until those are settled.
+///
+/// Without it they would be looked at again and again.
+pub(in crate::webhooks) fn hold_back(
+    conn: &mut Conn,
+    endpoint: &EndpointId,
+    until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    let waiting: Vec<MessageId> = deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoint))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::next_attempt_at.le(now))
+        .filter(exists(unsettled_before!()))
+        .order(deliveries::id.asc())
+        .limit(500)
+        .select(deliveries::id)
+        .load(conn)?;
+    if waiting.is_empty() {
+        return Ok(0);
+    }
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(&waiting))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::lease_until.is_null())
+        .set(deliveries::next_attempt_at.eq(until))
+        .execute(conn)
+}
+
+/// Leases a due message; `None` if somebody else has it.
+///
+/// That nothing before it is unsettled was seen by [`due`], and stays so: what is
+/// settled stays settled, and what comes later stands behind it in the log.
+pub(in crate::webhooks) fn claim(
+    conn: &mut Conn,
+    id: &MessageId,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Delivery>> {
+    diesel::update(deliveries::table.find(id))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::next_attempt_at.le(now))
+        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
+        .set((
+            deliveries::lease_until.eq(Some(lease_until)),
+            deliveries::attempts.eq(deliveries::attempts + 1),
+            deliveries::last_attempt_at.eq(Some(now)),
+        ))
+        .returning(deliveries::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// How an attempt went.
+#[derive(Debug, Clone)]
+pub(in crate::webhooks) enum Attempt {
+    Delivered,
+    Again { at: Timestamp, error: String },
+    Failed { error: String },
+    Cancelled { why: &'static str },
+}
+
+/// Stores how an attempt went; `false` if the lease was lost meanwhile. What waited for the message is due then.
+pub(in crate::webhooks) fn settle(
+    conn: &mut Conn,
+    delivery: &Delivery,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> QueryResult<bool> {
+    let mine = diesel::update(deliveries::table.find(&delivery.id))
+        .filter(deliveries::lease_until.eq(delivery.lease_until))
+        .filter(deliveries::finished_at.is_null());
+    let (state, error) = match attempt {
+        Attempt::Again { at, error } => {
+            let rows = mine
+                .set((
+                    deliveries::lease_until.eq(None::<Timestamp>),
+                    deliveries::next_attempt_at.eq(*at),
+                    deliveries::last_error.eq(Some(error)),
+                ))
+                .execute(conn)?;
+            return Ok(rows > 0);
+        }
+        Attempt::Delivered => (MessageState::Delivered, None),
+        Attempt::Failed { error } => (MessageState::Failed, Some(error.as_str())),
+        Attempt::Cancelled { why } => (MessageState::Cancelled, Some(*why)),
+    };
+    let rows = mine
+        .set((
+            deliveries::state.eq(state),
+            deliveries::lease_until.eq(None::<Timestamp>),
+            deliveries::finished_at.eq(Some(now)),
+            deliveries::last_error.eq(error),
+        ))
+        .execute(conn)?;
+    if rows == 0 {
+        return Ok(false);
+    }
+    diesel::update(deliveries::table)
+        .filter(deliveries::endpoint_id.eq(&delivery.endpoint_id))
+        .filter(deliveries::magic_link_id.eq(&delivery.magic_link_id))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::attempts.eq(0))
+        .filter(deliveries::next_attempt_at.gt(now))
+        .set(deliveries::next_attempt_at.eq(now))
+        .execute(conn)?;
+    Ok(true)
+}
+
+/// Messages to an endpoint, newest first.
+pub(in crate::webhooks) fn list_deliveries(
+    conn: &mut Conn,
+    endpoint: &EndpointId,
+    window: &Window,
+) -> QueryResult<Vec<Delivery>> {
+    let mut query = deliveries::table.filter(deliveries::endpoint_id.eq(endpoint)).into_boxed::<crate::db::Backend>();
+    if let Some(after) = &window.after {
+        query = query.filter(deliveries::id.lt(after));
+    }
+    query.order(deliveries::id.desc()).limit(window.limit).load(conn)
+}
+
+/// How many messages are not settled.
+pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
+    deliveries::table.filter(deliveries::finished_at.is_null()).count().get_result(conn)
+}
+
+/// Cancels messages of endpoints that are switched off, or whose client is; tells how many.
+pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Timestamp) -> QueryResult<usize> {
+    let closed: Vec<EndpointId> = endpoints::table
+        .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+        .filter(endpoints::disabled_at.is_not_null().or(clients::disabled_at.is_not_null()))
+        .filter(exists(
+            deliveries::table
+                .filter(deliveries::endpoint_id.eq(endpoints::id))
+                .filter(deliveries::finished_at.is_null()),
+        ))
+        .select(endpoints::id)
+        .load(conn)?;
+    if closed.is_empty() {
+        return Ok(0);
+    }
+    let waiting: Vec<MessageId> = deliveries::table
+        .filter(deliveries::endpoint_id.eq_any(&closed))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)?;
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(&waiting))
+        .filter(deliveries::finished_at.is_null())
+        .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
+/// Forgets messages that were settled before a moment; tells how many.
+pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: usize, before: Timestamp) -> QueryResult<usize> {
+    let old: Vec<MessageId> = deliveries::table
+        .filter(deliveries::finished_at.le(before))
+        .order(deliveries::finished_at.asc())
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)?;
+    diesel::delete(deliveries::table.filter(deliveries::id.eq_any(&old))).execute(conn)
+}
+
+/// Forgets messages of endpoints that were deleted; tells how many.
+pub(in crate::webhooks) fn forget_of_deleted(conn: &mut Conn, limit: usize) -> QueryResult<usize> {
+    let deleted: Vec<EndpointId> =
+        endpoints::table.filter(endpoints::deleted_at.is_not_null()).select(endpoints::id).load(conn)?;
+    let theirs: Vec<MessageId> = deliveries::table
+        .filter(deliveries::endpoint_id.eq_any(&deleted))
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)?;
+    diesel::delete(deliveries::table.filter(deliveries::id.eq_any(&theirs))).execute(conn)
+}

@@ -1,0 +1,232 @@
+//! Endpoints at rest.
+
+use diesel::dsl::exists;
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::schema::{
+    clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
+};
+use crate::db::{Conn, insert_all};
+use crate::http::Window;
+use crate::id::{ClientId, EndpointId};
+use crate::webhooks::{DisableCause, Endpoint, Manager, Owner, WebhookFormat};
+
+/// Endpoints that are told things, with their clients: a client that was disabled hears nothing.
+macro_rules! open {
+    () => {
+        endpoints::table
+            .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+            .filter(endpoints::disabled_at.is_null())
+            .filter(endpoints::deleted_at.is_null())
+            .filter(clients::disabled_at.is_null())
+    };
+}
+
+/// An endpoint that may have to be told something.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+pub(in crate::webhooks) struct Listener {
+    pub id: EndpointId,
+    pub events: String,
+    pub format: WebhookFormat,
+    pub portal: Option<String>,
+    pub tenants: String,
+}
+
+/// Whether there is anybody to tell anything.
+pub(in crate::webhooks) fn any_endpoint(conn: &mut Conn) -> QueryResult<bool> {
+    let on = endpoints::table.filter(endpoints::disabled_at.is_null()).filter(endpoints::deleted_at.is_null());
+    diesel::select(exists(on)).get_result(conn)
+}
+
+/// The endpoints of clients that act for one of these tenants, or for all.
+pub(in crate::webhooks) fn listeners<'a>(
+    conn: &mut Conn,
+    of_tenants: impl Iterator<Item = &'a str>,
+) -> QueryResult<Vec<Listener>> {
+    let mut found: Vec<Listener> = open!()
+        .inner_join(tenants::table.on(tenants::endpoint_id.eq(endpoints::id)))
+        .filter(tenants::tenant_id.eq_any(of_tenants.chain(std::iter::once("*"))))
+        .order(endpoints::id)
+        .select((endpoints::id, endpoints::events, endpoints::format, clients::portal, clients::tenants))
+        .load(conn)?;
+    // One that acts for several tenants is found several times.
+    found.dedup();
+    Ok(found)
+}
+
+/// Endpoints that have messages which are due, in order of their ids.
+pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<EndpointId>> {
+    let due = deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoints::id))
+        .filter(deliveries::finished_at.is_null())
+        .filter(deliveries::next_attempt_at.le(now))
+        .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()));
+    open!().filter(exists(due)).order(endpoints::id).select(endpoints::id).load(conn)
+}
+
+/// The endpoint and the client behind it, whoever asks.
+pub(in crate::webhooks) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, Owner)>> {
+    endpoints::table
+        .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+        .filter(endpoints::id.eq(id))
+        .filter(endpoints::deleted_at.is_null())
+        .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
+        .get_result(conn)
+        .optional()
+}
+
+/// The endpoints that the caller manages, newest first, up to the window's limit.
+pub(in crate::webhooks) fn list(conn: &mut Conn, manager: &Manager, window: &Window) -> QueryResult<Vec<Endpoint>> {
+    let mut query = endpoints::table
+        .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+        .filter(endpoints::deleted_at.is_null())
+        .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
+        .order(endpoints::id.desc())
+        .into_boxed::<crate::db::Backend>();
+    if let Some(after) = &window.after {
+        query = query.filter(endpoints::id.lt(after));
+    }
+    if let (None, Some(own)) = (&manager.admin_of, &manager.client_id) {
+        query = query.filter(endpoints::client_id.eq(own));
+    }
+    // There are few, and only an administrator sees those of others: cutting them to the reach here keeps the query simple.
+    let rows: Vec<(Endpoint, Owner)> = query.load(conn)?;
+    let limit = usize::try_from(window.limit).unwrap_or(usize::MAX);
+    let theirs = rows.into_iter().filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
+    Ok(theirs.map(|(endpoint, _)| endpoint).take(limit).collect())
+}
+
+/// How many endpoints a client has.
+pub(in crate::webhooks) fn count_of(conn: &mut Conn, client: &ClientId) -> QueryResult<i64> {
+    endpoints::table
+        .filter(endpoints::client_id.eq(client))
+        .filter(endpoints::deleted_at.is_null())
+        .count()
+        .get_result(conn)
+}
+
+/// A new endpoint, and the tenants of its client: a client acts for the same ones all its life.
+pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenants: &str) -> QueryResult<()> {
+    diesel::insert_into(endpoints::table).values(endpoint).execute(conn)?;
+    let mut words: Vec<&str> = of_tenants.split_whitespace().collect();
+    words.sort_unstable();
+    words.dedup();
+    if words.contains(&"*") {
+        words = vec!["*"];
+    }
+    let row = |word| (tenants::tenant_id.eq(word), tenants::endpoint_id.eq(&endpoint.id));
+    let rows: Vec<_> = words.into_iter().map(row).collect();
+    insert_all!(conn, tenants::table, &rows)?;
+    Ok(())
+}
+
+/// What of an endpoint changes; what is absent stays.
+#[derive(Debug, Clone, AsChangeset)]
+#[diesel(table_name = endpoints)]
+pub(in crate::webhooks) struct Changes {
+    pub url: Option<String>,
+    pub description: Option<String>,
+    pub events: Option<String>,
+    pub audience: Option<String>,
+    pub updated_at: Timestamp,
+}
+
+/// Changes an endpoint; `None` if it was deleted meanwhile.
+pub(in crate::webhooks) fn change(
+    conn: &mut Conn,
+    id: &EndpointId,
+    changes: &Changes,
+) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::deleted_at.is_null())
+        .set(changes)
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Switches an endpoint off; `None` if it is off already, leads elsewhere by now, or was deleted.
+pub(in crate::webhooks) fn disable(
+    conn: &mut Conn,
+    Endpoint { id, url, .. }: &Endpoint,
+    cause: DisableCause,
+    now: Timestamp,
+) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::url.eq(url))
+        .filter(endpoints::disabled_at.is_null())
+        .filter(endpoints::deleted_at.is_null())
+        .set((endpoints::disabled_at.eq(Some(now)), endpoints::disable_cause.eq(Some(cause))))
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Switches an endpoint on; `None` if it is on already, or deleted.
+pub(in crate::webhooks) fn enable(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::disabled_at.is_not_null())
+        .filter(endpoints::deleted_at.is_null())
+        .set((endpoints::disabled_at.eq(None::<Timestamp>), endpoints::disable_cause.eq(None::<DisableCause>)))
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Puts a new secret in the place of the old one, which goes on signing for a while.
+pub(in crate::webhooks) fn rotate(
+    conn: &mut Conn,
+    id: &EndpointId,
+    sealed: &str,
+    old_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::deleted_at.is_null())
+        .set((
+            endpoints::previous_sealed_secret.eq(endpoints::sealed_secret.nullable()),
+            endpoints::previous_secret_expires_at.eq(Some(old_until)),
+            endpoints::sealed_secret.eq(sealed),
+            endpoints::updated_at.eq(now),
+        ))
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Deletes an endpoint and its secrets; `None` if it was deleted before.
+pub(in crate::webhooks) fn delete(conn: &mut Conn, id: &EndpointId, now: Timestamp) -> QueryResult<Option<Endpoint>> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::deleted_at.is_null())
+        .set((
+            endpoints::deleted_at.eq(Some(now)),
+            endpoints::sealed_secret.eq(""),
+            endpoints::previous_sealed_secret.eq(None::<String>),
+        ))
+        .returning(endpoints::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Forgets secrets that were replaced and sign no more.
+pub(in crate::webhooks) fn forget_secrets(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(endpoints::table)
+        .filter(endpoints::previous_secret_expires_at.le(now))
+        .set((
+            endpoints::previous_sealed_secret.eq(None::<String>),
+            endpoints::previous_secret_expires_at.eq(None::<Timestamp>),
+        ))
+        .execute(conn)
+}
+
+/// Forgets endpoints that were deleted before a moment, and whose messages are gone.
+pub(in crate::webhooks) fn forget_deleted(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    let gone: Vec<EndpointId> = endpoints::table
+        .filter(endpoints::deleted_at.le(before))
+        .filter(diesel::dsl::not(exists(deliveries::table.filter(deliveries::endpoint_id.eq(endpoints::id)))))
+        .select(endpoints::id)
+        .load(conn)?;
+    diesel::delete(tenants::table.filter(tenants::endpoint_id.eq_any(&gone))).execute(conn)?;
+    diesel::delete(endpoints::table.filter(endpoints::id.eq_any(&gone))).execute(conn)
+}
