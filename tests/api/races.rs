@@ -74,6 +74,23 @@ fn number_of(trail: &[Value], kind: &str) -> usize {
     trail.iter().filter(|event| event["type"] == kind).count()
 }
 
+/// A link that was revoked while it was redeemed: no session lives at any copy, and the trail tells the same.
+async fn is_over(link: &str, redeemed: &[Reply], callers: &[Api], round: usize) {
+    let opened: Vec<&Reply> = redeemed.iter().filter(|reply| reply.status == 201).collect();
+    assert!(opened.len() <= 1, "round {round}");
+    for caller in callers {
+        for session in &opened {
+            assert!(!caller.is_active(session.body["access_token"].as_str().unwrap()).await, "round {round}");
+        }
+    }
+    let trail = callers[0].events(&format!("&magic_link_id={link}")).await;
+    let kinds = ["magic_link.revoked", "session.opened", "session.ended"];
+    assert_eq!(kinds.map(|kind| number_of(&trail, kind)), [1, opened.len(), opened.len()], "round {round}");
+    let refused = refusals(&trail);
+    assert_eq!(refused.len() + opened.len(), redeemed.len(), "round {round}");
+    assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
+}
+
 on_both_databases! {
     async fn of_sixteen_redeemers_one_gets_a_session_and_fifteen_are_on_record(world: &World) {
         let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
@@ -158,19 +175,7 @@ on_both_databases! {
             let path = format!("/v1/magic-links/{link}/revoke");
             let (redeemed, revoked) = join(redeemers, callers[round % 4].post(&path, &reason)).await;
             assert_eq!(revoked.ok()["state"], "revoked");
-            let opened: Vec<&Reply> = redeemed.iter().filter(|reply| reply.status == 201).collect();
-            assert!(opened.len() <= 1, "round {round}");
-            for caller in &callers {
-                for session in &opened {
-                    assert!(!caller.is_active(session.body["access_token"].as_str().unwrap()).await, "round {round}");
-                }
-            }
-            let trail = portal.events(&format!("&magic_link_id={link}")).await;
-            let kinds = ["magic_link.revoked", "session.opened", "session.ended"];
-            assert_eq!(kinds.map(|kind| number_of(&trail, kind)), [1, opened.len(), opened.len()], "round {round}");
-            let refused = refusals(&trail);
-            assert_eq!(refused.len() + opened.len(), 4, "round {round}");
-            assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
+            is_over(&link, &redeemed, &callers, round).await;
         }
     }
 
@@ -187,17 +192,7 @@ on_both_databases! {
             let reason = json!({ "reason": "Left the support team" });
             let (redeemed, suspended) = join(redeemers, suspenders[round % 4].post(&path, &reason)).await;
             assert_eq!(suspended.ok()["state"], "suspended");
-            let opened: Vec<&Reply> = redeemed.iter().filter(|reply| reply.status == 201).collect();
-            assert!(opened.len() <= 1, "round {round}");
-            for (caller, session) in callers.iter().zip(opened.iter().cycle()) {
-                assert!(!caller.is_active(session.body["access_token"].as_str().unwrap()).await, "round {round}");
-            }
-            let trail = portal.events(&format!("&magic_link_id={link}")).await;
-            let kinds = ["magic_link.revoked", "session.opened", "session.ended"];
-            assert_eq!(kinds.map(|kind| number_of(&trail, kind)), [1, opened.len(), opened.len()], "round {round}");
-            let refused = refusals(&trail);
-            assert_eq!(refused.len() + opened.len(), 4, "round {round}");
-            assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
+            is_over(&link, &redeemed, &callers, round).await;
         }
     }
 
