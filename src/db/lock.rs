@@ -57,27 +57,28 @@ pub(crate) fn lock_signing_keys(conn: &mut Conn) -> QueryResult<()> {
     }
 }
 
-/// The number that the next transaction to change anything will have, or a higher one.
-pub(crate) fn next_transaction(conn: &mut Conn) -> QueryResult<i64> {
+/// The number of this transaction, in the order in which transactions began to change or lock something.
+///
+/// It must have done neither before: transactions that share a batch have one number, and it may be old.
+pub(crate) fn transaction_number(conn: &mut Conn) -> QueryResult<i64> {
     match conn {
-        Conn::Postgres(conn) => diesel::select(snapshot_bound("pg_snapshot_xmax")).get_result(conn),
+        Conn::Postgres(conn) => diesel::select(number("pg_current_xact_id()")).get_result(conn),
         // A transaction that may write begins when the one before it is over.
         Conn::Sqlite(_) => Ok(0),
     }
 }
 
-/// The number of the oldest transaction that is still under way and has changed or locked something.
-///
-/// Once it is not below what [`next_transaction`] said, every one that was under way then is over.
+/// The lowest number of a transaction that is under way. Asked after a transaction has committed: once it is above
+/// that one's number, every transaction with a lower number is over.
 pub(crate) fn oldest_transaction(conn: &mut Conn) -> QueryResult<i64> {
     match conn {
-        Conn::Postgres(conn) => diesel::select(snapshot_bound("pg_snapshot_xmin")).get_result(conn),
+        Conn::Postgres(conn) => diesel::select(number("pg_snapshot_xmin(pg_current_snapshot())")).get_result(conn),
         Conn::Sqlite(_) => Ok(0),
     }
 }
 
-fn snapshot_bound(bound: &str) -> SqlLiteral<BigInt> {
-    sql(&format!("CAST(CAST({bound}(pg_current_snapshot()) AS TEXT) AS BIGINT)"))
+fn number(expression: &str) -> SqlLiteral<BigInt> {
+    sql(&format!("CAST(CAST({expression} AS TEXT) AS BIGINT)"))
 }
 
 /// Reads the head of a tenant's log, which there is from then on, and lets nobody else append until the transaction ends.

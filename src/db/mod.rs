@@ -32,7 +32,7 @@ pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use idempotency::{Claim, IdempotencyKey, REMEMBERED, claim, forget_before, once, remember};
 pub(crate) use lock::{
     lock_client, lock_consultant, lock_consultant_for_change, lock_log, lock_session, lock_signing_keys,
-    next_transaction, oldest_transaction,
+    oldest_transaction, transaction_number,
 };
 pub(crate) use state::{LiveClient, LiveSession, State};
 pub(crate) use text_enum::text_enum;

@@ -113,7 +113,7 @@ pub(super) fn obey(conn: &mut Conn, links: &mut [Link]) -> Result<(), Error> {
     let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
     let mut orders = revocations::in_force(conn, &ids)?;
     for link in links.iter_mut().filter(|link| link.revoked_at.is_none()) {
-        let Some(order) = orders.remove(&link.id).filter(|order| link.expires_at > order.created_at) else { continue };
+        let Some(order) = orders.remove(&link.id) else { continue };
         link.revoked_at = Some(order.created_at);
         link.revoke_reason = Some(order.reason);
         link.revoked_by_type = Some(order.actor_type);

@@ -90,6 +90,7 @@ pub(super) fn revoke(
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
+        .filter(Spared)
         .filter(links::expires_at.gt(revoking.at))
         .set(Revocation::of(revoking))
         .returning(links::all_columns)

@@ -14,11 +14,17 @@ use crate::links::{self, Revoking};
 /// How many links share a transaction: nobody else waits for longer than these take.
 const RANGE: usize = 100;
 
+/// An order for so many is carried out before it is answered.
+pub(super) const AT_ONCE: i64 = 100;
+
 /// How many links are looked for at once.
 const LOOK_AHEAD: i64 = 2_000;
 
 /// Longer than a range may take: a lease that ends belongs to a copy that died.
 const LEASE: Duration = Duration::seconds(30);
+
+/// How long the transactions that did not see an order are looked for often.
+const PATIENCE: Duration = Duration::seconds(10);
 
 /// How often an order that was just given is tried before it is left to the worker.
 const TRIES: u32 = 20;
@@ -32,7 +38,7 @@ enum Progress {
     Theirs,
 }
 
-/// Carries out what there is; tells how many orders are still open.
+/// Carries out what there is; tells how many orders were only too early, and want another look soon.
 ///
 /// # Errors
 /// When the store cannot be asked. An order whose lease runs out is taken up again.
@@ -40,8 +46,14 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
     let now = app.clock.now();
     let open = app.db.read(move |conn| Ok(store::open(conn, now)?)).await?;
     let mut left = 0;
-    for id in open {
-        left += usize::from(!matches!(carry_out(app, &id).await?, Progress::Done));
+    for (id, created_at) in open {
+        match carry_out(app, &id).await {
+            // A transaction of somebody else's that takes that long is not over in a moment.
+            Ok(Progress::TooEarly) => left += usize::from(now.since(created_at) < PATIENCE),
+            Ok(_) => {}
+            // The others need not wait for it.
+            Err(error) => tracing::warn!(revocation.id = %id, error.cause = %error, "an order was not carried out"),
+        }
     }
     Ok(left)
 }
@@ -50,10 +62,6 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
 ///
 /// The order is in force in any case, so that a failure here is none of the caller's.
 pub(super) async fn at_once(app: &App, order: Order) -> Order {
-    app.revocation_wake.notify_one();
-    if usize::try_from(order.links).unwrap_or(usize::MAX) > RANGE {
-        return order;
-    }
     for _ in 0..TRIES {
         match carry_out(app, &order.id).await {
             Ok(Progress::TooEarly) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
@@ -70,21 +78,32 @@ pub(super) async fn at_once(app: &App, order: Order) -> Order {
 }
 
 async fn carry_out(app: &App, id: &RevocationId) -> Result<Progress, Error> {
-    let (own, now) = (id.clone(), app.clock.now());
-    let claimed = app
-        .db
-        .write(move |tx| {
-            let barrier = db::next_transaction(tx)?;
-            Ok(store::claim(tx, &own, barrier, now.plus(LEASE), now)?)
+    let own = id.clone();
+    // A transaction of its own, begun after the order was committed: whoever did not see the order has a lower number.
+    app.db
+        .write_large(move |tx| {
+            if store::needs_barrier(tx, &own)? {
+                let number = db::transaction_number(tx)?;
+                store::set_barrier(tx, &own, number)?;
+            }
+            Ok(())
         })
         .await?;
-    let Some(mut order) = claimed else { return Ok(Progress::Theirs) };
-    let barrier = order.barrier.unwrap_or(i64::MAX);
+    let own = id.clone();
     // Whoever did not see the order when they issued a link may not have committed it yet: it must not be passed over.
-    if app.db.read(|conn| Ok(db::oldest_transaction(conn)?)).await? < barrier {
-        app.db.write(move |tx| Ok(store::release(tx, &order)?)).await?;
+    let early = app
+        .db
+        .read(move |conn| {
+            let oldest = db::oldest_transaction(conn)?;
+            Ok(store::find(conn, &own)?.is_some_and(|order| order.barrier.is_none_or(|barrier| oldest < barrier)))
+        })
+        .await?;
+    if early {
         return Ok(Progress::TooEarly);
     }
+    let (own, now) = (id.clone(), app.clock.now());
+    let claimed = app.db.write(move |tx| Ok(store::claim(tx, &own, now.plus(LEASE), now)?)).await?;
+    let Some(mut order) = claimed else { return Ok(Progress::Theirs) };
     let own = order.id.clone();
     let tenant_ids = app.db.read(move |conn| Ok(store::tenants(conn, &own)?)).await?;
     loop {
@@ -111,6 +130,7 @@ async fn revoke_range(app: &App, order: Order, range: &[LinkId], now: Timestamp)
     app.db
         .write_large(move |tx| {
             let Some(done_to) = range.last() else { return Ok(None) };
+            let Some(order) = store::hold(tx, &order, now.plus(LEASE))? else { return Ok(None) };
             let actor = Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() };
             let revoking = Revoking {
                 revocation_id: Some(&order.id),
@@ -119,9 +139,7 @@ async fn revoke_range(app: &App, order: Order, range: &[LinkId], now: Timestamp)
             };
             let (links, sessions) = links::revoke_these(tx, &range, &revoking)?;
             let counts = (i64::try_from(links).unwrap_or(0), i64::try_from(sessions).unwrap_or(0));
-            let advanced = store::advance(tx, &order, done_to, counts, now.plus(LEASE))?;
-            // Somebody else revokes them: an error undoes what was done here.
-            advanced.map(Some).ok_or_else(Error::unavailable)
+            Ok(store::advance(tx, &order, done_to, counts)?)
         })
         .await
 }

@@ -214,8 +214,15 @@ pub(crate) async fn give(
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
     // Counted beside the writers: among a million links that takes a while.
-    let (counted, bound) = (order.clone(), tenant_ids.clone());
-    (order.links, order.sessions) = app.db.read(move |conn| Ok(store::count(conn, &counted, &bound)?)).await?;
+    let (asked, bound) = (order.clone(), tenant_ids.clone());
+    let counted = app.db.read(move |conn| Ok(store::count(conn, &asked, &bound)?)).await;
+    // Links are revoked whether they can be counted or not.
+    let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
+    (order.links, order.sessions) = if request.dry_run { counted? } else { counted.unwrap_or_default() };
+    // It is in force from the moment it is written, and not from when it was asked for.
+    let now = app.clock.now();
+    order.created_at = now;
+    order.done_at = request.dry_run.then_some(now);
     let event = match tenant_ids.as_slice() {
         [one] => Event::new(EventType::RevocationOrdered, actor, now).tenant(one),
         _ => Event::new(EventType::RevocationOrdered, actor, now),
@@ -238,8 +245,12 @@ pub(crate) async fn give(
             Ok(order)
         })
         .await?;
+    let given = match given.state() {
+        RevocationState::Running if small => carry_out::at_once(app, given).await,
+        _ => given,
+    };
     if given.state() == RevocationState::Running {
-        return Ok(carry_out::at_once(app, given).await.into());
+        app.revocation_wake.notify_one();
     }
     Ok(given.into())
 }
@@ -265,10 +276,12 @@ pub(crate) async fn finish(app: &App, order: RevocationResponse) -> Result<Revoc
     let caller = Caller::operator();
     let mut order = order;
     while order.state == RevocationState::Running {
-        if carry_out::step(app).await? > 0 {
+        carry_out::step(app).await?;
+        order = read(app, &caller, order.id).await?;
+        if order.state == RevocationState::Running {
+            // The service itself may be at it.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
-        order = read(app, &caller, order.id).await?;
     }
     Ok(order)
 }

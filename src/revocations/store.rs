@@ -16,7 +16,7 @@ use crate::id::{LinkId, RevocationId};
 /// What makes an order that is still being carried out hit a link. The same words for every statement that asks.
 macro_rules! open_order_hits_link {
     () => {
-        "revocations.done_at IS NULL \
+        "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
          AND (magic_links.issued_after IS NULL OR magic_links.issued_after < revocations.seq) \
          AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
              WHERE t.revocation_id = revocations.id AND t.tenant_id = magic_links.tenant_id)) \
@@ -155,33 +155,41 @@ pub(super) fn tenants(conn: &mut Conn, id: &RevocationId) -> QueryResult<Vec<Str
         .load(conn)
 }
 
-/// Orders that are still to be carried out and that nobody is at, the oldest first.
-pub(super) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<RevocationId>> {
+/// Orders that are still to be carried out and that nobody is at, the oldest first, and since when they are there.
+pub(super) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(RevocationId, Timestamp)>> {
     orders::table
         .filter(orders::done_at.is_null())
         .filter(orders::lease_until.is_null().or(orders::lease_until.le(now).assume_not_null()))
         .order(orders::seq.asc())
-        .select(orders::id)
+        .select((orders::id, orders::created_at))
         .load(conn)
 }
 
+/// Whether nobody has set the barrier of an open order yet.
+pub(super) fn needs_barrier(conn: &mut Conn, id: &RevocationId) -> QueryResult<bool> {
+    let open = orders::table.find(id).filter(orders::done_at.is_null()).filter(orders::barrier.is_null());
+    diesel::select(diesel::dsl::exists(open)).get_result(conn)
+}
+
+/// Sets the barrier of an open order; it stays the one of whoever was first.
+pub(super) fn set_barrier(conn: &mut Conn, id: &RevocationId, barrier: i64) -> QueryResult<usize> {
+    diesel::update(orders::table.find(id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::barrier.is_null())
+        .set(orders::barrier.eq(Some(barrier)))
+        .execute(conn)
+}
+
 /// Takes an order for a while; `None` if it is done, or somebody else is at it.
-///
-/// The barrier stays the one of whoever took it first.
 pub(super) fn claim(
     conn: &mut Conn,
     id: &RevocationId,
-    barrier: i64,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Order>> {
     diesel::update(orders::table.find(id))
         .filter(orders::done_at.is_null())
-        .filter(orders::barrier.is_null())
-        .set(orders::barrier.eq(Some(barrier)))
-        .execute(conn)?;
-    diesel::update(orders::table.find(id))
-        .filter(orders::done_at.is_null())
+        .filter(orders::barrier.is_not_null())
         .filter(orders::lease_until.is_null().or(orders::lease_until.le(now).assume_not_null()))
         .set(orders::lease_until.eq(Some(lease_until)))
         .returning(orders::all_columns)
@@ -189,32 +197,31 @@ pub(super) fn claim(
         .optional()
 }
 
-/// Lets go of an order, so that the next step may have it.
-pub(super) fn release(conn: &mut Conn, order: &Order) -> QueryResult<usize> {
+/// Holds an order for longer, and its row until the transaction ends; `None` if somebody else is at it by now.
+pub(super) fn hold(conn: &mut Conn, order: &Order, lease_until: Timestamp) -> QueryResult<Option<Order>> {
     diesel::update(orders::table.find(&order.id))
+        .filter(orders::done_at.is_null())
         .filter(orders::lease_until.eq(order.lease_until))
-        .set(orders::lease_until.eq(None::<Timestamp>))
-        .execute(conn)
+        .set(orders::lease_until.eq(Some(lease_until)))
+        .returning(orders::all_columns)
+        .get_result(conn)
+        .optional()
 }
 
-/// Notes how far it has come; `None` if the lease was lost: somebody else is at it.
+/// Notes how far it has come; for whoever holds it.
 pub(super) fn advance(
     conn: &mut Conn,
     order: &Order,
     done_to: &LinkId,
     counts: (i64, i64),
-    lease_until: Timestamp,
 ) -> QueryResult<Option<Order>> {
     let first = order.done_to.is_none();
     let (links_before, sessions_before) = if first { (0, 0) } else { (order.links, order.sessions) };
     diesel::update(orders::table.find(&order.id))
-        .filter(orders::done_at.is_null())
-        .filter(orders::lease_until.eq(order.lease_until))
         .set((
             orders::done_to.eq(Some(done_to)),
             orders::links.eq(links_before + counts.0),
             orders::sessions.eq(sessions_before + counts.1),
-            orders::lease_until.eq(Some(lease_until)),
         ))
         .returning(orders::all_columns)
         .get_result(conn)

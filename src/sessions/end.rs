@@ -153,7 +153,7 @@ pub(crate) fn end_all_of_links(
     for session in &ended {
         conclude(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
     }
-    Ok(ended.len())
+    Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
 }
 
 /// Ends every live session whose access token a key signed; tells how many there were.

@@ -1,6 +1,6 @@
 //! Opening a session: the only place where a link token is spent.
 
-use super::{EndCause, Ending, OpenSession, OpenedSession, Session, TokenType, end, store};
+use super::{EndCause, Ending, OpenSession, OpenedSession, Session, TokenType, end, read, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -61,7 +61,6 @@ pub(crate) async fn open(
     let client = caller.actor(None);
     let config = app.config.clone();
     let kid = app.tokens.signing_kid(now)?;
-    let filling = app.status_lists.filling();
     let outcome = app
         .db
         .write(move |tx| {
@@ -106,7 +105,7 @@ pub(crate) async fn open(
             }
             let ending = Ending::new(&actor, client_id.as_ref(), now);
             end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
-            let place = status_lists::draw(tx, filling, now)?;
+            let place = status_lists::draw(tx, now)?;
             let session = Session {
                 client_id: client_id.clone(),
                 visitor_address: visitor.address.clone(),
@@ -127,7 +126,6 @@ pub(crate) async fn open(
         })
         .await?;
     let Opened { session, consultant, replayed } = outcome.map_err(|code| Error::new(code).recorded())?;
-    app.status_lists.note(session.status_list);
     let access_token = sign(app, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
 }
@@ -191,6 +189,7 @@ fn replay(
     now: Timestamp,
 ) -> Result<Outcome, Error> {
     let mut session = store::find(tx, id)?.ok_or_else(Error::not_found)?;
+    read::obey(tx, std::slice::from_mut(&mut session))?;
     if session.end(now).is_some() {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         tx.record(refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() })));

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{AuditState, Session, SessionResponse, SessionState, Source, store};
+use super::{AuditState, EndCause, Session, SessionResponse, SessionState, Source, store};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
 use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::revocations;
 
 /// Which sessions are wanted.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -56,7 +57,8 @@ pub(crate) async fn list(
     let views = app
         .db
         .read(move |conn| {
-            let sessions = store::list(conn, &filter, &reach, &asked, now)?;
+            let mut sessions = store::list(conn, &filter, &reach, &asked, now)?;
+            obey(conn, &mut sessions)?;
             let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
             let mut sources = by_session(store::sources(conn, &ids)?);
             let view = |session: Session| {
@@ -79,11 +81,30 @@ pub(crate) async fn read(
     let reach = caller.reach.clone();
     app.db
         .read(move |conn| {
-            let session = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let mut session = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            obey(conn, std::slice::from_mut(&mut session))?;
             let sources = store::sources(conn, &[id])?;
             Ok(SessionResponse::of(conn, session, sources, now)?)
         })
         .await
+}
+
+/// Shows sessions as an order left them that is still being carried out.
+pub(super) fn obey(conn: &mut Conn, sessions: &mut [Session]) -> Result<(), Error> {
+    let open = sessions.iter().filter(|session| session.ended_at.is_none());
+    let links: Vec<LinkId> = open.map(|session| session.magic_link_id.clone()).collect();
+    if links.is_empty() {
+        return Ok(());
+    }
+    let orders = revocations::in_force(conn, &links)?;
+    for session in sessions.iter_mut().filter(|session| session.ended_at.is_none()) {
+        let order = orders.get(&session.magic_link_id);
+        if let Some(order) = order.filter(|order| session.expires_at > order.created_at) {
+            session.ended_at = Some(order.created_at);
+            session.end_cause = Some(EndCause::Revoked);
+        }
+    }
+    Ok(())
 }
 
 /// How long ago a session may have been opened to be counted: it lived for four weeks at most, and took reports for three days.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AuditState, MOST_ACTS, REPORTING_TAIL, Session, is_source, store, values};
+use super::{AuditState, MOST_ACTS, REPORTING_TAIL, Session, is_source, read, store, values};
 use crate::app::App;
 use crate::audit::{self, ActRef, Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -148,7 +148,8 @@ pub(crate) async fn report(
     let large = acts.len() > ACTS_THAT_SHARE;
     let work = move |tx: &mut Tx<'_>| {
         store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-        let session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
+        let mut session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
+        read::obey(tx, std::slice::from_mut(&mut session))?;
         if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
             return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
         }

@@ -9,12 +9,14 @@ use crate::audit::EventType;
 use crate::clients::{Reach, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{
-    audit_events, report_checks as checks, report_gaps as gaps, session_sources as sources, sessions,
+    audit_events, magic_links as links, report_checks as checks, report_gaps as gaps, session_sources as sources,
+    sessions,
 };
 use crate::db::{Backend, Conn, insert_all};
 use crate::http::Window;
 use crate::id::{LinkId, ReportCheckId, SessionId};
 use crate::links::Link;
+use crate::revocations::Spared;
 
 pub(super) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
     diesel::insert_into(sessions::table).values(session).execute(conn)
@@ -58,7 +60,8 @@ pub(super) fn list(
     }
     match filter.state {
         Some(SessionState::Active) => {
-            query = query.filter(sessions::ended_at.is_null()).filter(sessions::expires_at.gt(now));
+            let spared = exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(Spared));
+            query = query.filter(sessions::ended_at.is_null()).filter(sessions::expires_at.gt(now)).filter(spared);
         }
         Some(SessionState::Ended) => {
             query = query.filter(sessions::ended_at.is_not_null().or(sessions::expires_at.le(now)));

@@ -12,7 +12,6 @@ mod store;
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -92,13 +91,9 @@ fn uri(issuer: &str, list: i64) -> String {
     format!("{issuer}/v1/status-lists/{list}")
 }
 
-/// The lists that this process has signed, and the one that it fills.
+/// The lists that this process has signed.
 #[derive(Default)]
-pub(crate) struct StatusLists {
-    /// 0 until it is known.
-    filling: AtomicI64,
-    signed: Mutex<HashMap<i64, Arc<Signed>>>,
-}
+pub(crate) struct StatusLists(Mutex<HashMap<i64, Arc<Signed>>>);
 
 /// A list as it was signed, and what it rests on.
 #[derive(Debug)]
@@ -111,27 +106,10 @@ struct Signed {
     token: String,
 }
 
-impl StatusLists {
-    /// The list that sessions get their places in; another copy of the service may fill another one.
-    pub(crate) fn filling(&self) -> i64 {
-        self.filling.load(Ordering::Relaxed)
-    }
-
-    /// Notes where the last session got its place.
-    pub(crate) fn note(&self, list: i64) {
-        self.filling.store(list, Ordering::Relaxed);
-    }
-}
-
 /// Draws a place for a session that is about to be opened. The unique index decides if two drew the same.
-pub(crate) fn draw(conn: &mut Conn, filling: i64, now: Timestamp) -> Result<(i64, i32), Error> {
-    if let Some(place) = draw_from(conn, filling)? {
-        return Ok((filling, place));
-    }
+pub(crate) fn draw(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
     let newest = store::newest(conn)?;
-    if newest != filling
-        && let Some(place) = draw_from(conn, newest)?
-    {
+    if let Some(place) = draw_from(conn, newest)? {
         return Ok((newest, place));
     }
     store::insert(conn, newest + 1, now)?;
@@ -157,11 +135,11 @@ fn draw_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
 pub(crate) async fn signed(app: &App, list: i64, now: Timestamp) -> Result<String, Error> {
     // The epochs first: what changes meanwhile is then met once more, and never missed.
     let epochs = app.ask(None, None, now).await?.epochs;
-    let mut lists = app.status_lists.signed.lock().await;
+    let mut lists = app.status_lists.0.lock().await;
     let known = lists.get(&list).cloned();
     let young =
-        |signed: &Signed| signed.key_epoch == epochs.keys && now.since(signed.at) < Duration::seconds(TTL_SECONDS);
-    if let Some(known) = known.as_ref().filter(|known| young(known) && known.access_epoch == epochs.access) {
+        |signed: &Signed| signed.key_epoch >= epochs.keys && now.since(signed.at) < Duration::seconds(TTL_SECONDS);
+    if let Some(known) = known.as_ref().filter(|known| young(known) && known.access_epoch >= epochs.access) {
         return Ok(known.token.clone());
     }
     let over = app

@@ -33,12 +33,8 @@ pub(super) fn taken(conn: &mut Conn, list: i64, places: &[i32]) -> QueryResult<V
 
 /// The places of sessions that are over: on record, or by an order that is still being carried out.
 pub(super) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
+    // The orders first: what one of them puts on record meanwhile is then met twice, and never missed.
     let mut over: Vec<i32> = sessions::table
-        .filter(sessions::status_list.eq(list))
-        .filter(sessions::ended_at.is_not_null())
-        .select(sessions::status_index)
-        .load(conn)?;
-    let ordered: Vec<i32> = sessions::table
         .inner_join(links::table)
         .filter(sessions::status_list.eq(list))
         .filter(sessions::ended_at.is_null())
@@ -46,7 +42,12 @@ pub(super) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Ve
         .filter(not(Spared))
         .select(sessions::status_index)
         .load(conn)?;
-    over.extend(ordered);
+    let ended: Vec<i32> = sessions::table
+        .filter(sessions::status_list.eq(list))
+        .filter(sessions::ended_at.is_not_null())
+        .select(sessions::status_index)
+        .load(conn)?;
+    over.extend(ended);
     Ok(over)
 }
 

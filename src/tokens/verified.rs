@@ -14,8 +14,8 @@ use moka::sync::Cache;
 use super::AccessClaims;
 use crate::clock::Timestamp;
 
-/// So many tokens are kept; more than most services have live sessions, in about 40 MiB.
-const MOST: u64 = 32_768;
+/// So many tokens are kept; more than most services have live sessions, in about 30 MiB.
+const MOST: u64 = 16_384;
 
 /// SHA-256 of a token: the token itself is a secret, and stays out of the cache.
 type Fingerprint = [u8; 32];

@@ -22,15 +22,14 @@ use crate::{audit, db, links, mail, revocations, sessions, webhooks};
 const MAIL_REST: Duration = Duration::from_millis(500);
 const WEBHOOK_REST: Duration = Duration::from_millis(500);
 const REVOCATION_REST: Duration = Duration::from_secs(2);
+/// The same where an order was only too early.
+const SHORT_REST: Duration = Duration::from_millis(50);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const UPKEEP_REST: Duration = Duration::from_secs(15);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
 /// How many webhook endpoints are called at the same time.
 const ENDPOINTS_AT_ONCE: usize = 64;
-
-/// The same where something is left that was only too early.
-const SHORT_REST: Duration = Duration::from_millis(50);
 
 /// Tells the workers to stop.
 pub(crate) struct Stop {

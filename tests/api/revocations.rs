@@ -31,8 +31,11 @@ async fn state_of(caller: &Api, link: &str) -> String {
 
 /// Puts links of a tenant into the store as if they had been issued long ago.
 fn plant(world: &World, consultant: &str, tenant: &str, number: usize) {
-    let mut sql = Sql::of(world);
-    let numbers = match world.database {
+    Sql::of(world).run(&planted(world.database, consultant, tenant, number)).unwrap();
+}
+
+fn planted(database: Database, consultant: &str, tenant: &str, number: usize) -> String {
+    let numbers = match database {
         Database::Sqlite => {
             format!(
                 "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) SELECT i FROM n"
@@ -40,18 +43,17 @@ fn plant(world: &World, consultant: &str, tenant: &str, number: usize) {
         }
         Database::Postgres => format!("SELECT generate_series(1, {number}) AS i"),
     };
-    let id = match world.database {
+    let id = match database {
         Database::Sqlite => "printf('%026d', i)",
         Database::Postgres => "lpad(i::text, 26, '0')",
     };
-    sql.run(&format!(
+    format!(
         "INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access,
             starts_at, expires_at, issued_by_id, issued_by_name, created_at, generation)
          SELECT 'mlk_' || {id}, '{tenant}', 'cloud', '{consultant}', 'emp-1042', 'Asha Rao', 'Planted by a test',
             'full', '2026-01-01 00:00:00.000000', '2099-01-01 00:00:00.000000', 'emp-7', 'Meera Iyer',
             '2026-01-01 00:00:00.000000', 1 FROM ({numbers}) numbers"
-    ))
-    .unwrap();
+    )
 }
 
 /// Lets nobody carry orders out, as if the copy that took the next one were busy with it.
@@ -144,6 +146,9 @@ on_both_databases! {
         let portal = world.portal("cloud", "acme").await;
         let session = world.open_session(&portal).await;
         let access_token = session["access_token"].as_str().unwrap();
+        let redeemed = portal.issue(&world.consultant().await).await;
+        let redemption = json!({ "token": world.click(&world.token(&redeemed, 1).await).await });
+        let opened = portal.post_once("/v1/sessions", "once", &redemption).await.ok();
         let link = portal.issue(&world.consultant().await).await;
         let token = world.token(&link, 1).await;
         let code = world.click(&token).await;
@@ -157,12 +162,18 @@ on_both_databases! {
 
         assert!(!portal.is_active(access_token).await);
         portal.redeem(&code).await.refused(410, "link_revoked");
+        portal.post_once("/v1/sessions", "once", &redemption).await.refused(410, "session_ended");
+        let seen = portal.get(&format!("/v1/sessions/{}", opened["id"].as_str().unwrap())).await.ok();
+        assert_eq!((&seen["state"], &seen["end_cause"]), (&json!("ended"), &json!("revoked")));
+        assert_eq!(portal.get("/v1/sessions?state=active").await.ok()["items"], json!([]));
+        let again = portal.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "Once more" })).await.ok();
+        assert_eq!(again["revoke_reason"], "A laptop was stolen", "what has ended stays as it is");
         let path = format!("/v1/magic-links/{link}");
         portal.post(&format!("{path}/resend"), &json!({})).await.refused(410, "link_revoked");
         let seen = portal.get(&path).await.ok();
         assert_eq!((&seen["state"], &seen["revoke_reason"]), (&json!("revoked"), &json!("A laptop was stolen")));
         assert_eq!(portal.get("/v1/magic-links?state=active").await.ok()["items"], json!([]));
-        assert_eq!(portal.get("/v1/magic-links?state=revoked").await.ok()["items"].as_array().unwrap().len(), 2);
+        assert_eq!(portal.get("/v1/magic-links?state=revoked").await.ok()["items"].as_array().unwrap().len(), 3);
         let page = world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
         assert_eq!(page["state"], "revoked");
         world.stranger().post("/l/continue", &json!({ "token": token })).await.refused(410, "link_revoked");
@@ -173,13 +184,34 @@ on_both_databases! {
         assert!(portal.is_active(later_token).await);
         let_go(world);
         let order = done(&portal, &order).await;
-        assert_eq!((&order["links"], &order["sessions"]), (&json!(2), &json!(1)));
+        assert_eq!((&order["links"], &order["sessions"]), (&json!(3), &json!(2)));
         assert!(portal.is_active(later_token).await && !portal.is_active(access_token).await);
         assert_eq!(portal.get(&path).await.ok()["revoked_at"], order["created_at"]);
         let events = portal.events(&format!("&magic_link_id={link}&type=magic_link.revoked")).await;
         assert_eq!(events.len(), 1);
         assert_eq!(events[0]["occurred_at"], order["created_at"]);
         assert_eq!(events[0]["data"]["revocation_id"], order["id"]);
+    }
+
+    async fn a_link_that_is_being_issued_beside_an_order_is_waited_for(world: &World) {
+        // SQLite has one writer: there is no beside.
+        if world.database == Database::Sqlite {
+            return;
+        }
+        let consultant = world.consultant().await;
+        let mut beside = Sql::of(world);
+        beside.run("BEGIN").unwrap();
+        beside.run(&planted(world.database, &consultant, "acme", 1)).unwrap();
+        let order = world.admin.post("/v1/revocations", &json!({ "tenant_id": "acme", "reason": "Too late" })).await.ok();
+        assert_eq!((&order["state"], &order["links"]), (&json!("running"), &json!(0)));
+        let path = format!("/v1/revocations/{}", order["id"].as_str().unwrap());
+        // The worker has looked at it, and knows what it waits for.
+        let barrier = "FROM revocations WHERE barrier IS NOT NULL";
+        eventually("the worker waits", async || (Sql::of(world).count(barrier) == 1).then_some(())).await;
+        assert_eq!(world.admin.get(&path).await.ok()["state"], "running");
+        beside.run("COMMIT").unwrap();
+        assert_eq!(done(&world.admin, &order).await["links"], 1);
+        assert_eq!(Sql::of(world).count("FROM magic_links WHERE revoked_at IS NULL"), 0);
     }
 
     async fn no_mail_leaves_for_a_link_that_an_order_hits(world: &World) {

@@ -90,6 +90,16 @@ pub(super) struct Memory {
 impl Memory {
     /// Answers everybody, mostly with a single row: whoever is known needs nothing but the epoch.
     pub(super) fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<State>> {
+        self.make_room(MOST);
+        let answers = self.answer(conn, questions);
+        if answers.is_err() {
+            // Whoever answers next may be another server, which lost commits that this one had: its epochs may repeat.
+            *self = Self::default();
+        }
+        answers
+    }
+
+    fn answer(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<State>> {
         let unknown = |known: &Self, all: bool| -> (HashSet<ClientId>, HashSet<SessionId>) {
             let clients = questions.iter().filter_map(|one| one.client.as_ref());
             let sessions = questions.iter().filter_map(|one| one.session.as_ref());
@@ -121,12 +131,15 @@ impl Memory {
         Ok(questions.iter().map(answer).collect())
     }
 
-    fn remember(&mut self, found: Found) {
-        // Some of this very answer would be missing if the room were made afterwards.
-        if self.clients.len() > MOST || self.sessions.len() > MOST {
+    /// Begins anew where too much is remembered: before anybody is taken for known.
+    fn make_room(&mut self, most: usize) {
+        if self.clients.len() > most || self.sessions.len() > most {
             let epoch = self.epoch;
             *self = Self { epoch, ..Self::default() };
         }
+    }
+
+    fn remember(&mut self, found: Found) {
         self.clients.extend(found.clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))));
         self.sessions.extend(found.sessions.into_iter().map(|(id, session)| (id, Arc::new(session))));
     }
@@ -141,5 +154,37 @@ impl Memory {
 
     fn session(&self, id: &SessionId, now: Option<Timestamp>) -> Option<Arc<LiveSession>> {
         self.sessions.get(id).filter(|session| Some(session.expires_at) > now).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn room_is_made_before_anybody_is_taken_for_known() {
+        let now = Clock::System.now();
+        let session = || LiveSession {
+            profile_name: String::new(),
+            magic_link_id: LinkId::new(now),
+            reason: String::new(),
+            consultant_name: String::new(),
+            consultant_email: String::new(),
+            expires_at: now,
+        };
+        let mut memory = Memory { epoch: Some(7), ..Memory::default() };
+        let found = |number| Found {
+            sessions: (0..number).map(|_| (SessionId::new(now), session())).collect(),
+            ..Found::nothing_but(Epochs { keys: 0, access: 7, frozen: false })
+        };
+        memory.remember(found(3));
+        memory.make_room(3);
+        assert_eq!(memory.sessions.len(), 3);
+        // An answer is remembered whole, however many there are by then.
+        memory.remember(found(2));
+        assert_eq!(memory.sessions.len(), 5);
+        memory.make_room(3);
+        assert_eq!((memory.sessions.len(), memory.epoch), (0, Some(7)));
     }
 }
