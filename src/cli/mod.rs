@@ -245,11 +245,14 @@ enum KeyCommand {
     /// Let a key sign no more; what it signed counts on
     Retire {
         /// The key
+        // One key of 64 begins with a dash.
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
     /// Drop a key that may be in the wrong hands, and revoke what it signed
     Drop {
         /// The key
+        #[arg(allow_hyphen_values = true)]
         kid: String,
         /// Why
         #[arg(long)]
