@@ -138,6 +138,9 @@ on_both_databases! {
         bound.post("/v1/keys/rotate", &json!({})).await.refused(403, "client_not_permitted");
         world.admin.post("/v1/keys/nobody/drop", &json!({ "reason": WHY })).await.refused(404, "not_found");
         world.admin.post("/v1/keys/nobody/retire", &json!({})).await.refused(404, "not_found");
+        // One name of 64 begins with a dash, and is no option for that.
+        let unknown = command(world).args(["key", "retire", "-5nobody"]).output().unwrap();
+        assert_eq!(unknown.status.code(), Some(1));
     }
 
     async fn no_token_of_a_dropped_key_is_active_whoever_was_at_it(world: &World) {
