@@ -6,6 +6,7 @@
 
 mod audit;
 mod demo;
+mod key;
 mod mail;
 mod output;
 mod webhook;
@@ -26,7 +27,6 @@ use crate::links::{self, LinkFilter, LinkState, RevokeLink};
 use crate::revocations::{self, OrderRevocation};
 use crate::sessions::{self, SessionFilter, SessionState};
 use crate::telemetry;
-use crate::tokens::{self, DropKey, RotateKey};
 
 use audit::AuditCommand;
 use output::{Column, Output};
@@ -87,7 +87,7 @@ enum Command {
     Webhook(webhook::WebhookCommand),
     /// Signing keys
     #[command(subcommand)]
-    Key(KeyCommand),
+    Key(key::KeyCommand),
     /// The audit trail: checkpoints, exports, and checking them offline
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -234,34 +234,6 @@ enum SessionCommand {
     },
 }
 
-#[derive(Subcommand)]
-enum KeyCommand {
-    /// Publish a new signing key; it signs from 24 hours later on
-    Rotate {
-        /// Sign with it from a minute later on, for portals that read the JWK set whenever they meet an unknown key
-        #[arg(long)]
-        now: bool,
-    },
-    /// Let a key sign no more; what it signed counts on
-    Retire {
-        /// The key
-        // One key of 64 begins with a dash.
-        #[arg(allow_hyphen_values = true)]
-        kid: String,
-    },
-    /// Drop a key that may be in the wrong hands, and revoke what it signed
-    Drop {
-        /// The key
-        #[arg(allow_hyphen_values = true)]
-        kid: String,
-        /// Why
-        #[arg(long)]
-        reason: String,
-    },
-    /// List signing keys
-    List,
-}
-
 #[derive(Args, Clone)]
 struct Pages {
     /// How many to show
@@ -351,7 +323,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Session(command) => session(app, command, output).await,
         Command::Mail(command) => mail::run(app, command, output).await,
         Command::Webhook(command) => webhook::run(app, command, output).await,
-        Command::Key(command) => key(app, command, output).await,
+        Command::Key(command) => key::run(app, command, output).await,
         Command::Serve | Command::Openapi { .. } | Command::Audit(_) => Ok(()),
     }
 }
@@ -476,23 +448,6 @@ async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<
         SessionCommand::Revoke { id } => {
             output.done(&sessions::revoke(app, &Caller::operator(), id, now).await?, "ended")
         }
-    }
-}
-
-async fn key(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] =
-        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/gone_at")];
-    let (caller, now) = (Caller::operator(), app.clock.now());
-    match command {
-        KeyCommand::Rotate { now: at_once } => {
-            let (key, _) = tokens::rotate(app, &caller, &RotateKey { at_once }, None, now).await?;
-            output.done(&key, "published")
-        }
-        KeyCommand::Retire { kid } => output.done(&tokens::retire(app, &caller, kid, now).await?, "retired"),
-        KeyCommand::Drop { kid, reason } => {
-            output.done(&tokens::drop_key(app, &caller, kid, DropKey { reason }, now).await?, "dropped")
-        }
-        KeyCommand::List => output.table(&tokens::list(app, &caller, now).await?, COLUMNS),
     }
 }
 

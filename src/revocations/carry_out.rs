@@ -77,28 +77,33 @@ pub(super) async fn at_once(app: &App, order: Order) -> Order {
     read.ok().flatten().unwrap_or(order)
 }
 
-async fn carry_out(app: &App, id: &RevocationId) -> Result<Progress, Error> {
+/// The barrier of an order, once it is set, and the oldest transaction that is under way.
+async fn look(app: &App, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
     let own = id.clone();
-    // A transaction of its own, begun after the order was committed: whoever did not see the order has a lower number.
-    app.db
-        .write_large(move |tx| {
-            if store::needs_barrier(tx, &own)? {
+    app.db.read(move |conn| Ok((store::barrier(conn, &own)?, db::oldest_transaction(conn)?))).await
+}
+
+/// Whether somebody who did not see the order when they issued a link may not have committed it yet.
+async fn is_early(app: &App, id: &RevocationId) -> Result<bool, Error> {
+    let mut seen = look(app, id).await?;
+    if seen.0.is_none() {
+        let own = id.clone();
+        // A transaction of its own, begun after the order was committed: who did not see the order has a lower number.
+        app.db
+            .write_large(move |tx| {
                 let number = db::transaction_number(tx)?;
-                store::set_barrier(tx, &own, number)?;
-            }
-            Ok(())
-        })
-        .await?;
-    let own = id.clone();
-    // Whoever did not see the order when they issued a link may not have committed it yet: it must not be passed over.
-    let early = app
-        .db
-        .read(move |conn| {
-            let oldest = db::oldest_transaction(conn)?;
-            Ok(store::find(conn, &own)?.is_some_and(|order| order.barrier.is_none_or(|barrier| oldest < barrier)))
-        })
-        .await?;
-    if early {
+                Ok(store::set_barrier(tx, &own, number)?)
+            })
+            .await?;
+        seen = look(app, id).await?;
+    }
+    let (barrier, oldest) = seen;
+    Ok(barrier.is_none_or(|barrier| oldest < barrier))
+}
+
+async fn carry_out(app: &App, id: &RevocationId) -> Result<Progress, Error> {
+    // A link must not be passed over because it is not there yet.
+    if is_early(app, id).await? {
         return Ok(Progress::TooEarly);
     }
     let (own, now) = (id.clone(), app.clock.now());

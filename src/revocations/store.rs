@@ -165,10 +165,9 @@ pub(super) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(Revocati
         .load(conn)
 }
 
-/// Whether nobody has set the barrier of an open order yet.
-pub(super) fn needs_barrier(conn: &mut Conn, id: &RevocationId) -> QueryResult<bool> {
-    let open = orders::table.find(id).filter(orders::done_at.is_null()).filter(orders::barrier.is_null());
-    diesel::select(diesel::dsl::exists(open)).get_result(conn)
+/// The barrier of an order, once somebody has set it.
+pub(super) fn barrier(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<i64>> {
+    orders::table.find(id).select(orders::barrier).get_result(conn)
 }
 
 /// Sets the barrier of an open order; it stays the one of whoever was first.

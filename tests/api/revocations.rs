@@ -35,18 +35,7 @@ fn plant(world: &World, consultant: &str, tenant: &str, number: usize) {
 }
 
 fn planted(database: Database, consultant: &str, tenant: &str, number: usize) -> String {
-    let numbers = match database {
-        Database::Sqlite => {
-            format!(
-                "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {number}) SELECT i FROM n"
-            )
-        }
-        Database::Postgres => format!("SELECT generate_series(1, {number}) AS i"),
-    };
-    let id = match database {
-        Database::Sqlite => "printf('%026d', i)",
-        Database::Postgres => "lpad(i::text, 26, '0')",
-    };
+    let (numbers, id) = Sql::numbers(database, number);
     format!(
         "INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access,
             starts_at, expires_at, issued_by_id, issued_by_name, created_at, generation)

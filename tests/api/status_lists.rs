@@ -197,13 +197,7 @@ on_both_databases! {
 async fn fill(world: &World, like: &str) {
     let columns = "generation, tenant_id, portal, consultant_id, profile_id, profile_name, access, reason, started_at,
         expires_at, kid, status_list";
-    let (numbers, id) = match world.database {
-        crate::support::Database::Sqlite => (
-            "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 65535) SELECT i FROM n",
-            "printf('%026d', i)",
-        ),
-        crate::support::Database::Postgres => ("SELECT generate_series(0, 65535) AS i", "lpad(i::text, 26, '0')"),
-    };
+    let (numbers, id) = Sql::numbers(world.database, 65_536);
     let [of_link, of_session] = [
         "tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at, expires_at, issued_by_id,
          issued_by_name, created_at, generation",

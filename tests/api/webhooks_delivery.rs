@@ -49,6 +49,30 @@ async fn register(operator: &Api) -> String {
     operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
+/// What a receiver is told by several copies of the service about links that are issued and revoked, by link, once
+/// everything is settled.
+async fn told_of(world: &World, receiver: &Receiver, links: usize) -> BTreeMap<String, Vec<String>> {
+    let copies = if world.database == Database::Postgres { 2 } else { 1 };
+    let start = |_| Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
+    let copies: Vec<Process> = (0..copies).map(start).collect();
+    let operator = world.admin.at(&copies[0].base);
+    receiver.endpoint_of(&operator).await;
+    let consultant = register(&operator).await;
+    for _ in 0..links {
+        let link = operator.issue(&consultant).await;
+        operator.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+    }
+    let mut sql = Sql::of(world);
+    let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
+    eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
+    let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for message in receiver.messages().await {
+        let link = message.body["data"]["magic_link_id"].as_str().unwrap().to_owned();
+        told.entry(link).or_default().push(message.kind().to_owned());
+    }
+    told
+}
+
 on_both_databases! {
     async fn attempts_follow_the_schedule_and_come_to_an_end(world: &World, Receiver::allowed_on_manual_clock()) {
         let receiver = Receiver::start().await;
@@ -175,26 +199,9 @@ on_both_databases! {
 
     async fn several_copies_send_each_message_once(world: &World, Settings::no_service()) {
         let receiver = Receiver::start().await;
-        let copies = if world.database == Database::Postgres { 2 } else { 1 };
-        let start = |_| Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
-        let copies: Vec<Process> = (0..copies).map(start).collect();
-        let operator = world.admin.at(&copies[0].base);
-        receiver.endpoint_of(&operator).await;
-        let consultant = register(&operator).await;
-        for _ in 0..40 {
-            let link = operator.issue(&consultant).await;
-            let reason = json!({ "reason": "Not needed" });
-            operator.post(&format!("{LINKS}/{link}/revoke"), &reason).await.ok();
-        }
-        let mut sql = Sql::of(world);
-        let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
-        eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
-        let messages = receiver.messages().await;
-        let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for message in &messages {
-            told.entry(message.body["data"]["magic_link_id"].as_str().unwrap()).or_default().push(message.kind());
-        }
-        assert_eq!((messages.len(), told.len()), (80, 40), "each once");
+        let told = told_of(world, &receiver, 40).await;
+        let messages: usize = told.values().map(Vec::len).sum();
+        assert_eq!((messages, told.len()), (80, 40), "each once");
         assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.revoked"]), "{told:?}");
     }
 
@@ -207,24 +214,7 @@ on_both_databases! {
             let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
             ResponseTemplate::new(if fresh && issued { 503 } else { 202 })
         });
-        let copies = if world.database == Database::Postgres { 2 } else { 1 };
-        let start = |_| Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
-        let copies: Vec<Process> = (0..copies).map(start).collect();
-        let operator = world.admin.at(&copies[0].base);
-        receiver.endpoint_of(&operator).await;
-        let consultant = register(&operator).await;
-        for _ in 0..20 {
-            let link = operator.issue(&consultant).await;
-            operator.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
-        }
-        let mut sql = Sql::of(world);
-        let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
-        eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
-        let messages = receiver.messages().await;
-        let mut told: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for message in &messages {
-            told.entry(message.body["data"]["magic_link_id"].as_str().unwrap()).or_default().push(message.kind());
-        }
+        let told = told_of(world, &receiver, 20).await;
         let expected = ["magic_link.issued", "magic_link.issued", "magic_link.revoked"];
         assert!(told.len() == 20 && told.values().all(|kinds| *kinds == expected), "{told:?}");
     }

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 use diesel::{PgConnection, QueryResult, SqliteConnection};
 
-use super::World;
+use super::{Database, World};
 
 /// A connection of the test's own, with the settings that the service uses.
 pub enum Sql {
@@ -63,6 +63,19 @@ impl Sql {
             Self::Sqlite(conn) => query.load(conn),
         };
         rows.expect("a query that works").into_iter().map(|row| row.text.unwrap_or_default()).collect()
+    }
+
+    /// A query for the numbers `i` from 0 on, and the 26 characters of an id made from each: for many rows at once.
+    pub fn numbers(database: Database, count: usize) -> (String, &'static str) {
+        match database {
+            Database::Sqlite => (
+                format!(
+                    "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < {count} - 1) SELECT i FROM n"
+                ),
+                "printf('%026d', i)",
+            ),
+            Database::Postgres => (format!("SELECT generate_series(0, {count} - 1) AS i"), "lpad(i::text, 26, '0')"),
+        }
     }
 
     /// How many rows `from …` has.

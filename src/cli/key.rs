@@ -1,0 +1,54 @@
+//! `magic-link key`: the life of the keys that sign tokens.
+
+use clap::Subcommand;
+
+use super::Failure;
+use super::output::{Column, Output};
+use crate::app::App;
+use crate::http::Caller;
+use crate::tokens::{self, DropKey, RotateKey};
+
+#[derive(Subcommand)]
+pub(super) enum KeyCommand {
+    /// Publish a new signing key; it signs from 24 hours later on
+    Rotate {
+        /// Sign with it from a minute later on, for portals that read the JWK set whenever they meet an unknown key
+        #[arg(long)]
+        now: bool,
+    },
+    /// Let a key sign no more; what it signed counts on
+    Retire {
+        /// The key
+        // One key of 64 begins with a dash.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+    },
+    /// Drop a key that may be in the wrong hands, and revoke what it signed
+    Drop {
+        /// The key
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+        /// Why
+        #[arg(long)]
+        reason: String,
+    },
+    /// List signing keys
+    List,
+}
+
+pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
+    const COLUMNS: &[Column] =
+        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/gone_at")];
+    let (caller, now) = (Caller::operator(), app.clock.now());
+    match command {
+        KeyCommand::Rotate { now: at_once } => {
+            let (key, _) = tokens::rotate(app, &caller, &RotateKey { at_once }, None, now).await?;
+            output.done(&key, "published")
+        }
+        KeyCommand::Retire { kid } => output.done(&tokens::retire(app, &caller, kid, now).await?, "retired"),
+        KeyCommand::Drop { kid, reason } => {
+            output.done(&tokens::drop_key(app, &caller, kid, DropKey { reason }, now).await?, "dropped")
+        }
+        KeyCommand::List => output.table(&tokens::list(app, &caller, now).await?, COLUMNS),
+    }
+}
