@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::consultants;
 use crate::error::{Code, Error};
-use crate::http::{Caller, Page, Paging, ReadAudit};
+use crate::http::{Caller, Page, Paging, ReadAudit, is_foreign_id};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::{Access, Person};
 use crate::sessions;
@@ -89,8 +89,7 @@ pub(crate) async fn summary(
     now: Timestamp,
 ) -> Result<Page<AccessSummary>, Error> {
     log::check(caller, &query.tenant_id)?;
-    if principal_id.is_empty() || principal_id.len() > 128 || !principal_id.bytes().all(|byte| byte.is_ascii_graphic())
-    {
+    if !is_foreign_id(&principal_id) {
         return Err(Error::new(Code::InvalidId).detail("a person's id has 1 to 128 printable ASCII characters"));
     }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };

@@ -10,7 +10,6 @@ pub(crate) mod store;
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
-use time::Duration;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -24,9 +23,6 @@ use crate::links::{self, Revoking};
 
 pub(crate) use api_key::ApiKey;
 pub(crate) use store::within;
-
-/// The longest time that an old key may live on after a rotation.
-const MAX_OVERLAP: Duration = Duration::days(30);
 
 text_enum! {
     /// What a client may do.
@@ -381,11 +377,8 @@ pub(crate) async fn rotate(
     request: &RotateClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
-    let overlap = Duration::seconds(request.overlap_seconds);
     let mut fields = Fields::default();
-    if overlap.is_negative() || overlap > MAX_OVERLAP {
-        fields.refuse("/overlap_seconds", "out_of_range", "must be 0 to 2592000 seconds");
-    }
+    let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
     fields.finish()?;
     let key = ApiKey::generate(&id);
     let hash = key.sha256();

@@ -2,7 +2,12 @@
 
 use std::fmt;
 
+use time::Duration;
+
 use crate::error::{Code, Error};
+
+/// The longest time that an old key or secret may go on counting after a rotation.
+const MAX_OVERLAP: Duration = Duration::days(30);
 
 /// As many as a problem document tells.
 const MAX_PROBLEMS: usize = 100;
@@ -41,9 +46,18 @@ impl Fields {
 
     /// An opaque id of somebody else's: printable ASCII without spaces.
     pub(crate) fn foreign_id(&mut self, pointer: &str, id: &str) {
-        if id.is_empty() || id.len() > 128 || !id.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !is_foreign_id(id) {
             self.refuse(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
         }
+    }
+
+    /// How long an old key or secret goes on counting after a rotation.
+    pub(crate) fn overlap(&mut self, pointer: &str, seconds: i64) -> Duration {
+        let overlap = Duration::seconds(seconds);
+        if overlap.is_negative() || overlap > MAX_OVERLAP {
+            self.refuse(pointer, "out_of_range", format_args!("must be 0 to {} seconds", MAX_OVERLAP.whole_seconds()));
+        }
+        overlap
     }
 
     /// One e-mail address.
@@ -64,6 +78,11 @@ impl Fields {
         let refused = Error::new(Code::ValidationFailed);
         Err(self.0.into_iter().fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
     }
+}
+
+/// Whether a text can be an id of somebody else's.
+pub(crate) fn is_foreign_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Characters that make a line look like something else, or like two.

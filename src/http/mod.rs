@@ -33,7 +33,7 @@ pub(crate) use caller::{
     Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
     ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
-pub(crate) use fields::{Fields, is_treacherous};
+pub(crate) use fields::{Fields, is_foreign_id, is_treacherous};
 pub(crate) use idempotency::IdempotencyHeader;
 pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};

@@ -210,7 +210,7 @@ pub(crate) async fn give(
         barrier: None,
         done_to: None,
         lease_until: None,
-        done_at: request.dry_run.then_some(now),
+        done_at: None,
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
     // Counted beside the writers: among a million links that takes a while.
@@ -227,7 +227,8 @@ pub(crate) async fn give(
         [one] => Event::new(EventType::RevocationOrdered, actor, now).tenant(one),
         _ => Event::new(EventType::RevocationOrdered, actor, now),
     };
-    let event = event.client(caller.client_id.as_ref()).portal(order.portal.as_deref()).because(&order.reason).with(&serde_json::json!({
+    let event = event.client(caller.client_id.as_ref()).portal(order.portal.as_deref()).because(&order.reason);
+    let event = event.with(&serde_json::json!({
         "revocation_id": order.id, "tenant_ids": tenant_ids, "portal": order.portal,
         "consultant_id": order.consultant_id, "profile_id": order.profile_id, "issued_by_id": order.issued_by_id,
         "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,

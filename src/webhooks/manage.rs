@@ -3,7 +3,6 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
-use time::Duration;
 
 use super::message::WebhookData;
 use super::read::managed;
@@ -19,9 +18,6 @@ use crate::db::{self, IdempotencyKey};
 use crate::error::{Code, Error};
 use crate::http::{Caller, Fields, ManageWebhooks};
 use crate::id::{ClientId, EndpointId};
-
-/// The longest time that an old secret may go on signing after a rotation.
-const MAX_OVERLAP: Duration = Duration::days(30);
 
 /// Creates an endpoint. Its secret is in the answer, and not in that of a replay.
 pub(crate) async fn create(
@@ -167,11 +163,8 @@ pub(crate) async fn rotate_secret(
     request: &RotateWebhookSecret,
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
-    let overlap = Duration::seconds(request.overlap_seconds);
     let mut fields = Fields::default();
-    if overlap.is_negative() || overlap > MAX_OVERLAP {
-        fields.refuse("/overlap_seconds", "out_of_range", "must be 0 to 2592000 seconds");
-    }
+    let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(app, &id, &secret)?;
