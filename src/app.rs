@@ -154,12 +154,15 @@ impl App {
     /// `unavailable` when the store cannot be asked.
     pub(crate) async fn ask(
         &self,
-        client: Option<ClientId>,
-        session: Option<SessionId>,
+        client: Option<&ClientId>,
+        session: Option<&SessionId>,
         now: Timestamp,
     ) -> Result<State, Error> {
         let state = self.db.state(client, session, now).await?;
-        self.tokens.catch_up(&self.db, state.epochs.keys, now).await?;
+        if self.tokens.epoch() < state.epochs.keys {
+            // Boxed, because it seldom happens: what lies in every request's future is moved with it.
+            Box::pin(self.tokens.catch_up(&self.db, state.epochs.keys, now)).await?;
+        }
         Ok(state)
     }
 }

@@ -120,10 +120,16 @@ pub struct FieldError {
 pub struct Error {
     code: Code,
     detail: Option<Cow<'static, str>>,
-    fields: Vec<FieldError>,
-    retry_after_seconds: Option<u64>,
     recorded: bool,
     lost_a_race: bool,
+    more: Option<Box<More>>,
+}
+
+/// What few errors have. Boxed, because every result is as large as the error that it could be.
+#[derive(Debug, Clone, Default)]
+struct More {
+    fields: Vec<FieldError>,
+    retry_after_seconds: Option<u64>,
     allow: Option<String>,
     limit: Option<(&'static str, u32)>,
 }
@@ -132,16 +138,11 @@ impl Error {
     /// An error of this code, with nothing to add.
     #[must_use]
     pub const fn new(code: Code) -> Self {
-        Self {
-            code,
-            detail: None,
-            fields: Vec::new(),
-            retry_after_seconds: None,
-            recorded: false,
-            lost_a_race: false,
-            allow: None,
-            limit: None,
-        }
+        Self { code, detail: None, recorded: false, lost_a_race: false, more: None }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// Says more about this very case. Never a cause that only operators should see.
@@ -153,42 +154,42 @@ impl Error {
 
     /// Says when the call may be repeated.
     #[must_use]
-    pub const fn retry_after(mut self, seconds: u64) -> Self {
-        self.retry_after_seconds = Some(seconds);
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.more().retry_after_seconds = Some(seconds);
         self
     }
 
     /// Names a field.
     #[must_use]
     pub fn field(mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        self.fields.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
+        self.more().fields.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
         self
     }
 
     /// Names the methods that the route takes (the `Allow` header).
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
-        self.allow = Some(methods);
+        self.more().allow = Some(methods);
         self
     }
 
     /// The methods that the route takes.
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&str> {
-        self.allow.as_deref()
+        self.more.as_ref()?.allow.as_deref()
     }
 
     /// Names the limit that was met, and how many calls a minute it allows.
     #[must_use]
-    pub const fn limit(mut self, name: &'static str, per_minute: u32) -> Self {
-        self.limit = Some((name, per_minute));
+    pub fn limit(mut self, name: &'static str, per_minute: u32) -> Self {
+        self.more().limit = Some((name, per_minute));
         self
     }
 
     /// The limit that was met: its name, and calls a minute.
     #[must_use]
-    pub const fn limit_met(&self) -> Option<(&'static str, u32)> {
-        self.limit
+    pub fn limit_met(&self) -> Option<(&'static str, u32)> {
+        self.more.as_ref()?.limit
     }
 
     /// Marks that the refusal already stands in the audit trail.
@@ -200,7 +201,7 @@ impl Error {
 
     /// The store could not be asked, or its answer is unknown.
     #[must_use]
-    pub const fn unavailable() -> Self {
+    pub fn unavailable() -> Self {
         Self::new(Code::Unavailable).retry_after(1)
     }
 
@@ -231,13 +232,13 @@ impl Error {
     /// The fields it concerns.
     #[must_use]
     pub fn fields(&self) -> &[FieldError] {
-        &self.fields
+        self.more.as_ref().map_or(&[], |more| &more.fields)
     }
 
     /// Seconds after which the call may be repeated.
     #[must_use]
-    pub const fn retry_after_seconds(&self) -> Option<u64> {
-        self.retry_after_seconds
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.more.as_ref()?.retry_after_seconds
     }
 
     /// Whether the database chose another transaction: nothing happened, and this one may run again.
@@ -265,7 +266,7 @@ impl fmt::Display for Error {
         if let Some(detail) = &self.detail {
             write!(f, ": {detail}")?;
         }
-        for field in &self.fields {
+        for field in self.fields() {
             write!(f, "; {} {}", field.pointer, field.detail)?;
         }
         Ok(())

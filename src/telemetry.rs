@@ -1,15 +1,95 @@
 //! Logs: one JSON object a line, and the trace id that ties lines, events and answers together.
 
+use std::fmt;
+
 use rand::RngExt;
-use tracing::Level;
+use tokio::task::futures::TaskLocalFuture;
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, format};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
 tokio::task_local! {
-    static TRACE_ID: String;
+    static TRACE_ID: TraceId;
+}
+
+/// What ties the log lines, the events and the answer of a request together: 16 bytes, of which not all are
+/// zero (W3C Trace Context). Written as 32 hex digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(u128);
+
+impl TraceId {
+    /// That of a `traceparent` header, or a fresh one.
+    #[must_use]
+    pub fn of(traceparent: Option<&str>) -> Self {
+        let given = traceparent.and_then(|header| {
+            let mut parts = header.split('-');
+            let (version, trace_id, parent) = (parts.next()?, parts.next()?, parts.next()?);
+            let hex = |text: &str, length: usize| {
+                text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+            };
+            let valid = hex(version, 2) && version != "ff" && hex(trace_id, 32) && hex(parent, 16);
+            u128::from_str_radix(trace_id, 16).ok().filter(|id| valid && *id != 0)
+        });
+        Self(given.unwrap_or_else(|| rand::rng().random_range(1..=u128::MAX)))
+    }
+
+    /// That of the request which this task works for.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        TRACE_ID.try_with(|id| *id).ok()
+    }
+
+    /// Runs `work` for the request of this trace.
+    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
+        TRACE_ID.scope(self, work)
+    }
+
+    /// Does `work` for the request of this trace, on a thread that works for many.
+    pub fn scope_of<T>(trace_id: Option<Self>, work: impl FnOnce() -> T) -> T {
+        match trace_id {
+            Some(trace_id) => TRACE_ID.sync_scope(trace_id, work),
+            None => work(),
+        }
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+/// Puts the trace id of the request into every line.
+///
+/// The library would take it from a span, and one would be made for each request, logged or not.
+struct Traced<F> {
+    format: F,
+    is_json: bool,
+}
+
+impl<S, N, F> FormatEvent<S, N> for Traced<F>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let Some(trace_id) = TraceId::current() else { return self.format.format_event(context, writer, event) };
+        if !self.is_json {
+            write!(writer, "{trace_id} ")?;
+            return self.format.format_event(context, writer, event);
+        }
+        let mut line = String::new();
+        self.format.format_event(context, Writer::new(&mut line), event)?;
+        let open = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
+        writeln!(writer, "{open},\"trace_id\":\"{trace_id}\"}}")
+    }
 }
 
 /// Libraries that name addresses below `info`, and an address may hold a token by a caller's mistake.
@@ -28,9 +108,12 @@ pub fn init(log: &Log) {
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let already_set = match log.format {
         LogFormat::Json => {
-            chosen.with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false)).try_init()
+            let format = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            chosen.with(lines.json().event_format(Traced { format, is_json: true })).try_init()
         }
-        LogFormat::Text => chosen.with(lines.compact()).try_init(),
+        LogFormat::Text => {
+            chosen.with(lines.event_format(Traced { format: format().compact(), is_json: false })).try_init()
+        }
     };
     if already_set.is_err() {
         tracing::debug!("logging was set up before");
@@ -45,40 +128,6 @@ pub fn init(log: &Log) {
     }));
 }
 
-/// The trace id of the request that this task works for.
-#[must_use]
-pub fn trace_id() -> Option<String> {
-    TRACE_ID.try_with(Clone::clone).ok()
-}
-
-/// Runs `work` for a request with this trace id.
-pub async fn in_trace<T>(trace_id: String, work: impl Future<Output = T>) -> T {
-    TRACE_ID.scope(trace_id, work).await
-}
-
-/// Does `work` for the request with this trace id, on a thread that works for many.
-pub fn within_trace<T>(trace_id: Option<String>, work: impl FnOnce() -> T) -> T {
-    match trace_id {
-        Some(trace_id) => TRACE_ID.sync_scope(trace_id, work),
-        None => work(),
-    }
-}
-
-/// The trace id of a `traceparent` header (W3C Trace Context), or a fresh one.
-#[must_use]
-pub fn trace_id_of(traceparent: Option<&str>) -> String {
-    let given = traceparent.and_then(|header| {
-        let mut parts = header.split('-');
-        let (version, trace_id, parent) = (parts.next()?, parts.next()?, parts.next()?);
-        let hex = |text: &str, length: usize| {
-            text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        };
-        let valid = hex(version, 2) && version != "ff" && hex(trace_id, 32) && hex(parent, 16);
-        (valid && trace_id.bytes().any(|byte| byte != b'0')).then(|| trace_id.to_owned())
-    });
-    given.unwrap_or_else(|| format!("{:032x}", rand::rng().random_range(1..=u128::MAX)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,14 +135,15 @@ mod tests {
     #[test]
     fn a_valid_traceparent_names_the_trace() {
         let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(trace_id_of(Some(header)), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(TraceId::of(Some(header)).to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
     #[test]
     fn anything_else_gets_a_trace_of_its_own() {
+        let plus = "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
-        for header in [None, Some(""), Some("junk"), Some(zeros), Some("00-XX-YY-01")] {
-            let id = trace_id_of(header);
+        for header in [None, Some(""), Some("junk"), Some(zeros), Some(plus), Some("00-XX-YY-01")] {
+            let id = TraceId::of(header).to_string();
             assert!(id.len() == 32 && id != "0".repeat(32), "{header:?} gave {id}");
         }
     }

@@ -52,10 +52,10 @@ fn main() {
     }
     let asked = |part: &str| std::env::args().any(|argument| argument == part);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    // `requests`, `audit` and `million` measure a part alone, and leave the file as it is.
-    if asked("audit") || asked("million") {
-        let notes = runtime.block_on(measure_part(if asked("audit") { Part::Audit } else { Part::Million }));
-        return println!("- {}", notes.join("\n- "));
+    // `requests` and these measure a part alone, and leave the file as it is.
+    let parts = [("audit", Part::Audit), ("million", Part::Million), ("introspection", Part::Introspection)];
+    if let Some((_, part)) = parts.into_iter().find(|(name, _)| asked(name)) {
+        return println!("- {}", runtime.block_on(measure_part(part)).join("\n- "));
     }
     let report = runtime.block_on(measure(!asked("requests")));
     println!("{report}");
@@ -65,13 +65,15 @@ fn main() {
     std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"), report).unwrap();
 }
 
-/// What is measured by itself: it takes minutes, and room.
+/// What is measured by itself.
 #[derive(Clone, Copy)]
 enum Part {
-    /// The trail.
+    /// The trail; takes minutes.
     Audit,
-    /// A million links, sessions and tokens.
+    /// A million links, sessions and tokens; takes minutes, and room.
     Million,
+    /// Introspection beside the bare answer, in turns.
+    Introspection,
 }
 
 async fn measure_part(part: Part) -> Vec<String> {
@@ -82,9 +84,35 @@ async fn measure_part(part: Part) -> Vec<String> {
         match part {
             Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
             Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
+            Part::Introspection => notes.push(introspection(database, &copy.url, key).await),
         }
     }
     notes
+}
+
+/// Asks the bare server and the service in turns: what disturbs the one disturbs the other.
+async fn introspection(database: Database, url: &str, key: &str) -> String {
+    let (bare, sink) = (Server::bare(), mail_sink::start().await);
+    let server = Server::magic_link(url, &sink.url(), &[]);
+    let tokens = Sessions::open(&server, &sink, key).await.tokens;
+    let (mut ratios, mut costs) = (Vec::new(), Vec::new());
+    for _ in 0..=2 * ROUNDS {
+        let empty = drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await;
+        let before = server.cpu();
+        let token = |number: usize| &tokens[number % tokens.len()];
+        let asked = drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await;
+        costs.push(server.cpu().saturating_sub(before).as_secs_f64() * 1e6 / asked.requests as f64);
+        ratios.push(asked.per_second() / empty.per_second());
+    }
+    ratios.sort_by(f64::total_cmp);
+    costs.sort_by(f64::total_cmp);
+    format!(
+        "{database:?}: introspection reaches {:.3} of the bare answer's requests/s ({:.3} to {:.3}), with {:.1} µs of server CPU",
+        ratios[ROUNDS],
+        ratios[0],
+        ratios[2 * ROUNDS],
+        costs[ROUNDS],
+    )
 }
 
 async fn measure(whole: bool) -> String {

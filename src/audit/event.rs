@@ -8,6 +8,7 @@ use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::links::Link;
 use crate::sessions::Session;
+use crate::telemetry::TraceId;
 
 /// The number of an act within its source.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +87,8 @@ impl Event {
     }
 
     /// The trace of the request that it belongs to.
-    pub(crate) fn in_trace(mut self, trace_id: Option<&str>) -> Self {
-        self.trace_id = trace_id.map(ToOwned::to_owned);
+    pub(crate) fn in_trace(mut self, trace_id: Option<TraceId>) -> Self {
+        self.trace_id = trace_id.map(|id| id.to_string());
         self
     }
 

@@ -56,6 +56,13 @@ text_enum! {
     }
 }
 
+impl Scope {
+    /// As they are stored: words.
+    pub(crate) fn of_words(words: &str) -> impl Iterator<Item = Self> {
+        words.split_whitespace().filter_map(|word| word.parse().ok())
+    }
+}
+
 /// Which tenants a client may act for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Tenants {
@@ -133,33 +140,11 @@ impl Client {
     }
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
-        scopes_of(&self.scopes).collect()
+        Scope::of_words(&self.scopes).collect()
     }
-}
-
-fn scopes_of(words: &str) -> impl Iterator<Item = Scope> {
-    words.split_whitespace().filter_map(|word| word.parse().ok())
 }
 
 impl LiveClient {
-    pub(crate) fn reach(&self) -> Reach {
-        Reach::of(self.portal.clone(), &self.tenants)
-    }
-
-    pub(crate) fn scopes(&self) -> Vec<Scope> {
-        scopes_of(&self.scopes).collect()
-    }
-
-    pub(crate) fn has(&self, scope: Scope) -> bool {
-        self.scopes.split_whitespace().any(|word| word == scope.as_str())
-    }
-
-    /// Whether a thing of this tenant and portal lies within the client's reach.
-    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
-        self.portal.as_deref().is_none_or(|own| own == portal)
-            && self.tenants.split_whitespace().any(|id| id == "*" || id == tenant_id)
-    }
-
     /// Whether the key is this client's, and still counts.
     pub(crate) fn accepts(&self, key: &ApiKey) -> bool {
         let sha256 = key.sha256();

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use diesel::QueryResult;
 use diesel::r2d2::Pool;
@@ -19,6 +20,9 @@ use crate::error::Error;
 
 /// The longest list of ids that one query is given.
 const MOST: usize = 512;
+
+/// The longest time that a query waits for company.
+const PAUSE: Duration = Duration::from_micros(250);
 
 /// Answers every question together; as many answers as questions, in their order. It may remember things.
 pub(super) trait Query<Q, A>: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static {}
@@ -39,6 +43,8 @@ type Asked<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
 
 struct Queue<Q, A> {
     asked: Vec<Asked<Q, A>>,
+    /// The reader sleeps until so many have asked.
+    wanted: usize,
     closed: bool,
 }
 
@@ -58,7 +64,7 @@ pub(super) struct Coalescer<Q, A> {
 impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
     /// Starts the reader.
     pub(super) fn start(pool: Pool<Manager>, query: impl Query<Q, A>, gauges: Gauges) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { asked: Vec::new(), closed: false });
+        let queue = Mutex::new(Queue { asked: Vec::new(), wanted: 1, closed: false });
         let shared = Arc::new(Shared { queue, bell: Condvar::new(), gauges });
         let reader = Arc::clone(&shared);
         let thread =
@@ -66,23 +72,25 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Asks, and waits for the answer of a query that has not begun yet.
-    pub(super) async fn ask(&self, question: Q) -> Result<A, Error> {
+    /// Asks at once, and waits for the answer of a query that has not begun yet.
+    pub(super) fn ask(&self, question: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
         let (sender, answer) = oneshot::channel();
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.asked.push((question, sender));
-            // One who finds others waiting need not ring: whoever came first did.
-            if queue.asked.len() == 1 {
+            // One is enough to ring.
+            if queue.asked.len() == queue.wanted {
                 self.shared.bell.notify_one();
             }
         }
-        match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_nobody_answers)) => Err(Error::unavailable()),
-            Err(_elapsed) => {
-                tracing::warn!("the database did not answer in time");
-                Err(Error::unavailable())
+        async {
+            match tokio::time::timeout(ANSWER_PATIENCE, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_nobody_answers)) => Err(Error::unavailable()),
+                Err(_elapsed) => {
+                    tracing::warn!("the database did not answer in time");
+                    Err(Error::unavailable())
+                }
             }
         }
     }
@@ -101,7 +109,9 @@ impl<Q, A> Drop for Coalescer<Q, A> {
 
 impl<Q, A> Shared<Q, A> {
     fn run(&self, pool: &Pool<Manager>, mut query: impl Query<Q, A>) {
-        while let Some(asked) = self.next() {
+        let mut usual = 0;
+        while let Some(asked) = self.next(usual) {
+            usual = asked.len().max(usual - usual / 8);
             self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
             let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
             match read(pool, &mut query, &questions) {
@@ -117,22 +127,19 @@ impl<Q, A> Shared<Q, A> {
     }
 
     /// Whoever asks until now; `None` when nobody can ask any more.
-    fn next(&self) -> Option<Vec<Asked<Q, A>>> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = |queue: &mut Queue<Q, A>| queue.asked.is_empty() && !queue.closed;
-        let mut queue = self.bell.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+    ///
+    /// Where `usual` callers shared a query before, those who were just answered are about to ask again: waiting for
+    /// half of them saves queries, and costs no time that the callers' own work does not take anyway.
+    fn next(&self, usual: usize) -> Option<Vec<Asked<Q, A>>> {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let few = |queue: &mut Queue<Q, A>| queue.asked.len() < queue.wanted && !queue.closed;
+        queue.wanted = 1;
+        queue = self.bell.wait_while(queue, few).unwrap_or_else(PoisonError::into_inner);
         if queue.asked.is_empty() {
             return None;
         }
-        // Whoever is about to ask may do so first, and nobody has to wait for it: fewer queries, fewer switches. Where
-        // nothing else wants to run this takes no time. (A pause instead was measured: it left the machine idle.)
-        let mut known = 0;
-        while known < queue.asked.len() && queue.asked.len() < MOST {
-            known = queue.asked.len();
-            drop(queue);
-            thread::yield_now();
-            queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        }
+        queue.wanted = (usual / 2).min(MOST);
+        (queue, _) = self.bell.wait_timeout_while(queue, PAUSE, few).unwrap_or_else(PoisonError::into_inner);
         let rest = if queue.asked.len() > MOST { queue.asked.split_off(MOST) } else { Vec::new() };
         self.gauges.waiting.set(i64::try_from(rest.len()).unwrap_or(i64::MAX));
         Some(std::mem::replace(&mut queue.asked, rest))

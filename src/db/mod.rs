@@ -26,6 +26,7 @@ use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ClientId, SessionId};
 use crate::metrics::Metrics;
+use crate::telemetry::TraceId;
 
 pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn, DatabaseUrl};
@@ -37,9 +38,9 @@ pub(crate) use lock::{
 pub(crate) use state::{LiveClient, LiveSession, State};
 pub(crate) use text_enum::text_enum;
 
-use coalescer::{Coalescer, Gauges};
+use coalescer::Gauges;
 use connection::{Manager, Pooled};
-use state::{Memory, Question};
+use state::StateReader;
 use writer::{Size, Writers};
 
 /// How long a caller waits for a connection before it is told to come back.
@@ -79,7 +80,7 @@ pub struct Db {
     connections: Arc<Semaphore>,
     writers: Arc<Writers>,
     /// Answers what every request asks; it has a connection to itself.
-    state: Arc<Coalescer<Question, State>>,
+    state: Arc<StateReader>,
 }
 
 /// An act within its transaction: a connection, and the audit events that will be committed with it.
@@ -87,13 +88,12 @@ pub struct Tx<'c> {
     conn: &'c mut Conn,
     events: Vec<audit::Event>,
     earlier: &'c [audit::Event],
-    trace_id: Option<&'c str>,
 }
 
 impl Tx<'_> {
     /// Takes an event down; it is written last, just before the commit.
     pub(crate) fn record(&mut self, event: audit::Event) {
-        self.events.push(event.in_trace(self.trace_id));
+        self.events.push(event.in_trace(TraceId::current()));
     }
 
     /// Events of acts that share the transaction and came before: they are in no table yet.
@@ -133,20 +133,17 @@ impl Db {
         let mut first = manager.open()?;
         migrations::run(&mut first).map_err(OpenError::Migrate)?;
         drop(first);
-        let pool_of = |manager, connections| {
-            let builder = Pool::builder().max_size(connections).test_on_check_out(false);
-            builder.connection_timeout(PATIENCE).build_unchecked(manager)
-        };
-        // The coalescing reader has a connection of its own.
-        let pool = pool_of(manager, connections - 1);
-        let hot = pool_of(Manager::by_primary_keys(url.clone()), 1);
+        let pool_of =
+            |connections| Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(PATIENCE);
+        let pool = pool_of(connections - 1).build_unchecked(manager);
+        // The reader of the state has a connection of its own, which nothing but a failure ends: what was read through
+        // it holds only for the server that answered.
+        let hot = pool_of(1).max_lifetime(None).idle_timeout(None);
+        let hot = hot.build_unchecked(Manager::by_primary_keys(url.clone()));
         // `build` would want every connection within the patience of a caller. One is enough to begin with.
         drop(pool.get_timeout(START_PATIENCE)?);
         let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
-        let mut memory = Memory::default();
-        let state =
-            Coalescer::start(hot, move |conn: &mut Conn, questions: &[Question]| memory.ask(conn, questions), gauges);
-        let state = state.map_err(OpenError::Thread)?;
+        let state = StateReader::start(hot, gauges).map_err(OpenError::Thread)?;
         let gauges = writer::Gauges {
             waiting: metrics.writer_queue.clone(),
             shared: metrics.write_batch.clone(),
@@ -181,13 +178,13 @@ impl Db {
     ///
     /// # Errors
     /// `unavailable` when the store cannot be asked.
-    pub(crate) async fn state(
+    pub(crate) fn state(
         &self,
-        client: Option<ClientId>,
-        session: Option<SessionId>,
+        client: Option<&ClientId>,
+        session: Option<&SessionId>,
         now: Timestamp,
-    ) -> Result<State, Error> {
-        self.state.ask(Question { client, session, now }).await
+    ) -> impl Future<Output = Result<State, Error>> {
+        self.state.ask(client, session, now)
     }
 
     /// Runs queries that change nothing.
@@ -250,16 +247,15 @@ impl Db {
         F: FnOnce(&mut PooledConnection<Manager>) -> Result<T, Error> + Send + 'static,
     {
         let pool = self.pool.clone();
-        let span = tracing::Span::current();
+        let trace_id = TraceId::current();
         tokio::task::spawn_blocking(move || {
-            let _entered = span.entered();
-            let outcome = pool
-                .get()
-                .map_err(|error| {
+            let outcome = TraceId::scope_of(trace_id, || {
+                let pooled = pool.get().map_err(|error| {
                     tracing::warn!(error.cause = %error, "no database connection");
                     Error::unavailable()
-                })
-                .and_then(|mut pooled| work(&mut pooled));
+                });
+                pooled.and_then(|mut pooled| work(&mut pooled))
+            });
             drop(permit);
             outcome
         })

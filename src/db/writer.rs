@@ -22,7 +22,7 @@ use super::connection::{Manager, Pooled};
 use super::{Conn, PATIENCE, Tx};
 use crate::audit;
 use crate::error::{Code, Error};
-use crate::telemetry;
+use crate::telemetry::TraceId;
 
 /// PostgreSQL keeps so many subtransactions of a transaction at hand.
 pub(super) const MOST: usize = 64;
@@ -70,8 +70,7 @@ struct Act<T, F> {
     work: F,
     size: Size,
     begun: Arc<AtomicBool>,
-    trace_id: Option<String>,
-    span: tracing::Span,
+    trace_id: Option<TraceId>,
     outcome: Option<Result<T, Error>>,
     caller: oneshot::Sender<Result<T, Error>>,
 }
@@ -90,11 +89,8 @@ where
     }
 
     fn run(&mut self, conn: &mut Conn, earlier: &[audit::Event]) -> Result<Vec<audit::Event>, Error> {
-        let mut tx = Tx { conn, events: Vec::new(), earlier, trace_id: self.trace_id.as_deref() };
-        let attempt = AssertUnwindSafe(|| {
-            let _entered = self.span.enter();
-            telemetry::within_trace(self.trace_id.clone(), || (self.work)(&mut tx))
-        });
+        let mut tx = Tx { conn, events: Vec::new(), earlier };
+        let attempt = AssertUnwindSafe(|| TraceId::scope_of(self.trace_id, || (self.work)(&mut tx)));
         // The hook has logged a panic; the savepoint undoes what it left behind.
         let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
         let kept = outcome.as_ref().err().cloned();
@@ -157,15 +153,7 @@ impl Writers {
     {
         let (caller, mut answer) = oneshot::channel();
         let begun = Arc::new(AtomicBool::new(false));
-        let act = Act {
-            work,
-            size,
-            begun: Arc::clone(&begun),
-            trace_id: telemetry::trace_id(),
-            span: tracing::Span::current(),
-            outcome: None,
-            caller,
-        };
+        let act = Act { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.jobs.push_back(Box::new(act));

@@ -99,9 +99,9 @@ impl<S> Caller<S> {
         Self {
             actor: Actor::client(&client.id, &client.name),
             client_id: Some(client.id.clone()),
-            reach: client.reach(),
+            reach: client.reach.clone(),
             issuing_frozen,
-            scopes: client.scopes(),
+            scopes: client.scopes.clone(),
             needs: PhantomData,
         }
     }
@@ -127,7 +127,7 @@ impl<S: Needs> FromRequest for Caller<S> {
         Box::pin(async move {
             let claimant = claimant?;
             let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
-            let state = app.ask(Some(claimant.client_id().clone()), None, app.clock.now()).await?;
+            let state = app.ask(Some(claimant.client_id()), None, app.clock.now()).await?;
             let frozen = state.epochs.frozen;
             claimant.admit(state.client).map(|client| Self::of(&client, frozen))
         })
@@ -170,7 +170,7 @@ impl<S: Needs> Claimant<S> {
         if let Some(limiter) = app.and_then(|app| app.client_limiter.as_ref()) {
             limiter.check(&client.id)?;
         }
-        if client.has(S::SCOPE) {
+        if client.scopes.contains(&S::SCOPE) {
             Ok(client)
         } else {
             Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}", S::SCOPE)))

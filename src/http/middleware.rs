@@ -11,7 +11,6 @@ use actix_web::http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
-use tracing::Instrument;
 
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
@@ -20,7 +19,7 @@ use crate::app::App;
 use crate::audit;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
-use crate::telemetry;
+use crate::telemetry::TraceId;
 
 /// An answer that is complete already, on its way out as an error.
 #[derive(Debug)]
@@ -28,7 +27,7 @@ struct Finished {
     error: Error,
     public_url: String,
     path: String,
-    trace_id: String,
+    trace_id: TraceId,
 }
 
 impl std::fmt::Display for Finished {
@@ -43,7 +42,7 @@ impl ResponseError for Finished {
     }
 
     fn error_response(&self) -> HttpResponse {
-        problem::respond(&self.error, &self.public_url, &self.path, &self.trace_id)
+        problem::respond(&self.error, &self.public_url, &self.path, self.trace_id)
     }
 }
 
@@ -54,24 +53,21 @@ pub(super) async fn surround(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace_id = telemetry::trace_id_of(traceparent);
+    let trace_id = TraceId::of(traceparent);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let path = uri.path();
     let app = request.app_data::<web::Data<App>>().cloned();
-    let span = tracing::info_span!("request", trace_id);
 
     let handling = async {
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), path, &trace_id).await,
+            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), path, trace_id).await,
             // Only what is wrong before a route is chosen ends here; the handler's errors are responses.
             Ok(Err(error)) => Err(of_actix(&error)),
             // The hook has logged it. Nothing is poisoned: each request owns what it touches.
             Err(_panic) => Err(Error::new(Code::Internal)),
         }
     };
-    let outcome = telemetry::in_trace(trace_id.clone(), handling).instrument(span.clone()).await;
-
-    let _entered = span.enter();
+    let outcome = trace_id.scope(handling).await;
     let (status, route, client) = match &outcome {
         Ok(response) => (response.status(), route_of(response.request()), known_client(response.request())),
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
@@ -82,14 +78,16 @@ pub(super) async fn surround(
     }
     // What is no success is always told.
     if !status.is_success() || app.as_ref().is_none_or(|app| app.log_sampler.take()) {
-        tracing::info!(
-            http.method = method.as_str(),
-            http.route = &*route,
-            http.status = status.as_u16(),
-            http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-            client.id = client.as_ref().map(ClientId::as_str),
-            "request"
-        );
+        TraceId::scope_of(Some(trace_id), || {
+            tracing::info!(
+                http.method = method.as_str(),
+                http.route = &*route,
+                http.status = status.as_u16(),
+                http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+                client.id = client.as_ref().map(ClientId::as_str),
+                "request"
+            );
+        });
     }
     outcome.map_err(|error| {
         let public_url = app.map(|app| app.config.public_url.clone()).unwrap_or_default();
@@ -117,14 +115,15 @@ async fn finish(
     response: ServiceResponse<BoxBody>,
     app: Option<&web::Data<App>>,
     path: &str,
-    trace_id: &str,
+    trace_id: TraceId,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let public_url = app.map_or("", |app| app.config.public_url.as_str());
     let mut response = match response.response().error() {
         Some(error) => {
             let error = match error.as_error::<Error>() {
                 Some(own) => {
-                    record_refusal(&response, app, own).await?;
+                    // Boxed, because it seldom happens: what lies in every request's future is moved with it.
+                    Box::pin(record_refusal(&response, app, own)).await?;
                     problem::respond(own, public_url, path, trace_id)
                 }
                 None => problem::respond(&of_actix(error), public_url, path, trace_id),

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Code, Error, FieldError};
+use crate::telemetry::TraceId;
 
 /// What went wrong. Programs read `code`, people read the rest.
 #[derive(Debug, Serialize, ToSchema)]
@@ -46,11 +47,11 @@ pub struct Problem<'a> {
     errors: &'a [FieldError],
     /// What to quote to the operators; the same as in their logs.
     #[schema(max_length = 32)]
-    trace_id: &'a str,
+    trace_id: String,
 }
 
 /// Builds the answer for an error.
-pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id: &str) -> HttpResponse {
+pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id: TraceId) -> HttpResponse {
     let code = error.code();
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponseBuilder::new(status);
@@ -78,7 +79,7 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
         instance,
         code: code.slug(),
         errors: error.fields(),
-        trace_id,
+        trace_id: trace_id.to_string(),
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -113,6 +114,13 @@ pub(super) struct Holding {
     live: Arc<LiveSession>,
 }
 
+/// The answer that holds for a token and a session, as JSON.
+#[derive(Debug)]
+pub(crate) struct Told {
+    token: Arc<Verified>,
+    json: Bytes,
+}
+
 /// What a caller has asked for.
 pub(super) struct Answer {
     /// Who asked.
@@ -166,7 +174,7 @@ pub(super) fn sign(
 pub(super) async fn introspect(
     app: &App,
     claimant: &Claimant<IntrospectSessions>,
-    request: Result<Form<IntrospectionRequest>, Error>,
+    request: &Result<Form<IntrospectionRequest>, Error>,
     now: Timestamp,
 ) -> Result<Answer, Error> {
     let token = request.as_ref().map_or("", |Form(request)| &request.token);
@@ -186,7 +194,8 @@ pub(super) async fn introspect(
     let claims = &token.claims;
     let own_portal = app.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
     // Once more: the key may have gone while the store was asked.
-    let holds = own_portal && client.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
+    let holds =
+        own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
     Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
 }
 
@@ -194,16 +203,28 @@ pub(super) fn verify(app: &App, token: &str, now: Timestamp) -> Option<Arc<Verif
     app.tokens.verify_access(token, app.config.portals.values().map(|portal| portal.audience.as_str()), now)
 }
 
-async fn ask(
-    app: &App,
-    claimant: &Claimant<IntrospectSessions>,
-    token: Option<&Arc<Verified>>,
+fn ask<'a>(
+    app: &'a App,
+    claimant: &'a Claimant<IntrospectSessions>,
+    token: Option<&'a Arc<Verified>>,
     now: Timestamp,
-) -> Result<State, Error> {
-    app.ask(Some(claimant.client_id().clone()), token.map(|token| token.claims.sid.clone()), now).await
+) -> impl Future<Output = Result<State, Error>> + 'a {
+    app.ask(Some(claimant.client_id()), token.map(|token| &token.claims.sid), now)
 }
 
 impl Holding {
+    /// What the caller is told, as JSON. It is written once: neither the token nor what is known of the session changes.
+    pub(super) fn json(&self) -> Result<Bytes, Error> {
+        let of_this = |told: &&Told| Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims;
+        if let Some(told) = self.live.told.get().filter(of_this) {
+            return Ok(told.json.clone());
+        }
+        let json = Bytes::from(serde_json::to_vec(&self.introspection()).map_err(Error::internal)?);
+        // Where another token of the session, or another request, was first that is as good.
+        drop(self.live.told.set(Told { token: Arc::clone(&self.token), json: json.clone() }));
+        Ok(json)
+    }
+
     /// What the caller is told.
     pub(super) fn introspection(&self) -> Introspection<'_> {
         let (claims, live) = (&self.token.claims, &self.live);

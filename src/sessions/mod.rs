@@ -33,6 +33,7 @@ pub(crate) use end::{
     Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
 };
 pub(crate) use gap::{check_reports, expect_reports};
+pub(crate) use introspect::Told;
 pub(crate) use open::open;
 pub(crate) use read::{SessionFilter, incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;

@@ -141,13 +141,16 @@ async fn introspect_token(
     accept: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let now = app.clock.now();
-    let asked = super::introspect::introspect(&app, &claimant, form, now).await?;
-    let answer = asked.holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
+    let asked = super::introspect::introspect(&app, &claimant, &form, now).await?;
     if wants_signed(&accept) {
+        let answer = asked.holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
         let signed = super::introspect::sign(&app, &asked.client_id, &answer, now)?;
         return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
     }
-    Ok(json_answer(StatusCode::OK, &answer))
+    match &asked.holding {
+        Some(holding) => Ok(HttpResponse::Ok().content_type("application/json").body(holding.json()?)),
+        None => Ok(json_answer(StatusCode::OK, &Introspection::default())),
+    }
 }
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";

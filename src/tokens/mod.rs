@@ -119,16 +119,14 @@ impl Tokens {
         Ok(())
     }
 
-    /// Reads the keys again if they have changed since; `epoch` is what the store has just said.
+    /// Reads the keys again, unless that was done since the store said `epoch`.
     ///
     /// # Errors
     /// As [`Tokens::refresh`].
     pub(crate) async fn catch_up(&self, db: &Db, epoch: i64, now: Timestamp) -> Result<(), Error> {
-        if self.ring().epoch() >= epoch {
-            return Ok(());
-        }
         let _reading = self.reading.lock().await;
-        if self.ring().epoch() >= epoch {
+        // Another request may have read them meanwhile.
+        if self.epoch() >= epoch {
             return Ok(());
         }
         self.refresh(db, now).await
@@ -136,7 +134,7 @@ impl Tokens {
 
     /// How often the keys had changed when this process last read them.
     pub(crate) fn epoch(&self) -> i64 {
-        self.ring().epoch()
+        self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
     }
 
     /// Makes the first signing key, unless another copy was quicker.
@@ -218,11 +216,15 @@ impl Tokens {
         }
         let fingerprint = VerifiedTokens::fingerprint(token);
         if let Some(known) = self.verified.get(&fingerprint) {
-            return self.still_counts(&known, now).then_some(known);
+            if self.still_counts(&known, now) {
+                return Some(known);
+            }
+            self.verified.forget(&fingerprint);
+            return None;
         }
         let audiences: Vec<&str> = audiences.collect();
         let (claims, kid) = self.try_verify::<AccessClaims>(token, &audiences, now)?;
-        let verified = Arc::new(Verified::new(claims, kid, now));
+        let verified = Arc::new(Verified { claims, kid });
         if !self.still_counts(&verified, now) {
             return None;
         }

@@ -1,21 +1,18 @@
 //! Access tokens whose signature was verified: once per token and process.
 //!
 //! Only what cannot change is kept: who signed, and what was claimed. Whether
-//! the session holds is asked anew each time. An entry dies with its token, or
-//! with the key that signed it.
+//! the session holds is asked anew each time. An entry counts no longer than its
+//! token and the key that signed it, and makes room for those that are asked for.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use aws_lc_rs::digest;
-use moka::Expiry;
-use moka::sync::Cache;
+use quick_cache::sync::Cache;
 
 use super::AccessClaims;
-use crate::clock::Timestamp;
 
 /// So many tokens are kept; more than most services have live sessions, in about 30 MiB.
-const MOST: u64 = 16_384;
+const MOST: usize = 16_384;
 
 /// SHA-256 of a token: the token itself is a secret, and stays out of the cache.
 type Fingerprint = [u8; 32];
@@ -26,31 +23,14 @@ pub(crate) struct Verified {
     pub claims: AccessClaims,
     /// The key that signed it.
     pub(super) kid: String,
-    /// From when it was verified until it expires.
-    rest: Duration,
-}
-
-impl Verified {
-    pub(super) fn new(claims: AccessClaims, kid: String, now: Timestamp) -> Self {
-        let rest = u64::try_from(claims.exp - now.unix_seconds()).unwrap_or(0).saturating_add(1);
-        Self { claims, kid, rest: Duration::from_secs(rest) }
-    }
 }
 
 /// The cache.
 pub(super) struct VerifiedTokens(Cache<Fingerprint, Arc<Verified>>);
 
-struct WithTheToken;
-
-impl Expiry<Fingerprint, Arc<Verified>> for WithTheToken {
-    fn expire_after_create(&self, _key: &Fingerprint, token: &Arc<Verified>, _at: Instant) -> Option<Duration> {
-        Some(token.rest)
-    }
-}
-
 impl Default for VerifiedTokens {
     fn default() -> Self {
-        Self(Cache::builder().max_capacity(MOST).expire_after(WithTheToken).build())
+        Self(Cache::new(MOST))
     }
 }
 
@@ -69,8 +49,13 @@ impl VerifiedTokens {
         self.0.insert(fingerprint, Arc::clone(token));
     }
 
+    /// Forgets a token that counts no more.
+    pub(super) fn forget(&self, fingerprint: &Fingerprint) {
+        self.0.remove(fingerprint);
+    }
+
     /// Forgets every token: a key has gone.
     pub(super) fn clear(&self) {
-        self.0.invalidate_all();
+        self.0.clear();
     }
 }

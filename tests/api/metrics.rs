@@ -52,6 +52,6 @@ on_both_databases! {
         let of = |status: u16| lines.iter().filter(|line| line["http.status"] == status).collect::<Vec<_>>();
         assert_eq!((of(200).len(), of(404).len()), (3, 30), "{text}");
         assert_eq!(of(200)[0]["client.id"], world.admin.client_id.as_str());
-        assert_eq!(of(200)[0]["span"]["trace_id"].as_str().map(str::len), Some(32));
+        assert_eq!(of(200)[0]["trace_id"].as_str().map(str::len), Some(32));
     }
 }

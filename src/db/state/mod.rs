@@ -10,25 +10,24 @@
 mod statements;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use diesel::prelude::*;
+use diesel::r2d2::Pool;
 
 use self::statements::{AskEpochs, Found};
 use super::Conn;
+use super::coalescer::{Coalescer, Gauges};
+use super::connection::Manager;
+use crate::clients::{Reach, Scope};
 use crate::clock::Timestamp;
+use crate::error::Error;
 use crate::id::{ClientId, LinkId, SessionId};
+use crate::sessions::Told;
 
 /// So many clients and so many sessions are remembered; then it begins anew.
 const MOST: usize = 32_768;
-
-/// What one caller wants to know.
-#[derive(Debug, Clone)]
-pub(super) struct Question {
-    pub client: Option<ClientId>,
-    pub session: Option<SessionId>,
-    pub now: Timestamp,
-}
 
 /// What the store said, after it was asked.
 #[derive(Debug, Clone)]
@@ -57,9 +56,8 @@ pub(crate) struct Epochs {
 pub(crate) struct LiveClient {
     pub id: ClientId,
     pub name: String,
-    pub portal: Option<String>,
-    pub tenants: String,
-    pub scopes: String,
+    pub reach: Reach,
+    pub scopes: Vec<Scope>,
     pub key_sha256: String,
     /// The key before the last rotation, while it counts.
     pub previous_key_sha256: Option<String>,
@@ -76,84 +74,177 @@ pub(crate) struct LiveSession {
     pub consultant_name: String,
     pub consultant_email: String,
     expires_at: Timestamp,
+    /// What introspection said of it the first time; it says the same as long as this is what is known.
+    pub told: OnceLock<Told>,
 }
 
-/// What was read at an epoch.
-#[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// The epoch; absent before the first reading.
-    epoch: Option<i64>,
+/// Which reading of the store something belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Edition {
+    /// Grows when a query has failed, and the connection with it. Whoever answers next may be another server, which
+    /// lost commits that this one had: its epochs may repeat.
+    era: u64,
+    access: i64,
+}
+
+/// What was read at one edition.
+#[derive(Debug)]
+struct Memory {
+    edition: Edition,
     clients: HashMap<ClientId, Arc<LiveClient>>,
     sessions: HashMap<SessionId, Arc<LiveSession>>,
 }
 
 impl Memory {
-    /// Answers everybody, mostly with a single row: whoever is known needs nothing but the epoch.
-    pub(super) fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<State>> {
-        self.make_room(MOST);
-        let answers = self.answer(conn, questions);
-        if answers.is_err() {
-            // Whoever answers next may be another server, which lost commits that this one had: its epochs may repeat.
-            *self = Self::default();
-        }
-        answers
+    fn of(edition: Edition) -> Self {
+        Self { edition, clients: HashMap::new(), sessions: HashMap::new() }
     }
 
-    fn answer(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<State>> {
-        let unknown = |known: &Self, all: bool| -> (HashSet<ClientId>, HashSet<SessionId>) {
-            let clients = questions.iter().filter_map(|one| one.client.as_ref());
-            let sessions = questions.iter().filter_map(|one| one.session.as_ref());
-            (
-                clients.filter(|id| all || !known.clients.contains_key(*id)).cloned().collect(),
-                sessions.filter(|id| all || !known.sessions.contains_key(*id)).cloned().collect(),
-            )
-        };
-        let (clients, sessions) = unknown(self, false);
-        let mut found = if clients.is_empty() && sessions.is_empty() {
+    /// Keeps what was read; what belongs to another edition goes, and everything does when it is too much.
+    fn remember(&mut self, read: &Self, most: usize) {
+        if self.edition != read.edition || self.clients.len() > most || self.sessions.len() > most {
+            *self = Self::of(read.edition);
+        }
+        self.clients.extend(read.clients.iter().map(|(id, client)| (id.clone(), Arc::clone(client))));
+        self.sessions.extend(read.sessions.iter().map(|(id, session)| (id.clone(), Arc::clone(session))));
+    }
+}
+
+/// What the reader is asked.
+#[derive(Debug, Clone)]
+enum Question {
+    /// The epochs alone: the caller knows the rest, if they are still the same.
+    Epochs,
+    /// Everything.
+    Rows { client: Option<ClientId>, session: Option<SessionId> },
+}
+
+/// What it answers.
+struct Answer {
+    state: State,
+    edition: Edition,
+}
+
+/// Reads the state for many callers at once.
+#[derive(Debug)]
+pub(super) struct StateReader {
+    memory: Arc<RwLock<Memory>>,
+    reader: Coalescer<Question, Answer>,
+}
+
+impl StateReader {
+    /// Starts the reader on a pool of its own.
+    pub(super) fn start(pool: Pool<Manager>, gauges: Gauges) -> io::Result<Self> {
+        let none = Edition { era: 0, access: -1 };
+        let memory = Arc::new(RwLock::new(Memory::of(none)));
+        let mut librarian = Librarian { memory: Arc::clone(&memory), edition: none, failed: false };
+        let query = move |conn: &mut Conn, questions: &[Question]| librarian.ask(conn, questions);
+        Ok(Self { memory, reader: Coalescer::start(pool, query, gauges)? })
+    }
+
+    /// What the store says at this moment; mostly the epoch is all that is asked for.
+    pub(super) async fn ask(
+        &self,
+        client: Option<&ClientId>,
+        session: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<State, Error> {
+        let known = self.recall(client, session);
+        if let Some((edition, client, session)) = known {
+            let Answer { state, edition: current } = self.reader.ask(Question::Epochs).await?;
+            if current == edition {
+                return Ok(State { client, session, ..state }.at(now));
+            }
+        }
+        let question = Question::Rows { client: client.cloned(), session: session.cloned() };
+        Ok(self.reader.ask(question).await?.state.at(now))
+    }
+
+    /// What is known of both, and since which edition; nothing when one of them is not.
+    #[expect(clippy::type_complexity, reason = "both are optional, and go into a state as they are")]
+    fn recall(
+        &self,
+        client: Option<&ClientId>,
+        session: Option<&SessionId>,
+    ) -> Option<(Edition, Option<Arc<LiveClient>>, Option<Arc<LiveSession>>)> {
+        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+        let client = client.map(|id| memory.clients.get(id).cloned().ok_or(())).transpose().ok()?;
+        let session = session.map(|id| memory.sessions.get(id).cloned().ok_or(())).transpose().ok()?;
+        Some((memory.edition, client, session))
+    }
+}
+
+impl State {
+    /// Without what has run out.
+    fn at(mut self, now: Timestamp) -> Self {
+        self.session = self.session.filter(|session| session.expires_at > now);
+        if let Some(client) = self.client.as_mut()
+            && client.previous_key_expires_at.is_some_and(|until| until <= now)
+        {
+            *client = Arc::new(LiveClient { previous_key_sha256: None, ..LiveClient::clone(client) });
+        }
+        self
+    }
+}
+
+/// Answers the questions, on the reader's thread.
+struct Librarian {
+    memory: Arc<RwLock<Memory>>,
+    /// That of the memory.
+    edition: Edition,
+    /// Whether the last query failed, or panicked.
+    failed: bool,
+}
+
+impl Librarian {
+    fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
+        if std::mem::replace(&mut self.failed, true) {
+            self.remember(&Memory::of(Edition { era: self.edition.era + 1, ..self.edition }));
+        }
+        let answers = self.answer(conn, questions)?;
+        self.failed = false;
+        Ok(answers)
+    }
+
+    fn answer(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
+        let (mut clients, mut sessions) = (HashSet::new(), HashSet::new());
+        for question in questions {
+            if let Question::Rows { client, session } = question {
+                clients.extend(client);
+                sessions.extend(session);
+            }
+        }
+        let Found { epochs, clients, sessions } = if clients.is_empty() && sessions.is_empty() {
             Found::nothing_but(AskEpochs::load(conn)?)
         } else {
             statements::ask(conn, &clients, &sessions)?
         };
-        if self.epoch != Some(found.epochs.access) {
-            let (clients, sessions) = unknown(self, true);
-            found = statements::ask(conn, &clients, &sessions)?;
-            *self = Self { epoch: Some(found.epochs.access), ..Self::default() };
-        }
-        let epochs = found.epochs;
-        self.remember(found);
-        // The query began later than any of them asked, and what has run out by then does not hold.
-        let now = questions.iter().map(|question| question.now).max();
-        let answer = |question: &Question| State {
-            client: question.client.as_ref().and_then(|id| self.client(id, now)),
-            session: question.session.as_ref().and_then(|id| self.session(id, now)),
-            epochs,
+        let read = Memory {
+            edition: Edition { access: epochs.access, ..self.edition },
+            clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
+            sessions: sessions.into_iter().map(|(id, session)| (id, Arc::new(session))).collect(),
         };
-        Ok(questions.iter().map(answer).collect())
+        let of = |question: &Question| match question {
+            Question::Epochs => (None, None),
+            Question::Rows { client, session } => (
+                client.as_ref().and_then(|id| read.clients.get(id).cloned()),
+                session.as_ref().and_then(|id| read.sessions.get(id).cloned()),
+            ),
+        };
+        let answers = questions.iter().map(of).map(|(client, session)| {
+            let state = State { client, session, epochs };
+            Answer { state, edition: read.edition }
+        });
+        let answers = answers.collect();
+        self.remember(&read);
+        Ok(answers)
     }
 
-    /// Begins anew where too much is remembered: before anybody is taken for known.
-    fn make_room(&mut self, most: usize) {
-        if self.clients.len() > most || self.sessions.len() > most {
-            let epoch = self.epoch;
-            *self = Self { epoch, ..Self::default() };
+    fn remember(&mut self, read: &Memory) {
+        if self.edition != read.edition || !read.clients.is_empty() || !read.sessions.is_empty() {
+            self.edition = read.edition;
+            self.memory.write().unwrap_or_else(PoisonError::into_inner).remember(read, MOST);
         }
-    }
-
-    fn remember(&mut self, found: Found) {
-        self.clients.extend(found.clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))));
-        self.sessions.extend(found.sessions.into_iter().map(|(id, session)| (id, Arc::new(session))));
-    }
-
-    fn client(&self, id: &ClientId, now: Option<Timestamp>) -> Option<Arc<LiveClient>> {
-        let client = self.clients.get(id)?;
-        if client.previous_key_expires_at <= now && client.previous_key_sha256.is_some() {
-            return Some(Arc::new(LiveClient { previous_key_sha256: None, ..LiveClient::clone(client) }));
-        }
-        Some(Arc::clone(client))
-    }
-
-    fn session(&self, id: &SessionId, now: Option<Timestamp>) -> Option<Arc<LiveSession>> {
-        self.sessions.get(id).filter(|session| Some(session.expires_at) > now).cloned()
     }
 }
 
@@ -163,7 +254,7 @@ mod tests {
     use crate::clock::Clock;
 
     #[test]
-    fn room_is_made_before_anybody_is_taken_for_known() {
+    fn memory_is_bounded_and_never_mixes_editions() {
         let now = Clock::System.now();
         let session = || LiveSession {
             profile_name: String::new(),
@@ -172,19 +263,24 @@ mod tests {
             consultant_name: String::new(),
             consultant_email: String::new(),
             expires_at: now,
+            told: OnceLock::new(),
         };
-        let mut memory = Memory { epoch: Some(7), ..Memory::default() };
-        let found = |number| Found {
-            sessions: (0..number).map(|_| (SessionId::new(now), session())).collect(),
-            ..Found::nothing_but(Epochs { keys: 0, access: 7, frozen: false })
+        let first = Edition { era: 0, access: 7 };
+        let read = |edition, number| Memory {
+            sessions: (0..number).map(|_| (SessionId::new(now), Arc::new(session()))).collect(),
+            ..Memory::of(edition)
         };
-        memory.remember(found(3));
-        memory.make_room(3);
-        assert_eq!(memory.sessions.len(), 3);
-        // An answer is remembered whole, however many there are by then.
-        memory.remember(found(2));
-        assert_eq!(memory.sessions.len(), 5);
-        memory.make_room(3);
-        assert_eq!((memory.sessions.len(), memory.epoch), (0, Some(7)));
+        let mut memory = Memory::of(first);
+        let mut after = |edition, number| {
+            memory.remember(&read(edition, number), 3);
+            (memory.edition, memory.sessions.len())
+        };
+        assert_eq!(after(first, 3), (first, 3));
+        // What is read at once is kept whole, however much there is by then.
+        assert_eq!(after(first, 2), (first, 5));
+        assert_eq!(after(first, 1), (first, 1), "it was too much, and begins anew");
+        for next in [Edition { access: 8, ..first }, Edition { era: 1, access: 8 }, first] {
+            assert_eq!(after(next, 2), (next, 2));
+        }
     }
 }

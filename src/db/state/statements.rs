@@ -4,6 +4,7 @@
 //! prepares `eq_any` anew each time on SQLite.
 
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use diesel::backend::Backend as AnyBackend;
 use diesel::pg::Pg;
@@ -13,6 +14,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamp 
 use diesel::sqlite::Sqlite;
 
 use super::{Epochs, LiveClient, LiveSession};
+use crate::clients::{Reach, Scope};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::id::{ClientId, SessionId};
@@ -161,7 +163,7 @@ impl QueryFragment<Sqlite> for AskStateSqlite {
 }
 
 /// Reads clients, sessions and epochs as they were at one moment.
-pub(super) fn ask(conn: &mut Conn, clients: &HashSet<ClientId>, sessions: &HashSet<SessionId>) -> QueryResult<Found> {
+pub(super) fn ask(conn: &mut Conn, clients: &HashSet<&ClientId>, sessions: &HashSet<&SessionId>) -> QueryResult<Found> {
     let clients = clients.iter().map(ToString::to_string).collect();
     let sessions = sessions.iter().map(ToString::to_string).collect();
     let rows: Vec<Row> = match conn {
@@ -177,9 +179,8 @@ pub(super) fn ask(conn: &mut Conn, clients: &HashSet<ClientId>, sessions: &HashS
                 found.clients.push(LiveClient {
                     id: parsed(&id)?,
                     name,
-                    portal,
-                    tenants,
-                    scopes,
+                    reach: Reach::of(portal, &tenants),
+                    scopes: Scope::of_words(&scopes).collect(),
                     key_sha256,
                     previous_key_sha256: previous,
                     previous_key_expires_at: until,
@@ -193,6 +194,7 @@ pub(super) fn ask(conn: &mut Conn, clients: &HashSet<ClientId>, sessions: &HashS
                     consultant_name: name,
                     consultant_email: email,
                     expires_at: until,
+                    told: OnceLock::new(),
                 };
                 found.sessions.push((parsed(&id)?, session));
             }
