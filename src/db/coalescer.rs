@@ -78,7 +78,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         {
             let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
             queue.asked.push((question, sender));
-            // One is enough to ring.
+            // Whoever makes up the number rings; nobody else need.
             if queue.asked.len() == queue.wanted {
                 self.shared.bell.notify_one();
             }
