@@ -111,7 +111,8 @@ impl<Q, A> Shared<Q, A> {
     fn run(&self, pool: &Pool<Manager>, mut query: impl Query<Q, A>) {
         let mut usual = 0;
         while let Some(asked) = self.next(usual) {
-            usual = asked.len().max(usual - usual / 8);
+            // Down to nothing: a caller who is alone again soon waits for nobody.
+            usual = asked.len().max(usual - usual.div_ceil(8));
             self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
             let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
             match read(pool, &mut query, &questions) {

@@ -179,7 +179,8 @@ impl State {
     fn at(mut self, now: Timestamp) -> Self {
         self.session = self.session.filter(|session| session.expires_at > now);
         if let Some(client) = self.client.as_mut()
-            && client.previous_key_expires_at.is_some_and(|until| until <= now)
+            && client.previous_key_sha256.is_some()
+            && client.previous_key_expires_at <= Some(now)
         {
             *client = Arc::new(LiveClient { previous_key_sha256: None, ..LiveClient::clone(client) });
         }
