@@ -146,10 +146,11 @@ impl Client {
 
 impl LiveClient {
     /// Whether the key is this client's, and still counts.
-    pub(crate) fn accepts(&self, key: &ApiKey) -> bool {
+    pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
         let sha256 = key.sha256();
         let same = |stored: &str| api_key::same_sha256(&sha256, stored);
-        same(&self.key_sha256) || self.previous_key_sha256.as_deref().is_some_and(same)
+        let previous_counts = self.previous_key_expires_at.is_some_and(|until| until > now);
+        same(&self.key_sha256) || (previous_counts && self.previous_key_sha256.as_deref().is_some_and(same))
     }
 }
 

@@ -139,7 +139,7 @@ impl<Q, A> Shared<Q, A> {
         if queue.asked.is_empty() {
             return None;
         }
-        queue.wanted = (usual / 2).min(MOST);
+        queue.wanted = usual / 2;
         (queue, _) = self.bell.wait_timeout_while(queue, PAUSE, few).unwrap_or_else(PoisonError::into_inner);
         let rest = if queue.asked.len() > MOST { queue.asked.split_off(MOST) } else { Vec::new() };
         self.gauges.waiting.set(i64::try_from(rest.len()).unwrap_or(i64::MAX));

@@ -13,6 +13,7 @@ use futures_util::future::{LocalBoxFuture, Ready, ready};
 use crate::app::App;
 use crate::audit::Actor;
 use crate::clients::{ApiKey, Reach, Scope};
+use crate::clock::Timestamp;
 use crate::db::LiveClient;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
@@ -127,9 +128,10 @@ impl<S: Needs> FromRequest for Caller<S> {
         Box::pin(async move {
             let claimant = claimant?;
             let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
-            let state = app.ask(Some(claimant.client_id()), None, app.clock.now()).await?;
+            let now = app.clock.now();
+            let state = app.ask(Some(claimant.client_id()), None, now).await?;
             let frozen = state.epochs.frozen;
-            claimant.admit(state.client).map(|client| Self::of(&client, frozen))
+            claimant.admit(state.client, now).map(|client| Self::of(&client, frozen))
         })
     }
 }
@@ -160,8 +162,8 @@ impl<S: Needs> Claimant<S> {
     ///
     /// # Errors
     /// `unauthenticated`, never saying why; `rate_limited`; `insufficient_scope`.
-    pub(crate) fn admit(&self, client: Option<Arc<LiveClient>>) -> Result<Arc<LiveClient>, Error> {
-        let client = client.filter(|client| client.accepts(&self.key)).ok_or(Code::Unauthenticated)?;
+    pub(crate) fn admit(&self, client: Option<Arc<LiveClient>>, now: Timestamp) -> Result<Arc<LiveClient>, Error> {
+        let client = client.filter(|client| client.accepts(&self.key, now)).ok_or(Code::Unauthenticated)?;
         if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
             return Err(Code::Unauthenticated.into());
         }

@@ -186,7 +186,7 @@ pub(super) async fn introspect(
         verified = verify(app, token, now);
         state = ask(app, claimant, verified.as_ref(), now).await?;
     }
-    let client = claimant.admit(state.client)?;
+    let client = claimant.admit(state.client, now)?;
     // Whoever is not known has heard so, and nothing about the form.
     request.as_ref().map_err(Clone::clone)?;
     let client_id = client.id.clone();

@@ -59,10 +59,10 @@ pub(crate) struct LiveClient {
     pub reach: Reach,
     pub scopes: Vec<Scope>,
     pub key_sha256: String,
-    /// The key before the last rotation, while it counts.
+    /// The key before the last rotation.
     pub previous_key_sha256: Option<String>,
-    /// Until when it does.
-    previous_key_expires_at: Option<Timestamp>,
+    /// Until when it counts.
+    pub previous_key_expires_at: Option<Timestamp>,
 }
 
 /// A session that holds: not ended, within its time, its link not revoked and its consultant not suspended.
@@ -101,17 +101,20 @@ impl Memory {
     }
 
     /// Keeps what was read; what belongs to another edition goes, and everything does when it is too much.
-    fn remember(&mut self, read: &Self, most: usize) {
+    ///
+    /// Returns what went: dropping it takes time that those who wait for the memory need not spend.
+    fn remember(&mut self, read: Self, most: usize) -> Option<Self> {
         if self.edition != read.edition || self.clients.len() > most || self.sessions.len() > most {
-            *self = Self::of(read.edition);
+            return Some(std::mem::replace(self, read));
         }
-        self.clients.extend(read.clients.iter().map(|(id, client)| (id.clone(), Arc::clone(client))));
-        self.sessions.extend(read.sessions.iter().map(|(id, session)| (id.clone(), Arc::clone(session))));
+        self.clients.extend(read.clients);
+        self.sessions.extend(read.sessions);
+        None
     }
 }
 
 /// What the reader is asked.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Question {
     /// The epochs alone: the caller knows the rest, if they are still the same.
     Epochs,
@@ -149,10 +152,10 @@ impl StateReader {
         session: Option<&SessionId>,
         now: Timestamp,
     ) -> Result<State, Error> {
-        let known = self.recall(client, session);
-        if let Some((edition, client, session)) = known {
+        let nothing_else = client.is_none() && session.is_none();
+        if let Some((edition, client, session)) = self.recall(client, session) {
             let Answer { state, edition: current } = self.reader.ask(Question::Epochs).await?;
-            if current == edition {
+            if nothing_else || current == edition {
                 return Ok(State { client, session, ..state }.at(now));
             }
         }
@@ -175,15 +178,9 @@ impl StateReader {
 }
 
 impl State {
-    /// Without what has run out.
+    /// Without a session that has run out.
     fn at(mut self, now: Timestamp) -> Self {
         self.session = self.session.filter(|session| session.expires_at > now);
-        if let Some(client) = self.client.as_mut()
-            && client.previous_key_sha256.is_some()
-            && client.previous_key_expires_at <= Some(now)
-        {
-            *client = Arc::new(LiveClient { previous_key_sha256: None, ..LiveClient::clone(client) });
-        }
         self
     }
 }
@@ -200,7 +197,7 @@ struct Librarian {
 impl Librarian {
     fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
         if std::mem::replace(&mut self.failed, true) {
-            self.remember(&Memory::of(Edition { era: self.edition.era + 1, ..self.edition }));
+            self.remember(Memory::of(Edition { era: self.edition.era + 1, ..self.edition }));
         }
         let answers = self.answer(conn, questions)?;
         self.failed = false;
@@ -237,14 +234,15 @@ impl Librarian {
             Answer { state, edition: read.edition }
         });
         let answers = answers.collect();
-        self.remember(&read);
+        self.remember(read);
         Ok(answers)
     }
 
-    fn remember(&mut self, read: &Memory) {
+    fn remember(&mut self, read: Memory) {
         if self.edition != read.edition || !read.clients.is_empty() || !read.sessions.is_empty() {
             self.edition = read.edition;
-            self.memory.write().unwrap_or_else(PoisonError::into_inner).remember(read, MOST);
+            let gone = self.memory.write().unwrap_or_else(PoisonError::into_inner).remember(read, MOST);
+            drop(gone);
         }
     }
 }
@@ -253,6 +251,7 @@ impl Librarian {
 mod tests {
     use super::*;
     use crate::clock::Clock;
+    use crate::db::{DatabaseUrl, migrations};
 
     #[test]
     fn memory_is_bounded_and_never_mixes_editions() {
@@ -273,7 +272,7 @@ mod tests {
         };
         let mut memory = Memory::of(first);
         let mut after = |edition, number| {
-            memory.remember(&read(edition, number), 3);
+            memory.remember(read(edition, number), 3);
             (memory.edition, memory.sessions.len())
         };
         assert_eq!(after(first, 3), (first, 3));
@@ -283,5 +282,22 @@ mod tests {
         for next in [Edition { access: 8, ..first }, Edition { era: 1, access: 8 }, first] {
             assert_eq!(after(next, 2), (next, 2));
         }
+    }
+
+    #[test]
+    fn what_was_read_before_a_failure_is_not_told_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut conn = Manager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
+        let edition = Edition { era: 0, access: 0 };
+        let memory = Arc::new(RwLock::new(Memory::of(edition)));
+        let mut librarian = Librarian { memory: Arc::clone(&memory), edition, failed: false };
+        // There are no tables yet.
+        assert!(librarian.ask(&mut conn, &[Question::Epochs]).is_err());
+        migrations::run(&mut conn).unwrap();
+        for _ in 0..2 {
+            let answers = librarian.ask(&mut conn, &[Question::Epochs]).unwrap();
+            assert_eq!(answers.first().unwrap().edition.era, 1);
+        }
+        assert_eq!(memory.read().unwrap().edition.era, 1);
     }
 }
