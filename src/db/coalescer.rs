@@ -5,7 +5,7 @@
 //! who is alone is served at once.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -21,8 +21,11 @@ use crate::error::Error;
 /// The longest list of ids that one query is given.
 const MOST: usize = 512;
 
-/// The longest time that a query waits for company.
-const PAUSE: Duration = Duration::from_micros(250);
+/// The longest time that a query waits for company, where there was some before.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// No query waits for more callers than these: another one would hardly make it cheaper for each.
+const ENOUGH: usize = 32;
 
 /// Answers every question together; as many answers as questions, in their order. It may remember things.
 pub(super) trait Query<Q, A>: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static {}
@@ -76,7 +79,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
     pub(super) fn ask(&self, question: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
         let (sender, answer) = oneshot::channel();
         {
-            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.shared.queue();
             queue.asked.push((question, sender));
             // Whoever makes up the number rings; nobody else need.
             if queue.asked.len() == queue.wanted {
@@ -99,7 +102,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
 impl<Q, A> Drop for Coalescer<Q, A> {
     /// Waits for the thread, which holds the pool: SQLite tidies up when its last connection closes.
     fn drop(&mut self) {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.queue().closed = true;
         self.shared.bell.notify_one();
         if let Some(thread) = self.thread.take() {
             drop(thread.join());
@@ -109,13 +112,14 @@ impl<Q, A> Drop for Coalescer<Q, A> {
 
 impl<Q, A> Shared<Q, A> {
     fn run(&self, pool: &Pool<Manager>, mut query: impl Query<Q, A>) {
-        let mut usual = 0;
-        while let Some(asked) = self.next(usual) {
-            // Down to nothing: a caller who is alone again soon waits for nobody.
-            usual = asked.len().max(usual - usual.div_ceil(8));
+        let mut wanted = 1;
+        while let Some(asked) = self.next(wanted) {
             self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
             let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
-            match read(pool, &mut query, &questions) {
+            let outcome = read(pool, &mut query, &questions);
+            // Before the answers: whoever gets one may ask again at once.
+            wanted = worth_waiting_for(wanted, callers.len(), self.queue().asked.len());
+            match outcome {
                 Ok(answers) => {
                     for (caller, answer) in callers.into_iter().zip(answers) {
                         // A caller who has hung up needs no answer.
@@ -127,24 +131,45 @@ impl<Q, A> Shared<Q, A> {
         }
     }
 
-    /// Whoever asks until now; `None` when nobody can ask any more.
-    ///
-    /// Where `usual` callers shared a query before, those who were just answered are about to ask again: waiting for
-    /// half of them saves queries, and costs no time that the callers' own work does not take anyway.
-    fn next(&self, usual: usize) -> Option<Vec<Asked<Q, A>>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    /// As many as are wanted, or whoever asks within the pause; `None` when nobody can ask any more.
+    fn next(&self, wanted: usize) -> Option<Vec<Asked<Q, A>>> {
         let few = |queue: &mut Queue<Q, A>| queue.asked.len() < queue.wanted && !queue.closed;
-        queue.wanted = 1;
-        queue = self.bell.wait_while(queue, few).unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue();
+        if wanted > 1 {
+            queue.wanted = wanted;
+            (queue, _) = self.bell.wait_timeout_while(queue, PAUSE, few).unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.asked.is_empty() {
+            // The company has gone: whoever comes is served at once.
+            queue.wanted = 1;
+            queue = self.bell.wait_while(queue, few).unwrap_or_else(PoisonError::into_inner);
+        }
         if queue.asked.is_empty() {
             return None;
         }
-        queue.wanted = usual / 2;
-        (queue, _) = self.bell.wait_timeout_while(queue, PAUSE, few).unwrap_or_else(PoisonError::into_inner);
         let rest = if queue.asked.len() > MOST { queue.asked.split_off(MOST) } else { Vec::new() };
         self.gauges.waiting.set(i64::try_from(rest.len()).unwrap_or(i64::MAX));
         Some(std::mem::replace(&mut queue.asked, rest))
     }
+
+    fn queue(&self) -> MutexGuard<'_, Queue<Q, A>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many callers the next query waits for, after `came` shared one that waited for `wanted`.
+///
+/// A query costs two changes of thread and a round trip, however many share it. One more is wanted as long as there are
+/// `others`, who asked while the query ran, or came without being waited for; fewer when they did not come in time.
+fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
+    let next = if wanted == 1 {
+        came
+    } else if came < wanted {
+        came * 7 / 8
+    } else {
+        wanted + usize::from(others > 0 || came > wanted)
+    };
+    next.clamp(1, ENOUGH)
 }
 
 /// A panic of the query is a failure of this batch, and not the end of the reader.
@@ -198,6 +223,22 @@ mod tests {
         // More than one query takes.
         let answers = join_all((100..2_000).map(|question| reader.ask(question))).await;
         assert!(answers.into_iter().zip(100..).all(|(answer, question)| answer.unwrap() == 2 * question));
+    }
+
+    #[test]
+    fn who_is_alone_waits_for_nobody_and_who_is_not_waits_for_those_who_come() {
+        assert_eq!(worth_waiting_for(1, 1, 9), 1);
+        assert_eq!(worth_waiting_for(1, 5, 0), 5);
+        // All came, and there is nobody else.
+        assert_eq!(worth_waiting_for(5, 5, 0), 5);
+        assert_eq!(worth_waiting_for(5, 5, 1), 6);
+        assert_eq!(worth_waiting_for(5, 7, 0), 6);
+        // They have gone.
+        assert_eq!(worth_waiting_for(32, 24, 3), 21);
+        assert_eq!(worth_waiting_for(32, 1, 0), 1);
+        // A crowd.
+        assert_eq!(worth_waiting_for(1, MOST, MOST), ENOUGH);
+        assert_eq!(worth_waiting_for(ENOUGH, MOST, MOST), ENOUGH);
     }
 
     #[tokio::test]

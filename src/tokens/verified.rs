@@ -11,7 +11,8 @@ use quick_cache::sync::Cache;
 
 use super::AccessClaims;
 
-/// So many tokens are kept; more than most services have live sessions, in about 30 MiB.
+/// So many tokens are kept; more than most services have live sessions, in about 30 MiB. A session that is remembered
+/// keeps one more: that of which it was told first.
 const MOST: usize = 16_384;
 
 /// SHA-256 of a token: the token itself is a secret, and stays out of the cache.
