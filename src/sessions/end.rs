@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{EndCause, EndSession, MOST_ACTS, Session, SessionResponse, introspect, is_source, store};
+use super::{EndCause, EndSession, MOST_ACTS, Session, SessionResponse, is_source, store};
 use crate::app::App;
 use crate::audit::{Actor, Event, EventType};
 use crate::clock::Timestamp;
@@ -91,7 +91,7 @@ pub(crate) async fn revoke_token(
     token: &str,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(token) = introspect::verify(app, token, now) else { return Ok(()) };
+    let Some(token) = app.tokens.verify_access(token, now) else { return Ok(()) };
     end_within(app, caller, token.claims.sid.clone(), now).await.map(drop)
 }
 

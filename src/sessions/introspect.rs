@@ -179,11 +179,11 @@ pub(super) async fn introspect(
 ) -> Result<Answer, Error> {
     let token = request.as_ref().map_or("", |Form(request)| &request.token);
     let epoch = app.tokens.epoch();
-    let mut verified = verify(app, token, now);
+    let mut verified = app.tokens.verify_access(token, now);
     let mut state = ask(app, claimant, verified.as_ref(), now).await?;
     if verified.is_none() && app.tokens.epoch() != epoch {
         // Perhaps a key signed it that this process has just got to know.
-        verified = verify(app, token, now);
+        verified = app.tokens.verify_access(token, now);
         state = ask(app, claimant, verified.as_ref(), now).await?;
     }
     let client = claimant.admit(state.client, now)?;
@@ -197,10 +197,6 @@ pub(super) async fn introspect(
     let holds =
         own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
     Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
-}
-
-pub(super) fn verify(app: &App, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
-    app.tokens.verify_access(token, app.config.portals.values().map(|portal| portal.audience.as_str()), now)
 }
 
 fn ask<'a>(

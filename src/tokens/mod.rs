@@ -55,6 +55,8 @@ pub struct Tokens {
     keyring: RwLock<Arc<Keyring>>,
     /// One reading of the keys at a time is enough.
     reading: tokio::sync::Mutex<()>,
+    /// What an access token must be, whatever portal it is for.
+    access: Validation,
     verified: VerifiedTokens,
 }
 
@@ -73,7 +75,9 @@ impl Tokens {
     /// # Errors
     /// When the store cannot be asked, or the master key does not open a key in it.
     pub(crate) async fn open(config: &Config, master_key: MasterKey, db: &Db, now: Timestamp) -> Result<Self, Error> {
+        let audiences: Vec<&str> = config.portals.values().map(|portal| portal.audience.as_str()).collect();
         let tokens = Self {
+            access: validation(&config.public_url, &audiences),
             issuer: config.public_url.clone(),
             master_key,
             // A window may begin that far ahead and last that long.
@@ -199,18 +203,15 @@ impl Tokens {
     /// # Errors
     /// `token_invalid`, never saying why.
     pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
-        self.try_verify(token, audience, now).map(|(claims, _kid)| claims).ok_or_else(|| Code::TokenInvalid.into())
+        self.try_verify(token, &validation(&self.issuer, audience), now)
+            .map(|(claims, _kid)| claims)
+            .ok_or_else(|| Code::TokenInvalid.into())
     }
 
     /// Verifies an access token, but its signature only if this process has not done so before.
     ///
-    /// Whom it is for is the caller's to judge: `audiences` are those of every portal.
-    pub(crate) fn verify_access<'a>(
-        &self,
-        token: &str,
-        audiences: impl Iterator<Item = &'a str>,
-        now: Timestamp,
-    ) -> Option<Arc<Verified>> {
+    /// It is for one of our portals; for which one is the caller's to judge.
+    pub(crate) fn verify_access(&self, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
         if token.len() > MAX_BYTES {
             return None;
         }
@@ -222,8 +223,7 @@ impl Tokens {
             self.verified.forget(&fingerprint);
             return None;
         }
-        let audiences: Vec<&str> = audiences.collect();
-        let (claims, kid) = self.try_verify::<AccessClaims>(token, &audiences, now)?;
+        let (claims, kid) = self.try_verify::<AccessClaims>(token, &self.access, now)?;
         let verified = Arc::new(Verified { claims, kid });
         if !self.still_counts(&verified, now) {
             return None;
@@ -240,22 +240,14 @@ impl Tokens {
         times && self.ring().find(&token.kid, now).is_some()
     }
 
-    fn try_verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Option<(C, String)> {
+    fn try_verify<C: Claims>(&self, token: &str, validation: &Validation, now: Timestamp) -> Option<(C, String)> {
         let header = strict_header(token)?;
         let ring = self.ring();
         let key = ring.find(&header.kid, now)?;
         if header.alg != key.algorithm {
             return None;
         }
-        let mut validation = Validation::new(Algorithm::ES256);
-        validation.leeway = 0;
-        // Time is an argument here: the caller judges it against its own `now`.
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
-        validation.set_issuer(&[&self.issuer]);
-        validation.set_audience(audience);
-        let claims = jsonwebtoken::decode::<C>(token, &key.decoding, &validation).ok()?.claims;
+        let claims = jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims;
         let sane = header.typ == C::TYP && claims.issued_at() <= now.unix_seconds() + SKEW_SECONDS;
         sane.then_some((claims, header.kid))
     }
@@ -263,6 +255,19 @@ impl Tokens {
     fn ring(&self) -> Arc<Keyring> {
         Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// What a token must be: ES256, ours, and for one of these.
+fn validation(issuer: &str, audience: &[&str]) -> Validation {
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.leeway = 0;
+    // Time is an argument here: the caller judges it against its own `now`.
+    validation.validate_exp = false;
+    validation.validate_nbf = false;
+    validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
+    validation.set_issuer(&[issuer]);
+    validation.set_audience(audience);
+    validation
 }
 
 /// The header of a token in compact form, if it has exactly the members that ours have.

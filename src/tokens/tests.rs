@@ -35,6 +35,7 @@ fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
         longest_use: Duration::weeks(8),
         keyring: RwLock::new(Arc::new(ring)),
         reading: tokio::sync::Mutex::new(()),
+        access: validation(issuer, &[PORTAL, "https://ess.example"]),
         verified: VerifiedTokens::default(),
     }
 }
@@ -315,19 +316,18 @@ fn the_key_set_holds_nothing_private() {
 #[test]
 fn a_signature_is_verified_once_and_only_while_its_key_and_its_token_live() {
     let tokens = tokens();
-    let audiences = || [PORTAL, "https://ess.example"].into_iter();
     let claims = access_claims();
     let token = tokens.sign(&claims, now()).unwrap();
-    let first = tokens.verify_access(&token, audiences(), now()).unwrap();
-    let again = tokens.verify_access(&token, audiences(), now()).unwrap();
+    let first = tokens.verify_access(&token, now()).unwrap();
+    let again = tokens.verify_access(&token, now()).unwrap();
     assert!(Arc::ptr_eq(&first, &again), "the second time it was known");
     let over = now().plus(Duration::hours(2));
-    assert!(tokens.verify_access(&token, audiences(), over).is_none(), "it has run out");
+    assert!(tokens.verify_access(&token, over).is_none(), "it has run out");
     // Another signature over the same claims is another token.
     let other = tokens.sign(&claims, now()).unwrap();
-    assert!(!Arc::ptr_eq(&first, &tokens.verify_access(&other, audiences(), now()).unwrap()));
-    assert!(tokens.verify_access(&format!("{token}A"), audiences(), now()).is_none());
+    assert!(!Arc::ptr_eq(&first, &tokens.verify_access(&other, now()).unwrap()));
+    assert!(tokens.verify_access(&format!("{token}A"), now()).is_none());
     *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), 1, &tokens.master_key).unwrap());
-    assert!(tokens.verify_access(&token, audiences(), now()).is_none(), "its key has gone");
+    assert!(tokens.verify_access(&token, now()).is_none(), "its key has gone");
     assert!(!tokens.still_counts(&first, now()));
 }
