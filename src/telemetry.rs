@@ -5,9 +5,10 @@ use std::fmt;
 use rand::RngExt;
 use tokio::task::futures::TaskLocalFuture;
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::{FmtContext, format};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter, format, layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -81,14 +82,15 @@ where
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let Some(trace_id) = TraceId::current() else { return self.format.format_event(context, writer, event) };
-        if !self.is_json {
-            write!(writer, "{trace_id} ")?;
-            return self.format.format_event(context, writer, event);
-        }
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
-        let open = line.trim_end().strip_suffix('}').ok_or(fmt::Error)?;
-        writeln!(writer, "{open},\"trace_id\":\"{trace_id}\"}}")
+        let line = line.trim_end();
+        if self.is_json {
+            let open = line.strip_suffix('}').ok_or(fmt::Error)?;
+            writeln!(writer, "{open},\"trace_id\":\"{trace_id}\"}}")
+        } else {
+            writeln!(writer, "{line} trace_id={trace_id}")
+        }
     }
 }
 
@@ -105,17 +107,7 @@ pub fn init(log: &Log) {
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
     let chosen = tracing_subscriber::registry().with(filter).with(discreet);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let already_set = match log.format {
-        LogFormat::Json => {
-            let format = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            chosen.with(lines.json().event_format(Traced { format, is_json: true })).try_init()
-        }
-        LogFormat::Text => {
-            chosen.with(lines.event_format(Traced { format: format().compact(), is_json: false })).try_init()
-        }
-    };
-    if already_set.is_err() {
+    if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
         tracing::debug!("logging was set up before");
     }
     let print = std::panic::take_hook();
@@ -128,9 +120,54 @@ pub fn init(log: &Log) {
     }));
 }
 
+/// Writes one line an event.
+fn lines<S, W>(kind: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    // Without colours: the lines of requests would have none.
+    let lines = layer().with_writer(writer).with_ansi(false);
+    match kind {
+        LogFormat::Json => {
+            let format = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
+            lines.json().event_format(Traced { format, is_json: true }).boxed()
+        }
+        LogFormat::Text => lines.event_format(Traced { format: format().compact(), is_json: false }).boxed(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::sync::Mutex;
+
     use super::*;
+
+    /// What is logged by a request, and then by nobody.
+    fn logged(kind: LogFormat) -> Vec<String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Mutex::new(File::create(file.path()).unwrap());
+        let id = TraceId::of(Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines(kind, writer)), || {
+            TraceId::scope_of(Some(id), || tracing::info!(count = 3, "counted"));
+            tracing::info!("idle");
+        });
+        std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn a_line_of_a_request_ends_with_its_trace_and_other_lines_have_none() {
+        let lines = logged(LogFormat::Json);
+        let lines: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!((&lines[0]["message"], &lines[0]["count"]), (&"counted".into(), &3.into()));
+        assert_eq!(lines[0]["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!((&lines[1]["message"], lines[1].get("trace_id")), (&"idle".into(), None));
+
+        let lines = logged(LogFormat::Text);
+        assert!(lines[0].ends_with(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{lines:?}");
+        assert!(lines[1].contains("idle") && !lines[1].contains("trace_id"), "{lines:?}");
+    }
 
     #[test]
     fn a_valid_traceparent_names_the_trace() {
