@@ -34,6 +34,10 @@ use databases::Database;
 use load::{Figures, Request, drive};
 use server::Server;
 
+/// That of the service: the bare server is not to be slower by another one.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Callers at once.
 const CALLERS: usize = 64;
 /// Live sessions that are asked about.
@@ -104,6 +108,7 @@ async fn introspection(database: Database, url: &str, key: &str) -> String {
         let asked = drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await;
         costs.push(server.cpu().saturating_sub(before).as_secs_f64() * 1e6 / asked.requests as f64);
         ratios.push(asked.per_second() / empty.per_second());
+        eprintln!("{database:?}: {:.0} of {:.0} requests/s", asked.per_second(), empty.per_second());
     }
     let mut new = Vec::new();
     for _ in 0..ROUNDS {
