@@ -4,7 +4,7 @@
 CARGO ?= cargo
 FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
-BIN := target/debug
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .PHONY: help run test check format lint openapi openapi-check bench bench-million soak trace interop image-build release
 
