@@ -96,7 +96,7 @@ pub async fn measure(database: Database, url: &str, key: &str, notes: &mut Vec<S
         let index = number * 499 % reported;
         Request::get_with(key, &format!("/v1/audit-log/acme/proofs/inclusion?index={index}&size={reported}"))
     };
-    let proofs = load::each(server.address, 1, PROOFS, proof).await.figures;
+    let proofs = load::each(&server, 1, PROOFS, proof).await.figures;
     notes.push(format!(
         "{name}: an inclusion proof among {reported}: p50 {:.2} ms, p99 {:.2} ms, a lone caller",
         proofs.p50.as_secs_f64() * 1e3,
@@ -105,8 +105,7 @@ pub async fn measure(database: Database, url: &str, key: &str, notes: &mut Vec<S
 }
 
 async fn send(server: &Server, requests: Vec<Request>) {
-    let answers =
-        load::each(server.address, REPORTERS, requests.len(), |number| requests[number].clone()).await.answers;
+    let answers = load::each(server, REPORTERS, requests.len(), |number| requests[number].clone()).await.answers;
     assert!(answers.iter().all(|answer| answer.contains("\"recorded\":100")), "{:?}", answers.first());
 }
 

@@ -9,6 +9,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::server::Server;
+
 /// A request, ready to be written.
 #[derive(Clone)]
 pub struct Request(Vec<u8>);
@@ -63,11 +65,16 @@ impl Figures {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
 
-    fn of(started: Instant, mut latencies: Vec<Duration>) -> Self {
-        let elapsed = started.elapsed();
+    /// Server CPU in microseconds, for a request.
+    pub fn cpu_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.requests as f64
+    }
+
+    fn of(server: &Server, (started, cpu): (Instant, Duration), mut latencies: Vec<Duration>) -> Self {
+        let (elapsed, cpu) = (started.elapsed(), server.cpu().saturating_sub(cpu));
         latencies.sort_unstable();
         let at = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or_default();
-        Self { requests: latencies.len(), elapsed, p50: at(50), p99: at(99), cpu: Duration::ZERO }
+        Self { requests: latencies.len(), elapsed, p50: at(50), p99: at(99), cpu }
     }
 }
 
@@ -78,16 +85,11 @@ pub struct Answers {
 }
 
 /// Sends requests for some time. Every answer must be a success.
-pub async fn drive(
-    server: SocketAddr,
-    callers: usize,
-    length: Duration,
-    request: impl Fn(usize) -> Request,
-) -> Figures {
-    let started = Instant::now();
+pub async fn drive(server: &Server, callers: usize, length: Duration, request: impl Fn(usize) -> Request) -> Figures {
+    let (started, cpu) = (Instant::now(), server.cpu());
     let number = AtomicUsize::new(0);
     let callers = (0..callers).map(async |_| {
-        let mut connection = Connection::open(server).await;
+        let mut connection = Connection::open(server.address).await;
         let mut latencies = Vec::new();
         while started.elapsed() < length {
             let sent = Instant::now();
@@ -97,15 +99,15 @@ pub async fn drive(
         latencies
     });
     let latencies = join_all(callers).await.concat();
-    Figures::of(started, latencies)
+    Figures::of(server, (started, cpu), latencies)
 }
 
 /// Sends a number of requests, each once.
-pub async fn each(server: SocketAddr, callers: usize, count: usize, request: impl Fn(usize) -> Request) -> Answers {
-    let started = Instant::now();
+pub async fn each(server: &Server, callers: usize, count: usize, request: impl Fn(usize) -> Request) -> Answers {
+    let (started, cpu) = (Instant::now(), server.cpu());
     let next = AtomicUsize::new(0);
     let callers = (0..callers).map(async |_| {
-        let mut connection = Connection::open(server).await;
+        let mut connection = Connection::open(server.address).await;
         let mut answers = Vec::new();
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
@@ -119,7 +121,7 @@ pub async fn each(server: SocketAddr, callers: usize, count: usize, request: imp
     });
     let mut answers = join_all(callers).await.concat();
     let latencies = answers.iter().map(|(_, latency, _)| *latency).collect();
-    let figures = Figures::of(started, latencies);
+    let figures = Figures::of(server, (started, cpu), latencies);
     answers.sort_unstable_by_key(|(number, _, _)| *number);
     Answers { figures, answers: answers.into_iter().map(|(_, _, text)| text).collect() }
 }

@@ -102,20 +102,19 @@ async fn introspection(database: Database, url: &str, key: &str) -> String {
     let tokens = &sessions.tokens;
     let (mut ratios, mut costs) = (Vec::new(), Vec::new());
     for _ in 0..=2 * ROUNDS {
-        let empty = drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await;
-        let before = server.cpu();
+        let empty = drive(&bare, CALLERS, LENGTH, |_| Request::get("/")).await;
         let token = |number: usize| &tokens[number % tokens.len()];
-        let asked = drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await;
-        costs.push(server.cpu().saturating_sub(before).as_secs_f64() * 1e6 / asked.requests as f64);
+        let asked = drive(&server, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await;
+        costs.push(asked.cpu_micros());
         ratios.push(asked.per_second() / empty.per_second());
         eprintln!("{database:?}: {:.0} of {:.0} requests/s", asked.per_second(), empty.per_second());
     }
     let mut new = Vec::new();
     for _ in 0..ROUNDS {
         let fresh = sessions.sign_again(&server, key, FRESH_TOKENS).await;
-        let verified = drive(bare.address, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await;
+        let verified = drive(&bare, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await;
         let token = |number: usize| Request::introspect(key, &fresh[number]);
-        let asked = load::each(server.address, CALLERS, fresh.len(), token).await.figures;
+        let asked = load::each(&server, CALLERS, fresh.len(), token).await.figures;
         new.push(asked.per_second() / verified.per_second());
     }
     for figures in [&mut ratios, &mut costs, &mut new] {
@@ -137,10 +136,8 @@ async fn introspection(database: Database, url: &str, key: &str) -> String {
 async fn measure(whole: bool) -> String {
     databases::DURABLE.store(true, std::sync::atomic::Ordering::SeqCst);
     let bare = Server::bare();
-    let hello = median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::get("/")).await).await;
-    let verify =
-        median(&bare, async || drive(bare.address, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await)
-            .await;
+    let hello = median(async || drive(&bare, CALLERS, LENGTH, |_| Request::get("/")).await).await;
+    let verify = median(async || drive(&bare, CALLERS, LENGTH, |_| Request::introspect("", &bare.token)).await).await;
     let mut rows = vec![
         Row::told("bare actix JSON answer".to_owned(), hello),
         Row::told("bare actix, an ES256 signature verified".to_owned(), verify),
@@ -170,34 +167,27 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     let (tokens, issue) = (&sessions.tokens, &sessions.issue);
     rows.push(Row::told(format!("redeem, {name}"), sessions.redeemed));
 
-    let introspect = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
+    let introspect = median(async || {
+        drive(&server, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
     })
     .await;
     rows.push(Row::told(format!("introspect, {name}"), introspect));
 
     let fresh = sessions.sign_again(&server, key, FRESH_TOKENS).await;
-    let before = server.cpu();
-    let mut new =
-        load::each(server.address, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
-    new.figures.cpu = server.cpu().saturating_sub(before);
+    let new = load::each(&server, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
     rows.push(Row::told(format!("introspect, every token new, {name}"), new.figures));
     let rest = 100_000_usize.saturating_sub(introspect.requests * ROUNDS);
-    load::each(server.address, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
+    load::each(&server, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
     notes.push(format!(
         "{name}: {} MiB resident after 100,000 introspections, {FRESH_TOKENS} of them of tokens of their own",
         server.memory_mib()
     ));
-    let beside = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
-    })
-    .await;
+    let beside =
+        median(async || drive(&server, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await).await;
     rows.push(Row::told(format!("issue, mails being sent beside it, {name}"), beside));
     sink.fail();
-    let issued = median(&server, async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
-    })
-    .await;
+    let issued =
+        median(async || drive(&server, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await).await;
     rows.push(Row::told(format!("issue, the mail provider out of order, {name}"), issued));
     drop(server);
     // Nobody takes the mails: what is measured is the act.
@@ -207,8 +197,8 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
         let server = Server::magic_link(url, &nobody, environment);
         // The lone caller first: a crowd leaves checkpoints behind, the larger the faster it was.
         for (callers, who) in [(1, ", a lone caller"), (CALLERS, "")] {
-            let issued = median(&server, async || {
-                drive(server.address, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
+            let issued = median(async || {
+                drive(&server, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
             })
             .await;
             rows.push(Row::told(format!("issue{what}{who}, {name}"), issued));
@@ -243,16 +233,14 @@ impl Sessions {
         });
         // Links whose codes are redeemed at once: a code lives for a minute.
         let mut codes = Vec::new();
-        load::each(server.address, CALLERS, SESSIONS, |_| Request::post(key, "/v1/magic-links", &issue)).await;
+        load::each(server, CALLERS, SESSIONS, |_| Request::post(key, "/v1/magic-links", &issue)).await;
         for token in sink.tokens(SESSIONS).await {
             let answer = server.post(key, "/l/continue", &json!({ "token": token })).await;
             let address = answer["redirect_url"].as_str().expect("a press of the button leads on").to_owned();
             codes.push(address.split_once("code=").unwrap().1.to_owned());
         }
-        let before = server.cpu();
         let redeem = |number: usize| Self::redeem(&codes, key, number);
-        let mut redeemed = load::each(server.address, CALLERS, codes.len(), redeem).await;
-        redeemed.figures.cpu = server.cpu().saturating_sub(before);
+        let redeemed = load::each(server, CALLERS, codes.len(), redeem).await;
         let opened: Vec<Value> = redeemed.answers.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
         let all = |field: &str| opened.iter().map(|session| session[field].as_str().unwrap().to_owned()).collect();
         Self { issue, ids: all("id"), tokens: all("access_token"), codes, redeemed: redeemed.figures }
@@ -267,7 +255,7 @@ impl Sessions {
     /// So many tokens that nobody has seen: a repeated call is answered with the same claims under a new signature.
     async fn sign_again(&self, server: &Server, key: &str, count: usize) -> Vec<String> {
         let redeem = |number: usize| Self::redeem(&self.codes, key, number);
-        let answers = load::each(server.address, CALLERS, count, redeem).await.answers;
+        let answers = load::each(server, CALLERS, count, redeem).await.answers;
         let sessions = answers.iter().map(|text| serde_json::from_str::<Value>(text).unwrap());
         sessions.map(|one| one["access_token"].as_str().unwrap().to_owned()).collect()
     }
@@ -295,13 +283,10 @@ COMMIT;
 ";
 
 /// The median of several measurements, by requests a second.
-async fn median(server: &Server, measurement: impl AsyncFn() -> Figures) -> Figures {
+async fn median(measurement: impl AsyncFn() -> Figures) -> Figures {
     let mut all = Vec::new();
     for _ in 0..ROUNDS {
-        let before = server.cpu();
-        let mut figures = measurement().await;
-        figures.cpu = server.cpu().saturating_sub(before);
-        all.push(figures);
+        all.push(measurement().await);
     }
     all.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));
     all[ROUNDS / 2]
@@ -339,7 +324,7 @@ fn report(rows: &[Row], notes: &[String]) -> String {
             "| {what} | {:.0} | {:.3} | {:.0} | {:.2} | {:.2} |",
             figures.per_second(),
             figures.per_second() / bare,
-            figures.cpu.as_micros() as f64 / figures.requests as f64,
+            figures.cpu_micros(),
             figures.p50.as_secs_f64() * 1e3,
             figures.p99.as_secs_f64() * 1e3,
         )

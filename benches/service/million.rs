@@ -39,27 +39,26 @@ pub async fn measure(database: Database, url: &str, key: &str, notes: &mut Vec<S
 async fn costs(server: &Server, key: &str, sessions: &Sessions) -> Vec<(&'static str, (f64, f64))> {
     let ask = async || {
         let token = |number: usize| &sessions.tokens[number % sessions.tokens.len()];
-        drive(server.address, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await
+        drive(server, CALLERS, LENGTH, |number| Request::introspect(key, token(number))).await
     };
     let read = async || {
         let path = |number: usize| format!("/v1/sessions/{}", sessions.ids[number % sessions.ids.len()]);
-        drive(server.address, CALLERS, LENGTH, |number| Request::get_with(key, &path(number))).await
+        drive(server, CALLERS, LENGTH, |number| Request::get_with(key, &path(number))).await
     };
     let list = async || {
         let path = "/v1/magic-links?tenant_id=acme&state=active&page_size=20";
-        drive(server.address, CALLERS, LENGTH, |_| Request::get_with(key, path)).await
+        drive(server, CALLERS, LENGTH, |_| Request::get_with(key, path)).await
     };
-    let issue = async || {
-        drive(server.address, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &sessions.issue)).await
-    };
+    let issue =
+        async || drive(server, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &sessions.issue)).await;
     let mut costs = Vec::new();
     for (what, figures) in [
-        ("introspection", median(server, ask).await),
-        ("reading a session", median(server, read).await),
-        ("listing active links", median(server, list).await),
-        ("issuing", median(server, issue).await),
+        ("introspection", median(ask).await),
+        ("reading a session", median(read).await),
+        ("listing active links", median(list).await),
+        ("issuing", median(issue).await),
     ] {
-        costs.push((what, (figures.cpu.as_micros() as f64 / figures.requests as f64, figures.per_second())));
+        costs.push((what, (figures.cpu_micros(), figures.per_second())));
     }
     costs
 }
@@ -123,7 +122,7 @@ async fn million_tokens(signer: &Server, url: &str, key: &str, sessions: &Sessio
     let server = Server::magic_link(url, "http://127.0.0.1:9", &[]);
     for _ in 0..MANY / FRESH_TOKENS {
         let fresh = sessions.sign_again(signer, key, FRESH_TOKENS).await;
-        load::each(server.address, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
+        load::each(&server, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
     }
     format!(
         "Sqlite: {} MiB resident after {MANY} tokens of their own were introspected, {} MiB at the peak",

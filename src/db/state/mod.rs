@@ -141,7 +141,7 @@ impl StateReader {
     pub(super) fn start(pool: Pool<Manager>, gauges: Gauges) -> io::Result<Self> {
         let none = Edition { era: 0, access: -1 };
         let memory = Arc::new(RwLock::new(Memory::of(none)));
-        let mut librarian = Librarian { memory: Arc::clone(&memory), edition: none, failed: false };
+        let mut librarian = Librarian { memory: Arc::clone(&memory), failed: false };
         let query = move |conn: &mut Conn, questions: &[Question]| librarian.ask(conn, questions);
         Ok(Self { memory, reader: Coalescer::start(pool, query, gauges)? })
     }
@@ -189,8 +189,6 @@ impl State {
 /// Answers the questions, on the reader's thread.
 struct Librarian {
     memory: Arc<RwLock<Memory>>,
-    /// That of the memory.
-    edition: Edition,
     /// Whether the last query failed, or panicked.
     failed: bool,
 }
@@ -198,14 +196,15 @@ struct Librarian {
 impl Librarian {
     fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
         if std::mem::replace(&mut self.failed, true) {
-            self.remember(Memory::of(Edition { era: self.edition.era + 1, ..self.edition }));
+            let known = self.edition();
+            self.remember(Memory::of(Edition { era: known.era + 1, ..known }));
         }
         let answers = self.answer(conn, questions)?;
         self.failed = false;
         Ok(answers)
     }
 
-    fn answer(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
+    fn answer(&self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
         let (mut clients, mut sessions) = (HashSet::new(), HashSet::new());
         for question in questions {
             if let Question::Rows { client, session } = question {
@@ -219,7 +218,7 @@ impl Librarian {
             statements::ask(conn, &clients, &sessions)?
         };
         let read = Memory {
-            edition: Edition { access: epochs.access, ..self.edition },
+            edition: Edition { access: epochs.access, ..self.edition() },
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             sessions: sessions.into_iter().map(|(id, session)| (id, Arc::new(session))).collect(),
         };
@@ -239,9 +238,12 @@ impl Librarian {
         Ok(answers)
     }
 
-    fn remember(&mut self, read: Memory) {
-        if self.edition != read.edition || !read.clients.is_empty() || !read.sessions.is_empty() {
-            self.edition = read.edition;
+    fn edition(&self) -> Edition {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner).edition
+    }
+
+    fn remember(&self, read: Memory) {
+        if self.edition() != read.edition || !read.clients.is_empty() || !read.sessions.is_empty() {
             let gone = self.memory.write().unwrap_or_else(PoisonError::into_inner).remember(read, MOST);
             drop(gone);
         }
@@ -291,7 +293,7 @@ mod tests {
         let mut conn = Manager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
         let edition = Edition { era: 0, access: 0 };
         let memory = Arc::new(RwLock::new(Memory::of(edition)));
-        let mut librarian = Librarian { memory: Arc::clone(&memory), edition, failed: false };
+        let mut librarian = Librarian { memory: Arc::clone(&memory), failed: false };
         // There are no tables yet.
         assert!(librarian.ask(&mut conn, &[Question::Epochs]).is_err());
         migrations::run(&mut conn).unwrap();
