@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use governor::clock::{Clock, DefaultClock};
@@ -34,12 +34,16 @@ const MAX_ASKED: usize = 10_000;
 pub(crate) struct MailLimits {
     clients: DefaultKeyedRateLimiter<String>,
     tenant_day: u32,
-    tenants: Mutex<HashMap<String, Day>>,
+    tenants: Mutex<Days>,
     asked: Mutex<HashMap<[u8; 32], Vec<Timestamp>>>,
     fresh: Fresh,
 }
 
+/// The day of each tenant; `None` before the store was asked.
+type Days = HashMap<String, Arc<tokio::sync::Mutex<Option<Day>>>>;
+
 /// A tenant's mails of one day (UTC).
+#[derive(Clone, Copy)]
 struct Day {
     number: i64,
     count: u32,
@@ -140,22 +144,25 @@ impl MailLimits {
     }
 
     async fn count_tenant(&self, app: &App, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
-        let day = now.unix_seconds().div_euclid(DAY_SECONDS);
-        if let Some(known) = self.tenants().get_mut(tenant_id)
-            && known.number == day
-            && known.count < self.tenant_day
-            && now.since(known.counted_at) < RECOUNT
-        {
-            known.count += 1;
-            return Ok(());
+        let number = now.unix_seconds().div_euclid(DAY_SECONDS);
+        let tenant = Arc::clone(self.tenants().entry(tenant_id.to_owned()).or_default());
+        // Where the store has to be asked, one caller asks it for all.
+        let mut known = tenant.lock().await;
+        let room =
+            |day: &Day| day.number == number && day.count < self.tenant_day && now.since(day.counted_at) < RECOUNT;
+        let mut today = if let Some(day) = known.filter(room) {
+            day
+        } else {
+            let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
+            let tenant_id = tenant_id.to_owned();
+            let mailed = app.db.read(move |conn| Ok(store::links_mailed_since(conn, &tenant_id, midnight)?)).await?;
+            Day { number, count: u32::try_from(mailed).unwrap_or(u32::MAX), counted_at: now }
+        };
+        let full = today.count >= self.tenant_day;
+        if !full {
+            today.count += 1;
         }
-        let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
-        let (tenant, most) = (tenant_id.to_owned(), i64::from(self.tenant_day));
-        let mailed = app.db.read(move |conn| Ok(store::links_mailed_since(conn, &tenant, midnight, most)?)).await?;
-        let count = u32::try_from(mailed).unwrap_or(u32::MAX);
-        let full = count >= self.tenant_day;
-        let counted = Day { number: day, count: count.saturating_add(u32::from(!full)), counted_at: now };
-        self.tenants().insert(tenant_id.to_owned(), counted);
+        *known = Some(today);
         if full {
             let wait = DAY_SECONDS - now.unix_seconds().rem_euclid(DAY_SECONDS);
             let refused = Error::new(Code::RateLimited).detail("the tenant's links of this day are used up");
@@ -195,11 +202,13 @@ impl MailLimits {
         self.clients.retain_recent();
         self.clients.shrink_to_fit();
         let day = now.unix_seconds().div_euclid(DAY_SECONDS);
-        self.tenants().retain(|_, known| known.number == day);
+        // Whoever holds one is counting in it.
+        self.tenants()
+            .retain(|_, tenant| tenant.try_lock().map_or(true, |known| known.is_some_and(|known| known.number == day)));
         self.asked().retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
     }
 
-    fn tenants(&self) -> MutexGuard<'_, HashMap<String, Day>> {
+    fn tenants(&self) -> MutexGuard<'_, Days> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
