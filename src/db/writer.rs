@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,10 @@ use crate::telemetry::TraceId;
 
 /// PostgreSQL keeps so many subtransactions of a transaction at hand.
 pub(super) const MOST: usize = 64;
+
+/// Threads take turns, however few transactions there are at once: a scheduler gives the processor sooner to one that
+/// has slept for a while than to one that has just done the act before.
+const THREADS: u32 = 8;
 
 /// How often a transaction that lost against another is run again.
 const ATTEMPTS: usize = 5;
@@ -114,6 +118,8 @@ where
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     closed: bool,
+    /// How many transactions may still begin.
+    places: u32,
 }
 
 struct Shared {
@@ -125,19 +131,19 @@ struct Shared {
     gauges: Gauges,
 }
 
-/// The writers, each with a thread of its own.
+/// The writers.
 pub(super) struct Writers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
-    /// Starts so many writers.
-    pub(super) fn start(pool: &Pool<Manager>, writers: u32, most: usize, gauges: Gauges) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false });
+    /// Starts them, for so many transactions at once.
+    pub(super) fn start(pool: &Pool<Manager>, places: u32, most: usize, gauges: Gauges) -> std::io::Result<Self> {
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, places });
         let shared = Arc::new(Shared { queue, bell: Condvar::new(), most: most.clamp(1, MOST), gauges });
         let mut started = Self { shared, threads: Vec::new() };
-        for number in 1..=writers {
+        for number in 1..=places.max(THREADS) {
             let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
             let thread = thread::Builder::new().name(format!("writer-{number}"));
             started.threads.push(thread.spawn(move || shared.run(&pool))?);
@@ -155,7 +161,7 @@ impl Writers {
         let begun = Arc::new(AtomicBool::new(false));
         let act = Act { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
         {
-            let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut queue = self.shared.queue();
             queue.jobs.push_back(Box::new(act));
             self.shared.gauges.waiting.inc();
         }
@@ -176,7 +182,7 @@ impl Writers {
 impl Drop for Writers {
     /// Waits for the threads, which hold the pool: SQLite tidies up when its last connection closes.
     fn drop(&mut self) {
-        self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner).closed = true;
+        self.shared.queue().closed = true;
         self.shared.bell.notify_all();
         for thread in self.threads.drain(..) {
             drop(thread.join());
@@ -191,14 +197,24 @@ impl Shared {
             if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
                 tracing::error!("a writer panicked; it goes on");
             }
+            let mut queue = self.queue();
+            queue.places += 1;
+            if queue.closed {
+                // Whoever waits for a place waits in vain.
+                self.bell.notify_all();
+            }
         }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What has queued until now, as much as one transaction takes; `None` when nothing will come any more.
     fn next(&self) -> Option<Vec<Box<dyn Job>>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.queue();
         loop {
-            let idle = |queue: &mut Queue| queue.jobs.is_empty() && !queue.closed;
+            let idle = |queue: &mut Queue| queue.places == 0 || (queue.jobs.is_empty() && !queue.closed);
             queue = self.bell.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
             if queue.jobs.is_empty() {
                 return None;
@@ -222,6 +238,7 @@ impl Shared {
                 }
             }
             if !jobs.is_empty() {
+                queue.places -= 1;
                 return Some(jobs);
             }
         }
