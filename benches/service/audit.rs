@@ -99,8 +99,8 @@ pub async fn measure(database: Database, url: &str, key: &str, notes: &mut Vec<S
     let proofs = load::each(&server, 1, PROOFS, proof).await.figures;
     notes.push(format!(
         "{name}: an inclusion proof among {reported}: p50 {:.2} ms, p99 {:.2} ms, a lone caller",
-        proofs.p50.as_secs_f64() * 1e3,
-        proofs.p99.as_secs_f64() * 1e3
+        proofs.percentile(50),
+        proofs.percentile(99)
     ));
 }
 

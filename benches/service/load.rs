@@ -50,31 +50,48 @@ impl Request {
 }
 
 /// What was measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Figures {
-    pub requests: usize,
-    pub elapsed: Duration,
-    pub p50: Duration,
-    pub p99: Duration,
+    elapsed: Duration,
     /// CPU time of the server.
-    pub cpu: Duration,
+    cpu: Duration,
+    /// One of each request.
+    latencies: Vec<Duration>,
 }
 
 impl Figures {
+    /// Those of several measurements together.
+    pub fn joined(all: impl IntoIterator<Item = Self>) -> Self {
+        all.into_iter().fold(Self::default(), |mut sum, one| {
+            sum.elapsed += one.elapsed;
+            sum.cpu += one.cpu;
+            sum.latencies.extend(one.latencies);
+            sum
+        })
+    }
+
+    pub fn requests(&self) -> usize {
+        self.latencies.len()
+    }
+
     pub fn per_second(&self) -> f64 {
-        self.requests as f64 / self.elapsed.as_secs_f64()
+        self.requests() as f64 / self.elapsed.as_secs_f64()
     }
 
     /// Server CPU in microseconds, for a request.
     pub fn cpu_micros(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.requests as f64
+        self.cpu.as_secs_f64() * 1e6 / self.requests() as f64
     }
 
-    fn of(server: &Server, (started, cpu): (Instant, Duration), mut latencies: Vec<Duration>) -> Self {
-        let (elapsed, cpu) = (started.elapsed(), server.cpu().saturating_sub(cpu));
-        latencies.sort_unstable();
-        let at = |part: usize| latencies.get(latencies.len() * part / 100).copied().unwrap_or_default();
-        Self { requests: latencies.len(), elapsed, p50: at(50), p99: at(99), cpu }
+    /// So many of a hundred requests took no longer, in milliseconds.
+    pub fn percentile(&self, part: usize) -> f64 {
+        let mut latencies = self.latencies.clone();
+        let at = latencies.len() * part / 100;
+        latencies.select_nth_unstable(at).1.as_secs_f64() * 1e3
+    }
+
+    fn of(server: &Server, (started, cpu): (Instant, Duration), latencies: Vec<Duration>) -> Self {
+        Self { elapsed: started.elapsed(), cpu: server.cpu().saturating_sub(cpu), latencies }
     }
 }
 

@@ -19,6 +19,7 @@
 mod audit;
 #[path = "../../tests/api/support/databases.rs"]
 mod databases;
+mod issuing;
 mod load;
 mod mail_sink;
 mod million;
@@ -57,7 +58,12 @@ fn main() {
     let asked = |part: &str| std::env::args().any(|argument| argument == part);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     // `requests` and these measure a part alone, and leave the file as it is.
-    let parts = [("audit", Part::Audit), ("million", Part::Million), ("introspection", Part::Introspection)];
+    let parts = [
+        ("introspection", Part::Introspection),
+        ("issuing", Part::Issuing),
+        ("million", Part::Million),
+        ("audit", Part::Audit),
+    ];
     if let Some((_, part)) = parts.into_iter().find(|(name, _)| asked(name)) {
         return println!("- {}", runtime.block_on(measure_part(part)).join("\n- "));
     }
@@ -72,12 +78,14 @@ fn main() {
 /// What is measured by itself.
 #[derive(Clone, Copy)]
 enum Part {
-    /// The trail; takes minutes.
-    Audit,
-    /// A million links, sessions and tokens; takes minutes, and room.
-    Million,
     /// Introspection beside the bare answer, in turns.
     Introspection,
+    /// Group commit beside a transaction for each act, in turns.
+    Issuing,
+    /// A million links, sessions and tokens; takes minutes, and room.
+    Million,
+    /// The trail; takes minutes.
+    Audit,
 }
 
 async fn measure_part(part: Part) -> Vec<String> {
@@ -86,9 +94,10 @@ async fn measure_part(part: Part) -> Vec<String> {
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
         match part {
-            Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
-            Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
             Part::Introspection => notes.push(introspection(database, &copy.url, key).await),
+            Part::Issuing => issuing::measure(database, &copy.url, key, &mut notes).await,
+            Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
+            Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
         }
     }
     notes
@@ -148,8 +157,9 @@ async fn measure(whole: bool) -> String {
         measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
     }
     if whole {
-        notes.extend(measure_part(Part::Million).await);
-        notes.extend(measure_part(Part::Audit).await);
+        for part in [Part::Introspection, Part::Issuing, Part::Million, Part::Audit] {
+            notes.extend(measure_part(part).await);
+        }
     }
     report(&rows, &notes)
 }
@@ -165,18 +175,18 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     ));
     let sessions = Sessions::open(&server, &sink, key).await;
     let (tokens, issue) = (&sessions.tokens, &sessions.issue);
-    rows.push(Row::told(format!("redeem, {name}"), sessions.redeemed));
+    rows.push(Row::told(format!("redeem, {name}"), sessions.redeemed.clone()));
 
     let introspect = median(async || {
         drive(&server, CALLERS, LENGTH, |number| Request::introspect(key, &tokens[number % tokens.len()])).await
     })
     .await;
+    let rest = 100_000_usize.saturating_sub(introspect.requests() * ROUNDS);
     rows.push(Row::told(format!("introspect, {name}"), introspect));
 
     let fresh = sessions.sign_again(&server, key, FRESH_TOKENS).await;
     let new = load::each(&server, CALLERS, fresh.len(), |number| Request::introspect(key, &fresh[number])).await;
     rows.push(Row::told(format!("introspect, every token new, {name}"), new.figures));
-    let rest = 100_000_usize.saturating_sub(introspect.requests * ROUNDS);
     load::each(&server, CALLERS, rest, |number| Request::introspect(key, &tokens[number % tokens.len()])).await;
     notes.push(format!(
         "{name}: {} MiB resident after 100,000 introspections, {FRESH_TOKENS} of them of tokens of their own",
@@ -189,26 +199,6 @@ async fn measure_on(database: Database, url: &str, key: &str, rows: &mut Vec<Row
     let issued =
         median(async || drive(&server, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await).await;
     rows.push(Row::told(format!("issue, the mail provider out of order, {name}"), issued));
-    drop(server);
-    // Nobody takes the mails: what is measured is the act.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("http://{}", nobody.local_addr().unwrap());
-    for (what, environment) in [("", [].as_slice()), (", a transaction each", &[("MAGIC_LINK_DATABASE_BATCH", "1")])] {
-        let server = Server::magic_link(url, &nobody, environment);
-        // The lone caller first: a crowd leaves checkpoints behind, the larger the faster it was.
-        for (callers, who) in [(1, ", a lone caller"), (CALLERS, "")] {
-            let issued = median(async || {
-                drive(&server, callers, LENGTH, |_| Request::post(key, "/v1/magic-links", issue)).await
-            })
-            .await;
-            rows.push(Row::told(format!("issue{what}{who}, {name}"), issued));
-        }
-    }
-    if let Some(per_second) = pgbench::run(url, PGBENCH, CALLERS, LENGTH.as_secs() * 2) {
-        notes.push(format!(
-            "{name}: pgbench, the statements of an issue in a transaction each: {per_second:.0} a second"
-        ));
-    }
 }
 
 /// Live sessions, and how they came about.
@@ -261,27 +251,6 @@ impl Sessions {
     }
 }
 
-/// The statements of one issue, as the service sends them without a neighbour.
-const PGBENCH: &str = "\\set number random(1, 2000000000)
-BEGIN;
-SELECT id, name, email FROM consultants WHERE suspended_at IS NULL ORDER BY id LIMIT 1 FOR SHARE;
-INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
-    expires_at, issued_by_id, issued_by_name, created_at, generation, issued_after)
-    SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
-    'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1,
-    (SELECT max(seq) FROM revocations) FROM consultants ORDER BY id LIMIT 1;
-INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, state, attempts, unknown_attempts, rounds, next_attempt_at,
-    created_at)
-    VALUES ('mjb_' || gen_random_uuid(), 'magic_link', gen_random_uuid(), 'con_', 'acme', 'cloud', 'queued', 0, 0, 0, now(), now());
-UPDATE audit_logs SET size = size + 1 WHERE tenant_id = 'acme' RETURNING size \\gset
-INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at, actor_type, actor_id, late,
-    policy_violation, payload_commitment, hashes)
-    VALUES ('evt_' || gen_random_uuid(), 'acme', :size, 'magic_link.issued', now(), now(), 'portal_user', 'emp-7', false,
-    false, sha256('c'), sha256('h'));
-INSERT INTO audit_payloads (tenant_id, log_index, salt, payload) VALUES ('acme', :size, sha256('s'), '{}');
-COMMIT;
-";
-
 /// The median of several measurements, by requests a second.
 async fn median(measurement: impl AsyncFn() -> Figures) -> Figures {
     let mut all = Vec::new();
@@ -289,7 +258,7 @@ async fn median(measurement: impl AsyncFn() -> Figures) -> Figures {
         all.push(measurement().await);
     }
     all.sort_by(|left, right| left.per_second().total_cmp(&right.per_second()));
-    all[ROUNDS / 2]
+    all.swap_remove(ROUNDS / 2)
 }
 
 struct Row {
@@ -325,8 +294,8 @@ fn report(rows: &[Row], notes: &[String]) -> String {
             figures.per_second(),
             figures.per_second() / bare,
             figures.cpu_micros(),
-            figures.p50.as_secs_f64() * 1e3,
-            figures.p99.as_secs_f64() * 1e3,
+            figures.percentile(50),
+            figures.percentile(99),
         )
         .unwrap();
     }
