@@ -151,7 +151,7 @@ impl Db {
             marked_acts: metrics.marked_acts.clone(),
         };
         let writers = match (url, most_together) {
-            // Without company an act needs a connection for itself.
+            // Without company an act needs a transaction for itself.
             (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
             (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
             // SQLite has one writer.
@@ -159,7 +159,7 @@ impl Db {
         };
         let most_together = usize::try_from(most_together).unwrap_or(writer::MOST);
         let started = Writers::start(&pool, writers, most_together, gauges).map_err(OpenError::Thread)?;
-        // Each writer has a connection of its own, too.
+        // Each transaction has a connection of its own, too.
         let readers = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
         Ok(Self {
             pool,

@@ -1,9 +1,10 @@
 //! Acts that share a transaction, beside neighbours that fail or panic.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use diesel::prelude::*;
-use futures_util::future::{join_all, join3};
+use futures_util::future::{join, join_all, join3};
 use tempfile::TempDir;
 
 use crate::audit::{Actor, Event, EventType};
@@ -122,8 +123,7 @@ async fn acts_that_wait_together_share_a_commit_and_large_ones_do_not() {
     let small = |number| db.write(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("small-{number:03}"), now)?));
     let large = |number| db.write_large(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("large-{number}"), now)?));
     let acts = async {
-        let (mut small, large) =
-            futures_util::future::join(join_all((0..100).map(small)), join_all((1..3).map(large))).await;
+        let (mut small, large) = join(join_all((0..100).map(small)), join_all((1..3).map(large))).await;
         small.extend(large);
         small
     };
@@ -133,4 +133,32 @@ async fn acts_that_wait_together_share_a_commit_and_large_ones_do_not() {
     let commits = metrics.write_batch.get_sample_count();
     assert!((4..=5).contains(&commits), "{commits} commits");
     assert_eq!(rows(&db).await.0.len(), 102);
+}
+
+#[tokio::test]
+async fn acts_wait_while_no_transaction_may_begin_however_many_threads_are_idle() {
+    let (_folder, db, metrics) = open();
+    let (tell_begun, begun) = tokio::sync::oneshot::channel::<()>();
+    let (open_gate, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new((Some(tell_begun), gate));
+    let first = db.write(move |_tx| {
+        let mut gate = gate.lock().unwrap();
+        drop(gate.0.take());
+        let _closed = gate.1.recv();
+        Ok(())
+    });
+    let others = async {
+        let _begun = begun.await;
+        let acts = join_all((0..5).map(|_| db.write(|_tx| Ok(()))));
+        let opener = async {
+            // Time enough for a thread that should not.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(metrics.writer_queue.get(), 5);
+            drop(open_gate);
+        };
+        join(acts, opener).await.0
+    };
+    let (first, others) = join(first, others).await;
+    assert!(first.is_ok() && others.iter().all(Result::is_ok), "{others:?}");
+    assert_eq!(metrics.write_batch.get_sample_count(), 2);
 }
