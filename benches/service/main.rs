@@ -280,7 +280,8 @@ fn report(rows: &[Row], notes: &[String]) -> String {
     writeln!(
         text,
         "{CALLERS} callers, load from the same cores, median of {ROUNDS} runs of {} s (redeem: one run over {SESSIONS} \
-         codes; every token new: one run over {FRESH_TOKENS} tokens). The log is that of the default configuration. \
+         codes; every token new: one run over {FRESH_TOKENS} tokens). Below the table, introspection and issuing are measured \
+         in turns with what they are held against. The log is that of the default configuration. \
          PostgreSQL and SQLite sync every commit.\n",
         LENGTH.as_secs()
     )

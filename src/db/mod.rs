@@ -16,6 +16,7 @@ mod writer;
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use diesel::r2d2::{Pool, PooledConnection};
@@ -48,6 +49,9 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How long a caller waits for a shared answer, its query included.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// So many read SQLite at once for each core. Its connections share locks, and more of them only wait for each other.
+const SQLITE_READERS: usize = 3;
 
 /// How long the first connection of the pool may take.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -160,7 +164,11 @@ impl Db {
         let most_together = usize::try_from(most_together).unwrap_or(writer::MOST);
         let started = Writers::start(&pool, writers, most_together, gauges).map_err(OpenError::Thread)?;
         // Each transaction has a connection of its own, too.
-        let readers = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
+        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
+        let readers = match url {
+            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
+            DatabaseUrl::Postgres(_) => rest,
+        };
         Ok(Self {
             pool,
             connections: Arc::new(Semaphore::new(readers)),
