@@ -93,12 +93,15 @@ async fn measure_part(part: Part) -> Vec<String> {
     let mut notes = Vec::new();
     for database in [Database::Sqlite, Database::Postgres] {
         let Some((copy, key)) = database.copy() else { continue };
+        let told = notes.len();
         match part {
             Part::Introspection => notes.push(introspection(database, &copy.url, key).await),
             Part::Issuing => issuing::measure(database, &copy.url, key, &mut notes).await,
             Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
             Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
         }
+        // It takes minutes until everything is told.
+        notes[told..].iter().for_each(|note| eprintln!("{note}"));
     }
     notes
 }
