@@ -48,8 +48,9 @@ bench-million: ## Measure beside a million links and sessions, and after a milli
 trace: ## See in the system calls that every acknowledgement comes after a sync; needs strace
 	$(CARGO) test --locked --test api -- --ignored durability
 
-soak: ## The races and crashes with their full counts; takes long
-	RACE_ROUNDS=200 $(CARGO) test --locked --test api -- races crash outbox hostile
+soak: ## The races, crashes and large orders with their full counts; takes ten minutes
+	RACE_ROUNDS=200 MANY_LINKS=100000 $(CARGO) test --locked --test api -- \
+		races crash outbox hostile nobody_who_asks a_large_order
 
 interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
 	@CARGO="$(CARGO)" sh tests/interop/run.sh
