@@ -20,7 +20,8 @@ use crate::id::{ClientId, SessionId};
 use crate::mail::{self, Certificates, MailLimits, Mailbox, Providers};
 use crate::metrics::Metrics;
 use crate::status_lists::StatusLists;
-use crate::tokens::{MasterKey, MasterKeyError, Tokens};
+use crate::secrets::{MasterKey, MasterKeyError};
+use crate::tokens::Tokens;
 use crate::webhooks::{Sender, Webhook};
 use crate::workers;
 

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Actor, EventType, SYSTEM_LOG};
+use crate::domain::{Actor, EventType, SYSTEM_LOG};
 use crate::clock::Timestamp;
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};

@@ -10,13 +10,15 @@ use serde_json::{Value, json};
 use super::leaf::canonical;
 use super::store::{self, Recorded};
 use super::tree::{self, TreeHash, base64};
-use super::{Event, EventFilter, EventType, checkpoint, export};
+use crate::domain::EventType;
+use super::{Event, EventFilter, checkpoint, export};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadAudit};
 use crate::id::LinkId;
 use crate::{links, mail, sessions};
+use crate::domain::EventResult;
 
 /// A link with more events is exported, not packed.
 const MAX_EVENTS: i64 = 10_000;

@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::{self, HoldRow};
-use super::{Actor, Event, EventType, log};
+use crate::domain::{Actor, EventType};
+use super::{Event, log};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db;
 use crate::error::Error;
-use crate::http::{Admin, Caller, Fields, Page, Paging, ReadAudit};
+use crate::domain::{Fields, Page, Paging};
+use crate::http::{Admin, Caller, ReadAudit};
 use crate::id::HoldId;
-use crate::links::{Person, check_person};
+use crate::domain::{Person, check_person};
 
 /// A hold to place.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

@@ -13,11 +13,12 @@ use secrecy::{ExposeSecret, SecretSlice};
 use signed_note::{StandardSigner, key_id};
 
 use super::store::{self, KeyRow};
-use super::{Actor, Event, EventType};
+use crate::domain::{Actor, EventType};
+use super::Event;
 use crate::clock::Timestamp;
 use crate::db::Db;
 use crate::error::Error;
-use crate::tokens::MasterKey;
+use crate::secrets::MasterKey;
 
 /// The row that holds it.
 const ID: &str = "checkpoints";

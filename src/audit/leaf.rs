@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use tlog_tiles::Hash;
 
 use super::tree::base64;
-use super::{ActorType, EventResult, EventType};
+use crate::domain::{ActorType, EventResult, EventType};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};

@@ -6,12 +6,14 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::store;
 use super::tree::{self, TreeHash};
-use super::{CheckpointChannel, SYSTEM_LOG, checkpoint as checkpoints};
+use crate::domain::SYSTEM_LOG;
+use super::{CheckpointChannel, checkpoint as checkpoints};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 use crate::http::Caller;
 use crate::tenants;
+use crate::domain::is_tenant_id;
 
 /// Which event, in a tree of which size.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]

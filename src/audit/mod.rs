@@ -37,8 +37,13 @@ use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Tx, text_enum};
 use crate::error::Error;
-use crate::http::{Caller, Page, Paging, ReadAudit, check_filters};
+use crate::domain::{Page, Paging, check_filters};
+use crate::http::{Caller, ReadAudit};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
+use crate::domain::EventType;
+use crate::domain::EventResult;
+use crate::domain::Actor;
+use crate::domain::SYSTEM_LOG;
 
 pub(crate) use append::{Recorded, append};
 pub(crate) use checkpoint::{LogAlarms, sign_due};
@@ -52,193 +57,6 @@ pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 pub(crate) use store::{acts_by_seq, missing_acts};
 pub(crate) use tree::Frontier;
-
-/// The log of what belongs to no tenant.
-pub(crate) const SYSTEM_LOG: &str = "_system";
-
-text_enum! {
-    /// What happened.
-    pub enum EventType {
-        /// A link was issued.
-        LinkIssued = "magic_link.issued",
-        /// A provider took the mail with the link.
-        LinkMailed = "magic_link.mailed",
-        /// The mail with the link was given up.
-        LinkMailFailed = "magic_link.mail_failed",
-        /// The mail with the link reached the recipient's mail server.
-        LinkDelivered = "magic_link.mail_delivered",
-        /// The mail with the link came back, or the recipient complained.
-        LinkBounced = "magic_link.mail_bounced",
-        /// An address gets no mail until a person clears it.
-        AddressSuppressed = "mail_address.suppressed",
-        /// An address gets mail again.
-        AddressCleared = "mail_address.cleared",
-        /// A mail that was given up is sent again.
-        MailRetried = "mail.retried",
-        /// The consultant pressed the button on the landing page.
-        LinkContinued = "magic_link.continued",
-        /// A code was mailed to the consultant.
-        LinkCodeSent = "magic_link.code_sent",
-        /// A code was wrong, or did not count any more.
-        LinkCodeRefused = "magic_link.code_refused",
-        /// A fresh link was sent for.
-        LinkResent = "magic_link.resent",
-        /// A link was revoked.
-        LinkRevoked = "magic_link.revoked",
-        /// Many links were revoked by one order.
-        RevocationOrdered = "revocation.ordered",
-        /// A link's window has ended.
-        LinkExpired = "magic_link.expired",
-        /// A link token or code was refused.
-        LinkRefused = "magic_link.refused",
-        /// A session was opened.
-        SessionOpened = "session.opened",
-        /// A session ended.
-        SessionEnded = "session.ended",
-        /// The portal said how many acts there were.
-        SessionClosed = "session.closed",
-        /// A session ended because the next one was opened.
-        SessionReplaced = "session.replaced",
-        /// A call about a session was refused.
-        SessionRefused = "session.refused",
-        /// A session has ended, and its reports are not whole.
-        ReportsIncomplete = "audit.gap",
-        /// The consultant looked at something.
-        DataViewed = "data.viewed",
-        /// The consultant took something out.
-        DataExported = "data.exported",
-        /// The consultant changed something.
-        DataChanged = "data.changed",
-        /// A known client was refused something that is not its own.
-        AccessRefused = "access.refused",
-        /// A tenant was registered or changed.
-        TenantSaved = "tenant.saved",
-        /// A consultant was registered.
-        ConsultantRegistered = "consultant.registered",
-        /// A consultant's name or address was changed.
-        ConsultantChanged = "consultant.changed",
-        /// A consultant was suspended.
-        ConsultantSuspended = "consultant.suspended",
-        /// A consultant was reinstated.
-        ConsultantReinstated = "consultant.reinstated",
-        /// A client was created.
-        ClientCreated = "client.created",
-        /// A client's key was rotated.
-        ClientRotated = "client.rotated",
-        /// A client was disabled.
-        ClientDisabled = "client.disabled",
-        /// A webhook endpoint was created.
-        EndpointCreated = "webhook_endpoint.created",
-        /// A webhook endpoint was changed.
-        EndpointChanged = "webhook_endpoint.changed",
-        /// A webhook endpoint got a new secret.
-        EndpointRotated = "webhook_endpoint.rotated",
-        /// A webhook endpoint was switched off.
-        EndpointDisabled = "webhook_endpoint.disabled",
-        /// A webhook endpoint was deleted.
-        EndpointDeleted = "webhook_endpoint.deleted",
-        /// Issuing was frozen.
-        IssuingFrozen = "issuing.frozen",
-        /// Issuing goes on.
-        IssuingUnfrozen = "issuing.unfrozen",
-        /// A signing key was added.
-        KeyAdded = "key.added",
-        /// A signing key stopped signing before its time.
-        KeyRetired = "key.retired",
-        /// A signing key was dropped, and what it signed was revoked.
-        KeyDropped = "key.dropped",
-        /// Events were read.
-        AuditRead = "audit.read",
-        /// Events were exported.
-        AuditExported = "audit.exported",
-        /// Payloads whose time was over were erased.
-        AuditPurged = "audit.purged",
-        /// Somebody asked to erase what must still be kept.
-        PurgeRefused = "audit.purge_refused",
-        /// A log does not extend its last checkpoint: it was tampered with, or an old copy was restored.
-        CheckpointRefused = "audit.checkpoint_refused",
-        /// A legal hold was placed: nothing of the tenant's log is erased while it stands.
-        HoldPlaced = "legal_hold.placed",
-        /// A legal hold was released.
-        HoldReleased = "legal_hold.released",
-    }
-}
-
-impl EventType {
-    /// How it came out.
-    #[must_use]
-    pub const fn result(self) -> EventResult {
-        match self {
-            Self::LinkRefused
-            | Self::SessionRefused
-            | Self::AccessRefused
-            | Self::PurgeRefused
-            | Self::CheckpointRefused => EventResult::Refused,
-            Self::LinkMailFailed => EventResult::Failed,
-            _ => EventResult::Success,
-        }
-    }
-}
-
-text_enum! {
-    /// How it came out.
-    pub enum EventResult {
-        /// It was done.
-        Success = "success",
-        /// It was refused.
-        Refused = "refused",
-        /// It was tried in vain.
-        Failed = "failed",
-    }
-}
-
-text_enum! {
-    /// What kind of actor did it.
-    pub enum ActorType {
-        /// The support consultant.
-        Consultant = "consultant",
-        /// A user of the portal, as the client names them.
-        PortalUser = "portal_user",
-        /// An API client.
-        Client = "client",
-        /// The service itself, or an operator at its command line.
-        System = "system",
-    }
-}
-
-/// Who did it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Actor {
-    /// What kind of actor.
-    #[serde(rename = "type")]
-    pub(crate) kind: ActorType,
-    /// Its id; for a portal user the portal's own.
-    #[schema(max_length = 128)]
-    pub(crate) id: String,
-    /// Its name at that time.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 100)]
-    pub(crate) name: Option<String>,
-}
-
-impl Actor {
-    pub(crate) fn consultant(id: &ConsultantId) -> Self {
-        Self { kind: ActorType::Consultant, id: id.to_string(), name: None }
-    }
-
-    pub(crate) fn portal_user(id: &str, name: &str) -> Self {
-        Self { kind: ActorType::PortalUser, id: id.to_owned(), name: Some(name.to_owned()) }
-    }
-
-    pub(crate) fn client(id: &ClientId, name: &str) -> Self {
-        Self { kind: ActorType::Client, id: id.to_string(), name: Some(name.to_owned()) }
-    }
-
-    pub(crate) fn system(part: &str) -> Self {
-        Self { kind: ActorType::System, id: part.to_owned(), name: None }
-    }
-}
 
 /// An audit event as callers see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]

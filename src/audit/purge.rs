@@ -11,13 +11,15 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::store::{self, Erasure};
-use super::{Actor, Event, EventType, log};
+use crate::domain::{Actor, EventType};
+use super::{Event, log};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{Conn, Tx, lock_log};
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller, Fields};
-use crate::links::{Person, check_person};
+use crate::domain::Fields;
+use crate::http::{Admin, Caller};
+use crate::domain::{Person, check_person};
 use crate::tenants;
 
 /// Events that one transaction goes over.

@@ -14,9 +14,8 @@ use super::summary::{self, AccessSummary, SummaryQuery};
 use super::{AuditEvent, EventFilter, evidence};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{
-    Admin, Body, Caller, Created, IdempotencyHeader, Json, Page, Paging, ReadAudit, ReadProblems, WriteProblems,
-};
+use crate::domain::{Page, Paging};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadAudit, ReadProblems, WriteProblems};
 use crate::id::{HoldId, LinkId};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

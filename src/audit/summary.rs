@@ -6,14 +6,16 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Event, EventType, log, store};
+use crate::domain::EventType;
+use super::{Event, log, store};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::consultants;
 use crate::error::{Code, Error};
-use crate::http::{Caller, Page, Paging, ReadAudit, is_foreign_id};
+use crate::domain::{Page, Paging, is_foreign_id};
+use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::links::{Access, Person};
+use crate::domain::{Access, Person};
 use crate::sessions;
 
 /// Whose log is asked.

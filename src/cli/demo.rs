@@ -5,7 +5,8 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
 use crate::links;

@@ -8,7 +8,8 @@ use crate::app::App;
 use crate::http::Caller;
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail::suppressions::{self, ClearSuppression, SuppressionFilter};
-use crate::mail::{DeliveryFilter, DeliveryState, deliveries};
+use crate::domain::DeliveryState;
+use crate::mail::{DeliveryFilter, deliveries};
 
 #[derive(Subcommand)]
 pub(super) enum MailCommand {

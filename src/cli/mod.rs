@@ -17,15 +17,19 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::app::App;
-use crate::clients::{self, CreateClient, DisableClient, RotateClient, Scope};
+use crate::clients::{CreateClient, DisableClient, RotateClient, self};
+use crate::domain::Scope;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::consultants::{self, ConsultantDecision, ConsultantFilter, RegisterConsultant};
-use crate::http::{Caller, Paging};
+use crate::domain::Paging;
+use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
-use crate::links::{self, LinkFilter, LinkState, RevokeLink};
+use crate::domain::LinkState;
+use crate::links::{LinkFilter, RevokeLink, self};
 use crate::revocations::{self, OrderRevocation};
-use crate::sessions::{self, SessionFilter, SessionState};
+use crate::domain::SessionState;
+use crate::sessions::{SessionFilter, self};
 use crate::telemetry;
 
 use audit::AuditCommand;

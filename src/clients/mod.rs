@@ -4,7 +4,6 @@
 //! is shown once and stored as SHA-256; after a rotation the old one lives on
 //! for a chosen overlap.
 
-mod api_key;
 pub(crate) mod routes;
 pub(crate) mod store;
 
@@ -13,104 +12,21 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::audit::{Event, EventType};
+use crate::audit::Event;
+use crate::domain::EventType;
 use crate::clock::Timestamp;
 use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller, Fields, Page, Window};
+use crate::domain::{Fields, Page, Window};
+use crate::http::{Admin, Caller};
 use crate::id::ClientId;
 use crate::links::{self, Revoking};
+use crate::domain::Reach;
+use crate::domain::Scope;
+use crate::secrets::ApiKey;
+use crate::secrets::same_sha256;
 
-pub(crate) use api_key::ApiKey;
 pub(crate) use store::within;
-
-text_enum! {
-    /// What a client may do.
-    pub enum Scope {
-        /// Issue and resend links.
-        IssueLinks = "links:issue",
-        /// Read links and sessions.
-        ReadLinks = "links:read",
-        /// Revoke links.
-        RevokeLinks = "links:revoke",
-        /// Open and end sessions.
-        RedeemSessions = "sessions:redeem",
-        /// Ask whether a session holds.
-        IntrospectSessions = "sessions:introspect",
-        /// Report what happened in a session.
-        WriteAudit = "audit:write",
-        /// Read the trail.
-        ReadAudit = "audit:read",
-        /// Read tenants.
-        ReadTenants = "tenants:read",
-        /// Register tenants.
-        WriteTenants = "tenants:write",
-        /// Read the directory of consultants.
-        ReadConsultants = "consultants:read",
-        /// Change the directory of consultants.
-        WriteConsultants = "consultants:write",
-        /// Manage the client's own webhook endpoints.
-        ManageWebhooks = "webhooks:manage",
-        /// Manage clients, and what else needs an operator.
-        Admin = "admin",
-    }
-}
-
-impl Scope {
-    /// As they are stored: words.
-    pub(crate) fn of_words(words: &str) -> impl Iterator<Item = Self> {
-        words.split_whitespace().filter_map(|word| word.parse().ok())
-    }
-}
-
-/// Which tenants a client may act for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Tenants {
-    All,
-    Only(Vec<String>),
-}
-
-/// What a caller can see and touch. Everything beyond it does not exist for them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reach {
-    /// One portal, or every one.
-    pub portal: Option<String>,
-    pub tenants: Tenants,
-}
-
-impl Reach {
-    pub(crate) const fn everything() -> Self {
-        Self { portal: None, tenants: Tenants::All }
-    }
-
-    /// As clients are stored: tenants are words, and `*` is every one.
-    pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
-        let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
-        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
-        Self { portal, tenants }
-    }
-
-    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
-        self.portal.as_deref().is_none_or(|own| own == portal) && self.covers_tenant(tenant_id)
-    }
-
-    pub(crate) fn covers_tenant(&self, tenant_id: &str) -> bool {
-        match &self.tenants {
-            Tenants::All => true,
-            Tenants::Only(ids) => ids.iter().any(|id| id == tenant_id),
-        }
-    }
-
-    pub(crate) fn covers_reach(&self, other: &Self) -> bool {
-        let portal = self.portal.is_none() || self.portal == other.portal;
-        let tenants = match (&self.tenants, &other.tenants) {
-            (Tenants::All, _) => true,
-            (Tenants::Only(_), Tenants::All) => false,
-            (Tenants::Only(_), Tenants::Only(ids)) => ids.iter().all(|id| self.covers_tenant(id)),
-        };
-        portal && tenants
-    }
-}
 
 /// A client as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -148,7 +64,7 @@ impl LiveClient {
     /// Whether the key is this client's, and still counts.
     pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
         let sha256 = key.sha256();
-        let same = |stored: &str| api_key::same_sha256(&sha256, stored);
+        let same = |stored: &str| same_sha256(&sha256, stored);
         let previous_counts = self.previous_key_expires_at.is_some_and(|until| until > now);
         same(&self.key_sha256) || (previous_counts && self.previous_key_sha256.as_deref().is_some_and(same))
     }
@@ -335,7 +251,7 @@ fn check(app: &App, request: &CreateClient) -> Result<(), Error> {
         fields.refuse("/tenants", "out_of_range", "must name 1 to 100 tenants, or * for every one");
     }
     for (index, tenant) in request.tenants.iter().enumerate() {
-        if tenant != "*" && !crate::tenants::is_tenant_id(tenant) {
+        if tenant != "*" && !crate::domain::is_tenant_id(tenant) {
             fields.refuse(format!("/tenants/{index}"), "malformed", "is not a tenant id");
         }
     }

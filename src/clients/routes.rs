@@ -7,7 +7,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{ClientResponse, CreateClient, DisableClient, RotateClient};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Page, Paging, ReadProblems, WriteProblems};
+use crate::domain::{Page, Paging};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadProblems, WriteProblems};
 use crate::id::ClientId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

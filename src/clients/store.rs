@@ -6,7 +6,7 @@ use super::Client;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::clients;
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::ClientId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
@@ -67,14 +67,14 @@ macro_rules! within {
         use diesel::prelude::*;
         type Condition =
             Box<dyn diesel::BoxableExpression<$table::table, $crate::db::Backend, SqlType = diesel::sql_types::Bool>>;
-        let reach: &$crate::clients::Reach = $reach;
+        let reach: &$crate::domain::Reach = $reach;
         let portal: Condition = match &reach.portal {
             Some(portal) => Box::new($table::portal.eq(portal.clone())),
             None => Box::new(true.into_sql::<diesel::sql_types::Bool>()),
         };
         let tenants: Condition = match &reach.tenants {
-            $crate::clients::Tenants::Only(ids) => Box::new($table::tenant_id.eq_any(ids.clone())),
-            $crate::clients::Tenants::All => Box::new(true.into_sql::<diesel::sql_types::Bool>()),
+            $crate::domain::Tenants::Only(ids) => Box::new($table::tenant_id.eq_any(ids.clone())),
+            $crate::domain::Tenants::All => Box::new(true.into_sql::<diesel::sql_types::Bool>()),
         };
         portal.and(tenants)
     }};

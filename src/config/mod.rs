@@ -22,7 +22,8 @@ use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
-use crate::webhooks::WebhookSecret;
+use crate::secrets::WebhookSecret;
+use crate::secrets::MasterKeySource;
 
 pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use reader::KEYS;
@@ -107,17 +108,6 @@ text_enum! {
         /// A code that is mailed to the registered address after the press of the button.
         EmailCode = "email_code",
     }
-}
-
-/// Where the master key comes from.
-#[derive(Debug, Clone)]
-pub enum MasterKeySource {
-    /// Base64 of 32 bytes, given in the configuration.
-    Given(SecretString),
-    /// A file that holds base64 of 32 bytes.
-    File(PathBuf),
-    /// The same, but made when it is missing: the embedded default only.
-    FileOrNew(PathBuf),
 }
 
 /// How long things live.

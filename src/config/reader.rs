@@ -11,9 +11,10 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use super::{Audit, Config, Limits, Links, Log, MasterKeySource, PREFIX, Portal, Provider};
+use crate::secrets::MasterKeySource;
+use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
-use crate::webhooks::WebhookSecret;
+use crate::secrets::WebhookSecret;
 
 /// Every key, but for those of the portals.
 pub const KEYS: &[&str] = &[
@@ -310,7 +311,7 @@ impl Reader<'_> {
 
     fn time_zone(&mut self, key: &str, default: &str) -> String {
         let name = self.text(key, default);
-        if !crate::tenants::is_time_zone(&name) {
+        if !crate::domain::is_time_zone(&name) {
             self.problem(key, "must be an IANA time zone such as Asia/Kolkata");
         }
         name
@@ -318,7 +319,7 @@ impl Reader<'_> {
 
     pub(super) fn address(&mut self, key: &str, default: &str) -> String {
         let address = self.text(key, default);
-        if !crate::mail::is_address(&address) {
+        if !crate::domain::is_address(&address) {
             self.problem(key, "must be one plain e-mail address");
         }
         address
@@ -371,7 +372,7 @@ impl Reader<'_> {
 
     fn portal(&mut self, id: &str, public_url: &str) -> Portal {
         let key = |field: &str| format!("portals.{id}.{field}");
-        if !crate::links::is_portal_id(id) {
+        if !crate::domain::is_portal_id(id) {
             self.problem(&format!("portals.{id}"), "an id has 1 to 32 characters of a-z, 0-9 and -");
         }
         // The example portal of this repository, for a first run on one machine.

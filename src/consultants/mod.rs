@@ -11,15 +11,20 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::audit::{Event, EventType};
-use crate::clients::{Reach, Scope};
+use crate::audit::Event;
+use crate::domain::EventType;
+use crate::domain::{Reach, Scope};
 use crate::clock::Timestamp;
 use crate::db::{self, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, Page, Paging, ReadConsultants, WriteConsultants, json};
+use crate::domain::{Fields, Page, Paging, json};
+use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
-use crate::links::{self, Person, Revoking};
+use crate::domain::Person;
+use crate::links::{Revoking, self};
 use crate::mail;
+pub(crate) use crate::domain::refuse_support_session;
+use crate::domain::check_person;
 
 pub(crate) use store::find;
 
@@ -176,14 +181,6 @@ pub struct ConsultantFilter {
     pub cursor: Option<String>,
 }
 
-/// No grant from a grant: a call that grants must not come out of a support session.
-pub(crate) fn refuse_support_session(acting_session_id: Option<&str>) -> Result<(), Error> {
-    match acting_session_id {
-        Some(_) => Err(Code::SupportSessionCannotGrant.into()),
-        None => Ok(()),
-    }
-}
-
 /// Consultants serve every tenant: what ends their links everywhere is not for a client of one.
 fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
     if caller.reach == Reach::everything() {
@@ -204,7 +201,7 @@ pub(crate) async fn register(
     let mut fields = Fields::default();
     fields.text("/name", &request.name, 1, 100);
     fields.email("/email", &request.email);
-    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let consultant = Consultant {
         id: ConsultantId::new(now),
@@ -275,7 +272,7 @@ pub(crate) async fn change(
     if let Some(email) = &request.email {
         fields.email("/email", email);
     }
-    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     if request.email.is_some() && !caller.has(Scope::Admin) {
         return Err(Error::new(Code::InsufficientScope).detail("changing an e-mail address needs the scope admin"));
@@ -350,7 +347,7 @@ async fn decide(
     require_everything(caller)?;
     let mut fields = Fields::default();
     fields.text("/reason", &request.reason, 3, 500);
-    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();

@@ -7,10 +7,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{ChangeConsultant, ConsultantDecision, ConsultantFilter, ConsultantResponse, RegisterConsultant};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, Page, ReadConsultants, ReadProblems, WriteConsultants,
-    WriteProblems,
-};
+use crate::domain::Page;
+use crate::http::{Body, Caller, Created, IdempotencyHeader, Json, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems};
 use crate::id::ConsultantId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

@@ -6,7 +6,7 @@ use super::{Consultant, ConsultantFilter, ConsultantState};
 use crate::clock::Timestamp;
 use crate::db::schema::consultants;
 use crate::db::{Backend, Conn};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::ConsultantId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {

@@ -10,9 +10,10 @@ use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 
-use super::json;
+use crate::domain::json;
 use crate::app::App;
 use crate::error::{Code, Error};
+pub(crate) use crate::secrets::sha256_hex;
 
 /// What most routes take, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
@@ -31,18 +32,6 @@ impl<T, const LIMIT: usize> Body<T, LIMIT> {
     pub(crate) fn fingerprint(&self) -> String {
         sha256_hex(&self.bytes)
     }
-}
-
-/// SHA-256 in hex.
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
-    let digest = digest::digest(&digest::SHA256, bytes);
-    let digit = |half: u8| char::from(if half < 10 { b'0' + half } else { b'a' + half - 10 });
-    let mut text = String::with_capacity(2 * digest.as_ref().len());
-    for byte in digest.as_ref() {
-        text.push(digit(byte >> 4));
-        text.push(digit(byte & 15));
-    }
-    text
 }
 
 impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, LIMIT> {

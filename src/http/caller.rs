@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 
 use crate::app::App;
-use crate::audit::Actor;
-use crate::clients::{ApiKey, Reach, Scope};
+use crate::domain::Actor;
+use crate::domain::{Reach, Scope};
+use crate::secrets::ApiKey;
 use crate::clock::Timestamp;
 use crate::db::LiveClient;
 use crate::error::{Code, Error};
@@ -113,7 +114,7 @@ impl<S> Caller<S> {
     }
 
     /// Who acts: the person at the portal whom the client names, or else the client itself.
-    pub(crate) fn actor(&self, requested_by: Option<&crate::links::Person>) -> Actor {
+    pub(crate) fn actor(&self, requested_by: Option<&crate::domain::Person>) -> Actor {
         requested_by.map_or_else(|| self.actor.clone(), |person| Actor::portal_user(&person.id, &person.name))
     }
 }

@@ -3,12 +3,9 @@
 mod body;
 mod caller;
 mod default_route;
-mod fields;
 mod idempotency;
-pub(crate) mod json;
 mod middleware;
 pub mod openapi;
-mod page;
 mod problem;
 mod problems_page;
 mod rate_limit;
@@ -28,15 +25,12 @@ use crate::{
     audit, clients, consultants, links, mail, metrics, revocations, sessions, status_lists, tenants, tokens, webhooks,
 };
 
-pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form, sha256_hex};
+pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form};
 pub(crate) use caller::{
     Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
     ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
-pub(crate) use fields::{Fields, is_foreign_id, is_treacherous};
 pub(crate) use idempotency::IdempotencyHeader;
-pub use page::{Page, Paging};
-pub(crate) use page::{Window, check_filters};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{Limiter, limit_public};
 pub(crate) use reply::{

@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-use super::sha256_hex;
+use crate::secrets::sha256_hex;
 use crate::error::{Code, Error};
 
 /// 200 with a JSON body.

@@ -6,7 +6,8 @@
 
 use super::{Link, read, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::error::Error;
 

@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use super::store;
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::error::Error;
-use crate::http::Fields;
+use crate::domain::Fields;
 
 /// Whether links are issued.
 #[derive(Debug, Clone, Serialize)]

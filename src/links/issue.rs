@@ -2,17 +2,21 @@
 
 use time::Duration;
 
-use super::{ConsultantRef, DurationUnit, IssueLink, Link, LinkResponse, WindowLength, check_person, read, store};
+use crate::domain::{ConsultantRef, DurationUnit, check_person};
+use super::{IssueLink, Link, LinkResponse, WindowLength, read, store};
 use crate::app::App;
-use crate::audit::{Event, EventType};
+use crate::audit::Event;
+use crate::domain::EventType;
 use crate::clock::Timestamp;
 use crate::consultants;
 use crate::db::{self, Claim, IdempotencyKey};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, IssueLinks};
+use crate::domain::Fields;
+use crate::http::{Caller, IssueLinks};
 use crate::id::LinkId;
 use crate::mail::{self, Delivery};
-use crate::sessions::AuditState;
+use crate::domain::AuditState;
+use crate::domain::refuse_support_session;
 
 /// How far in the past a start may lie, because the portal's clock is not ours.
 const SKEW: Duration = Duration::seconds(60);
@@ -44,7 +48,7 @@ pub(crate) async fn issue(
     app.mail_limits.count(app, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
-        None => crate::audit::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
+        None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
     };
     let link = Link {
         id: LinkId::new(now),
@@ -132,7 +136,7 @@ async fn replay(
 /// Checks every field, and works the window out.
 fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
     let mut fields = Fields::default();
-    if !crate::tenants::is_tenant_id(&request.tenant_id) {
+    if !crate::domain::is_tenant_id(&request.tenant_id) {
         fields.refuse("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
     }
     fields.text("/reason", &request.reason, 10, 500);

@@ -5,10 +5,12 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::step_up::{self, CodeMailed};
-use super::{Access, Link, resend};
+use crate::domain::Access;
+use super::{Link, resend};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
-use crate::clients::Reach;
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::consultants;

@@ -18,14 +18,21 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::audit::{Actor, ActorType};
+use crate::domain::{Actor, ActorType};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Code;
-use crate::http::{Fields, json};
+use crate::domain::{Fields, json};
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
-use crate::sessions::AuditState;
+use crate::domain::AuditState;
+use crate::domain::Access;
+use crate::domain::LinkState;
+use crate::domain::DurationUnit;
+use crate::domain::Profile;
+use crate::domain::Issuer;
+use crate::domain::Person;
+use crate::domain::ConsultantRef;
 
 pub(crate) use expire::record_expired;
 pub(crate) use freeze::{freeze, unfreeze};
@@ -34,42 +41,6 @@ pub(crate) use read::{LinkFilter, current, list, read, view_within};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{Revoking, revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by, revoke_these};
 pub(crate) use store::{Spend, find, spend};
-
-text_enum! {
-    /// How much the consultant may do.
-    pub enum Access {
-        /// Everything the profile may.
-        Full = "full",
-        /// Look, and change nothing.
-        ReadOnly = "read_only",
-    }
-}
-
-text_enum! {
-    /// Where a link is in its life; follows from its times.
-    pub enum LinkState {
-        /// Its window has not begun.
-        Scheduled = "scheduled",
-        /// Its window is open.
-        Active = "active",
-        /// Its window is over.
-        Expired = "expired",
-        /// It was ended before its time.
-        Revoked = "revoked",
-    }
-}
-
-text_enum! {
-    /// What a duration is counted in.
-    pub enum DurationUnit {
-        /// 60 minutes.
-        Hours = "hours",
-        /// 24 hours, whatever the calendar says.
-        Days = "days",
-        /// 7 days of 24 hours.
-        Weeks = "weeks",
-    }
-}
 
 /// A link as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -135,63 +106,6 @@ impl Link {
         let (kind, id) = (self.revoked_by_type?, self.revoked_by_id.clone()?);
         Some(Actor { kind, id, name: self.revoked_by_name.clone() })
     }
-}
-
-/// A person at the portal, by the portal's own id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Person {
-    /// The portal's own id.
-    #[schema(min_length = 1, max_length = 128, example = "emp-7")]
-    pub id: String,
-    /// Their name.
-    #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
-    pub name: String,
-}
-
-/// As whom access is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Profile {
-    /// The portal's own id.
-    #[schema(min_length = 1, max_length = 128, example = "emp-1042")]
-    pub id: String,
-    /// Their name.
-    #[schema(min_length = 1, max_length = 100, example = "Asha Rao")]
-    pub name: String,
-    /// Where its owner is told of the first use and of the end.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 254, example = "asha.rao@acme.example")]
-    pub email: Option<String>,
-}
-
-/// Who at the portal grants the access.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Issuer {
-    /// The portal's own id.
-    #[schema(min_length = 1, max_length = 128, example = "emp-7")]
-    pub id: String,
-    /// Their name.
-    #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
-    pub name: String,
-    /// Where notices about the access go.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 254, example = "hr@acme.example")]
-    pub email: Option<String>,
-}
-
-/// Whom access is given to.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ConsultantRef {
-    /// Their id.
-    pub id: ConsultantId,
-    /// Their name.
-    #[schema(max_length = 100)]
-    pub name: String,
-    /// Where their links are mailed to.
-    #[schema(max_length = 254)]
-    pub email: String,
 }
 
 /// How long a window is.
@@ -337,17 +251,4 @@ pub struct LinkResponse {
     pub revoke_reason: Option<String>,
     /// Whether every reported act of its sessions has arrived: the worst of them.
     pub audit_state: AuditState,
-}
-
-/// Whether a text can be a portal's id.
-pub(crate) fn is_portal_id(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
-}
-
-/// Checks a person that a client asserts.
-pub(crate) fn check_person(fields: &mut Fields, pointer: &str, person: Option<&Person>) {
-    if let Some(person) = person {
-        fields.foreign_id(&format!("{pointer}/id"), &person.id);
-        fields.text(&format!("{pointer}/name"), &person.name, 1, 100);
-    }
 }

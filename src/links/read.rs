@@ -5,17 +5,20 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{ConsultantRef, Issuer, Link, LinkResponse, LinkState, Profile, store};
+use crate::domain::{ConsultantRef, Issuer, LinkState, Profile};
+use super::{Link, LinkResponse, store};
 use crate::app::App;
-use crate::clients::Reach;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
+use crate::domain::{Page, Paging, check_filters};
+use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
 use crate::revocations;
-use crate::sessions::{self, AuditState};
+use crate::domain::AuditState;
+use crate::sessions;
 
 /// Which links are wanted.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]

@@ -1,16 +1,20 @@
 //! Mailing a fresh token: the next generation voids every token and code before it.
 
-use super::{Link, LinkResponse, ResendLink, check_person, read, store};
+use crate::domain::check_person;
+use super::{Link, LinkResponse, ResendLink, read, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
-use crate::clients::Reach;
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::consultants;
 use crate::db::Tx;
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, IssueLinks};
+use crate::domain::Fields;
+use crate::http::{Caller, IssueLinks};
 use crate::id::{ClientId, LinkId};
 use crate::mail;
+use crate::domain::refuse_support_session;
 
 /// Has a fresh link mailed to the registered address.
 pub(crate) async fn resend(

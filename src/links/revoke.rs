@@ -1,15 +1,19 @@
 //! Revoking links, and with them their sessions and unsent mails.
 
-use super::{Link, LinkResponse, RevokeLink, check_person, read, store};
+use crate::domain::check_person;
+use super::{Link, LinkResponse, RevokeLink, read, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::Error;
-use crate::http::{Caller, Fields, RevokeLinks};
+use crate::domain::Fields;
+use crate::http::{Caller, RevokeLinks};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 use crate::mail;
 use crate::sessions::{self, Ending};
+use crate::domain::EndCause;
 
 /// Why and by whom links are revoked, and from when on.
 #[derive(Debug, Clone, Copy)]

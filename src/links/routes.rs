@@ -10,10 +10,8 @@ use super::step_up::{self, VerifyCode};
 use super::{IssueLink, LinkFilter, LinkResponse, ResendLink, RevokeLink};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Page, PublicProblems, ReadLinks,
-    ReadProblems, RevokeLinks, WriteProblems, limit_public,
-};
+use crate::domain::Page;
+use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, PublicProblems, ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public};
 use crate::id::LinkId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

@@ -17,12 +17,13 @@ use utoipa::ToSchema;
 use super::landing::{self, Continue};
 use super::{Link, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::consultants;
 use crate::db::Tx;
 use crate::error::{Code, Error};
-use crate::http::sha256_hex;
+use crate::secrets::sha256_hex;
 use crate::id::{LinkId, StepUpId};
 use crate::mail;
 

@@ -4,15 +4,17 @@ use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 
 use super::step_up::StepUp;
-use super::{Link, LinkFilter, LinkState, Revoking};
-use crate::audit::ActorType;
-use crate::clients::{Reach, within};
+use crate::domain::LinkState;
+use super::{Link, LinkFilter, Revoking};
+use crate::domain::ActorType;
+use crate::clients::within;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::schema::{
     consultants, link_expiry, magic_links as links, mail_jobs, revocations, service_state, step_ups,
 };
 use crate::db::{Backend, Conn};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{ClientId, ConsultantId, LinkId, StepUpId};
 use crate::revocations::Spared;
 

@@ -6,12 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::store::{self, Job};
-use super::{DeliveryState, Template};
+use crate::domain::{DeliveryState, Template};
 use crate::app::App;
-use crate::audit::{Event, EventType, SYSTEM_LOG};
+use crate::audit::Event;
+use crate::domain::{EventType, SYSTEM_LOG};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller, Page, Paging, ReadLinks, check_filters};
+use crate::domain::{Page, Paging, check_filters};
+use crate::http::{Admin, Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId, MailJobId};
 
 /// A mail and what became of it. Its text is nowhere: it is written when it is sent.

@@ -4,6 +4,9 @@
 //! stored. A job is never lost; a mail may be sent twice, and then both carry the
 //! same generation of the link.
 
+use crate::domain::DeliveryState;
+use crate::domain::Template;
+
 mod call;
 mod circuit;
 #[cfg(test)]
@@ -47,58 +50,6 @@ pub(crate) use preview::Mailbox;
 
 use provider::Provider;
 use store::Job;
-
-text_enum! {
-    /// What became of a mail.
-    pub enum DeliveryState {
-        /// It waits for its turn.
-        Queued = "queued",
-        /// It is being handed to the provider.
-        Sending = "sending",
-        /// The provider took it.
-        Accepted = "accepted",
-        /// It reached the recipient's mail server.
-        Delivered = "delivered",
-        /// It came back, or the recipient complained.
-        Bounced = "bounced",
-        /// It was given up.
-        Failed = "failed",
-        /// The provider may have taken it, and did not say so.
-        Unknown = "unknown",
-        /// It was overtaken by a revocation, a fresh link or the window's end.
-        Cancelled = "cancelled",
-    }
-}
-
-text_enum! {
-    /// Which mail it is.
-    pub enum Template {
-        /// The link, for the consultant.
-        MagicLink = "magic_link",
-        /// The code that a portal wants beside the link.
-        StepUpCode = "step_up_code",
-        /// Tells the old address of a consultant that it was changed.
-        AddressChanged = "address_changed",
-        /// Tells the granting admin that access was issued.
-        AccessIssued = "access_issued",
-        /// Tells the granting admin that access was used for the first time.
-        AccessUsed = "access_used",
-        /// Tells the granting admin that a visit has ended, with a summary.
-        AccessEnded = "access_ended",
-        /// Tells the granting admin that a fresh link was sent.
-        LinkResent = "link_resent",
-        /// Tells the granting admin that access was revoked.
-        AccessRevoked = "access_revoked",
-        /// Tells the consultant that access was revoked.
-        AccessWithdrawn = "access_withdrawn",
-        /// Tells the profile's owner that access was used for the first time.
-        OwnerAccessUsed = "owner_access_used",
-        /// Tells the profile's owner that a visit has ended.
-        OwnerAccessEnded = "owner_access_ended",
-        /// Tells the granting admin that the mail with the link came back.
-        LinkBounced = "link_bounced",
-    }
-}
 
 /// What became of a link's newest mail.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -272,23 +223,6 @@ fn over_http(chosen: &config::Provider, clock: &Clock) -> Result<Option<Box<dyn 
         config::Provider::SendGrid(sendgrid) => Box::new(sendgrid::SendGrid::new(sendgrid)?),
         config::Provider::Resend(resend) => Box::new(resend::Resend::new(resend)?),
     }))
-}
-
-/// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.
-///
-/// A way through other hosts (`a%b@c`, `c!a@b`) and an encoded word (`=?utf-8?q?a?=@b`)
-/// are refused, too: a mail server that still reads them would send elsewhere.
-pub(crate) fn is_address(text: &str) -> bool {
-    let Some((local, domain)) = text.split_once('@') else { return false };
-    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"#$&'*+/=?^_`{|}~-".contains(&byte);
-    let local_fits = local.len() <= 64 && local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
-    let domain_fits = domain.split('.').all(|label| {
-        (1..=63).contains(&label.len())
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    });
-    text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
 }
 
 #[cfg(test)]

@@ -5,39 +5,13 @@
 //! token. The consultant cannot keep one from leaving; the tenant may.
 
 use super::store::{self, Job};
-use super::{Template, about};
+use crate::domain::Template;
+use super::about;
 use crate::clock::Timestamp;
 use crate::db::{Conn, text_enum};
 use crate::error::Error;
 use crate::links::Link;
 use crate::sessions::{CLOSING_GRACE, Session};
-
-text_enum! {
-    /// A notice that a tenant can switch off.
-    pub enum Notice {
-        /// To the granting admin: access was issued.
-        AccessIssued = "access_issued",
-        /// To the granting admin: it was used for the first time.
-        AccessUsed = "access_used",
-        /// To the granting admin: a visit has ended, with a summary.
-        AccessEnded = "access_ended",
-        /// To the granting admin: a fresh link was sent.
-        LinkResent = "link_resent",
-        /// To the granting admin: it was revoked.
-        AccessRevoked = "access_revoked",
-        /// To the profile's owner: it was used for the first time.
-        OwnerAccessUsed = "owner_access_used",
-        /// To the profile's owner: a visit has ended.
-        OwnerAccessEnded = "owner_access_ended",
-    }
-}
-
-impl Notice {
-    /// The notice that a template is, if a tenant can switch it off.
-    pub(super) fn of(template: Template) -> Option<Self> {
-        template.as_str().parse().ok()
-    }
-}
 
 /// Queues a notice, where there is somebody to tell. There is one for each occasion.
 fn tell(

@@ -9,9 +9,12 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::consultants::Consultant;
 use crate::error::Error;
-use crate::http::is_treacherous;
-use crate::links::{Access, Link};
-use crate::sessions::{AuditState, EndCause, Summary};
+use crate::domain::is_treacherous;
+use crate::domain::Access;
+use crate::domain::Template as MailTemplate;
+use crate::links::Link;
+use crate::domain::{AuditState, EndCause};
+use crate::sessions::Summary;
 use crate::tenants::TenantView;
 
 /// What was written, and to whom. It may hold a token: it has no `Debug`.
@@ -267,8 +270,8 @@ impl SummaryLines {
 }
 
 /// A notice about an access. It never holds a token; an admin's has the portal's own page in it.
-pub(super) fn notice(config: &Config, template: super::Template, facts: &Facts<'_>) -> Result<Letter, Error> {
-    use super::Template as Mail;
+pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>) -> Result<Letter, Error> {
+    use MailTemplate as Mail;
     let Facts { link, tenant, consultant, .. } = facts;
     let portal = config.portals.get(&link.portal);
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);

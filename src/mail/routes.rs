@@ -13,10 +13,10 @@ use super::preview::Mail;
 use super::suppressions::{self, ClearSuppression, SuppressionFilter, SuppressionResponse};
 use crate::app::App;
 use crate::error::{Code, Error};
-use crate::http::{
-    Accepted, Admin, Bare, Body, Caller, Json, Page, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
-};
+use crate::domain::Page;
+use crate::http::{Accepted, Admin, Bare, Body, Caller, Json, ReadLinks, ReadProblems, ReportProblems, WriteProblems};
 use crate::id::{MailJobId, SuppressionId};
+
 
 #[derive(Template)]
 #[template(path = "mailbox.html", config = "src/mail/askama.toml")]

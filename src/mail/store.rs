@@ -6,13 +6,14 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::deliveries::DeliveryFilter;
-use super::{DeliveryState, Template};
-use crate::audit::SYSTEM_LOG;
-use crate::clients::{Reach, within};
+use crate::domain::{DeliveryState, Template};
+use crate::domain::SYSTEM_LOG;
+use crate::clients::within;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::links::Link;
 use crate::revocations::Spared;

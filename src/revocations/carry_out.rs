@@ -4,7 +4,7 @@ use time::Duration;
 
 use super::{Order, store};
 use crate::app::App;
-use crate::audit::Actor;
+use crate::domain::Actor;
 use crate::clock::Timestamp;
 use crate::db;
 use crate::error::Error;

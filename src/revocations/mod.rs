@@ -19,14 +19,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::audit::{ActorType, Event, EventType};
-use crate::clients::{Reach, Scope, Tenants};
+use crate::audit::Event;
+use crate::domain::{ActorType, EventType};
+use crate::domain::{Reach, Scope, Tenants};
 use crate::clock::Timestamp;
 use crate::db::{self, Conn, IdempotencyKey, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, RevokeLinks, json};
+use crate::domain::{Fields, json};
+use crate::http::{Caller, RevokeLinks};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
-use crate::links::{self, Person};
+use crate::domain::Person;
+use crate::links;
+use crate::domain::is_portal_id;
+use crate::domain::check_person;
 
 pub(crate) use carry_out::step;
 pub(crate) use store::Spared;
@@ -306,12 +311,12 @@ fn aim(reach: &Reach, request: &OrderRevocation) -> Result<(Option<String>, Opti
 fn check(request: &OrderRevocation) -> Result<(), Error> {
     let mut fields = Fields::default();
     if let Some(tenant_id) = &request.tenant_id
-        && !crate::tenants::is_tenant_id(tenant_id)
+        && !crate::domain::is_tenant_id(tenant_id)
     {
         fields.refuse("/tenant_id", "malformed", "is not a tenant id");
     }
     if let Some(portal) = &request.portal
-        && !links::is_portal_id(portal)
+        && !is_portal_id(portal)
     {
         fields.refuse("/portal", "malformed", "is not a portal id");
     }
@@ -327,7 +332,7 @@ fn check(request: &OrderRevocation) -> Result<(), Error> {
         fields.refuse("/everything", if selects { "contradiction" } else { "required" }, detail);
     }
     fields.text("/reason", &request.reason, 3, 500);
-    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()
 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 
-use super::{AuditState, CLOSING_GRACE, store};
+use crate::domain::AuditState;
+use super::{CLOSING_GRACE, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType, Recorded};
+use crate::audit::{Event, Recorded};
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::db::{Conn, Tx};
 use crate::error::Error;

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::TokenType;
+use crate::domain::TokenType;
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::{LiveSession, State};
 use crate::error::Error;
 use crate::http::{Claimant, Form, IntrospectSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::links::Access;
+use crate::domain::Access;
 use crate::tokens::{Claims, Verified};
 
 /// A token to ask about.

@@ -25,9 +25,13 @@ use utoipa::ToSchema;
 use crate::audit;
 use crate::clock::Timestamp;
 use crate::db::{Conn, text_enum};
-use crate::http::json;
+use crate::domain::json;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
-use crate::links::{Access, ConsultantRef, Person};
+use crate::domain::{Access, ConsultantRef, Person};
+pub(crate) use crate::domain::EndCause;
+use crate::domain::AuditState;
+use crate::domain::TokenType;
+use crate::domain::SessionState;
 
 pub(crate) use end::{
     Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
@@ -48,42 +52,6 @@ const REPORTING_TAIL: Duration = Duration::hours(72);
 
 /// How long after its end the closing counts may be awaited.
 pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
-
-text_enum! {
-    /// Why a session ended.
-    pub enum EndCause {
-        /// The consultant said so.
-        Done = "done",
-        /// Its time was over.
-        Expired = "expired",
-        /// Its link or its token was revoked.
-        Revoked = "revoked",
-        /// The link opened the next one.
-        Replaced = "replaced",
-    }
-}
-
-text_enum! {
-    /// Whether a session holds.
-    pub enum SessionState {
-        /// It does.
-        Active = "active",
-        /// It does not.
-        Ended = "ended",
-    }
-}
-
-text_enum! {
-    /// Whether every act has been reported; from good to bad.
-    pub enum AuditState {
-        /// Nothing is missing, as far as anybody can know yet.
-        Complete = "complete",
-        /// Numbers are missing.
-        Gaps = "gaps",
-        /// The session ended, and the portal never said how many acts there were.
-        Unclosed = "unclosed",
-    }
-}
 
 /// A session as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -211,14 +179,6 @@ pub struct OpenedSession {
     pub expires_at: Timestamp,
 }
 
-text_enum! {
-    /// How an access token is presented (RFC 6750).
-    pub enum TokenType {
-        /// In an Authorization header.
-        Bearer = "Bearer",
-    }
-}
-
 /// A session as callers see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SessionResponse {
@@ -339,10 +299,4 @@ pub struct EndSession {
     /// The last number of each source: the closing counts that tell whether anything is missing.
     #[serde(default, deserialize_with = "json::optional_names")]
     pub sources: Option<BTreeMap<String, i64>>,
-}
-
-/// Whether a text can name a source.
-fn is_source(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }

@@ -1,16 +1,20 @@
 //! Opening a session: the only place where a link token is spent.
 
-use super::{EndCause, Ending, OpenSession, OpenedSession, Session, TokenType, end, read, store};
+use crate::domain::{EndCause, TokenType};
+use super::{Ending, OpenSession, OpenedSession, Session, end, read, store};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::consultants;
 use crate::db::{self, Claim, IdempotencyKey, Tx};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, IdempotencyHeader, RedeemSessions};
+use crate::domain::Fields;
+use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::links::{self, ConsultantRef, Link, Person, Spend};
+use crate::domain::{ConsultantRef, Person};
+use crate::links::{Link, Spend, self};
 use crate::mail::notices;
 use crate::status_lists::{self, Status};
 use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{AuditState, EndCause, Session, SessionResponse, SessionState, Source, store};
+use crate::domain::{AuditState, EndCause, SessionState};
+use super::{Session, SessionResponse, Source, store};
 use crate::app::App;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::http::{Caller, Page, Paging, ReadLinks, check_filters};
+use crate::domain::{Page, Paging, check_filters};
+use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::revocations;
 

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{AuditState, MOST_ACTS, REPORTING_TAIL, Session, is_source, read, store, values};
+use crate::domain::{AuditState, is_source};
+use super::{MOST_ACTS, REPORTING_TAIL, Session, read, store, values};
 use crate::app::App;
-use crate::audit::{self, ActRef, Actor, Event, EventType};
+use crate::audit::{ActRef, Event, self};
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::db::{self, Tx, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, WriteAudit, json};
+use crate::domain::{Fields, json};
+use crate::http::{Caller, WriteAudit};
 use crate::id::{ClientId, SessionId};
-use crate::links::Access;
+use crate::domain::Access;
 use crate::tenants;
 
 /// How far ahead of ours a portal's clock may run.

@@ -11,10 +11,8 @@ use super::report::{ReportActs, Reported};
 use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionFilter, SessionResponse};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{
-    BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Page, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
-};
+use crate::domain::Page;
+use crate::http::{BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, ReadLinks, ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer};
 use crate::id::SessionId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

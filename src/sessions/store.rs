@@ -4,16 +4,18 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::gap::ReportCheck;
-use super::{AuditState, CLOSING_GRACE, EndCause, Session, SessionFilter, SessionState, Source};
-use crate::audit::EventType;
-use crate::clients::{Reach, within};
+use crate::domain::{AuditState, EndCause, SessionState};
+use super::{CLOSING_GRACE, Session, SessionFilter, Source};
+use crate::domain::EventType;
+use crate::clients::within;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::schema::{
     audit_events, magic_links as links, report_checks as checks, report_gaps as gaps, session_sources as sources,
     sessions,
 };
 use crate::db::{Backend, Conn, insert_all};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{LinkId, ReportCheckId, SessionId};
 use crate::links::Link;
 use crate::revocations::Spared;

@@ -1,7 +1,8 @@
 //! What a visit came to, for those who are told of its end.
 
-use super::{AuditState, EndCause, store};
-use crate::audit::EventType;
+use crate::domain::{AuditState, EndCause};
+use super::store;
+use crate::domain::EventType;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::error::Error;

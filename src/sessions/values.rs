@@ -4,8 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::report::Change;
-use crate::tenants::ChangeValues;
-use crate::tokens::Digests;
+use crate::domain::ChangeValues;
+use crate::secrets::Digests;
 
 /// A masked value shows its end if it has at least this many letters and digits.
 const SHOWS_ITS_END: usize = 8;

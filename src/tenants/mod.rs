@@ -11,41 +11,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::audit::{Event, EventType};
+use crate::audit::Event;
+use crate::domain::EventType;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::{Conn, text_enum};
 use crate::error::Error;
-use crate::http::{Caller, Fields, Page, Paging, ReadTenants, WriteTenants, json};
-use crate::mail::notices::Notice;
-
-/// A year with a leap day: what the law asks for at least.
-pub(crate) const MIN_RETENTION_DAYS: i32 = 366;
-
-/// Whether a text can be a tenant's id.
-pub(crate) fn is_tenant_id(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && text.len() <= 64
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
-}
-
-/// Whether a text names an IANA time zone.
-pub(crate) fn is_time_zone(name: &str) -> bool {
-    jiff::tz::TimeZone::get(name).is_ok()
-}
-
-text_enum! {
-    /// How the values of reported changes are kept.
-    pub enum ChangeValues {
-        /// As they were sent.
-        Plain = "plain",
-        /// Letters and digits hidden.
-        Masked = "masked",
-        /// As a keyed hash: equal values can be told, and nothing else.
-        KeyedHash = "keyed_hash",
-    }
-}
+use crate::domain::{Fields, Page, Paging, json};
+use crate::http::{Caller, ReadTenants, WriteTenants};
+use crate::domain::Notice;
+use crate::domain::ChangeValues;
+pub(crate) use crate::domain::is_tenant_id;
+use crate::domain::is_time_zone;
+use crate::domain::MIN_RETENTION_DAYS;
 
 /// Somebody at the tenant to turn to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -7,7 +7,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 use super::{SaveTenant, TenantResponse};
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{Body, Caller, Json, Page, Paging, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
+use crate::domain::{Page, Paging};
+use crate::http::{Body, Caller, Json, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(save_tenant).service(list_tenants).service(get_tenant);

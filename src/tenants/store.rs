@@ -3,10 +3,10 @@
 use diesel::prelude::*;
 
 use super::Tenant;
-use crate::clients::{Reach, Tenants};
+use crate::domain::{Reach, Tenants};
 use crate::db::schema::tenants;
 use crate::db::{Backend, Conn};
-use crate::http::Window;
+use crate::domain::Window;
 
 pub(super) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
     tenants::table.find(id).get_result(conn).optional()

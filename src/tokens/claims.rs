@@ -77,7 +77,7 @@ pub(crate) struct AccessClaims {
     pub sid: SessionId,
     pub portal: StringId,
     pub tenant_id: StringId,
-    pub access: crate::links::Access,
+    pub access: crate::domain::Access,
     /// Where verifiers find whether the session is over.
     pub status: Status,
     pub iat: i64,

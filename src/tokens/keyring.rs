@@ -12,7 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::master_key::MasterKey;
+use crate::secrets::MasterKey;
 use super::store::Row;
 use crate::clock::Timestamp;
 use crate::db::text_enum;

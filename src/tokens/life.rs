@@ -10,12 +10,14 @@ use utoipa::ToSchema;
 use super::keyring::{self, SigningKey};
 use super::{KeyState, store};
 use crate::app::App;
-use crate::audit::{Event, EventType};
-use crate::clients::Reach;
+use crate::audit::Event;
+use crate::domain::EventType;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::{self, Claim, IdempotencyKey};
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller, Fields};
+use crate::domain::Fields;
+use crate::http::{Admin, Caller};
 use crate::links::{self, Revoking};
 use crate::sessions::{self, Ending};
 

@@ -11,7 +11,6 @@
 mod claims;
 mod keyring;
 mod life;
-mod master_key;
 pub(crate) mod routes;
 mod store;
 mod verified;
@@ -21,24 +20,24 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::Deserialize;
 
-use crate::audit::{Actor, Event};
+use crate::audit::Event;
+use crate::domain::Actor;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::{self, Db};
 use crate::error::{Code, Error};
-use crate::http::json;
+use crate::domain::json;
 
 pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
 pub use keyring::{KeyState, SigningKey};
 pub(crate) use life::{DropKey, RotateKey};
 pub(crate) use life::{drop_key, list, retire, rotate};
-pub use master_key::MasterKeyError;
-pub(crate) use master_key::{Digests, MasterKey};
 
 pub(crate) use verified::Verified;
 
 use keyring::Keyring;
 use verified::VerifiedTokens;
+use crate::secrets::MasterKey;
 
 /// A token longer than this is refused before anything else is looked at.
 const MAX_BYTES: usize = 4096;

@@ -7,9 +7,9 @@ use time::Duration;
 
 use super::*;
 use crate::clock::Clock;
-use crate::config::MasterKeySource;
+use crate::secrets::MasterKeySource;
 use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::links::Access;
+use crate::domain::Access;
 use crate::status_lists::Status;
 
 const ISSUER: &str = "https://links.example";

@@ -8,10 +8,10 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use super::message::{self, WebhookData};
 use super::store::Delivery;
-use crate::audit::ActorType;
+use crate::domain::ActorType;
 use crate::db::text_enum;
 use crate::id::{EventId, MessageId};
-use crate::sessions::EndCause;
+use crate::domain::EndCause;
 use crate::tokens::Claims;
 
 /// The session does not hold any more (CAEP 1.0).

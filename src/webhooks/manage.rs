@@ -7,16 +7,17 @@ use serde::Serialize;
 use super::message::WebhookData;
 use super::read::managed;
 use super::store::{self, Changes, Delivery};
-use super::{
-    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret,
-    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, WebhookEvent, WebhookFormat, WebhookSecret, outbox,
-};
+use crate::domain::{WebhookEvent, WebhookFormat};
+use crate::secrets::WebhookSecret;
+use super::{ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret, WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, outbox};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::db::{self, IdempotencyKey};
 use crate::error::{Code, Error};
-use crate::http::{Caller, Fields, ManageWebhooks};
+use crate::domain::Fields;
+use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId};
 
 /// Creates an endpoint. Its secret is in the answer, and not in that of a replay.

@@ -4,14 +4,16 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::Delivery;
-use super::{Endpoint, WebhookEvent, WebhookFormat, caep};
-use crate::audit::{ActorType, Event, EventType};
+use crate::domain::{WebhookEvent, WebhookFormat};
+use super::{Endpoint, caep};
+use crate::audit::Event;
+use crate::domain::{ActorType, EventType};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
 use crate::id::{ConsultantId, EndpointId, LinkId, SessionId};
-use crate::links::Access;
-use crate::sessions::{AuditState, EndCause};
+use crate::domain::Access;
+use crate::domain::{AuditState, EndCause};
 use crate::tokens::Tokens;
 
 /// The type of a message that a client asked for to try its endpoint.
@@ -119,25 +121,6 @@ struct Tellable {
     ended_at: Option<Timestamp>,
     cause: Option<EndCause>,
     audit_state: Option<AuditState>,
-}
-
-impl WebhookEvent {
-    /// What of the trail is told; `None` for what is nobody else's business.
-    pub(super) const fn of(kind: EventType) -> Option<Self> {
-        Some(match kind {
-            EventType::LinkIssued => Self::LinkIssued,
-            // A person pressed the button, and gave the mailed code where the portal wants one. Showing the
-            // page is no event at all: scanners do that, too.
-            EventType::LinkContinued => Self::LinkOpened,
-            EventType::LinkRevoked => Self::LinkRevoked,
-            EventType::LinkExpired => Self::LinkExpired,
-            EventType::SessionOpened => Self::SessionOpened,
-            // For the portal the session is over, whatever comes after it.
-            EventType::SessionEnded | EventType::SessionReplaced => Self::SessionEnded,
-            EventType::ReportsIncomplete => Self::ReportsIncomplete,
-            _ => return None,
-        })
-    }
 }
 
 impl WebhookData {

@@ -34,11 +34,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clients::Reach;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::http::Caller;
 use crate::id::{ClientId, EndpointId, EventId, LinkId, MessageId};
+use crate::domain::WebhookFormat;
+use crate::domain::WebhookEvent;
 
 pub use caep::SetMessage;
 pub(crate) use manage::{change, create, delete, rotate_secret, test};
@@ -48,38 +50,7 @@ pub(crate) use queue::queue;
 pub(crate) use read::{deliveries, list, read};
 pub(crate) use sender::Sender;
 pub(crate) use signed::Webhook;
-pub use signed::WebhookSecret;
 pub(crate) use store::unfinished;
-
-text_enum! {
-    /// What an endpoint can be told.
-    pub enum WebhookEvent {
-        /// A link was issued.
-        LinkIssued = "magic_link.issued",
-        /// The consultant pressed the button on the landing page; may come several times.
-        LinkOpened = "magic_link.opened",
-        /// A link was revoked.
-        LinkRevoked = "magic_link.revoked",
-        /// A link's window has ended.
-        LinkExpired = "magic_link.expired",
-        /// A session was opened.
-        SessionOpened = "session.opened",
-        /// A session ended, for whatever cause.
-        SessionEnded = "session.ended",
-        /// A session ended, and its reports are not whole.
-        ReportsIncomplete = "audit.gap",
-    }
-}
-
-text_enum! {
-    /// What messages look like.
-    pub enum WebhookFormat {
-        /// `CloudEvents` 1.0 in JSON.
-        Cloudevents = "cloudevents",
-        /// CAEP `session-revoked` as a security event token (RFC 8417), pushed as RFC 8935 says.
-        Caep = "caep",
-    }
-}
 
 text_enum! {
     /// Whether an endpoint is told anything.
@@ -173,7 +144,7 @@ struct Manager {
 
 impl Manager {
     fn of<S>(caller: &Caller<S>) -> Self {
-        let admin = caller.has(crate::clients::Scope::Admin);
+        let admin = caller.has(crate::domain::Scope::Admin);
         Self { client_id: caller.client_id.clone(), admin_of: admin.then(|| caller.reach.clone()) }
     }
 

@@ -6,9 +6,11 @@ use time::Duration;
 
 use super::sender::{Answer, Letter};
 use super::store::{self, Attempt, Delivery};
-use super::{DisableCause, Endpoint, Owner, WebhookSecret, message};
+use crate::secrets::WebhookSecret;
+use super::{DisableCause, Endpoint, Owner, message};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{EndpointId, MessageId};

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::message::WebhookData;
 use super::store::{self, Delivery};
-use super::{WebhookEvent, WebhookFormat, takes};
+use crate::domain::{WebhookEvent, WebhookFormat};
+use super::takes;
 use crate::audit::Recorded;
-use crate::clients::Reach;
+use crate::domain::Reach;
 use crate::db::Conn;
 use crate::error::Error;
 

@@ -4,7 +4,8 @@ use super::{Endpoint, Manager, WebhookDelivery, WebhookEndpointResponse, store};
 use crate::app::App;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::http::{Caller, ManageWebhooks, Page, Paging};
+use crate::domain::{Page, Paging};
+use crate::http::{Caller, ManageWebhooks};
 use crate::id::EndpointId;
 
 /// The endpoint, if the caller manages it.

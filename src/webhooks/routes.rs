@@ -9,9 +9,8 @@ use super::{
 };
 use crate::app::App;
 use crate::error::Error;
-use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, Page, Paging, ReadProblems, WriteProblems,
-};
+use crate::domain::{Page, Paging};
+use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, ReadProblems, WriteProblems};
 use crate::id::EndpointId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {

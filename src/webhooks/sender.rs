@@ -7,9 +7,10 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
-use super::WebhookFormat;
+use crate::domain::WebhookFormat;
 use super::addresses::{Addresses, Refusal};
-use super::signed::{TIME_OUT, WebhookSecret};
+use crate::secrets::WebhookSecret;
+use super::signed::TIME_OUT;
 use crate::clock::Timestamp;
 use crate::config::Webhooks;
 

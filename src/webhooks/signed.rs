@@ -14,49 +14,10 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::clock::Timestamp;
+pub(crate) use crate::secrets::WebhookSecret;
 
 /// How long a receiver may take.
 pub(super) const TIME_OUT: Duration = Duration::from_secs(15);
-
-/// As many as HMAC-SHA256 makes use of.
-const SECRET_BYTES: usize = 32;
-
-/// What a receiver and we know: `whsec_` and base64. It does not print.
-#[derive(Clone)]
-pub struct WebhookSecret(hmac::Key);
-
-impl FromStr for WebhookSecret {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bytes = text.strip_prefix("whsec_").and_then(|text| STANDARD.decode(text).ok());
-        match bytes {
-            Some(bytes) if (24..=64).contains(&bytes.len()) => Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, &bytes))),
-            _ => Err("must be whsec_ and base64 of 24 to 64 random bytes".into()),
-        }
-    }
-}
-
-impl fmt::Debug for WebhookSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WebhookSecret")
-    }
-}
-
-impl WebhookSecret {
-    /// A fresh secret: its text, for the one answer that shows it and for the seal.
-    pub(super) fn generate() -> SecretString {
-        let mut bytes = [0; SECRET_BYTES];
-        rand::rng().fill_bytes(&mut bytes);
-        format!("whsec_{}", STANDARD.encode(bytes)).into()
-    }
-
-    /// The `webhook-signature` of a message.
-    pub(super) fn sign(&self, id: &str, seconds: i64, body: &str) -> String {
-        let tag = hmac::sign(&self.0, format!("{id}.{seconds}.{body}").as_bytes());
-        format!("v1,{}", STANDARD.encode(tag))
-    }
-}
 
 /// An address of the operator's own choice. It may be a private one.
 pub(crate) struct Webhook {

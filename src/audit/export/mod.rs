@@ -16,13 +16,15 @@ use utoipa::IntoParams;
 pub(super) use ndjson::object;
 
 use super::store::{self, Erasure, Recorded};
-use super::{Event, EventFilter, EventType, checkpoint, log};
+use crate::domain::EventType;
+use super::{Event, EventFilter, checkpoint, log};
 use crate::app::App;
-use crate::clients::Reach;
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
-use crate::http::{Caller, ReadAudit, check_filters};
+use crate::domain::check_filters;
+use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
 
 /// Events that are read and sent at a time. One may hold close to a mebibyte.

@@ -5,7 +5,8 @@
 
 use serde_json::{Value, json};
 
-use crate::audit::{Actor, ActorType, AuditEvent, EventResult, EventType};
+use crate::audit::AuditEvent;
+use crate::domain::{Actor, ActorType, EventResult, EventType};
 use crate::clock::Timestamp;
 use crate::error::Error;
 

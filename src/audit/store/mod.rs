@@ -13,13 +13,14 @@ pub(super) use checkpoints::*;
 pub(super) use retention::*;
 
 use super::leaf::{Leaf, Payload};
-use super::{Actor, ActorType, AuditEvent, Erased, EventFilter, EventType, Frontier, tree};
-use crate::clients::{Reach, Tenants};
+use crate::domain::{Actor, ActorType, EventType};
+use super::{AuditEvent, Erased, EventFilter, Frontier, tree};
+use crate::domain::{Reach, Tenants};
 use crate::clock::Timestamp;
 use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
 use crate::db::{Backend, Conn};
 use crate::error::Error;
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 /// An event as it is stored: what its leaf holds.

@@ -16,7 +16,8 @@ use tlog_tiles::{Checkpoint, Hash};
 
 use super::leaf::{SALT_BYTES, canonical, commit};
 use super::tree::{Frontier, base64};
-use super::{Actor, Erased, EventType};
+use crate::domain::{Actor, EventType};
+use super::Erased;
 use crate::clock::Timestamp;
 
 /// A line longer than this is none of ours.
@@ -299,7 +300,7 @@ impl Events {
             let purge =
                 purge(leaf, member(event, "payload")).ok_or_else(|| self.bad("it is not said what was erased"))?;
             // What an erasure may take away: events before it, and only when a year and a day are over.
-            let kept_for = ::time::Duration::days(crate::tenants::MIN_RETENTION_DAYS.into());
+            let kept_for = ::time::Duration::days(crate::domain::MIN_RETENTION_DAYS.into());
             if purge.events.end > index || purge.before.plus(kept_for) > purge.erased.erased_at {
                 return Err(self.bad("it erases what had to be kept"));
             }

@@ -8,7 +8,7 @@ use super::*;
 use crate::audit::checkpoint;
 use crate::audit::key::LogKey;
 use crate::audit::leaf::Leaf;
-use crate::audit::{ActorType, EventResult};
+use crate::domain::{ActorType, EventResult};
 use crate::clock::Timestamp;
 use crate::id::EventId;
 use tlog_tiles::HashReader;

@@ -20,7 +20,7 @@ use self::statements::{AskEpochs, Found};
 use super::Conn;
 use super::coalescer::{Coalescer, Gauges};
 use super::connection::Manager;
-use crate::clients::{Reach, Scope};
+use crate::domain::{Reach, Scope};
 use crate::clock::Timestamp;
 use crate::error::Error;
 use crate::id::{ClientId, LinkId, SessionId};

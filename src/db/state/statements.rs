@@ -14,7 +14,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamp 
 use diesel::sqlite::Sqlite;
 
 use super::{Epochs, LiveClient, LiveSession};
-use crate::clients::{Reach, Scope};
+use crate::domain::{Reach, Scope};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::id::{ClientId, SessionId};

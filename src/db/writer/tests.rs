@@ -7,7 +7,8 @@ use diesel::prelude::*;
 use futures_util::future::{join, join_all, join3};
 use tempfile::TempDir;
 
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::{Clock, Timestamp};
 use crate::db::schema::{audit_events, tenants};
 use crate::db::{Conn, DatabaseUrl, Db, Tx};

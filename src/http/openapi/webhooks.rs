@@ -5,7 +5,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::plain;
 use crate::id::{EndpointKind, EventKind, Kind, LinkKind, MessageKind, SessionKind};
-use crate::webhooks::{SetMessage, WebhookEvent, WebhookMessage};
+use crate::domain::WebhookEvent;
+use crate::webhooks::{SetMessage, WebhookMessage};
 
 /// The document, as it is committed in `openapi/webhooks.json`.
 ///

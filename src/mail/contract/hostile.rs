@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::*;
-use crate::mail::Template;
+use crate::domain::Template;
 use crate::mail::render::tests::hostile::{CASES, HARMLESS, letter_of, words};
 
 /// How many the imitation keeps before it forgets them.

@@ -13,9 +13,10 @@ use actix_web::http::header::HeaderMap;
 
 use super::store::{self, Job};
 use super::suppressions;
-use super::{DeliveryState, Template};
+use crate::domain::{DeliveryState, Template};
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::db::Tx;
 use crate::error::{Code, Error};

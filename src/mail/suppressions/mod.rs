@@ -11,14 +11,18 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::store::Job;
 use crate::app::App;
-use crate::audit::{Actor, Event, EventType};
-use crate::clients::Reach;
+use crate::audit::Event;
+use crate::domain::{Actor, EventType};
+use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::{Conn, Tx, text_enum};
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller, Fields, Page, Paging, json};
+use crate::domain::{Fields, Page, Paging, json};
+use crate::http::{Admin, Caller};
 use crate::id::{MailJobId, SuppressionId};
-use crate::links::{self, Person};
+use crate::domain::Person;
+use crate::links;
+use crate::domain::check_person;
 
 text_enum! {
     /// Why an address gets no mail.
@@ -198,7 +202,7 @@ pub(crate) async fn clear(
     require_everything(caller)?;
     let mut fields = Fields::default();
     fields.text("/reason", &request.reason, 3, 500);
-    links::check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let (actor, client_id) = (caller.actor(request.requested_by.as_ref()), caller.client_id.clone());
     let cleared = app

@@ -7,7 +7,7 @@ use super::{Suppression, SuppressionState};
 use crate::clock::Timestamp;
 use crate::db::schema::mail_suppressions as suppressions;
 use crate::db::{Backend, Conn};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::SuppressionId;
 
 /// Whether an address is suppressed.

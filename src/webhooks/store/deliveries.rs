@@ -7,9 +7,10 @@ use crate::audit::Recorded;
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
 use crate::db::{Conn, insert_all};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
-use crate::webhooks::{MessageState, WebhookEvent, message};
+use crate::domain::WebhookEvent;
+use crate::webhooks::{MessageState, message};
 
 /// PostgreSQL takes 65,535 parameters a statement; a row has 15.
 const ROWS_PER_STATEMENT: usize = 1_000;

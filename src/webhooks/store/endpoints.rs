@@ -8,9 +8,10 @@ use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
 use crate::db::{Conn, insert_all};
-use crate::http::Window;
+use crate::domain::Window;
 use crate::id::{ClientId, EndpointId};
-use crate::webhooks::{DisableCause, Endpoint, Manager, Owner, WebhookFormat};
+use crate::domain::WebhookFormat;
+use crate::webhooks::{DisableCause, Endpoint, Manager, Owner};
 
 /// Endpoints that are told things, with their clients: a client that was disabled hears nothing.
 macro_rules! open {

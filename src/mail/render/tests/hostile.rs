@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::notices::notice_of;
 use super::*;
-use crate::mail::Template;
+use crate::domain::Template;
 
 pub(in crate::mail) use words::words;
 

@@ -1,7 +1,7 @@
 //! What the people around a link are told, whatever the words.
 
 use super::*;
-use crate::mail::Template;
+use crate::domain::Template;
 
 const NOTICES: [Template; 9] = [
     Template::AccessIssued,

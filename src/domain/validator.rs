@@ -62,7 +62,7 @@ impl Fields {
 
     /// One e-mail address.
     pub(crate) fn email(&mut self, pointer: &str, address: &str) {
-        if !crate::mail::is_address(address) {
+        if !crate::domain::is_address(address) {
             self.refuse(pointer, "malformed", "must be one plain e-mail address");
         }
     }

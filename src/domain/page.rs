@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::error::{Code, Error};
-use crate::tokens::MasterKey;
+use crate::secrets::MasterKey;
 
 const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 200;

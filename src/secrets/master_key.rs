@@ -11,7 +11,7 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use rand::Rng;
 use secrecy::ExposeSecret;
 
-use crate::config::MasterKeySource;
+use crate::secrets::MasterKeySource;
 
 const KEY_BYTES: usize = 32;
 

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::http::sha256_hex;
+use crate::secrets::sha256_hex;
 use crate::id::ClientId;
 
 const PREFIX: &str = "mlsk_";
@@ -53,7 +53,7 @@ impl ApiKey {
 }
 
 /// Compares what was shown with what is stored, in constant time.
-pub(super) fn same_sha256(shown: &str, stored: &str) -> bool {
+pub(crate) fn same_sha256(shown: &str, stored: &str) -> bool {
     verify_slices_are_equal(shown.as_bytes(), stored.as_bytes()).is_ok()
 }
 

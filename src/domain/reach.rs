@@ -1,0 +1,50 @@
+//! What a caller can see and touch.
+
+/// Which tenants a client may act for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Tenants {
+    All,
+    Only(Vec<String>),
+}
+
+/// What a caller can see and touch. Everything beyond it does not exist for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// One portal, or every one.
+    pub portal: Option<String>,
+    pub tenants: Tenants,
+}
+
+impl Reach {
+    pub(crate) const fn everything() -> Self {
+        Self { portal: None, tenants: Tenants::All }
+    }
+
+    /// As clients are stored: tenants are words, and `*` is every one.
+    pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
+        let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
+        let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };
+        Self { portal, tenants }
+    }
+
+    pub(crate) fn covers(&self, tenant_id: &str, portal: &str) -> bool {
+        self.portal.as_deref().is_none_or(|own| own == portal) && self.covers_tenant(tenant_id)
+    }
+
+    pub(crate) fn covers_tenant(&self, tenant_id: &str) -> bool {
+        match &self.tenants {
+            Tenants::All => true,
+            Tenants::Only(ids) => ids.iter().any(|id| id == tenant_id),
+        }
+    }
+
+    pub(crate) fn covers_reach(&self, other: &Self) -> bool {
+        let portal = self.portal.is_none() || self.portal == other.portal;
+        let tenants = match (&self.tenants, &other.tenants) {
+            (Tenants::All, _) => true,
+            (Tenants::Only(_), Tenants::All) => false,
+            (Tenants::Only(_), Tenants::Only(ids)) => ids.iter().all(|id| self.covers_tenant(id)),
+        };
+        portal && tenants
+    }
+}

@@ -1,0 +1,45 @@
+//! What ids, addresses and names look like.
+
+/// Whether a text can be a tenant's id.
+pub(crate) fn is_tenant_id(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && text.len() <= 64
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether a text names an IANA time zone.
+pub(crate) fn is_time_zone(name: &str) -> bool {
+    jiff::tz::TimeZone::get(name).is_ok()
+}
+
+/// A year with a leap day: what the law asks for at least.
+pub(crate) const MIN_RETENTION_DAYS: i32 = 366;
+
+/// Whether a text can be a portal's id.
+pub(crate) fn is_portal_id(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+}
+
+/// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.
+///
+/// A way through other hosts (`a%b@c`, `c!a@b`) and an encoded word (`=?utf-8?q?a?=@b`)
+/// are refused, too: a mail server that still reads them would send elsewhere.
+pub(crate) fn is_address(text: &str) -> bool {
+    let Some((local, domain)) = text.split_once('@') else { return false };
+    let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"#$&'*+/=?^_`{|}~-".contains(&byte);
+    let local_fits = local.len() <= 64 && local.split('.').all(|part| !part.is_empty() && part.bytes().all(atom));
+    let domain_fits = domain.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    });
+    text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
+}
+
+/// Whether a text can name a source.
+pub(crate) fn is_source(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}

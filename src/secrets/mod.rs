@@ -1,0 +1,14 @@
+//! Secrets: types that do not print, and what is kept of them at rest.
+
+mod api_key;
+mod digest;
+mod master_key;
+mod source;
+mod webhook_secret;
+
+pub(crate) use api_key::{ApiKey, same_sha256};
+pub(crate) use digest::sha256_hex;
+pub use master_key::MasterKeyError;
+pub(crate) use master_key::{Digests, MasterKey};
+pub use source::MasterKeySource;
+pub use webhook_secret::WebhookSecret;
