@@ -1,6 +1,6 @@
 //! What the process counts, in the Prometheus text format.
 //!
-//! Counters live here as plain fields, so that whoever has the [`crate::app::App`]
+//! Counters live here as plain fields, so that whoever has the [`crate::cx::App`]
 //! can add to them. What the store knows better (outbox, live sessions, keys) is
 //! asked when somebody looks.
 
@@ -8,9 +8,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-use crate::app::App;
 use crate::error::Error;
-use crate::{mail, sessions, webhooks};
 
 /// Upper bounds of the request histogram, in seconds.
 const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -28,6 +26,8 @@ pub(crate) struct Metrics {
     pub events: IntCounterVec,
     /// Reported acts that somebody should look at: late ones, and changes where only looking was granted.
     pub marked_acts: IntCounterVec,
+    /// Calls of known clients that were wrong in themselves, by code.
+    pub client_errors: IntCounterVec,
     /// Callers that wait for the coalescing reader.
     pub reader_queue: IntGauge,
     /// How many callers shared a read.
@@ -38,12 +38,12 @@ pub(crate) struct Metrics {
     pub write_batch: Histogram,
     /// Pooled connections, by whether they are in use.
     pub connections: IntGaugeVec,
-    store_up: IntGauge,
-    outbox: IntGauge,
-    webhook_outbox: IntGauge,
-    live_sessions: IntGauge,
-    incomplete_sessions: IntGaugeVec,
-    key_ages: IntGaugeVec,
+    pub store_up: IntGauge,
+    pub outbox: IntGauge,
+    pub webhook_outbox: IntGauge,
+    pub live_sessions: IntGauge,
+    pub incomplete_sessions: IntGaugeVec,
+    pub key_ages: IntGaugeVec,
 }
 
 impl Metrics {
@@ -67,6 +67,10 @@ impl Metrics {
                 Opts::new("marked_acts_total", "Reported acts that were late, or against the access that was granted"),
                 &["mark"],
             )?,
+            client_errors: IntCounterVec::new(
+                Opts::new("client_errors_total", "Calls of known clients that were answered with 400, 422 or 429"),
+                &["code"],
+            )?,
             reader_queue: IntGauge::new("reader_queue", "Callers left waiting when the last shared read began")?,
             read_batch: Histogram::with_opts(together("read_batch", "Callers that shared one read"))?,
             writer_queue: IntGauge::new("writer_queue", "Acts that wait for a writer")?,
@@ -88,6 +92,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.events.clone()))?;
         metrics.registry.register(Box::new(metrics.marked_acts.clone()))?;
+        metrics.registry.register(Box::new(metrics.client_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.incomplete_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
         metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
@@ -107,43 +112,12 @@ impl Metrics {
         self.requests.with_label_values(&[route, status]).observe(took.as_secs_f64());
     }
 
-    fn text(&self) -> Result<Vec<u8>, Error> {
+    /// The text that `/metrics` shows.
+    pub(crate) fn text(&self) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(Error::internal)?;
         Ok(text)
     }
-}
-
-/// Everything, after a look at the store. Where the store cannot be asked, that is what is shown.
-///
-/// # Errors
-/// When the text cannot be written.
-pub(crate) async fn show(app: &App) -> Result<Vec<u8>, Error> {
-    let now = app.clock.now();
-    let asked = app
-        .db
-        .read(move |conn| {
-            let outboxes = (mail::unfinished(conn)?, webhooks::unfinished(conn)?);
-            Ok((outboxes, sessions::live(conn, now)?, sessions::incomplete(conn, now)?))
-        })
-        .await;
-    app.metrics.store_up.set(i64::from(asked.is_ok()));
-    if let Ok(((mails, messages), live, (gaps, unclosed))) = asked {
-        app.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
-        app.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
-        app.metrics.outbox.set(mails);
-        app.metrics.webhook_outbox.set(messages);
-        app.metrics.live_sessions.set(live);
-    }
-    let pool = app.db.pool_state();
-    app.metrics.connections.with_label_values(&["open"]).set(pool.connections.into());
-    app.metrics.connections.with_label_values(&["idle"]).set(pool.idle_connections.into());
-    app.metrics.key_ages.reset();
-    for key in app.tokens.keys(now) {
-        let age = now.since(key.created_at).whole_seconds();
-        app.metrics.key_ages.with_label_values(&[key.kid.as_str(), key.state.as_str()]).set(age);
-    }
-    app.metrics.text()
 }
 
 #[cfg(test)]

@@ -7,18 +7,19 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use actix_web::web::Data;
 use signed_note::Note;
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 
 use super::key::LogKey;
 use super::store::{self, CheckpointRow};
-use super::tree::{self, base64};
-use crate::domain::{Actor, EventType};
-use super::{Event, Frontier};
-use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::Tx;
+use crate::context::Context;
+use crate::domain::{Actor, EventType};
 use crate::error::{Code, Error};
+use crate::journal::tree::{self, base64};
+use crate::journal::{Event, Frontier, rows};
+use crate::store::Tx;
 
 /// Writes and signs a checkpoint.
 pub(super) fn sign(key: &LogKey, tenant_id: &str, size: u64, root: Hash) -> Result<String, Error> {
@@ -35,26 +36,22 @@ pub(super) fn sign_text(key: &LogKey, tenant_id: &str, text: &[u8]) -> Result<St
 
 /// The checkpoint of a log as it is now; signs one if the last one is older.
 ///
-/// A refusal is an outcome of the transaction, because its record has to be committed.
-pub(super) fn current(
-    tx: &mut Tx<'_>,
-    key: &LogKey,
-    tenant_id: &str,
-    now: Timestamp,
-) -> Result<Result<CheckpointRow, Error>, Error> {
+/// # Errors
+/// `log_forked`, which is recorded.
+pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<CheckpointRow, Error> {
     // In this order: what is signed meanwhile must not look like more than there is.
     let last = store::latest_checkpoint(tx, tenant_id)?;
-    let Some(head) = store::head_as_stored(tx, tenant_id)? else {
-        return Ok(Err(refuse(tx, tenant_id, None, last.as_ref(), now)));
+    let Some(head) = rows::head_as_stored(tx, tenant_id)? else {
+        return Err(refuse(tx, tenant_id, None, last.as_ref(), now));
     };
     let size = i64::try_from(head.size()).map_err(Error::internal)?;
     let root = head.root().map_err(Error::internal)?;
     if let Some(last) = last {
         if !extends(tx, tenant_id, &head, root, &last)? {
-            return Ok(Err(refuse(tx, tenant_id, Some((size, root)), Some(&last), now)));
+            return Err(refuse(tx, tenant_id, Some((size, root)), Some(&last), now));
         }
         if last.size == size {
-            return Ok(Ok(last));
+            return Ok(last);
         }
     }
     let note = sign(key, tenant_id, head.size(), root)?;
@@ -63,7 +60,7 @@ pub(super) fn current(
     if size > 0 {
         store::insert_checkpoint(tx, &fresh)?;
     }
-    Ok(Ok(fresh))
+    Ok(fresh)
 }
 
 /// Raises the alarm: the log is not what was signed, or its head is damaged.
@@ -75,13 +72,13 @@ fn refuse(
     now: Timestamp,
 ) -> Error {
     let event = Event::new(EventType::CheckpointRefused, Actor::system("checkpoints"), now);
-    tx.record(event.with(&serde_json::json!({
+    let event = event.with(&serde_json::json!({
         "tenant_id": tenant_id, "size": head.map(|(size, _)| size), "root": head.map(|(_, root)| base64(&root.0)),
         "last_size": last.map(|last| last.size), "last_root": last.map(|last| base64(&last.root)),
         "last_signed_at": last.map(|last| last.signed_at),
-    })));
+    }));
     tracing::error!(log.tenant = tenant_id, log.size = head.map(|(size, _)| size), "a log has forked or is damaged");
-    Error::new(Code::LogForked).recorded()
+    tx.refuse(Code::LogForked, event)
 }
 
 /// Whether the log as it is stored still begins with what was signed, and ends with what its head says.
@@ -91,7 +88,7 @@ fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: 
     if signed_size >= head.size() {
         return Ok(signed_size == head.size() && signed_root == root);
     }
-    let proof = tree::ask(tx, tenant_id, |nodes| tlog_tiles::prove_tree(head.size(), signed_size, nodes))?;
+    let proof = tree::prove(tx, tenant_id, |nodes| tlog_tiles::prove_tree(head.size(), signed_size, nodes))?;
     // Nodes that are missing are just what is looked for here.
     Ok(proof.is_ok_and(|proof| tlog_tiles::check_tree(&proof, head.size(), root, signed_size, signed_root).is_ok()))
 }
@@ -100,27 +97,37 @@ fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: 
 ///
 /// # Errors
 /// `log_forked` when the log does not extend its last checkpoint.
-pub(super) async fn checkpoint(app: &App, tenant_id: String, now: Timestamp) -> Result<CheckpointRow, Error> {
-    let key = app.log_key.clone();
-    app.db.write(move |tx| current(tx, &key, &tenant_id, now)).await?
+pub(super) async fn checkpoint(
+    cx: &Context,
+    key: &Data<LogKey>,
+    tenant_id: String,
+    now: Timestamp,
+) -> Result<CheckpointRow, Error> {
+    let key = key.clone();
+    cx.store.write(move |tx| current(tx, &key, &tenant_id, now)).await
 }
 
 /// Signs a checkpoint of every log that has grown; tells how many were signed.
-pub(crate) async fn sign_due(app: &App, now: Timestamp) -> Result<usize, Error> {
-    let every = app.config.audit.checkpoint_every;
+pub(crate) async fn sign_due(
+    cx: &Context,
+    key: &Data<LogKey>,
+    alarms: &LogAlarms,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    let every = cx.config.audit.checkpoint_every;
     let before = now.minus(every);
-    let grown = app.db.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
+    let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
     let mut signed = 0;
     for tenant_id in grown {
         // An alarm that was raised need not be raised again at once.
-        if app.log_alarms.is_young(&tenant_id, before) {
+        if alarms.is_young(&tenant_id, before) {
             continue;
         }
-        match checkpoint(app, tenant_id.clone(), now).await {
+        match checkpoint(cx, key, tenant_id.clone(), now).await {
             Ok(_) => signed += 1,
             Err(error) if error.code() == Code::Unavailable => return Err(error),
             // One log that was tampered with must not keep the others from theirs.
-            Err(_refused) => app.log_alarms.raised(tenant_id, now),
+            Err(_refused) => alarms.raised(tenant_id, now),
         }
     }
     Ok(signed)

@@ -10,9 +10,10 @@ use serde_json::json;
 use time::Duration;
 
 use super::store::{self, CheckpointRow};
-use crate::app::App;
+use crate::context::Context;
 use crate::db::text_enum;
 use crate::error::Error;
+use crate::webhooks::Webhook;
 
 /// How long a delivery may take before another copy of the service may try it.
 const LEASE: Duration = Duration::seconds(30);
@@ -37,17 +38,16 @@ text_enum! {
 ///
 /// # Errors
 /// When the store cannot be asked. A receiver that does not answer is no error, but tried again.
-pub(crate) async fn deliver_due(app: &App) -> Result<usize, Error> {
-    let Some(webhook) = &app.checkpoint_webhook else { return Ok(0) };
-    let (channel, now) = (CheckpointChannel::Webhook, app.clock.now());
-    let due = app.db.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
+pub(crate) async fn deliver_due(cx: &Context, webhook: &Webhook) -> Result<usize, Error> {
+    let (channel, now) = (CheckpointChannel::Webhook, cx.clock.now());
+    let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
     let mut delivered = 0;
     for tenant_id in due {
         // Each takes its time: the next one's lease begins when it begins.
-        let now = app.clock.now();
+        let now = cx.clock.now();
         let id = tenant_id.clone();
-        let claimed = app
-            .db
+        let claimed = cx
+            .store
             .write(move |tx| {
                 let Some(checkpoint) = store::latest_checkpoint(tx, &id)? else { return Ok(None) };
                 let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, now.plus(LEASE), now)?;
@@ -58,14 +58,14 @@ pub(crate) async fn deliver_due(app: &App) -> Result<usize, Error> {
         // With the root: were a log ever signed twice at one size, nobody may take the second one for a repeat.
         let root = URL_SAFE_NO_PAD.encode(&checkpoint.root);
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
-        let outcome = webhook.send(&id, message(app, &checkpoint, &id), now).await;
+        let outcome = webhook.send(&id, message(cx, &checkpoint, &id), now).await;
         if let Err(error) = &outcome {
             tracing::warn!(log.tenant = tenant_id, error.cause = error, "a checkpoint was not delivered");
         }
         delivered += usize::from(outcome.is_ok());
-        let now = app.clock.now();
+        let now = cx.clock.now();
         let retry_at = now.plus(retry_after(attempts));
-        app.db
+        cx.store
             .write(move |tx| {
                 let done = match &outcome {
                     Ok(()) => store::delivered(tx, &tenant_id, channel, checkpoint.size, now),
@@ -84,9 +84,9 @@ fn retry_after(attempts: i32) -> Duration {
 }
 
 /// The message, as `CloudEvents` 1.0 has it.
-fn message(app: &App, checkpoint: &CheckpointRow, id: &str) -> String {
+fn message(cx: &Context, checkpoint: &CheckpointRow, id: &str) -> String {
     json!({
-        "specversion": "1.0", "id": id, "source": app.config.public_url, "type": "audit.checkpoint",
+        "specversion": "1.0", "id": id, "source": cx.config.public_url, "type": "audit.checkpoint",
         "subject": checkpoint.tenant_id, "time": checkpoint.signed_at, "datacontenttype": "application/json",
         "data": { "tenant_id": checkpoint.tenant_id, "size": checkpoint.size, "checkpoint": checkpoint.note },
     })

@@ -4,21 +4,23 @@
 //! Each event comes with its inclusion proof in the tree of one checkpoint, and
 //! the log's key signs the SHA-256 of the whole.
 
+use actix_web::web::Data;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
-use super::leaf::canonical;
-use super::store::{self, Recorded};
-use super::tree::{self, TreeHash, base64};
-use crate::domain::EventType;
-use super::{Event, EventFilter, checkpoint, export};
-use crate::app::App;
+use super::key::LogKey;
+use super::{EventFilter, checkpoint, export, store};
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::EventType;
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadAudit};
 use crate::id::LinkId;
+use crate::journal::Event;
+use crate::journal::leaf::canonical;
+use crate::journal::rows::StoredEvent;
+use crate::journal::tree::{self, TreeHash, base64};
 use crate::{links, mail, sessions};
-use crate::domain::EventResult;
 
 /// A link with more events is exported, not packed.
 const MAX_EVENTS: i64 = 10_000;
@@ -37,33 +39,30 @@ pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
 /// # Errors
 /// `evidence_too_large` where the link has more than 10,000 events.
 pub(crate) async fn pack(
-    app: &App,
+    cx: &Context,
+    key: &Data<LogKey>,
     caller: &Caller<ReadAudit>,
     link_id: LinkId,
     now: Timestamp,
 ) -> Result<String, Error> {
-    let (reach, key, id) = (caller.reach.clone(), app.log_key.clone(), link_id.clone());
+    let (reach, log_key, id) = (caller.reach.clone(), key.clone(), link_id.clone());
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&json!({ "what": "evidence", "magic_link_id": link_id }));
-    let begun = app
-        .db
+    let (link, checkpoint) = cx
+        .store
         .write(move |tx| {
             let link = links::view_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
-            let checkpoint = match checkpoint::current(tx, &key, &link.tenant_id, now)? {
-                Ok(checkpoint) => checkpoint,
-                Err(refused) => return Ok(Err(refused)),
-            };
+            let checkpoint = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
             tx.record(event.clone().tenant(&link.tenant_id));
-            Ok(Ok((link, checkpoint)))
+            Ok((link, checkpoint))
         })
         .await?;
-    let (link, checkpoint) = begun?;
     let tenant_id = link.tenant_id.clone();
     let reach = caller.reach.clone();
     // Gathering takes its time, and no writer has to wait for it.
-    let text = app
-        .db
+    let text = cx
+        .store
         .read(move |conn| {
             let tenant_id = link.tenant_id.clone();
             let filter = EventFilter {
@@ -78,7 +77,7 @@ pub(crate) async fn pack(
             let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
-            let proofs = tree::ask(conn, &tenant_id, |nodes| {
+            let proofs = tree::prove(conn, &tenant_id, |nodes| {
                 indexes.iter().map(|index| tlog_tiles::prove_record(size, *index, nodes)).collect::<Result<Vec<_>, _>>()
             })?;
             let proofs = proofs.map_err(Error::internal)?;
@@ -102,14 +101,13 @@ pub(crate) async fn pack(
             canonical(&evidence)
         })
         .await?;
-    let key = &app.log_key;
     let note = checkpoint::sign_text(key, &tenant_id, signed_text(&key.origin(&tenant_id), &text).as_bytes())?;
     let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
     Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?))
 }
 
 /// An event as in an export, with its inclusion proof.
-fn proven((row, payload): Recorded, erasures: &[store::Erasure], proof: &[TreeHash]) -> Result<Value, Error> {
+fn proven((row, payload): StoredEvent, erasures: &[store::Erasure], proof: &[TreeHash]) -> Result<Value, Error> {
     let erased = if payload.is_none() { store::erased(&row, erasures) } else { None };
     let object = export::object(&row, payload.as_ref(), erased.as_ref())?;
     let mut object: Value = serde_json::from_str(&object).map_err(Error::internal)?;

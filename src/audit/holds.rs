@@ -3,17 +3,17 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::log;
 use super::store::{self, HoldRow};
-use crate::domain::{Actor, EventType};
-use super::{Event, log};
-use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db;
+use crate::context::Context;
+use crate::domain::{Actor, EventType, Fields, Page, Paging, Person, check_person};
 use crate::error::Error;
-use crate::domain::{Fields, Page, Paging};
 use crate::http::{Admin, Caller, ReadAudit};
 use crate::id::HoldId;
-use crate::domain::{Person, check_person};
+use crate::journal::Event;
+use crate::journal::rows::lock_log;
+use crate::store::{IdempotencyKey, idempotency};
 
 /// A hold to place.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -90,11 +90,11 @@ impl From<HoldRow> for LegalHold {
 
 /// Places a hold.
 pub(crate) async fn place(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     tenant_id: String,
     request: PlaceHold,
-    idempotency: Option<db::IdempotencyKey>,
+    idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(LegalHold, bool), Error> {
     log::check_whole(caller, &tenant_id)?;
@@ -122,14 +122,14 @@ pub(crate) async fn place(
         released_by_id: None,
         released_by_name: None,
     };
-    let (placed, replayed) = app
-        .db
+    let (placed, replayed) = cx
+        .store
         .write_large(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &hold.id, now)? {
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now)? {
                 return Ok((store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?, true));
             }
             // An erasure that is under way takes the same lock.
-            db::lock_log(tx, &hold.tenant_id)?;
+            lock_log(tx, &hold.tenant_id)?;
             store::insert_hold(tx, &hold)?;
             let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
             let event = event.tenant(&hold.tenant_id).because(&hold.reason);
@@ -142,7 +142,7 @@ pub(crate) async fn place(
 
 /// Releases a hold. Releasing it again changes nothing.
 pub(crate) async fn release(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     tenant_id: String,
     id: HoldId,
@@ -156,8 +156,8 @@ pub(crate) async fn release(
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let released = app
-        .db
+    let released = cx
+        .store
         .write(move |tx| {
             let known = store::find_hold(tx, &tenant_id, &id)?.ok_or_else(Error::not_found)?;
             let Some(released) = store::release_hold(tx, &id, &request.reason, &actor, now)? else { return Ok(known) };
@@ -172,14 +172,14 @@ pub(crate) async fn release(
 
 /// A page of a log's holds, newest first.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadAudit>,
     tenant_id: String,
     paging: Paging,
 ) -> Result<Page<LegalHold>, Error> {
     log::check(caller, &tenant_id)?;
-    let window = paging.open(app.tokens.master_key(), ("legal-holds", &tenant_id))?;
+    let window = paging.open(cx.tokens.master_key(), ("legal-holds", &tenant_id))?;
     let asked = window.clone();
-    let rows = app.db.read(move |conn| Ok(store::list_holds(conn, &tenant_id, &asked)?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), LegalHold::from))
+    let rows = cx.store.read(move |conn| Ok(store::list_holds(conn, &tenant_id, &asked)?)).await?;
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), LegalHold::from))
 }

@@ -12,13 +12,13 @@ use rand::Rng;
 use secrecy::{ExposeSecret, SecretSlice};
 use signed_note::{StandardSigner, key_id};
 
-use super::store::{self, KeyRow};
-use crate::domain::{Actor, EventType};
-use super::Event;
+use super::store::KeyRow;
 use crate::clock::Timestamp;
-use crate::db::Db;
+use crate::domain::{Actor, EventType};
 use crate::error::Error;
+use crate::journal::Event;
 use crate::secrets::MasterKey;
+use crate::store::Store;
 
 /// The row that holds it.
 const ID: &str = "checkpoints";
@@ -39,15 +39,20 @@ impl LogKey {
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open the key in it.
-    pub(crate) async fn open(db: &Db, master_key: &MasterKey, public_url: &str, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        store: &Store,
+        master_key: &MasterKey,
+        public_url: &str,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
         let fresh = generate(master_key, service, now)?;
-        let row = db
+        let row = store
             .write(move |tx| {
-                if let Some(known) = store::find_key(tx, ID)? {
+                if let Some(known) = super::store::find_key(tx, ID)? {
                     return Ok(known);
                 }
-                store::insert_key(tx, &fresh)?;
+                super::store::insert_key(tx, &fresh)?;
                 let event = Event::new(EventType::KeyAdded, Actor::system("keyring"), now);
                 tx.record(event.with(&serde_json::json!({ "use": ID, "public_key": fresh.public_key })));
                 Ok(fresh.clone())

@@ -1,19 +1,20 @@
 //! What anybody with `audit:read` can ask of a tenant's log: checkpoint, proofs, key, state.
 
+use actix_web::web::Data;
 use serde::{Deserialize, Serialize};
 use tlog_tiles::HashReader;
 use utoipa::{IntoParams, ToSchema};
 
-use super::store;
-use super::tree::{self, TreeHash};
-use crate::domain::SYSTEM_LOG;
-use super::{CheckpointChannel, checkpoint as checkpoints};
-use crate::app::App;
+use super::key::LogKey;
+use super::{CheckpointChannel, checkpoint as checkpoints, store};
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::SYSTEM_LOG;
 use crate::error::{Code, Error};
 use crate::http::Caller;
-use crate::tenants;
-use crate::domain::is_tenant_id;
+use crate::journal::rows;
+use crate::journal::tree::{self, TreeHash};
+use crate::{records, tenants};
 
 /// Which event, in a tree of which size.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
@@ -127,17 +128,19 @@ pub struct AuditLog {
 
 /// A log as it stands.
 pub(crate) async fn state<S>(
-    app: &App,
+    cx: &Context,
+    key: &LogKey,
     caller: &Caller<S>,
     tenant_id: String,
     now: Timestamp,
 ) -> Result<AuditLog, Error> {
     check(caller, &tenant_id)?;
-    let (origin, default) = (app.log_key.origin(&tenant_id), app.config.audit.retention);
-    app.db
+    let (origin, default) = (key.origin(&tenant_id), cx.config.audit.retention);
+    cx.store
         .read(move |conn| {
             let checkpoint = store::latest_checkpoint(conn, &tenant_id)?;
-            let retention = tenants::retention_days(conn, &tenant_id)?.map_or_else(|| default.whole_days(), i64::from);
+            let retention =
+                records::tenants::retention_days(conn, &tenant_id)?.map_or_else(|| default.whole_days(), i64::from);
             let deliveries = store::deliveries(conn, &tenant_id)?.into_iter().map(|row| CheckpointDelivery {
                 channel: row.channel,
                 size: row.size,
@@ -147,7 +150,7 @@ pub(crate) async fn state<S>(
             Ok(AuditLog {
                 origin,
                 deliveries: deliveries.collect(),
-                size: i64::try_from(store::head(conn, &tenant_id)?.size()).map_err(Error::internal)?,
+                size: i64::try_from(rows::head(conn, &tenant_id)?.size()).map_err(Error::internal)?,
                 checkpoint_size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
                 checkpoint_signed_at: checkpoint.map(|checkpoint| checkpoint.signed_at),
                 retention_days: retention,
@@ -173,24 +176,25 @@ pub(super) fn check_whole<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), 
 
 /// The log's checkpoint as a signed note, signed now if there is anything new.
 pub(crate) async fn checkpoint<S>(
-    app: &App,
+    cx: &Context,
+    key: &Data<LogKey>,
     caller: &Caller<S>,
     tenant_id: String,
     now: Timestamp,
 ) -> Result<String, Error> {
     check(caller, &tenant_id)?;
-    Ok(checkpoints::checkpoint(app, tenant_id, now).await?.note)
+    Ok(checkpoints::checkpoint(cx, key, tenant_id, now).await?.note)
 }
 
 /// What verifies the log's checkpoints: a C2SP `vkey`.
-pub(crate) fn verifier_key<S>(app: &App, caller: &Caller<S>, tenant_id: &str) -> Result<String, Error> {
+pub(crate) fn verifier_key<S>(key: &LogKey, caller: &Caller<S>, tenant_id: &str) -> Result<String, Error> {
     check(caller, tenant_id)?;
-    Ok(app.log_key.verifier_key(tenant_id))
+    Ok(key.verifier_key(tenant_id))
 }
 
 /// Proves that an event is in the log.
 pub(crate) async fn inclusion<S>(
-    app: &App,
+    cx: &Context,
     caller: &Caller<S>,
     tenant_id: String,
     query: InclusionQuery,
@@ -198,12 +202,12 @@ pub(crate) async fn inclusion<S>(
     check(caller, &tenant_id)?;
     let InclusionQuery { index, size } = query;
     let (Ok(number), Ok(tree_size)) = (u64::try_from(index), u64::try_from(size)) else { return Err(out_of_log()) };
-    app.db
+    cx.store
         .read(move |conn| {
-            if number >= tree_size || tree_size > store::head(conn, &tenant_id)?.size() {
+            if number >= tree_size || tree_size > rows::head(conn, &tenant_id)?.size() {
                 return Err(out_of_log());
             }
-            let proven = tree::ask(conn, &tenant_id, |nodes| {
+            let proven = tree::prove(conn, &tenant_id, |nodes| {
                 let leaf = nodes.read_hashes(&[tlog_tiles::stored_hash_index(0, number)])?;
                 let leaf = leaf.first().copied().ok_or(tlog_tiles::Error::IndexesNotInTree)?;
                 let proof = tlog_tiles::prove_record(tree_size, number, nodes)?;
@@ -223,7 +227,7 @@ pub(crate) async fn inclusion<S>(
 
 /// Proves that the log only grew between two sizes.
 pub(crate) async fn consistency<S>(
-    app: &App,
+    cx: &Context,
     caller: &Caller<S>,
     tenant_id: String,
     query: ConsistencyQuery,
@@ -231,12 +235,12 @@ pub(crate) async fn consistency<S>(
     check(caller, &tenant_id)?;
     let ConsistencyQuery { from, to } = query;
     let (Ok(older), Ok(newer)) = (u64::try_from(from), u64::try_from(to)) else { return Err(out_of_log()) };
-    app.db
+    cx.store
         .read(move |conn| {
-            if older == 0 || older > newer || newer > store::head(conn, &tenant_id)?.size() {
+            if older == 0 || older > newer || newer > rows::head(conn, &tenant_id)?.size() {
                 return Err(out_of_log());
             }
-            let proven = tree::ask(conn, &tenant_id, |nodes| {
+            let proven = tree::prove(conn, &tenant_id, |nodes| {
                 let proof = tlog_tiles::prove_tree(newer, older, nodes)?;
                 Ok((proof, tlog_tiles::tree_hash(older, nodes)?, tlog_tiles::tree_hash(newer, nodes)?))
             })?;

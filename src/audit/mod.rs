@@ -1,6 +1,6 @@
 //! An audit event is one thing that happened.
 //!
-//! A verb records it in its own transaction ([`crate::db::Tx::record`]); if it
+//! A verb records it in its own transaction ([`crate::store::Tx::record`]); if it
 //! cannot be written, the act did not happen. Refusals are events too. The
 //! database itself refuses to change or remove what was written.
 //!
@@ -11,52 +11,40 @@
 //! tamper-evident. It is not tamper-proof: what came after the last checkpoint
 //! that left the building can be cut off unseen.
 
-mod append;
 mod checkpoint;
 mod deliver;
-mod event;
 mod evidence;
 mod export;
 mod holds;
 mod key;
-mod leaf;
 mod log;
 mod purge;
 pub(crate) mod routes;
-mod store;
+pub(crate) mod store;
 mod summary;
-mod tree;
 pub mod verify;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Tx, text_enum};
+use crate::context::Context;
+use crate::domain::{Actor, EventResult, EventType, Page, Paging, SYSTEM_LOG, check_filters};
 use crate::error::Error;
-use crate::domain::{Page, Paging, check_filters};
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
-use crate::domain::EventType;
-use crate::domain::EventResult;
-use crate::domain::Actor;
-use crate::domain::SYSTEM_LOG;
+use crate::journal::Event;
 
-pub(crate) use append::{Recorded, append};
 pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
 pub(crate) use deliver::deliver_due;
-pub(crate) use event::{ActRef, Event};
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};
 pub(crate) use key::LogKey;
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
-pub(crate) use store::{acts_by_seq, missing_acts};
-pub(crate) use tree::Frontier;
 
 /// An audit event as callers see it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -206,19 +194,19 @@ pub struct EventFilter {
 
 /// A page of the trail, cut to what the caller may see. Reading it is an event too.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadAudit>,
     mut filter: EventFilter,
     now: Timestamp,
 ) -> Result<Page<AuditEvent>, Error> {
     check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let window = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked, wanted) = (caller.reach.clone(), window.clone(), filter.clone());
-    let events = app.db.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
+    let events = cx.store.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
     let readings = readings(caller, &filter, &events, now);
-    app.db.record(readings).await?;
-    Ok(window.page(app.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
+    cx.store.record(readings).await?;
+    Ok(window.page(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
 /// What goes on record in each log that events of it were read; if none were, in that which was asked for.
@@ -242,22 +230,4 @@ struct Reading<'a> {
     #[serde(flatten)]
     filter: &'a EventFilter,
     events: usize,
-}
-
-/// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
-pub(crate) type KnownActs = HashMap<(String, i64), Vec<u8>>;
-
-/// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
-pub(crate) fn known_acts(tx: &mut Tx<'_>, session: &SessionId, acts: &[ActRef<'_>]) -> Result<KnownActs, Error> {
-    let mut by_source: HashMap<&str, Vec<i64>> = HashMap::new();
-    for act in acts {
-        by_source.entry(act.source).or_default().push(act.seq);
-    }
-    let mut known: KnownActs = tx.recorded_before().iter().filter_map(|event| event.act_of(session)).collect();
-    for (source, numbers) in by_source {
-        for (seq, fingerprint) in acts_by_seq(tx, session, source, &numbers)? {
-            known.insert((source.to_owned(), seq), fingerprint);
-        }
-    }
-    Ok(known)
 }

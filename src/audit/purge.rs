@@ -10,17 +10,18 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::log;
 use super::store::{self, Erasure};
-use crate::domain::{Actor, EventType};
-use super::{Event, log};
-use crate::app::App;
 use crate::clock::Timestamp;
-use crate::db::{Conn, Tx, lock_log};
+use crate::context::Context;
+use crate::db::Conn;
+use crate::domain::{Actor, EventType, Fields, Person, check_person};
 use crate::error::{Code, Error};
-use crate::domain::Fields;
 use crate::http::{Admin, Caller};
-use crate::domain::{Person, check_person};
-use crate::tenants;
+use crate::journal::Event;
+use crate::journal::rows::{self, lock_log};
+use crate::records;
+use crate::store::Tx;
 
 /// Events that one transaction goes over.
 const EVENTS_AT_A_TIME: i64 = 5_000;
@@ -68,7 +69,7 @@ struct Order {
 /// # Errors
 /// `retention_not_over` and `legal_hold`, which are recorded.
 pub(crate) async fn purge(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     tenant_id: String,
     request: PurgeLog,
@@ -87,22 +88,22 @@ pub(crate) async fn purge(
         tenant_id: tenant_id.clone(),
     };
     let mut erased = 0;
-    while let Some(count) = erase_some(app, order.clone(), now).await? {
+    while let Some(count) = erase_some(cx, order.clone(), now).await? {
         erased += count;
     }
-    let erased_to_index = app.db.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
+    let erased_to_index = cx.store.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
     Ok(PurgedLog { erased, erased_to_index })
 }
 
 /// Erases the payloads of every log whose time is over; looks once an hour.
-pub(crate) async fn purge_due(app: &App, now: Timestamp) -> Result<(), Error> {
-    if !app.purge_schedule.is_due(now) {
+pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Timestamp) -> Result<(), Error> {
+    if !schedule.is_due(now) {
         return Ok(());
     }
-    let logs = app.db.read(|conn| Ok(store::logs(conn)?)).await?;
+    let logs = cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
     for tenant_id in logs {
-        let (id, default) = (tenant_id.clone(), app.config.audit.retention);
-        let ended = app.db.read(move |conn| retention_end(conn, &id, default, now)).await?;
+        let (id, default) = (tenant_id.clone(), cx.config.audit.retention);
+        let ended = cx.store.read(move |conn| retention_end(conn, &id, default, now)).await?;
         let Some(before) = ended else { continue };
         let order = Order {
             tenant_id,
@@ -112,7 +113,7 @@ pub(crate) async fn purge_due(app: &App, now: Timestamp) -> Result<(), Error> {
             client_id: None,
         };
         loop {
-            match erase_some(app, order.clone(), now).await {
+            match erase_some(cx, order.clone(), now).await {
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) if error.code() == Code::Unavailable => return Err(error),
@@ -124,7 +125,7 @@ pub(crate) async fn purge_due(app: &App, now: Timestamp) -> Result<(), Error> {
             }
         }
     }
-    app.purge_schedule.done(now);
+    schedule.done(now);
     Ok(())
 }
 
@@ -138,14 +139,14 @@ fn retention_end(
     if store::is_held(conn, tenant_id, now)? {
         return Ok(None);
     }
-    let own = tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));
+    let own = records::tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));
     Ok(Some(now.minus(own.unwrap_or(default))))
 }
 
 /// Erases one range; `None` when there is nothing left to erase.
-async fn erase_some(app: &App, order: Order, now: Timestamp) -> Result<Option<i64>, Error> {
-    let default = app.config.audit.retention;
-    app.db
+async fn erase_some(cx: &Context, order: Order, now: Timestamp) -> Result<Option<i64>, Error> {
+    let default = cx.config.audit.retention;
+    cx.store
         .write_large(move |tx| {
             // Whoever places a hold takes the same lock: it stands before the erasure, or after it.
             lock_log(tx, &order.tenant_id)?;
@@ -156,19 +157,18 @@ async fn erase_some(app: &App, order: Order, now: Timestamp) -> Result<Option<i6
                 Some(_) => None,
             };
             if let Some(code) = refusal {
-                tx.record(event(EventType::PurgeRefused, &order, now).with(&serde_json::json!({
-                    "before": order.before, "code": code.slug(),
-                })));
-                return Ok(Err(Error::new(code).recorded()));
+                let refused = event(EventType::PurgeRefused, &order, now);
+                let refused = refused.with(&serde_json::json!({ "before": order.before, "code": code.slug() }));
+                return Err(tx.refuse(code, refused));
             }
-            erase(tx, &order, now).map(Ok)
+            erase(tx, &order, now)
         })
-        .await?
+        .await
 }
 
 fn erase(tx: &mut Tx<'_>, order: &Order, now: Timestamp) -> Result<Option<i64>, Error> {
     let from_index = store::erased_to(tx, &order.tenant_id)?;
-    let size = i64::try_from(store::head(tx, &order.tenant_id)?.size()).map_err(Error::internal)?;
+    let size = i64::try_from(rows::head(tx, &order.tenant_id)?.size()).map_err(Error::internal)?;
     let to_index = size.min(from_index + EVENTS_AT_A_TIME);
     let kept = store::first_since(tx, &order.tenant_id, from_index..to_index, order.before)?;
     let to_index = kept.unwrap_or(to_index);

@@ -8,13 +8,14 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::export::{self, ExportFormat, ExportQuery};
 use super::holds::{self, LegalHold, PlaceHold, ReleaseHold};
+use super::key::LogKey;
 use super::log::{self, AuditLog, ConsistencyProof, ConsistencyQuery, InclusionProof, InclusionQuery};
 use super::purge::{self, PurgeLog, PurgedLog};
 use super::summary::{self, AccessSummary, SummaryQuery};
 use super::{AuditEvent, EventFilter, evidence};
-use crate::app::App;
-use crate::error::Error;
+use crate::context::Context;
 use crate::domain::{Page, Paging};
+use crate::error::Error;
 use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadAudit, ReadProblems, WriteProblems};
 use crate::id::{HoldId, LinkId};
 
@@ -44,11 +45,11 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 200, body = Page<AuditEvent>, description = "A page of events"), ReadProblems))]
 #[get("/audit-events")]
 async fn list_audit_events(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadAudit>,
     filter: Query<EventFilter>,
 ) -> Result<Json<Page<AuditEvent>>, Error> {
-    Ok(Json(super::list(&app, &caller, filter.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::list(&cx, &caller, filter.into_inner(), cx.clock.now()).await?))
 }
 
 /// Export a tenant's log
@@ -64,13 +65,14 @@ async fn list_audit_events(
     responses((status = 200, body = inline(TextBody), content_type = "application/x-ndjson", description = "The log, line by line; `text/csv` with `format=csv`"), ReadProblems))]
 #[get("/audit-events/export")]
 async fn export_audit_events(
-    app: Data<App>,
+    cx: Data<Context>,
+    key: Data<LogKey>,
     caller: Caller<ReadAudit>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Error> {
     let query = query.into_inner();
-    let (tenant_id, format, now) = (query.tenant_id.clone(), query.format, app.clock.now());
-    let export = export::export(app.into_inner().into(), &caller, query, now).await?;
+    let (tenant_id, format, now) = (query.tenant_id.clone(), query.format, cx.clock.now());
+    let export = export::export(cx, key, &caller, query, now).await?;
     let mut response = HttpResponse::Ok();
     let name = format!("attachment; filename=\"{tenant_id}-audit.{format}\"");
     response.insert_header((CONTENT_TYPE, format.media_type())).insert_header((CONTENT_DISPOSITION, name));
@@ -88,8 +90,13 @@ async fn export_audit_events(
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log; `_system` for what belongs to no tenant")),
     responses((status = 200, body = AuditLog, description = "The log"), ReadProblems))]
 #[get("/audit-log/{tenant_id}")]
-async fn get_audit_log(app: Data<App>, caller: Caller<ReadAudit>, id: Path<String>) -> Result<Json<AuditLog>, Error> {
-    Ok(Json(log::state(&app, &caller, id.into_inner(), app.clock.now()).await?))
+async fn get_audit_log(
+    cx: Data<Context>,
+    key: Data<LogKey>,
+    caller: Caller<ReadAudit>,
+    id: Path<String>,
+) -> Result<Json<AuditLog>, Error> {
+    Ok(Json(log::state(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// Read a log's checkpoint
@@ -102,8 +109,13 @@ async fn get_audit_log(app: Data<App>, caller: Caller<ReadAudit>, id: Path<Strin
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log; `_system` for what belongs to no tenant")),
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "A signed note"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/checkpoint")]
-async fn get_checkpoint(app: Data<App>, caller: Caller<ReadAudit>, id: Path<String>) -> Result<HttpResponse, Error> {
-    Ok(text(log::checkpoint(&app, &caller, id.into_inner(), app.clock.now()).await?))
+async fn get_checkpoint(
+    cx: Data<Context>,
+    key: Data<LogKey>,
+    caller: Caller<ReadAudit>,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    Ok(text(log::checkpoint(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// Prove that an event is in the log
@@ -114,12 +126,12 @@ async fn get_checkpoint(app: Data<App>, caller: Caller<ReadAudit>, id: Path<Stri
     responses((status = 200, body = InclusionProof, description = "The audit path"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/inclusion")]
 async fn get_inclusion_proof(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadAudit>,
     id: Path<String>,
     query: Query<InclusionQuery>,
 ) -> Result<Json<InclusionProof>, Error> {
-    Ok(Json(log::inclusion(&app, &caller, id.into_inner(), query.into_inner()).await?))
+    Ok(Json(log::inclusion(&cx, &caller, id.into_inner(), query.into_inner()).await?))
 }
 
 /// Prove that the log only grew
@@ -130,12 +142,12 @@ async fn get_inclusion_proof(
     responses((status = 200, body = ConsistencyProof, description = "The proof"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/consistency")]
 async fn get_consistency_proof(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadAudit>,
     id: Path<String>,
     query: Query<ConsistencyQuery>,
 ) -> Result<Json<ConsistencyProof>, Error> {
-    Ok(Json(log::consistency(&app, &caller, id.into_inner(), query.into_inner()).await?))
+    Ok(Json(log::consistency(&cx, &caller, id.into_inner(), query.into_inner()).await?))
 }
 
 /// Read what verifies a log's checkpoints
@@ -146,8 +158,12 @@ async fn get_consistency_proof(
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log")),
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The key"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/verifier-key")]
-async fn get_verifier_key(app: Data<App>, caller: Caller<ReadAudit>, id: Path<String>) -> Result<HttpResponse, Error> {
-    Ok(text(log::verifier_key(&app, &caller, &id)? + "\n"))
+async fn get_verifier_key(
+    key: Data<LogKey>,
+    caller: Caller<ReadAudit>,
+    id: Path<String>,
+) -> Result<HttpResponse, Error> {
+    Ok(text(log::verifier_key(&key, &caller, &id)? + "\n"))
 }
 
 /// Erase payloads before their time comes by itself
@@ -162,12 +178,12 @@ async fn get_verifier_key(app: Data<App>, caller: Caller<ReadAudit>, id: Path<St
     responses((status = 200, body = PurgedLog, description = "What was erased"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<String>,
     body: Body<PurgeLog>,
 ) -> Result<Json<PurgedLog>, Error> {
-    Ok(Json(purge::purge(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(purge::purge(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Place a legal hold
@@ -179,7 +195,7 @@ async fn purge_audit_log(
     responses((status = 201, body = LegalHold, description = "The hold"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds")]
 async fn place_legal_hold(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<String>,
     idempotency: IdempotencyHeader,
@@ -188,7 +204,7 @@ async fn place_legal_hold(
     // The tenant stands in the path, so it belongs to what was asked for.
     let asked = || format!("{id} {}", body.fingerprint());
     let key = idempotency.scoped(&caller, "POST /v1/audit-log/{tenant_id}/legal-holds", asked);
-    let (value, replayed) = holds::place(&app, &caller, id.into_inner(), body.value, key, app.clock.now()).await?;
+    let (value, replayed) = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
 
@@ -198,12 +214,12 @@ async fn place_legal_hold(
     responses((status = 200, body = Page<LegalHold>, description = "A page of holds, newest first"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/legal-holds")]
 async fn list_legal_holds(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadAudit>,
     id: Path<String>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<LegalHold>>, Error> {
-    Ok(Json(holds::list(&app, &caller, id.into_inner(), paging.into_inner()).await?))
+    Ok(Json(holds::list(&cx, &caller, id.into_inner(), paging.into_inner()).await?))
 }
 
 /// Release a legal hold
@@ -215,13 +231,13 @@ async fn list_legal_holds(
     responses((status = 200, body = LegalHold, description = "The hold"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
 async fn release_legal_hold(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     path: Path<(String, HoldId)>,
     body: Body<ReleaseHold>,
 ) -> Result<Json<LegalHold>, Error> {
     let (tenant_id, id) = path.into_inner();
-    Ok(Json(holds::release(&app, &caller, tenant_id, id, body.value, app.clock.now()).await?))
+    Ok(Json(holds::release(&cx, &caller, tenant_id, id, body.value, cx.clock.now()).await?))
 }
 
 /// Summarise who touched a person's data
@@ -235,13 +251,13 @@ async fn release_legal_hold(
     responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions"), ReadProblems))]
 #[get("/access-summaries/{principal_id}")]
 async fn list_access_summaries(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadAudit>,
     principal: Path<String>,
     query: Query<SummaryQuery>,
 ) -> Result<Json<Page<AccessSummary>>, Error> {
-    let now = app.clock.now();
-    Ok(Json(summary::summary(&app, &caller, principal.into_inner(), query.into_inner(), now).await?))
+    let now = cx.clock.now();
+    Ok(Json(summary::summary(&cx, &caller, principal.into_inner(), query.into_inner(), now).await?))
 }
 
 /// Pack the evidence about a link
@@ -254,8 +270,13 @@ async fn list_access_summaries(
     params(("id" = LinkId, Path, description = "The link")),
     responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence, in canonical form (RFC 8785)"), ReadProblems))]
 #[get("/magic-links/{id}/evidence")]
-async fn get_evidence(app: Data<App>, caller: Caller<ReadAudit>, id: Path<LinkId>) -> Result<HttpResponse, Error> {
-    let pack = evidence::pack(&app, &caller, id.into_inner(), app.clock.now()).await?;
+async fn get_evidence(
+    cx: Data<Context>,
+    key: Data<LogKey>,
+    caller: Caller<ReadAudit>,
+    id: Path<LinkId>,
+) -> Result<HttpResponse, Error> {
+    let pack = evidence::pack(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(pack))
 }
 

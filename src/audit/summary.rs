@@ -6,17 +6,15 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::EventType;
-use super::{Event, log, store};
-use crate::app::App;
+use super::{log, store};
 use crate::clock::Timestamp;
-use crate::consultants;
+use crate::context::Context;
+use crate::domain::{Access, EventType, Page, Paging, Person, is_foreign_id};
 use crate::error::{Code, Error};
-use crate::domain::{Page, Paging, is_foreign_id};
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::domain::{Access, Person};
-use crate::sessions;
+use crate::journal::Event;
+use crate::records;
 
 /// Whose log is asked.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
@@ -84,7 +82,7 @@ pub struct ConsultantName {
 
 /// A page of the sessions that touched a person's data, newest first. Asking is an event too.
 pub(crate) async fn summary(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadAudit>,
     principal_id: String,
     query: SummaryQuery,
@@ -95,14 +93,14 @@ pub(crate) async fn summary(
         return Err(Error::new(Code::InvalidId).detail("a person's id has 1 to 128 printable ASCII characters"));
     }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };
-    let window = paging.open(app.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
+    let window = paging.open(cx.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
     let (asked, portal, tenant_id) = (window.clone(), caller.reach.portal.clone(), query.tenant_id);
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant_id)
         .with(&serde_json::json!({ "what": "access_summary", "principal_id": principal_id }));
-    let items = app
-        .db
+    let items = cx
+        .store
         .read(move |conn| {
             let portal = portal.as_deref();
             let ids = store::sessions_touching(conn, &tenant_id, portal, &principal_id, &asked)?;
@@ -115,8 +113,8 @@ pub(crate) async fn summary(
             let mut items = Vec::with_capacity(ids.len());
             for id in ids {
                 let session =
-                    sessions::find(conn, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
-                let consultant = consultants::find(conn, &session.consultant_id)?
+                    records::sessions::find(conn, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
+                let consultant = records::consultants::find(conn, &session.consultant_id)?
                     .ok_or_else(|| Error::internal("a session without its consultant"))?;
                 let its_own = touches.remove(&id).unwrap_or_default();
                 let count = |kind| its_own.iter().filter(|touch| touch.1 == kind).map(|touch| touch.2).sum();
@@ -141,6 +139,6 @@ pub(crate) async fn summary(
             Ok(items)
         })
         .await?;
-    app.db.record(vec![event]).await?;
-    Ok(window.page(app.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
+    cx.store.record(vec![event]).await?;
+    Ok(window.page(cx.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
 }

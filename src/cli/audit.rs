@@ -4,7 +4,6 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use actix_web::web::Data;
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -86,17 +85,18 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
 
 /// Runs what does.
 pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Result<(), Failure> {
-    let (caller, now) = (Caller::operator(), app.clock.now());
+    let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
         AuditCommand::Checkpoint { tenant } => {
-            let checkpoint = audit::checkpoint(&app, &caller, tenant, now).await?;
+            let checkpoint = audit::checkpoint(&app.cx, &app.log_key, &caller, tenant, now).await?;
             plain(output, "checkpoint", &checkpoint)
         }
         AuditCommand::VerifierKey { tenant } => {
-            plain(output, "verifier_key", &(audit::verifier_key(&app, &caller, &tenant)? + "\n"))
+            plain(output, "verifier_key", &(audit::verifier_key(&app.log_key, &caller, &tenant)? + "\n"))
         }
         AuditCommand::Export { tenant, format } => {
-            let mut export = audit::export(Data::new(app), &caller, ExportQuery::whole(tenant, format), now).await?;
+            let mut export =
+                audit::export(app.cx, app.log_key, &caller, ExportQuery::whole(tenant, format), now).await?;
             let mut out = io::stdout().lock();
             while let Some(chunk) = export.chunk().await? {
                 out.write_all(chunk.as_bytes())?;

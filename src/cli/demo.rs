@@ -5,11 +5,11 @@ use serde::Serialize;
 
 use super::Failure;
 use crate::app::App;
-use crate::audit::Event;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
-use crate::links;
+use crate::journal::Event;
+use crate::records;
 
 /// Ids as in the examples, times relative to now; SQLite only.
 const ROWS: &str = include_str!("demo.sql");
@@ -24,19 +24,20 @@ pub(super) struct Seeded {
 
 /// Fills the embedded database of a first run with what the examples name.
 pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
-    if !(app.config.is_loopback() && app.config.database_url.is_sqlite()) {
+    if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {
         return Err("demo data is for the embedded database on this machine only".into());
     }
     let link_id: LinkId = LinkKind::EXAMPLE.parse()?;
-    let now = app.clock.now();
+    let now = app.cx.clock.now();
     let (id, existed) = app
-        .db
+        .cx
+        .store
         .write_large(move |tx| {
-            if let Some(link) = links::find(tx, &link_id)? {
+            if let Some(link) = records::links::find(tx, &link_id)? {
                 return Ok((link.consultant_id, true));
             }
             tx.batch_execute(ROWS)?;
-            let link = links::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
+            let link = records::links::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
             tx.record(Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link));
             Ok((link.consultant_id, false))
         })

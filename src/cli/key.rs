@@ -6,7 +6,7 @@ use super::Failure;
 use super::output::{Column, Output};
 use crate::app::App;
 use crate::http::Caller;
-use crate::tokens::{self, DropKey, RotateKey};
+use crate::signing_keys::{self, DropKey, RotateKey};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -39,16 +39,16 @@ pub(super) enum KeyCommand {
 pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
         &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/gone_at")];
-    let (caller, now) = (Caller::operator(), app.clock.now());
+    let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {
-            let (key, _) = tokens::rotate(app, &caller, &RotateKey { at_once }, None, now).await?;
+            let (key, _) = signing_keys::rotate(&app.cx, &caller, &RotateKey { at_once }, None, now).await?;
             output.done(&key, "published")
         }
-        KeyCommand::Retire { kid } => output.done(&tokens::retire(app, &caller, kid, now).await?, "retired"),
+        KeyCommand::Retire { kid } => output.done(&signing_keys::retire(&app.cx, &caller, kid, now).await?, "retired"),
         KeyCommand::Drop { kid, reason } => {
-            output.done(&tokens::drop_key(app, &caller, kid, DropKey { reason }, now).await?, "dropped")
+            output.done(&signing_keys::drop_key(&app.cx, &caller, kid, DropKey { reason }, now).await?, "dropped")
         }
-        KeyCommand::List => output.table(&tokens::list(app, &caller, now).await?, COLUMNS),
+        KeyCommand::List => output.table(&signing_keys::list(&app.cx, &caller, now).await?, COLUMNS),
     }
 }

@@ -5,10 +5,10 @@ use clap::Subcommand;
 use super::output::{Column, Output};
 use super::{Failure, Pages};
 use crate::app::App;
+use crate::domain::DeliveryState;
 use crate::http::Caller;
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail::suppressions::{self, ClearSuppression, SuppressionFilter};
-use crate::domain::DeliveryState;
 use crate::mail::{DeliveryFilter, deliveries};
 
 #[derive(Subcommand)]
@@ -50,7 +50,7 @@ pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Res
     ];
     const ADDRESSES: &[Column] =
         &[("ID", "/id"), ("STATE", "/state"), ("ADDRESS", "/address"), ("CAUSE", "/cause"), ("SINCE", "/created_at")];
-    let now = app.clock.now();
+    let now = app.cx.clock.now();
     match command {
         MailCommand::List { state, pages } => {
             let filter = DeliveryFilter {
@@ -59,18 +59,18 @@ pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Res
                 cursor: pages.cursor,
                 ..DeliveryFilter::default()
             };
-            output.table(&deliveries::list(app, &Caller::operator(), filter).await?, MAILS)
+            output.table(&deliveries::list(&app.cx, &Caller::operator(), filter).await?, MAILS)
         }
         MailCommand::Retry { id } => {
-            output.done(&deliveries::retry(app, &Caller::operator(), id, now).await?, "queued")
+            output.done(&deliveries::retry(&app.cx, &Caller::operator(), id, now).await?, "queued")
         }
         MailCommand::Suppressions(pages) => {
             let filter = SuppressionFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
-            output.table(&suppressions::list(app, &Caller::operator(), filter).await?, ADDRESSES)
+            output.table(&suppressions::list(&app.cx, &Caller::operator(), filter).await?, ADDRESSES)
         }
         MailCommand::Clear { id, reason } => {
             let request = ClearSuppression { reason, requested_by: None };
-            output.done(&suppressions::clear(app, &Caller::operator(), id, request, now).await?, "cleared")
+            output.done(&suppressions::clear(&app.cx, &Caller::operator(), id, request, now).await?, "cleared")
         }
     }
 }

@@ -14,26 +14,25 @@ mod webhook;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
+use output::{Column, Output};
 
 use crate::app::App;
-use crate::clients::{CreateClient, DisableClient, RotateClient, self};
-use crate::domain::Scope;
+use crate::clients::{self, CreateClient, DisableClient, RotateClient};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::consultants::{self, ConsultantDecision, ConsultantFilter, RegisterConsultant};
-use crate::domain::Paging;
+use crate::consultants::{self, ConsultantDecision, RegisterConsultant};
+use crate::domain::{LinkState, Paging, Scope, SessionState};
 use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
-use crate::domain::LinkState;
-use crate::links::{LinkFilter, RevokeLink, self};
+use crate::links::{self, RevokeLink};
+use crate::records::consultants::ConsultantFilter;
+use crate::records::links::LinkFilter;
+use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, OrderRevocation};
-use crate::domain::SessionState;
-use crate::sessions::{SessionFilter, self};
-use crate::telemetry;
-
-use audit::AuditCommand;
-use output::{Column, Output};
+use crate::serve::Service;
+use crate::{sessions, telemetry};
 
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
@@ -269,9 +268,9 @@ pub fn main() -> ExitCode {
 fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     if let Command::Openapi { webhooks } = cli.command {
         let description = if webhooks {
-            serde_json::to_string_pretty(&crate::http::openapi::webhooks()?)?
+            serde_json::to_string_pretty(&crate::api::openapi::webhooks()?)?
         } else {
-            crate::http::openapi::description()?.to_pretty_json()?
+            crate::api::openapi::description()?.to_pretty_json()?
         };
         return Ok(output::line(&description)?);
     }
@@ -298,7 +297,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
 
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
-    let service = App::build(config, Clock::System).await?;
+    let service = Service::build(config, Clock::System).await?;
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
         let mut started = serde_json::json!({ "port": port, "public_url": public_url });
@@ -321,9 +320,9 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
         Command::Consultant(command) => consultant(app, command, output).await,
         Command::Link(command) => link(app, command, output).await,
         Command::Freeze { reason } => {
-            output.done(&links::freeze(app, reason, app.clock.now()).await?, "issuing is frozen")
+            output.done(&links::freeze(&app.cx, reason, app.cx.clock.now()).await?, "issuing is frozen")
         }
-        Command::Unfreeze => output.done(&links::unfreeze(app, app.clock.now()).await?, "issuing goes on"),
+        Command::Unfreeze => output.done(&links::unfreeze(&app.cx, app.cx.clock.now()).await?, "issuing goes on"),
         Command::Session(command) => session(app, command, output).await,
         Command::Mail(command) => mail::run(app, command, output).await,
         Command::Webhook(command) => webhook::run(app, command, output).await,
@@ -335,46 +334,46 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
 async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
         &[("ID", "/id"), ("STATE", "/state"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("NAME", "/name")];
-    let (caller, now) = (Caller::operator(), app.clock.now());
+    let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
         ClientCommand::Create { name, portal, tenants, scopes } => {
             let request = CreateClient { name, portal, tenants, scopes };
-            let (client, _) = clients::create(app, &caller, request, None, now).await?;
+            let (client, _) = clients::create(&app.cx, &caller, request, None, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::List(pages) => {
-            let window = pages.paging().open(app.tokens.master_key(), "clients")?;
-            output.table(&clients::list(app, &caller, window).await?, COLUMNS)
+            let window = pages.paging().open(app.cx.tokens.master_key(), "clients")?;
+            output.table(&clients::list(&app.cx, &caller, window).await?, COLUMNS)
         }
         ClientCommand::Rotate { id, overlap_seconds } => {
-            let client = clients::rotate(app, &caller, id, &RotateClient { overlap_seconds }, now).await?;
+            let client = clients::rotate(&app.cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::Disable { id, revoke_links } => {
-            output.done(&clients::disable(app, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
+            output.done(&clients::disable(&app.cx, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
         }
     }
 }
 
 async fn consultant(app: &App, command: ConsultantCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] = &[("ID", "/id"), ("STATE", "/state"), ("NAME", "/name"), ("EMAIL", "/email")];
-    let (caller, now) = (Caller::operator(), app.clock.now());
+    let (caller, now) = (Caller::operator(), app.cx.clock.now());
     let decision = |reason| ConsultantDecision { reason, requested_by: None, acting_session_id: None };
     match command {
         ConsultantCommand::Add { name, email } => {
             let request = RegisterConsultant { name, email, requested_by: None, acting_session_id: None };
-            let (consultant, _) = consultants::register(app, &caller, request, None, now).await?;
+            let (consultant, _) = consultants::register(&app.cx, &caller, request, None, now).await?;
             output.done(&consultant, "registered")
         }
         ConsultantCommand::List(pages) => {
             let filter = ConsultantFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
-            output.table(&consultants::list(app, &Caller::operator(), filter).await?, COLUMNS)
+            output.table(&consultants::list(&app.cx, &Caller::operator(), filter).await?, COLUMNS)
         }
         ConsultantCommand::Suspend(Decision { id, reason }) => {
-            output.done(&consultants::suspend(app, &caller, id, decision(reason), now).await?, "suspended")
+            output.done(&consultants::suspend(&app.cx, &caller, id, decision(reason), now).await?, "suspended")
         }
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
-            output.done(&consultants::reinstate(app, &caller, id, decision(reason), now).await?, "reinstated")
+            output.done(&consultants::reinstate(&app.cx, &caller, id, decision(reason), now).await?, "reinstated")
         }
     }
 }
@@ -390,7 +389,7 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
         ("EXPIRES", "/expires_at"),
         ("MAIL", "/delivery/state"),
     ];
-    let now = app.clock.now();
+    let now = app.cx.clock.now();
     match command {
         LinkCommand::List { tenant, consultant, state, pages } => {
             let filter = LinkFilter {
@@ -401,11 +400,11 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 cursor: pages.cursor,
                 ..LinkFilter::default()
             };
-            output.table(&links::list(app, &Caller::operator(), filter, now).await?, COLUMNS)
+            output.table(&links::list(&app.cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
         LinkCommand::Revoke { id, reason } => {
             let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
-            let link = links::revoke(app, &Caller::operator(), id, request, now).await?;
+            let link = links::revoke(&app.cx, &Caller::operator(), id, request, now).await?;
             output.done(&link, "ended")
         }
         LinkCommand::RevokeAll { tenant, portal, consultant, profile, issued_by, everything, reason, dry_run } => {
@@ -420,8 +419,8 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 dry_run,
                 ..OrderRevocation::default()
             };
-            let order = revocations::give(app, &Caller::operator(), request, None, now).await?;
-            let order = revocations::finish(app, order).await?;
+            let order = revocations::give(&app.cx, &Caller::operator(), request, None, now).await?;
+            let order = revocations::finish(&app.cx, order).await?;
             output.done(&order, if dry_run { "counted" } else { "revoked" })
         }
     }
@@ -436,7 +435,7 @@ async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<
         ("PROFILE", "/profile/name"),
         ("EXPIRES", "/expires_at"),
     ];
-    let now = app.clock.now();
+    let now = app.cx.clock.now();
     match command {
         SessionCommand::List { tenant, consultant, state, pages } => {
             let filter = SessionFilter {
@@ -447,10 +446,10 @@ async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<
                 cursor: pages.cursor,
                 ..SessionFilter::default()
             };
-            output.table(&sessions::list(app, &Caller::operator(), filter, now).await?, COLUMNS)
+            output.table(&sessions::list(&app.cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
         SessionCommand::Revoke { id } => {
-            output.done(&sessions::revoke(app, &Caller::operator(), id, now).await?, "ended")
+            output.done(&sessions::revoke(&app.cx, &Caller::operator(), id, now).await?, "ended")
         }
     }
 }

@@ -36,9 +36,11 @@ pub(super) async fn run(app: &App, command: WebhookCommand, output: &Output) -> 
     ];
     let caller = Caller::operator();
     match command {
-        WebhookCommand::List(pages) => output.table(&webhooks::list(app, &caller, pages.paging()).await?, ENDPOINTS),
+        WebhookCommand::List(pages) => {
+            output.table(&webhooks::list(&app.cx, &caller, pages.paging()).await?, ENDPOINTS)
+        }
         WebhookCommand::Deliveries { id, pages } => {
-            output.table(&webhooks::deliveries(app, &caller, id, pages.paging()).await?, MESSAGES)
+            output.table(&webhooks::deliveries(&app.cx, &caller, id, pages.paging()).await?, MESSAGES)
         }
     }
 }

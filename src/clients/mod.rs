@@ -5,70 +5,23 @@
 //! for a chosen overlap.
 
 pub(crate) mod routes;
-pub(crate) mod store;
 
-use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::EventType;
 use crate::clock::Timestamp;
-use crate::db::{self, IdempotencyKey, LiveClient, text_enum};
+use crate::context::Context;
+use crate::db::text_enum;
+use crate::domain::{EventType, Fields, Page, Reach, Scope, Window};
 use crate::error::{Code, Error};
-use crate::domain::{Fields, Page, Window};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
-use crate::links::{self, Revoking};
-use crate::domain::Reach;
-use crate::domain::Scope;
+use crate::journal::Event;
+use crate::records::clients::Client;
+use crate::records::links::{Revoking, Selector};
 use crate::secrets::ApiKey;
-use crate::secrets::same_sha256;
-
-pub(crate) use store::within;
-
-/// A client as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::clients)]
-pub(crate) struct Client {
-    pub id: ClientId,
-    pub name: String,
-    pub portal: Option<String>,
-    tenants: String,
-    scopes: String,
-    key_sha256: String,
-    previous_key_sha256: Option<String>,
-    previous_key_expires_at: Option<Timestamp>,
-    created_at: Timestamp,
-    rotated_at: Option<Timestamp>,
-    pub disabled_at: Option<Timestamp>,
-}
-
-impl Client {
-    pub(crate) fn reach(&self) -> Reach {
-        Reach::of(self.portal.clone(), &self.tenants)
-    }
-
-    /// The tenants as they are stored: words, and `*` is every one.
-    pub(crate) fn tenant_words(&self) -> &str {
-        &self.tenants
-    }
-
-    pub(crate) fn scopes(&self) -> Vec<Scope> {
-        Scope::of_words(&self.scopes).collect()
-    }
-}
-
-impl LiveClient {
-    /// Whether the key is this client's, and still counts.
-    pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
-        let sha256 = key.sha256();
-        let same = |stored: &str| same_sha256(&sha256, stored);
-        let previous_counts = self.previous_key_expires_at.is_some_and(|until| until > now);
-        same(&self.key_sha256) || (previous_counts && self.previous_key_sha256.as_deref().is_some_and(same))
-    }
-}
+use crate::store::{IdempotencyKey, idempotency};
+use crate::{links, records};
 
 /// A tenant's id, or `*` for every one; it stands in the API description only.
 #[derive(ToSchema)]
@@ -188,13 +141,13 @@ impl ClientResponse {
 
 /// Creates a client. Its key is in the answer, and not in that of a replay.
 pub(crate) async fn create(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     request: CreateClient,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(ClientResponse, bool), Error> {
-    check(app, &request)?;
+    check(cx, &request)?;
     let tenants = request.tenants.join(" ");
     let mut scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.as_str()).collect();
     scopes.sort_unstable();
@@ -225,13 +178,13 @@ pub(crate) async fn create(
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
             "tenants": request.tenants, "scopes": scopes }));
-    let (made, replayed) = app
-        .db
+    let (made, replayed) = cx
+        .store
         .write(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &client.id, now)? {
-                return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &client.id, now)? {
+                return Ok((records::clients::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
             }
-            store::insert(tx, &client)?;
+            records::clients::insert(tx, &client)?;
             tx.record(event.clone());
             Ok((client.clone(), false))
         })
@@ -239,11 +192,11 @@ pub(crate) async fn create(
     Ok((ClientResponse::of(made, (!replayed).then_some(&key)), replayed))
 }
 
-fn check(app: &App, request: &CreateClient) -> Result<(), Error> {
+fn check(cx: &Context, request: &CreateClient) -> Result<(), Error> {
     let mut fields = Fields::default();
     fields.text("/name", &request.name, 1, 100);
     if let Some(portal) = &request.portal
-        && !app.config.portals.contains_key(portal)
+        && !cx.config.portals.contains_key(portal)
     {
         fields.refuse("/portal", "unknown", "is not a configured portal");
     }
@@ -262,18 +215,20 @@ fn check(app: &App, request: &CreateClient) -> Result<(), Error> {
 }
 
 /// A page of the clients within the caller's reach.
-pub(crate) async fn list(app: &App, caller: &Caller<Admin>, window: Window) -> Result<Page<ClientResponse>, Error> {
+pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, window: Window) -> Result<Page<ClientResponse>, Error> {
     // There are few clients: cutting them to the reach here keeps the query simple.
     let reach = caller.reach.clone();
     let asked = window.clone();
-    let rows =
-        app.db.read(move |conn| Ok(store::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
+    let rows = cx
+        .store
+        .read(move |conn| Ok(records::clients::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?))
+        .await?;
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
 /// Gives a client a new key; the old one lives on for the overlap.
 pub(crate) async fn rotate(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     id: ClientId,
     request: &RotateClient,
@@ -288,12 +243,12 @@ pub(crate) async fn rotate(
     let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
-    let client = app
-        .db
+    let client = cx
+        .store
         .write(move |tx| {
-            let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
+            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
             known.ok_or_else(Error::not_found)?;
-            let rotated = store::rotate(tx, &id, &hash, now.plus(overlap), now)?;
+            let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
             tx.record(event.clone());
             rotated.ok_or_else(|| Code::ClientDisabled.into())
         })
@@ -305,22 +260,27 @@ pub(crate) async fn rotate(
 ///
 /// Disabling it again changes nothing but for links that are still to be revoked.
 pub(crate) async fn disable(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     id: ClientId,
     request: DisableClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
-    let client = app
-        .db
+    let client = cx
+        .store
         .write_large(move |tx| {
-            let known = store::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
+            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
             let known = known.ok_or_else(Error::not_found)?;
-            let disabled = store::disable(tx, &id, now)?;
+            let disabled = records::clients::disable(tx, &id, now)?;
             let revoked = if request.revoke_links {
                 let reason = format!("the client {} was disabled", known.name);
-                links::revoke_all_issued_by(tx, &id, &Revoking::new(&reason, &actor, client_id.as_ref(), now))?
+                links::revoke_where(
+                    tx,
+                    Selector::IssuedBy(&id),
+                    &Revoking::new(&reason, &actor, client_id.as_ref(), now),
+                )?
+                .0
             } else {
                 0
             };

@@ -5,9 +5,9 @@ use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{ClientResponse, CreateClient, DisableClient, RotateClient};
-use crate::app::App;
-use crate::error::Error;
+use crate::context::Context;
 use crate::domain::{Page, Paging};
+use crate::error::Error;
 use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadProblems, WriteProblems};
 use crate::id::ClientId;
 
@@ -24,13 +24,13 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 201, body = ClientResponse, description = "Created"), WriteProblems))]
 #[post("/clients")]
 async fn create_client(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     idempotency: IdempotencyHeader,
     body: Body<CreateClient>,
 ) -> Result<Created<ClientResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/clients", || body.fingerprint());
-    let (client, replayed) = super::create(&app, &caller, body.value, key, app.clock.now()).await?;
+    let (client, replayed) = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value: client, replayed })
 }
 
@@ -39,12 +39,12 @@ async fn create_client(
     responses((status = 200, body = Page<ClientResponse>, description = "A page of clients"), ReadProblems))]
 #[get("/clients")]
 async fn list_clients(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<ClientResponse>>, Error> {
-    let window = paging.into_inner().open(app.tokens.master_key(), "clients")?;
-    Ok(Json(super::list(&app, &caller, window).await?))
+    let window = paging.into_inner().open(cx.tokens.master_key(), "clients")?;
+    Ok(Json(super::list(&cx, &caller, window).await?))
 }
 
 /// Rotate a client's key
@@ -56,12 +56,12 @@ async fn list_clients(
     responses((status = 200, body = ClientResponse, description = "The client with its new key"), WriteProblems))]
 #[post("/clients/{id}/rotate")]
 async fn rotate_client(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<ClientId>,
     body: Body<RotateClient>,
 ) -> Result<Json<ClientResponse>, Error> {
-    Ok(Json(super::rotate(&app, &caller, id.into_inner(), &body.value, app.clock.now()).await?))
+    Ok(Json(super::rotate(&cx, &caller, id.into_inner(), &body.value, cx.clock.now()).await?))
 }
 
 /// Disable a client
@@ -73,10 +73,10 @@ async fn rotate_client(
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
 #[post("/clients/{id}/disable")]
 async fn disable_client(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<ClientId>,
     body: Body<DisableClient>,
 ) -> Result<Json<ClientResponse>, Error> {
-    Ok(Json(super::disable(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::disable(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }

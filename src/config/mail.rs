@@ -150,7 +150,8 @@ impl Reader<'_> {
             .map(|entry| entry.trim().trim_start_matches('@').to_lowercase())
             .filter(|entry| !entry.is_empty())
             .collect();
-        let address = |entry: &String| crate::domain::is_address(entry) || crate::domain::is_address(&format!("x@{entry}"));
+        let address =
+            |entry: &String| crate::domain::is_address(entry) || crate::domain::is_address(&format!("x@{entry}"));
         // An empty list would let everything out, and that is not what somebody wrote who wrote one.
         if entries.is_empty() || !entries.iter().all(address) {
             self.problem("mail.only_to", "must be addresses and domains between commas");

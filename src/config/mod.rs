@@ -11,19 +11,17 @@ mod webhooks;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
 use ipnet::IpNet;
-use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
-use crate::secrets::WebhookSecret;
-use crate::secrets::MasterKeySource;
+use crate::secrets::{MasterKeySource, WebhookSecret};
 
 pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use reader::KEYS;

@@ -11,10 +11,9 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use crate::secrets::MasterKeySource;
 use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
-use crate::secrets::WebhookSecret;
+use crate::secrets::{MasterKeySource, WebhookSecret};
 
 /// Every key, but for those of the portals.
 pub const KEYS: &[&str] = &[

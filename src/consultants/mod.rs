@@ -4,70 +4,23 @@
 //! does changing their e-mail address: a link must never reach a new mailbox.
 
 pub(crate) mod routes;
-mod store;
 
-use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::EventType;
-use crate::domain::{Reach, Scope};
 use crate::clock::Timestamp;
-use crate::db::{self, IdempotencyKey, text_enum};
+use crate::context::Context;
+use crate::domain::{EventType, Fields, Page, Paging, Person, Reach, Scope, check_person, json};
 use crate::error::{Code, Error};
-use crate::domain::{Fields, Page, Paging, json};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
-use crate::domain::Person;
-use crate::links::{Revoking, self};
-use crate::mail;
+use crate::journal::Event;
+use crate::records::consultants::{Consultant, ConsultantFilter, ConsultantState};
+use crate::records::links::{Revoking, Selector};
+use crate::store::{IdempotencyKey, idempotency};
+use crate::{links, mail, records};
+
 pub(crate) use crate::domain::refuse_support_session;
-use crate::domain::check_person;
-
-pub(crate) use store::find;
-
-/// A consultant as they are stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::consultants)]
-pub(crate) struct Consultant {
-    pub id: ConsultantId,
-    pub name: String,
-    pub email: String,
-    email_key: String,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    pub suspended_at: Option<Timestamp>,
-    suspend_reason: Option<String>,
-}
-
-#[cfg(test)]
-impl Consultant {
-    /// Somebody who was just registered.
-    pub(crate) fn for_tests(name: &str, email: &str, now: Timestamp) -> Self {
-        Self {
-            id: ConsultantId::new(now),
-            name: name.to_owned(),
-            email: email.to_owned(),
-            email_key: email.to_lowercase(),
-            created_at: now,
-            updated_at: now,
-            suspended_at: None,
-            suspend_reason: None,
-        }
-    }
-}
-
-text_enum! {
-    /// Whether a consultant can get links.
-    pub enum ConsultantState {
-        /// They can.
-        Active = "active",
-        /// They cannot, and their links were revoked.
-        Suspended = "suspended",
-    }
-}
 
 /// A consultant as callers see them.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -165,22 +118,6 @@ pub struct ConsultantDecision {
     pub acting_session_id: Option<String>,
 }
 
-/// Which consultants are wanted.
-#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ConsultantFilter {
-    /// Only those in this state.
-    #[param(inline)]
-    pub state: Option<ConsultantState>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
-    #[param(minimum = 1, maximum = 200)]
-    pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
-    #[param(max_length = 200)]
-    pub cursor: Option<String>,
-}
-
 /// Consultants serve every tenant: what ends their links everywhere is not for a client of one.
 fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
     if caller.reach == Reach::everything() {
@@ -191,7 +128,7 @@ fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
 
 /// Registers a consultant. One mailbox belongs to one consultant.
 pub(crate) async fn register(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteConsultants>,
     request: RegisterConsultant,
     idempotency: Option<IdempotencyKey>,
@@ -217,16 +154,16 @@ pub(crate) async fn register(
         .client(caller.client_id.as_ref())
         .consultant(&consultant.id)
         .with(&serde_json::json!({ "name": consultant.name, "email": consultant.email }));
-    let (made, replayed) = app
-        .db
+    let (made, replayed) = cx
+        .store
         .write(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &consultant.id, now)? {
-                return Ok((store::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now)? {
+                return Ok((records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
             }
-            if store::email_taken(tx, &consultant.email_key, None)? {
+            if records::consultants::email_taken(tx, &consultant.email_key, None)? {
                 return Err(Code::ConsultantExists.into());
             }
-            store::insert(tx, &consultant)?;
+            records::consultants::insert(tx, &consultant)?;
             tx.record(event.clone());
             Ok((consultant.clone(), false))
         })
@@ -236,30 +173,30 @@ pub(crate) async fn register(
 
 /// A page of the directory, newest first.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     _caller: &Caller<ReadConsultants>,
     mut filter: ConsultantFilter,
 ) -> Result<Page<ConsultantResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let window = paging.open(cx.tokens.master_key(), &filter)?;
     let asked = window.clone();
-    let rows = app.db.read(move |conn| Ok(store::list(conn, &filter, &asked)?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
+    let rows = cx.store.read(move |conn| Ok(records::consultants::list(conn, &filter, &asked)?)).await?;
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
 }
 
 /// One consultant.
 pub(crate) async fn read(
-    app: &App,
+    cx: &Context,
     _caller: &Caller<ReadConsultants>,
     id: ConsultantId,
 ) -> Result<ConsultantResponse, Error> {
-    let consultant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
+    let consultant = cx.store.read(move |conn| Ok(records::consultants::find(conn, &id)?)).await?;
     consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
 }
 
 /// Changes a name or an address. A new address revokes the links and tells the old one.
 pub(crate) async fn change(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ChangeConsultant,
@@ -279,22 +216,27 @@ pub(crate) async fn change(
     }
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let changed = app
-        .db
+    let changed = cx
+        .store
         .write_large(move |tx| {
-            let before = db::lock_consultant_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
+            let before = records::consultants::lock_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = request.email.as_deref().unwrap_or(&before.email);
             let email_key = email.to_lowercase();
-            if store::email_taken(tx, &email_key, Some(&id))? {
+            if records::consultants::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
             }
             if before.email != email {
                 // Before the row changes: who opens a session has the link first and then needs the row.
                 let reason = "the consultant's e-mail address was changed";
-                links::revoke_all_of(tx, &id, &Revoking::new(reason, &actor, client_id.as_ref(), now))?;
+                links::revoke_where(
+                    tx,
+                    Selector::Consultant(&id),
+                    &Revoking::new(reason, &actor, client_id.as_ref(), now),
+                )?;
             }
-            let after = store::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
+            let after =
+                records::consultants::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
             if before.email != after.email {
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
             }
@@ -315,28 +257,28 @@ pub(crate) async fn change(
 
 /// Suspends a consultant and revokes their links, in one act. Suspending again changes nothing.
 pub(crate) async fn suspend(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ConsultantDecision,
     now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(app, caller, id, request, now, true).await
+    decide(cx, caller, id, request, now, true).await
 }
 
 /// Lets a consultant get links again; revoked ones stay revoked.
 pub(crate) async fn reinstate(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ConsultantDecision,
     now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(app, caller, id, request, now, false).await
+    decide(cx, caller, id, request, now, false).await
 }
 
 async fn decide(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ConsultantDecision,
@@ -351,18 +293,22 @@ async fn decide(
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let decided = app
-        .db
+    let decided = cx
+        .store
         .write_large(move |tx| {
-            let moved =
-                if suspend { store::suspend(tx, &id, &request.reason, now)? } else { store::reinstate(tx, &id, now)? };
+            let moved = if suspend {
+                records::consultants::suspend(tx, &id, &request.reason, now)?
+            } else {
+                records::consultants::reinstate(tx, &id, now)?
+            };
             let Some(moved) = moved else {
-                return store::find(tx, &id)?.ok_or_else(Error::not_found);
+                return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
             };
             let mut revoked = 0;
             if suspend {
                 let reason = format!("the consultant was suspended: {}", request.reason);
-                revoked = links::revoke_all_of(tx, &id, &Revoking::new(&reason, &actor, client_id.as_ref(), now))?;
+                let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
+                (revoked, _) = links::revoke_where(tx, Selector::Consultant(&id), &revoking)?;
             }
             let kind = if suspend { EventType::ConsultantSuspended } else { EventType::ConsultantReinstated };
             tx.record(

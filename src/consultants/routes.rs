@@ -4,12 +4,15 @@ use actix_web::web::{Data, Path, Query};
 use actix_web::{get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{ChangeConsultant, ConsultantDecision, ConsultantFilter, ConsultantResponse, RegisterConsultant};
-use crate::app::App;
-use crate::error::Error;
+use super::{ChangeConsultant, ConsultantDecision, ConsultantResponse, RegisterConsultant};
+use crate::context::Context;
 use crate::domain::Page;
-use crate::http::{Body, Caller, Created, IdempotencyHeader, Json, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems};
+use crate::error::Error;
+use crate::http::{
+    Body, Caller, Created, IdempotencyHeader, Json, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems,
+};
 use crate::id::ConsultantId;
+use crate::records::consultants::ConsultantFilter;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
@@ -27,13 +30,13 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 201, body = ConsultantResponse, description = "Registered"), WriteProblems))]
 #[post("/consultants")]
 async fn register_consultant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteConsultants>,
     idempotency: IdempotencyHeader,
     body: Body<RegisterConsultant>,
 ) -> Result<Created<ConsultantResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/consultants", || body.fingerprint());
-    let (value, replayed) = super::register(&app, &caller, body.value, key, app.clock.now()).await?;
+    let (value, replayed) = super::register(&cx, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
 
@@ -42,11 +45,11 @@ async fn register_consultant(
     responses((status = 200, body = Page<ConsultantResponse>, description = "A page of consultants"), ReadProblems))]
 #[get("/consultants")]
 async fn list_consultants(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadConsultants>,
     filter: Query<ConsultantFilter>,
 ) -> Result<Json<Page<ConsultantResponse>>, Error> {
-    Ok(Json(super::list(&app, &caller, filter.into_inner()).await?))
+    Ok(Json(super::list(&cx, &caller, filter.into_inner()).await?))
 }
 
 /// Read a consultant
@@ -55,11 +58,11 @@ async fn list_consultants(
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), ReadProblems))]
 #[get("/consultants/{id}")]
 async fn get_consultant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadConsultants>,
     id: Path<ConsultantId>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner()).await?))
 }
 
 /// Change a consultant
@@ -71,12 +74,12 @@ async fn get_consultant(
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[patch("/consultants/{id}")]
 async fn change_consultant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteConsultants>,
     id: Path<ConsultantId>,
     body: Body<ChangeConsultant>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::change(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Suspend a consultant
@@ -88,12 +91,12 @@ async fn change_consultant(
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[post("/consultants/{id}/suspend")]
 async fn suspend_consultant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteConsultants>,
     id: Path<ConsultantId>,
     body: Body<ConsultantDecision>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::suspend(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::suspend(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Reinstate a consultant
@@ -104,10 +107,10 @@ async fn suspend_consultant(
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[post("/consultants/{id}/reinstate")]
 async fn reinstate_consultant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteConsultants>,
     id: Path<ConsultantId>,
     body: Body<ConsultantDecision>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::reinstate(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::reinstate(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }

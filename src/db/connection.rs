@@ -26,7 +26,7 @@ impl Conn {
     ///
     /// On SQLite it takes the write lock at once: a transaction that read first
     /// and wants to write after somebody else did fails whatever the time-out.
-    pub(super) fn begin(&mut self) -> QueryResult<()> {
+    pub(crate) fn begin(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn),
             Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE"),
@@ -37,7 +37,7 @@ impl Conn {
     ///
     /// No act waits for a lock for long on PostgreSQL: its neighbours would wait
     /// with it, and two batches could wait for each other.
-    pub(super) fn begin_batch(&mut self) -> QueryResult<()> {
+    pub(crate) fn begin_batch(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(
                 conn,
@@ -48,17 +48,17 @@ impl Conn {
     }
 
     /// Keeps the act, and opens the savepoint of the next one.
-    pub(super) fn next_savepoint(&mut self) -> QueryResult<()> {
+    pub(crate) fn next_savepoint(&mut self) -> QueryResult<()> {
         self.batch_execute("RELEASE SAVEPOINT act; SAVEPOINT act")
     }
 
     /// Undoes the act. An error means that the whole transaction has gone.
-    pub(super) fn back_to_savepoint(&mut self) -> QueryResult<()> {
+    pub(crate) fn back_to_savepoint(&mut self) -> QueryResult<()> {
         self.batch_execute("ROLLBACK TO SAVEPOINT act")
     }
 
     /// Nothing but the audit rows is left to write: they are locked in one order, and may wait.
-    pub(super) fn end_batch(&mut self) -> QueryResult<()> {
+    pub(crate) fn end_batch(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => conn.batch_execute("RELEASE SAVEPOINT act; SET LOCAL lock_timeout = '5s'"),
             Self::Sqlite(conn) => conn.batch_execute("RELEASE SAVEPOINT act"),
@@ -66,7 +66,7 @@ impl Conn {
     }
 
     /// Makes the transaction durable.
-    pub(super) fn commit(&mut self) -> QueryResult<()> {
+    pub(crate) fn commit(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::commit_transaction(conn),
             Self::Sqlite(conn) => AnsiTransactionManager::commit_transaction(conn),
@@ -74,7 +74,7 @@ impl Conn {
     }
 
     /// Undoes the transaction.
-    pub(super) fn rollback(&mut self) -> QueryResult<()> {
+    pub(crate) fn rollback(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::rollback_transaction(conn),
             Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
@@ -148,7 +148,7 @@ fn bounded(url: &str) -> String {
 }
 
 /// A pooled connection, and whether it is fit to be used again.
-pub(super) struct Pooled {
+pub(crate) struct Pooled {
     pub conn: Conn,
     pub broken: bool,
 }
@@ -157,23 +157,23 @@ pub(super) struct Pooled {
 ///
 /// The derived `establish` of [`Conn`] tries one database after the other, and
 /// would make an empty SQLite file out of a mistyped PostgreSQL address.
-pub(super) struct Manager {
+pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,
 }
 
-impl Manager {
-    pub(super) const fn new(url: DatabaseUrl) -> Self {
+impl ConnectionManager {
+    pub(crate) const fn new(url: DatabaseUrl) -> Self {
         Self { url, by_primary_keys: false }
     }
 
     /// For connections that only ever look rows up by primary keys.
-    pub(super) const fn by_primary_keys(url: DatabaseUrl) -> Self {
+    pub(crate) const fn by_primary_keys(url: DatabaseUrl) -> Self {
         Self { url, by_primary_keys: true }
     }
 
     /// Opens one connection with the settings that our rules rest on.
-    pub(super) fn open(&self) -> ConnectionResult<Conn> {
+    pub(crate) fn open(&self) -> ConnectionResult<Conn> {
         match &self.url {
             DatabaseUrl::Postgres(url) => {
                 let mut conn = PgConnection::establish(&bounded(url.expose_secret()))?;
@@ -212,7 +212,7 @@ impl Manager {
     }
 
     /// Makes the folder that the embedded database lies in.
-    pub(super) fn prepare(&self) -> std::io::Result<()> {
+    pub(crate) fn prepare(&self) -> std::io::Result<()> {
         match &self.url {
             DatabaseUrl::Sqlite(path) => match path.parent() {
                 Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
@@ -223,7 +223,7 @@ impl Manager {
     }
 }
 
-impl ManageConnection for Manager {
+impl ManageConnection for ConnectionManager {
     type Connection = Pooled;
     type Error = ConnectionError;
 

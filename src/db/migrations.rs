@@ -8,7 +8,7 @@ const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 /// Brings the tables up to date. Several processes may do so at once.
-pub(super) fn run(conn: &mut Conn) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub(crate) fn run(conn: &mut Conn) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     match conn {
         Conn::Postgres(conn) => {
             use diesel::connection::SimpleConnection;

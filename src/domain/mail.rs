@@ -1,5 +1,7 @@
 //! Words for mails.
 
+use time::Duration;
+
 use crate::db::text_enum;
 
 text_enum! {
@@ -80,3 +82,6 @@ impl Notice {
         template.as_str().parse().ok()
     }
 }
+
+/// How long a mailed one-time code counts.
+pub(crate) const STEP_UP_CODE_LIFE: Duration = Duration::minutes(10);

@@ -15,9 +15,10 @@ mod validator;
 mod webhook;
 
 pub use actor::{Actor, ActorType};
-pub use event_type::{EventResult, EventType};
 pub(crate) use event_type::SYSTEM_LOG;
+pub use event_type::{EventResult, EventType};
 pub(crate) use grant::refuse_support_session;
+pub(crate) use mail::STEP_UP_CODE_LIFE;
 pub use mail::{DeliveryState, Notice, Template};
 pub use page::{Page, Paging};
 pub(crate) use page::{Window, check_filters};
@@ -26,8 +27,6 @@ pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
 pub use scope::Scope;
 pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, SessionState, TokenType};
-pub(crate) use syntax::{
-    MIN_RETENTION_DAYS, is_address, is_portal_id, is_source, is_tenant_id, is_time_zone,
-};
+pub(crate) use syntax::{MIN_RETENTION_DAYS, is_address, is_portal_id, is_source, is_tenant_id, is_time_zone};
 pub(crate) use validator::{Fields, is_foreign_id, is_treacherous};
 pub use webhook::{WebhookEvent, WebhookFormat};

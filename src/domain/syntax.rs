@@ -43,3 +43,53 @@ pub(crate) fn is_source(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_cannot_be_mistaken_for_a_path_or_for_the_system_log() {
+        assert!(is_tenant_id("acme") && is_tenant_id("Acme-42.eu_1"));
+        for wrong in ["", "_system", "-x", ".x", "a b", "a/b", "ä", &"x".repeat(65)] {
+            assert!(!is_tenant_id(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn zones_are_those_of_iana() {
+        assert!(is_time_zone("Asia/Kolkata") && is_time_zone("America/New_York") && is_time_zone("UTC"));
+        assert!(!is_time_zone("Mars/Base") && !is_time_zone(""));
+    }
+
+    #[test]
+    fn one_plain_address_and_nothing_else() {
+        for right in ["ravi@support.example", "a.b+c@x-y.example", "o'hara@localhost"] {
+            assert!(is_address(right), "{right:?}");
+        }
+        for wrong in [
+            "",
+            "ravi",
+            "@x.example",
+            "ravi@",
+            "a@b@c",
+            "a@b.example,c@d.example",
+            "Ravi <a@b.example>",
+            "\"a b\"@c.example",
+            "a b@c.example",
+            "a@b .example",
+            "a\u{2009}@b.example",
+            "a@b.example\r\nBcc: c@d.example",
+            ".a@b.example",
+            "a..b@c.example",
+            "a@-b.example",
+            "a@b..example",
+            "ä@b.example",
+            "eve%evil.example@b.example",
+            "evil.example!eve@b.example",
+            "=?utf-8?q?eve=40evil.example=3e?=@b.example",
+        ] {
+            assert!(!is_address(wrong), "{wrong:?}");
+        }
+    }
+}

@@ -3,16 +3,16 @@
 use actix_web::dev::Payload;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::{FromRequest, HttpRequest, web};
-use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
 
+use crate::context::Context;
 use crate::domain::json;
-use crate::app::App;
 use crate::error::{Code, Error};
+
 pub(crate) use crate::secrets::sha256_hex;
 
 /// What most routes take, in bytes.
@@ -117,8 +117,9 @@ fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
 
 /// Reads the body; actix bounds only the time of the head.
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, Error> {
-    let patience =
-        request.app_data::<web::Data<App>>().map_or(std::time::Duration::from_secs(10), |app| app.config.body_timeout);
+    let patience = request
+        .app_data::<web::Data<Context>>()
+        .map_or(std::time::Duration::from_secs(10), |cx| cx.config.body_timeout);
     let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Code::BodyTooLarge.into());

@@ -10,14 +10,14 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 
-use crate::app::App;
-use crate::domain::Actor;
-use crate::domain::{Reach, Scope};
-use crate::secrets::ApiKey;
+use crate::access::LiveClient;
 use crate::clock::Timestamp;
-use crate::db::LiveClient;
+use crate::context::Context;
+use crate::domain::{Actor, Reach, Scope};
 use crate::error::{Code, Error};
+use crate::http::Limits;
 use crate::id::ClientId;
+use crate::secrets::ApiKey;
 
 /// A scope as a type.
 pub(crate) trait Needs: 'static {
@@ -125,12 +125,12 @@ impl<S: Needs> FromRequest for Caller<S> {
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let claimant = Claimant::<S>::of(request);
-        let app = request.app_data::<web::Data<App>>().cloned();
+        let cx = request.app_data::<web::Data<Context>>().cloned();
         Box::pin(async move {
             let claimant = claimant?;
-            let app = app.ok_or_else(|| Error::internal("the application is not wired"))?;
-            let now = app.clock.now();
-            let state = app.ask(Some(claimant.client_id()), None, now).await?;
+            let cx = cx.ok_or_else(|| Error::internal("the application is not wired"))?;
+            let now = cx.clock.now();
+            let state = cx.snapshot(Some(claimant.client_id()), None, now).await?;
             let frozen = state.epochs.frozen;
             claimant.admit(state.client, now).map(|client| Self::of(&client, frozen))
         })
@@ -169,9 +169,8 @@ impl<S: Needs> Claimant<S> {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(client.id.clone()));
-        let app = self.request.app_data::<web::Data<App>>();
-        if let Some(limiter) = app.and_then(|app| app.client_limiter.as_ref()) {
-            limiter.check(&client.id)?;
+        if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {
+            limits.check_client(&client.id)?;
         }
         if client.scopes.contains(&S::SCOPE) {
             Ok(client)

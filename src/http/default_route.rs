@@ -9,14 +9,14 @@ use utoipa::openapi::OpenApi;
 use crate::error::{Code, Error};
 
 /// Every documented path.
-pub(super) struct KnownRoutes {
+pub(crate) struct KnownRoutes {
     methods: Vec<(ResourceDef, Vec<&'static str>)>,
     /// Paths that are their own patterns.
     plain: HashSet<String>,
 }
 
 impl KnownRoutes {
-    pub(super) fn of(description: &OpenApi) -> Self {
+    pub(crate) fn of(description: &OpenApi) -> Self {
         let documented = description.paths.paths.iter().map(|(path, item)| {
             let methods = [
                 ("GET", item.get.is_some()),
@@ -33,7 +33,7 @@ impl KnownRoutes {
     }
 
     /// Whether a path is the pattern of its route: then nobody needs to look it up.
-    pub(super) fn is_plain(&self, path: &str) -> bool {
+    pub(crate) fn is_plain(&self, path: &str) -> bool {
         self.plain.contains(path)
     }
 
@@ -48,7 +48,7 @@ impl KnownRoutes {
 }
 
 /// The default service.
-pub(super) async fn refuse(request: HttpRequest, known: web::Data<KnownRoutes>) -> HttpResponse {
+pub(crate) async fn refuse(request: HttpRequest, known: web::Data<KnownRoutes>) -> HttpResponse {
     let methods = known.methods(request.path());
     if methods.is_empty() {
         return HttpResponse::from_error(Error::new(Code::RouteNotFound));

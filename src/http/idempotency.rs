@@ -6,8 +6,8 @@ use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
 
 use super::Caller;
-use crate::db::IdempotencyKey;
 use crate::error::{Code, Error};
+use crate::store::IdempotencyKey;
 
 const HEADER: &str = "idempotency-key";
 

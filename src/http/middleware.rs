@@ -14,11 +14,11 @@ use futures_util::FutureExt;
 
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
-use super::problem;
-use crate::app::App;
-use crate::audit;
+use super::{Sampler, problem};
+use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
+use crate::journal::Event;
 use crate::telemetry::TraceId;
 
 /// An answer that is complete already, on its way out as an error.
@@ -47,7 +47,7 @@ impl ResponseError for Finished {
 }
 
 /// Wraps everything.
-pub(super) async fn surround(
+pub(crate) async fn surround(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
@@ -56,11 +56,12 @@ pub(super) async fn surround(
     let trace_id = TraceId::of(traceparent);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let path = uri.path();
-    let app = request.app_data::<web::Data<App>>().cloned();
+    let cx = request.app_data::<web::Data<Context>>().cloned();
+    let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
-            Ok(Ok(response)) => finish(response.map_into_boxed_body(), app.as_ref(), path, trace_id).await,
+            Ok(Ok(response)) => finish(response.map_into_boxed_body(), cx.as_ref(), path, trace_id).await,
             // Only what is wrong before a route is chosen ends here; the handler's errors are responses.
             Ok(Err(error)) => Err(of_actix(&error)),
             // The hook has logged it. Nothing is poisoned: each request owns what it touches.
@@ -73,11 +74,11 @@ pub(super) async fn surround(
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
     };
     let took = started.elapsed();
-    if let Some(app) = &app {
-        app.metrics.answered(&route, status.as_str(), took);
+    if let Some(cx) = &cx {
+        cx.metrics.answered(&route, status.as_str(), took);
     }
     // What is no success is always told.
-    if !status.is_success() || app.as_ref().is_none_or(|app| app.log_sampler.take()) {
+    if !status.is_success() || sampler.is_none_or(|sampler| sampler.take()) {
         TraceId::scope_of(Some(trace_id), || {
             tracing::info!(
                 http.method = method.as_str(),
@@ -90,7 +91,7 @@ pub(super) async fn surround(
         });
     }
     outcome.map_err(|error| {
-        let public_url = app.map(|app| app.config.public_url.clone()).unwrap_or_default();
+        let public_url = cx.map(|cx| cx.config.public_url.clone()).unwrap_or_default();
         Finished { error, public_url, path: path.to_owned(), trace_id }.into()
     })
 }
@@ -113,17 +114,17 @@ fn known_client(request: &HttpRequest) -> Option<ClientId> {
 /// Turns errors into problem documents and sets the headers that every answer has.
 async fn finish(
     response: ServiceResponse<BoxBody>,
-    app: Option<&web::Data<App>>,
+    cx: Option<&web::Data<Context>>,
     path: &str,
     trace_id: TraceId,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let public_url = app.map_or("", |app| app.config.public_url.as_str());
+    let public_url = cx.map_or("", |cx| cx.config.public_url.as_str());
     let mut response = match response.response().error() {
         Some(error) => {
             let error = match error.as_error::<Error>() {
                 Some(own) => {
                     // Boxed, because it seldom happens: what lies in every request's future is moved with it.
-                    Box::pin(record_refusal(&response, app, own)).await?;
+                    Box::pin(record_refusal(&response, cx, own)).await?;
                     problem::respond(own, public_url, path, trace_id)
                 }
                 None => problem::respond(&of_actix(error), public_url, path, trace_id),
@@ -147,43 +148,28 @@ async fn finish(
     Ok(response)
 }
 
-/// Where things live that belong to somebody.
-const OWNED: [&str; 10] = [
-    "/v1/magic-links",
-    "/v1/revocations",
-    "/v1/sessions",
-    "/v1/tenants",
-    "/v1/clients",
-    "/v1/mail-deliveries",
-    "/v1/webhook-endpoints",
-    "/v1/audit-events",
-    "/v1/audit-log",
-    "/v1/access-summaries",
-];
-
-/// Writes down that a known client was refused something that belongs to somebody, unless the verb did so itself.
+/// Records that a known client was refused, unless the verb did so itself. What was wrong with a request is counted.
 ///
 /// When it cannot be written the caller hears that the service is unavailable.
 async fn record_refusal(
     response: &ServiceResponse<BoxBody>,
-    app: Option<&web::Data<App>>,
+    cx: Option<&web::Data<Context>>,
     error: &Error,
 ) -> Result<(), Error> {
     let request = response.request();
-    let route = request.match_pattern().unwrap_or_default();
-    let concerns = OWNED.iter().any(|prefix| route.starts_with(prefix));
-    let refused =
-        matches!(error.code().status(), 403 | 404 | 409 | 410) && error.code() != Code::IdempotencyKeyInFlight;
-    let (Some(app), Some(client_id)) = (app, known_client(request)) else { return Ok(()) };
-    if !concerns || !refused || error.is_recorded() {
-        return Ok(());
-    }
-    let method = request.method().to_string();
-    let subject = request.match_info().iter().next().map(|(_, subject)| subject.to_owned());
+    let (Some(cx), Some(client_id)) = (cx, known_client(request)) else { return Ok(()) };
     let code = error.code();
-    let now = app.clock.now();
-    let event = audit::Event::access_refused(&client_id, &method, &route, subject.as_deref(), code, now);
-    app.db.record(vec![event]).await
+    match code.status() {
+        400 | 422 | 429 => cx.metrics.client_errors.with_label_values(&[code.slug()]).inc(),
+        403 | 404 | 409 | 410 if !error.is_recorded() => {
+            let (method, route) = (request.method().to_string(), request.match_pattern().unwrap_or_default());
+            let subject = request.match_info().iter().next().map(|(_, subject)| subject);
+            let refusal = Event::access_refused(&client_id, &method, &route, subject, code, cx.clock.now());
+            return cx.store.record_refusal(refusal).await;
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Gives the framework's own failures a code of ours.

@@ -1,158 +1,27 @@
-//! HTTP: the route table, who calls, bodies in, answers and problems out.
+//! HTTP as our routes see it: who calls, bodies in, answers and problems out.
 
 mod body;
 mod caller;
 mod default_route;
 mod idempotency;
 mod middleware;
-pub mod openapi;
 mod problem;
-mod problems_page;
 mod rate_limit;
 mod reply;
-
-use actix_web::web::{self, ServiceConfig as PageConfig};
-use actix_web::{HttpResponse, get, middleware::from_fn};
-use utoipa::openapi::OpenApi as Description;
-use utoipa_actix_web::AppExt;
-use utoipa_actix_web::scope::scope;
-use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
-
-use crate::app::App;
-use crate::error::{Code, Error};
-use crate::{
-    audit, clients, consultants, links, mail, metrics, revocations, sessions, status_lists, tenants, tokens, webhooks,
-};
+mod sampler;
 
 pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form};
 pub(crate) use caller::{
     Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
     ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
+pub(crate) use default_route::{KnownRoutes, refuse};
 pub(crate) use idempotency::IdempotencyHeader;
+pub(crate) use middleware::surround;
 pub(crate) use problem::Problem;
-pub(crate) use rate_limit::{Limiter, limit_public};
+pub(crate) use rate_limit::{Limits, limit_public};
 pub(crate) use reply::{
     Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems, cached,
     json as json_answer,
 };
-
-/// Every documented route. The API description is made from this and nothing else.
-pub(crate) fn routes(service: &mut ServiceConfig) {
-    service
-        .service(
-            scope("/v1")
-                // Routes are tried in this order, and the hot one is first.
-                .configure(sessions::routes::configure)
-                .configure(links::routes::configure)
-                .configure(revocations::routes::configure)
-                .configure(consultants::routes::configure)
-                .configure(tenants::routes::configure)
-                .configure(clients::routes::configure)
-                .configure(tokens::routes::configure_keys)
-                .configure(status_lists::routes::configure)
-                .configure(audit::routes::configure)
-                .configure(mail::routes::configure)
-                .configure(webhooks::routes::configure),
-        )
-        .configure(links::routes::configure_landing)
-        .configure(tokens::routes::configure)
-        .configure(health);
-}
-
-/// Pages for people.
-fn pages(service: &mut PageConfig) {
-    service
-        .configure(links::routes::configure_page)
-        .configure(mail::routes::configure_page)
-        .service(web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)));
-}
-
-fn health(service: &mut ServiceConfig) {
-    service.service(healthz).service(readyz);
-}
-
-/// Whether the process runs
-#[utoipa::path(tag = "Operations", operation_id = "getHealth", security(()),
-    responses((status = 200, description = "It does")))]
-#[get("/healthz")]
-async fn healthz() -> HttpResponse {
-    HttpResponse::Ok().finish()
-}
-
-/// Whether the service can answer
-///
-/// Asks the database.
-#[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "It can"), PublicProblems))]
-#[get("/readyz")]
-async fn readyz(app: web::Data<App>) -> Result<HttpResponse, Error> {
-    let now = app.clock.now();
-    app.tokens.refresh(&app.db, now).await?;
-    Ok(HttpResponse::Ok().finish())
-}
-
-/// The service behind `metrics_listen`: one page, for whoever can reach it.
-pub(crate) fn metrics_service(
-    app: web::Data<App>,
-) -> actix_web::App<
-    impl actix_web::dev::ServiceFactory<
-        actix_web::dev::ServiceRequest,
-        Config = (),
-        Response = actix_web::dev::ServiceResponse,
-        Error = actix_web::Error,
-        InitError = (),
-    >,
-> {
-    actix_web::App::new().app_data(app).route("/metrics", web::get().to(show_metrics))
-}
-
-async fn show_metrics(app: web::Data<App>) -> HttpResponse {
-    match metrics::show(&app).await {
-        Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
-        Err(_logged) => HttpResponse::InternalServerError().finish(),
-    }
-}
-
-/// The service as actix wants it.
-pub(crate) fn service(
-    app: web::Data<App>,
-    description: Description,
-) -> actix_web::App<
-    impl actix_web::dev::ServiceFactory<
-        actix_web::dev::ServiceRequest,
-        Config = (),
-        Response = actix_web::dev::ServiceResponse<actix_web::body::BoxBody>,
-        Error = actix_web::Error,
-        InitError = (),
-    >,
-> {
-    let (actix, _) = actix_web::App::new()
-        .wrap(from_fn(middleware::surround))
-        .app_data(app)
-        .app_data(
-            web::QueryConfig::default()
-                .error_handler(|error, _request| Error::new(Code::InvalidQuery).detail(error.to_string()).into()),
-        )
-        .app_data(
-            web::PathConfig::default()
-                .error_handler(|error, _request| Error::new(Code::InvalidId).detail(error.to_string()).into()),
-        )
-        // Before the routes: a scope takes every path that begins like it.
-        .configure(pages)
-        .into_utoipa_app()
-        .configure(routes)
-        .split_for_parts();
-    let known = default_route::KnownRoutes::of(&description);
-    actix
-        // Away from loopback Swagger shows a badge of swagger.io's validator, and so tells it our address.
-        .service(
-            SwaggerUi::new("/docs/{_:.*}")
-                .config(SwaggerConfig::default().validator_url("none"))
-                .url("/openapi.json", description),
-        )
-        .service(web::redirect("/docs", "/docs/"))
-        .app_data(web::Data::new(known))
-        .default_service(web::to(default_route::refuse))
-}
+pub(crate) use sampler::Sampler;

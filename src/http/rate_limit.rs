@@ -13,18 +13,19 @@ use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use ipnet::IpNet;
 
-use crate::app::App;
+use crate::config;
 use crate::error::{Code, Error};
+use crate::id::ClientId;
 
 /// Counts calls a minute, each caller's own.
-pub(crate) struct Limiter<K: Hash + Eq + Clone> {
+struct Limiter<K: Hash + Eq + Clone> {
     name: &'static str,
     calls: u32,
     counts: DefaultKeyedRateLimiter<K>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
-    pub(crate) fn per_minute(name: &'static str, calls: u32) -> Self {
+    fn per_minute(name: &'static str, calls: u32) -> Self {
         let quota = Quota::per_minute(NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN));
         Self { name, calls, counts: DefaultKeyedRateLimiter::keyed(quota) }
     }
@@ -33,7 +34,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     ///
     /// # Errors
     /// `rate_limited`, with the policy and the time to wait.
-    pub(crate) fn check(&self, caller: &K) -> Result<(), Error> {
+    fn check(&self, caller: &K) -> Result<(), Error> {
         self.counts.check_key(caller).map_err(|denied| {
             let wait = denied.wait_time_from(DefaultClock::default().now());
             Error::new(Code::RateLimited).retry_after(wait.as_secs() + 1).limit(self.name, self.calls)
@@ -41,9 +42,45 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     }
 
     /// Drops callers who have not called for a while.
-    pub(crate) fn forget_idle(&self) {
+    fn forget_idle(&self) {
         self.counts.retain_recent();
         self.counts.shrink_to_fit();
+    }
+}
+
+/// Who may call how often.
+pub(crate) struct Limits {
+    /// Strangers, by network.
+    public: Limiter<IpAddr>,
+    /// Clients, where the configuration limits them.
+    client: Option<Limiter<ClientId>>,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &config::Limits) -> Self {
+        let client = (config.client_per_minute > 0).then(|| Limiter::per_minute("client", config.client_per_minute));
+        Self {
+            public: Limiter::per_minute("public", config.public_per_minute),
+            client,
+            trusted_proxies: config.trusted_proxies.clone(),
+        }
+    }
+
+    /// Counts a call of a client.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the policy and the time to wait.
+    pub(super) fn check_client(&self, client: &ClientId) -> Result<(), Error> {
+        self.client.as_ref().map_or(Ok(()), |limiter| limiter.check(client))
+    }
+
+    /// Drops callers who have not called for a while.
+    pub(crate) fn forget_idle(&self) {
+        self.public.forget_idle();
+        if let Some(client) = &self.client {
+            client.forget_idle();
+        }
     }
 }
 
@@ -84,9 +121,9 @@ pub(crate) async fn limit_public(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    if let (Some(app), Some(peer)) = (request.app_data::<web::Data<App>>(), request.peer_addr()) {
-        let origin = origin(peer.ip(), request.headers(), &app.config.limits.trusted_proxies);
-        app.public_limiter.check(&network(origin))?;
+    if let (Some(limits), Some(peer)) = (request.app_data::<web::Data<Limits>>(), request.peer_addr()) {
+        let origin = origin(peer.ip(), request.headers(), &limits.trusted_proxies);
+        limits.public.check(&network(origin))?;
     }
     next.call(request).await
 }

@@ -10,8 +10,8 @@ use serde::Serialize;
 use utoipa::IntoResponses;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-use crate::secrets::sha256_hex;
 use crate::error::{Code, Error};
+use crate::secrets::sha256_hex;
 
 /// 200 with a JSON body.
 pub(crate) struct Json<T>(pub T);

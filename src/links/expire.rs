@@ -4,12 +4,14 @@
 //! lies between. Links are issued an hour before their window ends at the latest,
 //! so none comes to lie behind the mark.
 
-use super::{Link, read, store};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
+use super::store;
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{Actor, EventType};
 use crate::error::Error;
+use crate::journal::Event;
+use crate::records;
+use crate::records::links::Link;
 
 /// How many links one step takes.
 const LINKS_PER_STEP: i64 = 100;
@@ -18,13 +20,12 @@ const LINKS_PER_STEP: i64 = 100;
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub(crate) async fn record_expired(app: &App, now: Timestamp) -> Result<usize, Error> {
-    let (mark, links) = app
-        .db
+pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize, Error> {
+    let (mark, links) = cx
+        .store
         .read(move |conn| {
             let mark = store::expiry_mark(conn)?;
-            let mut links = store::expired_after(conn, &mark, LINKS_PER_STEP, now)?;
-            read::obey(conn, &mut links)?;
+            let links = records::links::expired_after(conn, &mark, LINKS_PER_STEP, now)?;
             Ok((mark, links))
         })
         .await?;
@@ -32,7 +33,7 @@ pub(crate) async fn record_expired(app: &App, now: Timestamp) -> Result<usize, E
     if passed == 0 {
         return Ok(0);
     }
-    app.db
+    cx.store
         .write_large(move |tx| {
             // Another copy may have been quicker.
             if let Some(last) = links.last()

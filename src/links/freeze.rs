@@ -3,12 +3,11 @@
 use serde::Serialize;
 
 use super::store;
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{Actor, EventType, Fields};
 use crate::error::Error;
-use crate::domain::Fields;
+use crate::journal::Event;
 
 /// Whether links are issued.
 #[derive(Debug, Clone, Serialize)]
@@ -24,11 +23,11 @@ pub(crate) struct Issuing {
 }
 
 /// Freezes issuing, for every copy of the service from its next request on. Freezing again changes nothing.
-pub(crate) async fn freeze(app: &App, reason: String, now: Timestamp) -> Result<Issuing, Error> {
+pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Result<Issuing, Error> {
     let mut fields = Fields::default();
     fields.text("/reason", &reason, 3, 500);
     fields.finish()?;
-    app.db
+    cx.store
         .write(move |tx| {
             if store::freeze(tx, &reason, now)? {
                 let event = Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now);
@@ -41,8 +40,8 @@ pub(crate) async fn freeze(app: &App, reason: String, now: Timestamp) -> Result<
 }
 
 /// Lets issuing go on.
-pub(crate) async fn unfreeze(app: &App, now: Timestamp) -> Result<Issuing, Error> {
-    app.db
+pub(crate) async fn unfreeze(cx: &Context, now: Timestamp) -> Result<Issuing, Error> {
+    cx.store
         .write(move |tx| {
             if store::unfreeze(tx)? {
                 tx.record(Event::new(EventType::IssuingUnfrozen, Actor::system("command-line"), now));

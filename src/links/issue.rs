@@ -2,21 +2,18 @@
 
 use time::Duration;
 
-use crate::domain::{ConsultantRef, DurationUnit, check_person};
-use super::{IssueLink, Link, LinkResponse, WindowLength, read, store};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::EventType;
+use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
-use crate::consultants;
-use crate::db::{self, Claim, IdempotencyKey};
+use crate::context::Context;
+use crate::domain::{AuditState, ConsultantRef, DurationUnit, EventType, Fields, check_person, refuse_support_session};
 use crate::error::{Code, Error};
-use crate::domain::Fields;
 use crate::http::{Caller, IssueLinks};
 use crate::id::LinkId;
+use crate::journal::Event;
 use crate::mail::{self, Delivery};
-use crate::domain::AuditState;
-use crate::domain::refuse_support_session;
+use crate::records;
+use crate::records::links::Link;
+use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock is not ours.
 const SKEW: Duration = Duration::seconds(60);
@@ -25,27 +22,28 @@ const SKEW: Duration = Duration::seconds(60);
 ///
 /// The consultant's row is held meanwhile, so that no link slips past a suspension.
 pub(crate) async fn issue(
-    app: &App,
+    cx: &Context,
+    limits: &mail::Limits,
     caller: &Caller<IssueLinks>,
     request: IssueLink,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
-    consultants::refuse_support_session(request.acting_session_id.as_deref())?;
-    let (starts_at, expires_at) = match check(app, &request, now) {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let (starts_at, expires_at) = match check(cx, &request, now) {
         Ok(window) => window,
-        Err(refusal) => return replay(app, idempotency, refusal, now).await,
+        Err(refusal) => return replay(cx, idempotency, refusal, now).await,
     };
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
-    if !app.config.portals.contains_key(&request.portal) {
+    if !cx.config.portals.contains_key(&request.portal) {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
     }
     if caller.issuing_frozen {
-        return replay(app, idempotency, Code::IssuingFrozen.into(), now).await;
+        return replay(cx, idempotency, Code::IssuingFrozen.into(), now).await;
     }
-    app.mail_limits.count(app, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
+    limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
@@ -85,47 +83,45 @@ pub(crate) async fn issue(
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         }),
     );
-    let issued = app
-        .db
+    cx.store
         .write(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &link.id, now)? {
-                let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
+                let known = records::links::find(tx, &id)?.ok_or_else(Error::not_found)?;
                 return Ok((read::view(tx, known, now)?, true));
             }
             let unknown = || {
                 Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")
             };
-            let consultant = db::lock_consultant(tx, &link.consultant_id)?.ok_or_else(unknown)?;
+            let consultant = records::consultants::lock(tx, &link.consultant_id)?.ok_or_else(unknown)?;
             if consultant.suspended_at.is_some() {
                 return Err(Code::ConsultantSuspended.into());
             }
             mail::require_open_address(tx, &consultant.email)?;
-            store::insert(tx, &link)?;
+            records::links::insert(tx, &link)?;
             mail::enqueue_link(tx, &link, now)?;
             mail::notices::issued(tx, &link, now)?;
+            tx.wake(Worker::Mail);
             tx.record(event.clone());
             // Nothing of it can be anywhere else yet: each question saved shortens the batch for everybody in it.
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
             Ok((link.clone().seen(consultant, Delivery::default(), AuditState::Complete, now), false))
         })
-        .await?;
-    app.mail_wake.notify_one();
-    Ok(issued)
+        .await
 }
 
 /// What was issued with this key, or else the refusal: time may have passed since a request that was right.
 async fn replay(
-    app: &App,
+    cx: &Context,
     idempotency: Option<IdempotencyKey>,
     refusal: Error,
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
     let Some(key) = idempotency else { return Err(refusal) };
-    app.db
-        .write(move |tx| match db::claim(tx, &key, now)? {
+    cx.store
+        .write(move |tx| match idempotency::claim(tx, &key, now)? {
             Claim::Done(id) => {
                 let id = id.parse().map_err(Error::internal)?;
-                let known = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                let known = records::links::find(tx, &id)?.ok_or_else(Error::not_found)?;
                 Ok((read::view(tx, known, now)?, true))
             }
             Claim::Fresh => Err(refusal.clone()),
@@ -134,7 +130,7 @@ async fn replay(
 }
 
 /// Checks every field, and works the window out.
-fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
+fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
     let mut fields = Fields::default();
     if !crate::domain::is_tenant_id(&request.tenant_id) {
         fields.refuse("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
@@ -152,7 +148,7 @@ fn check(app: &App, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, T
     if let Some(email) = &request.issued_by.email {
         fields.email("/issued_by/email", email);
     }
-    let longest = app.config.links.max_duration;
+    let longest = cx.config.links.max_duration;
     let starts_at = request.starts_at.unwrap_or(now);
     if starts_at < now.minus(SKEW) {
         fields.refuse("/starts_at", "in_the_past", "must not lie in the past");

@@ -4,20 +4,19 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::resend;
 use super::step_up::{self, CodeMailed};
-use crate::domain::Access;
-use super::{Link, resend};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
-use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
-use crate::consultants;
-use crate::db::{Tx, text_enum};
+use crate::context::Context;
+use crate::db::text_enum;
+use crate::domain::{Access, Actor, EventType, Reach};
 use crate::error::{Code, Error};
-use crate::tenants;
+use crate::journal::Event;
+use crate::records::links::Link;
+use crate::store::Tx;
 use crate::tokens::{CodeClaims, LinkClaims};
+use crate::{mail, records};
 
 /// How long a code lives.
 const CODE_LIFE: Duration = Duration::seconds(60);
@@ -117,14 +116,14 @@ pub struct Continue {
 }
 
 /// Shows what a link is. Changes nothing, however often and by whomever it is asked.
-pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Preview, Error> {
-    let claims = verify(app, token, now).await?;
-    let config = app.config.clone();
-    app.db
+pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result<Preview, Error> {
+    let claims = verify(cx, token, now).await?;
+    let config = cx.config.clone();
+    cx.store
         .read(move |conn| {
-            let link = super::current(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
-            let tenant = tenants::view(conn, &config, &link.tenant_id)?;
-            let consultant = consultants::find(conn, &link.consultant_id)?;
+            let link = records::links::find(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let tenant = records::tenants::view(conn, &config.default_time_zone, &link.tenant_id)?;
+            let consultant = records::consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);
             let over = matches!(refusal, Some(Code::LinkRevoked | Code::LinkExpired));
             Ok(Preview {
@@ -150,31 +149,30 @@ pub(crate) async fn preview(app: &App, token: &str, now: Timestamp) -> Result<Pr
 
 /// Hands out the code that the portal can redeem, or mails one that the page has to ask for first.
 /// The link stays unspent until the portal redeems.
-pub(crate) async fn proceed(app: &App, token: &str, now: Timestamp) -> Result<Continue, Error> {
-    let claims = verify(app, token, now).await?;
-    let config = app.config.clone();
-    let (link, step_up) = app
-        .db
+pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continue, Error> {
+    let claims = verify(cx, token, now).await?;
+    let config = cx.config.clone();
+    let (link, step_up) = cx
+        .store
         .write(move |tx| {
-            let link = super::current(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             let portal = config.portal(&link.portal)?;
-            let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = why_not(&link, &claims, now) {
-                tx.record(Event::link_refused(&link, actor, code, now));
-                return Ok(Err(Error::new(code).recorded()));
+                let actor = Actor::consultant(&link.consultant_id);
+                return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
             if portal.step_up == StepUpKind::EmailCode {
-                return Ok(step_up::ask(tx, &link, now)?.map(|mailed| (link, Some(mailed))));
+                let mailed = step_up::send_code(tx, &link, now)?;
+                return Ok((link, Some(mailed)));
             }
             record_continued(tx, &link, now);
-            Ok(Ok((link, None)))
+            Ok((link, None))
         })
-        .await??;
-    if step_up.is_some() {
-        app.mail_wake.notify_one();
-        return Ok(Continue { redirect_url: None, step_up });
+        .await?;
+    match step_up {
+        Some(_) => Ok(Continue { redirect_url: None, step_up }),
+        None => redirect(cx, link, now),
     }
-    redirect(app, link, now)
 }
 
 pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
@@ -186,11 +184,11 @@ pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
 }
 
 /// The portal's callback with a code that it can redeem.
-pub(super) fn redirect(app: &App, link: Link, now: Timestamp) -> Result<Continue, Error> {
-    let portal = app.config.portal(&link.portal)?;
+pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Continue, Error> {
+    let portal = cx.config.portal(&link.portal)?;
     let claims = CodeClaims {
-        iss: app.tokens.issuer().to_owned(),
-        aud: app.tokens.issuer().to_owned(),
+        iss: cx.tokens.issuer().to_owned(),
+        aud: cx.tokens.issuer().to_owned(),
         sub: link.profile_id,
         magic_link_id: link.id,
         generation: link.generation,
@@ -200,28 +198,32 @@ pub(super) fn redirect(app: &App, link: Link, now: Timestamp) -> Result<Continue
         nbf: now.unix_seconds(),
         exp: now.plus(CODE_LIFE).min(link.expires_at).unix_seconds(),
     };
-    let code = app.tokens.sign(&claims, now)?;
+    let code = cx.tokens.sign(&claims, now)?;
     Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
 }
 
 /// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing of it:
 /// who asks too often hears so, and that is the same for a token that we never signed.
-pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Result<(), Error> {
-    app.mail_limits.ask(token, now)?;
-    let claims = match verify(app, token, now).await {
+pub(crate) async fn request_fresh(
+    cx: &Context,
+    limits: &mail::Limits,
+    token: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    limits.count_request(token, now)?;
+    let claims = match verify(cx, token, now).await {
         Ok(claims) => claims,
         Err(error) if error.code().status() >= 500 => return Err(error),
         Err(_no_token_of_ours) => return Ok(()),
     };
-    let limits = app.mail_limits.fresh();
-    let outcome = app
-        .db
+    let fresh = limits.fresh();
+    let outcome = cx
+        .store
         .write(move |tx| {
             let actor = Actor::consultant(&claims.act.sub);
-            resend::next_generation(tx, &claims.jti, &Reach::everything(), limits, &actor, None, now)
+            resend::next_generation(tx, &claims.jti, &Reach::everything(), fresh, &actor, None, now)
         })
         .await;
-    app.mail_wake.notify_one();
     match outcome {
         Err(error) if error.code().status() >= 500 => Err(error),
         _ => Ok(()),
@@ -231,12 +233,12 @@ pub(crate) async fn request_fresh(app: &App, token: &str, now: Timestamp) -> Res
 /// Signature, type and issuer; not the times and not the generation: an old token may ask for a fresh one.
 ///
 /// Strangers come here, so only a token that passes is worth a look at whether its key has gone meanwhile.
-pub(super) async fn verify(app: &App, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
-    let audience = [app.tokens.issuer()];
-    let epoch = app.tokens.epoch();
-    let claims = app.tokens.verify(token, &audience, now)?;
-    app.ask(None, None, now).await?;
-    if app.tokens.epoch() == epoch { Ok(claims) } else { app.tokens.verify(token, &audience, now) }
+pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
+    let audience = [cx.tokens.issuer()];
+    let epoch = cx.tokens.epoch();
+    let claims = cx.tokens.verify(token, &audience, now)?;
+    cx.snapshot(None, None, now).await?;
+    if cx.tokens.epoch() == epoch { Ok(claims) } else { cx.tokens.verify(token, &audience, now) }
 }
 
 /// Why this very token cannot be used, if it cannot.

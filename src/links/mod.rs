@@ -14,99 +14,20 @@ pub(crate) mod routes;
 pub(crate) mod step_up;
 mod store;
 
-use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{Actor, ActorType};
 use crate::clock::Timestamp;
-use crate::db::text_enum;
-use crate::error::Code;
-use crate::domain::{Fields, json};
-use crate::id::{ClientId, ConsultantId, LinkId};
+use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile, json};
+use crate::id::{ConsultantId, LinkId};
 use crate::mail::Delivery;
-use crate::domain::AuditState;
-use crate::domain::Access;
-use crate::domain::LinkState;
-use crate::domain::DurationUnit;
-use crate::domain::Profile;
-use crate::domain::Issuer;
-use crate::domain::Person;
-use crate::domain::ConsultantRef;
 
 pub(crate) use expire::record_expired;
 pub(crate) use freeze::{freeze, unfreeze};
 pub(crate) use issue::issue;
-pub(crate) use read::{LinkFilter, current, list, read, view_within};
+pub(crate) use read::{list, read, view_within};
 pub(crate) use resend::resend;
-pub(crate) use revoke::{Revoking, revoke, revoke_all_issued_by, revoke_all_of, revoke_all_signed_by, revoke_these};
-pub(crate) use store::{Spend, find, spend};
-
-/// A link as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::magic_links)]
-pub(crate) struct Link {
-    pub id: LinkId,
-    pub tenant_id: String,
-    pub portal: String,
-    pub consultant_id: ConsultantId,
-    pub profile_id: String,
-    pub profile_name: String,
-    pub profile_email: Option<String>,
-    pub reason: String,
-    pub ticket: Option<String>,
-    pub access: Access,
-    pub starts_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub issued_by_id: String,
-    pub issued_by_name: String,
-    pub issued_by_email: Option<String>,
-    pub client_id: Option<ClientId>,
-    pub created_at: Timestamp,
-    pub generation: i32,
-    pub resent_at: Option<Timestamp>,
-    pub spent_at: Option<Timestamp>,
-    pub revoked_at: Option<Timestamp>,
-    pub revoke_reason: Option<String>,
-    pub revoked_by_type: Option<ActorType>,
-    pub revoked_by_id: Option<String>,
-    pub revoked_by_name: Option<String>,
-    /// The newest order of revocation when it was issued: that one and those before it do not concern the link.
-    #[diesel(skip_insertion)]
-    #[expect(dead_code, reason = "statements compare it, and nobody else")]
-    pub issued_after: Option<i64>,
-}
-
-impl Link {
-    /// The state that follows from the times.
-    pub(crate) fn state(&self, now: Timestamp) -> LinkState {
-        if self.revoked_at.is_some() {
-            LinkState::Revoked
-        } else if self.expires_at <= now {
-            LinkState::Expired
-        } else if self.starts_at > now {
-            LinkState::Scheduled
-        } else {
-            LinkState::Active
-        }
-    }
-
-    /// Why a token of this generation cannot be used, if it cannot.
-    pub(crate) fn why_not(&self, generation: i32, now: Timestamp) -> Option<Code> {
-        match self.state(now) {
-            LinkState::Revoked => Some(Code::LinkRevoked),
-            LinkState::Expired => Some(Code::LinkExpired),
-            LinkState::Scheduled | LinkState::Active if generation != self.generation => Some(Code::LinkSuperseded),
-            LinkState::Scheduled => Some(Code::LinkNotYetValid),
-            LinkState::Active => self.spent_at.is_some().then_some(Code::LinkSpent),
-        }
-    }
-
-    fn revoked_by(&self) -> Option<Actor> {
-        let (kind, id) = (self.revoked_by_type?, self.revoked_by_id.clone()?);
-        Some(Actor { kind, id, name: self.revoked_by_name.clone() })
-    }
-}
+pub(crate) use revoke::{revoke, revoke_where};
 
 /// How long a window is.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]

@@ -2,87 +2,50 @@
 
 use std::collections::HashMap;
 
-use serde::Deserialize;
-use utoipa::IntoParams;
-
-use crate::domain::{ConsultantRef, Issuer, LinkState, Profile};
-use super::{Link, LinkResponse, store};
-use crate::app::App;
-use crate::domain::Reach;
+use super::LinkResponse;
 use crate::clock::Timestamp;
+use crate::context::Context;
 use crate::db::Conn;
+use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach, check_filters};
 use crate::error::Error;
-use crate::domain::{Page, Paging, check_filters};
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
-use crate::revocations;
-use crate::domain::AuditState;
-use crate::sessions;
-
-/// Which links are wanted.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct LinkFilter {
-    /// Only this tenant.
-    #[param(max_length = 64, example = "acme")]
-    pub tenant_id: Option<String>,
-    /// Only this portal.
-    #[param(max_length = 32)]
-    pub portal: Option<String>,
-    /// Only this consultant.
-    pub consultant_id: Option<ConsultantId>,
-    /// Only this profile.
-    #[param(max_length = 128)]
-    pub profile_id: Option<String>,
-    /// Only links in this state.
-    #[param(inline)]
-    pub state: Option<LinkState>,
-    /// Only links issued at or after this moment.
-    pub created_from: Option<Timestamp>,
-    /// Only links issued before this moment.
-    pub created_to: Option<Timestamp>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
-    #[param(minimum = 1, maximum = 200)]
-    pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
-    #[param(max_length = 200)]
-    pub cursor: Option<String>,
-}
+use crate::records::links::{Link, LinkFilter};
+use crate::{records, sessions};
 
 /// A page of the links that the caller may see.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadLinks>,
     mut filter: LinkFilter,
     now: Timestamp,
 ) -> Result<Page<LinkResponse>, Error> {
     check_filters([&filter.tenant_id, &filter.portal, &filter.profile_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let window = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked) = (caller.reach.clone(), window.clone());
-    let views = app
-        .db
+    let views = cx
+        .store
         .read(move |conn| {
-            let links = store::list(conn, &filter, &reach, &asked, now)?;
+            let links = records::links::list(conn, &filter, &reach, &asked, now)?;
             views(conn, links, now)
         })
         .await?;
-    Ok(window.page(app.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
+    Ok(window.page(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
 }
 
 /// One link.
 pub(crate) async fn read(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadLinks>,
     id: LinkId,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let reach = caller.reach.clone();
-    app.db
+    cx.store
         .read(move |conn| {
-            let link = store::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let link = records::links::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
             view(conn, link, now)
         })
         .await
@@ -95,7 +58,7 @@ pub(crate) fn view_within(
     reach: &Reach,
     now: Timestamp,
 ) -> Result<Option<LinkResponse>, Error> {
-    let link = store::find_within(conn, id, reach)?;
+    let link = records::links::find_within(conn, id, reach)?;
     link.map(|link| view(conn, link, now)).transpose()
 }
 
@@ -104,34 +67,11 @@ pub(super) fn view(conn: &mut Conn, link: Link, now: Timestamp) -> Result<LinkRe
     views(conn, vec![link], now)?.pop().ok_or_else(Error::not_found)
 }
 
-/// The link as it stands, whoever asks: for code that holds a token we signed.
-pub(crate) fn current(conn: &mut Conn, id: &LinkId) -> Result<Option<Link>, Error> {
-    let mut link: Vec<Link> = store::find(conn, id)?.into_iter().collect();
-    obey(conn, &mut link)?;
-    Ok(link.pop())
-}
-
-/// Shows links as an order left them that is still being carried out.
-pub(super) fn obey(conn: &mut Conn, links: &mut [Link]) -> Result<(), Error> {
-    let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
-    let mut orders = revocations::in_force(conn, &ids)?;
-    for link in links.iter_mut().filter(|link| link.revoked_at.is_none()) {
-        let Some(order) = orders.remove(&link.id) else { continue };
-        link.revoked_at = Some(order.created_at);
-        link.revoke_reason = Some(order.reason);
-        link.revoked_by_type = Some(order.actor_type);
-        link.revoked_by_id = Some(order.actor_id);
-        link.revoked_by_name = order.actor_name;
-    }
-    Ok(())
-}
-
 /// Links as callers see them: four queries, however many there are.
-fn views(conn: &mut Conn, mut links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
-    obey(conn, &mut links)?;
+fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
     let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
     let consultants: Vec<ConsultantId> = links.iter().map(|link| link.consultant_id.clone()).collect();
-    let consultants: HashMap<ConsultantId, ConsultantRef> = store::consultants(conn, &consultants)?
+    let consultants: HashMap<ConsultantId, ConsultantRef> = records::links::consultants(conn, &consultants)?
         .into_iter()
         .map(|(id, name, email)| (id.clone(), ConsultantRef { id, name, email }))
         .collect();

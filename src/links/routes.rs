@@ -7,12 +7,17 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
-use super::{IssueLink, LinkFilter, LinkResponse, ResendLink, RevokeLink};
-use crate::app::App;
-use crate::error::Error;
+use super::{IssueLink, LinkResponse, ResendLink, RevokeLink};
+use crate::context::Context;
 use crate::domain::Page;
-use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, PublicProblems, ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public};
+use crate::error::Error;
+use crate::http::{
+    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, PublicProblems, ReadLinks, ReadProblems,
+    RevokeLinks, WriteProblems, limit_public,
+};
 use crate::id::LinkId;
+use crate::mail;
+use crate::records::links::LinkFilter;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
@@ -69,13 +74,14 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
     responses((status = 201, body = LinkResponse, description = "Issued"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
-    app: Data<App>,
+    cx: Data<Context>,
+    limits: Data<mail::Limits>,
     caller: Caller<IssueLinks>,
     idempotency: IdempotencyHeader,
     body: Body<IssueLink>,
 ) -> Result<Created<LinkResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/magic-links", || body.fingerprint());
-    let (value, replayed) = super::issue(&app, &caller, body.value, key, app.clock.now()).await?;
+    let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
 
@@ -84,11 +90,11 @@ async fn issue_magic_link(
     responses((status = 200, body = Page<LinkResponse>, description = "A page of links"), ReadProblems))]
 #[get("/magic-links")]
 async fn list_magic_links(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadLinks>,
     filter: Query<LinkFilter>,
 ) -> Result<Json<Page<LinkResponse>>, Error> {
-    Ok(Json(super::list(&app, &caller, filter.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::list(&cx, &caller, filter.into_inner(), cx.clock.now()).await?))
 }
 
 /// Read a magic link
@@ -97,11 +103,11 @@ async fn list_magic_links(
     responses((status = 200, body = LinkResponse, description = "The link"), ReadProblems))]
 #[get("/magic-links/{id}")]
 async fn get_magic_link(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadLinks>,
     id: Path<LinkId>,
 ) -> Result<Json<LinkResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// Revoke a magic link
@@ -113,12 +119,12 @@ async fn get_magic_link(
     responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
 #[post("/magic-links/{id}/revoke")]
 async fn revoke_magic_link(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RevokeLinks>,
     id: Path<LinkId>,
     body: Body<RevokeLink>,
 ) -> Result<Json<LinkResponse>, Error> {
-    Ok(Json(super::revoke(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::revoke(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Mail a fresh link
@@ -130,12 +136,13 @@ async fn revoke_magic_link(
     responses((status = 202, body = LinkResponse, description = "Queued"), WriteProblems))]
 #[post("/magic-links/{id}/resend")]
 async fn resend_magic_link(
-    app: Data<App>,
+    cx: Data<Context>,
+    limits: Data<mail::Limits>,
     caller: Caller<IssueLinks>,
     id: Path<LinkId>,
     body: Body<ResendLink>,
 ) -> Result<Accepted<LinkResponse>, Error> {
-    Ok(Accepted(super::resend(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Show what a link is
@@ -145,8 +152,8 @@ async fn resend_magic_link(
 #[utoipa::path(tag = "Landing page", operation_id = "previewLink", request_body = LandingRequest,
     responses((status = 200, body = Preview, description = "What the link is"), PublicProblems), security(()))]
 #[post("/preview")]
-async fn preview_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json<Preview>, Error> {
-    Ok(Json(landing::preview(&app, &body.value.token, app.clock.now()).await?))
+async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Preview>, Error> {
+    Ok(Json(landing::preview(&cx, &body.value.token, cx.clock.now()).await?))
 }
 
 /// Continue to the portal
@@ -157,8 +164,8 @@ async fn preview_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json
 #[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
     responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
 #[post("/continue")]
-async fn continue_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Json<Continue>, Error> {
-    Ok(Json(landing::proceed(&app, &body.value.token, app.clock.now()).await?))
+async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Continue>, Error> {
+    Ok(Json(landing::proceed(&cx, &body.value.token, cx.clock.now()).await?))
 }
 
 /// Send the mailed code
@@ -168,8 +175,8 @@ async fn continue_link(app: Data<App>, body: Body<LandingRequest>) -> Result<Jso
 #[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
     responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
 #[post("/verify")]
-async fn verify_code(app: Data<App>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
-    Ok(Json(step_up::verify(&app, body.value, app.clock.now()).await?))
+async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
+    Ok(Json(step_up::verify(&cx, body.value, cx.clock.now()).await?))
 }
 
 /// Ask for a fresh link
@@ -180,7 +187,11 @@ async fn verify_code(app: Data<App>, body: Body<VerifyCode>) -> Result<Json<Cont
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
     responses((status = 202, description = "Taken"), PublicProblems), security(()))]
 #[post("/resend")]
-async fn request_fresh_link(app: Data<App>, body: Body<LandingRequest>) -> Result<HttpResponse, Error> {
-    landing::request_fresh(&app, &body.value.token, app.clock.now()).await?;
+async fn request_fresh_link(
+    cx: Data<Context>,
+    limits: Data<mail::Limits>,
+    body: Body<LandingRequest>,
+) -> Result<HttpResponse, Error> {
+    landing::request_fresh(&cx, &limits, &body.value.token, cx.clock.now()).await?;
     Ok(HttpResponse::Accepted().finish())
 }

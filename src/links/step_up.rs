@@ -15,20 +15,17 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::landing::{self, Continue};
-use super::{Link, store};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
+use super::store;
 use crate::clock::Timestamp;
-use crate::consultants;
-use crate::db::Tx;
+use crate::context::Context;
+use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE};
 use crate::error::{Code, Error};
-use crate::secrets::sha256_hex;
 use crate::id::{LinkId, StepUpId};
-use crate::mail;
-
-/// How long a code counts.
-pub(crate) const CODE_LIFE: Duration = Duration::minutes(10);
+use crate::journal::Event;
+use crate::records::links::Link;
+use crate::secrets::sha256_hex;
+use crate::store::{Tx, Worker};
+use crate::{mail, records};
 
 /// How often a code may be tried.
 const TRIES: i32 = 5;
@@ -85,24 +82,17 @@ pub struct VerifyCode {
     pub code: String,
 }
 
-/// The six digits of an asking.
-pub(crate) fn code(app: &App, id: &str) -> String {
-    app.tokens.master_key().step_up_code(id)
-}
-
-/// Mails a code for a link that may be used. A refusal is an outcome.
-pub(super) fn ask(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<Result<CodeMailed, Error>, Error> {
+/// Mails a code for a link that may be used.
+pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
     let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
     let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
     let room = asked.get(CODES_AN_HOUR - 1).map(|oldest| oldest.plus(Duration::hours(1)));
     if let Some(until) = cooled.max(room).filter(|until| *until > now) {
         let wait = until.since(now).whole_seconds() + 1;
-        return Ok(Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())));
+        return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));
     }
-    let consultant = consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-    if let Err(suppressed) = mail::require_open_address(tx, &consultant.email) {
-        return Ok(Err(suppressed));
-    }
+    let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+    mail::require_open_address(tx, &consultant.email)?;
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let page_secret = URL_SAFE_NO_PAD.encode(secret);
@@ -113,7 +103,7 @@ pub(super) fn ask(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<Result
         page_sha256: sha256_hex(page_secret.as_bytes()),
         tries: 0,
         created_at: now,
-        expires_at: now.plus(CODE_LIFE).min(link.expires_at),
+        expires_at: now.plus(STEP_UP_CODE_LIFE).min(link.expires_at),
         passed_at: None,
     };
     store::insert_step_up(tx, &asking)?;
@@ -123,44 +113,44 @@ pub(super) fn ask(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<Result
             .link(link)
             .with(&serde_json::json!({ "generation": link.generation, "step_up_id": asking.id })),
     );
-    Ok(Ok(CodeMailed { id: asking.id, page_secret, expires_at: asking.expires_at }))
+    tx.wake(Worker::Mail);
+    Ok(CodeMailed { id: asking.id, page_secret, expires_at: asking.expires_at })
 }
 
 /// Checks the code, and goes on to the portal if it is right. The link stays unspent until the portal redeems.
-pub(crate) async fn verify(app: &App, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
-    let claims = landing::verify(app, &request.token, now).await?;
-    let right = code(app, request.id.as_str());
-    let config = app.config.clone();
-    let link = app
-        .db
+pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
+    let claims = landing::verify(cx, &request.token, now).await?;
+    let right = cx.tokens.master_key().step_up_code(request.id.as_str());
+    let config = cx.config.clone();
+    let checked = cx
+        .store
         .write(move |tx| {
-            let link = super::current(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             config.portal(&link.portal)?;
             let actor = Actor::consultant(&link.consultant_id);
             if let Some(code) = landing::why_not(&link, &claims, now) {
-                tx.record(Event::link_refused(&link, actor, code, now));
-                return Ok(Err(Error::new(code).recorded()));
+                return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
-            let refused = |tx: &mut Tx<'_>, code: Code, tries: Option<i32>| {
-                tx.record(Event::new(EventType::LinkCodeRefused, actor.clone(), now).link(&link).with(
-                    &serde_json::json!({
-                        "code": code.slug(), "step_up_id": request.id, "tries": tries,
-                    }),
-                ));
-                Ok(Err(Error::new(code).recorded()))
+            let refused = |code: Code, tries: Option<i32>| {
+                Event::new(EventType::LinkCodeRefused, actor.clone(), now).link(&link).with(&serde_json::json!({
+                    "code": code.slug(), "step_up_id": request.id, "tries": tries,
+                }))
             };
             // The try is counted before the code is looked at: of any number at once five are looked at.
             let page = sha256_hex(request.page_secret.as_bytes());
-            let Some(asking) = store::try_code(tx, &request.id, &link, &page, TRIES, now)? else {
-                return refused(tx, Code::StepUpVoid, None);
+            let Some(challenge) = store::try_code(tx, &request.id, &link, &page, TRIES, now)? else {
+                return Err(tx.refuse(Code::StepUpVoid, refused(Code::StepUpVoid, None)));
             };
             if verify_slices_are_equal(right.as_bytes(), request.code.trim().as_bytes()).is_err() {
-                return refused(tx, Code::StepUpCodeWrong, Some(asking.tries));
+                // The one refusal that is no error of the job: the try must stay counted.
+                tx.record(refused(Code::StepUpCodeWrong, Some(challenge.tries)));
+                return Ok(None);
             }
-            store::pass_code(tx, &asking.id, now)?;
+            store::pass_code(tx, &challenge.id, now)?;
             landing::record_continued(tx, &link, now);
-            Ok(Ok(link.clone()))
+            Ok(Some(link))
         })
-        .await??;
-    landing::redirect(app, link, now)
+        .await?;
+    let link = checked.ok_or_else(|| Error::new(Code::StepUpCodeWrong).recorded())?;
+    landing::redirect(cx, link, now)
 }

@@ -6,15 +6,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::store::{self, Job};
-use crate::domain::{DeliveryState, Template};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{EventType, SYSTEM_LOG};
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{DeliveryState, EventType, Page, Paging, SYSTEM_LOG, Template, check_filters};
 use crate::error::{Code, Error};
-use crate::domain::{Page, Paging, check_filters};
 use crate::http::{Admin, Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId, MailJobId};
+use crate::journal::Event;
+use crate::store::Worker;
 
 /// A mail and what became of it. Its text is nowhere: it is written when it is sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -108,16 +107,16 @@ pub struct DeliveryFilter {
 
 /// A page of the mails about what the caller may see.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadLinks>,
     mut filter: DeliveryFilter,
 ) -> Result<Page<MailDelivery>, Error> {
     check_filters([&filter.tenant_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let window = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked) = (caller.reach.clone(), window.clone());
-    let (jobs, addresses) = app
-        .db
+    let (jobs, addresses) = cx
+        .store
         .read(move |conn| {
             let jobs = store::list(conn, &filter, &reach, &asked)?;
             let addresses = store::addresses(conn, jobs.iter().map(|job| &job.consultant_id))?;
@@ -125,19 +124,18 @@ pub(crate) async fn list(
         })
         .await?;
     let show = |job| MailDelivery::of(job, &addresses);
-    Ok(window.page(app.tokens.master_key(), jobs, |job| job.id.as_str(), show))
+    Ok(window.page(cx.tokens.master_key(), jobs, |job| job.id.as_str(), show))
 }
 
 /// Queues a mail again that was given up or whose fate is unknown.
 pub(crate) async fn retry(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     id: MailJobId,
     now: Timestamp,
 ) -> Result<MailDelivery, Error> {
     let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    let queued = app
-        .db
+    cx.store
         .write(move |tx| {
             let retried = store::retry(tx, &id, &reach, now)?;
             let job = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
@@ -149,10 +147,9 @@ pub(crate) async fn retry(
             tx.record(event.tenant(&job.tenant_id).consultant(&job.consultant_id).with(&serde_json::json!({
                 "mail_job_id": job.id, "template": job.template, "magic_link_id": job.magic_link_id,
             })));
+            tx.wake(Worker::Mail);
             let addresses = store::addresses(tx, std::iter::once(&job.consultant_id))?;
             Ok(MailDelivery::of(job, &addresses))
         })
-        .await?;
-    app.mail_wake.notify_one();
-    Ok(queued)
+        .await
 }

@@ -14,9 +14,9 @@ use governor::{DefaultKeyedRateLimiter, Quota};
 use time::Duration;
 
 use super::store;
-use crate::app::App;
 use crate::clock::Timestamp;
 use crate::config;
+use crate::context::Context;
 use crate::db::Conn;
 use crate::error::{Code, Error};
 use crate::id::{ClientId, ConsultantId};
@@ -31,7 +31,7 @@ const RECOUNT: Duration = Duration::minutes(1);
 const MAX_ASKED: usize = 10_000;
 
 /// What this copy has counted.
-pub(crate) struct MailLimits {
+pub(crate) struct Limits {
     clients: DefaultKeyedRateLimiter<String>,
     tenant_day: u32,
     tenants: Mutex<Days>,
@@ -92,15 +92,15 @@ pub(crate) fn fresh_link(
     consultant: &ConsultantId,
     mailed_at: Timestamp,
     now: Timestamp,
-) -> Result<Result<Duration, Error>, Error> {
+) -> Result<Duration, Error> {
     let fresh = store::fresh_links_since(conn, consultant, now.minus(HOUR))?;
-    Ok(match limits.until(mailed_at, &fresh, now) {
+    match limits.until(mailed_at, &fresh, now) {
         Some(until) => Err(too_early(until, now)),
         None => Ok(limits.cool_down_after(fresh.len())),
-    })
+    }
 }
 
-impl MailLimits {
+impl Limits {
     pub(crate) fn new(config: &config::Config) -> Self {
         let a_minute = NonZeroU32::new(config.limits.mails_per_client_minute).unwrap_or(NonZeroU32::MIN);
         Self {
@@ -126,7 +126,7 @@ impl MailLimits {
     /// `rate_limited`, with the time until the next one would be taken.
     pub(crate) async fn count(
         &self,
-        app: &App,
+        cx: &Context,
         client: Option<&ClientId>,
         tenant_id: Option<&str>,
         now: Timestamp,
@@ -138,12 +138,12 @@ impl MailLimits {
             })?;
         }
         match tenant_id {
-            Some(tenant_id) => self.count_tenant(app, tenant_id, now).await,
+            Some(tenant_id) => self.count_tenant(cx, tenant_id, now).await,
             None => Ok(()),
         }
     }
 
-    async fn count_tenant(&self, app: &App, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
+    async fn count_tenant(&self, cx: &Context, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
         let number = now.unix_seconds().div_euclid(DAY_SECONDS);
         let tenant = Arc::clone(self.tenants().entry(tenant_id.to_owned()).or_default());
         // Where the store has to be asked, one caller asks it for all.
@@ -155,7 +155,7 @@ impl MailLimits {
         } else {
             let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
             let tenant_id = tenant_id.to_owned();
-            let mailed = app.db.read(move |conn| Ok(store::links_mailed_since(conn, &tenant_id, midnight)?)).await?;
+            let mailed = cx.store.read(move |conn| Ok(store::links_mailed_since(conn, &tenant_id, midnight)?)).await?;
             Day { number, count: u32::try_from(mailed).unwrap_or(u32::MAX), counted_at: now }
         };
         let full = today.count >= self.tenant_day;
@@ -175,7 +175,7 @@ impl MailLimits {
     ///
     /// # Errors
     /// `resend_cool_down` at the same moments for every token.
-    pub(crate) fn ask(&self, token: &str, now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn count_request(&self, token: &str, now: Timestamp) -> Result<(), Error> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         let mut asked = self.asked();
@@ -253,16 +253,16 @@ mod tests {
     #[test]
     fn any_token_is_counted_alike() {
         let config = config::Config::from_toml("").unwrap();
-        let limits = MailLimits::new(&config);
+        let limits = Limits::new(&config);
         let now = Clock::System.now();
-        assert!(limits.ask("a token of nobody", now).is_ok());
-        let refused = limits.ask("a token of nobody", now.plus(Duration::seconds(10))).unwrap_err();
+        assert!(limits.count_request("a token of nobody", now).is_ok());
+        let refused = limits.count_request("a token of nobody", now.plus(Duration::seconds(10))).unwrap_err();
         assert_eq!((refused.code(), refused.retry_after_seconds()), (Code::ResendCoolDown, Some(51)));
-        assert!(limits.ask("another", now).is_ok());
-        assert!(limits.ask("a token of nobody", now.plus(Duration::seconds(60))).is_ok());
-        assert!(limits.ask("a token of nobody", now.plus(Duration::seconds(120))).is_err(), "it doubles");
+        assert!(limits.count_request("another", now).is_ok());
+        assert!(limits.count_request("a token of nobody", now.plus(Duration::seconds(60))).is_ok());
+        assert!(limits.count_request("a token of nobody", now.plus(Duration::seconds(120))).is_err(), "it doubles");
         for number in 0..3 * MAX_ASKED {
-            assert!(limits.ask(&number.to_string(), now).is_ok());
+            assert!(limits.count_request(&number.to_string(), now).is_ok());
         }
         assert!(limits.asked().len() <= MAX_ASKED);
     }

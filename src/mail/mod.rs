@@ -4,52 +4,36 @@
 //! stored. A job is never lost; a mail may be sent twice, and then both carry the
 //! same generation of the link.
 
-use crate::domain::DeliveryState;
-use crate::domain::Template;
-
-mod call;
-mod circuit;
-#[cfg(test)]
-mod contract;
-pub(crate) mod deliveries;
-mod events;
-mod limits;
-mod mailpit;
-pub(crate) mod notices;
-mod outbox;
-mod postmark;
-mod preview;
-mod provider;
-mod render;
-mod resend;
-pub(crate) mod routes;
-mod sendgrid;
-mod ses;
-mod store;
-pub(crate) mod suppressions;
-
 use std::collections::HashMap;
 
 use serde::Serialize;
+use store::Job;
 use utoipa::ToSchema;
 
-use crate::clock::{Clock, Timestamp};
-use crate::config;
-use crate::consultants::{self, Consultant};
-use crate::db::{Conn, text_enum};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::domain::{DeliveryState, Template};
 use crate::error::{Code, Error};
 use crate::id::{LinkId, MailJobId, StepUpId};
-use crate::links::Link;
+use crate::records;
+use crate::records::consultants::Consultant;
+use crate::records::links::Link;
 
-pub(crate) use circuit::Providers;
+pub(crate) mod deliveries;
+mod events;
+mod limits;
+pub(crate) mod notices;
+mod outbox;
+mod render;
+pub(crate) mod routes;
+mod store;
+mod summary;
+pub(crate) mod suppressions;
+
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
-pub(crate) use limits::{Fresh, MailLimits, fresh_link};
-pub(crate) use outbox::{cancel_dead, step};
-pub(crate) use preview::Mailbox;
-
-use provider::Provider;
-use store::Job;
+pub(crate) use limits::{Fresh, Limits, fresh_link};
+pub(crate) use outbox::{cancel_stale, step};
 
 /// What became of a link's newest mail.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -105,7 +89,7 @@ fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
     if let Some(recipient) = &job.recipient {
         return Ok(recipient.clone());
     }
-    let consultant = consultants::find(conn, &job.consultant_id)?;
+    let consultant = records::consultants::find(conn, &job.consultant_id)?;
     Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
 }
 
@@ -199,70 +183,13 @@ pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec
     Ok(jobs.into_iter().map(record).collect())
 }
 
-/// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
-pub(crate) fn providers(mail: &config::Mail, clock: &Clock) -> Result<(Providers, Option<Mailbox>), reqwest::Error> {
-    let mut mailbox = None;
-    let mut list = Vec::new();
-    for chosen in std::iter::once(&mail.provider).chain(&mail.fallback) {
-        if let config::Provider::Preview = chosen {
-            let shown = mailbox.get_or_insert_with(Mailbox::default).clone();
-            list.push(Box::new(preview::Preview::new(shown)) as Box<dyn Provider>);
-        } else {
-            list.extend(over_http(chosen, clock)?);
-        }
-    }
-    Ok((Providers::new(list), mailbox))
-}
-
-fn over_http(chosen: &config::Provider, clock: &Clock) -> Result<Option<Box<dyn Provider>>, reqwest::Error> {
-    Ok(Some(match chosen {
-        config::Provider::Preview => return Ok(None),
-        config::Provider::Mailpit { url, login } => Box::new(mailpit::Mailpit::new(url, login.clone())?),
-        config::Provider::Ses(ses) => Box::new(ses::Ses::new(ses, clock.clone())?),
-        config::Provider::Postmark(postmark) => Box::new(postmark::Postmark::new(postmark)?),
-        config::Provider::SendGrid(sendgrid) => Box::new(sendgrid::SendGrid::new(sendgrid)?),
-        config::Provider::Resend(resend) => Box::new(resend::Resend::new(resend)?),
-    }))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    #[test]
-    fn one_plain_address_and_nothing_else() {
-        for right in ["ravi@support.example", "a.b+c@x-y.example", "o'hara@localhost"] {
-            assert!(is_address(right), "{right:?}");
-        }
-        for wrong in [
-            "",
-            "ravi",
-            "@x.example",
-            "ravi@",
-            "a@b@c",
-            "a@b.example,c@d.example",
-            "Ravi <a@b.example>",
-            "\"a b\"@c.example",
-            "a b@c.example",
-            "a@b .example",
-            "a\u{2009}@b.example",
-            "a@b.example\r\nBcc: c@d.example",
-            ".a@b.example",
-            "a..b@c.example",
-            "a@-b.example",
-            "a@b..example",
-            "ä@b.example",
-            "eve%evil.example@b.example",
-            "evil.example!eve@b.example",
-            "=?utf-8?q?eve=40evil.example=3e?=@b.example",
-        ] {
-            assert!(!is_address(wrong), "{wrong:?}");
-        }
-    }
+    use super::render::tests::hostile::{CASES, words};
+    use crate::domain::is_address;
 
     #[test]
     fn a_thousand_hostile_recipients_are_no_address() {
-        use super::render::tests::hostile::{CASES, words};
         for words in (0..CASES).map(words) {
             for address in [
                 words.clone(),

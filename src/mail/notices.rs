@@ -4,14 +4,14 @@
 //! and of the end, where the request gave their addresses. No notice holds a
 //! token. The consultant cannot keep one from leaving; the tenant may.
 
-use super::store::{self, Job};
-use crate::domain::Template;
 use super::about;
+use super::store::{self, Job};
 use crate::clock::Timestamp;
-use crate::db::{Conn, text_enum};
+use crate::db::Conn;
+use crate::domain::Template;
 use crate::error::Error;
-use crate::links::Link;
-use crate::sessions::{CLOSING_GRACE, Session};
+use crate::records::links::Link;
+use crate::records::sessions::{CLOSING_GRACE, Session};
 
 /// Queues a notice, where there is somebody to tell. There is one for each occasion.
 fn tell(

@@ -4,24 +4,24 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
-use crate::domain::Template;
-use super::circuit::Guarded;
-use crate::domain::Notice;
-use super::provider::{Mailbox, Outgoing, SendError};
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
+use super::summary::{self, Summary};
 use super::suppressions;
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::consultants::{self, Consultant};
-use crate::db::Tx;
+use crate::context::Context;
+use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
-use crate::links::{self, Link, step_up};
-use crate::sessions;
-use crate::tenants::{self, TenantView};
+use crate::journal::Event;
+use crate::mail_providers::Providers;
+use crate::mail_providers::circuit::Guarded;
+use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
+use crate::records;
+use crate::records::consultants::Consultant;
+use crate::records::links::Link;
+use crate::records::tenants::TenantView;
+use crate::store::Tx;
 use crate::tokens::{Act, LinkClaims};
 
 /// How many jobs one step takes.
@@ -47,7 +47,7 @@ struct Claimed {
     job: Job,
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
-    summary: Option<sessions::Summary>,
+    summary: Option<Summary>,
 }
 
 /// Why a mail that is due does not leave, if it does not.
@@ -60,7 +60,7 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
         .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
     let withheld = |why: &str| Some(Attempt::Withheld { why: why.to_owned() });
     let too_late =
-        claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(step_up::CODE_LIFE) <= now;
+        claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
         withheld("the code ran out before it could be sent")
     } else if muted {
@@ -78,22 +78,22 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
 ///
 /// # Errors
 /// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
-pub(crate) async fn step(app: &App) -> Result<usize, Error> {
-    let now = app.clock.now();
-    if !app.mail_providers.any(now) {
+pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, Error> {
+    let now = cx.clock.now();
+    if !providers.any(now) {
         return Ok(0);
     }
-    let mut due = app.db.read(move |conn| Ok(store::due(conn, BATCH, now)?)).await?;
+    let mut due = cx.store.read(move |conn| Ok(store::due(conn, BATCH, now)?)).await?;
     if due.is_empty() {
         return Ok(0);
     }
     // A key may have gone since the last mail.
-    app.ask(None, None, now).await?;
+    cx.snapshot(None, None, now).await?;
     // Another mail for every probe: one that the provider cannot stomach must not keep all the others.
-    let turn = app.mail_providers.openings() % due.len();
+    let turn = providers.openings() % due.len();
     due.rotate_left(turn);
     let mut attempted = 0;
-    for outcome in join_all(due.into_iter().map(|due| attempt(app, due, now))).await {
+    for outcome in join_all(due.into_iter().map(|due| attempt(cx, providers, due, now))).await {
         attempted += usize::from(outcome?);
     }
     Ok(attempted)
@@ -103,25 +103,25 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub(crate) async fn cancel_dead(app: &App, now: Timestamp) -> Result<(), Error> {
-    let dead = app.db.read(move |conn| Ok(store::dead(conn, DEAD_PER_STEP, now)?)).await?;
+pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    let dead = cx.store.read(move |conn| Ok(store::dead(conn, DEAD_PER_STEP, now)?)).await?;
     for id in dead {
         // One by one, for the same reason as in `attempt`.
-        app.db.write(move |tx| Ok(store::cancel_dead(tx, &id, now)?)).await?;
+        cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now)?)).await?;
     }
     Ok(())
 }
 
 /// Claims one job and delivers it; `false` where no provider would take it now. A transaction of its own:
 /// one that held several jobs and a revocation that cancels the same ones could wait for each other.
-async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
+async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) -> Result<bool, Error> {
     let uncertain = due.provider.as_deref().filter(|_| due.unknown_attempts > 0);
-    let Some(guarded) = app.mail_providers.choose(uncertain, now) else { return Ok(false) };
-    let config = app.config.clone();
-    let kid = app.tokens.signing_kid(now)?;
+    let Some(guarded) = providers.choose(uncertain, now) else { return Ok(false) };
+    let config = cx.config.clone();
+    let kid = cx.tokens.signing_kid(now)?;
     let (id, provider) = (due.id, guarded.provider.name());
-    let claimed = app
-        .db
+    let claimed = cx
+        .store
         .write(move |tx| {
             if let Some(job) = store::claim(tx, &id, provider, &kid, now.plus(LEASE), now)? {
                 let claimed = gather(tx, &config, job, now)?;
@@ -131,41 +131,41 @@ async fn attempt(app: &App, due: Due, now: Timestamp) -> Result<bool, Error> {
                 }
                 return Ok(Some(claimed));
             }
-            store::cancel_dead(tx, &id, now)?;
+            store::cancel_stale(tx, &id, now)?;
             Ok(None)
         })
         .await?;
     match claimed {
-        Some(claimed) => deliver(app, guarded, claimed).await?,
+        Some(claimed) => deliver(cx, guarded, claimed).await?,
         None => guarded.release(),
     }
     Ok(true)
 }
 
 fn gather(tx: &mut Tx<'_>, config: &Config, job: Job, now: Timestamp) -> Result<Claimed, Error> {
-    let consultant = consultants::find(tx, &job.consultant_id)?
+    let consultant = records::consultants::find(tx, &job.consultant_id)?
         .ok_or_else(|| Error::internal("a mail job without its consultant"))?;
     let link = match &job.magic_link_id {
         Some(id) => {
-            let link = links::find(tx, id)?.ok_or_else(|| Error::internal("a mail job without its link"))?;
-            let tenant = tenants::view(tx, config, &link.tenant_id)?;
+            let link = records::links::find(tx, id)?.ok_or_else(|| Error::internal("a mail job without its link"))?;
+            let tenant = records::tenants::view(tx, &config.default_time_zone, &link.tenant_id)?;
             Some((link, tenant))
         }
         None => None,
     };
     let summary = match &job.session_id {
-        Some(id) => Some(sessions::summary(tx, id, now)?),
+        Some(id) => Some(summary::summary(tx, id, now)?),
         None => None,
     };
     Ok(Claimed { job, consultant, link, summary })
 }
 
-async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
-    let now = app.clock.now();
-    let outcome = match compose(app, &claimed, now) {
+async fn deliver(cx: &Context, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
+    let now = cx.clock.now();
+    let outcome = match compose(cx, &claimed, now) {
         Ok(mail) => {
             let outcome = guarded.provider.send(&mail).await;
-            let closed = guarded.note(outcome.as_ref().err(), app.clock.now());
+            let closed = guarded.note(outcome.as_ref().err(), cx.clock.now());
             outcome.map_err(|error| (error, closed))
         }
         Err(error) => {
@@ -173,7 +173,7 @@ async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), E
             Err((SendError::Transient(error.to_string()), true))
         }
     };
-    let now = app.clock.now();
+    let now = cx.clock.now();
     let provider = guarded.provider.name();
     let attempt = match outcome {
         Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
@@ -184,7 +184,7 @@ async fn deliver(app: &App, guarded: &Guarded, claimed: Claimed) -> Result<(), E
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
-    app.db.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
+    cx.store.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
 }
 
 /// Stores how an attempt went, and puts it on record.
@@ -243,15 +243,15 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 }
 
 /// Mints the token and writes the mail. Both live only as long as this attempt.
-fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
+fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
     let Claimed { job, consultant, link, summary } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let letter = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
-            let expires_at = now.max(link.starts_at).plus(app.config.links.token_life).min(link.expires_at);
+            let expires_at = now.max(link.starts_at).plus(cx.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
-                iss: app.tokens.issuer().to_owned(),
-                aud: app.tokens.issuer().to_owned(),
+                iss: cx.tokens.issuer().to_owned(),
+                aud: cx.tokens.issuer().to_owned(),
                 sub: link.profile_id.clone(),
                 act: Act { sub: link.consultant_id.clone() },
                 jti: link.id.clone(),
@@ -262,27 +262,27 @@ fn compose(app: &App, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Err
                 nbf: link.starts_at.unix_seconds(),
                 exp: expires_at.unix_seconds(),
             };
-            let token = app.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
-            render::magic_link(&app.config, link, tenant, consultant, recipient, &token, expires_at, now)?
+            let token = cx.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
+            render::magic_link(&cx.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
         (Template::AddressChanged, _) => render::address_changed(
-            &app.config,
+            &cx.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
         (Template::StepUpCode, Some((link, tenant))) => {
-            let code = step_up::code(app, &job.occasion);
-            let until = job.created_at.plus(step_up::CODE_LIFE).min(link.expires_at);
-            render::step_up_code(&app.config, link, tenant, consultant, recipient, &code, until)?
+            let code = cx.tokens.master_key().step_up_code(&job.occasion);
+            let until = job.created_at.plus(STEP_UP_CODE_LIFE).min(link.expires_at);
+            render::step_up_code(&cx.config, link, tenant, consultant, recipient, &code, until)?
         }
         (template, Some((link, tenant))) => {
             let at = job.created_at;
             let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };
-            render::notice(&app.config, template, &facts)?
+            render::notice(&cx.config, template, &facts)?
         }
         (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
     };
     Ok(Outgoing {
-        from: Mailbox { name: app.config.mail.from_name.clone(), address: app.config.mail.from.clone() },
+        from: Mailbox { name: cx.config.mail.from_name.clone(), address: cx.config.mail.from.clone() },
         to: letter.to,
         subject: letter.subject,
         text: letter.text,

@@ -4,18 +4,15 @@ use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
-use super::provider::Mailbox;
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::consultants::Consultant;
+use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, is_treacherous};
 use crate::error::Error;
-use crate::domain::is_treacherous;
-use crate::domain::Access;
-use crate::domain::Template as MailTemplate;
-use crate::links::Link;
-use crate::domain::{AuditState, EndCause};
-use crate::sessions::Summary;
-use crate::tenants::TenantView;
+use crate::mail::summary::Summary;
+use crate::mail_providers::provider::Mailbox;
+use crate::records::consultants::Consultant;
+use crate::records::links::Link;
+use crate::records::tenants::TenantView;
 
 /// What was written, and to whom. It may hold a token: it has no `Debug`.
 pub(super) struct Letter {

@@ -8,15 +8,15 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::deliveries::{self, DeliveryFilter, MailDelivery};
-use super::events;
-use super::preview::Mail;
+use super::events::{self, Certificates};
 use super::suppressions::{self, ClearSuppression, SuppressionFilter, SuppressionResponse};
-use crate::app::App;
+use crate::context::Context;
+use crate::domain::{Page, Template as MailTemplate};
 use crate::error::{Code, Error};
-use crate::domain::Page;
 use crate::http::{Accepted, Admin, Bare, Body, Caller, Json, ReadLinks, ReadProblems, ReportProblems, WriteProblems};
 use crate::id::{MailJobId, SuppressionId};
-
+use crate::mail_providers::Mailbox;
+use crate::mail_providers::preview::Mail;
 
 #[derive(Template)]
 #[template(path = "mailbox.html", config = "src/mail/askama.toml")]
@@ -45,12 +45,13 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 204, description = "Taken"), ReportProblems))]
 #[post("/mail-events/{provider}")]
 async fn report_mail_events(
-    app: Data<App>,
+    cx: Data<Context>,
+    certificates: Data<Certificates>,
     request: HttpRequest,
     provider: Path<String>,
     body: Bare,
 ) -> Result<HttpResponse, Error> {
-    events::receive(&app, &provider, request.headers(), &body.0, app.clock.now()).await?;
+    events::receive(&cx, &certificates, &provider, request.headers(), &body.0, cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -62,11 +63,11 @@ async fn report_mail_events(
     responses((status = 200, body = Page<SuppressionResponse>, description = "A page of addresses"), ReadProblems))]
 #[get("/mail-suppressions")]
 async fn list_mail_suppressions(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     filter: Query<SuppressionFilter>,
 ) -> Result<Json<Page<SuppressionResponse>>, Error> {
-    Ok(Json(suppressions::list(&app, &caller, filter.into_inner()).await?))
+    Ok(Json(suppressions::list(&cx, &caller, filter.into_inner()).await?))
 }
 
 /// Let an address get mail again
@@ -78,12 +79,12 @@ async fn list_mail_suppressions(
     responses((status = 200, body = SuppressionResponse, description = "The address"), WriteProblems))]
 #[post("/mail-suppressions/{id}/clear")]
 async fn clear_mail_suppression(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<SuppressionId>,
     body: Body<ClearSuppression>,
 ) -> Result<Json<SuppressionResponse>, Error> {
-    Ok(Json(suppressions::clear(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(suppressions::clear(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// A report in the provider's own format; SendGrid sends a list of such objects.
@@ -108,11 +109,11 @@ struct MailReport {
     responses((status = 200, body = Page<MailDelivery>, description = "A page of mails"), ReadProblems))]
 #[get("/mail-deliveries")]
 async fn list_mail_deliveries(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadLinks>,
     filter: Query<DeliveryFilter>,
 ) -> Result<Json<Page<MailDelivery>>, Error> {
-    Ok(Json(deliveries::list(&app, &caller, filter.into_inner()).await?))
+    Ok(Json(deliveries::list(&cx, &caller, filter.into_inner()).await?))
 }
 
 /// Send a mail again
@@ -124,11 +125,11 @@ async fn list_mail_deliveries(
     responses((status = 202, body = MailDelivery, description = "Queued"), WriteProblems))]
 #[post("/mail-deliveries/{id}/retry")]
 async fn retry_mail_delivery(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<MailJobId>,
 ) -> Result<Accepted<MailDelivery>, Error> {
-    Ok(Accepted(deliveries::retry(&app, &caller, id.into_inner(), app.clock.now()).await?))
+    Ok(Accepted(deliveries::retry(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
@@ -137,13 +138,14 @@ pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
         .service(web::resource("/dev/mailbox.json").get(json));
 }
 
-fn mails(app: &App) -> Result<Vec<Mail>, Error> {
-    Ok(app.mailbox.as_ref().ok_or(Code::RouteNotFound)?.mails())
+/// There is a mailbox only where mail goes there.
+fn mails(mailbox: Option<&Data<Mailbox>>) -> Result<Vec<Mail>, Error> {
+    Ok(mailbox.ok_or(Code::RouteNotFound)?.mails())
 }
 
-async fn page(app: Data<App>) -> Result<HttpResponse, Error> {
-    let mails = mails(&app)?;
-    let open = mails.iter().position(|mail| mail.template == super::Template::MagicLink.as_str()).unwrap_or(0);
+async fn page(request: HttpRequest) -> Result<HttpResponse, Error> {
+    let mails = mails(request.app_data())?;
+    let open = mails.iter().position(|mail| mail.template == MailTemplate::MagicLink.as_str()).unwrap_or(0);
     let html = MailboxPage { mails: &mails, open }.render().map_err(Error::internal)?;
     Ok(HttpResponse::Ok()
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -157,6 +159,6 @@ async fn page(app: Data<App>) -> Result<HttpResponse, Error> {
         .body(html))
 }
 
-async fn json(app: Data<App>) -> Result<impl Responder, Error> {
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(mails(&app)?))
+async fn json(request: HttpRequest) -> Result<impl Responder, Error> {
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(mails(request.app_data())?))
 }

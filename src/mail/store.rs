@@ -6,17 +6,14 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
 use super::deliveries::DeliveryFilter;
-use crate::domain::{DeliveryState, Template};
-use crate::domain::SYSTEM_LOG;
-use crate::clients::within;
-use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
-use crate::domain::Window;
+use crate::domain::{DeliveryState, Reach, SYSTEM_LOG, Template, Window};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
-use crate::links::Link;
-use crate::revocations::Spared;
+use crate::records::links::Link;
+use crate::records::revocations::Spared;
+use crate::records::within;
 
 /// PostgreSQL takes 65,535 parameters a statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -173,7 +170,7 @@ pub(super) fn dead(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<V
 }
 
 /// Cancels the job if its link may not be mailed any more.
-pub(super) fn cancel_dead(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
+pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
         .filter(jobs::generation.is_not_null())

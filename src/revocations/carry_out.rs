@@ -2,14 +2,14 @@
 
 use time::Duration;
 
-use super::{Order, store};
-use crate::app::App;
-use crate::domain::Actor;
 use crate::clock::Timestamp;
-use crate::db;
+use crate::context::Context;
+use crate::domain::Actor;
 use crate::error::Error;
 use crate::id::{LinkId, RevocationId};
-use crate::links::{self, Revoking};
+use crate::records::links::{Revoking, Selector};
+use crate::records::revocations::Order;
+use crate::{db, links, records};
 
 /// How many links share a transaction: nobody else waits for longer than these take.
 const RANGE: usize = 100;
@@ -42,12 +42,12 @@ enum Progress {
 ///
 /// # Errors
 /// When the store cannot be asked. An order whose lease runs out is taken up again.
-pub(crate) async fn step(app: &App) -> Result<usize, Error> {
-    let now = app.clock.now();
-    let open = app.db.read(move |conn| Ok(store::open(conn, now)?)).await?;
+pub(crate) async fn step(cx: &Context) -> Result<usize, Error> {
+    let now = cx.clock.now();
+    let open = cx.store.read(move |conn| Ok(records::revocations::open(conn, now)?)).await?;
     let mut left = 0;
     for (id, created_at) in open {
-        match carry_out(app, &id).await {
+        match carry_out(cx, &id).await {
             // A transaction of somebody else's that takes that long is not over in a moment.
             Ok(Progress::TooEarly) => left += usize::from(now.since(created_at) < PATIENCE),
             Ok(_) => {}
@@ -61,9 +61,9 @@ pub(crate) async fn step(app: &App) -> Result<usize, Error> {
 /// Carries a small order out before it is answered, and leaves a large one to the worker.
 ///
 /// The order is in force in any case, so that a failure here is none of the caller's.
-pub(super) async fn at_once(app: &App, order: Order) -> Order {
+pub(super) async fn at_once(cx: &Context, order: Order) -> Order {
     for _ in 0..TRIES {
-        match carry_out(app, &order.id).await {
+        match carry_out(cx, &order.id).await {
             Ok(Progress::TooEarly) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
             Ok(_) => break,
             Err(error) => {
@@ -73,78 +73,78 @@ pub(super) async fn at_once(app: &App, order: Order) -> Order {
         }
     }
     let id = order.id.clone();
-    let read = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await;
+    let read = cx.store.read(move |conn| Ok(records::revocations::find(conn, &id)?)).await;
     read.ok().flatten().unwrap_or(order)
 }
 
 /// The barrier of an order, once it is set, and the oldest transaction that is under way.
-async fn look(app: &App, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
+async fn look(cx: &Context, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
     let own = id.clone();
-    app.db.read(move |conn| Ok((store::barrier(conn, &own)?, db::oldest_transaction(conn)?))).await
+    cx.store.read(move |conn| Ok((records::revocations::barrier(conn, &own)?, db::oldest_transaction(conn)?))).await
 }
 
 /// Whether somebody who did not see the order when they issued a link may not have committed it yet.
-async fn is_early(app: &App, id: &RevocationId) -> Result<bool, Error> {
-    let mut seen = look(app, id).await?;
+async fn is_early(cx: &Context, id: &RevocationId) -> Result<bool, Error> {
+    let mut seen = look(cx, id).await?;
     if seen.0.is_none() {
         let own = id.clone();
         // A transaction of its own, begun after the order was committed: who did not see the order has a lower number.
-        app.db
+        cx.store
             .write_large(move |tx| {
                 let number = db::transaction_number(tx)?;
-                Ok(store::set_barrier(tx, &own, number)?)
+                Ok(records::revocations::set_barrier(tx, &own, number)?)
             })
             .await?;
-        seen = look(app, id).await?;
+        seen = look(cx, id).await?;
     }
     let (barrier, oldest) = seen;
     Ok(barrier.is_none_or(|barrier| oldest < barrier))
 }
 
-async fn carry_out(app: &App, id: &RevocationId) -> Result<Progress, Error> {
+async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     // A link must not be passed over because it is not there yet.
-    if is_early(app, id).await? {
+    if is_early(cx, id).await? {
         return Ok(Progress::TooEarly);
     }
-    let (own, now) = (id.clone(), app.clock.now());
-    let claimed = app.db.write(move |tx| Ok(store::claim(tx, &own, now.plus(LEASE), now)?)).await?;
+    let (own, now) = (id.clone(), cx.clock.now());
+    let claimed = cx.store.write(move |tx| Ok(records::revocations::claim(tx, &own, now.plus(LEASE), now)?)).await?;
     let Some(mut order) = claimed else { return Ok(Progress::Theirs) };
     let own = order.id.clone();
-    let tenant_ids = app.db.read(move |conn| Ok(store::tenants(conn, &own)?)).await?;
+    let tenant_ids = cx.store.read(move |conn| Ok(records::revocations::tenants(conn, &own)?)).await?;
     loop {
         let (from, bound) = (order.clone(), tenant_ids.clone());
-        let ids = app.db.read(move |conn| Ok(store::next_links(conn, &from, &bound, LOOK_AHEAD)?)).await?;
+        let ids =
+            cx.store.read(move |conn| Ok(records::revocations::next_links(conn, &from, &bound, LOOK_AHEAD)?)).await?;
         if ids.is_empty() {
-            let now = app.clock.now();
-            let finished = app.db.write(move |tx| Ok(store::finish(tx, &order, now)?)).await?;
+            let now = cx.clock.now();
+            let finished = cx.store.write(move |tx| Ok(records::revocations::finish(tx, &order, now)?)).await?;
             return Ok(if finished { Progress::Done } else { Progress::Theirs });
         }
         for range in ids.chunks(RANGE) {
-            match revoke_range(app, order, range, app.clock.now()).await? {
+            match revoke_range(cx, order, range, cx.clock.now()).await? {
                 Some(advanced) => order = advanced,
                 None => return Ok(Progress::Theirs),
             }
         }
-        app.mail_wake.notify_one();
     }
 }
 
 /// Revokes a range, as of the moment of the order; `None` if the lease was lost, and then nothing happened.
-async fn revoke_range(app: &App, order: Order, range: &[LinkId], now: Timestamp) -> Result<Option<Order>, Error> {
+async fn revoke_range(cx: &Context, order: Order, range: &[LinkId], now: Timestamp) -> Result<Option<Order>, Error> {
     let range = range.to_vec();
-    app.db
+    cx.store
         .write_large(move |tx| {
             let Some(done_to) = range.last() else { return Ok(None) };
-            let Some(order) = store::hold(tx, &order, now.plus(LEASE))? else { return Ok(None) };
+            let Some(order) = records::revocations::hold(tx, &order, now.plus(LEASE))? else { return Ok(None) };
             let actor = Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() };
             let revoking = Revoking {
                 revocation_id: Some(&order.id),
                 at: order.created_at,
                 ..Revoking::new(&order.reason, &actor, order.client_id.as_ref(), now)
             };
-            let (links, sessions) = links::revoke_these(tx, &range, &revoking)?;
+            let (links, sessions) = links::revoke_where(tx, Selector::BulkRevoked(&range), &revoking)?;
             let counts = (i64::try_from(links).unwrap_or(0), i64::try_from(sessions).unwrap_or(0));
-            Ok(store::advance(tx, &order, done_to, counts)?)
+            Ok(records::revocations::advance(tx, &order, done_to, counts)?)
         })
         .await
 }

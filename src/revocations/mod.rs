@@ -10,93 +10,22 @@
 
 mod carry_out;
 pub(crate) mod routes;
-mod store;
 
-use std::collections::HashMap;
-
-use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{ActorType, EventType};
-use crate::domain::{Reach, Scope, Tenants};
 use crate::clock::Timestamp;
-use crate::db::{self, Conn, IdempotencyKey, text_enum};
+use crate::context::Context;
+use crate::domain::{EventType, Fields, Person, Reach, Scope, Tenants, check_person, is_portal_id, json};
 use crate::error::{Code, Error};
-use crate::domain::{Fields, json};
 use crate::http::{Caller, RevokeLinks};
-use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
-use crate::domain::Person;
-use crate::links;
-use crate::domain::is_portal_id;
-use crate::domain::check_person;
+use crate::id::{ConsultantId, RevocationId};
+use crate::journal::Event;
+use crate::records;
+use crate::records::revocations::{Order, RevocationState};
+use crate::store::{IdempotencyKey, Worker, idempotency};
 
 pub(crate) use carry_out::step;
-pub(crate) use store::Spared;
-
-text_enum! {
-    /// How far an order has come.
-    pub enum RevocationState {
-        /// In force; the links are still being marked and put on record.
-        Running = "running",
-        /// Every link is marked and on record.
-        Done = "done",
-        /// Nothing was revoked: it was asked what would be.
-        DryRun = "dry_run",
-    }
-}
-
-/// An order as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::revocations)]
-pub(crate) struct Order {
-    pub id: RevocationId,
-    /// Links that know it, or a later one, were issued after it.
-    pub seq: i64,
-    /// Or else only the tenants that stand beside it.
-    pub every_tenant: bool,
-    pub portal: Option<String>,
-    pub consultant_id: Option<ConsultantId>,
-    pub profile_id: Option<String>,
-    pub issued_by_id: Option<String>,
-    pub reason: String,
-    pub dry_run: bool,
-    /// What it hit when it was given; then, what has been done.
-    pub links: i64,
-    pub sessions: i64,
-    pub actor_type: ActorType,
-    pub actor_id: String,
-    pub actor_name: Option<String>,
-    pub client_id: Option<ClientId>,
-    pub created_at: Timestamp,
-    /// Every transaction that did not see the order is over once all before this one are.
-    pub barrier: Option<i64>,
-    /// The last link that was looked at.
-    pub done_to: Option<LinkId>,
-    pub lease_until: Option<Timestamp>,
-    pub done_at: Option<Timestamp>,
-}
-
-impl Order {
-    const fn state(&self) -> RevocationState {
-        match self.done_at {
-            _ if self.dry_run => RevocationState::DryRun,
-            Some(_) => RevocationState::Done,
-            None => RevocationState::Running,
-        }
-    }
-
-    /// Whether somebody of this reach could have given it.
-    fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
-        let tenants = match &reach.tenants {
-            Tenants::All => true,
-            Tenants::Only(_) => !self.every_tenant && tenant_ids.iter().all(|id| reach.covers_tenant(id)),
-        };
-        tenants && (reach.portal.is_none() || reach.portal == self.portal)
-    }
-}
 
 /// Which links to revoke: those that match every selector given, within the client's own tenants and portal.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -171,18 +100,9 @@ impl From<Order> for RevocationResponse {
     }
 }
 
-/// The open orders that hit some of these links, the oldest for each.
-pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> Result<HashMap<LinkId, Order>, Error> {
-    let mut oldest = HashMap::new();
-    for (link, order) in store::in_force(conn, ids)? {
-        oldest.entry(link).or_insert(order);
-    }
-    Ok(oldest)
-}
-
 /// Gives an order. It is in force when this returns; a small one is also carried out by then.
 pub(crate) async fn give(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RevokeLinks>,
     request: OrderRevocation,
     idempotency: Option<IdempotencyKey>,
@@ -220,12 +140,12 @@ pub(crate) async fn give(
     let tenant_ids = tenant_ids.unwrap_or_default();
     // Counted beside the writers: among a million links that takes a while.
     let (asked, bound) = (order.clone(), tenant_ids.clone());
-    let counted = app.db.read(move |conn| Ok(store::count(conn, &asked, &bound)?)).await;
+    let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
     // Links are revoked whether they can be counted or not.
     let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
     (order.links, order.sessions) = if request.dry_run { counted? } else { counted.unwrap_or_default() };
     // It is in force from the moment it is written, and not from when it was asked for.
-    let now = app.clock.now();
+    let now = cx.clock.now();
     order.created_at = now;
     order.done_at = request.dry_run.then_some(now);
     let event = match tenant_ids.as_slice() {
@@ -239,51 +159,51 @@ pub(crate) async fn give(
         "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
         "acting_session_id": request.acting_session_id,
     }));
-    let given = app
-        .db
+    let given = cx
+        .store
         .write(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &order.id, now)? {
-                return store::find(tx, &id)?.ok_or_else(Error::not_found);
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
+                return records::revocations::find(tx, &id)?.ok_or_else(Error::not_found);
             }
-            let order = Order { seq: store::next_seq(tx)?, ..order.clone() };
-            store::insert(tx, &order, &tenant_ids)?;
+            let order = Order { seq: records::revocations::next_seq(tx)?, ..order.clone() };
+            records::revocations::insert(tx, &order, &tenant_ids)?;
             tx.record(event.clone());
+            if !small {
+                tx.wake(Worker::Revocations);
+            }
             Ok(order)
         })
         .await?;
     let given = match given.state() {
-        RevocationState::Running if small => carry_out::at_once(app, given).await,
+        RevocationState::Running if small => carry_out::at_once(cx, given).await,
         _ => given,
     };
-    if given.state() == RevocationState::Running {
-        app.revocation_wake.notify_one();
-    }
     Ok(given.into())
 }
 
 /// One order, if the caller could have given it.
 pub(crate) async fn read(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RevokeLinks>,
     id: RevocationId,
 ) -> Result<RevocationResponse, Error> {
     let reach = caller.reach.clone();
-    app.db
+    cx.store
         .read(move |conn| {
-            let order = store::find(conn, &id)?.ok_or_else(Error::not_found)?;
-            let visible = order.is_within(&store::tenants(conn, &id)?, &reach);
+            let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
+            let visible = order.is_within(&records::revocations::tenants(conn, &id)?, &reach);
             if visible { Ok(order.into()) } else { Err(Error::not_found()) }
         })
         .await
 }
 
 /// Carries an order out to its end, for a caller who waits: at the command line there may be no worker.
-pub(crate) async fn finish(app: &App, order: RevocationResponse) -> Result<RevocationResponse, Error> {
+pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<RevocationResponse, Error> {
     let caller = Caller::operator();
     let mut order = order;
     while order.state == RevocationState::Running {
-        carry_out::step(app).await?;
-        order = read(app, &caller, order.id).await?;
+        carry_out::step(cx).await?;
+        order = read(cx, &caller, order.id).await?;
         if order.state == RevocationState::Running {
             // The service itself may be at it.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;

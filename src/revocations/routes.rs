@@ -5,7 +5,7 @@ use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{OrderRevocation, RevocationResponse};
-use crate::app::App;
+use crate::context::Context;
 use crate::error::Error;
 use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, ReadProblems, RevokeLinks, WriteProblems};
 use crate::id::RevocationId;
@@ -25,13 +25,13 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 202, body = RevocationResponse, description = "In force"), WriteProblems))]
 #[post("/revocations")]
 async fn order_revocation(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RevokeLinks>,
     idempotency: IdempotencyHeader,
     body: Body<OrderRevocation>,
 ) -> Result<Accepted<RevocationResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/revocations", || body.fingerprint());
-    Ok(Accepted(super::give(&app, &caller, body.value, key, app.clock.now()).await?))
+    Ok(Accepted(super::give(&cx, &caller, body.value, key, cx.clock.now()).await?))
 }
 
 /// Read an order of revocation
@@ -40,9 +40,9 @@ async fn order_revocation(
     responses((status = 200, body = RevocationResponse, description = "The order"), ReadProblems))]
 #[get("/revocations/{id}")]
 async fn get_revocation(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RevokeLinks>,
     id: Path<RevocationId>,
 ) -> Result<Json<RevocationResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner()).await?))
 }

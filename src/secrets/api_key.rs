@@ -7,8 +7,8 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::secrets::sha256_hex;
 use crate::id::ClientId;
+use crate::secrets::sha256_hex;
 
 const PREFIX: &str = "mlsk_";
 

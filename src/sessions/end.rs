@@ -5,26 +5,26 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::domain::{EndCause, is_source};
-use super::{EndSession, MOST_ACTS, Session, SessionResponse, store};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
+use super::{EndSession, MOST_ACTS, SessionResponse};
 use crate::clock::Timestamp;
-use crate::db::Tx;
+use crate::context::Context;
+use crate::domain::{Actor, EndCause, EventType, Fields, is_source};
 use crate::error::Error;
-use crate::domain::Fields;
 use crate::http::{Caller, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::links::{self, Link};
+use crate::journal::Event;
 use crate::mail::notices;
+use crate::records;
+use crate::records::links::Link;
+use crate::records::sessions::Session;
+use crate::store::{Tx, Worker};
 
 /// How many expired sessions one step puts on record.
 const EXPIRED_PER_STEP: i64 = 100;
 
 /// "I am done". Closing counts are also taken for a session that something else has ended.
 pub(crate) async fn end(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RedeemSessions>,
     id: SessionId,
     request: EndSession,
@@ -44,20 +44,21 @@ pub(crate) async fn end(
     }
     fields.finish()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    app.db
+    cx.store
         .write(move |tx| {
-            let known = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let actor = Actor::consultant(&known.consultant_id);
-            if let Some(ended) = store::end(tx, &id, EndCause::Done, now)? {
+            if let Some(ended) = records::sessions::end(tx, &id, EndCause::Done, now)? {
                 conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             }
             if let Some(sources) = &request.sources
-                && store::close(tx, &id, now)?
+                && records::sessions::close(tx, &id, now)?
             {
                 notices::closed(tx, &known, now)?;
+                tx.wake(Worker::Mail);
                 for (source, last_seq) in sources {
-                    store::ensure_source(tx, &id, source)?;
-                    store::close_source(tx, &id, source, *last_seq)?;
+                    records::sessions::ensure_source(tx, &id, source)?;
+                    records::sessions::close_source(tx, &id, source, *last_seq)?;
                 }
                 tx.record(
                     Event::new(EventType::SessionClosed, client.clone(), now)
@@ -66,8 +67,8 @@ pub(crate) async fn end(
                         .with(&serde_json::json!({ "sources": sources })),
                 );
             }
-            let session = store::find(tx, &id)?.ok_or_else(Error::not_found)?;
-            let sources = store::sources(tx, std::slice::from_ref(&id))?;
+            let session = records::sessions::find(tx, &id)?.ok_or_else(Error::not_found)?;
+            let sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
             Ok(SessionResponse::of(tx, session, sources, now)?)
         })
         .await
@@ -89,22 +90,27 @@ pub struct RevocationRequest {
 /// # Errors
 /// `unavailable` when the store did not take it: the caller must not believe that it did.
 pub(crate) async fn revoke_token(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RedeemSessions>,
     token: &str,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(token) = app.tokens.verify_access(token, now) else { return Ok(()) };
-    end_within(app, caller, token.claims.sid.clone(), now).await.map(drop)
+    let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
+    end_within(cx, caller, token.claims.sid.clone(), now).await.map(drop)
 }
 
 /// Ends a session before its time; one that has ended, or that the caller cannot see, is left alone.
-async fn end_within<S>(app: &App, caller: &Caller<S>, id: SessionId, now: Timestamp) -> Result<Option<Session>, Error> {
+async fn end_within<S>(
+    cx: &Context,
+    caller: &Caller<S>,
+    id: SessionId,
+    now: Timestamp,
+) -> Result<Option<Session>, Error> {
     let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    app.db
+    cx.store
         .write(move |tx| {
-            let Some(known) = store::find_within(tx, &id, &reach)? else { return Ok(None) };
-            let Some(ended) = store::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
+            let Some(known) = records::sessions::find_within(tx, &id, &reach)? else { return Ok(None) };
+            let Some(ended) = records::sessions::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
             conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             Ok(Some(ended))
         })
@@ -113,15 +119,15 @@ async fn end_within<S>(app: &App, caller: &Caller<S>, id: SessionId, now: Timest
 
 /// Ends a session at the command line; its link stays as it is.
 pub(crate) async fn revoke(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RedeemSessions>,
     id: SessionId,
     now: Timestamp,
 ) -> Result<SessionResponse, Error> {
-    let session = end_within(app, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
-    app.db
+    let session = end_within(cx, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
+    cx.store
         .read(move |conn| {
-            let sources = store::sources(conn, std::slice::from_ref(&id))?;
+            let sources = records::sessions::sources(conn, std::slice::from_ref(&id))?;
             Ok(SessionResponse::of(conn, session, sources, now)?)
         })
         .await
@@ -151,7 +157,7 @@ pub(crate) fn end_all_of_links(
     cause: EndCause,
     ending: &Ending<'_>,
 ) -> Result<usize, Error> {
-    let ended = store::end_all_of_links(tx, links, cause, ending.at)?;
+    let ended = records::sessions::end_all_of_links(tx, links, cause, ending.at)?;
     let by_id: HashMap<&LinkId, &Link> = links.iter().map(|link| (&link.id, link)).collect();
     for session in &ended {
         conclude(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
@@ -162,8 +168,8 @@ pub(crate) fn end_all_of_links(
 /// Ends every live session whose access token a key signed; tells how many there were.
 pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
-    for id in store::signed_by(tx, kid, ending.now)? {
-        let Some(session) = store::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
+    for id in records::sessions::signed_by(tx, kid, ending.now)? {
+        let Some(session) = records::sessions::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
         number += 1;
         conclude(tx, &session, None, ending)?;
     }
@@ -175,9 +181,10 @@ fn conclude(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &En
     let replaced = session.end_cause == Some(EndCause::Replaced);
     // The next visit goes on where this one was.
     if !replaced {
-        let found = if link.is_none() { links::find(tx, &session.magic_link_id)? } else { None };
+        let found = if link.is_none() { records::links::find(tx, &session.magic_link_id)? } else { None };
         let link = link.or(found.as_ref()).ok_or_else(|| Error::internal("a session without its link"))?;
         notices::ended(tx, link, session, ending.now)?;
+        tx.wake(Worker::Mail);
     }
     let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
     // One that has run out ended when it ran out, whenever that is noticed.
@@ -193,15 +200,15 @@ fn conclude(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &En
 }
 
 /// Puts on record that sessions have run out; tells how many.
-pub(crate) async fn end_expired(app: &App, now: Timestamp) -> Result<usize, Error> {
-    let expired = app.db.read(move |conn| Ok(store::expired(conn, EXPIRED_PER_STEP, now)?)).await?;
+pub(crate) async fn end_expired(cx: &Context, now: Timestamp) -> Result<usize, Error> {
+    let expired = cx.store.read(move |conn| Ok(records::sessions::expired(conn, EXPIRED_PER_STEP, now)?)).await?;
     let found = expired.len();
     for id in expired {
         // One by one: a transaction that held many could wait for a revocation that holds others.
-        app.db
+        cx.store
             .write(move |tx| {
                 // Another copy may have been quicker.
-                let Some(session) = store::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
+                let Some(session) = records::sessions::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
                 conclude(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
             })
             .await?;

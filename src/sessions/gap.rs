@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 
-use crate::domain::AuditState;
-use super::{CLOSING_GRACE, store};
-use crate::app::App;
-use crate::audit::{Event, Recorded};
-use crate::domain::{Actor, EventType};
+use super::store;
 use crate::clock::Timestamp;
-use crate::db::{Conn, Tx};
+use crate::context::Context;
+use crate::db::Conn;
+use crate::domain::{Actor, AuditState, EventType};
 use crate::error::Error;
 use crate::id::{ReportCheckId, SessionId};
+use crate::journal::{AppendedEvent, Event};
+use crate::records;
+use crate::records::sessions::CLOSING_GRACE;
+use crate::store::{Tx, Wakes};
 
 /// How many sessions one step looks at.
 const CHECKS_PER_STEP: i64 = 100;
@@ -28,9 +30,13 @@ pub(super) struct ReportCheck {
 }
 
 /// Notes when to look at the sessions that what was recorded is about. It inserts and locks nothing.
-pub(crate) fn expect_reports(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Error> {
+pub(crate) fn schedule_report_checks(
+    conn: &mut Conn,
+    recorded: &[AppendedEvent<'_>],
+    _wakes: &mut Wakes,
+) -> Result<(), Error> {
     let mut due = BTreeSet::new();
-    for Recorded { event, .. } in recorded {
+    for AppendedEvent { event, .. } in recorded {
         let at = match event.kind() {
             EventType::SessionEnded | EventType::SessionReplaced => event.recorded_at.plus(CLOSING_GRACE),
             // What was whole may have gaps now.
@@ -52,13 +58,13 @@ pub(crate) fn expect_reports(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Resu
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub(crate) async fn check_reports(app: &App, now: Timestamp) -> Result<usize, Error> {
-    let due = app.db.read(move |conn| Ok(store::due_checks(conn, CHECKS_PER_STEP, now)?)).await?;
+pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize, Error> {
+    let due = cx.store.read(move |conn| Ok(store::due_checks(conn, CHECKS_PER_STEP, now)?)).await?;
     if due.is_empty() {
         return Ok(0);
     }
     let found = due.len();
-    app.db
+    cx.store
         .write_large(move |tx| {
             for check in &due {
                 // Another copy may have been quicker.
@@ -73,12 +79,12 @@ pub(crate) async fn check_reports(app: &App, now: Timestamp) -> Result<usize, Er
 }
 
 fn tell(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
-    let session = store::find(tx, id)?.ok_or_else(|| Error::internal("a check without its session"))?;
+    let session = records::sessions::find(tx, id)?.ok_or_else(|| Error::internal("a check without its session"))?;
     // Until then nobody needs to have closed it; another check comes when it is over.
     if session.end(now).is_none_or(|end| end.plus(CLOSING_GRACE) > now) {
         return Ok(());
     }
-    let state = session.audit_state(&store::sources(tx, std::slice::from_ref(id))?, now);
+    let state = session.audit_state(&records::sessions::sources(tx, std::slice::from_ref(id))?, now);
     if state != AuditState::Complete && store::note_gap(tx, id, state, now)? {
         let event = Event::new(EventType::ReportsIncomplete, Actor::system("clock"), now).session(&session);
         tx.record(event.with(&serde_json::json!({ "audit_state": state })));

@@ -6,14 +6,13 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::TokenType;
-use crate::app::App;
+use crate::access::{LiveSession, Snapshot, Told};
 use crate::clock::Timestamp;
-use crate::db::{LiveSession, State};
+use crate::context::Context;
+use crate::domain::{Access, TokenType};
 use crate::error::Error;
 use crate::http::{Claimant, Form, IntrospectSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::domain::Access;
 use crate::tokens::{Claims, Verified};
 
 /// A token to ask about.
@@ -114,13 +113,6 @@ pub(super) struct Holding {
     live: Arc<LiveSession>,
 }
 
-/// The answer that holds for a token and a session, as JSON.
-#[derive(Debug)]
-pub(crate) struct Told {
-    token: Arc<Verified>,
-    json: Bytes,
-}
-
 /// What a caller has asked for.
 pub(super) struct Answer {
     /// Who asked.
@@ -149,18 +141,18 @@ impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<
 
 /// Signs an introspection for the caller who asked. It has no `sub` and no `exp`, so that nobody takes it for a token.
 pub(super) fn sign(
-    app: &App,
+    cx: &Context,
     client_id: &ClientId,
     answer: &Introspection<'_>,
     now: Timestamp,
 ) -> Result<String, Error> {
     let claims = SignedIntrospection {
-        iss: app.tokens.issuer().to_owned(),
+        iss: cx.tokens.issuer().to_owned(),
         aud: client_id.to_string(),
         iat: now.unix_seconds(),
         token_introspection: serde_json::to_value(answer).map_err(Error::internal)?,
     };
-    app.tokens.sign(&claims, now)
+    cx.tokens.sign(&claims, now)
 }
 
 /// Says whether the session behind a token of the caller's own portal and tenants holds.
@@ -172,19 +164,19 @@ pub(super) fn sign(
 /// # Errors
 /// `unavailable` when the store cannot be asked: never `active`, and never `inactive` either.
 pub(super) async fn introspect(
-    app: &App,
+    cx: &Context,
     claimant: &Claimant<IntrospectSessions>,
     request: &Result<Form<IntrospectionRequest>, Error>,
     now: Timestamp,
 ) -> Result<Answer, Error> {
     let token = request.as_ref().map_or("", |Form(request)| &request.token);
-    let epoch = app.tokens.epoch();
-    let mut verified = app.tokens.verify_access(token, now);
-    let mut state = ask(app, claimant, verified.as_ref(), now).await?;
-    if verified.is_none() && app.tokens.epoch() != epoch {
+    let epoch = cx.tokens.epoch();
+    let mut verified = cx.tokens.verify_access(token, now);
+    let mut state = ask(cx, claimant, verified.as_ref(), now).await?;
+    if verified.is_none() && cx.tokens.epoch() != epoch {
         // Perhaps a key signed it that this process has just got to know.
-        verified = app.tokens.verify_access(token, now);
-        state = ask(app, claimant, verified.as_ref(), now).await?;
+        verified = cx.tokens.verify_access(token, now);
+        state = ask(cx, claimant, verified.as_ref(), now).await?;
     }
     let client = claimant.admit(state.client, now)?;
     // Whoever is not known has heard so, and nothing about the form.
@@ -192,20 +184,20 @@ pub(super) async fn introspect(
     let client_id = client.id.clone();
     let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, holding: None }) };
     let claims = &token.claims;
-    let own_portal = app.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
+    let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
     // Once more: the key may have gone while the store was asked.
     let holds =
-        own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && app.tokens.still_counts(&token, now);
+        own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && cx.tokens.still_counts(&token, now);
     Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
 }
 
 fn ask<'a>(
-    app: &'a App,
+    cx: &'a Context,
     claimant: &'a Claimant<IntrospectSessions>,
     token: Option<&'a Arc<Verified>>,
     now: Timestamp,
-) -> impl Future<Output = Result<State, Error>> + 'a {
-    app.ask(Some(claimant.client_id()), token.map(|token| &token.claims.sid), now)
+) -> impl Future<Output = Result<Snapshot, Error>> + 'a {
+    cx.snapshot(Some(claimant.client_id()), token.map(|token| &token.claims.sid), now)
 }
 
 impl Holding {

@@ -12,7 +12,6 @@ mod read;
 mod report;
 pub(crate) mod routes;
 mod store;
-mod summary;
 mod values;
 
 use std::collections::BTreeMap;
@@ -22,102 +21,28 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
-use crate::audit;
 use crate::clock::Timestamp;
-use crate::db::{Conn, text_enum};
-use crate::domain::json;
-use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
-use crate::domain::{Access, ConsultantRef, Person};
+use crate::db::Conn;
+use crate::domain::{Access, AuditState, ConsultantRef, Person, SessionState, TokenType, json};
+use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::journal::activity;
+use crate::records::sessions::{Session, Source};
+
 pub(crate) use crate::domain::EndCause;
-use crate::domain::AuditState;
-use crate::domain::TokenType;
-use crate::domain::SessionState;
 
 pub(crate) use end::{
     Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
 };
-pub(crate) use gap::{check_reports, expect_reports};
-pub(crate) use introspect::Told;
+pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
-pub(crate) use read::{SessionFilter, incomplete, list, read, views_of_link, worst_audit_states};
+pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
-pub(crate) use store::{find, live};
-pub(crate) use summary::{Summary, summary};
 
 /// The highest number of an act: any JSON reader takes it for the whole number that it is.
 const MOST_ACTS: i64 = 1_000_000_000;
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
-
-/// How long after its end the closing counts may be awaited.
-pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
-
-/// A session as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::sessions)]
-pub(crate) struct Session {
-    pub id: SessionId,
-    pub magic_link_id: LinkId,
-    pub generation: i32,
-    pub tenant_id: String,
-    pub portal: String,
-    pub consultant_id: ConsultantId,
-    pub profile_id: String,
-    pub profile_name: String,
-    pub access: Access,
-    pub reason: String,
-    pub ticket: Option<String>,
-    pub client_id: Option<ClientId>,
-    pub started_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub ended_at: Option<Timestamp>,
-    pub end_cause: Option<EndCause>,
-    pub closed_at: Option<Timestamp>,
-    pub visitor_address: Option<String>,
-    pub visitor_user_agent: Option<String>,
-    /// The key that signed its newest access token.
-    pub kid: String,
-    /// Its place in a status list, never used again.
-    pub status_list: i64,
-    pub status_index: i32,
-}
-
-impl Session {
-    /// When it ended, if it has.
-    fn end(&self, now: Timestamp) -> Option<Timestamp> {
-        self.ended_at.or_else(|| (self.expires_at <= now).then_some(self.expires_at))
-    }
-
-    fn audit_state(&self, sources: &[Source], now: Timestamp) -> AuditState {
-        let overdue = self.end(now).is_some_and(|end| end.plus(CLOSING_GRACE) <= now);
-        if self.closed_at.is_none() && overdue {
-            AuditState::Unclosed
-        } else if sources.iter().any(|source| !source.is_gapless()) {
-            AuditState::Gaps
-        } else {
-            AuditState::Complete
-        }
-    }
-}
-
-/// What one source of a session has reported.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::session_sources)]
-pub(crate) struct Source {
-    session_id: SessionId,
-    #[diesel(column_name = source)]
-    name: String,
-    event_count: i64,
-    last_seq: i64,
-    closing_seq: Option<i64>,
-}
-
-impl Source {
-    fn is_gapless(&self) -> bool {
-        self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
-    }
-}
 
 /// Who visits, as the portal sees them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -255,7 +180,7 @@ impl SourceResponse {
             Vec::new()
         } else {
             let last = source.last_seq.max(source.closing_seq.unwrap_or(0));
-            audit::missing_acts(conn, &source.session_id, &source.name, last)?
+            activity::missing_acts(conn, &source.session_id, &source.name, last)?
         };
         Ok(Self {
             source: source.name,
@@ -272,7 +197,7 @@ impl SessionResponse {
         let end = session.end(now);
         let audit_state = session.audit_state(&sources, now);
         Ok(Self {
-            state: if end.is_some() { SessionState::Ended } else { SessionState::Active },
+            state: if session.holds(now) { SessionState::Active } else { SessionState::Ended },
             audit_state,
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
             ended_at: end,

@@ -1,23 +1,20 @@
 //! Opening a session: the only place where a link token is spent.
 
-use crate::domain::{EndCause, TokenType};
-use super::{Ending, OpenSession, OpenedSession, Session, end, read, store};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
+use super::{Ending, OpenSession, OpenedSession, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
-use crate::consultants;
-use crate::db::{self, Claim, IdempotencyKey, Tx};
+use crate::context::Context;
+use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Fields, Person, TokenType};
 use crate::error::{Code, Error};
-use crate::domain::Fields;
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::domain::{ConsultantRef, Person};
-use crate::links::{Link, Spend, self};
+use crate::journal::Event;
 use crate::mail::notices;
-use crate::status_lists::{self, Status};
-use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims};
+use crate::records::links::{Link, Spend};
+use crate::records::sessions::Session;
+use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
+use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims, Status};
+use crate::{records, status_lists};
 
 /// A token that we signed for spending: what it names, and until when it counts.
 #[derive(Debug, Clone)]
@@ -36,15 +33,11 @@ struct Opened {
     replayed: bool,
 }
 
-/// A refusal is an outcome of the transaction, because its record has to be committed.
-type Outcome = Result<Opened, Code>;
-
 /// Spends the token: of any number of callers exactly one wins.
 ///
-/// A refusal is recorded too. It is therefore an outcome and not an error inside
-/// the transaction: an error would roll its own record back.
+/// A refusal is recorded too: `tx.refuse` undoes what was done and keeps its event.
 pub(crate) async fn open(
-    app: &App,
+    cx: &Context,
     caller: &Caller<RedeemSessions>,
     request: OpenSession,
     idempotency: IdempotencyHeader,
@@ -55,7 +48,7 @@ pub(crate) async fn open(
     fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
     fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
     fields.finish()?;
-    let presented = verify(app, &request.token, now)?;
+    let presented = verify(cx, &request.token, now)?;
     // Codes differ with every click; what is redeemed is the link in its generation.
     let fingerprint = format!("{} {}", presented.link_id, presented.generation);
     let idempotency = idempotency.scoped(caller, "POST /v1/sessions", || fingerprint);
@@ -63,17 +56,17 @@ pub(crate) async fn open(
         Spend { link_id: presented.link_id.clone(), generation: presented.generation, reach: caller.reach.clone() };
     let client_id = caller.client_id.clone();
     let client = caller.actor(None);
-    let config = app.config.clone();
-    let kid = app.tokens.signing_kid(now)?;
-    let outcome = app
-        .db
+    let config = cx.config.clone();
+    let kid = cx.tokens.signing_kid(now)?;
+    let Opened { session, consultant, replayed } = cx
+        .store
         .write(move |tx| {
             if let Some(key) = &idempotency
-                && let Claim::Done(id) = db::claim(tx, key, now)?
+                && let Claim::Done(id) = idempotency::claim(tx, key, now)?
             {
                 return replay(tx, &id.parse().map_err(Error::internal)?, &kid, &client, client_id.as_ref(), now);
             }
-            let Some(link) = links::find(tx, &spend.link_id)? else {
+            let Some(link) = records::links::find(tx, &spend.link_id)? else {
                 return Err(Code::TokenInvalid.into());
             };
             let too_old = presented.expires_at_seconds <= now.unix_seconds();
@@ -92,31 +85,31 @@ pub(crate) async fn open(
                 None
             };
             if let Some(code) = refusal {
-                tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
-                return Ok(Err(code));
+                let refused = Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref());
+                return Err(tx.refuse(code, refused));
             }
-            let Some(link) = links::spend(tx, &spend, now)? else {
-                let link = links::current(tx, &spend.link_id)?.unwrap_or(link);
+            let Some(link) = records::links::spend(tx, &spend, now)? else {
+                let link = records::links::find(tx, &spend.link_id)?.unwrap_or(link);
                 let code = link.why_not(spend.generation, now).unwrap_or(Code::LinkSpent);
-                tx.record(Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref()));
-                return Ok(Err(code));
+                let refused = Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref());
+                return Err(tx.refuse(code, refused));
             };
-            let consultant = consultants::find(tx, &link.consultant_id)?
+            let consultant = records::consultants::find(tx, &link.consultant_id)?
                 .ok_or_else(|| Error::internal("a link without its consultant"))?;
             let actor = Actor::consultant(&link.consultant_id);
-            if !store::has_any(tx, &link.id)? {
+            if !records::sessions::has_any(tx, &link.id)? {
                 notices::used(tx, &link, now)?;
             }
             let ending = Ending::new(&actor, client_id.as_ref(), now);
             end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
-            let place = status_lists::draw(tx, now)?;
+            let place = status_lists::allocate_index(tx, now)?;
             let session = Session {
                 client_id: client_id.clone(),
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
                 ..begin(link, config.links.session_life, &kid, place, now)
             };
-            store::insert(tx, &session)?;
+            records::sessions::insert(tx, &session)?;
             remember(tx, idempotency.as_ref(), &session.id, now)?;
             tx.record(
                 Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
@@ -126,11 +119,11 @@ pub(crate) async fn open(
                 ),
             );
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-            Ok(Ok(Opened { session, consultant, replayed: false }))
+            tx.wake(Worker::Mail);
+            Ok(Opened { session, consultant, replayed: false })
         })
         .await?;
-    let Opened { session, consultant, replayed } = outcome.map_err(|code| Error::new(code).recorded())?;
-    let access_token = sign(app, &session)?;
+    let access_token = sign(cx, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
 }
 
@@ -169,9 +162,9 @@ fn begin(
 }
 
 /// Proves who signed the token and what kind it is. Its times are judged where the link is known.
-fn verify(app: &App, token: &str, now: Timestamp) -> Result<Presented, Error> {
-    let audience = [app.tokens.issuer()];
-    if let Ok(code) = app.tokens.verify::<CodeClaims>(token, &audience, now) {
+fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error> {
+    let audience = [cx.tokens.issuer()];
+    if let Ok(code) = cx.tokens.verify::<CodeClaims>(token, &audience, now) {
         return Ok(Presented {
             link_id: code.magic_link_id,
             generation: code.generation,
@@ -179,7 +172,7 @@ fn verify(app: &App, token: &str, now: Timestamp) -> Result<Presented, Error> {
             is_code: true,
         });
     }
-    let claims = app.tokens.verify::<LinkClaims>(token, &audience, now)?;
+    let claims = cx.tokens.verify::<LinkClaims>(token, &audience, now)?;
     Ok(Presented { link_id: claims.jti, generation: claims.generation, expires_at_seconds: claims.exp, is_code: false })
 }
 
@@ -191,35 +184,34 @@ fn replay(
     client: &Actor,
     client_id: Option<&ClientId>,
     now: Timestamp,
-) -> Result<Outcome, Error> {
-    let mut session = store::find(tx, id)?.ok_or_else(Error::not_found)?;
-    read::obey(tx, std::slice::from_mut(&mut session))?;
+) -> Result<Opened, Error> {
+    let mut session = records::sessions::find(tx, id)?.ok_or_else(Error::not_found)?;
     if session.end(now).is_some() {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
-        tx.record(refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() })));
-        return Ok(Err(Code::SessionEnded));
+        let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
+        return Err(tx.refuse(Code::SessionEnded, refused));
     }
     if session.kid != kid {
-        store::sign_again(tx, id, kid)?;
+        records::sessions::sign_again(tx, id, kid)?;
         kid.clone_into(&mut session.kid);
     }
-    let consultant = consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
+    let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok(Ok(Opened { session, consultant, replayed: true }))
+    Ok(Opened { session, consultant, replayed: true })
 }
 
 fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
     match key {
-        Some(key) => Ok(db::remember(tx, key, id.as_str(), now)?),
+        Some(key) => Ok(idempotency::remember(tx, key, id.as_str(), now)?),
         None => Ok(()),
     }
 }
 
 /// Signs the access token. A replay signs the same claims anew.
-fn sign(app: &App, session: &Session) -> Result<String, Error> {
-    let portal = app.config.portal(&session.portal)?;
+fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
+    let portal = cx.config.portal(&session.portal)?;
     let claims = AccessClaims {
-        iss: app.tokens.issuer().to_owned(),
+        iss: cx.tokens.issuer().to_owned(),
         aud: portal.audience.clone(),
         sub: session.profile_id.clone(),
         act: Act { sub: session.consultant_id.clone() },
@@ -229,12 +221,12 @@ fn sign(app: &App, session: &Session) -> Result<String, Error> {
         portal: session.portal.clone(),
         tenant_id: session.tenant_id.clone(),
         access: session.access,
-        status: Status::new(app.tokens.issuer(), session.status_list, session.status_index),
+        status: Status::new(cx.tokens.issuer(), session.status_list, session.status_index),
         iat: session.started_at.unix_seconds(),
         nbf: session.started_at.unix_seconds(),
         exp: session.expires_at.unix_seconds(),
     };
-    app.tokens.sign_with(&session.kid, &claims)
+    cx.tokens.sign_with(&session.kid, &claims)
 }
 
 fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> OpenedSession {

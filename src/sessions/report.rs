@@ -5,19 +5,18 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::{AuditState, is_source};
-use super::{MOST_ACTS, REPORTING_TAIL, Session, read, store, values};
-use crate::app::App;
-use crate::audit::{ActRef, Event, self};
-use crate::domain::{Actor, EventType};
+use super::{MOST_ACTS, REPORTING_TAIL, values};
 use crate::clock::Timestamp;
-use crate::db::{self, Tx, text_enum};
+use crate::context::Context;
+use crate::db::text_enum;
+use crate::domain::{Access, Actor, AuditState, EventType, Fields, is_source, json};
 use crate::error::{Code, Error};
-use crate::domain::{Fields, json};
 use crate::http::{Caller, WriteAudit};
 use crate::id::{ClientId, SessionId};
-use crate::domain::Access;
-use crate::tenants;
+use crate::journal::{ActRef, Event, activity};
+use crate::records;
+use crate::records::sessions::Session;
+use crate::store::Tx;
 
 /// How far ahead of ours a portal's clock may run.
 const SKEW: time::Duration = time::Duration::minutes(5);
@@ -129,14 +128,14 @@ const ACTS_THAT_SHARE: usize = 50;
 ///
 /// A repeated act is taken again; the same number with other content is refused.
 pub(crate) async fn report(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteAudit>,
     id: SessionId,
     request: ReportActs,
     now: Timestamp,
 ) -> Result<Reported, Error> {
     check(&request.events, now)?;
-    let digests = app.tokens.master_key().digests();
+    let digests = cx.tokens.master_key().digests();
     // Over what was sent, before anything is masked: a repeat is told from another act by this alone.
     let acts: Vec<(Act, Vec<u8>)> = request
         .events
@@ -150,43 +149,41 @@ pub(crate) async fn report(
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
     let large = acts.len() > ACTS_THAT_SHARE;
     let work = move |tx: &mut Tx<'_>| {
-        store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-        let mut session = db::lock_session(tx, &id)?.ok_or_else(Error::not_found)?;
-        read::obey(tx, std::slice::from_mut(&mut session))?;
+        let session = records::sessions::lock_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
         if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
-            return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now)));
+            return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now));
         }
         let references: Vec<ActRef<'_>> = acts.iter().map(|(act, _)| reference(act)).collect();
-        let known = audit::known_acts(tx, &id, &references)?;
+        let earlier = tx.recorded_before();
+        let known = activity::known_acts(tx, earlier, &id, &references)?;
         let mut fresh = Vec::new();
         for (act, fingerprint) in &acts {
             match known.get(&(act.source.clone(), act.seq)) {
                 None => fresh.push((act, fingerprint)),
                 Some(before) if before == fingerprint => {}
                 Some(_) => {
-                    return Ok(Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now)));
+                    return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ActConflict, now));
                 }
             }
         }
-        let how = tenants::change_values(tx, &session.tenant_id)?;
+        let how = records::tenants::change_values(tx, &session.tenant_id)?;
         for (act, fingerprint) in &fresh {
             let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
             tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
         }
         count(tx, &id, &fresh)?;
-        let sources = store::sources(tx, std::slice::from_ref(&id))?;
+        let sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
         let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
         let all = i64::try_from(acts.len()).map_err(Error::internal)?;
-        Ok(Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) }))
+        Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
     };
-    if large { app.db.write_large(work).await? } else { app.db.write(work).await? }
+    if large { cx.store.write_large(work).await } else { cx.store.write(work).await }
 }
 
 fn reference(act: &Act) -> ActRef<'_> {
     ActRef { source: &act.source, seq: act.seq }
 }
 
-/// Records a refusal in the transaction that goes on to commit.
 fn refuse(
     tx: &mut Tx<'_>,
     session: &Session,
@@ -196,8 +193,7 @@ fn refuse(
     now: Timestamp,
 ) -> Error {
     let event = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(session);
-    tx.record(event.with(&serde_json::json!({ "code": code.slug() })));
-    Error::new(code).recorded()
+    tx.refuse(code, event.with(&serde_json::json!({ "code": code.slug() })))
 }
 
 /// What the trail keeps of an act, beside what every event has.
@@ -236,8 +232,8 @@ fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&Act, &Vec<u8>)]) -> Re
         *last_seq = act.seq.max(*last_seq);
     }
     for (source, (number, last_seq)) in by_source {
-        store::ensure_source(tx, session, source)?;
-        store::count_acts(tx, session, source, number, last_seq)?;
+        records::sessions::ensure_source(tx, session, source)?;
+        records::sessions::count_acts(tx, session, source, number, last_seq)?;
     }
     Ok(())
 }

@@ -8,12 +8,16 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
 use super::report::{ReportActs, Reported};
-use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionFilter, SessionResponse};
-use crate::app::App;
-use crate::error::Error;
+use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionResponse};
+use crate::context::Context;
 use crate::domain::Page;
-use crate::http::{BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, ReadLinks, ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer};
+use crate::error::Error;
+use crate::http::{
+    BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, ReadLinks,
+    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
+};
 use crate::id::SessionId;
+use crate::records::sessions::SessionFilter;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
@@ -36,12 +40,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 201, body = OpenedSession, description = "Opened"), RedeemProblems))]
 #[post("/sessions")]
 async fn open_session(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RedeemSessions>,
     idempotency: IdempotencyHeader,
     body: Body<OpenSession>,
 ) -> Result<Created<OpenedSession>, Error> {
-    let (value, replayed) = super::open(&app, &caller, body.value, idempotency, app.clock.now()).await?;
+    let (value, replayed) = super::open(&cx, &caller, body.value, idempotency, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
 
@@ -50,11 +54,11 @@ async fn open_session(
     responses((status = 200, body = Page<SessionResponse>, description = "A page of sessions"), ReadProblems))]
 #[get("/sessions")]
 async fn list_sessions(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadLinks>,
     filter: Query<SessionFilter>,
 ) -> Result<Json<Page<SessionResponse>>, Error> {
-    Ok(Json(super::list(&app, &caller, filter.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::list(&cx, &caller, filter.into_inner(), cx.clock.now()).await?))
 }
 
 /// Read a session
@@ -63,11 +67,11 @@ async fn list_sessions(
     responses((status = 200, body = SessionResponse, description = "The session"), ReadProblems))]
 #[get("/sessions/{id}")]
 async fn get_session(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadLinks>,
     id: Path<SessionId>,
 ) -> Result<Json<SessionResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner(), app.clock.now()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// End a session
@@ -79,12 +83,12 @@ async fn get_session(
     responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
 #[post("/sessions/{id}/end")]
 async fn end_session(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RedeemSessions>,
     id: Path<SessionId>,
     body: Body<EndSession>,
 ) -> Result<Json<SessionResponse>, Error> {
-    Ok(Json(super::end(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::end(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Report acts
@@ -97,12 +101,12 @@ async fn end_session(
     responses((status = 200, body = Reported, description = "Written down"), RedeemProblems))]
 #[post("/sessions/{id}/events")]
 async fn report_acts(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteAudit>,
     id: Path<SessionId>,
     body: Body<ReportActs, BATCH_LIMIT>,
 ) -> Result<Json<Reported>, Error> {
-    Ok(Json(super::report(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::report(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Revoke an access token
@@ -115,11 +119,11 @@ async fn report_acts(
     responses((status = 200, description = "The token is worth nothing (any more)"), WriteProblems))]
 #[post("/revoke")]
 async fn revoke_token(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<RedeemSessions>,
     form: Form<RevocationRequest>,
 ) -> Result<HttpResponse, Error> {
-    super::revoke_token(&app, &caller, &form.0.token, app.clock.now()).await?;
+    super::revoke_token(&cx, &caller, &form.0.token, cx.clock.now()).await?;
     Ok(HttpResponse::Ok().finish())
 }
 
@@ -133,16 +137,16 @@ async fn revoke_token(
     responses((status = 200, body = Introspection, description = "What the token is worth"), WriteProblems))]
 #[post("/introspect")]
 async fn introspect_token(
-    app: Data<App>,
+    cx: Data<Context>,
     claimant: Claimant<IntrospectSessions>,
     form: Result<Form<IntrospectionRequest>, Error>,
     accept: HttpRequest,
 ) -> Result<HttpResponse, Error> {
-    let now = app.clock.now();
-    let asked = super::introspect::introspect(&app, &claimant, &form, now).await?;
+    let now = cx.clock.now();
+    let asked = super::introspect::introspect(&cx, &claimant, &form, now).await?;
     if wants_signed(&accept) {
         let answer = asked.holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
-        let signed = super::introspect::sign(&app, &asked.client_id, &answer, now)?;
+        let signed = super::introspect::sign(&cx, &asked.client_id, &answer, now)?;
         return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
     }
     match &asked.holding {

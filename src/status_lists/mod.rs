@@ -7,7 +7,6 @@
 //! wait asks introspection.
 
 pub(crate) mod routes;
-mod store;
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -22,11 +21,12 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use tokio::sync::Mutex;
 
-use crate::app::App;
 use crate::clock::Timestamp;
+use crate::context::Context;
 use crate::db::Conn;
 use crate::error::Error;
-use crate::tokens::Claims;
+use crate::records;
+use crate::tokens::{Claims, status_list_uri};
 
 /// Places in a list.
 const PLACES: usize = 65_536;
@@ -39,25 +39,6 @@ const TTL_SECONDS: i64 = 60;
 
 /// How long a list can be verified, in seconds.
 const LIFE_SECONDS: i64 = 300;
-
-/// Where the status of a token is told (`status` of its claims).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Status {
-    status_list: Reference,
-}
-
-/// A place in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Reference {
-    idx: i32,
-    uri: String,
-}
-
-impl Status {
-    pub(crate) fn new(issuer: &str, list: i64, place: i32) -> Self {
-        Self { status_list: Reference { idx: place, uri: uri(issuer, list) } }
-    }
-}
 
 /// The list token.
 #[derive(Debug, Serialize, Deserialize)]
@@ -87,10 +68,6 @@ impl Claims for StatusListClaims {
     }
 }
 
-fn uri(issuer: &str, list: i64) -> String {
-    format!("{issuer}/v1/status-lists/{list}")
-}
-
 /// The lists that this process has signed.
 #[derive(Default)]
 pub(crate) struct StatusLists(Mutex<HashMap<i64, Arc<Signed>>>);
@@ -107,12 +84,12 @@ struct Signed {
 }
 
 /// Draws a place for a session that is about to be opened. The unique index decides if two drew the same.
-pub(crate) fn draw(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
-    let newest = store::newest(conn)?;
+pub(crate) fn allocate_index(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
+    let newest = records::status_lists::newest(conn)?;
     if let Some(place) = draw_from(conn, newest)? {
         return Ok((newest, place));
     }
-    store::insert(conn, newest + 1, now)?;
+    records::status_lists::insert(conn, newest + 1, now)?;
     let place = draw_from(conn, newest + 1)?;
     place.map(|place| (newest + 1, place)).ok_or_else(|| Error::internal("a new status list is full"))
 }
@@ -124,7 +101,7 @@ fn draw_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
     }
     let mut drawn = [0_i32; DRAWN];
     drawn.fill_with(|| i32::from(rand::rng().random::<u16>()));
-    let taken = store::taken(conn, list, &drawn)?;
+    let taken = records::status_lists::taken(conn, list, &drawn)?;
     Ok(drawn.into_iter().find(|place| !taken.contains(place)))
 }
 
@@ -132,52 +109,54 @@ fn draw_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
 ///
 /// # Errors
 /// `not_found`; `unavailable` when the store cannot be asked: an old list is never told for a new one.
-pub(crate) async fn signed(app: &App, list: i64, now: Timestamp) -> Result<String, Error> {
+pub(crate) async fn signed(cx: &Context, cache: &StatusLists, list: i64, now: Timestamp) -> Result<String, Error> {
     // The epochs first: what changes meanwhile is then met once more, and never missed.
-    let epochs = app.ask(None, None, now).await?.epochs;
-    let mut lists = app.status_lists.0.lock().await;
+    let epochs = cx.snapshot(None, None, now).await?.epochs;
+    let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
     let young =
         |signed: &Signed| signed.key_epoch >= epochs.keys && now.since(signed.at) < Duration::seconds(TTL_SECONDS);
     if let Some(known) = known.as_ref().filter(|known| young(known) && known.access_epoch >= epochs.access) {
         return Ok(known.token.clone());
     }
-    let over = app
-        .db
-        .read(
-            move |conn| {
-                if store::exists(conn, list)? { Ok(store::over(conn, list, now)?) } else { Err(Error::not_found()) }
-            },
-        )
+    let over = cx
+        .store
+        .read(move |conn| {
+            if records::status_lists::exists(conn, list)? {
+                Ok(records::status_lists::over(conn, list, now)?)
+            } else {
+                Err(Error::not_found())
+            }
+        })
         .await?;
     let bytes = bitmap(over.into_iter());
     let (at, token) = match known.filter(|known| young(known) && known.bytes == bytes) {
         Some(same) => (same.at, same.token.clone()),
-        None => (now, sign(app, list, &bytes, now)?),
+        None => (now, sign(cx, list, &bytes, now)?),
     };
     let (access_epoch, key_epoch) = (epochs.access, epochs.keys);
     lists.insert(list, Arc::new(Signed { access_epoch, key_epoch, bytes, at, token: token.clone() }));
     Ok(token)
 }
 
-fn sign(app: &App, list: i64, bytes: &[u8], now: Timestamp) -> Result<String, Error> {
+fn sign(cx: &Context, list: i64, bytes: &[u8], now: Timestamp) -> Result<String, Error> {
     let claims = StatusListClaims {
-        iss: app.tokens.issuer().to_owned(),
-        sub: uri(app.tokens.issuer(), list),
+        iss: cx.tokens.issuer().to_owned(),
+        sub: status_list_uri(cx.tokens.issuer(), list),
         iat: now.unix_seconds(),
         exp: now.unix_seconds() + LIFE_SECONDS,
         ttl: TTL_SECONDS,
         status_list: Bits { bits: 1, lst: URL_SAFE_NO_PAD.encode(compressed(bytes)?) },
     };
-    app.tokens.sign(&claims, now)
+    cx.tokens.sign(&claims, now)
 }
 
 /// The addresses of every list that a token which still counts may name (the draft's aggregation).
-pub(crate) async fn addresses(app: &App, now: Timestamp) -> Result<Vec<String>, Error> {
+pub(crate) async fn addresses(cx: &Context, now: Timestamp) -> Result<Vec<String>, Error> {
     // A list is done with once the one after it is older than any session can be.
-    let since = now.minus(app.config.links.max_duration);
-    let lists = app.db.read(move |conn| Ok(store::filled_since(conn, since)?)).await?;
-    Ok(lists.into_iter().map(|list| uri(app.tokens.issuer(), list)).collect())
+    let since = now.minus(cx.config.links.max_duration);
+    let lists = cx.store.read(move |conn| Ok(records::status_lists::filled_since(conn, since)?)).await?;
+    Ok(lists.into_iter().map(|list| status_list_uri(cx.tokens.issuer(), list)).collect())
 }
 
 /// One bit a place, the first one in the lowest bit of the first byte.

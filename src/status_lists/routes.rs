@@ -6,7 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use crate::app::App;
+use super::StatusLists;
+use crate::context::Context;
 use crate::error::Error;
 use crate::http::{PublicProblems, cached};
 
@@ -44,8 +45,8 @@ const ASK_AGAIN: &str = "no-cache";
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusLists", security(()),
     responses((status = 200, body = StatusListAddresses, description = "Their addresses"), PublicProblems))]
 #[get("/status-lists")]
-async fn get_status_lists(app: Data<App>, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let status_lists = super::addresses(&app, app.clock.now()).await?;
+async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
+    let status_lists = super::addresses(&cx, cx.clock.now()).await?;
     let text = serde_json::to_string(&StatusListAddresses { status_lists }).map_err(Error::internal)?;
     Ok(cached(&request, ASK_AGAIN, "application/json", &text))
 }
@@ -61,7 +62,12 @@ async fn get_status_lists(app: Data<App>, request: HttpRequest) -> Result<HttpRe
     responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "The signed list"),
         PublicProblems))]
 #[get("/status-lists/{id}")]
-async fn get_status_list(app: Data<App>, id: Path<i64>, request: HttpRequest) -> Result<HttpResponse, Error> {
-    let token = super::signed(&app, id.into_inner(), app.clock.now()).await?;
+async fn get_status_list(
+    cx: Data<Context>,
+    cache: Data<StatusLists>,
+    id: Path<i64>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Error> {
+    let token = super::signed(&cx, &cache, id.into_inner(), cx.clock.now()).await?;
     Ok(cached(&request, ASK_AGAIN, "application/statuslist+jwt", &token))
 }

@@ -4,26 +4,20 @@
 //! pages show. An unregistered tenant shows its id and the default zone.
 
 pub(crate) mod routes;
-mod store;
 
-use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::EventType;
 use crate::clock::Timestamp;
-use crate::config::Config;
-use crate::db::{Conn, text_enum};
+use crate::context::Context;
+use crate::domain::{ChangeValues, EventType, Fields, MIN_RETENTION_DAYS, Notice, Page, Paging, is_time_zone, json};
 use crate::error::Error;
-use crate::domain::{Fields, Page, Paging, json};
 use crate::http::{Caller, ReadTenants, WriteTenants};
-use crate::domain::Notice;
-use crate::domain::ChangeValues;
+use crate::journal::Event;
+use crate::records;
+use crate::records::tenants::{Tenant, muted};
+
 pub(crate) use crate::domain::is_tenant_id;
-use crate::domain::is_time_zone;
-use crate::domain::MIN_RETENTION_DAYS;
 
 /// Somebody at the tenant to turn to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -66,22 +60,6 @@ pub struct SaveTenant {
     /// unchanged unless told.
     #[schema(minimum = 366, maximum = 36500)]
     pub retention_days: Option<i32>,
-}
-
-/// A tenant as it is stored.
-#[derive(Debug, Clone, Queryable, Insertable, AsChangeset)]
-#[diesel(table_name = crate::db::schema::tenants)]
-pub(crate) struct Tenant {
-    pub id: String,
-    pub name: String,
-    pub time_zone: String,
-    contacts: String,
-    /// Words between spaces.
-    muted_notices: String,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    change_values: ChangeValues,
-    retention_days: Option<i32>,
 }
 
 /// A tenant as callers see it.
@@ -129,43 +107,9 @@ impl From<Tenant> for TenantResponse {
     }
 }
 
-/// How a tenant is shown, registered or not.
-#[derive(Debug, Clone)]
-pub(crate) struct TenantView {
-    pub name: String,
-    pub time_zone: String,
-    pub muted_notices: Vec<Notice>,
-}
-
-fn muted(words: &str) -> Vec<Notice> {
-    words.split_whitespace().filter_map(|word| word.parse().ok()).collect()
-}
-
-/// How to show a tenant: by its name and zone, or by its id and the default zone.
-pub(crate) fn view(conn: &mut Conn, config: &Config, id: &str) -> QueryResult<TenantView> {
-    Ok(match store::find(conn, id)? {
-        Some(tenant) => {
-            TenantView { name: tenant.name, time_zone: tenant.time_zone, muted_notices: muted(&tenant.muted_notices) }
-        }
-        None => {
-            TenantView { name: id.to_owned(), time_zone: config.default_time_zone.clone(), muted_notices: Vec::new() }
-        }
-    })
-}
-
-/// How the values of a tenant's changes are kept.
-pub(crate) fn change_values(conn: &mut Conn, id: &str) -> QueryResult<ChangeValues> {
-    Ok(store::find(conn, id)?.map_or(ChangeValues::Masked, |tenant| tenant.change_values))
-}
-
-/// For how many days a tenant's payloads are kept, where it has said so.
-pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
-    Ok(store::find(conn, id)?.and_then(|tenant| tenant.retention_days))
-}
-
 /// Registers a tenant, or replaces what is known of it.
 pub(crate) async fn save(
-    app: &App,
+    cx: &Context,
     caller: &Caller<WriteTenants>,
     id: String,
     request: SaveTenant,
@@ -203,7 +147,7 @@ pub(crate) async fn save(
     let tenant = Tenant {
         id,
         name: request.name.trim().to_owned(),
-        time_zone: request.time_zone.unwrap_or_else(|| app.config.default_time_zone.clone()),
+        time_zone: request.time_zone.unwrap_or_else(|| cx.config.default_time_zone.clone()),
         contacts: serde_json::to_string(&request.contacts).map_err(Error::internal)?,
         muted_notices: request.muted_notices.iter().map(|notice| notice.as_str()).collect::<Vec<_>>().join(" "),
         created_at: now,
@@ -214,19 +158,19 @@ pub(crate) async fn save(
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
-    let saved = app
-        .db
+    let saved = cx
+        .store
         .write(move |tx| {
             // What says how the trail is kept stays as it is where nothing is said of it.
-            let known = store::find(tx, &tenant.id)?;
+            let known = records::tenants::find(tx, &tenant.id)?;
             let mut tenant = tenant.clone();
             if let Some(known) = known {
                 tenant.change_values = request.change_values.unwrap_or(known.change_values);
                 tenant.retention_days = request.retention_days.or(known.retention_days);
             }
-            let saved = match store::update(tx, &tenant)? {
+            let saved = match records::tenants::update(tx, &tenant)? {
                 Some(saved) => saved,
-                None => store::insert(tx, &tenant)?,
+                None => records::tenants::insert(tx, &tenant)?,
             };
             tx.record(event.clone().with(&serde_json::json!({
                 "name": saved.name, "time_zone": saved.time_zone, "contacts": request.contacts,
@@ -241,40 +185,21 @@ pub(crate) async fn save(
 
 /// A page of the tenants within the caller's reach, in order of id.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ReadTenants>,
     paging: Paging,
 ) -> Result<Page<TenantResponse>, Error> {
-    let window = paging.open(app.tokens.master_key(), "tenants")?;
+    let window = paging.open(cx.tokens.master_key(), "tenants")?;
     let (reach, asked) = (caller.reach.clone(), window.clone());
-    let rows = app.db.read(move |conn| Ok(store::list(conn, &reach, &asked)?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), TenantResponse::from))
+    let rows = cx.store.read(move |conn| Ok(records::tenants::list(conn, &reach, &asked)?)).await?;
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), TenantResponse::from))
 }
 
 /// One tenant.
-pub(crate) async fn read(app: &App, caller: &Caller<ReadTenants>, id: String) -> Result<TenantResponse, Error> {
+pub(crate) async fn read(cx: &Context, caller: &Caller<ReadTenants>, id: String) -> Result<TenantResponse, Error> {
     if !is_tenant_id(&id) || !caller.reach.covers_tenant(&id) {
         return Err(Error::not_found());
     }
-    let tenant = app.db.read(move |conn| Ok(store::find(conn, &id)?)).await?;
+    let tenant = cx.store.read(move |conn| Ok(records::tenants::find(conn, &id)?)).await?;
     tenant.map(TenantResponse::from).ok_or_else(Error::not_found)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_id_cannot_be_mistaken_for_a_path_or_for_the_system_log() {
-        assert!(is_tenant_id("acme") && is_tenant_id("Acme-42.eu_1"));
-        for wrong in ["", "_system", "-x", ".x", "a b", "a/b", "ä", &"x".repeat(65)] {
-            assert!(!is_tenant_id(wrong), "{wrong:?}");
-        }
-    }
-
-    #[test]
-    fn zones_are_those_of_iana() {
-        assert!(is_time_zone("Asia/Kolkata") && is_time_zone("America/New_York") && is_time_zone("UTC"));
-        assert!(!is_time_zone("Mars/Base") && !is_time_zone(""));
-    }
 }

@@ -5,9 +5,9 @@ use actix_web::{get, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{SaveTenant, TenantResponse};
-use crate::app::App;
-use crate::error::Error;
+use crate::context::Context;
 use crate::domain::{Page, Paging};
+use crate::error::Error;
 use crate::http::{Body, Caller, Json, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -23,12 +23,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 200, body = TenantResponse, description = "The tenant"), WriteProblems))]
 #[put("/tenants/{id}")]
 async fn save_tenant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<WriteTenants>,
     id: Path<String>,
     body: Body<SaveTenant>,
 ) -> Result<Json<TenantResponse>, Error> {
-    Ok(Json(super::save(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::save(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// List tenants
@@ -36,11 +36,11 @@ async fn save_tenant(
     responses((status = 200, body = Page<TenantResponse>, description = "A page of tenants, in order of id"), ReadProblems))]
 #[get("/tenants")]
 async fn list_tenants(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadTenants>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<TenantResponse>>, Error> {
-    Ok(Json(super::list(&app, &caller, paging.into_inner()).await?))
+    Ok(Json(super::list(&cx, &caller, paging.into_inner()).await?))
 }
 
 /// Read a tenant
@@ -49,9 +49,9 @@ async fn list_tenants(
     responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
 #[get("/tenants/{id}")]
 async fn get_tenant(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ReadTenants>,
     id: Path<String>,
 ) -> Result<Json<TenantResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner()).await?))
 }

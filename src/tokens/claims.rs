@@ -1,11 +1,9 @@
 //! What each kind of token claims. Opaque ids only: whoever holds a JWS can read it.
 
-use serde::Deserialize;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::status_lists::Status;
 
 /// A kind of token.
 pub(crate) trait Claims: Serialize + DeserializeOwned {
@@ -107,4 +105,27 @@ impl Claims for AccessClaims {
     fn issued_at(&self) -> i64 {
         self.iat
     }
+}
+
+/// Where the status of a token is told (`status` of its claims).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) status_list: Reference,
+}
+
+/// A place in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reference {
+    pub(crate) idx: i32,
+    pub(crate) uri: String,
+}
+
+impl Status {
+    pub(crate) fn new(issuer: &str, list: i64, place: i32) -> Self {
+        Self { status_list: Reference { idx: place, uri: status_list_uri(issuer, list) } }
+    }
+}
+
+pub(crate) fn status_list_uri(issuer: &str, list: i64) -> String {
+    format!("{issuer}/v1/status-lists/{list}")
 }

@@ -12,11 +12,11 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::secrets::MasterKey;
-use super::store::Row;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
+use crate::records::signing_keys::SigningKeyRow as Row;
+use crate::secrets::MasterKey;
 
 text_enum! {
     /// Where a signing key is in its life.
@@ -34,7 +34,7 @@ text_enum! {
 
 impl KeyState {
     /// The state of a key at a moment, beside the key that signs then.
-    pub(super) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
+    pub(crate) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
         if row.gone_at.is_some_and(|gone_at| gone_at <= now) {
             return Self::Gone;
         }
@@ -75,7 +75,7 @@ pub struct SigningKey {
 
 impl SigningKey {
     /// Keys as operators see them; `rows` are in order, the newest first.
-    pub(super) fn of_all<'r>(rows: impl Iterator<Item = &'r Row> + Clone, now: Timestamp) -> Vec<Self> {
+    pub(crate) fn of_all<'r>(rows: impl Iterator<Item = &'r Row> + Clone, now: Timestamp) -> Vec<Self> {
         let active = rows.clone().find(|row| may_sign(row, now));
         rows.map(|row| Self::of(row, KeyState::at(row, active, now))).collect()
     }
@@ -100,7 +100,7 @@ fn may_sign(row: &Row, now: Timestamp) -> bool {
 }
 
 /// A key that is ready to use.
-pub(super) struct Key {
+pub(crate) struct Key {
     pub kid: String,
     pub algorithm: String,
     pub encoding: EncodingKey,
@@ -111,7 +111,7 @@ pub(super) struct Key {
 
 /// Every key that is not gone, the newest first.
 #[derive(Default)]
-pub(super) struct Keyring {
+pub(crate) struct Keyring {
     keys: Vec<Key>,
     /// How often the keys had changed when they were read.
     epoch: i64,
@@ -119,7 +119,7 @@ pub(super) struct Keyring {
 
 impl Keyring {
     /// Unseals the keys.
-    pub(super) fn open(rows: Vec<Row>, epoch: i64, master_key: &MasterKey) -> Result<Self, Error> {
+    pub(crate) fn open(rows: Vec<Row>, epoch: i64, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
             let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
                 Error::internal(format_args!(
@@ -140,35 +140,35 @@ impl Keyring {
         Ok(Self { keys: keys.collect::<Result<_, Error>>()?, epoch })
     }
 
-    pub(super) const fn epoch(&self) -> i64 {
+    pub(crate) const fn epoch(&self) -> i64 {
         self.epoch
     }
 
     /// Whether another ring still has every key of this one.
-    pub(super) fn is_within(&self, other: &Self) -> bool {
+    pub(crate) fn is_within(&self, other: &Self) -> bool {
         self.keys.iter().all(|key| other.keys.iter().any(|one| one.kid == key.kid))
     }
 
     /// The key that signs.
-    pub(super) fn active(&self, now: Timestamp) -> Option<&Key> {
+    pub(crate) fn active(&self, now: Timestamp) -> Option<&Key> {
         self.keys.iter().find(|key| may_sign(&key.row, now))
     }
 
     /// The key of this name, if it is not gone.
-    pub(super) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
+    pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)
     }
 
     /// The key of this name, whatever the time: for what was promised with it a moment ago.
-    pub(super) fn any(&self, kid: &str) -> Option<&Key> {
+    pub(crate) fn any(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
     }
 
-    pub(super) fn list(&self, now: Timestamp) -> Vec<SigningKey> {
+    pub(crate) fn list(&self, now: Timestamp) -> Vec<SigningKey> {
         SigningKey::of_all(self.usable(now).map(|key| &key.row), now)
     }
 
-    pub(super) fn jwks(&self, now: Timestamp) -> serde_json::Value {
+    pub(crate) fn jwks(&self, now: Timestamp) -> serde_json::Value {
         let keys: Vec<&Jwk> = self.usable(now).map(|key| &key.jwk).collect();
         serde_json::json!({ "keys": keys })
     }
@@ -179,7 +179,7 @@ impl Keyring {
 }
 
 /// Makes an ES256 key, sealed at once; the plain private key leaves this function never.
-pub(super) fn generate(master_key: &MasterKey, now: Timestamp, active_from: Timestamp) -> Result<Row, Error> {
+pub(crate) fn generate(master_key: &MasterKey, now: Timestamp, active_from: Timestamp) -> Result<Row, Error> {
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map_err(Error::internal)?;
     let encoding = EncodingKey::from_ec_der(pkcs8.as_ref());

@@ -9,35 +9,29 @@
 //! codes are handed to the caller instead of being judged here.
 
 mod claims;
-mod keyring;
-mod life;
-pub(crate) mod routes;
-mod store;
+pub(crate) mod keyring;
 mod verified;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jsonwebtoken::{Algorithm, Header, Validation};
+use keyring::Keyring;
 use serde::Deserialize;
+use verified::VerifiedTokens;
 
-use crate::audit::Event;
-use crate::domain::Actor;
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::db::{self, Db};
+use crate::domain::{Actor, json};
 use crate::error::{Code, Error};
-use crate::domain::json;
+use crate::journal::Event;
+use crate::records;
+use crate::secrets::MasterKey;
+use crate::store::Store;
 
-pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims};
+pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims, Status, status_list_uri};
 pub use keyring::{KeyState, SigningKey};
-pub(crate) use life::{DropKey, RotateKey};
-pub(crate) use life::{drop_key, list, retire, rotate};
 
 pub(crate) use verified::Verified;
-
-use keyring::Keyring;
-use verified::VerifiedTokens;
-use crate::secrets::MasterKey;
 
 /// A token longer than this is refused before anything else is looked at.
 const MAX_BYTES: usize = 4096;
@@ -73,7 +67,12 @@ impl Tokens {
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open a key in it.
-    pub(crate) async fn open(config: &Config, master_key: MasterKey, db: &Db, now: Timestamp) -> Result<Self, Error> {
+    pub(crate) async fn open(
+        config: &Config,
+        master_key: MasterKey,
+        db: &Store,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let audiences: Vec<&str> = config.portals.values().map(|portal| portal.audience.as_str()).collect();
         let tokens = Self {
             access: validation(&config.public_url, &audiences),
@@ -102,13 +101,20 @@ impl Tokens {
         &self.master_key
     }
 
+    /// How long what a key signed may still be shown.
+    pub(crate) const fn longest_use(&self) -> time::Duration {
+        self.longest_use
+    }
+
     /// Reads the keys again: another copy may have added or dropped one.
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open a key in it.
-    pub(crate) async fn refresh(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn refresh(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         // The epoch first: a change in between is then met once more, and never missed.
-        let (epoch, rows) = db.read(move |conn| Ok((store::epoch(conn)?, store::list_usable(conn, now)?))).await?;
+        let (epoch, rows) = db
+            .read(move |conn| Ok((records::signing_keys::epoch(conn)?, records::signing_keys::list_usable(conn, now)?)))
+            .await?;
         let fresh = Keyring::open(rows, epoch, &self.master_key)?;
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if fresh.epoch() >= ring.epoch() {
@@ -126,7 +132,7 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::refresh`].
-    pub(crate) async fn catch_up(&self, db: &Db, epoch: i64, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn refresh_if_stale(&self, db: &Store, epoch: i64, now: Timestamp) -> Result<(), Error> {
         let _reading = self.reading.lock().await;
         // Another request may have read them meanwhile.
         if self.epoch() >= epoch {
@@ -141,15 +147,15 @@ impl Tokens {
     }
 
     /// Makes the first signing key, unless another copy was quicker.
-    async fn add_first_key(&self, db: &Db, now: Timestamp) -> Result<(), Error> {
+    async fn add_first_key(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
-            db::lock_signing_keys(tx)?;
-            if store::can_sign(tx, None, now)? {
+            records::signing_keys::lock(tx)?;
+            if records::signing_keys::can_sign(tx, None, now)? {
                 return Ok(());
             }
-            store::insert(tx, &fresh)?;
-            store::raise_epoch(tx)?;
+            records::signing_keys::insert(tx, &fresh)?;
+            records::signing_keys::raise_epoch(tx)?;
             tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })

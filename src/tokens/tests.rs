@@ -7,10 +7,10 @@ use time::Duration;
 
 use super::*;
 use crate::clock::Clock;
-use crate::secrets::MasterKeySource;
-use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::domain::Access;
-use crate::status_lists::Status;
+use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::secrets::MasterKeySource;
+use crate::tokens::Status;
 
 const ISSUER: &str = "https://links.example";
 const PORTAL: &str = "https://cloud.example";

@@ -8,10 +8,9 @@ use utoipa::ToSchema;
 use super::Endpoint;
 use super::message::{self, WebhookData};
 use super::store::Delivery;
-use crate::domain::ActorType;
 use crate::db::text_enum;
+use crate::domain::{ActorType, EndCause};
 use crate::id::{EventId, MessageId};
-use crate::domain::EndCause;
 use crate::tokens::Claims;
 
 /// The session does not hold any more (CAEP 1.0).

@@ -7,22 +7,25 @@ use serde::Serialize;
 use super::message::WebhookData;
 use super::read::managed;
 use super::store::{self, Changes, Delivery};
-use crate::domain::{WebhookEvent, WebhookFormat};
-use crate::secrets::WebhookSecret;
-use super::{ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret, WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, outbox};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
+use super::{
+    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret, Sender,
+    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, outbox,
+};
 use crate::clock::Timestamp;
-use crate::db::{self, IdempotencyKey};
+use crate::context::Context;
+use crate::domain::{Actor, EventType, Fields, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
-use crate::domain::Fields;
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId};
+use crate::journal::Event;
+use crate::records;
+use crate::secrets::WebhookSecret;
+use crate::store::{IdempotencyKey, Worker, idempotency};
 
 /// Creates an endpoint. Its secret is in the answer, and not in that of a replay.
 pub(crate) async fn create(
-    app: &App,
+    cx: &Context,
+    sender: &Sender,
     caller: &Caller<ManageWebhooks>,
     request: CreateWebhookEndpoint,
     idempotency: Option<IdempotencyKey>,
@@ -30,7 +33,7 @@ pub(crate) async fn create(
 ) -> Result<(WebhookEndpointResponse, bool), Error> {
     let format = request.format.unwrap_or(WebhookFormat::Cloudevents);
     let mut fields = Fields::default();
-    let url = check_url(app, &mut fields, Some(&request.url));
+    let url = check_url(sender, &mut fields, Some(&request.url));
     check(&mut fields, format, request.description.as_deref(), request.events.as_deref(), request.audience.as_deref());
     fields.finish()?;
     let manager = Manager::of(caller);
@@ -47,7 +50,7 @@ pub(crate) async fn create(
         events: words(format, request.events.as_deref()),
         format,
         audience: request.audience,
-        sealed_secret: seal(app, &id, &secret)?,
+        sealed_secret: seal(cx, &id, &secret)?,
         previous_sealed_secret: None,
         previous_secret_expires_at: None,
         created_at: now,
@@ -59,14 +62,14 @@ pub(crate) async fn create(
     };
     let facts = Facts { events: Some(&endpoint.events), format: Some(format), ..Facts::of(&endpoint) };
     let event = Who::of(caller).event(EventType::EndpointCreated, &facts, now);
-    let most = i64::from(app.config.webhooks.endpoints_per_client);
-    let (made, replayed) = app
-        .db
+    let most = i64::from(cx.config.webhooks.endpoints_per_client);
+    let (made, replayed) = cx
+        .store
         .write(move |tx| {
-            if let Some(id) = db::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
                 return Ok((managed(tx, &id, &manager)?, true));
             }
-            let owner = db::lock_client(tx, &endpoint.client_id)?;
+            let owner = records::clients::lock(tx, &endpoint.client_id)?;
             let owner = owner.filter(|owner| manager.manages(&owner.id, &owner.reach()));
             let unknown =
                 || Error::new(Code::ValidationFailed).field("/client_id", "unknown", "is not a client within reach");
@@ -87,18 +90,19 @@ pub(crate) async fn create(
 
 /// Changes an endpoint, or switches it on or off. What waits for one that is switched off is cancelled by upkeep.
 pub(crate) async fn change(
-    app: &App,
+    cx: &Context,
+    sender: &Sender,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
     request: ChangeWebhookEndpoint,
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
     let mut fields = Fields::default();
-    let url = check_url(app, &mut fields, request.url.as_deref());
+    let url = check_url(sender, &mut fields, request.url.as_deref());
     fields.finish()?;
     let (manager, who) = (Manager::of(caller), Who::of(caller));
-    let endpoint = app
-        .db
+    let endpoint = cx
+        .store
         .write(move |tx| {
             let known = managed(tx, &id, &manager)?;
             let mut fields = Fields::default();
@@ -140,13 +144,13 @@ pub(crate) async fn change(
 
 /// Deletes an endpoint with its secrets. What waits for it is not sent any more.
 pub(crate) async fn delete(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
     now: Timestamp,
 ) -> Result<(), Error> {
     let (manager, who) = (Manager::of(caller), Who::of(caller));
-    app.db
+    cx.store
         .write(move |tx| {
             managed(tx, &id, &manager)?;
             let deleted = store::delete(tx, &id, now)?.ok_or_else(Error::not_found)?;
@@ -158,7 +162,7 @@ pub(crate) async fn delete(
 
 /// Gives an endpoint a new secret; the old one signs beside it for the overlap.
 pub(crate) async fn rotate_secret(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
     request: &RotateWebhookSecret,
@@ -168,10 +172,10 @@ pub(crate) async fn rotate_secret(
     let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
     fields.finish()?;
     let secret = WebhookSecret::generate();
-    let sealed = seal(app, &id, &secret)?;
+    let sealed = seal(cx, &id, &secret)?;
     let (manager, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
-    let endpoint = app
-        .db
+    let endpoint = cx
+        .store
         .write(move |tx| {
             managed(tx, &id, &manager)?;
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
@@ -185,14 +189,14 @@ pub(crate) async fn rotate_secret(
 
 /// Queues a message that tries the endpoint.
 pub(crate) async fn test(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
     now: Timestamp,
 ) -> Result<WebhookDelivery, Error> {
     let manager = Manager::of(caller);
-    let delivery = app
-        .db
+    let delivery = cx
+        .store
         .write(move |tx| {
             let endpoint = managed(tx, &id, &manager)?;
             if endpoint.disabled_at.is_some() {
@@ -202,25 +206,25 @@ pub(crate) async fn test(
             let data = serde_json::to_string(&data).map_err(Error::internal)?;
             let delivery = Delivery::test(&endpoint.id, data, now);
             store::insert_deliveries(tx, std::slice::from_ref(&delivery))?;
+            tx.wake(Worker::Webhooks);
             Ok(delivery)
         })
         .await?;
-    app.webhook_wake.notify_one();
     Ok(WebhookDelivery::of(delivery))
 }
 
-fn seal(app: &App, id: &EndpointId, secret: &SecretString) -> Result<String, Error> {
-    let sealed = app.tokens.master_key().seal(&Endpoint::seal(id), secret.expose_secret().as_bytes());
+fn seal(cx: &Context, id: &EndpointId, secret: &SecretString) -> Result<String, Error> {
+    let sealed = cx.tokens.master_key().seal(&Endpoint::seal(id), secret.expose_secret().as_bytes());
     sealed.ok_or_else(|| Error::internal("a secret could not be sealed"))
 }
 
-fn check_url(app: &App, fields: &mut Fields, url: Option<&str>) -> Option<String> {
+fn check_url(sender: &Sender, fields: &mut Fields, url: Option<&str>) -> Option<String> {
     let url = url?;
     if url.len() > 500 {
         fields.refuse("/url", "too_long", "must have at most 500 characters");
         return None;
     }
-    match app.webhook_sender.check(url) {
+    match sender.check(url) {
         Ok(url) => Some(url),
         Err((code, detail)) => {
             fields.refuse("/url", code, detail);

@@ -4,16 +4,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::store::Delivery;
-use crate::domain::{WebhookEvent, WebhookFormat};
 use super::{Endpoint, caep};
-use crate::audit::Event;
-use crate::domain::{ActorType, EventType};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
+use crate::domain::{Access, ActorType, AuditState, EndCause, WebhookEvent, WebhookFormat};
 use crate::error::Error;
 use crate::id::{ConsultantId, EndpointId, LinkId, SessionId};
-use crate::domain::Access;
-use crate::domain::{AuditState, EndCause};
+use crate::journal::Event;
 use crate::tokens::Tokens;
 
 /// The type of a message that a client asked for to try its endpoint.

@@ -25,7 +25,7 @@ mod read;
 pub(crate) mod routes;
 mod sender;
 mod signed;
-mod store;
+pub(crate) mod store;
 
 use std::fmt;
 
@@ -34,19 +34,17 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::domain::Reach;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
+use crate::domain::{Reach, WebhookEvent, WebhookFormat};
 use crate::http::Caller;
 use crate::id::{ClientId, EndpointId, EventId, LinkId, MessageId};
-use crate::domain::WebhookFormat;
-use crate::domain::WebhookEvent;
 
 pub use caep::SetMessage;
 pub(crate) use manage::{change, create, delete, rotate_secret, test};
-pub use message::{WebhookData, WebhookMessage};
-pub(crate) use outbox::{deliver, ready, tidy};
-pub(crate) use queue::queue;
+pub use message::WebhookMessage;
+pub(crate) use outbox::{deliver, maintain, ready};
+pub(crate) use queue::enqueue;
 pub(crate) use read::{deliveries, list, read};
 pub(crate) use sender::Sender;
 pub(crate) use signed::Webhook;

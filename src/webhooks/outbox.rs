@@ -4,16 +4,16 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
-use super::sender::{Answer, Letter};
+use super::sender::{Answer, Letter, Sender};
 use super::store::{self, Attempt, Delivery};
-use crate::secrets::WebhookSecret;
 use super::{DisableCause, Endpoint, Owner, message};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::{EndpointId, MessageId};
+use crate::journal::Event;
+use crate::secrets::WebhookSecret;
 
 /// How many messages one endpoint is sent at the same time.
 const AT_A_TIME: i64 = 4;
@@ -45,32 +45,32 @@ const RETRIES: [Duration; 7] = [
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub(crate) async fn ready(app: &App) -> Result<Vec<EndpointId>, Error> {
-    let now = app.clock.now();
-    app.db.read(move |conn| Ok(store::ready(conn, now)?)).await
+pub(crate) async fn ready(cx: &Context) -> Result<Vec<EndpointId>, Error> {
+    let now = cx.clock.now();
+    cx.store.read(move |conn| Ok(store::ready(conn, now)?)).await
 }
 
 /// Sends an endpoint the messages that are due, a few at a time.
 ///
 /// # Errors
 /// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
-pub(crate) async fn deliver(app: &App, endpoint: EndpointId) -> Result<(), Error> {
-    let now = app.clock.now();
+pub(crate) async fn deliver(cx: &Context, sender: &Sender, endpoint: EndpointId) -> Result<(), Error> {
+    let now = cx.clock.now();
     let id = endpoint.clone();
-    let due = app.db.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
+    let due = cx.store.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
     if due.is_empty() {
         // All that is due waits for messages which are not.
-        app.db.write_large(move |tx| Ok(store::hold_back(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
+        cx.store.write_large(move |tx| Ok(store::hold_back(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
         return Ok(());
     }
-    join_all(due.into_iter().map(|id| attempt(app, id))).await.into_iter().collect()
+    join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await.into_iter().collect()
 }
 
 /// Claims one message and sends it. A transaction of its own, as for mail: nothing holds several messages.
-async fn attempt(app: &App, id: MessageId) -> Result<(), Error> {
-    let now = app.clock.now();
-    let claimed = app
-        .db
+async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Error> {
+    let now = cx.clock.now();
+    let claimed = cx
+        .store
         .write(move |tx| {
             let Some(delivery) = store::claim(tx, &id, now.plus(LEASE), now)? else { return Ok(None) };
             let open =
@@ -84,16 +84,16 @@ async fn attempt(app: &App, id: MessageId) -> Result<(), Error> {
         })
         .await?;
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };
-    let answer = match letter(app, &delivery, &endpoint, now) {
-        Ok(letter) => app.webhook_sender.send(letter, now).await,
+    let answer = match letter(cx, &delivery, &endpoint, now) {
+        Ok(letter) => sender.send(letter, now).await,
         Err(_logged) => Answer::NotTaken("it could not be signed; the operators' log says why".to_owned()),
     };
     if answer != Answer::Taken {
         tracing::info!(webhook.endpoint = %endpoint.id, webhook.message = %delivery.id,
             webhook.attempts = delivery.attempts, webhook.answer = ?answer, "a webhook message was not taken");
     }
-    let now = app.clock.now();
-    app.db
+    let now = cx.clock.now();
+    cx.store
         .write(move |tx| {
             if answer == Answer::Gone
                 && let Some(endpoint) = store::disable(tx, &endpoint, DisableCause::Gone, now)?
@@ -113,8 +113,8 @@ pub(super) fn disabled(endpoint: &Endpoint, actor: Actor, cause: DisableCause, n
     }))
 }
 
-fn letter(app: &App, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -> Result<Letter, Error> {
-    let (content_type, body) = message::compose(&app.tokens, delivery, endpoint, now)?;
+fn letter(cx: &Context, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -> Result<Letter, Error> {
+    let (content_type, body) = message::compose(&cx.tokens, delivery, endpoint, now)?;
     let previous = endpoint.previous_sealed_secret.as_ref();
     let previous = previous.filter(|_| endpoint.previous_secret_expires_at.is_some_and(|until| until > now));
     let sealed = std::iter::once(&endpoint.sealed_secret).chain(previous);
@@ -124,12 +124,12 @@ fn letter(app: &App, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -
         content_type,
         id: delivery.id.to_string(),
         body,
-        secrets: sealed.map(|sealed| open(app, &endpoint.id, sealed)).collect::<Result<_, _>>()?,
+        secrets: sealed.map(|sealed| open(cx, &endpoint.id, sealed)).collect::<Result<_, _>>()?,
     })
 }
 
-fn open(app: &App, id: &EndpointId, sealed: &str) -> Result<WebhookSecret, Error> {
-    let bytes = app.tokens.master_key().open(&Endpoint::seal(id), sealed);
+fn open(cx: &Context, id: &EndpointId, sealed: &str) -> Result<WebhookSecret, Error> {
+    let bytes = cx.tokens.master_key().open(&Endpoint::seal(id), sealed);
     let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     let secret = text.and_then(|text| text.parse().ok());
     secret.ok_or_else(|| Error::internal(format_args!("the master key does not open the secret of {id}")))
@@ -158,11 +158,11 @@ fn wait(attempts: i32) -> Option<Duration> {
 ///
 /// # Errors
 /// When the store cannot be asked.
-pub(crate) async fn tidy(app: &App, now: Timestamp) -> Result<(), Error> {
-    let keep = app.config.webhooks.keep;
+pub(crate) async fn maintain(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    let keep = cx.config.webhooks.keep;
     loop {
-        let most = app
-            .db
+        let most = cx
+            .store
             .write_large(move |tx| {
                 let cancelled = store::cancel_closed(tx, PER_STEP, now)?;
                 let orphaned = store::forget_of_deleted(tx, PER_STEP)?;

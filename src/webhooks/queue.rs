@@ -4,20 +4,20 @@ use std::collections::BTreeSet;
 
 use super::message::WebhookData;
 use super::store::{self, Delivery};
-use crate::domain::{WebhookEvent, WebhookFormat};
 use super::takes;
-use crate::audit::Recorded;
-use crate::domain::Reach;
 use crate::db::Conn;
+use crate::domain::{Reach, WebhookEvent, WebhookFormat};
 use crate::error::Error;
+use crate::journal::AppendedEvent;
+use crate::store::{Wakes, Worker};
 
 /// Writes messages for the endpoints that may hear of what has just been recorded, and want to.
 ///
 /// The heads of the logs are held meanwhile, so nothing is locked here: it reads
 /// and inserts. Where nobody has an endpoint it costs one question a transaction.
-pub(crate) fn queue(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Error> {
+pub(crate) fn enqueue(conn: &mut Conn, recorded: &[AppendedEvent<'_>], wakes: &mut Wakes) -> Result<(), Error> {
     let tellable = recorded.iter().filter_map(|one| WebhookEvent::of(one.event.kind()).map(|kind| (one, kind)));
-    let tellable: Vec<(&Recorded<'_>, WebhookEvent)> = tellable.collect();
+    let tellable: Vec<(&AppendedEvent<'_>, WebhookEvent)> = tellable.collect();
     if tellable.is_empty() || !store::any_endpoint(conn)? {
         return Ok(());
     }
@@ -41,6 +41,9 @@ pub(crate) fn queue(conn: &mut Conn, recorded: &[Recorded<'_>]) -> Result<(), Er
                 rows.push(Delivery::new(&listener.id, one, kind, text.clone()));
             }
         }
+    }
+    if !rows.is_empty() {
+        wakes.add(Worker::Webhooks);
     }
     Ok(store::insert_deliveries(conn, &rows)?)
 }

@@ -1,10 +1,10 @@
 //! Reading endpoints, and what became of their messages.
 
 use super::{Endpoint, Manager, WebhookDelivery, WebhookEndpointResponse, store};
-use crate::app::App;
+use crate::context::Context;
 use crate::db::Conn;
-use crate::error::Error;
 use crate::domain::{Page, Paging};
+use crate::error::Error;
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::EndpointId;
 
@@ -17,43 +17,43 @@ pub(super) fn managed(conn: &mut Conn, id: &EndpointId, manager: &Manager) -> Re
 
 /// A page of the endpoints that the caller manages.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     paging: Paging,
 ) -> Result<Page<WebhookEndpointResponse>, Error> {
-    let window = paging.open(app.tokens.master_key(), "webhook-endpoints")?;
+    let window = paging.open(cx.tokens.master_key(), "webhook-endpoints")?;
     let (manager, asked) = (Manager::of(caller), window.clone());
-    let rows = app.db.read(move |conn| Ok(store::list(conn, &manager, &asked)?)).await?;
+    let rows = cx.store.read(move |conn| Ok(store::list(conn, &manager, &asked)?)).await?;
     let show = |row| WebhookEndpointResponse::of(row, None);
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), show))
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
 }
 
 /// One endpoint.
 pub(crate) async fn read(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
 ) -> Result<WebhookEndpointResponse, Error> {
     let manager = Manager::of(caller);
-    let endpoint = app.db.read(move |conn| managed(conn, &id, &manager)).await?;
+    let endpoint = cx.store.read(move |conn| managed(conn, &id, &manager)).await?;
     Ok(WebhookEndpointResponse::of(endpoint, None))
 }
 
 /// A page of the messages to an endpoint.
 pub(crate) async fn deliveries(
-    app: &App,
+    cx: &Context,
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
     paging: Paging,
 ) -> Result<Page<WebhookDelivery>, Error> {
-    let window = paging.open(app.tokens.master_key(), ("webhook-deliveries", id.as_str()))?;
+    let window = paging.open(cx.tokens.master_key(), ("webhook-deliveries", id.as_str()))?;
     let (manager, asked) = (Manager::of(caller), window.clone());
-    let rows = app
-        .db
+    let rows = cx
+        .store
         .read(move |conn| {
             managed(conn, &id, &manager)?;
             Ok(store::list_deliveries(conn, &id, &asked)?)
         })
         .await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), WebhookDelivery::of))
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), WebhookDelivery::of))
 }

@@ -5,12 +5,14 @@ use actix_web::{HttpResponse, delete, get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    ChangeWebhookEndpoint, CreateWebhookEndpoint, RotateWebhookSecret, WebhookDelivery, WebhookEndpointResponse,
+    ChangeWebhookEndpoint, CreateWebhookEndpoint, RotateWebhookSecret, Sender, WebhookDelivery, WebhookEndpointResponse,
 };
-use crate::app::App;
-use crate::error::Error;
+use crate::context::Context;
 use crate::domain::{Page, Paging};
-use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, ReadProblems, WriteProblems};
+use crate::error::Error;
+use crate::http::{
+    Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, ReadProblems, WriteProblems,
+};
 use crate::id::EndpointId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -35,13 +37,14 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     responses((status = 201, body = WebhookEndpointResponse, description = "Created"), WriteProblems))]
 #[post("/webhook-endpoints")]
 async fn create_webhook_endpoint(
-    app: Data<App>,
+    cx: Data<Context>,
+    sender: Data<Sender>,
     caller: Caller<ManageWebhooks>,
     idempotency: IdempotencyHeader,
     body: Body<CreateWebhookEndpoint>,
 ) -> Result<Created<WebhookEndpointResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/webhook-endpoints", || body.fingerprint());
-    let (value, replayed) = super::create(&app, &caller, body.value, key, app.clock.now()).await?;
+    let (value, replayed) = super::create(&cx, &sender, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
 
@@ -52,11 +55,11 @@ async fn create_webhook_endpoint(
     responses((status = 200, body = Page<WebhookEndpointResponse>, description = "A page of endpoints"), ReadProblems))]
 #[get("/webhook-endpoints")]
 async fn list_webhook_endpoints(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<WebhookEndpointResponse>>, Error> {
-    Ok(Json(super::list(&app, &caller, paging.into_inner()).await?))
+    Ok(Json(super::list(&cx, &caller, paging.into_inner()).await?))
 }
 
 /// Read a webhook endpoint
@@ -65,11 +68,11 @@ async fn list_webhook_endpoints(
     responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint"), ReadProblems))]
 #[get("/webhook-endpoints/{id}")]
 async fn get_webhook_endpoint(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
 ) -> Result<Json<WebhookEndpointResponse>, Error> {
-    Ok(Json(super::read(&app, &caller, id.into_inner()).await?))
+    Ok(Json(super::read(&cx, &caller, id.into_inner()).await?))
 }
 
 /// Change a webhook endpoint
@@ -80,12 +83,13 @@ async fn get_webhook_endpoint(
     responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint"), WriteProblems))]
 #[patch("/webhook-endpoints/{id}")]
 async fn change_webhook_endpoint(
-    app: Data<App>,
+    cx: Data<Context>,
+    sender: Data<Sender>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
     body: Body<ChangeWebhookEndpoint>,
 ) -> Result<Json<WebhookEndpointResponse>, Error> {
-    Ok(Json(super::change(&app, &caller, id.into_inner(), body.value, app.clock.now()).await?))
+    Ok(Json(super::change(&cx, &sender, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Delete a webhook endpoint
@@ -96,11 +100,11 @@ async fn change_webhook_endpoint(
     responses((status = 204, description = "It is gone"), WriteProblems))]
 #[delete("/webhook-endpoints/{id}")]
 async fn delete_webhook_endpoint(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
 ) -> Result<HttpResponse, Error> {
-    super::delete(&app, &caller, id.into_inner(), app.clock.now()).await?;
+    super::delete(&cx, &caller, id.into_inner(), cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -113,12 +117,12 @@ async fn delete_webhook_endpoint(
     responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint with its new secret"), WriteProblems))]
 #[post("/webhook-endpoints/{id}/rotate-secret")]
 async fn rotate_webhook_secret(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
     body: Body<RotateWebhookSecret>,
 ) -> Result<Json<WebhookEndpointResponse>, Error> {
-    Ok(Json(super::rotate_secret(&app, &caller, id.into_inner(), &body.value, app.clock.now()).await?))
+    Ok(Json(super::rotate_secret(&cx, &caller, id.into_inner(), &body.value, cx.clock.now()).await?))
 }
 
 /// Send a webhook endpoint a test
@@ -130,11 +134,11 @@ async fn rotate_webhook_secret(
     responses((status = 202, body = WebhookDelivery, description = "It is queued"), WriteProblems))]
 #[post("/webhook-endpoints/{id}/test")]
 async fn test_webhook_endpoint(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
 ) -> Result<Accepted<WebhookDelivery>, Error> {
-    Ok(Accepted(super::test(&app, &caller, id.into_inner(), app.clock.now()).await?))
+    Ok(Accepted(super::test(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// List the messages to a webhook endpoint
@@ -145,10 +149,10 @@ async fn test_webhook_endpoint(
     responses((status = 200, body = Page<WebhookDelivery>, description = "A page of messages"), ReadProblems))]
 #[get("/webhook-endpoints/{id}/deliveries")]
 async fn list_webhook_deliveries(
-    app: Data<App>,
+    cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<WebhookDelivery>>, Error> {
-    Ok(Json(super::deliveries(&app, &caller, id.into_inner(), paging.into_inner()).await?))
+    Ok(Json(super::deliveries(&cx, &caller, id.into_inner(), paging.into_inner()).await?))
 }

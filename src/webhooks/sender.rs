@@ -7,12 +7,12 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
-use crate::domain::WebhookFormat;
 use super::addresses::{Addresses, Refusal};
-use crate::secrets::WebhookSecret;
 use super::signed::TIME_OUT;
 use crate::clock::Timestamp;
 use crate::config::Webhooks;
+use crate::domain::WebhookFormat;
+use crate::secrets::WebhookSecret;
 
 /// More than any honest refusal needs (RFC 8935, section 2.4).
 const MAX_ANSWER_BYTES: usize = 4 * 1024;

@@ -1,19 +1,13 @@
 //! Signatures as Standard Webhooks 1.0 has them, and calls to the operator's own address.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use rand::Rng;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode};
-use secrecy::SecretString;
 use url::Url;
 
 use crate::clock::Timestamp;
+
 pub(crate) use crate::secrets::WebhookSecret;
 
 /// How long a receiver may take.

@@ -40,7 +40,7 @@ fn every_object(value: &Value, path: &str, look: &mut impl FnMut(&str, &serde_js
 
 #[test]
 fn the_committed_description_is_that_of_the_routes() {
-    let generated = magic_link::http::openapi::description().unwrap();
+    let generated = magic_link::api::openapi::description().unwrap();
     let generated = serde_json::to_value(generated).unwrap();
     assert!(generated == committed(), "openapi/openapi.json is not current: run `make openapi` and commit it");
 }
@@ -48,7 +48,7 @@ fn the_committed_description_is_that_of_the_routes() {
 #[test]
 fn the_committed_description_of_the_messages_is_the_generated_one() {
     let committed: Value = serde_json::from_str(include_str!("../../openapi/webhooks.json")).unwrap();
-    let generated = magic_link::http::openapi::webhooks().unwrap();
+    let generated = magic_link::api::openapi::webhooks().unwrap();
     assert!(generated == committed, "openapi/webhooks.json is not current: run `make openapi` and commit it");
     assert!(committed.get("paths").is_none(), "generators would make calls of them");
 }

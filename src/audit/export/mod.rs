@@ -13,19 +13,20 @@ use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-pub(super) use ndjson::object;
-
-use super::store::{self, Erasure, Recorded};
-use crate::domain::EventType;
-use super::{Event, EventFilter, checkpoint, log};
-use crate::app::App;
-use crate::domain::Reach;
+use super::key::LogKey;
+use super::store::{self, Erasure};
+use super::{EventFilter, checkpoint, log};
 use crate::clock::Timestamp;
+use crate::context::Context;
 use crate::db::text_enum;
+use crate::domain::{EventType, Reach, check_filters};
 use crate::error::Error;
-use crate::domain::check_filters;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::journal::Event;
+use crate::journal::rows::{self, StoredEvent};
+
+pub(super) use ndjson::object;
 
 /// Events that are read and sent at a time. One may hold close to a mebibyte.
 const EVENTS_A_CHUNK: i64 = 256;
@@ -148,7 +149,7 @@ impl ExportQuery {
 
 /// An export on its way: what is still to be sent.
 pub(crate) struct Export {
-    app: Data<App>,
+    cx: Data<Context>,
     pub(super) format: ExportFormat,
     filter: EventFilter,
     reach: Reach,
@@ -165,7 +166,8 @@ pub(crate) struct Export {
 
 /// Puts the export on record, and begins it.
 pub(crate) async fn export(
-    app: Data<App>,
+    cx: Data<Context>,
+    key: Data<LogKey>,
     caller: &Caller<ReadAudit>,
     query: ExportQuery,
     now: Timestamp,
@@ -178,29 +180,21 @@ pub(crate) async fn export(
         .client(caller.client_id.as_ref())
         .tenant(&query.tenant_id)
         .with(&query);
-    let (key, tenant_id) = (app.log_key.clone(), query.tenant_id.clone());
-    let begun = app
-        .db
+    let tenant_id = query.tenant_id.clone();
+    let (size, erased_to, checkpoint) = cx
+        .store
         .write(move |tx| {
             // Before the checkpoint: what is erased by then is told of by an event that it covers.
             let erased_to = store::erased_to(tx, &tenant_id)?;
-            let closing = if whole {
-                match checkpoint::current(tx, &key, &tenant_id, now)? {
-                    Ok(checkpoint) => Some(checkpoint),
-                    Err(refused) => return Ok(Err(refused)),
-                }
-            } else {
-                None
-            };
+            let closing = if whole { Some(checkpoint::current(tx, &key, &tenant_id, now)?) } else { None };
             let size = match &closing {
                 Some(checkpoint) => checkpoint.size,
-                None => i64::try_from(store::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,
+                None => i64::try_from(rows::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,
             };
             tx.record(event.clone());
-            Ok(Ok((size, erased_to, closing.map(|checkpoint| checkpoint.note))))
+            Ok((size, erased_to, closing.map(|checkpoint| checkpoint.note)))
         })
         .await?;
-    let (size, erased_to, checkpoint) = begun?;
     let opening = (format == ExportFormat::Csv).then(csv::header).transpose()?;
     Ok(Export {
         opening,
@@ -212,7 +206,7 @@ pub(crate) async fn export(
         next: 0,
         size,
         format,
-        app,
+        cx,
     })
 }
 
@@ -234,7 +228,7 @@ impl Export {
         }
         let (filter, reach, indexes) = (self.filter.clone(), self.reach.clone(), self.next..self.size);
         let rows =
-            self.app.db.read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?)).await?;
+            self.cx.store.read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?)).await?;
         self.next = match rows.last() {
             Some((last, _)) if i64::try_from(rows.len()).is_ok_and(|found| found == EVENTS_A_CHUNK) => {
                 last.log_index + 1
@@ -245,7 +239,7 @@ impl Export {
         if rows.iter().any(|(_, payload)| payload.is_none()) {
             let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
             let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
-            self.erasures = self.app.db.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
+            self.erasures = self.cx.store.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
             if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
                 // The event that tells of it lies behind the checkpoint that this export would end with.
                 tracing::info!("an export was overtaken by an erasure, and has to be asked for again");
@@ -259,7 +253,7 @@ impl Export {
         if chunk.is_empty() { Ok(self.closing.take()) } else { Ok(Some(chunk)) }
     }
 
-    fn write(&self, chunk: &mut String, (row, payload): Recorded) -> Result<(), Error> {
+    fn write(&self, chunk: &mut String, (row, payload): StoredEvent) -> Result<(), Error> {
         match self.format {
             ExportFormat::Ndjson => {
                 chunk.push_str(&ndjson::line(&row, payload.as_ref(), &self.erasures)?);

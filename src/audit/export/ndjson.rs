@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use crate::audit::Erased;
-use crate::audit::leaf::canonical;
-use crate::audit::store::{self, Erasure, Row};
-use crate::audit::tree::base64;
+use crate::audit::store::{self, Erasure};
 use crate::error::Error;
+use crate::journal::leaf::canonical;
+use crate::journal::rows::Row;
+use crate::journal::tree::base64;
 
 /// The last line of a whole log.
 #[derive(Serialize)]

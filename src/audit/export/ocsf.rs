@@ -6,8 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::audit::AuditEvent;
-use crate::domain::{Actor, ActorType, EventResult, EventType};
 use crate::clock::Timestamp;
+use crate::domain::{Actor, ActorType, EventResult, EventType};
 use crate::error::Error;
 
 const VERSION: &str = "1.8.0";

@@ -5,13 +5,12 @@ use std::ops::Range;
 use diesel::prelude::*;
 
 use crate::audit::Erased;
-use crate::domain::{Actor, ActorType, EventType};
 use crate::clock::Timestamp;
 use crate::db::schema::{
     audit_erasures as erasures, audit_events as events, audit_payloads as payloads, legal_holds as holds,
 };
 use crate::db::{Backend, Conn};
-use crate::domain::Window;
+use crate::domain::{Actor, ActorType, EventType, Window};
 use crate::id::HoldId;
 
 /// An erasure as it is stored.

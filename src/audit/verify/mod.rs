@@ -14,11 +14,11 @@ use serde_json::Value;
 use signed_note::{Note, StandardVerifier, Verifier, VerifierList};
 use tlog_tiles::{Checkpoint, Hash};
 
-use super::leaf::{SALT_BYTES, canonical, commit};
-use super::tree::{Frontier, base64};
-use crate::domain::{Actor, EventType};
 use super::Erased;
 use crate::clock::Timestamp;
+use crate::domain::{Actor, EventType};
+use crate::journal::leaf::{SALT_BYTES, canonical, commit};
+use crate::journal::tree::{Frontier, base64};
 
 /// A line longer than this is none of ours.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;

@@ -3,15 +3,15 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
+use tlog_tiles::HashReader;
 
 use super::*;
 use crate::audit::checkpoint;
 use crate::audit::key::LogKey;
-use crate::audit::leaf::Leaf;
-use crate::domain::{ActorType, EventResult};
 use crate::clock::Timestamp;
+use crate::domain::{ActorType, EventResult};
 use crate::id::EventId;
-use tlog_tiles::HashReader;
+use crate::journal::leaf::Leaf;
 
 /// Events in a log of the corpus.
 const EVENTS: u64 = 24;

@@ -13,15 +13,14 @@ use actix_web::http::header::HeaderMap;
 
 use super::store::{self, Job};
 use super::suppressions;
-use crate::domain::{DeliveryState, Template};
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
 use crate::clock::Timestamp;
-use crate::db::Tx;
+use crate::context::Context;
+use crate::domain::{Actor, DeliveryState, EventType, Template};
 use crate::error::{Code, Error};
 use crate::id::MailJobId;
-use crate::links;
+use crate::journal::Event;
+use crate::records;
+use crate::store::{Tx, Worker};
 
 pub(crate) use sns::Certificates;
 
@@ -80,17 +79,18 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// Takes a provider's reports.
 pub(crate) async fn receive(
-    app: &App,
+    cx: &Context,
+    certificates: &Certificates,
     provider: &str,
     headers: &HeaderMap,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let events = &app.config.mail.events;
+    let events = &cx.config.mail.events;
     let (provider, reports) = match provider {
         "ses" => {
             let ses = events.ses.as_ref().ok_or(Code::RouteNotFound)?;
-            ("ses", sns::read(&app.mail_certificates, ses, body).await?)
+            ("ses", sns::read(certificates, ses, body).await?)
         }
         "postmark" => {
             let login = events.postmark.as_ref().ok_or(Code::RouteNotFound)?;
@@ -108,9 +108,8 @@ pub(crate) async fn receive(
     };
     for report in reports {
         // One by one: a transaction that held several mails and their links could wait for a revocation of both.
-        app.db.write(move |tx| apply(tx, provider, &report, now)).await?;
+        cx.store.write(move |tx| apply(tx, provider, &report, now)).await?;
     }
-    app.mail_wake.notify_one();
     Ok(())
 }
 
@@ -120,7 +119,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     let state = if report.kind == Kind::Delivered { DeliveryState::Delivered } else { DeliveryState::Bounced };
     let Some(job) = store::reported(tx, &job.id, state, &report.error(), now)? else { return Ok(()) };
     let link = match &job.magic_link_id {
-        Some(id) => links::find(tx, id)?,
+        Some(id) => records::links::find(tx, id)?,
         None => None,
     };
     if let Some(link) = link.as_ref().filter(|_| job.template == Template::MagicLink) {
@@ -142,6 +141,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     if let Some(link) = link.filter(|_| job.template == Template::MagicLink) {
         super::notices::bounced(tx, &link, &job, now)?;
+        tx.wake(Worker::Mail);
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use webpki::EndEntityCert;
 use super::{Kind, Report, unproven};
 use crate::config::SesEvents;
 use crate::error::Error;
-use crate::mail::call;
+use crate::mail_providers::call;
 
 /// A certificate is smaller, and so is the answer to a confirmation.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;

@@ -1,13 +1,16 @@
 //! Mails with hostile words in them.
 
+mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
+
+use std::sync::LazyLock;
+
+use time::macros::datetime;
 
 use super::*;
 use crate::clock::Clock;
 use crate::id::{ConsultantId, LinkId};
-use std::sync::LazyLock;
-use time::macros::datetime;
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
 

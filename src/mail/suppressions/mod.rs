@@ -10,19 +10,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::store::Job;
-use crate::app::App;
-use crate::audit::Event;
-use crate::domain::{Actor, EventType};
-use crate::domain::Reach;
 use crate::clock::Timestamp;
-use crate::db::{Conn, Tx, text_enum};
+use crate::context::Context;
+use crate::db::{Conn, text_enum};
+use crate::domain::{Actor, EventType, Fields, Page, Paging, Person, Reach, check_person, json};
 use crate::error::{Code, Error};
-use crate::domain::{Fields, Page, Paging, json};
 use crate::http::{Admin, Caller};
 use crate::id::{MailJobId, SuppressionId};
-use crate::domain::Person;
-use crate::links;
-use crate::domain::check_person;
+use crate::journal::Event;
+use crate::store::Tx;
 
 text_enum! {
     /// Why an address gets no mail.
@@ -179,21 +175,21 @@ fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
 
 /// A page of suppressed addresses, newest first.
 pub(crate) async fn list(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     mut filter: SuppressionFilter,
 ) -> Result<Page<SuppressionResponse>, Error> {
     require_everything(caller)?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(app.tokens.master_key(), &filter)?;
+    let window = paging.open(cx.tokens.master_key(), &filter)?;
     let asked = window.clone();
-    let rows = app.db.read(move |conn| Ok(store::list(conn, filter.state, &asked)?)).await?;
-    Ok(window.page(app.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
+    let rows = cx.store.read(move |conn| Ok(store::list(conn, filter.state, &asked)?)).await?;
+    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
 }
 
 /// Lets an address get mail again. Clearing it twice changes nothing.
 pub(crate) async fn clear(
-    app: &App,
+    cx: &Context,
     caller: &Caller<Admin>,
     id: SuppressionId,
     request: ClearSuppression,
@@ -205,8 +201,8 @@ pub(crate) async fn clear(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let (actor, client_id) = (caller.actor(request.requested_by.as_ref()), caller.client_id.clone());
-    let cleared = app
-        .db
+    let cleared = cx
+        .store
         .write(move |tx| {
             let Some(row) = store::clear(tx, &id, &request.reason, now)? else {
                 return store::find(tx, &id)?.ok_or_else(Error::not_found);

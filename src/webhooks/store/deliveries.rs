@@ -3,13 +3,12 @@
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 
-use crate::audit::Recorded;
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
 use crate::db::{Conn, insert_all};
-use crate::domain::Window;
+use crate::domain::{WebhookEvent, Window};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
-use crate::domain::WebhookEvent;
+use crate::journal::AppendedEvent;
 use crate::webhooks::{MessageState, message};
 
 /// PostgreSQL takes 65,535 parameters a statement; a row has 15.
@@ -45,7 +44,7 @@ impl Delivery {
     /// A message about an event, due at once.
     pub(in crate::webhooks) fn new(
         endpoint_id: &EndpointId,
-        recorded: &Recorded<'_>,
+        recorded: &AppendedEvent<'_>,
         kind: WebhookEvent,
         data: String,
     ) -> Self {

@@ -8,9 +8,8 @@ use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
 use crate::db::{Conn, insert_all};
-use crate::domain::Window;
+use crate::domain::{WebhookFormat, Window};
 use crate::id::{ClientId, EndpointId};
-use crate::domain::WebhookFormat;
 use crate::webhooks::{DisableCause, Endpoint, Manager, Owner};
 
 /// Endpoints that are told things, with their clients: a client that was disabled hears nothing.
@@ -67,7 +66,7 @@ pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult
 }
 
 /// The endpoint and the client behind it, whoever asks.
-pub(in crate::webhooks) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, Owner)>> {
+pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, Owner)>> {
     endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
         .filter(endpoints::id.eq(id))

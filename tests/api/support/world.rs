@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use magic_link::app::App;
 use magic_link::clock::Clock;
 use magic_link::config::Config;
+use magic_link::serve::Service;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
@@ -194,7 +194,7 @@ fn serve(config: Config, clock: Clock) -> (u16, (oneshot::Sender<()>, JoinHandle
     let (tell_port, port) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async move {
-            let service = App::build(config, clock).await.expect("the service starts");
+            let service = Service::build(config, clock).await.expect("the service starts");
             tell_port.send(service.port().expect("a port")).expect("the test waits for it");
             let stopped = async { drop(stopped.await) };
             service.run_until(stopped).await.expect("the service runs");

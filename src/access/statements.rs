@@ -1,0 +1,221 @@
+//! The two statements of the hot path.
+//!
+//! They have static ids, so both databases prepare them once a connection; diesel
+//! prepares `eq_any` anew each time on SQLite.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use diesel::backend::Backend as AnyBackend;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text, Timestamp as SqlTimestamp};
+use diesel::sqlite::Sqlite;
+
+use super::{Epochs, LiveClient, LiveSession};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::domain::{Reach, Scope};
+use crate::id::{ClientId, SessionId};
+use crate::records::revocations::Spared;
+
+/// What the statement found.
+pub(crate) struct Found {
+    pub epochs: Epochs,
+    pub clients: Vec<LiveClient>,
+    pub sessions: Vec<(SessionId, LiveSession)>,
+}
+
+impl Found {
+    pub(crate) const fn nothing_but(epochs: Epochs) -> Self {
+        Self { epochs, clients: Vec::new(), sessions: Vec::new() }
+    }
+}
+
+/// Asks for the state of the service itself: one row.
+#[derive(Debug, QueryId)]
+pub(crate) struct AskEpochs;
+
+impl Query for AskEpochs {
+    type SqlType = (BigInt, BigInt, Bool);
+}
+
+impl<C> RunQueryDsl<C> for AskEpochs {}
+
+impl<DB: AnyBackend> QueryFragment<DB> for AskEpochs {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql("SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a");
+        Ok(())
+    }
+}
+
+impl AskEpochs {
+    pub(crate) fn load(conn: &mut Conn) -> QueryResult<Epochs> {
+        let (keys, access, frozen) = match conn {
+            Conn::Postgres(conn) => Self.get_result(conn)?,
+            Conn::Sqlite(conn) => Self.get_result(conn)?,
+        };
+        Ok(Epochs { keys, access, frozen })
+    }
+}
+
+const CLIENT: i32 = 0;
+const SESSION: i32 = 1;
+
+/// What kind of row it is, and its columns.
+type Row = (
+    i32,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<Timestamp>,
+);
+
+/// Clients, live sessions and the state of the service, by primary keys.
+#[derive(Debug, QueryId)]
+struct AskState {
+    clients: Vec<String>,
+    sessions: Vec<String>,
+}
+
+impl Query for AskState {
+    type SqlType = (
+        Integer,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<Text>,
+        Nullable<SqlTimestamp>,
+    );
+}
+
+impl<C> RunQueryDsl<C> for AskState {}
+
+const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.scopes, c.key_sha256, \
+     c.previous_key_sha256, c.previous_key_expires_at ";
+const SESSION_COLUMNS: &str =
+    "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, NULL, s.expires_at ";
+const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL AND ";
+const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
+     CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL \
+     FROM service_state e, access_epoch a";
+
+impl QueryFragment<Pg> for AskState {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(CLIENT_COLUMNS);
+        out.push_sql("FROM clients c WHERE c.disabled_at IS NULL AND c.id = ANY (");
+        out.push_bind_param::<Array<Text>, _>(&self.clients)?;
+        out.push_sql(") UNION ALL ");
+        out.push_sql(SESSION_COLUMNS);
+        out.push_sql(
+            "FROM sessions s JOIN magic_links ON magic_links.id = s.magic_link_id JOIN consultants p ON p.id = s.consultant_id \
+             WHERE s.id = ANY (",
+        );
+        out.push_bind_param::<Array<Text>, _>(&self.sessions)?;
+        out.push_sql(") AND ");
+        out.push_sql(SESSION_HOLDS);
+        Spared.walk_ast(out.reborrow())?;
+        out.push_sql(SERVICE);
+        Ok(())
+    }
+}
+
+/// SQLite has no arrays: the ids come as one JSON list. `CROSS JOIN` keeps the order in which they are looked up.
+#[derive(Debug, QueryId)]
+struct AskStateSqlite {
+    clients: String,
+    sessions: String,
+}
+
+impl Query for AskStateSqlite {
+    type SqlType = <AskState as Query>::SqlType;
+}
+
+impl<C> RunQueryDsl<C> for AskStateSqlite {}
+
+impl QueryFragment<Sqlite> for AskStateSqlite {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(CLIENT_COLUMNS);
+        out.push_sql("FROM json_each(");
+        out.push_bind_param::<Text, _>(&self.clients)?;
+        out.push_sql(") j CROSS JOIN clients c ON c.id = j.value WHERE c.disabled_at IS NULL UNION ALL ");
+        out.push_sql(SESSION_COLUMNS);
+        out.push_sql("FROM json_each(");
+        out.push_bind_param::<Text, _>(&self.sessions)?;
+        out.push_sql(
+            ") j CROSS JOIN sessions s ON s.id = j.value CROSS JOIN magic_links \
+             ON magic_links.id = s.magic_link_id \
+             CROSS JOIN consultants p ON p.id = s.consultant_id WHERE ",
+        );
+        out.push_sql(SESSION_HOLDS);
+        Spared.walk_ast(out.reborrow())?;
+        out.push_sql(SERVICE);
+        Ok(())
+    }
+}
+
+/// Reads clients, sessions and epochs as they were at one moment.
+pub(crate) fn ask(conn: &mut Conn, clients: &HashSet<&ClientId>, sessions: &HashSet<&SessionId>) -> QueryResult<Found> {
+    let clients = clients.iter().map(ToString::to_string).collect();
+    let sessions = sessions.iter().map(ToString::to_string).collect();
+    let rows: Vec<Row> = match conn {
+        Conn::Postgres(conn) => AskState { clients, sessions }.load(conn)?,
+        Conn::Sqlite(conn) => {
+            AskStateSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
+        }
+    };
+    let mut found = Found::nothing_but(Epochs { keys: 0, access: 0, frozen: false });
+    for row in rows {
+        match row {
+            (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
+                found.clients.push(LiveClient {
+                    id: parsed(&id)?,
+                    name,
+                    reach: Reach::of(portal, &tenants),
+                    scopes: Scope::of_words(&scopes).collect(),
+                    key_sha256,
+                    previous_key_sha256: previous,
+                    previous_key_expires_at: until,
+                });
+            }
+            (SESSION, Some(id), Some(profile), Some(link), Some(reason), Some(name), Some(email), _, Some(until)) => {
+                let session = LiveSession {
+                    profile_name: profile,
+                    magic_link_id: parsed(&link)?,
+                    reason,
+                    consultant_name: name,
+                    consultant_email: email,
+                    expires_at: until,
+                    told: OnceLock::new(),
+                };
+                found.sessions.push((parsed(&id)?, session));
+            }
+            (_, Some(keys), Some(access), freeze, ..) => {
+                found.epochs = Epochs { keys: parsed(&keys)?, access: parsed(&access)?, frozen: freeze.is_some() };
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Ids need no escapes.
+fn json_list(ids: &[String]) -> String {
+    let quoted: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
+    format!("[{}]", quoted.join(","))
+}
+
+fn parsed<T: std::str::FromStr>(text: &str) -> QueryResult<T>
+where
+    T::Err: std::error::Error + Send + Sync + 'static,
+{
+    text.parse().map_err(|error: T::Err| diesel::result::Error::DeserializationError(Box::new(error)))
+}

@@ -1,0 +1,38 @@
+//! `/metrics`: what is counted, after a look at the store.
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::sessions::incomplete;
+use crate::{mail, records, webhooks};
+
+/// Everything, after a look at the store. Where the store cannot be asked, that is what is shown.
+///
+/// # Errors
+/// When the text cannot be written.
+pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
+    let now = cx.clock.now();
+    let asked = cx
+        .store
+        .read(move |conn| {
+            let outboxes = (mail::unfinished(conn)?, webhooks::unfinished(conn)?);
+            Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?))
+        })
+        .await;
+    cx.metrics.store_up.set(i64::from(asked.is_ok()));
+    if let Ok(((mails, messages), live, (gaps, unclosed))) = asked {
+        cx.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
+        cx.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
+        cx.metrics.outbox.set(mails);
+        cx.metrics.webhook_outbox.set(messages);
+        cx.metrics.live_sessions.set(live);
+    }
+    let pool = cx.store.pool_state();
+    cx.metrics.connections.with_label_values(&["open"]).set(pool.connections.into());
+    cx.metrics.connections.with_label_values(&["idle"]).set(pool.idle_connections.into());
+    cx.metrics.key_ages.reset();
+    for key in cx.tokens.keys(now) {
+        let age = now.since(key.created_at).whole_seconds();
+        cx.metrics.key_ages.with_label_values(&[key.kid.as_str(), key.state.as_str()]).set(age);
+    }
+    cx.metrics.text()
+}

@@ -1,0 +1,97 @@
+//! Reported acts in the log: which are known, and which numbers are missing.
+
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+use diesel::prelude::*;
+
+use super::rows::with_payloads;
+use super::{ActRef, Event};
+use crate::db::Conn;
+use crate::db::schema::{audit_events as events, audit_payloads as payloads};
+use crate::domain::EventType;
+use crate::error::Error;
+use crate::id::SessionId;
+
+diesel::alias!(crate::db::schema::audit_events as neighbours: Neighbours);
+
+/// Fingerprint of the acts of one source that are known; empty where it is erased.
+pub(crate) fn acts_by_seq(
+    conn: &mut Conn,
+    session: &SessionId,
+    source: &str,
+    numbers: &[i64],
+) -> QueryResult<Vec<(i64, Vec<u8>)>> {
+    let rows: Vec<(Option<i64>, Option<Vec<u8>>)> = with_payloads()
+        .filter(events::session_id.eq(session).and(events::source.eq(source)).and(events::seq.eq_any(numbers)))
+        .select((events::seq, payloads::fingerprint.nullable()))
+        .load(conn)?;
+    Ok(rows.into_iter().filter_map(|(seq, fingerprint)| Some((seq?, fingerprint.unwrap_or_default()))).collect())
+}
+
+/// As many missing ranges as are told.
+pub(crate) const MOST_RANGES: i64 = 100;
+
+/// Which numbers of a source are not there, up to the last one there should be: the first hundred ranges.
+pub(crate) fn missing_acts(
+    conn: &mut Conn,
+    session: &SessionId,
+    source: &str,
+    last: i64,
+) -> QueryResult<Vec<RangeInclusive<i64>>> {
+    let neighbour = |distance: i64| {
+        diesel::dsl::exists(
+            neighbours
+                .filter(neighbours.field(events::session_id).eq(events::session_id))
+                .filter(neighbours.field(events::source).eq(events::source))
+                .filter(neighbours.field(events::seq).eq(events::seq + distance)),
+        )
+    };
+    let its_own = events::table
+        .filter(events::session_id.eq(session).and(events::source.eq(source)))
+        .filter(events::seq.is_not_null())
+        .select(events::seq.assume_not_null())
+        .order(events::seq.asc())
+        .limit(MOST_RANGES);
+    // A gap follows a number without a next one, and ends before a number without a previous one.
+    let before: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(1))).load(conn)?;
+    let behind: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(-1))).load(conn)?;
+    let starts = std::iter::once(1).chain(before.into_iter().map(|seq| seq + 1));
+    // Where there are more than are told, nobody knows yet where the last one ends.
+    let tail = usize::try_from(MOST_RANGES).is_ok_and(|most| behind.len() < most).then_some(last);
+    let ends = behind.into_iter().map(|seq| seq - 1).chain(tail);
+    Ok(starts.zip(ends).map(|(start, end)| start..=end).filter(|range| !range.is_empty()).collect())
+}
+
+/// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
+pub(crate) type KnownActs = HashMap<(String, i64), Vec<u8>>;
+
+/// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
+pub(crate) fn known_acts(
+    conn: &mut Conn,
+    earlier: &[Event],
+    session: &SessionId,
+    acts: &[ActRef<'_>],
+) -> Result<KnownActs, Error> {
+    let mut by_source: HashMap<&str, Vec<i64>> = HashMap::new();
+    for act in acts {
+        by_source.entry(act.source).or_default().push(act.seq);
+    }
+    let mut known: KnownActs = earlier.iter().filter_map(|event| event.act_of(session)).collect();
+    for (source, numbers) in by_source {
+        for (seq, fingerprint) in acts_by_seq(conn, session, source, &numbers)? {
+            known.insert((source.to_owned(), seq), fingerprint);
+        }
+    }
+    Ok(known)
+}
+
+/// How many acts of each kind were reported.
+pub(crate) fn acts_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
+    events::table
+        .filter(events::session_id.eq(id))
+        .filter(events::seq.is_not_null())
+        .group_by(events::event_type)
+        .select((events::event_type, diesel::dsl::count_star()))
+        .load(conn)
+}

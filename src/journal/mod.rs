@@ -1,0 +1,12 @@
+//! The write side of the audit log: events become leaves of their tenant's tree.
+
+pub(crate) mod activity;
+mod append;
+mod event;
+pub(crate) mod leaf;
+pub(crate) mod rows;
+pub(crate) mod tree;
+
+pub(crate) use append::{AppendedEvent, append};
+pub(crate) use event::{ActRef, Event, RefusalKey};
+pub(crate) use tree::Frontier;

@@ -1,0 +1,170 @@
+//! The log at rest: rows are added and read; only a payload can be erased.
+
+use std::collections::{BTreeSet, HashMap};
+
+use diesel::prelude::*;
+use tlog_tiles::Hash;
+
+use super::leaf::Leaf;
+use super::tree::{self, Frontier};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
+use crate::domain::{ActorType, EventType};
+use crate::error::Error;
+use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
+
+/// An event as it is stored: what its leaf holds.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = events)]
+pub(crate) struct Row {
+    pub id: EventId,
+    pub tenant_id: String,
+    pub log_index: i64,
+    pub event_type: EventType,
+    pub occurred_at: Timestamp,
+    pub recorded_at: Timestamp,
+    pub actor_type: ActorType,
+    pub actor_id: String,
+    pub client_id: Option<ClientId>,
+    pub portal: Option<String>,
+    pub magic_link_id: Option<LinkId>,
+    pub session_id: Option<SessionId>,
+    pub consultant_id: Option<ConsultantId>,
+    pub profile_id: Option<String>,
+    pub principal_id: Option<String>,
+    pub source: Option<String>,
+    pub seq: Option<i64>,
+    pub late: bool,
+    pub policy_violation: bool,
+    pub trace_id: Option<String>,
+    pub payload_commitment: Vec<u8>,
+    pub hashes: Vec<u8>,
+}
+
+/// What can be erased of an event, as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = payloads)]
+pub(crate) struct PayloadRow {
+    pub tenant_id: String,
+    pub log_index: i64,
+    pub salt: Vec<u8>,
+    pub payload: String,
+    pub fingerprint: Option<Vec<u8>>,
+}
+
+/// An event, and its salt and payload unless they are erased.
+pub(crate) type StoredEvent = (Row, Option<(Vec<u8>, String)>);
+
+/// Events, each beside its payload.
+#[diesel::dsl::auto_type]
+pub(crate) fn with_payloads() -> _ {
+    let its_own = payloads::tenant_id.eq(events::tenant_id).and(payloads::log_index.eq(events::log_index));
+    events::table.left_join(payloads::table.on(its_own))
+}
+
+/// As many events as are asked for at a time.
+pub(crate) const EVENTS_A_QUERY: usize = 500;
+
+/// Nodes of a log's tree, by their index in storage order; those that are not there are left out.
+pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> QueryResult<HashMap<u64, Hash>> {
+    let mut events: Vec<i64> = wanted.iter().map(|node| tree::place(*node).0).collect();
+    events.sort_unstable();
+    events.dedup();
+    let mut rows: HashMap<i64, Vec<Hash>> = HashMap::new();
+    for events in events.chunks(EVENTS_A_QUERY) {
+        let found: Vec<(i64, Vec<u8>)> = events::table
+            .filter(events::tenant_id.eq(tenant_id).and(events::log_index.eq_any(events)))
+            .select((events::log_index, events::hashes))
+            .load(conn)?;
+        rows.extend(found.into_iter().filter_map(|(index, hashes)| Some((index, tree::decode(&hashes)?))));
+    }
+    let hash = |node: u64| {
+        let (event, level) = tree::place(node);
+        rows.get(&event).and_then(|hashes| hashes.get(level).copied())
+    };
+    Ok(wanted.into_iter().filter_map(|node| Some((node, hash(node)?))).collect())
+}
+
+/// Notes that a log has grown. Its head is locked.
+pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, by: usize) -> Result<(), Error> {
+    let size = i64::try_from(log.size()).map_err(Error::internal)?;
+    let before = size - i64::try_from(by).map_err(Error::internal)?;
+    let grown = diesel::update(logs::table.find(tenant_id))
+        .filter(logs::size.eq(before))
+        .set((logs::size.eq(size), logs::frontier.eq(log.encode())))
+        .execute(conn)?;
+    if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
+}
+
+/// The head of a log; the empty one where nothing was written yet.
+pub(crate) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
+    head_as_stored(conn, tenant_id)?
+        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+}
+
+/// The same; `None` if it is damaged.
+pub(crate) fn head_as_stored(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<Frontier>> {
+    let head: Option<(i64, Vec<u8>)> =
+        logs::table.find(tenant_id).select((logs::size, logs::frontier)).get_result(conn).optional()?;
+    Ok(head.map_or_else(|| Some(Frontier::default()), |(size, frontier)| Frontier::decode(size, &frontier)))
+}
+
+impl Row {
+    /// What the log commits to.
+    pub(crate) fn leaf(&self) -> Leaf<'_> {
+        Leaf {
+            actor_id: &self.actor_id,
+            actor_type: self.actor_type,
+            client_id: self.client_id.as_ref(),
+            consultant_id: self.consultant_id.as_ref(),
+            id: &self.id,
+            late: self.late,
+            log_index: self.log_index,
+            magic_link_id: self.magic_link_id.as_ref(),
+            occurred_at: self.occurred_at,
+            payload_commitment: Leaf::commitment(&self.payload_commitment),
+            policy_violation: self.policy_violation,
+            portal: self.portal.as_deref(),
+            principal_id: self.principal_id.as_deref(),
+            profile_id: self.profile_id.as_deref(),
+            recorded_at: self.recorded_at,
+            result: self.event_type.result(),
+            seq: self.seq,
+            session_id: self.session_id.as_ref(),
+            source: self.source.as_deref(),
+            tenant_id: &self.tenant_id,
+            trace_id: self.trace_id.as_deref(),
+            kind: self.event_type,
+        }
+    }
+
+    /// The leaf hash that was stored; a row that was tampered with has another one by now.
+    pub(crate) fn leaf_hash(&self) -> String {
+        tree::base64(self.hashes.get(..tlog_tiles::HASH_SIZE).unwrap_or_default())
+    }
+}
+
+/// Reads the head of a tenant's log, which there is from then on, and lets nobody else append until the transaction ends.
+pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
+    let locked = |conn: &mut Conn| match conn {
+        Conn::Postgres(conn) => logs::table.find(tenant_id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => logs::table.find(tenant_id).get_result(conn).optional(),
+    };
+    let head: Option<(String, i64, Vec<u8>)> = locked(conn)?;
+    let head = if let Some(head) = head {
+        head
+    } else {
+        let empty = (logs::tenant_id.eq(tenant_id), logs::size.eq(0_i64), logs::frontier.eq(Vec::<u8>::new()));
+        match conn {
+            Conn::Postgres(conn) => {
+                diesel::insert_into(logs::table).values(empty).on_conflict_do_nothing().execute(conn)?
+            }
+            Conn::Sqlite(conn) => diesel::insert_into(logs::table).values(empty).execute(conn)?,
+        };
+        locked(conn)?.ok_or_else(|| Error::internal("a log without its head"))?
+    };
+    let (_, size, frontier) = head;
+    Frontier::decode(size, &frontier)
+        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+}

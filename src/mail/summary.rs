@@ -1,0 +1,38 @@
+//! What a visit came to, for those who are told of its end.
+
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::domain::{AuditState, EndCause, EventType};
+use crate::error::Error;
+use crate::id::SessionId;
+use crate::journal::activity;
+use crate::records;
+
+/// A visit in numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Summary {
+    pub started_at: Timestamp,
+    pub ended_at: Timestamp,
+    pub cause: EndCause,
+    pub views: i64,
+    pub exports: i64,
+    pub changes: i64,
+    pub audit_state: AuditState,
+}
+
+/// Sums a visit up, as far as it is reported.
+pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result<Summary, Error> {
+    let session = records::sessions::find(conn, id)?.ok_or_else(|| Error::internal("a summary without its session"))?;
+    let sources = records::sessions::sources(conn, std::slice::from_ref(id))?;
+    let acts = activity::acts_by_type(conn, id)?;
+    let number = |kind| acts.iter().find(|(found, _)| *found == kind).map_or(0, |(_, number)| *number);
+    Ok(Summary {
+        started_at: session.started_at,
+        ended_at: session.end(now).unwrap_or(now),
+        cause: session.end_cause.unwrap_or(EndCause::Expired),
+        views: number(EventType::DataViewed),
+        exports: number(EventType::DataExported),
+        changes: number(EventType::DataChanged),
+        audit_state: session.audit_state(&sources, now),
+    })
+}

@@ -1,0 +1,175 @@
+//! Which provider carries the next mail: the first whose circuit is closed.
+//!
+//! A provider that fails twenty times in a row is left alone for a while; then one
+//! mail at a time tries whether it is back. Meanwhile mail goes to the second
+//! provider, where there is one, or waits in order and loses no attempt. The
+//! circuit is each copy's own opinion: it saves time and decides nothing else.
+
+use std::sync::{Mutex, PoisonError};
+
+use time::Duration;
+
+use super::provider::{Provider, SendError};
+use crate::clock::Timestamp;
+
+/// So many failures in a row open the circuit.
+const FAILURES: u32 = 20;
+
+const FIRST_PAUSE: Duration = Duration::seconds(30);
+const LONGEST_PAUSE: Duration = Duration::minutes(5);
+
+/// A probe that has not come back by then is forgotten.
+const PROBE: Duration = Duration::seconds(60);
+
+/// The providers in order of preference.
+pub(crate) struct Providers(Vec<Guarded>);
+
+/// A provider and its circuit.
+pub(crate) struct Guarded {
+    pub provider: Box<dyn Provider>,
+    circuit: Mutex<Circuit>,
+}
+
+#[derive(Debug, Default)]
+struct Circuit {
+    /// In a row.
+    failures: u32,
+    open_until: Option<Timestamp>,
+    probe_until: Option<Timestamp>,
+    /// How often it was opened since the provider last worked.
+    openings: u32,
+}
+
+impl Circuit {
+    /// Whether a mail may be sent now. Where the circuit is half open this takes the one probe.
+    fn admit(&mut self, now: Timestamp) -> bool {
+        let Some(open_until) = self.open_until else { return true };
+        if open_until > now || self.probe_until.is_some_and(|until| until > now) {
+            return false;
+        }
+        self.probe_until = Some(now.plus(PROBE));
+        true
+    }
+
+    fn might_admit(&self, now: Timestamp) -> bool {
+        self.open_until.is_none_or(|until| until <= now) && self.probe_until.is_none_or(|until| until <= now)
+    }
+
+    /// Returns for how long it was opened, if it was.
+    fn failed(&mut self, asked: Duration, now: Timestamp) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        let probed = self.probe_until.take().is_some();
+        // Those that were under way when it opened say nothing new.
+        if self.open_until.is_some_and(|until| until > now) || (self.failures < FAILURES && !probed) {
+            return None;
+        }
+        let pause = (FIRST_PAUSE * 2_i32.saturating_pow(self.openings.min(8))).min(LONGEST_PAUSE).max(asked);
+        self.openings = self.openings.saturating_add(1);
+        self.open_until = Some(now.plus(pause));
+        Some(pause)
+    }
+}
+
+impl Guarded {
+    fn circuit(&self) -> std::sync::MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives an admission back that nothing was sent with.
+    pub(crate) fn release(&self) {
+        self.circuit().probe_until = None;
+    }
+
+    /// Takes down how a send went. Returns whether the circuit is closed: then a failure was the mail's own.
+    pub(crate) fn note(&self, failure: Option<&SendError>, now: Timestamp) -> bool {
+        let mut circuit = self.circuit();
+        let asked = match failure {
+            // It answered about the mail, so it works.
+            None | Some(SendError::Permanent(_)) => {
+                *circuit = Circuit::default();
+                return true;
+            }
+            Some(SendError::Throttled(wait)) => {
+                Duration::try_from(*wait).unwrap_or(LONGEST_PAUSE).min(Duration::hours(1))
+            }
+            Some(_) => Duration::ZERO,
+        };
+        if let Some(pause) = circuit.failed(asked, now) {
+            tracing::warn!(
+                mail.provider = self.provider.name(),
+                mail.pause_seconds = pause.whole_seconds(),
+                "the mail provider keeps failing; it is left alone for a while"
+            );
+        }
+        circuit.open_until.is_none()
+    }
+}
+
+impl Providers {
+    pub(crate) fn new(providers: Vec<Box<dyn Provider>>) -> Self {
+        Self(providers.into_iter().map(|provider| Guarded { provider, circuit: Mutex::default() }).collect())
+    }
+
+    /// Whether any mail could be sent now.
+    pub(crate) fn any(&self, now: Timestamp) -> bool {
+        self.0.iter().any(|guarded| guarded.circuit().might_admit(now))
+    }
+
+    /// How often the first provider's circuit was opened in a row; 0 while it is closed.
+    pub(crate) fn openings(&self) -> usize {
+        self.0.first().map_or(0, |first| first.circuit().openings as usize)
+    }
+
+    /// Who sends the next mail. One whose fate is `uncertain` at a provider that removes duplicates stays with it.
+    pub(crate) fn choose(&self, uncertain: Option<&str>, now: Timestamp) -> Option<&Guarded> {
+        let bound = uncertain.and_then(|name| {
+            self.0.iter().find(|one| one.provider.name() == name && one.provider.removes_duplicates())
+        });
+        match bound {
+            Some(bound) => bound.circuit().admit(now).then_some(bound),
+            None => self.0.iter().find(|guarded| guarded.circuit().admit(now)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn twenty_failures_in_a_row_open_it_and_one_success_closes_it() {
+        let now = Clock::System.now();
+        let mut circuit = Circuit::default();
+        for _ in 1..FAILURES {
+            assert_eq!(circuit.failed(Duration::ZERO, now), None);
+        }
+        assert!(circuit.admit(now));
+        assert_eq!(circuit.failed(Duration::ZERO, now), Some(FIRST_PAUSE));
+        assert_eq!(circuit.failed(Duration::ZERO, now), None, "one that was under way");
+        assert!(!circuit.admit(now) && !circuit.might_admit(now));
+
+        let later = now.plus(FIRST_PAUSE);
+        assert!(circuit.might_admit(later) && circuit.admit(later));
+        assert!(!circuit.admit(later), "one probe at a time");
+        assert_eq!(circuit.failed(Duration::ZERO, later), Some(FIRST_PAUSE * 2));
+        let mut pause = Duration::ZERO;
+        let mut at = later;
+        for _ in 0..20 {
+            at = at.plus(LONGEST_PAUSE);
+            assert!(circuit.admit(at));
+            pause = circuit.failed(Duration::ZERO, at).unwrap();
+        }
+        assert_eq!(pause, LONGEST_PAUSE);
+        // A probe that never came back does not keep it open for ever.
+        at = at.plus(LONGEST_PAUSE);
+        assert!(circuit.admit(at) && !circuit.admit(at) && circuit.admit(at.plus(PROBE)));
+    }
+
+    #[test]
+    fn a_provider_that_asks_for_time_gets_it() {
+        let now = Clock::System.now();
+        let mut circuit = Circuit { failures: FAILURES, ..Circuit::default() };
+        assert_eq!(circuit.failed(Duration::minutes(20), now), Some(Duration::minutes(20)));
+    }
+}

@@ -1,0 +1,99 @@
+//! Clients at rest.
+
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::clients;
+use crate::domain::{Reach, Scope, Window};
+use crate::id::ClientId;
+
+pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
+    clients::table.find(id).get_result(conn).optional()
+}
+
+pub(crate) fn insert(conn: &mut Conn, client: &Client) -> QueryResult<usize> {
+    diesel::insert_into(clients::table).values(client).execute(conn)
+}
+
+/// Clients that `visible` admits, newest first, up to the window's limit.
+pub(crate) fn list(conn: &mut Conn, window: &Window, visible: impl Fn(&Client) -> bool) -> QueryResult<Vec<Client>> {
+    let after = window.after.clone();
+    let rows: Vec<Client> = match after {
+        Some(after) => clients::table.filter(clients::id.lt(after)).order(clients::id.desc()).load(conn)?,
+        None => clients::table.order(clients::id.desc()).load(conn)?,
+    };
+    let limit = usize::try_from(window.limit).unwrap_or(usize::MAX);
+    Ok(rows.into_iter().filter(visible).take(limit).collect())
+}
+
+/// Puts a new key in the place of the old one; `None` if the client is disabled.
+pub(crate) fn rotate(
+    conn: &mut Conn,
+    id: &ClientId,
+    key_sha256: &str,
+    old_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Client>> {
+    diesel::update(clients::table.find(id))
+        .filter(clients::disabled_at.is_null())
+        .set((
+            clients::previous_key_sha256.eq(clients::key_sha256.nullable()),
+            clients::previous_key_expires_at.eq(Some(old_until)),
+            clients::key_sha256.eq(key_sha256),
+            clients::rotated_at.eq(Some(now)),
+        ))
+        .returning(clients::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Disables a client; `None` if it was disabled before.
+pub(crate) fn disable(conn: &mut Conn, id: &ClientId, now: Timestamp) -> QueryResult<Option<Client>> {
+    diesel::update(clients::table.find(id))
+        .filter(clients::disabled_at.is_null())
+        .set(clients::disabled_at.eq(Some(now)))
+        .returning(clients::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// A client as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::clients)]
+pub(crate) struct Client {
+    pub id: ClientId,
+    pub name: String,
+    pub portal: Option<String>,
+    pub(crate) tenants: String,
+    pub(crate) scopes: String,
+    pub(crate) key_sha256: String,
+    pub(crate) previous_key_sha256: Option<String>,
+    pub(crate) previous_key_expires_at: Option<Timestamp>,
+    pub(crate) created_at: Timestamp,
+    pub(crate) rotated_at: Option<Timestamp>,
+    pub disabled_at: Option<Timestamp>,
+}
+
+impl Client {
+    pub(crate) fn reach(&self) -> Reach {
+        Reach::of(self.portal.clone(), &self.tenants)
+    }
+
+    /// The tenants as they are stored: words, and `*` is every one.
+    pub(crate) fn tenant_words(&self) -> &str {
+        &self.tenants
+    }
+
+    pub(crate) fn scopes(&self) -> Vec<Scope> {
+        Scope::of_words(&self.scopes).collect()
+    }
+}
+
+/// Reads a client and lets one transaction at a time count what it has.
+pub(crate) fn lock(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
+    match conn {
+        Conn::Postgres(conn) => clients::table.find(id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => clients::table.find(id).get_result(conn).optional(),
+    }
+}

@@ -1,0 +1,170 @@
+//! Consultants at rest.
+
+use diesel::prelude::*;
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::db::schema::consultants;
+use crate::db::{Backend, Conn, text_enum};
+use crate::domain::Window;
+use crate::id::ConsultantId;
+
+pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    consultants::table.find(id).get_result(conn).optional()
+}
+
+/// Whether somebody else has the address.
+pub(crate) fn email_taken(conn: &mut Conn, email_key: &str, but: Option<&ConsultantId>) -> QueryResult<bool> {
+    let owner: Option<ConsultantId> = consultants::table
+        .filter(consultants::email_key.eq(email_key))
+        .select(consultants::id)
+        .get_result(conn)
+        .optional()?;
+    Ok(owner.is_some_and(|owner| Some(&owner) != but))
+}
+
+pub(crate) fn insert(conn: &mut Conn, consultant: &Consultant) -> QueryResult<usize> {
+    diesel::insert_into(consultants::table).values(consultant).execute(conn)
+}
+
+pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, window: &Window) -> QueryResult<Vec<Consultant>> {
+    let mut query = consultants::table.into_boxed::<Backend>();
+    match filter.state {
+        Some(ConsultantState::Active) => query = query.filter(consultants::suspended_at.is_null()),
+        Some(ConsultantState::Suspended) => query = query.filter(consultants::suspended_at.is_not_null()),
+        None => {}
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(consultants::id.lt(after));
+    }
+    query.order(consultants::id.desc()).limit(window.limit).load(conn)
+}
+
+/// Sets name and address; `None` if there is no such consultant.
+pub(crate) fn change(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    name: &str,
+    email: &str,
+    email_key: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Consultant>> {
+    diesel::update(consultants::table.find(id))
+        .set((
+            consultants::name.eq(name),
+            consultants::email.eq(email),
+            consultants::email_key.eq(email_key),
+            consultants::updated_at.eq(now),
+        ))
+        .returning(consultants::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Suspends; `None` if there is no such active consultant.
+pub(crate) fn suspend(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    reason: &str,
+    now: Timestamp,
+) -> QueryResult<Option<Consultant>> {
+    diesel::update(consultants::table.find(id))
+        .filter(consultants::suspended_at.is_null())
+        .set((
+            consultants::suspended_at.eq(Some(now)),
+            consultants::suspend_reason.eq(Some(reason)),
+            consultants::updated_at.eq(now),
+        ))
+        .returning(consultants::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Reinstates; `None` if there is no such suspended consultant.
+pub(crate) fn reinstate(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> QueryResult<Option<Consultant>> {
+    diesel::update(consultants::table.find(id))
+        .filter(consultants::suspended_at.is_not_null())
+        .set((
+            consultants::suspended_at.eq(None::<Timestamp>),
+            consultants::suspend_reason.eq(None::<String>),
+            consultants::updated_at.eq(now),
+        ))
+        .returning(consultants::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// A consultant as they are stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::consultants)]
+pub(crate) struct Consultant {
+    pub id: ConsultantId,
+    pub name: String,
+    pub email: String,
+    pub(crate) email_key: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub suspended_at: Option<Timestamp>,
+    pub(crate) suspend_reason: Option<String>,
+}
+
+#[cfg(test)]
+impl Consultant {
+    /// Somebody who was just registered.
+    pub(crate) fn for_tests(name: &str, email: &str, now: Timestamp) -> Self {
+        Self {
+            id: ConsultantId::new(now),
+            name: name.to_owned(),
+            email: email.to_owned(),
+            email_key: email.to_lowercase(),
+            created_at: now,
+            updated_at: now,
+            suspended_at: None,
+            suspend_reason: None,
+        }
+    }
+}
+
+text_enum! {
+    /// Whether a consultant can get links.
+    pub enum ConsultantState {
+        /// They can.
+        Active = "active",
+        /// They cannot, and their links were revoked.
+        Suspended = "suspended",
+    }
+}
+
+/// Which consultants are wanted.
+#[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ConsultantFilter {
+    /// Only those in this state.
+    #[param(inline)]
+    pub state: Option<ConsultantState>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// Reads a consultant and keeps a suspension from passing until the transaction ends.
+pub(crate) fn lock(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    match conn {
+        Conn::Postgres(conn) => consultants::table.find(id).for_share().get_result(conn).optional(),
+        Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
+    }
+}
+
+/// Reads a consultant whose row is about to change, and keeps everybody else from changing it or issuing for them.
+///
+/// A session that is being opened may still refer to them: it holds a link that the change wants next.
+pub(crate) fn lock_for_change(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    match conn {
+        Conn::Postgres(conn) => consultants::table.find(id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
+    }
+}

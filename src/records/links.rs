@@ -1,0 +1,394 @@
+//! Links at rest. Every race is decided by one guarded statement.
+
+use diesel::dsl::{exists, max, not};
+use diesel::prelude::*;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::revocations::{self, Hit, Order, Spared};
+use super::within;
+use crate::clock::Timestamp;
+use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations as orders};
+use crate::db::{Backend, Conn};
+use crate::domain::{Access, Actor, ActorType, LinkState, Reach, Window};
+use crate::error::Code;
+use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
+
+/// What a spend must match: the token's link and generation, the caller's reach.
+#[derive(Debug, Clone)]
+pub(crate) struct Spend {
+    pub link_id: LinkId,
+    pub generation: i32,
+    pub reach: Reach,
+}
+
+/// What a revocation writes.
+#[derive(AsChangeset)]
+#[diesel(table_name = links)]
+struct Revocation<'a> {
+    revoked_at: Option<Timestamp>,
+    revoke_reason: Option<&'a str>,
+    revoked_by_type: Option<ActorType>,
+    revoked_by_id: Option<&'a str>,
+    revoked_by_name: Option<&'a str>,
+}
+
+impl<'a> Revocation<'a> {
+    fn of(revoking: &Revoking<'a>) -> Self {
+        let actor = revoking.actor;
+        Self {
+            revoked_at: Some(revoking.at),
+            revoke_reason: Some(revoking.reason),
+            revoked_by_type: Some(actor.kind),
+            revoked_by_id: Some(&actor.id),
+            revoked_by_name: actor.name.as_deref(),
+        }
+    }
+}
+
+/// Writes a link down, and which order was the newest at that moment: those before it do not concern the link.
+pub(crate) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
+    let newest = orders::table.select(max(orders::seq)).single_value();
+    diesel::insert_into(links::table).values((link, links::issued_after.eq(newest))).execute(conn)
+}
+
+/// The link, whoever asks.
+pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
+    let found: Option<(Link, Option<Order>)> = links::table
+        .left_join(orders::table.on(Hit))
+        .filter(links::id.eq(id))
+        .order(orders::seq.asc())
+        .select((links::all_columns, orders::all_columns.nullable()))
+        .first(conn)
+        .optional()?;
+    Ok(found.map(|(link, order)| link.under(order)))
+}
+
+/// The link, if the caller can see it.
+pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryResult<Option<Link>> {
+    let found = links::table.find(id).filter(within!(links, reach)).load(conn)?;
+    Ok(apply_pending_revocations(conn, found)?.pop())
+}
+
+/// Links as an order left them that is still being carried out. Every read of this module ends here.
+fn apply_pending_revocations(conn: &mut Conn, found: Vec<Link>) -> QueryResult<Vec<Link>> {
+    let open = found.iter().filter(|link| link.revoked_at.is_none());
+    let ids: Vec<LinkId> = open.map(|link| link.id.clone()).collect();
+    let mut orders = revocations::in_force(conn, &ids)?;
+    Ok(found
+        .into_iter()
+        .map(|link| {
+            let order = orders.remove(&link.id);
+            link.under(order)
+        })
+        .collect())
+}
+
+/// Marks the token's generation as spent; `None` if it may not be spent (any more).
+pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(&spend.link_id))
+        .filter(links::generation.eq(spend.generation))
+        .filter(within!(links, &spend.reach))
+        .filter(links::spent_at.is_null())
+        .filter(links::revoked_at.is_null())
+        .filter(Spared)
+        .filter(links::starts_at.le(now))
+        .filter(links::expires_at.gt(now))
+        .set(links::spent_at.eq(Some(now)))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Revokes; `None` if the link has ended, or does not exist for the caller.
+pub(crate) fn revoke(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    revoking: &Revoking<'_>,
+) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(id))
+        .filter(within!(links, reach))
+        .filter(links::revoked_at.is_null())
+        .filter(Spared)
+        .filter(links::expires_at.gt(revoking.at))
+        .set(Revocation::of(revoking))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Which links to revoke, of those that have not ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selector<'a> {
+    /// Those of a consultant.
+    Consultant(&'a ConsultantId),
+    /// Those that a client issued.
+    IssuedBy(&'a ClientId),
+    /// Those whose unspent token, in its present generation, a key signed.
+    SignedBy(&'a str),
+    /// These, which a bulk revocation hits.
+    BulkRevoked(&'a [LinkId]),
+}
+
+/// Revokes links. Those that a bulk revocation hits are left to it: it said when and why they ended.
+pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &Revoking<'_>) -> QueryResult<Vec<Link>> {
+    macro_rules! revoke {
+        ($condition:expr) => {
+            diesel::update(links::table)
+                .filter($condition)
+                .filter(links::revoked_at.is_null())
+                .filter(links::expires_at.gt(revoking.at))
+                .set(Revocation::of(revoking))
+                .returning(links::all_columns)
+                .get_results(conn)
+        };
+    }
+    match selector {
+        Selector::Consultant(id) => revoke!(links::consultant_id.eq(id).and(Spared)),
+        Selector::IssuedBy(id) => revoke!(links::client_id.eq(id).assume_not_null().and(Spared)),
+        Selector::SignedBy(kid) => {
+            let mailed = mail_jobs::table
+                .filter(mail_jobs::kid.eq(kid))
+                .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
+                .filter(mail_jobs::generation.eq(links::generation.nullable()));
+            revoke!(exists(mailed).and(links::spent_at.is_null()).and(Spared))
+        }
+        Selector::BulkRevoked(ids) => revoke!(links::id.eq_any(ids)),
+    }
+}
+
+/// Raises the generation and makes the link spendable again; `None` while it cools down, or once it has ended.
+pub(crate) fn raise_generation(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    mailed_before: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Link>> {
+    let never_resent = links::resent_at.is_null().and(links::created_at.le(mailed_before));
+    diesel::update(links::table.find(id))
+        .filter(within!(links, reach))
+        .filter(links::revoked_at.is_null())
+        .filter(Spared)
+        .filter(links::expires_at.gt(now))
+        .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
+        .set((
+            links::generation.eq(links::generation + 1),
+            links::spent_at.eq(None::<Timestamp>),
+            links::resent_at.eq(Some(now)),
+        ))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Links that match the filter within the reach, newest first.
+pub(crate) fn list(
+    conn: &mut Conn,
+    filter: &LinkFilter,
+    reach: &Reach,
+    window: &Window,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(links::tenant_id.eq(tenant_id));
+    }
+    if let Some(portal) = &filter.portal {
+        query = query.filter(links::portal.eq(portal));
+    }
+    if let Some(id) = &filter.consultant_id {
+        query = query.filter(links::consultant_id.eq(id));
+    }
+    if let Some(id) = &filter.profile_id {
+        query = query.filter(links::profile_id.eq(id));
+    }
+    if let Some(from) = filter.created_from {
+        query = query.filter(links::created_at.ge(from));
+    }
+    if let Some(to) = filter.created_to {
+        query = query.filter(links::created_at.lt(to));
+    }
+    match filter.state {
+        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(Spared))),
+        Some(state) => {
+            query = query.filter(links::revoked_at.is_null()).filter(Spared);
+            query = match state {
+                LinkState::Scheduled => query.filter(links::starts_at.gt(now)),
+                LinkState::Active => query.filter(links::starts_at.le(now)).filter(links::expires_at.gt(now)),
+                LinkState::Expired | LinkState::Revoked => query.filter(links::expires_at.le(now)),
+            };
+        }
+        None => {}
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(links::id.lt(after));
+    }
+    let found = query.order(links::id.desc()).limit(window.limit).load(conn)?;
+    apply_pending_revocations(conn, found)
+}
+
+/// Name and address of the consultants of some links.
+pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<Vec<(ConsultantId, String, String)>> {
+    consultants::table
+        .filter(consultants::id.eq_any(ids))
+        .select((consultants::id, consultants::name, consultants::email))
+        .load(conn)
+}
+
+/// Links behind the mark whose windows have ended, in order of their ends.
+pub(crate) fn expired_after(
+    conn: &mut Conn,
+    (expires_at, id): &(Timestamp, String),
+    limit: i64,
+    now: Timestamp,
+) -> QueryResult<Vec<Link>> {
+    let found = links::table
+        .filter(links::expires_at.ge(expires_at))
+        .filter(links::expires_at.le(now))
+        .filter(links::expires_at.gt(expires_at).or(links::id.gt(id)))
+        .order((links::expires_at.asc(), links::id.asc()))
+        .limit(limit)
+        .load(conn)?;
+    apply_pending_revocations(conn, found)
+}
+
+/// A link as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::magic_links)]
+pub(crate) struct Link {
+    pub id: LinkId,
+    pub tenant_id: String,
+    pub portal: String,
+    pub consultant_id: ConsultantId,
+    pub profile_id: String,
+    pub profile_name: String,
+    pub profile_email: Option<String>,
+    pub reason: String,
+    pub ticket: Option<String>,
+    pub access: Access,
+    pub starts_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub issued_by_id: String,
+    pub issued_by_name: String,
+    pub issued_by_email: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    pub generation: i32,
+    pub resent_at: Option<Timestamp>,
+    pub spent_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+    pub revoke_reason: Option<String>,
+    pub revoked_by_type: Option<ActorType>,
+    pub revoked_by_id: Option<String>,
+    pub revoked_by_name: Option<String>,
+    /// The newest order of revocation when it was issued: that one and those before it do not concern the link.
+    #[diesel(skip_insertion)]
+    #[expect(dead_code, reason = "statements compare it, and nobody else")]
+    pub issued_after: Option<i64>,
+}
+
+impl Link {
+    /// The state that follows from the times.
+    pub(crate) fn state(&self, now: Timestamp) -> LinkState {
+        if self.revoked_at.is_some() {
+            LinkState::Revoked
+        } else if self.expires_at <= now {
+            LinkState::Expired
+        } else if self.starts_at > now {
+            LinkState::Scheduled
+        } else {
+            LinkState::Active
+        }
+    }
+
+    /// Why a token of this generation cannot be used, if it cannot.
+    pub(crate) fn why_not(&self, generation: i32, now: Timestamp) -> Option<Code> {
+        match self.state(now) {
+            LinkState::Revoked => Some(Code::LinkRevoked),
+            LinkState::Expired => Some(Code::LinkExpired),
+            LinkState::Scheduled | LinkState::Active if generation != self.generation => Some(Code::LinkSuperseded),
+            LinkState::Scheduled => Some(Code::LinkNotYetValid),
+            LinkState::Active => self.spent_at.is_some().then_some(Code::LinkSpent),
+        }
+    }
+
+    /// As it is under an order that hits it and is still being carried out.
+    fn under(self, order: Option<Order>) -> Self {
+        match order {
+            Some(order) if self.revoked_at.is_none() => Self {
+                revoked_at: Some(order.created_at),
+                revoke_reason: Some(order.reason),
+                revoked_by_type: Some(order.actor_type),
+                revoked_by_id: Some(order.actor_id),
+                revoked_by_name: order.actor_name,
+                ..self
+            },
+            _ => self,
+        }
+    }
+
+    pub(crate) fn revoked_by(&self) -> Option<Actor> {
+        let (kind, id) = (self.revoked_by_type?, self.revoked_by_id.clone()?);
+        Some(Actor { kind, id, name: self.revoked_by_name.clone() })
+    }
+}
+
+/// Which links are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct LinkFilter {
+    /// Only this tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only this portal.
+    #[param(max_length = 32)]
+    pub portal: Option<String>,
+    /// Only this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only this profile.
+    #[param(max_length = 128)]
+    pub profile_id: Option<String>,
+    /// Only links in this state.
+    #[param(inline)]
+    pub state: Option<LinkState>,
+    /// Only links issued at or after this moment.
+    pub created_from: Option<Timestamp>,
+    /// Only links issued before this moment.
+    pub created_to: Option<Timestamp>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}
+
+/// Why and by whom links are revoked, and from when on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Revoking<'a> {
+    pub reason: &'a str,
+    pub actor: &'a Actor,
+    pub client_id: Option<&'a ClientId>,
+    /// The support session that the caller acted in.
+    pub acting_session_id: Option<&'a str>,
+    /// The order that it carries out.
+    pub revocation_id: Option<&'a RevocationId>,
+    /// From when on the links are revoked: earlier than `now` where an order is carried out.
+    pub at: Timestamp,
+    pub now: Timestamp,
+}
+
+impl<'a> Revoking<'a> {
+    /// From this moment on.
+    pub(crate) const fn new(
+        reason: &'a str,
+        actor: &'a Actor,
+        client_id: Option<&'a ClientId>,
+        now: Timestamp,
+    ) -> Self {
+        Self { reason, actor, client_id, acting_session_id: None, revocation_id: None, at: now, now }
+    }
+}

@@ -1,0 +1,13 @@
+//! Rows and their statements, by noun. Every race is decided by one guarded statement.
+
+pub(crate) mod clients;
+pub(crate) mod consultants;
+pub(crate) mod links;
+pub(crate) mod revocations;
+pub(crate) mod sessions;
+pub(crate) mod signing_keys;
+pub(crate) mod status_lists;
+pub(crate) mod tenants;
+pub(crate) mod within;
+
+pub(crate) use within::within;

@@ -1,0 +1,313 @@
+//! Orders at rest, and the condition that puts them in force.
+
+use std::collections::HashMap;
+
+use diesel::backend::Backend as AnyBackend;
+use diesel::dsl::{count as count_of, count_star, max};
+use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::Bool;
+
+use crate::clock::Timestamp;
+use crate::db::schema::{magic_links as links, revocation_tenants as tenants, revocations as orders, sessions};
+use crate::db::{Backend, Conn, text_enum};
+use crate::domain::{ActorType, Reach, Tenants};
+use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
+
+/// What makes an order that is still being carried out hit a link. The same words for every statement that asks.
+macro_rules! open_order_hits_link {
+    () => {
+        "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
+         AND (magic_links.issued_after IS NULL OR magic_links.issued_after < revocations.seq) \
+         AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
+             WHERE t.revocation_id = revocations.id AND t.tenant_id = magic_links.tenant_id)) \
+         AND (revocations.portal IS NULL OR revocations.portal = magic_links.portal) \
+         AND (revocations.consultant_id IS NULL OR revocations.consultant_id = magic_links.consultant_id) \
+         AND (revocations.profile_id IS NULL OR revocations.profile_id = magic_links.profile_id) \
+         AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id)"
+    };
+}
+
+/// A condition of statements about `magic_links`: no order that is still being carried out hits the link.
+#[derive(Debug, Clone, Copy, QueryId)]
+pub(crate) struct Spared;
+
+/// A condition of statements about `magic_links` and `revocations`: the order is open and hits the link.
+#[derive(Debug, Clone, Copy, QueryId)]
+pub(super) struct Hit;
+
+macro_rules! condition {
+    ($name:ident, $sql:expr) => {
+        impl Expression for $name {
+            type SqlType = Bool;
+        }
+
+        impl<Tables> AppearsOnTable<Tables> for $name {}
+
+        impl<Tables> SelectableExpression<Tables> for $name {}
+
+        impl<Groups> ValidGrouping<Groups> for $name {
+            type IsAggregate = is_aggregate::Never;
+        }
+
+        impl<DB: AnyBackend> QueryFragment<DB> for $name {
+            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+                out.push_sql($sql);
+                Ok(())
+            }
+        }
+    };
+}
+
+condition!(Spared, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", open_order_hits_link!(), ")"));
+condition!(Hit, concat!("(", open_order_hits_link!(), ")"));
+
+/// The orders that hit some of these links and are still being carried out: the oldest for each.
+pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, Order>> {
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let newest_first: Vec<(LinkId, Order)> = links::table
+        .inner_join(orders::table.on(Hit))
+        .filter(links::id.eq_any(ids))
+        .order(orders::seq.desc())
+        .select((links::id, orders::all_columns))
+        .load(conn)?;
+    Ok(newest_first.into_iter().collect())
+}
+
+/// What is left of a boxed query about `magic_links`: those that an order hits and that have not ended.
+///
+/// A macro, because the two queries are of different types.
+macro_rules! hit_by {
+    ($query:expr, $order:expr, $tenant_ids:expr) => {{
+        let order: &Order = $order;
+        let mut query = $query
+            .into_boxed::<Backend>()
+            .filter(links::revoked_at.is_null())
+            .filter(links::expires_at.gt(order.created_at))
+            .filter(links::issued_after.is_null().or(links::issued_after.lt(order.seq).assume_not_null()));
+        if !order.every_tenant {
+            query = query.filter(links::tenant_id.eq_any($tenant_ids));
+        }
+        if let Some(portal) = &order.portal {
+            query = query.filter(links::portal.eq(portal));
+        }
+        if let Some(id) = &order.consultant_id {
+            query = query.filter(links::consultant_id.eq(id));
+        }
+        if let Some(id) = &order.profile_id {
+            query = query.filter(links::profile_id.eq(id));
+        }
+        if let Some(id) = &order.issued_by_id {
+            query = query.filter(links::issued_by_id.eq(id));
+        }
+        query
+    }};
+}
+
+/// How many links an order hits, and how many live sessions they have: a link has one at most.
+pub(crate) fn count(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> QueryResult<(i64, i64)> {
+    let live = sessions::magic_link_id
+        .eq(links::id)
+        .and(sessions::ended_at.is_null())
+        .and(sessions::expires_at.gt(order.created_at));
+    hit_by!(links::table.left_join(sessions::table.on(live)), order, tenant_ids)
+        .select((count_star(), count_of(sessions::id.nullable())))
+        .get_result(conn)
+}
+
+/// The next links that an order hits, in order of id.
+pub(crate) fn next_links(
+    conn: &mut Conn,
+    order: &Order,
+    tenant_ids: &[String],
+    limit: i64,
+) -> QueryResult<Vec<LinkId>> {
+    let mut query = hit_by!(links::table, order, tenant_ids);
+    if let Some(done_to) = &order.done_to {
+        query = query.filter(links::id.gt(done_to));
+    }
+    query.order(links::id.asc()).limit(limit).select(links::id).load(conn)
+}
+
+/// The number of the next order.
+pub(crate) fn next_seq(conn: &mut Conn) -> QueryResult<i64> {
+    let newest: Option<i64> = orders::table.select(max(orders::seq)).get_result(conn)?;
+    Ok(newest.unwrap_or(0) + 1)
+}
+
+pub(crate) fn insert(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> QueryResult<()> {
+    diesel::insert_into(orders::table).values(order).execute(conn)?;
+    for tenant_id in tenant_ids {
+        diesel::insert_into(tenants::table)
+            .values((tenants::revocation_id.eq(&order.id), tenants::tenant_id.eq(tenant_id)))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn find(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<Order>> {
+    orders::table.find(id).get_result(conn).optional()
+}
+
+/// The tenants that an order is bound to; none where it is for every one.
+pub(crate) fn tenants(conn: &mut Conn, id: &RevocationId) -> QueryResult<Vec<String>> {
+    tenants::table
+        .filter(tenants::revocation_id.eq(id))
+        .order(tenants::tenant_id.asc())
+        .select(tenants::tenant_id)
+        .load(conn)
+}
+
+/// Orders that are still to be carried out and that nobody is at, the oldest first, and since when they are there.
+pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(RevocationId, Timestamp)>> {
+    orders::table
+        .filter(orders::done_at.is_null())
+        .filter(orders::lease_until.is_null().or(orders::lease_until.le(now).assume_not_null()))
+        .order(orders::seq.asc())
+        .select((orders::id, orders::created_at))
+        .load(conn)
+}
+
+/// The barrier of an order, once somebody has set it.
+pub(crate) fn barrier(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<i64>> {
+    orders::table.find(id).select(orders::barrier).get_result(conn)
+}
+
+/// Sets the barrier of an open order; it stays the one of whoever was first.
+pub(crate) fn set_barrier(conn: &mut Conn, id: &RevocationId, barrier: i64) -> QueryResult<usize> {
+    diesel::update(orders::table.find(id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::barrier.is_null())
+        .set(orders::barrier.eq(Some(barrier)))
+        .execute(conn)
+}
+
+/// Takes an order for a while; `None` if it is done, or somebody else is at it.
+pub(crate) fn claim(
+    conn: &mut Conn,
+    id: &RevocationId,
+    lease_until: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<Order>> {
+    diesel::update(orders::table.find(id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::barrier.is_not_null())
+        .filter(orders::lease_until.is_null().or(orders::lease_until.le(now).assume_not_null()))
+        .set(orders::lease_until.eq(Some(lease_until)))
+        .returning(orders::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Holds an order for longer, and its row until the transaction ends; `None` if somebody else is at it by now.
+pub(crate) fn hold(conn: &mut Conn, order: &Order, lease_until: Timestamp) -> QueryResult<Option<Order>> {
+    diesel::update(orders::table.find(&order.id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::lease_until.eq(order.lease_until))
+        .set(orders::lease_until.eq(Some(lease_until)))
+        .returning(orders::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Notes how far it has come; for whoever holds it.
+pub(crate) fn advance(
+    conn: &mut Conn,
+    order: &Order,
+    done_to: &LinkId,
+    counts: (i64, i64),
+) -> QueryResult<Option<Order>> {
+    let first = order.done_to.is_none();
+    let (links_before, sessions_before) = if first { (0, 0) } else { (order.links, order.sessions) };
+    diesel::update(orders::table.find(&order.id))
+        .set((
+            orders::done_to.eq(Some(done_to)),
+            orders::links.eq(links_before + counts.0),
+            orders::sessions.eq(sessions_before + counts.1),
+        ))
+        .returning(orders::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Notes that nothing is left to do; `false` if the lease was lost.
+pub(crate) fn finish(conn: &mut Conn, order: &Order, now: Timestamp) -> QueryResult<bool> {
+    let nothing = order.done_to.is_none();
+    let (links, sessions) = if nothing { (0, 0) } else { (order.links, order.sessions) };
+    diesel::update(orders::table.find(&order.id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::lease_until.eq(order.lease_until))
+        .set((
+            orders::done_at.eq(Some(now)),
+            orders::lease_until.eq(None::<Timestamp>),
+            orders::links.eq(links),
+            orders::sessions.eq(sessions),
+        ))
+        .execute(conn)
+        .map(|rows| rows > 0)
+}
+
+text_enum! {
+    /// How far an order has come.
+    pub enum RevocationState {
+        /// In force; the links are still being marked and put on record.
+        Running = "running",
+        /// Every link is marked and on record.
+        Done = "done",
+        /// Nothing was revoked: it was asked what would be.
+        DryRun = "dry_run",
+    }
+}
+
+/// An order as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::revocations)]
+pub(crate) struct Order {
+    pub id: RevocationId,
+    /// Links that know it, or a later one, were issued after it.
+    pub seq: i64,
+    /// Or else only the tenants that stand beside it.
+    pub every_tenant: bool,
+    pub portal: Option<String>,
+    pub consultant_id: Option<ConsultantId>,
+    pub profile_id: Option<String>,
+    pub issued_by_id: Option<String>,
+    pub reason: String,
+    pub dry_run: bool,
+    /// What it hit when it was given; then, what has been done.
+    pub links: i64,
+    pub sessions: i64,
+    pub actor_type: ActorType,
+    pub actor_id: String,
+    pub actor_name: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    /// Every transaction that did not see the order is over once all before this one are.
+    pub barrier: Option<i64>,
+    /// The last link that was looked at.
+    pub done_to: Option<LinkId>,
+    pub lease_until: Option<Timestamp>,
+    pub done_at: Option<Timestamp>,
+}
+
+impl Order {
+    pub(crate) const fn state(&self) -> RevocationState {
+        match self.done_at {
+            _ if self.dry_run => RevocationState::DryRun,
+            Some(_) => RevocationState::Done,
+            None => RevocationState::Running,
+        }
+    }
+
+    /// Whether somebody of this reach could have given it.
+    pub(crate) fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
+        let tenants = match &reach.tenants {
+            Tenants::All => true,
+            Tenants::Only(_) => !self.every_tenant && tenant_ids.iter().all(|id| reach.covers_tenant(id)),
+        };
+        tenants && (reach.portal.is_none() || reach.portal == self.portal)
+    }
+}

@@ -1,0 +1,389 @@
+//! Sessions at rest. Every race is decided by one guarded statement.
+
+use diesel::dsl::{exists, not};
+use diesel::prelude::*;
+use serde::Deserialize;
+use time::Duration;
+use utoipa::IntoParams;
+
+use super::links::Link;
+use super::revocations::{self, Hit, Order, Spared};
+use super::within;
+use crate::clock::Timestamp;
+use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
+use crate::db::{Backend, Conn};
+use crate::domain::{Access, AuditState, EndCause, Reach, SessionState, Window};
+use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
+
+pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
+    diesel::insert_into(sessions::table).values(session).execute(conn)
+}
+
+/// The session, whoever asks.
+pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
+    let found: Option<(Session, Option<Order>)> = sessions::table
+        .inner_join(links::table)
+        .left_join(orders::table.on(Hit))
+        .filter(sessions::id.eq(id))
+        .order(orders::seq.asc())
+        .select((sessions::all_columns, orders::all_columns.nullable()))
+        .first(conn)
+        .optional()?;
+    Ok(found.map(|(session, order)| session.under(order.as_ref())))
+}
+
+/// The session, if the caller can see it.
+pub(crate) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
+    let found = sessions::table.find(id).filter(within!(sessions, reach)).load(conn)?;
+    Ok(apply_pending_revocations(conn, found)?.pop())
+}
+
+/// Reads a session that the caller can see, and lets one report at a time add to it: overlapping ones would undo
+/// each other.
+pub(crate) fn lock_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
+    if let Conn::Postgres(conn) = conn {
+        let locked = sessions::table.find(id).select(sessions::id).for_no_key_update();
+        locked.get_result::<SessionId>(conn).optional()?;
+    }
+    find_within(conn, id, reach)
+}
+
+/// Sessions as an order left them that is still being carried out. Every read of this module ends here.
+fn apply_pending_revocations(conn: &mut Conn, found: Vec<Session>) -> QueryResult<Vec<Session>> {
+    let open = found.iter().filter(|session| session.ended_at.is_none());
+    let ids: Vec<LinkId> = open.map(|session| session.magic_link_id.clone()).collect();
+    let orders = revocations::in_force(conn, &ids)?;
+    Ok(found
+        .into_iter()
+        .map(|session| {
+            let order = orders.get(&session.magic_link_id);
+            session.under(order)
+        })
+        .collect())
+}
+
+/// The condition that a session holds: not ended, within its time, and its link hit by no bulk revocation.
+///
+/// The same as [`Session::holds`] says of one; a test holds the two together.
+#[diesel::dsl::auto_type]
+fn holds(now: Timestamp) -> _ {
+    sessions::ended_at.is_null().and(sessions::expires_at.gt(now)).and(spared())
+}
+
+/// How many sessions hold.
+pub(crate) fn live(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
+    sessions::table.filter(holds(now)).count().get_result(conn)
+}
+
+/// Sessions that match the filter within the reach, newest first.
+pub(crate) fn list(
+    conn: &mut Conn,
+    filter: &SessionFilter,
+    reach: &Reach,
+    window: &Window,
+    now: Timestamp,
+) -> QueryResult<Vec<Session>> {
+    let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
+    if let Some(tenant_id) = &filter.tenant_id {
+        query = query.filter(sessions::tenant_id.eq(tenant_id));
+    }
+    if let Some(portal) = &filter.portal {
+        query = query.filter(sessions::portal.eq(portal));
+    }
+    if let Some(id) = &filter.magic_link_id {
+        query = query.filter(sessions::magic_link_id.eq(id));
+    }
+    if let Some(id) = &filter.consultant_id {
+        query = query.filter(sessions::consultant_id.eq(id));
+    }
+    match filter.state {
+        Some(SessionState::Active) => query = query.filter(holds(now)),
+        Some(SessionState::Ended) => query = query.filter(not(holds(now))),
+        None => {}
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(sessions::id.lt(after));
+    }
+    let found = query.order(sessions::id.desc()).limit(window.limit).load(conn)?;
+    apply_pending_revocations(conn, found)
+}
+
+/// Sessions in an audit state, or all of them.
+fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
+    // The same as `Session::audit_state` says of one.
+    let overdue = now.minus(CLOSING_GRACE);
+    let revoked_before = links::table
+        .inner_join(orders::table.on(Hit))
+        .filter(links::id.eq(sessions::magic_link_id))
+        .filter(orders::created_at.le(overdue));
+    let unclosed = sessions::closed_at.is_null().and(
+        sessions::ended_at
+            .is_not_null()
+            .and(sessions::ended_at.le(overdue).assume_not_null())
+            .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue)))
+            .or(sessions::ended_at.is_null().and(exists(revoked_before))),
+    );
+    let closed_elsewhere =
+        sources::closing_seq.is_not_null().and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
+    let gaps = exists(
+        sources::table
+            .filter(sources::session_id.eq(sessions::id))
+            .filter(sources::event_count.ne(sources::last_seq).or(closed_elsewhere)),
+    );
+    let query = sessions::table.into_boxed::<Backend>();
+    match state {
+        Some(AuditState::Complete) => query.filter(not(unclosed)).filter(not(gaps)),
+        Some(AuditState::Gaps) => query.filter(not(unclosed)).filter(gaps),
+        Some(AuditState::Unclosed) => query.filter(unclosed),
+        None => query,
+    }
+}
+
+/// How many of the sessions that were opened since a moment are in an audit state.
+pub(crate) fn count_in_state(conn: &mut Conn, state: AuditState, since: Timestamp, now: Timestamp) -> QueryResult<i64> {
+    // By a range of ids, so that sessions of long ago cost nothing.
+    let ids = in_state(Some(state), now).filter(sessions::id.ge(SessionId::first_at(since)));
+    ids.select(diesel::dsl::count_star()).get_result(conn)
+}
+
+/// Every session of some links.
+pub(crate) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Session>> {
+    let found = sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn)?;
+    apply_pending_revocations(conn, found)
+}
+
+/// The condition that no bulk revocation hits the session's link.
+#[diesel::dsl::auto_type]
+fn spared() -> _ {
+    exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(Spared))
+}
+
+/// Ends a session; `None` if it has ended before. One that has run out ended when it ran out, and one whose link a
+/// bulk revocation hits is left to it: it said when and why the session ended.
+pub(crate) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timestamp) -> QueryResult<Option<Session>> {
+    let ran_out = diesel::update(sessions::table.find(id))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .filter(spared())
+        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
+        .returning(sessions::all_columns)
+        .get_result(conn)
+        .optional()?;
+    if ran_out.is_some() {
+        return Ok(ran_out);
+    }
+    diesel::update(sessions::table.find(id))
+        .filter(sessions::ended_at.is_null())
+        .filter(spared())
+        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
+        .returning(sessions::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Ends the live sessions of links that have just been revoked or spent. One that has run out ended when it ran out.
+pub(crate) fn end_all_of_links(
+    conn: &mut Conn,
+    links: &[Link],
+    cause: EndCause,
+    now: Timestamp,
+) -> QueryResult<Vec<Session>> {
+    let ids: Vec<&LinkId> = links.iter().map(|link| &link.id).collect();
+    let mut ended: Vec<Session> = diesel::update(sessions::table)
+        .filter(sessions::magic_link_id.eq_any(ids.clone()))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
+        .returning(sessions::all_columns)
+        .get_results(conn)?;
+    let live: Vec<Session> = diesel::update(sessions::table)
+        .filter(sessions::magic_link_id.eq_any(ids))
+        .filter(sessions::ended_at.is_null())
+        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
+        .returning(sessions::all_columns)
+        .get_results(conn)?;
+    ended.extend(live);
+    Ok(ended)
+}
+
+/// Live sessions whose access token a key signed.
+pub(crate) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    sessions::table.filter(holds(now)).filter(sessions::kid.eq(kid)).select(sessions::id).load(conn)
+}
+
+/// Notes which key signs the access token that is about to be handed out again.
+pub(crate) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
+    diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
+}
+
+/// Sessions that have run out and are not on record as ended.
+pub(crate) fn expired(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    sessions::table
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.le(now))
+        .filter(spared())
+        .order(sessions::expires_at.asc())
+        .limit(limit)
+        .select(sessions::id)
+        .load(conn)
+}
+
+/// Notes that the closing counts are there; `false` if they were before.
+pub(crate) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryResult<bool> {
+    diesel::update(sessions::table.find(id))
+        .filter(sessions::closed_at.is_null())
+        .set(sessions::closed_at.eq(Some(now)))
+        .execute(conn)
+        .map(|rows| rows > 0)
+}
+
+/// What the sources of some sessions have reported.
+pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Source>> {
+    sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
+}
+
+/// Makes sure that there is a count for the source.
+pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
+    let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
+    if known == 0 {
+        let fresh =
+            Source { session_id: id.clone(), name: source.to_owned(), event_count: 0, last_seq: 0, closing_seq: None };
+        diesel::insert_into(sources::table).values(&fresh).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Adds acts to the count of a source.
+pub(crate) fn count_acts(conn: &mut Conn, id: &SessionId, source: &str, number: i64, last_seq: i64) -> QueryResult<()> {
+    diesel::update(sources::table.find((id, source)))
+        .set(sources::event_count.eq(sources::event_count + number))
+        .execute(conn)?;
+    diesel::update(sources::table.find((id, source)))
+        .filter(sources::last_seq.lt(last_seq))
+        .set(sources::last_seq.eq(last_seq))
+        .execute(conn)
+        .map(drop)
+}
+
+/// Notes the highest number that the portal says there is.
+pub(crate) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_seq: i64) -> QueryResult<usize> {
+    diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
+}
+
+/// Whether the link was ever used.
+pub(crate) fn has_any(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(sessions::table.filter(sessions::magic_link_id.eq(link)))).get_result(conn)
+}
+
+/// How long after its end the closing counts may be awaited.
+pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
+
+/// A session as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::sessions)]
+pub(crate) struct Session {
+    pub id: SessionId,
+    pub magic_link_id: LinkId,
+    pub generation: i32,
+    pub tenant_id: String,
+    pub portal: String,
+    pub consultant_id: ConsultantId,
+    pub profile_id: String,
+    pub profile_name: String,
+    pub access: Access,
+    pub reason: String,
+    pub ticket: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub started_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub end_cause: Option<EndCause>,
+    pub closed_at: Option<Timestamp>,
+    pub visitor_address: Option<String>,
+    pub visitor_user_agent: Option<String>,
+    /// The key that signed its newest access token.
+    pub kid: String,
+    /// Its place in a status list, never used again.
+    pub status_list: i64,
+    pub status_index: i32,
+}
+
+impl Session {
+    /// When it ended, if it has.
+    pub(crate) fn end(&self, now: Timestamp) -> Option<Timestamp> {
+        self.ended_at.or_else(|| (self.expires_at <= now).then_some(self.expires_at))
+    }
+
+    /// Whether it holds at a moment.
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
+        self.end(now).is_none()
+    }
+
+    /// As it is under an order that hits its link and is still being carried out.
+    fn under(mut self, order: Option<&Order>) -> Self {
+        let hit = order.filter(|order| self.ended_at.is_none() && self.expires_at > order.created_at);
+        if let Some(order) = hit {
+            self.ended_at = Some(order.created_at);
+            self.end_cause = Some(EndCause::Revoked);
+        }
+        self
+    }
+
+    pub(crate) fn audit_state(&self, sources: &[Source], now: Timestamp) -> AuditState {
+        let overdue = self.end(now).is_some_and(|end| end.plus(CLOSING_GRACE) <= now);
+        if self.closed_at.is_none() && overdue {
+            AuditState::Unclosed
+        } else if sources.iter().any(|source| !source.is_gapless()) {
+            AuditState::Gaps
+        } else {
+            AuditState::Complete
+        }
+    }
+}
+
+/// What one source of a session has reported.
+#[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::session_sources)]
+pub(crate) struct Source {
+    pub(crate) session_id: SessionId,
+    #[diesel(column_name = source)]
+    pub(crate) name: String,
+    pub(crate) event_count: i64,
+    pub(crate) last_seq: i64,
+    pub(crate) closing_seq: Option<i64>,
+}
+
+impl Source {
+    pub(crate) fn is_gapless(&self) -> bool {
+        self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
+    }
+}
+
+/// Which sessions are wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SessionFilter {
+    /// Only this tenant.
+    #[param(max_length = 64, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only this portal.
+    #[param(max_length = 32)]
+    pub portal: Option<String>,
+    /// Only sessions of this link.
+    pub magic_link_id: Option<LinkId>,
+    /// Only this consultant.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only sessions in this state.
+    #[param(inline)]
+    pub state: Option<SessionState>,
+    /// Only sessions whose reports are whole, have gaps, or were never closed.
+    #[param(inline)]
+    pub audit_state: Option<AuditState>,
+    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    #[param(minimum = 1, maximum = 200)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the page before.
+    #[param(max_length = 200)]
+    pub cursor: Option<String>,
+}

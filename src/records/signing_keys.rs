@@ -1,0 +1,117 @@
+//! Signing keys at rest: sealed.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::{service_state, signing_keys};
+
+/// A signing key as it is stored.
+#[derive(Clone, Queryable, Insertable)]
+#[diesel(table_name = signing_keys)]
+pub(crate) struct SigningKeyRow {
+    pub kid: String,
+    pub algorithm: String,
+    pub public_jwk: String,
+    pub sealed_private_key: String,
+    pub created_at: Timestamp,
+    pub active_from: Timestamp,
+    pub gone_at: Option<Timestamp>,
+    pub retired_at: Option<Timestamp>,
+    pub dropped_at: Option<Timestamp>,
+}
+
+/// Keys that are not gone, the newest first: of those that may sign, the newest does.
+pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
+    signing_keys::table
+        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .order(signing_keys::created_at.desc())
+        .load(conn)
+}
+
+/// The newest keys, gone or not.
+pub(crate) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
+    signing_keys::table.order((signing_keys::created_at.desc(), signing_keys::kid.desc())).limit(limit).load(conn)
+}
+
+/// A key, gone or not.
+pub(crate) fn find(conn: &mut Conn, kid: &str) -> QueryResult<Option<SigningKeyRow>> {
+    signing_keys::table.find(kid).get_result(conn).optional()
+}
+
+/// Whether a key can sign now, one other than this.
+pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> QueryResult<bool> {
+    let number: i64 = signing_keys::table
+        .filter(signing_keys::kid.ne(but.unwrap_or_default()))
+        .filter(signing_keys::active_from.le(now))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .count()
+        .get_result(conn)?;
+    Ok(number > 0)
+}
+
+/// Lets a key sign no more; `None` if it does not any more. What it signed counts until `gone_at`, unless told before.
+pub(crate) fn retire(
+    conn: &mut Conn,
+    kid: &str,
+    gone_at: Timestamp,
+    now: Timestamp,
+) -> QueryResult<Option<SigningKeyRow>> {
+    diesel::update(signing_keys::table.find(kid).filter(signing_keys::gone_at.is_null()))
+        .set(signing_keys::gone_at.eq(Some(gone_at)))
+        .execute(conn)?;
+    diesel::update(signing_keys::table.find(kid))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::gone_at.gt(now))
+        .set(signing_keys::retired_at.eq(Some(now)))
+        .returning(signing_keys::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Ends a key at once, and forgets its private half; `None` if it has gone.
+pub(crate) fn drop_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<SigningKeyRow>> {
+    diesel::update(signing_keys::table.find(kid))
+        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .set((
+            signing_keys::gone_at.eq(Some(now)),
+            signing_keys::retired_at.eq(Some(now)),
+            signing_keys::dropped_at.eq(Some(now)),
+            signing_keys::sealed_private_key.eq(""),
+        ))
+        .returning(signing_keys::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Gives every key that has no end one.
+pub(crate) fn retire_all(conn: &mut Conn, gone_at: Timestamp) -> QueryResult<usize> {
+    diesel::update(signing_keys::table.filter(signing_keys::gone_at.is_null()))
+        .set(signing_keys::gone_at.eq(Some(gone_at)))
+        .execute(conn)
+}
+
+/// Adds a key.
+pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<usize> {
+    diesel::insert_into(signing_keys::table).values(row).execute(conn)
+}
+
+/// How often the keys have changed.
+pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
+    service_state::table.select(service_state::key_epoch).first(conn)
+}
+
+/// Tells every copy of the service that the keys have changed.
+pub(crate) fn raise_epoch(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::update(service_state::table).set(service_state::key_epoch.eq(service_state::key_epoch + 1)).execute(conn)
+}
+
+/// Lets one process at a time add signing keys.
+pub(crate) fn lock(conn: &mut Conn) -> QueryResult<()> {
+    match conn {
+        Conn::Postgres(conn) => conn.batch_execute("LOCK TABLE signing_keys IN EXCLUSIVE MODE"),
+        Conn::Sqlite(_) => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! Status lists at rest: the places are those of the sessions.
+
+use diesel::dsl::{max, not};
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::{magic_links as links, sessions, status_lists as lists};
+use crate::records::revocations::Spared;
+
+/// The newest list; 0 where there is none yet.
+pub(crate) fn newest(conn: &mut Conn) -> QueryResult<i64> {
+    let newest: Option<i64> = lists::table.select(max(lists::id)).get_result(conn)?;
+    Ok(newest.unwrap_or(0))
+}
+
+pub(crate) fn insert(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<usize> {
+    diesel::insert_into(lists::table).values((lists::id.eq(list), lists::created_at.eq(now))).execute(conn)
+}
+
+pub(crate) fn exists(conn: &mut Conn, list: i64) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(lists::table.find(list))).get_result(conn)
+}
+
+/// Which of these places are taken.
+pub(crate) fn taken(conn: &mut Conn, list: i64, places: &[i32]) -> QueryResult<Vec<i32>> {
+    sessions::table
+        .filter(sessions::status_list.eq(list))
+        .filter(sessions::status_index.eq_any(places))
+        .select(sessions::status_index)
+        .load(conn)
+}
+
+/// The places of sessions that are over: on record, or by an order that is still being carried out.
+pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
+    // The orders first: what one of them puts on record meanwhile is then met twice, and never missed.
+    let mut over: Vec<i32> = sessions::table
+        .inner_join(links::table)
+        .filter(sessions::status_list.eq(list))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .filter(not(Spared))
+        .select(sessions::status_index)
+        .load(conn)?;
+    let ended: Vec<i32> = sessions::table
+        .filter(sessions::status_list.eq(list))
+        .filter(sessions::ended_at.is_not_null())
+        .select(sessions::status_index)
+        .load(conn)?;
+    over.extend(ended);
+    Ok(over)
+}
+
+/// Lists that were the newest one at some moment since, the newest first.
+pub(crate) fn filled_since(conn: &mut Conn, since: Timestamp) -> QueryResult<Vec<i64>> {
+    let known: Vec<(i64, Timestamp)> = lists::table.order(lists::id.desc()).load(conn)?;
+    let mut filled = Vec::new();
+    for (list, created_at) in known {
+        filled.push(list);
+        if created_at <= since {
+            break;
+        }
+    }
+    Ok(filled)
+}

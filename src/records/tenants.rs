@@ -1,0 +1,93 @@
+//! Tenants at rest.
+
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::schema::tenants;
+use crate::db::{Backend, Conn};
+use crate::domain::{ChangeValues, Notice, Reach, Tenants, Window};
+
+pub(crate) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
+    tenants::table.find(id).get_result(conn).optional()
+}
+
+/// Replaces what is known; `None` if the tenant is not registered.
+pub(crate) fn update(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Option<Tenant>> {
+    diesel::update(tenants::table.find(&tenant.id))
+        .set((
+            tenants::name.eq(&tenant.name),
+            tenants::time_zone.eq(&tenant.time_zone),
+            tenants::contacts.eq(&tenant.contacts),
+            tenants::muted_notices.eq(&tenant.muted_notices),
+            tenants::updated_at.eq(tenant.updated_at),
+            tenants::change_values.eq(tenant.change_values),
+            tenants::retention_days.eq(tenant.retention_days),
+        ))
+        .returning(tenants::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+pub(crate) fn insert(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Tenant> {
+    diesel::insert_into(tenants::table).values(tenant).returning(tenants::all_columns).get_result(conn)
+}
+
+/// Tenants within the reach, in order of id.
+pub(crate) fn list(conn: &mut Conn, reach: &Reach, window: &Window) -> QueryResult<Vec<Tenant>> {
+    let mut query = tenants::table.into_boxed::<Backend>();
+    if let Tenants::Only(ids) = &reach.tenants {
+        query = query.filter(tenants::id.eq_any(ids));
+    }
+    if let Some(after) = &window.after {
+        query = query.filter(tenants::id.gt(after));
+    }
+    query.order(tenants::id.asc()).limit(window.limit).load(conn)
+}
+
+/// A tenant as it is stored.
+#[derive(Debug, Clone, Queryable, Insertable, AsChangeset)]
+#[diesel(table_name = crate::db::schema::tenants)]
+pub(crate) struct Tenant {
+    pub id: String,
+    pub name: String,
+    pub time_zone: String,
+    pub(crate) contacts: String,
+    /// Words between spaces.
+    pub(crate) muted_notices: String,
+    pub(crate) created_at: Timestamp,
+    pub(crate) updated_at: Timestamp,
+    pub(crate) change_values: ChangeValues,
+    pub(crate) retention_days: Option<i32>,
+}
+
+/// How a tenant is shown, registered or not.
+#[derive(Debug, Clone)]
+pub(crate) struct TenantView {
+    pub name: String,
+    pub time_zone: String,
+    pub muted_notices: Vec<Notice>,
+}
+
+pub(crate) fn muted(words: &str) -> Vec<Notice> {
+    words.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+/// How to show a tenant: by its name and zone, or by its id and the default zone.
+pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryResult<TenantView> {
+    Ok(match find(conn, id)? {
+        Some(tenant) => {
+            TenantView { name: tenant.name, time_zone: tenant.time_zone, muted_notices: muted(&tenant.muted_notices) }
+        }
+        None => TenantView { name: id.to_owned(), time_zone: default_time_zone.to_owned(), muted_notices: Vec::new() },
+    })
+}
+
+/// How the values of a tenant's changes are kept.
+pub(crate) fn change_values(conn: &mut Conn, id: &str) -> QueryResult<ChangeValues> {
+    Ok(find(conn, id)?.map_or(ChangeValues::Masked, |tenant| tenant.change_values))
+}
+
+/// For how many days a tenant's payloads are kept, where it has said so.
+pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
+    Ok(find(conn, id)?.and_then(|tenant| tenant.retention_days))
+}

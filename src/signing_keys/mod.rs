@@ -1,0 +1,225 @@
+//! The life of a signing key, as operators steer it: rotate, retire, drop.
+//!
+//! Every change raises the epoch of the keys, which each request reads with the
+//! state: all copies of the service know of it on their next request.
+
+use serde::{Deserialize, Serialize};
+use time::Duration;
+use utoipa::ToSchema;
+
+use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{EventType, Fields, Reach};
+use crate::error::{Code, Error};
+use crate::http::{Admin, Caller};
+use crate::journal::Event;
+use crate::records::links::{Revoking, Selector};
+use crate::sessions::{self, Ending};
+use crate::store::{Claim, IdempotencyKey, idempotency};
+use crate::tokens::KeyState;
+use crate::tokens::keyring::{self, SigningKey};
+use crate::{links, records};
+
+pub(crate) mod routes;
+
+/// How long a key is published before it signs: portals cache the JWK set that long.
+const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
+
+/// The same for portals that read the JWK set whenever they meet an unknown key.
+const AT_ONCE: Duration = Duration::minutes(1);
+
+/// So many keys are listed.
+const LISTED: i64 = 100;
+
+/// How the next key comes into use.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"at_once": false}))]
+pub struct RotateKey {
+    /// Sign with it from a minute later on and not from 24 hours later on: for portals that read the JWK set
+    /// whenever they meet an unknown key.
+    #[serde(default)]
+    pub at_once: bool,
+}
+
+/// Why a key is dropped.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "A backup with the master key was lost"}))]
+pub struct DropKey {
+    /// Why; it is the reason for each revocation.
+    #[schema(min_length = 3, max_length = 400)]
+    pub reason: String,
+}
+
+/// Signing keys, the newest first.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct SigningKeys {
+    /// The keys.
+    #[schema(max_items = 100)]
+    items: Vec<SigningKey>,
+}
+
+/// A key that was dropped, and what went with it.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DroppedKey {
+    /// Its name.
+    #[schema(max_length = 64)]
+    pub kid: String,
+    /// `gone`
+    pub state: KeyState,
+    /// Links that were revoked, because it had signed their unspent tokens.
+    #[schema(minimum = 0)]
+    pub revoked_links: i64,
+    /// Sessions that were ended, because it had signed their access tokens.
+    #[schema(minimum = 0)]
+    pub ended_sessions: i64,
+    /// The key that was made in its place, where no other one could sign.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub replaced_by: Option<String>,
+}
+
+/// Every key, those that have gone included.
+pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, now: Timestamp) -> Result<SigningKeys, Error> {
+    require_everything(caller)?;
+    let rows = cx.store.read(|conn| Ok(records::signing_keys::list(conn, LISTED)?)).await?;
+    Ok(SigningKeys { items: SigningKey::of_all(rows.iter(), now) })
+}
+
+/// Publishes a new key. The ones before it stay published until all they signed has ended.
+pub(crate) async fn rotate(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    request: &RotateKey,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<(SigningKey, bool), Error> {
+    require_everything(caller)?;
+    let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
+    let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
+    let gone_at = active_from.plus(cx.tokens.longest_use());
+    let event = Event::key_added(&fresh.kid, active_from, caller.actor(None), now).client(caller.client_id.as_ref());
+    let (row, replayed) = cx
+        .store
+        .write_large(move |tx| {
+            if let Some(key) = &idempotency {
+                if let Claim::Done(kid) = idempotency::claim(tx, key, now)? {
+                    return Ok((records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?, true));
+                }
+                idempotency::remember(tx, key, &fresh.kid, now)?;
+            }
+            records::signing_keys::lock(tx)?;
+            records::signing_keys::retire_all(tx, gone_at)?;
+            records::signing_keys::insert(tx, &fresh)?;
+            records::signing_keys::raise_epoch(tx)?;
+            tx.record(event.clone());
+            Ok((fresh.clone(), false))
+        })
+        .await?;
+    cx.tokens.refresh(&cx.store, now).await?;
+    let key = SigningKey::of_all(std::iter::once(&row), now).pop().ok_or_else(Error::not_found)?;
+    Ok((key, replayed))
+}
+
+/// Lets a key sign no more; what it signed counts on. One that does not sign any more stays as it is.
+pub(crate) async fn retire(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    kid: String,
+    now: Timestamp,
+) -> Result<SigningKey, Error> {
+    require_everything(caller)?;
+    let gone_at = now.plus(cx.tokens.longest_use());
+    let event = Event::new(EventType::KeyRetired, caller.actor(None), now)
+        .client(caller.client_id.as_ref())
+        .with(&serde_json::json!({ "kid": kid }));
+    let rows = cx
+        .store
+        .write_large(move |tx| {
+            records::signing_keys::lock(tx)?;
+            let known = records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
+            if known.retired_at.is_none() && known.gone_at.is_none_or(|gone_at| gone_at > now) {
+                if !records::signing_keys::can_sign(tx, Some(&kid), now)? {
+                    return Err(Code::LastSigningKey.into());
+                }
+                records::signing_keys::retire(tx, &kid, gone_at, now)?;
+                records::signing_keys::raise_epoch(tx)?;
+                tx.record(event.clone());
+            }
+            Ok(records::signing_keys::find(tx, &kid)?)
+        })
+        .await?;
+    cx.tokens.refresh(&cx.store, now).await?;
+    SigningKey::of_all(rows.iter(), now).pop().ok_or_else(Error::not_found)
+}
+
+/// Drops a key: it is gone at once, and what it signed is revoked, in one act.
+///
+/// Where no other key could sign, a new one signs from this moment on.
+pub(crate) async fn drop_key(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    kid: String,
+    request: DropKey,
+    now: Timestamp,
+) -> Result<DroppedKey, Error> {
+    require_everything(caller)?;
+    let mut fields = Fields::default();
+    fields.text("/reason", &request.reason, 3, 400);
+    fields.finish()?;
+    let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
+    let spare = keyring::generate(cx.tokens.master_key(), now, now)?;
+    let dropped = cx
+        .store
+        .write_large(move |tx| {
+            records::signing_keys::lock(tx)?;
+            let nothing = DroppedKey {
+                kid: kid.clone(),
+                state: KeyState::Gone,
+                revoked_links: 0,
+                ended_sessions: 0,
+                replaced_by: None,
+            };
+            if records::signing_keys::drop_key(tx, &kid, now)?.is_none() {
+                records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
+                return Ok(nothing);
+            }
+            let replaced_by = if records::signing_keys::can_sign(tx, None, now)? {
+                None
+            } else {
+                records::signing_keys::insert(tx, &spare)?;
+                tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
+                Some(spare.kid.clone())
+            };
+            let reason = format!("the signing key was dropped: {}", request.reason);
+            let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
+            let (links, _) = links::revoke_where(tx, Selector::SignedBy(&kid), &revoking)?;
+            let ending = Ending::new(&actor, client_id.as_ref(), now);
+            let sessions = sessions::end_all_signed_by(tx, &kid, &ending)?;
+            records::signing_keys::raise_epoch(tx)?;
+            tx.record(Event::new(EventType::KeyDropped, actor.clone(), now).client(client_id.as_ref()).with(
+                &serde_json::json!({
+                    "kid": kid, "reason": request.reason, "revoked_links": links, "ended_sessions": sessions,
+                    "replaced_by": replaced_by,
+                }),
+            ));
+            Ok(DroppedKey {
+                revoked_links: i64::try_from(links).map_err(Error::internal)?,
+                ended_sessions: i64::try_from(sessions).map_err(Error::internal)?,
+                replaced_by,
+                ..nothing
+            })
+        })
+        .await?;
+    cx.tokens.refresh(&cx.store, now).await?;
+    Ok(dropped)
+}
+
+/// Keys sign for every tenant and portal: whoever reaches less steers none of them.
+fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
+    if caller.reach == Reach::everything() {
+        return Ok(());
+    }
+    Err(Error::new(Code::ClientNotPermitted).detail("signing keys belong to every tenant and portal"))
+}

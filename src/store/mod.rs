@@ -1,0 +1,256 @@
+//! The store: the only doorway to the database.
+//!
+//! [`Store::read`] and [`Store::write`] are the only ways in. A verb hands them a
+//! closure; statement functions inside it are one statement each and take [`Conn`].
+
+pub(crate) mod idempotency;
+mod refusals;
+mod tx;
+mod wake;
+mod writer;
+
+use std::sync::Arc;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use diesel::r2d2::{Pool, PooledConnection};
+use refusals::RefusalCounts;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wake::Wakeups;
+use writer::{Size, Writers};
+
+use crate::clock::Timestamp;
+use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled};
+use crate::error::Error;
+use crate::journal::{AppendedEvent, Event};
+use crate::metrics::Metrics;
+use crate::telemetry::TraceId;
+
+pub(crate) use idempotency::{Claim, IdempotencyKey};
+pub(crate) use tx::Tx;
+pub(crate) use wake::{Wakes, Worker};
+
+/// How long a caller waits for a connection before it is told to come back.
+pub(crate) const POOL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// So many read SQLite at once for each core. Its connections share locks, and more of them only wait for each other.
+const SQLITE_READERS: usize = 3;
+
+/// How long the first connection of the pool may take.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What follows from audit events, in the transaction that appends them. The heads of their logs are locked by then,
+/// so that an observer only reads and inserts.
+pub(crate) type Observer = fn(&mut Conn, &[AppendedEvent<'_>], &mut Wakes) -> Result<(), Error>;
+
+/// The database could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder of the embedded database cannot be made.
+    #[error("cannot make the folder of the database: {0}")]
+    Folder(#[from] std::io::Error),
+    /// No connection.
+    #[error("cannot connect to the database: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    /// The pool did not start.
+    #[error("cannot start the connection pool: {0}")]
+    Pool(#[from] diesel::r2d2::PoolError),
+    /// A thread of the store's own did not start.
+    #[error("cannot start a thread for the database: {0}")]
+    Thread(std::io::Error),
+    /// A migration failed.
+    #[error("cannot migrate the database: {0}")]
+    Migrate(Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// The store. Cheap to clone; all clones share one pool.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool<ConnectionManager>,
+    /// One permit a connection: who holds one finds a connection without waiting on a thread.
+    connections: Arc<Semaphore>,
+    writers: Arc<Writers>,
+    wakeups: Arc<Wakeups>,
+    refusals: Arc<RefusalCounts>,
+}
+
+impl Store {
+    /// Opens the store and brings its tables up to date.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the database cannot be reached or migrated.
+    pub(crate) fn open(
+        url: &DatabaseUrl,
+        connections: u32,
+        max_batch: u32,
+        observers: &'static [Observer],
+        metrics: &Metrics,
+    ) -> Result<Self, OpenError> {
+        let manager = ConnectionManager::new(url.clone());
+        manager.prepare()?;
+        // On one connection before the pool opens, so that nobody meets half a schema.
+        let mut first = manager.open()?;
+        db::migrate(&mut first).map_err(OpenError::Migrate)?;
+        drop(first);
+        // One is for the snapshots.
+        let pool = pool_of(connections - 1).build_unchecked(manager);
+        // `build` would want every connection within the patience of a caller. One is enough to begin with.
+        drop(pool.get_timeout(START_TIMEOUT)?);
+        let writers = match (url, max_batch) {
+            // Without company a write needs a transaction for itself.
+            (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
+            (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
+            // SQLite has one writer.
+            _ => 1,
+        };
+        let (wakeups, refusals) = (Arc::new(Wakeups::default()), Arc::new(RefusalCounts::default()));
+        let after = writer::Afterwards {
+            observers,
+            wakeups: Arc::clone(&wakeups),
+            refusals: Arc::clone(&refusals),
+            metrics: metrics.clone(),
+        };
+        let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
+        let started = Writers::start(&pool, writers, max_batch, after).map_err(OpenError::Thread)?;
+        // Each transaction has a connection of its own, too.
+        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
+        let readers = match url {
+            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
+            DatabaseUrl::Postgres(_) => rest,
+        };
+        Ok(Self { pool, connections: Arc::new(Semaphore::new(readers)), writers: Arc::new(started), wakeups, refusals })
+    }
+
+    /// How many connections there are, and how many are idle.
+    pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
+        self.pool.state()
+    }
+
+    /// Waits until a worker is wanted.
+    pub(crate) async fn wanted(&self, worker: Worker) {
+        self.wakeups.of(worker).notified().await;
+    }
+
+    /// Runs queries that change nothing.
+    ///
+    /// # Errors
+    /// What `work` returns, or `unavailable` when no connection came free in half a second.
+    pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        let permit = acquire(&self.connections).await?;
+        self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await
+    }
+
+    /// Runs a write job in a transaction, perhaps beside others, and with it writes the audit events it recorded.
+    ///
+    /// An error from `work` undoes everything it did. `work` may run again when it
+    /// lost a race or its transaction did, so it touches nothing but its argument.
+    ///
+    /// # Errors
+    /// What `work` returns, or `unavailable` when the store is out of reach or
+    /// did not say whether the commit holds.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        self.writers.write(Size::Small, work).await
+    }
+
+    /// The same for a job that may touch many rows: it shares its transaction with nobody.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_large<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        self.writers.write(Size::Large, work).await
+    }
+
+    /// Records what happened without changing anything else.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(crate) async fn record(&self, events: Vec<Event>) -> Result<(), Error> {
+        self.write(move |tx| {
+            events.iter().cloned().for_each(|event| tx.record(event));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Records that a known client was refused. Many equal refusals a minute become one event with a count.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(crate) async fn record_refusal(&self, refusal: Event) -> Result<(), Error> {
+        let events: Vec<Event> = self.refusals.admit(refusal).collect();
+        if events.is_empty() { Ok(()) } else { self.record(events).await }
+    }
+
+    /// Records how many equal refusals there were, of what has been counted for so long by now.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(crate) async fn record_refusal_counts(&self, age: time::Duration, now: Timestamp) -> Result<(), Error> {
+        let events = self.refusals.take(age, now);
+        if events.is_empty() { Ok(()) } else { self.record(events).await }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is the doorway that everybody else must use")]
+    async fn on_a_thread<T, F>(&self, permit: OwnedSemaphorePermit, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let trace_id = TraceId::current();
+        tokio::task::spawn_blocking(move || {
+            let outcome = TraceId::scope_of(trace_id, || {
+                let pooled = pool.get().map_err(|error| {
+                    tracing::warn!(error.cause = %error, "no database connection");
+                    Error::unavailable()
+                });
+                pooled.and_then(|mut pooled| work(&mut pooled))
+            });
+            drop(permit);
+            outcome
+        })
+        .await
+        .map_err(|panic| Error::internal(format_args!("a query panicked: {panic}")))?
+    }
+}
+
+/// Waits for a turn, but not for long.
+async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
+    match tokio::time::timeout(POOL_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(closed)) => Err(Error::internal(closed)),
+        Err(_elapsed) => {
+            tracing::warn!("no database connection came free in time");
+            Err(Error::unavailable())
+        }
+    }
+}
+
+/// Connections of which as many are opened as are wanted, and none is tested before it is used.
+pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
+    Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
+}
+
+/// Throws a connection away after a failure that may have broken it: it is not tested at check-out.
+pub(crate) fn discard_if_broken<T>(
+    pooled: &mut Pooled,
+    work: impl FnOnce(&mut Conn) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let outcome = work(&mut pooled.conn);
+    if let Err(error) = &outcome {
+        pooled.broken = error.code().status() >= 500;
+    }
+    outcome
+}

@@ -1,0 +1,512 @@
+//! Group commit: write jobs that wait for a writer at the same time share one transaction.
+//!
+//! Each job is a savepoint of its own, so one that is refused, fails or panics
+//! leaves its neighbours alone; the audit rows of all are written last, and
+//! every caller is answered after the commit. A lone job is a plain transaction
+//! and waits for nobody: it has no savepoint, so its refusal is appended in a
+//! transaction of its own. A job that cannot go on beside the others (it lost a
+//! race, or waits for a lock) is deferred and run alone afterwards.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use diesel::r2d2::{Pool, PooledConnection};
+use tokio::sync::oneshot;
+
+use super::refusals::RefusalCounts;
+use super::wake::{Wakes, Wakeups};
+use super::{Observer, POOL_TIMEOUT, Tx};
+use crate::db::{Conn, ConnectionManager, Pooled};
+use crate::error::{Code, Error};
+use crate::journal::{self, Event};
+use crate::metrics::Metrics;
+use crate::telemetry::TraceId;
+
+/// PostgreSQL keeps so many subtransactions of a transaction at hand.
+pub(super) const MAX_BATCH: usize = 64;
+
+/// Threads take turns, however few transactions there are at once: a scheduler gives the processor sooner to one that
+/// has slept for a while than to one that has just done the act before.
+const THREADS: u32 = 8;
+
+/// How often a transaction that lost against another is run again.
+const ATTEMPTS: usize = 5;
+
+/// A refusal of the database that came within this time may have been a deadlock, which takes a second to be found.
+const DEADLOCK_WINDOW: Duration = Duration::from_secs(5);
+
+/// What is done with the events of a transaction, and after its commit.
+pub(super) struct Afterwards {
+    pub observers: &'static [Observer],
+    pub wakeups: Arc<Wakeups>,
+    pub refusals: Arc<RefusalCounts>,
+    pub metrics: Metrics,
+}
+
+impl Afterwards {
+    /// Appends the events to their logs, and does what follows from them.
+    fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<(), Error> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let appended = journal::append(conn, events)?;
+        self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))
+    }
+
+    /// It is durable.
+    fn committed(&self, jobs: usize, events: &[Event], wakes: Wakes) {
+        self.metrics.write_batch.observe(u32::try_from(jobs).unwrap_or(u32::MAX).into());
+        for event in events {
+            self.metrics.events.with_label_values(&[event.kind().as_str()]).inc();
+            for mark in event.marks() {
+                self.metrics.marked_acts.with_label_values(&[mark]).inc();
+            }
+        }
+        self.wakeups.wake(wakes);
+    }
+}
+
+/// How much room a job takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// A few rows: it shares a transaction.
+    Small,
+    /// Perhaps many rows and locks: nobody should wait behind it in one transaction.
+    Large,
+}
+
+/// What a job leaves to be done with the commit.
+#[derive(Default)]
+struct Kept {
+    events: Vec<Event>,
+    wakes: Wakes,
+}
+
+/// Why nothing of a job holds, and the refusals that are recorded all the same.
+struct Rejected {
+    error: Error,
+    refusals: Vec<Event>,
+}
+
+impl<E: Into<Error>> From<E> for Rejected {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), refusals: Vec::new() }
+    }
+}
+
+/// A write job on its way through a writer.
+trait Job: Send {
+    /// Takes the job for this writer; `false` if its caller has given up waiting.
+    fn begin(&self) -> bool;
+    fn size(&self) -> Size;
+    /// Runs the job and keeps its outcome. A rejection undoes it.
+    fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected>;
+    /// Answers the caller: with the outcome, or with what went wrong for everybody.
+    fn answer(self: Box<Self>, failure: Option<Error>);
+}
+
+struct WriteJob<T, F> {
+    work: F,
+    size: Size,
+    begun: Arc<AtomicBool>,
+    trace_id: Option<TraceId>,
+    outcome: Option<Result<T, Error>>,
+    caller: oneshot::Sender<Result<T, Error>>,
+}
+
+impl<T, F> Job for WriteJob<T, F>
+where
+    T: Send,
+    F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send,
+{
+    fn begin(&self) -> bool {
+        !self.begun.swap(true, Ordering::SeqCst)
+    }
+
+    fn size(&self) -> Size {
+        self.size
+    }
+
+    fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected> {
+        let mut tx = Tx::new(conn, earlier);
+        let attempt = AssertUnwindSafe(|| TraceId::scope_of(self.trace_id, || (self.work)(&mut tx)));
+        // The hook has logged a panic; the savepoint undoes what it left behind.
+        let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
+        let Tx { events, refusals, wakes, .. } = tx;
+        let kept = match &outcome {
+            Ok(_) => Ok(Kept { events, wakes }),
+            Err(error) => Err(Rejected { error: error.clone(), refusals }),
+        };
+        self.outcome = Some(outcome);
+        kept
+    }
+
+    fn answer(self: Box<Self>, failure: Option<Error>) {
+        let outcome = match failure {
+            Some(error) => Err(error),
+            None => self.outcome.unwrap_or_else(|| Err(Error::internal("a job without an outcome"))),
+        };
+        // A caller who has hung up needs no answer.
+        drop(self.caller.send(outcome));
+    }
+}
+
+struct Queue {
+    jobs: VecDeque<Box<dyn Job>>,
+    closed: bool,
+    /// How many transactions may still begin.
+    free_slots: u32,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Wakes a writer: there is a job, or there will be none any more.
+    wakeup: Condvar,
+    /// How many jobs share a transaction at most.
+    max_batch: usize,
+    after: Afterwards,
+}
+
+/// The writers.
+pub(super) struct Writers {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    /// Starts them, for so many transactions at once.
+    pub(super) fn start(
+        pool: &Pool<ConnectionManager>,
+        slots: u32,
+        max_batch: usize,
+        after: Afterwards,
+    ) -> std::io::Result<Self> {
+        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots });
+        let max_batch = max_batch.clamp(1, MAX_BATCH);
+        let shared = Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, after });
+        let mut started = Self { shared, threads: Vec::new() };
+        for number in 1..=slots.max(THREADS) {
+            let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
+            let thread = thread::Builder::new().name(format!("writer-{number}"));
+            started.threads.push(thread.spawn(move || shared.run(&pool))?);
+        }
+        Ok(started)
+    }
+
+    /// Runs a job in some transaction, and waits until it is durable.
+    pub(super) async fn write<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let (caller, mut answer) = oneshot::channel();
+        let begun = Arc::new(AtomicBool::new(false));
+        let job =
+            WriteJob { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
+        {
+            let mut queue = self.shared.queue();
+            queue.jobs.push_back(Box::new(job));
+            self.shared.after.metrics.writer_queue.inc();
+        }
+        self.shared.wakeup.notify_one();
+        let answered = match tokio::time::timeout(POOL_TIMEOUT, &mut answer).await {
+            Ok(answered) => answered,
+            // Whoever is first decides: a job that no writer took will not be run.
+            Err(_elapsed) if !begun.swap(true, Ordering::SeqCst) => {
+                tracing::warn!("no writer came free in time");
+                return Err(Error::unavailable());
+            }
+            Err(_elapsed) => answer.await,
+        };
+        answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")))
+    }
+}
+
+impl Drop for Writers {
+    /// Waits for the threads, which hold the pool: SQLite tidies up when its last connection closes.
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.wakeup.notify_all();
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn run(&self, pool: &Pool<ConnectionManager>) {
+        while let Some(jobs) = self.next() {
+            // A panic outside of a job is ours; the callers hear that their outcome is unknown.
+            if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
+                tracing::error!("a writer panicked; it goes on");
+            }
+            let mut queue = self.queue();
+            queue.free_slots += 1;
+            if queue.closed {
+                // Whoever waits for a place waits in vain.
+                self.wakeup.notify_all();
+            }
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has queued until now, as much as one transaction takes; `None` when nothing will come any more.
+    fn next(&self) -> Option<Vec<Box<dyn Job>>> {
+        let mut queue = self.queue();
+        loop {
+            let idle = |queue: &mut Queue| queue.free_slots == 0 || (queue.jobs.is_empty() && !queue.closed);
+            queue = self.wakeup.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
+            if queue.jobs.is_empty() {
+                return None;
+            }
+            let mut jobs: Vec<Box<dyn Job>> = Vec::new();
+            while jobs.len() < self.max_batch
+                && let Some(job) = queue.jobs.pop_front()
+            {
+                if job.size() == Size::Large && !jobs.is_empty() {
+                    queue.jobs.push_front(job);
+                    break;
+                }
+                self.after.metrics.writer_queue.dec();
+                let alone = job.size() == Size::Large;
+                // A job whose caller has gone is let fall.
+                if job.begin() {
+                    jobs.push(job);
+                    if alone {
+                        break;
+                    }
+                }
+            }
+            if !jobs.is_empty() {
+                queue.free_slots -= 1;
+                return Some(jobs);
+            }
+        }
+    }
+
+    /// Commits the jobs together, and those that have to be alone in between.
+    fn commit(&self, pool: &Pool<ConnectionManager>, jobs: Vec<Box<dyn Job>>) {
+        let mut connection = Connection { pool, pooled: None };
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            let mut deferred = Vec::new();
+            if rest.len() > 1 {
+                match connection.get() {
+                    Ok(pooled) => rest = self.run_batch(pooled, rest, &mut deferred),
+                    Err(error) => return answer_all(rest.into_iter(), &error),
+                }
+            } else {
+                std::mem::swap(&mut rest, &mut deferred);
+            }
+            // Before the rest goes on: it may want the very lock that one of these waits for.
+            let mut deferred = deferred.into_iter();
+            while let Some(mut job) = deferred.next() {
+                // Where there is no connection the next one would wait for it as long again.
+                if let Err(error) = connection.get() {
+                    return answer_all(std::iter::once(job).chain(deferred).chain(rest), &error);
+                }
+                let failure = self.run_single(&mut connection, job.as_mut()).err();
+                job.answer(failure);
+            }
+        }
+    }
+
+    /// One transaction for all. Answers the jobs whose outcome is known, and returns those that it did not come to.
+    fn run_batch(
+        &self,
+        pooled: &mut Pooled,
+        jobs: Vec<Box<dyn Job>>,
+        deferred: &mut Vec<Box<dyn Job>>,
+    ) -> Vec<Box<dyn Job>> {
+        let Pooled { conn, broken } = pooled;
+        if let Err(error) = conn.begin_batch() {
+            *broken = true;
+            answer_all(jobs.into_iter(), &error.into());
+            return Vec::new();
+        }
+        let (mut done, mut aside, mut kept) = (Vec::new(), Vec::new(), Kept::default());
+        let mut jobs = jobs.into_iter();
+        while let Some(mut job) = jobs.next() {
+            let (moved_on, go_on) = match job.run(conn, &kept.events) {
+                Ok(Kept { events, wakes }) => {
+                    kept.events.extend(events);
+                    kept.wakes.extend(wakes);
+                    done.push(job);
+                    (conn.next_savepoint(), true)
+                }
+                Err(Rejected { error, refusals }) => {
+                    // A refusal stands; what the database could not do now is tried once more without neighbours.
+                    let waited = error.code() == Code::Unavailable;
+                    if waited || error.lost_a_race() {
+                        aside.push(job);
+                    } else {
+                        kept.events.extend(refusals.into_iter().flat_map(|refusal| self.after.refusals.admit(refusal)));
+                        done.push(job);
+                    }
+                    (conn.back_to_savepoint(), !waited)
+                }
+            };
+            if let Err(error) = moved_on {
+                // The disk is full, the connection broke: there is no transaction any more, and nothing happened.
+                tracing::warn!(error.cause = %error, "a shared transaction was lost; its jobs are run one by one");
+                end_lost(pooled);
+                deferred.extend(done.into_iter().chain(aside).chain(jobs));
+                return Vec::new();
+            }
+            if !go_on {
+                // Whoever holds what it waited for may wait for one of us: let go of everything first.
+                break;
+            }
+        }
+        let Kept { events, mut wakes } = kept;
+        let written = conn.end_batch().map_err(Error::from);
+        let written = written.and_then(|()| self.after.append(conn, &events, &mut wakes));
+        let committed = match written {
+            Ok(()) => conn.commit().map_err(|error| (Error::from(error), true)),
+            Err(error) => Err((error, false)),
+        };
+        match committed {
+            Ok(()) => {
+                self.after.committed(done.len(), &events, wakes);
+                for job in done {
+                    job.answer(None);
+                }
+                deferred.extend(aside);
+            }
+            Err((error, true)) if !error.lost_a_race() => {
+                // Nobody knows whether it holds; not even a refusal stands, for it may rest on what a neighbour did.
+                *broken = true;
+                answer_all(done.into_iter(), &Error::unavailable());
+                deferred.extend(aside);
+            }
+            Err(_nothing_happened) => {
+                end_lost(pooled);
+                deferred.extend(done.into_iter().chain(aside));
+            }
+        }
+        jobs.collect()
+    }
+
+    /// A transaction for one job, and another one for its refusal: that is recorded before it is answered.
+    fn run_single(&self, connection: &mut Connection<'_>, job: &mut dyn Job) -> Result<(), Error> {
+        let Err(Rejected { error, refusals }) = self.in_transaction(connection, |conn| job.run(conn, &[])) else {
+            return Ok(());
+        };
+        let events: Vec<Event> = refusals.into_iter().flat_map(|refusal| self.after.refusals.admit(refusal)).collect();
+        if !events.is_empty() {
+            let record = |_: &mut Conn| Ok(Kept { events: events.clone(), wakes: Wakes::NONE });
+            let recorded = self.in_transaction(connection, record);
+            recorded.map_err(|Rejected { .. }| Error::unavailable())?;
+        }
+        Err(error)
+    }
+
+    /// A plain transaction. It is run again when it lost against another, or fell victim to a deadlock.
+    ///
+    /// diesel does not tell a deadlock from other failures. But whatever a database refuses
+    /// soon and takes back entirely may be tried once more.
+    fn in_transaction(
+        &self,
+        connection: &mut Connection<'_>,
+        mut work: impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
+    ) -> Result<(), Rejected> {
+        let started = Instant::now();
+        let mut attempt = 1;
+        loop {
+            let (outcome, undone) = self.attempt(connection.get()?, &mut work);
+            let Err(rejected) = outcome else { return Ok(()) };
+            let error = &rejected.error;
+            let refused = undone && error.code() == Code::Unavailable && started.elapsed() < DEADLOCK_WINDOW;
+            if attempt == ATTEMPTS || !(error.lost_a_race() || refused) {
+                return Err(rejected);
+            }
+            tracing::debug!(attempt, "the transaction lost a race; running it again");
+            attempt += 1;
+        }
+    }
+
+    /// One try, and if it failed whether all of it was undone for certain.
+    fn attempt(
+        &self,
+        pooled: &mut Pooled,
+        work: &mut impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
+    ) -> (Result<(), Rejected>, bool) {
+        let Pooled { conn, broken } = pooled;
+        let mut committing = false;
+        let outcome = conn.begin().map_err(Rejected::from).and_then(|()| {
+            let Kept { events, mut wakes } = work(conn)?;
+            self.after.append(conn, &events, &mut wakes)?;
+            committing = true;
+            conn.commit()?;
+            Ok((events, wakes))
+        });
+        match outcome {
+            Ok((events, wakes)) => {
+                self.after.committed(1, &events, wakes);
+                (Ok(()), false)
+            }
+            Err(rejected) => {
+                let failed = rejected.error.code().status() >= 500;
+                // An error may have broken the connection, which is not tested before it is used again.
+                *broken |= failed;
+                let rolled_back = conn.rollback();
+                if let Err(rollback) = &rolled_back
+                    && !failed
+                {
+                    *broken = true;
+                    return (Err(Error::internal(format_args!("cannot roll back: {rollback}")).into()), false);
+                }
+                (Err(rejected), rolled_back.is_ok() && !committing)
+            }
+        }
+    }
+}
+
+/// A connection that is fit for use, for as long as a batch takes.
+struct Connection<'p> {
+    pool: &'p Pool<ConnectionManager>,
+    pooled: Option<PooledConnection<ConnectionManager>>,
+}
+
+impl Connection<'_> {
+    fn get(&mut self) -> Result<&mut Pooled, Error> {
+        // Given back, a broken one is thrown away.
+        let fit = self.pooled.take().filter(|pooled| !pooled.broken);
+        let pooled = match fit {
+            Some(pooled) => pooled,
+            None => self.pool.get().map_err(|error| {
+                tracing::warn!(error.cause = %error, "no database connection");
+                Error::unavailable()
+            })?,
+        };
+        Ok(self.pooled.insert(pooled))
+    }
+}
+
+/// Ends what is left of a transaction of which nothing holds.
+fn end_lost(pooled: &mut Pooled) {
+    if pooled.conn.rollback().is_err() {
+        pooled.broken = true;
+    }
+}
+
+fn answer_all(jobs: impl Iterator<Item = Box<dyn Job>>, error: &Error) {
+    jobs.for_each(|job| job.answer(Some(error.clone())));
+}
+
+impl fmt::Debug for Writers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writers")
+    }
+}
+
+#[cfg(test)]
+mod tests;
