@@ -56,11 +56,11 @@ codes! {
     InvalidCursor 400 "invalid_cursor" "The cursor does not belong to this list" "Start again without `cursor`, and keep the filters while paging.";
     TokenInvalid 400 "token_invalid" "This is not a token of this service" "Send the token exactly as it was received.";
     Unauthenticated 401 "unauthenticated" "No valid API key" "Send `Authorization: Bearer <key>`, or Basic with the client id and the key.";
-    ReportNotProven 401 "report_not_proven" "The report does not prove who sent it" "The provider's key, secret or topic in the configuration must be the one that signs.";
+    SignatureInvalid 401 "signature_invalid" "The signature is invalid" "The provider's key, secret or topic in the configuration must be the one that signs.";
     InsufficientScope 403 "insufficient_scope" "The client lacks a scope" "`detail` names the scope; an operator can create a client that has it.";
     ClientNotPermitted 403 "client_not_permitted" "The client may not act there" "The client is bound to other tenants or another portal.";
     CodeRequired 403 "code_required" "This portal redeems codes only" "Send the visitor through the landing page, or configure `landing_url`.";
-    StepUpRequired 403 "step_up_required" "This portal wants a mailed code first" "Send the visitor through the landing page; a raw link token opens nothing here.";
+    StepUpRequired 403 "step_up_required" "One-time code required" "Send the visitor through the landing page; a raw link token opens nothing here.";
     StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five tries are taken.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
@@ -71,7 +71,7 @@ codes! {
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
-    ActConflict 409 "act_conflict" "The number was used for another act" "Give every act of a source its own `seq`; repeat an act unchanged.";
+    EventConflict 409 "event_conflict" "The number was used for another activity event" "Give every event of a source its own `seq`; repeat an event unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
     LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
     IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
@@ -84,12 +84,12 @@ codes! {
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
-    LinkExpired 410 "link_expired" "The window is over" "Ask the customer's administrator for a new link.";
-    StepUpVoid 410 "step_up_void" "This code does not count any more" "It was tried too often, is older than ten minutes, or belongs to another page: press the button again.";
+    LinkExpired 410 "link_expired" "The link has expired" "Ask the customer's administrator for a new link.";
+    StepUpVoid 410 "step_up_void" "The code has expired or was used up" "It was tried too often, is older than ten minutes, or belongs to another page: press the button again.";
     TokenExpired 410 "token_expired" "The token is too old" "The consultant can have a fresh link mailed from the landing page.";
     SessionEnded 410 "session_ended" "The session is over" "Open a new session with a fresh link.";
     ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Acts are taken until 72 hours after the session's end.";
-    BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where acts are reported.";
+    BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where activity events are reported.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
     EvidenceTooLarge 422 "evidence_too_large" "The link has more than 10,000 events" "Export the tenant's log instead.";

@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     /// Acts on record, by type: revocations, sessions opened, links issued.
     pub events: IntCounterVec,
     /// Reported acts that somebody should look at: late ones, and changes where only looking was granted.
-    pub marked_acts: IntCounterVec,
+    pub marked_events: IntCounterVec,
     /// Calls of known clients that were wrong in themselves, by code.
     pub client_errors: IntCounterVec,
     /// Callers that wait for the coalescing reader.
@@ -63,8 +63,11 @@ impl Metrics {
                 Opts::new("events_total", "Audit events that this process committed"),
                 &["type"],
             )?,
-            marked_acts: IntCounterVec::new(
-                Opts::new("marked_acts_total", "Reported acts that were late, or against the access that was granted"),
+            marked_events: IntCounterVec::new(
+                Opts::new(
+                    "marked_events_total",
+                    "Reported acts that were late, or against the access that was granted",
+                ),
                 &["mark"],
             )?,
             client_errors: IntCounterVec::new(
@@ -91,7 +94,7 @@ impl Metrics {
         };
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.events.clone()))?;
-        metrics.registry.register(Box::new(metrics.marked_acts.clone()))?;
+        metrics.registry.register(Box::new(metrics.marked_events.clone()))?;
         metrics.registry.register(Box::new(metrics.client_errors.clone()))?;
         metrics.registry.register(Box::new(metrics.incomplete_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;

@@ -1,6 +1,6 @@
 //! A coalescing reader: callers who ask at the same time share one query.
 //!
-//! The query begins after each of its callers asked, so nobody is ever told
+//! The query begins after each of its callers asked, so nobody is ever introspection
 //! anything stale; whoever asks while it runs waits for the next one. A caller
 //! who is alone is served at once.
 
@@ -44,10 +44,10 @@ pub(crate) struct Gauges {
 }
 
 /// One question, and who asked it.
-type Asked<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
+type PendingQuery<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
 
 struct Queue<Q, A> {
-    asked: Vec<Asked<Q, A>>,
+    asked: Vec<PendingQuery<Q, A>>,
     /// The reader sleeps until so many have asked.
     wanted: usize,
     closed: bool,
@@ -82,7 +82,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
     }
 
     /// Asks at once, and waits for the answer of a query that has not begun yet.
-    pub(crate) fn ask(&self, question: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
+    pub(crate) fn load(&self, question: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
         let (sender, answer) = oneshot::channel();
         {
             let mut queue = self.shared.queue();
@@ -138,7 +138,7 @@ impl<Q, A> Shared<Q, A> {
     }
 
     /// As many as are wanted, or whoever asks within the pause; `None` when nobody can ask any more.
-    fn next(&self, wanted: usize) -> Option<Vec<Asked<Q, A>>> {
+    fn next(&self, wanted: usize) -> Option<Vec<PendingQuery<Q, A>>> {
         let few = |queue: &mut Queue<Q, A>| queue.asked.len() < queue.wanted && !queue.closed;
         let mut queue = self.queue();
         if wanted > 1 {
@@ -228,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let reader = Coalescer::start(pool(&folder), twice, gauges()).unwrap();
         // More than one query takes.
-        let answers = join_all((100..2_000).map(|question| reader.ask(question))).await;
+        let answers = join_all((100..2_000).map(|question| reader.load(question))).await;
         assert!(answers.into_iter().zip(100..).all(|(answer, question)| answer.unwrap() == 2 * question));
     }
 
@@ -252,7 +252,7 @@ mod tests {
     async fn a_query_that_panics_fails_its_callers_and_not_the_next_ones() {
         let folder = tempfile::tempdir().unwrap();
         let reader = Coalescer::start(pool(&folder), twice, gauges()).unwrap();
-        assert!(reader.ask(13).await.is_err());
-        assert_eq!(reader.ask(14).await.unwrap(), 28);
+        assert!(reader.load(13).await.is_err());
+        assert_eq!(reader.load(14).await.unwrap(), 28);
     }
 }

@@ -4,7 +4,7 @@
 //! raises in every transaction that may take access away or change what a
 //! client may do (triggers on both databases, so that no statement can forget
 //! it). What was read at an epoch holds as long as the epoch lasts, and is not
-//! read again. Nothing stale is ever told: the question about the epoch begins
+//! read again. Nothing stale is ever introspection: the question about the epoch begins
 //! after each of its callers asked.
 
 mod coalescer;
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use diesel::prelude::*;
 
 use self::coalescer::{Coalescer, Gauges};
-use self::statements::{AskEpochs, Found};
+use self::statements::{Found, LoadEpochs};
 use crate::clock::Timestamp;
 use crate::db::{Conn, ConnectionManager, DatabaseUrl};
 use crate::domain::{Reach, Scope};
@@ -29,8 +29,8 @@ use crate::store::{OpenError, pool_of};
 use crate::tokens::Verified;
 
 /// So many clients and so many sessions are remembered; then it begins anew. A session takes some 2 KiB with what was
-/// told of it, 60 MiB for all.
-const MOST: usize = 32_768;
+/// introspection of it, 60 MiB for all.
+const CACHE_CAPACITY: usize = 32_768;
 
 /// What the store said, after it was asked.
 #[derive(Debug, Clone)]
@@ -78,36 +78,36 @@ pub(crate) struct LiveSession {
     pub consultant_email: String,
     expires_at: Timestamp,
     /// What introspection said of it the first time; it says the same as long as this is what is known.
-    pub told: OnceLock<Told>,
+    pub introspection: OnceLock<CachedIntrospection>,
 }
 
 /// Which reading of the store something belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Edition {
+struct CacheVersion {
     /// Grows when a query has failed, and the connection with it. Whoever answers next may be another server, which
     /// lost commits that this one had: its epochs may repeat.
-    era: u64,
+    connection_epoch: u64,
     access: i64,
 }
 
-/// What was read at one edition.
+/// What was read at one version.
 #[derive(Debug)]
-struct Memory {
-    edition: Edition,
+struct SnapshotCache {
+    version: CacheVersion,
     clients: HashMap<ClientId, Arc<LiveClient>>,
     sessions: HashMap<SessionId, Arc<LiveSession>>,
 }
 
-impl Memory {
-    fn of(edition: Edition) -> Self {
-        Self { edition, clients: HashMap::new(), sessions: HashMap::new() }
+impl SnapshotCache {
+    fn of(version: CacheVersion) -> Self {
+        Self { version, clients: HashMap::new(), sessions: HashMap::new() }
     }
 
-    /// Keeps what was read; what belongs to another edition goes, and everything does when it is too much.
+    /// Keeps what was read; what belongs to another version goes, and everything does when it is too much.
     ///
-    /// Returns what went: dropping it takes time that those who wait for the memory need not spend.
+    /// Returns what went: dropping it takes time that those who wait for the cache need not spend.
     fn remember(&mut self, read: Self, most: usize) -> Option<Self> {
-        if self.edition != read.edition || self.clients.len() > most || self.sessions.len() > most {
+        if self.version != read.version || self.clients.len() > most || self.sessions.len() > most {
             return Some(std::mem::replace(self, read));
         }
         self.clients.extend(read.clients);
@@ -118,7 +118,7 @@ impl Memory {
 
 /// What the reader is asked.
 #[derive(Debug)]
-enum Question {
+enum SnapshotQuery {
     /// The epochs alone: the caller knows the rest, if they are still the same.
     Epochs,
     /// Everything.
@@ -128,14 +128,14 @@ enum Question {
 /// What it answers.
 struct Answer {
     state: Snapshot,
-    edition: Edition,
+    version: CacheVersion,
 }
 
 /// Reads the state for many callers at once.
 #[derive(Debug)]
 pub(crate) struct AccessReader {
-    memory: Arc<RwLock<Memory>>,
-    reader: Coalescer<Question, Answer>,
+    cache: Arc<RwLock<SnapshotCache>>,
+    reader: Coalescer<SnapshotQuery, Answer>,
 }
 
 impl AccessReader {
@@ -148,12 +148,12 @@ impl AccessReader {
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
         let pool = pool.build_unchecked(ConnectionManager::by_primary_keys(url.clone()));
         let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
-        let none = Edition { era: 0, access: -1 };
-        let memory = Arc::new(RwLock::new(Memory::of(none)));
-        let mut librarian = Librarian { memory: Arc::clone(&memory), failed: false };
-        let query = move |conn: &mut Conn, questions: &[Question]| librarian.ask(conn, questions);
+        let none = CacheVersion { connection_epoch: 0, access: -1 };
+        let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
+        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
+        let query = move |conn: &mut Conn, questions: &[SnapshotQuery]| loader.load(conn, questions);
         let reader = Coalescer::start(pool, query, gauges).map_err(OpenError::Thread)?;
-        Ok(Self { memory, reader })
+        Ok(Self { cache, reader })
     }
 
     /// What the store says at this moment; mostly the epoch is all that is asked for.
@@ -164,27 +164,27 @@ impl AccessReader {
         now: Timestamp,
     ) -> Result<Snapshot, Error> {
         let nothing_else = client.is_none() && session.is_none();
-        if let Some((edition, client, session)) = self.recall(client, session) {
-            let Answer { state, edition: current } = self.reader.ask(Question::Epochs).await?;
-            if nothing_else || current == edition {
+        if let Some((version, client, session)) = self.lookup(client, session) {
+            let Answer { state, version: current } = self.reader.load(SnapshotQuery::Epochs).await?;
+            if nothing_else || current == version {
                 return Ok(Snapshot { client, session, ..state }.at(now));
             }
         }
-        let question = Question::Rows { client: client.cloned(), session: session.cloned() };
-        Ok(self.reader.ask(question).await?.state.at(now))
+        let question = SnapshotQuery::Rows { client: client.cloned(), session: session.cloned() };
+        Ok(self.reader.load(question).await?.state.at(now))
     }
 
-    /// What is known of both, and since which edition; nothing when one of them is not.
+    /// What is known of both, and since which version; nothing when one of them is not.
     #[expect(clippy::type_complexity, reason = "both are optional, and go into a state as they are")]
-    fn recall(
+    fn lookup(
         &self,
         client: Option<&ClientId>,
         session: Option<&SessionId>,
-    ) -> Option<(Edition, Option<Arc<LiveClient>>, Option<Arc<LiveSession>>)> {
-        let memory = self.memory.read().unwrap_or_else(PoisonError::into_inner);
-        let client = client.map(|id| memory.clients.get(id).cloned().ok_or(())).transpose().ok()?;
-        let session = session.map(|id| memory.sessions.get(id).cloned().ok_or(())).transpose().ok()?;
-        Some((memory.edition, client, session))
+    ) -> Option<(CacheVersion, Option<Arc<LiveClient>>, Option<Arc<LiveSession>>)> {
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        let client = client.map(|id| cache.clients.get(id).cloned().ok_or(())).transpose().ok()?;
+        let session = session.map(|id| cache.sessions.get(id).cloned().ok_or(())).transpose().ok()?;
+        Some((cache.version, client, session))
     }
 }
 
@@ -197,64 +197,64 @@ impl Snapshot {
 }
 
 /// Answers the questions, on the reader's thread.
-struct Librarian {
-    memory: Arc<RwLock<Memory>>,
+struct SnapshotLoader {
+    cache: Arc<RwLock<SnapshotCache>>,
     /// Whether the last query failed, or panicked.
     failed: bool,
 }
 
-impl Librarian {
-    fn ask(&mut self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
+impl SnapshotLoader {
+    fn load(&mut self, conn: &mut Conn, questions: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
         if std::mem::replace(&mut self.failed, true) {
-            let known = self.edition();
-            self.remember(Memory::of(Edition { era: known.era + 1, ..known }));
+            let known = self.version();
+            self.remember(SnapshotCache::of(CacheVersion { connection_epoch: known.connection_epoch + 1, ..known }));
         }
         let answers = self.answer(conn, questions)?;
         self.failed = false;
         Ok(answers)
     }
 
-    fn answer(&self, conn: &mut Conn, questions: &[Question]) -> QueryResult<Vec<Answer>> {
+    fn answer(&self, conn: &mut Conn, questions: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
         let (mut clients, mut sessions) = (HashSet::new(), HashSet::new());
         for question in questions {
-            if let Question::Rows { client, session } = question {
+            if let SnapshotQuery::Rows { client, session } = question {
                 clients.extend(client);
                 sessions.extend(session);
             }
         }
         let Found { epochs, clients, sessions } = if clients.is_empty() && sessions.is_empty() {
-            Found::nothing_but(AskEpochs::load(conn)?)
+            Found::nothing_but(LoadEpochs::load(conn)?)
         } else {
-            statements::ask(conn, &clients, &sessions)?
+            statements::load(conn, &clients, &sessions)?
         };
-        let read = Memory {
-            edition: Edition { access: epochs.access, ..self.edition() },
+        let read = SnapshotCache {
+            version: CacheVersion { access: epochs.access, ..self.version() },
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             sessions: sessions.into_iter().map(|(id, session)| (id, Arc::new(session))).collect(),
         };
-        let of = |question: &Question| match question {
-            Question::Epochs => (None, None),
-            Question::Rows { client, session } => (
+        let of = |question: &SnapshotQuery| match question {
+            SnapshotQuery::Epochs => (None, None),
+            SnapshotQuery::Rows { client, session } => (
                 client.as_ref().and_then(|id| read.clients.get(id).cloned()),
                 session.as_ref().and_then(|id| read.sessions.get(id).cloned()),
             ),
         };
         let answers = questions.iter().map(of).map(|(client, session)| {
             let state = Snapshot { client, session, epochs };
-            Answer { state, edition: read.edition }
+            Answer { state, version: read.version }
         });
         let answers = answers.collect();
         self.remember(read);
         Ok(answers)
     }
 
-    fn edition(&self) -> Edition {
-        self.memory.read().unwrap_or_else(PoisonError::into_inner).edition
+    fn version(&self) -> CacheVersion {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).version
     }
 
-    fn remember(&self, read: Memory) {
-        if self.edition() != read.edition || !read.clients.is_empty() || !read.sessions.is_empty() {
-            let gone = self.memory.write().unwrap_or_else(PoisonError::into_inner).remember(read, MOST);
+    fn remember(&self, read: SnapshotCache) {
+        if self.version() != read.version || !read.clients.is_empty() || !read.sessions.is_empty() {
+            let gone = self.cache.write().unwrap_or_else(PoisonError::into_inner).remember(read, CACHE_CAPACITY);
             drop(gone);
         }
     }
@@ -262,7 +262,7 @@ impl Librarian {
 
 /// The answer that holds for a token and a session, as JSON.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct CachedIntrospection {
     pub(crate) token: Arc<Verified>,
     pub(crate) json: Bytes,
 }
@@ -293,23 +293,23 @@ mod tests {
             consultant_name: String::new(),
             consultant_email: String::new(),
             expires_at: now,
-            told: OnceLock::new(),
+            introspection: OnceLock::new(),
         };
-        let first = Edition { era: 0, access: 7 };
-        let read = |edition, number| Memory {
+        let first = CacheVersion { connection_epoch: 0, access: 7 };
+        let read = |version, number| SnapshotCache {
             sessions: (0..number).map(|_| (SessionId::new(now), Arc::new(session()))).collect(),
-            ..Memory::of(edition)
+            ..SnapshotCache::of(version)
         };
-        let mut memory = Memory::of(first);
-        let mut after = |edition, number| {
-            memory.remember(read(edition, number), 3);
-            (memory.edition, memory.sessions.len())
+        let mut cache = SnapshotCache::of(first);
+        let mut after = |version, number| {
+            cache.remember(read(version, number), 3);
+            (cache.version, cache.sessions.len())
         };
         assert_eq!(after(first, 3), (first, 3));
         // What is read at once is kept whole, however much there is by then.
         assert_eq!(after(first, 2), (first, 5));
         assert_eq!(after(first, 1), (first, 1), "it was too much, and begins anew");
-        for next in [Edition { access: 8, ..first }, Edition { era: 1, access: 8 }, first] {
+        for next in [CacheVersion { access: 8, ..first }, CacheVersion { connection_epoch: 1, access: 8 }, first] {
             assert_eq!(after(next, 2), (next, 2));
         }
     }
@@ -318,16 +318,16 @@ mod tests {
     fn what_was_read_before_a_failure_is_not_told_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut conn = ConnectionManager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
-        let edition = Edition { era: 0, access: 0 };
-        let memory = Arc::new(RwLock::new(Memory::of(edition)));
-        let mut librarian = Librarian { memory: Arc::clone(&memory), failed: false };
+        let version = CacheVersion { connection_epoch: 0, access: 0 };
+        let cache = Arc::new(RwLock::new(SnapshotCache::of(version)));
+        let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
         // There are no tables yet.
-        assert!(librarian.ask(&mut conn, &[Question::Epochs]).is_err());
+        assert!(loader.load(&mut conn, &[SnapshotQuery::Epochs]).is_err());
         db::migrate(&mut conn).unwrap();
         for _ in 0..2 {
-            let answers = librarian.ask(&mut conn, &[Question::Epochs]).unwrap();
-            assert_eq!(answers.first().unwrap().edition.era, 1);
+            let answers = loader.load(&mut conn, &[SnapshotQuery::Epochs]).unwrap();
+            assert_eq!(answers.first().unwrap().version.connection_epoch, 1);
         }
-        assert_eq!(memory.read().unwrap().edition.era, 1);
+        assert_eq!(cache.read().unwrap().version.connection_epoch, 1);
     }
 }

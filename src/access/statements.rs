@@ -18,7 +18,7 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{Reach, Scope};
 use crate::id::{ClientId, SessionId};
-use crate::records::revocations::Spared;
+use crate::records::revocations::NotBulkRevoked;
 
 /// What the statement found.
 pub(crate) struct Found {
@@ -35,22 +35,22 @@ impl Found {
 
 /// Asks for the state of the service itself: one row.
 #[derive(Debug, QueryId)]
-pub(crate) struct AskEpochs;
+pub(crate) struct LoadEpochs;
 
-impl Query for AskEpochs {
+impl Query for LoadEpochs {
     type SqlType = (BigInt, BigInt, Bool);
 }
 
-impl<C> RunQueryDsl<C> for AskEpochs {}
+impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-impl<DB: AnyBackend> QueryFragment<DB> for AskEpochs {
+impl<DB: AnyBackend> QueryFragment<DB> for LoadEpochs {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         out.push_sql("SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a");
         Ok(())
     }
 }
 
-impl AskEpochs {
+impl LoadEpochs {
     pub(crate) fn load(conn: &mut Conn) -> QueryResult<Epochs> {
         let (keys, access, frozen) = match conn {
             Conn::Postgres(conn) => Self.get_result(conn)?,
@@ -78,12 +78,12 @@ type Row = (
 
 /// Clients, live sessions and the state of the service, by primary keys.
 #[derive(Debug, QueryId)]
-struct AskState {
+struct LoadSnapshot {
     clients: Vec<String>,
     sessions: Vec<String>,
 }
 
-impl Query for AskState {
+impl Query for LoadSnapshot {
     type SqlType = (
         Integer,
         Nullable<Text>,
@@ -97,7 +97,7 @@ impl Query for AskState {
     );
 }
 
-impl<C> RunQueryDsl<C> for AskState {}
+impl<C> RunQueryDsl<C> for LoadSnapshot {}
 
 const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.scopes, c.key_sha256, \
      c.previous_key_sha256, c.previous_key_expires_at ";
@@ -108,7 +108,7 @@ const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.ep
      CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL \
      FROM service_state e, access_epoch a";
 
-impl QueryFragment<Pg> for AskState {
+impl QueryFragment<Pg> for LoadSnapshot {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(CLIENT_COLUMNS);
         out.push_sql("FROM clients c WHERE c.disabled_at IS NULL AND c.id = ANY (");
@@ -122,7 +122,7 @@ impl QueryFragment<Pg> for AskState {
         out.push_bind_param::<Array<Text>, _>(&self.sessions)?;
         out.push_sql(") AND ");
         out.push_sql(SESSION_HOLDS);
-        Spared.walk_ast(out.reborrow())?;
+        NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
         Ok(())
     }
@@ -130,18 +130,18 @@ impl QueryFragment<Pg> for AskState {
 
 /// SQLite has no arrays: the ids come as one JSON list. `CROSS JOIN` keeps the order in which they are looked up.
 #[derive(Debug, QueryId)]
-struct AskStateSqlite {
+struct LoadSnapshotSqlite {
     clients: String,
     sessions: String,
 }
 
-impl Query for AskStateSqlite {
-    type SqlType = <AskState as Query>::SqlType;
+impl Query for LoadSnapshotSqlite {
+    type SqlType = <LoadSnapshot as Query>::SqlType;
 }
 
-impl<C> RunQueryDsl<C> for AskStateSqlite {}
+impl<C> RunQueryDsl<C> for LoadSnapshotSqlite {}
 
-impl QueryFragment<Sqlite> for AskStateSqlite {
+impl QueryFragment<Sqlite> for LoadSnapshotSqlite {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql(CLIENT_COLUMNS);
         out.push_sql("FROM json_each(");
@@ -156,20 +156,24 @@ impl QueryFragment<Sqlite> for AskStateSqlite {
              CROSS JOIN consultants p ON p.id = s.consultant_id WHERE ",
         );
         out.push_sql(SESSION_HOLDS);
-        Spared.walk_ast(out.reborrow())?;
+        NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
         Ok(())
     }
 }
 
 /// Reads clients, sessions and epochs as they were at one moment.
-pub(crate) fn ask(conn: &mut Conn, clients: &HashSet<&ClientId>, sessions: &HashSet<&SessionId>) -> QueryResult<Found> {
+pub(crate) fn load(
+    conn: &mut Conn,
+    clients: &HashSet<&ClientId>,
+    sessions: &HashSet<&SessionId>,
+) -> QueryResult<Found> {
     let clients = clients.iter().map(ToString::to_string).collect();
     let sessions = sessions.iter().map(ToString::to_string).collect();
     let rows: Vec<Row> = match conn {
-        Conn::Postgres(conn) => AskState { clients, sessions }.load(conn)?,
+        Conn::Postgres(conn) => LoadSnapshot { clients, sessions }.load(conn)?,
         Conn::Sqlite(conn) => {
-            AskStateSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
+            LoadSnapshotSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
         }
     };
     let mut found = Found::nothing_but(Epochs { keys: 0, access: 0, frozen: false });
@@ -194,7 +198,7 @@ pub(crate) fn ask(conn: &mut Conn, clients: &HashSet<&ClientId>, sessions: &Hash
                     consultant_name: name,
                     consultant_email: email,
                     expires_at: until,
-                    told: OnceLock::new(),
+                    introspection: OnceLock::new(),
                 };
                 found.sessions.push((parsed(&id)?, session));
             }

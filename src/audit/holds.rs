@@ -7,7 +7,7 @@ use super::log;
 use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Fields, Page, Paging, Person, check_person};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Validator, check_person};
 use crate::error::Error;
 use crate::http::{Admin, Caller, ReadAudit};
 use crate::id::HoldId;
@@ -98,10 +98,10 @@ pub(crate) async fn place(
     now: Timestamp,
 ) -> Result<(LegalHold, bool), Error> {
     log::check_whole(caller, &tenant_id)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 10, 500);
     if request.until.is_some_and(|until| until <= now) {
-        fields.refuse("/until", "in_the_past", "must lie in the future");
+        fields.error("/until", "in_the_past", "must lie in the future");
     }
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
@@ -150,7 +150,7 @@ pub(crate) async fn release(
     now: Timestamp,
 ) -> Result<LegalHold, Error> {
     log::check_whole(caller, &tenant_id)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 10, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
@@ -178,8 +178,8 @@ pub(crate) async fn list(
     paging: Paging,
 ) -> Result<Page<LegalHold>, Error> {
     log::check(caller, &tenant_id)?;
-    let window = paging.open(cx.tokens.master_key(), ("legal-holds", &tenant_id))?;
-    let asked = window.clone();
+    let page = paging.open(cx.tokens.master_key(), ("legal-holds", &tenant_id))?;
+    let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(store::list_holds(conn, &tenant_id, &asked)?)).await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), LegalHold::from))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), LegalHold::from))
 }

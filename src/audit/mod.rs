@@ -201,12 +201,12 @@ pub(crate) async fn list(
 ) -> Result<Page<AuditEvent>, Error> {
     check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(cx.tokens.master_key(), &filter)?;
-    let (reach, asked, wanted) = (caller.reach.clone(), window.clone(), filter.clone());
+    let page = paging.open(cx.tokens.master_key(), &filter)?;
+    let (reach, asked, wanted) = (caller.reach.clone(), page.clone(), filter.clone());
     let events = cx.store.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
     let readings = readings(caller, &filter, &events, now);
     cx.store.record(readings).await?;
-    Ok(window.page(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
+    Ok(page.answer(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
 /// What goes on record in each log that events of it were read; if none were, in that which was asked for.

@@ -15,7 +15,7 @@ use super::store::{self, Erasure};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Fields, Person, check_person};
+use crate::domain::{Actor, EventType, Person, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
@@ -56,7 +56,7 @@ pub struct PurgedLog {
 
 /// Who erases, and why.
 #[derive(Clone)]
-struct Order {
+struct Purge {
     tenant_id: String,
     before: Timestamp,
     reason: String,
@@ -76,11 +76,11 @@ pub(crate) async fn purge(
     now: Timestamp,
 ) -> Result<PurgedLog, Error> {
     log::check_whole(caller, &tenant_id)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 10, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
-    let order = Order {
+    let order = Purge {
         actor: caller.actor(request.requested_by.as_ref()),
         client_id: caller.client_id.clone(),
         before: request.before,
@@ -105,7 +105,7 @@ pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Times
         let (id, default) = (tenant_id.clone(), cx.config.audit.retention);
         let ended = cx.store.read(move |conn| retention_end(conn, &id, default, now)).await?;
         let Some(before) = ended else { continue };
-        let order = Order {
+        let order = Purge {
             tenant_id,
             before,
             reason: "The retention period is over".to_owned(),
@@ -144,7 +144,7 @@ fn retention_end(
 }
 
 /// Erases one range; `None` when there is nothing left to erase.
-async fn erase_some(cx: &Context, order: Order, now: Timestamp) -> Result<Option<i64>, Error> {
+async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Option<i64>, Error> {
     let default = cx.config.audit.retention;
     cx.store
         .write_large(move |tx| {
@@ -166,7 +166,7 @@ async fn erase_some(cx: &Context, order: Order, now: Timestamp) -> Result<Option
         .await
 }
 
-fn erase(tx: &mut Tx<'_>, order: &Order, now: Timestamp) -> Result<Option<i64>, Error> {
+fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, Error> {
     let from_index = store::erased_to(tx, &order.tenant_id)?;
     let size = i64::try_from(rows::head(tx, &order.tenant_id)?.size()).map_err(Error::internal)?;
     let to_index = size.min(from_index + EVENTS_AT_A_TIME);
@@ -194,7 +194,7 @@ fn erase(tx: &mut Tx<'_>, order: &Order, now: Timestamp) -> Result<Option<i64>, 
     Ok(Some(i64::try_from(erased).map_err(Error::internal)?))
 }
 
-fn event(kind: EventType, order: &Order, now: Timestamp) -> Event {
+fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
     Event::new(kind, order.actor.clone(), now)
         .client(order.client_id.as_ref())
         .tenant(&order.tenant_id)

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{log, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Access, EventType, Page, Paging, Person, is_foreign_id};
+use crate::domain::{Access, EventType, Page, Paging, Person, is_external_id};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
@@ -89,12 +89,12 @@ pub(crate) async fn summary(
     now: Timestamp,
 ) -> Result<Page<AccessSummary>, Error> {
     log::check(caller, &query.tenant_id)?;
-    if !is_foreign_id(&principal_id) {
+    if !is_external_id(&principal_id) {
         return Err(Error::new(Code::InvalidId).detail("a person's id has 1 to 128 printable ASCII characters"));
     }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };
-    let window = paging.open(cx.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
-    let (asked, portal, tenant_id) = (window.clone(), caller.reach.portal.clone(), query.tenant_id);
+    let page = paging.open(cx.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
+    let (asked, portal, tenant_id) = (page.clone(), caller.reach.portal.clone(), query.tenant_id);
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant_id)
@@ -140,5 +140,5 @@ pub(crate) async fn summary(
         })
         .await?;
     cx.store.record(vec![event]).await?;
-    Ok(window.page(cx.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
+    Ok(page.answer(cx.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
 }

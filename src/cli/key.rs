@@ -6,7 +6,7 @@ use super::Failure;
 use super::output::{Column, Output};
 use crate::app::App;
 use crate::http::Caller;
-use crate::signing_keys::{self, DropKey, RotateKey};
+use crate::signing_keys::{self, RevokeKey, RotateKey};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
@@ -38,7 +38,7 @@ pub(super) enum KeyCommand {
 
 pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
-        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/gone_at")];
+        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/expires_at")];
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {
@@ -47,7 +47,7 @@ pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Resu
         }
         KeyCommand::Retire { kid } => output.done(&signing_keys::retire(&app.cx, &caller, kid, now).await?, "retired"),
         KeyCommand::Drop { kid, reason } => {
-            output.done(&signing_keys::drop_key(&app.cx, &caller, kid, DropKey { reason }, now).await?, "dropped")
+            output.done(&signing_keys::revoke_key(&app.cx, &caller, kid, RevokeKey { reason }, now).await?, "revoked")
         }
         KeyCommand::List => output.table(&signing_keys::list(&app.cx, &caller, now).await?, COLUMNS),
     }

@@ -30,7 +30,7 @@ use crate::links::{self, RevokeLink};
 use crate::records::consultants::ConsultantFilter;
 use crate::records::links::LinkFilter;
 use crate::records::sessions::SessionFilter;
-use crate::revocations::{self, OrderRevocation};
+use crate::revocations::{self, CreateRevocation};
 use crate::serve::Service;
 use crate::{sessions, telemetry};
 
@@ -342,8 +342,8 @@ async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<()
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::List(pages) => {
-            let window = pages.paging().open(app.cx.tokens.master_key(), "clients")?;
-            output.table(&clients::list(&app.cx, &caller, window).await?, COLUMNS)
+            let page = pages.paging().open(app.cx.tokens.master_key(), "clients")?;
+            output.table(&clients::list(&app.cx, &caller, page).await?, COLUMNS)
         }
         ClientCommand::Rotate { id, overlap_seconds } => {
             let client = clients::rotate(&app.cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
@@ -408,7 +408,7 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
             output.done(&link, "ended")
         }
         LinkCommand::RevokeAll { tenant, portal, consultant, profile, issued_by, everything, reason, dry_run } => {
-            let request = OrderRevocation {
+            let request = CreateRevocation {
                 tenant_id: tenant,
                 portal,
                 consultant_id: consultant,
@@ -417,9 +417,9 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 everything,
                 reason,
                 dry_run,
-                ..OrderRevocation::default()
+                ..CreateRevocation::default()
             };
-            let order = revocations::give(&app.cx, &Caller::operator(), request, None, now).await?;
+            let order = revocations::create(&app.cx, &Caller::operator(), request, None, now).await?;
             let order = revocations::finish(&app.cx, order).await?;
             output.done(&order, if dry_run { "counted" } else { "revoked" })
         }

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::text_enum;
-use crate::domain::{EventType, Fields, Page, Reach, Scope, Window};
+use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
@@ -193,37 +193,41 @@ pub(crate) async fn create(
 }
 
 fn check(cx: &Context, request: &CreateClient) -> Result<(), Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
     if let Some(portal) = &request.portal
         && !cx.config.portals.contains_key(portal)
     {
-        fields.refuse("/portal", "unknown", "is not a configured portal");
+        fields.error("/portal", "unknown", "is not a configured portal");
     }
     if request.tenants.is_empty() || request.tenants.len() > 100 {
-        fields.refuse("/tenants", "out_of_range", "must name 1 to 100 tenants, or * for every one");
+        fields.error("/tenants", "out_of_range", "must name 1 to 100 tenants, or * for every one");
     }
     for (index, tenant) in request.tenants.iter().enumerate() {
         if tenant != "*" && !crate::domain::is_tenant_id(tenant) {
-            fields.refuse(format!("/tenants/{index}"), "malformed", "is not a tenant id");
+            fields.error(format!("/tenants/{index}"), "malformed", "is not a tenant id");
         }
     }
     if request.scopes.is_empty() {
-        fields.refuse("/scopes", "out_of_range", "must name at least one scope");
+        fields.error("/scopes", "out_of_range", "must name at least one scope");
     }
     fields.finish()
 }
 
 /// A page of the clients within the caller's reach.
-pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, window: Window) -> Result<Page<ClientResponse>, Error> {
+pub(crate) async fn list(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    page: PageRequest,
+) -> Result<Page<ClientResponse>, Error> {
     // There are few clients: cutting them to the reach here keeps the query simple.
     let reach = caller.reach.clone();
-    let asked = window.clone();
+    let asked = page.clone();
     let rows = cx
         .store
         .read(move |conn| Ok(records::clients::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?))
         .await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
 /// Gives a client a new key; the old one lives on for the overlap.
@@ -234,7 +238,7 @@ pub(crate) async fn rotate(
     request: &RotateClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
     fields.finish()?;
     let key = ApiKey::generate(&id);

@@ -43,8 +43,8 @@ async fn list_clients(
     caller: Caller<Admin>,
     paging: Query<Paging>,
 ) -> Result<Json<Page<ClientResponse>>, Error> {
-    let window = paging.into_inner().open(cx.tokens.master_key(), "clients")?;
-    Ok(Json(super::list(&cx, &caller, window).await?))
+    let page = paging.into_inner().open(cx.tokens.master_key(), "clients")?;
+    Ok(Json(super::list(&cx, &caller, page).await?))
 }
 
 /// Rotate a client's key

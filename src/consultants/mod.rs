@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Fields, Page, Paging, Person, Reach, Scope, check_person, json};
+use crate::domain::{EventType, Page, Paging, Person, Reach, Scope, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
@@ -76,7 +76,6 @@ pub struct RegisterConsultant {
     #[schema(max_length = 254)]
     pub email: String,
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in; a call with one is refused.
     #[schema(max_length = 64)]
@@ -95,7 +94,6 @@ pub struct ChangeConsultant {
     #[schema(max_length = 254)]
     pub email: Option<String>,
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in; a call with one is refused.
     #[schema(max_length = 64)]
@@ -111,7 +109,6 @@ pub struct ConsultantDecision {
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in; a call with one is refused.
     #[schema(max_length = 64)]
@@ -135,7 +132,7 @@ pub(crate) async fn register(
     now: Timestamp,
 ) -> Result<(ConsultantResponse, bool), Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
     fields.email("/email", &request.email);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
@@ -178,10 +175,10 @@ pub(crate) async fn list(
     mut filter: ConsultantFilter,
 ) -> Result<Page<ConsultantResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(cx.tokens.master_key(), &filter)?;
-    let asked = window.clone();
+    let page = paging.open(cx.tokens.master_key(), &filter)?;
+    let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(records::consultants::list(conn, &filter, &asked)?)).await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
 }
 
 /// One consultant.
@@ -204,7 +201,7 @@ pub(crate) async fn change(
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     require_everything(caller)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
     if let Some(email) = &request.email {
         fields.email("/email", email);
@@ -287,7 +284,7 @@ async fn decide(
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     require_everything(caller)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;

@@ -230,7 +230,7 @@ diesel::table! {
     mail_jobs (id) {
         id -> Text,
         template -> Text,
-        occasion -> Text,
+        dedup_key -> Text,
         consultant_id -> Text,
         tenant_id -> Text,
         portal -> Text,
@@ -241,7 +241,7 @@ diesel::table! {
         state -> Text,
         attempts -> Integer,
         unknown_attempts -> Integer,
-        rounds -> Integer,
+        retry_round -> Integer,
         next_attempt_at -> Timestamp,
         lease_until -> Nullable<Timestamp>,
         provider -> Nullable<Text>,
@@ -370,9 +370,9 @@ diesel::table! {
         sealed_private_key -> Text,
         created_at -> Timestamp,
         active_from -> Timestamp,
-        gone_at -> Nullable<Timestamp>,
+        expires_at -> Nullable<Timestamp>,
         retired_at -> Nullable<Timestamp>,
-        dropped_at -> Nullable<Timestamp>,
+        revoked_at -> Nullable<Timestamp>,
     }
 }
 
@@ -403,7 +403,7 @@ diesel::table! {
         actor_name -> Nullable<Text>,
         client_id -> Nullable<Text>,
         created_at -> Timestamp,
-        barrier -> Nullable<BigInt>,
+        xid_watermark -> Nullable<BigInt>,
         done_to -> Nullable<Text>,
         lease_until -> Nullable<Timestamp>,
         done_at -> Nullable<Timestamp>,

@@ -94,8 +94,8 @@ text_enum! {
         KeyAdded = "key.added",
         /// A signing key stopped signing before its time.
         KeyRetired = "key.retired",
-        /// A signing key was dropped, and what it signed was revoked.
-        KeyDropped = "key.dropped",
+        /// A signing key was revoked, and with it everything that it signed.
+        KeyRevoked = "key.revoked",
         /// Events were read.
         AuditRead = "audit.read",
         /// Events were exported.

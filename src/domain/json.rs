@@ -1,134 +1,216 @@
-//! Strict JSON: where an object belongs, only an object is taken.
+//! Strict JSON: only an object fills a struct, and each of its members is there once.
 //!
-//! Serde fills a struct from an array too, by position. These functions go on
-//! fields (`#[serde(deserialize_with = "json::object")]`) and on whole bodies.
+//! Serde fills a struct from an array too, by position, and of equal members of a map it keeps the last. Here
+//! strictness belongs to the reading: [`Strict`] stands between `serde_json` and every value, however deep, so that a
+//! type needs no attribute for it and no field can lack one.
+//!
+//! Enums are bare words. A type that makes serde buffer (`flatten`, `untagged`, a tagged enum) is beyond reach: serde
+//! fills it from a copy of its own.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-
-/// Takes an object, and nothing else, for a struct.
-pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct ObjectVisitor<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_map(ObjectVisitor(PhantomData))
-}
-
-/// The same for a field that may be absent; goes with `#[serde(default)]`.
-pub(crate) fn optional_object<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::<Object<T>>::deserialize(deserializer).map(|value| value.map(|Object(inner)| inner))
-}
-
-/// The same for a list.
-pub(crate) fn objects<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    let objects = Vec::<Object<T>>::deserialize(deserializer)?;
-    Ok(objects.into_iter().map(|Object(inner)| inner).collect())
-}
-
-/// Takes an object of any names, each once, for a field that may be absent; goes with `#[serde(default)]`.
-pub(crate) fn optional_names<'de, D, T>(deserializer: D) -> Result<Option<BTreeMap<String, T>>, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::<Names<T>>::deserialize(deserializer).map(|value| value.map(|Names(inner)| inner))
-}
-
-struct Names<T>(BTreeMap<String, T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Names<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct NamesVisitor<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for NamesVisitor<T> {
-            type Value = BTreeMap<String, T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut names = BTreeMap::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if names.contains_key(&name) {
-                        return Err(serde::de::Error::custom(format_args!("duplicate field `{name}`")));
-                    }
-                    names.insert(name, map.next_value()?);
-                }
-                Ok(names)
-            }
-        }
-
-        deserializer.deserialize_map(NamesVisitor(PhantomData)).map(Self)
-    }
-}
-
-struct Object<T>(T);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        object(deserializer).map(Self)
-    }
-}
+use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 /// What is wrong with a text that should have been one object.
 pub(crate) struct Invalid {
-    /// JSON pointer to the member; empty for the whole text.
+    /// JSON pointer (RFC 6901) to the member; empty for the whole text.
     pub pointer: String,
     pub message: String,
 }
 
-/// Reads one object from the whole text.
+/// Reads a struct from one object, which is the whole text.
 pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Invalid> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let mut track = serde_path_to_error::Track::new();
-    let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
-    let value = object(tracked).map_err(|error| Invalid { pointer: String::new(), message: error.to_string() });
-    let value = value.map_err(|invalid| Invalid { pointer: pointer(&track.path()), ..invalid })?;
-    deserializer.end().map_err(|error| Invalid { pointer: String::new(), message: error.to_string() })?;
-    Ok(value)
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let path = Path::default();
+    let value = T::deserialize(path.strict(&mut json)).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| Invalid { pointer: path.pointer(), message: error.to_string() })
 }
 
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    use serde_path_to_error::Segment;
-    let segments = path.iter().filter_map(|segment| match segment {
-        Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
-        Segment::Seq { index } => Some(format!("/{index}")),
-        Segment::Enum { .. } | Segment::Unknown => None,
-    });
-    segments.collect()
+/// Where reading failed, from the innermost member outwards: written while the error is on its way out.
+#[derive(Default)]
+struct Path(RefCell<Vec<String>>);
+
+impl Path {
+    fn strict<T>(&self, inner: T) -> Strict<'_, T> {
+        Strict { inner, path: self }
+    }
+
+    fn step<T, E>(&self, name: impl fmt::Display, read: Result<T, E>) -> Result<T, E> {
+        read.inspect_err(|_| self.0.borrow_mut().push(name.to_string()))
+    }
+
+    fn pointer(&self) -> String {
+        let escaped = |name: &String| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+        self.0.borrow().iter().rev().map(escaped).collect()
+    }
+}
+
+/// A deserializer, visitor, seed or sequence of serde that hands itself on to every value inside.
+struct Strict<'p, T> {
+    inner: T,
+    path: &'p Path,
+}
+
+/// JSON says what each value is, so `deserialize_any` serves for every type but those that are listed.
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_any(self.path.strict(visitor))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_option(self.path.strict(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_map(Object(self.path.strict(visitor)))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        visitor.visit_enum(String::deserialize(self)?.into_deserializer())
+    }
+
+    forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit unit_struct seq tuple
+        tuple_struct identifier ignored_any
+    }
+}
+
+macro_rules! hand_on {
+    ($($visit:ident($value:ty),)*) => {
+        $(fn $visit<E: Error>(self, value: $value) -> Result<V::Value, E> {
+            self.inner.$visit(value)
+        })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.inner.expecting(f)
+    }
+
+    hand_on! { visit_bool(bool), visit_i64(i64), visit_u64(u64), visit_f64(f64), visit_str(&str), }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_unit()
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.inner.visit_none()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.inner.visit_some(self.path.strict(deserializer))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_seq(Items { inner: items, read: 0, path: self.path })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<V::Value, A::Error> {
+        self.inner.visit_map(Members { inner: members, seen: BTreeSet::new(), name: None, path: self.path })
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        self.inner.deserialize(self.path.strict(deserializer))
+    }
+}
+
+/// Takes an object, and nothing else.
+struct Object<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Object<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<V::Value, A::Error> {
+        self.0.visit_map(members)
+    }
+}
+
+struct Items<'p, A> {
+    inner: A,
+    read: usize,
+    path: &'p Path,
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let item = self.inner.next_element_seed(self.path.strict(seed));
+        self.read += 1;
+        self.path.step(self.read - 1, item)
+    }
+}
+
+struct Members<'p, A> {
+    inner: A,
+    /// Names of the members before the one at hand.
+    seen: BTreeSet<String>,
+    name: Option<String>,
+    path: &'p Path,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.seen.extend(self.name.take());
+        let Some(name) = self.inner.next_key::<String>()? else { return Ok(None) };
+        let key = if self.seen.contains(&name) {
+            Err(A::Error::custom(format_args!("duplicate field `{name}`")))
+        } else {
+            seed.deserialize(name.as_str().into_deserializer())
+        };
+        let key = self.path.step(&name, key)?;
+        self.name = Some(name);
+        Ok(Some(key))
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        let value = self.inner.next_value_seed(self.path.strict(seed));
+        self.path.step(self.name.as_deref().unwrap_or_default(), value)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::Value;
+
     use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -138,49 +220,153 @@ mod tests {
     }
 
     #[derive(Debug, Deserialize, PartialEq)]
-    #[serde(deny_unknown_fields)]
-    struct Outer {
-        #[serde(deserialize_with = "object")]
-        inner: Inner,
-        #[serde(default, deserialize_with = "optional_object")]
-        other: Option<Inner>,
-        #[serde(default, deserialize_with = "objects")]
-        list: Vec<Inner>,
+    struct Newtype(Inner);
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(transparent)]
+    struct Transparent {
+        inner: Option<Inner>,
     }
 
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum Word {
+        Plain,
+    }
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields, default)]
+    struct Outer {
+        inner: Option<Inner>,
+        list: Vec<Inner>,
+        lists: Option<Vec<Vec<Inner>>>,
+        names: BTreeMap<String, Inner>,
+        counts: Option<BTreeMap<String, i64>>,
+        newtype: Option<Newtype>,
+        transparent: Option<Transparent>,
+        word: Option<Word>,
+        pair: Option<(u8, f64)>,
+        any: Value,
+    }
+
+    fn read(text: &str) -> Outer {
+        from_slice(text.as_bytes()).unwrap_or_else(|invalid| panic!("{text}: {}", invalid.message))
+    }
+
+    /// Pointer and message, without the message's place in the text.
     fn failure(text: &str) -> (String, String) {
         let invalid = from_slice::<Outer>(text.as_bytes()).err().unwrap();
-        (invalid.pointer, invalid.message)
+        let message = invalid.message.split(" at line ").next().unwrap().to_owned();
+        (invalid.pointer, message)
+    }
+
+    /// Holds each text against the pointer and the message that it is refused with.
+    fn refuses(cases: &[(&str, &str, &str)]) {
+        for (text, pointer, message) in cases {
+            assert_eq!(failure(text), ((*pointer).to_owned(), (*message).to_owned()), "{text}");
+        }
     }
 
     #[test]
-    fn objects_are_taken() {
-        let outer: Outer =
-            from_slice(br#"{"inner":{"value":1},"other":{"value":2},"list":[{"value":3}]}"#).ok().unwrap();
-        assert_eq!(
-            outer,
-            Outer { inner: Inner { value: 1 }, other: Some(Inner { value: 2 }), list: vec![Inner { value: 3 }] }
-        );
+    fn every_kind_of_value_is_read() {
+        let text = r#"{"inner":{"value":1},"list":[{"value":2}],"lists":[[],[{"value":3}]],"names":{"a":{"value":4}},
+            "counts":{"a":5,"b":-6},"newtype":{"value":7},"transparent":{"value":8},"word":"plain","pair":[9,1],
+            "any":{"list":[1,-1,1.5,true,null,"\u00e9"]}}"#;
+        let outer = Outer {
+            inner: Some(Inner { value: 1 }),
+            list: vec![Inner { value: 2 }],
+            lists: Some(vec![vec![], vec![Inner { value: 3 }]]),
+            names: BTreeMap::from([("a".to_owned(), Inner { value: 4 })]),
+            counts: Some(BTreeMap::from([("a".to_owned(), 5), ("b".to_owned(), -6)])),
+            newtype: Some(Newtype(Inner { value: 7 })),
+            transparent: Some(Transparent { inner: Some(Inner { value: 8 }) }),
+            word: Some(Word::Plain),
+            pair: Some((9, 1.0)),
+            any: serde_json::json!({ "list": [1, -1, 1.5, true, null, "é"] }),
+        };
+        assert_eq!(read(text), outer);
+        assert_eq!(read(r#"{"inner":null,"lists":null,"counts":null,"word":null}"#), Outer::default());
+        assert_eq!(read(" {} \n"), Outer::default());
     }
 
     #[test]
-    fn an_array_is_no_object_at_any_depth() {
-        assert_eq!(failure("[{\"value\":1}]").0, "");
-        assert_eq!(failure(r#"{"inner":[1]}"#).0, "/inner");
-        assert_eq!(failure(r#"{"inner":{"value":1},"other":[1]}"#).0, "/other");
-        assert_eq!(failure(r#"{"inner":{"value":1},"list":[[1]]}"#).0, "/list/0");
+    fn only_an_object_is_an_object_at_any_depth() {
+        let sequence = "invalid type: sequence, expected an object";
+        refuses(&[
+            ("[]", "", sequence),
+            (r#"[{"value":1}]"#, "", sequence),
+            (r#"{"inner":[1]}"#, "/inner", sequence),
+            (r#"{"list":[{"value":1},[1]]}"#, "/list/1", sequence),
+            (r#"{"lists":[[],[{"value":1},[1]]]}"#, "/lists/1/1", sequence),
+            (r#"{"names":{"a":{"value":1},"b":[1]}}"#, "/names/b", sequence),
+            (r#"{"names":[]}"#, "/names", sequence),
+            (r#"{"counts":[["a",1]]}"#, "/counts", sequence),
+            (r#"{"newtype":[1]}"#, "/newtype", sequence),
+            (r#"{"newtype":[[1]]}"#, "/newtype", sequence),
+            (r#"{"transparent":[1]}"#, "/transparent", sequence),
+            ("null", "", "invalid type: null, expected an object"),
+            (r#""text""#, "", "invalid type: string \"text\", expected an object"),
+            (r#"{"inner":4}"#, "/inner", "invalid type: integer `4`, expected an object"),
+            (r#"{"list":[null]}"#, "/list/0", "invalid type: null, expected an object"),
+        ]);
     }
 
     #[test]
-    fn an_unknown_or_repeated_field_is_named() {
-        let (_, message) = failure(r#"{"inner":{"value":1,"colour":2}}"#);
-        assert!(message.contains("`colour`"), "{message}");
-        let (_, message) = failure(r#"{"inner":{"value":1,"value":2}}"#);
-        assert!(message.contains("duplicate field `value`"), "{message}");
+    fn a_member_is_there_once_at_any_depth() {
+        refuses(&[
+            (r#"{"list":[],"list":[]}"#, "/list", "duplicate field `list`"),
+            (r#"{"inner":{"value":1,"value":1}}"#, "/inner/value", "duplicate field `value`"),
+            (r#"{"list":[{"value":1,"v\u0061lue":2}]}"#, "/list/0/value", "duplicate field `value`"),
+            (r#"{"counts":{"a":1,"b":2,"a":1}}"#, "/counts/a", "duplicate field `a`"),
+            (r#"{"names":{"":{"value":1},"":{"value":1}}}"#, "/names/", "duplicate field ``"),
+            (r#"{"names":{"a":{"value":1,"value":2}}}"#, "/names/a/value", "duplicate field `value`"),
+            (r#"{"any":[{"a":{"b":1,"b":1}}]}"#, "/any/0/a/b", "duplicate field `b`"),
+        ]);
+        read(r#"{"counts":{"a":1,"A":2,"":3},"list":[{"value":1},{"value":1}]}"#);
+    }
+
+    #[test]
+    fn what_serde_ignores_is_read_as_strictly() {
+        #[derive(Deserialize)]
+        struct Lenient {}
+        assert!(from_slice::<Lenient>(br#"{"a":{"b":1,"c":1}}"#).is_ok());
+        let invalid = from_slice::<Lenient>(br#"{"a":{"b":1,"b":1}}"#).err().unwrap();
+        assert_eq!(invalid.pointer, "/a/b");
+    }
+
+    #[test]
+    fn the_member_at_fault_is_named() {
+        let integer = |value| format!("invalid type: {value}, expected i32");
+        refuses(&[
+            (r#"{"inner":{}}"#, "/inner", "missing field `value`"),
+            (r#"{"inner":{"value":1,"colour":2}}"#, "/inner/colour", "unknown field `colour`, expected `value`"),
+            (r#"{"inner":{"value":1.0}}"#, "/inner/value", &integer("floating point `1.0`")),
+            (r#"{"inner":{"value":"1"}}"#, "/inner/value", &integer("string \"1\"")),
+            (r#"{"inner":{"value":null}}"#, "/inner/value", &integer("null")),
+            (r#"{"inner":{"value":2147483648}}"#, "/inner/value", "invalid value: integer `2147483648`, expected i32"),
+            (r#"{"inner":{"value":1e400}}"#, "/inner/value", "number out of range"),
+            (r#"{"inner":{"value":04}}"#, "/inner/value", "invalid number"),
+            (r#"{"counts":{"a/b~c":true}}"#, "/counts/a~1b~0c", "invalid type: boolean `true`, expected i64"),
+            (r#"{"pair":[1]}"#, "/pair", "invalid length 1, expected a tuple of size 2"),
+            (r#"{"pair":[1,2,3]}"#, "/pair", "trailing characters"),
+            (r#"{"word":"other"}"#, "/word", "unknown variant `other`, expected `plain`"),
+            (r#"{"word":{"plain":null}}"#, "/word", "invalid type: map, expected a string"),
+        ]);
     }
 
     #[test]
     fn nothing_may_follow_the_object() {
-        assert!(failure(r#"{"inner":{"value":1}} {}"#).1.contains("trailing"));
+        for text in ["{} {}", "{}]", "{}x", "{},"] {
+            refuses(&[(text, "", "trailing characters")]);
+        }
+    }
+
+    #[test]
+    fn depth_has_an_end() {
+        let nested = |depth: usize| format!(r#"{{"any":{}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        read(&nested(126));
+        let (pointer, message) = failure(&nested(127));
+        assert_eq!((pointer, message.as_str()), ("/any".to_owned() + &"/0".repeat(126), "recursion limit exceeded"));
+        assert_eq!(failure(&format!(r#"{{"any":{}"#, r#"{"a":"#.repeat(100_000))).1, "recursion limit exceeded");
     }
 }

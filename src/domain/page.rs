@@ -55,7 +55,7 @@ pub struct Page<T> {
 
 /// A request for a page that has been checked: what to read from the store.
 #[derive(Debug, Clone)]
-pub(crate) struct Window {
+pub(crate) struct PageRequest {
     /// Only items that come after this one.
     pub after: Option<String>,
     /// One more than a page holds: the extra one tells that there is a next page.
@@ -69,20 +69,20 @@ impl Paging {
     ///
     /// # Errors
     /// `invalid_cursor` when it is not one of ours for this very list.
-    pub(crate) fn open(self, master_key: &MasterKey, filters: impl std::fmt::Debug) -> Result<Window, Error> {
+    pub(crate) fn open(self, master_key: &MasterKey, filters: impl std::fmt::Debug) -> Result<PageRequest, Error> {
         let filters = format!("{filters:?}");
         let after = match self.cursor {
             Some(cursor) => Some(verify(master_key, &cursor, &filters).ok_or(Code::InvalidCursor)?),
             None => None,
         };
         let size = self.page_size.unwrap_or(DEFAULT_SIZE).clamp(1, MAX_SIZE);
-        Ok(Window { after, limit: i64::from(size) + 1, size: size as usize, filters })
+        Ok(PageRequest { after, limit: i64::from(size) + 1, size: size as usize, filters })
     }
 }
 
-impl Window {
+impl PageRequest {
     /// Makes the page out of what the store returned.
-    pub(crate) fn page<R, T>(
+    pub(crate) fn answer<R, T>(
         &self,
         master_key: &MasterKey,
         mut rows: Vec<R>,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Fields;
+use super::Validator;
 use crate::id::ConsultantId;
 
 /// A person at the portal, by the portal's own id.
@@ -64,9 +64,9 @@ pub struct ConsultantRef {
 }
 
 /// Checks a person that a client asserts.
-pub(crate) fn check_person(fields: &mut Fields, pointer: &str, person: Option<&Person>) {
+pub(crate) fn check_person(fields: &mut Validator, pointer: &str, person: Option<&Person>) {
     if let Some(person) = person {
-        fields.foreign_id(&format!("{pointer}/id"), &person.id);
+        fields.external_id(&format!("{pointer}/id"), &person.id);
         fields.text(&format!("{pointer}/name"), &person.name, 1, 100);
     }
 }

@@ -14,11 +14,11 @@ const MAX_PROBLEMS: usize = 100;
 
 /// Collects what is wrong with a request.
 #[derive(Debug, Default)]
-pub(crate) struct Fields(Vec<(String, &'static str, String)>);
+pub(crate) struct Validator(Vec<(String, &'static str, String)>);
 
-impl Fields {
+impl Validator {
     /// Notes a problem.
-    pub(crate) fn refuse(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
+    pub(crate) fn error(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
         if self.0.len() < MAX_PROBLEMS {
             self.0.push((pointer.into(), code, detail.to_string()));
         }
@@ -28,12 +28,12 @@ impl Fields {
     pub(crate) fn text(&mut self, pointer: &str, text: &str, min: usize, max: usize) {
         let length = text.trim().chars().count();
         if length < min {
-            self.refuse(pointer, "too_short", format_args!("must have at least {min} characters"));
+            self.error(pointer, "too_short", format_args!("must have at least {min} characters"));
         } else if text.chars().count() > max {
-            self.refuse(pointer, "too_long", format_args!("must have at most {max} characters"));
+            self.error(pointer, "too_long", format_args!("must have at most {max} characters"));
         }
-        if text.chars().any(is_treacherous) {
-            self.refuse(pointer, "control_character", "must not hold line breaks or control characters");
+        if text.chars().any(is_unsafe_char) {
+            self.error(pointer, "control_character", "must not hold line breaks or control characters");
         }
     }
 
@@ -45,9 +45,9 @@ impl Fields {
     }
 
     /// An opaque id of somebody else's: printable ASCII without spaces.
-    pub(crate) fn foreign_id(&mut self, pointer: &str, id: &str) {
-        if !is_foreign_id(id) {
-            self.refuse(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
+    pub(crate) fn external_id(&mut self, pointer: &str, id: &str) {
+        if !is_external_id(id) {
+            self.error(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
         }
     }
 
@@ -55,7 +55,7 @@ impl Fields {
     pub(crate) fn overlap(&mut self, pointer: &str, seconds: i64) -> Duration {
         let overlap = Duration::seconds(seconds);
         if overlap.is_negative() || overlap > MAX_OVERLAP {
-            self.refuse(pointer, "out_of_range", format_args!("must be 0 to {} seconds", MAX_OVERLAP.whole_seconds()));
+            self.error(pointer, "out_of_range", format_args!("must be 0 to {} seconds", MAX_OVERLAP.whole_seconds()));
         }
         overlap
     }
@@ -63,7 +63,7 @@ impl Fields {
     /// One e-mail address.
     pub(crate) fn email(&mut self, pointer: &str, address: &str) {
         if !crate::domain::is_address(address) {
-            self.refuse(pointer, "malformed", "must be one plain e-mail address");
+            self.error(pointer, "malformed", "must be one plain e-mail address");
         }
     }
 
@@ -81,12 +81,12 @@ impl Fields {
 }
 
 /// Whether a text can be an id of somebody else's.
-pub(crate) fn is_foreign_id(id: &str) -> bool {
+pub(crate) fn is_external_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Characters that make a line look like something else, or like two.
-pub(crate) fn is_treacherous(character: char) -> bool {
+pub(crate) fn is_unsafe_char(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{2028}' | '\u{2029}'                  // line and paragraph separators
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn text_is_measured_in_characters_and_kept_on_one_line() {
         let check = |text: &str| {
-            let mut fields = Fields::default();
+            let mut fields = Validator::default();
             fields.text("/reason", text, 10, 20);
             fields.finish().is_ok()
         };

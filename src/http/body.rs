@@ -96,9 +96,9 @@ fn from_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 }
 
 /// A body as it was sent: for those who sign every byte of it.
-pub(crate) struct Bare(pub Bytes);
+pub(crate) struct RawBody(pub Bytes);
 
-impl FromRequest for Bare {
+impl FromRequest for RawBody {
     type Error = Error;
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 

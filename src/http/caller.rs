@@ -124,15 +124,15 @@ impl<S: Needs> FromRequest for Caller<S> {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        let claimant = Claimant::<S>::of(request);
+        let presented = PresentedKey::<S>::of(request);
         let cx = request.app_data::<web::Data<Context>>().cloned();
         Box::pin(async move {
-            let claimant = claimant?;
+            let presented = presented?;
             let cx = cx.ok_or_else(|| Error::internal("the application is not wired"))?;
             let now = cx.clock.now();
-            let state = cx.snapshot(Some(claimant.client_id()), None, now).await?;
+            let state = cx.snapshot(Some(presented.client_id()), None, now).await?;
             let frozen = state.epochs.frozen;
-            claimant.admit(state.client, now).map(|client| Self::of(&client, frozen))
+            presented.authenticate(state.client, now).map(|client| Self::of(&client, frozen))
         })
     }
 }
@@ -140,15 +140,15 @@ impl<S: Needs> FromRequest for Caller<S> {
 /// Somebody who shows a key that nobody has looked at yet.
 ///
 /// For a verb that asks the store about the client and about something else at
-/// once: what it may do hangs on [`Claimant::admit`].
-pub(crate) struct Claimant<S> {
+/// once: what it may do hangs on [`PresentedKey::authenticate`].
+pub(crate) struct PresentedKey<S> {
     named: Option<String>,
     key: ApiKey,
     request: HttpRequest,
     needs: PhantomData<fn() -> S>,
 }
 
-impl<S: Needs> Claimant<S> {
+impl<S: Needs> PresentedKey<S> {
     fn of(request: &HttpRequest) -> Result<Self, Error> {
         let (named, key) = credentials(request).ok_or(Code::Unauthenticated)?;
         Ok(Self { named, key, request: request.clone(), needs: PhantomData })
@@ -163,7 +163,11 @@ impl<S: Needs> Claimant<S> {
     ///
     /// # Errors
     /// `unauthenticated`, never saying why; `rate_limited`; `insufficient_scope`.
-    pub(crate) fn admit(&self, client: Option<Arc<LiveClient>>, now: Timestamp) -> Result<Arc<LiveClient>, Error> {
+    pub(crate) fn authenticate(
+        &self,
+        client: Option<Arc<LiveClient>>,
+        now: Timestamp,
+    ) -> Result<Arc<LiveClient>, Error> {
         let client = client.filter(|client| client.accepts(&self.key, now)).ok_or(Code::Unauthenticated)?;
         if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
             return Err(Code::Unauthenticated.into());
@@ -180,7 +184,7 @@ impl<S: Needs> Claimant<S> {
     }
 }
 
-impl<S: Needs> FromRequest for Claimant<S> {
+impl<S: Needs> FromRequest for PresentedKey<S> {
     type Error = Error;
     type Future = Ready<Result<Self, Error>>;
 

@@ -10,9 +10,9 @@ mod rate_limit;
 mod reply;
 mod sampler;
 
-pub(crate) use body::{BATCH_LIMIT, Bare, Body, Form};
+pub(crate) use body::{BATCH_LIMIT, Body, Form, RawBody};
 pub(crate) use caller::{
-    Admin, Caller, Claimant, IntrospectSessions, IssueLinks, ManageWebhooks, ReadAudit, ReadConsultants, ReadLinks,
+    Admin, Caller, IntrospectSessions, IssueLinks, ManageWebhooks, PresentedKey, ReadAudit, ReadConsultants, ReadLinks,
     ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use default_route::{KnownRoutes, refuse};

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use diesel::prelude::*;
 
 use super::rows::with_payloads;
-use super::{ActRef, Event};
+use super::{ActivityRef, Event};
 use crate::db::Conn;
 use crate::db::schema::{audit_events as events, audit_payloads as payloads};
 use crate::domain::EventType;
@@ -16,7 +16,7 @@ use crate::id::SessionId;
 diesel::alias!(crate::db::schema::audit_events as neighbours: Neighbours);
 
 /// Fingerprint of the acts of one source that are known; empty where it is erased.
-pub(crate) fn acts_by_seq(
+pub(crate) fn events_by_seq(
     conn: &mut Conn,
     session: &SessionId,
     source: &str,
@@ -33,7 +33,7 @@ pub(crate) fn acts_by_seq(
 pub(crate) const MOST_RANGES: i64 = 100;
 
 /// Which numbers of a source are not there, up to the last one there should be: the first hundred ranges.
-pub(crate) fn missing_acts(
+pub(crate) fn missing_numbers(
     conn: &mut Conn,
     session: &SessionId,
     source: &str,
@@ -64,22 +64,22 @@ pub(crate) fn missing_acts(
 }
 
 /// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
-pub(crate) type KnownActs = HashMap<(String, i64), Vec<u8>>;
+pub(crate) type KnownEvents = HashMap<(String, i64), Vec<u8>>;
 
 /// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
-pub(crate) fn known_acts(
+pub(crate) fn known_events(
     conn: &mut Conn,
     earlier: &[Event],
     session: &SessionId,
-    acts: &[ActRef<'_>],
-) -> Result<KnownActs, Error> {
+    acts: &[ActivityRef<'_>],
+) -> Result<KnownEvents, Error> {
     let mut by_source: HashMap<&str, Vec<i64>> = HashMap::new();
     for act in acts {
         by_source.entry(act.source).or_default().push(act.seq);
     }
-    let mut known: KnownActs = earlier.iter().filter_map(|event| event.act_of(session)).collect();
+    let mut known: KnownEvents = earlier.iter().filter_map(|event| event.activity_of(session)).collect();
     for (source, numbers) in by_source {
-        for (seq, fingerprint) in acts_by_seq(conn, session, source, &numbers)? {
+        for (seq, fingerprint) in events_by_seq(conn, session, source, &numbers)? {
             known.insert((source.to_owned(), seq), fingerprint);
         }
     }
@@ -87,7 +87,7 @@ pub(crate) fn known_acts(
 }
 
 /// How many acts of each kind were reported.
-pub(crate) fn acts_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
+pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
     events::table
         .filter(events::session_id.eq(id))
         .filter(events::seq.is_not_null())

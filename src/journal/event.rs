@@ -12,7 +12,7 @@ use crate::telemetry::TraceId;
 
 /// The number of an act within its source.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ActRef<'a> {
+pub(crate) struct ActivityRef<'a> {
     pub source: &'a str,
     pub seq: i64,
 }
@@ -103,7 +103,7 @@ impl Event {
     }
 
     /// Number and fingerprint, if it is an act of this session that a source reported.
-    pub(crate) fn act_of(&self, session: &SessionId) -> Option<((String, i64), Vec<u8>)> {
+    pub(crate) fn activity_of(&self, session: &SessionId) -> Option<((String, i64), Vec<u8>)> {
         let own = self.session_id.as_ref() == Some(session);
         own.then(|| Some(((self.source.clone()?, self.seq?), self.fingerprint.clone()?))).flatten()
     }
@@ -173,7 +173,7 @@ impl Event {
     }
 
     /// A reported act: its number, when it happened, and whose data it concerns.
-    pub(crate) fn act(mut self, act: ActRef<'_>, occurred_at: Timestamp, principal: Option<&str>) -> Self {
+    pub(crate) fn act(mut self, act: ActivityRef<'_>, occurred_at: Timestamp, principal: Option<&str>) -> Self {
         self.occurred_at = occurred_at;
         self.source = Some(act.source.to_owned());
         self.seq = Some(act.seq);

@@ -8,5 +8,5 @@ pub(crate) mod rows;
 pub(crate) mod tree;
 
 pub(crate) use append::{AppendedEvent, append};
-pub(crate) use event::{ActRef, Event, RefusalKey};
+pub(crate) use event::{ActivityRef, Event, RefusalKey};
 pub(crate) use tree::Frontier;

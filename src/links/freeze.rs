@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Fields};
+use crate::domain::{Actor, EventType, Validator};
 use crate::error::Error;
 use crate::journal::Event;
 
@@ -24,7 +24,7 @@ pub(crate) struct Issuing {
 
 /// Freezes issuing, for every copy of the service from its next request on. Freezing again changes nothing.
 pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Result<Issuing, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &reason, 3, 500);
     fields.finish()?;
     cx.store

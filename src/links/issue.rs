@@ -5,7 +5,9 @@ use time::Duration;
 use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{AuditState, ConsultantRef, DurationUnit, EventType, Fields, check_person, refuse_support_session};
+use crate::domain::{
+    AuditState, ConsultantRef, DurationUnit, EventType, Validator, check_person, refuse_support_session,
+};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
 use crate::id::LinkId;
@@ -131,19 +133,19 @@ async fn replay(
 
 /// Checks every field, and works the window out.
 fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     if !crate::domain::is_tenant_id(&request.tenant_id) {
-        fields.refuse("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
+        fields.error("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
     }
     fields.text("/reason", &request.reason, 10, 500);
     fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
-    fields.foreign_id("/profile/id", &request.profile.id);
+    fields.external_id("/profile/id", &request.profile.id);
     fields.text("/profile/name", &request.profile.name, 1, 100);
     if let Some(email) = &request.profile.email {
         fields.email("/profile/email", email);
     }
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
-    fields.foreign_id("/issued_by/id", &request.issued_by.id);
+    fields.external_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
     if let Some(email) = &request.issued_by.email {
         fields.email("/issued_by/email", email);
@@ -151,10 +153,10 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
     let longest = cx.config.links.max_duration;
     let starts_at = request.starts_at.unwrap_or(now);
     if starts_at < now.minus(SKEW) {
-        fields.refuse("/starts_at", "in_the_past", "must not lie in the past");
+        fields.error("/starts_at", "in_the_past", "must not lie in the past");
     } else if starts_at > now.plus(longest) {
         let hours = longest.whole_hours();
-        fields.refuse("/starts_at", "too_far", format_args!("must lie within {hours} hours from now"));
+        fields.error("/starts_at", "too_far", format_args!("must lie within {hours} hours from now"));
     }
     let starts_at = starts_at.max(now);
     let expires_at = length(request.duration)
@@ -162,7 +164,7 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
         .and_then(|length| starts_at.checked_add(length))
         .unwrap_or_else(|| {
             let hours = longest.whole_hours();
-            fields.refuse(
+            fields.error(
                 "/duration",
                 "out_of_range",
                 format_args!("must be at least one hour and at most {hours} hours"),

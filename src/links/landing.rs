@@ -15,11 +15,11 @@ use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::records::links::Link;
 use crate::store::Tx;
-use crate::tokens::{CodeClaims, LinkClaims};
+use crate::tokens::{AuthorizationCodeClaims, LinkClaims};
 use crate::{mail, records};
 
 /// How long a code lives.
-const CODE_LIFE: Duration = Duration::seconds(60);
+const AUTHORIZATION_CODE_LIFE: Duration = Duration::seconds(60);
 
 /// The token from the link.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -186,7 +186,7 @@ pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
 /// The portal's callback with a code that it can redeem.
 pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Continue, Error> {
     let portal = cx.config.portal(&link.portal)?;
-    let claims = CodeClaims {
+    let claims = AuthorizationCodeClaims {
         iss: cx.tokens.issuer().to_owned(),
         aud: cx.tokens.issuer().to_owned(),
         sub: link.profile_id,
@@ -196,7 +196,7 @@ pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Conti
         tenant_id: link.tenant_id.clone(),
         iat: now.unix_seconds(),
         nbf: now.unix_seconds(),
-        exp: now.plus(CODE_LIFE).min(link.expires_at).unix_seconds(),
+        exp: now.plus(AUTHORIZATION_CODE_LIFE).min(link.expires_at).unix_seconds(),
     };
     let code = cx.tokens.sign(&claims, now)?;
     Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })

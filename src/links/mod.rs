@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile, json};
+use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::Delivery;
 
@@ -67,21 +67,17 @@ pub struct IssueLink {
     #[schema(min_length = 1, max_length = 64)]
     pub ticket: Option<String>,
     /// How long.
-    #[serde(deserialize_with = "json::object")]
     pub duration: WindowLength,
     /// When the window begins; now unless told.
     pub starts_at: Option<Timestamp>,
     /// As whom.
-    #[serde(deserialize_with = "json::object")]
     pub profile: Profile,
     /// Who grants it; recorded as the client asserts it.
-    #[serde(deserialize_with = "json::object")]
     pub issued_by: Issuer,
     /// How much; `full` unless told.
     #[serde(default = "full")]
     pub access: Access,
     /// Who at the portal sent the form, where that is not `issued_by`.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in; a call with one is refused.
     #[schema(max_length = 64)]
@@ -101,7 +97,6 @@ pub struct RevokeLink {
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
@@ -114,7 +109,6 @@ pub struct RevokeLink {
 #[schema(example = json!({"requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
 pub struct ResendLink {
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in; a call with one is refused.
     #[schema(max_length = 64)]

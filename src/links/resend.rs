@@ -3,7 +3,7 @@
 use super::{LinkResponse, ResendLink, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Fields, Reach, check_person, refuse_support_session};
+use crate::domain::{Actor, EventType, Reach, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
 use crate::id::{ClientId, LinkId};
@@ -22,7 +22,7 @@ pub(crate) async fn resend(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());

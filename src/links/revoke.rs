@@ -3,7 +3,7 @@
 use super::{LinkResponse, RevokeLink, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Fields, check_person};
+use crate::domain::{EventType, Validator, check_person};
 use crate::error::Error;
 use crate::http::{Caller, RevokeLinks};
 use crate::id::LinkId;
@@ -21,7 +21,7 @@ pub(crate) async fn revoke(
     request: RevokeLink,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);

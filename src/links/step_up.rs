@@ -3,7 +3,7 @@
 //! It stops a scanner that presses buttons, and whoever was forwarded the mail.
 //! The code is bound to the page that asked for it, counts ten minutes and five
 //! tries, and stands nowhere: it is derived from the master key and the number of
-//! the asking, when it is mailed and again when it is checked.
+//! the challenge, when it is mailed and again when it is checked.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
@@ -37,7 +37,7 @@ const CODES_AN_HOUR: usize = 5;
 /// An asked-for code as it is stored: everything but the code.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::step_ups)]
-pub(crate) struct StepUp {
+pub(crate) struct OtpChallenge {
     pub id: StepUpId,
     pub magic_link_id: LinkId,
     pub generation: i32,
@@ -52,7 +52,7 @@ pub(crate) struct StepUp {
 /// A code was mailed; the page that asked for it has to send it back.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CodeMailed {
-    /// The number of the asking.
+    /// The number of the challenge.
     pub id: StepUpId,
     /// What only this page knows.
     #[schema(max_length = 64)]
@@ -72,7 +72,7 @@ pub struct VerifyCode {
     /// What stands after the `#` of the link.
     #[schema(max_length = 4096)]
     pub token: String,
-    /// The number of the asking.
+    /// The number of the challenge.
     pub id: StepUpId,
     /// What only the page that asked knows.
     #[schema(max_length = 64)]
@@ -96,7 +96,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let page_secret = URL_SAFE_NO_PAD.encode(secret);
-    let asking = StepUp {
+    let challenge = OtpChallenge {
         id: StepUpId::new(now),
         magic_link_id: link.id.clone(),
         generation: link.generation,
@@ -106,15 +106,15 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
         expires_at: now.plus(STEP_UP_CODE_LIFE).min(link.expires_at),
         passed_at: None,
     };
-    store::insert_step_up(tx, &asking)?;
-    mail::enqueue_code(tx, link, &asking.id, now)?;
+    store::insert_step_up(tx, &challenge)?;
+    mail::enqueue_code(tx, link, &challenge.id, now)?;
     tx.record(
         Event::new(EventType::LinkCodeSent, Actor::consultant(&link.consultant_id), now)
             .link(link)
-            .with(&serde_json::json!({ "generation": link.generation, "step_up_id": asking.id })),
+            .with(&serde_json::json!({ "generation": link.generation, "step_up_id": challenge.id })),
     );
     tx.wake(Worker::Mail);
-    Ok(CodeMailed { id: asking.id, page_secret, expires_at: asking.expires_at })
+    Ok(CodeMailed { id: challenge.id, page_secret, expires_at: challenge.expires_at })
 }
 
 /// Checks the code, and goes on to the portal if it is right. The link stays unspent until the portal redeems.

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::step_up::StepUp;
+use super::step_up::OtpChallenge;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{link_expiry, service_state, step_ups};
@@ -19,8 +19,8 @@ pub(crate) fn step_ups_since(conn: &mut Conn, link: &LinkId, since: Timestamp) -
         .load(conn)
 }
 
-pub(crate) fn insert_step_up(conn: &mut Conn, asking: &StepUp) -> QueryResult<usize> {
-    diesel::insert_into(step_ups::table).values(asking).execute(conn)
+pub(crate) fn insert_step_up(conn: &mut Conn, challenge: &OtpChallenge) -> QueryResult<usize> {
+    diesel::insert_into(step_ups::table).values(challenge).execute(conn)
 }
 
 /// Takes one of the tries; `None` if there is none left, or the code is not for this page, link and moment.
@@ -31,7 +31,7 @@ pub(crate) fn try_code(
     page_sha256: &str,
     tries: i32,
     now: Timestamp,
-) -> QueryResult<Option<StepUp>> {
+) -> QueryResult<Option<OtpChallenge>> {
     diesel::update(step_ups::table.find(id))
         .filter(step_ups::magic_link_id.eq(&link.id))
         .filter(step_ups::generation.eq(link.generation))

@@ -113,8 +113,8 @@ pub(crate) async fn list(
 ) -> Result<Page<MailDelivery>, Error> {
     check_filters([&filter.tenant_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(cx.tokens.master_key(), &filter)?;
-    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let page = paging.open(cx.tokens.master_key(), &filter)?;
+    let (reach, asked) = (caller.reach.clone(), page.clone());
     let (jobs, addresses) = cx
         .store
         .read(move |conn| {
@@ -124,7 +124,7 @@ pub(crate) async fn list(
         })
         .await?;
     let show = |job| MailDelivery::of(job, &addresses);
-    Ok(window.page(cx.tokens.master_key(), jobs, |job| job.id.as_str(), show))
+    Ok(page.answer(cx.tokens.master_key(), jobs, |job| job.id.as_str(), show))
 }
 
 /// Queues a mail again that was given up or whose fate is unknown.

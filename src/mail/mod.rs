@@ -63,8 +63,8 @@ impl Default for Delivery {
 
 /// Queues the mail with the link, in its present generation.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
-    let occasion = format!("{} {}", link.id, link.generation);
-    let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, occasion, now) };
+    let dedup_key = format!("{} {}", link.id, link.generation);
+    let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, dedup_key, now) };
     store::insert(conn, &job)
 }
 
@@ -75,12 +75,12 @@ pub(crate) fn enqueue_code(conn: &mut Conn, link: &Link, id: &StepUpId, now: Tim
 }
 
 /// A mail about a link, to its consultant unless told otherwise.
-fn about(link: &Link, template: Template, occasion: String, now: Timestamp) -> Job {
+fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> Job {
     Job {
         tenant_id: link.tenant_id.clone(),
         portal: link.portal.clone(),
         magic_link_id: Some(link.id.clone()),
-        ..Job::new(MailJobId::new(now), template, occasion, link.consultant_id.clone(), now)
+        ..Job::new(MailJobId::new(now), template, dedup_key, link.consultant_id.clone(), now)
     }
 }
 
@@ -110,10 +110,10 @@ pub(crate) fn enqueue_address_changed(
 ) -> diesel::QueryResult<()> {
     let id = MailJobId::new(now);
     // It may change many times, and each of them is told.
-    let occasion = id.to_string();
+    let dedup_key = id.to_string();
     let job = Job {
         recipient: Some(old_address.to_owned()),
-        ..Job::new(id, Template::AddressChanged, occasion, consultant.id.clone(), now)
+        ..Job::new(id, Template::AddressChanged, dedup_key, consultant.id.clone(), now)
     };
     store::insert(conn, &job)
 }
@@ -167,8 +167,7 @@ pub(crate) struct MailRecord {
 
 /// Every mail about a link, oldest first.
 pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec<MailRecord>> {
-    let mut jobs = store::of_links(conn, std::slice::from_ref(link))?;
-    jobs.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let jobs = store::about_link(conn, link)?;
     let record = |job: store::Job| MailRecord {
         id: job.id,
         template: job.template,

@@ -13,36 +13,36 @@ use crate::error::Error;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Session};
 
-/// Queues a notice, where there is somebody to tell. There is one for each occasion.
-fn tell(
+/// Queues a notice, where there is somebody to enqueue_notice. There is one for each dedup_key.
+fn enqueue_notice(
     conn: &mut Conn,
     link: &Link,
     template: Template,
-    occasion: String,
+    dedup_key: String,
     to: Option<&String>,
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(to) = to else { return Ok(()) };
-    store::insert(conn, &Job { recipient: Some(to.clone()), ..about(link, template, occasion, now) })?;
+    store::insert(conn, &Job { recipient: Some(to.clone()), ..about(link, template, dedup_key, now) })?;
     Ok(())
 }
 
 /// Access was issued.
 pub(crate) fn issued(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    tell(conn, link, Template::AccessIssued, link.id.to_string(), link.issued_by_email.as_ref(), now)
+    enqueue_notice(conn, link, Template::AccessIssued, link.id.to_string(), link.issued_by_email.as_ref(), now)
 }
 
 /// A fresh link was sent.
 pub(crate) fn resent(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    let occasion = format!("{} {}", link.id, link.generation);
-    tell(conn, link, Template::LinkResent, occasion, link.issued_by_email.as_ref(), now)
+    let dedup_key = format!("{} {}", link.id, link.generation);
+    enqueue_notice(conn, link, Template::LinkResent, dedup_key, link.issued_by_email.as_ref(), now)
 }
 
 /// Access was used for the first time.
 pub(crate) fn used(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    let occasion = link.id.to_string();
-    tell(conn, link, Template::AccessUsed, occasion.clone(), link.issued_by_email.as_ref(), now)?;
-    tell(conn, link, Template::OwnerAccessUsed, occasion, link.profile_email.as_ref(), now)
+    let dedup_key = link.id.to_string();
+    enqueue_notice(conn, link, Template::AccessUsed, dedup_key.clone(), link.issued_by_email.as_ref(), now)?;
+    enqueue_notice(conn, link, Template::OwnerAccessUsed, dedup_key, link.profile_email.as_ref(), now)
 }
 
 /// Accesses were revoked: each one's admin hears of it, and so does the consultant.
@@ -78,12 +78,12 @@ pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timest
 
 /// The closing counts of a visit are there: its summary need not wait any more.
 pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
-    store::hasten(conn, &session.id, now)?;
+    store::make_due_now(conn, &session.id, now)?;
     Ok(())
 }
 
 /// The mail with the link came back.
 pub(super) fn bounced(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
-    let occasion = format!("{} {}", job.id, job.rounds);
-    tell(conn, link, Template::LinkBounced, occasion, link.issued_by_email.as_ref(), now)
+    let dedup_key = format!("{} {}", job.id, job.retry_round);
+    enqueue_notice(conn, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)
 }

@@ -28,7 +28,7 @@ use crate::tokens::{Act, LinkClaims};
 const BATCH: i64 = 16;
 
 /// How many jobs of ended links are cancelled at once.
-const DEAD_PER_STEP: i64 = 100;
+const STALE_PER_STEP: i64 = 100;
 
 /// Longer than a provider may take to answer: a lease that ends belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
@@ -58,15 +58,15 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
         .link
         .as_ref()
         .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
-    let withheld = |why: &str| Some(Attempt::Withheld { why: why.to_owned() });
+    let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
     let too_late =
         claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
-        withheld("the code ran out before it could be sent")
+        suppressed("the code ran out before it could be sent")
     } else if muted {
-        withheld("the tenant has switched this notice off")
+        suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(&address) {
-        withheld("mail.only_to keeps mail to this address from leaving")
+        suppressed("mail.only_to keeps mail to this address from leaving")
     } else if suppressions::is_suppressed(tx, &address)? {
         Some(Attempt::GivenUp { error: SUPPRESSED.to_owned() })
     } else {
@@ -104,8 +104,8 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
 /// # Errors
 /// When the store cannot be asked.
 pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Error> {
-    let dead = cx.store.read(move |conn| Ok(store::dead(conn, DEAD_PER_STEP, now)?)).await?;
-    for id in dead {
+    let stale = cx.store.read(move |conn| Ok(store::stale(conn, STALE_PER_STEP, now)?)).await?;
+    for id in stale {
         // One by one, for the same reason as in `attempt`.
         cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now)?)).await?;
     }
@@ -230,7 +230,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
         Attempt::GivenUp { error } | Attempt::Unknown { at: None, error } => {
             (EventType::LinkMailFailed, None, Some(error))
         }
-        Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Withheld { .. } => return,
+        Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Suppressed { .. } => return,
     };
     // What the trail tells of a link is the fate of the link itself; notices have their own list.
     if job.template != Template::MagicLink {
@@ -246,7 +246,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
     let Claimed { job, consultant, link, summary } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
-    let letter = match (job.template, link) {
+    let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
             let expires_at = now.max(link.starts_at).plus(cx.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
@@ -270,7 +270,7 @@ fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, 
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
         (Template::StepUpCode, Some((link, tenant))) => {
-            let code = cx.tokens.master_key().step_up_code(&job.occasion);
+            let code = cx.tokens.master_key().step_up_code(&job.dedup_key);
             let until = job.created_at.plus(STEP_UP_CODE_LIFE).min(link.expires_at);
             render::step_up_code(&cx.config, link, tenant, consultant, recipient, &code, until)?
         }
@@ -283,13 +283,13 @@ fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, 
     };
     Ok(Outgoing {
         from: Mailbox { name: cx.config.mail.from_name.clone(), address: cx.config.mail.from.clone() },
-        to: letter.to,
-        subject: letter.subject,
-        text: letter.text,
-        html: letter.html,
+        to: email.to,
+        subject: email.subject,
+        text: email.text,
+        html: email.html,
         tag: job.template.as_str(),
         job_id: job.id.clone(),
-        idempotency_key: format!("{}-{}", job.id, job.rounds),
+        idempotency_key: format!("{}-{}", job.id, job.retry_round),
     })
 }
 

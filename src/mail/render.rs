@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, is_treacherous};
+use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, is_unsafe_char};
 use crate::error::Error;
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
@@ -15,14 +15,14 @@ use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 
 /// What was written, and to whom. It may hold a token: it has no `Debug`.
-pub(super) struct Letter {
+pub(super) struct Email {
     pub to: Mailbox,
     pub subject: String,
     pub text: String,
     pub html: String,
 }
 
-impl Letter {
+impl Email {
     /// Both parts of a mail, to somebody of this name at this address, and to nobody else.
     fn new(name: &str, address: &str, subject: &str, (text, html): (String, String)) -> Self {
         Self {
@@ -103,7 +103,7 @@ pub(super) fn magic_link(
     token: &str,
     token_expires_at: Timestamp,
     now: Timestamp,
-) -> Result<Letter, Error> {
+) -> Result<Email, Error> {
     let portal = config.portals.get(&link.portal);
     let page = portal
         .and_then(|portal| portal.landing_url.as_ref())
@@ -135,11 +135,11 @@ pub(super) fn magic_link(
     let parts = parts!(&mail, LinkMail, "magic_link.txt", "magic_link.html");
     let ticket = link.ticket.as_ref().map(|ticket| format!(" – {ticket}")).unwrap_or_default();
     let subject = format!("Temporary support access to {} ({portal_name}){ticket}", tenant.name);
-    Ok(Letter::new(&consultant.name, recipient, &subject, parts))
+    Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
 /// Tells the old address. There is no link in it.
-pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Letter, Error> {
+pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Email, Error> {
     let mail = AddressMail {
         product: config.product_name.clone(),
         consultant_name: inert(&change.consultant.name),
@@ -151,7 +151,7 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     };
     let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
-    Ok(Letter::new(&change.consultant.name, change.old_address, &subject, parts))
+    Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
 }
 
 /// The code that a portal wants beside the link.
@@ -177,7 +177,7 @@ pub(super) fn step_up_code(
     recipient: &str,
     code: &str,
     until: Timestamp,
-) -> Result<Letter, Error> {
+) -> Result<Email, Error> {
     let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
     let mail = CodeMail {
         product: config.product_name.clone(),
@@ -194,7 +194,7 @@ pub(super) fn step_up_code(
     let parts = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
     // Not in the subject: a locked screen shows that.
     let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
-    Ok(Letter::new(&consultant.name, recipient, &subject, parts))
+    Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
 /// What a notice is made of.
@@ -267,7 +267,7 @@ impl SummaryLines {
 }
 
 /// A notice about an access. It never holds a token; an admin's has the portal's own page in it.
-pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>) -> Result<Letter, Error> {
+pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>) -> Result<Email, Error> {
     use MailTemplate as Mail;
     let Facts { link, tenant, consultant, .. } = facts;
     let portal = config.portals.get(&link.portal);
@@ -332,14 +332,14 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };
-    Ok(Letter::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
+    Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
 }
 
 /// Somebody's words on one line: whatever would end it, or turn it around, is a space.
 ///
 /// What comes in by the API holds no such thing; what was stored otherwise might.
 fn one_line(text: &str) -> String {
-    text.chars().map(|character| if is_treacherous(character) { ' ' } else { character }).collect()
+    text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect()
 }
 
 /// Keeps mail programs from making a link out of somebody's words, and the words from moving ours.

@@ -13,7 +13,9 @@ use super::suppressions::{self, ClearSuppression, SuppressionFilter, Suppression
 use crate::context::Context;
 use crate::domain::{Page, Template as MailTemplate};
 use crate::error::{Code, Error};
-use crate::http::{Accepted, Admin, Bare, Body, Caller, Json, ReadLinks, ReadProblems, ReportProblems, WriteProblems};
+use crate::http::{
+    Accepted, Admin, Body, Caller, Json, RawBody, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
+};
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail_providers::Mailbox;
 use crate::mail_providers::preview::Mail;
@@ -49,7 +51,7 @@ async fn report_mail_events(
     certificates: Data<Certificates>,
     request: HttpRequest,
     provider: Path<String>,
-    body: Bare,
+    body: RawBody,
 ) -> Result<HttpResponse, Error> {
     events::receive(&cx, &certificates, &provider, request.headers(), &body.0, cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())

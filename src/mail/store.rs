@@ -9,10 +9,10 @@ use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
-use crate::domain::{DeliveryState, Reach, SYSTEM_LOG, Template, Window};
+use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::records::links::Link;
-use crate::records::revocations::Spared;
+use crate::records::revocations::NotBulkRevoked;
 use crate::records::within;
 
 /// PostgreSQL takes 65,535 parameters a statement; a row has 22.
@@ -25,7 +25,7 @@ pub(super) struct Job {
     pub id: MailJobId,
     pub template: Template,
     /// What it is about: there is one mail for it.
-    pub occasion: String,
+    pub dedup_key: String,
     pub consultant_id: ConsultantId,
     /// Whose lists it stands in; `_system` where it belongs to no tenant.
     pub tenant_id: String,
@@ -43,7 +43,7 @@ pub(super) struct Job {
     /// How many of them ended without an answer.
     pub unknown_attempts: i32,
     /// How often a person had it sent again.
-    pub rounds: i32,
+    pub retry_round: i32,
     pub next_attempt_at: Timestamp,
     pub lease_until: Option<Timestamp>,
     pub provider: Option<String>,
@@ -60,14 +60,14 @@ impl Job {
     pub(super) fn new(
         id: MailJobId,
         template: Template,
-        occasion: String,
+        dedup_key: String,
         consultant_id: ConsultantId,
         now: Timestamp,
     ) -> Self {
         Self {
             id,
             template,
-            occasion,
+            dedup_key,
             consultant_id,
             tenant_id: SYSTEM_LOG.to_owned(),
             portal: String::new(),
@@ -78,7 +78,7 @@ impl Job {
             state: DeliveryState::Queued,
             attempts: 0,
             unknown_attempts: 0,
-            rounds: 0,
+            retry_round: 0,
             next_attempt_at: now,
             lease_until: None,
             provider: None,
@@ -106,7 +106,7 @@ macro_rules! mailable_link {
             .filter(links::id.nullable().eq(jobs::magic_link_id))
             .filter(links::generation.nullable().eq(jobs::generation))
             .filter(links::revoked_at.is_null())
-            .filter(Spared)
+            .filter(NotBulkRevoked)
             .filter(links::expires_at.gt($now))
     };
 }
@@ -158,7 +158,7 @@ pub(super) fn claim(
 }
 
 /// Waiting jobs whose link may not be mailed any more.
-pub(super) fn dead(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+pub(super) fn stale(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
     jobs::table
         .filter(jobs::finished_at.is_null())
         .filter(jobs::generation.is_not_null())
@@ -201,7 +201,7 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
             jobs::state.eq(DeliveryState::Queued),
             jobs::attempts.eq(0),
             jobs::unknown_attempts.eq(0),
-            jobs::rounds.eq(jobs::rounds + 1),
+            jobs::retry_round.eq(jobs::retry_round + 1),
             jobs::next_attempt_at.eq(now),
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::provider_message_id.eq(None::<String>),
@@ -218,7 +218,12 @@ pub(super) fn find_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> Que
 }
 
 /// Jobs that match the filter within the reach, newest first.
-pub(super) fn list(conn: &mut Conn, filter: &DeliveryFilter, reach: &Reach, window: &Window) -> QueryResult<Vec<Job>> {
+pub(super) fn list(
+    conn: &mut Conn,
+    filter: &DeliveryFilter,
+    reach: &Reach,
+    page: &PageRequest,
+) -> QueryResult<Vec<Job>> {
     let mut query = jobs::table.into_boxed::<Backend>().filter(within!(jobs, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(jobs::tenant_id.eq(tenant_id));
@@ -232,10 +237,10 @@ pub(super) fn list(conn: &mut Conn, filter: &DeliveryFilter, reach: &Reach, wind
     if let Some(template) = filter.template {
         query = query.filter(jobs::template.eq(template));
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(jobs::id.lt(after));
     }
-    query.order(jobs::id.desc()).limit(window.limit).load(conn)
+    query.order(jobs::id.desc()).limit(page.limit).load(conn)
 }
 
 /// The registered addresses of some consultants.
@@ -264,7 +269,7 @@ pub(super) enum Attempt {
         error: String,
     },
     /// It is not to leave.
-    Withheld {
+    Suppressed {
         why: String,
     },
     /// The provider may have it. Without `at` that stays so.
@@ -313,7 +318,7 @@ pub(super) fn settle(
                 jobs::last_error.eq(Some(error)),
             ))
             .execute(conn)?,
-        Attempt::Withheld { why } => mine
+        Attempt::Suppressed { why } => mine
             .set((
                 jobs::state.eq(DeliveryState::Cancelled),
                 jobs::attempts.eq(jobs::attempts - 1),
@@ -382,7 +387,7 @@ pub(super) fn reported(
 }
 
 /// Makes the waiting summaries of a visit due.
-pub(super) fn hasten(conn: &mut Conn, session: &SessionId, now: Timestamp) -> QueryResult<usize> {
+pub(super) fn make_due_now(conn: &mut Conn, session: &SessionId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::session_id.eq(session))
         .filter(jobs::finished_at.is_null())
@@ -425,4 +430,9 @@ pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>>
         .filter(jobs::magic_link_id.eq_any(ids.iter().map(Some)))
         .filter(jobs::template.eq(Template::MagicLink))
         .load(conn)
+}
+
+/// Every job about a link, notices included, the oldest first.
+pub(super) fn about_link(conn: &mut Conn, id: &LinkId) -> QueryResult<Vec<Job>> {
+    jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).load(conn)
 }

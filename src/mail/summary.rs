@@ -24,7 +24,7 @@ pub(crate) struct Summary {
 pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result<Summary, Error> {
     let session = records::sessions::find(conn, id)?.ok_or_else(|| Error::internal("a summary without its session"))?;
     let sources = records::sessions::sources(conn, std::slice::from_ref(id))?;
-    let acts = activity::acts_by_type(conn, id)?;
+    let acts = activity::events_by_type(conn, id)?;
     let number = |kind| acts.iter().find(|(found, _)| *found == kind).map_or(0, |(_, number)| *number);
     Ok(Summary {
         started_at: session.started_at,

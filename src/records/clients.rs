@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::clients;
-use crate::domain::{Reach, Scope, Window};
+use crate::domain::{PageRequest, Reach, Scope};
 use crate::id::ClientId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
@@ -17,13 +17,13 @@ pub(crate) fn insert(conn: &mut Conn, client: &Client) -> QueryResult<usize> {
 }
 
 /// Clients that `visible` admits, newest first, up to the window's limit.
-pub(crate) fn list(conn: &mut Conn, window: &Window, visible: impl Fn(&Client) -> bool) -> QueryResult<Vec<Client>> {
-    let after = window.after.clone();
+pub(crate) fn list(conn: &mut Conn, page: &PageRequest, visible: impl Fn(&Client) -> bool) -> QueryResult<Vec<Client>> {
+    let after = page.after.clone();
     let rows: Vec<Client> = match after {
         Some(after) => clients::table.filter(clients::id.lt(after)).order(clients::id.desc()).load(conn)?,
         None => clients::table.order(clients::id.desc()).load(conn)?,
     };
-    let limit = usize::try_from(window.limit).unwrap_or(usize::MAX);
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     Ok(rows.into_iter().filter(visible).take(limit).collect())
 }
 

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::clock::Timestamp;
 use crate::db::schema::consultants;
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::Window;
+use crate::domain::PageRequest;
 use crate::id::ConsultantId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
@@ -27,17 +27,17 @@ pub(crate) fn insert(conn: &mut Conn, consultant: &Consultant) -> QueryResult<us
     diesel::insert_into(consultants::table).values(consultant).execute(conn)
 }
 
-pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, window: &Window) -> QueryResult<Vec<Consultant>> {
+pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageRequest) -> QueryResult<Vec<Consultant>> {
     let mut query = consultants::table.into_boxed::<Backend>();
     match filter.state {
         Some(ConsultantState::Active) => query = query.filter(consultants::suspended_at.is_null()),
         Some(ConsultantState::Suspended) => query = query.filter(consultants::suspended_at.is_not_null()),
         None => {}
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(consultants::id.lt(after));
     }
-    query.order(consultants::id.desc()).limit(window.limit).load(conn)
+    query.order(consultants::id.desc()).limit(page.limit).load(conn)
 }
 
 /// Sets name and address; `None` if there is no such consultant.

@@ -5,12 +5,12 @@ use diesel::prelude::*;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::revocations::{self, Hit, Order, Spared};
+use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations as orders};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, Actor, ActorType, LinkState, Reach, Window};
+use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -54,8 +54,8 @@ pub(crate) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
 
 /// The link, whoever asks.
 pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
-    let found: Option<(Link, Option<Order>)> = links::table
-        .left_join(orders::table.on(Hit))
+    let found: Option<(Link, Option<BulkRevocation>)> = links::table
+        .left_join(orders::table.on(BulkRevoked))
         .filter(links::id.eq(id))
         .order(orders::seq.asc())
         .select((links::all_columns, orders::all_columns.nullable()))
@@ -91,7 +91,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(within!(links, &spend.reach))
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
-        .filter(Spared)
+        .filter(NotBulkRevoked)
         .filter(links::starts_at.le(now))
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
@@ -110,7 +110,7 @@ pub(crate) fn revoke(
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
-        .filter(Spared)
+        .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(revoking.at))
         .set(Revocation::of(revoking))
         .returning(links::all_columns)
@@ -145,14 +145,14 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
         };
     }
     match selector {
-        Selector::Consultant(id) => revoke!(links::consultant_id.eq(id).and(Spared)),
-        Selector::IssuedBy(id) => revoke!(links::client_id.eq(id).assume_not_null().and(Spared)),
+        Selector::Consultant(id) => revoke!(links::consultant_id.eq(id).and(NotBulkRevoked)),
+        Selector::IssuedBy(id) => revoke!(links::client_id.eq(id).assume_not_null().and(NotBulkRevoked)),
         Selector::SignedBy(kid) => {
             let mailed = mail_jobs::table
                 .filter(mail_jobs::kid.eq(kid))
                 .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
                 .filter(mail_jobs::generation.eq(links::generation.nullable()));
-            revoke!(exists(mailed).and(links::spent_at.is_null()).and(Spared))
+            revoke!(exists(mailed).and(links::spent_at.is_null()).and(NotBulkRevoked))
         }
         Selector::BulkRevoked(ids) => revoke!(links::id.eq_any(ids)),
     }
@@ -170,7 +170,7 @@ pub(crate) fn raise_generation(
     diesel::update(links::table.find(id))
         .filter(within!(links, reach))
         .filter(links::revoked_at.is_null())
-        .filter(Spared)
+        .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))
         .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
         .set((
@@ -188,7 +188,7 @@ pub(crate) fn list(
     conn: &mut Conn,
     filter: &LinkFilter,
     reach: &Reach,
-    window: &Window,
+    page: &PageRequest,
     now: Timestamp,
 ) -> QueryResult<Vec<Link>> {
     let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
@@ -211,9 +211,9 @@ pub(crate) fn list(
         query = query.filter(links::created_at.lt(to));
     }
     match filter.state {
-        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(Spared))),
+        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(NotBulkRevoked))),
         Some(state) => {
-            query = query.filter(links::revoked_at.is_null()).filter(Spared);
+            query = query.filter(links::revoked_at.is_null()).filter(NotBulkRevoked);
             query = match state {
                 LinkState::Scheduled => query.filter(links::starts_at.gt(now)),
                 LinkState::Active => query.filter(links::starts_at.le(now)).filter(links::expires_at.gt(now)),
@@ -222,10 +222,10 @@ pub(crate) fn list(
         }
         None => {}
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(links::id.lt(after));
     }
-    let found = query.order(links::id.desc()).limit(window.limit).load(conn)?;
+    let found = query.order(links::id.desc()).limit(page.limit).load(conn)?;
     apply_pending_revocations(conn, found)
 }
 
@@ -315,7 +315,7 @@ impl Link {
     }
 
     /// As it is under an order that hits it and is still being carried out.
-    fn under(self, order: Option<Order>) -> Self {
+    fn under(self, order: Option<BulkRevocation>) -> Self {
         match order {
             Some(order) if self.revoked_at.is_none() => Self {
                 revoked_at: Some(order.created_at),

@@ -16,7 +16,7 @@ use crate::domain::{ActorType, Reach, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 /// What makes an order that is still being carried out hit a link. The same words for every statement that asks.
-macro_rules! open_order_hits_link {
+macro_rules! bulk_revocation_hits_link {
     () => {
         "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
          AND (magic_links.issued_after IS NULL OR magic_links.issued_after < revocations.seq) \
@@ -31,11 +31,11 @@ macro_rules! open_order_hits_link {
 
 /// A condition of statements about `magic_links`: no order that is still being carried out hits the link.
 #[derive(Debug, Clone, Copy, QueryId)]
-pub(crate) struct Spared;
+pub(crate) struct NotBulkRevoked;
 
 /// A condition of statements about `magic_links` and `revocations`: the order is open and hits the link.
 #[derive(Debug, Clone, Copy, QueryId)]
-pub(super) struct Hit;
+pub(super) struct BulkRevoked;
 
 macro_rules! condition {
     ($name:ident, $sql:expr) => {
@@ -60,16 +60,16 @@ macro_rules! condition {
     };
 }
 
-condition!(Spared, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", open_order_hits_link!(), ")"));
-condition!(Hit, concat!("(", open_order_hits_link!(), ")"));
+condition!(NotBulkRevoked, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", bulk_revocation_hits_link!(), ")"));
+condition!(BulkRevoked, concat!("(", bulk_revocation_hits_link!(), ")"));
 
 /// The orders that hit some of these links and are still being carried out: the oldest for each.
-pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, Order>> {
+pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, BulkRevocation>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let newest_first: Vec<(LinkId, Order)> = links::table
-        .inner_join(orders::table.on(Hit))
+    let newest_first: Vec<(LinkId, BulkRevocation)> = links::table
+        .inner_join(orders::table.on(BulkRevoked))
         .filter(links::id.eq_any(ids))
         .order(orders::seq.desc())
         .select((links::id, orders::all_columns))
@@ -80,9 +80,9 @@ pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<L
 /// What is left of a boxed query about `magic_links`: those that an order hits and that have not ended.
 ///
 /// A macro, because the two queries are of different types.
-macro_rules! hit_by {
+macro_rules! bulk_revoked_by {
     ($query:expr, $order:expr, $tenant_ids:expr) => {{
-        let order: &Order = $order;
+        let order: &BulkRevocation = $order;
         let mut query = $query
             .into_boxed::<Backend>()
             .filter(links::revoked_at.is_null())
@@ -108,12 +108,12 @@ macro_rules! hit_by {
 }
 
 /// How many links an order hits, and how many live sessions they have: a link has one at most.
-pub(crate) fn count(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> QueryResult<(i64, i64)> {
+pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<(i64, i64)> {
     let live = sessions::magic_link_id
         .eq(links::id)
         .and(sessions::ended_at.is_null())
         .and(sessions::expires_at.gt(order.created_at));
-    hit_by!(links::table.left_join(sessions::table.on(live)), order, tenant_ids)
+    bulk_revoked_by!(links::table.left_join(sessions::table.on(live)), order, tenant_ids)
         .select((count_star(), count_of(sessions::id.nullable())))
         .get_result(conn)
 }
@@ -121,11 +121,11 @@ pub(crate) fn count(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> Qu
 /// The next links that an order hits, in order of id.
 pub(crate) fn next_links(
     conn: &mut Conn,
-    order: &Order,
+    order: &BulkRevocation,
     tenant_ids: &[String],
     limit: i64,
 ) -> QueryResult<Vec<LinkId>> {
-    let mut query = hit_by!(links::table, order, tenant_ids);
+    let mut query = bulk_revoked_by!(links::table, order, tenant_ids);
     if let Some(done_to) = &order.done_to {
         query = query.filter(links::id.gt(done_to));
     }
@@ -138,7 +138,7 @@ pub(crate) fn next_seq(conn: &mut Conn) -> QueryResult<i64> {
     Ok(newest.unwrap_or(0) + 1)
 }
 
-pub(crate) fn insert(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> QueryResult<()> {
+pub(crate) fn insert(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<()> {
     diesel::insert_into(orders::table).values(order).execute(conn)?;
     for tenant_id in tenant_ids {
         diesel::insert_into(tenants::table)
@@ -148,7 +148,7 @@ pub(crate) fn insert(conn: &mut Conn, order: &Order, tenant_ids: &[String]) -> Q
     Ok(())
 }
 
-pub(crate) fn find(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<Order>> {
+pub(crate) fn find(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<BulkRevocation>> {
     orders::table.find(id).get_result(conn).optional()
 }
 
@@ -171,17 +171,17 @@ pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(Revocati
         .load(conn)
 }
 
-/// The barrier of an order, once somebody has set it.
-pub(crate) fn barrier(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<i64>> {
-    orders::table.find(id).select(orders::barrier).get_result(conn)
+/// The xid_watermark of an order, once somebody has set it.
+pub(crate) fn xid_watermark(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<i64>> {
+    orders::table.find(id).select(orders::xid_watermark).get_result(conn)
 }
 
-/// Sets the barrier of an open order; it stays the one of whoever was first.
-pub(crate) fn set_barrier(conn: &mut Conn, id: &RevocationId, barrier: i64) -> QueryResult<usize> {
+/// Sets the xid_watermark of an open order; it stays the one of whoever was first.
+pub(crate) fn set_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermark: i64) -> QueryResult<usize> {
     diesel::update(orders::table.find(id))
         .filter(orders::done_at.is_null())
-        .filter(orders::barrier.is_null())
-        .set(orders::barrier.eq(Some(barrier)))
+        .filter(orders::xid_watermark.is_null())
+        .set(orders::xid_watermark.eq(Some(xid_watermark)))
         .execute(conn)
 }
 
@@ -191,10 +191,10 @@ pub(crate) fn claim(
     id: &RevocationId,
     lease_until: Timestamp,
     now: Timestamp,
-) -> QueryResult<Option<Order>> {
+) -> QueryResult<Option<BulkRevocation>> {
     diesel::update(orders::table.find(id))
         .filter(orders::done_at.is_null())
-        .filter(orders::barrier.is_not_null())
+        .filter(orders::xid_watermark.is_not_null())
         .filter(orders::lease_until.is_null().or(orders::lease_until.le(now).assume_not_null()))
         .set(orders::lease_until.eq(Some(lease_until)))
         .returning(orders::all_columns)
@@ -203,7 +203,11 @@ pub(crate) fn claim(
 }
 
 /// Holds an order for longer, and its row until the transaction ends; `None` if somebody else is at it by now.
-pub(crate) fn hold(conn: &mut Conn, order: &Order, lease_until: Timestamp) -> QueryResult<Option<Order>> {
+pub(crate) fn extend_lease(
+    conn: &mut Conn,
+    order: &BulkRevocation,
+    lease_until: Timestamp,
+) -> QueryResult<Option<BulkRevocation>> {
     diesel::update(orders::table.find(&order.id))
         .filter(orders::done_at.is_null())
         .filter(orders::lease_until.eq(order.lease_until))
@@ -216,10 +220,10 @@ pub(crate) fn hold(conn: &mut Conn, order: &Order, lease_until: Timestamp) -> Qu
 /// Notes how far it has come; for whoever holds it.
 pub(crate) fn advance(
     conn: &mut Conn,
-    order: &Order,
+    order: &BulkRevocation,
     done_to: &LinkId,
     counts: (i64, i64),
-) -> QueryResult<Option<Order>> {
+) -> QueryResult<Option<BulkRevocation>> {
     let first = order.done_to.is_none();
     let (links_before, sessions_before) = if first { (0, 0) } else { (order.links, order.sessions) };
     diesel::update(orders::table.find(&order.id))
@@ -234,7 +238,7 @@ pub(crate) fn advance(
 }
 
 /// Notes that nothing is left to do; `false` if the lease was lost.
-pub(crate) fn finish(conn: &mut Conn, order: &Order, now: Timestamp) -> QueryResult<bool> {
+pub(crate) fn finish(conn: &mut Conn, order: &BulkRevocation, now: Timestamp) -> QueryResult<bool> {
     let nothing = order.done_to.is_none();
     let (links, sessions) = if nothing { (0, 0) } else { (order.links, order.sessions) };
     diesel::update(orders::table.find(&order.id))
@@ -265,7 +269,7 @@ text_enum! {
 /// An order as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::revocations)]
-pub(crate) struct Order {
+pub(crate) struct BulkRevocation {
     pub id: RevocationId,
     /// Links that know it, or a later one, were issued after it.
     pub seq: i64,
@@ -286,14 +290,14 @@ pub(crate) struct Order {
     pub client_id: Option<ClientId>,
     pub created_at: Timestamp,
     /// Every transaction that did not see the order is over once all before this one are.
-    pub barrier: Option<i64>,
+    pub xid_watermark: Option<i64>,
     /// The last link that was looked at.
     pub done_to: Option<LinkId>,
     pub lease_until: Option<Timestamp>,
     pub done_at: Option<Timestamp>,
 }
 
-impl Order {
+impl BulkRevocation {
     pub(crate) const fn state(&self) -> RevocationState {
         match self.done_at {
             _ if self.dry_run => RevocationState::DryRun,

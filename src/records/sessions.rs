@@ -7,12 +7,12 @@ use time::Duration;
 use utoipa::IntoParams;
 
 use super::links::Link;
-use super::revocations::{self, Hit, Order, Spared};
+use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, AuditState, EndCause, Reach, SessionState, Window};
+use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, SessionState};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -21,9 +21,9 @@ pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
 
 /// The session, whoever asks.
 pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
-    let found: Option<(Session, Option<Order>)> = sessions::table
+    let found: Option<(Session, Option<BulkRevocation>)> = sessions::table
         .inner_join(links::table)
-        .left_join(orders::table.on(Hit))
+        .left_join(orders::table.on(BulkRevoked))
         .filter(sessions::id.eq(id))
         .order(orders::seq.asc())
         .select((sessions::all_columns, orders::all_columns.nullable()))
@@ -80,7 +80,7 @@ pub(crate) fn list(
     conn: &mut Conn,
     filter: &SessionFilter,
     reach: &Reach,
-    window: &Window,
+    page: &PageRequest,
     now: Timestamp,
 ) -> QueryResult<Vec<Session>> {
     let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
@@ -101,10 +101,10 @@ pub(crate) fn list(
         Some(SessionState::Ended) => query = query.filter(not(holds(now))),
         None => {}
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(sessions::id.lt(after));
     }
-    let found = query.order(sessions::id.desc()).limit(window.limit).load(conn)?;
+    let found = query.order(sessions::id.desc()).limit(page.limit).load(conn)?;
     apply_pending_revocations(conn, found)
 }
 
@@ -113,7 +113,7 @@ fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQue
     // The same as `Session::audit_state` says of one.
     let overdue = now.minus(CLOSING_GRACE);
     let revoked_before = links::table
-        .inner_join(orders::table.on(Hit))
+        .inner_join(orders::table.on(BulkRevoked))
         .filter(links::id.eq(sessions::magic_link_id))
         .filter(orders::created_at.le(overdue));
     let unclosed = sessions::closed_at.is_null().and(
@@ -155,7 +155,7 @@ pub(crate) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Ses
 /// The condition that no bulk revocation hits the session's link.
 #[diesel::dsl::auto_type]
 fn spared() -> _ {
-    exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(Spared))
+    exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(NotBulkRevoked))
 }
 
 /// Ends a session; `None` if it has ended before. One that has run out ended when it ran out, and one whose link a
@@ -254,7 +254,13 @@ pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> Qu
 }
 
 /// Adds acts to the count of a source.
-pub(crate) fn count_acts(conn: &mut Conn, id: &SessionId, source: &str, number: i64, last_seq: i64) -> QueryResult<()> {
+pub(crate) fn count_events(
+    conn: &mut Conn,
+    id: &SessionId,
+    source: &str,
+    number: i64,
+    last_seq: i64,
+) -> QueryResult<()> {
     diesel::update(sources::table.find((id, source)))
         .set(sources::event_count.eq(sources::event_count + number))
         .execute(conn)?;
@@ -320,7 +326,7 @@ impl Session {
     }
 
     /// As it is under an order that hits its link and is still being carried out.
-    fn under(mut self, order: Option<&Order>) -> Self {
+    fn under(mut self, order: Option<&BulkRevocation>) -> Self {
         let hit = order.filter(|order| self.ended_at.is_none() && self.expires_at > order.created_at);
         if let Some(order) = hit {
             self.ended_at = Some(order.created_at);

@@ -17,15 +17,15 @@ pub(crate) struct SigningKeyRow {
     pub sealed_private_key: String,
     pub created_at: Timestamp,
     pub active_from: Timestamp,
-    pub gone_at: Option<Timestamp>,
+    pub expires_at: Option<Timestamp>,
     pub retired_at: Option<Timestamp>,
-    pub dropped_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 /// Keys that are not gone, the newest first: of those that may sign, the newest does.
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
-        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .order(signing_keys::created_at.desc())
         .load(conn)
 }
@@ -46,25 +46,25 @@ pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> Qu
         .filter(signing_keys::kid.ne(but.unwrap_or_default()))
         .filter(signing_keys::active_from.le(now))
         .filter(signing_keys::retired_at.is_null())
-        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .count()
         .get_result(conn)?;
     Ok(number > 0)
 }
 
-/// Lets a key sign no more; `None` if it does not any more. What it signed counts until `gone_at`, unless told before.
+/// Lets a key sign no more; `None` if it does not any more. What it signed counts until `expires_at`, unless told before.
 pub(crate) fn retire(
     conn: &mut Conn,
     kid: &str,
-    gone_at: Timestamp,
+    expires_at: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<SigningKeyRow>> {
-    diesel::update(signing_keys::table.find(kid).filter(signing_keys::gone_at.is_null()))
-        .set(signing_keys::gone_at.eq(Some(gone_at)))
+    diesel::update(signing_keys::table.find(kid).filter(signing_keys::expires_at.is_null()))
+        .set(signing_keys::expires_at.eq(Some(expires_at)))
         .execute(conn)?;
     diesel::update(signing_keys::table.find(kid))
         .filter(signing_keys::retired_at.is_null())
-        .filter(signing_keys::gone_at.gt(now))
+        .filter(signing_keys::expires_at.gt(now))
         .set(signing_keys::retired_at.eq(Some(now)))
         .returning(signing_keys::all_columns)
         .get_result(conn)
@@ -72,13 +72,13 @@ pub(crate) fn retire(
 }
 
 /// Ends a key at once, and forgets its private half; `None` if it has gone.
-pub(crate) fn drop_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<SigningKeyRow>> {
+pub(crate) fn revoke_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<SigningKeyRow>> {
     diesel::update(signing_keys::table.find(kid))
-        .filter(signing_keys::gone_at.is_null().or(signing_keys::gone_at.gt(now)))
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .set((
-            signing_keys::gone_at.eq(Some(now)),
+            signing_keys::expires_at.eq(Some(now)),
             signing_keys::retired_at.eq(Some(now)),
-            signing_keys::dropped_at.eq(Some(now)),
+            signing_keys::revoked_at.eq(Some(now)),
             signing_keys::sealed_private_key.eq(""),
         ))
         .returning(signing_keys::all_columns)
@@ -87,9 +87,9 @@ pub(crate) fn drop_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResul
 }
 
 /// Gives every key that has no end one.
-pub(crate) fn retire_all(conn: &mut Conn, gone_at: Timestamp) -> QueryResult<usize> {
-    diesel::update(signing_keys::table.filter(signing_keys::gone_at.is_null()))
-        .set(signing_keys::gone_at.eq(Some(gone_at)))
+pub(crate) fn retire_all(conn: &mut Conn, expires_at: Timestamp) -> QueryResult<usize> {
+    diesel::update(signing_keys::table.filter(signing_keys::expires_at.is_null()))
+        .set(signing_keys::expires_at.eq(Some(expires_at)))
         .execute(conn)
 }
 

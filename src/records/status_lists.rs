@@ -1,4 +1,4 @@
-//! Status lists at rest: the places are those of the sessions.
+//! Status lists at rest: the indexes are those of the sessions.
 
 use diesel::dsl::{max, not};
 use diesel::prelude::*;
@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{magic_links as links, sessions, status_lists as lists};
-use crate::records::revocations::Spared;
+use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
 pub(crate) fn newest(conn: &mut Conn) -> QueryResult<i64> {
@@ -22,16 +22,16 @@ pub(crate) fn exists(conn: &mut Conn, list: i64) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(lists::table.find(list))).get_result(conn)
 }
 
-/// Which of these places are taken.
-pub(crate) fn taken(conn: &mut Conn, list: i64, places: &[i32]) -> QueryResult<Vec<i32>> {
+/// Which of these indexes are taken.
+pub(crate) fn taken(conn: &mut Conn, list: i64, indexes: &[i32]) -> QueryResult<Vec<i32>> {
     sessions::table
         .filter(sessions::status_list.eq(list))
-        .filter(sessions::status_index.eq_any(places))
+        .filter(sessions::status_index.eq_any(indexes))
         .select(sessions::status_index)
         .load(conn)
 }
 
-/// The places of sessions that are over: on record, or by an order that is still being carried out.
+/// The indexes of sessions that are over: on record, or by an order that is still being carried out.
 pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
     // The orders first: what one of them puts on record meanwhile is then met twice, and never missed.
     let mut over: Vec<i32> = sessions::table
@@ -39,7 +39,7 @@ pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Ve
         .filter(sessions::status_list.eq(list))
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.gt(now))
-        .filter(not(Spared))
+        .filter(not(NotBulkRevoked))
         .select(sessions::status_index)
         .load(conn)?;
     let ended: Vec<i32> = sessions::table

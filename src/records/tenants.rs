@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::schema::tenants;
 use crate::db::{Backend, Conn};
-use crate::domain::{ChangeValues, Notice, Reach, Tenants, Window};
+use crate::domain::{ChangeValues, Notice, PageRequest, Reach, Tenants};
 
 pub(crate) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
     tenants::table.find(id).get_result(conn).optional()
@@ -33,15 +33,15 @@ pub(crate) fn insert(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Tenant> {
 }
 
 /// Tenants within the reach, in order of id.
-pub(crate) fn list(conn: &mut Conn, reach: &Reach, window: &Window) -> QueryResult<Vec<Tenant>> {
+pub(crate) fn list(conn: &mut Conn, reach: &Reach, page: &PageRequest) -> QueryResult<Vec<Tenant>> {
     let mut query = tenants::table.into_boxed::<Backend>();
     if let Tenants::Only(ids) = &reach.tenants {
         query = query.filter(tenants::id.eq_any(ids));
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(tenants::id.gt(after));
     }
-    query.order(tenants::id.asc()).limit(window.limit).load(conn)
+    query.order(tenants::id.asc()).limit(page.limit).load(conn)
 }
 
 /// A tenant as it is stored.

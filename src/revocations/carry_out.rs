@@ -8,7 +8,7 @@ use crate::domain::Actor;
 use crate::error::Error;
 use crate::id::{LinkId, RevocationId};
 use crate::records::links::{Revoking, Selector};
-use crate::records::revocations::Order;
+use crate::records::revocations::BulkRevocation;
 use crate::{db, links, records};
 
 /// How many links share a transaction: nobody else waits for longer than these take.
@@ -35,10 +35,10 @@ enum Progress {
     /// Transactions that did not see it are still under way.
     TooEarly,
     /// Somebody else is at it, or has finished it.
-    Theirs,
+    LeaseLost,
 }
 
-/// Carries out what there is; tells how many orders were only too early, and want another look soon.
+/// Carries out what there is; tells how many orders were only too early, and want another read_watermark soon.
 ///
 /// # Errors
 /// When the store cannot be asked. An order whose lease runs out is taken up again.
@@ -61,7 +61,7 @@ pub(crate) async fn step(cx: &Context) -> Result<usize, Error> {
 /// Carries a small order out before it is answered, and leaves a large one to the worker.
 ///
 /// The order is in force in any case, so that a failure here is none of the caller's.
-pub(super) async fn at_once(cx: &Context, order: Order) -> Order {
+pub(super) async fn at_once(cx: &Context, order: BulkRevocation) -> BulkRevocation {
     for _ in 0..TRIES {
         match carry_out(cx, &order.id).await {
             Ok(Progress::TooEarly) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
@@ -77,38 +77,40 @@ pub(super) async fn at_once(cx: &Context, order: Order) -> Order {
     read.ok().flatten().unwrap_or(order)
 }
 
-/// The barrier of an order, once it is set, and the oldest transaction that is under way.
-async fn look(cx: &Context, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
+/// The xid_watermark of an order, once it is set, and the oldest transaction that is under way.
+async fn read_watermark(cx: &Context, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
     let own = id.clone();
-    cx.store.read(move |conn| Ok((records::revocations::barrier(conn, &own)?, db::oldest_transaction(conn)?))).await
+    cx.store
+        .read(move |conn| Ok((records::revocations::xid_watermark(conn, &own)?, db::oldest_transaction(conn)?)))
+        .await
 }
 
 /// Whether somebody who did not see the order when they issued a link may not have committed it yet.
-async fn is_early(cx: &Context, id: &RevocationId) -> Result<bool, Error> {
-    let mut seen = look(cx, id).await?;
+async fn has_older_writers(cx: &Context, id: &RevocationId) -> Result<bool, Error> {
+    let mut seen = read_watermark(cx, id).await?;
     if seen.0.is_none() {
         let own = id.clone();
         // A transaction of its own, begun after the order was committed: who did not see the order has a lower number.
         cx.store
             .write_large(move |tx| {
                 let number = db::transaction_number(tx)?;
-                Ok(records::revocations::set_barrier(tx, &own, number)?)
+                Ok(records::revocations::set_xid_watermark(tx, &own, number)?)
             })
             .await?;
-        seen = look(cx, id).await?;
+        seen = read_watermark(cx, id).await?;
     }
-    let (barrier, oldest) = seen;
-    Ok(barrier.is_none_or(|barrier| oldest < barrier))
+    let (xid_watermark, oldest) = seen;
+    Ok(xid_watermark.is_none_or(|xid_watermark| oldest < xid_watermark))
 }
 
 async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     // A link must not be passed over because it is not there yet.
-    if is_early(cx, id).await? {
+    if has_older_writers(cx, id).await? {
         return Ok(Progress::TooEarly);
     }
     let (own, now) = (id.clone(), cx.clock.now());
     let claimed = cx.store.write(move |tx| Ok(records::revocations::claim(tx, &own, now.plus(LEASE), now)?)).await?;
-    let Some(mut order) = claimed else { return Ok(Progress::Theirs) };
+    let Some(mut order) = claimed else { return Ok(Progress::LeaseLost) };
     let own = order.id.clone();
     let tenant_ids = cx.store.read(move |conn| Ok(records::revocations::tenants(conn, &own)?)).await?;
     loop {
@@ -118,24 +120,29 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
         if ids.is_empty() {
             let now = cx.clock.now();
             let finished = cx.store.write(move |tx| Ok(records::revocations::finish(tx, &order, now)?)).await?;
-            return Ok(if finished { Progress::Done } else { Progress::Theirs });
+            return Ok(if finished { Progress::Done } else { Progress::LeaseLost });
         }
         for range in ids.chunks(RANGE) {
             match revoke_range(cx, order, range, cx.clock.now()).await? {
                 Some(advanced) => order = advanced,
-                None => return Ok(Progress::Theirs),
+                None => return Ok(Progress::LeaseLost),
             }
         }
     }
 }
 
 /// Revokes a range, as of the moment of the order; `None` if the lease was lost, and then nothing happened.
-async fn revoke_range(cx: &Context, order: Order, range: &[LinkId], now: Timestamp) -> Result<Option<Order>, Error> {
+async fn revoke_range(
+    cx: &Context,
+    order: BulkRevocation,
+    range: &[LinkId],
+    now: Timestamp,
+) -> Result<Option<BulkRevocation>, Error> {
     let range = range.to_vec();
     cx.store
         .write_large(move |tx| {
             let Some(done_to) = range.last() else { return Ok(None) };
-            let Some(order) = records::revocations::hold(tx, &order, now.plus(LEASE))? else { return Ok(None) };
+            let Some(order) = records::revocations::extend_lease(tx, &order, now.plus(LEASE))? else { return Ok(None) };
             let actor = Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() };
             let revoking = Revoking {
                 revocation_id: Some(&order.id),

@@ -2,7 +2,7 @@
 //!
 //! The order is one row, and in force from the moment it is answered: issue,
 //! spend, introspection and the mail worker ask for orders that are still being
-//! carried out ([`Spared`]). The links themselves follow in ranges, each a
+//! carried out ([`NotBulkRevoked`]). The links themselves follow in ranges, each a
 //! transaction of its own, so that nobody else waits for long; a copy of the
 //! service that dies leaves the rest to the next one. What is issued after an
 //! order is not concerned by it, whatever the clocks say: every link knows the
@@ -16,13 +16,13 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Fields, Person, Reach, Scope, Tenants, check_person, is_portal_id, json};
+use crate::domain::{EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
 use crate::id::{ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::records;
-use crate::records::revocations::{Order, RevocationState};
+use crate::records::revocations::{BulkRevocation, RevocationState};
 use crate::store::{IdempotencyKey, Worker, idempotency};
 
 pub(crate) use carry_out::step;
@@ -31,7 +31,7 @@ pub(crate) use carry_out::step;
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"tenant_id": "acme", "reason": "The support contract has ended", "dry_run": true}))]
-pub struct OrderRevocation {
+pub struct CreateRevocation {
     /// Links of this tenant.
     #[schema(min_length = 1, max_length = 64)]
     pub tenant_id: Option<String>,
@@ -56,7 +56,6 @@ pub struct OrderRevocation {
     #[serde(default)]
     pub dry_run: bool,
     /// Who at the portal asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
     /// The support session that the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
@@ -86,8 +85,8 @@ pub struct RevocationResponse {
     pub done_at: Option<Timestamp>,
 }
 
-impl From<Order> for RevocationResponse {
-    fn from(order: Order) -> Self {
+impl From<BulkRevocation> for RevocationResponse {
+    fn from(order: BulkRevocation) -> Self {
         Self {
             state: order.state(),
             id: order.id,
@@ -101,10 +100,10 @@ impl From<Order> for RevocationResponse {
 }
 
 /// Gives an order. It is in force when this returns; a small one is also carried out by then.
-pub(crate) async fn give(
+pub(crate) async fn create(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
-    request: OrderRevocation,
+    request: CreateRevocation,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<RevocationResponse, Error> {
@@ -112,9 +111,9 @@ pub(crate) async fn give(
     if request.everything && !caller.has(Scope::Admin) {
         return Err(Error::new(Code::InsufficientScope).detail("everything needs the scope admin"));
     }
-    let (portal, tenant_ids) = aim(&caller.reach, &request)?;
+    let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
-    let mut order = Order {
+    let mut order = BulkRevocation {
         id: RevocationId::new(now),
         // Links know the orders there were, so a count before it has a number is one of all there are.
         seq: i64::MAX,
@@ -132,7 +131,7 @@ pub(crate) async fn give(
         actor_name: actor.name.clone(),
         client_id: caller.client_id.clone(),
         created_at: now,
-        barrier: None,
+        xid_watermark: None,
         done_to: None,
         lease_until: None,
         done_at: None,
@@ -165,7 +164,7 @@ pub(crate) async fn give(
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
                 return records::revocations::find(tx, &id)?.ok_or_else(Error::not_found);
             }
-            let order = Order { seq: records::revocations::next_seq(tx)?, ..order.clone() };
+            let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..order.clone() };
             records::revocations::insert(tx, &order, &tenant_ids)?;
             tx.record(event.clone());
             if !small {
@@ -213,7 +212,10 @@ pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<Re
 }
 
 /// The portal and the tenants that an order is for, within the reach; no tenants are all of them.
-fn aim(reach: &Reach, request: &OrderRevocation) -> Result<(Option<String>, Option<Vec<String>>), Error> {
+fn resolve_selectors(
+    reach: &Reach,
+    request: &CreateRevocation,
+) -> Result<(Option<String>, Option<Vec<String>>), Error> {
     let beyond = || Error::new(Code::ClientNotPermitted).detail("the client may not revoke for this tenant and portal");
     let portal = match (&reach.portal, &request.portal) {
         (Some(own), Some(asked)) if own != asked => return Err(beyond()),
@@ -228,28 +230,28 @@ fn aim(reach: &Reach, request: &OrderRevocation) -> Result<(Option<String>, Opti
     Ok((portal, tenants))
 }
 
-fn check(request: &OrderRevocation) -> Result<(), Error> {
-    let mut fields = Fields::default();
+fn check(request: &CreateRevocation) -> Result<(), Error> {
+    let mut fields = Validator::default();
     if let Some(tenant_id) = &request.tenant_id
         && !crate::domain::is_tenant_id(tenant_id)
     {
-        fields.refuse("/tenant_id", "malformed", "is not a tenant id");
+        fields.error("/tenant_id", "malformed", "is not a tenant id");
     }
     if let Some(portal) = &request.portal
         && !is_portal_id(portal)
     {
-        fields.refuse("/portal", "malformed", "is not a portal id");
+        fields.error("/portal", "malformed", "is not a portal id");
     }
     for (pointer, id) in [("/profile_id", &request.profile_id), ("/issued_by_id", &request.issued_by_id)] {
         if let Some(id) = id {
-            fields.foreign_id(pointer, id);
+            fields.external_id(pointer, id);
         }
     }
     let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id];
     let selects = request.consultant_id.is_some() || selectors.into_iter().any(Option::is_some);
     if selects == request.everything {
         let detail = "must be true where nothing is selected, and only there";
-        fields.refuse("/everything", if selects { "contradiction" } else { "required" }, detail);
+        fields.error("/everything", if selects { "contradiction" } else { "required" }, detail);
     }
     fields.text("/reason", &request.reason, 3, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());

@@ -4,7 +4,7 @@ use actix_web::web::{Data, Path};
 use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{OrderRevocation, RevocationResponse};
+use super::{CreateRevocation, RevocationResponse};
 use crate::context::Context;
 use crate::error::Error;
 use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, ReadProblems, RevokeLinks, WriteProblems};
@@ -20,7 +20,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// and unsent mails. In force from this answer on, however many there are; what
 /// is issued later is not concerned. The links are put on record one by one
 /// meanwhile: ask again until the state is `done`. With `dry_run` it only counts.
-#[utoipa::path(tag = "Magic links", operation_id = "orderRevocation", request_body = OrderRevocation,
+#[utoipa::path(tag = "Magic links", operation_id = "orderRevocation", request_body = CreateRevocation,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 202, body = RevocationResponse, description = "In force"), WriteProblems))]
 #[post("/revocations")]
@@ -28,10 +28,10 @@ async fn order_revocation(
     cx: Data<Context>,
     caller: Caller<RevokeLinks>,
     idempotency: IdempotencyHeader,
-    body: Body<OrderRevocation>,
+    body: Body<CreateRevocation>,
 ) -> Result<Accepted<RevocationResponse>, Error> {
     let key = idempotency.scoped(&caller, "POST /v1/revocations", || body.fingerprint());
-    Ok(Accepted(super::give(&cx, &caller, body.value, key, cx.clock.now()).await?))
+    Ok(Accepted(super::create(&cx, &caller, body.value, key, cx.clock.now()).await?))
 }
 
 /// Read an order of revocation

@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{EndSession, MOST_ACTS, SessionResponse};
+use super::{EndSession, MAX_SEQ, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EndCause, EventType, Fields, is_source};
+use crate::domain::{Actor, EndCause, EventType, Validator, is_source};
 use crate::error::Error;
 use crate::http::{Caller, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -30,17 +30,17 @@ pub(crate) async fn end(
     request: EndSession,
     now: Timestamp,
 ) -> Result<SessionResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     for (source, last_seq) in request.sources.iter().flatten() {
         if !is_source(source) {
-            fields.refuse("/sources", "malformed", "names have 1 to 64 letters, digits, dots, dashes and underscores");
+            fields.error("/sources", "malformed", "names have 1 to 64 letters, digits, dots, dashes and underscores");
         }
-        if !(0..=MOST_ACTS).contains(last_seq) {
-            fields.refuse(format!("/sources/{source}"), "out_of_range", format_args!("must be 0 to {MOST_ACTS}"));
+        if !(0..=MAX_SEQ).contains(last_seq) {
+            fields.error(format!("/sources/{source}"), "out_of_range", format_args!("must be 0 to {MAX_SEQ}"));
         }
     }
     if request.sources.as_ref().is_some_and(|sources| sources.len() > 100) {
-        fields.refuse("/sources", "out_of_range", "must name at most 100 sources");
+        fields.error("/sources", "out_of_range", "must name at most 100 sources");
     }
     fields.finish()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
@@ -49,7 +49,7 @@ pub(crate) async fn end(
             let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let actor = Actor::consultant(&known.consultant_id);
             if let Some(ended) = records::sessions::end(tx, &id, EndCause::Done, now)? {
-                conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
+                record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             }
             if let Some(sources) = &request.sources
                 && records::sessions::close(tx, &id, now)?
@@ -111,7 +111,7 @@ async fn end_within<S>(
         .write(move |tx| {
             let Some(known) = records::sessions::find_within(tx, &id, &reach)? else { return Ok(None) };
             let Some(ended) = records::sessions::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
-            conclude(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
+            record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
             Ok(Some(ended))
         })
         .await
@@ -160,7 +160,7 @@ pub(crate) fn end_all_of_links(
     let ended = records::sessions::end_all_of_links(tx, links, cause, ending.at)?;
     let by_id: HashMap<&LinkId, &Link> = links.iter().map(|link| (&link.id, link)).collect();
     for session in &ended {
-        conclude(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
+        record_end(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
     }
     Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
 }
@@ -171,13 +171,13 @@ pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>)
     for id in records::sessions::signed_by(tx, kid, ending.now)? {
         let Some(session) = records::sessions::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
         number += 1;
-        conclude(tx, &session, None, ending)?;
+        record_end(tx, &session, None, ending)?;
     }
     Ok(number)
 }
 
 /// Puts on record that a session has ended, and tells those who are to know. `link` is the session's, where it is known.
-fn conclude(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &Ending<'_>) -> Result<(), Error> {
+fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &Ending<'_>) -> Result<(), Error> {
     let replaced = session.end_cause == Some(EndCause::Replaced);
     // The next visit goes on where this one was.
     if !replaced {
@@ -209,7 +209,7 @@ pub(crate) async fn end_expired(cx: &Context, now: Timestamp) -> Result<usize, E
             .write(move |tx| {
                 // Another copy may have been quicker.
                 let Some(session) = records::sessions::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
-                conclude(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
+                record_end(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
             })
             .await?;
     }

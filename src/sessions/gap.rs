@@ -69,7 +69,7 @@ pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize,
             for check in &due {
                 // Another copy may have been quicker.
                 if store::take_check(tx, &check.id)? {
-                    tell(tx, &check.session_id, now)?;
+                    record_gap(tx, &check.session_id, now)?;
                 }
             }
             Ok(())
@@ -78,7 +78,7 @@ pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize,
     Ok(found)
 }
 
-fn tell(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
+fn record_gap(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
     let session = records::sessions::find(tx, id)?.ok_or_else(|| Error::internal("a check without its session"))?;
     // Until then nobody needs to have closed it; another check comes when it is over.
     if session.end(now).is_none_or(|end| end.plus(CLOSING_GRACE) > now) {

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::access::{LiveSession, Snapshot, Told};
+use crate::access::{CachedIntrospection, LiveSession, Snapshot};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Access, TokenType};
 use crate::error::Error;
-use crate::http::{Claimant, Form, IntrospectSessions};
+use crate::http::{Form, IntrospectSessions, PresentedKey};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::tokens::{Claims, Verified};
 
@@ -108,7 +108,7 @@ pub struct Actor<'a> {
 }
 
 /// A session that holds, and the token that was shown for it.
-pub(super) struct Holding {
+pub(super) struct ActiveSession {
     token: Arc<Verified>,
     live: Arc<LiveSession>,
 }
@@ -118,7 +118,7 @@ pub(super) struct Answer {
     /// Who asked.
     pub client_id: ClientId,
     /// Absent, never saying why.
-    pub holding: Option<Holding>,
+    pub active: Option<ActiveSession>,
 }
 
 /// An introspection that can be shown to others as ours (RFC 9701).
@@ -165,51 +165,53 @@ pub(super) fn sign(
 /// `unavailable` when the store cannot be asked: never `active`, and never `inactive` either.
 pub(super) async fn introspect(
     cx: &Context,
-    claimant: &Claimant<IntrospectSessions>,
+    presented: &PresentedKey<IntrospectSessions>,
     request: &Result<Form<IntrospectionRequest>, Error>,
     now: Timestamp,
 ) -> Result<Answer, Error> {
     let token = request.as_ref().map_or("", |Form(request)| &request.token);
     let epoch = cx.tokens.epoch();
     let mut verified = cx.tokens.verify_access(token, now);
-    let mut state = ask(cx, claimant, verified.as_ref(), now).await?;
+    let mut state = ask(cx, presented, verified.as_ref(), now).await?;
     if verified.is_none() && cx.tokens.epoch() != epoch {
         // Perhaps a key signed it that this process has just got to know.
         verified = cx.tokens.verify_access(token, now);
-        state = ask(cx, claimant, verified.as_ref(), now).await?;
+        state = ask(cx, presented, verified.as_ref(), now).await?;
     }
-    let client = claimant.admit(state.client, now)?;
+    let client = presented.authenticate(state.client, now)?;
     // Whoever is not known has heard so, and nothing about the form.
     request.as_ref().map_err(Clone::clone)?;
     let client_id = client.id.clone();
-    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, holding: None }) };
+    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, active: None }) };
     let claims = &token.claims;
     let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
     // Once more: the key may have gone while the store was asked.
     let holds =
         own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && cx.tokens.still_counts(&token, now);
-    Ok(Answer { client_id, holding: holds.then_some(Holding { token, live }) })
+    Ok(Answer { client_id, active: holds.then_some(ActiveSession { token, live }) })
 }
 
 fn ask<'a>(
     cx: &'a Context,
-    claimant: &'a Claimant<IntrospectSessions>,
+    presented: &'a PresentedKey<IntrospectSessions>,
     token: Option<&'a Arc<Verified>>,
     now: Timestamp,
 ) -> impl Future<Output = Result<Snapshot, Error>> + 'a {
-    cx.snapshot(Some(claimant.client_id()), token.map(|token| &token.claims.sid), now)
+    cx.snapshot(Some(presented.client_id()), token.map(|token| &token.claims.sid), now)
 }
 
-impl Holding {
+impl ActiveSession {
     /// What the caller is told, as JSON. It is written once: neither the token nor what is known of the session changes.
     pub(super) fn json(&self) -> Result<Bytes, Error> {
-        let of_this = |told: &&Told| Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims;
-        if let Some(told) = self.live.told.get().filter(of_this) {
+        let of_this = |told: &&CachedIntrospection| {
+            Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
+        };
+        if let Some(told) = self.live.introspection.get().filter(of_this) {
             return Ok(told.json.clone());
         }
         let json = Bytes::from(serde_json::to_vec(&self.introspection()).map_err(Error::internal)?);
         // Where another token of the session, or another request, was first that is as good.
-        drop(self.live.told.set(Told { token: Arc::clone(&self.token), json: json.clone() }));
+        drop(self.live.introspection.set(CachedIntrospection { token: Arc::clone(&self.token), json: json.clone() }));
         Ok(json)
     }
 

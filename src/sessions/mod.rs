@@ -23,7 +23,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::domain::{Access, AuditState, ConsultantRef, Person, SessionState, TokenType, json};
+use crate::domain::{Access, AuditState, ConsultantRef, Person, SessionState, TokenType};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
 use crate::records::sessions::{Session, Source};
@@ -39,7 +39,7 @@ pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states}
 pub(crate) use report::report;
 
 /// The highest number of an act: any JSON reader takes it for the whole number that it is.
-const MOST_ACTS: i64 = 1_000_000_000;
+const MAX_SEQ: i64 = 1_000_000_000;
 
 /// How long after its end a session takes reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
@@ -70,7 +70,6 @@ pub struct OpenSession {
     #[schema(max_length = 4096)]
     pub token: String,
     /// Who visits; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub visitor: Option<Visitor>,
 }
 
@@ -180,7 +179,7 @@ impl SourceResponse {
             Vec::new()
         } else {
             let last = source.last_seq.max(source.closing_seq.unwrap_or(0));
-            activity::missing_acts(conn, &source.session_id, &source.name, last)?
+            activity::missing_numbers(conn, &source.session_id, &source.name, last)?
         };
         Ok(Self {
             source: source.name,
@@ -222,6 +221,5 @@ impl SessionResponse {
 #[schema(example = json!({"sources": {"portal": 2}}))]
 pub struct EndSession {
     /// The last number of each source: the closing counts that tell whether anything is missing.
-    #[serde(default, deserialize_with = "json::optional_names")]
     pub sources: Option<BTreeMap<String, i64>>,
 }

@@ -4,7 +4,7 @@ use super::{Ending, OpenSession, OpenedSession, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Fields, Person, TokenType};
+use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -13,7 +13,7 @@ use crate::mail::notices;
 use crate::records::links::{Link, Spend};
 use crate::records::sessions::Session;
 use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
-use crate::tokens::{AccessClaims, Act, CodeClaims, LinkClaims, Status};
+use crate::tokens::{AccessClaims, Act, AuthorizationCodeClaims, LinkClaims, Status};
 use crate::{records, status_lists};
 
 /// A token that we signed for spending: what it names, and until when it counts.
@@ -44,7 +44,7 @@ pub(crate) async fn open(
     now: Timestamp,
 ) -> Result<(OpenedSession, bool), Error> {
     let visitor = request.visitor.unwrap_or_default();
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
     fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
     fields.finish()?;
@@ -102,12 +102,12 @@ pub(crate) async fn open(
             }
             let ending = Ending::new(&actor, client_id.as_ref(), now);
             end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
-            let place = status_lists::allocate_index(tx, now)?;
+            let index = status_lists::allocate_index(tx, now)?;
             let session = Session {
                 client_id: client_id.clone(),
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
-                ..begin(link, config.links.session_life, &kid, place, now)
+                ..begin(link, config.links.session_life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
             remember(tx, idempotency.as_ref(), &session.id, now)?;
@@ -164,7 +164,7 @@ fn begin(
 /// Proves who signed the token and what kind it is. Its times are judged where the link is known.
 fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error> {
     let audience = [cx.tokens.issuer()];
-    if let Ok(code) = cx.tokens.verify::<CodeClaims>(token, &audience, now) {
+    if let Ok(code) = cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
         return Ok(Presented {
             link_id: code.magic_link_id,
             generation: code.generation,

@@ -22,8 +22,8 @@ pub(crate) async fn list(
 ) -> Result<Page<SessionResponse>, Error> {
     check_filters([&filter.tenant_id, &filter.portal])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(cx.tokens.master_key(), &filter)?;
-    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let page = paging.open(cx.tokens.master_key(), &filter)?;
+    let (reach, asked) = (caller.reach.clone(), page.clone());
     let views = cx
         .store
         .read(move |conn| {
@@ -37,7 +37,7 @@ pub(crate) async fn list(
             sessions.into_iter().map(view).collect::<Result<Vec<_>, Error>>()
         })
         .await?;
-    Ok(window.page(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
+    Ok(page.answer(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
 }
 
 /// One session.

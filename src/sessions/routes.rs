@@ -7,13 +7,13 @@ use actix_web::{HttpRequest, HttpResponse, get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
-use super::report::{ReportActs, Reported};
+use super::report::{ReportEvents, Reported};
 use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionResponse};
 use crate::context::Context;
 use crate::domain::Page;
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Claimant, Created, Form, IdempotencyHeader, IntrospectSessions, Json, ReadLinks,
+    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, PresentedKey, ReadLinks,
     ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
@@ -26,7 +26,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(list_sessions)
         .service(get_session)
         .service(end_session)
-        .service(report_acts)
+        .service(report_events)
         .service(revoke_token);
 }
 
@@ -96,15 +96,15 @@ async fn end_session(
 /// What the consultant viewed, exported and changed, numbered from 1 per source.
 /// A batch is taken whole or not at all; repeating it is safe. Taken until 72
 /// hours after the session's end, and marked `late` once it is over.
-#[utoipa::path(tag = "Sessions", operation_id = "reportActs", request_body = ReportActs,
+#[utoipa::path(tag = "Sessions", operation_id = "reportEvents", request_body = ReportEvents,
     params(("id" = SessionId, Path, description = "The session")),
     responses((status = 200, body = Reported, description = "Written down"), RedeemProblems))]
 #[post("/sessions/{id}/events")]
-async fn report_acts(
+async fn report_events(
     cx: Data<Context>,
     caller: Caller<WriteAudit>,
     id: Path<SessionId>,
-    body: Body<ReportActs, BATCH_LIMIT>,
+    body: Body<ReportEvents, BATCH_LIMIT>,
 ) -> Result<Json<Reported>, Error> {
     Ok(Json(super::report(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
@@ -138,19 +138,19 @@ async fn revoke_token(
 #[post("/introspect")]
 async fn introspect_token(
     cx: Data<Context>,
-    claimant: Claimant<IntrospectSessions>,
+    presented: PresentedKey<IntrospectSessions>,
     form: Result<Form<IntrospectionRequest>, Error>,
     accept: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
-    let asked = super::introspect::introspect(&cx, &claimant, &form, now).await?;
+    let asked = super::introspect::introspect(&cx, &presented, &form, now).await?;
     if wants_signed(&accept) {
-        let answer = asked.holding.as_ref().map(super::introspect::Holding::introspection).unwrap_or_default();
+        let answer = asked.active.as_ref().map(super::introspect::ActiveSession::introspection).unwrap_or_default();
         let signed = super::introspect::sign(&cx, &asked.client_id, &answer, now)?;
         return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
     }
-    match &asked.holding {
-        Some(holding) => Ok(HttpResponse::Ok().content_type("application/json").body(holding.json()?)),
+    match &asked.active {
+        Some(active) => Ok(HttpResponse::Ok().content_type("application/json").body(active.json()?)),
         None => Ok(json_answer(StatusCode::OK, &Introspection::default())),
     }
 }

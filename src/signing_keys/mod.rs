@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Fields, Reach};
+use crate::domain::{EventType, Reach, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
@@ -42,11 +42,11 @@ pub struct RotateKey {
     pub at_once: bool,
 }
 
-/// Why a key is dropped.
+/// Why a key is revoked.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "A backup with the master key was lost"}))]
-pub struct DropKey {
+pub struct RevokeKey {
     /// Why; it is the reason for each revocation.
     #[schema(min_length = 3, max_length = 400)]
     pub reason: String,
@@ -60,9 +60,9 @@ pub struct SigningKeys {
     items: Vec<SigningKey>,
 }
 
-/// A key that was dropped, and what went with it.
+/// A key that was revoked, and what went with it.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct DroppedKey {
+pub struct RevokedKey {
     /// Its name.
     #[schema(max_length = 64)]
     pub kid: String,
@@ -98,7 +98,7 @@ pub(crate) async fn rotate(
     require_everything(caller)?;
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
-    let gone_at = active_from.plus(cx.tokens.longest_use());
+    let expires_at = active_from.plus(cx.tokens.longest_use());
     let event = Event::key_added(&fresh.kid, active_from, caller.actor(None), now).client(caller.client_id.as_ref());
     let (row, replayed) = cx
         .store
@@ -110,7 +110,7 @@ pub(crate) async fn rotate(
                 idempotency::remember(tx, key, &fresh.kid, now)?;
             }
             records::signing_keys::lock(tx)?;
-            records::signing_keys::retire_all(tx, gone_at)?;
+            records::signing_keys::retire_all(tx, expires_at)?;
             records::signing_keys::insert(tx, &fresh)?;
             records::signing_keys::raise_epoch(tx)?;
             tx.record(event.clone());
@@ -130,7 +130,7 @@ pub(crate) async fn retire(
     now: Timestamp,
 ) -> Result<SigningKey, Error> {
     require_everything(caller)?;
-    let gone_at = now.plus(cx.tokens.longest_use());
+    let expires_at = now.plus(cx.tokens.longest_use());
     let event = Event::new(EventType::KeyRetired, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "kid": kid }));
@@ -139,11 +139,11 @@ pub(crate) async fn retire(
         .write_large(move |tx| {
             records::signing_keys::lock(tx)?;
             let known = records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
-            if known.retired_at.is_none() && known.gone_at.is_none_or(|gone_at| gone_at > now) {
+            if known.retired_at.is_none() && known.expires_at.is_none_or(|expires_at| expires_at > now) {
                 if !records::signing_keys::can_sign(tx, Some(&kid), now)? {
                     return Err(Code::LastSigningKey.into());
                 }
-                records::signing_keys::retire(tx, &kid, gone_at, now)?;
+                records::signing_keys::retire(tx, &kid, expires_at, now)?;
                 records::signing_keys::raise_epoch(tx)?;
                 tx.record(event.clone());
             }
@@ -157,31 +157,31 @@ pub(crate) async fn retire(
 /// Drops a key: it is gone at once, and what it signed is revoked, in one act.
 ///
 /// Where no other key could sign, a new one signs from this moment on.
-pub(crate) async fn drop_key(
+pub(crate) async fn revoke_key(
     cx: &Context,
     caller: &Caller<Admin>,
     kid: String,
-    request: DropKey,
+    request: RevokeKey,
     now: Timestamp,
-) -> Result<DroppedKey, Error> {
+) -> Result<RevokedKey, Error> {
     require_everything(caller)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 400);
     fields.finish()?;
     let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
     let spare = keyring::generate(cx.tokens.master_key(), now, now)?;
-    let dropped = cx
+    let revoked = cx
         .store
         .write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            let nothing = DroppedKey {
+            let nothing = RevokedKey {
                 kid: kid.clone(),
-                state: KeyState::Gone,
+                state: KeyState::Expired,
                 revoked_links: 0,
                 ended_sessions: 0,
                 replaced_by: None,
             };
-            if records::signing_keys::drop_key(tx, &kid, now)?.is_none() {
+            if records::signing_keys::revoke_key(tx, &kid, now)?.is_none() {
                 records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
                 return Ok(nothing);
             }
@@ -192,19 +192,19 @@ pub(crate) async fn drop_key(
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
                 Some(spare.kid.clone())
             };
-            let reason = format!("the signing key was dropped: {}", request.reason);
+            let reason = format!("the signing key was revoked: {}", request.reason);
             let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
             let (links, _) = links::revoke_where(tx, Selector::SignedBy(&kid), &revoking)?;
             let ending = Ending::new(&actor, client_id.as_ref(), now);
             let sessions = sessions::end_all_signed_by(tx, &kid, &ending)?;
             records::signing_keys::raise_epoch(tx)?;
-            tx.record(Event::new(EventType::KeyDropped, actor.clone(), now).client(client_id.as_ref()).with(
+            tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({
                     "kid": kid, "reason": request.reason, "revoked_links": links, "ended_sessions": sessions,
                     "replaced_by": replaced_by,
                 }),
             ));
-            Ok(DroppedKey {
+            Ok(RevokedKey {
                 revoked_links: i64::try_from(links).map_err(Error::internal)?,
                 ended_sessions: i64::try_from(sessions).map_err(Error::internal)?,
                 replaced_by,
@@ -213,7 +213,7 @@ pub(crate) async fn drop_key(
         })
         .await?;
     cx.tokens.refresh(&cx.store, now).await?;
-    Ok(dropped)
+    Ok(revoked)
 }
 
 /// Keys sign for every tenant and portal: whoever reaches less steers none of them.

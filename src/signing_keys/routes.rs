@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{DropKey, DroppedKey, RotateKey, SigningKey, SigningKeys};
+use super::{RevokeKey, RevokedKey, RotateKey, SigningKey, SigningKeys};
 use crate::context::Context;
 use crate::error::Error;
 use crate::http::{
@@ -115,7 +115,7 @@ pub(crate) fn configure_discovery(service: &mut ServiceConfig) {
 
 /// The routes below `/v1`.
 pub(crate) fn configure(service: &mut ServiceConfig) {
-    service.service(list_keys).service(rotate_key).service(retire_key).service(drop_key);
+    service.service(list_keys).service(rotate_key).service(retire_key).service(revoke_key);
 }
 
 /// Public signing keys
@@ -126,7 +126,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 #[get("/.well-known/jwks.json")]
 async fn get_jwks(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
-    // Another copy may have added a key, or dropped one.
+    // Another copy may have added a key, or revoked one.
     cx.snapshot(None, None, now).await?;
     Ok(cached(&request, "public, max-age=300", JSON, &cx.tokens.jwks(now).to_string()))
 }
@@ -200,15 +200,15 @@ async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>)
 ///
 /// For a key that may be in the wrong hands: it is gone at once, its unspent
 /// links are revoked and its sessions ended, in one act.
-#[utoipa::path(tag = "Signing keys", operation_id = "dropKey", request_body = DropKey,
+#[utoipa::path(tag = "Signing keys", operation_id = "revokeKey", request_body = RevokeKey,
     params(("id" = String, Path, max_length = 64, example = "demo", description = "The key's `kid`")),
-    responses((status = 200, body = DroppedKey, description = "What went with it"), WriteProblems))]
-#[post("/keys/{id}/drop")]
-async fn drop_key(
+    responses((status = 200, body = RevokedKey, description = "What went with it"), WriteProblems))]
+#[post("/keys/{id}/revoke")]
+async fn revoke_key(
     cx: Data<Context>,
     caller: Caller<Admin>,
     kid: Path<String>,
-    body: Body<DropKey>,
-) -> Result<Json<DroppedKey>, Error> {
-    Ok(Json(super::drop_key(&cx, &caller, kid.into_inner(), body.value, cx.clock.now()).await?))
+    body: Body<RevokeKey>,
+) -> Result<Json<RevokedKey>, Error> {
+    Ok(Json(super::revoke_key(&cx, &caller, kid.into_inner(), body.value, cx.clock.now()).await?))
 }

@@ -1,8 +1,8 @@
 //! Status lists: what portals that verify access tokens by themselves look at (draft-ietf-oauth-status-list-21).
 //!
-//! Each session has a place in a list, drawn at random and never used again,
+//! Each session has a index in a list, drawn at random and never used again,
 //! and its access tokens name it. A list is a signed JWT with one bit for each
-//! place: 1 once the session is over, by whatever cause. Verifiers may keep it
+//! index: 1 once the session is over, by whatever cause. Verifiers may keep it
 //! for a minute, so they hear of a revocation that much later; whoever cannot
 //! wait asks introspection.
 
@@ -29,9 +29,9 @@ use crate::records;
 use crate::tokens::{Claims, status_list_uri};
 
 /// Places in a list.
-const PLACES: usize = 65_536;
+const INDEXES: usize = 65_536;
 
-/// So many places are drawn at once. A list in which all of them are taken is full enough: a new one begins.
+/// So many indexes are drawn at once. A list in which all of them are taken is full enough: a new one begins.
 const DRAWN: usize = 8;
 
 /// How long a verifier may keep a list, in seconds.
@@ -54,7 +54,7 @@ struct StatusListClaims {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Bits {
-    /// Bits a place.
+    /// Bits a index.
     bits: u8,
     /// Base64url of the compressed bytes.
     lst: String,
@@ -83,26 +83,26 @@ struct Signed {
     token: String,
 }
 
-/// Draws a place for a session that is about to be opened. The unique index decides if two drew the same.
+/// Draws a index for a session that is about to be opened. The unique index decides if two drew the same.
 pub(crate) fn allocate_index(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
     let newest = records::status_lists::newest(conn)?;
-    if let Some(place) = draw_from(conn, newest)? {
-        return Ok((newest, place));
+    if let Some(index) = allocate_from(conn, newest)? {
+        return Ok((newest, index));
     }
     records::status_lists::insert(conn, newest + 1, now)?;
-    let place = draw_from(conn, newest + 1)?;
-    place.map(|place| (newest + 1, place)).ok_or_else(|| Error::internal("a new status list is full"))
+    let index = allocate_from(conn, newest + 1)?;
+    index.map(|index| (newest + 1, index)).ok_or_else(|| Error::internal("a new status list is full"))
 }
 
-/// A free place in a list, or `None` where it is full enough or not there.
-fn draw_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
+/// A free index in a list, or `None` where it is full enough or not there.
+fn allocate_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
     if list == 0 {
         return Ok(None);
     }
     let mut drawn = [0_i32; DRAWN];
     drawn.fill_with(|| i32::from(rand::rng().random::<u16>()));
     let taken = records::status_lists::taken(conn, list, &drawn)?;
-    Ok(drawn.into_iter().find(|place| !taken.contains(place)))
+    Ok(drawn.into_iter().find(|index| !taken.contains(index)))
 }
 
 /// The signed list, as it is at this moment.
@@ -159,12 +159,12 @@ pub(crate) async fn addresses(cx: &Context, now: Timestamp) -> Result<Vec<String
     Ok(lists.into_iter().map(|list| status_list_uri(cx.tokens.issuer(), list)).collect())
 }
 
-/// One bit a place, the first one in the lowest bit of the first byte.
+/// One bit a index, the first one in the lowest bit of the first byte.
 fn bitmap(over: impl Iterator<Item = i32>) -> Vec<u8> {
-    let mut bytes = vec![0; PLACES / 8];
-    for place in over.filter_map(|place| usize::try_from(place).ok()) {
-        if let Some(byte) = bytes.get_mut(place / 8) {
-            *byte |= 1 << (place % 8);
+    let mut bytes = vec![0; INDEXES / 8];
+    for index in over.filter_map(|index| usize::try_from(index).ok()) {
+        if let Some(byte) = bytes.get_mut(index / 8) {
+            *byte |= 1 << (index % 8);
         }
     }
     bytes

@@ -64,7 +64,7 @@ impl Afterwards {
         for event in events {
             self.metrics.events.with_label_values(&[event.kind().as_str()]).inc();
             for mark in event.marks() {
-                self.metrics.marked_acts.with_label_values(&[mark]).inc();
+                self.metrics.marked_events.with_label_values(&[mark]).inc();
             }
         }
         self.wakeups.wake(wakes);

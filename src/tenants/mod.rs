@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{ChangeValues, EventType, Fields, MIN_RETENTION_DAYS, Notice, Page, Paging, is_time_zone, json};
+use crate::domain::{ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Validator, is_time_zone};
 use crate::error::Error;
 use crate::http::{Caller, ReadTenants, WriteTenants};
 use crate::journal::Event;
@@ -46,7 +46,7 @@ pub struct SaveTenant {
     #[schema(max_length = 64)]
     pub time_zone: Option<String>,
     /// Whom to turn to.
-    #[serde(default, deserialize_with = "json::objects")]
+    #[serde(default)]
     #[schema(max_items = 10)]
     pub contacts: Vec<Contact>,
     /// Notices that nobody there wants; every one is sent unless told.
@@ -115,26 +115,26 @@ pub(crate) async fn save(
     request: SaveTenant,
     now: Timestamp,
 ) -> Result<TenantResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     if !is_tenant_id(&id) {
-        fields.refuse("/id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
+        fields.error("/id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
     }
     fields.text("/name", &request.name, 1, 100);
     if request.time_zone.as_deref().is_some_and(|zone| !is_time_zone(zone)) {
-        fields.refuse("/time_zone", "unknown", "must be an IANA time zone such as Asia/Kolkata");
+        fields.error("/time_zone", "unknown", "must be an IANA time zone such as Asia/Kolkata");
     }
     if request.muted_notices.len() > Notice::ALL.len() {
-        fields.refuse("/muted_notices", "out_of_range", "must name each notice at most once");
+        fields.error("/muted_notices", "out_of_range", "must name each notice at most once");
     }
     if request.contacts.len() > 10 {
-        fields.refuse("/contacts", "out_of_range", "must name at most 10 contacts");
+        fields.error("/contacts", "out_of_range", "must name at most 10 contacts");
     }
     for (index, contact) in request.contacts.iter().enumerate() {
         fields.text(&format!("/contacts/{index}/name"), &contact.name, 1, 100);
         fields.email(&format!("/contacts/{index}/email"), &contact.email);
     }
     if request.retention_days.is_some_and(|days| !(MIN_RETENTION_DAYS..=36_500).contains(&days)) {
-        fields.refuse(
+        fields.error(
             "/retention_days",
             "out_of_range",
             "must be 366 to 36500 days: the law asks for a year, and a year may have a leap day",
@@ -189,10 +189,10 @@ pub(crate) async fn list(
     caller: &Caller<ReadTenants>,
     paging: Paging,
 ) -> Result<Page<TenantResponse>, Error> {
-    let window = paging.open(cx.tokens.master_key(), "tenants")?;
-    let (reach, asked) = (caller.reach.clone(), window.clone());
+    let page = paging.open(cx.tokens.master_key(), "tenants")?;
+    let (reach, asked) = (caller.reach.clone(), page.clone());
     let rows = cx.store.read(move |conn| Ok(records::tenants::list(conn, &reach, &asked)?)).await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), TenantResponse::from))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), TenantResponse::from))
 }
 
 /// One tenant.

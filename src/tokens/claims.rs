@@ -45,7 +45,7 @@ pub(crate) struct LinkClaims {
 
 /// What the landing page hands to the portal: one minute, same generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct CodeClaims {
+pub(crate) struct AuthorizationCodeClaims {
     pub iss: String,
     pub aud: String,
     /// The profile.
@@ -91,7 +91,7 @@ impl Claims for LinkClaims {
     }
 }
 
-impl Claims for CodeClaims {
+impl Claims for AuthorizationCodeClaims {
     const TYP: &'static str = "magic-link-code+jwt";
 
     fn issued_at(&self) -> i64 {
@@ -113,7 +113,7 @@ pub(crate) struct Status {
     pub(crate) status_list: Reference,
 }
 
-/// A place in a list.
+/// A index in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) idx: i32,
@@ -121,8 +121,8 @@ pub(crate) struct Reference {
 }
 
 impl Status {
-    pub(crate) fn new(issuer: &str, list: i64, place: i32) -> Self {
-        Self { status_list: Reference { idx: place, uri: status_list_uri(issuer, list) } }
+    pub(crate) fn new(issuer: &str, list: i64, index: i32) -> Self {
+        Self { status_list: Reference { idx: index, uri: status_list_uri(issuer, list) } }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! A key is *published* before it signs, so that portals which cache the JWK set
 //! know it in time; then *active*; then *retiring*, while what it signed may
-//! still be shown; then *gone*. The state follows from its times. A *dropped* key
+//! still be shown; then *gone*. The state follows from its times. A *revoked* key
 //! is gone at once, and what it signed with it.
 
 use aws_lc_rs::rand::SystemRandom;
@@ -28,15 +28,15 @@ text_enum! {
         /// No longer signs; what it signed still counts.
         Retiring = "retiring",
         /// Nothing it signed counts any more.
-        Gone = "gone",
+        Expired = "expired",
     }
 }
 
 impl KeyState {
     /// The state of a key at a moment, beside the key that signs then.
     pub(crate) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
-        if row.gone_at.is_some_and(|gone_at| gone_at <= now) {
-            return Self::Gone;
+        if row.expires_at.is_some_and(|expires_at| expires_at <= now) {
+            return Self::Expired;
         }
         match active {
             _ if row.retired_at.is_some() => Self::Retiring,
@@ -67,10 +67,10 @@ pub struct SigningKey {
     pub retired_at: Option<Timestamp>,
     /// When nothing it signed can count any more.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub gone_at: Option<Timestamp>,
-    /// When it was dropped, and what it had signed was revoked.
+    pub expires_at: Option<Timestamp>,
+    /// When it was revoked, and what it had signed was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub dropped_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
 }
 
 impl SigningKey {
@@ -88,15 +88,15 @@ impl SigningKey {
             created_at: row.created_at,
             active_from: row.active_from,
             retired_at: row.retired_at,
-            gone_at: row.gone_at,
-            dropped_at: row.dropped_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
         }
     }
 }
 
 /// Of those that may, the newest does.
 fn may_sign(row: &Row, now: Timestamp) -> bool {
-    row.active_from <= now && row.retired_at.is_none() && row.gone_at.is_none_or(|gone_at| gone_at > now)
+    row.active_from <= now && row.retired_at.is_none() && row.expires_at.is_none_or(|expires_at| expires_at > now)
 }
 
 /// A key that is ready to use.
@@ -174,7 +174,7 @@ impl Keyring {
     }
 
     fn usable(&self, now: Timestamp) -> impl Iterator<Item = &Key> + Clone {
-        self.keys.iter().filter(move |key| key.row.gone_at.is_none_or(|gone_at| gone_at > now))
+        self.keys.iter().filter(move |key| key.row.expires_at.is_none_or(|expires_at| expires_at > now))
     }
 }
 
@@ -196,8 +196,8 @@ pub(crate) fn generate(master_key: &MasterKey, now: Timestamp, active_from: Time
         sealed_private_key: sealed,
         created_at: now,
         active_from,
-        gone_at: None,
+        expires_at: None,
         retired_at: None,
-        dropped_at: None,
+        revoked_at: None,
     })
 }

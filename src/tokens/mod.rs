@@ -28,7 +28,7 @@ use crate::records;
 use crate::secrets::MasterKey;
 use crate::store::Store;
 
-pub(crate) use claims::{AccessClaims, Act, Claims, CodeClaims, LinkClaims, Status, status_list_uri};
+pub(crate) use claims::{AccessClaims, Act, AuthorizationCodeClaims, Claims, LinkClaims, Status, status_list_uri};
 pub use keyring::{KeyState, SigningKey};
 
 pub(crate) use verified::Verified;
@@ -106,7 +106,7 @@ impl Tokens {
         self.longest_use
     }
 
-    /// Reads the keys again: another copy may have added or dropped one.
+    /// Reads the keys again: another copy may have added or revoked one.
     ///
     /// # Errors
     /// When the store cannot be asked, or the master key does not open a key in it.
@@ -193,7 +193,7 @@ impl Tokens {
     /// Signs a token with the key that the store says signed it.
     ///
     /// # Errors
-    /// `unavailable` when the key was dropped this very moment: the next attempt finds another one.
+    /// `unavailable` when the key was revoked this very moment: the next attempt finds another one.
     pub(crate) fn sign_with<C: Claims>(&self, kid: &str, claims: &C) -> Result<String, Error> {
         let ring = self.ring();
         let key = ring.any(kid).ok_or_else(Error::unavailable)?;

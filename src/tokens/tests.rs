@@ -57,9 +57,9 @@ fn link_claims() -> LinkClaims {
     }
 }
 
-fn code_claims() -> CodeClaims {
+fn code_claims() -> AuthorizationCodeClaims {
     let link = link_claims();
-    CodeClaims {
+    AuthorizationCodeClaims {
         iss: link.iss,
         aud: link.aud,
         sub: link.sub,
@@ -128,7 +128,7 @@ fn only_the_diagonal_of_kinds_passes() {
         let audience = [ISSUER, PORTAL];
         let verified = [
             tokens.verify::<LinkClaims>(token, &audience, now()).is_ok(),
-            tokens.verify::<CodeClaims>(token, &audience, now()).is_ok(),
+            tokens.verify::<AuthorizationCodeClaims>(token, &audience, now()).is_ok(),
             tokens.verify::<AccessClaims>(token, &audience, now()).is_ok(),
         ];
         for (verifier, passed) in verified.into_iter().enumerate() {
@@ -272,7 +272,7 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
             .unwrap();
     let (start, day) = (now(), Duration::hours(24));
     let mut old = keyring::generate(&master_key, start, start).unwrap();
-    old.gone_at = Some(start.plus(day * 10));
+    old.expires_at = Some(start.plus(day * 10));
     let new = keyring::generate(&master_key, start.plus(Duration::seconds(1)), start.plus(day)).unwrap();
     let (old_kid, new_kid) = (old.kid.clone(), new.kid.clone());
     let ring = Keyring::open(vec![new, old], 0, &master_key).unwrap();

@@ -8,12 +8,12 @@ use super::message::WebhookData;
 use super::read::managed;
 use super::store::{self, Changes, Delivery};
 use super::{
-    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, Manager, RotateWebhookSecret, Sender,
+    ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, EndpointAccess, RotateWebhookSecret, Sender,
     WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, outbox,
 };
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Fields, WebhookEvent, WebhookFormat};
+use crate::domain::{Actor, EventType, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId};
@@ -32,11 +32,11 @@ pub(crate) async fn create(
     now: Timestamp,
 ) -> Result<(WebhookEndpointResponse, bool), Error> {
     let format = request.format.unwrap_or(WebhookFormat::Cloudevents);
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     let url = check_url(sender, &mut fields, Some(&request.url));
     check(&mut fields, format, request.description.as_deref(), request.events.as_deref(), request.audience.as_deref());
     fields.finish()?;
-    let manager = Manager::of(caller);
+    let access = EndpointAccess::of(caller);
     let client_id = request
         .client_id
         .or_else(|| caller.client_id.clone())
@@ -60,17 +60,17 @@ pub(crate) async fn create(
         deleted_at: None,
         id,
     };
-    let facts = Facts { events: Some(&endpoint.events), format: Some(format), ..Facts::of(&endpoint) };
-    let event = Who::of(caller).event(EventType::EndpointCreated, &facts, now);
+    let facts = EndpointFacts { events: Some(&endpoint.events), format: Some(format), ..EndpointFacts::of(&endpoint) };
+    let event = Requester::of(caller).event(EventType::EndpointCreated, &facts, now);
     let most = i64::from(cx.config.webhooks.endpoints_per_client);
     let (made, replayed) = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
-                return Ok((managed(tx, &id, &manager)?, true));
+                return Ok((managed(tx, &id, &access)?, true));
             }
             let owner = records::clients::lock(tx, &endpoint.client_id)?;
-            let owner = owner.filter(|owner| manager.manages(&owner.id, &owner.reach()));
+            let owner = owner.filter(|owner| access.manages(&owner.id, &owner.reach()));
             let unknown =
                 || Error::new(Code::ValidationFailed).field("/client_id", "unknown", "is not a client within reach");
             let owner = owner.ok_or_else(unknown)?;
@@ -97,15 +97,15 @@ pub(crate) async fn change(
     request: ChangeWebhookEndpoint,
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     let url = check_url(sender, &mut fields, request.url.as_deref());
     fields.finish()?;
-    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    let (access, requester) = (EndpointAccess::of(caller), Requester::of(caller));
     let endpoint = cx
         .store
         .write(move |tx| {
-            let known = managed(tx, &id, &manager)?;
-            let mut fields = Fields::default();
+            let known = managed(tx, &id, &access)?;
+            let mut fields = Validator::default();
             let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
             check(&mut fields, known.format, description, request.events.as_deref(), audience);
             fields.finish()?;
@@ -117,13 +117,13 @@ pub(crate) async fn change(
                 updated_at: now,
             };
             let mut endpoint = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
-            let facts = Facts {
+            let facts = EndpointFacts {
                 events: changes.events.as_deref(),
                 state: request.state,
                 url_changed: changes.url.is_some().then_some(true),
-                ..Facts::of(&known)
+                ..EndpointFacts::of(&known)
             };
-            tx.record(who.event(EventType::EndpointChanged, &facts, now));
+            tx.record(requester.event(EventType::EndpointChanged, &facts, now));
             let switched = match request.state {
                 Some(WebhookEndpointState::Active) => store::enable(tx, &id)?,
                 Some(WebhookEndpointState::Disabled) => store::disable(tx, &endpoint, DisableCause::Client, now)?,
@@ -131,8 +131,8 @@ pub(crate) async fn change(
             };
             if let Some(switched) = switched {
                 if switched.disabled_at.is_some() {
-                    let event = outbox::disabled(&switched, who.actor.clone(), DisableCause::Client, now);
-                    tx.record(event.client(who.client_id.as_ref()));
+                    let event = outbox::disabled(&switched, requester.actor.clone(), DisableCause::Client, now);
+                    tx.record(event.client(requester.client_id.as_ref()));
                 }
                 endpoint = switched;
             }
@@ -149,12 +149,12 @@ pub(crate) async fn delete(
     id: EndpointId,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (manager, who) = (Manager::of(caller), Who::of(caller));
+    let (access, requester) = (EndpointAccess::of(caller), Requester::of(caller));
     cx.store
         .write(move |tx| {
-            managed(tx, &id, &manager)?;
+            managed(tx, &id, &access)?;
             let deleted = store::delete(tx, &id, now)?.ok_or_else(Error::not_found)?;
-            tx.record(who.event(EventType::EndpointDeleted, &Facts::of(&deleted), now));
+            tx.record(requester.event(EventType::EndpointDeleted, &EndpointFacts::of(&deleted), now));
             Ok(())
         })
         .await
@@ -168,19 +168,19 @@ pub(crate) async fn rotate_secret(
     request: &RotateWebhookSecret,
     now: Timestamp,
 ) -> Result<WebhookEndpointResponse, Error> {
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     let overlap = fields.overlap("/overlap_seconds", request.overlap_seconds);
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(cx, &id, &secret)?;
-    let (manager, who, seconds) = (Manager::of(caller), Who::of(caller), request.overlap_seconds);
+    let (access, requester, seconds) = (EndpointAccess::of(caller), Requester::of(caller), request.overlap_seconds);
     let endpoint = cx
         .store
         .write(move |tx| {
-            managed(tx, &id, &manager)?;
+            managed(tx, &id, &access)?;
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
-            let facts = Facts { overlap_seconds: Some(seconds), ..Facts::of(&rotated) };
-            tx.record(who.event(EventType::EndpointRotated, &facts, now));
+            let facts = EndpointFacts { overlap_seconds: Some(seconds), ..EndpointFacts::of(&rotated) };
+            tx.record(requester.event(EventType::EndpointRotated, &facts, now));
             Ok(rotated)
         })
         .await?;
@@ -194,11 +194,11 @@ pub(crate) async fn test(
     id: EndpointId,
     now: Timestamp,
 ) -> Result<WebhookDelivery, Error> {
-    let manager = Manager::of(caller);
+    let access = EndpointAccess::of(caller);
     let delivery = cx
         .store
         .write(move |tx| {
-            let endpoint = managed(tx, &id, &manager)?;
+            let endpoint = managed(tx, &id, &access)?;
             if endpoint.disabled_at.is_some() {
                 return Err(Code::EndpointDisabled.into());
             }
@@ -218,23 +218,23 @@ fn seal(cx: &Context, id: &EndpointId, secret: &SecretString) -> Result<String, 
     sealed.ok_or_else(|| Error::internal("a secret could not be sealed"))
 }
 
-fn check_url(sender: &Sender, fields: &mut Fields, url: Option<&str>) -> Option<String> {
+fn check_url(sender: &Sender, fields: &mut Validator, url: Option<&str>) -> Option<String> {
     let url = url?;
     if url.len() > 500 {
-        fields.refuse("/url", "too_long", "must have at most 500 characters");
+        fields.error("/url", "too_long", "must have at most 500 characters");
         return None;
     }
     match sender.check(url) {
         Ok(url) => Some(url),
         Err((code, detail)) => {
-            fields.refuse("/url", code, detail);
+            fields.error("/url", code, detail);
             None
         }
     }
 }
 
 fn check(
-    fields: &mut Fields,
+    fields: &mut Validator,
     format: WebhookFormat,
     description: Option<&str>,
     events: Option<&[WebhookEvent]>,
@@ -244,14 +244,14 @@ fn check(
     fields.optional_text("/audience", audience, 1, 500);
     let caep = format == WebhookFormat::Caep;
     if audience.is_some() && !caep {
-        fields.refuse("/audience", "not_for_this_format", "only security event tokens have an audience");
+        fields.error("/audience", "not_for_this_format", "only security event tokens have an audience");
     }
     let Some(events) = events else { return };
     if !(1..=WebhookEvent::ALL.len()).contains(&events.len()) {
-        fields.refuse("/events", "out_of_range", "must name 1 to 7 events, or be absent for everything");
+        fields.error("/events", "out_of_range", "must name 1 to 7 events, or be absent for everything");
     }
     if caep && events.iter().any(|event| *event != WebhookEvent::SessionEnded) {
-        fields.refuse("/events", "not_for_this_format", "a CAEP receiver is told of session.ended and nothing else");
+        fields.error("/events", "not_for_this_format", "a CAEP receiver is told of session.ended and nothing else");
     }
 }
 
@@ -271,7 +271,7 @@ fn words(format: WebhookFormat, events: Option<&[WebhookEvent]>) -> String {
 
 /// What goes on record of an endpoint.
 #[derive(Serialize)]
-struct Facts<'a> {
+struct EndpointFacts<'a> {
     webhook_endpoint_id: &'a EndpointId,
     client_id: &'a ClientId,
     events: Option<&'a str>,
@@ -281,7 +281,7 @@ struct Facts<'a> {
     overlap_seconds: Option<i64>,
 }
 
-impl<'a> Facts<'a> {
+impl<'a> EndpointFacts<'a> {
     const fn of(endpoint: &'a Endpoint) -> Self {
         Self {
             webhook_endpoint_id: &endpoint.id,
@@ -295,19 +295,19 @@ impl<'a> Facts<'a> {
     }
 }
 
-/// Who does it, in a form that an act can keep.
+/// Requester does it, in a form that an act can keep.
 #[derive(Clone)]
-struct Who {
+struct Requester {
     actor: Actor,
     client_id: Option<ClientId>,
 }
 
-impl Who {
+impl Requester {
     fn of<S>(caller: &Caller<S>) -> Self {
         Self { actor: caller.actor(None), client_id: caller.client_id.clone() }
     }
 
-    fn event(&self, kind: EventType, facts: &Facts<'_>, now: Timestamp) -> Event {
+    fn event(&self, kind: EventType, facts: &EndpointFacts<'_>, now: Timestamp) -> Event {
         Event::new(kind, self.actor.clone(), now).client(self.client_id.as_ref()).with(facts)
     }
 }

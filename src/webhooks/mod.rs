@@ -121,13 +121,13 @@ impl Endpoint {
 
 /// What it takes to know what an endpoint may hear.
 #[derive(Debug, Clone, Queryable)]
-struct Owner {
+struct EndpointOwner {
     portal: Option<String>,
     tenants: String,
     disabled_at: Option<Timestamp>,
 }
 
-impl Owner {
+impl EndpointOwner {
     fn reach(&self) -> Reach {
         Reach::of(self.portal.clone(), &self.tenants)
     }
@@ -135,12 +135,12 @@ impl Owner {
 
 /// Whose endpoints a caller manages: its own, and with `admin` those of every client within its reach.
 #[derive(Debug, Clone)]
-struct Manager {
+struct EndpointAccess {
     client_id: Option<ClientId>,
     admin_of: Option<Reach>,
 }
 
-impl Manager {
+impl EndpointAccess {
     fn of<S>(caller: &Caller<S>) -> Self {
         let admin = caller.has(crate::domain::Scope::Admin);
         Self { client_id: caller.client_id.clone(), admin_of: admin.then(|| caller.reach.clone()) }

@@ -4,9 +4,9 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
-use super::sender::{Answer, Letter, Sender};
+use super::sender::{Answer, Sender, SignedMessage};
 use super::store::{self, Attempt, Delivery};
-use super::{DisableCause, Endpoint, Owner, message};
+use super::{DisableCause, Endpoint, EndpointOwner, message};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType};
@@ -60,7 +60,7 @@ pub(crate) async fn deliver(cx: &Context, sender: &Sender, endpoint: EndpointId)
     let due = cx.store.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
     if due.is_empty() {
         // All that is due waits for messages which are not.
-        cx.store.write_large(move |tx| Ok(store::hold_back(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
+        cx.store.write_large(move |tx| Ok(store::postpone(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
         return Ok(());
     }
     join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await.into_iter().collect()
@@ -73,8 +73,9 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
         .store
         .write(move |tx| {
             let Some(delivery) = store::claim(tx, &id, now.plus(LEASE), now)? else { return Ok(None) };
-            let open =
-                |(endpoint, owner): &(Endpoint, Owner)| endpoint.disabled_at.is_none() && owner.disabled_at.is_none();
+            let open = |(endpoint, owner): &(Endpoint, EndpointOwner)| {
+                endpoint.disabled_at.is_none() && owner.disabled_at.is_none()
+            };
             let Some((endpoint, _)) = store::find(tx, &delivery.endpoint_id)?.filter(open) else {
                 let why = "the endpoint or its client was switched off";
                 store::settle(tx, &delivery, &Attempt::Cancelled { why }, now)?;
@@ -84,8 +85,8 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
         })
         .await?;
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };
-    let answer = match letter(cx, &delivery, &endpoint, now) {
-        Ok(letter) => sender.send(letter, now).await,
+    let answer = match signed(cx, &delivery, &endpoint, now) {
+        Ok(signed) => sender.send(signed, now).await,
         Err(_logged) => Answer::NotTaken("it could not be signed; the operators' log says why".to_owned()),
     };
     if answer != Answer::Taken {
@@ -113,12 +114,12 @@ pub(super) fn disabled(endpoint: &Endpoint, actor: Actor, cause: DisableCause, n
     }))
 }
 
-fn letter(cx: &Context, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -> Result<Letter, Error> {
+fn signed(cx: &Context, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp) -> Result<SignedMessage, Error> {
     let (content_type, body) = message::compose(&cx.tokens, delivery, endpoint, now)?;
     let previous = endpoint.previous_sealed_secret.as_ref();
     let previous = previous.filter(|_| endpoint.previous_secret_expires_at.is_some_and(|until| until > now));
     let sealed = std::iter::once(&endpoint.sealed_secret).chain(previous);
-    Ok(Letter {
+    Ok(SignedMessage {
         url: endpoint.url.clone(),
         format: endpoint.format,
         content_type,

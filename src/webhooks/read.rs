@@ -1,6 +1,6 @@
 //! Reading endpoints, and what became of their messages.
 
-use super::{Endpoint, Manager, WebhookDelivery, WebhookEndpointResponse, store};
+use super::{Endpoint, EndpointAccess, WebhookDelivery, WebhookEndpointResponse, store};
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Page, Paging};
@@ -9,9 +9,9 @@ use crate::http::{Caller, ManageWebhooks};
 use crate::id::EndpointId;
 
 /// The endpoint, if the caller manages it.
-pub(super) fn managed(conn: &mut Conn, id: &EndpointId, manager: &Manager) -> Result<Endpoint, Error> {
+pub(super) fn managed(conn: &mut Conn, id: &EndpointId, access: &EndpointAccess) -> Result<Endpoint, Error> {
     let found = store::find(conn, id)?;
-    let theirs = found.filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
+    let theirs = found.filter(|(endpoint, owner)| access.manages(&endpoint.client_id, &owner.reach()));
     theirs.map(|(endpoint, _)| endpoint).ok_or_else(Error::not_found)
 }
 
@@ -21,11 +21,11 @@ pub(crate) async fn list(
     caller: &Caller<ManageWebhooks>,
     paging: Paging,
 ) -> Result<Page<WebhookEndpointResponse>, Error> {
-    let window = paging.open(cx.tokens.master_key(), "webhook-endpoints")?;
-    let (manager, asked) = (Manager::of(caller), window.clone());
-    let rows = cx.store.read(move |conn| Ok(store::list(conn, &manager, &asked)?)).await?;
+    let page = paging.open(cx.tokens.master_key(), "webhook-endpoints")?;
+    let (access, asked) = (EndpointAccess::of(caller), page.clone());
+    let rows = cx.store.read(move |conn| Ok(store::list(conn, &access, &asked)?)).await?;
     let show = |row| WebhookEndpointResponse::of(row, None);
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
 }
 
 /// One endpoint.
@@ -34,8 +34,8 @@ pub(crate) async fn read(
     caller: &Caller<ManageWebhooks>,
     id: EndpointId,
 ) -> Result<WebhookEndpointResponse, Error> {
-    let manager = Manager::of(caller);
-    let endpoint = cx.store.read(move |conn| managed(conn, &id, &manager)).await?;
+    let access = EndpointAccess::of(caller);
+    let endpoint = cx.store.read(move |conn| managed(conn, &id, &access)).await?;
     Ok(WebhookEndpointResponse::of(endpoint, None))
 }
 
@@ -46,14 +46,14 @@ pub(crate) async fn deliveries(
     id: EndpointId,
     paging: Paging,
 ) -> Result<Page<WebhookDelivery>, Error> {
-    let window = paging.open(cx.tokens.master_key(), ("webhook-deliveries", id.as_str()))?;
-    let (manager, asked) = (Manager::of(caller), window.clone());
+    let page = paging.open(cx.tokens.master_key(), ("webhook-deliveries", id.as_str()))?;
+    let (access, asked) = (EndpointAccess::of(caller), page.clone());
     let rows = cx
         .store
         .read(move |conn| {
-            managed(conn, &id, &manager)?;
+            managed(conn, &id, &access)?;
             Ok(store::list_deliveries(conn, &id, &asked)?)
         })
         .await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), WebhookDelivery::of))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), WebhookDelivery::of))
 }

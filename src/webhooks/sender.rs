@@ -21,7 +21,7 @@ const MAX_ANSWER_BYTES: usize = 4 * 1024;
 const MAX_ERROR_CHARACTERS: usize = 200;
 
 /// What goes into one call.
-pub(super) struct Letter {
+pub(super) struct SignedMessage {
     pub url: String,
     pub format: WebhookFormat,
     pub content_type: &'static str,
@@ -78,28 +78,28 @@ impl Sender {
     }
 
     /// Sends a message.
-    pub(super) async fn send(&self, letter: Letter, now: Timestamp) -> Answer {
+    pub(super) async fn send(&self, signed: SignedMessage, now: Timestamp) -> Answer {
         // What is allowed may have changed since the endpoint was created.
-        let url = match self.addresses.read(&letter.url) {
+        let url = match self.addresses.read(&signed.url) {
             Ok(url) => url,
             Err((_, why)) => return Answer::NotTaken(format!("the address {why}")),
         };
         let seconds = now.unix_seconds();
         let signatures: Vec<String> =
-            letter.secrets.iter().map(|secret| secret.sign(&letter.id, seconds, &letter.body)).collect();
+            signed.secrets.iter().map(|secret| secret.sign(&signed.id, seconds, &signed.body)).collect();
         let mut request = self
             .http
             .post(url)
-            .header("content-type", letter.content_type)
-            .header("webhook-id", letter.id)
+            .header("content-type", signed.content_type)
+            .header("webhook-id", signed.id)
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signatures.join(" "))
-            .body(letter.body);
-        if letter.format == WebhookFormat::Caep {
+            .body(signed.body);
+        if signed.format == WebhookFormat::Caep {
             request = request.header("accept", "application/json");
         }
         match request.send().await {
-            Ok(response) => judge(response, letter.format).await,
+            Ok(response) => judge(response, signed.format).await,
             Err(error) => Answer::NotTaken(in_words(&error)),
         }
     }
@@ -182,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_is_told_without_the_address() {
         let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let letter = Letter {
+        let signed = SignedMessage {
             url: format!("http://{nobody}/hook?token=t0ps3cret"),
             format: WebhookFormat::Cloudevents,
             content_type: "application/cloudevents+json",
@@ -190,7 +190,7 @@ mod tests {
             body: "{}".to_owned(),
             secrets: Vec::new(),
         };
-        let Answer::NotTaken(why) = sender("127.0.0.0/8").send(letter, crate::clock::Clock::System.now()).await else {
+        let Answer::NotTaken(why) = sender("127.0.0.0/8").send(signed, crate::clock::Clock::System.now()).await else {
             panic!("nobody listens")
         };
         assert!(!why.contains("t0ps3cret") && !why.contains("127.0.0.1") && !why.is_empty(), "{why}");

@@ -5,8 +5,8 @@ mod endpoints;
 
 pub(crate) use deliveries::unfinished;
 pub(super) use deliveries::{
-    Attempt, Delivery, cancel_closed, claim, due, forget_finished, forget_of_deleted, hold_back, insert_deliveries,
-    list_deliveries, settle,
+    Attempt, Delivery, cancel_closed, claim, due, forget_finished, forget_of_deleted, insert_deliveries,
+    list_deliveries, postpone, settle,
 };
 pub(super) use endpoints::{
     Changes, any_endpoint, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets, insert,

@@ -99,7 +99,7 @@ CREATE TABLE revocations (
     client_id      TEXT,
     created_at     TIMESTAMP NOT NULL,
     -- Every transaction that did not see the order is over once all before this one are.
-    barrier        BIGINT,
+    xid_watermark BIGINT,
     -- The last link that was looked at.
     done_to        TEXT,
     lease_until    TIMESTAMP,
@@ -289,7 +289,7 @@ CREATE TABLE mail_jobs (
     id                   TEXT PRIMARY KEY NOT NULL,
     template             TEXT NOT NULL,
     -- What it is about: there is one mail for it.
-    occasion             TEXT NOT NULL,
+    dedup_key            TEXT NOT NULL,
     -- No reference, for the same reason.
     consultant_id        TEXT NOT NULL,
     -- Whose lists it stands in: `_system` and nothing where it belongs to no tenant and portal.
@@ -306,7 +306,7 @@ CREATE TABLE mail_jobs (
     attempts             INTEGER NOT NULL,
     -- How many of them ended without an answer, and how often a person had it sent again.
     unknown_attempts     INTEGER NOT NULL,
-    rounds               INTEGER NOT NULL,
+    retry_round          INTEGER NOT NULL,
     next_attempt_at      TIMESTAMP NOT NULL,
     lease_until          TIMESTAMP,
     provider             TEXT,
@@ -317,7 +317,7 @@ CREATE TABLE mail_jobs (
     -- The key that signed the token of the last attempt.
     kid                  TEXT
 );
-CREATE UNIQUE INDEX mail_jobs_one_per_occasion ON mail_jobs (template, occasion);
+CREATE UNIQUE INDEX mail_jobs_one_per_dedup_key ON mail_jobs (template, dedup_key);
 CREATE INDEX mail_jobs_open ON mail_jobs (id) WHERE finished_at IS NULL;
 CREATE INDEX mail_jobs_by_link ON mail_jobs (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_session ON mail_jobs (session_id) WHERE session_id IS NOT NULL;
@@ -450,10 +450,10 @@ CREATE TABLE signing_keys (
     sealed_private_key  TEXT NOT NULL,
     created_at          TIMESTAMP NOT NULL,
     active_from         TIMESTAMP NOT NULL,
-    gone_at             TIMESTAMP,
+    expires_at          TIMESTAMP,
     retired_at          TIMESTAMP,
     -- Then the private key is forgotten, too.
-    dropped_at          TIMESTAMP
+    revoked_at          TIMESTAMP
 );
 
 -- One row, which every request reads.

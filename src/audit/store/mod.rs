@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use super::{AuditEvent, Erased, EventFilter};
 use crate::clock::Timestamp;
 use crate::db::{Backend, Conn};
-use crate::domain::{Actor, EventType, Reach, Tenants, Window};
+use crate::domain::{Actor, EventType, PageRequest, Reach, Tenants};
 use crate::error::Error;
 use crate::id::SessionId;
 use crate::journal::leaf::Payload;
@@ -81,16 +81,16 @@ pub(super) fn list(
     conn: &mut Conn,
     filter: &EventFilter,
     reach: &Reach,
-    window: &Window,
+    page: &PageRequest,
 ) -> Result<Vec<AuditEvent>, Error> {
     let mut query = matching(filter, reach);
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(events::id.lt(after));
     }
     let rows: Vec<StoredEvent> = query
         .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
         .order(events::id.desc())
-        .limit(window.limit)
+        .limit(page.limit)
         .load(conn)?;
     shown(conn, rows)
 }
@@ -185,7 +185,7 @@ pub(super) fn sessions_touching(
     tenant_id: &str,
     portal: Option<&str>,
     principal_id: &str,
-    window: &Window,
+    page: &PageRequest,
 ) -> QueryResult<Vec<SessionId>> {
     let mut query = events::table
         .filter(events::tenant_id.eq(tenant_id).and(events::principal_id.eq(principal_id)))
@@ -194,14 +194,14 @@ pub(super) fn sessions_touching(
     if let Some(portal) = portal {
         query = query.filter(events::portal.eq(portal));
     }
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(events::session_id.lt(after));
     }
     query
         .select(events::session_id.assume_not_null())
         .distinct()
         .order(events::session_id.assume_not_null().desc())
-        .limit(window.limit)
+        .limit(page.limit)
         .load(conn)
 }
 

@@ -10,7 +10,7 @@ use crate::db::schema::{
     audit_erasures as erasures, audit_events as events, audit_payloads as payloads, legal_holds as holds,
 };
 use crate::db::{Backend, Conn};
-use crate::domain::{Actor, ActorType, EventType, Window};
+use crate::domain::{Actor, ActorType, EventType, PageRequest};
 use crate::id::HoldId;
 
 /// An erasure as it is stored.
@@ -139,12 +139,12 @@ pub(in crate::audit) fn find_hold(conn: &mut Conn, tenant_id: &str, id: &HoldId)
 }
 
 /// Holds of a log, newest first.
-pub(in crate::audit) fn list_holds(conn: &mut Conn, tenant_id: &str, window: &Window) -> QueryResult<Vec<HoldRow>> {
+pub(in crate::audit) fn list_holds(conn: &mut Conn, tenant_id: &str, page: &PageRequest) -> QueryResult<Vec<HoldRow>> {
     let mut query = holds::table.filter(holds::tenant_id.eq(tenant_id)).into_boxed::<Backend>();
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(holds::id.lt(after));
     }
-    query.order(holds::id.desc()).limit(window.limit).load(conn)
+    query.order(holds::id.desc()).limit(page.limit).load(conn)
 }
 
 /// Whether a hold stands.

@@ -70,7 +70,7 @@ impl Report {
 
 /// It did not prove who sent it.
 fn unproven() -> Error {
-    Code::ReportNotProven.into()
+    Code::SignatureInvalid.into()
 }
 
 fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {

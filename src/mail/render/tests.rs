@@ -63,7 +63,7 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     .unwrap()
 });
 
-fn mail(reason: &str, name: &str) -> Letter {
+fn mail(reason: &str, name: &str) -> Email {
     let link = link(reason, name);
     let config = Config::from_toml("public_url = 'http://127.0.0.1:9'").unwrap();
     let tenant = tenant("ACME");

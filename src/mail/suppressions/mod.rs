@@ -13,7 +13,7 @@ use super::store::Job;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{Actor, EventType, Fields, Page, Paging, Person, Reach, check_person, json};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::{MailJobId, SuppressionId};
@@ -109,7 +109,6 @@ pub struct ClearSuppression {
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Who asked; recorded as the client asserts it.
-    #[serde(default, deserialize_with = "json::optional_object")]
     pub requested_by: Option<Person>,
 }
 
@@ -181,10 +180,10 @@ pub(crate) async fn list(
 ) -> Result<Page<SuppressionResponse>, Error> {
     require_everything(caller)?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
-    let window = paging.open(cx.tokens.master_key(), &filter)?;
-    let asked = window.clone();
+    let page = paging.open(cx.tokens.master_key(), &filter)?;
+    let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(store::list(conn, filter.state, &asked)?)).await?;
-    Ok(window.page(cx.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
 }
 
 /// Lets an address get mail again. Clearing it twice changes nothing.
@@ -196,7 +195,7 @@ pub(crate) async fn clear(
     now: Timestamp,
 ) -> Result<SuppressionResponse, Error> {
     require_everything(caller)?;
-    let mut fields = Fields::default();
+    let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;

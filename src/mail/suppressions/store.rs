@@ -7,7 +7,7 @@ use super::{Suppression, SuppressionState};
 use crate::clock::Timestamp;
 use crate::db::schema::mail_suppressions as suppressions;
 use crate::db::{Backend, Conn};
-use crate::domain::Window;
+use crate::domain::PageRequest;
 use crate::id::SuppressionId;
 
 /// Whether an address is suppressed.
@@ -42,15 +42,19 @@ pub(super) fn clear(
 }
 
 /// Suppressed addresses, newest first.
-pub(super) fn list(conn: &mut Conn, state: Option<SuppressionState>, window: &Window) -> QueryResult<Vec<Suppression>> {
+pub(super) fn list(
+    conn: &mut Conn,
+    state: Option<SuppressionState>,
+    page: &PageRequest,
+) -> QueryResult<Vec<Suppression>> {
     let mut query = suppressions::table.into_boxed::<Backend>();
     query = match state {
         Some(SuppressionState::Active) => query.filter(suppressions::cleared_at.is_null()),
         Some(SuppressionState::Cleared) => query.filter(suppressions::cleared_at.is_not_null()),
         None => query,
     };
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(suppressions::id.lt(after));
     }
-    query.order(suppressions::id.desc()).limit(window.limit).load(conn)
+    query.order(suppressions::id.desc()).limit(page.limit).load(conn)
 }

@@ -107,7 +107,7 @@ async fn an_event_that_cannot_be_written_undoes_its_own_act_only() {
             insert(tx, &id, now)?;
             // Two of them report the same act, and neither looks first.
             let seq = if number < 2 { 1 } else { number };
-            let act = crate::journal::ActRef { source: "portal", seq };
+            let act = crate::journal::ActivityRef { source: "portal", seq };
             tx.record(saved(&id, now).of_session(&session).act(act, now, None));
             Ok(id)
         })

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
 use crate::db::{Conn, insert_all};
-use crate::domain::{WebhookEvent, Window};
+use crate::domain::{PageRequest, WebhookEvent};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
 use crate::journal::AppendedEvent;
 use crate::webhooks::{MessageState, message};
@@ -123,7 +123,7 @@ pub(in crate::webhooks) fn due(
 /// Lets the due messages of an endpoint that wait for others wait until a moment, or until those are settled.
 ///
 /// Without it they would be looked at again and again.
-pub(in crate::webhooks) fn hold_back(
+pub(in crate::webhooks) fn postpone(
     conn: &mut Conn,
     endpoint: &EndpointId,
     until: Timestamp,
@@ -233,13 +233,13 @@ pub(in crate::webhooks) fn settle(
 pub(in crate::webhooks) fn list_deliveries(
     conn: &mut Conn,
     endpoint: &EndpointId,
-    window: &Window,
+    page: &PageRequest,
 ) -> QueryResult<Vec<Delivery>> {
     let mut query = deliveries::table.filter(deliveries::endpoint_id.eq(endpoint)).into_boxed::<crate::db::Backend>();
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(deliveries::id.lt(after));
     }
-    query.order(deliveries::id.desc()).limit(window.limit).load(conn)
+    query.order(deliveries::id.desc()).limit(page.limit).load(conn)
 }
 
 /// How many messages are not settled.

@@ -8,9 +8,9 @@ use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
 use crate::db::{Conn, insert_all};
-use crate::domain::{WebhookFormat, Window};
+use crate::domain::{PageRequest, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
-use crate::webhooks::{DisableCause, Endpoint, Manager, Owner};
+use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
 
 /// Endpoints that are told things, with their clients: a client that was disabled hears nothing.
 macro_rules! open {
@@ -66,7 +66,7 @@ pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult
 }
 
 /// The endpoint and the client behind it, whoever asks.
-pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, Owner)>> {
+pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, EndpointOwner)>> {
     endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
         .filter(endpoints::id.eq(id))
@@ -77,23 +77,27 @@ pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endp
 }
 
 /// The endpoints that the caller manages, newest first, up to the window's limit.
-pub(in crate::webhooks) fn list(conn: &mut Conn, manager: &Manager, window: &Window) -> QueryResult<Vec<Endpoint>> {
+pub(in crate::webhooks) fn list(
+    conn: &mut Conn,
+    access: &EndpointAccess,
+    page: &PageRequest,
+) -> QueryResult<Vec<Endpoint>> {
     let mut query = endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
         .filter(endpoints::deleted_at.is_null())
         .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
         .order(endpoints::id.desc())
         .into_boxed::<crate::db::Backend>();
-    if let Some(after) = &window.after {
+    if let Some(after) = &page.after {
         query = query.filter(endpoints::id.lt(after));
     }
-    if let (None, Some(own)) = (&manager.admin_of, &manager.client_id) {
+    if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
         query = query.filter(endpoints::client_id.eq(own));
     }
     // There are few, and only an administrator sees those of others: cutting them to the reach here keeps the query simple.
-    let rows: Vec<(Endpoint, Owner)> = query.load(conn)?;
-    let limit = usize::try_from(window.limit).unwrap_or(usize::MAX);
-    let theirs = rows.into_iter().filter(|(endpoint, owner)| manager.manages(&endpoint.client_id, &owner.reach()));
+    let rows: Vec<(Endpoint, EndpointOwner)> = query.load(conn)?;
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let theirs = rows.into_iter().filter(|(endpoint, owner)| access.manages(&endpoint.client_id, &owner.reach()));
     Ok(theirs.map(|(endpoint, _)| endpoint).take(limit).collect())
 }
 

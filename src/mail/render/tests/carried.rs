@@ -16,8 +16,8 @@ use crate::mail_providers::provider::Outgoing;
 const KEPT: usize = 50;
 
 fn outgoing(template: Template, words: &str) -> Outgoing {
-    let letter = letter_of(template, words);
-    let (to, subject, text, html) = (letter.to, letter.subject, letter.text, letter.html);
+    let email = letter_of(template, words);
+    let (to, subject, text, html) = (email.to, email.subject, email.text, email.html);
     Outgoing { to, subject, text, html, tag: template.as_str(), ..mail() }
 }
 

@@ -16,7 +16,7 @@ const NOTICES: [Template; 9] = [
 ];
 
 /// A notice with these words in every name and in the reason.
-pub(super) fn notice_of(template: Template, words: &str) -> Letter {
+pub(super) fn notice_of(template: Template, words: &str) -> Email {
     let mut link = link(words, words);
     link.ticket = Some(words.chars().take(20).collect());
     let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
@@ -47,8 +47,8 @@ fn every_notice_says_who_where_why_and_until_when() {
     let all: Vec<String> = NOTICES
         .iter()
         .map(|template| {
-            let letter = notice_of(*template, "Asha & Söhne");
-            format!("== {template}: {}\n{}", letter.subject, letter.text)
+            let email = notice_of(*template, "Asha & Söhne");
+            format!("== {template}: {}\n{}", email.subject, email.text)
         })
         .collect();
     insta::assert_snapshot!(all.join("\n"), @r#"
