@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Api, Database, MASTER_KEY, Process, Receiver, Reply, Settings, Sql, World, folder, on_both_databases,
+    Api, Database, MASTER_KEY, Process, Receiver, Reply, Settings, Sql, World, apply, folder, on_both_databases,
 };
 
 /// Everything that the service said, with what was asked.
@@ -100,142 +100,159 @@ fn database(world: &World) -> Vec<(String, String)> {
     found
 }
 
-on_both_databases! {
-    async fn secrets_stay_where_they_belong(world: &World, Settings::no_service()) {
-        let file = folder(&format!("canary-{:?}", world.database)).join("log");
-        let log = Stdio::from(std::fs::File::create(&file).unwrap());
-        let trace = [("MAGIC_LINK_LOG__LEVEL", "trace"), ("MAGIC_LINK_LOG__SAMPLE", "1"),
-            ("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0"), Receiver::ENVIRONMENT];
-        let process = Process::start_with(world, &trace, log);
-        let (admin, stranger) = (world.admin.at(&process.base), Api::new(&process.base, None));
-        let said = Transcript::default();
-        let mut secrets = vec![
-            Secret::new("the master key", MASTER_KEY, None),
-            Secret::new("the administrator's key", admin.key(), None),
-        ];
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn secrets_stay_where_they_belong(world: &World) {
+    let file = folder(&format!("canary-{:?}", world.database)).join("log");
+    let log = Stdio::from(std::fs::File::create(&file).unwrap());
+    let trace = [
+        ("MAGIC_LINK_LOG__LEVEL", "trace"),
+        ("MAGIC_LINK_LOG__SAMPLE", "1"),
+        ("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0"),
+        Receiver::ENVIRONMENT,
+    ];
+    let process = Process::start_with(world, &trace, log);
+    let (admin, stranger) = (world.admin.at(&process.base), Api::new(&process.base, None));
+    let said = Transcript::default();
+    let mut secrets = vec![
+        Secret::new("the master key", MASTER_KEY, None),
+        Secret::new("the administrator's key", admin.key(), None),
+    ];
 
-        // A client, whose key is shown once; then rotated.
-        let scopes = ["links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write", "audit:read", "webhooks:manage"];
-        let client = json!({ "name": "Cloud", "portal": "cloud", "tenants": ["acme"], "scopes": scopes });
-        let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
-        let made = said.send(&admin, "create the client", create).await.ok();
-        let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
-        said.send(&admin, "create the client again", create).await.ok();
-        let old_key = made["key"].as_str().unwrap();
-        secrets.push(Secret::new("the first key", old_key, Some("create the client")));
-        let path = format!("/v1/clients/{}/rotate", made["id"].as_str().unwrap());
-        let rotate = admin.request(Method::POST, &path).json(&json!({}));
-        let rotated = said.send(&admin, "rotate the key", rotate).await.ok();
-        let key = rotated["key"].as_str().unwrap();
-        secrets.push(Secret::new("the second key", key, Some("rotate the key")));
-        let portal = Api::new(&process.base, Some(key));
+    // A client, whose key is shown once; then rotated.
+    let scopes = [
+        "links:issue",
+        "links:read",
+        "links:revoke",
+        "sessions:redeem",
+        "sessions:introspect",
+        "audit:write",
+        "audit:read",
+        "webhooks:manage",
+    ];
+    let client = json!({ "name": "Cloud", "portal": "cloud", "tenants": ["acme"], "scopes": scopes });
+    let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
+    let made = said.send(&admin, "create the client", create).await.ok();
+    let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
+    said.send(&admin, "create the client again", create).await.ok();
+    let old_key = made["key"].as_str().unwrap();
+    secrets.push(Secret::new("the first key", old_key, Some("create the client")));
+    let path = format!("/v1/clients/{}/rotate", made["id"].as_str().unwrap());
+    let rotate = admin.request(Method::POST, &path).json(&json!({}));
+    let rotated = said.send(&admin, "rotate the key", rotate).await.ok();
+    let key = rotated["key"].as_str().unwrap();
+    secrets.push(Secret::new("the second key", key, Some("rotate the key")));
+    let portal = Api::new(&process.base, Some(key));
 
-        // An endpoint, whose secret is shown once; then rotated. From then on both sign whatever happens.
-        let receiver = Receiver::start().await;
-        for what in ["create the endpoint", "create the endpoint again"] {
-            let create = portal.request(Method::POST, "/v1/webhook-endpoints").header("idempotency-key", "hook");
-            let made = said.send(&portal, what, create.json(&json!({ "url": receiver.url() }))).await.ok();
-            if let Some(secret) = made["secret"].as_str() {
-                secrets.push(Secret::new("the first webhook secret", secret, Some("create the endpoint")));
-            }
+    // An endpoint, whose secret is shown once; then rotated. From then on both sign whatever happens.
+    let receiver = Receiver::start().await;
+    for what in ["create the endpoint", "create the endpoint again"] {
+        let create = portal.request(Method::POST, "/v1/webhook-endpoints").header("idempotency-key", "hook");
+        let made = said.send(&portal, what, create.json(&json!({ "url": receiver.url() }))).await.ok();
+        if let Some(secret) = made["secret"].as_str() {
+            secrets.push(Secret::new("the first webhook secret", secret, Some("create the endpoint")));
         }
-        let list = said.say(&portal, Method::GET, "/v1/webhook-endpoints", &Value::Null).await.ok();
-        let hook = format!("/v1/webhook-endpoints/{}", list["items"][0]["id"].as_str().unwrap());
-        let rotate = portal.request(Method::POST, &format!("{hook}/rotate-secret")).json(&json!({}));
-        let rotated = said.send(&portal, "rotate the secret", rotate).await.ok();
-        let secret = rotated["secret"].as_str().unwrap();
-        secrets.push(Secret::new("the second webhook secret", secret, Some("rotate the secret")));
+    }
+    let list = said.say(&portal, Method::GET, "/v1/webhook-endpoints", &Value::Null).await.ok();
+    let hook = format!("/v1/webhook-endpoints/{}", list["items"][0]["id"].as_str().unwrap());
+    let rotate = portal.request(Method::POST, &format!("{hook}/rotate-secret")).json(&json!({}));
+    let rotated = said.send(&portal, "rotate the secret", rotate).await.ok();
+    let secret = rotated["secret"].as_str().unwrap();
+    secrets.push(Secret::new("the second webhook secret", secret, Some("rotate the secret")));
 
-        // A whole life, with every mistake that puts a secret where it does not belong.
-        let consultant = said.post(&admin, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
-        let request = Api::issue_request(consultant["id"].as_str().unwrap());
-        let link = said.post(&portal, "/v1/magic-links", &request).await;
-        let link = link["id"].as_str().unwrap();
-        let first = world.token(link, 1).await;
-        said.post(&portal, &format!("/v1/magic-links/{link}/resend"), &json!({})).await;
-        let token = world.token(link, 2).await;
-        secrets.push(Secret::new("the superseded link token", &first, None));
-        secrets.push(Secret::new("the link token", &token, None));
-        for token in [&first, &token] {
-            said.say(&stranger, Method::POST, "/l/preview", &json!({ "token": token })).await;
-        }
-        said.say(&stranger, Method::POST, "/l/continue", &json!({ "token": first })).await.refused(410, "link_superseded");
-        let click = stranger.request(Method::POST, "/l/continue").json(&json!({ "token": token }));
-        let answer = said.send(&stranger, "press the button", click).await.ok();
-        let code = answer["redirect_url"].as_str().unwrap().split_once("code=").unwrap().1.to_owned();
-        secrets.push(Secret::new("the code", &code, Some("press the button")));
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": token })).await.refused(403, "code_required");
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": format!("{code}x") })).await;
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": [code] })).await;
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": code, "visitor": { "address": token } })).await;
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "tokens": code, "token": token, "x": key })).await;
-        let redeem = |name: &'static str| {
-            let request = portal.request(Method::POST, "/v1/sessions").header("idempotency-key", "redeem");
-            (name, request.json(&json!({ "token": code, "visitor": { "user_agent": "Mozilla/5.0" } })))
-        };
-        for (name, request) in [redeem("redeem"), redeem("redeem again")] {
-            let session = said.send(&portal, name, request).await.ok();
-            secrets.push(Secret::new("the access token", session["access_token"].as_str().unwrap(), Some(name)));
-        }
-        let access_token = secrets.last().unwrap().text.clone();
-        said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": code })).await.refused(410, "link_spent");
-        let introspect = portal.request(Method::POST, "/v1/introspect").form(&[("token", &access_token)]);
-        let seen = said.send(&portal, "introspect", introspect).await.ok();
-        let session = seen["sid"].as_str().unwrap();
-        for wrong in [&token, &code] {
-            let introspect = portal.request(Method::POST, "/v1/introspect").form(&[("token", wrong)]);
-            assert_eq!(said.send(&portal, "introspect another kind", introspect).await.ok()["active"], false);
-        }
-        let act = json!({
-            "seq": 1, "occurred_at": "2026-01-01T00:00:00Z", "action": "employee.salary.updated", "resource_type": "employee",
-            "resource_id": "emp-9", "changes": [{ "field": "basic", "before": "50000", "after": "52000" }],
-        });
-        said.post(&portal, &format!("/v1/sessions/{session}/events"), &json!({ "events": [act] })).await;
-        said.post(&portal, &format!("/v1/sessions/{session}/end"), &json!({ "sources": { "portal": 1 } })).await;
-        said.say(&stranger, Method::POST, "/l/resend", &json!({ "token": token })).await;
-        secrets.push(Secret::new("the third link token", world.token(link, 3).await, None));
-        said.post(&portal, &format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "The work is done" })).await;
-        // Secrets in addresses and headers: a caller's mistake. The answer names the caller's own path, the log does not.
-        for path in [format!("/l?token={token}"), format!("/v1/magic-links/{token}"), format!("/nowhere/{code}?key={key}")] {
-            let request = portal.request(Method::GET, &path).header("referer", format!("http://x/#{token}"));
-            portal.send(request.header("traceparent", &*code)).await;
-        }
-        for wrong in [access_token.as_str(), token.as_str(), old_key, &format!("{key}x")] {
-            let wrong = Api::new(&process.base, Some(wrong));
-            said.say(&wrong, Method::GET, "/v1/magic-links", &Value::Null).await.refused(401, "unauthenticated");
-        }
-        for path in ["/v1/magic-links", "/v1/sessions", "/v1/audit-events", "/.well-known/jwks.json", "/openapi.json", "/healthz"] {
-            said.say(&portal, Method::GET, path, &Value::Null).await.ok();
-        }
-        for path in ["/v1/clients", "/v1/consultants", "/v1/tenants", "/v1/audit-events?page_size=200"] {
-            said.say(&admin, Method::GET, path, &Value::Null).await.ok();
-        }
-        said.say(&portal, Method::GET, &format!("{hook}/deliveries"), &Value::Null).await.ok();
-        let told = receiver.wait_for(5).await;
-        assert_eq!(secrets.iter().filter(|secret| secret.name.ends_with("webhook secret")).count(), 2);
-        let dump = database(world);
-        process.ask_to_stop();
-        assert_eq!(process.stopped().await.code(), Some(0));
+    // A whole life, with every mistake that puts a secret where it does not belong.
+    let consultant =
+        said.post(&admin, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
+    let request = Api::issue_request(consultant["id"].as_str().unwrap());
+    let link = said.post(&portal, "/v1/magic-links", &request).await;
+    let link = link["id"].as_str().unwrap();
+    let first = world.token(link, 1).await;
+    said.post(&portal, &format!("/v1/magic-links/{link}/resend"), &json!({})).await;
+    let token = world.token(link, 2).await;
+    secrets.push(Secret::new("the superseded link token", &first, None));
+    secrets.push(Secret::new("the link token", &token, None));
+    for token in [&first, &token] {
+        said.say(&stranger, Method::POST, "/l/preview", &json!({ "token": token })).await;
+    }
+    said.say(&stranger, Method::POST, "/l/continue", &json!({ "token": first })).await.refused(410, "link_superseded");
+    let click = stranger.request(Method::POST, "/l/continue").json(&json!({ "token": token }));
+    let answer = said.send(&stranger, "press the button", click).await.ok();
+    let code = answer["redirect_url"].as_str().unwrap().split_once("code=").unwrap().1.to_owned();
+    secrets.push(Secret::new("the code", &code, Some("press the button")));
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": token })).await.refused(403, "code_required");
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": format!("{code}x") })).await;
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": [code] })).await;
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": code, "visitor": { "address": token } })).await;
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "tokens": code, "token": token, "x": key })).await;
+    let redeem = |name: &'static str| {
+        let request = portal.request(Method::POST, "/v1/sessions").header("idempotency-key", "redeem");
+        (name, request.json(&json!({ "token": code, "visitor": { "user_agent": "Mozilla/5.0" } })))
+    };
+    for (name, request) in [redeem("redeem"), redeem("redeem again")] {
+        let session = said.send(&portal, name, request).await.ok();
+        secrets.push(Secret::new("the access token", session["access_token"].as_str().unwrap(), Some(name)));
+    }
+    let access_token = secrets.last().unwrap().text.clone();
+    said.say(&portal, Method::POST, "/v1/sessions", &json!({ "token": code })).await.refused(410, "link_spent");
+    let introspect = portal.request(Method::POST, "/v1/introspect").form(&[("token", &access_token)]);
+    let seen = said.send(&portal, "introspect", introspect).await.ok();
+    let session = seen["sid"].as_str().unwrap();
+    for wrong in [&token, &code] {
+        let introspect = portal.request(Method::POST, "/v1/introspect").form(&[("token", wrong)]);
+        assert_eq!(said.send(&portal, "introspect another kind", introspect).await.ok()["active"], false);
+    }
+    let act = json!({
+        "seq": 1, "occurred_at": "2026-01-01T00:00:00Z", "action": "employee.salary.updated", "resource_type": "employee",
+        "resource_id": "emp-9", "changes": [{ "field": "basic", "before": "50000", "after": "52000" }],
+    });
+    said.post(&portal, &format!("/v1/sessions/{session}/events"), &json!({ "events": [act] })).await;
+    said.post(&portal, &format!("/v1/sessions/{session}/end"), &json!({ "sources": { "portal": 1 } })).await;
+    said.say(&stranger, Method::POST, "/l/resend", &json!({ "token": token })).await;
+    secrets.push(Secret::new("the third link token", world.token(link, 3).await, None));
+    said.post(&portal, &format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "The work is done" })).await;
+    // Secrets in addresses and headers: a caller's mistake. The answer names the caller's own path, the log does not.
+    for path in [format!("/l?token={token}"), format!("/v1/magic-links/{token}"), format!("/nowhere/{code}?key={key}")]
+    {
+        let request = portal.request(Method::GET, &path).header("referer", format!("http://x/#{token}"));
+        portal.send(request.header("traceparent", &*code)).await;
+    }
+    for wrong in [access_token.as_str(), token.as_str(), old_key, &format!("{key}x")] {
+        let wrong = Api::new(&process.base, Some(wrong));
+        said.say(&wrong, Method::GET, "/v1/magic-links", &Value::Null).await.refused(401, "unauthenticated");
+    }
+    for path in
+        ["/v1/magic-links", "/v1/sessions", "/v1/audit-events", "/.well-known/jwks.json", "/openapi.json", "/healthz"]
+    {
+        said.say(&portal, Method::GET, path, &Value::Null).await.ok();
+    }
+    for path in ["/v1/clients", "/v1/consultants", "/v1/tenants", "/v1/audit-events?page_size=200"] {
+        said.say(&admin, Method::GET, path, &Value::Null).await.ok();
+    }
+    said.say(&portal, Method::GET, &format!("{hook}/deliveries"), &Value::Null).await.ok();
+    let told = receiver.wait_for(5).await;
+    assert_eq!(secrets.iter().filter(|secret| secret.name.ends_with("webhook secret")).count(), 2);
+    let dump = database(world);
+    process.ask_to_stop();
+    assert_eq!(process.stopped().await.code(), Some(0));
 
-        let log = std::fs::read_to_string(&file).unwrap();
-        assert!(log.contains("/v1/sessions") && log.contains("\"TRACE\""), "the log is not the whole");
-        let mails: String = world.mails.everything().await.iter().map(ToString::to_string).collect();
-        let raw_master_key = base64::engine::general_purpose::STANDARD.decode(MASTER_KEY).unwrap();
-        secrets.push(Secret::new("the raw master key", String::from_utf8(raw_master_key).unwrap(), None));
-        for secret in &secrets {
-            for needle in secret.needles() {
-                let line = log.lines().find(|line| line.contains(needle));
-                assert_eq!(line, None, "{} is in the log", secret.name);
-                let place = dump.iter().find(|(_, text)| text.contains(needle)).map(|(place, _)| place);
-                assert_eq!(place, None, "{} is in the database", secret.name);
-                let answers = said.that_hold(needle);
-                let expected: Vec<&str> = secret.answered_by.into_iter().collect();
-                assert_eq!(answers, expected, "{} is in these answers", secret.name);
-                let mailed = secret.name.ends_with("link token");
-                assert_eq!(mails.contains(needle), mailed, "{} and the mails", secret.name);
-                let message = told.iter().find(|message| message.text.contains(needle));
-                assert!(message.is_none(), "{} is in a webhook message", secret.name);
-            }
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.contains("/v1/sessions") && log.contains("\"TRACE\""), "the log is not the whole");
+    let mails: String = world.mails.everything().await.iter().map(ToString::to_string).collect();
+    let raw_master_key = base64::engine::general_purpose::STANDARD.decode(MASTER_KEY).unwrap();
+    secrets.push(Secret::new("the raw master key", String::from_utf8(raw_master_key).unwrap(), None));
+    for secret in &secrets {
+        for needle in secret.needles() {
+            let line = log.lines().find(|line| line.contains(needle));
+            assert_eq!(line, None, "{} is in the log", secret.name);
+            let place = dump.iter().find(|(_, text)| text.contains(needle)).map(|(place, _)| place);
+            assert_eq!(place, None, "{} is in the database", secret.name);
+            let answers = said.that_hold(needle);
+            let expected: Vec<&str> = secret.answered_by.into_iter().collect();
+            assert_eq!(answers, expected, "{} is in these answers", secret.name);
+            let mailed = secret.name.ends_with("link token");
+            assert_eq!(mails.contains(needle), mailed, "{} and the mails", secret.name);
+            let message = told.iter().find(|message| message.text.contains(needle));
+            assert!(message.is_none(), "{} is in a webhook message", secret.name);
         }
     }
 }

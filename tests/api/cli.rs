@@ -4,7 +4,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::support::{Api, Database, Settings, World, command, on_both_databases};
+use crate::support::{Api, Database, Settings, World, apply, command, on_both_databases};
 
 fn run(world: &World, arguments: &[&str]) -> Output {
     command(world).args(arguments).output().unwrap()
@@ -18,75 +18,91 @@ fn json(world: &World, arguments: &[&str]) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-on_both_databases! {
-    async fn an_operator_sets_up_and_the_api_sees_it(world: &World) {
-        let consultant = json(world, &["consultant", "add", "--name", "Anita Desai", "--email", "anita@support.example"]);
-        let id = consultant["id"].as_str().unwrap();
-        assert_eq!(world.admin.get(&format!("/v1/consultants/{id}")).await.ok(), consultant);
+#[apply(on_both_databases)]
+async fn an_operator_sets_up_and_the_api_sees_it(world: &World) {
+    let consultant = json(world, &["consultant", "add", "--name", "Anita Desai", "--email", "anita@support.example"]);
+    let id = consultant["id"].as_str().unwrap();
+    assert_eq!(world.admin.get(&format!("/v1/consultants/{id}")).await.ok(), consultant);
 
-        let client = json(world, &[
-            "client", "create", "--name", "Cloud", "--portal", "cloud", "--tenant", "acme", "--scope", "links:issue",
-            "--scope", "links:read",
-        ]);
-        let portal = Api::new(&world.base, client["key"].as_str());
-        let link = portal.issue(id).await;
-        let listed = json(world, &["link", "list", "--tenant", "acme"]);
-        assert_eq!(listed["items"][0]["id"], link.as_str());
+    let client = json(
+        world,
+        &[
+            "client",
+            "create",
+            "--name",
+            "Cloud",
+            "--portal",
+            "cloud",
+            "--tenant",
+            "acme",
+            "--scope",
+            "links:issue",
+            "--scope",
+            "links:read",
+        ],
+    );
+    let portal = Api::new(&world.base, client["key"].as_str());
+    let link = portal.issue(id).await;
+    let listed = json(world, &["link", "list", "--tenant", "acme"]);
+    assert_eq!(listed["items"][0]["id"], link.as_str());
 
-        let rotated = json(world, &["client", "rotate", &portal.client_id]);
-        portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
-        let portal = Api::new(&world.base, rotated["key"].as_str());
-        assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "active");
+    let rotated = json(world, &["client", "rotate", &portal.client_id]);
+    portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    let portal = Api::new(&world.base, rotated["key"].as_str());
+    assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "active");
 
-        let revoked = json(world, &["link", "revoke", &link, "--reason", "The laptop was stolen"]);
-        assert_eq!(revoked["revoked_by"]["id"], "command-line");
-        assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok(), revoked);
+    let revoked = json(world, &["link", "revoke", &link, "--reason", "The laptop was stolen"]);
+    assert_eq!(revoked["revoked_by"]["id"], "command-line");
+    assert_eq!(portal.get(&format!("/v1/magic-links/{link}")).await.ok(), revoked);
 
-        json(world, &["client", "disable", &portal.client_id]);
-        portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    json(world, &["client", "disable", &portal.client_id]);
+    portal.get("/v1/magic-links").await.refused(401, "unauthenticated");
+}
+
+#[apply(on_both_databases)]
+async fn one_command_revokes_everything_and_waits_until_it_is_done(world: &World) {
+    let consultant = world.consultant().await;
+    for _ in 0..3 {
+        world.admin.issue(&consultant).await;
     }
+    let order = ["link", "revoke-all", "--tenant", "acme", "--reason", "The contract ended"];
+    assert_eq!(json(world, &[order.as_slice(), &["--dry-run"]].concat())["links"], 3);
+    let done = json(world, &order);
+    assert_eq!((done["state"].as_str(), done["links"].as_i64()), (Some("done"), Some(3)));
+    let left = world.admin.get("/v1/magic-links?state=active").await.ok();
+    assert_eq!(left["items"], serde_json::json!([]));
+    let nothing = run(world, &["link", "revoke-all", "--reason", "Without a selector"]);
+    assert_eq!(nothing.status.code(), Some(1));
+}
 
-    async fn one_command_revokes_everything_and_waits_until_it_is_done(world: &World) {
-        let consultant = world.consultant().await;
-        for _ in 0..3 {
-            world.admin.issue(&consultant).await;
-        }
-        let order = ["link", "revoke-all", "--tenant", "acme", "--reason", "The contract ended"];
-        assert_eq!(json(world, &[order.as_slice(), &["--dry-run"]].concat())["links"], 3);
-        let done = json(world, &order);
-        assert_eq!((done["state"].as_str(), done["links"].as_i64()), (Some("done"), Some(3)));
-        let left = world.admin.get("/v1/magic-links?state=active").await.ok();
-        assert_eq!(left["items"], serde_json::json!([]));
-        let nothing = run(world, &["link", "revoke-all", "--reason", "Without a selector"]);
-        assert_eq!(nothing.status.code(), Some(1));
-    }
+#[apply(on_both_databases)]
+async fn suspending_at_the_command_line_revokes_the_links(world: &World) {
+    let consultant = world.consultant().await;
+    let link = world.admin.issue(&consultant).await;
+    let suspended = json(world, &["consultant", "suspend", &consultant, "--reason", "Left the team"]);
+    assert_eq!(suspended["state"], "suspended");
+    assert_eq!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+    assert_eq!(json(world, &["consultant", "reinstate", &consultant, "--reason", "Came back"])["state"], "active");
+}
 
-    async fn suspending_at_the_command_line_revokes_the_links(world: &World) {
-        let consultant = world.consultant().await;
-        let link = world.admin.issue(&consultant).await;
-        let suspended = json(world, &["consultant", "suspend", &consultant, "--reason", "Left the team"]);
-        assert_eq!(suspended["state"], "suspended");
-        assert_eq!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
-        assert_eq!(json(world, &["consultant", "reinstate", &consultant, "--reason", "Came back"])["state"], "active");
-    }
-
-    async fn a_new_key_is_published_a_day_before_it_signs(world: &World) {
-        let before = json(world, &["key", "list"]);
-        let fresh = json(world, &["key", "rotate"]);
-        assert_eq!(fresh["state"], "published");
-        let keys = json(world, &["key", "list"]);
-        let states: Vec<&str> = keys["items"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
-        assert_eq!(states, ["published", "active"]);
-        assert_eq!(keys["items"][1]["kid"], before["items"][0]["kid"]);
-        assert!(keys["items"][1]["gone_at"].is_string(), "the old key has an end now");
-        // A running copy hears of it, and its JWK set has an entity tag.
-        assert_eq!(world.stranger().get("/readyz").await.status, 200);
-        let set = world.stranger().get("/.well-known/jwks.json").await;
-        assert_eq!(set.body["keys"].as_array().unwrap().len(), 2);
-        let again = world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json");
-        let again = world.stranger().send(again.header("if-none-match", set.header("etag"))).await;
-        assert_eq!(again.status, 304);
-    }
+#[apply(on_both_databases)]
+async fn a_new_key_is_published_a_day_before_it_signs(world: &World) {
+    let before = json(world, &["key", "list"]);
+    let fresh = json(world, &["key", "rotate"]);
+    assert_eq!(fresh["state"], "published");
+    let keys = json(world, &["key", "list"]);
+    let states: Vec<&str> =
+        keys["items"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["published", "active"]);
+    assert_eq!(keys["items"][1]["kid"], before["items"][0]["kid"]);
+    assert!(keys["items"][1]["gone_at"].is_string(), "the old key has an end now");
+    // A running copy hears of it, and its JWK set has an entity tag.
+    assert_eq!(world.stranger().get("/readyz").await.status, 200);
+    let set = world.stranger().get("/.well-known/jwks.json").await;
+    assert_eq!(set.body["keys"].as_array().unwrap().len(), 2);
+    let again = world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json");
+    let again = world.stranger().send(again.header("if-none-match", set.header("etag"))).await;
+    assert_eq!(again.status, 304);
 }
 
 #[test]

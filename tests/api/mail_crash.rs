@@ -6,7 +6,7 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::support::{
-    Api, Gate, Moment, Process, Settings, Sink, Sql, Taking, World, eventually, generation_of, link_of,
+    Api, Gate, Moment, Process, Settings, Sink, Sql, Taking, World, apply, eventually, generation_of, link_of,
     on_both_databases, rounds, token_of,
 };
 
@@ -161,24 +161,32 @@ async fn killed_at(world: &World, point: Point) {
     }
 }
 
-on_both_databases! {
-    async fn killed_before_the_commit_it_was_never_issued(world: &World, Settings::no_service()) {
-        killed_at(world, Point::BeforeCommit).await;
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn killed_before_the_commit_it_was_never_issued(world: &World) {
+    killed_at(world, Point::BeforeCommit).await;
+}
 
-    async fn killed_after_the_commit_the_next_process_mails_it(world: &World, Settings::no_service()) {
-        killed_at(world, Point::AfterCommit).await;
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn killed_after_the_commit_the_next_process_mails_it(world: &World) {
+    killed_at(world, Point::AfterCommit).await;
+}
 
-    async fn killed_before_the_send_the_mail_leaves_once(world: &World, Settings::no_service()) {
-        killed_at(world, Point::BeforeSend).await;
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn killed_before_the_send_the_mail_leaves_once(world: &World) {
+    killed_at(world, Point::BeforeSend).await;
+}
 
-    async fn killed_after_the_send_the_second_copy_is_the_same_grant(world: &World, Settings::no_service()) {
-        killed_at(world, Point::AfterSend).await;
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn killed_after_the_send_the_second_copy_is_the_same_grant(world: &World) {
+    killed_at(world, Point::AfterSend).await;
+}
 
-    async fn killed_before_the_result_is_stored_the_second_copy_is_the_same_grant(world: &World, Settings::no_service()) {
-        killed_at(world, Point::BeforeResult).await;
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn killed_before_the_result_is_stored_the_second_copy_is_the_same_grant(world: &World) {
+    killed_at(world, Point::BeforeResult).await;
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{Api, Process, Reply, Settings, World, eventually, on_both_databases};
+use crate::support::{Api, Process, Reply, Settings, World, apply, eventually, on_both_databases};
 
 const TOPIC: &str = "arn:aws:sns:ap-south-1:123456789012:mail-reports";
 const CERTIFICATE: &str = "/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem";
@@ -204,140 +204,151 @@ async fn mailed(operator: &Api, email: &str) -> (String, String, String) {
     (link, job, consultant)
 }
 
-on_both_databases! {
-    async fn a_report_moves_its_mail_once_and_a_bounce_keeps_mail_from_the_address(world: &World, Settings::no_service()) {
-        let reporters = Reporters::new().await;
-        for provider in ["ses", "postmark", "sendgrid", "resend"] {
-            let api = MockServer::start().await;
-            Mock::given(method("POST")).respond_with(taken(provider, "message-1")).mount(&api).await;
-            let environment = reporters.environment(provider, &api.uri());
-            let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
-            let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
-            let operator = world.admin.at(&process.base);
-            let email = format!("Ravi.{provider}@support.example");
-            let (link, job, consultant) = mailed(&operator, &email).await;
-            let report = |kind: &str| reporters.report(provider, kind, &job, "message-1");
-
-            // Nothing that is for good.
-            assert_eq!(tell(&process.base, provider, report("delayed")).await.status, 204, "{provider}");
-            assert_eq!(state(&operator, &link).await, "accepted", "{provider}");
-            for _ in 0..2 {
-                assert_eq!(tell(&process.base, provider, report("delivered")).await.status, 204, "{provider}");
-                assert_eq!(state(&operator, &link).await, "delivered", "{provider}");
-            }
-            for _ in 0..2 {
-                assert_eq!(tell(&process.base, provider, report("bounced")).await.status, 204, "{provider}");
-            }
-            // What came back does not arrive any more.
-            assert_eq!(tell(&process.base, provider, report("delivered")).await.status, 204);
-            assert_eq!(state(&operator, &link).await, "bounced", "{provider}");
-            let types = operator.event_types(&format!("&magic_link_id={link}")).await;
-            assert_eq!(types, ["magic_link.issued", "magic_link.mailed", "magic_link.mail_delivered", "magic_link.mail_bounced"]);
-
-            // The admin is told, and the address gets no more.
-            let told = operator.get(&format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}")).await.ok();
-            assert_eq!(told["items"].as_array().unwrap().len(), 1, "{told}");
-            assert_eq!(told["items"][0]["recipient"], "hr@acme.example");
-            let suppressed = operator.get("/v1/mail-suppressions?state=active").await.ok();
-            let row = &suppressed["items"][0];
-            assert_eq!((&row["address"], &row["cause"], &row["provider"]), (&json!(email), &json!("bounce"), &json!(provider)));
-            let again = Api::issue_request(&consultant);
-            operator.post("/v1/magic-links", &again).await.refused(409, "address_suppressed");
-            let clear = format!("/v1/mail-suppressions/{}/clear", row["id"].as_str().unwrap());
-            let reason = json!({ "reason": "The mailbox works again" });
-            for _ in 0..2 {
-                assert_eq!(operator.post(&clear, &reason).await.ok()["state"], "cleared");
-            }
-            assert_eq!(operator.post("/v1/magic-links", &again).await.status, 201);
-            // A report that comes again does not undo what the person decided.
-            assert_eq!(tell(&process.base, provider, report("bounced")).await.status, 204);
-            assert_eq!(operator.post("/v1/magic-links", &again).await.status, 201);
-        }
-        let process = Process::start(world);
-        let operator = world.admin.at(&process.base);
-        assert_eq!(operator.event_types("&tenant_id=_system&type=mail_address.suppressed").await.len(), 4);
-        assert_eq!(operator.event_types("&tenant_id=_system&type=mail_address.cleared").await.len(), 4);
-        // Nobody may report to a service that knows no provider.
-        let nobody = reporters.report("postmark", "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
-        tell(&process.base, "postmark", nobody.clone()).await.refused(404, "route_not_found");
-        tell(&process.base, "pigeon", nobody).await.refused(404, "route_not_found");
-    }
-
-    async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World, Settings::no_service()) {
-        let reporters = Reporters::new().await;
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_report_moves_its_mail_once_and_a_bounce_keeps_mail_from_the_address(world: &World) {
+    let reporters = Reporters::new().await;
+    for provider in ["ses", "postmark", "sendgrid", "resend"] {
         let api = MockServer::start().await;
-        Mock::given(method("POST")).respond_with(taken("postmark", "message-1")).mount(&api).await;
-        let environment = reporters.environment("postmark", &api.uri());
+        Mock::given(method("POST")).respond_with(taken(provider, "message-1")).mount(&api).await;
+        let environment = reporters.environment(provider, &api.uri());
         let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
         let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
         let operator = world.admin.at(&process.base);
-        let (link, job, _) = mailed(&operator, "ravi@support.example").await;
+        let email = format!("Ravi.{provider}@support.example");
+        let (link, job, consultant) = mailed(&operator, &email).await;
+        let report = |kind: &str| reporters.report(provider, kind, &job, "message-1");
 
-        let stranger = Reporters::new().await;
-        for provider in ["ses", "postmark", "sendgrid", "resend"] {
-            let (body, headers) = reporters.report(provider, "bounced", &job, "message-1");
-            if provider != "ses" {
-                tell(&process.base, provider, (body.clone(), Vec::new())).await.refused(401, "report_not_proven");
-                tell(&process.base, provider, (body.replace("message-1", "message-2"), headers.clone())).await;
-                for (at, _) in headers.iter().enumerate() {
-                    let mut wrong = headers.clone();
-                    wrong[at].1 = "x".repeat(wrong[at].1.len());
-                    let reply = tell(&process.base, provider, (body.clone(), wrong)).await;
-                    reply.refused(401, "report_not_proven");
-                }
-            }
-            if provider == "ses" || provider == "sendgrid" {
-                let forged = stranger.report(provider, "bounced", &job, "message-1");
-                tell(&process.base, provider, forged).await.refused(401, "report_not_proven");
-            }
+        // Nothing that is for good.
+        assert_eq!(tell(&process.base, provider, report("delayed")).await.status, 204, "{provider}");
+        assert_eq!(state(&operator, &link).await, "accepted", "{provider}");
+        for _ in 0..2 {
+            assert_eq!(tell(&process.base, provider, report("delivered")).await.status, 204, "{provider}");
+            assert_eq!(state(&operator, &link).await, "delivered", "{provider}");
         }
-        let signed = reporters.notification(&json!({
-            "eventType": "Bounce", "bounce": { "bounceType": "Permanent" },
-            "mail": { "messageId": "message-1", "tags": { "mail_job_id": [job] } },
-        }));
-        for (member, value) in [
-            ("Message", signed["Message"].as_str().unwrap().replace("message-1", "message-2")),
-            ("TopicArn", "arn:aws:sns:ap-south-1:123456789012:another".to_owned()),
-            ("SignatureVersion", "1".to_owned()),
-            ("Type", "SubscriptionConfirmation".to_owned()),
-            ("SigningCertURL", format!("https://sns.ap-south-1.amazonaws.com.evil.example{CERTIFICATE}")),
-            ("SigningCertURL", format!("{}{CERTIFICATE}", reporters.sns.uri())),
-            ("Signature", "AAAA".to_owned()),
-        ] {
-            let mut forged = signed.clone();
-            forged[member] = value.into();
-            tell(&process.base, "ses", (forged.to_string(), Vec::new())).await.refused(401, "report_not_proven");
+        for _ in 0..2 {
+            assert_eq!(tell(&process.base, provider, report("bounced")).await.status, 204, "{provider}");
         }
-        // Proved, but about another provider's mail, or about none; and what nobody can read.
-        let (body, headers) = reporters.report("resend", "bounced", &job, "message-1");
-        assert_eq!(tell(&process.base, "resend", (body, headers)).await.status, 204);
-        let other = reporters.report("postmark", "bounced", &job, "message-2");
-        assert_eq!(tell(&process.base, "postmark", other).await.status, 204, "both ids have to match");
-        let unknown = reporters.report("postmark", "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
-        assert_eq!(tell(&process.base, "postmark", unknown).await.status, 204);
-        let (_, headers) = reporters.report("postmark", "bounced", &job, "message-1");
-        tell(&process.base, "postmark", ("{".to_owned(), headers)).await.refused(400, "invalid_body");
-
-        assert_eq!(state(&operator, &link).await, "accepted");
-        assert_eq!(operator.get("/v1/mail-suppressions").await.ok(), json!({ "items": [] }));
+        // What came back does not arrive any more.
+        assert_eq!(tell(&process.base, provider, report("delivered")).await.status, 204);
+        assert_eq!(state(&operator, &link).await, "bounced", "{provider}");
         let types = operator.event_types(&format!("&magic_link_id={link}")).await;
-        assert_eq!(types, ["magic_link.issued", "magic_link.mailed"]);
+        assert_eq!(
+            types,
+            ["magic_link.issued", "magic_link.mailed", "magic_link.mail_delivered", "magic_link.mail_bounced"]
+        );
 
-        // A subscription for our own topic is confirmed, at Amazon's address only.
-        let confirm = |url: &str| {
-            reporters.sns(json!({
-                "Type": "SubscriptionConfirmation", "MessageId": "165545c9", "TopicArn": TOPIC, "Token": "2336412f",
-                "Message": "You have chosen to subscribe", "SubscribeURL": url,
-                "Timestamp": "2026-11-23T03:30:00.000Z", "SignatureVersion": "2",
-                "SigningCertURL": format!("https://sns.ap-south-1.amazonaws.com{CERTIFICATE}"),
-            }))
-        };
-        let elsewhere = confirm("https://evil.example/?Action=ConfirmSubscription");
-        tell(&process.base, "ses", (elsewhere.to_string(), Vec::new())).await.refused(401, "report_not_proven");
-        let right = confirm("https://sns.ap-south-1.amazonaws.com/?Action=ConfirmSubscription&Token=2336412f");
-        assert_eq!(tell(&process.base, "ses", (right.to_string(), Vec::new())).await.status, 204);
-        let asked = reporters.sns.received_requests().await.unwrap();
-        assert_eq!(asked.iter().filter(|request| request.url.query() == Some("Action=ConfirmSubscription&Token=2336412f")).count(), 1);
-        assert_eq!(asked.iter().filter(|request| request.url.path() == CERTIFICATE).count(), 1, "kept");
+        // The admin is told, and the address gets no more.
+        let told = operator.get(&format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}")).await.ok();
+        assert_eq!(told["items"].as_array().unwrap().len(), 1, "{told}");
+        assert_eq!(told["items"][0]["recipient"], "hr@acme.example");
+        let suppressed = operator.get("/v1/mail-suppressions?state=active").await.ok();
+        let row = &suppressed["items"][0];
+        assert_eq!(
+            (&row["address"], &row["cause"], &row["provider"]),
+            (&json!(email), &json!("bounce"), &json!(provider))
+        );
+        let again = Api::issue_request(&consultant);
+        operator.post("/v1/magic-links", &again).await.refused(409, "address_suppressed");
+        let clear = format!("/v1/mail-suppressions/{}/clear", row["id"].as_str().unwrap());
+        let reason = json!({ "reason": "The mailbox works again" });
+        for _ in 0..2 {
+            assert_eq!(operator.post(&clear, &reason).await.ok()["state"], "cleared");
+        }
+        assert_eq!(operator.post("/v1/magic-links", &again).await.status, 201);
+        // A report that comes again does not undo what the person decided.
+        assert_eq!(tell(&process.base, provider, report("bounced")).await.status, 204);
+        assert_eq!(operator.post("/v1/magic-links", &again).await.status, 201);
     }
+    let process = Process::start(world);
+    let operator = world.admin.at(&process.base);
+    assert_eq!(operator.event_types("&tenant_id=_system&type=mail_address.suppressed").await.len(), 4);
+    assert_eq!(operator.event_types("&tenant_id=_system&type=mail_address.cleared").await.len(), 4);
+    // Nobody may report to a service that knows no provider.
+    let nobody = reporters.report("postmark", "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
+    tell(&process.base, "postmark", nobody.clone()).await.refused(404, "route_not_found");
+    tell(&process.base, "pigeon", nobody).await.refused(404, "route_not_found");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World) {
+    let reporters = Reporters::new().await;
+    let api = MockServer::start().await;
+    Mock::given(method("POST")).respond_with(taken("postmark", "message-1")).mount(&api).await;
+    let environment = reporters.environment("postmark", &api.uri());
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
+    let operator = world.admin.at(&process.base);
+    let (link, job, _) = mailed(&operator, "ravi@support.example").await;
+
+    let stranger = Reporters::new().await;
+    for provider in ["ses", "postmark", "sendgrid", "resend"] {
+        let (body, headers) = reporters.report(provider, "bounced", &job, "message-1");
+        if provider != "ses" {
+            tell(&process.base, provider, (body.clone(), Vec::new())).await.refused(401, "report_not_proven");
+            tell(&process.base, provider, (body.replace("message-1", "message-2"), headers.clone())).await;
+            for (at, _) in headers.iter().enumerate() {
+                let mut wrong = headers.clone();
+                wrong[at].1 = "x".repeat(wrong[at].1.len());
+                let reply = tell(&process.base, provider, (body.clone(), wrong)).await;
+                reply.refused(401, "report_not_proven");
+            }
+        }
+        if provider == "ses" || provider == "sendgrid" {
+            let forged = stranger.report(provider, "bounced", &job, "message-1");
+            tell(&process.base, provider, forged).await.refused(401, "report_not_proven");
+        }
+    }
+    let signed = reporters.notification(&json!({
+        "eventType": "Bounce", "bounce": { "bounceType": "Permanent" },
+        "mail": { "messageId": "message-1", "tags": { "mail_job_id": [job] } },
+    }));
+    for (member, value) in [
+        ("Message", signed["Message"].as_str().unwrap().replace("message-1", "message-2")),
+        ("TopicArn", "arn:aws:sns:ap-south-1:123456789012:another".to_owned()),
+        ("SignatureVersion", "1".to_owned()),
+        ("Type", "SubscriptionConfirmation".to_owned()),
+        ("SigningCertURL", format!("https://sns.ap-south-1.amazonaws.com.evil.example{CERTIFICATE}")),
+        ("SigningCertURL", format!("{}{CERTIFICATE}", reporters.sns.uri())),
+        ("Signature", "AAAA".to_owned()),
+    ] {
+        let mut forged = signed.clone();
+        forged[member] = value.into();
+        tell(&process.base, "ses", (forged.to_string(), Vec::new())).await.refused(401, "report_not_proven");
+    }
+    // Proved, but about another provider's mail, or about none; and what nobody can read.
+    let (body, headers) = reporters.report("resend", "bounced", &job, "message-1");
+    assert_eq!(tell(&process.base, "resend", (body, headers)).await.status, 204);
+    let other = reporters.report("postmark", "bounced", &job, "message-2");
+    assert_eq!(tell(&process.base, "postmark", other).await.status, 204, "both ids have to match");
+    let unknown = reporters.report("postmark", "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
+    assert_eq!(tell(&process.base, "postmark", unknown).await.status, 204);
+    let (_, headers) = reporters.report("postmark", "bounced", &job, "message-1");
+    tell(&process.base, "postmark", ("{".to_owned(), headers)).await.refused(400, "invalid_body");
+
+    assert_eq!(state(&operator, &link).await, "accepted");
+    assert_eq!(operator.get("/v1/mail-suppressions").await.ok(), json!({ "items": [] }));
+    let types = operator.event_types(&format!("&magic_link_id={link}")).await;
+    assert_eq!(types, ["magic_link.issued", "magic_link.mailed"]);
+
+    // A subscription for our own topic is confirmed, at Amazon's address only.
+    let confirm = |url: &str| {
+        reporters.sns(json!({
+            "Type": "SubscriptionConfirmation", "MessageId": "165545c9", "TopicArn": TOPIC, "Token": "2336412f",
+            "Message": "You have chosen to subscribe", "SubscribeURL": url,
+            "Timestamp": "2026-11-23T03:30:00.000Z", "SignatureVersion": "2",
+            "SigningCertURL": format!("https://sns.ap-south-1.amazonaws.com{CERTIFICATE}"),
+        }))
+    };
+    let elsewhere = confirm("https://evil.example/?Action=ConfirmSubscription");
+    tell(&process.base, "ses", (elsewhere.to_string(), Vec::new())).await.refused(401, "report_not_proven");
+    let right = confirm("https://sns.ap-south-1.amazonaws.com/?Action=ConfirmSubscription&Token=2336412f");
+    assert_eq!(tell(&process.base, "ses", (right.to_string(), Vec::new())).await.status, 204);
+    let asked = reporters.sns.received_requests().await.unwrap();
+    assert_eq!(
+        asked.iter().filter(|request| request.url.query() == Some("Action=ConfirmSubscription&Token=2336412f")).count(),
+        1
+    );
+    assert_eq!(asked.iter().filter(|request| request.url.path() == CERTIFICATE).count(), 1, "kept");
 }

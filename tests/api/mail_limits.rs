@@ -3,7 +3,7 @@
 use serde_json::json;
 use time::Duration;
 
-use crate::support::{Api, Reply, Settings, World, on_both_databases};
+use crate::support::{Api, Reply, Settings, World, apply, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -18,77 +18,81 @@ fn wait(reply: &Reply, code: &str) -> i64 {
     reply.header("retry-after").parse().expect("seconds")
 }
 
-on_both_databases! {
-    async fn a_recipient_gets_fresh_links_further_and_further_apart(
-        world: &World, limited("limits.fresh_links_per_recipient_hour = 5"),
-    ) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let link = portal.issue(&consultant).await;
-        let other = portal.issue(&consultant).await;
-        let resend = async |link: &str| portal.post(&format!("{LINKS}/{link}/resend"), &json!({})).await;
-        for expected in [60, 120, 240, 480, 960] {
-            let seconds = wait(&resend(&link).await, "resend_cool_down");
-            assert!((expected..=expected + 1).contains(&seconds), "{seconds} for {expected}");
-            world.clock.advance(Duration::seconds(expected));
-            assert_eq!(resend(&link).await.status, 202, "after {expected} seconds");
-            // It is the recipient who is spared, whichever link it is.
-            assert!(wait(&resend(&other).await, "resend_cool_down") > expected);
-        }
-        world.clock.advance(Duration::minutes(29));
-        assert!(wait(&resend(&link).await, "resend_cool_down") > 1, "five within the hour");
-        world.clock.advance(Duration::hours(1));
-        assert_eq!(resend(&link).await.status, 202);
-        assert_eq!(world.admin.events("&type=magic_link.resent").await.len(), 6);
+#[apply(on_both_databases)]
+#[settings(limited("limits.fresh_links_per_recipient_hour = 5"))]
+async fn a_recipient_gets_fresh_links_further_and_further_apart(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let link = portal.issue(&consultant).await;
+    let other = portal.issue(&consultant).await;
+    let resend = async |link: &str| portal.post(&format!("{LINKS}/{link}/resend"), &json!({})).await;
+    for expected in [60, 120, 240, 480, 960] {
+        let seconds = wait(&resend(&link).await, "resend_cool_down");
+        assert!((expected..=expected + 1).contains(&seconds), "{seconds} for {expected}");
+        world.clock.advance(Duration::seconds(expected));
+        assert_eq!(resend(&link).await.status, 202, "after {expected} seconds");
+        // It is the recipient who is spared, whichever link it is.
+        assert!(wait(&resend(&other).await, "resend_cool_down") > expected);
     }
+    world.clock.advance(Duration::minutes(29));
+    assert!(wait(&resend(&link).await, "resend_cool_down") > 1, "five within the hour");
+    world.clock.advance(Duration::hours(1));
+    assert_eq!(resend(&link).await.status, 202);
+    assert_eq!(world.admin.events("&type=magic_link.resent").await.len(), 6);
+}
 
-    async fn an_unknown_token_is_answered_like_a_known_one(world: &World, Settings::manual_clock()) {
-        let link = world.admin.issue(&world.consultant().await).await;
-        let token = world.token(&link, 1).await;
-        let mut forged = token.clone();
-        forged.replace_range(token.len() - 8.., "AAAAAAAA");
-        let page = world.stranger();
-        let ask = async |token: &str| page.post("/l/resend", &json!({ "token": token })).await;
-        for (advance, status) in [(0, 202), (1, 429), (58, 429), (1, 202), (60, 429), (60, 202), (239, 429), (1, 202)] {
-            world.clock.advance(Duration::seconds(advance));
-            let answers = [ask(&token).await, ask(&forged).await, ask("nothing at all").await];
-            for answer in &answers {
-                assert_eq!(answer.status, status, "{advance}: {answer:?}");
-                assert_eq!(answer.header("retry-after"), answers[0].header("retry-after"));
-                assert_eq!(answer.body.get("detail"), answers[0].body.get("detail"));
-            }
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn an_unknown_token_is_answered_like_a_known_one(world: &World) {
+    let link = world.admin.issue(&world.consultant().await).await;
+    let token = world.token(&link, 1).await;
+    let mut forged = token.clone();
+    forged.replace_range(token.len() - 8.., "AAAAAAAA");
+    let page = world.stranger();
+    let ask = async |token: &str| page.post("/l/resend", &json!({ "token": token })).await;
+    for (advance, status) in [(0, 202), (1, 429), (58, 429), (1, 202), (60, 429), (60, 202), (239, 429), (1, 202)] {
+        world.clock.advance(Duration::seconds(advance));
+        let answers = [ask(&token).await, ask(&forged).await, ask("nothing at all").await];
+        for answer in &answers {
+            assert_eq!(answer.status, status, "{advance}: {answer:?}");
+            assert_eq!(answer.header("retry-after"), answers[0].header("retry-after"));
+            assert_eq!(answer.body.get("detail"), answers[0].body.get("detail"));
         }
     }
+}
 
-    async fn a_tenant_has_so_many_links_a_day(world: &World, limited("limits.mails_per_tenant_day = 3")) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let issue = async |tenant: &str| {
-            let mut request = Api::issue_request(&consultant);
-            request["tenant_id"] = json!(tenant);
-            world.admin.post(LINKS, &request).await
-        };
-        for _ in 0..3 {
-            portal.issue(&consultant).await;
-        }
-        let until_midnight = 86_400 - world.clock.now().unix_seconds() % 86_400;
-        assert_eq!(wait(&issue("acme").await, "rate_limited"), until_midnight);
-        assert_eq!(issue("globex").await.status, 201);
-        assert_eq!(world.admin.get(&format!("{LINKS}?tenant_id=acme")).await.ok()["items"].as_array().unwrap().len(), 3);
-        world.clock.advance(Duration::seconds(until_midnight));
-        assert_eq!(issue("acme").await.status, 201);
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_tenant_day = 3"))]
+async fn a_tenant_has_so_many_links_a_day(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let issue = async |tenant: &str| {
+        let mut request = Api::issue_request(&consultant);
+        request["tenant_id"] = json!(tenant);
+        world.admin.post(LINKS, &request).await
+    };
+    for _ in 0..3 {
+        portal.issue(&consultant).await;
     }
+    let until_midnight = 86_400 - world.clock.now().unix_seconds() % 86_400;
+    assert_eq!(wait(&issue("acme").await, "rate_limited"), until_midnight);
+    assert_eq!(issue("globex").await.status, 201);
+    assert_eq!(world.admin.get(&format!("{LINKS}?tenant_id=acme")).await.ok()["items"].as_array().unwrap().len(), 3);
+    world.clock.advance(Duration::seconds(until_midnight));
+    assert_eq!(issue("acme").await.status, 201);
+}
 
-    async fn a_client_has_so_many_links_a_minute(world: &World, limited("limits.mails_per_client_minute = 4")) {
-        let portal = world.portal("cloud", "acme").await;
-        let other = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        for _ in 0..4 {
-            portal.issue(&consultant).await;
-        }
-        let refused = portal.post(LINKS, &Api::issue_request(&consultant)).await;
-        assert!((1..=60).contains(&wait(&refused, "rate_limited")), "{refused:?}");
-        other.issue(&consultant).await;
-        assert_eq!(world.admin.events("&type=magic_link.issued").await.len(), 5);
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_client_minute = 4"))]
+async fn a_client_has_so_many_links_a_minute(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let other = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    for _ in 0..4 {
+        portal.issue(&consultant).await;
     }
+    let refused = portal.post(LINKS, &Api::issue_request(&consultant)).await;
+    assert!((1..=60).contains(&wait(&refused, "rate_limited")), "{refused:?}");
+    other.issue(&consultant).await;
+    assert_eq!(world.admin.events("&type=magic_link.issued").await.len(), 5);
 }

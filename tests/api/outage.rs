@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Database, Settings, Sql, World, eventually, on_both_databases};
+use crate::support::{Api, Database, Settings, Sql, World, apply, eventually, on_both_databases};
 
 /// How long an answer may take while something is out of order.
 const PROMPTLY: Duration = Duration::from_secs(2);
@@ -146,171 +146,178 @@ fn what_was_acknowledged_before_a_connection_broke_is_there() {
     });
 }
 
-on_both_databases! {
-    async fn a_provider_that_fails_delays_the_mail_and_nothing_else(world: &World, Settings::manual_clock()) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let answers = [
-            (ResponseTemplate::new(500), "500 Internal Server Error"),
-            (ResponseTemplate::new(429).insert_header("retry-after", "120"), "the provider asks to wait 120 s"),
-            (ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"), "200 without an ID"),
-            (ResponseTemplate::new(302).insert_header("location", "http://localhost/"), "302 Found"),
-            (ResponseTemplate::new(401), "the provider refuses us; check address and credentials: 401 Unauthorized"),
-        ];
-        for (answer, error) in answers {
-            world.mails.misbehave(answer);
-            let started = Instant::now();
-            let link = portal.issue(&consultant).await;
-            assert!(started.elapsed() < PROMPTLY, "the caller waited for the provider");
-            let seen = tried(&portal, &link, 1).await;
-            assert_eq!((&seen["last_error"], &seen["provider"]), (&json!(error), &json!("mailpit")));
-            world.clock.advance(time::Duration::seconds(150));
-            tried(&portal, &link, 2).await;
-            world.mails.behave();
-            world.clock.advance(time::Duration::seconds(150));
-            let seen = accepted(&portal, &link).await;
-            assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(3), &Value::Null), "{error}");
-            let types = portal.event_types(&format!("&magic_link_id={link}")).await;
-            assert_eq!(types, ["magic_link.issued", "magic_link.mailed"], "{error}");
-            world.click(&world.token(&link, 3).await).await;
-        }
-    }
-
-    async fn a_provider_that_asks_for_time_gets_it(world: &World, Settings::manual_clock()) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let busy = ResponseTemplate::new(429).insert_header("retry-after", "120");
-        world.mails.misbehave(busy);
-        let early = portal.issue(&consultant).await;
-        tried(&portal, &early, 1).await;
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_provider_that_fails_delays_the_mail_and_nothing_else(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let answers = [
+        (ResponseTemplate::new(500), "500 Internal Server Error"),
+        (ResponseTemplate::new(429).insert_header("retry-after", "120"), "the provider asks to wait 120 s"),
+        (ResponseTemplate::new(200).set_body_string("<html>Welcome</html>"), "200 without an ID"),
+        (ResponseTemplate::new(302).insert_header("location", "http://localhost/"), "302 Found"),
+        (ResponseTemplate::new(401), "the provider refuses us; check address and credentials: 401 Unauthorized"),
+    ];
+    for (answer, error) in answers {
+        world.mails.misbehave(answer);
+        let started = Instant::now();
+        let link = portal.issue(&consultant).await;
+        assert!(started.elapsed() < PROMPTLY, "the caller waited for the provider");
+        let seen = tried(&portal, &link, 1).await;
+        assert_eq!((&seen["last_error"], &seen["provider"]), (&json!(error), &json!("mailpit")));
+        world.clock.advance(time::Duration::seconds(150));
+        tried(&portal, &link, 2).await;
         world.mails.behave();
-        world.clock.advance(time::Duration::seconds(110));
-        // A later mail passes, so the worker has looked; the early one still waits.
-        accepted(&portal, &portal.issue(&consultant).await).await;
-        assert_eq!(tried(&portal, &early, 1).await["state"], "queued");
-        world.clock.advance(time::Duration::seconds(20));
-        assert_eq!(accepted(&portal, &early).await["attempts"], 2);
+        world.clock.advance(time::Duration::seconds(150));
+        let seen = accepted(&portal, &link).await;
+        assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(3), &Value::Null), "{error}");
+        let types = portal.event_types(&format!("&magic_link_id={link}")).await;
+        assert_eq!(types, ["magic_link.issued", "magic_link.mailed"], "{error}");
+        world.click(&world.token(&link, 3).await).await;
     }
+}
 
-    async fn a_provider_that_refuses_the_mail_for_good_is_not_asked_again(world: &World, Settings::manual_clock()) {
-        let portal = world.portal("cloud", "acme").await;
-        world.mails.misbehave(ResponseTemplate::new(422));
-        let link = portal.issue(&world.consultant().await).await;
-        let seen = eventually("the mail is given up", async || {
-            let seen = delivery(&portal, &link).await;
-            (seen["state"] == "failed").then_some(seen)
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_provider_that_asks_for_time_gets_it(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let busy = ResponseTemplate::new(429).insert_header("retry-after", "120");
+    world.mails.misbehave(busy);
+    let early = portal.issue(&consultant).await;
+    tried(&portal, &early, 1).await;
+    world.mails.behave();
+    world.clock.advance(time::Duration::seconds(110));
+    // A later mail passes, so the worker has looked; the early one still waits.
+    accepted(&portal, &portal.issue(&consultant).await).await;
+    assert_eq!(tried(&portal, &early, 1).await["state"], "queued");
+    world.clock.advance(time::Duration::seconds(20));
+    assert_eq!(accepted(&portal, &early).await["attempts"], 2);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_provider_that_refuses_the_mail_for_good_is_not_asked_again(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    world.mails.misbehave(ResponseTemplate::new(422));
+    let link = portal.issue(&world.consultant().await).await;
+    let seen = eventually("the mail is given up", async || {
+        let seen = delivery(&portal, &link).await;
+        (seen["state"] == "failed").then_some(seen)
+    })
+    .await;
+    assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(1), &json!("422 Unprocessable Entity")));
+    let types = portal.event_types(&format!("&magic_link_id={link}")).await;
+    assert_eq!(types, ["magic_link.issued", "magic_link.mail_failed"]);
+    world.mails.behave();
+    // The customer can have it sent again.
+    world.clock.advance(time::Duration::seconds(61));
+    assert_eq!(portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.status, 202);
+    accepted(&portal, &link).await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_dead_links_mail_is_never_sent(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let mut links = Vec::new();
+    for _ in 0..4 {
+        // Without an admin to tell: so many failures in a row would keep the provider from being asked.
+        let mut request = Api::issue_request(&consultant);
+        request["issued_by"].as_object_mut().unwrap().remove("email");
+        let link = portal.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned();
+        tried(&portal, &link, 1).await;
+        links.push(link);
+    }
+    let [revoked, superseded, suspended, expired] = &links[..] else { panic!("four links") };
+
+    let reason = json!({ "reason": "The work is done" });
+    let answer = portal.post(&format!("/v1/magic-links/{revoked}/revoke"), &reason).await.ok();
+    assert_eq!(answer["delivery"]["state"], "cancelled");
+    // A jump past the cool-down makes the waiting ones due: they are tried again and fail again.
+    world.clock.advance(time::Duration::seconds(61));
+    for link in [superseded, suspended, expired] {
+        tried(&portal, link, 2).await;
+    }
+    portal.post(&format!("/v1/magic-links/{superseded}/resend"), &json!({})).await.ok();
+    tried(&portal, superseded, 1).await;
+    let first = format!("SELECT state AS text FROM mail_jobs WHERE magic_link_id = '{superseded}' AND generation = 1");
+    assert_eq!(Sql::of(world).texts(&first), ["cancelled"]);
+
+    // The window of the others ends while their mails wait.
+    let before = world.mails.all().await.len();
+    world.mails.behave();
+    world.clock.advance(hours(5));
+    for link in [revoked, superseded, suspended, expired] {
+        eventually("the mail is cancelled", async || {
+            (delivery(&portal, link).await["state"] == "cancelled").then_some(())
         })
         .await;
-        assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(1), &json!("422 Unprocessable Entity")));
-        let types = portal.event_types(&format!("&magic_link_id={link}")).await;
-        assert_eq!(types, ["magic_link.issued", "magic_link.mail_failed"]);
-        world.mails.behave();
-        // The customer can have it sent again.
-        world.clock.advance(time::Duration::seconds(61));
-        assert_eq!(portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.status, 202);
-        accepted(&portal, &link).await;
     }
+    // A mail that was due later has passed, and nothing else.
+    let fresh = portal.issue(&consultant).await;
+    accepted(&portal, &fresh).await;
+    assert_eq!(world.mails.all().await.len(), before + 1);
+    assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE template = 'magic_link' AND finished_at IS NULL"), 0);
+}
 
-    async fn a_dead_links_mail_is_never_sent(world: &World, Settings::manual_clock()) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        world.mails.misbehave(ResponseTemplate::new(503));
-        let mut links = Vec::new();
-        for _ in 0..4 {
-            // Without an admin to tell: so many failures in a row would keep the provider from being asked.
-            let mut request = Api::issue_request(&consultant);
-            request["issued_by"].as_object_mut().unwrap().remove("email");
-            let link = portal.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned();
-            tried(&portal, &link, 1).await;
-            links.push(link);
-        }
-        let [revoked, superseded, suspended, expired] = &links[..] else { panic!("four links") };
-
-        let reason = json!({ "reason": "The work is done" });
-        let answer = portal.post(&format!("/v1/magic-links/{revoked}/revoke"), &reason).await.ok();
-        assert_eq!(answer["delivery"]["state"], "cancelled");
-        // A jump past the cool-down makes the waiting ones due: they are tried again and fail again.
-        world.clock.advance(time::Duration::seconds(61));
-        for link in [superseded, suspended, expired] {
-            tried(&portal, link, 2).await;
-        }
-        portal.post(&format!("/v1/magic-links/{superseded}/resend"), &json!({})).await.ok();
-        tried(&portal, superseded, 1).await;
-        let first = format!("SELECT state AS text FROM mail_jobs WHERE magic_link_id = '{superseded}' AND generation = 1");
-        assert_eq!(Sql::of(world).texts(&first), ["cancelled"]);
-
-        // The window of the others ends while their mails wait.
-        let before = world.mails.all().await.len();
-        world.mails.behave();
-        world.clock.advance(hours(5));
-        for link in [revoked, superseded, suspended, expired] {
-            eventually("the mail is cancelled", async || {
-                (delivery(&portal, link).await["state"] == "cancelled").then_some(())
-            })
-            .await;
-        }
-        // A mail that was due later has passed, and nothing else.
-        let fresh = portal.issue(&consultant).await;
-        accepted(&portal, &fresh).await;
-        assert_eq!(world.mails.all().await.len(), before + 1);
-        assert_eq!(Sql::of(world).count("FROM mail_jobs WHERE template = 'magic_link' AND finished_at IS NULL"), 0);
+#[apply(on_both_databases)]
+async fn an_act_that_cannot_be_put_on_record_does_not_happen(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let link = portal.issue(&consultant).await;
+    let code = world.click(&world.token(&link, 1).await).await;
+    let session = world.open_session(&portal).await;
+    let (id, access_token) = (session["id"].as_str().unwrap(), session["access_token"].as_str().unwrap());
+    let mut sql = Sql::of(world);
+    let (break_it, mend_it) = match world.database {
+        Database::Sqlite => (
+            "CREATE TRIGGER full BEFORE INSERT ON audit_events BEGIN SELECT RAISE(ABORT, 'no room'); END",
+            "DROP TRIGGER full",
+        ),
+        Database::Postgres => (
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'no room'; END $$; \
+             CREATE TRIGGER \"full\" BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION no_room()",
+            "DROP TRIGGER \"full\" ON audit_events",
+        ),
+    };
+    let state = |sql: &mut Sql| {
+        ["magic_links", "mail_jobs", "sessions", "idempotency_keys", "consultants", "clients", "audit_events"]
+            .map(|table| sql.count(&format!("FROM {table}")))
+    };
+    accepted(&portal, &link).await;
+    let before = state(&mut sql);
+    sql.run(break_it).unwrap();
+    let act = json!({
+        "seq": 1, "kind": "view", "occurred_at": world.clock.now(), "action": "employee.viewed",
+        "resource_type": "employee", "resource_id": "emp-9",
+    });
+    let because = json!({ "reason": "The work is done" });
+    let calls = [
+        (&portal, "/v1/magic-links".to_owned(), Api::issue_request(&consultant)),
+        (&portal, "/v1/sessions".to_owned(), json!({ "token": code })),
+        (&portal, format!("/v1/magic-links/{link}/revoke"), because.clone()),
+        (&portal, format!("/v1/sessions/{id}/end"), json!({})),
+        (&portal, format!("/v1/sessions/{id}/events"), json!({ "events": [act] })),
+        (&world.admin, format!("/v1/consultants/{consultant}/suspend"), because),
+        (&world.admin, "/v1/clients".to_owned(), json!({ "name": "X", "tenants": ["acme"], "scopes": ["links:read"] })),
+    ];
+    for (caller, path, body) in &calls {
+        let reply = caller.send(caller.request(Method::POST, path).header("idempotency-key", "k").json(body)).await;
+        assert!(reply.status.is_server_error(), "{path}: {reply:?}");
+        assert!(!reply.text.contains("no room"), "the cause is for operators: {reply:?}");
     }
-
-    async fn an_act_that_cannot_be_put_on_record_does_not_happen(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
-        let consultant = world.consultant().await;
-        let link = portal.issue(&consultant).await;
-        let code = world.click(&world.token(&link, 1).await).await;
-        let session = world.open_session(&portal).await;
-        let (id, access_token) = (session["id"].as_str().unwrap(), session["access_token"].as_str().unwrap());
-        let mut sql = Sql::of(world);
-        let (break_it, mend_it) = match world.database {
-            Database::Sqlite => (
-                "CREATE TRIGGER full BEFORE INSERT ON audit_events BEGIN SELECT RAISE(ABORT, 'no room'); END",
-                "DROP TRIGGER full",
-            ),
-            Database::Postgres => (
-                "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS \
-                 $$ BEGIN RAISE EXCEPTION 'no room'; END $$; \
-                 CREATE TRIGGER \"full\" BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION no_room()",
-                "DROP TRIGGER \"full\" ON audit_events",
-            ),
+    assert_eq!(state(&mut sql), before);
+    assert!(portal.is_active(access_token).await, "the session was not ended");
+    sql.run(mend_it).unwrap();
+    for (caller, path, body) in &calls {
+        let repeat = async || {
+            let reply = caller.post_once(path, "k", body).await;
+            reply.status.is_success().then_some(())
         };
-        let state = |sql: &mut Sql| {
-            ["magic_links", "mail_jobs", "sessions", "idempotency_keys", "consultants", "clients", "audit_events"]
-                .map(|table| sql.count(&format!("FROM {table}")))
-        };
-        accepted(&portal, &link).await;
-        let before = state(&mut sql);
-        sql.run(break_it).unwrap();
-        let act = json!({
-            "seq": 1, "kind": "view", "occurred_at": world.clock.now(), "action": "employee.viewed",
-            "resource_type": "employee", "resource_id": "emp-9",
-        });
-        let because = json!({ "reason": "The work is done" });
-        let calls = [
-            (&portal, "/v1/magic-links".to_owned(), Api::issue_request(&consultant)),
-            (&portal, "/v1/sessions".to_owned(), json!({ "token": code })),
-            (&portal, format!("/v1/magic-links/{link}/revoke"), because.clone()),
-            (&portal, format!("/v1/sessions/{id}/end"), json!({})),
-            (&portal, format!("/v1/sessions/{id}/events"), json!({ "events": [act] })),
-            (&world.admin, format!("/v1/consultants/{consultant}/suspend"), because),
-            (&world.admin, "/v1/clients".to_owned(), json!({ "name": "X", "tenants": ["acme"], "scopes": ["links:read"] })),
-        ];
-        for (caller, path, body) in &calls {
-            let reply = caller.send(caller.request(Method::POST, path).header("idempotency-key", "k").json(body)).await;
-            assert!(reply.status.is_server_error(), "{path}: {reply:?}");
-            assert!(!reply.text.contains("no room"), "the cause is for operators: {reply:?}");
-        }
-        assert_eq!(state(&mut sql), before);
-        assert!(portal.is_active(access_token).await, "the session was not ended");
-        sql.run(mend_it).unwrap();
-        for (caller, path, body) in &calls {
-            let repeat = async || {
-                let reply = caller.post_once(path, "k", body).await;
-                reply.status.is_success().then_some(())
-            };
-            eventually(path, repeat).await;
-        }
+        eventually(path, repeat).await;
     }
 }

@@ -1,6 +1,6 @@
 //! Both databases and `src/db/schema.rs` tell the same story, and the trail cannot be rewritten.
 
-use crate::support::{Database, Settings, Sql, World, on_both_databases};
+use crate::support::{Database, Settings, Sql, World, apply, on_both_databases};
 
 /// `table column Type`, in order; `Nullable<Type>` where there may be nothing.
 fn declared() -> Vec<String> {
@@ -71,101 +71,105 @@ fn refused(sql: &mut Sql, statement: &str) {
     assert!(error.contains("audit events cannot be"), "{statement}: {error}");
 }
 
-on_both_databases! {
-    async fn the_migrated_database_has_the_tables_that_the_code_knows(world: &World) {
-        let declared = declared();
-        assert!(declared.contains(&"magic_links spent_at Nullable<Timestamp>".to_owned()), "the file was not understood");
-        assert_eq!(by_table(found(world.database, &mut Sql::of(world))), by_table(declared));
-    }
+#[apply(on_both_databases)]
+async fn the_migrated_database_has_the_tables_that_the_code_knows(world: &World) {
+    let declared = declared();
+    assert!(declared.contains(&"magic_links spent_at Nullable<Timestamp>".to_owned()), "the file was not understood");
+    assert_eq!(by_table(found(world.database, &mut Sql::of(world))), by_table(declared));
+}
 
-    async fn the_same_indexes_guard_both_databases(world: &World) {
-        // Unique ones decide races: one that is missing on one side would be a hole.
-        let query = match world.database {
-            Database::Sqlite => {
-                "SELECT sql AS text FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND name NOT LIKE '\\_\\_%' ESCAPE '\\'"
-            }
-            Database::Postgres => {
-                "SELECT indexdef AS text FROM pg_indexes WHERE schemaname = 'public' \
-                 AND indexname NOT LIKE '%\\_pkey' AND indexname NOT LIKE '%\\_key'"
-            }
-        };
-        let found = Sql::of(world).texts(query);
-        let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
-        let migrations = std::fs::read_dir(migrations).unwrap().map(|folder| folder.unwrap().path().join("up.sql"));
-        let statements: String = migrations.map(|file| std::fs::read_to_string(file).unwrap()).collect();
-        let written = statements.lines().filter(|line| line.starts_with("CREATE") && line.contains("INDEX"));
-        let (found, written) = (plainly(found.iter().map(String::as_str)), plainly(written));
-        assert!(found.iter().filter(|index| index.starts_with("create unique")).count() >= 4);
-        assert_eq!(found, written);
-    }
-
-    async fn the_trail_refuses_to_be_changed(world: &World) {
-        // The world's administrator is in it already.
-        let mut sql = Sql::of(world);
-        let events = "SELECT id || actor_id AS text FROM audit_events ORDER BY id";
-        let before = sql.texts(events);
-        assert!(!before.is_empty());
-        refused(&mut sql, "UPDATE audit_events SET actor_id = 'somebody else'");
-        refused(&mut sql, "UPDATE audit_events SET source = source");
-        refused(&mut sql, "DELETE FROM audit_events");
-        match world.database {
-            Database::Sqlite => {
-                refused(&mut sql, "INSERT OR REPLACE INTO audit_events SELECT * FROM audit_events");
-                refused(&mut sql, "REPLACE INTO audit_events SELECT * FROM audit_events");
-                refused(&mut sql, "UPDATE OR REPLACE audit_events SET id = id");
-            }
-            Database::Postgres => {
-                refused(&mut sql, "TRUNCATE audit_events");
-                refused(&mut sql, "TRUNCATE audit_events CASCADE");
-                refused(
-                    &mut sql,
-                    "INSERT INTO audit_events SELECT * FROM audit_events ON CONFLICT (id) DO UPDATE SET actor_id = 'x'",
-                );
-            }
+#[apply(on_both_databases)]
+async fn the_same_indexes_guard_both_databases(world: &World) {
+    // Unique ones decide races: one that is missing on one side would be a hole.
+    let query = match world.database {
+        Database::Sqlite => {
+            "SELECT sql AS text FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND name NOT LIKE '\\_\\_%' ESCAPE '\\'"
         }
-        assert_eq!(sql.texts(events), before);
-    }
+        Database::Postgres => {
+            "SELECT indexdef AS text FROM pg_indexes WHERE schemaname = 'public' \
+             AND indexname NOT LIKE '%\\_pkey' AND indexname NOT LIKE '%\\_key'"
+        }
+    };
+    let found = Sql::of(world).texts(query);
+    let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let migrations = std::fs::read_dir(migrations).unwrap().map(|folder| folder.unwrap().path().join("up.sql"));
+    let statements: String = migrations.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let written = statements.lines().filter(|line| line.starts_with("CREATE") && line.contains("INDEX"));
+    let (found, written) = (plainly(found.iter().map(String::as_str)), plainly(written));
+    assert!(found.iter().filter(|index| index.starts_with("create unique")).count() >= 4);
+    assert_eq!(found, written);
+}
 
-    async fn what_may_take_access_away_raises_the_epoch(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
-        let session = world.open_session(&portal).await;
-        let token = session["access_token"].as_str().unwrap();
-        let mut sql = Sql::of(world);
-        let epoch = "SELECT CAST(epoch AS TEXT) AS text FROM access_epoch";
-        let moment = "'2026-11-22 10:00:00.000000'";
-        for (taken, given_back) in [
-            (format!("UPDATE sessions SET ended_at = {moment}"), "UPDATE sessions SET ended_at = NULL"),
-            (format!("UPDATE magic_links SET revoked_at = {moment}"), "UPDATE magic_links SET revoked_at = NULL"),
-            (format!("UPDATE consultants SET suspended_at = {moment}"), "UPDATE consultants SET suspended_at = NULL"),
-            (format!("UPDATE clients SET disabled_at = {moment}"), "UPDATE clients SET disabled_at = NULL"),
-        ] {
-            assert!(portal.is_active(token).await, "{taken}");
-            let before = sql.texts(epoch);
-            // Behind the service's back, as an operator in need might.
-            sql.run(&taken).unwrap();
-            assert_ne!(sql.texts(epoch), before, "{taken}");
-            let asked = portal.form("/v1/introspect", &[("token", token)]).await;
-            assert_ne!(asked.body["active"], true, "{taken}");
-            sql.run(given_back).unwrap();
+#[apply(on_both_databases)]
+async fn the_trail_refuses_to_be_changed(world: &World) {
+    // The world's administrator is in it already.
+    let mut sql = Sql::of(world);
+    let events = "SELECT id || actor_id AS text FROM audit_events ORDER BY id";
+    let before = sql.texts(events);
+    assert!(!before.is_empty());
+    refused(&mut sql, "UPDATE audit_events SET actor_id = 'somebody else'");
+    refused(&mut sql, "UPDATE audit_events SET source = source");
+    refused(&mut sql, "DELETE FROM audit_events");
+    match world.database {
+        Database::Sqlite => {
+            refused(&mut sql, "INSERT OR REPLACE INTO audit_events SELECT * FROM audit_events");
+            refused(&mut sql, "REPLACE INTO audit_events SELECT * FROM audit_events");
+            refused(&mut sql, "UPDATE OR REPLACE audit_events SET id = id");
+        }
+        Database::Postgres => {
+            refused(&mut sql, "TRUNCATE audit_events");
+            refused(&mut sql, "TRUNCATE audit_events CASCADE");
+            refused(
+                &mut sql,
+                "INSERT INTO audit_events SELECT * FROM audit_events ON CONFLICT (id) DO UPDATE SET actor_id = 'x'",
+            );
         }
     }
+    assert_eq!(sql.texts(events), before);
+}
 
-    async fn the_migration_can_be_taken_back(world: &World, Settings::no_service()) {
-        let name = match world.database {
-            Database::Sqlite => "sqlite",
-            Database::Postgres => "postgres",
-        };
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(name);
-        let text = |file: &str| {
-            let mut folders: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|one| one.unwrap().path()).collect();
-            folders.sort();
-            let texts = folders.iter().map(|folder| std::fs::read_to_string(folder.join(file)).unwrap());
-            if file == "down.sql" { texts.rev().collect::<String>() } else { texts.collect() }
-        };
-        let mut sql = Sql::of(world);
-        sql.run(&text("down.sql")).unwrap();
-        assert_eq!(found(world.database, &mut sql), [""; 0]);
-        sql.run(&text("up.sql")).unwrap();
-        assert_eq!(by_table(found(world.database, &mut sql)), by_table(declared()));
+#[apply(on_both_databases)]
+async fn what_may_take_access_away_raises_the_epoch(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let token = session["access_token"].as_str().unwrap();
+    let mut sql = Sql::of(world);
+    let epoch = "SELECT CAST(epoch AS TEXT) AS text FROM access_epoch";
+    let moment = "'2026-11-22 10:00:00.000000'";
+    for (taken, given_back) in [
+        (format!("UPDATE sessions SET ended_at = {moment}"), "UPDATE sessions SET ended_at = NULL"),
+        (format!("UPDATE magic_links SET revoked_at = {moment}"), "UPDATE magic_links SET revoked_at = NULL"),
+        (format!("UPDATE consultants SET suspended_at = {moment}"), "UPDATE consultants SET suspended_at = NULL"),
+        (format!("UPDATE clients SET disabled_at = {moment}"), "UPDATE clients SET disabled_at = NULL"),
+    ] {
+        assert!(portal.is_active(token).await, "{taken}");
+        let before = sql.texts(epoch);
+        // Behind the service's back, as an operator in need might.
+        sql.run(&taken).unwrap();
+        assert_ne!(sql.texts(epoch), before, "{taken}");
+        let asked = portal.form("/v1/introspect", &[("token", token)]).await;
+        assert_ne!(asked.body["active"], true, "{taken}");
+        sql.run(given_back).unwrap();
     }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn the_migration_can_be_taken_back(world: &World) {
+    let name = match world.database {
+        Database::Sqlite => "sqlite",
+        Database::Postgres => "postgres",
+    };
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(name);
+    let text = |file: &str| {
+        let mut folders: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|one| one.unwrap().path()).collect();
+        folders.sort();
+        let texts = folders.iter().map(|folder| std::fs::read_to_string(folder.join(file)).unwrap());
+        if file == "down.sql" { texts.rev().collect::<String>() } else { texts.collect() }
+    };
+    let mut sql = Sql::of(world);
+    sql.run(&text("down.sql")).unwrap();
+    assert_eq!(found(world.database, &mut sql), [""; 0]);
+    sql.run(&text("up.sql")).unwrap();
+    assert_eq!(by_table(found(world.database, &mut sql)), by_table(declared()));
 }

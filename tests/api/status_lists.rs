@@ -10,7 +10,7 @@ use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde_json::{Value, json};
 
-use crate::support::{Api, Process, Reply, Settings, Sql, World, on_both_databases};
+use crate::support::{Api, Process, Reply, Settings, Sql, World, apply, on_both_databases};
 
 /// A verifier who has read the draft and nothing of ours.
 struct Verifier<'w> {
@@ -65,132 +65,137 @@ impl<'w> Verifier<'w> {
     }
 }
 
-on_both_databases! {
-    async fn a_session_that_ends_by_any_cause_shows(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
-        let verifier = Verifier::new(world, &world.base);
-        let mut sessions = Vec::new();
-        for _ in 0..7 {
-            sessions.push(world.open_session(&portal).await);
-        }
-        let token = |number: usize| sessions[number]["access_token"].as_str().unwrap().to_owned();
-        let link = |number: usize| sessions[number]["magic_link_id"].as_str().unwrap().to_owned();
-        for number in 0..7 {
-            assert!(!verifier.is_over(&token(number)).await, "{number}");
-        }
-        let end = format!("/v1/sessions/{}/end", sessions[0]["id"].as_str().unwrap());
-        portal.post(&end, &json!({})).await.ok();
-        let reason = json!({ "reason": "The work is done" });
-        portal.post(&format!("/v1/magic-links/{}/revoke", link(1)), &reason).await.ok();
-        portal.form("/v1/revoke", &[("token", &token(2))]).await;
-        let consultant = sessions[3]["consultant"]["id"].as_str().unwrap();
-        world.admin.post(&format!("/v1/consultants/{consultant}/suspend"), &reason).await.ok();
-        let consultant = sessions[4]["consultant"]["id"].as_str().unwrap();
-        let order = json!({ "consultant_id": consultant, "reason": "A laptop was stolen" });
-        portal.post("/v1/revocations", &order).await.ok();
-        // Replaced by the next visit.
-        Sql::of(world).run("UPDATE magic_links SET resent_at = NULL, created_at = '2026-01-01 00:00:00.000000'").unwrap();
-        portal.post(&format!("/v1/magic-links/{}/resend", link(5)), &json!({})).await.ok();
-        let code = world.click(&world.token(&link(5), 2).await).await;
-        let next = portal.redeem(&code).await.ok();
-        for number in 0..6 {
-            assert!(verifier.is_over(&token(number)).await, "{number}");
-        }
-        assert!(!verifier.is_over(&token(6)).await);
-        assert!(!verifier.is_over(next["access_token"].as_str().unwrap()).await);
+#[apply(on_both_databases)]
+async fn a_session_that_ends_by_any_cause_shows(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let verifier = Verifier::new(world, &world.base);
+    let mut sessions = Vec::new();
+    for _ in 0..7 {
+        sessions.push(world.open_session(&portal).await);
     }
+    let token = |number: usize| sessions[number]["access_token"].as_str().unwrap().to_owned();
+    let link = |number: usize| sessions[number]["magic_link_id"].as_str().unwrap().to_owned();
+    for number in 0..7 {
+        assert!(!verifier.is_over(&token(number)).await, "{number}");
+    }
+    let end = format!("/v1/sessions/{}/end", sessions[0]["id"].as_str().unwrap());
+    portal.post(&end, &json!({})).await.ok();
+    let reason = json!({ "reason": "The work is done" });
+    portal.post(&format!("/v1/magic-links/{}/revoke", link(1)), &reason).await.ok();
+    portal.form("/v1/revoke", &[("token", &token(2))]).await;
+    let consultant = sessions[3]["consultant"]["id"].as_str().unwrap();
+    world.admin.post(&format!("/v1/consultants/{consultant}/suspend"), &reason).await.ok();
+    let consultant = sessions[4]["consultant"]["id"].as_str().unwrap();
+    let order = json!({ "consultant_id": consultant, "reason": "A laptop was stolen" });
+    portal.post("/v1/revocations", &order).await.ok();
+    // Replaced by the next visit.
+    Sql::of(world).run("UPDATE magic_links SET resent_at = NULL, created_at = '2026-01-01 00:00:00.000000'").unwrap();
+    portal.post(&format!("/v1/magic-links/{}/resend", link(5)), &json!({})).await.ok();
+    let code = world.click(&world.token(&link(5), 2).await).await;
+    let next = portal.redeem(&code).await.ok();
+    for number in 0..6 {
+        assert!(verifier.is_over(&token(number)).await, "{number}");
+    }
+    assert!(!verifier.is_over(&token(6)).await);
+    assert!(!verifier.is_over(next["access_token"].as_str().unwrap()).await);
+}
 
-    async fn an_order_shows_before_it_is_carried_out(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
+#[apply(on_both_databases)]
+async fn an_order_shows_before_it_is_carried_out(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let token = session["access_token"].as_str().unwrap();
+    let verifier = Verifier::new(world, &world.base);
+    assert!(!verifier.is_over(token).await);
+    portal.post("/v1/revocations", &json!({ "profile_id": "nobody", "reason": "A laptop was stolen" })).await.ok();
+    Sql::of(world)
+        .run(
+            "UPDATE revocations SET profile_id = NULL, lease_until = '2099-01-01 00:00:00.000000', done_at = NULL; \
+             UPDATE access_epoch SET epoch = epoch + 1",
+        )
+        .unwrap();
+    assert!(verifier.is_over(token).await);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn every_copy_tells_of_a_revocation_at_once(world: &World) {
+    let copies = [Process::start(world), Process::start(world)];
+    let admin = world.admin.at(&copies[0].base);
+    let request = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+    let consultant = admin.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned();
+    let link = admin.issue(&consultant).await;
+    let token = world.token(&link, 1).await;
+    let answer = world.stranger().at(&copies[0].base).post("/l/continue", &json!({ "token": token })).await.ok();
+    let session = admin.redeem(&crate::support::code_of(&answer)).await.ok();
+    let token = session["access_token"].as_str().unwrap();
+    for copy in &copies {
+        assert!(!Verifier::new(world, &copy.base).is_over(token).await);
+    }
+    admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
+    for copy in &copies {
+        assert!(Verifier::new(world, &copy.base).is_over(token).await);
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_list_that_has_not_changed_is_not_sent_again(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let (first, second) = (world.open_session(&portal).await, world.open_session(&portal).await);
+    let verifier = Verifier::new(world, &world.base);
+    let (uri, _) = verifier.place(first["access_token"].as_str().unwrap()).await;
+    let addresses = world.stranger().get("/v1/status-lists").await.ok();
+    assert_eq!(addresses, json!({ "status_lists": [uri] }));
+    let discovery = world.stranger().get("/.well-known/oauth-authorization-server").await.ok();
+    assert_eq!(discovery["status_list_aggregation_endpoint"], "http://127.0.0.1:8080/v1/status-lists");
+    let list = verifier.fetch(&uri).await;
+    assert_eq!(list.header("cache-control"), "no-cache");
+    let path = uri.strip_prefix("http://127.0.0.1:8080").unwrap();
+    let ask = async |tag: &str| {
+        let request = world.stranger().request(reqwest::Method::GET, path).header("if-none-match", tag);
+        world.stranger().send(request).await
+    };
+    let tag = list.header("etag").to_owned();
+    assert_eq!(ask(&tag).await.status, 304);
+    // Something else of the service changed, but nothing in this list.
+    world.admin.post("/v1/clients", &json!({ "name": "x", "tenants": ["acme"], "scopes": ["links:read"] })).await.ok();
+    Sql::of(world).run("UPDATE access_epoch SET epoch = epoch + 1").unwrap();
+    assert_eq!(ask(&tag).await.status, 304);
+    world.clock.advance(time::Duration::seconds(59));
+    assert_eq!(ask(&tag).await.status, 304);
+    world.clock.advance(time::Duration::seconds(1));
+    let later = ask(&tag).await;
+    assert_eq!(later.status, 200, "signed again in time");
+    let end = format!("/v1/sessions/{}/end", second["id"].as_str().unwrap());
+    portal.post(&end, &json!({})).await.ok();
+    assert_eq!(ask(later.header("etag")).await.status, 200);
+    world.stranger().get("/v1/status-lists/2").await.refused(404, "not_found");
+    world.stranger().get("/v1/status-lists/x").await.refused(400, "invalid_id");
+}
+
+#[apply(on_both_databases)]
+async fn places_are_drawn_and_a_full_list_is_followed_by_the_next(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let verifier = Verifier::new(world, &world.base);
+    let mut places = BTreeSet::from([verifier.place(session["access_token"].as_str().unwrap()).await]);
+    for _ in 0..3 {
         let session = world.open_session(&portal).await;
-        let token = session["access_token"].as_str().unwrap();
-        let verifier = Verifier::new(world, &world.base);
-        assert!(!verifier.is_over(token).await);
-        portal.post("/v1/revocations", &json!({ "profile_id": "nobody", "reason": "A laptop was stolen" })).await.ok();
-        Sql::of(world)
-            .run(
-                "UPDATE revocations SET profile_id = NULL, lease_until = '2099-01-01 00:00:00.000000', done_at = NULL; \
-                 UPDATE access_epoch SET epoch = epoch + 1",
-            )
-            .unwrap();
-        assert!(verifier.is_over(token).await);
+        places.insert(verifier.place(session["access_token"].as_str().unwrap()).await);
     }
-
-    async fn every_copy_tells_of_a_revocation_at_once(world: &World, Settings::no_service()) {
-        let copies = [Process::start(world), Process::start(world)];
-        let admin = world.admin.at(&copies[0].base);
-        let request = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
-        let consultant = admin.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned();
-        let link = admin.issue(&consultant).await;
-        let token = world.token(&link, 1).await;
-        let answer = world.stranger().at(&copies[0].base).post("/l/continue", &json!({ "token": token })).await.ok();
-        let session = admin.redeem(&crate::support::code_of(&answer)).await.ok();
-        let token = session["access_token"].as_str().unwrap();
-        for copy in &copies {
-            assert!(!Verifier::new(world, &copy.base).is_over(token).await);
-        }
-        admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
-        for copy in &copies {
-            assert!(Verifier::new(world, &copy.base).is_over(token).await);
-        }
-    }
-
-    async fn a_list_that_has_not_changed_is_not_sent_again(world: &World, Settings::manual_clock()) {
-        let portal = world.portal("cloud", "acme").await;
-        let (first, second) = (world.open_session(&portal).await, world.open_session(&portal).await);
-        let verifier = Verifier::new(world, &world.base);
-        let (uri, _) = verifier.place(first["access_token"].as_str().unwrap()).await;
-        let addresses = world.stranger().get("/v1/status-lists").await.ok();
-        assert_eq!(addresses, json!({ "status_lists": [uri] }));
-        let discovery = world.stranger().get("/.well-known/oauth-authorization-server").await.ok();
-        assert_eq!(discovery["status_list_aggregation_endpoint"], "http://127.0.0.1:8080/v1/status-lists");
-        let list = verifier.fetch(&uri).await;
-        assert_eq!(list.header("cache-control"), "no-cache");
-        let path = uri.strip_prefix("http://127.0.0.1:8080").unwrap();
-        let ask = async |tag: &str| {
-            let request = world.stranger().request(reqwest::Method::GET, path).header("if-none-match", tag);
-            world.stranger().send(request).await
-        };
-        let tag = list.header("etag").to_owned();
-        assert_eq!(ask(&tag).await.status, 304);
-        // Something else of the service changed, but nothing in this list.
-        world.admin.post("/v1/clients", &json!({ "name": "x", "tenants": ["acme"], "scopes": ["links:read"] })).await.ok();
-        Sql::of(world).run("UPDATE access_epoch SET epoch = epoch + 1").unwrap();
-        assert_eq!(ask(&tag).await.status, 304);
-        world.clock.advance(time::Duration::seconds(59));
-        assert_eq!(ask(&tag).await.status, 304);
-        world.clock.advance(time::Duration::seconds(1));
-        let later = ask(&tag).await;
-        assert_eq!(later.status, 200, "signed again in time");
-        let end = format!("/v1/sessions/{}/end", second["id"].as_str().unwrap());
-        portal.post(&end, &json!({})).await.ok();
-        assert_eq!(ask(later.header("etag")).await.status, 200);
-        world.stranger().get("/v1/status-lists/2").await.refused(404, "not_found");
-        world.stranger().get("/v1/status-lists/x").await.refused(400, "invalid_id");
-    }
-
-    async fn places_are_drawn_and_a_full_list_is_followed_by_the_next(world: &World) {
-        let portal = world.portal("cloud", "acme").await;
-        let session = world.open_session(&portal).await;
-        let verifier = Verifier::new(world, &world.base);
-        let mut places = BTreeSet::from([verifier.place(session["access_token"].as_str().unwrap()).await]);
-        for _ in 0..3 {
-            let session = world.open_session(&portal).await;
-            places.insert(verifier.place(session["access_token"].as_str().unwrap()).await);
-        }
-        assert_eq!(places.len(), 4);
-        assert_eq!(places.iter().map(|(uri, _)| uri).collect::<BTreeSet<_>>().len(), 1);
-        let numbers: Vec<usize> = places.iter().map(|(_, place)| *place).collect();
-        assert!(numbers.windows(2).any(|pair| pair[0].abs_diff(pair[1]) > 1), "{numbers:?} are not drawn");
-        // Every place of the first list is taken.
-        fill(world, session["id"].as_str().unwrap()).await;
-        let session = world.open_session(&portal).await;
-        let (uri, _) = verifier.place(session["access_token"].as_str().unwrap()).await;
-        assert!(uri.ends_with("/v1/status-lists/2"), "{uri}");
-        let both = world.stranger().get("/v1/status-lists").await.ok();
-        assert_eq!(both["status_lists"].as_array().unwrap().len(), 2);
-        assert!(!verifier.is_over(session["access_token"].as_str().unwrap()).await);
-    }
+    assert_eq!(places.len(), 4);
+    assert_eq!(places.iter().map(|(uri, _)| uri).collect::<BTreeSet<_>>().len(), 1);
+    let numbers: Vec<usize> = places.iter().map(|(_, place)| *place).collect();
+    assert!(numbers.windows(2).any(|pair| pair[0].abs_diff(pair[1]) > 1), "{numbers:?} are not drawn");
+    // Every place of the first list is taken.
+    fill(world, session["id"].as_str().unwrap()).await;
+    let session = world.open_session(&portal).await;
+    let (uri, _) = verifier.place(session["access_token"].as_str().unwrap()).await;
+    assert!(uri.ends_with("/v1/status-lists/2"), "{uri}");
+    let both = world.stranger().get("/v1/status-lists").await.ok();
+    assert_eq!(both["status_lists"].as_array().unwrap().len(), 2);
+    assert!(!verifier.is_over(session["access_token"].as_str().unwrap()).await);
 }
 
 /// Puts a session on every place of the first list that is free, like the one that there is.

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::support::{Reply, Settings, World, code_of, eventually, on_both_databases};
+use crate::support::{Reply, Settings, World, apply, code_of, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -57,84 +57,97 @@ async fn is_spent(world: &World, link: &str) -> bool {
     world.admin.get(&format!("{LINKS}/{link}")).await.ok().get("spent_at").is_some()
 }
 
-on_both_databases! {
-    async fn the_right_code_opens_the_portal_and_nothing_else_does(world: &World, careful()) {
-        let (link, token) = link(world).await;
-        // Looking mails nothing, and a raw token opens nothing.
-        world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
-        assert!(world.mails.notices("step_up_code").await.is_empty());
-        world.admin.redeem(&token).await.refused(403, "step_up_required");
-        let asked = press(world, &token).await;
-        let code = mailed_code(world, 1).await;
-        verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
-        // The code is bound to the page that asked for it.
-        let mut elsewhere = asked.clone();
-        elsewhere["page_secret"] = json!("A".repeat(43));
-        verify(world, &token, &elsewhere, &code).await.refused(410, "step_up_void");
-        assert!(!is_spent(world, &link).await);
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn the_right_code_opens_the_portal_and_nothing_else_does(world: &World) {
+    let (link, token) = link(world).await;
+    // Looking mails nothing, and a raw token opens nothing.
+    world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    assert!(world.mails.notices("step_up_code").await.is_empty());
+    world.admin.redeem(&token).await.refused(403, "step_up_required");
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+    // The code is bound to the page that asked for it.
+    let mut elsewhere = asked.clone();
+    elsewhere["page_secret"] = json!("A".repeat(43));
+    verify(world, &token, &elsewhere, &code).await.refused(410, "step_up_void");
+    assert!(!is_spent(world, &link).await);
 
-        let answer = verify(world, &token, &asked, &code).await.ok();
-        verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
-        let session = world.admin.redeem(&code_of(&answer)).await;
-        assert_eq!(session.status, 201);
-        assert!(is_spent(world, &link).await);
-        let types = world.admin.event_types(&format!("&magic_link_id={link}")).await;
-        assert_eq!(types, [
-            "magic_link.issued", "magic_link.mailed", "magic_link.refused", "magic_link.code_sent",
-            "magic_link.code_refused", "magic_link.code_refused", "magic_link.continued", "magic_link.code_refused",
+    let answer = verify(world, &token, &asked, &code).await.ok();
+    verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
+    let session = world.admin.redeem(&code_of(&answer)).await;
+    assert_eq!(session.status, 201);
+    assert!(is_spent(world, &link).await);
+    let types = world.admin.event_types(&format!("&magic_link_id={link}")).await;
+    assert_eq!(
+        types,
+        [
+            "magic_link.issued",
+            "magic_link.mailed",
+            "magic_link.refused",
+            "magic_link.code_sent",
+            "magic_link.code_refused",
+            "magic_link.code_refused",
+            "magic_link.continued",
+            "magic_link.code_refused",
             "session.opened",
-        ]);
-        let trail = world.admin.events(&format!("&magic_link_id={link}")).await;
-        assert!(!serde_json::to_string(&trail).unwrap().contains(&format!("\"{code}\"")), "no code in the trail");
-        // The other portal wants none.
-        let mut request = crate::support::Api::issue_request(&world.consultant().await);
-        request["portal"] = json!("ess");
-        let other = world.admin.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
-        world.click(&world.token(&other, 1).await).await;
-    }
+        ]
+    );
+    let trail = world.admin.events(&format!("&magic_link_id={link}")).await;
+    assert!(!serde_json::to_string(&trail).unwrap().contains(&format!("\"{code}\"")), "no code in the trail");
+    // The other portal wants none.
+    let mut request = crate::support::Api::issue_request(&world.consultant().await);
+    request["portal"] = json!("ess");
+    let other = world.admin.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+    world.click(&world.token(&other, 1).await).await;
+}
 
-    async fn five_wrong_codes_end_it_however_many_come_at_once(world: &World, careful()) {
-        let (link, token) = link(world).await;
-        let asked = press(world, &token).await;
-        let code = mailed_code(world, 1).await;
-        let guess = wrong(&code);
-        let crowd = join_all((0..20).map(|_| verify(world, &token, &asked, &guess))).await;
-        let looked_at = crowd.iter().filter(|reply| reply.code() == "step_up_code_wrong").count();
-        let ended = crowd.iter().filter(|reply| reply.code() == "step_up_void").count();
-        assert_eq!((looked_at, ended), (5, 15));
-        verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
-        assert!(!is_spent(world, &link).await);
-        assert_eq!(world.admin.events("&type=magic_link.code_refused").await.len(), 21);
-        // A new asking works, but not at once.
-        let again = world.stranger().post("/l/continue", &json!({ "token": token })).await;
-        again.refused(429, "resend_cool_down");
-        world.clock.advance(Duration::seconds(31));
-        let asked = press(world, &token).await;
-        let fresh = mailed_code(world, 2).await;
-        verify(world, &token, &asked, &fresh).await.ok();
-    }
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn five_wrong_codes_end_it_however_many_come_at_once(world: &World) {
+    let (link, token) = link(world).await;
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    let guess = wrong(&code);
+    let crowd = join_all((0..20).map(|_| verify(world, &token, &asked, &guess))).await;
+    let looked_at = crowd.iter().filter(|reply| reply.code() == "step_up_code_wrong").count();
+    let ended = crowd.iter().filter(|reply| reply.code() == "step_up_void").count();
+    assert_eq!((looked_at, ended), (5, 15));
+    verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
+    assert!(!is_spent(world, &link).await);
+    assert_eq!(world.admin.events("&type=magic_link.code_refused").await.len(), 21);
+    // A new asking works, but not at once.
+    let again = world.stranger().post("/l/continue", &json!({ "token": token })).await;
+    again.refused(429, "resend_cool_down");
+    world.clock.advance(Duration::seconds(31));
+    let asked = press(world, &token).await;
+    let fresh = mailed_code(world, 2).await;
+    verify(world, &token, &asked, &fresh).await.ok();
+}
 
-    async fn a_code_counts_ten_minutes_and_dies_with_its_link(world: &World, careful()) {
-        let (link, token) = link(world).await;
-        let asked = press(world, &token).await;
-        let code = mailed_code(world, 1).await;
-        world.clock.advance(Duration::minutes(10));
-        verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
-        let asked = press(world, &token).await;
-        let code = mailed_code(world, 2).await;
-        assert_eq!(world.admin.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.status, 202);
-        verify(world, &token, &asked, &code).await.refused(410, "link_superseded");
-        let fresh = world.token(&link, 2).await;
-        verify(world, &fresh, &asked, &code).await.refused(410, "step_up_void");
-        // Five an hour, for whoever presses on and on.
-        for count in 3..=5 {
-            world.clock.advance(Duration::seconds(31));
-            press(world, &fresh).await;
-            mailed_code(world, count).await;
-        }
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn a_code_counts_ten_minutes_and_dies_with_its_link(world: &World) {
+    let (link, token) = link(world).await;
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    world.clock.advance(Duration::minutes(10));
+    verify(world, &token, &asked, &code).await.refused(410, "step_up_void");
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 2).await;
+    assert_eq!(world.admin.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.status, 202);
+    verify(world, &token, &asked, &code).await.refused(410, "link_superseded");
+    let fresh = world.token(&link, 2).await;
+    verify(world, &fresh, &asked, &code).await.refused(410, "step_up_void");
+    // Five an hour, for whoever presses on and on.
+    for count in 3..=5 {
         world.clock.advance(Duration::seconds(31));
-        let refused = world.stranger().post("/l/continue", &json!({ "token": fresh })).await;
-        refused.refused(429, "resend_cool_down");
-        assert!(refused.header("retry-after").parse::<u64>().unwrap() > 1_000, "{refused:?}");
+        press(world, &fresh).await;
+        mailed_code(world, count).await;
     }
+    world.clock.advance(Duration::seconds(31));
+    let refused = world.stranger().post("/l/continue", &json!({ "token": fresh })).await;
+    refused.refused(429, "resend_cool_down");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 1_000, "{refused:?}");
 }

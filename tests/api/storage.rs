@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Api, Auditor, Database, Process, Settings, Sql, World, folder, on_both_databases};
+use crate::support::{Api, Auditor, Database, Process, Settings, Sql, World, apply, folder, on_both_databases};
 
 /// A small disk, unmounted when it is dropped.
 struct SmallDisk(PathBuf);
@@ -113,25 +113,26 @@ fn a_small_disk_that_is_full_does_the_same() {
     });
 }
 
-on_both_databases! {
-    async fn a_trail_that_is_locked_stops_the_act(world: &World) {
-        let consultant = world.consultant().await;
-        let mut other = Sql::of(world);
-        other.run(match world.database {
+#[apply(on_both_databases)]
+async fn a_trail_that_is_locked_stops_the_act(world: &World) {
+    let consultant = world.consultant().await;
+    let mut other = Sql::of(world);
+    other
+        .run(match world.database {
             Database::Sqlite => "BEGIN IMMEDIATE",
             Database::Postgres => "BEGIN; LOCK TABLE audit_events IN ACCESS EXCLUSIVE MODE",
-        }).unwrap();
-        let request = Api::issue_request(&consultant);
-        let reply = world.admin.post_once("/v1/magic-links", "once", &request).await;
-        reply.refused(503, "unavailable");
-        assert!(!reply.header("retry-after").is_empty());
-        other.run("ROLLBACK").unwrap();
-        let mut sql = Sql::of(world);
-        for table in ["magic_links", "mail_jobs", "idempotency_keys"] {
-            assert_eq!(sql.count(&format!("FROM {table}")), 0, "{table}: nothing is half done");
-        }
-        world.admin.post_once("/v1/magic-links", "once", &request).await.ok();
-        assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), 1);
-        Auditor::of("acme", &world.admin).await.audit(&world.admin).await;
+        })
+        .unwrap();
+    let request = Api::issue_request(&consultant);
+    let reply = world.admin.post_once("/v1/magic-links", "once", &request).await;
+    reply.refused(503, "unavailable");
+    assert!(!reply.header("retry-after").is_empty());
+    other.run("ROLLBACK").unwrap();
+    let mut sql = Sql::of(world);
+    for table in ["magic_links", "mail_jobs", "idempotency_keys"] {
+        assert_eq!(sql.count(&format!("FROM {table}")), 0, "{table}: nothing is half done");
     }
+    world.admin.post_once("/v1/magic-links", "once", &request).await.ok();
+    assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), 1);
+    Auditor::of("acme", &world.admin).await.audit(&world.admin).await;
 }

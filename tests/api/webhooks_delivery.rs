@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Database, Process, Receiver, Settings, Sql, World, eventually, on_both_databases};
+use crate::support::{Api, Database, Process, Receiver, Settings, Sql, World, apply, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -73,247 +73,282 @@ async fn told_of(world: &World, receiver: &Receiver, links: usize) -> BTreeMap<S
     told
 }
 
-on_both_databases! {
-    async fn attempts_follow_the_schedule_and_come_to_an_end(world: &World, Receiver::allowed_on_manual_clock()) {
-        let receiver = Receiver::start().await;
-        receiver.answer_with(500);
-        let endpoint = receiver.endpoint_of(&world.admin).await;
-        test(&world.admin, &endpoint).await;
-        let minutes = |minutes| time::Duration::minutes(minutes);
-        let schedule = [time::Duration::seconds(5), minutes(5), minutes(30), minutes(120), minutes(300), minutes(600), minutes(600)];
-        for (attempt, wait) in (1..).zip(schedule) {
-            let seen = tried(&world.admin, &endpoint, attempt).await;
-            assert_eq!((&seen["state"], &seen["last_error"]), (&json!("queued"), &json!("500")));
-            let planned = time_of(&seen["next_attempt_at"]) - time_of(&seen["last_attempt_at"]);
-            assert!(wait <= planned && planned <= wait * 1.2, "{planned} after attempt {attempt}");
-            world.clock.advance(wait * 1.2);
-        }
-        let last = tried(&world.admin, &endpoint, 8).await;
-        assert_eq!((&last["state"], &last["last_error"]), (&json!("failed"), &json!("500")));
-        assert!(last.get("next_attempt_at").is_none() && last["finished_at"].is_string());
-        let ids: Vec<String> = receiver.messages().await.into_iter().map(|message| message.id).collect();
-        assert_eq!(ids, vec![last["id"].as_str().unwrap().to_owned(); 8], "always the same message");
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn attempts_follow_the_schedule_and_come_to_an_end(world: &World) {
+    let receiver = Receiver::start().await;
+    receiver.answer_with(500);
+    let endpoint = receiver.endpoint_of(&world.admin).await;
+    test(&world.admin, &endpoint).await;
+    let minutes = |minutes| time::Duration::minutes(minutes);
+    let schedule =
+        [time::Duration::seconds(5), minutes(5), minutes(30), minutes(120), minutes(300), minutes(600), minutes(600)];
+    for (attempt, wait) in (1..).zip(schedule) {
+        let seen = tried(&world.admin, &endpoint, attempt).await;
+        assert_eq!((&seen["state"], &seen["last_error"]), (&json!("queued"), &json!("500")));
+        let planned = time_of(&seen["next_attempt_at"]) - time_of(&seen["last_attempt_at"]);
+        assert!(wait <= planned && planned <= wait * 1.2, "{planned} after attempt {attempt}");
+        world.clock.advance(wait * 1.2);
     }
+    let last = tried(&world.admin, &endpoint, 8).await;
+    assert_eq!((&last["state"], &last["last_error"]), (&json!("failed"), &json!("500")));
+    assert!(last.get("next_attempt_at").is_none() && last["finished_at"].is_string());
+    let ids: Vec<String> = receiver.messages().await.into_iter().map(|message| message.id).collect();
+    assert_eq!(ids, vec![last["id"].as_str().unwrap().to_owned(); 8], "always the same message");
+}
 
-    async fn what_follows_waits_until_what_came_before_is_settled(world: &World, Receiver::allowed_on_manual_clock()) {
-        let receiver = Receiver::start().await;
-        let portal = world.portal("cloud", "acme").await;
-        let endpoint = receiver.endpoint_of(&portal).await;
-        let consultant = world.consultant().await;
-        receiver.answer_with(500);
-        let held = portal.issue(&consultant).await;
-        tried(&portal, &endpoint, 1).await;
-        portal.post(&format!("{LINKS}/{held}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
-        // Another link has nothing to do with it.
-        receiver.answer_with(202);
-        let other = portal.issue(&consultant).await;
-        eventually("the other one goes ahead", async || {
-            let list = deliveries(&portal, &endpoint).await;
-            (list[0]["magic_link_id"] == other.as_str() && list[0]["state"] == "delivered").then_some(())
-        })
-        .await;
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn what_follows_waits_until_what_came_before_is_settled(world: &World) {
+    let receiver = Receiver::start().await;
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    let consultant = world.consultant().await;
+    receiver.answer_with(500);
+    let held = portal.issue(&consultant).await;
+    tried(&portal, &endpoint, 1).await;
+    portal.post(&format!("{LINKS}/{held}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+    // Another link has nothing to do with it.
+    receiver.answer_with(202);
+    let other = portal.issue(&consultant).await;
+    eventually("the other one goes ahead", async || {
         let list = deliveries(&portal, &endpoint).await;
-        assert_eq!((&list[1]["type"], &list[1]["attempts"]), (&json!("magic_link.revoked"), &json!(0)));
-        world.clock.advance(time::Duration::seconds(6));
-        let messages = receiver.wait_for(4).await;
-        let told: Vec<(&str, &Value)> = messages.iter().map(|one| (one.kind(), &one.body["data"]["magic_link_id"])).collect();
-        let (held, other) = (json!(held), json!(other));
-        assert_eq!(told, [
-            ("magic_link.issued", &held), ("magic_link.issued", &other), ("magic_link.issued", &held),
+        (list[0]["magic_link_id"] == other.as_str() && list[0]["state"] == "delivered").then_some(())
+    })
+    .await;
+    let list = deliveries(&portal, &endpoint).await;
+    assert_eq!((&list[1]["type"], &list[1]["attempts"]), (&json!("magic_link.revoked"), &json!(0)));
+    world.clock.advance(time::Duration::seconds(6));
+    let messages = receiver.wait_for(4).await;
+    let told: Vec<(&str, &Value)> =
+        messages.iter().map(|one| (one.kind(), &one.body["data"]["magic_link_id"])).collect();
+    let (held, other) = (json!(held), json!(other));
+    assert_eq!(
+        told,
+        [
+            ("magic_link.issued", &held),
+            ("magic_link.issued", &other),
+            ("magic_link.issued", &held),
             ("magic_link.revoked", &held),
-        ]);
-    }
+        ]
+    );
+}
 
-    async fn a_message_that_is_given_up_holds_nothing_back(world: &World, Receiver::allowed_on_manual_clock()) {
-        let receiver = Receiver::start().await;
-        let portal = world.portal("cloud", "acme").await;
-        let endpoint = receiver.endpoint_of(&portal).await;
-        // Whatever says "issued" is not to this receiver's taste.
-        receiver.answer(|request| {
-            let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
-            ResponseTemplate::new(if issued { 400 } else { 202 })
-        });
-        let link = portal.issue(&world.consultant().await).await;
-        portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
-        let list = eventually("both are settled", async || {
-            let list = deliveries(&portal, &endpoint).await;
-            world.clock.advance(time::Duration::minutes(30));
-            list.iter().all(|one| one["state"] != "queued").then_some(list)
-        })
-        .await;
-        let states: Vec<(&Value, &Value)> = list.iter().map(|one| (&one["type"], &one["state"])).collect();
-        assert_eq!(states, [
-            (&json!("magic_link.revoked"), &json!("delivered")), (&json!("magic_link.issued"), &json!("failed")),
-        ]);
-    }
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn a_message_that_is_given_up_holds_nothing_back(world: &World) {
+    let receiver = Receiver::start().await;
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    // Whatever says "issued" is not to this receiver's taste.
+    receiver.answer(|request| {
+        let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
+        ResponseTemplate::new(if issued { 400 } else { 202 })
+    });
+    let link = portal.issue(&world.consultant().await).await;
+    portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+    let list = eventually("both are settled", async || {
+        let list = deliveries(&portal, &endpoint).await;
+        world.clock.advance(time::Duration::minutes(30));
+        list.iter().all(|one| one["state"] != "queued").then_some(list)
+    })
+    .await;
+    let states: Vec<(&Value, &Value)> = list.iter().map(|one| (&one["type"], &one["state"])).collect();
+    assert_eq!(
+        states,
+        [(&json!("magic_link.revoked"), &json!("delivered")), (&json!("magic_link.issued"), &json!("failed")),]
+    );
+}
 
-    async fn a_receiver_that_is_gone_is_left_alone(world: &World, Receiver::allowed()) {
-        let receiver = Receiver::start().await;
-        receiver.answer_with(410);
-        let portal = world.portal("cloud", "acme").await;
-        let endpoint = receiver.endpoint_of(&portal).await;
-        let path = path_of(&endpoint);
-        let consultant = world.consultant().await;
-        portal.issue(&consultant).await;
-        let off = eventually("it is switched off", async || {
-            let seen = portal.get(&path).await.ok();
-            (seen["state"] == "disabled").then_some(seen)
-        })
-        .await;
-        assert_eq!(off["disable_cause"], "gone");
-        assert_eq!(deliveries(&portal, &endpoint).await[0]["last_error"], "410: the receiver wants no more");
-        let events = world.admin.events("&tenant_id=_system&type=webhook_endpoint.disabled").await;
-        assert_eq!((events.len(), &events[0]["data"]["webhook_endpoint_id"]), (1, &endpoint["id"]));
-        portal.issue(&consultant).await;
-        assert_eq!(deliveries(&portal, &endpoint).await.len(), 1, "nothing more is written");
-        portal.post(&format!("{path}/test"), &json!({})).await.refused(409, "webhook_endpoint_disabled");
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn a_receiver_that_is_gone_is_left_alone(world: &World) {
+    let receiver = Receiver::start().await;
+    receiver.answer_with(410);
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    let path = path_of(&endpoint);
+    let consultant = world.consultant().await;
+    portal.issue(&consultant).await;
+    let off = eventually("it is switched off", async || {
+        let seen = portal.get(&path).await.ok();
+        (seen["state"] == "disabled").then_some(seen)
+    })
+    .await;
+    assert_eq!(off["disable_cause"], "gone");
+    assert_eq!(deliveries(&portal, &endpoint).await[0]["last_error"], "410: the receiver wants no more");
+    let events = world.admin.events("&tenant_id=_system&type=webhook_endpoint.disabled").await;
+    assert_eq!((events.len(), &events[0]["data"]["webhook_endpoint_id"]), (1, &endpoint["id"]));
+    portal.issue(&consultant).await;
+    assert_eq!(deliveries(&portal, &endpoint).await.len(), 1, "nothing more is written");
+    portal.post(&format!("{path}/test"), &json!({})).await.refused(409, "webhook_endpoint_disabled");
 
-        receiver.answer_with(204);
-        let on = portal.patch(&path, &json!({ "state": "active" })).await.ok();
-        assert_eq!((&on["state"], on.get("disable_cause")), (&json!("active"), None));
-        portal.issue(&consultant).await;
-        receiver.wait_for(2).await;
-    }
+    receiver.answer_with(204);
+    let on = portal.patch(&path, &json!({ "state": "active" })).await.ok();
+    assert_eq!((&on["state"], on.get("disable_cause")), (&json!("active"), None));
+    portal.issue(&consultant).await;
+    receiver.wait_for(2).await;
+}
 
-    async fn a_message_whose_worker_died_is_sent_again_as_the_same(world: &World, Settings::no_service()) {
-        let receiver = Receiver::start().await;
-        let environment = [Receiver::ENVIRONMENT];
-        let process = Process::start_with(world, &environment, Stdio::inherit());
-        let operator = world.admin.at(&process.base);
-        let endpoint = receiver.endpoint_of(&operator).await;
-        receiver.dawdle(60);
-        operator.issue(&register(&operator).await).await;
-        let first = receiver.wait_for(1).await.swap_remove(0);
-        process.kill();
-        receiver.answer_with(202);
-        // The lease would end by itself in half a minute.
-        Sql::of(world).run("UPDATE webhook_deliveries SET lease_until = NULL WHERE finished_at IS NULL").unwrap();
-        let next = Process::start_with(world, &environment, Stdio::inherit());
-        let operator = world.admin.at(&next.base);
-        let settled = tried(&operator, &endpoint, 2).await;
-        let second = receiver.wait_for(2).await.swap_remove(1);
-        assert_eq!((&second.id, &second.text), (&first.id, &first.text));
-        assert_eq!((&settled["state"], &settled["id"]), (&json!("delivered"), &json!(first.id)));
-        assert!(second.is_signed_with(endpoint["secret"].as_str().unwrap()));
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_message_whose_worker_died_is_sent_again_as_the_same(world: &World) {
+    let receiver = Receiver::start().await;
+    let environment = [Receiver::ENVIRONMENT];
+    let process = Process::start_with(world, &environment, Stdio::inherit());
+    let operator = world.admin.at(&process.base);
+    let endpoint = receiver.endpoint_of(&operator).await;
+    receiver.dawdle(60);
+    operator.issue(&register(&operator).await).await;
+    let first = receiver.wait_for(1).await.swap_remove(0);
+    process.kill();
+    receiver.answer_with(202);
+    // The lease would end by itself in half a minute.
+    Sql::of(world).run("UPDATE webhook_deliveries SET lease_until = NULL WHERE finished_at IS NULL").unwrap();
+    let next = Process::start_with(world, &environment, Stdio::inherit());
+    let operator = world.admin.at(&next.base);
+    let settled = tried(&operator, &endpoint, 2).await;
+    let second = receiver.wait_for(2).await.swap_remove(1);
+    assert_eq!((&second.id, &second.text), (&first.id, &first.text));
+    assert_eq!((&settled["state"], &settled["id"]), (&json!("delivered"), &json!(first.id)));
+    assert!(second.is_signed_with(endpoint["secret"].as_str().unwrap()));
+}
 
-    async fn several_copies_send_each_message_once(world: &World, Settings::no_service()) {
-        let receiver = Receiver::start().await;
-        let told = told_of(world, &receiver, 40).await;
-        let messages: usize = told.values().map(Vec::len).sum();
-        assert_eq!((messages, told.len()), (80, 40), "each once");
-        assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.revoked"]), "{told:?}");
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn several_copies_send_each_message_once(world: &World) {
+    let receiver = Receiver::start().await;
+    let told = told_of(world, &receiver, 40).await;
+    let messages: usize = told.values().map(Vec::len).sum();
+    assert_eq!((messages, told.len()), (80, 40), "each once");
+    assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.revoked"]), "{told:?}");
+}
 
-    async fn several_copies_keep_the_order_where_messages_fail(world: &World, Settings::no_service()) {
-        let receiver = Receiver::start().await;
-        // Whatever it sees for the first time it does not take.
-        let seen = Mutex::new(BTreeSet::new());
-        receiver.answer(move |request| {
-            let fresh = seen.lock().unwrap().insert(request.headers["webhook-id"].to_str().unwrap().to_owned());
-            let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
-            ResponseTemplate::new(if fresh && issued { 503 } else { 202 })
-        });
-        let told = told_of(world, &receiver, 20).await;
-        let expected = ["magic_link.issued", "magic_link.issued", "magic_link.revoked"];
-        assert!(told.len() == 20 && told.values().all(|kinds| *kinds == expected), "{told:?}");
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn several_copies_keep_the_order_where_messages_fail(world: &World) {
+    let receiver = Receiver::start().await;
+    // Whatever it sees for the first time it does not take.
+    let seen = Mutex::new(BTreeSet::new());
+    receiver.answer(move |request| {
+        let fresh = seen.lock().unwrap().insert(request.headers["webhook-id"].to_str().unwrap().to_owned());
+        let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
+        ResponseTemplate::new(if fresh && issued { 503 } else { 202 })
+    });
+    let told = told_of(world, &receiver, 20).await;
+    let expected = ["magic_link.issued", "magic_link.issued", "magic_link.revoked"];
+    assert!(told.len() == 20 && told.values().all(|kinds| *kinds == expected), "{told:?}");
+}
 
-    async fn one_that_takes_its_time_keeps_no_other_waiting(world: &World, Receiver::allowed()) {
-        let (slow, fast) = (Receiver::start().await, Receiver::start().await);
-        slow.dawdle(8);
-        let (slow_one, fast_one) = (slow.endpoint_of(&world.admin).await, fast.endpoint_of(&world.admin).await);
-        for _ in 0..20 {
-            test(&world.admin, &slow_one).await;
-        }
-        slow.wait_for(1).await;
-        for _ in 0..20 {
-            test(&world.admin, &fast_one).await;
-        }
-        fast.wait_for(20).await;
-        let slow_states = deliveries(&world.admin, &slow_one).await;
-        assert!(slow_states.iter().all(|one| one["state"] == "queued"), "{slow_states:?}");
-        assert!(slow.messages().await.len() <= 4, "a few at a time");
-        assert_eq!(world.admin.send(world.admin.request(reqwest::Method::DELETE, &path_of(&slow_one))).await.status, 204);
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn one_that_takes_its_time_keeps_no_other_waiting(world: &World) {
+    let (slow, fast) = (Receiver::start().await, Receiver::start().await);
+    slow.dawdle(8);
+    let (slow_one, fast_one) = (slow.endpoint_of(&world.admin).await, fast.endpoint_of(&world.admin).await);
+    for _ in 0..20 {
+        test(&world.admin, &slow_one).await;
     }
+    slow.wait_for(1).await;
+    for _ in 0..20 {
+        test(&world.admin, &fast_one).await;
+    }
+    fast.wait_for(20).await;
+    let slow_states = deliveries(&world.admin, &slow_one).await;
+    assert!(slow_states.iter().all(|one| one["state"] == "queued"), "{slow_states:?}");
+    assert!(slow.messages().await.len() <= 4, "a few at a time");
+    assert_eq!(world.admin.send(world.admin.request(reqwest::Method::DELETE, &path_of(&slow_one))).await.status, 204);
+}
 
-    async fn both_secrets_sign_while_one_follows_the_other(world: &World, Receiver::allowed_on_manual_clock()) {
-        let receiver = Receiver::start().await;
-        let endpoint = receiver.endpoint_of(&world.admin).await;
-        let rotate = format!("{}/rotate-secret", path_of(&endpoint));
-        let rotated = world.admin.post(&rotate, &json!({ "overlap_seconds": 3600 })).await.ok();
-        let (old, new) = (endpoint["secret"].as_str().unwrap(), rotated["secret"].as_str().unwrap());
-        assert_ne!(old, new);
-        test(&world.admin, &endpoint).await;
-        let message = receiver.wait_for(1).await.swap_remove(0);
-        assert!(message.signatures.len() == 2 && message.is_signed_with(old) && message.is_signed_with(new));
-        world.clock.advance(time::Duration::hours(1));
-        test(&world.admin, &endpoint).await;
-        let message = receiver.wait_for(2).await.swap_remove(1);
-        assert!(message.signatures.len() == 1 && message.is_signed_with(new));
-        assert_eq!(message.kind(), "webhook_endpoint.test");
-        assert_eq!(message.body["subject"], endpoint["id"]);
-    }
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn both_secrets_sign_while_one_follows_the_other(world: &World) {
+    let receiver = Receiver::start().await;
+    let endpoint = receiver.endpoint_of(&world.admin).await;
+    let rotate = format!("{}/rotate-secret", path_of(&endpoint));
+    let rotated = world.admin.post(&rotate, &json!({ "overlap_seconds": 3600 })).await.ok();
+    let (old, new) = (endpoint["secret"].as_str().unwrap(), rotated["secret"].as_str().unwrap());
+    assert_ne!(old, new);
+    test(&world.admin, &endpoint).await;
+    let message = receiver.wait_for(1).await.swap_remove(0);
+    assert!(message.signatures.len() == 2 && message.is_signed_with(old) && message.is_signed_with(new));
+    world.clock.advance(time::Duration::hours(1));
+    test(&world.admin, &endpoint).await;
+    let message = receiver.wait_for(2).await.swap_remove(1);
+    assert!(message.signatures.len() == 1 && message.is_signed_with(new));
+    assert_eq!(message.kind(), "webhook_endpoint.test");
+    assert_eq!(message.body["subject"], endpoint["id"]);
+}
 
-    async fn a_redirect_is_not_followed(world: &World, Receiver::allowed()) {
-        let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
-        let target = elsewhere.url();
-        receiver.answer(move |_| ResponseTemplate::new(307).insert_header("location", target.as_str()));
-        let endpoint = receiver.endpoint_of(&world.admin).await;
-        test(&world.admin, &endpoint).await;
-        assert_eq!(tried(&world.admin, &endpoint, 1).await["last_error"], "307: redirects are not followed");
-        assert!(elsewhere.messages().await.is_empty());
-    }
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn a_redirect_is_not_followed(world: &World) {
+    let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
+    let target = elsewhere.url();
+    receiver.answer(move |_| ResponseTemplate::new(307).insert_header("location", target.as_str()));
+    let endpoint = receiver.endpoint_of(&world.admin).await;
+    test(&world.admin, &endpoint).await;
+    assert_eq!(tried(&world.admin, &endpoint, 1).await["last_error"], "307: redirects are not followed");
+    assert!(elsewhere.messages().await.is_empty());
+}
 
-    async fn a_name_that_leads_inside_is_not_called(world: &World) {
-        let receiver = Receiver::start().await;
-        // What the name leads to is known when it is called, and not before.
-        let url = receiver.url().replace("http://127.0.0.1", "https://localhost");
-        let endpoint = world.admin.post("/v1/webhook-endpoints", &json!({ "url": url })).await.ok();
-        test(&world.admin, &endpoint).await;
-        let seen = tried(&world.admin, &endpoint, 1).await;
-        assert_eq!(seen["last_error"], "the name leads to an address that is not public");
-        assert!(receiver.messages().await.is_empty());
-    }
+#[apply(on_both_databases)]
+async fn a_name_that_leads_inside_is_not_called(world: &World) {
+    let receiver = Receiver::start().await;
+    // What the name leads to is known when it is called, and not before.
+    let url = receiver.url().replace("http://127.0.0.1", "https://localhost");
+    let endpoint = world.admin.post("/v1/webhook-endpoints", &json!({ "url": url })).await.ok();
+    test(&world.admin, &endpoint).await;
+    let seen = tried(&world.admin, &endpoint, 1).await;
+    assert_eq!(seen["last_error"], "the name leads to an address that is not public");
+    assert!(receiver.messages().await.is_empty());
+}
 
-    async fn an_address_that_was_open_once_is_not_called_any_more(world: &World, Settings::no_service()) {
-        let receiver = Receiver::start().await;
-        let open = Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
-        let endpoint = receiver.endpoint_of(&world.admin.at(&open.base)).await;
-        open.kill();
-        let closed = Process::start(world);
-        let operator = world.admin.at(&closed.base);
-        test(&operator, &endpoint).await;
-        let error = tried(&operator, &endpoint, 1).await["last_error"].as_str().unwrap().to_owned();
-        assert_eq!(error, "the address must begin with https://");
-        assert!(receiver.messages().await.is_empty());
-    }
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn an_address_that_was_open_once_is_not_called_any_more(world: &World) {
+    let receiver = Receiver::start().await;
+    let open = Process::start_with(world, &[Receiver::ENVIRONMENT], Stdio::inherit());
+    let endpoint = receiver.endpoint_of(&world.admin.at(&open.base)).await;
+    open.kill();
+    let closed = Process::start(world);
+    let operator = world.admin.at(&closed.base);
+    test(&operator, &endpoint).await;
+    let error = tried(&operator, &endpoint, 1).await["last_error"].as_str().unwrap().to_owned();
+    assert_eq!(error, "the address must begin with https://");
+    assert!(receiver.messages().await.is_empty());
+}
 
-    async fn an_endless_answer_is_not_read(world: &World, Receiver::allowed()) {
-        let receiver = Receiver::start().await;
-        receiver.answer(|_| ResponseTemplate::new(400).set_body_bytes(vec![b' '; 8 * 1024 * 1024]));
-        let request = json!({ "url": receiver.url(), "format": "caep" });
-        let endpoint = world.admin.post("/v1/webhook-endpoints", &request).await.ok();
-        test(&world.admin, &endpoint).await;
-        assert_eq!(tried(&world.admin, &endpoint, 1).await["last_error"], "400");
-    }
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn an_endless_answer_is_not_read(world: &World) {
+    let receiver = Receiver::start().await;
+    receiver.answer(|_| ResponseTemplate::new(400).set_body_bytes(vec![b' '; 8 * 1024 * 1024]));
+    let request = json!({ "url": receiver.url(), "format": "caep" });
+    let endpoint = world.admin.post("/v1/webhook-endpoints", &request).await.ok();
+    test(&world.admin, &endpoint).await;
+    assert_eq!(tried(&world.admin, &endpoint, 1).await["last_error"], "400");
+}
 
-    async fn old_messages_are_forgotten(world: &World, Receiver::allowed_on_manual_clock()) {
-        let receiver = Receiver::start().await;
-        let (kept, deleted) = (receiver.endpoint_of(&world.admin).await, receiver.endpoint_of(&world.admin).await);
-        for endpoint in [&kept, &deleted] {
-            test(&world.admin, endpoint).await;
-            tried(&world.admin, endpoint, 1).await;
-        }
-        world.admin.send(world.admin.request(reqwest::Method::DELETE, &path_of(&deleted))).await;
-        world.clock.advance(time::Duration::minutes(1));
-        let mut sql = Sql::of(world);
-        let of = |endpoint: &Value| format!("FROM webhook_deliveries WHERE endpoint_id = '{}'", endpoint["id"].as_str().unwrap());
-        eventually("those of the deleted one are gone", async || (sql.count(&of(&deleted)) == 0).then_some(())).await;
-        assert_eq!(sql.count(&of(&kept)), 1);
-        world.clock.advance(time::Duration::days(31));
-        // Upkeep may have been under way: it comes again.
-        eventually("old ones are gone", async || (sql.count(&of(&kept)) == 0).then_some(())).await;
-        eventually("so is the deleted endpoint", async || (sql.count("FROM webhook_endpoints") == 1).then_some(())).await;
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn old_messages_are_forgotten(world: &World) {
+    let receiver = Receiver::start().await;
+    let (kept, deleted) = (receiver.endpoint_of(&world.admin).await, receiver.endpoint_of(&world.admin).await);
+    for endpoint in [&kept, &deleted] {
+        test(&world.admin, endpoint).await;
+        tried(&world.admin, endpoint, 1).await;
     }
+    world.admin.send(world.admin.request(reqwest::Method::DELETE, &path_of(&deleted))).await;
+    world.clock.advance(time::Duration::minutes(1));
+    let mut sql = Sql::of(world);
+    let of = |endpoint: &Value| {
+        format!("FROM webhook_deliveries WHERE endpoint_id = '{}'", endpoint["id"].as_str().unwrap())
+    };
+    eventually("those of the deleted one are gone", async || (sql.count(&of(&deleted)) == 0).then_some(())).await;
+    assert_eq!(sql.count(&of(&kept)), 1);
+    world.clock.advance(time::Duration::days(31));
+    // Upkeep may have been under way: it comes again.
+    eventually("old ones are gone", async || (sql.count(&of(&kept)) == 0).then_some(())).await;
+    eventually("so is the deleted endpoint", async || (sql.count("FROM webhook_endpoints") == 1).then_some(())).await;
 }

@@ -19,6 +19,7 @@ pub use auditor::{Auditor, unguarded};
 pub use authority::Authority;
 pub use databases::{DURABLE, Database, MASTER_KEY};
 pub use gate::{Gate, Moment};
+pub use macro_rules_attribute::apply;
 pub use mails::{Mails, generation_of, link_of, token_of};
 pub use process::{Process, command};
 pub use raw::Raw;
@@ -27,41 +28,45 @@ pub use sink::{Sink, Taking};
 pub use sql::Sql;
 pub use world::{Settings, World, code_of, folder};
 
-/// Declares tests that run on both databases: `name::sqlite` and `name::postgres`.
+/// Makes two tests of a story, `name::sqlite` and `name::postgres`:
+///
+/// ```ignore
+/// #[apply(on_both_databases)]
+/// #[settings(Settings::manual_clock())]
+/// async fn a_session_ends_to_the_microsecond(world: &World) {
+/// ```
+///
+/// `#[settings(…)]` may be left out. It stands right behind `#[apply]`; what else a test has, such as `#[ignore]`,
+/// follows it.
 macro_rules! on_both_databases {
-    (@settings) => {
-        fn settings() -> $crate::support::Settings {
-            $crate::support::Settings::default()
-        }
-    };
-    (@settings $settings:expr) => {
-        use super::*;
+    (#[settings($settings:expr)] $(#[$meta:meta])* async fn $name:ident($world:ident: $of:ty) $story:block) => {
+        fn $name(database: $crate::support::Database) {
+            async fn story($world: $of) $story
 
-        fn settings() -> $crate::support::Settings {
-            $settings
+            $crate::support::World::run(database, &$settings, story);
         }
-    };
-    ($($(#[$meta:meta])* async fn $name:ident($world:ident: &World $(, $settings:expr)? $(,)?) $body:block)*) => {$(
-        async fn $name($world: &World) $body
 
         mod $name {
-            $crate::support::on_both_databases!(@settings $($settings)?);
-
             #[test]
             $(#[$meta])*
             fn sqlite() {
-                let story = async |world: &$crate::support::World| super::$name(world).await;
-                $crate::support::World::run($crate::support::Database::Sqlite, &settings(), story);
+                super::$name($crate::support::Database::Sqlite);
             }
 
             #[test]
             $(#[$meta])*
             fn postgres() {
-                let story = async |world: &$crate::support::World| super::$name(world).await;
-                $crate::support::World::run($crate::support::Database::Postgres, &settings(), story);
+                super::$name($crate::support::Database::Postgres);
             }
         }
-    )*};
+    };
+    ($(#[$meta:meta])* async fn $name:ident($world:ident: $of:ty) $story:block) => {
+        $crate::support::on_both_databases! {
+            #[settings($crate::support::Settings::default())]
+            $(#[$meta])*
+            async fn $name($world: $of) $story
+        }
+    };
 }
 
 pub(crate) use on_both_databases;
