@@ -6,7 +6,7 @@ use crate::support::{Database, Settings, Sql, World, apply, on_both_databases};
 fn declared() -> Vec<String> {
     let mut columns = Vec::new();
     let mut table = "";
-    for line in include_str!("../../src/db/schema.rs").lines().map(str::trim) {
+    for line in include_str!("../../../src/db/schema.rs").lines().map(str::trim) {
         if let Some((column, kind)) = line.split_once(" -> ").filter(|_| line.ends_with(',')) {
             columns.push(format!("{table} {column} {}", kind.trim_end_matches(',')));
         } else if let Some((name, _)) = line.strip_suffix(") {").and_then(|head| head.split_once(" (")) {

@@ -1,6 +1,6 @@
 //! Hostile words on their way from a form to a mail: refused by name, or carried as words.
 
-#[path = "../../src/mail/render/tests/words.rs"]
+#[path = "../../../src/mail/render/tests/words.rs"]
 mod words;
 
 use std::collections::BTreeSet;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Database, Reply, Settings, World, command};
 
 fn committed() -> Value {
-    serde_json::from_str(include_str!("../../openapi/openapi.json")).unwrap()
+    serde_json::from_str(include_str!("../../../openapi/openapi.json")).unwrap()
 }
 
 /// Every operation: method, path, description.
@@ -47,7 +47,7 @@ fn the_committed_description_is_that_of_the_routes() {
 
 #[test]
 fn the_committed_description_of_the_messages_is_the_generated_one() {
-    let committed: Value = serde_json::from_str(include_str!("../../openapi/webhooks.json")).unwrap();
+    let committed: Value = serde_json::from_str(include_str!("../../../openapi/webhooks.json")).unwrap();
     let generated = magic_link::api::openapi::webhooks().unwrap();
     assert!(generated == committed, "openapi/webhooks.json is not current: run `make openapi` and commit it");
     assert!(committed.get("paths").is_none(), "generators would make calls of them");
@@ -106,7 +106,7 @@ fn every_code_is_explained() {
 
 #[test]
 fn the_readme_lists_every_code_and_every_setting() {
-    let readme = include_str!("../../README.md");
+    let readme = include_str!("../../../README.md");
     for code in magic_link::error::Code::ALL {
         let row = format!("| {} | `{}` | {} |", code.status(), code.slug(), code.title());
         assert!(readme.contains(&row), "{row}");

@@ -1,0 +1,6 @@
+//! What operators do: clients, consultants, tenants, signing keys, the command line and metrics.
+
+mod command_line;
+mod directory;
+mod metrics_and_logs;
+mod signing_keys;

@@ -1,0 +1,6 @@
+//! What others build on: HTTP, the API description, signatures, and the database schema.
+
+mod database_schema;
+mod http;
+mod interop;
+mod openapi;

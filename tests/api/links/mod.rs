@@ -1,0 +1,8 @@
+//! Links: issued, listed, revoked one by one or in bulk, and what the consultant sees of them.
+
+mod bulk_revocation;
+mod landing_page;
+mod managing;
+mod step_up;
+mod validation;
+mod whole_life;

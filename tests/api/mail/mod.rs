@@ -1,0 +1,9 @@
+//! Mail: none is lost and none reaches anybody else, whatever the provider does.
+
+mod crash;
+mod delivery_reports;
+mod injection;
+mod limits;
+mod misbehaving_provider;
+mod notices;
+mod outbox;

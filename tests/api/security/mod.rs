@@ -1,0 +1,6 @@
+//! What nobody can do: call without a key, reach what is foreign, learn a secret, call without end.
+
+mod access_matrix;
+mod api_keys;
+mod rate_limits;
+mod secrecy;

@@ -1,0 +1,7 @@
+//! Sessions: opened with a link, asked about, reported on and ended.
+
+mod introspection;
+mod opening_and_ending;
+mod reporting;
+mod revoking_access;
+mod status_lists;

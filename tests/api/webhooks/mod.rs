@@ -1,0 +1,6 @@
+//! Webhooks: who manages endpoints, who is told what, and how messages arrive.
+
+mod caep;
+mod delivery;
+mod endpoints;
+mod messages;
