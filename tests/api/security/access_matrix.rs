@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use magic_link::clients::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -201,21 +202,10 @@ const PUBLIC: &[&str] = &[
     "reportMailEvents",
 ];
 
-const SCOPES: &[&str] = &[
-    "links:issue",
-    "links:read",
-    "links:revoke",
-    "sessions:redeem",
-    "sessions:introspect",
-    "audit:write",
-    "audit:read",
-    "tenants:read",
-    "tenants:write",
-    "consultants:read",
-    "consultants:write",
-    "webhooks:manage",
-    "admin",
-];
+/// Every scope there is.
+fn scopes() -> Vec<&'static str> {
+    Scope::ALL.iter().map(|scope| scope.as_str()).collect()
+}
 
 /// An id of the right kind that never existed.
 fn nobodys(path: &str) -> &'static str {
@@ -259,7 +249,8 @@ async fn refusals(world: &World) -> Vec<Value> {
 
 /// A client of another portal, and one of another tenant, with every scope there is.
 async fn foreigners(world: &World) -> [Api; 2] {
-    [world.client(Some("ess"), &["acme"], SCOPES).await, world.client(Some("cloud"), &["globex"], SCOPES).await]
+    let scopes = scopes();
+    [world.client(Some("ess"), &["acme"], &scopes).await, world.client(Some("cloud"), &["globex"], &scopes).await]
 }
 
 #[apply(on_both_databases)]
@@ -300,7 +291,7 @@ async fn no_route_answers_without_a_key(world: &World) {
 async fn every_route_needs_its_own_scope_and_no_other(world: &World) {
     for row in MATRIX {
         let (operation, .., scope, _, _) = row;
-        let others: Vec<&str> = SCOPES.iter().copied().filter(|other| other != scope).collect();
+        let others: Vec<&str> = scopes().into_iter().filter(|other| other != scope).collect();
         let reply = call(&world.client(None, &["*"], &others).await, row, nobodys(row.2)).await;
         assert_eq!((reply.status.as_u16(), reply.code()), (403, "insufficient_scope"), "{operation}: {reply:?}");
         assert!(reply.body["detail"].as_str().unwrap().ends_with(scope), "{operation}: {reply:?}");

@@ -8,7 +8,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Api, Database, MASTER_KEY, Process, Receiver, Reply, Settings, Sql, World, apply, folder, on_both_databases,
+    Api, Database, MASTER_KEY, PORTAL_SCOPES, Process, Receiver, Reply, Settings, Sql, World, apply, folder,
+    on_both_databases,
 };
 
 /// Everything that the service said, with what was asked.
@@ -120,17 +121,7 @@ async fn secrets_stay_where_they_belong(world: &World) {
     ];
 
     // A client, whose key is shown once; then rotated.
-    let scopes = [
-        "links:issue",
-        "links:read",
-        "links:revoke",
-        "sessions:redeem",
-        "sessions:introspect",
-        "audit:write",
-        "audit:read",
-        "webhooks:manage",
-    ];
-    let client = json!({ "name": "Cloud", "portal": "cloud", "tenants": ["acme"], "scopes": scopes });
+    let client = json!({ "name": "Cloud", "portal": "cloud", "tenants": ["acme"], "scopes": PORTAL_SCOPES });
     let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);
     let made = said.send(&admin, "create the client", create).await.ok();
     let create = admin.request(Method::POST, "/v1/clients").header("idempotency-key", "client").json(&client);

@@ -9,6 +9,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
+use magic_link::clients::Scope;
 
 /// Base64 of 32 bytes; every test service uses it.
 pub const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
@@ -91,22 +92,8 @@ fn sqlite_template() -> &'static (PathBuf, String) {
 fn create_admin(url: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
     command.args(["client", "create", "--json", "--name", "Test administrator", "--tenant", "*"]);
-    for scope in [
-        "links:issue",
-        "links:read",
-        "links:revoke",
-        "sessions:redeem",
-        "sessions:introspect",
-        "audit:write",
-        "audit:read",
-        "tenants:read",
-        "tenants:write",
-        "consultants:read",
-        "consultants:write",
-        "webhooks:manage",
-        "admin",
-    ] {
-        command.args(["--scope", scope]);
+    for scope in Scope::ALL {
+        command.args(["--scope", scope.as_str()]);
     }
     command.env("MAGIC_LINK_DATABASE_URL", url).env("MAGIC_LINK_MASTER_KEY", MASTER_KEY);
     command.env("MAGIC_LINK_MAIL__PROVIDER", "mailpit").current_dir(scratch("cli"));

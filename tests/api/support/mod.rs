@@ -26,7 +26,7 @@ pub use raw::Raw;
 pub use receiver::{Message, Receiver};
 pub use sink::{Sink, Taking};
 pub use sql::Sql;
-pub use world::{Settings, World, code_of, folder};
+pub use world::{PORTAL_SCOPES, Settings, World, code_of, folder};
 
 /// Makes two tests of a story, `name::sqlite` and `name::postgres`:
 ///

@@ -12,6 +12,20 @@ use tokio::sync::oneshot;
 use super::databases::{Copy, scratch};
 use super::{Api, Database, MASTER_KEY, Mails};
 
+/// What the back end of a portal may do.
+pub const PORTAL_SCOPES: &[&str] = &[
+    "links:issue",
+    "links:read",
+    "links:revoke",
+    "sessions:redeem",
+    "sessions:introspect",
+    "audit:write",
+    "audit:read",
+    "consultants:read",
+    "tenants:read",
+    "webhooks:manage",
+];
+
 /// What differs from the usual test service.
 #[derive(Default, Clone)]
 pub struct Settings {
@@ -118,19 +132,7 @@ impl World {
 
     /// The back end of one tenant's portal.
     pub async fn portal(&self, portal: &str, tenant: &str) -> Api {
-        let scopes = [
-            "links:issue",
-            "links:read",
-            "links:revoke",
-            "sessions:redeem",
-            "sessions:introspect",
-            "audit:write",
-            "audit:read",
-            "consultants:read",
-            "tenants:read",
-            "webhooks:manage",
-        ];
-        self.client(Some(portal), &[tenant], &scopes).await
+        self.client(Some(portal), &[tenant], PORTAL_SCOPES).await
     }
 
     /// A registered consultant.
