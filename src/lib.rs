@@ -26,7 +26,7 @@ mod secrets;
 
 pub mod db;
 
-mod domain;
+pub mod domain;
 
 pub mod config;
 
@@ -71,3 +71,6 @@ mod workers;
 pub mod serve;
 
 pub mod cli;
+
+#[cfg(test)]
+mod house;

@@ -63,7 +63,7 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     SELECT 'mlk_' || gen_random_uuid(), 'acme', 'cloud', id, 'emp-1042', 'Asha Rao',
     'Payroll run for November stops at step 3', 'full', now(), now() + interval '4 hours', 'emp-7', 'Meera Iyer', now(), 1,
     (SELECT max(seq) FROM revocations) FROM consultants ORDER BY id LIMIT 1;
-INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, state, attempts, unknown_attempts, rounds, next_attempt_at,
+INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, state, attempts, unknown_attempts, retry_round, next_attempt_at,
     created_at)
     VALUES ('mjb_' || gen_random_uuid(), 'magic_link', gen_random_uuid(), 'con_', 'acme', 'cloud', 'queued', 0, 0, 0, now(), now());
 UPDATE audit_logs SET size = size + 1 WHERE tenant_id = 'acme' RETURNING size \\gset

@@ -1,8 +1,8 @@
 //! Checkpoints: a log's size and root, signed (C2SP `tlog-checkpoint`).
 //!
-//! A checkpoint is signed on a schedule and whenever somebody asks. It always
-//! extends the last one: where the stored log does not, somebody tampered with
-//! it or restored an old copy, and the service refuses to sign and raises the alarm.
+//! A checkpoint is signed on a schedule and on request. It always extends the last
+//! one: if the stored log does not, it was tampered with or restored from an old
+//! backup, and the service refuses to sign and records `log_forked`.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -27,19 +27,19 @@ pub(super) fn sign(key: &LogKey, tenant_id: &str, size: u64, root: Hash) -> Resu
     sign_text(key, tenant_id, &text)
 }
 
-/// Signs any text as a note of the log. It ends with a line break.
+/// Signs a text, which ends with a line break, as a signed note of the log.
 pub(super) fn sign_text(key: &LogKey, tenant_id: &str, text: &[u8]) -> Result<String, Error> {
     let mut note = Note::new(text, &[]).map_err(Error::internal)?;
     note.add_sigs(&[&key.signer(tenant_id)?]).map_err(Error::internal)?;
     String::from_utf8(note.to_bytes()).map_err(Error::internal)
 }
 
-/// The checkpoint of a log as it is now; signs one if the last one is older.
+/// The current checkpoint of a log; signs a new one if the log has grown since the last.
 ///
 /// # Errors
-/// `log_forked`, which is recorded.
+/// `log_forked`; the refusal is recorded.
 pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<CheckpointRow, Error> {
-    // In this order: what is signed meanwhile must not look like more than there is.
+    // The checkpoint is read before the head: one signed in between must not seem to exceed the log.
     let last = store::latest_checkpoint(tx, tenant_id)?;
     let Some(head) = rows::head_as_stored(tx, tenant_id)? else {
         return Err(refuse(tx, tenant_id, None, last.as_ref(), now));
@@ -56,14 +56,14 @@ pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Times
     }
     let note = sign(key, tenant_id, head.size(), root)?;
     let fresh = CheckpointRow { tenant_id: tenant_id.to_owned(), size, root: root.0.to_vec(), note, signed_at: now };
-    // Of an empty log there is nothing to remember.
+    // The checkpoint of an empty log is not stored.
     if size > 0 {
         store::insert_checkpoint(tx, &fresh)?;
     }
     Ok(fresh)
 }
 
-/// Raises the alarm: the log is not what was signed, or its head is damaged.
+/// Records the refusal: the log contradicts its last checkpoint, or its head is damaged.
 fn refuse(
     tx: &mut Tx<'_>,
     tenant_id: &str,
@@ -77,11 +77,11 @@ fn refuse(
         "last_size": last.map(|last| last.size), "last_root": last.map(|last| base64(&last.root)),
         "last_signed_at": last.map(|last| last.signed_at),
     }));
-    tracing::error!(log.tenant = tenant_id, log.size = head.map(|(size, _)| size), "a log has forked or is damaged");
+    tracing::error!(log.tenant = tenant_id, log.size = head.map(|(size, _)| size), "audit log forked or damaged");
     tx.refuse(Code::LogForked, event)
 }
 
-/// Whether the log as it is stored still begins with what was signed, and ends with what its head says.
+/// Whether the stored log is consistent with the last checkpoint and with its own head.
 fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: &CheckpointRow) -> Result<bool, Error> {
     let signed_root = Hash(<[u8; HASH_SIZE]>::try_from(last.root.as_slice()).map_err(Error::internal)?);
     let signed_size = u64::try_from(last.size).map_err(Error::internal)?;
@@ -89,7 +89,7 @@ fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: 
         return Ok(signed_size == head.size() && signed_root == root);
     }
     let proof = tree::prove(tx, tenant_id, |nodes| tlog_tiles::prove_tree(head.size(), signed_size, nodes))?;
-    // Nodes that are missing are just what is looked for here.
+    // Missing nodes are a sign of tampering too, not an error.
     Ok(proof.is_ok_and(|proof| tlog_tiles::check_tree(&proof, head.size(), root, signed_size, signed_root).is_ok()))
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn checkpoint(
     cx.store.write(move |tx| current(tx, &key, &tenant_id, now)).await
 }
 
-/// Signs a checkpoint of every log that has grown; tells how many were signed.
+/// Signs a checkpoint of every log that has grown; returns how many were signed.
 pub(crate) async fn sign_due(
     cx: &Context,
     key: &Data<LogKey>,
@@ -119,21 +119,21 @@ pub(crate) async fn sign_due(
     let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
     let mut signed = 0;
     for tenant_id in grown {
-        // An alarm that was raised need not be raised again at once.
+        // A recent refusal is not recorded again before the next interval.
         if alarms.is_young(&tenant_id, before) {
             continue;
         }
         match checkpoint(cx, key, tenant_id.clone(), now).await {
             Ok(_) => signed += 1,
             Err(error) if error.code() == Code::Unavailable => return Err(error),
-            // One log that was tampered with must not keep the others from theirs.
+            // A log that was tampered with must not block the others.
             Err(_refused) => alarms.raised(tenant_id, now),
         }
     }
     Ok(signed)
 }
 
-/// When this process last refused to sign for a log.
+/// Time of this process's last refusal to sign, per log.
 #[derive(Default)]
 pub(crate) struct LogAlarms(Mutex<HashMap<String, Timestamp>>);
 

@@ -1,8 +1,8 @@
-//! Checkpoints leave the machine: only what is kept outside protects the log.
+//! Delivery of checkpoints to an external receiver: only a copy kept outside protects the log.
 //!
-//! The newest checkpoint of each log goes to the configured address. It covers
-//! all before it, so one that could not be delivered is overtaken by the next,
-//! and nothing is given up: it is tried again, in the end every half hour.
+//! The newest checkpoint of each log is sent to the configured URL. It covers all
+//! earlier ones, so an undelivered checkpoint is superseded by the next. Delivery
+//! is never given up: the last retry interval is half an hour.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,35 +15,34 @@ use crate::db::text_enum;
 use crate::error::Error;
 use crate::webhooks::Webhook;
 
-/// How long a delivery may take before another copy of the service may try it.
+/// Lease of a delivery: after it another instance may retry.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How many are delivered in one step.
+/// Deliveries per step.
 const AT_A_TIME: i64 = 50;
 
-/// When to try again, by the number of attempts before. The address is the operator's own, and what is not there is
-/// not protected: it is asked at least every half hour.
+/// Retry intervals by the number of previous attempts; the last one repeats.
 const RETRIES: [Duration; 4] =
     [Duration::seconds(5), Duration::minutes(1), Duration::minutes(5), Duration::minutes(30)];
 
 text_enum! {
-    /// Where checkpoints go.
+    /// Channel that checkpoints are delivered through.
     pub enum CheckpointChannel {
-        /// The configured address.
+        /// The configured webhook URL.
         Webhook = "webhook",
     }
 }
 
-/// Delivers what is due; tells how many were delivered.
+/// Delivers the checkpoints that are due; returns how many were delivered.
 ///
 /// # Errors
-/// When the store cannot be asked. A receiver that does not answer is no error, but tried again.
+/// When the store is unavailable. A failed delivery is no error; it is retried.
 pub(crate) async fn deliver_due(cx: &Context, webhook: &Webhook) -> Result<usize, Error> {
     let (channel, now) = (CheckpointChannel::Webhook, cx.clock.now());
     let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
     let mut delivered = 0;
     for tenant_id in due {
-        // Each takes its time: the next one's lease begins when it begins.
+        // Read again: each delivery takes time, and its lease begins with it.
         let now = cx.clock.now();
         let id = tenant_id.clone();
         let claimed = cx
@@ -55,12 +54,12 @@ pub(crate) async fn deliver_due(cx: &Context, webhook: &Webhook) -> Result<usize
             })
             .await?;
         let Some((checkpoint, attempts)) = claimed else { continue };
-        // With the root: were a log ever signed twice at one size, nobody may take the second one for a repeat.
+        // The root is part of the id: after a fork, a second checkpoint of the same size must not pass for a repeat.
         let root = URL_SAFE_NO_PAD.encode(&checkpoint.root);
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
         let outcome = webhook.send(&id, message(cx, &checkpoint, &id), now).await;
         if let Err(error) = &outcome {
-            tracing::warn!(log.tenant = tenant_id, error.cause = error, "a checkpoint was not delivered");
+            tracing::warn!(log.tenant = tenant_id, error.cause = error, "checkpoint delivery failed");
         }
         delivered += usize::from(outcome.is_ok());
         let now = cx.clock.now();
@@ -83,7 +82,7 @@ fn retry_after(attempts: i32) -> Duration {
     RETRIES.get(before).copied().unwrap_or(Duration::HOUR)
 }
 
-/// The message, as `CloudEvents` 1.0 has it.
+/// The message (`CloudEvents` 1.0, JSON).
 fn message(cx: &Context, checkpoint: &CheckpointRow, id: &str) -> String {
     json!({
         "specversion": "1.0", "id": id, "source": cx.config.public_url, "type": "audit.checkpoint",

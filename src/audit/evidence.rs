@@ -1,8 +1,8 @@
-//! The evidence pack of a link: everything that is known of it in one document
-//! that anybody can check offline ([`super::verify::verify_evidence`]).
+//! The evidence pack of a link: its complete history in one document that can be
+//! verified offline ([`super::verify::verify_evidence`]).
 //!
 //! Each event comes with its inclusion proof in the tree of one checkpoint, and
-//! the log's key signs the SHA-256 of the whole.
+//! the log's key signs the SHA-256 of the document.
 
 use actix_web::web::Data;
 use aws_lc_rs::digest::{SHA256, digest};
@@ -22,19 +22,19 @@ use crate::journal::rows::StoredEvent;
 use crate::journal::tree::{self, TreeHash, base64};
 use crate::{links, mail, sessions};
 
-/// A link with more events is exported, not packed.
+/// Events per pack; a link with more must be exported instead.
 const MAX_EVENTS: i64 = 10_000;
 
-/// The line that tells a signature over evidence from one over a checkpoint.
+/// Purpose line of the signed text: it separates signatures over evidence from those over checkpoints.
 pub(super) const PURPOSE: &str = "evidence";
 
-/// What is signed: the log's name, the purpose, and the SHA-256 of the canonical evidence.
+/// The signed text: log origin, purpose, and SHA-256 of the canonical evidence.
 pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
     let hash = base64(digest(&SHA256, evidence.as_bytes()).as_ref());
     format!("{origin}\n{PURPOSE}\n{hash}\n")
 }
 
-/// Packs what is known of a link; one canonical JSON object. Packing is an event too.
+/// Builds the evidence pack of a link as one canonical JSON object. The request is recorded too.
 ///
 /// # Errors
 /// `evidence_too_large` where the link has more than 10,000 events.
@@ -60,7 +60,7 @@ pub(crate) async fn pack(
         .await?;
     let tenant_id = link.tenant_id.clone();
     let reach = caller.reach.clone();
-    // Gathering takes its time, and no writer has to wait for it.
+    // A read, not part of the write above: gathering is slow and must not block writers.
     let text = cx
         .store
         .read(move |conn| {

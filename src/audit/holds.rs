@@ -1,4 +1,4 @@
-//! A legal hold keeps every payload of a tenant's log from being erased, whatever its retention says.
+//! A legal hold suspends the erasure of payloads in a tenant's audit log, whatever its retention period.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,58 +15,58 @@ use crate::journal::Event;
 use crate::journal::rows::lock_log;
 use crate::store::{IdempotencyKey, idempotency};
 
-/// A hold to place.
+/// Request to place a legal hold.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "Labour court, case 2026-118", "until": "2036-12-31T00:00:00Z"}))]
 pub struct PlaceHold {
-    /// Why.
+    /// Why the hold is placed.
     #[schema(min_length = 10, max_length = 500)]
     pub reason: String,
-    /// Until when; until it is released, unless told.
+    /// When the hold ends (RFC 3339); without it the hold is in force until it is released.
     pub until: Option<Timestamp>,
-    /// Who at the portal asks for it; recorded as the client asserts it.
+    /// Portal user who requested the hold, recorded as the client asserts it.
     pub requested_by: Option<Person>,
 }
 
-/// A hold to release.
+/// Request to release a legal hold.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "The case was settled"}))]
 pub struct ReleaseHold {
-    /// Why.
+    /// Why the hold is released.
     #[schema(min_length = 10, max_length = 500)]
     pub reason: String,
-    /// Who at the portal asks for it; recorded as the client asserts it.
+    /// Portal user who requested the release, recorded as the client asserts it.
     pub requested_by: Option<Person>,
 }
 
-/// A legal hold.
+/// A legal hold on a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LegalHold {
-    /// Its id.
+    /// Legal hold id.
     pub id: HoldId,
-    /// Whose log is held.
+    /// Tenant whose audit log is held.
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// Why.
+    /// Why the hold was placed.
     #[schema(max_length = 500)]
     pub reason: String,
-    /// Until when; absent where it stands until it is released.
+    /// When the hold ends (RFC 3339, UTC); absent if it is in force until released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// When it was placed.
+    /// When the hold was placed (RFC 3339, UTC).
     pub placed_at: Timestamp,
-    /// Who placed it.
+    /// Actor that placed the hold.
     pub placed_by: Actor,
-    /// When it was released.
+    /// When the hold was released (RFC 3339, UTC); absent while it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Timestamp>,
-    /// Why it was released.
+    /// Why the hold was released.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub release_reason: Option<String>,
-    /// Who released it.
+    /// Actor that released the hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub released_by: Option<Actor>,
 }
@@ -128,7 +128,7 @@ pub(crate) async fn place(
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now)? {
                 return Ok((store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?, true));
             }
-            // An erasure that is under way takes the same lock.
+            // An erasure takes the same lock, so the two are serialized.
             lock_log(tx, &hold.tenant_id)?;
             store::insert_hold(tx, &hold)?;
             let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
@@ -140,7 +140,7 @@ pub(crate) async fn place(
     Ok((placed.into(), replayed))
 }
 
-/// Releases a hold. Releasing it again changes nothing.
+/// Releases a hold. Releasing a released hold changes nothing.
 pub(crate) async fn release(
     cx: &Context,
     caller: &Caller<Admin>,

@@ -1,9 +1,9 @@
-//! The key that signs checkpoints: Ed25519, one for the service, sealed at rest.
+//! The key that signs checkpoints: Ed25519, one per service, sealed at rest.
 //!
-//! Each log signs under a name of its own, its *origin*, as C2SP `signed-note`
-//! wants it: a checkpoint of one log is never taken for one of another. The
-//! origin stays what it was when the key was made, wherever the service moves:
-//! checkpoints that are kept outside must go on fitting.
+//! Each log signs under its own name, its *origin* (C2SP `signed-note`), so a
+//! checkpoint of one log does not verify as one of another. The origin is fixed
+//! when the key is created, even if the service's URL changes: checkpoints that
+//! are kept outside must stay valid.
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
@@ -20,25 +20,25 @@ use crate::journal::Event;
 use crate::secrets::MasterKey;
 use crate::store::Store;
 
-/// The row that holds it.
+/// Id of the key's row.
 const ID: &str = "checkpoints";
 
-/// Marks Ed25519 in a signed note's keys.
+/// Algorithm byte of Ed25519 in signed-note keys.
 const ED25519: u8 = 1;
 
-/// Signs checkpoints. It has no `Debug` on purpose.
+/// Signs checkpoints. No `Debug`: it holds the private key.
 pub(crate) struct LogKey {
     seed: SecretSlice<u8>,
     public: Vec<u8>,
-    /// The beginning of every origin: the service's address without its scheme, as it was when the key was made.
+    /// Prefix of every origin: the service's URL without its scheme when the key was created.
     service: String,
 }
 
 impl LogKey {
-    /// Opens the key, and makes it where there is none.
+    /// Opens the stored key, or creates it.
     ///
     /// # Errors
-    /// When the store cannot be asked, or the master key does not open the key in it.
+    /// When the store is unavailable, or the master key does not open the stored key.
     pub(crate) async fn open(
         store: &Store,
         master_key: &MasterKey,
@@ -65,25 +65,25 @@ impl LogKey {
         Ok(Self { public, seed: seed.into(), service: row.origin })
     }
 
-    /// A key that everybody knows.
+    /// A key from a fixed seed.
     #[cfg(test)]
     pub(super) fn for_tests(seed: [u8; 32]) -> Self {
         let public = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().public_key().as_ref().to_vec();
         Self { seed: seed.to_vec().into(), public, service: "links.example".to_owned() }
     }
 
-    /// The name of a tenant's log.
+    /// The origin of a tenant's log.
     pub(crate) fn origin(&self, tenant_id: &str) -> String {
         format!("{}/audit/{tenant_id}", self.service)
     }
 
-    /// What verifies the checkpoints of a log: a C2SP `vkey`.
+    /// The key that verifies a log's checkpoints (C2SP `vkey`).
     pub(crate) fn verifier_key(&self, tenant_id: &str) -> String {
         let (origin, key) = (self.origin(tenant_id), marked(&self.public));
         format!("{origin}+{:08x}+{}", key_id(&origin, &key), STANDARD.encode(&key))
     }
 
-    /// What signs for a log.
+    /// The signer of a log.
     pub(super) fn signer(&self, tenant_id: &str) -> Result<StandardSigner, Error> {
         let origin = self.origin(tenant_id);
         let id = key_id(&origin, &marked(&self.public));
@@ -92,7 +92,7 @@ impl LogKey {
     }
 }
 
-/// A key as a signed note writes it: the algorithm first.
+/// A key in signed-note form: algorithm byte, then key.
 fn marked(key: &[u8]) -> Vec<u8> {
     [&[ED25519], key].concat()
 }

@@ -1,4 +1,4 @@
-//! What anybody with `audit:read` can ask of a tenant's log: checkpoint, proofs, key, state.
+//! A tenant's audit log as seen with the scope `audit:read`: state, checkpoint, proofs, verifier key.
 
 use actix_web::web::Data;
 use serde::{Deserialize, Serialize};
@@ -16,117 +16,118 @@ use crate::journal::rows;
 use crate::journal::tree::{self, TreeHash};
 use crate::{records, tenants};
 
-/// Which event, in a tree of which size.
+/// The event and the tree size of an inclusion proof.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct InclusionQuery {
-    /// The event's `log_index`.
+    /// `log_index` of the event.
     #[param(minimum = 0, example = 0)]
     pub index: i64,
-    /// The number of events in the tree: the size in a checkpoint.
+    /// Number of events in the tree: the size in a checkpoint.
     #[param(minimum = 1, example = 1)]
     pub size: i64,
 }
 
-/// From which size of the tree to which.
+/// The two tree sizes of a consistency proof.
 #[derive(Debug, Clone, Copy, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ConsistencyQuery {
-    /// The size in the older checkpoint.
+    /// Tree size in the older checkpoint.
     #[param(minimum = 1, example = 1)]
     pub from: i64,
-    /// The size in the newer checkpoint.
+    /// Tree size in the newer checkpoint.
     #[param(minimum = 1, example = 1)]
     pub to: i64,
 }
 
-/// That an event is in the tree (RFC 6962, section 2.1.1).
+/// Proof that an event is in the tree (RFC 6962, section 2.1.1).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct InclusionProof {
-    /// The event's place in the log.
+    /// Index of the event in the log, from 0.
     #[schema(minimum = 0)]
     pub log_index: i64,
-    /// The number of events in the tree.
+    /// Number of events in the tree.
     #[schema(minimum = 1)]
     pub tree_size: i64,
-    /// The event's leaf hash.
+    /// Leaf hash of the event (SHA-256, base64).
     pub leaf_hash: TreeHash,
-    /// The root of the tree.
+    /// Root hash of the tree (SHA-256, base64).
     pub root_hash: TreeHash,
-    /// The audit path, from the leaf to the root.
+    /// Audit path from the leaf to the root (SHA-256 hashes, base64).
     #[schema(max_items = 64)]
     pub hashes: Vec<TreeHash>,
 }
 
-/// That one tree begins with the other (RFC 6962, section 2.1.2).
+/// Proof that the newer tree begins with the older one (RFC 6962, section 2.1.2).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsistencyProof {
-    /// The number of events in the older tree.
+    /// Number of events in the older tree.
     #[schema(minimum = 1)]
     pub from_size: i64,
-    /// The number of events in the newer tree.
+    /// Number of events in the newer tree.
     #[schema(minimum = 1)]
     pub to_size: i64,
-    /// The root of the older tree.
+    /// Root hash of the older tree (SHA-256, base64).
     pub from_root: TreeHash,
-    /// The root of the newer tree.
+    /// Root hash of the newer tree (SHA-256, base64).
     pub to_root: TreeHash,
-    /// The proof.
+    /// Consistency proof (SHA-256 hashes, base64).
     #[schema(max_items = 64)]
     pub hashes: Vec<TreeHash>,
 }
 
-/// What an outside address has of a log.
+/// Delivery state of a log's checkpoints at an external receiver.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CheckpointDelivery {
-    /// Which address.
+    /// Channel the checkpoints are delivered through.
     pub channel: CheckpointChannel,
-    /// How many events its newest checkpoint covers.
+    /// Number of events covered by the newest checkpoint that was delivered.
     #[schema(minimum = 0)]
     pub size: i64,
-    /// When it was delivered.
+    /// When that checkpoint was delivered (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
-    /// Why a newer one was not.
+    /// Why the last delivery attempt failed; absent after a success.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub last_error: Option<String>,
 }
 
-/// A log as it stands.
+/// State of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AuditLog {
-    /// Whose log it is.
+    /// Tenant of the log; `_system` for events without a tenant.
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// Its name in checkpoints.
+    /// Origin of the log: its name in checkpoints (C2SP `tlog-checkpoint`).
     #[schema(max_length = 300)]
     pub origin: String,
-    /// How many events it has.
+    /// Number of events in the log.
     #[schema(minimum = 0)]
     pub size: i64,
-    /// How many of them the last checkpoint covers.
+    /// Number of events covered by the last checkpoint; 0 without one.
     #[schema(minimum = 0)]
     pub checkpoint_size: i64,
-    /// When that one was signed.
+    /// When the last checkpoint was signed (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_signed_at: Option<Timestamp>,
-    /// What outside addresses have of it: only that is protected from who owns the database and the key.
+    /// Checkpoints delivered to external receivers: only events they cover are protected from an operator who controls
+    /// both the database and the signing key.
     #[schema(max_items = 10)]
     pub deliveries: Vec<CheckpointDelivery>,
-    /// For how many days payloads are kept.
+    /// Retention period of payloads in days.
     #[schema(minimum = 366)]
     pub retention_days: i64,
-    /// Whether a legal hold stands.
+    /// Whether a legal hold is in force.
     pub legal_hold: bool,
-    /// Payloads before this index are erased, but those of erasures.
+    /// Payloads of events below this index are erased, except those of `audit.purged` events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
 }
 
-/// A log as it stands.
+/// State of a tenant's audit log.
 pub(crate) async fn state<S>(
     cx: &Context,
     key: &LogKey,
@@ -162,19 +163,19 @@ pub(crate) async fn state<S>(
         .await
 }
 
-/// Refuses a log that is not the caller's.
+/// Refuses a log outside the caller's reach.
 pub(super) fn check<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), Error> {
     let is_a_log = tenant_id == SYSTEM_LOG || tenants::is_tenant_id(tenant_id);
     if is_a_log && caller.reach.covers_tenant(tenant_id) { Ok(()) } else { Err(Error::not_found()) }
 }
 
-/// Refuses a log that is not wholly the caller's: a client that is bound to a portal decides nothing for the others.
+/// Refuses a client that is bound to one portal: the log covers every portal of the tenant.
 pub(super) fn check_whole<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), Error> {
     check(caller, tenant_id)?;
     if caller.reach.portal.is_none() { Ok(()) } else { Err(Code::ClientNotPermitted.into()) }
 }
 
-/// The log's checkpoint as a signed note, signed now if there is anything new.
+/// The log's checkpoint as a signed note; signs a new one if the log has grown.
 pub(crate) async fn checkpoint<S>(
     cx: &Context,
     key: &Data<LogKey>,
@@ -186,7 +187,7 @@ pub(crate) async fn checkpoint<S>(
     Ok(checkpoints::checkpoint(cx, key, tenant_id, now).await?.note)
 }
 
-/// What verifies the log's checkpoints: a C2SP `vkey`.
+/// The key that verifies the log's checkpoints (C2SP `vkey`).
 pub(crate) fn verifier_key<S>(key: &LogKey, caller: &Caller<S>, tenant_id: &str) -> Result<String, Error> {
     check(caller, tenant_id)?;
     Ok(key.verifier_key(tenant_id))

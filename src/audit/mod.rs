@@ -1,15 +1,15 @@
-//! An audit event is one thing that happened.
+//! An audit event records one operation and its result.
 //!
-//! A verb records it in its own transaction ([`crate::store::Tx::record`]); if it
-//! cannot be written, the act did not happen. Refusals are events too. The
-//! database itself refuses to change or remove what was written.
+//! A verb records it in its own transaction ([`crate::store::Tx::record`]): if the
+//! event cannot be written, the transaction is rolled back. Refusals are events
+//! too. Database triggers refuse to change or delete an event.
 //!
-//! Each tenant has a *log* of its own, a Merkle tree (RFC 6962), and `_system`
-//! is the log of what belongs to no tenant. A *checkpoint* is a signed size and
-//! root of a log. Whoever keeps one can check any later export against it,
-//! without this service and its database ([`verify`]): the trail is
-//! tamper-evident. It is not tamper-proof: what came after the last checkpoint
-//! that left the building can be cut off unseen.
+//! Each tenant has its own *audit log*, a Merkle tree (RFC 6962); `_system` is the
+//! log of events without a tenant. A *checkpoint* is a signed size and root of a
+//! log. Any later export can be verified against a checkpoint that was kept
+//! outside, without this service and its database ([`verify`]): the log is
+//! tamper-evident. It is not tamper-proof: events after the last checkpoint that
+//! was kept outside can be cut off unnoticed.
 
 mod checkpoint;
 mod deliver;
@@ -46,153 +46,153 @@ pub(crate) use key::LogKey;
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 
-/// An audit event as callers see it.
+/// An event of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AuditEvent {
-    /// Its id; ids sort by time.
+    /// Event id; ids sort by the time of recording.
     id: EventId,
-    /// What happened.
+    /// Event type.
     #[serde(rename = "type")]
     kind: EventType,
-    /// The tenant whose log it stands in; `_system` for what belongs to none.
+    /// Tenant whose audit log holds the event; `_system` for events without a tenant.
     #[schema(max_length = 64)]
     tenant_id: String,
-    /// The portal it concerns.
+    /// Portal the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     portal: Option<String>,
-    /// Its place in the tenant's log, from 0 without gaps.
+    /// Index of the event in the tenant's audit log, from 0 without gaps.
     #[schema(minimum = 0)]
     log_index: i64,
-    /// Its leaf hash in the tenant's log (RFC 6962, SHA-256, base64).
+    /// Leaf hash of the event in the tenant's audit log (RFC 6962, SHA-256, base64).
     #[schema(max_length = 44)]
     leaf_hash: String,
-    /// When it happened.
+    /// When the event happened (RFC 3339, UTC).
     occurred_at: Timestamp,
-    /// When it was written down.
+    /// When the event was recorded (RFC 3339, UTC).
     recorded_at: Timestamp,
-    /// How it came out.
+    /// Result of the operation.
     result: EventResult,
-    /// Who did it.
+    /// Actor that performed the operation.
     actor: Actor,
-    /// The client that asked for it, or that asserted who the actor is.
+    /// API client that made the request or asserted the actor.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<ClientId>,
-    /// The link it concerns.
+    /// Link the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     magic_link_id: Option<LinkId>,
-    /// The session it concerns.
+    /// Session the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     session_id: Option<SessionId>,
-    /// The consultant it concerns.
+    /// Consultant the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     consultant_id: Option<ConsultantId>,
-    /// The profile as whom it was done.
+    /// Profile the consultant acted as (the portal's own id).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     profile_id: Option<String>,
-    /// The person whose data it concerns.
+    /// Person whose data the event concerns (the portal's own id).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     principal_id: Option<String>,
-    /// Why the access was granted.
+    /// Why access was granted, or why the operation was performed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     reason: Option<String>,
-    /// The support ticket.
+    /// Support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     ticket: Option<String>,
-    /// The visitor's network address, as the portal asserts it.
+    /// Visitor's IP address as the portal asserted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     address: Option<String>,
-    /// The visitor's browser, as the portal asserts it.
+    /// Visitor's `User-Agent` as the portal asserted it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     user_agent: Option<String>,
-    /// Which of the portal's sources reported it.
+    /// Source within the portal that reported the activity event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     source: Option<String>,
-    /// Its number in that source.
+    /// Sequence number of the activity event within its source.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<i64>,
-    /// It was reported when its session was over.
+    /// Whether the activity event was reported after its session had ended.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     late: bool,
-    /// It is a change, where only looking was granted.
+    /// Whether the activity event is a change although the link granted `read_only` access.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     policy_violation: bool,
-    /// The trace of the request that wrote it (W3C Trace Context).
+    /// Trace id of the request that recorded the event (W3C Trace Context, 32 hex digits).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     trace_id: Option<String>,
-    /// What else is known, by type; absent once it is erased.
+    /// Details that depend on the event type; absent once erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Object)]
     data: Option<serde_json::Value>,
-    /// Why there are no names, no reason and no data any more.
+    /// Erasure of the event's payload (names, reason, data); absent while the payload is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     erased: Option<Erased>,
 }
 
-/// That something was erased when its time was over.
+/// Erasure of event payloads after their retention period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Erased {
-    /// When.
+    /// When the payload was erased (RFC 3339, UTC).
     pub erased_at: Timestamp,
-    /// Who did it.
+    /// Actor that erased the payload.
     pub by: Actor,
-    /// Why.
+    /// Why the payload was erased.
     #[schema(max_length = 500)]
     pub reason: String,
 }
 
-/// Which events are wanted.
+/// Filters of an audit event list.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
-    /// Only this tenant's log.
+    /// Only events of this tenant's audit log.
     #[param(max_length = 64, example = "acme")]
     pub tenant_id: Option<String>,
-    /// Only this portal.
+    /// Only events of this portal.
     #[param(max_length = 32)]
     pub portal: Option<String>,
-    /// Only this link.
+    /// Only events of this link.
     pub magic_link_id: Option<LinkId>,
-    /// Only this session.
+    /// Only events of this session.
     pub session_id: Option<SessionId>,
-    /// Only this consultant.
+    /// Only events of this consultant.
     pub consultant_id: Option<ConsultantId>,
-    /// Only this person's data.
+    /// Only events that concern this person's data (the portal's own id).
     #[param(max_length = 128)]
     pub principal_id: Option<String>,
-    /// Only this type.
+    /// Only events of this type.
     #[serde(rename = "type")]
     #[param(rename = "type", inline)]
     pub kind: Option<EventType>,
-    /// Only what was (or was not) reported after its session's end.
+    /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,
-    /// Only changes where only looking was granted, or all but those.
+    /// `true`: only changes despite `read_only` access; `false`: only the other events.
     pub policy_violation: Option<bool>,
-    /// Only what happened at or after this moment.
+    /// Only events that happened at or after this time (RFC 3339).
     pub occurred_from: Option<Timestamp>,
-    /// Only what happened before this moment.
+    /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// A page of the trail, cut to what the caller may see. Reading it is an event too.
+/// A page of audit events within the caller's reach. Reading them is recorded too.
 pub(crate) async fn list(
     cx: &Context,
     caller: &Caller<ReadAudit>,
@@ -209,7 +209,7 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
-/// What goes on record in each log that events of it were read; if none were, in that which was asked for.
+/// The `audit.read` events: one in each log that events were read from, or else one in the requested log.
 fn readings(reader: &Caller<ReadAudit>, filter: &EventFilter, events: &[AuditEvent], now: Timestamp) -> Vec<Event> {
     let mut logs: BTreeMap<&str, usize> = BTreeMap::new();
     for event in events {
@@ -224,7 +224,7 @@ fn readings(reader: &Caller<ReadAudit>, filter: &EventFilter, events: &[AuditEve
     logs.into_iter().map(of_log).collect()
 }
 
-/// What was read.
+/// Data of an `audit.read` event: the filters, and how many events were returned.
 #[derive(Serialize)]
 struct Reading<'a> {
     #[serde(flatten)]

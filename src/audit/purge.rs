@@ -1,8 +1,8 @@
-//! Erasing what need not be kept any longer: payloads, by range, and nothing else.
+//! Erasure of event payloads after their retention period, by range of indexes.
 //!
-//! Leaves and proofs stay for ever. What is erased, by whom and why is itself an
-//! event, and stands on record before the first payload goes: the database
-//! refuses any other way.
+//! Leaves and proofs are kept for ever. The erasure itself, with its actor and
+//! reason, is recorded before the first payload is deleted: database triggers
+//! enforce that order.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -23,38 +23,38 @@ use crate::journal::rows::{self, lock_log};
 use crate::records;
 use crate::store::Tx;
 
-/// Events that one transaction goes over.
+/// Events per transaction.
 const EVENTS_AT_A_TIME: i64 = 5_000;
 
-/// How often the service looks for payloads whose time is over.
+/// Interval of the retention run.
 const EVERY: Duration = Duration::hours(1);
 
-/// What is to be erased.
+/// Request to erase payloads of a tenant's audit log.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"before": "2025-10-01T00:00:00Z", "reason": "The retention period of the contract is over"}))]
 pub struct PurgeLog {
-    /// Payloads of events that were recorded before this moment.
+    /// Erase payloads of events recorded before this time (RFC 3339).
     pub before: Timestamp,
-    /// Why.
+    /// Why the payloads are erased.
     #[schema(min_length = 10, max_length = 500)]
     pub reason: String,
-    /// Who at the portal asks for it; recorded as the client asserts it.
+    /// Portal user who requested the erasure, recorded as the client asserts it.
     pub requested_by: Option<Person>,
 }
 
-/// What was erased.
+/// Result of an erasure.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct PurgedLog {
-    /// How many payloads are gone.
+    /// Number of payloads erased.
     #[schema(minimum = 0)]
     pub erased: i64,
-    /// Every payload before this index is gone, but those of erasures.
+    /// Payloads of events below this index are erased, except those of `audit.purged` events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
 }
 
-/// Who erases, and why.
+/// An erasure to perform: range, actor and reason.
 #[derive(Clone)]
 struct Purge {
     tenant_id: String,
@@ -64,10 +64,10 @@ struct Purge {
     client_id: Option<crate::id::ClientId>,
 }
 
-/// Erases payloads before their time comes by itself, but never before it has come.
+/// Erases payloads on request, ahead of the hourly run; never before the retention period is over.
 ///
 /// # Errors
-/// `retention_not_over` and `legal_hold`, which are recorded.
+/// `retention_not_over` and `legal_hold`; both refusals are recorded.
 pub(crate) async fn purge(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -95,7 +95,7 @@ pub(crate) async fn purge(
     Ok(PurgedLog { erased, erased_to_index })
 }
 
-/// Erases the payloads of every log whose time is over; looks once an hour.
+/// Erases payloads past their retention period in every log; runs once an hour.
 pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Timestamp) -> Result<(), Error> {
     if !schedule.is_due(now) {
         return Ok(());
@@ -117,9 +117,9 @@ pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Times
                 Ok(Some(_)) => {}
                 Ok(None) => break,
                 Err(error) if error.code() == Code::Unavailable => return Err(error),
-                // One log that cannot be read must not keep the others.
+                // A log that cannot be read must not block the others.
                 Err(error) => {
-                    tracing::error!(log.tenant = order.tenant_id, error.cause = %error, "a log was not looked through");
+                    tracing::error!(log.tenant = order.tenant_id, error.cause = %error, "retention run of a log failed");
                     break;
                 }
             }
@@ -129,7 +129,7 @@ pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Times
     Ok(())
 }
 
-/// What was recorded before this moment need not be kept any longer; `None` while there is a legal hold.
+/// Payloads recorded before this time may be erased; `None` while a legal hold is in force.
 fn retention_end(
     conn: &mut Conn,
     tenant_id: &str,
@@ -143,12 +143,12 @@ fn retention_end(
     Ok(Some(now.minus(own.unwrap_or(default))))
 }
 
-/// Erases one range; `None` when there is nothing left to erase.
+/// Erases one range; `None` if nothing is left to erase.
 async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Option<i64>, Error> {
     let default = cx.config.audit.retention;
     cx.store
         .write_large(move |tx| {
-            // Whoever places a hold takes the same lock: it stands before the erasure, or after it.
+            // Placing a hold takes the same lock, so the two are serialized.
             lock_log(tx, &order.tenant_id)?;
             let end = retention_end(tx, &order.tenant_id, default, now)?;
             let refusal = match end {
@@ -172,7 +172,7 @@ fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, 
     let to_index = size.min(from_index + EVENTS_AT_A_TIME);
     let kept = store::first_since(tx, &order.tenant_id, from_index..to_index, order.before)?;
     let to_index = kept.unwrap_or(to_index);
-    // Erasures that are old themselves are no reason for another one, or there would be no end to them.
+    // A range that holds only `audit.purged` events is skipped: each erasure adds one, so it would never end.
     if !store::holds_more_than_erasures(tx, &order.tenant_id, from_index..to_index)? {
         return Ok(None);
     }
@@ -201,7 +201,7 @@ fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
         .because(&order.reason)
 }
 
-/// When the service looked for payloads to erase.
+/// Time of this process's last retention run.
 #[derive(Default)]
 pub(crate) struct PurgeSchedule(AtomicI64);
 

@@ -36,13 +36,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(get_evidence);
 }
 
-/// Query the audit trail
+/// List audit events
 ///
-/// Newest first, cut to the client's tenants and portal. The `_system` log is
-/// for clients that reach every tenant. Reading the trail is an event, too:
-/// `audit.read`.
+/// Newest first, limited to the client's tenants and portal. The `_system` log is
+/// readable only by clients of every tenant. Reading is recorded as `audit.read`.
 #[utoipa::path(tag = "Audit", operation_id = "listAuditEvents", params(EventFilter),
-    responses((status = 200, body = Page<AuditEvent>, description = "A page of events"), ReadProblems))]
+    responses((status = 200, body = Page<AuditEvent>, description = "A page of audit events"), ReadProblems))]
 #[get("/audit-events")]
 async fn list_audit_events(
     cx: Data<Context>,
@@ -52,17 +51,17 @@ async fn list_audit_events(
     Ok(Json(super::list(&cx, &caller, filter.into_inner(), cx.clock.now()).await?))
 }
 
-/// Export a tenant's log
+/// Export a tenant's audit log
 ///
-/// In order of `log_index`, cut to the client's portal, streamed. `ndjson` without
-/// filters is the whole log: it ends with a checkpoint, and
-/// `magic-link audit verify` checks it offline. `csv` and `ocsf` (Open
-/// Cybersecurity Schema Framework 1.8) are views of it that cannot be verified by
-/// themselves; each line carries index and leaf hash, so that it can be found
-/// again in the log. An answer that breaks off is not whole. Exporting is an
-/// event, too: `audit.exported`.
+/// Streamed in order of `log_index`, limited to the client's portal. `ndjson`
+/// without filters is the complete log: it ends with a checkpoint, and
+/// `magic-link audit verify` verifies it offline. `csv` and `ocsf` (Open
+/// Cybersecurity Schema Framework 1.8) cannot be verified by themselves; each
+/// line carries index and leaf hash, which identify the event in the log. A
+/// response that is cut off is incomplete. Exporting is recorded as
+/// `audit.exported`.
 #[utoipa::path(tag = "Audit", operation_id = "exportAuditEvents", params(ExportQuery),
-    responses((status = 200, body = inline(TextBody), content_type = "application/x-ndjson", description = "The log, line by line; `text/csv` with `format=csv`"), ReadProblems))]
+    responses((status = 200, body = inline(TextBody), content_type = "application/x-ndjson", description = "The audit log, one event per line; `text/csv` with `format=csv`"), ReadProblems))]
 #[get("/audit-events/export")]
 async fn export_audit_events(
     cx: Data<Context>,
@@ -83,12 +82,12 @@ async fn export_audit_events(
     Ok(response.streaming(export.into_stream()))
 }
 
-/// Read how a tenant's log stands
+/// Read the state of a tenant's audit log
 ///
-/// Its size, what the last checkpoint covers, and for how long what is kept.
+/// Size, last checkpoint, deliveries of checkpoints, retention and legal hold.
 #[utoipa::path(tag = "Audit", operation_id = "getAuditLog",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log; `_system` for what belongs to no tenant")),
-    responses((status = 200, body = AuditLog, description = "The log"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
+    responses((status = 200, body = AuditLog, description = "State of the audit log"), ReadProblems))]
 #[get("/audit-log/{tenant_id}")]
 async fn get_audit_log(
     cx: Data<Context>,
@@ -99,15 +98,15 @@ async fn get_audit_log(
     Ok(Json(log::state(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
-/// Read a log's checkpoint
+/// Read the checkpoint of an audit log
 ///
-/// Its size and root, signed (C2SP `tlog-checkpoint`), as of now. Keep it where
-/// this service and its operators cannot reach it: any export can be checked
-/// against it later. Events after the last checkpoint that was kept outside are
-/// not protected.
+/// The log's current size and root, signed (C2SP `tlog-checkpoint`). Keep it where
+/// this service and its operators cannot change it: any later export can be
+/// verified against it. Events after the last checkpoint that was kept outside
+/// are not protected.
 #[utoipa::path(tag = "Audit", operation_id = "getCheckpoint",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log; `_system` for what belongs to no tenant")),
-    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "A signed note"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
+    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The checkpoint, a signed note (C2SP `signed-note`)"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/checkpoint")]
 async fn get_checkpoint(
     cx: Data<Context>,
@@ -118,12 +117,12 @@ async fn get_checkpoint(
     Ok(text(log::checkpoint(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
-/// Prove that an event is in the log
+/// Prove that an event is in the audit log
 ///
-/// RFC 6962, section 2.1.1.
+/// Inclusion proof (RFC 6962, section 2.1.1).
 #[utoipa::path(tag = "Audit", operation_id = "getInclusionProof",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log"), InclusionQuery),
-    responses((status = 200, body = InclusionProof, description = "The audit path"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), InclusionQuery),
+    responses((status = 200, body = InclusionProof, description = "The inclusion proof"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/inclusion")]
 async fn get_inclusion_proof(
     cx: Data<Context>,
@@ -134,12 +133,12 @@ async fn get_inclusion_proof(
     Ok(Json(log::inclusion(&cx, &caller, id.into_inner(), query.into_inner()).await?))
 }
 
-/// Prove that the log only grew
+/// Prove that the audit log is append-only
 ///
-/// RFC 6962, section 2.1.2.
+/// Consistency proof between two tree sizes (RFC 6962, section 2.1.2).
 #[utoipa::path(tag = "Audit", operation_id = "getConsistencyProof",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log"), ConsistencyQuery),
-    responses((status = 200, body = ConsistencyProof, description = "The proof"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), ConsistencyQuery),
+    responses((status = 200, body = ConsistencyProof, description = "The consistency proof"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/consistency")]
 async fn get_consistency_proof(
     cx: Data<Context>,
@@ -150,13 +149,13 @@ async fn get_consistency_proof(
     Ok(Json(log::consistency(&cx, &caller, id.into_inner(), query.into_inner()).await?))
 }
 
-/// Read what verifies a log's checkpoints
+/// Read the verifier key of an audit log
 ///
-/// A C2SP `vkey`: the log's name, a key id, and an Ed25519 public key. Keep it
-/// with the first checkpoint.
+/// A C2SP `vkey` (log origin, key id, Ed25519 public key) that verifies the log's
+/// checkpoints. Keep it with the first checkpoint.
 #[utoipa::path(tag = "Audit", operation_id = "getVerifierKey",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log")),
-    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The key"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log")),
+    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The verifier key (C2SP `vkey`)"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/verifier-key")]
 async fn get_verifier_key(
     key: Data<LogKey>,
@@ -166,16 +165,16 @@ async fn get_verifier_key(
     Ok(text(log::verifier_key(&key, &caller, &id)? + "\n"))
 }
 
-/// Erase payloads before their time comes by itself
+/// Erase event payloads
 ///
-/// Names, reasons, values and salts of events that were recorded before a moment.
-/// What the log commits to stays, and every proof still holds. `409
-/// retention_not_over` where the tenant's `retention_days` have not passed, `409
-/// legal_hold` while a hold stands; both are recorded. The service does the same
-/// by itself once an hour for what is older than the retention.
+/// Deletes names, reasons, data and salts of events recorded before a given time.
+/// Leaves are kept, and every proof stays valid. Refused with `409
+/// retention_not_over` before the tenant's `retention_days` have passed and with
+/// `409 legal_hold` while a hold is in force; both are recorded. The service also
+/// erases expired payloads by itself, once an hour.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log")),
-    responses((status = 200, body = PurgedLog, description = "What was erased"), WriteProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log")),
+    responses((status = 200, body = PurgedLog, description = "Number of erased payloads"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
     cx: Data<Context>,
@@ -188,11 +187,11 @@ async fn purge_audit_log(
 
 /// Place a legal hold
 ///
-/// Nothing of the tenant's log is erased while it stands.
+/// No payload of the tenant's audit log is erased while the hold is in force.
 #[utoipa::path(tag = "Audit", operation_id = "placeLegalHold", request_body = PlaceHold,
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log"),
-        ("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe for 24 hours")),
-    responses((status = 201, body = LegalHold, description = "The hold"), WriteProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"),
+        ("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Key that makes a retry safe for 24 hours")),
+    responses((status = 201, body = LegalHold, description = "The legal hold was placed"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds")]
 async fn place_legal_hold(
     cx: Data<Context>,
@@ -201,7 +200,7 @@ async fn place_legal_hold(
     idempotency: IdempotencyHeader,
     body: Body<PlaceHold>,
 ) -> Result<Created<LegalHold>, Error> {
-    // The tenant stands in the path, so it belongs to what was asked for.
+    // The tenant is in the path, so it is part of the fingerprint.
     let asked = || format!("{id} {}", body.fingerprint());
     let key = idempotency.scoped(&caller, "POST /v1/audit-log/{tenant_id}/legal-holds", asked);
     let (value, replayed) = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
@@ -210,8 +209,8 @@ async fn place_legal_hold(
 
 /// List legal holds
 #[utoipa::path(tag = "Audit", operation_id = "listLegalHolds",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Whose log"), Paging),
-    responses((status = 200, body = Page<LegalHold>, description = "A page of holds, newest first"), ReadProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), Paging),
+    responses((status = 200, body = Page<LegalHold>, description = "A page of legal holds, newest first"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/legal-holds")]
 async fn list_legal_holds(
     cx: Data<Context>,
@@ -224,11 +223,11 @@ async fn list_legal_holds(
 
 /// Release a legal hold
 ///
-/// Releasing it again changes nothing.
+/// Releasing a released hold changes nothing.
 #[utoipa::path(tag = "Audit", operation_id = "releaseLegalHold", request_body = ReleaseHold,
-    params(("tenant_id" = String, Path, max_length = 64, example = "globex", description = "Whose log"),
-        ("id" = HoldId, Path, description = "The hold")),
-    responses((status = 200, body = LegalHold, description = "The hold"), WriteProblems))]
+    params(("tenant_id" = String, Path, max_length = 64, example = "globex", description = "Tenant of the audit log"),
+        ("id" = HoldId, Path, description = "Legal hold id")),
+    responses((status = 200, body = LegalHold, description = "The released legal hold"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
 async fn release_legal_hold(
     cx: Data<Context>,
@@ -240,15 +239,16 @@ async fn release_legal_hold(
     Ok(Json(holds::release(&cx, &caller, tenant_id, id, body.value, cx.clock.now()).await?))
 }
 
-/// Summarise who touched a person's data
+/// Summarise access to a person's data
 ///
-/// Each session in which a consultant looked at, took out or changed the person's
-/// data: who, as whom, why, when, and how often. Newest session first. It answers
-/// what section 11 of the Digital Personal Data Protection Act, 2023 lets a person
-/// ask. It is as whole as the portals' reports; see `audit_state` of the sessions.
+/// Each session in which a consultant viewed, exported or changed the person's
+/// data: consultant, profile, reason, times and counts. Newest session first. It
+/// supports requests under section 11 of the Digital Personal Data Protection Act,
+/// 2023. It is only as complete as the portals' reports; see `audit_state` of the
+/// sessions.
 #[utoipa::path(tag = "Audit", operation_id = "listAccessSummaries",
-    params(("principal_id" = String, Path, max_length = 128, example = "emp-9", description = "The person, by the portal's own id"), SummaryQuery),
-    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions"), ReadProblems))]
+    params(("principal_id" = String, Path, max_length = 128, example = "emp-9", description = "Person whose data was accessed (the portal's own id)"), SummaryQuery),
+    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first"), ReadProblems))]
 #[get("/access-summaries/{principal_id}")]
 async fn list_access_summaries(
     cx: Data<Context>,
@@ -260,15 +260,15 @@ async fn list_access_summaries(
     Ok(Json(summary::summary(&cx, &caller, principal.into_inner(), query.into_inner(), now).await?))
 }
 
-/// Pack the evidence about a link
+/// Read the evidence pack of a link
 ///
-/// One signed document: the link, its mails, sessions, events, refusals and
+/// One signed document: the link, its e-mails, sessions, events, refusals and
 /// revocation, an inclusion proof for each event, and the log's checkpoint.
-/// `magic-link audit verify` checks it offline with the log's verifier key. Keep
-/// the answer byte for byte.
+/// `magic-link audit verify` verifies it offline with the log's verifier key.
+/// Store the response unchanged, byte for byte.
 #[utoipa::path(tag = "Audit", operation_id = "getEvidence",
-    params(("id" = LinkId, Path, description = "The link")),
-    responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence, in canonical form (RFC 8785)"), ReadProblems))]
+    params(("id" = LinkId, Path, description = "Link id")),
+    responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence pack, canonical JSON (RFC 8785)"), ReadProblems))]
 #[get("/magic-links/{id}/evidence")]
 async fn get_evidence(
     cx: Data<Context>,
@@ -280,7 +280,7 @@ async fn get_evidence(
     Ok(HttpResponse::Ok().content_type("application/json").body(pack))
 }
 
-/// What is no JSON for a generator to take apart.
+/// A response body that generators treat as opaque text.
 #[derive(ToSchema)]
 #[schema(value_type = String, format = Binary)]
 #[expect(dead_code, reason = "it stands for a body in the API description")]

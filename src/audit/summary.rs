@@ -1,5 +1,5 @@
-//! Who looked at or changed one person's data: the answer that section 11 of the
-//! Digital Personal Data Protection Act, 2023 entitles them to.
+//! Access summary of one person's data: the information that section 11 of the
+//! Digital Personal Data Protection Act, 2023 entitles the person to.
 
 use std::collections::HashMap;
 
@@ -16,71 +16,71 @@ use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::records;
 
-/// Whose log is asked.
+/// Tenant and paging of an access summary.
 #[derive(Debug, Clone, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SummaryQuery {
-    /// The person's company.
+    /// Tenant of the person.
     #[param(max_length = 64, example = "acme")]
     pub tenant_id: String,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// One session in which a person's data was touched.
+/// One session in which a person's data was accessed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AccessSummary {
-    /// The session.
+    /// Session in which the data was accessed.
     pub session_id: SessionId,
-    /// Its link.
+    /// Link the session was opened with.
     pub magic_link_id: LinkId,
-    /// The portal.
+    /// Portal the data was accessed in.
     #[schema(max_length = 32)]
     pub portal: String,
-    /// Who acted.
+    /// Consultant who accessed the data.
     pub consultant: ConsultantName,
-    /// As whom.
+    /// Profile the consultant acted as.
     pub profile: Person,
-    /// How much they might do.
+    /// Access the link granted.
     pub access: Access,
-    /// Why the access was granted.
+    /// Why access was granted.
     #[schema(max_length = 500)]
     pub reason: String,
-    /// The support ticket.
+    /// Support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub ticket: Option<String>,
-    /// When the person's data was first touched.
+    /// When the person's data was first accessed in the session (RFC 3339, UTC).
     pub first_at: Timestamp,
-    /// When it was last touched.
+    /// When the person's data was last accessed in the session (RFC 3339, UTC).
     pub last_at: Timestamp,
-    /// How often it was looked at.
+    /// Number of views of the person's data.
     #[schema(minimum = 0)]
     pub views: i64,
-    /// How often it was taken out.
+    /// Number of exports of the person's data.
     #[schema(minimum = 0)]
     pub exports: i64,
-    /// How often it was changed.
+    /// Number of changes to the person's data.
     #[schema(minimum = 0)]
     pub changes: i64,
 }
 
-/// A consultant by name.
+/// A consultant's id and name.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsultantName {
-    /// Their id.
+    /// Consultant id.
     pub id: ConsultantId,
-    /// Their name.
+    /// Consultant's name.
     #[schema(max_length = 100)]
     pub name: String,
 }
 
-/// A page of the sessions that touched a person's data, newest first. Asking is an event too.
+/// A page of the sessions that accessed a person's data, newest first. The query is recorded too.
 pub(crate) async fn summary(
     cx: &Context,
     caller: &Caller<ReadAudit>,
@@ -112,8 +112,8 @@ pub(crate) async fn summary(
             }
             let mut items = Vec::with_capacity(ids.len());
             for id in ids {
-                let session =
-                    records::sessions::find(conn, &id)?.ok_or_else(|| Error::internal("acts without their session"))?;
+                let session = records::sessions::find(conn, &id)?
+                    .ok_or_else(|| Error::internal("events without their session"))?;
                 let consultant = records::consultants::find(conn, &session.consultant_id)?
                     .ok_or_else(|| Error::internal("a session without its consultant"))?;
                 let its_own = touches.remove(&id).unwrap_or_default();

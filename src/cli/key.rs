@@ -23,8 +23,9 @@ pub(super) enum KeyCommand {
         #[arg(allow_hyphen_values = true)]
         kid: String,
     },
-    /// Drop a key that may be in the wrong hands, and revoke what it signed
-    Drop {
+    /// Revoke a key that may be in the wrong hands, and what it signed
+    #[command(alias = "drop")]
+    Revoke {
         /// The key
         #[arg(allow_hyphen_values = true)]
         kid: String,
@@ -46,7 +47,7 @@ pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Resu
             output.done(&key, "published")
         }
         KeyCommand::Retire { kid } => output.done(&signing_keys::retire(&app.cx, &caller, kid, now).await?, "retired"),
-        KeyCommand::Drop { kid, reason } => {
+        KeyCommand::Revoke { kid, reason } => {
             output.done(&signing_keys::revoke_key(&app.cx, &caller, kid, RevokeKey { reason }, now).await?, "revoked")
         }
         KeyCommand::List => output.table(&signing_keys::list(&app.cx, &caller, now).await?, COLUMNS),

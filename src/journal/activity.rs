@@ -1,4 +1,4 @@
-//! Reported acts in the log: which are known, and which numbers are missing.
+//! Activity events in the audit log: which are recorded, and which sequence numbers are missing.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -15,7 +15,7 @@ use crate::id::SessionId;
 
 diesel::alias!(crate::db::schema::audit_events as neighbours: Neighbours);
 
-/// Fingerprint of the acts of one source that are known; empty where it is erased.
+/// Sequence numbers and fingerprints of a source's recorded activity events; an erased fingerprint is empty.
 pub(crate) fn events_by_seq(
     conn: &mut Conn,
     session: &SessionId,
@@ -29,10 +29,10 @@ pub(crate) fn events_by_seq(
     Ok(rows.into_iter().filter_map(|(seq, fingerprint)| Some((seq?, fingerprint.unwrap_or_default()))).collect())
 }
 
-/// As many missing ranges as are told.
+/// Limit of missing ranges in a response.
 pub(crate) const MOST_RANGES: i64 = 100;
 
-/// Which numbers of a source are not there, up to the last one there should be: the first hundred ranges.
+/// Missing sequence numbers of a source from 1 to `last`: the first [`MOST_RANGES`] ranges.
 pub(crate) fn missing_numbers(
     conn: &mut Conn,
     session: &SessionId,
@@ -53,20 +53,20 @@ pub(crate) fn missing_numbers(
         .select(events::seq.assume_not_null())
         .order(events::seq.asc())
         .limit(MOST_RANGES);
-    // A gap follows a number without a next one, and ends before a number without a previous one.
+    // A gap starts after a number without a successor and ends before a number without a predecessor.
     let before: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(1))).load(conn)?;
     let behind: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(-1))).load(conn)?;
     let starts = std::iter::once(1).chain(before.into_iter().map(|seq| seq + 1));
-    // Where there are more than are told, nobody knows yet where the last one ends.
+    // Beyond the limit, the end of the last gap is unknown.
     let tail = usize::try_from(MOST_RANGES).is_ok_and(|most| behind.len() < most).then_some(last);
     let ends = behind.into_iter().map(|seq| seq - 1).chain(tail);
     Ok(starts.zip(ends).map(|(start, end)| start..=end).filter(|range| !range.is_empty()).collect())
 }
 
-/// The fingerprint of each act of a session that is in the trail already; empty once it is erased.
+/// Fingerprints of a session's recorded activity events by source and sequence number; empty once erased.
 pub(crate) type KnownEvents = HashMap<(String, i64), Vec<u8>>;
 
-/// Reads which of these acts are known: in the trail, or about to be written there by the same transaction.
+/// Finds which activity events are known: recorded, or about to be recorded by the same transaction.
 pub(crate) fn known_events(
     conn: &mut Conn,
     earlier: &[Event],
@@ -86,7 +86,7 @@ pub(crate) fn known_events(
     Ok(known)
 }
 
-/// How many acts of each kind were reported.
+/// Number of activity events by type.
 pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
     events::table
         .filter(events::session_id.eq(id))

@@ -1,4 +1,4 @@
-//! Appending to the logs, as the last act of every transaction.
+//! Appending to the audit logs, the last step of every transaction.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,22 @@ use crate::db::{Conn, insert_all};
 use crate::error::Error;
 use crate::id::EventId;
 
-/// PostgreSQL takes 65,535 parameters a statement; a row has 22.
+/// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// An event that has got its place in the trail.
+/// An event that was appended to its log.
 pub(crate) struct AppendedEvent<'e> {
     pub event: &'e Event,
     pub id: EventId,
-    /// Its place in its tenant's log, which is the order of commits.
+    /// Index in the tenant's log, which is the order of commits.
     pub log_index: i64,
 }
 
-/// Writes the events of a transaction, which may be those of many acts, each at the end of its tenant's log.
+/// Appends the events of a transaction, which may hold several write jobs, each to its tenant's log.
 ///
 /// The heads of all logs are locked first, in order of tenant id, and nothing is
-/// locked after them: whatever else two transactions hold, they cannot wait for
-/// each other here. What follows from an event, such as telling others, is only
-/// inserted.
+/// locked after them, so two transactions cannot deadlock here. Follow-ups of an
+/// event, such as webhook messages, are only inserted.
 pub(crate) fn append<'e>(conn: &mut Conn, events: &'e [Event]) -> Result<Vec<AppendedEvent<'e>>, Error> {
     let mut by_log: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {

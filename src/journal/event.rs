@@ -1,4 +1,4 @@
-//! Building an event. What is not said stays absent.
+//! The builder of an audit event. Members that are not set are absent.
 
 use serde::Serialize;
 
@@ -10,14 +10,14 @@ use crate::records::links::Link;
 use crate::records::sessions::Session;
 use crate::telemetry::TraceId;
 
-/// The number of an act within its source.
+/// Source and sequence number of an activity event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ActivityRef<'a> {
     pub source: &'a str,
     pub seq: i64,
 }
 
-/// What makes two refusals equal: who was refused, in which log, what and why.
+/// Equality of refusals: same client, log, event type, route and error code.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct RefusalKey {
     client_id: Option<ClientId>,
@@ -27,7 +27,7 @@ pub(crate) struct RefusalKey {
     code: Option<String>,
 }
 
-/// An event on its way into the audit log.
+/// An event to be appended to the audit log.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) kind: EventType,
@@ -85,60 +85,60 @@ impl Event {
         }
     }
 
-    /// What happened.
+    /// Event type.
     pub(crate) const fn kind(&self) -> EventType {
         self.kind
     }
 
-    /// What is remarkable about it, if it is a reported act.
+    /// Marks of an activity event: `late`, `policy_violation`.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> {
         let late = self.late.then_some("late");
         late.into_iter().chain(self.policy_violation.then_some("policy_violation"))
     }
 
-    /// The trace of the request that it belongs to.
+    /// Sets the trace id of the request.
     pub(crate) fn in_trace(mut self, trace_id: Option<TraceId>) -> Self {
         self.trace_id = trace_id.map(|id| id.to_string());
         self
     }
 
-    /// Number and fingerprint, if it is an act of this session that a source reported.
+    /// Source, sequence number and fingerprint, if it is an activity event of this session.
     pub(crate) fn activity_of(&self, session: &SessionId) -> Option<((String, i64), Vec<u8>)> {
         let own = self.session_id.as_ref() == Some(session);
         own.then(|| Some(((self.source.clone()?, self.seq?), self.fingerprint.clone()?))).flatten()
     }
 
-    /// When it took effect, where that was not now.
+    /// Sets when the event happened, if not now.
     pub(crate) const fn at(mut self, occurred_at: Timestamp) -> Self {
         self.occurred_at = occurred_at;
         self
     }
 
-    /// The client that asked.
+    /// Sets the requesting client.
     pub(crate) fn client(mut self, client_id: Option<&ClientId>) -> Self {
         self.client_id = client_id.cloned();
         self
     }
 
-    /// The tenant whose log it goes to.
+    /// Sets the tenant whose log the event is appended to.
     pub(crate) fn tenant(mut self, tenant_id: &str) -> Self {
         tenant_id.clone_into(&mut self.tenant_id);
         self
     }
 
-    /// The portal it concerns, if it concerns only one.
+    /// Sets the portal, if the event concerns only one.
     pub(crate) fn portal(mut self, portal: Option<&str>) -> Self {
         self.portal = portal.map(ToOwned::to_owned);
         self
     }
 
-    /// The consultant it concerns.
+    /// Sets the consultant.
     pub(crate) fn consultant(mut self, id: &ConsultantId) -> Self {
         self.consultant_id = Some(id.clone());
         self
     }
 
-    /// The link it concerns, and with it tenant, portal, consultant, profile, reason and ticket.
+    /// Sets the link, and with it tenant, portal, consultant, profile, reason and ticket.
     pub(crate) fn link(mut self, link: &Link) -> Self {
         self.tenant_id.clone_from(&link.tenant_id);
         self.portal = Some(link.portal.clone());
@@ -150,7 +150,7 @@ impl Event {
         self
     }
 
-    /// The session it concerns, and with it what its link says and who visits.
+    /// Sets the session, and with it the facts of its link and of the visitor.
     pub(crate) fn session(mut self, session: &Session) -> Self {
         self.tenant_id.clone_from(&session.tenant_id);
         self.portal = Some(session.portal.clone());
@@ -165,14 +165,14 @@ impl Event {
         self
     }
 
-    /// The session it concerns, of which nothing else is known.
+    /// Sets the session id alone.
     #[cfg(test)]
     pub(crate) fn of_session(mut self, id: &SessionId) -> Self {
         self.session_id = Some(id.clone());
         self
     }
 
-    /// A reported act: its number, when it happened, and whose data it concerns.
+    /// Sets the facts of an activity event: source, sequence number, time, and the person whose data it concerns.
     pub(crate) fn act(mut self, act: ActivityRef<'_>, occurred_at: Timestamp, principal: Option<&str>) -> Self {
         self.occurred_at = occurred_at;
         self.source = Some(act.source.to_owned());
@@ -181,31 +181,31 @@ impl Event {
         self
     }
 
-    /// What tells a repeat of the act from another one under its number.
+    /// Sets the fingerprint, which distinguishes a repeated report from a conflicting one with the same number.
     pub(crate) fn fingerprint(mut self, fingerprint: &[u8]) -> Self {
         self.fingerprint = Some(fingerprint.to_owned());
         self
     }
 
-    /// The act arrived when its session was over.
+    /// Marks an activity event that was reported after its session had ended.
     pub(crate) const fn late(mut self, late: bool) -> Self {
         self.late = late;
         self
     }
 
-    /// The act is a change, where only looking was granted.
+    /// Marks a change although the link granted `read_only` access.
     pub(crate) const fn policy_violation(mut self, violation: bool) -> Self {
         self.policy_violation = violation;
         self
     }
 
-    /// Why it was done, where no link tells it.
+    /// Sets the reason, if it is not that of a link.
     pub(crate) fn because(mut self, reason: &str) -> Self {
         self.reason = Some(reason.to_owned());
         self
     }
 
-    /// What else is known. Never a token, a key or a mail's body.
+    /// Sets the event's data. Never a token, a key or the body of an e-mail.
     pub(crate) fn with(mut self, data: &impl Serialize) -> Self {
         if let Ok(mut data) = serde_json::to_value(data) {
             if let Some(members) = data.as_object_mut() {
@@ -216,7 +216,7 @@ impl Event {
         self
     }
 
-    /// What tells a refusal from others.
+    /// The key by which equal refusals are counted.
     pub(crate) fn refusal_key(&self) -> RefusalKey {
         let text = |name: &str| self.data.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);
         RefusalKey {
@@ -228,14 +228,14 @@ impl Event {
         }
     }
 
-    /// Stands for so many equal refusals since a moment, this one included: none of them has an event of its own.
+    /// Turns a refusal into a summary of `count` equal refusals since a time, this one included.
     pub(crate) fn counted(mut self, count: u32, since: Timestamp, now: Timestamp) -> Self {
         if let Some(data) = self.data.as_object_mut() {
             data.remove("subject");
             data.insert("count".to_owned(), count.into());
             data.insert("since".to_owned(), since.to_string().into());
         }
-        // It is about none of their links and sessions in particular.
+        // The summary concerns no single link or session.
         Self {
             magic_link_id: None,
             session_id: None,
@@ -247,12 +247,12 @@ impl Event {
         }
     }
 
-    /// A signing key was added.
+    /// Event: a signing key was added.
     pub(crate) fn key_added(kid: &str, active_from: Timestamp, actor: Actor, now: Timestamp) -> Self {
         Self::new(EventType::KeyAdded, actor, now).with(&serde_json::json!({ "kid": kid, "active_from": active_from }))
     }
 
-    /// A known client was refused; in the `_system` log, because what it asked for may be another tenant's.
+    /// Event: a known client was refused. In the `_system` log, because the subject may be another tenant's.
     pub(crate) fn access_refused(
         client_id: &ClientId,
         method: &str,
@@ -261,14 +261,14 @@ impl Event {
         code: Code,
         now: Timestamp,
     ) -> Self {
-        // The subject comes from the path: it may be anything, so only its beginning is kept.
+        // The subject is taken from the path and unvalidated, so it is truncated.
         let subject: Option<String> = subject.map(|text| text.chars().take(64).collect());
         Self::new(EventType::AccessRefused, Actor::system("api"), now)
             .client(Some(client_id))
             .with(&serde_json::json!({ "method": method, "route": route, "subject": subject, "code": code.slug() }))
     }
 
-    /// A link token or code was refused; in the `_system` log where it is foreign to the caller.
+    /// Event: a link token or code was refused. In the `_system` log if the link is outside the caller's reach.
     pub(crate) fn link_refused(link: &Link, actor: Actor, code: Code, now: Timestamp) -> Self {
         let event = Self::new(EventType::LinkRefused, actor, now).link(link);
         let event = event.with(&serde_json::json!({ "code": code.slug() }));

@@ -1,10 +1,10 @@
-//! What the log commits to, and what it keeps erasable.
+//! The leaf of an event, which the log commits to, and its payload, which can be erased.
 //!
-//! The leaf of an event is the canonical JSON (RFC 8785) of opaque ids, times and
-//! type. Names, reasons and values are its *payload*: the leaf holds only
+//! The leaf is the canonical JSON (RFC 8785) of opaque ids, times and type. Names,
+//! reasons and data are the *payload*: the leaf holds only its commitment,
 //! `SHA-256(salt ‖ canonical payload)`, with a salt of 32 random bytes. Once
-//! payload and salt are erased nothing can be learned from the commitment, and
-//! every proof still holds.
+//! payload and salt are erased the commitment reveals nothing, and every proof
+//! stays valid.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use crate::domain::{ActorType, EventResult, EventType};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
-/// Random bytes in a salt.
+/// Length of a salt in bytes.
 pub(crate) const SALT_BYTES: usize = 32;
 
 /// The canonical form of a JSON value (RFC 8785).
@@ -27,12 +27,12 @@ pub(crate) fn canonical(value: &impl Serialize) -> Result<String, Error> {
     serde_json_canonicalizer::to_string(value).map_err(Error::internal)
 }
 
-/// `SHA-256(salt ‖ canonical payload)`.
+/// The commitment to a payload: `SHA-256(salt ‖ canonical payload)`.
 pub(crate) fn commit(salt: &[u8], payload: &str) -> Vec<u8> {
     digest(&SHA256, &[salt, payload.as_bytes()].concat()).as_ref().to_vec()
 }
 
-/// The members of a leaf; absent ones are left out. Their order is that of RFC 8785.
+/// The members of a leaf, in the order of RFC 8785; absent ones are omitted.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leaf<'a> {
     pub actor_id: &'a str,
@@ -73,24 +73,24 @@ pub(crate) struct Leaf<'a> {
 }
 
 impl Leaf<'_> {
-    /// As the leaf carries it.
+    /// A commitment in the leaf's form (base64).
     pub(crate) fn commitment(commitment: &[u8]) -> String {
         base64(commitment)
     }
 
-    /// The bytes that are hashed.
+    /// The canonical JSON that is hashed.
     pub(crate) fn canonical(&self) -> Result<String, Error> {
-        // The members stand in order and are plain: serde_json writes the canonical form, only faster.
+        // Members are sorted and plain, so serde_json writes the canonical form, and faster.
         serde_json::to_string(self).map_err(Error::internal)
     }
 
-    /// The leaf hash of RFC 6962.
+    /// The leaf hash (RFC 6962).
     pub(crate) fn hash(&self) -> Result<Hash, Error> {
         Ok(tlog_tiles::record_hash(self.canonical()?.as_bytes()))
     }
 }
 
-/// What can be erased of an event.
+/// The erasable part of an event.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Payload {

@@ -1,4 +1,4 @@
-//! The log at rest: rows are added and read; only a payload can be erased.
+//! The audit log at rest: events are appended and read; only payloads can be erased.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -14,7 +14,7 @@ use crate::domain::{ActorType, EventType};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
-/// An event as it is stored: what its leaf holds.
+/// A stored event: the members of its leaf.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = events)]
 pub(crate) struct Row {
@@ -42,7 +42,7 @@ pub(crate) struct Row {
     pub hashes: Vec<u8>,
 }
 
-/// What can be erased of an event, as it is stored.
+/// A stored payload: the erasable part of an event.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = payloads)]
 pub(crate) struct PayloadRow {
@@ -53,20 +53,20 @@ pub(crate) struct PayloadRow {
     pub fingerprint: Option<Vec<u8>>,
 }
 
-/// An event, and its salt and payload unless they are erased.
+/// An event, with salt and payload unless erased.
 pub(crate) type StoredEvent = (Row, Option<(Vec<u8>, String)>);
 
-/// Events, each beside its payload.
+/// Events joined with their payloads.
 #[diesel::dsl::auto_type]
 pub(crate) fn with_payloads() -> _ {
     let its_own = payloads::tenant_id.eq(events::tenant_id).and(payloads::log_index.eq(events::log_index));
     events::table.left_join(payloads::table.on(its_own))
 }
 
-/// As many events as are asked for at a time.
+/// Events per query.
 pub(crate) const EVENTS_A_QUERY: usize = 500;
 
-/// Nodes of a log's tree, by their index in storage order; those that are not there are left out.
+/// Nodes of a log's tree by their index in storage order; missing nodes are omitted.
 pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> QueryResult<HashMap<u64, Hash>> {
     let mut events: Vec<i64> = wanted.iter().map(|node| tree::place(*node).0).collect();
     events.sort_unstable();
@@ -86,7 +86,7 @@ pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> 
     Ok(wanted.into_iter().filter_map(|node| Some((node, hash(node)?))).collect())
 }
 
-/// Notes that a log has grown. Its head is locked.
+/// Stores the new head of a log, which the caller has locked.
 pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, by: usize) -> Result<(), Error> {
     let size = i64::try_from(log.size()).map_err(Error::internal)?;
     let before = size - i64::try_from(by).map_err(Error::internal)?;
@@ -97,13 +97,13 @@ pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, by: usize) 
     if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
 }
 
-/// The head of a log; the empty one where nothing was written yet.
+/// The head of a log; empty if the log has no events.
 pub(crate) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
     head_as_stored(conn, tenant_id)?
         .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }
 
-/// The same; `None` if it is damaged.
+/// The head of a log; `None` if it is damaged.
 pub(crate) fn head_as_stored(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<Frontier>> {
     let head: Option<(i64, Vec<u8>)> =
         logs::table.find(tenant_id).select((logs::size, logs::frontier)).get_result(conn).optional()?;
@@ -111,7 +111,7 @@ pub(crate) fn head_as_stored(conn: &mut Conn, tenant_id: &str) -> QueryResult<Op
 }
 
 impl Row {
-    /// What the log commits to.
+    /// The leaf of the event.
     pub(crate) fn leaf(&self) -> Leaf<'_> {
         Leaf {
             actor_id: &self.actor_id,
@@ -139,13 +139,13 @@ impl Row {
         }
     }
 
-    /// The leaf hash that was stored; a row that was tampered with has another one by now.
+    /// The stored leaf hash; it does not match a row that was tampered with.
     pub(crate) fn leaf_hash(&self) -> String {
         tree::base64(self.hashes.get(..tlog_tiles::HASH_SIZE).unwrap_or_default())
     }
 }
 
-/// Reads the head of a tenant's log, which there is from then on, and lets nobody else append until the transaction ends.
+/// Locks the head of a tenant's log until the transaction ends, and returns it; creates it if there is none.
 pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
     let locked = |conn: &mut Conn| match conn {
         Conn::Postgres(conn) => logs::table.find(tenant_id).for_no_key_update().get_result(conn).optional(),

@@ -1,9 +1,9 @@
 //! The Merkle tree of a log (RFC 6962), over the hashes that its events carry.
 //!
-//! An event keeps the hashes that it completed: its own, and those of the
-//! subtrees that end with it. So any node is found in one row, a proof needs a
-//! logarithmic number of them, and appending needs none: the log's head keeps
-//! the [`Frontier`].
+//! An event stores the hashes that it completes: its leaf hash, and those of the
+//! subtrees that end with it. So each node is found in one row, a proof reads a
+//! logarithmic number of rows, and appending reads none: the log's head stores the
+//! [`Frontier`].
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -18,12 +18,12 @@ use super::rows;
 use crate::db::Conn;
 use crate::error::Error;
 
-/// A hash as JSON has it.
+/// Encodes a hash for JSON (base64).
 pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
-/// A hash of a log's tree: SHA-256 in base64.
+/// A hash of a log's tree (SHA-256, base64).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(max_length = 44, example = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=")]
 pub struct TreeHash(String);
@@ -34,14 +34,14 @@ impl From<Hash> for TreeHash {
     }
 }
 
-/// Hashes as JSON has them.
+/// Encodes hashes for JSON.
 pub(crate) fn shown(hashes: Vec<Hash>) -> Vec<TreeHash> {
     hashes.into_iter().map(TreeHash::from).collect()
 }
 
 /// The right edge of a tree: the roots of its complete subtrees, the largest first.
 ///
-/// It is all that is needed to append, and to know the root.
+/// It suffices to append and to compute the root.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Frontier {
     size: u64,
@@ -62,7 +62,7 @@ impl Frontier {
     /// Appends an event by its leaf hash; returns the hashes that it completes, its own first.
     pub(crate) fn push(&mut self, leaf: Hash) -> Result<Vec<Hash>, tlog_tiles::Error> {
         let completed = tlog_tiles::stored_hashes_for_record_hash(self.size, leaf, self)?;
-        // Each subtree that it completes swallows the one to its left.
+        // Each completed subtree merges with the one to its left.
         let kept = (self.roots.len() + 1).checked_sub(completed.len()).ok_or(tlog_tiles::Error::BadMath)?;
         self.roots.truncate(kept);
         self.roots.extend(completed.last());
@@ -70,12 +70,12 @@ impl Frontier {
         Ok(completed)
     }
 
-    /// As the head of a log keeps it.
+    /// Encodes the roots for the head of a log.
     pub(crate) fn encode(&self) -> Vec<u8> {
         encode(&self.roots)
     }
 
-    /// Reads what [`Frontier::encode`] wrote; `None` if it is not that.
+    /// Decodes what [`Frontier::encode`] wrote; `None` if the size does not match.
     pub(crate) fn decode(size: i64, bytes: &[u8]) -> Option<Self> {
         let size = u64::try_from(size).ok()?;
         let roots = decode(bytes)?;
@@ -92,12 +92,12 @@ impl HashReader for Frontier {
     }
 }
 
-/// Hashes one after the other.
+/// Concatenates hashes.
 pub(crate) fn encode(hashes: &[Hash]) -> Vec<u8> {
     hashes.iter().flat_map(|hash| hash.0).collect()
 }
 
-/// Reads what [`encode`] wrote.
+/// Decodes what [`encode`] wrote.
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Hash>> {
     let (hashes, rest) = bytes.as_chunks::<HASH_SIZE>();
     rest.is_empty().then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
@@ -105,18 +105,18 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Hash>> {
 
 /// Runs a computation over the stored nodes of a log.
 ///
-/// Which nodes it wants does not depend on what is in them: it runs once to tell,
-/// all are read at a time, and it runs again.
+/// The set of nodes it reads does not depend on their values: a first run collects
+/// their indexes, one query loads them, and a second run computes the result.
 ///
 /// # Errors
-/// What the database said, or what the computation did: nodes that are missing are its failure.
+/// The outer error is the database's; the inner one is the computation's, such as a missing node.
 pub(crate) fn prove<T>(
     conn: &mut Conn,
     tenant_id: &str,
     work: impl Fn(&Nodes) -> Result<T, tlog_tiles::Error>,
 ) -> Result<Result<T, tlog_tiles::Error>, Error> {
     let wanted = Nodes { wanted: Some(RefCell::default()), known: HashMap::new() };
-    // What it makes of empty nodes is of no interest.
+    // The first run sees empty nodes; its result is discarded.
     drop(work(&wanted));
     let wanted = wanted.wanted.map(RefCell::into_inner).unwrap_or_default();
     Ok(work(&Nodes { wanted: None, known: rows::nodes(conn, tenant_id, wanted)? }))
@@ -139,7 +139,7 @@ impl HashReader for Nodes {
     }
 }
 
-/// Where a node stands: the event that completed it, and how far behind that one's leaf hash.
+/// Where a node is stored: the event that completed it, and the position among that event's hashes.
 pub(crate) fn place(node: u64) -> (i64, usize) {
     let (level, number) = tlog_tiles::split_stored_hash_index(node);
     let event = ((number + 1) << level) - 1;

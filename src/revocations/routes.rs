@@ -11,7 +11,7 @@ use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, ReadProblems,
 use crate::id::RevocationId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
-    service.service(order_revocation).service(get_revocation);
+    service.service(create_revocation).service(get_revocation);
 }
 
 /// Revoke many links
@@ -20,11 +20,11 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// and unsent mails. In force from this answer on, however many there are; what
 /// is issued later is not concerned. The links are put on record one by one
 /// meanwhile: ask again until the state is `done`. With `dry_run` it only counts.
-#[utoipa::path(tag = "Magic links", operation_id = "orderRevocation", request_body = CreateRevocation,
+#[utoipa::path(tag = "Magic links", operation_id = "createRevocation", request_body = CreateRevocation,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 202, body = RevocationResponse, description = "In force"), WriteProblems))]
 #[post("/revocations")]
-async fn order_revocation(
+async fn create_revocation(
     cx: Data<Context>,
     caller: Caller<RevokeLinks>,
     idempotency: IdempotencyHeader,

@@ -19,10 +19,11 @@ use crate::records::links::Link;
 use crate::records::sessions::Session;
 use crate::store::{Tx, Worker};
 
-/// How many expired sessions one step puts on record.
+/// Largest number of expired sessions that one step records.
 const EXPIRED_PER_STEP: i64 = 100;
 
-/// "I am done". Closing counts are also taken for a session that something else has ended.
+/// Ends a session because the consultant is done. Closing counts are accepted also for a session that has already
+/// ended.
 pub(crate) async fn end(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -74,21 +75,22 @@ pub(crate) async fn end(
         .await
 }
 
-/// A token to revoke.
+/// Token revocation request (RFC 7009).
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
 pub struct RevocationRequest {
-    /// The access token.
+    /// Access token whose session is to end.
     #[schema(max_length = 4096)]
     pub token: String,
 }
 
 /// Ends the session behind an access token of the caller's own portal and tenants (RFC 7009).
 ///
-/// What the token was worth is not told: not ours, somebody else's and over long ago look the same.
+/// The result does not depend on the token's validity: an unknown token, one of another client and one of an ended
+/// session are not distinguished.
 ///
 /// # Errors
-/// `unavailable` when the store did not take it: the caller must not believe that it did.
+/// `unavailable` when the store did not commit the revocation: the caller must not assume that it did.
 pub(crate) async fn revoke_token(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -99,7 +101,7 @@ pub(crate) async fn revoke_token(
     end_within(cx, caller, token.claims.sid.clone(), now).await.map(drop)
 }
 
-/// Ends a session before its time; one that has ended, or that the caller cannot see, is left alone.
+/// Ends a session before it expires. One that has already ended, or that the caller cannot see, is not changed.
 async fn end_within<S>(
     cx: &Context,
     caller: &Caller<S>,
@@ -117,7 +119,7 @@ async fn end_within<S>(
         .await
 }
 
-/// Ends a session at the command line; its link stays as it is.
+/// Ends a session from the command line; its link is not revoked.
 pub(crate) async fn revoke(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -133,24 +135,24 @@ pub(crate) async fn revoke(
         .await
 }
 
-/// By whom sessions are ended, and from when on.
+/// Who ends sessions, and when they end.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ending<'a> {
     pub actor: &'a Actor,
     pub client_id: Option<&'a ClientId>,
-    /// From when on they are over: earlier than `now` where an order is carried out.
+    /// Time at which the sessions end: earlier than `now` while a bulk revocation is carried out.
     pub at: Timestamp,
     pub now: Timestamp,
 }
 
 impl<'a> Ending<'a> {
-    /// From this moment on.
+    /// Ends sessions at `now`.
     pub(crate) const fn new(actor: &'a Actor, client_id: Option<&'a ClientId>, now: Timestamp) -> Self {
         Self { actor, client_id, at: now, now }
     }
 }
 
-/// Ends whatever sessions of the links are live; tells how many there were.
+/// Ends every live session of the links; returns how many it ended.
 pub(crate) fn end_all_of_links(
     tx: &mut Tx<'_>,
     links: &[Link],
@@ -165,7 +167,7 @@ pub(crate) fn end_all_of_links(
     Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
 }
 
-/// Ends every live session whose access token a key signed; tells how many there were.
+/// Ends every live session whose access token was signed by a key; returns how many it ended.
 pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
     for id in records::sessions::signed_by(tx, kid, ending.now)? {
@@ -176,10 +178,10 @@ pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>)
     Ok(number)
 }
 
-/// Puts on record that a session has ended, and tells those who are to know. `link` is the session's, where it is known.
+/// Records the end of a session and queues its notices. `link` is the session's link, if already loaded.
 fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &Ending<'_>) -> Result<(), Error> {
     let replaced = session.end_cause == Some(EndCause::Replaced);
-    // The next visit goes on where this one was.
+    // A replaced session continues in the next one, so no notice of its end is sent.
     if !replaced {
         let found = if link.is_none() { records::links::find(tx, &session.magic_link_id)? } else { None };
         let link = link.or(found.as_ref()).ok_or_else(|| Error::internal("a session without its link"))?;
@@ -187,7 +189,7 @@ fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &
         tx.wake(Worker::Mail);
     }
     let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
-    // One that has run out ended when it ran out, whenever that is noticed.
+    // An expired session ended when it expired, not when that was detected.
     let at = session.ended_at.unwrap_or(ending.at);
     tx.record(
         Event::new(kind, ending.actor.clone(), ending.now)
@@ -199,15 +201,15 @@ fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &
     Ok(())
 }
 
-/// Puts on record that sessions have run out; tells how many.
+/// Records the end of expired sessions; returns how many were due.
 pub(crate) async fn end_expired(cx: &Context, now: Timestamp) -> Result<usize, Error> {
     let expired = cx.store.read(move |conn| Ok(records::sessions::expired(conn, EXPIRED_PER_STEP, now)?)).await?;
     let found = expired.len();
     for id in expired {
-        // One by one: a transaction that held many could wait for a revocation that holds others.
+        // One transaction each: one that locked many sessions could deadlock with a revocation.
         cx.store
             .write(move |tx| {
-                // Another copy may have been quicker.
+                // Another instance may have recorded it already.
                 let Some(session) = records::sessions::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
                 record_end(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
             })

@@ -1,5 +1,7 @@
-//! Reports that are not whole: looked for when a session's grace is over and when late news arrive, and put on
-//! record once for each session and state.
+//! A report gap is an ended session whose activity reports are incomplete.
+//!
+//! Each session is checked when its closing grace is over and when late reports arrive. A gap is recorded once for each
+//! session and audit state.
 
 use std::collections::BTreeSet;
 
@@ -17,10 +19,10 @@ use crate::records;
 use crate::records::sessions::CLOSING_GRACE;
 use crate::store::{Tx, Wakes};
 
-/// How many sessions one step looks at.
+/// Largest number of checks that one step carries out.
 const CHECKS_PER_STEP: i64 = 100;
 
-/// A time at which to look at a session.
+/// A scheduled check of a session's reports.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::report_checks)]
 pub(super) struct ReportCheck {
@@ -29,7 +31,7 @@ pub(super) struct ReportCheck {
     pub due_at: Timestamp,
 }
 
-/// Notes when to look at the sessions that what was recorded is about. It inserts and locks nothing.
+/// Schedules checks for the sessions of the recorded events. It inserts rows and locks none.
 pub(crate) fn schedule_report_checks(
     conn: &mut Conn,
     recorded: &[AppendedEvent<'_>],
@@ -39,7 +41,7 @@ pub(crate) fn schedule_report_checks(
     for AppendedEvent { event, .. } in recorded {
         let at = match event.kind() {
             EventType::SessionEnded | EventType::SessionReplaced => event.recorded_at.plus(CLOSING_GRACE),
-            // What was whole may have gaps now.
+            // Closing counts can reveal gaps in reports that looked complete.
             EventType::SessionClosed => event.recorded_at,
             _ if event.late => event.recorded_at,
             _ => continue,
@@ -54,10 +56,10 @@ pub(crate) fn schedule_report_checks(
     Ok(store::insert_checks(conn, &checks)?)
 }
 
-/// Looks at the sessions whose time has come; tells how many.
+/// Carries out the checks that are due; returns how many there were.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize, Error> {
     let due = cx.store.read(move |conn| Ok(store::due_checks(conn, CHECKS_PER_STEP, now)?)).await?;
     if due.is_empty() {
@@ -67,7 +69,7 @@ pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize,
     cx.store
         .write_large(move |tx| {
             for check in &due {
-                // Another copy may have been quicker.
+                // Another instance may have taken it already.
                 if store::take_check(tx, &check.id)? {
                     record_gap(tx, &check.session_id, now)?;
                 }
@@ -80,7 +82,7 @@ pub(crate) async fn check_reports(cx: &Context, now: Timestamp) -> Result<usize,
 
 fn record_gap(tx: &mut Tx<'_>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
     let session = records::sessions::find(tx, id)?.ok_or_else(|| Error::internal("a check without its session"))?;
-    // Until then nobody needs to have closed it; another check comes when it is over.
+    // The portal may send closing counts until the grace is over; another check is scheduled for then.
     if session.end(now).is_none_or(|end| end.plus(CLOSING_GRACE) > now) {
         return Ok(());
     }

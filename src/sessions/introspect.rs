@@ -1,4 +1,4 @@
-//! Introspection (RFC 7662): whether a session holds, at this very moment.
+//! Introspection (RFC 7662): whether the session of an access token is active now.
 
 use std::sync::Arc;
 
@@ -15,117 +15,117 @@ use crate::http::{Form, IntrospectSessions, PresentedKey};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::tokens::{Claims, Verified};
 
-/// A token to ask about.
+/// Token introspection request (RFC 7662).
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
 pub struct IntrospectionRequest {
-    /// The access token.
+    /// Access token to introspect.
     #[schema(max_length = 4096)]
     pub token: String,
 }
 
-/// What a token is worth. Inactive is `{"active": false}` and nothing else, never why.
+/// Token introspection response (RFC 7662). For an inactive token it is `{"active": false}`, without a reason.
 #[derive(Debug, Clone, Default, Serialize, ToSchema)]
 pub struct Introspection<'a> {
-    /// Whether the session holds. The other members are there only if it does.
+    /// Whether the token's session is active. The other members are present only if it is.
     active: bool,
-    /// The service.
+    /// Issuer of the token: the public URL of this service.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     iss: Option<&'a str>,
-    /// The portal's audience.
+    /// Audience of the token, as configured for the portal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     aud: Option<&'a str>,
-    /// The profile's id.
+    /// Subject of the token: the portal's identifier of the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     sub: Option<&'a str>,
-    /// Who acts as the profile (RFC 8693): the consultant.
+    /// Consultant who acts as the profile (actor claim, RFC 8693).
     #[serde(skip_serializing_if = "Option::is_none")]
     act: Option<Actor<'a>>,
-    /// The client that opened the session.
+    /// Identifier of the API client that opened the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     client_id: Option<&'a str>,
-    /// Seconds since 1970.
+    /// When the token was issued, in seconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
-    /// Seconds since 1970.
+    /// Time from which the token is valid, in seconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
-    /// Seconds since 1970; there is no grace.
+    /// When the token and its session expire, in seconds since 1970-01-01T00:00:00Z. There is no leeway.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
-    /// The token's id.
+    /// Identifier of the token (RFC 7519 `jti`): that of its session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     jti: Option<&'a str>,
-    /// The session.
+    /// Identifier of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     sid: Option<&'a SessionId>,
-    /// `Bearer`.
+    /// Type of the token: always `Bearer` (RFC 6750).
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<TokenType>,
-    /// The customer company.
+    /// Portal's identifier of the tenant (customer company).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     tenant_id: Option<&'a str>,
-    /// The portal.
+    /// Identifier of the portal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     portal: Option<&'a str>,
-    /// How much the consultant may do.
+    /// Access level of the consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<Access>,
-    /// The profile's name.
+    /// Name of the profile the consultant acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
     profile_name: Option<&'a str>,
-    /// The consultant's name.
+    /// Name of the consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
     consultant_name: Option<&'a str>,
-    /// The consultant's address.
+    /// E-mail address of the consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254)]
     consultant_email: Option<&'a str>,
-    /// Why access was given.
+    /// Why access was granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     reason: Option<&'a str>,
-    /// The link behind the session.
+    /// Identifier of the link that opened the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     magic_link_id: Option<&'a LinkId>,
 }
 
-/// Who acts.
+/// Actor claim (RFC 8693): the consultant who acts as the profile.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Actor<'a> {
-    /// The consultant's id.
+    /// Identifier of the consultant.
     #[schema(max_length = 64)]
     sub: &'a str,
 }
 
-/// A session that holds, and the token that was shown for it.
+/// An active session, and the access token that was presented for it.
 pub(super) struct ActiveSession {
     token: Arc<Verified>,
     live: Arc<LiveSession>,
 }
 
-/// What a caller has asked for.
+/// The result of an introspection.
 pub(super) struct Answer {
-    /// Who asked.
+    /// The authenticated caller.
     pub client_id: ClientId,
-    /// Absent, never saying why.
+    /// `None` for an inactive token, whatever the reason.
     pub active: Option<ActiveSession>,
 }
 
-/// An introspection that can be shown to others as ours (RFC 9701).
+/// Claims of a signed introspection response (RFC 9701), which the caller can pass on as proof.
 #[derive(Serialize, Deserialize)]
 struct SignedIntrospection<T> {
     iss: String,
-    /// The caller: the answer is for nobody else.
+    /// The caller's client identifier: the response is for that client only.
     aud: String,
     iat: i64,
     token_introspection: T,
@@ -139,7 +139,8 @@ impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<
     }
 }
 
-/// Signs an introspection for the caller who asked. It has no `sub` and no `exp`, so that nobody takes it for a token.
+/// Signs an introspection response for the caller. It has no `sub` and no `exp`, so that it cannot be mistaken for an
+/// access token (RFC 9701).
 pub(super) fn sign(
     cx: &Context,
     client_id: &ClientId,
@@ -155,14 +156,14 @@ pub(super) fn sign(
     cx.tokens.sign(&claims, now)
 }
 
-/// Says whether the session behind a token of the caller's own portal and tenants holds.
+/// Returns the session of an access token if it is active and within the caller's portal and tenants.
 ///
-/// The caller, the session, its link, its consultant and the epoch of the keys
-/// come in one answer of the store, which began after the question arrived. A
-/// token that is not one of ours is still asked for: with nothing but the caller.
+/// One snapshot, read after the request arrived, contains the caller, the session,
+/// its link, its consultant and the epoch of the signing keys. A token that does not
+/// verify still needs a snapshot: the caller has to be authenticated.
 ///
 /// # Errors
-/// `unavailable` when the store cannot be asked: never `active`, and never `inactive` either.
+/// `unavailable` when the store is unavailable: the state is then unknown, and neither answer would be true.
 pub(super) async fn introspect(
     cx: &Context,
     presented: &PresentedKey<IntrospectSessions>,
@@ -174,18 +175,18 @@ pub(super) async fn introspect(
     let mut verified = cx.tokens.verify_access(token, now);
     let mut state = ask(cx, presented, verified.as_ref(), now).await?;
     if verified.is_none() && cx.tokens.epoch() != epoch {
-        // Perhaps a key signed it that this process has just got to know.
+        // The snapshot loaded new signing keys, and one of them may have signed the token.
         verified = cx.tokens.verify_access(token, now);
         state = ask(cx, presented, verified.as_ref(), now).await?;
     }
     let client = presented.authenticate(state.client, now)?;
-    // Whoever is not known has heard so, and nothing about the form.
+    // Errors of the form are reported only to an authenticated caller.
     request.as_ref().map_err(Clone::clone)?;
     let client_id = client.id.clone();
     let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, active: None }) };
     let claims = &token.claims;
     let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
-    // Once more: the key may have gone while the store was asked.
+    // Checked again: the signing key may have been revoked while the snapshot was read.
     let holds =
         own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && cx.tokens.still_counts(&token, now);
     Ok(Answer { client_id, active: holds.then_some(ActiveSession { token, live }) })
@@ -201,7 +202,8 @@ fn ask<'a>(
 }
 
 impl ActiveSession {
-    /// What the caller is told, as JSON. It is written once: neither the token nor what is known of the session changes.
+    /// The introspection response as JSON. It is serialized once and cached with the session's snapshot, because neither
+    /// the token nor the session's data changes.
     pub(super) fn json(&self) -> Result<Bytes, Error> {
         let of_this = |told: &&CachedIntrospection| {
             Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
@@ -210,12 +212,12 @@ impl ActiveSession {
             return Ok(told.json.clone());
         }
         let json = Bytes::from(serde_json::to_vec(&self.introspection()).map_err(Error::internal)?);
-        // Where another token of the session, or another request, was first that is as good.
+        // Another request may have filled the cache first; its response serves as well.
         drop(self.live.introspection.set(CachedIntrospection { token: Arc::clone(&self.token), json: json.clone() }));
         Ok(json)
     }
 
-    /// What the caller is told.
+    /// The introspection response.
     pub(super) fn introspection(&self) -> Introspection<'_> {
         let (claims, live) = (&self.token.claims, &self.live);
         Introspection {

@@ -1,4 +1,4 @@
-//! A session is what a spent link token buys: an access token for one portal.
+//! A session is the access that a spent link token opens: it has an access token for one portal.
 //!
 //! It never outlives the link's window, and a link has one live session: opening
 //! the next ends the one before. The portal reports into it what the consultant
@@ -38,27 +38,27 @@ pub(crate) use open::open;
 pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};
 pub(crate) use report::report;
 
-/// The highest number of an act: any JSON reader takes it for the whole number that it is.
+/// Highest sequence number of an activity event: every JSON parser represents it exactly.
 const MAX_SEQ: i64 = 1_000_000_000;
 
-/// How long after its end a session takes reports.
+/// How long after its end a session accepts reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
 
-/// Who visits, as the portal sees them.
+/// Visitor of the portal, as reported by the client.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Visitor {
-    /// Their network address.
+    /// Network address of the visitor: IPv4 or IPv6.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, example = "203.0.113.7")]
     pub address: Option<String>,
-    /// Their browser.
+    /// `User-Agent` header of the visitor's browser (RFC 9110).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500, example = "Mozilla/5.0")]
     pub user_agent: Option<String>,
 }
 
-/// A code or link token to redeem.
+/// Code or link token to redeem.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -66,109 +66,109 @@ pub struct Visitor {
     "visitor": {"address": "203.0.113.7", "user_agent": "Mozilla/5.0"}
 }))]
 pub struct OpenSession {
-    /// The code from the callback, or the link token where the portal has its own landing page.
+    /// Authorization code from the callback, or the link token if the portal has its own landing page.
     #[schema(max_length = 4096)]
     pub token: String,
-    /// Who visits; recorded as the client asserts it.
+    /// Visitor of the portal; recorded as asserted by the client, not verified.
     pub visitor: Option<Visitor>,
 }
 
-/// A session that was just opened.
+/// Session that was just opened, with its access token.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct OpenedSession {
-    /// Its id.
+    /// Identifier of the session.
     pub id: SessionId,
-    /// Its link.
+    /// Identifier of the link that opened the session.
     pub magic_link_id: LinkId,
-    /// The customer company.
+    /// Portal's identifier of the tenant (customer company).
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// The portal.
+    /// Identifier of the portal.
     #[schema(max_length = 32)]
     pub portal: String,
-    /// As whom.
+    /// Profile the consultant acts as.
     pub profile: Person,
-    /// Who acts.
+    /// Consultant who has access.
     pub consultant: ConsultantRef,
-    /// How much they may do.
+    /// Access level of the consultant.
     pub access: Access,
-    /// The session's token (RFC 9068).
+    /// Access token of the session (JWT, RFC 9068).
     #[schema(max_length = 4096)]
     pub access_token: String,
-    /// `Bearer`.
+    /// Type of the access token: always `Bearer` (RFC 6750).
     pub token_type: TokenType,
-    /// When it was opened.
+    /// When the session was opened (RFC 3339, UTC).
     pub started_at: Timestamp,
-    /// When it ends by itself; there is no grace.
+    /// When the session and its access token expire (RFC 3339, UTC). There is no leeway.
     pub expires_at: Timestamp,
 }
 
-/// A session as callers see it.
+/// Session of a consultant at a portal.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SessionResponse {
-    /// Its id.
+    /// Identifier of the session.
     pub id: SessionId,
-    /// Whether it holds.
+    /// State of the session.
     pub state: SessionState,
-    /// Its link.
+    /// Identifier of the link that opened the session.
     pub magic_link_id: LinkId,
-    /// The customer company.
+    /// Portal's identifier of the tenant (customer company).
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// The portal.
+    /// Identifier of the portal.
     #[schema(max_length = 32)]
     pub portal: String,
-    /// As whom.
+    /// Profile the consultant acts as.
     pub profile: Person,
-    /// Who acts.
+    /// Identifier of the consultant who has access.
     pub consultant_id: ConsultantId,
-    /// How much they may do.
+    /// Access level of the consultant.
     pub access: Access,
-    /// When it was opened.
+    /// When the session was opened (RFC 3339, UTC).
     pub started_at: Timestamp,
-    /// When it ends by itself.
+    /// When the session expires if it is not ended earlier (RFC 3339, UTC).
     pub expires_at: Timestamp,
-    /// When it ended.
+    /// When the session ended (RFC 3339, UTC); absent while it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
-    /// Why it ended.
+    /// Why the session ended; absent while it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub end_cause: Option<EndCause>,
-    /// Whether every act has been reported.
+    /// Completeness of the session's activity reports.
     pub audit_state: AuditState,
-    /// What each source has reported.
+    /// Reports of each source.
     #[schema(max_items = 100)]
     pub sources: Vec<SourceResponse>,
-    /// Who visits.
+    /// Visitor of the portal, as asserted by the client.
     pub visitor: Visitor,
 }
 
-/// What one source of a session has reported.
+/// Reports of one source of a session.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SourceResponse {
-    /// The source.
+    /// Name of the source: the part of the portal that reports.
     #[schema(max_length = 64)]
     pub source: String,
-    /// How many acts have arrived.
+    /// Number of activity events received.
     pub event_count: i64,
-    /// The highest number that has arrived.
+    /// Highest sequence number received.
     pub last_seq: i64,
-    /// The highest number there is, as the portal said at the end.
+    /// Closing count: the last sequence number, as stated by the portal when it ended the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closing_seq: Option<i64>,
-    /// Which numbers have not arrived; the first hundred ranges.
+    /// Missing sequence numbers: the first 100 ranges.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, required = false)]
     pub missing: Vec<SeqRange>,
 }
 
-/// Numbers that have not arrived.
+/// Range of missing sequence numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SeqRange {
-    /// The first one.
+    /// First missing sequence number of the range.
     #[schema(minimum = 1)]
     pub from: i64,
-    /// The last one.
+    /// Last missing sequence number of the range, inclusive.
     #[schema(minimum = 1)]
     pub to: i64,
 }
@@ -215,11 +215,12 @@ impl SessionResponse {
     }
 }
 
-/// How a session is ended.
+/// Request to end a session.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"sources": {"portal": 2}}))]
 pub struct EndSession {
-    /// The last number of each source: the closing counts that tell whether anything is missing.
+    /// Closing counts: the last sequence number of each source by its name, 0 for none. They show whether reports are
+    /// missing.
     pub sources: Option<BTreeMap<String, i64>>,
 }

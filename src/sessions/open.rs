@@ -16,26 +16,26 @@ use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens::{AccessClaims, Act, AuthorizationCodeClaims, LinkClaims, Status};
 use crate::{records, status_lists};
 
-/// A token that we signed for spending: what it names, and until when it counts.
+/// A verified token that can be redeemed: the link it names, and when it expires.
 #[derive(Debug, Clone)]
 struct Presented {
     link_id: LinkId,
     generation: i32,
     expires_at_seconds: i64,
-    /// A code from the landing page, or the raw token from the mail.
+    /// An authorization code from the landing page, rather than the link token from the mail.
     is_code: bool,
 }
 
-/// The session that answers the call, opened now or by the call that this one repeats.
+/// The session of the response: opened now, or by the earlier request with the same idempotency key.
 struct Opened {
     session: Session,
     consultant: ConsultantRef,
     replayed: bool,
 }
 
-/// Spends the token: of any number of callers exactly one wins.
+/// Spends the link token and opens a session: of concurrent callers exactly one succeeds.
 ///
-/// A refusal is recorded too: `tx.refuse` undoes what was done and keeps its event.
+/// A refusal is recorded too: `tx.refuse` rolls the write job back and keeps its event.
 pub(crate) async fn open(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -49,7 +49,7 @@ pub(crate) async fn open(
     fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
     fields.finish()?;
     let presented = verify(cx, &request.token, now)?;
-    // Codes differ with every click; what is redeemed is the link in its generation.
+    // Each click yields another code, so the fingerprint is that of the link and its generation.
     let fingerprint = format!("{} {}", presented.link_id, presented.generation);
     let idempotency = idempotency.scoped(caller, "POST /v1/sessions", || fingerprint);
     let spend =
@@ -70,7 +70,7 @@ pub(crate) async fn open(
                 return Err(Code::TokenInvalid.into());
             };
             let too_old = presented.expires_at_seconds <= now.unix_seconds();
-            // Before anything is spent: without its portal no token could be signed.
+            // Checked before the link is spent: no access token can be signed for an unconfigured portal.
             let portal = config.portal(&link.portal)?;
             let own_page = portal.landing_url.is_some();
             let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
@@ -127,7 +127,7 @@ pub(crate) async fn open(
     Ok((answer(session, consultant, access_token), replayed))
 }
 
-/// The session that a link buys: never longer than its window.
+/// The session that a link opens: it ends with the link's window at the latest.
 fn begin(
     link: Link,
     life: time::Duration,
@@ -161,7 +161,7 @@ fn begin(
     }
 }
 
-/// Proves who signed the token and what kind it is. Its times are judged where the link is known.
+/// Verifies the token's signature, issuer and type. Its expiry is checked later, when the link is loaded.
 fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error> {
     let audience = [cx.tokens.issuer()];
     if let Ok(code) = cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
@@ -176,7 +176,7 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
     Ok(Presented { link_id: claims.jti, generation: claims.generation, expires_at_seconds: claims.exp, is_code: false })
 }
 
-/// The answer that was lost, while the session lives.
+/// The response of an earlier request with the same idempotency key, while the session is active.
 fn replay(
     tx: &mut Tx<'_>,
     id: &SessionId,
@@ -207,7 +207,7 @@ fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: 
     }
 }
 
-/// Signs the access token. A replay signs the same claims anew.
+/// Signs the access token. A replay signs the same claims again.
 fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
     let portal = cx.config.portal(&session.portal)?;
     let claims = AccessClaims {

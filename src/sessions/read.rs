@@ -13,7 +13,7 @@ use crate::id::{LinkId, SessionId};
 use crate::records;
 use crate::records::sessions::{Session, SessionFilter, Source};
 
-/// A page of the sessions that the caller may see.
+/// A page of the sessions within the caller's reach.
 pub(crate) async fn list(
     cx: &Context,
     caller: &Caller<ReadLinks>,
@@ -57,17 +57,17 @@ pub(crate) async fn read(
         .await
 }
 
-/// How long ago a session may have been opened to be counted: it lived for four weeks at most, and took reports for three days.
+/// Age up to which sessions are counted: four weeks, the default of the longest window, and three days of reporting.
 const COUNTED: time::Duration = time::Duration::days(31);
 
-/// How many sessions of the last 31 days have gaps in their reports, and how many were never closed.
+/// Number of sessions of the last 31 days with gaps in their reports, and number of those never closed.
 pub(crate) fn incomplete(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<(i64, i64)> {
     let since = now.minus(COUNTED);
     let gaps = records::sessions::count_in_state(conn, AuditState::Gaps, since, now)?;
     Ok((gaps, records::sessions::count_in_state(conn, AuditState::Unclosed, since, now)?))
 }
 
-/// Every session of a link as callers see it, oldest first.
+/// Every session of a link, as returned by the API, oldest first.
 pub(crate) fn views_of_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Result<Vec<SessionResponse>, Error> {
     let mut sessions = records::sessions::of_links(conn, std::slice::from_ref(link))?;
     sessions.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));

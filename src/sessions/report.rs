@@ -18,68 +18,69 @@ use crate::records;
 use crate::records::sessions::Session;
 use crate::store::Tx;
 
-/// How far ahead of ours a portal's clock may run.
+/// How far a portal's clock may run ahead of this service's clock.
 const SKEW: time::Duration = time::Duration::minutes(5);
 
 text_enum! {
-    /// What kind of act it was.
+    /// Kind of an activity event.
     pub enum ActivityKind {
-        /// Something was looked at.
+        /// Data was viewed.
         View = "view",
-        /// Something was taken out.
+        /// Data was exported.
         Export = "export",
-        /// Something was changed.
+        /// Data was changed.
         Change = "change",
     }
 }
 
-/// A field that was changed.
+/// Changed field, with its values before and after.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The field.
+    /// Name of the changed field, as the portal defines it.
     #[schema(min_length = 1, max_length = 128, example = "basic")]
     pub field: String,
-    /// Its value before; absent when it had none.
+    /// Value before the change; absent if the field had none. Stored as the tenant's `change_values` states.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4000, example = "50000")]
     pub before: Option<String>,
-    /// Its value after; absent when it was removed.
+    /// Value after the change; absent if the value was removed. Stored as the tenant's `change_values` states.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4000, example = "52000")]
     pub after: Option<String>,
 }
 
-/// One act of the consultant.
+/// Activity event: one thing the consultant viewed, exported or changed.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ActivityEvent {
-    /// Its number within the source, from 1 without gaps.
+    /// Sequence number of the event within its source, from 1 without gaps.
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 1)]
     pub seq: i64,
-    /// Which part of the portal reports it.
+    /// Part of the portal that reports the event: letters, digits, dots, dashes and underscores; default `portal`.
     #[serde(default = "portal")]
     #[schema(min_length = 1, max_length = 64, example = "portal")]
     pub source: String,
-    /// What kind of act; `change` unless told.
+    /// Kind of the event; default `change`.
     #[serde(default = "change")]
     pub kind: ActivityKind,
-    /// When it happened.
+    /// When the event occurred, by the portal's clock (RFC 3339).
     pub occurred_at: Timestamp,
-    /// What was done, in the portal's words.
+    /// Action of the consultant, as the portal names it.
     #[schema(min_length = 1, max_length = 128, example = "employee.salary.updated")]
     pub action: String,
-    /// What kind of thing it was done to.
+    /// Type of the resource the action applied to, as the portal names it.
     #[schema(min_length = 1, max_length = 128, example = "employee")]
     pub resource_type: String,
-    /// Which one.
+    /// Portal's identifier of the resource.
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub resource_id: String,
-    /// The person whose data it is: an opaque id, never an address or a name, for the trail keeps it for ever.
+    /// Portal's identifier of the person whose data it is: an opaque identifier, never an address or a name, because the
+    /// audit log keeps it for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub principal_id: Option<String>,
-    /// What was changed; only for `change`.
+    /// Changed fields; only for events of kind `change`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100)]
     pub changes: Vec<Change>,
@@ -93,7 +94,7 @@ const fn change() -> ActivityKind {
     ActivityKind::Change
 }
 
-/// Acts to report.
+/// Activity events to report.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": [{
@@ -102,30 +103,30 @@ const fn change() -> ActivityKind {
     "changes": [{"field": "basic", "before": "50000", "after": "52000"}]
 }]}))]
 pub struct ReportEvents {
-    /// The events, in any order.
+    /// Activity events, in any order.
     #[schema(min_items = 1, max_items = 1000)]
     pub events: Vec<ActivityEvent>,
 }
 
-/// What became of a report.
+/// Result of a report.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Reported {
-    /// How many events were written down.
+    /// Number of events recorded by this request.
     #[schema(minimum = 0, maximum = 1000)]
     pub recorded: i64,
-    /// How many were in the trail already.
+    /// Number of events that were in the audit log already.
     #[schema(minimum = 0, maximum = 1000)]
     pub repeated: i64,
-    /// Whether anything is missing now.
+    /// Completeness of the session's activity reports after this request.
     pub audit_state: AuditState,
 }
 
-/// A report of more events than this shares its transaction with nobody.
+/// Largest report that shares its transaction with other write jobs.
 const MAX_SHARED_EVENTS: usize = 50;
 
-/// Writes a batch of events down: all of them or none.
+/// Records a batch of activity events: all of them or none.
 ///
-/// A repeated act is taken again; the same number with other content is refused.
+/// Repeated events are accepted and not recorded again; a sequence number with other content is refused.
 pub(crate) async fn report(
     cx: &Context,
     caller: &Caller<WriteAudit>,
@@ -135,7 +136,7 @@ pub(crate) async fn report(
 ) -> Result<Reported, Error> {
     check(&request.events, now)?;
     let digests = cx.tokens.master_key().digests();
-    // Over what was sent, before anything is masked: a repeat is told from another act by this alone.
+    // Computed over the request, before values are masked: it alone distinguishes a repeat from a conflict.
     let events: Vec<(ActivityEvent, Vec<u8>)> = request
         .events
         .into_iter()
@@ -195,7 +196,7 @@ fn refuse(
     tx.refuse(code, event.with(&serde_json::json!({ "code": code.slug() })))
 }
 
-/// What the trail keeps of an act, beside what every event has.
+/// The data of an activity event in the audit log, in addition to the members of every event.
 #[derive(Serialize)]
 struct ActivityData<'a> {
     action: &'a str,
@@ -228,7 +229,7 @@ fn event(
         .with(&recorded)
 }
 
-/// Adds the fresh events to the counts of their sources.
+/// Adds the new events to the counts of their sources.
 fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&ActivityEvent, &Vec<u8>)]) -> Result<(), Error> {
     let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (act, _) in fresh {
@@ -258,7 +259,7 @@ fn check(events: &[ActivityEvent], now: Timestamp) -> Result<(), Error> {
             fields.error(at("source"), "malformed", "has 1 to 64 letters, digits, dots, dashes and underscores");
         }
         if !seen.insert((&act.source, act.seq)) {
-            fields.error(at("seq"), "duplicate", "stands twice in this batch");
+            fields.error(at("seq"), "duplicate", "appears twice in this batch");
         }
         if act.occurred_at > now.plus(SKEW) {
             fields.error(at("occurred_at"), "in_the_future", "must not lie in the future");

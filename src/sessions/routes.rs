@@ -32,12 +32,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Open a session
 ///
-/// Redeems the code from the callback (or the link token, for a portal with a
-/// landing page of its own). This is the only call that spends a link. With an
-/// `Idempotency-Key` a lost answer can be asked for again while the session lives.
+/// Redeems the code from the callback (or the link token, for a portal with its
+/// own landing page). This is the only call that spends a link. With an
+/// `Idempotency-Key` a lost response can be requested again while the session is active.
 #[utoipa::path(tag = "Sessions", operation_id = "openSession", request_body = OpenSession,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe while the session lives")),
-    responses((status = 201, body = OpenedSession, description = "Opened"), RedeemProblems))]
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe while the session is active")),
+    responses((status = 201, body = OpenedSession, description = "The opened session, with its access token"), RedeemProblems))]
 #[post("/sessions")]
 async fn open_session(
     cx: Data<Context>,
@@ -63,7 +63,7 @@ async fn list_sessions(
 
 /// Read a session
 #[utoipa::path(tag = "Sessions", operation_id = "getSession",
-    params(("id" = SessionId, Path, description = "The session")),
+    params(("id" = SessionId, Path, description = "Identifier of the session")),
     responses((status = 200, body = SessionResponse, description = "The session"), ReadProblems))]
 #[get("/sessions/{id}")]
 async fn get_session(
@@ -76,10 +76,10 @@ async fn get_session(
 
 /// End a session
 ///
-/// "I am done", with the closing counts that tell whether a report is missing.
-/// The counts are also taken for a session that has ended already.
+/// The consultant is done. The closing counts show whether reports are missing;
+/// they are accepted also for a session that has already ended.
 #[utoipa::path(tag = "Sessions", operation_id = "endSession", request_body = EndSession,
-    params(("id" = SessionId, Path, description = "The session")),
+    params(("id" = SessionId, Path, description = "Identifier of the session")),
     responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
 #[post("/sessions/{id}/end")]
 async fn end_session(
@@ -91,14 +91,14 @@ async fn end_session(
     Ok(Json(super::end(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
-/// Report acts
+/// Report activity events
 ///
 /// What the consultant viewed, exported and changed, numbered from 1 per source.
-/// A batch is taken whole or not at all; repeating it is safe. Taken until 72
-/// hours after the session's end, and marked `late` once it is over.
+/// A batch is recorded as a whole or not at all; repeating it is safe. Reports are
+/// accepted until 72 hours after the session's end, and marked `late` once it has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "reportEvents", request_body = ReportEvents,
-    params(("id" = SessionId, Path, description = "The session")),
-    responses((status = 200, body = Reported, description = "Written down"), RedeemProblems))]
+    params(("id" = SessionId, Path, description = "Identifier of the session")),
+    responses((status = 200, body = Reported, description = "Every event is recorded"), RedeemProblems))]
 #[post("/sessions/{id}/events")]
 async fn report_events(
     cx: Data<Context>,
@@ -111,12 +111,11 @@ async fn report_events(
 
 /// Revoke an access token
 ///
-/// RFC 7009. Ends the session behind a token of the client's own portal and
-/// tenants. For every other token, and for one whose session is over, the answer
-/// is the same.
+/// RFC 7009. Ends the session of a token of the client's own portal and tenants.
+/// The answer is the same for every other token, and for one whose session has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeToken",
     request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The token is worth nothing (any more)"), WriteProblems))]
+    responses((status = 200, description = "The token is invalid from now on, or was before"), WriteProblems))]
 #[post("/revoke")]
 async fn revoke_token(
     cx: Data<Context>,
@@ -131,10 +130,10 @@ async fn revoke_token(
 ///
 /// RFC 7662. With `Accept: application/token-introspection+jwt` the answer is
 /// signed (RFC 9701). Only tokens of the client's own portal and tenants are active;
-/// everything else is `{"active": false}`, never saying why.
+/// for every other token it is `{"active": false}`, without a reason.
 #[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = Introspection, description = "What the token is worth"), WriteProblems))]
+    responses((status = 200, body = Introspection, description = "Whether the token is active, and its claims if it is"), WriteProblems))]
 #[post("/introspect")]
 async fn introspect_token(
     cx: Data<Context>,
@@ -157,7 +156,7 @@ async fn introspect_token(
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 
-/// Whether the caller asks for the signed form by name; `*/*` is content with JSON.
+/// Whether the caller accepts the signed form by name; `*/*` gets JSON.
 fn wants_signed(request: &HttpRequest) -> bool {
     let accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     let mut kinds = accepted.flat_map(|text| text.split(',')).filter_map(|kind| kind.split(';').next());

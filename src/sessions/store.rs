@@ -1,4 +1,4 @@
-//! Checks of reports at rest.
+//! Statements for report checks and report gaps.
 
 use diesel::prelude::*;
 
@@ -21,12 +21,12 @@ pub(crate) fn due_checks(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryRe
     checks::table.filter(checks::due_at.le(now)).order((checks::due_at, checks::id)).limit(limit).load(conn)
 }
 
-/// Takes a check; `false` if somebody else has.
+/// Deletes a check in order to carry it out; `false` if another instance took it.
 pub(crate) fn take_check(conn: &mut Conn, id: &ReportCheckId) -> QueryResult<bool> {
     diesel::delete(checks::table.find(id)).execute(conn).map(|rows| rows > 0)
 }
 
-/// Notes that a session is on record with a state; `false` if it was before.
+/// Stores that a gap of this session and state is recorded; `false` if it was stored before.
 pub(crate) fn note_gap(conn: &mut Conn, id: &SessionId, state: AuditState, now: Timestamp) -> QueryResult<bool> {
     let known: i64 = gaps::table.find((id, state)).count().get_result(conn)?;
     if known > 0 {

@@ -1,4 +1,4 @@
-//! How the values of a change are kept: as the tenant says, before anything is stored.
+//! Values of a change: plain, masked or hashed, as configured for the tenant, before anything is stored.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,13 +7,13 @@ use super::report::Change;
 use crate::domain::ChangeValues;
 use crate::secrets::Digests;
 
-/// A masked value shows its end if it has at least this many letters and digits.
+/// Number of letters and digits from which a masked value shows its end.
 const SHOWS_ITS_END: usize = 8;
 
-/// How much of its end it shows then.
+/// Number of letters and digits that a masked value shows at its end.
 const SHOWN: usize = 2;
 
-/// The changes as they are kept.
+/// The changes as they are stored.
 pub(super) fn kept(changes: &[Change], how: ChangeValues, tenant_id: &str, digests: &Digests) -> Vec<Change> {
     let keep = |value: &Option<String>| {
         value.as_deref().map(|value| match how {
@@ -32,7 +32,7 @@ pub(super) fn kept(changes: &[Change], how: ChangeValues, tenant_id: &str, diges
     changes.iter().map(keep_both).collect()
 }
 
-/// Letters and digits become `*`; a long value, such as an account number, keeps its last two to be recognised by.
+/// Replaces letters and digits by `*`; a long value, such as an account number, keeps its last two for recognition.
 fn masked(value: &str) -> String {
     let mut left = value.chars().filter(|character| character.is_alphanumeric()).count();
     let shown = if left >= SHOWS_ITS_END { SHOWN } else { 0 };

@@ -71,7 +71,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-/// A spreadsheet takes a cell that begins like this for a formula.
+/// Prefixes cells that a spreadsheet would evaluate as a formula (CSV injection).
 fn harmless(cell: String) -> String {
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
         format!("'{cell}")

@@ -1,8 +1,7 @@
-//! Exporting a tenant's log, in constant memory however long it is.
+//! Export of a tenant's audit log, streamed in constant memory.
 //!
-//! NDJSON is the log itself: every line is what [`super::verify`] checks. CSV and
-//! OCSF are views of it for spreadsheets and SIEMs, and carry the same index and
-//! leaf hash.
+//! NDJSON is the log itself: [`super::verify`] checks every line. CSV and OCSF are
+//! views for spreadsheets and SIEMs, and carry the same index and leaf hash.
 
 mod csv;
 mod ndjson;
@@ -28,23 +27,23 @@ use crate::journal::rows::{self, StoredEvent};
 
 pub(super) use ndjson::object;
 
-/// Events that are read and sent at a time. One may hold close to a mebibyte.
+/// Events per chunk. One event may take almost 1 MiB.
 const EVENTS_A_CHUNK: i64 = 256;
 
 text_enum! {
-    /// The form of an export.
+    /// Format of an export.
     pub enum ExportFormat {
-        /// One canonical JSON object a line; the only form that can be verified.
+        /// One canonical JSON object per line (RFC 8785); the only format that can be verified.
         Ndjson = "ndjson",
-        /// RFC 4180, safe to open in a spreadsheet.
+        /// CSV (RFC 4180) with formulas neutralised.
         Csv = "csv",
-        /// Open Cybersecurity Schema Framework 1.8, one JSON object a line.
+        /// Open Cybersecurity Schema Framework 1.8, one JSON object per line.
         Ocsf = "ocsf",
     }
 }
 
 impl ExportFormat {
-    /// The media type.
+    /// Media type of the response.
     pub(super) const fn media_type(self) -> &'static str {
         match self {
             Self::Ndjson | Self::Ocsf => "application/x-ndjson",
@@ -53,41 +52,41 @@ impl ExportFormat {
     }
 }
 
-/// What is exported.
+/// Tenant, format and filters of an export.
 #[derive(Debug, Clone, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ExportQuery {
-    /// Whose log; `_system` for what belongs to no tenant.
+    /// Tenant of the audit log; `_system` for events without a tenant.
     #[param(max_length = 64, example = "acme")]
     pub tenant_id: String,
-    /// The form; `ndjson` unless told.
+    /// Format of the export; `ndjson` by default.
     #[serde(default = "ndjson")]
     #[param(inline, required = false)]
     pub format: ExportFormat,
-    /// Only this portal.
+    /// Only events of this portal.
     #[param(max_length = 32)]
     pub portal: Option<String>,
-    /// Only this link.
+    /// Only events of this link.
     pub magic_link_id: Option<LinkId>,
-    /// Only this session.
+    /// Only events of this session.
     pub session_id: Option<SessionId>,
-    /// Only this consultant.
+    /// Only events of this consultant.
     pub consultant_id: Option<ConsultantId>,
-    /// Only this person's data.
+    /// Only events that concern this person's data (the portal's own id).
     #[param(max_length = 128)]
     pub principal_id: Option<String>,
-    /// Only this type.
+    /// Only events of this type.
     #[serde(rename = "type")]
     #[param(rename = "type", inline)]
     pub kind: Option<EventType>,
-    /// Only what was (or was not) reported after its session's end.
+    /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,
-    /// Only changes where only looking was granted, or all but those.
+    /// `true`: only changes despite `read_only` access; `false`: only the other events.
     pub policy_violation: Option<bool>,
-    /// Only what happened at or after this moment.
+    /// Only events that happened at or after this time (RFC 3339).
     pub occurred_from: Option<Timestamp>,
-    /// Only what happened before this moment.
+    /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
 }
 
@@ -96,7 +95,7 @@ const fn ndjson() -> ExportFormat {
 }
 
 impl ExportQuery {
-    /// A log without any filter.
+    /// The complete log, without filters.
     pub(crate) const fn whole(tenant_id: String, format: ExportFormat) -> Self {
         Self {
             tenant_id,
@@ -132,7 +131,7 @@ impl ExportQuery {
         }
     }
 
-    /// Whether every event of the log is asked for.
+    /// Whether no filter is set.
     const fn is_whole(&self) -> bool {
         self.portal.is_none()
             && self.magic_link_id.is_none()
@@ -147,24 +146,24 @@ impl ExportQuery {
     }
 }
 
-/// An export on its way: what is still to be sent.
+/// A running export.
 pub(crate) struct Export {
     cx: Data<Context>,
     pub(super) format: ExportFormat,
     filter: EventFilter,
     reach: Reach,
     erasures: Vec<Erasure>,
-    /// Up to where the log was erased when the export began.
+    /// Payloads below this index were erased when the export began.
     erased_to: i64,
     next: i64,
-    /// Where the log ended when the export began.
+    /// Size of the log when the export began.
     size: i64,
     opening: Option<String>,
-    /// The checkpoint over a whole log.
+    /// The closing line: the checkpoint of a complete log.
     closing: Option<String>,
 }
 
-/// Puts the export on record, and begins it.
+/// Records the export and starts it.
 pub(crate) async fn export(
     cx: Data<Context>,
     key: Data<LogKey>,
@@ -184,7 +183,7 @@ pub(crate) async fn export(
     let (size, erased_to, checkpoint) = cx
         .store
         .write(move |tx| {
-            // Before the checkpoint: what is erased by then is told of by an event that it covers.
+            // Read before the checkpoint, which then covers the events of all erasures up to here.
             let erased_to = store::erased_to(tx, &tenant_id)?;
             let closing = if whole { Some(checkpoint::current(tx, &key, &tenant_id, now)?) } else { None };
             let size = match &closing {
@@ -211,7 +210,7 @@ pub(crate) async fn export(
 }
 
 impl Export {
-    /// The lines, some at a time. An error cuts the answer off, so that nobody takes it for whole.
+    /// The lines in chunks. An error aborts the response, so that it cannot pass for complete.
     pub(crate) fn into_stream(self) -> impl Stream<Item = Result<Bytes, Error>> {
         stream::try_unfold(self, |mut export| async move {
             Ok(export.chunk().await?.map(|chunk| (Bytes::from(chunk), export)))
@@ -235,14 +234,14 @@ impl Export {
             }
             _ => self.size,
         };
-        // Read after the rows: whatever lost its payload before is among them.
+        // Read after the rows, so it includes the erasure of every payload missing in them.
         if rows.iter().any(|(_, payload)| payload.is_none()) {
             let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
             let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
             self.erasures = self.cx.store.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
             if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
-                // The event that tells of it lies behind the checkpoint that this export would end with.
-                tracing::info!("an export was overtaken by an erasure, and has to be asked for again");
+                // The `audit.purged` event lies beyond the checkpoint that would close this export.
+                tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");
                 return Err(Error::unavailable());
             }
         }

@@ -1,4 +1,4 @@
-//! The log itself: one canonical JSON object (RFC 8785) an event, and its checkpoint at the end.
+//! The log itself: one canonical JSON object (RFC 8785) per event, then the checkpoint.
 
 use serde::Serialize;
 
@@ -9,20 +9,20 @@ use crate::journal::leaf::canonical;
 use crate::journal::rows::Row;
 use crate::journal::tree::base64;
 
-/// The last line of a whole log.
+/// The last line of a complete export.
 #[derive(Serialize)]
 struct Closing<'a> {
     checkpoint: &'a str,
 }
 
-/// An event: what its leaf commits to, the hash, and salt and payload while they are kept.
+/// An event: leaf, leaf hash, and salt and payload unless erased.
 ///
-/// The hash is the stored one: if the row was changed, they do not fit together any more.
+/// The hash is the stored one, so a row that was changed no longer matches it.
 pub(super) fn line(row: &Row, payload: Option<&(Vec<u8>, String)>, erasures: &[Erasure]) -> Result<String, Error> {
     Ok(object(row, payload, payload.is_none().then(|| store::erased(row, erasures)).flatten().as_ref())? + "\n")
 }
 
-/// The same without its line break.
+/// The same without the line break.
 pub(in crate::audit) fn object(
     row: &Row,
     payload: Option<&(Vec<u8>, String)>,

@@ -1,7 +1,7 @@
 //! A view of the log for SIEMs: Open Cybersecurity Schema Framework 1.8.
 //!
-//! A session is *Authentication* (3002): opening one is an account switch, from
-//! the consultant to the profile. Everything else is *API Activity* (6003).
+//! Session events are *Authentication* (3002): opening a session is an account
+//! switch from consultant to profile. All others are *API Activity* (6003).
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 
 const VERSION: &str = "1.8.0";
 
-/// Class and activity, as OCSF numbers and names them.
+/// OCSF class and activity.
 struct Class {
     category: (u32, &'static str),
     uid: u32,
@@ -139,9 +139,9 @@ fn actor(actor: &Actor, event: &AuditEvent) -> Value {
     }
 }
 
-/// OCSF wants to know where it came from: the visitor's address, or else who called us.
+/// Source endpoint, which OCSF requires: the visitor's address, or else the API client.
 fn src_endpoint(event: &AuditEvent) -> Value {
-    // What a portal asserts may be anything; OCSF wants an address.
+    // A portal may assert any text, but OCSF requires an IP address.
     let address = event.address.as_ref().filter(|text| text.parse::<std::net::IpAddr>().is_ok());
     match (address, &event.client_id) {
         (Some(address), _) => json!({ "ip": address }),
@@ -154,7 +154,7 @@ fn milliseconds(moment: Timestamp) -> i64 {
     moment.unix_micros() / 1_000
 }
 
-/// Absent is absent, not null.
+/// Removes members that are null: OCSF attributes are absent instead.
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(members) => {

@@ -1,4 +1,4 @@
-//! Checkpoints, the key that signs them, and where they have arrived.
+//! Checkpoints, the key that signs them, and their deliveries.
 
 use diesel::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::db::schema::{
     audit_checkpoints as checkpoints, audit_keys as keys, audit_logs as logs, checkpoint_deliveries as deliveries,
 };
 
-/// A checkpoint as it was given away.
+/// A signed checkpoint as it was issued.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = checkpoints)]
 pub(in crate::audit) struct CheckpointRow {
@@ -20,7 +20,7 @@ pub(in crate::audit) struct CheckpointRow {
     pub signed_at: Timestamp,
 }
 
-/// A key that signs checkpoints, as it is stored: sealed.
+/// A key that signs checkpoints, sealed at rest.
 #[derive(Clone, Queryable, Insertable)]
 #[diesel(table_name = keys)]
 pub(in crate::audit) struct KeyRow {
@@ -44,9 +44,9 @@ pub(in crate::audit) fn insert_checkpoint(conn: &mut Conn, checkpoint: &Checkpoi
     diesel::insert_into(checkpoints::table).values(checkpoint).execute(conn)
 }
 
-/// Logs that have grown since their last checkpoint, if that is older than a moment.
+/// Logs that have grown since their last checkpoint, if that was signed at or before the given time.
 ///
-/// By the index on what was signed since, and by primary key.
+/// Uses the index on `signed_at` and the primary key.
 pub(in crate::audit) fn logs_without_checkpoint(conn: &mut Conn, before: Timestamp) -> QueryResult<Vec<String>> {
     let covered =
         checkpoints::table.filter(checkpoints::tenant_id.eq(logs::tenant_id)).filter(checkpoints::size.eq(logs::size));
@@ -68,7 +68,7 @@ pub(in crate::audit) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult
     diesel::insert_into(keys::table).values(key).execute(conn)
 }
 
-/// What an address has of a log, as it is stored.
+/// Delivery state of a log's checkpoints per channel.
 #[derive(Debug, Clone, Queryable)]
 pub(in crate::audit) struct DeliveryRow {
     _tenant_id: String,
@@ -80,7 +80,7 @@ pub(in crate::audit) struct DeliveryRow {
     pub last_error: Option<String>,
 }
 
-/// Logs that have grown beyond what an address has of them, and whose turn it is.
+/// Logs that have grown since their last delivered checkpoint, and whose next attempt is due.
 pub(in crate::audit) fn undelivered(
     conn: &mut Conn,
     channel: CheckpointChannel,
@@ -99,7 +99,7 @@ pub(in crate::audit) fn undelivered(
         .load(conn)
 }
 
-/// Leases a delivery; the number of attempts with this one, or `None` if somebody else has it, or the address does.
+/// Leases a delivery and returns the attempt's number; `None` if it is leased already or was delivered.
 pub(in crate::audit) fn claim_delivery(
     conn: &mut Conn,
     tenant_id: &str,
@@ -128,7 +128,7 @@ pub(in crate::audit) fn claim_delivery(
         .optional()
 }
 
-/// Notes what an address has now.
+/// Stores a successful delivery.
 pub(in crate::audit) fn delivered(
     conn: &mut Conn,
     tenant_id: &str,
@@ -148,7 +148,7 @@ pub(in crate::audit) fn delivered(
         .execute(conn)
 }
 
-/// Notes why an address has it not, and when it is tried again.
+/// Stores a failed delivery: the error, and the time of the next attempt.
 pub(in crate::audit) fn not_delivered(
     conn: &mut Conn,
     tenant_id: &str,
@@ -164,7 +164,7 @@ pub(in crate::audit) fn not_delivered(
         .execute(conn)
 }
 
-/// What the addresses have of a log.
+/// Delivery states of a log's checkpoints.
 pub(in crate::audit) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
     deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)
 }

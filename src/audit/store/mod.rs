@@ -1,4 +1,4 @@
-//! The trail at rest: rows are added and read; only a payload can be erased.
+//! The audit log at rest, read side: events are immutable; only payloads can be erased.
 
 mod checkpoints;
 mod retention;
@@ -21,7 +21,7 @@ pub(super) use retention::*;
 
 pub(crate) use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
 
-/// Every log, in order of id.
+/// Every log, in order of tenant id.
 pub(super) fn logs(conn: &mut Conn) -> QueryResult<Vec<String>> {
     logs::table.select(logs::tenant_id).order(logs::tenant_id).load(conn)
 }
@@ -56,7 +56,7 @@ fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoB
     if let Some(kind) = filter.kind {
         query = query.filter(events::event_type.eq(kind));
     }
-    // The bare column: the partial indexes are on just that.
+    // The bare column, so that the partial indexes apply.
     query = match filter.late {
         Some(true) => query.filter(events::late),
         Some(false) => query.filter(diesel::dsl::not(events::late)),
@@ -95,7 +95,7 @@ pub(super) fn list(
     shown(conn, rows)
 }
 
-/// Events of one log that match the filter within the reach, in order, from an index on and below another one.
+/// Events of one log that match the filter within the reach, in a range of indexes, in order.
 pub(super) fn slice(
     conn: &mut Conn,
     filter: &EventFilter,
@@ -112,7 +112,7 @@ pub(super) fn slice(
         .load(conn)
 }
 
-/// As callers see them, with the erasure where there is no payload.
+/// Converts rows to responses; events without a payload get their erasure.
 fn shown(conn: &mut Conn, rows: Vec<StoredEvent>) -> Result<Vec<AuditEvent>, Error> {
     let mut bare: Vec<String> =
         rows.iter().filter(|(_, payload)| payload.is_none()).map(|(row, _)| row.tenant_id.clone()).collect();
@@ -124,7 +124,7 @@ fn shown(conn: &mut Conn, rows: Vec<StoredEvent>) -> Result<Vec<AuditEvent>, Err
     rows.into_iter().map(|(row, payload)| show(row, payload, &erasures)).collect()
 }
 
-/// As callers see it.
+/// Converts a row to a response.
 pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Erasure]) -> Result<AuditEvent, Error> {
     let erased = if payload.is_none() { erased(&row, erasures) } else { None };
     let payload: Option<Payload> = match payload {
@@ -165,21 +165,21 @@ pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Era
     })
 }
 
-/// Which erasure took the payload of an event; `None` where somebody took it past us.
+/// The erasure that covers an event without a payload; `None` if the payload was deleted by other means.
 pub(super) fn erased(row: &Row, erasures: &[Erasure]) -> Option<Erased> {
     let covering = erasures.iter().find(|erasure| {
         erasure.tenant_id == row.tenant_id && (erasure.from_index..erasure.to_index).contains(&row.log_index)
     });
     if covering.is_none() {
-        tracing::error!(event.id = %row.id, "an event has lost its payload, and no erasure of it is on record");
+        tracing::error!(event.id = %row.id, "event payload missing without a recorded erasure");
     }
     covering.map(Erasure::shown)
 }
 
-/// How often a session touched a person's data, by type, and from when to when.
+/// Accesses of a session to a person's data: event type, count, first and last time.
 pub(super) type Touches = (Option<SessionId>, EventType, i64, Option<Timestamp>, Option<Timestamp>);
 
-/// Sessions that touched a person's data, newest first.
+/// Sessions that accessed a person's data, newest first.
 pub(super) fn sessions_touching(
     conn: &mut Conn,
     tenant_id: &str,
@@ -205,7 +205,7 @@ pub(super) fn sessions_touching(
         .load(conn)
 }
 
-/// What some sessions did to a person's data.
+/// Accesses of the given sessions to a person's data.
 pub(super) fn touches(
     conn: &mut Conn,
     tenant_id: &str,

@@ -1,4 +1,4 @@
-//! What was erased, and what keeps it from being erased.
+//! Erasures, and legal holds that suspend them.
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ pub(in crate::audit) struct Erasure {
 }
 
 impl Erasure {
-    /// As callers see it.
+    /// Converts the row to a response.
     pub(in crate::audit) fn shown(&self) -> Erased {
         Erased {
             erased_at: self.erased_at,
@@ -38,7 +38,7 @@ impl Erasure {
     }
 }
 
-/// What was erased of some logs between two indexes, in order.
+/// Erasures in a range of indexes of the given logs, in order.
 pub(in crate::audit) fn erasures(
     conn: &mut Conn,
     tenants: &[String],
@@ -52,7 +52,7 @@ pub(in crate::audit) fn erasures(
         .load(conn)
 }
 
-/// Where the next erasure of a log begins.
+/// First index that is not covered by an erasure.
 pub(in crate::audit) fn erased_to(conn: &mut Conn, tenant_id: &str) -> QueryResult<i64> {
     let last: Option<i64> = erasures::table
         .filter(erasures::tenant_id.eq(tenant_id))
@@ -61,7 +61,7 @@ pub(in crate::audit) fn erased_to(conn: &mut Conn, tenant_id: &str) -> QueryResu
     Ok(last.unwrap_or(0))
 }
 
-/// The first event of a log between two indexes that was not recorded before a moment.
+/// Index of the first event in a range that was recorded at or after the given time.
 pub(in crate::audit) fn first_since(
     conn: &mut Conn,
     tenant_id: &str,
@@ -79,7 +79,7 @@ pub(in crate::audit) fn first_since(
         .optional()
 }
 
-/// Whether there is anything between two indexes but erasures, which outlive what they erased.
+/// Whether a range holds events other than `audit.purged`, whose payloads are never erased.
 pub(in crate::audit) fn holds_more_than_erasures(
     conn: &mut Conn,
     tenant_id: &str,
@@ -97,7 +97,7 @@ pub(in crate::audit) fn insert_erasure(conn: &mut Conn, erasure: &Erasure) -> Qu
     diesel::insert_into(erasures::table).values(erasure).execute(conn)
 }
 
-/// Removes the payloads that an erasure names; those of erasures stay, for they answer for all others.
+/// Deletes the payloads in the range of an erasure, except those of `audit.purged` events: they justify the others.
 pub(in crate::audit) fn erase(conn: &mut Conn, erasure: &Erasure) -> QueryResult<usize> {
     let of_an_erasure = events::table
         .filter(events::tenant_id.eq(payloads::tenant_id))
@@ -147,7 +147,7 @@ pub(in crate::audit) fn list_holds(conn: &mut Conn, tenant_id: &str, page: &Page
     query.order(holds::id.desc()).limit(page.limit).load(conn)
 }
 
-/// Whether a hold stands.
+/// Whether a legal hold is in force.
 pub(in crate::audit) fn is_held(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<bool> {
     let standing: i64 = holds::table
         .filter(holds::tenant_id.eq(tenant_id))

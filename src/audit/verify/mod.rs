@@ -1,10 +1,9 @@
-//! Checking an export without this service: no database, no network.
+//! Offline verification of an export: no database, no network.
 //!
-//! An unfiltered NDJSON export holds a log from its first event on, one event a
-//! line, and ends with a checkpoint. Each line stands in canonical form (RFC
-//! 8785), so there is one way to write it and not a byte in it that nobody
-//! checks. [`verify_export`] recomputes every leaf and every root, and compares
-//! them with checkpoints that were kept somewhere else.
+//! An unfiltered NDJSON export holds a log from its first event on, one event per
+//! line, and ends with a checkpoint. Each line is canonical JSON (RFC 8785), so
+//! every byte of it is verified. [`verify_export`] recomputes every leaf and every
+//! root, and compares them with checkpoints that were kept outside.
 
 use std::io::{self, BufRead, Read};
 
@@ -20,86 +19,86 @@ use crate::domain::{Actor, EventType};
 use crate::journal::leaf::{SALT_BYTES, canonical, commit};
 use crate::journal::tree::{Frontier, base64};
 
-/// A line longer than this is none of ours.
+/// Limit of a line; the service writes none that is longer.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What was found to be right.
+/// Result of a successful verification.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Verified {
-    /// Whose log it is.
+    /// Tenant of the log.
     pub tenant_id: String,
-    /// How many events it has, each of them checked.
+    /// Number of verified events.
     pub events: u64,
-    /// How many of them have no payload any more, by an erasure that stands in the log.
+    /// Number of events whose payload was erased, as recorded in the log.
     pub erased: u64,
-    /// The root of its tree, in base64.
+    /// Root hash of the tree (SHA-256, base64).
     pub root_hash: String,
-    /// The size in the checkpoint from outside: events after it are vouched for by the export alone.
+    /// Size in the external checkpoint: events beyond it are covered only by the export's own checkpoint.
     pub checkpoint_size: u64,
 }
 
-/// Why it is not right.
+/// Why verification failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the export: {0}")]
     Read(#[from] io::Error),
-    /// The key is none.
+    /// The verifier key is malformed, or is not one of a log.
     #[error("the verifier key is not one of a log of this service: {0}")]
     Key(String),
-    /// A checkpoint from outside is none, or none of this log.
+    /// An external checkpoint is malformed, or is not of this log.
     #[error("checkpoint {number}: {why}")]
     Checkpoint {
-        /// Which one, from 1 in the order in which they were given.
+        /// Number of the checkpoint, from 1 in the order given.
         number: usize,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// One line is bad.
+    /// A line is invalid.
     #[error("line {number}: {why}")]
     Line {
-        /// Which one, from 1.
+        /// Line number, from 1.
         number: u64,
-        /// What is wrong.
+        /// The reason.
         why: String,
     },
-    /// Events were rewritten together with their hashes.
+    /// Events were rewritten together with their hashes: a checkpoint does not match.
     #[error(
         "events {from} to {to}: they are whole in themselves, but they are not the ones that were signed \
          (the log was the signed one at size {from}, and is another one at size {size})",
         to = size.saturating_sub(1)
     )]
     Interval {
-        /// The first event that may be another one.
+        /// Index of the first event that may have been rewritten.
         from: u64,
-        /// The size of the checkpoint that does not hold.
+        /// Size of the checkpoint that does not match.
         size: u64,
     },
-    /// The end is missing.
+    /// The export ends before a checkpoint.
     #[error("events {from} to {to} are missing: the export ends before a checkpoint that was signed", to = size.saturating_sub(1))]
     Truncated {
-        /// The first event that is missing.
+        /// Index of the first missing event.
         from: u64,
-        /// The size of the checkpoint that is not reached.
+        /// Size of the checkpoint that is not reached.
         size: u64,
     },
 }
 
-/// A checkpoint whose signature was good.
+/// A checkpoint whose signature was verified.
 struct Signed {
     size: u64,
     root: Hash,
 }
 
-/// What checks the signatures of one log.
+/// Verifies the signatures of one log.
 pub(super) struct LogVerifier {
     origin: String,
     keys: VerifierList,
 }
 
 impl LogVerifier {
-    /// Reads a C2SP `vkey`, whose name is the origin of the log.
+    /// Parses a C2SP `vkey`, whose name is the origin of the log.
     pub(super) fn new(key: &str) -> Result<Self, Failure> {
         let verifier = StandardVerifier::new(key.trim()).map_err(|error| Failure::Key(error.to_string()))?;
         let origin = verifier.name().to_owned();
@@ -109,7 +108,7 @@ impl LogVerifier {
         Ok(Self { origin, keys: VerifierList::new(vec![Box::new(verifier)]) })
     }
 
-    /// Whose log it is.
+    /// Tenant of the log.
     pub(super) fn tenant_id(&self) -> &str {
         self.origin.rsplit_once("/audit/").map_or("", |(_, tenant_id)| tenant_id)
     }
@@ -124,28 +123,27 @@ impl LogVerifier {
     pub(super) fn checkpoint(&self, bytes: &[u8]) -> Result<(u64, Hash), String> {
         let note = Note::from_bytes(bytes).map_err(|error| error.to_string())?;
         if note.to_bytes() != bytes {
-            return Err("is not written as a signed note is".to_owned());
+            return Err("is not a well-formed signed note".to_owned());
         }
         let checkpoint = Checkpoint::from_bytes(self.text(&note)?).map_err(|error| error.to_string())?;
         if checkpoint.origin() != self.origin {
-            return Err(format!("is of the log {}, and not of {}", checkpoint.origin(), self.origin));
+            return Err(format!("is of the log {}, not of {}", checkpoint.origin(), self.origin));
         }
         if !checkpoint.extension().is_empty() {
-            return Err("says more than size and root".to_owned());
+            return Err("has an extension besides size and root".to_owned());
         }
         Ok((checkpoint.size(), *checkpoint.hash()))
     }
 }
 
-/// Checks a whole export.
+/// Verifies a complete export.
 ///
 /// `key` is the log's verifier key and `checkpoint` a checkpoint that was kept
-/// outside; `since` may hold older ones, which narrow down where something was
-/// rewritten. `progress` is told how many bytes were read.
+/// outside; `since` may hold older ones, which narrow down where events were
+/// rewritten. `progress` receives the number of bytes read.
 ///
 /// # Errors
-/// The first thing that is not right. Nothing is taken for granted: what cannot
-/// be read is a failure.
+/// The first mismatch. Input that cannot be parsed is a failure.
 pub fn verify_export(
     export: &mut impl BufRead,
     key: &str,
@@ -181,7 +179,7 @@ pub fn verify_export(
     };
     let mut rest = [0];
     if export.read(&mut rest)? > 0 {
-        return Err(Failure::Line { number: events.number + 1, why: "stands after the end".to_owned() });
+        return Err(Failure::Line { number: events.number + 1, why: "follows the closing checkpoint".to_owned() });
     }
     let (size, root) = closing;
     if let Some(beyond) = expected.next() {
@@ -189,7 +187,7 @@ pub fn verify_export(
     }
     if size != events.frontier.size() {
         return Err(
-            events.bad(format!("the checkpoint is over {size} events, and {} stand here", events.frontier.size()))
+            events.bad(format!("the checkpoint covers {size} events, but the export holds {}", events.frontier.size()))
         );
     }
     events.agrees(root, agreed)?;
@@ -203,23 +201,23 @@ pub fn verify_export(
     })
 }
 
-/// The lines that were read so far.
+/// State of the verification: the lines read so far.
 struct Events {
     log: LogVerifier,
     frontier: Frontier,
     number: u64,
-    /// Runs of events without payload.
+    /// Runs of events without a payload.
     erased: Vec<ErasedRun>,
-    /// Erasures that stand in the log.
+    /// Erasures recorded in the log.
     purges: Vec<Purge>,
 }
 
-/// Events in a row of one day without payload, of which the same is said.
+/// Consecutive events of one day without a payload and with the same erasure.
 struct ErasedRun {
     first_line: u64,
     events: std::ops::Range<u64>,
     erased: Erased,
-    /// When the last of them was recorded.
+    /// When the latest of them was recorded.
     newest: Timestamp,
 }
 
@@ -229,10 +227,10 @@ impl ErasedRun {
     }
 }
 
-/// An erasure that stands in the log.
+/// An erasure recorded in the log.
 struct Purge {
     events: std::ops::Range<u64>,
-    /// What was recorded before this moment was erased.
+    /// Payloads recorded before this time were erased.
     before: Timestamp,
     erased: Erased,
 }
@@ -242,13 +240,13 @@ impl Events {
         Failure::Line { number: self.number, why: why.into() }
     }
 
-    /// Whether the log so far is the signed one.
+    /// Checks the root of the events read so far against a signed one.
     fn agrees(&self, root: Hash, from: u64) -> Result<(), Failure> {
         let own = self.frontier.root().map_err(|error| self.bad(error.to_string()))?;
         if own == root { Ok(()) } else { Err(Failure::Interval { from, size: self.frontier.size() }) }
     }
 
-    /// Takes a line; returns the closing checkpoint if it is that.
+    /// Verifies a line; returns the closing checkpoint if the line is that.
     fn line(&mut self, line: &[u8], expected: Option<&Signed>) -> Result<Option<(u64, Hash)>, Failure> {
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err(match expected {
@@ -257,11 +255,11 @@ impl Events {
                 _ => self.bad("is cut off"),
             });
         };
-        let value: Value = serde_json::from_slice(text).map_err(|error| self.bad(format!("is no JSON: {error}")))?;
+        let value: Value = serde_json::from_slice(text).map_err(|error| self.bad(format!("is not JSON: {error}")))?;
         if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
             return Err(self.bad("is not in canonical form (RFC 8785)"));
         }
-        let members = value.as_object().ok_or_else(|| self.bad("is no JSON object"))?;
+        let members = value.as_object().ok_or_else(|| self.bad("is not a JSON object"))?;
         let names: Vec<&str> = members.keys().map(String::as_str).collect();
         match names.as_slice() {
             ["checkpoint"] => {
@@ -274,7 +272,7 @@ impl Events {
                 self.event(&value)?;
                 Ok(None)
             }
-            ["leaf", "leaf_hash"] => Err(self.bad("the payload is missing, and nobody is said to have erased it")),
+            ["leaf", "leaf_hash"] => Err(self.bad("the payload is missing without an erasure")),
             _ => Err(self.bad("is neither an event nor a checkpoint")),
         }
     }
@@ -284,8 +282,8 @@ impl Events {
         check_event(event, self.log.tenant_id(), Some(index)).map_err(|why| self.bad(why))?;
         let leaf = member(event, "leaf");
         if let Some(erased) = event.get("erased") {
-            let erased = Erased::parse(erased).ok_or_else(|| self.bad("it is not said who erased the payload"))?;
-            let newest = time(leaf, "recorded_at").ok_or_else(|| self.bad("it is not said when it was recorded"))?;
+            let erased = Erased::parse(erased).ok_or_else(|| self.bad("the erasure is malformed"))?;
+            let newest = time(leaf, "recorded_at").ok_or_else(|| self.bad("has no valid `recorded_at`"))?;
             match self.erased.last_mut() {
                 Some(run) if run.events.end == index && run.erased == erased && run.is_of_the_day(newest) => {
                     run.events.end += 1;
@@ -298,11 +296,11 @@ impl Events {
             }
         } else if member(leaf, "type") == EventType::AuditPurged.as_str() {
             let purge =
-                purge(leaf, member(event, "payload")).ok_or_else(|| self.bad("it is not said what was erased"))?;
-            // What an erasure may take away: events before it, and only when a year and a day are over.
+                purge(leaf, member(event, "payload")).ok_or_else(|| self.bad("the erasure event is malformed"))?;
+            // An erasure may cover only earlier events, and only after the minimum retention of a year and a day.
             let kept_for = ::time::Duration::days(crate::domain::MIN_RETENTION_DAYS.into());
             if purge.events.end > index || purge.before.plus(kept_for) > purge.erased.erased_at {
-                return Err(self.bad("it erases what had to be kept"));
+                return Err(self.bad("it erases payloads that must still be kept"));
             }
             self.purges.push(purge);
         }
@@ -311,18 +309,18 @@ impl Events {
         Ok(())
     }
 
-    /// Whether each payload that is missing was erased by what stands in the log.
+    /// Checks that each missing payload is covered by a recorded erasure; returns their number.
     fn check_erasures(&self) -> Result<u64, Failure> {
         let mut count = 0;
         for run in &self.erased {
             let mut next = run.events.start;
-            // An erasure may go over several ranges that follow each other.
+            // One erasure may be recorded as several consecutive ranges.
             while next < run.events.end {
                 let covering = self.purges.iter().find(|purge| {
                     purge.events.contains(&next) && purge.erased == run.erased && run.newest < purge.before
                 });
                 let Some(purge) = covering else {
-                    let why = "its payload is missing, and no such erasure stands in the log";
+                    let why = "its payload is missing, and the log records no such erasure";
                     return Err(Failure::Line {
                         number: run.first_line + next - run.events.start,
                         why: why.to_owned(),
@@ -341,11 +339,11 @@ fn member<'v>(value: &'v Value, name: &str) -> &'v Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
-/// Checks one event by itself: that it is of this log, at its place, and hashed and committed to rightly.
+/// Verifies one event by itself: tenant, index, leaf hash and payload commitment.
 pub(super) fn check_event(event: &Value, tenant_id: &str, index: Option<u64>) -> Result<(), String> {
     let leaf = member(event, "leaf");
     if member(leaf, "tenant_id") != tenant_id {
-        return Err(format!("is of the log of {}, and not of {tenant_id}", member(leaf, "tenant_id")));
+        return Err(format!("is of the log of {}, not of {tenant_id}", member(leaf, "tenant_id")));
     }
     if let Some(index) = index
         && member(leaf, "log_index").as_u64() != Some(index)
@@ -359,7 +357,7 @@ pub(super) fn check_event(event: &Value, tenant_id: &str, index: Option<u64>) ->
         return Ok(());
     }
     let salt = member(event, "salt").as_str().and_then(|salt| STANDARD.decode(salt).ok());
-    let salt = salt.filter(|salt| salt.len() == SALT_BYTES).ok_or("the salt is none")?;
+    let salt = salt.filter(|salt| salt.len() == SALT_BYTES).ok_or("the salt is malformed")?;
     let payload = canonical(member(event, "payload")).map_err(|error| error.to_string())?;
     if *member(leaf, "payload_commitment") != base64(&commit(&salt, &payload)) {
         return Err("the payload is not the one that was committed to".to_owned());
@@ -367,18 +365,18 @@ pub(super) fn check_event(event: &Value, tenant_id: &str, index: Option<u64>) ->
     Ok(())
 }
 
-/// The leaf hash, recomputed.
+/// Recomputes the leaf hash (RFC 6962).
 pub(super) fn leaf_hash(leaf: &Value) -> Result<Hash, String> {
     let text = canonical(leaf).map_err(|error| error.to_string())?;
     Ok(tlog_tiles::record_hash(text.as_bytes()))
 }
 
-/// A moment in an object.
+/// A timestamp member of an object.
 fn time(value: &Value, name: &str) -> Option<Timestamp> {
     serde_json::from_value(value.get(name)?.clone()).ok()
 }
 
-/// What an erasure in the log took away.
+/// Parses an `audit.purged` event.
 fn purge(leaf: &Value, payload: &Value) -> Option<Purge> {
     let data = payload.get("data")?;
     let text = |value: &Value, name: &str| Some(value.get(name)?.as_str()?.to_owned());
@@ -393,33 +391,33 @@ fn purge(leaf: &Value, payload: &Value) -> Option<Purge> {
 }
 
 impl Erased {
-    /// Only in the one spelling that we write: a time has many.
+    /// Accepts only the canonical spelling: a timestamp has several.
     fn parse(value: &Value) -> Option<Self> {
         let erased: Self = serde_json::from_value(value.clone()).ok()?;
         (canonical(&erased).ok()? == canonical(value).ok()?).then_some(erased)
     }
 }
 
-/// A pack larger than this is none of ours.
+/// Limit of an evidence pack; the service writes none that is larger.
 const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
 
-/// Whether a file that begins like this is an evidence pack, and not an export.
+/// Whether the beginning of a file is that of an evidence pack, not of an export.
 #[must_use]
 pub fn is_evidence(beginning: &[u8]) -> bool {
     beginning.starts_with(b"{\"evidence\"")
 }
 
-/// Checks an evidence pack: its signature, its checkpoint, and each event and inclusion proof in it.
+/// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof.
 ///
 /// # Errors
-/// The first thing that is not right.
+/// The first mismatch.
 pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Failure> {
     let bad = |why: String| Failure::Line { number: 1, why };
     let log = LogVerifier::new(key)?;
     let mut bytes = Vec::new();
     pack.by_ref().take(MAX_PACK_BYTES).read_to_end(&mut bytes)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let value: Value = serde_json::from_slice(text).map_err(|error| bad(format!("is no JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(text).map_err(|error| bad(format!("is not JSON: {error}")))?;
     if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
         return Err(bad("is not in canonical form (RFC 8785)".to_owned()));
     }
@@ -428,7 +426,7 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
     let text = canonical(evidence).map_err(|error| bad(error.to_string()))?;
     let signed = super::evidence::signed_text(&log.origin, &text);
     let note = Note::from_bytes(format!("{signed}\n{signature}").as_bytes());
-    let note = note.map_err(|error| bad(format!("the signature is none: {error}")))?;
+    let note = note.map_err(|error| bad(format!("the signature is malformed: {error}")))?;
     let text = log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
     if text != signed.as_bytes() {
         return Err(bad("the signature is not over this evidence".to_owned()));
@@ -452,13 +450,13 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
     Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size })
 }
 
-/// Checks that an event is in the tree of a checkpoint.
+/// Verifies that an event is in the tree of a checkpoint.
 fn check_proof(event: &Value, size: u64, root: Hash) -> Result<(), String> {
     let index = member(member(event, "leaf"), "log_index").as_u64().ok_or("has no index")?;
     let proof = member(event, "proof").as_array().ok_or("has no proof")?;
     let hashes = proof.iter().map(|hash| Hash::parse_hash(hash.as_str()?).ok()).collect::<Option<Vec<_>>>();
     let hashes = hashes.ok_or("the proof holds no hashes")?;
-    // The library's check recurses as deep as the tree, which a forged size could make deep for nothing.
+    // The library's check recurses to the depth of the tree, which a forged size could inflate.
     if hashes.len() > 64 {
         return Err("the proof is too long".to_owned());
     }

@@ -1,4 +1,4 @@
-//! Acts that share a transaction, beside neighbours that fail or panic.
+//! Write jobs that share a transaction, beside neighbours that fail or panic.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -12,15 +12,16 @@ use crate::db::schema::{audit_events, tenants};
 use crate::db::{Conn, DatabaseUrl};
 use crate::domain::{Actor, EventType};
 use crate::error::{Code, Error};
+use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
-use crate::store::{Store, Tx};
+use crate::store::{Store, Tx, Worker};
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
-    let db = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.db")), 4, 64, &[], &metrics).unwrap();
-    (folder, db, metrics)
+    let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), 4, 64, &[], &metrics).unwrap();
+    (folder, store, metrics)
 }
 
 fn insert(conn: &mut Conn, id: &str, now: Timestamp) -> QueryResult<usize> {
@@ -40,10 +41,10 @@ fn saved(tenant_id: &str, now: Timestamp) -> Event {
 }
 
 /// Keeps the writer busy until all the others have queued.
-async fn behind_one<T>(db: &Store, others: impl Future<Output = Vec<T>>) -> Vec<T> {
+async fn behind_one<T>(store: &Store, others: impl Future<Output = Vec<T>>) -> Vec<T> {
     let (open_gate, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
-    let first = db.write(move |_tx| {
+    let first = store.write(move |_tx| {
         let _closed = gate.lock().unwrap().recv();
         Ok(())
     });
@@ -52,22 +53,23 @@ async fn behind_one<T>(db: &Store, others: impl Future<Output = Vec<T>>) -> Vec<
     others
 }
 
-async fn rows(db: &Store) -> (Vec<String>, Vec<String>) {
-    db.read(|conn| {
-        let ids = tenants::table.select(tenants::id).order(tenants::id).load(conn)?;
-        let logs = audit_events::table.select(audit_events::tenant_id).order(audit_events::tenant_id).load(conn)?;
-        Ok((ids, logs))
-    })
-    .await
-    .unwrap()
+async fn rows(store: &Store) -> (Vec<String>, Vec<String>) {
+    store
+        .read(|conn| {
+            let ids = tenants::table.select(tenants::id).order(tenants::id).load(conn)?;
+            let logs = audit_events::table.select(audit_events::tenant_id).order(audit_events::tenant_id).load(conn)?;
+            Ok((ids, logs))
+        })
+        .await
+        .unwrap()
 }
 
 #[tokio::test]
-async fn acts_that_fail_or_panic_leave_their_neighbours_alone() {
-    let (_folder, db, metrics) = open();
+async fn jobs_that_fail_or_panic_leave_their_neighbours_alone() {
+    let (_folder, store, metrics) = open();
     let now = Clock::System.now();
-    let acts = (0..60).map(|number| {
-        db.write(move |tx: &mut Tx<'_>| {
+    let jobs = (0..60).map(|number| {
+        store.write(move |tx: &mut Tx<'_>| {
             // Every sixth one wants what its neighbour has just taken.
             let id = format!("tenant-{:02}", if number % 6 == 5 { number - 1 } else { number });
             insert(tx, &id, now)?;
@@ -80,7 +82,7 @@ async fn acts_that_fail_or_panic_leave_their_neighbours_alone() {
             }
         })
     });
-    let outcomes = behind_one(&db, join_all(acts)).await;
+    let outcomes = behind_one(&store, join_all(jobs)).await;
     let mut expected = Vec::new();
     for (number, outcome) in outcomes.into_iter().enumerate() {
         match (number % 6, outcome) {
@@ -91,18 +93,18 @@ async fn acts_that_fail_or_panic_leave_their_neighbours_alone() {
         }
     }
     assert_eq!(expected.len(), 20);
-    assert_eq!(rows(&db).await, (expected.clone(), expected));
+    assert_eq!(rows(&store).await, (expected.clone(), expected));
     assert_eq!(metrics.events.with_label_values(&["tenant.saved"]).get(), 20);
 }
 
 #[tokio::test]
-async fn an_event_that_cannot_be_written_undoes_its_own_act_only() {
-    let (_folder, db, _metrics) = open();
+async fn an_event_that_cannot_be_written_undoes_its_own_job_only() {
+    let (_folder, store, _metrics) = open();
     let now = Clock::System.now();
     let session = crate::id::SessionId::new(now);
-    let acts = (0..20).map(|number| {
+    let jobs = (0..20).map(|number| {
         let session = session.clone();
-        db.write(move |tx: &mut Tx<'_>| {
+        store.write(move |tx: &mut Tx<'_>| {
             let id = format!("tenant-{number:02}");
             insert(tx, &id, now)?;
             // Two of them report the same act, and neither looks first.
@@ -112,38 +114,38 @@ async fn an_event_that_cannot_be_written_undoes_its_own_act_only() {
             Ok(id)
         })
     });
-    let outcomes = behind_one(&db, join_all(acts)).await;
+    let outcomes = behind_one(&store, join_all(jobs)).await;
     let done: Vec<String> = outcomes.into_iter().filter_map(Result::ok).collect();
     assert_eq!(done.len(), 19);
-    assert_eq!(rows(&db).await, (done.clone(), done));
+    assert_eq!(rows(&store).await, (done.clone(), done));
 }
 
 #[tokio::test]
-async fn acts_that_wait_together_share_a_commit_and_large_ones_do_not() {
-    let (_folder, db, metrics) = open();
+async fn jobs_that_wait_together_share_a_commit_and_large_ones_do_not() {
+    let (_folder, store, metrics) = open();
     let now = Clock::System.now();
-    let small = |number| db.write(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("small-{number:03}"), now)?));
-    let large = |number| db.write_large(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("large-{number}"), now)?));
-    let acts = async {
+    let small = |number| store.write(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("small-{number:03}"), now)?));
+    let large = |number| store.write_large(move |tx: &mut Tx<'_>| Ok(insert(tx, &format!("large-{number}"), now)?));
+    let jobs = async {
         let (mut small, large) = join(join_all((0..100).map(small)), join_all((1..3).map(large))).await;
         small.extend(large);
         small
     };
-    let outcomes = behind_one(&db, acts).await;
+    let outcomes = behind_one(&store, jobs).await;
     assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap() == 1));
     // The gate (perhaps with company), at most two for the small ones, one for each large one.
     let commits = metrics.write_batch.get_sample_count();
     assert!((4..=5).contains(&commits), "{commits} commits");
-    assert_eq!(rows(&db).await.0.len(), 102);
+    assert_eq!(rows(&store).await.0.len(), 102);
 }
 
 #[tokio::test]
-async fn acts_wait_while_no_transaction_may_begin_however_many_threads_are_idle() {
-    let (_folder, db, metrics) = open();
+async fn jobs_wait_while_no_transaction_may_begin_however_many_threads_are_idle() {
+    let (_folder, store, metrics) = open();
     let (tell_begun, begun) = tokio::sync::oneshot::channel::<()>();
     let (open_gate, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new((Some(tell_begun), gate));
-    let first = db.write(move |_tx| {
+    let first = store.write(move |_tx| {
         let mut gate = gate.lock().unwrap();
         drop(gate.0.take());
         let _closed = gate.1.recv();
@@ -151,16 +153,64 @@ async fn acts_wait_while_no_transaction_may_begin_however_many_threads_are_idle(
     });
     let others = async {
         let _begun = begun.await;
-        let acts = join_all((0..5).map(|_| db.write(|_tx| Ok(()))));
+        let jobs = join_all((0..5).map(|_| store.write(|_tx| Ok(()))));
         let opener = async {
             // Time enough for a thread that should not.
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert_eq!(metrics.writer_queue.get(), 5);
             drop(open_gate);
         };
-        join(acts, opener).await.0
+        join(jobs, opener).await.0
     };
     let (first, others) = join(first, others).await;
     assert!(first.is_ok() && others.iter().all(Result::is_ok), "{others:?}");
     assert_eq!(metrics.write_batch.get_sample_count(), 2);
+}
+
+/// Inserts a tenant and then refuses.
+fn refused(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<String, Error> {
+    insert(tx, id, now)?;
+    tx.record(saved(id, now));
+    tx.wake(Worker::Mail);
+    let refusal = Event::access_refused(&ClientId::new(now), "POST", "/v1/tenants", None, Code::NotFound, now);
+    Err(tx.refuse(Code::NotFound, refusal.tenant(id)))
+}
+
+#[tokio::test]
+async fn a_refusal_undoes_its_job_and_is_recorded_before_it_is_answered() {
+    let (_folder, store, _metrics) = open();
+    let now = Clock::System.now();
+    // Alone it has no savepoint.
+    let alone = store.write(move |tx| refused(tx, "alone", now)).await.unwrap_err();
+    assert!(alone.code() == Code::NotFound && alone.is_recorded());
+    assert_eq!(rows(&store).await, (vec![], vec!["alone".to_owned()]));
+    let jobs = (0..20).map(|number| {
+        let id = format!("tenant-{number:02}");
+        store.write(move |tx: &mut Tx<'_>| if number % 2 == 0 { refused(tx, &id, now) } else { Ok(id.clone()) })
+    });
+    let outcomes = behind_one(&store, join_all(jobs)).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.as_ref().is_err_and(Error::is_recorded)).count(), 10);
+    let (tenants, logs) = rows(&store).await;
+    assert!(tenants.is_empty(), "{tenants:?}");
+    assert_eq!(logs.len(), 11, "{logs:?}");
+}
+
+#[tokio::test]
+async fn a_refusal_that_cannot_be_recorded_is_not_answered() {
+    let (_folder, store, _metrics) = open();
+    let now = Clock::System.now();
+    store.write(|tx| Ok(diesel::sql_query("DROP TABLE audit_payloads").execute(&mut **tx)?)).await.unwrap();
+    let outcome = store.write(move |tx| refused(tx, "alone", now)).await.unwrap_err();
+    assert_eq!(outcome.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
+    let (_folder, store, _metrics) = open();
+    let now = Clock::System.now();
+    drop(store.write(move |tx| refused(tx, "acme", now)).await);
+    let wanted = async |worker| tokio::time::timeout(Duration::from_millis(20), store.wanted(worker)).await.is_ok();
+    assert!(!wanted(Worker::Mail).await);
+    store.write(|tx| Ok(tx.wake(Worker::Mail))).await.unwrap();
+    assert!(wanted(Worker::Mail).await && !wanted(Worker::Webhooks).await);
 }

@@ -95,7 +95,7 @@ async fn a_new_key_is_published_a_day_before_it_signs(world: &World) {
         keys["items"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["published", "active"]);
     assert_eq!(keys["items"][1]["kid"], before["items"][0]["kid"]);
-    assert!(keys["items"][1]["gone_at"].is_string(), "the old key has an end now");
+    assert!(keys["items"][1]["expires_at"].is_string(), "the old key has an end now");
     // A running copy hears of it, and its JWK set has an entity tag.
     assert_eq!(world.stranger().get("/readyz").await.status, 200);
     let set = world.stranger().get("/.well-known/jwks.json").await;

@@ -63,7 +63,7 @@ async fn live_links_and_sessions_survive_a_rotation(world: &World) {
 }
 
 #[apply(on_both_databases)]
-async fn a_dropped_key_takes_with_it_what_it_signed(world: &World) {
+async fn a_revoked_key_takes_with_it_what_it_signed(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let consultant = world.consultant().await;
     let link = portal.issue(&consultant).await;
@@ -75,10 +75,10 @@ async fn a_dropped_key_takes_with_it_what_it_signed(world: &World) {
     assert!(portal.is_active(access).await);
 
     // It is another copy that drops it.
-    let dropped = cli(world, &["key", "drop", &old, "--reason", WHY]);
-    let fresh = dropped["replaced_by"].as_str().expect("no other key could sign").to_owned();
-    assert_eq!(dropped["state"], "gone");
-    assert_eq!((&dropped["revoked_links"], &dropped["ended_sessions"]), (&json!(1), &json!(1)));
+    let revoked = cli(world, &["key", "drop", &old, "--reason", WHY]);
+    let fresh = revoked["replaced_by"].as_str().expect("no other key could sign").to_owned();
+    assert_eq!(revoked["state"], "expired");
+    assert_eq!((&revoked["revoked_links"], &revoked["ended_sessions"]), (&json!(1), &json!(1)));
 
     assert_eq!(portal.form("/v1/introspect", &[("token", access)]).await.text, "{\"active\":false}");
     world.stranger().post("/l/preview", &json!({ "token": token })).await.refused(400, "token_invalid");
@@ -92,16 +92,16 @@ async fn a_dropped_key_takes_with_it_what_it_signed(world: &World) {
     let ended = portal.get(&format!("/v1/sessions/{}", session["id"].as_str().unwrap())).await.ok();
     assert_eq!((&ended["state"], &ended["end_cause"]), (&json!("ended"), &json!("revoked")));
 
-    let trail = world.admin.events("&tenant_id=_system&type=key.dropped").await;
+    let trail = world.admin.events("&tenant_id=_system&type=key.revoked").await;
     assert_eq!(trail.len(), 1);
     assert_eq!(trail[0]["data"]["kid"], old);
     assert_eq!(portal.event_types("&type=session.ended").await.len(), 1);
     assert_eq!(portal.event_types("&type=magic_link.revoked").await.len(), 1);
     // Again changes nothing, and life goes on with the new key.
-    let path = format!("/v1/keys/{old}/drop");
+    let path = format!("/v1/keys/{old}/revoke");
     let again = world.admin.post(&path, &json!({ "reason": WHY })).await.ok();
-    assert_eq!((&again["state"], &again["revoked_links"]), (&json!("gone"), &json!(0)));
-    assert_eq!(world.admin.events("&tenant_id=_system&type=key.dropped").await.len(), 1);
+    assert_eq!((&again["state"], &again["revoked_links"]), (&json!("expired"), &json!(0)));
+    assert_eq!(world.admin.events("&tenant_id=_system&type=key.revoked").await.len(), 1);
     let next = world.open_session(&portal).await;
     assert_eq!(kid_of(next["access_token"].as_str().unwrap()), fresh);
     assert!(portal.is_active(next["access_token"].as_str().unwrap()).await);
@@ -128,7 +128,7 @@ async fn the_last_key_that_can_sign_is_not_retired(world: &World) {
     assert_ne!(kid_of(world.open_session(&portal).await["access_token"].as_str().unwrap()), old);
     // In the end it is gone by itself.
     world.clock.advance(Duration::weeks(9));
-    assert_eq!(states(&world.admin).await, ["active", "gone"]);
+    assert_eq!(states(&world.admin).await, ["active", "expired"]);
 }
 
 #[apply(on_both_databases)]
@@ -141,7 +141,7 @@ async fn a_rotation_can_be_repeated_safely(world: &World) {
     let bound = world.client(None, &["acme"], &["admin"]).await;
     bound.get("/v1/keys").await.refused(403, "client_not_permitted");
     bound.post("/v1/keys/rotate", &json!({})).await.refused(403, "client_not_permitted");
-    world.admin.post("/v1/keys/nobody/drop", &json!({ "reason": WHY })).await.refused(404, "not_found");
+    world.admin.post("/v1/keys/nobody/revoke", &json!({ "reason": WHY })).await.refused(404, "not_found");
     world.admin.post("/v1/keys/nobody/retire", &json!({})).await.refused(404, "not_found");
     // One name of 64 begins with a dash, and is no option for that.
     let unknown = command(world).args(["key", "retire", "-5nobody"]).output().unwrap();
@@ -149,7 +149,7 @@ async fn a_rotation_can_be_repeated_safely(world: &World) {
 }
 
 #[apply(on_both_databases)]
-async fn no_token_of_a_dropped_key_is_active_whoever_was_at_it(world: &World) {
+async fn no_token_of_a_revoked_key_is_active_whoever_was_at_it(world: &World) {
     let portal = world.portal("cloud", "acme").await.patient();
     let consultant = world.consultant().await;
     for round in 0..rounds(4) {
@@ -159,11 +159,11 @@ async fn no_token_of_a_dropped_key_is_active_whoever_was_at_it(world: &World) {
             codes.push(world.click(&world.token(&link, 1).await).await);
         }
         let old = active_kid(&world.admin).await;
-        let path = format!("/v1/keys/{old}/drop");
+        let path = format!("/v1/keys/{old}/revoke");
         let redeemers = join_all(codes.iter().map(|code| portal.redeem(code)));
         let reason = json!({ "reason": WHY });
-        let (redeemed, dropped) = join(redeemers, world.admin.post(&path, &reason)).await;
-        dropped.ok();
+        let (redeemed, revoked) = join(redeemers, world.admin.post(&path, &reason)).await;
+        revoked.ok();
         for reply in &redeemed {
             match reply.status.as_u16() {
                 201 => {

@@ -453,7 +453,7 @@ async fn values_are_kept_as_the_tenant_says(world: &World) {
         assert_eq!(portal.post(&path, &report).await.ok()["repeated"], 1);
         let mut other = report.clone();
         other["events"][0]["changes"][0]["after"] = "53000".into();
-        portal.post(&path, &other).await.refused(409, "act_conflict");
+        portal.post(&path, &other).await.refused(409, "event_conflict");
         seen.push(portal.events("&type=data.changed").await[number]["data"]["changes"][0].clone());
     }
     assert_eq!(seen[0], json!({ "field": "basic", "before": "*****", "after": "*****" }));

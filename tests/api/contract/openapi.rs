@@ -125,8 +125,8 @@ fn example(description: &Value, schema: &Value) -> Value {
     }
 }
 
-/// Sends the request that the description shows.
-async fn send_example(world: &World, description: &Value, method: Method, path: &str, operation: &Value) -> Reply {
+/// The path with the examples of its parameters.
+fn addressed(description: &Value, path: &str, operation: &Value) -> String {
     let mut path = path.to_owned();
     for parameter in operation["parameters"].as_array().into_iter().flatten().filter(|one| one["in"] == "path") {
         let name = parameter["name"].as_str().unwrap();
@@ -137,6 +137,12 @@ async fn send_example(world: &World, description: &Value, method: Method, path: 
         let value = value.as_str().unwrap_or_else(|| panic!("{path}: no example for {name}"));
         path = path.replace(&format!("{{{name}}}"), value);
     }
+    path
+}
+
+/// Sends the request that the description shows.
+async fn send_example(world: &World, description: &Value, method: Method, path: &str, operation: &Value) -> Reply {
+    let mut path = addressed(description, path, operation);
     let required = operation["parameters"].as_array().into_iter().flatten();
     let required = required.filter(|one| one["in"] == "query" && one["required"] == true);
     let query: Vec<String> = required
@@ -179,4 +185,57 @@ fn every_example_runs_as_it_stands() {
             }
         });
     }
+}
+
+/// What a schema is, behind its reference.
+fn resolved<'d>(description: &'d Value, schema: &'d Value) -> &'d Value {
+    match schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        Some(pointer) => description.pointer(pointer).unwrap(),
+        None => schema,
+    }
+}
+
+/// The body with an array in the place of each object that the schema knows: serde would fill it by position.
+fn with_arrays(description: &Value, schema: &Value, body: &Value) -> Vec<(String, Value)> {
+    let schema = resolved(description, schema);
+    let mut bodies = vec![(String::new(), json!(["emp-7", "Meera Iyer"]))];
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let of_items = resolved(description, &property["items"]);
+        let inner = resolved(description, property);
+        if inner["properties"].is_object() || inner["additionalProperties"].is_object() {
+            let mut body = body.clone();
+            body[name] = json!(["emp-7", "Meera Iyer"]);
+            bodies.push((format!("/{name}"), body));
+        } else if of_items["properties"].is_object() {
+            let mut body = body.clone();
+            body[name] = json!([["emp-7", "Meera Iyer"]]);
+            bodies.push((format!("/{name}/0"), body));
+        }
+    }
+    bodies
+}
+
+#[test]
+fn an_array_is_no_object_in_any_body() {
+    let description = committed();
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        assert!(command(world).arg("demo").output().unwrap().status.success());
+        let mut tried = 0;
+        for (method, path, operation) in operations(&description) {
+            let content = &operation["requestBody"]["content"]["application/json"];
+            if !content.is_object() || path.starts_with("/v1/mail-events/") {
+                continue;
+            }
+            let address = addressed(&description, &path, &operation);
+            let body = example(&description, &content["schema"]);
+            for (pointer, body) in with_arrays(&description, &content["schema"], &body) {
+                let reply = world.admin.send(world.admin.request(method.clone(), &address).json(&body)).await;
+                reply.refused(400, "invalid_body");
+                let named = &reply.body["errors"][0]["pointer"];
+                assert!(pointer.is_empty() || named == pointer.as_str(), "{method} {path}{pointer}: {reply:?}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 30, "{tried}");
+    });
 }

@@ -188,6 +188,49 @@ async fn an_order_is_in_force_while_it_is_being_carried_out(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_pending_bulk_revocation_is_the_one_truth_about_its_links_and_sessions(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let (id, link) = (session["id"].as_str().unwrap(), session["magic_link_id"].as_str().unwrap());
+    let order = json!({ "profile_id": "nobody", "reason": "A laptop was stolen" });
+    let order = portal.post("/v1/revocations", &order).await.ok();
+    hold_back(world);
+    Sql::of(world).run("UPDATE revocations SET profile_id = NULL").unwrap();
+    Sql::of(world).run("UPDATE access_epoch SET epoch = epoch + 1").unwrap();
+
+    // What anybody else does meanwhile ends nothing a second time, and gives it no other cause.
+    let done_by_visitor = portal.post(&format!("/v1/sessions/{id}/end"), &json!({ "sources": { "portal": 0 } })).await;
+    let ended = done_by_visitor.ok();
+    assert_eq!((&ended["state"], &ended["end_cause"]), (&json!("ended"), &json!("revoked")));
+    assert_eq!(ended["ended_at"], order["created_at"]);
+    let consultant = session["consultant"]["id"].as_str().unwrap();
+    let suspend = json!({ "reason": "Left the support team" });
+    world.admin.post(&format!("/v1/consultants/{consultant}/suspend"), &suspend).await.ok();
+    portal.form("/v1/revoke", &[("token", session["access_token"].as_str().unwrap())]).await.ok();
+
+    let truth = async |what: &str| {
+        let evidence = world.admin.get(&format!("/v1/magic-links/{link}/evidence")).await.ok();
+        let (packed, visit) = (&evidence["evidence"]["link"], &evidence["evidence"]["sessions"][0]);
+        assert_eq!((&packed["state"], &packed["revoke_reason"]), (&json!("revoked"), &order["reason"]), "{what}");
+        assert_eq!((&visit["state"], &visit["end_cause"]), (&json!("ended"), &json!("revoked")), "{what}");
+        let read = portal.get(&format!("/v1/sessions/{id}")).await.ok();
+        assert_eq!((&read["end_cause"], &read["ended_at"]), (&json!("revoked"), &order["created_at"]), "{what}");
+        assert_eq!(portal.get("/v1/sessions?state=ended").await.ok()["items"][0]["id"], id, "{what}");
+        assert_eq!(portal.get("/v1/sessions?state=active").await.ok()["items"], json!([]), "{what}");
+        let listed = &portal.get("/v1/magic-links?state=revoked").await.ok()["items"][0];
+        assert_eq!((&listed["id"], &listed["revoked_at"]), (&json!(link), &order["created_at"]), "{what}");
+    };
+    truth("pending").await;
+    let_go(world);
+    assert_eq!(done(&portal, &order).await["sessions"], 1);
+    truth("done").await;
+    for kind in ["magic_link.revoked", "session.ended"] {
+        let events = portal.events(&format!("&magic_link_id={link}&type={kind}")).await;
+        assert_eq!((events.len(), &events[0]["occurred_at"]), (1, &order["created_at"]), "{kind}");
+    }
+}
+
+#[apply(on_both_databases)]
 async fn a_link_that_is_being_issued_beside_an_order_is_waited_for(world: &World) {
     // SQLite has one writer: there is no beside.
     if world.database == Database::Sqlite {
@@ -201,8 +244,8 @@ async fn a_link_that_is_being_issued_beside_an_order_is_waited_for(world: &World
     assert_eq!((&order["state"], &order["links"]), (&json!("running"), &json!(0)));
     let path = format!("/v1/revocations/{}", order["id"].as_str().unwrap());
     // The worker has looked at it, and knows what it waits for.
-    let barrier = "FROM revocations WHERE barrier IS NOT NULL";
-    eventually("the worker waits", async || (Sql::of(world).count(barrier) == 1).then_some(())).await;
+    let watermark = "FROM revocations WHERE xid_watermark IS NOT NULL";
+    eventually("the worker waits", async || (Sql::of(world).count(watermark) == 1).then_some(())).await;
     assert_eq!(world.admin.get(&path).await.ok()["state"], "running");
     beside.run("COMMIT").unwrap();
     assert_eq!(done(&world.admin, &order).await["links"], 1);

@@ -286,18 +286,18 @@ async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World) {
     for provider in ["ses", "postmark", "sendgrid", "resend"] {
         let (body, headers) = reporters.report(provider, "bounced", &job, "message-1");
         if provider != "ses" {
-            tell(&process.base, provider, (body.clone(), Vec::new())).await.refused(401, "report_not_proven");
+            tell(&process.base, provider, (body.clone(), Vec::new())).await.refused(401, "signature_invalid");
             tell(&process.base, provider, (body.replace("message-1", "message-2"), headers.clone())).await;
             for (at, _) in headers.iter().enumerate() {
                 let mut wrong = headers.clone();
                 wrong[at].1 = "x".repeat(wrong[at].1.len());
                 let reply = tell(&process.base, provider, (body.clone(), wrong)).await;
-                reply.refused(401, "report_not_proven");
+                reply.refused(401, "signature_invalid");
             }
         }
         if provider == "ses" || provider == "sendgrid" {
             let forged = stranger.report(provider, "bounced", &job, "message-1");
-            tell(&process.base, provider, forged).await.refused(401, "report_not_proven");
+            tell(&process.base, provider, forged).await.refused(401, "signature_invalid");
         }
     }
     let signed = reporters.notification(&json!({
@@ -315,7 +315,7 @@ async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World) {
     ] {
         let mut forged = signed.clone();
         forged[member] = value.into();
-        tell(&process.base, "ses", (forged.to_string(), Vec::new())).await.refused(401, "report_not_proven");
+        tell(&process.base, "ses", (forged.to_string(), Vec::new())).await.refused(401, "signature_invalid");
     }
     // Proved, but about another provider's mail, or about none; and what nobody can read.
     let (body, headers) = reporters.report("resend", "bounced", &job, "message-1");
@@ -342,7 +342,7 @@ async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World) {
         }))
     };
     let elsewhere = confirm("https://evil.example/?Action=ConfirmSubscription");
-    tell(&process.base, "ses", (elsewhere.to_string(), Vec::new())).await.refused(401, "report_not_proven");
+    tell(&process.base, "ses", (elsewhere.to_string(), Vec::new())).await.refused(401, "signature_invalid");
     let right = confirm("https://sns.ap-south-1.amazonaws.com/?Action=ConfirmSubscription&Token=2336412f");
     assert_eq!(tell(&process.base, "ses", (right.to_string(), Vec::new())).await.status, 204);
     let asked = reporters.sns.received_requests().await.unwrap();

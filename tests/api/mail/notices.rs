@@ -150,3 +150,24 @@ async fn without_an_address_nobody_is_written_to(world: &World) {
     request["profile"]["email"] = json!("asha@acme.example, eve@evil.example");
     portal.post(LINKS, &request).await.refused_field("/profile/email");
 }
+
+#[apply(on_both_databases)]
+async fn the_evidence_of_a_link_lists_every_mail_about_it(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = issue(world, &portal).await;
+    let code = world.click(&world.token(&link, 1).await).await;
+    portal.redeem(&code).await.ok();
+    portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
+    notice(world, "access_withdrawn", 1).await;
+    let evidence = world.admin.get(&format!("{LINKS}/{link}/evidence")).await.ok();
+    let mails = evidence["evidence"]["mails"].as_array().unwrap();
+    let templates: std::collections::BTreeSet<_> =
+        mails.iter().map(|mail| mail["template"].as_str().unwrap()).collect();
+    for template in
+        ["magic_link", "access_issued", "access_used", "owner_access_used", "access_revoked", "access_withdrawn"]
+    {
+        assert!(templates.contains(template), "{template}: {templates:?}");
+    }
+    let listed = world.admin.get(&format!("/v1/mail-deliveries?magic_link_id={link}")).await.ok();
+    assert_eq!(mails.len(), listed["items"].as_array().unwrap().len());
+}

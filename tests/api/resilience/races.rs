@@ -95,9 +95,11 @@ async fn is_over(link: &str, redeemed: &[Reply], callers: &[Api], round: usize) 
 
 #[apply(on_both_databases)]
 async fn of_sixteen_redeemers_one_gets_a_session_and_fifteen_are_on_record(world: &World) {
-    let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
-    let (consultant, callers) = (world.consultant().await, copies.spread(&portal, CALLERS));
+    let (copies, consultant) = (Copies::start(world), world.consultant().await);
     for round in 0..rounds(12) {
+        // A client of its own each time: of many equal refusals a minute only the first sixty are events.
+        let portal = patient(world, world.portal("cloud", "acme").await);
+        let callers = copies.spread(&portal, CALLERS);
         let link = portal.issue(&consultant).await;
         let token = world.token(&link, 1).await;
         // Two clicks: the codes differ, what they name does not.

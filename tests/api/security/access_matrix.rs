@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use magic_link::clients::Scope;
+use magic_link::domain::Scope;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ const MATRIX: &[Row] = &[
     ("getMagicLink", Method::GET, "/v1/magic-links/{id}", "links:read", Subject::Link, NO_BODY),
     ("revokeMagicLink", Method::POST, "/v1/magic-links/{id}/revoke", "links:revoke", Subject::Link, REASON),
     ("resendMagicLink", Method::POST, "/v1/magic-links/{id}/resend", "links:issue", Subject::Link, "{}"),
-    ("orderRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
+    ("createRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
     ("getRevocation", Method::GET, "/v1/revocations/{id}", "links:revoke", Subject::Revocation, NO_BODY),
     ("openSession", Method::POST, "/v1/sessions", "sessions:redeem", Subject::Shared, r#"{"token":"x"}"#),
     ("listSessions", Method::GET, "/v1/sessions", "links:read", Subject::List, NO_BODY),
@@ -62,13 +62,13 @@ const MATRIX: &[Row] = &[
         Subject::Session,
         r#"{"sources":{"portal":9}}"#,
     ),
-    ("reportActs", Method::POST, "/v1/sessions/{id}/events", "audit:write", Subject::Session, ACT),
+    ("reportEvents", Method::POST, "/v1/sessions/{id}/events", "audit:write", Subject::Session, ACT),
     ("introspectToken", Method::POST, "/v1/introspect", "sessions:introspect", Subject::Shared, "token=x"),
     ("revokeToken", Method::POST, "/v1/revoke", "sessions:redeem", Subject::Shared, "token=x"),
     ("listKeys", Method::GET, "/v1/keys", "admin", Subject::Shared, NO_BODY),
     ("rotateKey", Method::POST, "/v1/keys/rotate", "admin", Subject::Shared, "{}"),
     ("retireKey", Method::POST, "/v1/keys/{id}/retire", "admin", Subject::Shared, NO_BODY),
-    ("dropKey", Method::POST, "/v1/keys/{id}/drop", "admin", Subject::Shared, REASON),
+    ("revokeKey", Method::POST, "/v1/keys/{id}/revoke", "admin", Subject::Shared, REASON),
     ("saveTenant", Method::PUT, "/v1/tenants/{id}", "tenants:write", Subject::Tenant, r#"{"name":"Mine now"}"#),
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),
@@ -297,6 +297,15 @@ async fn every_route_needs_its_own_scope_and_no_other(world: &World) {
         assert!(reply.body["detail"].as_str().unwrap().ends_with(scope), "{operation}: {reply:?}");
         let reply = call(&world.client(None, &["*"], &[scope]).await, row, nobodys(row.2)).await;
         assert!(!matches!(reply.status.as_u16(), 401 | 403 | 500..), "{operation}: {reply:?}");
+    }
+    let recorded = |event: &Value| {
+        let text = |name: &str| event["data"][name].as_str().unwrap().to_owned();
+        (text("method"), text("route"), text("code"))
+    };
+    let recorded: BTreeSet<_> = refusals(world).await.iter().map(recorded).collect();
+    for (operation, method, route, ..) in MATRIX {
+        let refused = (method.to_string(), (*route).to_owned(), "insufficient_scope".to_owned());
+        assert!(recorded.contains(&refused), "{operation}: its refusal is not in the audit log");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Who comes too often is told so, and how long to wait.
 
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
+use time::Duration;
 
-use crate::support::{Process, Reply, Settings, World, apply, on_both_databases};
+use crate::support::{Process, Reply, Settings, World, apply, eventually, on_both_databases};
 
 #[track_caller]
 fn too_often(reply: &Reply, policy: &str) {
@@ -61,4 +62,32 @@ async fn strangers_are_counted_by_where_they_come_from(world: &World) {
         from(host).await.refused(400, "token_invalid");
     }
     too_often(&from("2001:db8::4").await, "\"public\";q=3;w=60");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn of_many_equal_refusals_sixty_a_minute_are_events_and_the_rest_is_counted(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let spent = world.click(&world.token(session["magic_link_id"].as_str().unwrap(), 1).await).await;
+    for _ in 0..75 {
+        portal.get("/v1/clients").await.refused(403, "insufficient_scope");
+        portal.redeem(&spent).await.refused(410, "link_spent");
+    }
+    // Another reason is not an equal one.
+    portal.get("/v1/keys").await.refused(403, "insufficient_scope");
+    world.clock.advance(Duration::minutes(2));
+    for (log, kind, route) in [("_system", "access.refused", "/v1/clients"), ("acme", "magic_link.refused", "")] {
+        let of_route = |event: &Value| event["data"]["route"].as_str().unwrap_or_default() == route;
+        let events = eventually("what was left out is counted", async || {
+            let mut events = world.admin.events(&format!("&tenant_id={log}&type={kind}")).await;
+            events.retain(of_route);
+            events.last().is_some_and(|last| last["data"]["count"].is_number()).then_some(events)
+        })
+        .await;
+        assert_eq!((events.len(), &events[60]["data"]["count"]), (61, &json!(15)), "{kind}");
+        assert_eq!(events[60]["client_id"], portal.client_id, "{kind}");
+    }
+    let other = world.admin.events("&tenant_id=_system&type=access.refused").await;
+    assert_eq!(other.iter().filter(|event| event["data"]["route"] == "/v1/keys").count(), 1);
 }

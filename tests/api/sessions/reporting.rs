@@ -36,13 +36,13 @@ async fn a_batch_is_taken_whole_or_not_at_all(world: &World) {
     let mut other = act(world, 2);
     other["resource_id"] = "emp-10".into();
     for conflicting in [batch([act(world, 3), other.clone()]), batch([other, act(world, 3)])] {
-        portal.post(&events, &conflicting).await.refused(409, "act_conflict");
+        portal.post(&events, &conflicting).await.refused(409, "event_conflict");
     }
     assert_eq!(portal.get(&path).await.ok(), before);
     assert_eq!(portal.event_types("&type=data.changed").await.len(), 2);
     let refused = portal.events("&type=session.refused").await;
     assert_eq!(refused.len(), 2, "refusals stand in the trail");
-    assert_eq!(refused[0]["data"]["code"], "act_conflict");
+    assert_eq!(refused[0]["data"]["code"], "event_conflict");
 
     // Unchanged acts may come again, alone or among new ones; another source counts by itself.
     let again = portal.post(&events, &batch([act(world, 3), act(world, 2), act(world, 1)])).await.ok();

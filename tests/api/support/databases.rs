@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, OnceLock};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use magic_link::clients::Scope;
+use magic_link::domain::Scope;
 
 /// Base64 of 32 bytes; every test service uses it.
 pub const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
