@@ -104,16 +104,34 @@ fn every_code_is_explained() {
     });
 }
 
+/// What stands on a page between its markers of this name.
+fn generated<'p>(page: &'p str, name: &str) -> &'p str {
+    let (_, rest) = page.split_once(&format!("<!-- generated: {name} -->\n")).expect("the table begins");
+    rest.split_once("<!-- end generated -->").expect("the table ends").0
+}
+
 #[test]
-fn the_readme_lists_every_code_and_every_setting() {
-    let readme = include_str!("../../../README.md");
-    for code in magic_link::error::Code::ALL {
-        let row = format!("| {} | `{}` | {} |", code.status(), code.slug(), code.title());
-        assert!(readme.contains(&row), "{row}");
-    }
-    for key in magic_link::config::KEYS {
-        assert!(readme.contains(&format!("`{key}`")), "{key}");
-    }
+fn the_table_of_errors_is_the_one_of_the_codes() {
+    let row = |code: &magic_link::error::Code| {
+        format!("| {} | `{}` | {} | {} |\n", code.status(), code.slug(), code.title(), code.help())
+    };
+    let rows: Vec<String> = magic_link::error::Code::ALL.iter().map(row).collect();
+    let table = format!("| status | code | means | what to do |\n| --- | --- | --- | --- |\n{}", rows.concat());
+    let page = include_str!("../../../openapi/README.md");
+    assert!(generated(page, "errors") == table, "openapi/README.md is not current; its table is now:\n{table}");
+}
+
+#[test]
+fn the_table_of_settings_has_every_key_and_no_other() {
+    let page = include_str!("../../../docker/README.md");
+    let cells = generated(page, "configuration").lines().filter_map(|row| row.split('|').nth(1));
+    let keys = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    // Those of the portals hold the portal's own id.
+    let mut listed: Vec<&str> = keys.filter(|key| !key.starts_with("portals.<id>.")).collect();
+    let mut known = magic_link::config::KEYS.to_vec();
+    listed.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(listed, known, "docker/README.md is not current");
 }
 
 /// The value of an example, or of the named schema's example.
