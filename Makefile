@@ -6,7 +6,7 @@ FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help run test check format lint openapi openapi-check bench bench-million soak trace interop image-build release
+.PHONY: help run test check format house lint openapi openapi-check bench bench-million soak trace interop image-build release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -19,10 +19,13 @@ test: ## Run every test on both databases
 	$(CARGO) build --locked --example portal
 	$(CARGO) test --locked --lib --tests
 
-check: format lint test openapi-check ## What CI runs
+check: format house lint test openapi-check ## What CI runs
 
 format: ## Check the format
 	$(FMT) --check
+
+house: ## Check that modules stand on floors without circles
+	python3 .ci/circles.py
 
 lint: ## Check the house rules
 	$(CLIPPY) -- -D warnings

@@ -1,4 +1,4 @@
-//! Every way a call can fail: one table of codes, one error type.
+//! Errors of a call: one table of codes, one error type.
 //!
 //! A [`Code`] is the stable name that callers program against. It decides the
 //! HTTP status and the title of the problem document (RFC 9457).
@@ -18,28 +18,28 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// Every code there is, in order of status.
+            /// Every code, in order of status.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// The code as it stands in a problem document.
+            /// The code in a problem document (RFC 9457).
             #[must_use]
             pub const fn slug(self) -> &'static str {
                 match self { $(Self::$variant => $slug,)* }
             }
 
-            /// The HTTP status that goes with it.
+            /// HTTP status of the code.
             #[must_use]
             pub const fn status(self) -> u16 {
                 match self { $(Self::$variant => $status,)* }
             }
 
-            /// One line that names the problem.
+            /// Title of the problem, one line.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self { $(Self::$variant => $title,)* }
             }
 
-            /// What the caller can do about it.
+            /// How the caller can resolve the problem.
             #[must_use]
             pub const fn help(self) -> &'static str {
                 match self { $(Self::$variant => $help,)* }
@@ -61,7 +61,7 @@ codes! {
     ClientNotPermitted 403 "client_not_permitted" "The client may not act there" "The client is bound to other tenants or another portal.";
     CodeRequired 403 "code_required" "This portal redeems codes only" "Send the visitor through the landing page, or configure `landing_url`.";
     StepUpRequired 403 "step_up_required" "One-time code required" "Send the visitor through the landing page; a raw link token opens nothing here.";
-    StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five tries are taken.";
+    StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five attempts are allowed.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
     RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";
@@ -80,7 +80,7 @@ codes! {
     AddressSuppressed 409 "address_suppressed" "Mail to the consultant's address came back" "Once the mailbox works, an operator clears it: `POST /v1/mail-suppressions/{id}/clear`.";
     TooManyEndpoints 409 "too_many_webhook_endpoints" "The client has as many webhook endpoints as it may" "Delete one that is not needed, or let one take more events.";
     EndpointDisabled 409 "webhook_endpoint_disabled" "The webhook endpoint is switched off" "Switch it on first: `PATCH /v1/webhook-endpoints/{id}` with `{\"state\": \"active\"}`.";
-    MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` says what became of it; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
+    MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` names its state; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
@@ -88,7 +88,7 @@ codes! {
     StepUpVoid 410 "step_up_void" "The code has expired or was used up" "It was tried too often, is older than ten minutes, or belongs to another page: press the button again.";
     TokenExpired 410 "token_expired" "The token is too old" "The consultant can have a fresh link mailed from the landing page.";
     SessionEnded 410 "session_ended" "The session is over" "Open a new session with a fresh link.";
-    ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Acts are taken until 72 hours after the session's end.";
+    ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Activity events are accepted until 72 hours after the session's end.";
     BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where activity events are reported.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
@@ -96,21 +96,21 @@ codes! {
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
-    LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: tell the operators, and compare the database with a backup and the checkpoints that were kept outside.";
+    LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }
 
-/// One field that is out of range.
+/// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Where it stands: a JSON pointer (RFC 6901) into the body.
+    /// Position of the field: a JSON pointer (RFC 6901) into the body.
     #[schema(max_length = 200, example = "/reason")]
     pub pointer: String,
-    /// What is wrong with it, for programs.
+    /// Stable code of the violation, for programs.
     #[schema(max_length = 64, example = "too_short")]
     pub code: &'static str,
-    /// What is wrong with it, for people.
+    /// Description of the violation, for people.
     #[schema(max_length = 500, example = "must have at least 10 characters")]
     pub detail: String,
 }
@@ -125,7 +125,7 @@ pub struct Error {
     more: Option<Box<More>>,
 }
 
-/// What few errors have. Boxed, because every result is as large as the error that it could be.
+/// Rarely used members. Boxed, because the error's size adds to every `Result`.
 #[derive(Debug, Clone, Default)]
 struct More {
     fields: Vec<FieldError>,
@@ -135,7 +135,7 @@ struct More {
 }
 
 impl Error {
-    /// An error of this code, with nothing to add.
+    /// An error of this code without details.
     #[must_use]
     pub const fn new(code: Code) -> Self {
         Self { code, detail: None, recorded: false, lost_a_race: false, more: None }
@@ -145,73 +145,73 @@ impl Error {
         self.more.get_or_insert_default()
     }
 
-    /// Says more about this very case. Never a cause that only operators should see.
+    /// Adds a detail text for the caller. Never a cause that only operators should see.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = Some(detail.into());
         self
     }
 
-    /// Says when the call may be repeated.
+    /// Sets `Retry-After`, in seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
         self.more().retry_after_seconds = Some(seconds);
         self
     }
 
-    /// Names a field.
+    /// Adds an invalid field.
     #[must_use]
     pub fn field(mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         self.more().fields.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
         self
     }
 
-    /// Names the methods that the route takes (the `Allow` header).
+    /// Sets the methods of the route (`Allow` header).
     #[must_use]
     pub fn allow(mut self, methods: String) -> Self {
         self.more().allow = Some(methods);
         self
     }
 
-    /// The methods that the route takes.
+    /// The methods of the route (`Allow` header).
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&str> {
         self.more.as_ref()?.allow.as_deref()
     }
 
-    /// Names the limit that was met, and how many calls a minute it allows.
+    /// Sets the rate limit that was exceeded: its name, and calls per minute.
     #[must_use]
     pub fn limit(mut self, name: &'static str, per_minute: u32) -> Self {
         self.more().limit = Some((name, per_minute));
         self
     }
 
-    /// The limit that was met: its name, and calls a minute.
+    /// The rate limit that was exceeded: its name, and calls per minute.
     #[must_use]
     pub fn limit_met(&self) -> Option<(&'static str, u32)> {
         self.more.as_ref()?.limit
     }
 
-    /// Marks that the refusal already stands in the audit trail.
+    /// Marks that the refusal is already recorded in the audit log.
     #[must_use]
     pub const fn recorded(mut self) -> Self {
         self.recorded = true;
         self
     }
 
-    /// The store could not be asked, or its answer is unknown.
+    /// The store is unavailable, or the outcome of a write is unknown.
     #[must_use]
     pub fn unavailable() -> Self {
         Self::new(Code::Unavailable).retry_after(1)
     }
 
-    /// The thing does not exist, or not for this caller: the two must look the same.
+    /// The object does not exist, or is outside the caller's reach: the two must be indistinguishable.
     #[must_use]
     pub const fn not_found() -> Self {
         Self::new(Code::NotFound)
     }
 
-    /// A failure of our own; the cause goes to the log and not to the caller.
+    /// An internal error; the cause is logged and not shown to the caller.
     pub fn internal(cause: impl fmt::Display) -> Self {
         tracing::error!(error.cause = %cause, "internal error");
         Self::new(Code::Internal)
@@ -223,31 +223,31 @@ impl Error {
         self.code
     }
 
-    /// What is special about this case.
+    /// The detail text.
     #[must_use]
     pub fn detail_text(&self) -> Option<&str> {
         self.detail.as_deref()
     }
 
-    /// The fields it concerns.
+    /// The invalid fields.
     #[must_use]
     pub fn fields(&self) -> &[FieldError] {
         self.more.as_ref().map_or(&[], |more| &more.fields)
     }
 
-    /// Seconds after which the call may be repeated.
+    /// `Retry-After` in seconds.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.more.as_ref()?.retry_after_seconds
     }
 
-    /// Whether the database chose another transaction: nothing happened, and this one may run again.
+    /// Whether the transaction lost a conflict: it was rolled back and may be retried.
     #[must_use]
     pub const fn lost_a_race(&self) -> bool {
         self.lost_a_race
     }
 
-    /// Whether the refusal already stands in the audit trail.
+    /// Whether the refusal is already recorded in the audit log.
     #[must_use]
     pub const fn is_recorded(&self) -> bool {
         self.recorded
@@ -275,7 +275,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A database that fails is out of reach for the caller; a query of ours that is wrong is our fault.
+/// A database failure is `unavailable`; a wrong query is `internal`.
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {
         use diesel::result::DatabaseErrorKind as Kind;
@@ -288,7 +288,7 @@ impl From<diesel::result::Error> for Error {
             | Diesel::SerializationError(_)
             | Diesel::InvalidCString(_) => Self::internal(&error),
             Diesel::DatabaseError(Kind::SerializationFailure, _) => Self { lost_a_race: true, ..Self::unavailable() },
-            // Somebody else inserted it since we looked: the next run finds their row.
+            // A concurrent transaction inserted the row: the retry finds it.
             Diesel::DatabaseError(Kind::UniqueViolation, _) => {
                 tracing::debug!(error.cause = %error, "unique violation");
                 Self { lost_a_race: true, ..Self::new(Code::Internal) }

@@ -75,7 +75,7 @@ impl Service {
         };
         let metrics_handle = metrics.as_ref().map(actix_web::dev::Server::handle);
         let metrics = metrics.map(tokio::spawn);
-        let mut server = HttpServer::new(move || api::service(Arc::clone(&app), description.clone()))
+        let mut server = HttpServer::new(move || api::service(&app, description.clone()))
             .worker_max_blocking_threads(blocking_threads)
             .client_request_timeout(std::time::Duration::from_secs(5))
             .shutdown_timeout(15)

@@ -1,14 +1,14 @@
-//! `/metrics`: what is counted, after a look at the store.
+//! `/metrics`: the gauges are refreshed from the store, then rendered (Prometheus text format).
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::sessions::incomplete;
 use crate::{mail, records, webhooks};
 
-/// Everything, after a look at the store. Where the store cannot be asked, that is what is shown.
+/// Renders all metrics. If the store is unavailable, `store_up` is 0 and its gauges keep their last values.
 ///
 /// # Errors
-/// When the text cannot be written.
+/// When the text cannot be encoded.
 pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
     let now = cx.clock.now();
     let asked = cx

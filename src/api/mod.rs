@@ -1,10 +1,8 @@
-//! The route table, and what belongs to the whole of it: API description, problem pages, `/metrics`.
+//! The route table, and what concerns all routes: API description, problem pages, `/metrics`.
 
 mod metrics;
 pub mod openapi;
 mod problems_page;
-
-use std::sync::Arc;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
@@ -23,12 +21,12 @@ use crate::{
     audit, clients, consultants, links, mail, revocations, sessions, signing_keys, status_lists, tenants, webhooks,
 };
 
-/// Every documented route. The API description is made from this and nothing else.
+/// Every documented route. The API description is generated from this only.
 pub(crate) fn routes(service: &mut ServiceConfig) {
     service
         .service(
             scope("/v1")
-                // Routes are tried in this order, and the hot one is first.
+                // Routes are matched in this order; the most frequent one is first.
                 .configure(sessions::routes::configure)
                 .configure(links::routes::configure)
                 .configure(revocations::routes::configure)
@@ -46,7 +44,7 @@ pub(crate) fn routes(service: &mut ServiceConfig) {
         .configure(health);
 }
 
-/// Pages for people.
+/// HTML pages.
 fn pages(service: &mut PageConfig) {
     service
         .configure(links::routes::configure_page)
@@ -58,19 +56,19 @@ fn health(service: &mut ServiceConfig) {
     service.service(healthz).service(readyz);
 }
 
-/// Whether the process runs
+/// Check that the process runs
 #[utoipa::path(tag = "Operations", operation_id = "getHealth", security(()),
-    responses((status = 200, description = "It does")))]
+    responses((status = 200, description = "The process runs")))]
 #[get("/healthz")]
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
-/// Whether the service can answer
+/// Check that the service is ready
 ///
-/// Asks the database.
+/// Queries the database.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "It can"), PublicProblems))]
+    responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
 async fn readyz(cx: web::Data<Context>) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
@@ -78,7 +76,7 @@ async fn readyz(cx: web::Data<Context>) -> Result<HttpResponse, Error> {
     Ok(HttpResponse::Ok().finish())
 }
 
-/// The service behind `metrics_listen`: one page, for whoever can reach it.
+/// The service behind `metrics_listen`: `/metrics`, without authentication.
 pub(crate) fn metrics_service(
     cx: web::Data<Context>,
 ) -> actix_web::App<
@@ -100,9 +98,9 @@ async fn show_metrics(cx: web::Data<Context>) -> HttpResponse {
     }
 }
 
-/// The service as actix wants it.
+/// The actix application.
 pub(crate) fn service(
-    app: Arc<App>,
+    app: &App,
     description: Description,
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
@@ -111,7 +109,7 @@ pub(crate) fn service(
         Response = actix_web::dev::ServiceResponse<actix_web::body::BoxBody>,
         Error = actix_web::Error,
         InitError = (),
-    >,
+    > + use<>,
 > {
     let (actix, _) = actix_web::App::new()
         .wrap(from_fn(surround))
@@ -124,14 +122,14 @@ pub(crate) fn service(
             web::PathConfig::default()
                 .error_handler(|error, _request| Error::new(Code::InvalidId).detail(error.to_string()).into()),
         )
-        // Before the routes: a scope takes every path that begins like it.
+        // Before the routes: a scope matches every path with its prefix.
         .configure(pages)
         .into_utoipa_app()
         .configure(routes)
         .split_for_parts();
     let known = KnownRoutes::of(&description);
     actix
-        // Away from loopback Swagger shows a badge of swagger.io's validator, and so tells it our address.
+        // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
         .service(
             SwaggerUi::new("/docs/{_:.*}")
                 .config(SwaggerConfig::default().validator_url("none"))

@@ -1,4 +1,4 @@
-//! `/problems`: what every code means. The `type` of a problem document leads here.
+//! `/problems`: explains every error code. The `type` URI of a problem document (RFC 9457) points here.
 
 use actix_web::HttpResponse;
 use askama::Template;

@@ -2,7 +2,7 @@
 //!
 //! A checkpoint is signed on a schedule and on request. It always extends the last
 //! one: if the stored log does not, it was tampered with or restored from an old
-//! backup, and the service refuses to sign and records `log_forked`.
+//! backup, and the service refuses to sign (`log_forked`) and records the refusal.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -142,6 +142,7 @@ pub struct AuditEvent {
 /// Erasure of event payloads after their retention period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[expect(clippy::struct_field_names, reason = "`erased_at` is its name on the wire")]
 pub struct Erased {
     /// When the payload was erased (RFC 3339, UTC).
     pub erased_at: Timestamp,

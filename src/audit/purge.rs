@@ -1,8 +1,8 @@
 //! Erasure of event payloads after their retention period, by range of indexes.
 //!
-//! Leaves and proofs are kept for ever. The erasure itself, with its actor and
-//! reason, is recorded before the first payload is deleted: database triggers
-//! enforce that order.
+//! Leaves and proofs are kept for ever. An erasure, with its actor and reason, is an
+//! event too, and its row is inserted before the first payload is deleted: the
+//! database enforces that order.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 

@@ -1,4 +1,4 @@
-//! `magic-link audit …`: the trail, and checking it without this service.
+//! `magic-link audit …`: checkpoints and exports of the audit log, and their offline verification.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
@@ -15,47 +15,47 @@ use crate::http::Caller;
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
-    /// Check an export or an evidence pack; needs no database and no network
+    /// Verify an export or an evidence pack; needs no database and no network
     ///
-    /// Exit code 0 only if everything was read, every event recomputed, every
-    /// root equal and every signature good.
+    /// Exit code 0 only if everything was read, and every leaf hash, root and
+    /// signature is valid.
     Verify {
-        /// The NDJSON export of a whole log, or an evidence pack; `-` is standard input
+        /// NDJSON export of a complete log, or an evidence pack; `-` is standard input
         file: PathBuf,
-        /// A checkpoint of the log that was kept outside; an evidence pack brings its own
+        /// Checkpoint of the log that was kept outside; not for an evidence pack, which holds its own
         #[arg(long, value_name = "FILE")]
         checkpoint: Option<PathBuf>,
-        /// The log's verifier key, as `audit verifier-key` or the API gives it
+        /// Verifier key of the log (C2SP vkey), as printed by `audit verifier-key`
         #[arg(long, value_name = "VKEY")]
         key: String,
-        /// An older checkpoint, to narrow down what was rewritten; may be repeated
+        /// Older checkpoint, to narrow down what was rewritten; may be repeated
         #[arg(long, value_name = "FILE")]
         since: Vec<PathBuf>,
     },
-    /// Print a log's checkpoint, signed as of now
+    /// Sign and print the current checkpoint of an audit log
     Checkpoint {
-        /// Whose log; `_system` for what belongs to no tenant
+        /// Tenant of the audit log; `_system` for events without a tenant
         #[arg(long)]
         tenant: String,
     },
-    /// Print what verifies a log's checkpoints
+    /// Print the verifier key of an audit log
     VerifierKey {
-        /// Whose log
+        /// Tenant of the audit log
         #[arg(long)]
         tenant: String,
     },
-    /// Print a tenant's log
+    /// Print a tenant's audit log
     Export {
-        /// Whose log
+        /// Tenant of the audit log
         #[arg(long)]
         tenant: String,
-        /// ndjson, csv or ocsf
+        /// Format: ndjson, csv or ocsf
         #[arg(long, default_value = "ndjson")]
         format: ExportFormat,
     },
 }
 
-/// Runs what needs no store; gives back what does.
+/// Runs `verify`, which needs no store; returns any other command.
 pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<AuditCommand>, Failure> {
     let AuditCommand::Verify { file, checkpoint, key, since } = command else { return Ok(Some(command)) };
     let mut input = open(&file)?;
@@ -63,7 +63,7 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
     let is_pack = verify::is_evidence(input.fill_buf()?);
     let verified = if is_pack {
         if checkpoint.is_some() || !since.is_empty() {
-            // Whoever asks about a whole log must not be content with the evidence about one link.
+            // A request to verify a complete log must not succeed with the evidence about one link.
             return Err("this is an evidence pack, which brings its own checkpoint, and not the export of a log: \
                 check it without --checkpoint and --since"
                 .into());
@@ -83,7 +83,7 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
     Ok(None)
 }
 
-/// Runs what does.
+/// Runs the commands that need the store.
 pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Result<(), Failure> {
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
@@ -107,7 +107,7 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
     }
 }
 
-/// A text as it is, for a file; for machines as one JSON object.
+/// Prints a text unchanged, or as a member of a JSON object.
 fn plain(output: &Output, name: &str, text: &str) -> Result<(), Failure> {
     if output.json {
         return Ok(output::line(&serde_json::json!({ name: text }).to_string())?);
@@ -141,7 +141,7 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 
-/// A bar on a terminal, and nothing elsewhere.
+/// A progress bar, hidden unless standard error is a terminal.
 fn progress(file: &Path) -> ProgressBar {
     let size = fs::metadata(file).map(|file| file.len()).ok();
     let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

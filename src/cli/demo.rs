@@ -1,4 +1,4 @@
-//! `magic-link demo`: the things that the examples of the API description name.
+//! `magic-link demo`: the records that the examples of the API description use.
 
 use diesel::connection::SimpleConnection;
 use serde::Serialize;
@@ -11,18 +11,18 @@ use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
 use crate::journal::Event;
 use crate::records;
 
-/// Ids as in the examples, times relative to now; SQLite only.
+/// Ids of the examples, times relative to now; SQLite only.
 const ROWS: &str = include_str!("demo.sql");
 
 #[derive(Serialize)]
 pub(super) struct Seeded {
-    /// The consultant that the examples name.
+    /// The consultant of the examples.
     id: ConsultantId,
-    /// Whether they were there before.
+    /// Whether the records existed before.
     existed: bool,
 }
 
-/// Fills the embedded database of a first run with what the examples name.
+/// Inserts the records of the examples into the embedded database of a first run.
 pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
     if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {
         return Err("demo data is for the embedded database on this machine only".into());

@@ -27,11 +27,11 @@ INSERT INTO revocations (id, seq, every_tenant, profile_id, reason, dry_run, lin
 INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, placed_by_id) VALUES
     ('hld_01kaq3v9e8fwmvd2x7n0c5hb7z', 'globex', 'Labour court, case 2026-118', datetime('now', '-1 hour'), 'system', 'demo');
 -- A key that has gone: what is asked of it changes nothing.
-INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private_key, created_at, active_from, gone_at, retired_at) VALUES
+INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private_key, created_at, active_from, expires_at, retired_at) VALUES
     ('demo', 'ES256', '{}', '', datetime('now', '-90 days'), datetime('now', '-90 days'), datetime('now', '-1 day'),
      datetime('now', '-60 days'));
-INSERT INTO mail_jobs (id, template, occasion, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
-    unknown_attempts, rounds, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
+INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
+    unknown_attempts, retry_round, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
     ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',
      'acme', 'cloud', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'failed', 1, 0, 0, datetime('now', '-1 hour'), 'mailpit',
      '422 Unprocessable Entity', datetime('now', '-1 hour'), datetime('now', '-1 hour'));

@@ -1,4 +1,4 @@
-//! `magic-link key`: the life of the keys that sign tokens.
+//! `magic-link key`: the life cycle of the keys that sign tokens.
 
 use clap::Subcommand;
 
@@ -10,26 +10,26 @@ use crate::signing_keys::{self, RevokeKey, RotateKey};
 
 #[derive(Subcommand)]
 pub(super) enum KeyCommand {
-    /// Publish a new signing key; it signs from 24 hours later on
+    /// Publish a new signing key; it becomes active 24 hours later
     Rotate {
-        /// Sign with it from a minute later on, for portals that read the JWK set whenever they meet an unknown key
+        /// Activate it a minute later, for portals that reload the JWK set on an unknown key id
         #[arg(long)]
         now: bool,
     },
-    /// Let a key sign no more; what it signed counts on
+    /// Stop signing with a key; tokens it signed stay valid
     Retire {
-        /// The key
-        // One key of 64 begins with a dash.
+        /// Key id (JWK `kid`)
+        // One key id of 64 begins with a dash.
         #[arg(allow_hyphen_values = true)]
         kid: String,
     },
-    /// Revoke a key that may be in the wrong hands, and what it signed
+    /// Revoke a key that may be compromised, and every token it signed
     #[command(alias = "drop")]
     Revoke {
-        /// The key
+        /// Key id (JWK `kid`)
         #[arg(allow_hyphen_values = true)]
         kid: String,
-        /// Why
+        /// Why the key is revoked
         #[arg(long)]
         reason: String,
     },
@@ -39,7 +39,7 @@ pub(super) enum KeyCommand {
 
 pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
-        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("GONE AT", "/expires_at")];
+        &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("EXPIRES AT", "/expires_at")];
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {

@@ -1,4 +1,4 @@
-//! `magic-link mail`: what became of mails, and addresses that get none.
+//! `magic-link mail`: mail deliveries and suppressed addresses.
 
 use clap::Subcommand;
 
@@ -13,26 +13,26 @@ use crate::mail::{DeliveryFilter, deliveries};
 
 #[derive(Subcommand)]
 pub(super) enum MailCommand {
-    /// List mails and what became of them
+    /// List e-mails and their delivery states
     List {
-        /// Only mails in this state
+        /// Only e-mails in this delivery state
         #[arg(long)]
         state: Option<DeliveryState>,
         #[command(flatten)]
         pages: Pages,
     },
-    /// Send a mail again that was given up or whose fate is unknown
+    /// Send an e-mail again that failed, bounced or is in the state `unknown`
     Retry {
-        /// The mail
+        /// Mail job id
         id: MailJobId,
     },
-    /// List the addresses that get no mail
+    /// List suppressed addresses
     Suppressions(Pages),
-    /// Let an address get mail again
+    /// Clear a suppressed address; e-mail is sent to it again
     Clear {
-        /// The suppressed address
+        /// Suppression id
         id: SuppressionId,
-        /// Why
+        /// Why the suppression is cleared
         #[arg(long)]
         reason: String,
     },

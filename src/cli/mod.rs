@@ -1,8 +1,8 @@
 //! The command line: serve, migrate, and first set-up without an API key.
 //!
-//! Every command does what the API does, through the same verbs. With `--json` it
-//! prints the same object as the API's answer. Exit code 0 is done, 1 refused or
-//! failed, 2 wrong usage.
+//! Every command uses the same verbs as the API, and with `--json` prints the same
+//! object as the API's response. Exit codes: 0 done, 1 refused or failed, 2 wrong
+//! usage.
 
 mod audit;
 mod demo;
@@ -38,10 +38,10 @@ use crate::{sessions, telemetry};
 #[derive(Parser)]
 #[command(name = "magic-link", version, propagate_version = true)]
 struct Cli {
-    /// The configuration file; `magic-link.toml` unless told
+    /// Configuration file [default: magic-link.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Print one JSON object, the same as the API's answer
+    /// Print one JSON object, the same as the API's response
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
@@ -52,82 +52,82 @@ struct Cli {
 enum Command {
     /// Serve until SIGINT or SIGTERM
     Serve,
-    /// Bring the database up to date
+    /// Apply pending database migrations
     Migrate,
-    /// Print the API description
+    /// Print the API description (OpenAPI 3.1)
     Openapi {
-        /// Print that of the messages to webhook endpoints instead
+        /// Print the description of webhook messages instead
         #[arg(long)]
         webhooks: bool,
     },
-    /// Add what the API examples name, to the embedded database of a first run
+    /// Add the records that the API examples use to the embedded database of a first run
     Demo,
-    /// API callers and their keys
+    /// API clients and their keys
     #[command(subcommand)]
     Client(ClientCommand),
-    /// The directory of support people
+    /// Directory of support consultants
     #[command(subcommand)]
     Consultant(ConsultantCommand),
     /// Magic links
     #[command(subcommand)]
     Link(LinkCommand),
-    /// Issue no links until `unfreeze`; what exists goes on
+    /// Issue no links until `unfreeze`; existing links stay valid
     Freeze {
-        /// Why
+        /// Why issuing is frozen
         #[arg(long)]
         reason: String,
     },
-    /// Let issuing go on
+    /// Resume issuing links
     Unfreeze,
     /// Sessions at the portals
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Mails, and addresses that get none
+    /// Mail deliveries and suppressed addresses
     #[command(subcommand)]
     Mail(mail::MailCommand),
-    /// Webhook endpoints, and what became of their messages
+    /// Webhook endpoints and their deliveries
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
     /// Signing keys
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// The audit trail: checkpoints, exports, and checking them offline
+    /// Audit log: checkpoints, exports and their offline verification
     #[command(subcommand)]
     Audit(AuditCommand),
 }
 
 #[derive(Subcommand)]
 enum ClientCommand {
-    /// Create a client and show its key, once
+    /// Create a client and show its API key, once
     Create {
-        /// What operators call it
+        /// Client name for operators
         #[arg(long)]
         name: String,
-        /// The one portal it acts for; every portal unless told
+        /// Portal the client is bound to; every portal by default
         #[arg(long)]
         portal: Option<String>,
-        /// A tenant it acts for; may be repeated; `*` is every tenant
+        /// Tenant the client acts for, or `*` for every tenant; may be repeated
         #[arg(long = "tenant", required = true)]
         tenants: Vec<String>,
-        /// What it may do; may be repeated
+        /// Scope of the client; may be repeated
         #[arg(long = "scope", required = true)]
         scopes: Vec<Scope>,
     },
     /// List clients
     List(Pages),
-    /// Give a client a new key and show it, once
+    /// Give a client a new API key and show it, once
     Rotate {
-        /// The client
+        /// Client id
         id: ClientId,
-        /// Seconds that the old key lives on
+        /// Seconds during which the old key stays valid
         #[arg(long, default_value_t = 0)]
         overlap_seconds: i64,
     },
-    /// Shut a client out for good
+    /// Disable a client permanently
     Disable {
-        /// The client
+        /// Client id
         id: ClientId,
-        /// Revoke every link that it issued, in the same act
+        /// Also revoke every link that the client issued, in the same transaction
         #[arg(long)]
         revoke_links: bool,
     },
@@ -137,10 +137,10 @@ enum ClientCommand {
 enum ConsultantCommand {
     /// Register a consultant
     Add {
-        /// Their name
+        /// Consultant's name
         #[arg(long)]
         name: String,
-        /// Where their links are mailed to
+        /// E-mail address that links are sent to
         #[arg(long)]
         email: String,
     },
@@ -148,15 +148,15 @@ enum ConsultantCommand {
     List(Pages),
     /// Suspend a consultant and revoke their links
     Suspend(Decision),
-    /// Let a consultant get links again
+    /// Reinstate a suspended consultant
     Reinstate(Decision),
 }
 
 #[derive(Args)]
 struct Decision {
-    /// The consultant
+    /// Consultant id
     id: ConsultantId,
-    /// Why
+    /// Why the consultant is suspended or reinstated
     #[arg(long)]
     reason: String,
 }
@@ -165,10 +165,10 @@ struct Decision {
 enum LinkCommand {
     /// List links
     List {
-        /// Only this tenant
+        /// Only links of this tenant
         #[arg(long)]
         tenant: Option<String>,
-        /// Only this consultant
+        /// Only links of this consultant
         #[arg(long)]
         consultant: Option<ConsultantId>,
         /// Only links in this state
@@ -179,36 +179,36 @@ enum LinkCommand {
     },
     /// Revoke a link and end its sessions
     Revoke {
-        /// The link
+        /// Link id
         id: LinkId,
-        /// Why
+        /// Why the link is revoked
         #[arg(long)]
         reason: String,
     },
-    /// Revoke every link that matches all that is said, in force when this returns
+    /// Revoke every link that matches all given selectors; in force when this returns
     RevokeAll {
-        /// Links of this tenant
+        /// Only links of this tenant
         #[arg(long)]
         tenant: Option<String>,
-        /// Links to this portal
+        /// Only links to this portal
         #[arg(long)]
         portal: Option<String>,
-        /// Links of this consultant
+        /// Only links of this consultant
         #[arg(long)]
         consultant: Option<ConsultantId>,
-        /// Links to this profile
+        /// Only links to this profile
         #[arg(long)]
         profile: Option<String>,
-        /// Links that this person granted
+        /// Only links that this person granted
         #[arg(long)]
         issued_by: Option<String>,
-        /// Every link there is
+        /// Every link
         #[arg(long)]
         everything: bool,
-        /// Why
+        /// Why the links are revoked
         #[arg(long)]
         reason: String,
-        /// Count only, and revoke nothing
+        /// Only count the links, revoke nothing
         #[arg(long)]
         dry_run: bool,
     },
@@ -218,10 +218,10 @@ enum LinkCommand {
 enum SessionCommand {
     /// List sessions
     List {
-        /// Only this tenant
+        /// Only sessions of this tenant
         #[arg(long)]
         tenant: Option<String>,
-        /// Only this consultant
+        /// Only sessions of this consultant
         #[arg(long)]
         consultant: Option<ConsultantId>,
         /// Only sessions in this state
@@ -230,30 +230,30 @@ enum SessionCommand {
         #[command(flatten)]
         pages: Pages,
     },
-    /// End a session; its link stays as it is
+    /// Revoke a session; its link is not changed
     Revoke {
-        /// The session
+        /// Session id
         id: SessionId,
     },
 }
 
 #[derive(Args, Clone)]
 struct Pages {
-    /// How many to show
+    /// Items per page
     #[arg(long, default_value_t = 50)]
     page_size: u32,
-    /// `next_cursor` of the page before
+    /// `next_cursor` of the previous page
     #[arg(long)]
     cursor: Option<String>,
 }
 
-/// Why a command failed. What is printed is its message.
+/// Why a command failed; its message is printed.
 type Failure = Box<dyn std::error::Error>;
 
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    // Wrong usage prints its own help and exits with 2.
+    // On wrong usage clap prints help and exits with 2.
     let cli = Cli::parse();
     let output = Output { json: cli.json };
     match run(cli, &output) {
@@ -275,13 +275,13 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         return Ok(output::line(&description)?);
     }
     if let Command::Audit(command) = cli.command {
-        // An auditor has neither our configuration nor our store.
+        // Offline: an auditor has neither the configuration nor the store.
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
     }
     let mut config = Config::load(cli.config.as_deref())?;
     if !matches!(cli.command, Command::Serve) {
-        // A command speaks through its output; the log is for what goes wrong.
+        // A command's result is its output; only warnings and errors are logged.
         config.log.level = "warn".into();
         config.database_connections = 4;
     }
@@ -313,7 +313,7 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
 
 async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        // Opening the store has migrated it.
+        // Opening the store has applied the migrations.
         Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
         Command::Demo => output.done(&demo::seed(app).await?, "the examples' consultant"),
         Command::Client(command) => client(app, command, output).await,

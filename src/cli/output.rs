@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Failure;
 
-/// A column's title, and where its value stands in an item.
+/// A column's title, and the JSON pointer (RFC 6901) of its value in an item.
 pub(super) type Column = (&'static str, &'static str);
 
 pub(super) struct Output {
@@ -15,7 +15,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// One thing that was made or changed.
+    /// Prints an object that was created or changed.
     pub(super) fn done(&self, thing: &impl Serialize, what: &str) -> Result<(), Failure> {
         let thing = serde_json::to_value(thing)?;
         if self.json {
@@ -25,7 +25,7 @@ impl Output {
         Ok(line(&name.map_or_else(|| what.to_owned(), |name| format!("{what}: {name}")))?)
     }
 
-    /// One thing with a secret in it.
+    /// Prints an object with a secret.
     pub(super) fn secret(&self, thing: &impl Serialize, advice: &str) -> Result<(), Failure> {
         let thing = serde_json::to_value(thing)?;
         if self.json {
@@ -37,7 +37,7 @@ impl Output {
         Ok(line(advice)?)
     }
 
-    /// A page of things.
+    /// Prints a page of objects as a table.
     pub(super) fn table(&self, page: &impl Serialize, columns: &[Column]) -> Result<(), Failure> {
         let page = serde_json::to_value(page)?;
         if self.json {
@@ -67,7 +67,7 @@ impl Output {
         Ok(())
     }
 
-    /// What went wrong, on standard error; for machines as one JSON object.
+    /// Prints a failure on standard error; with `--json` as one object.
     pub(super) fn failure(&self, failure: &(dyn std::error::Error + 'static)) {
         let line = match failure.downcast_ref::<crate::error::Error>() {
             Some(error) if self.json => {
@@ -78,7 +78,7 @@ impl Output {
             None if self.json => serde_json::json!({ "code": "failed", "detail": failure.to_string() }).to_string(),
             None => format!("error: {failure}"),
         };
-        // Where standard error is closed there is nobody to tell.
+        // A closed standard error is ignored.
         drop(writeln!(io::stderr(), "{line}"));
     }
 }

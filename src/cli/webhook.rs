@@ -1,4 +1,4 @@
-//! `magic-link webhook`: who is told what happens, and what became of the messages.
+//! `magic-link webhook`: webhook endpoints and their deliveries.
 
 use clap::Subcommand;
 
@@ -15,7 +15,7 @@ pub(super) enum WebhookCommand {
     List(Pages),
     /// List the messages to a webhook endpoint
     Deliveries {
-        /// The endpoint
+        /// Webhook endpoint id
         id: EndpointId,
         #[command(flatten)]
         pages: Pages,

@@ -1,7 +1,7 @@
 //! A client is an API caller: a portal back end, or an operator's tool.
 //!
 //! It has a secret key, scopes, optionally one portal, and its tenants. The key
-//! is shown once and stored as SHA-256; after a rotation the old one lives on
+//! is shown once and stored as SHA-256; after a rotation the old key stays valid
 //! for a chosen overlap.
 
 pub(crate) mod routes;
@@ -23,13 +23,13 @@ use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
 use crate::{links, records};
 
-/// A tenant's id, or `*` for every one; it stands in the API description only.
+/// Portal's identifier of a tenant, or `*` for every tenant.
 #[derive(ToSchema)]
 #[schema(max_length = 64, example = "acme")]
 #[expect(dead_code, reason = "only its schema is used")]
 struct TenantSelector(String);
 
-/// A client to create.
+/// API client to create.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -39,84 +39,84 @@ struct TenantSelector(String);
     "scopes": ["links:issue", "links:read", "links:revoke", "sessions:redeem", "sessions:introspect", "audit:write"]
 }))]
 pub struct CreateClient {
-    /// What operators call it.
+    /// Name of the client for operators.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// The one portal it acts for; absent for every portal.
+    /// Identifier of the portal the client is bound to; absent for every portal.
     #[schema(max_length = 32)]
     pub portal: Option<String>,
-    /// The tenants it acts for; `*` for every one must be said.
+    /// Tenants the client is bound to; `*` for every tenant.
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
-    /// What it may do.
+    /// Scopes of the client.
     #[schema(min_items = 1, max_items = 13)]
     pub scopes: Vec<Scope>,
 }
 
-/// How a key is rotated.
+/// Request to rotate a client's API key.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap_seconds": 3600}))]
 pub struct RotateClient {
-    /// Seconds that the old key lives on, at most 30 days; 0 unless told.
+    /// How long the old key stays valid, in seconds: at most 30 days; default 0.
     #[serde(default)]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_seconds: i64,
 }
 
-/// What goes with a client that is disabled.
+/// Request to disable a client.
 #[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"revoke_links": false}))]
 pub struct DisableClient {
-    /// Revoke every link that it issued, in the same act.
+    /// Whether to revoke every link that the client issued, in the same transaction; default false.
     #[serde(default)]
     pub revoke_links: bool,
 }
 
-/// A client as callers see it.
+/// API client; its key is shown only when it is created or rotated.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClientResponse {
-    /// Its id, and the user name for Basic authentication.
+    /// Identifier of the client, and its user name for Basic authentication (RFC 7617).
     id: ClientId,
-    /// What operators call it.
+    /// Name of the client for operators.
     #[schema(max_length = 100)]
     name: String,
-    /// `active` or `disabled`.
+    /// State of the client.
     state: ClientState,
-    /// The one portal it acts for.
+    /// Identifier of the portal the client is bound to; absent for every portal.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     portal: Option<String>,
-    /// The tenants it acts for.
+    /// Tenants the client is bound to; `*` for every tenant.
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
-    /// What it may do.
+    /// Scopes of the client.
     #[schema(max_items = 13)]
     scopes: Vec<Scope>,
-    /// When it was created.
+    /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When its key was last rotated.
+    /// When the client's key was last rotated (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     rotated_at: Option<Timestamp>,
-    /// Until when the key before the last rotation counts.
+    /// When the key before the last rotation expires (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_key_expires_at: Option<Timestamp>,
-    /// When it was disabled.
+    /// When the client was disabled (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_at: Option<Timestamp>,
-    /// The API key. Shown in this answer and never again.
+    /// API key: returned once, when the client is created or its key is rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     key: Option<String>,
 }
 
 text_enum! {
-    /// Whether a client can call.
+    /// State of a client.
     pub enum ClientState {
-        /// It can.
+        /// The client can call the API.
         Active = "active",
-        /// It cannot, and will not again.
+        /// The client was disabled for good: its keys are refused.
         Disabled = "disabled",
     }
 }
@@ -139,7 +139,7 @@ impl ClientResponse {
     }
 }
 
-/// Creates a client. Its key is in the answer, and not in that of a replay.
+/// Creates a client. Its key is in the response, but not in that of a replay.
 pub(crate) async fn create(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -169,10 +169,10 @@ pub(crate) async fn create(
     };
     let bound = caller.reach != Reach::everything();
     if bound && let Some(scope) = request.scopes.iter().find(|scope| !caller.has(**scope)) {
-        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot hand out {scope}")));
+        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot grant {scope}")));
     }
     if !caller.reach.covers_reach(&client.reach()) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("a client cannot create one that reaches further"));
+        return Err(Error::new(Code::ClientNotPermitted).detail("the tenants and portal exceed those of the caller"));
     }
     let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
@@ -220,7 +220,7 @@ pub(crate) async fn list(
     caller: &Caller<Admin>,
     page: PageRequest,
 ) -> Result<Page<ClientResponse>, Error> {
-    // There are few clients: cutting them to the reach here keeps the query simple.
+    // There are few clients: filtering them by reach here keeps the query simple.
     let reach = caller.reach.clone();
     let asked = page.clone();
     let rows = cx
@@ -230,7 +230,7 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
-/// Gives a client a new key; the old one lives on for the overlap.
+/// Gives a client a new key; the old key stays valid for the overlap.
 pub(crate) async fn rotate(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -260,9 +260,9 @@ pub(crate) async fn rotate(
     Ok(ClientResponse::of(client, Some(&key)))
 }
 
-/// Shuts a client out for good, and revokes what it issued if that is asked for.
+/// Disables a client for good, and revokes the links it issued if requested.
 ///
-/// Disabling it again changes nothing but for links that are still to be revoked.
+/// Disabling it again only revokes links, if requested.
 pub(crate) async fn disable(
     cx: &Context,
     caller: &Caller<Admin>,

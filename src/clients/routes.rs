@@ -17,11 +17,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Create a client
 ///
-/// The answer is the only one that ever shows the key. A client cannot create
-/// one that reaches further than itself.
+/// The response contains the key, which is never shown again. A client cannot
+/// create one for tenants or portals beyond its own; if it is bound to a portal or
+/// to tenants, it can grant only scopes that it has.
 #[utoipa::path(tag = "Clients", operation_id = "createClient", request_body = CreateClient,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; the key is left out of a repeated answer")),
-    responses((status = 201, body = ClientResponse, description = "Created"), WriteProblems))]
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; a repeated response omits the key")),
+    responses((status = 201, body = ClientResponse, description = "The created client, with its key"), WriteProblems))]
 #[post("/clients")]
 async fn create_client(
     cx: Data<Context>,
@@ -49,10 +50,10 @@ async fn list_clients(
 
 /// Rotate a client's key
 ///
-/// The old key lives on for `overlap_seconds`, so that the client can be
-/// changed over without a gap.
+/// The old key stays valid for `overlap_seconds`, so that the client can switch
+/// without interruption.
 #[utoipa::path(tag = "Clients", operation_id = "rotateClient", request_body = RotateClient,
-    params(("id" = ClientId, Path, description = "The client")),
+    params(("id" = ClientId, Path, description = "Identifier of the client")),
     responses((status = 200, body = ClientResponse, description = "The client with its new key"), WriteProblems))]
 #[post("/clients/{id}/rotate")]
 async fn rotate_client(
@@ -67,9 +68,9 @@ async fn rotate_client(
 /// Disable a client
 ///
 /// Its keys stop working at once and for good. With `revoke_links` every link
-/// that it issued is revoked in the same act.
+/// that it issued is revoked in the same transaction.
 #[utoipa::path(tag = "Clients", operation_id = "disableClient", request_body = DisableClient,
-    params(("id" = ClientId, Path, description = "The client")),
+    params(("id" = ClientId, Path, description = "Identifier of the client")),
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
 #[post("/clients/{id}/disable")]
 async fn disable_client(

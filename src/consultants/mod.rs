@@ -1,4 +1,4 @@
-//! A consultant is the vendor's support person. Only registered, active ones get links.
+//! A consultant is a support person of the vendor. Only registered, active consultants get links.
 //!
 //! Suspending a consultant revokes their links in the same transaction, and so
 //! does changing their e-mail address: a link must never reach a new mailbox.
@@ -22,27 +22,27 @@ use crate::{links, mail, records};
 
 pub(crate) use crate::domain::refuse_support_session;
 
-/// A consultant as callers see them.
+/// Consultant of the directory.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsultantResponse {
-    /// Their id.
+    /// Identifier of the consultant.
     id: ConsultantId,
-    /// Their name.
+    /// Name of the consultant.
     #[schema(max_length = 100)]
     name: String,
-    /// Where their links are mailed to.
+    /// E-mail address to which the consultant's links are mailed.
     #[schema(max_length = 254)]
     email: String,
-    /// Whether they can get links.
+    /// State of the consultant.
     state: ConsultantState,
-    /// When they were registered.
+    /// When the consultant was registered (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When they were last changed.
+    /// When the consultant was last changed (RFC 3339, UTC).
     updated_at: Timestamp,
-    /// Since when they are suspended.
+    /// When the consultant was suspended (RFC 3339, UTC); absent for an active consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspended_at: Option<Timestamp>,
-    /// Why they are suspended.
+    /// Why the consultant was suspended; absent for an active consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,
@@ -64,58 +64,58 @@ impl From<Consultant> for ConsultantResponse {
     }
 }
 
-/// A consultant to register.
+/// Consultant to register.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "Anita Desai", "email": "anita.desai@support.example"}))]
 pub struct RegisterConsultant {
-    /// Their name.
+    /// Name of the consultant.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Where their links are mailed to: one plain address.
+    /// E-mail address to which links are mailed: one address, without a display name.
     #[schema(max_length = 254)]
     pub email: String,
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in; a call with one is refused.
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// What to change about a consultant.
+/// Changes of a consultant; absent members stay as they are.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "Ravi S. Kumar"}))]
 pub struct ChangeConsultant {
-    /// Their new name.
+    /// New name of the consultant.
     #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
-    /// Their new address: needs the scope `admin`, revokes their links and tells the old address.
+    /// New e-mail address: needs the scope `admin`, revokes the consultant's links and notifies the old address.
     #[schema(max_length = 254)]
     pub email: Option<String>,
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in; a call with one is refused.
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// Why a consultant is suspended or reinstated.
+/// Request to suspend or reinstate a consultant.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "Left the support team", "requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
 pub struct ConsultantDecision {
-    /// Why.
+    /// Why the consultant is suspended or reinstated.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in; a call with one is refused.
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// Consultants serve every tenant: what ends their links everywhere is not for a client of one.
+/// Consultants serve every tenant, so only a client of every tenant and portal may end their links.
 fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
     if caller.reach == Reach::everything() {
         return Ok(());
@@ -123,7 +123,7 @@ fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
     Err(Error::new(Code::ClientNotPermitted).detail("changing a consultant needs a client of every tenant and portal"))
 }
 
-/// Registers a consultant. One mailbox belongs to one consultant.
+/// Registers a consultant. An e-mail address belongs to one consultant.
 pub(crate) async fn register(
     cx: &Context,
     caller: &Caller<WriteConsultants>,
@@ -191,7 +191,7 @@ pub(crate) async fn read(
     consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
 }
 
-/// Changes a name or an address. A new address revokes the links and tells the old one.
+/// Changes a name or an e-mail address. A new address revokes the links, and the old one is notified.
 pub(crate) async fn change(
     cx: &Context,
     caller: &Caller<WriteConsultants>,
@@ -224,7 +224,7 @@ pub(crate) async fn change(
                 return Err(Code::ConsultantExists.into());
             }
             if before.email != email {
-                // Before the row changes: who opens a session has the link first and then needs the row.
+                // Before the row changes: opening a session locks the link first, then reads this row.
                 let reason = "the consultant's e-mail address was changed";
                 links::revoke_where(
                     tx,
@@ -252,7 +252,7 @@ pub(crate) async fn change(
     Ok(changed.into())
 }
 
-/// Suspends a consultant and revokes their links, in one act. Suspending again changes nothing.
+/// Suspends a consultant and revokes their links, in one transaction. Suspending again changes nothing.
 pub(crate) async fn suspend(
     cx: &Context,
     caller: &Caller<WriteConsultants>,
@@ -263,7 +263,7 @@ pub(crate) async fn suspend(
     decide(cx, caller, id, request, now, true).await
 }
 
-/// Lets a consultant get links again; revoked ones stay revoked.
+/// Reinstates a consultant, who can get links again; revoked links stay revoked.
 pub(crate) async fn reinstate(
     cx: &Context,
     caller: &Caller<WriteConsultants>,

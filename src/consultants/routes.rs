@@ -26,8 +26,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Register a consultant
 #[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe")),
-    responses((status = 201, body = ConsultantResponse, description = "Registered"), WriteProblems))]
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 201, body = ConsultantResponse, description = "The registered consultant"), WriteProblems))]
 #[post("/consultants")]
 async fn register_consultant(
     cx: Data<Context>,
@@ -54,7 +54,7 @@ async fn list_consultants(
 
 /// Read a consultant
 #[utoipa::path(tag = "Consultants", operation_id = "getConsultant",
-    params(("id" = ConsultantId, Path, description = "The consultant")),
+    params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), ReadProblems))]
 #[get("/consultants/{id}")]
 async fn get_consultant(
@@ -68,9 +68,9 @@ async fn get_consultant(
 /// Change a consultant
 ///
 /// A new e-mail address needs the scope `admin`, revokes the consultant's links
-/// and tells the old address.
+/// and notifies the old address.
 #[utoipa::path(tag = "Consultants", operation_id = "changeConsultant", request_body = ChangeConsultant,
-    params(("id" = ConsultantId, Path, description = "The consultant")),
+    params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[patch("/consultants/{id}")]
 async fn change_consultant(
@@ -84,10 +84,10 @@ async fn change_consultant(
 
 /// Suspend a consultant
 ///
-/// Revokes their links and ends their sessions in the same act. Suspending
-/// again changes nothing.
+/// Revokes the consultant's links and ends their sessions in the same transaction.
+/// Suspending again changes nothing.
 #[utoipa::path(tag = "Consultants", operation_id = "suspendConsultant", request_body = ConsultantDecision,
-    params(("id" = ConsultantId, Path, description = "The consultant")),
+    params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[post("/consultants/{id}/suspend")]
 async fn suspend_consultant(
@@ -101,9 +101,9 @@ async fn suspend_consultant(
 
 /// Reinstate a consultant
 ///
-/// They can get links again; revoked links stay revoked.
+/// The consultant can get links again; revoked links stay revoked.
 #[utoipa::path(tag = "Consultants", operation_id = "reinstateConsultant", request_body = ConsultantDecision,
-    params(("id" = ConsultantId, Path, description = "The consultant")),
+    params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
 #[post("/consultants/{id}/reinstate")]
 async fn reinstate_consultant(

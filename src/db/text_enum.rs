@@ -2,15 +2,29 @@
 
 /// Declares an enum whose variants are words.
 macro_rules! text_enum {
-    ($(#[$meta:meta])* $vis:vis enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
-        $(#[$meta])*
+    ($(#[doc = $doc:literal])* $vis:vis enum $name:ident {
+        $($(#[doc = $variant_doc:literal])* $variant:ident = $text:literal,)*
+    }) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize,
-            utoipa::ToSchema, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+            diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
         #[diesel(sql_type = diesel::sql_types::Text)]
         $vis enum $name {
-            // utoipa does not find the word of a macro in what serde is told.
-            $($(#[$variant_meta])* #[serde(rename = $text)] #[schema(rename = $text)] $variant,)*
+            $($(#[doc = $variant_doc])* #[serde(rename = $text)] $variant,)*
         }
+
+        /// The description explains every word: generators drop the documentation of single values.
+        impl utoipa::PartialSchema for $name {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
+                use utoipa::openapi::schema::{ObjectBuilder, Type};
+                let words = [$(concat!("- `", $text, "`:", $($variant_doc, " ",)*)),*].map(str::trim_end);
+                let description = [concat!($($doc, "\n",)*).trim(), &words.join("\n")].join("\n\n");
+                let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([$($text),*]));
+                object.description(Some(description)).build().into()
+            }
+        }
+
+        impl utoipa::ToSchema for $name {}
 
         impl $name {
             /// Every word of the set.

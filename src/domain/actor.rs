@@ -1,4 +1,4 @@
-//! Who did something.
+//! An actor is the person, client or part of the service that caused an event.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -7,30 +7,30 @@ use crate::db::text_enum;
 use crate::id::{ClientId, ConsultantId};
 
 text_enum! {
-    /// What kind of actor did it.
+    /// Type of an actor.
     pub enum ActorType {
-        /// The support consultant.
+        /// Support consultant.
         Consultant = "consultant",
-        /// A user of the portal, as the client names them.
+        /// User of the portal, as asserted by the client, not verified.
         PortalUser = "portal_user",
-        /// An API client.
+        /// API client.
         Client = "client",
-        /// The service itself, or an operator at its command line.
+        /// Part of the service itself, or an operator at its command line.
         System = "system",
     }
 }
 
-/// Who did it.
+/// Actor that caused an event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Actor {
-    /// What kind of actor.
+    /// Type of the actor.
     #[serde(rename = "type")]
     pub(crate) kind: ActorType,
-    /// Its id; for a portal user the portal's own.
+    /// Identifier of the actor: of the consultant, client or part of the service, or the portal's of its user.
     #[schema(max_length = 128)]
     pub(crate) id: String,
-    /// Its name at that time.
+    /// Name of the actor at the time of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
     pub(crate) name: Option<String>,

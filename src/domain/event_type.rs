@@ -1,40 +1,40 @@
-//! What an audit event can tell.
+//! Types and results of audit events.
 
 use crate::db::text_enum;
 
-/// The log of what belongs to no tenant.
+/// Name of the audit log for events that belong to no tenant.
 pub(crate) const SYSTEM_LOG: &str = "_system";
 
 text_enum! {
-    /// What happened.
+    /// Type of an audit event.
     pub enum EventType {
         /// A link was issued.
         LinkIssued = "magic_link.issued",
-        /// A provider took the mail with the link.
+        /// A mail provider accepted the mail with the link.
         LinkMailed = "magic_link.mailed",
-        /// The mail with the link was given up.
+        /// The mail with the link failed and will not be retried.
         LinkMailFailed = "magic_link.mail_failed",
         /// The mail with the link reached the recipient's mail server.
         LinkDelivered = "magic_link.mail_delivered",
-        /// The mail with the link came back, or the recipient complained.
+        /// The mail with the link bounced, or the recipient reported it as spam.
         LinkBounced = "magic_link.mail_bounced",
-        /// An address gets no mail until a person clears it.
+        /// An e-mail address was suppressed: it gets no mail until an operator clears it.
         AddressSuppressed = "mail_address.suppressed",
-        /// An address gets mail again.
+        /// The suppression of an e-mail address was cleared: it gets mail again.
         AddressCleared = "mail_address.cleared",
-        /// A mail that was given up is sent again.
+        /// A failed mail was queued again.
         MailRetried = "mail.retried",
-        /// The consultant pressed the button on the landing page.
+        /// The consultant continued from the landing page to the portal.
         LinkContinued = "magic_link.continued",
-        /// A code was mailed to the consultant.
+        /// A one-time code was mailed to the consultant.
         LinkCodeSent = "magic_link.code_sent",
-        /// A code was wrong, or did not count any more.
+        /// A one-time code was refused: it was wrong, expired or used up.
         LinkCodeRefused = "magic_link.code_refused",
-        /// A fresh link was sent for.
+        /// A fresh link was queued for mailing.
         LinkResent = "magic_link.resent",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
-        /// Many links were revoked by one order.
+        /// A bulk revocation was created, or counted as a dry run.
         RevocationOrdered = "revocation.ordered",
         /// A link's window has ended.
         LinkExpired = "magic_link.expired",
@@ -44,27 +44,27 @@ text_enum! {
         SessionOpened = "session.opened",
         /// A session ended.
         SessionEnded = "session.ended",
-        /// The portal said how many acts there were.
+        /// The portal sent the closing counts of a session's reports.
         SessionClosed = "session.closed",
-        /// A session ended because the next one was opened.
+        /// A session ended because a new session was opened with the same link.
         SessionReplaced = "session.replaced",
-        /// A call about a session was refused.
+        /// A request about a session was refused.
         SessionRefused = "session.refused",
-        /// A session has ended, and its reports are not whole.
+        /// The activity reports of an ended session are incomplete.
         ReportsIncomplete = "audit.gap",
-        /// The consultant looked at something.
+        /// The consultant viewed data.
         DataViewed = "data.viewed",
-        /// The consultant took something out.
+        /// The consultant exported data.
         DataExported = "data.exported",
-        /// The consultant changed something.
+        /// The consultant changed data.
         DataChanged = "data.changed",
-        /// A known client was refused something that is not its own.
+        /// An authenticated client was refused access to a resource that is not its own.
         AccessRefused = "access.refused",
         /// A tenant was registered or changed.
         TenantSaved = "tenant.saved",
         /// A consultant was registered.
         ConsultantRegistered = "consultant.registered",
-        /// A consultant's name or address was changed.
+        /// A consultant's name or e-mail address was changed.
         ConsultantChanged = "consultant.changed",
         /// A consultant was suspended.
         ConsultantSuspended = "consultant.suspended",
@@ -72,7 +72,7 @@ text_enum! {
         ConsultantReinstated = "consultant.reinstated",
         /// A client was created.
         ClientCreated = "client.created",
-        /// A client's key was rotated.
+        /// The API key of a client was rotated.
         ClientRotated = "client.rotated",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
@@ -80,33 +80,33 @@ text_enum! {
         EndpointCreated = "webhook_endpoint.created",
         /// A webhook endpoint was changed.
         EndpointChanged = "webhook_endpoint.changed",
-        /// A webhook endpoint got a new secret.
+        /// The secret of a webhook endpoint was rotated.
         EndpointRotated = "webhook_endpoint.rotated",
-        /// A webhook endpoint was switched off.
+        /// A webhook endpoint was disabled.
         EndpointDisabled = "webhook_endpoint.disabled",
         /// A webhook endpoint was deleted.
         EndpointDeleted = "webhook_endpoint.deleted",
-        /// Issuing was frozen.
+        /// The issuing of links was frozen.
         IssuingFrozen = "issuing.frozen",
-        /// Issuing goes on.
+        /// The freeze of issuing was ended.
         IssuingUnfrozen = "issuing.unfrozen",
         /// A signing key was added.
         KeyAdded = "key.added",
-        /// A signing key stopped signing before its time.
+        /// A signing key was retired: it signs no more, and what it signed stays valid.
         KeyRetired = "key.retired",
-        /// A signing key was revoked, and with it everything that it signed.
+        /// A signing key was revoked, with everything it had signed.
         KeyRevoked = "key.revoked",
-        /// Events were read.
+        /// Audit events were read.
         AuditRead = "audit.read",
-        /// Events were exported.
+        /// Audit events were exported.
         AuditExported = "audit.exported",
-        /// Payloads whose time was over were erased.
+        /// Payloads of audit events were erased after their retention.
         AuditPurged = "audit.purged",
-        /// Somebody asked to erase what must still be kept.
+        /// A request to erase payloads before the end of their retention was refused.
         PurgeRefused = "audit.purge_refused",
-        /// A log does not extend its last checkpoint: it was tampered with, or an old copy was restored.
+        /// An audit log does not extend its last checkpoint: it was altered, or an old backup was restored.
         CheckpointRefused = "audit.checkpoint_refused",
-        /// A legal hold was placed: nothing of the tenant's log is erased while it stands.
+        /// A legal hold was placed: no payload of the tenant's audit log is erased until it is released.
         HoldPlaced = "legal_hold.placed",
         /// A legal hold was released.
         HoldReleased = "legal_hold.released",
@@ -114,7 +114,7 @@ text_enum! {
 }
 
 impl EventType {
-    /// How it came out.
+    /// Result of events of this type.
     #[must_use]
     pub const fn result(self) -> EventResult {
         match self {
@@ -130,13 +130,13 @@ impl EventType {
 }
 
 text_enum! {
-    /// How it came out.
+    /// Result of an audited operation.
     pub enum EventResult {
-        /// It was done.
+        /// The operation succeeded.
         Success = "success",
-        /// It was refused.
+        /// The operation was refused.
         Refused = "refused",
-        /// It was tried in vain.
+        /// The operation was attempted and failed.
         Failed = "failed",
     }
 }

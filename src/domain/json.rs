@@ -1,11 +1,10 @@
-//! Strict JSON: only an object fills a struct, and each of its members is there once.
+//! Strict JSON: a struct is read only from an object, and each member occurs at most once.
 //!
-//! Serde fills a struct from an array too, by position, and of equal members of a map it keeps the last. Here
-//! strictness belongs to the reading: [`Strict`] stands between `serde_json` and every value, however deep, so that a
-//! type needs no attribute for it and no field can lack one.
+//! Serde also reads a struct from an array, by position, and keeps the last of duplicate members of a map. [`Strict`]
+//! wraps the deserializer of every value, at any depth, so that types need no attributes and none can be forgotten.
 //!
-//! Enums are bare words. A type that makes serde buffer (`flatten`, `untagged`, a tagged enum) is beyond reach: serde
-//! fills it from a copy of its own.
+//! Enums are read from strings. Types that make serde buffer (`flatten`, `untagged`, tagged enums) are not covered:
+//! serde deserializes them from its own copy.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -14,14 +13,14 @@ use std::fmt;
 use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
-/// What is wrong with a text that should have been one object.
+/// Error in a text that should be one JSON object.
 pub(crate) struct Invalid {
-    /// JSON pointer (RFC 6901) to the member; empty for the whole text.
+    /// JSON pointer (RFC 6901) to the invalid member; empty for the whole text.
     pub pointer: String,
     pub message: String,
 }
 
-/// Reads a struct from one object, which is the whole text.
+/// Deserializes a struct from a text that is one JSON object.
 pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Invalid> {
     let mut json = serde_json::Deserializer::from_slice(text);
     let path = Path::default();
@@ -29,7 +28,7 @@ pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Invalid>
     value.map_err(|error| Invalid { pointer: path.pointer(), message: error.to_string() })
 }
 
-/// Where reading failed, from the innermost member outwards: written while the error is on its way out.
+/// Path to the error, innermost member first: filled while the error is returned.
 #[derive(Default)]
 struct Path(RefCell<Vec<String>>);
 
@@ -48,13 +47,13 @@ impl Path {
     }
 }
 
-/// A deserializer, visitor, seed or sequence of serde that hands itself on to every value inside.
+/// A deserializer, visitor, seed or sequence of serde that wraps every nested value likewise.
 struct Strict<'p, T> {
     inner: T,
     path: &'p Path,
 }
 
-/// JSON says what each value is, so `deserialize_any` serves for every type but those that are listed.
+/// JSON is self-describing, so `deserialize_any` serves every type but those implemented here.
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<'_, D> {
     type Error = D::Error;
 
@@ -144,7 +143,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<'_, S> {
     }
 }
 
-/// Takes an object, and nothing else.
+/// Accepts only an object.
 struct Object<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Object<V> {
@@ -177,7 +176,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Items<'_, A> {
 
 struct Members<'p, A> {
     inner: A,
-    /// Names of the members before the one at hand.
+    /// Names of the members before the current one.
     seen: BTreeSet<String>,
     name: Option<String>,
     path: &'p Path,
@@ -253,14 +252,14 @@ mod tests {
         from_slice(text.as_bytes()).unwrap_or_else(|invalid| panic!("{text}: {}", invalid.message))
     }
 
-    /// Pointer and message, without the message's place in the text.
+    /// Pointer and message, without the line and column in the message.
     fn failure(text: &str) -> (String, String) {
         let invalid = from_slice::<Outer>(text.as_bytes()).err().unwrap();
         let message = invalid.message.split(" at line ").next().unwrap().to_owned();
         (invalid.pointer, message)
     }
 
-    /// Holds each text against the pointer and the message that it is refused with.
+    /// Checks the pointer and the message with which each text is refused.
     fn refuses(cases: &[(&str, &str, &str)]) {
         for (text, pointer, message) in cases {
             assert_eq!(failure(text), ((*pointer).to_owned(), (*message).to_owned()), "{text}");

@@ -1,87 +1,87 @@
-//! Words for mails.
+//! States, templates and notices of mails.
 
 use time::Duration;
 
 use crate::db::text_enum;
 
 text_enum! {
-    /// What became of a mail.
+    /// State of a mail's delivery.
     pub enum DeliveryState {
-        /// It waits for its turn.
+        /// The mail waits in the queue.
         Queued = "queued",
-        /// It is being handed to the provider.
+        /// The mail is being sent to the provider.
         Sending = "sending",
-        /// The provider took it.
+        /// The provider accepted the mail.
         Accepted = "accepted",
-        /// It reached the recipient's mail server.
+        /// The mail reached the recipient's mail server.
         Delivered = "delivered",
-        /// It came back, or the recipient complained.
+        /// The mail bounced, or the recipient reported it as spam.
         Bounced = "bounced",
-        /// It was given up.
+        /// The mail failed and will not be retried.
         Failed = "failed",
-        /// The provider may have taken it, and did not say so.
+        /// The provider may have accepted the mail, but did not confirm it.
         Unknown = "unknown",
-        /// It was overtaken by a revocation, a fresh link or the window's end.
+        /// The mail was cancelled by a revocation, a fresh link or the end of the window.
         Cancelled = "cancelled",
     }
 }
 
 text_enum! {
-    /// Which mail it is.
+    /// Template of a mail.
     pub enum Template {
-        /// The link, for the consultant.
+        /// Magic link, to the consultant.
         MagicLink = "magic_link",
-        /// The code that a portal wants beside the link.
+        /// One-time code for a portal that requires one, to the consultant.
         StepUpCode = "step_up_code",
-        /// Tells the old address of a consultant that it was changed.
+        /// Change of a consultant's e-mail address, to the old address.
         AddressChanged = "address_changed",
-        /// Tells the granting admin that access was issued.
+        /// Access was issued, to the granting admin.
         AccessIssued = "access_issued",
-        /// Tells the granting admin that access was used for the first time.
+        /// Access was used for the first time, to the granting admin.
         AccessUsed = "access_used",
-        /// Tells the granting admin that a visit has ended, with a summary.
+        /// A session ended, with a summary, to the granting admin.
         AccessEnded = "access_ended",
-        /// Tells the granting admin that a fresh link was sent.
+        /// A fresh link was sent, to the granting admin.
         LinkResent = "link_resent",
-        /// Tells the granting admin that access was revoked.
+        /// Access was revoked, to the granting admin.
         AccessRevoked = "access_revoked",
-        /// Tells the consultant that access was revoked.
+        /// Access was revoked, to the consultant.
         AccessWithdrawn = "access_withdrawn",
-        /// Tells the profile's owner that access was used for the first time.
+        /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
-        /// Tells the profile's owner that a visit has ended.
+        /// A session ended, to the profile's owner.
         OwnerAccessEnded = "owner_access_ended",
-        /// Tells the granting admin that the mail with the link came back.
+        /// The mail with the link bounced, to the granting admin.
         LinkBounced = "link_bounced",
     }
 }
 
 text_enum! {
-    /// A notice that a tenant can switch off.
+    /// Notice that a tenant can mute.
     pub enum Notice {
-        /// To the granting admin: access was issued.
+        /// Access was issued, to the granting admin.
         AccessIssued = "access_issued",
-        /// To the granting admin: it was used for the first time.
+        /// Access was used for the first time, to the granting admin.
         AccessUsed = "access_used",
-        /// To the granting admin: a visit has ended, with a summary.
+        /// A session ended, with a summary, to the granting admin.
         AccessEnded = "access_ended",
-        /// To the granting admin: a fresh link was sent.
+        /// A fresh link was sent, to the granting admin.
         LinkResent = "link_resent",
-        /// To the granting admin: it was revoked.
+        /// Access was revoked, to the granting admin.
         AccessRevoked = "access_revoked",
-        /// To the profile's owner: it was used for the first time.
+        /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
-        /// To the profile's owner: a visit has ended.
+        /// A session ended, to the profile's owner.
         OwnerAccessEnded = "owner_access_ended",
     }
 }
 
 impl Notice {
-    /// The notice that a template is, if a tenant can switch it off.
+    /// The notice of a template, if a tenant can mute it.
     pub(crate) fn of(template: Template) -> Option<Self> {
         template.as_str().parse().ok()
     }
 }
 
-/// How long a mailed one-time code counts.
+/// How long a mailed one-time code is valid.
 pub(crate) const STEP_UP_CODE_LIFE: Duration = Duration::minutes(10);

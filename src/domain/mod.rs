@@ -1,4 +1,4 @@
-//! Words that everybody shares: who acts, what may be done, how requests are read.
+//! Types shared by all modules: actors, scopes, states, and the validation of requests.
 
 mod actor;
 mod event_type;

@@ -1,7 +1,7 @@
 //! Lists: a page at a time, newest first, with an opaque cursor.
 //!
 //! A cursor names the last item of a page. It is signed together with the
-//! filters, so that it cannot be forged nor carried over to another list.
+//! filters, so that it cannot be forged or used for another list.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,50 +15,50 @@ const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 200;
 const SIGNATURE_BYTES: usize = 32;
 
-/// Refuses filters that hold a NUL.
+/// Refuses filters that contain NUL.
 ///
-/// PostgreSQL keeps none in a text: asking it would look like a failure of the database.
+/// PostgreSQL has no NUL in text: the query would fail like an error of the database.
 ///
 /// # Errors
 /// `invalid_query`
 pub(crate) fn check_filters<'a>(texts: impl IntoIterator<Item = &'a Option<String>>) -> Result<(), Error> {
     if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        return Err(Error::new(Code::InvalidQuery).detail("NUL is in no id"));
+        return Err(Error::new(Code::InvalidQuery).detail("a filter must not contain NUL"));
     }
     Ok(())
 }
 
-/// Which page of a list is wanted.
+/// Paging parameters of a list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Paging {
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Number of items on a page: 1 to 200, default 50. Values outside of the range are clamped.
     #[param(minimum = 1, maximum = 200, example = 50)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// Value of `next_cursor` of the previous page; absent for the first page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// A page of a list.
+/// Page of a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// The items, newest first.
+    /// Items of the page, newest first unless the operation states another order.
     #[schema(max_items = 200)]
     pub items: Vec<T>,
-    /// Where the next page begins; absent on the last one.
+    /// Cursor of the next page; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub next_cursor: Option<String>,
 }
 
-/// A request for a page that has been checked: what to read from the store.
+/// A validated request for a page: what to read from the store.
 #[derive(Debug, Clone)]
 pub(crate) struct PageRequest {
     /// Only items that come after this one.
     pub after: Option<String>,
-    /// One more than a page holds: the extra one tells that there is a next page.
+    /// One more than the size of the page: an extra item shows that there is a next page.
     pub limit: i64,
     size: usize,
     filters: String,
@@ -68,7 +68,7 @@ impl Paging {
     /// Checks the cursor against the list and its filters.
     ///
     /// # Errors
-    /// `invalid_cursor` when it is not one of ours for this very list.
+    /// `invalid_cursor` if this service did not issue the cursor for this list and these filters.
     pub(crate) fn open(self, master_key: &MasterKey, filters: impl std::fmt::Debug) -> Result<PageRequest, Error> {
         let filters = format!("{filters:?}");
         let after = match self.cursor {
@@ -81,7 +81,7 @@ impl Paging {
 }
 
 impl PageRequest {
-    /// Makes the page out of what the store returned.
+    /// Builds the page from the rows of the store.
     pub(crate) fn answer<R, T>(
         &self,
         master_key: &MasterKey,

@@ -1,4 +1,4 @@
-//! People, as the portals name them.
+//! People, as identified by the portals.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,64 +6,64 @@ use utoipa::ToSchema;
 use super::Validator;
 use crate::id::ConsultantId;
 
-/// A person at the portal, by the portal's own id.
+/// Person at the portal, or profile, by the portal's identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Person {
-    /// The portal's own id.
+    /// Portal's identifier of the person.
     #[schema(min_length = 1, max_length = 128, example = "emp-7")]
     pub id: String,
-    /// Their name.
+    /// Name of the person.
     #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
     pub name: String,
 }
 
-/// As whom access is given.
+/// Profile the consultant acts as.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Profile {
-    /// The portal's own id.
+    /// Portal's identifier of the profile.
     #[schema(min_length = 1, max_length = 128, example = "emp-1042")]
     pub id: String,
-    /// Their name.
+    /// Name of the profile.
     #[schema(min_length = 1, max_length = 100, example = "Asha Rao")]
     pub name: String,
-    /// Where its owner is told of the first use and of the end.
+    /// E-mail address at which the profile's owner is notified of the first use and of the end of access.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254, example = "asha.rao@acme.example")]
     pub email: Option<String>,
 }
 
-/// Who at the portal grants the access.
+/// Person at the portal who grants the access.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
-    /// The portal's own id.
+    /// Portal's identifier of the person.
     #[schema(min_length = 1, max_length = 128, example = "emp-7")]
     pub id: String,
-    /// Their name.
+    /// Name of the person.
     #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
     pub name: String,
-    /// Where notices about the access go.
+    /// E-mail address for notices about the access.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254, example = "hr@acme.example")]
     pub email: Option<String>,
 }
 
-/// Whom access is given to.
+/// Consultant who gets access.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsultantRef {
-    /// Their id.
+    /// Identifier of the consultant.
     pub id: ConsultantId,
-    /// Their name.
+    /// Name of the consultant.
     #[schema(max_length = 100)]
     pub name: String,
-    /// Where their links are mailed to.
+    /// E-mail address to which the consultant's links are mailed.
     #[schema(max_length = 254)]
     pub email: String,
 }
 
-/// Checks a person that a client asserts.
+/// Validates a person asserted by a client.
 pub(crate) fn check_person(fields: &mut Validator, pointer: &str, person: Option<&Person>) {
     if let Some(person) = person {
         fields.external_id(&format!("{pointer}/id"), &person.id);

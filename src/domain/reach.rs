@@ -1,4 +1,4 @@
-//! What a caller can see and touch.
+//! Reach: the portals and tenants that a caller is authorised for.
 
 /// Which tenants a client may act for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -7,10 +7,10 @@ pub(crate) enum Tenants {
     Only(Vec<String>),
 }
 
-/// What a caller can see and touch. Everything beyond it does not exist for them.
+/// The portals and tenants that a caller is authorised for. Resources outside of it are answered as not found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reach {
-    /// One portal, or every one.
+    /// One portal; `None` for every portal.
     pub portal: Option<String>,
     pub tenants: Tenants,
 }
@@ -20,7 +20,7 @@ impl Reach {
         Self { portal: None, tenants: Tenants::All }
     }
 
-    /// As clients are stored: tenants are words, and `*` is every one.
+    /// Parses the stored form: tenants are separated by spaces, and `*` is every tenant.
     pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
         let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
         let tenants = if ids.iter().any(|id| id == "*") { Tenants::All } else { Tenants::Only(ids) };

@@ -1,9 +1,9 @@
-//! What a client may do.
+//! Scopes of clients.
 
 use crate::db::text_enum;
 
 text_enum! {
-    /// What a client may do.
+    /// Scope of a client: a permission to call operations.
     pub enum Scope {
         /// Issue and resend links.
         IssueLinks = "links:issue",
@@ -13,29 +13,29 @@ text_enum! {
         RevokeLinks = "links:revoke",
         /// Open and end sessions.
         RedeemSessions = "sessions:redeem",
-        /// Ask whether a session holds.
+        /// Introspect access tokens.
         IntrospectSessions = "sessions:introspect",
-        /// Report what happened in a session.
+        /// Report activity events of a session.
         WriteAudit = "audit:write",
-        /// Read the trail.
+        /// Read the audit log.
         ReadAudit = "audit:read",
         /// Read tenants.
         ReadTenants = "tenants:read",
-        /// Register tenants.
+        /// Register and change tenants.
         WriteTenants = "tenants:write",
-        /// Read the directory of consultants.
+        /// Read consultants.
         ReadConsultants = "consultants:read",
-        /// Change the directory of consultants.
+        /// Register and change consultants.
         WriteConsultants = "consultants:write",
         /// Manage the client's own webhook endpoints.
         ManageWebhooks = "webhooks:manage",
-        /// Manage clients, and what else needs an operator.
+        /// Manage clients and signing keys, and call the other operations for operators.
         Admin = "admin",
     }
 }
 
 impl Scope {
-    /// As they are stored: words.
+    /// Parses the stored form: scopes separated by spaces.
     pub(crate) fn of_words(words: &str) -> impl Iterator<Item = Self> {
         words.split_whitespace().filter_map(|word| word.parse().ok())
     }

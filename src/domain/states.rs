@@ -1,95 +1,95 @@
-//! Words for the lives of links and sessions.
+//! States of links and sessions.
 
 use crate::db::text_enum;
 
 text_enum! {
-    /// How much the consultant may do.
+    /// Access level of a consultant.
     pub enum Access {
-        /// Everything the profile may.
+        /// Everything that the profile may do.
         Full = "full",
-        /// Look, and change nothing.
+        /// Viewing only, no changes.
         ReadOnly = "read_only",
     }
 }
 
 text_enum! {
-    /// Where a link is in its life; follows from its times.
+    /// State of a link, derived from its times.
     pub enum LinkState {
-        /// Its window has not begun.
+        /// The link's window has not begun.
         Scheduled = "scheduled",
-        /// Its window is open.
+        /// The link's window has begun and not ended.
         Active = "active",
-        /// Its window is over.
+        /// The link's window has ended.
         Expired = "expired",
-        /// It was ended before its time.
+        /// The link was revoked before the end of its window.
         Revoked = "revoked",
     }
 }
 
 text_enum! {
-    /// What a duration is counted in.
+    /// Unit of a duration.
     pub enum DurationUnit {
-        /// 60 minutes.
+        /// Hours of 60 minutes.
         Hours = "hours",
-        /// 24 hours, whatever the calendar says.
+        /// Days of 24 hours, also across changes to daylight saving time.
         Days = "days",
-        /// 7 days of 24 hours.
+        /// Weeks of 7 days of 24 hours.
         Weeks = "weeks",
     }
 }
 
 text_enum! {
-    /// Why a session ended.
+    /// Cause of a session's end.
     pub enum EndCause {
-        /// The consultant said so.
+        /// The portal ended the session: the consultant was done.
         Done = "done",
-        /// Its time was over.
+        /// The session expired.
         Expired = "expired",
-        /// Its link or its token was revoked.
+        /// The session, its link, its access token or its signing key was revoked.
         Revoked = "revoked",
-        /// The link opened the next one.
+        /// A new session was opened with the same link.
         Replaced = "replaced",
     }
 }
 
 text_enum! {
-    /// Whether a session holds.
+    /// State of a session.
     pub enum SessionState {
-        /// It does.
+        /// The session is active: its access token is valid.
         Active = "active",
-        /// It does not.
+        /// The session has ended: its access token is invalid.
         Ended = "ended",
     }
 }
 
 text_enum! {
-    /// Whether every act has been reported; from good to bad.
+    /// Completeness of activity reports, from best to worst.
     pub enum AuditState {
-        /// Nothing is missing, as far as anybody can know yet.
+        /// No report is known to be missing.
         Complete = "complete",
-        /// Numbers are missing.
+        /// Sequence numbers are missing.
         Gaps = "gaps",
-        /// The session ended, and the portal never said how many acts there were.
+        /// The session ended, and the portal did not send closing counts within 15 minutes.
         Unclosed = "unclosed",
     }
 }
 
 text_enum! {
-    /// How an access token is presented (RFC 6750).
+    /// Type of an access token (RFC 6750).
     pub enum TokenType {
-        /// In an Authorization header.
+        /// Bearer token, presented in the `Authorization` header.
         Bearer = "Bearer",
     }
 }
 
 text_enum! {
-    /// How the values of reported changes are kept.
+    /// Storage of the values of reported changes.
     pub enum ChangeValues {
-        /// As they were sent.
+        /// Values are stored as reported.
         Plain = "plain",
-        /// Letters and digits hidden.
+        /// Letters and digits are masked, except the last two of a value with at least eight.
         Masked = "masked",
-        /// As a keyed hash: equal values can be told, and nothing else.
+        /// Values are stored as HMAC-SHA256: only equality can be recognised.
         KeyedHash = "keyed_hash",
     }
 }

@@ -1,6 +1,6 @@
-//! What ids, addresses and names look like.
+//! Syntax of identifiers, addresses and names.
 
-/// Whether a text can be a tenant's id.
+/// Whether a text has the syntax of a tenant identifier.
 pub(crate) fn is_tenant_id(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
@@ -13,18 +13,18 @@ pub(crate) fn is_time_zone(name: &str) -> bool {
     jiff::tz::TimeZone::get(name).is_ok()
 }
 
-/// A year with a leap day: what the law asks for at least.
+/// Minimum retention: the law requires a year, which may have a leap day.
 pub(crate) const MIN_RETENTION_DAYS: i32 = 366;
 
-/// Whether a text can be a portal's id.
+/// Whether a text has the syntax of a portal identifier.
 pub(crate) fn is_portal_id(text: &str) -> bool {
     (1..=32).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
 }
 
-/// Whether a text is one plain e-mail address: no name, no list, no quotes, no spaces.
+/// Whether a text is one plain e-mail address: no display name, list, quotes or spaces.
 ///
-/// A way through other hosts (`a%b@c`, `c!a@b`) and an encoded word (`=?utf-8?q?a?=@b`)
-/// are refused, too: a mail server that still reads them would send elsewhere.
+/// Source routes (`a%b@c`, `c!a@b`) and encoded words (`=?utf-8?q?a?=@b`) are refused
+/// too: a mail server that interprets them would deliver the mail elsewhere.
 pub(crate) fn is_address(text: &str) -> bool {
     let Some((local, domain)) = text.split_once('@') else { return false };
     let atom = |byte: u8| byte.is_ascii_alphanumeric() || b"#$&'*+/=?^_`{|}~-".contains(&byte);
@@ -38,7 +38,7 @@ pub(crate) fn is_address(text: &str) -> bool {
     text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
 }
 
-/// Whether a text can name a source.
+/// Whether a text has the syntax of a source name.
 pub(crate) fn is_source(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))

@@ -1,4 +1,4 @@
-//! Checks of request fields that collect every problem before the call is refused.
+//! Validation of request fields: all errors are collected before the request is refused.
 
 use std::fmt;
 
@@ -6,25 +6,25 @@ use time::Duration;
 
 use crate::error::{Code, Error};
 
-/// The longest time that an old key or secret may go on counting after a rotation.
+/// Longest time that an old key or secret may stay valid after a rotation.
 const MAX_OVERLAP: Duration = Duration::days(30);
 
-/// As many as a problem document tells.
+/// Largest number of errors in a problem document.
 const MAX_PROBLEMS: usize = 100;
 
-/// Collects what is wrong with a request.
+/// Collector of the errors of a request.
 #[derive(Debug, Default)]
 pub(crate) struct Validator(Vec<(String, &'static str, String)>);
 
 impl Validator {
-    /// Notes a problem.
+    /// Adds an error.
     pub(crate) fn error(&mut self, pointer: impl Into<String>, code: &'static str, detail: impl fmt::Display) {
         if self.0.len() < MAX_PROBLEMS {
             self.0.push((pointer.into(), code, detail.to_string()));
         }
     }
 
-    /// A line of text for people: no control characters, nothing that turns the writing direction.
+    /// Checks one line of human-readable text: no control characters, and none that change the writing direction.
     pub(crate) fn text(&mut self, pointer: &str, text: &str, min: usize, max: usize) {
         let length = text.trim().chars().count();
         if length < min {
@@ -37,21 +37,21 @@ impl Validator {
         }
     }
 
-    /// The same for a field that may be absent.
+    /// The same check for an optional field.
     pub(crate) fn optional_text(&mut self, pointer: &str, text: Option<&str>, min: usize, max: usize) {
         if let Some(text) = text {
             self.text(pointer, text, min, max);
         }
     }
 
-    /// An opaque id of somebody else's: printable ASCII without spaces.
+    /// Checks an opaque external identifier: printable ASCII without spaces.
     pub(crate) fn external_id(&mut self, pointer: &str, id: &str) {
         if !is_external_id(id) {
             self.error(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
         }
     }
 
-    /// How long an old key or secret goes on counting after a rotation.
+    /// Checks how long an old key or secret stays valid after a rotation.
     pub(crate) fn overlap(&mut self, pointer: &str, seconds: i64) -> Duration {
         let overlap = Duration::seconds(seconds);
         if overlap.is_negative() || overlap > MAX_OVERLAP {
@@ -60,17 +60,17 @@ impl Validator {
         overlap
     }
 
-    /// One e-mail address.
+    /// Checks one e-mail address.
     pub(crate) fn email(&mut self, pointer: &str, address: &str) {
         if !crate::domain::is_address(address) {
             self.error(pointer, "malformed", "must be one plain e-mail address");
         }
     }
 
-    /// Refuses the call if anything was noted.
+    /// Refuses the request if there is an error.
     ///
     /// # Errors
-    /// `validation_failed` with every field.
+    /// `validation_failed` with every invalid field.
     pub(crate) fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() {
             return Ok(());
@@ -80,12 +80,12 @@ impl Validator {
     }
 }
 
-/// Whether a text can be an id of somebody else's.
+/// Whether a text has the syntax of an external identifier.
 pub(crate) fn is_external_id(id: &str) -> bool {
     (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// Characters that make a line look like something else, or like two.
+/// Whether a character can make a line look like another text, or like two lines.
 pub(crate) fn is_unsafe_char(character: char) -> bool {
     character.is_control()
         || matches!(character,

@@ -1,14 +1,14 @@
-//! Words for webhooks.
+//! Events and formats of webhooks.
 
 use super::EventType;
 use crate::db::text_enum;
 
 text_enum! {
-    /// What an endpoint can be told.
+    /// Event that is sent to webhook endpoints.
     pub enum WebhookEvent {
         /// A link was issued.
         LinkIssued = "magic_link.issued",
-        /// The consultant pressed the button on the landing page; may come several times.
+        /// The consultant continued from the landing page to the portal; can occur several times for a link.
         LinkOpened = "magic_link.opened",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
@@ -16,35 +16,35 @@ text_enum! {
         LinkExpired = "magic_link.expired",
         /// A session was opened.
         SessionOpened = "session.opened",
-        /// A session ended, for whatever cause.
+        /// A session ended, for any cause.
         SessionEnded = "session.ended",
-        /// A session ended, and its reports are not whole.
+        /// The activity reports of an ended session are incomplete.
         ReportsIncomplete = "audit.gap",
     }
 }
 
 text_enum! {
-    /// What messages look like.
+    /// Format of webhook messages.
     pub enum WebhookFormat {
         /// `CloudEvents` 1.0 in JSON.
         Cloudevents = "cloudevents",
-        /// CAEP `session-revoked` as a security event token (RFC 8417), pushed as RFC 8935 says.
+        /// CAEP `session-revoked` as a security event token (RFC 8417), pushed over HTTP (RFC 8935).
         Caep = "caep",
     }
 }
 
 impl WebhookEvent {
-    /// What of the trail is told; `None` for what is nobody else's business.
+    /// The webhook event for a type of audit event; `None` for types that are not sent.
     pub(crate) const fn of(kind: EventType) -> Option<Self> {
         Some(match kind {
             EventType::LinkIssued => Self::LinkIssued,
-            // A person pressed the button, and gave the mailed code where the portal wants one. Showing the
-            // page is no event at all: scanners do that, too.
+            // Sent after the click on "Continue" and the one-time code, if required. A preview is no event: mail
+            // scanners open the page too.
             EventType::LinkContinued => Self::LinkOpened,
             EventType::LinkRevoked => Self::LinkRevoked,
             EventType::LinkExpired => Self::LinkExpired,
             EventType::SessionOpened => Self::SessionOpened,
-            // For the portal the session is over, whatever comes after it.
+            // A replaced session has ended too: its access token is invalid.
             EventType::SessionEnded | EventType::SessionReplaced => Self::SessionEnded,
             EventType::ReportsIncomplete => Self::ReportsIncomplete,
             _ => return None,

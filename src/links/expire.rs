@@ -1,8 +1,8 @@
-//! Windows that end are put on record, once for each link.
+//! Expiry of a link: the end of its window, recorded once for each link.
 //!
-//! A mark says up to which link that was done; whoever moves it on records what
-//! lies between. Links are issued an hour before their window ends at the latest,
-//! so none comes to lie behind the mark.
+//! A mark names the last link that was processed; the instance that advances it
+//! records the links in between. A window lasts at least an hour, so no link is
+//! issued behind the mark.
 
 use super::store;
 use crate::clock::Timestamp;
@@ -13,13 +13,13 @@ use crate::journal::Event;
 use crate::records;
 use crate::records::links::Link;
 
-/// How many links one step takes.
+/// Largest number of links that one step processes.
 const LINKS_PER_STEP: i64 = 100;
 
-/// Puts on record that windows have ended; tells how many it came past.
+/// Records that windows have ended; returns how many links it processed.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize, Error> {
     let (mark, links) = cx
         .store
@@ -35,11 +35,11 @@ pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize
     }
     cx.store
         .write_large(move |tx| {
-            // Another copy may have been quicker.
+            // Another instance may have advanced the mark already.
             if let Some(last) = links.last()
                 && store::move_expiry_mark(tx, &mark, (last.expires_at, &last.id))?
             {
-                // A link that was revoked has ended before.
+                // A revoked link ended earlier, and that is recorded.
                 for link in links.iter().filter(|link| link.revoked_at.is_none()) {
                     tx.record(expired(link, now));
                 }

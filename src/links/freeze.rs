@@ -1,4 +1,4 @@
-//! Freezing: no link is issued until an operator says so. What exists goes on.
+//! A freeze stops the issuing of links until an operator ends it. Existing links and sessions are not affected.
 
 use serde::Serialize;
 
@@ -9,20 +9,20 @@ use crate::domain::{Actor, EventType, Validator};
 use crate::error::Error;
 use crate::journal::Event;
 
-/// Whether links are issued.
+/// Whether issuing is frozen.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Issuing {
-    /// Whether they are not.
+    /// Whether no links are issued.
     frozen: bool,
-    /// Since when.
+    /// When issuing was frozen (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     frozen_at: Option<Timestamp>,
-    /// Why.
+    /// Why issuing was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
-/// Freezes issuing, for every copy of the service from its next request on. Freezing again changes nothing.
+/// Freezes issuing, for every instance of the service from its next request on. Freezing again changes nothing.
 pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Result<Issuing, Error> {
     let mut fields = Validator::default();
     fields.text("/reason", &reason, 3, 500);
@@ -39,7 +39,7 @@ pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Resu
         .await
 }
 
-/// Lets issuing go on.
+/// Ends the freeze.
 pub(crate) async fn unfreeze(cx: &Context, now: Timestamp) -> Result<Issuing, Error> {
     cx.store
         .write(move |tx| {

@@ -17,12 +17,12 @@ use crate::records;
 use crate::records::links::Link;
 use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
 
-/// How far in the past a start may lie, because the portal's clock is not ours.
+/// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
 
-/// Issues a link: the link, its audit event and its mail job are one act.
+/// Issues a link: the link, its audit event and its mail job are written in one transaction.
 ///
-/// The consultant's row is held meanwhile, so that no link slips past a suspension.
+/// The transaction locks the consultant's row, so that no link is issued past a suspension.
 pub(crate) async fn issue(
     cx: &Context,
     limits: &mail::Limits,
@@ -104,14 +104,14 @@ pub(crate) async fn issue(
             mail::notices::issued(tx, &link, now)?;
             tx.wake(Worker::Mail);
             tx.record(event.clone());
-            // Nothing of it can be anywhere else yet: each question saved shortens the batch for everybody in it.
+            // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
             Ok((link.clone().seen(consultant, Delivery::default(), AuditState::Complete, now), false))
         })
         .await
 }
 
-/// What was issued with this key, or else the refusal: time may have passed since a request that was right.
+/// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.
 async fn replay(
     cx: &Context,
     idempotency: Option<IdempotencyKey>,
@@ -131,7 +131,7 @@ async fn replay(
         .await
 }
 
-/// Checks every field, and works the window out.
+/// Checks every field and computes the window.
 fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
     let mut fields = Validator::default();
     if !crate::domain::is_tenant_id(&request.tenant_id) {

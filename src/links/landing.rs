@@ -1,4 +1,4 @@
-//! The landing page's three calls. Only a press of its button leads further, and even that spends nothing.
+//! Calls of the landing page: preview, continue and resend. None of them spends the link: only the portal does.
 
 use serde::{Deserialize, Serialize};
 use time::Duration;
@@ -18,104 +18,104 @@ use crate::store::Tx;
 use crate::tokens::{AuthorizationCodeClaims, LinkClaims};
 use crate::{mail, records};
 
-/// How long a code lives.
+/// How long an authorization code is valid.
 const AUTHORIZATION_CODE_LIFE: Duration = Duration::seconds(60);
 
-/// The token from the link.
+/// Link token, as sent by the landing page.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
 pub struct LandingRequest {
-    /// What stands after the `#` of the link.
+    /// Link token: the fragment of the link's URL, after the `#`.
     #[schema(max_length = 4096)]
     pub token: String,
 }
 
 text_enum! {
-    /// What can be done with a link.
+    /// Usability of a link token.
     pub enum LandingState {
-        /// It can be used.
+        /// The link can be used.
         Ready = "ready",
-        /// Its window has not begun.
+        /// The link's window has not begun.
         NotYet = "not_yet",
-        /// It was used.
+        /// The link was already used.
         Spent = "spent",
-        /// A newer mail replaced it.
+        /// A newer link replaced this one.
         Superseded = "superseded",
-        /// The mail is too old; the window is still open.
+        /// The token has expired; the link's window has not.
         TokenExpired = "token_expired",
-        /// The window is over.
+        /// The link's window has ended.
         Expired = "expired",
-        /// It was revoked.
+        /// The link was revoked.
         Revoked = "revoked",
     }
 }
 
-/// A thing with an id and a name.
+/// Portal or tenant, with identifier and name.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Named {
-    /// Its id.
+    /// Identifier of the portal or tenant.
     #[schema(max_length = 64)]
     pub id: String,
-    /// What people call it.
+    /// Display name of the portal or tenant.
     #[schema(max_length = 100)]
     pub name: String,
 }
 
-/// Somebody's name.
+/// Profile or consultant, by name only.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct NameOnly {
-    /// The name.
+    /// Name of the profile or consultant.
     #[schema(max_length = 100)]
     pub name: String,
 }
 
-/// What the landing page shows.
+/// Preview of a link for the landing page.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Preview {
-    /// What can be done with the link.
+    /// Usability of the link token.
     pub state: LandingState,
-    /// Where it leads.
+    /// Portal the link gives access to.
     pub portal: Named,
-    /// The customer company.
+    /// Tenant (customer company) the link gives access to.
     pub tenant: Named,
-    /// As whom.
+    /// Profile the consultant acts as.
     pub profile: NameOnly,
-    /// For whom.
+    /// Consultant who gets access.
     pub consultant: NameOnly,
-    /// Why.
+    /// Why access was granted.
     #[schema(max_length = 500)]
     pub reason: String,
-    /// The ticket it belongs to.
+    /// Identifier of the support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub ticket: Option<String>,
-    /// How much.
+    /// Access level of the consultant.
     pub access: Access,
-    /// When the window begins.
+    /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
-    /// When the window ends.
+    /// When the link's window ends (RFC 3339, UTC).
     pub expires_at: Timestamp,
-    /// The tenant's IANA time zone.
+    /// IANA time zone of the tenant, in which the page shows times.
     #[schema(max_length = 64)]
     pub time_zone: String,
-    /// Whether a fresh link can be mailed.
+    /// Whether a fresh link can be requested: the link is neither expired nor revoked.
     pub can_resend: bool,
 }
 
-/// Where the page goes next: to the portal, or to the question for the code that was mailed.
+/// Next step of the landing page: either a redirect to the portal or a one-time code challenge.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Continue {
-    /// The portal's callback with a one-minute code.
+    /// URL to open next: the portal's callback with an authorization code that is valid for 60 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096)]
     pub redirect_url: Option<String>,
-    /// The portal wants a code first, and it is on its way to the registered address.
+    /// One-time code challenge, if the portal requires one: the code was mailed to the registered address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_up: Option<CodeMailed>,
 }
 
-/// Shows what a link is. Changes nothing, however often and by whomever it is asked.
+/// Returns a preview of the link. It changes nothing, so mail scanners may call it.
 pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result<Preview, Error> {
     let claims = verify(cx, token, now).await?;
     let config = cx.config.clone();
@@ -147,8 +147,8 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
         .await
 }
 
-/// Hands out the code that the portal can redeem, or mails one that the page has to ask for first.
-/// The link stays unspent until the portal redeems.
+/// Returns the callback with an authorization code, or starts a one-time code challenge if the portal requires one.
+/// The link stays unspent until the portal redeems the authorization code.
 pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continue, Error> {
     let claims = verify(cx, token, now).await?;
     let config = cx.config.clone();
@@ -183,7 +183,7 @@ pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
     );
 }
 
-/// The portal's callback with a code that it can redeem.
+/// The portal's callback with a new authorization code.
 pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Continue, Error> {
     let portal = cx.config.portal(&link.portal)?;
     let claims = AuthorizationCodeClaims {
@@ -202,8 +202,8 @@ pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Conti
     Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
 }
 
-/// Mails a fresh link to the registered address, if there is anything to mail. The caller is told nothing of it:
-/// who asks too often hears so, and that is the same for a token that we never signed.
+/// Mails a fresh link to the registered address if the link is open. The response does not depend on the link: requests
+/// beyond the limit are refused, also for a token that this service never signed.
 pub(crate) async fn request_fresh(
     cx: &Context,
     limits: &mail::Limits,
@@ -230,9 +230,9 @@ pub(crate) async fn request_fresh(
     }
 }
 
-/// Signature, type and issuer; not the times and not the generation: an old token may ask for a fresh one.
+/// Verifies signature, type and issuer, but neither times nor generation: an old token may request a fresh link.
 ///
-/// Strangers come here, so only a token that passes is worth a look at whether its key has gone meanwhile.
+/// Callers are not authenticated, so only a valid token costs a query for revoked signing keys.
 pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
     let audience = [cx.tokens.issuer()];
     let epoch = cx.tokens.epoch();
@@ -241,7 +241,7 @@ pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<
     if cx.tokens.epoch() == epoch { Ok(claims) } else { cx.tokens.verify(token, &audience, now) }
 }
 
-/// Why this very token cannot be used, if it cannot.
+/// Why this token cannot be used; `None` if it can.
 pub(super) fn why_not(link: &Link, claims: &LinkClaims, now: Timestamp) -> Option<Code> {
     let too_old = claims.exp <= now.unix_seconds();
     link.why_not(claims.generation, now).or_else(|| too_old.then_some(Code::TokenExpired))

@@ -1,7 +1,7 @@
-//! A magic link is the grant: one consultant, one portal, one profile, one window.
+//! A magic link grants access: one consultant, one portal, one profile, one time window.
 //!
 //! Its state follows from its times and is never stored. Its token is minted
-//! when it is mailed, can be spent once, and is voided by the next generation.
+//! when it is mailed, can be spent once, and is invalidated by the next generation.
 
 mod expire;
 mod freeze;
@@ -29,18 +29,18 @@ pub(crate) use read::{list, read, view_within};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{revoke, revoke_where};
 
-/// How long a window is.
+/// Length of a link's window: from one hour to the configured maximum.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WindowLength {
-    /// How many units.
+    /// Number of units.
     #[schema(minimum = 1, maximum = 8760, example = 4)]
     pub value: i64,
-    /// Which unit.
+    /// Unit of the length.
     pub unit: DurationUnit,
 }
 
-/// A link to issue: the HR admin's form, field by field.
+/// Magic link to issue.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -52,34 +52,34 @@ pub struct WindowLength {
     "access": "full"
 }))]
 pub struct IssueLink {
-    /// The customer company, by the portal's own id.
+    /// Portal's identifier of the tenant (customer company).
     #[schema(min_length = 1, max_length = 64)]
     pub tenant_id: String,
-    /// The portal: `cloud`, `ess`, or whatever the service is configured for.
+    /// Identifier of the portal, as configured in the service, such as `cloud` or `ess`.
     #[schema(max_length = 32)]
     pub portal: String,
-    /// Who gets access.
+    /// Identifier of the consultant who gets access.
     pub consultant_id: ConsultantId,
-    /// Why, in the words of the person who grants it.
+    /// Why access is granted, in the words of the person who grants it.
     #[schema(min_length = 10, max_length = 500)]
     pub reason: String,
-    /// The ticket it belongs to.
+    /// Identifier of the support ticket.
     #[schema(min_length = 1, max_length = 64)]
     pub ticket: Option<String>,
-    /// How long.
+    /// Length of the window.
     pub duration: WindowLength,
-    /// When the window begins; now unless told.
+    /// When the window begins (RFC 3339); default now.
     pub starts_at: Option<Timestamp>,
-    /// As whom.
+    /// Profile the consultant acts as.
     pub profile: Profile,
-    /// Who grants it; recorded as the client asserts it.
+    /// Person who grants the access; recorded as asserted by the client, not verified.
     pub issued_by: Issuer,
-    /// How much; `full` unless told.
+    /// Access level of the consultant; default `full`.
     #[serde(default = "full")]
     pub access: Access,
-    /// Who at the portal sent the form, where that is not `issued_by`.
+    /// Person at the portal who sent the request, if not `issued_by`; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in; a call with one is refused.
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
@@ -88,82 +88,82 @@ const fn full() -> Access {
     Access::Full
 }
 
-/// Why a link is revoked.
+/// Request to revoke a link.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "The work is done", "requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
 pub struct RevokeLink {
-    /// Why.
+    /// Why the link is revoked.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in, if any; recorded.
+    /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// Who asks for a fresh mail.
+/// Request to mail a fresh link.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
 pub struct ResendLink {
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in; a call with one is refused.
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// A link as callers see it. The token is never part of it.
+/// Magic link; its token is never included.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LinkResponse {
-    /// Its id.
+    /// Identifier of the link.
     pub id: LinkId,
-    /// Where it is in its life.
+    /// State of the link, derived from its times.
     pub state: LinkState,
-    /// The customer company.
+    /// Portal's identifier of the tenant (customer company).
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// The portal.
+    /// Identifier of the portal.
     #[schema(max_length = 32)]
     pub portal: String,
-    /// Who gets access.
+    /// Consultant who gets access.
     pub consultant: ConsultantRef,
-    /// As whom.
+    /// Profile the consultant acts as.
     pub profile: Profile,
-    /// Why.
+    /// Why access was granted.
     #[schema(max_length = 500)]
     pub reason: String,
-    /// The ticket it belongs to.
+    /// Identifier of the support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub ticket: Option<String>,
-    /// How much.
+    /// Access level of the consultant.
     pub access: Access,
-    /// When the window begins.
+    /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
-    /// When the window ends.
+    /// When the link's window ends (RFC 3339, UTC).
     pub expires_at: Timestamp,
-    /// Who granted it.
+    /// Person who granted the access, as asserted by the client.
     pub issued_by: Issuer,
-    /// What became of the newest mail.
+    /// Delivery of the newest mail with the link.
     pub delivery: Delivery,
-    /// When it was issued.
+    /// When the link was issued (RFC 3339, UTC).
     pub created_at: Timestamp,
-    /// When its newest token was spent.
+    /// When the newest token of the link was spent (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
-    /// When it was revoked.
+    /// When the link was revoked (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
-    /// Who revoked it.
+    /// Actor who revoked the link.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_by: Option<Actor>,
-    /// Why it was revoked.
+    /// Why the link was revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 600)]
     pub revoke_reason: Option<String>,
-    /// Whether every reported act of its sessions has arrived: the worst of them.
+    /// Completeness of the activity reports: the worst state among the link's sessions.
     pub audit_state: AuditState,
 }

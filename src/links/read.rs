@@ -14,7 +14,7 @@ use crate::mail::{self, Delivery};
 use crate::records::links::{Link, LinkFilter};
 use crate::{records, sessions};
 
-/// A page of the links that the caller may see.
+/// A page of the links within the caller's reach.
 pub(crate) async fn list(
     cx: &Context,
     caller: &Caller<ReadLinks>,
@@ -51,7 +51,7 @@ pub(crate) async fn read(
         .await
 }
 
-/// One link as callers see it, if the reach covers it.
+/// One link, as returned by the API, if it is within the reach.
 pub(crate) fn view_within(
     conn: &mut Conn,
     id: &LinkId,
@@ -62,12 +62,12 @@ pub(crate) fn view_within(
     link.map(|link| view(conn, link, now)).transpose()
 }
 
-/// One link as callers see it.
+/// One link, as returned by the API.
 pub(super) fn view(conn: &mut Conn, link: Link, now: Timestamp) -> Result<LinkResponse, Error> {
     views(conn, vec![link], now)?.pop().ok_or_else(Error::not_found)
 }
 
-/// Links as callers see them: four queries, however many there are.
+/// Links, as returned by the API, with a constant number of queries.
 fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
     let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
     let consultants: Vec<ConsultantId> = links.iter().map(|link| link.consultant_id.clone()).collect();
@@ -90,7 +90,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
 }
 
 impl Link {
-    /// A link as callers see it who know the rest already.
+    /// The link as returned by the API, with data that is already loaded.
     pub(super) fn seen(
         self,
         consultant: ConsultantRef,

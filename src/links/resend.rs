@@ -1,4 +1,4 @@
-//! Mailing a fresh token: the next generation voids every token and code before it.
+//! Resending mails a fresh token: the next generation invalidates every earlier token and code of the link.
 
 use super::{LinkResponse, ResendLink, read};
 use crate::clock::Timestamp;
@@ -12,7 +12,7 @@ use crate::records::links::Link;
 use crate::store::{Tx, Worker};
 use crate::{mail, records};
 
-/// Has a fresh link mailed to the registered address.
+/// Queues a mail with a fresh link to the registered address.
 pub(crate) async fn resend(
     cx: &Context,
     limits: &mail::Limits,
@@ -51,7 +51,7 @@ pub(super) fn next_generation(
     let mailed_at = known.resent_at.unwrap_or(known.created_at);
     let cool_down = mail::fresh_link(tx, limits, &known.consultant_id, mailed_at, now)?;
     let Some(link) = records::links::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
-        // Somebody was quicker: with a revocation, or with a fresh link of their own.
+        // A concurrent revocation or resend was first.
         still_open(tx, id, reach, actor, client_id, now)?;
         let wait = cool_down.whole_seconds() + 1;
         return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));

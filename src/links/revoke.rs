@@ -13,7 +13,7 @@ use crate::sessions::{self, Ending};
 use crate::store::{Tx, Worker};
 use crate::{mail, records};
 
-/// Revokes a link. One that has ended already stays as it is.
+/// Revokes a link. One that has already ended is not changed.
 pub(crate) async fn revoke(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
@@ -44,7 +44,7 @@ pub(crate) async fn revoke(
         .await
 }
 
-/// Revokes links that have not ended; tells how many there were, and how many sessions ended.
+/// Revokes the selected links that have not ended; returns the numbers of revoked links and ended sessions.
 pub(crate) fn revoke_where(
     tx: &mut Tx<'_>,
     selector: Selector<'_>,
@@ -54,7 +54,7 @@ pub(crate) fn revoke_where(
     follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
 }
 
-/// What follows from a revocation: no session lives on, no mail leaves, and it is on record. Tells how many sessions
+/// Ends the sessions of revoked links, cancels their mails, and records the revocations. Returns how many sessions
 /// ended.
 fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result<usize, Error> {
     mail::cancel_for_links(tx, links, revoking.now)?;

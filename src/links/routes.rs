@@ -39,7 +39,7 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
     );
 }
 
-/// The page itself and its two files. They answer HEAD like GET, and neither changes anything.
+/// The landing page with its style sheet and script, for GET and HEAD. Neither changes anything.
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
     for (path, content_type, text) in [
         ("/l", "text/html; charset=utf-8", include_str!("landing/page.html")),
@@ -67,11 +67,11 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 
 /// Issue a magic link
 ///
-/// Writes the link, its audit event and its mail job in one transaction. The
-/// token is in no answer: it is minted when the mail is sent.
+/// Writes the link, its audit event and its mail job in one transaction. No
+/// response contains the token: it is created when the mail is sent.
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = LinkResponse, description = "Issued"), WriteProblems))]
+    responses((status = 201, body = LinkResponse, description = "The issued link"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
     cx: Data<Context>,
@@ -99,7 +99,7 @@ async fn list_magic_links(
 
 /// Read a magic link
 #[utoipa::path(tag = "Magic links", operation_id = "getMagicLink",
-    params(("id" = LinkId, Path, description = "The link")),
+    params(("id" = LinkId, Path, description = "Identifier of the link")),
     responses((status = 200, body = LinkResponse, description = "The link"), ReadProblems))]
 #[get("/magic-links/{id}")]
 async fn get_magic_link(
@@ -112,10 +112,10 @@ async fn get_magic_link(
 
 /// Revoke a magic link
 ///
-/// Ends its sessions and cancels its mails. From the moment of the answer
-/// introspection says inactive. A link that has ended stays as it is.
+/// Ends its sessions and cancels its mails. From this response on, introspection
+/// reports its tokens as inactive. A link that has already ended is not changed.
 #[utoipa::path(tag = "Magic links", operation_id = "revokeMagicLink", request_body = RevokeLink,
-    params(("id" = LinkId, Path, description = "The link")),
+    params(("id" = LinkId, Path, description = "Identifier of the link")),
     responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
 #[post("/magic-links/{id}/revoke")]
 async fn revoke_magic_link(
@@ -129,11 +129,11 @@ async fn revoke_magic_link(
 
 /// Mail a fresh link
 ///
-/// To the same registered address, at most once in the cool-down. Every older
-/// token and code is void from then on.
+/// To the same registered address, at most once in the cool-down. Every earlier
+/// token and code of the link is then invalid.
 #[utoipa::path(tag = "Magic links", operation_id = "resendMagicLink", request_body = ResendLink,
-    params(("id" = LinkId, Path, description = "The link")),
-    responses((status = 202, body = LinkResponse, description = "Queued"), WriteProblems))]
+    params(("id" = LinkId, Path, description = "Identifier of the link")),
+    responses((status = 202, body = LinkResponse, description = "The link, with its mail queued"), WriteProblems))]
 #[post("/magic-links/{id}/resend")]
 async fn resend_magic_link(
     cx: Data<Context>,
@@ -145,12 +145,12 @@ async fn resend_magic_link(
     Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
-/// Show what a link is
+/// Preview a link
 ///
-/// For landing pages. Changes nothing. The token's age and generation do not
-/// matter here; its signature does.
+/// For landing pages. Changes nothing. The token's signature is verified, but it
+/// may be expired or replaced, as `state` shows.
 #[utoipa::path(tag = "Landing page", operation_id = "previewLink", request_body = LandingRequest,
-    responses((status = 200, body = Preview, description = "What the link is"), PublicProblems), security(()))]
+    responses((status = 200, body = Preview, description = "Preview of the link"), PublicProblems), security(()))]
 #[post("/preview")]
 async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Preview>, Error> {
     Ok(Json(landing::preview(&cx, &body.value.token, cx.clock.now()).await?))
@@ -158,34 +158,35 @@ async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<J
 
 /// Continue to the portal
 ///
-/// Answers with the portal's callback and a one-minute code, or mails a code to
-/// the registered address where the portal wants one first (`step_up`). The link
-/// is spent only when the portal redeems.
+/// Returns the portal's callback with an authorization code that is valid for a
+/// minute, or mails a one-time code to the registered address if the portal
+/// requires one (`step_up`). The link is spent only when the portal redeems.
 #[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
-    responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
+    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
 #[post("/continue")]
 async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Continue>, Error> {
     Ok(Json(landing::proceed(&cx, &body.value.token, cx.clock.now()).await?))
 }
 
-/// Send the mailed code
+/// Verify a one-time code
 ///
-/// Where the portal's configuration wants one. Ten minutes and five tries,
-/// counted before the code is looked at; only the page that asked can send it.
+/// For portals that require one. The code is valid for ten minutes and five
+/// attempts, counted before the comparison, and only with the `page_secret` of the
+/// page that requested it.
 #[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
-    responses((status = 200, body = Continue, description = "Where to go"), PublicProblems), security(()))]
+    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
 #[post("/verify")]
 async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
     Ok(Json(step_up::verify(&cx, body.value, cx.clock.now()).await?))
 }
 
-/// Ask for a fresh link
+/// Request a fresh link
 ///
-/// Mailed to the registered address, if the access is still open and the
-/// cool-down is over. The answer is the same whatever the token, and so is the
-/// refusal of who asks again too early.
+/// Mailed to the registered address, if the link is still open and the cool-down
+/// is over. The response reveals nothing about the token; a request that comes too
+/// early is refused in the same way for every token.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
-    responses((status = 202, description = "Taken"), PublicProblems), security(()))]
+    responses((status = 202, description = "The request was accepted"), PublicProblems), security(()))]
 #[post("/resend")]
 async fn request_fresh_link(
     cx: Data<Context>,

@@ -1,9 +1,9 @@
-//! Step-up: a code goes to the registered address after the press of the button.
+//! A step-up is a one-time code challenge: a code is mailed to the registered address after the click on "Continue".
 //!
-//! It stops a scanner that presses buttons, and whoever was forwarded the mail.
-//! The code is bound to the page that asked for it, counts ten minutes and five
-//! tries, and stands nowhere: it is derived from the master key and the number of
-//! the challenge, when it is mailed and again when it is checked.
+//! It stops mail scanners that click buttons, and people to whom the mail was
+//! forwarded. The code is bound to the page that requested it and valid for ten
+//! minutes and five attempts. It is stored nowhere: it is derived from the master
+//! key and the challenge's identifier, when it is mailed and when it is verified.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
@@ -27,21 +27,22 @@ use crate::secrets::sha256_hex;
 use crate::store::{Tx, Worker};
 use crate::{mail, records};
 
-/// How often a code may be tried.
+/// Number of attempts for a code.
 const TRIES: i32 = 5;
 
-/// How soon another code can be asked for, and how many an hour.
+/// Minimum interval between codes for a link.
 const COOL_DOWN: Duration = Duration::seconds(30);
+/// Largest number of codes for a link within an hour.
 const CODES_AN_HOUR: usize = 5;
 
-/// An asked-for code as it is stored: everything but the code.
+/// A one-time code challenge, as stored: everything but the code.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::step_ups)]
 pub(crate) struct OtpChallenge {
     pub id: StepUpId,
     pub magic_link_id: LinkId,
     pub generation: i32,
-    /// SHA-256 of the secret that only the page knows.
+    /// SHA-256 of the secret that only the requesting page has, in hex.
     pub page_sha256: String,
     pub tries: i32,
     pub created_at: Timestamp,
@@ -49,19 +50,19 @@ pub(crate) struct OtpChallenge {
     pub passed_at: Option<Timestamp>,
 }
 
-/// A code was mailed; the page that asked for it has to send it back.
+/// One-time code challenge: the code was mailed, and the page that requested it must send it to `/l/verify`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct CodeMailed {
-    /// The number of the challenge.
+    /// Identifier of the one-time code challenge.
     pub id: StepUpId,
-    /// What only this page knows.
+    /// Secret of the page that requested the code (base64url, 256 bits); required to verify the code.
     #[schema(max_length = 64)]
     pub page_secret: String,
-    /// Until when the code counts.
+    /// When the code expires (RFC 3339, UTC).
     pub expires_at: Timestamp,
 }
 
-/// The code from the mail.
+/// One-time code to verify.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -69,20 +70,20 @@ pub struct CodeMailed {
     "page_secret": "3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "code": "042137"
 }))]
 pub struct VerifyCode {
-    /// What stands after the `#` of the link.
+    /// Link token: the fragment of the link's URL, after the `#`.
     #[schema(max_length = 4096)]
     pub token: String,
-    /// The number of the challenge.
+    /// Identifier of the one-time code challenge.
     pub id: StepUpId,
-    /// What only the page that asked knows.
+    /// Secret of the page that requested the code, as returned with the challenge.
     #[schema(max_length = 64)]
     pub page_secret: String,
-    /// Six digits.
+    /// One-time code from the mail: six digits.
     #[schema(max_length = 6, example = "042137")]
     pub code: String,
 }
 
-/// Mails a code for a link that may be used.
+/// Creates a one-time code challenge for a usable link and queues its mail.
 pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
     let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
     let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
@@ -117,7 +118,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
     Ok(CodeMailed { id: challenge.id, page_secret, expires_at: challenge.expires_at })
 }
 
-/// Checks the code, and goes on to the portal if it is right. The link stays unspent until the portal redeems.
+/// Verifies the code and returns the portal's callback. The link stays unspent until the portal redeems.
 pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
     let claims = landing::verify(cx, &request.token, now).await?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());
@@ -136,13 +137,13 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
                     "code": code.slug(), "step_up_id": request.id, "tries": tries,
                 }))
             };
-            // The try is counted before the code is looked at: of any number at once five are looked at.
+            // The attempt is counted before the comparison: of any number of concurrent requests, five are compared.
             let page = sha256_hex(request.page_secret.as_bytes());
             let Some(challenge) = store::try_code(tx, &request.id, &link, &page, TRIES, now)? else {
                 return Err(tx.refuse(Code::StepUpVoid, refused(Code::StepUpVoid, None)));
             };
             if verify_slices_are_equal(right.as_bytes(), request.code.trim().as_bytes()).is_err() {
-                // The one refusal that is no error of the job: the try must stay counted.
+                // Not an error of the write job, which would be rolled back: the attempt must stay counted.
                 tx.record(refused(Code::StepUpCodeWrong, Some(challenge.tries)));
                 return Ok(None);
             }

@@ -1,4 +1,4 @@
-//! Codes, the freeze and the mark of what has expired, at rest.
+//! Statements for one-time code challenges, the issuing freeze and the expiry mark.
 
 use diesel::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::db::schema::{link_expiry, service_state, step_ups};
 use crate::id::{LinkId, StepUpId};
 use crate::records::links::Link;
 
-/// When codes were asked for since a moment, newest first.
+/// Creation times of the link's challenges since `since`, newest first.
 pub(crate) fn step_ups_since(conn: &mut Conn, link: &LinkId, since: Timestamp) -> QueryResult<Vec<Timestamp>> {
     step_ups::table
         .filter(step_ups::magic_link_id.eq(link))
@@ -23,7 +23,7 @@ pub(crate) fn insert_step_up(conn: &mut Conn, challenge: &OtpChallenge) -> Query
     diesel::insert_into(step_ups::table).values(challenge).execute(conn)
 }
 
-/// Takes one of the tries; `None` if there is none left, or the code is not for this page, link and moment.
+/// Counts an attempt; `None` if none is left, or the challenge is not for this page and link, expired or passed.
 pub(crate) fn try_code(
     conn: &mut Conn,
     id: &StepUpId,
@@ -45,7 +45,7 @@ pub(crate) fn try_code(
         .optional()
 }
 
-/// The right code was given: it counts once.
+/// Marks a challenge as passed: its code is valid once.
 pub(crate) fn pass_code(conn: &mut Conn, id: &StepUpId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(step_ups::table.find(id)).set(step_ups::passed_at.eq(Some(now))).execute(conn)
 }
@@ -59,7 +59,7 @@ pub(crate) fn freeze(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResu
         .map(|rows| rows > 0)
 }
 
-/// Lets issuing go on; `false` if it was not frozen.
+/// Ends the freeze; `false` if issuing was not frozen.
 pub(crate) fn unfreeze(conn: &mut Conn) -> QueryResult<bool> {
     diesel::update(service_state::table)
         .filter(service_state::frozen_at.is_not_null())
@@ -68,17 +68,17 @@ pub(crate) fn unfreeze(conn: &mut Conn) -> QueryResult<bool> {
         .map(|rows| rows > 0)
 }
 
-/// Since when issuing is frozen, if it is, and why.
+/// When and why issuing was frozen, if it is.
 pub(crate) fn freeze_state(conn: &mut Conn) -> QueryResult<(Option<Timestamp>, Option<String>)> {
     service_state::table.select((service_state::frozen_at, service_state::freeze_reason)).first(conn)
 }
 
-/// Up to which link it is on record that windows have ended.
+/// The last link up to which expired windows are recorded: end of its window, and identifier.
 pub(crate) fn expiry_mark(conn: &mut Conn) -> QueryResult<(Timestamp, String)> {
     link_expiry::table.find(1).select((link_expiry::expires_at, link_expiry::link_id)).get_result(conn)
 }
 
-/// Moves the mark on; `false` if somebody else has.
+/// Advances the mark; `false` if another instance has.
 pub(crate) fn move_expiry_mark(
     conn: &mut Conn,
     from: &(Timestamp, String),

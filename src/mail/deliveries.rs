@@ -1,4 +1,4 @@
-//! What became of every mail: the operators' view of the outbox.
+//! Mail deliveries: the outbox as operators and portals see it.
 
 use std::collections::HashMap;
 
@@ -15,46 +15,46 @@ use crate::id::{ConsultantId, LinkId, MailJobId};
 use crate::journal::Event;
 use crate::store::Worker;
 
-/// A mail and what became of it. Its text is nowhere: it is written when it is sent.
+/// An e-mail and its delivery state. Its text is not stored; it is rendered when the e-mail is sent.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MailDelivery {
-    /// The mail job's id.
+    /// Mail job id.
     id: MailJobId,
-    /// Which mail it is.
+    /// Template of the e-mail.
     template: Template,
-    /// What became of it.
+    /// Delivery state.
     state: DeliveryState,
-    /// Where it goes.
+    /// Recipient address.
     #[schema(max_length = 254)]
     recipient: String,
-    /// The consultant whose access it is about.
+    /// Consultant the e-mail concerns.
     consultant_id: ConsultantId,
-    /// The customer company it is about.
+    /// Tenant the e-mail concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     tenant_id: Option<String>,
-    /// The link it is about.
+    /// Link the e-mail concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     magic_link_id: Option<LinkId>,
-    /// The link's generation that it carries.
+    /// Generation of the link that the e-mail carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     generation: Option<i32>,
-    /// How often it was handed to a provider.
+    /// Number of attempts to hand the e-mail to a provider.
     attempts: i32,
-    /// The provider that was asked last.
+    /// Provider of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     provider: Option<String>,
-    /// What the provider said when it did not take it.
+    /// Error of the last attempt, or why the e-mail was not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     last_error: Option<String>,
-    /// When it was queued.
+    /// When the e-mail was queued (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When it is tried next; absent once it has come to an end.
+    /// When the next attempt is due (RFC 3339, UTC); absent if none follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Timestamp>,
-    /// When it came to an end.
+    /// When sending finished or the provider last reported (RFC 3339, UTC); absent while attempts follow.
     #[serde(skip_serializing_if = "Option::is_none")]
     at: Option<Timestamp>,
 }
@@ -81,31 +81,31 @@ impl MailDelivery {
     }
 }
 
-/// Which mails are wanted.
+/// Filters of a list of e-mails.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeliveryFilter {
-    /// Only mails about this tenant.
+    /// Only e-mails about this tenant.
     #[param(max_length = 64, example = "acme")]
     pub tenant_id: Option<String>,
-    /// Only mails about this link.
+    /// Only e-mails about this link.
     pub magic_link_id: Option<LinkId>,
-    /// Only mails in this state.
+    /// Only e-mails in this delivery state.
     #[param(inline)]
     pub state: Option<DeliveryState>,
-    /// Only mails of this kind.
+    /// Only e-mails of this template.
     #[param(inline)]
     pub template: Option<Template>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// A page of the mails about what the caller may see.
+/// A page of the e-mails within the caller's reach.
 pub(crate) async fn list(
     cx: &Context,
     caller: &Caller<ReadLinks>,
@@ -127,7 +127,7 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), jobs, |job| job.id.as_str(), show))
 }
 
-/// Queues a mail again that was given up or whose fate is unknown.
+/// Queues an e-mail again whose state is `failed`, `bounced` or `unknown`.
 pub(crate) async fn retry(
     cx: &Context,
     caller: &Caller<Admin>,

@@ -1,8 +1,8 @@
-//! How many links are mailed: for a client and a minute, for a tenant and a day, and afresh for a recipient.
+//! Rate limits of mailed links: per client and minute, per tenant and day, and for fresh links per recipient.
 //!
-//! What a recipient gets is counted in the store, exactly. The other two bound
-//! runaway programs: each copy counts clients by itself, and asks the store for a
-//! tenant's number at least once a minute.
+//! A recipient's fresh links are counted in the database, exactly. The other two
+//! limits stop runaway programs and are approximate: each instance counts clients
+//! by itself, and reads a tenant's count from the database at least once a minute.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -24,13 +24,13 @@ use crate::id::{ClientId, ConsultantId};
 const HOUR: Duration = Duration::hours(1);
 const DAY_SECONDS: i64 = 86_400;
 
-/// How long a copy goes by its own count of a tenant's mails.
+/// How long an instance relies on its own count of a tenant's e-mails.
 const RECOUNT: Duration = Duration::minutes(1);
 
-/// More tokens than honest people ask with in an hour.
+/// Tokens remembered at a time: more than legitimate requests use in an hour.
 const MAX_ASKED: usize = 10_000;
 
-/// What this copy has counted.
+/// Counters of this instance.
 pub(crate) struct Limits {
     clients: DefaultKeyedRateLimiter<String>,
     tenant_day: u32,
@@ -39,10 +39,10 @@ pub(crate) struct Limits {
     fresh: Fresh,
 }
 
-/// The day of each tenant; `None` before the store was asked.
+/// The current day of each tenant; `None` before the count was read.
 type Days = HashMap<String, Arc<tokio::sync::Mutex<Option<Day>>>>;
 
-/// A tenant's mails of one day (UTC).
+/// Number of a tenant's mailed links on one day (UTC).
 #[derive(Clone, Copy)]
 struct Day {
     number: i64,
@@ -50,23 +50,23 @@ struct Day {
     counted_at: Timestamp,
 }
 
-/// How often a recipient may get a fresh link.
+/// Limits of fresh links per recipient.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fresh {
-    /// Before the first one; it doubles with each that follows within the hour.
+    /// Wait before the first fresh link; doubles with each one within the hour.
     pub cool_down: Duration,
-    /// At most so many an hour.
+    /// Fresh links per hour.
     pub per_hour: u32,
 }
 
 impl Fresh {
-    /// How long to wait after the newest mail, when there were so many fresh links within the hour.
+    /// Wait after the newest e-mail, given the number of fresh links within the hour.
     fn cool_down_after(self, fresh: usize) -> Duration {
         let doublings = u32::try_from(fresh.min(16)).unwrap_or(16);
         (self.cool_down * 2_i32.saturating_pow(doublings)).min(HOUR.max(self.cool_down))
     }
 
-    /// Until when to wait, if not over. `fresh` are the moments of the hour's fresh links, newest first.
+    /// End of the wait; `None` if over. `fresh` holds the times of the hour's fresh links, newest first.
     fn until(self, mailed_at: Timestamp, fresh: &[Timestamp], now: Timestamp) -> Option<Timestamp> {
         let newest = fresh.first().map_or(mailed_at, |newest| mailed_at.max(*newest));
         let cooled = newest.plus(self.cool_down_after(fresh.len()));
@@ -76,16 +76,16 @@ impl Fresh {
     }
 }
 
-/// Too early, and for how long.
+/// `resend_cool_down` with the remaining wait.
 fn too_early(until: Timestamp, now: Timestamp) -> Error {
     let wait = until.since(now).whole_seconds() + 1;
     Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
 }
 
-/// The cool-down that has to be over since the link was last mailed, for a fresh one.
+/// The cool-down that applies to a fresh link.
 ///
 /// # Errors
-/// `resend_cool_down`, when the recipient got one a moment ago or enough of them within the hour.
+/// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached.
 pub(crate) fn fresh_link(
     conn: &mut Conn,
     limits: Fresh,
@@ -115,15 +115,15 @@ impl Limits {
         }
     }
 
-    /// How often a recipient may get a fresh link.
+    /// Limits of fresh links per recipient.
     pub(crate) const fn fresh(&self) -> Fresh {
         self.fresh
     }
 
-    /// Counts a mail that a client wants sent for a tenant.
+    /// Counts an e-mail that a client requests for a tenant.
     ///
     /// # Errors
-    /// `rate_limited`, with the time until the next one would be taken.
+    /// `rate_limited`, with the wait in `Retry-After`.
     pub(crate) async fn count(
         &self,
         cx: &Context,
@@ -134,7 +134,7 @@ impl Limits {
         if let Some(client) = client {
             self.clients.check_key(&client.to_string()).map_err(|denied| {
                 let wait = denied.wait_time_from(DefaultClock::default().now());
-                Error::new(Code::RateLimited).detail("the client mails too many links").retry_after(wait.as_secs() + 1)
+                Error::new(Code::RateLimited).detail("too many links per minute").retry_after(wait.as_secs() + 1)
             })?;
         }
         match tenant_id {
@@ -146,7 +146,7 @@ impl Limits {
     async fn count_tenant(&self, cx: &Context, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
         let number = now.unix_seconds().div_euclid(DAY_SECONDS);
         let tenant = Arc::clone(self.tenants().entry(tenant_id.to_owned()).or_default());
-        // Where the store has to be asked, one caller asks it for all.
+        // The lock lets one caller read the count for all.
         let mut known = tenant.lock().await;
         let room =
             |day: &Day| day.number == number && day.count < self.tenant_day && now.since(day.counted_at) < RECOUNT;
@@ -165,16 +165,16 @@ impl Limits {
         *known = Some(today);
         if full {
             let wait = DAY_SECONDS - now.unix_seconds().rem_euclid(DAY_SECONDS);
-            let refused = Error::new(Code::RateLimited).detail("the tenant's links of this day are used up");
+            let refused = Error::new(Code::RateLimited).detail("the tenant's daily limit of mailed links is reached");
             return Err(refused.retry_after(wait.unsigned_abs()));
         }
         Ok(())
     }
 
-    /// Counts somebody who asks for a fresh link with this token, whether or not it is one of ours.
+    /// Counts a request for a fresh link with this token, valid or not.
     ///
     /// # Errors
-    /// `resend_cool_down` at the same moments for every token.
+    /// `resend_cool_down`, by the same schedule for every token, so that it reveals nothing about validity.
     pub(crate) fn count_request(&self, token: &str, now: Timestamp) -> Result<(), Error> {
         let mut key = [0; 32];
         key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
@@ -188,7 +188,7 @@ impl Limits {
         let times = asked.entry(key).or_default();
         times.retain(|at| now.since(*at) < HOUR);
         let mut fresh = times.clone();
-        // The first one raised no cool-down yet: the mail before it did.
+        // The oldest request is the base of the cool-down, as the original e-mail is for a real link.
         let first = fresh.pop();
         if let Some(until) = first.and_then(|first| self.fresh.until(first, &fresh, now)) {
             return Err(too_early(until, now));
@@ -197,12 +197,12 @@ impl Limits {
         Ok(())
     }
 
-    /// Drops what does not count any more.
+    /// Removes expired counters.
     pub(crate) fn forget_idle(&self, now: Timestamp) {
         self.clients.retain_recent();
         self.clients.shrink_to_fit();
         let day = now.unix_seconds().div_euclid(DAY_SECONDS);
-        // Whoever holds one is counting in it.
+        // A locked counter is in use.
         self.tenants()
             .retain(|_, tenant| tenant.try_lock().map_or(true, |known| known.is_some_and(|known| known.number == day)));
         self.asked().retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));

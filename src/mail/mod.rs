@@ -1,8 +1,8 @@
-//! Mail leaves through an outbox: a job is written in the verb's transaction, a worker sends it.
+//! Outgoing e-mail, sent through an outbox: a job is inserted in the verb's transaction, a worker sends it.
 //!
-//! The link token is minted when the mail is sent, so nothing secret is ever
-//! stored. A job is never lost; a mail may be sent twice, and then both carry the
-//! same generation of the link.
+//! The link token is minted when the e-mail is sent, so no secret is stored.
+//! Delivery is at least once; repeated e-mails carry the same generation of the
+//! link.
 
 use std::collections::HashMap;
 
@@ -35,22 +35,22 @@ pub(crate) use events::Certificates;
 pub(crate) use limits::{Fresh, Limits, fresh_link};
 pub(crate) use outbox::{cancel_stale, step};
 
-/// What became of a link's newest mail.
+/// Delivery state of the newest e-mail with a link.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Delivery {
-    /// What became of it.
+    /// Delivery state.
     pub state: DeliveryState,
-    /// How often it was handed to the provider.
+    /// Number of attempts to hand the e-mail to a provider.
     pub attempts: i32,
-    /// The provider that took it.
+    /// Provider of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     pub provider: Option<String>,
-    /// What the provider said when it did not.
+    /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub last_error: Option<String>,
-    /// When it came to an end.
+    /// When sending finished or the provider last reported (RFC 3339, UTC); absent while attempts follow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
 }
@@ -61,20 +61,20 @@ impl Default for Delivery {
     }
 }
 
-/// Queues the mail with the link, in its present generation.
+/// Queues the e-mail with the link in its current generation.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
     let dedup_key = format!("{} {}", link.id, link.generation);
     let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, dedup_key, now) };
     store::insert(conn, &job)
 }
 
-/// Queues the mail with the code of an asking; it dies with the link's generation.
+/// Queues the e-mail with a one-time code; it is cancelled with the link's generation.
 pub(crate) fn enqueue_code(conn: &mut Conn, link: &Link, id: &StepUpId, now: Timestamp) -> diesel::QueryResult<()> {
     let job = about(link, Template::StepUpCode, id.to_string(), now);
     store::insert(conn, &Job { generation: Some(link.generation), ..job })
 }
 
-/// A mail about a link, to its consultant unless told otherwise.
+/// A job about a link; the recipient is the consultant by default.
 fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> Job {
     Job {
         tenant_id: link.tenant_id.clone(),
@@ -84,7 +84,7 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
     }
 }
 
-/// Where a mail goes.
+/// Recipient address of a job.
 fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
     if let Some(recipient) = &job.recipient {
         return Ok(recipient.clone());
@@ -93,7 +93,7 @@ fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
     Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
 }
 
-/// Refuses to mail a link to an address that mail came back from.
+/// Refuses to mail a link to a suppressed address.
 ///
 /// # Errors
 /// `address_suppressed`
@@ -101,7 +101,7 @@ pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(),
     if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
 }
 
-/// Queues the mail that tells a consultant's old address that it was changed.
+/// Queues the notice to a consultant's old address that it was changed.
 pub(crate) fn enqueue_address_changed(
     conn: &mut Conn,
     consultant: &Consultant,
@@ -109,7 +109,7 @@ pub(crate) fn enqueue_address_changed(
     now: Timestamp,
 ) -> diesel::QueryResult<()> {
     let id = MailJobId::new(now);
-    // It may change many times, and each of them is told.
+    // Unique: each change is notified.
     let dedup_key = id.to_string();
     let job = Job {
         recipient: Some(old_address.to_owned()),
@@ -118,17 +118,17 @@ pub(crate) fn enqueue_address_changed(
     store::insert(conn, &job)
 }
 
-/// Cancels what has not been sent for some links.
+/// Cancels the unfinished jobs of links.
 pub(crate) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> diesel::QueryResult<usize> {
     store::cancel_for_links(conn, links, now)
 }
 
-/// How many mails wait or are being sent.
+/// Number of unfinished jobs.
 pub(crate) fn unfinished(conn: &mut Conn) -> diesel::QueryResult<i64> {
     store::unfinished(conn)
 }
 
-/// What became of the newest mail of each link.
+/// Delivery state of the newest e-mail of each link.
 pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::QueryResult<HashMap<LinkId, Delivery>> {
     let mut newest: HashMap<LinkId, (i32, Delivery)> = HashMap::new();
     for job in store::of_links(conn, links)? {
@@ -147,7 +147,7 @@ pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::Qu
     Ok(newest.into_iter().map(|(link, (_, delivery))| (link, delivery)).collect())
 }
 
-/// A mail about a link, for its evidence. What it said is kept nowhere.
+/// An e-mail about a link in its evidence pack. Its text is not stored.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct MailRecord {
     id: MailJobId,
@@ -165,7 +165,7 @@ pub(crate) struct MailRecord {
     finished_at: Option<Timestamp>,
 }
 
-/// Every mail about a link, oldest first.
+/// Every e-mail about a link, oldest first.
 pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec<MailRecord>> {
     let jobs = store::about_link(conn, link)?;
     let record = |job: store::Job| MailRecord {

@@ -1,8 +1,8 @@
-//! Notices: who is told what about an access, beside the consultant who gets the link.
+//! Notices: e-mails about an access to people other than the consultant who gets the link.
 //!
-//! The granting admin hears of every turn, the profile's owner of the first use
-//! and of the end, where the request gave their addresses. No notice holds a
-//! token. The consultant cannot keep one from leaving; the tenant may.
+//! The granting admin is notified of every change, the profile's owner of the
+//! first use and of the end, if the request gave their addresses. No notice holds
+//! a token. The tenant can mute notices; the consultant cannot.
 
 use super::about;
 use super::store::{self, Job};
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Session};
 
-/// Queues a notice, where there is somebody to enqueue_notice. There is one for each dedup_key.
+/// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
 fn enqueue_notice(
     conn: &mut Conn,
     link: &Link,
@@ -27,25 +27,25 @@ fn enqueue_notice(
     Ok(())
 }
 
-/// Access was issued.
+/// Notifies the admin that access was issued.
 pub(crate) fn issued(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
     enqueue_notice(conn, link, Template::AccessIssued, link.id.to_string(), link.issued_by_email.as_ref(), now)
 }
 
-/// A fresh link was sent.
+/// Notifies the admin that a fresh link was sent.
 pub(crate) fn resent(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
     let dedup_key = format!("{} {}", link.id, link.generation);
     enqueue_notice(conn, link, Template::LinkResent, dedup_key, link.issued_by_email.as_ref(), now)
 }
 
-/// Access was used for the first time.
+/// Notifies admin and profile owner of the first use.
 pub(crate) fn used(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
     let dedup_key = link.id.to_string();
     enqueue_notice(conn, link, Template::AccessUsed, dedup_key.clone(), link.issued_by_email.as_ref(), now)?;
     enqueue_notice(conn, link, Template::OwnerAccessUsed, dedup_key, link.profile_email.as_ref(), now)
 }
 
-/// Accesses were revoked: each one's admin hears of it, and so does the consultant.
+/// Notifies the admin and the consultant of each revoked link.
 pub(crate) fn revoked(conn: &mut Conn, links: &[Link], now: Timestamp) -> Result<(), Error> {
     let mut jobs = Vec::with_capacity(2 * links.len());
     for link in links {
@@ -59,7 +59,7 @@ pub(crate) fn revoked(conn: &mut Conn, links: &[Link], now: Timestamp) -> Result
     Ok(())
 }
 
-/// A visit has ended. The summary waits for the closing counts, but not for ever.
+/// Notifies admin and profile owner of a session's end. The summary waits for the closing counts, for a limited time.
 pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
     let recipients =
         [(Template::AccessEnded, &link.issued_by_email), (Template::OwnerAccessEnded, &link.profile_email)];
@@ -76,13 +76,13 @@ pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timest
     Ok(())
 }
 
-/// The closing counts of a visit are there: its summary need not wait any more.
+/// Makes the summaries of a session due: its closing counts have arrived.
 pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
     store::make_due_now(conn, &session.id, now)?;
     Ok(())
 }
 
-/// The mail with the link came back.
+/// Notifies the admin that the e-mail with the link bounced.
 pub(super) fn bounced(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
     let dedup_key = format!("{} {}", job.id, job.retry_round);
     enqueue_notice(conn, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)

@@ -1,4 +1,4 @@
-//! The outbox: claims jobs, mints tokens, renders, sends, and stores how it went.
+//! The outbox worker: claims jobs, mints tokens, renders, sends, and stores the outcome.
 
 use futures_util::future::join_all;
 use rand::RngExt;
@@ -24,25 +24,25 @@ use crate::records::tenants::TenantView;
 use crate::store::Tx;
 use crate::tokens::{Act, LinkClaims};
 
-/// How many jobs one step takes.
+/// Jobs per step.
 const BATCH: i64 = 16;
 
-/// How many jobs of ended links are cancelled at once.
+/// Stale jobs cancelled per step.
 const STALE_PER_STEP: i64 = 100;
 
-/// Longer than a provider may take to answer: a lease that ends belongs to a worker that died.
+/// Longer than a provider's time-out: an expired lease belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// After so many attempts, a good day later, a mail is given up.
+/// Attempts, over about a day, before an e-mail is given up.
 const MAX_ATTEMPTS: i32 = 30;
 
 const FIRST_WAIT: Duration = Duration::seconds(2);
 const LONGEST_WAIT: Duration = Duration::hours(1);
 
-/// Why a mail to a suppressed address is not sent.
+/// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
 
-/// A job with what its mail is made of.
+/// A claimed job with the data to render it.
 struct Claimed {
     job: Job,
     consultant: Consultant,
@@ -50,7 +50,7 @@ struct Claimed {
     summary: Option<Summary>,
 }
 
-/// Why a mail that is due does not leave, if it does not.
+/// Why a due e-mail must not be sent; `None` if it may.
 fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) -> Result<Option<Attempt>, Error> {
     let address = super::recipient(tx, &claimed.job)?;
     let notice = Notice::of(claimed.job.template);
@@ -62,7 +62,7 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
     let too_late =
         claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
-        suppressed("the code ran out before it could be sent")
+        suppressed("the code expired before it could be sent")
     } else if muted {
         suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(&address) {
@@ -74,10 +74,10 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
     })
 }
 
-/// Takes the jobs that are due and sends their mails; tells how many there were.
+/// Sends the e-mails of due jobs; returns how many were attempted.
 ///
 /// # Errors
-/// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
+/// When the store is unavailable. Claimed jobs are due again when their lease ends.
 pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, Error> {
     let now = cx.clock.now();
     if !providers.any(now) {
@@ -87,9 +87,9 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     if due.is_empty() {
         return Ok(0);
     }
-    // A key may have gone since the last mail.
+    // A signing key may have been revoked since the last e-mail.
     cx.snapshot(None, None, now).await?;
-    // Another mail for every probe: one that the provider cannot stomach must not keep all the others.
+    // Each probe uses another e-mail, so that one that always fails cannot keep the circuit open.
     let turn = providers.openings() % due.len();
     due.rotate_left(turn);
     let mut attempted = 0;
@@ -99,21 +99,21 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     Ok(attempted)
 }
 
-/// Cancels the jobs of links that ended while their mails waited.
+/// Cancels stale jobs: their link ended while they were queued.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Error> {
     let stale = cx.store.read(move |conn| Ok(store::stale(conn, STALE_PER_STEP, now)?)).await?;
     for id in stale {
-        // One by one, for the same reason as in `attempt`.
+        // One job per transaction, for the same reason as in `attempt`.
         cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now)?)).await?;
     }
     Ok(())
 }
 
-/// Claims one job and delivers it; `false` where no provider would take it now. A transaction of its own:
-/// one that held several jobs and a revocation that cancels the same ones could wait for each other.
+/// Claims one job and sends it; `false` if no provider is available now. One transaction per job: one that locked
+/// several could deadlock with a revocation that cancels them.
 async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) -> Result<bool, Error> {
     let uncertain = due.provider.as_deref().filter(|_| due.unknown_attempts > 0);
     let Some(guarded) = providers.choose(uncertain, now) else { return Ok(false) };
@@ -180,17 +180,17 @@ async fn deliver(cx: &Context, guarded: &Guarded, claimed: Claimed) -> Result<()
         Err((error, closed)) => {
             let job = &claimed.job;
             tracing::warn!(mail.job = %job.id, mail.provider = provider, mail.attempts = job.attempts,
-                error.cause = %error, "mail not taken");
+                error.cause = %error, "mail attempt failed");
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
     cx.store.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
 }
 
-/// Stores how an attempt went, and puts it on record.
+/// Stores the outcome of an attempt, and records it.
 fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt, now: Timestamp) -> Result<(), Error> {
     let settled = store::settle(tx, &claimed.job, provider, attempt, now)?;
-    // A mail that was overtaken while it was being sent has left all the same.
+    // An accepted e-mail was sent, even if the job was cancelled meanwhile.
     let left = settled || matches!(attempt, Attempt::Accepted { .. });
     if left && let Some((link, _)) = &claimed.link {
         record(tx, &claimed.job, link, provider, attempt, now);
@@ -198,21 +198,21 @@ fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt,
     Ok(())
 }
 
-/// What becomes of a mail that was not taken, or perhaps was.
+/// The outcome of an attempt that failed or whose result is unknown.
 ///
-/// An open circuit (`closed` is false) is no fault of the mail: it keeps its
-/// place in the queue and is not given up.
+/// With an open circuit (`closed` is false) the failure is not the e-mail's own:
+/// the job keeps its position in the queue and is not given up.
 fn next(job: &Job, error: &SendError, closed: bool, removes_duplicates: bool, now: Timestamp) -> Attempt {
     let spent = job.attempts >= MAX_ATTEMPTS && closed;
     let text = error.to_string();
     match error {
         SendError::Permanent(_) => Attempt::GivenUp { error: text },
-        // Another copy of a mail that they have costs more than none: once more, and no more.
+        // A duplicate is worse than a missing e-mail: one retry only, unless the provider removes duplicates.
         SendError::Unknown(_) if spent || (!removes_duplicates && job.unknown_attempts > 0) => {
             Attempt::Unknown { at: None, error: text }
         }
         SendError::Unknown(_) => Attempt::Unknown { at: Some(now.plus(wait(job.attempts))), error: text },
-        // Refused credentials wait for an operator, however long that takes.
+        // Refused credentials need an operator: retry without limit.
         SendError::Credentials(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
         _ if spent => Attempt::GivenUp { error: text },
         _ if !closed => Attempt::Again { at: job.next_attempt_at, error: text },
@@ -232,7 +232,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
         }
         Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Suppressed { .. } => return,
     };
-    // What the trail tells of a link is the fate of the link itself; notices have their own list.
+    // Only the link's own e-mail is recorded; notices are listed among the mail deliveries.
     if job.template != Template::MagicLink {
         return;
     }
@@ -242,7 +242,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
     })));
 }
 
-/// Mints the token and writes the mail. Both live only as long as this attempt.
+/// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
     let Claimed { job, consultant, link, summary } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
@@ -293,7 +293,7 @@ fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, 
     })
 }
 
-/// Doubles with every attempt up to an hour; some jitter keeps the copies apart.
+/// Exponential back-off up to an hour, with jitter.
 fn wait(attempts: i32) -> Duration {
     let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or(0);
     let wait = (FIRST_WAIT * 2_i32.saturating_pow(doublings)).min(LONGEST_WAIT);

@@ -1,4 +1,4 @@
-//! Writing mails: a complete text part, and HTML that says the same.
+//! Rendering e-mails: a plain-text part, and HTML with the same content.
 
 use askama::Template;
 use jiff::tz::TimeZone;
@@ -14,7 +14,7 @@ use crate::records::consultants::Consultant;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 
-/// What was written, and to whom. It may hold a token: it has no `Debug`.
+/// A rendered e-mail. No `Debug`: it may hold a token.
 pub(super) struct Email {
     pub to: Mailbox,
     pub subject: String,
@@ -23,7 +23,7 @@ pub(super) struct Email {
 }
 
 impl Email {
-    /// Both parts of a mail, to somebody of this name at this address, and to nobody else.
+    /// An e-mail with both parts to exactly one recipient.
     fn new(name: &str, address: &str, subject: &str, (text, html): (String, String)) -> Self {
         Self {
             to: Mailbox { name: one_line(name), address: address.to_owned() },
@@ -34,7 +34,7 @@ impl Email {
     }
 }
 
-/// What the mail with the link says.
+/// Fields of the e-mail with the link.
 struct LinkMail {
     product: String,
     tenant_name: String,
@@ -56,7 +56,7 @@ struct LinkMail {
     report_to: Option<String>,
 }
 
-/// A consultant's address was changed.
+/// The change of a consultant's address.
 pub(super) struct AddressChange<'a> {
     pub consultant: &'a Consultant,
     pub old_address: &'a str,
@@ -73,7 +73,7 @@ struct AddressMail {
     report_to: Option<String>,
 }
 
-/// Text and HTML from the same fields.
+/// Renders text and HTML from the same fields.
 macro_rules! parts {
     ($mail:expr, $name:ident, $text:literal, $html:literal) => {{
         #[derive(Template)]
@@ -92,7 +92,7 @@ macro_rules! parts {
     }};
 }
 
-/// The mail with the link. The address comes from the configuration only.
+/// The e-mail with the link. The page's URL comes from the configuration only.
 #[expect(clippy::too_many_arguments, reason = "a mail is made of all of these, once")]
 pub(super) fn magic_link(
     config: &Config,
@@ -138,7 +138,7 @@ pub(super) fn magic_link(
     Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
-/// Tells the old address. There is no link in it.
+/// The notice to the old address. It holds no link.
 pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Email, Error> {
     let mail = AddressMail {
         product: config.product_name.clone(),
@@ -154,7 +154,7 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
 }
 
-/// The code that a portal wants beside the link.
+/// Fields of the e-mail with a one-time code.
 struct CodeMail {
     product: String,
     code: String,
@@ -168,7 +168,7 @@ struct CodeMail {
     report_to: Option<String>,
 }
 
-/// The mail with the code. There is no link in it: the page that asked is open already.
+/// The e-mail with a one-time code. It holds no link: the landing page is open already.
 pub(super) fn step_up_code(
     config: &Config,
     link: &Link,
@@ -192,23 +192,23 @@ pub(super) fn step_up_code(
         report_to: config.mail.report_to.clone(),
     };
     let parts = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
-    // Not in the subject: a locked screen shows that.
+    // The code is not in the subject, which a locked screen shows.
     let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
     Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
-/// What a notice is made of.
+/// Data of a notice.
 pub(super) struct Facts<'a> {
     pub link: &'a Link,
     pub tenant: &'a TenantView,
     pub consultant: &'a Consultant,
     pub recipient: &'a str,
-    /// When it happened.
+    /// When the notified event happened.
     pub at: Timestamp,
     pub summary: Option<&'a Summary>,
 }
 
-/// What every notice can say; each template takes what it needs.
+/// Fields of all notices; each template uses what it needs.
 struct NoticeMail {
     product: String,
     heading: String,
@@ -221,7 +221,7 @@ struct NoticeMail {
     reason: String,
     ticket: Option<String>,
     read_only: bool,
-    /// What the end of the window is called: it may not be the end any more.
+    /// Label of `expires_at`: the access may have ended before.
     until: &'static str,
     expires_at: String,
     expires_at_utc: String,
@@ -266,7 +266,7 @@ impl SummaryLines {
     }
 }
 
-/// A notice about an access. It never holds a token; an admin's has the portal's own page in it.
+/// A notice about an access. It never holds a token; an admin's links to the portal's own page.
 pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>) -> Result<Email, Error> {
     use MailTemplate as Mail;
     let Facts { link, tenant, consultant, .. } = facts;
@@ -335,18 +335,17 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
 }
 
-/// Somebody's words on one line: whatever would end it, or turn it around, is a space.
+/// Replaces line breaks and other unsafe characters, such as bidi controls, by spaces.
 ///
-/// What comes in by the API holds no such thing; what was stored otherwise might.
+/// The API refuses such characters; stored data of other origin may hold them.
 fn one_line(text: &str) -> String {
     text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect()
 }
 
-/// Keeps mail programs from making a link out of somebody's words, and the words from moving ours.
+/// Keeps mail programs from linking user input, and right-to-left input from reordering the text around it.
 ///
-/// A word joiner is invisible and breaks nothing for a reader, but `evil.example`
-/// and `https://` are no addresses with one inside. Words that run from right to
-/// left stand in an isolate, or what follows them would be read before them.
+/// A word joiner is invisible to readers, but `evil.example` and `https://` are
+/// no URLs with one inside. Right-to-left text is wrapped in a bidi isolate.
 fn inert(text: &str) -> String {
     let text = one_line(text);
     let mut out = String::with_capacity(text.len() + 8);
@@ -363,14 +362,14 @@ fn inert(text: &str) -> String {
     if text.chars().any(is_right_to_left) { format!("\u{2068}{out}\u{2069}") } else { out }
 }
 
-/// Letters and marks of the scripts that are written from right to left.
+/// Characters of right-to-left scripts.
 const fn is_right_to_left(character: char) -> bool {
     matches!(character,
         '\u{590}'..='\u{8FF}' | '\u{200F}' | '\u{FB1D}'..='\u{FDFF}' | '\u{FE70}'..='\u{FEFE}'
         | '\u{10800}'..='\u{10FFF}' | '\u{1E800}'..='\u{1EFFF}')
 }
 
-/// `a…@support.example`: enough to recognise one's own address.
+/// `a…@support.example`: its owner recognises the address, others do not learn it.
 fn masked(address: &str) -> String {
     match address.split_once('@') {
         Some((local, domain)) => format!("{}…@{domain}", local.chars().next().unwrap_or('…')),

@@ -1,4 +1,4 @@
-//! `/v1/mail-deliveries`, `/v1/mail-events`, `/v1/mail-suppressions`, and `/dev/mailbox` where the provider is the preview
+//! `/v1/mail-deliveries`, `/v1/mail-events`, `/v1/mail-suppressions`, and `/dev/mailbox` with the preview provider
 
 use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{self, Data, Path, Query};
@@ -24,7 +24,7 @@ use crate::mail_providers::preview::Mail;
 #[template(path = "mailbox.html", config = "src/mail/askama.toml")]
 struct MailboxPage<'a> {
     mails: &'a [Mail],
-    /// The newest mail with a link is what people come for.
+    /// Index of the e-mail shown open: the newest with a link.
     open: usize,
 }
 
@@ -37,14 +37,14 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(clear_mail_suppression);
 }
 
-/// Report what became of mails
+/// Receive delivery reports from mail providers
 ///
-/// For the providers: `ses` (through Amazon SNS), `postmark`, `sendgrid` and
-/// `resend`, each in its own format. A report that does not prove who sent it
-/// changes nothing.
+/// Called by the providers `ses` (through Amazon SNS), `postmark`, `sendgrid` and
+/// `resend`, each in its own format. A report that is not authenticated is refused
+/// and changes nothing.
 #[utoipa::path(tag = "Mail", operation_id = "reportMailEvents", request_body = MailReport, security(()),
-    params(("provider" = String, Path, max_length = 32, example = "postmark", description = "Who reports")),
-    responses((status = 204, description = "Taken"), ReportProblems))]
+    params(("provider" = String, Path, max_length = 32, example = "postmark", description = "Mail provider that sends the report")),
+    responses((status = 204, description = "The report was accepted"), ReportProblems))]
 #[post("/mail-events/{provider}")]
 async fn report_mail_events(
     cx: Data<Context>,
@@ -59,10 +59,10 @@ async fn report_mail_events(
 
 /// List suppressed addresses
 ///
-/// Addresses that get no mail, because one came back for good or the recipient
-/// complained. Needs a client of every tenant and portal.
+/// Addresses that are sent no e-mail because one bounced permanently or the
+/// recipient complained. Needs a client of every tenant and portal.
 #[utoipa::path(tag = "Mail", operation_id = "listMailSuppressions", params(SuppressionFilter),
-    responses((status = 200, body = Page<SuppressionResponse>, description = "A page of addresses"), ReadProblems))]
+    responses((status = 200, body = Page<SuppressionResponse>, description = "A page of suppressed addresses, newest first"), ReadProblems))]
 #[get("/mail-suppressions")]
 async fn list_mail_suppressions(
     cx: Data<Context>,
@@ -72,13 +72,14 @@ async fn list_mail_suppressions(
     Ok(Json(suppressions::list(&cx, &caller, filter.into_inner()).await?))
 }
 
-/// Let an address get mail again
+/// Clear a suppressed address
 ///
-/// Somebody has made sure that the mailbox works and wants the mail. Needs a
-/// client of every tenant and portal. Clearing twice changes nothing.
+/// E-mail is sent to the address again. First make sure that the mailbox works and
+/// its owner wants the e-mail. Needs a client of every tenant and portal. Clearing
+/// a cleared address changes nothing.
 #[utoipa::path(tag = "Mail", operation_id = "clearMailSuppression", request_body = ClearSuppression,
-    params(("id" = SuppressionId, Path, description = "The suppressed address")),
-    responses((status = 200, body = SuppressionResponse, description = "The address"), WriteProblems))]
+    params(("id" = SuppressionId, Path, description = "Suppression id")),
+    responses((status = 200, body = SuppressionResponse, description = "The cleared address"), WriteProblems))]
 #[post("/mail-suppressions/{id}/clear")]
 async fn clear_mail_suppression(
     cx: Data<Context>,
@@ -89,7 +90,7 @@ async fn clear_mail_suppression(
     Ok(Json(suppressions::clear(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
-/// A report in the provider's own format; SendGrid sends a list of such objects.
+/// A delivery report in the provider's own format; SendGrid sends an array of such objects.
 #[derive(ToSchema)]
 #[schema(example = json!({
     "RecordType": "Bounce", "Type": "HardBounce", "MessageID": "b7bc2f4a-e38e-4336-af7d-e6c392c2f817",
@@ -97,7 +98,7 @@ async fn clear_mail_suppression(
 }))]
 #[expect(dead_code, reason = "only its schema is used")]
 struct MailReport {
-    /// Postmark's name for the kind of report; the others have their own members.
+    /// Kind of report (Postmark); the other providers use members of their own.
     #[schema(max_length = 64)]
     #[schema(rename = "RecordType")]
     record_type: Option<String>,
@@ -105,10 +106,10 @@ struct MailReport {
 
 /// List mail deliveries
 ///
-/// What became of every mail about the links that the client may read; a client
-/// of every tenant and portal also sees those that are about none.
+/// Delivery state of every e-mail about links within the client's reach. A client
+/// of every tenant and portal also sees e-mails that concern no link.
 #[utoipa::path(tag = "Mail", operation_id = "listMailDeliveries", params(DeliveryFilter),
-    responses((status = 200, body = Page<MailDelivery>, description = "A page of mails"), ReadProblems))]
+    responses((status = 200, body = Page<MailDelivery>, description = "A page of mail deliveries, newest first"), ReadProblems))]
 #[get("/mail-deliveries")]
 async fn list_mail_deliveries(
     cx: Data<Context>,
@@ -118,13 +119,13 @@ async fn list_mail_deliveries(
     Ok(Json(deliveries::list(&cx, &caller, filter.into_inner()).await?))
 }
 
-/// Send a mail again
+/// Send an e-mail again
 ///
-/// One that was given up, came back, or whose fate is unknown. Its link must
-/// still be open, in the same generation.
+/// For an e-mail in the state `failed`, `bounced` or `unknown`. One that carries a
+/// link or code is sent only while the link is open in the same generation.
 #[utoipa::path(tag = "Mail", operation_id = "retryMailDelivery",
-    params(("id" = MailJobId, Path, description = "The mail")),
-    responses((status = 202, body = MailDelivery, description = "Queued"), WriteProblems))]
+    params(("id" = MailJobId, Path, description = "Mail job id")),
+    responses((status = 202, body = MailDelivery, description = "The e-mail is queued again"), WriteProblems))]
 #[post("/mail-deliveries/{id}/retry")]
 async fn retry_mail_delivery(
     cx: Data<Context>,
@@ -140,7 +141,7 @@ pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
         .service(web::resource("/dev/mailbox.json").get(json));
 }
 
-/// There is a mailbox only where mail goes there.
+/// The mailbox's e-mails; `route_not_found` unless the preview is a provider.
 fn mails(mailbox: Option<&Data<Mailbox>>) -> Result<Vec<Mail>, Error> {
     Ok(mailbox.ok_or(Code::RouteNotFound)?.mails())
 }

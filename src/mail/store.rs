@@ -15,34 +15,34 @@ use crate::records::links::Link;
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::within;
 
-/// PostgreSQL takes 65,535 parameters a statement; a row has 22.
+/// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
-/// A mail job as it is stored.
+/// A stored mail job.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = jobs)]
 pub(super) struct Job {
     pub id: MailJobId,
     pub template: Template,
-    /// What it is about: there is one mail for it.
+    /// Identifies the occasion: one job per template and key.
     pub dedup_key: String,
     pub consultant_id: ConsultantId,
-    /// Whose lists it stands in; `_system` where it belongs to no tenant.
+    /// Tenant it is listed under; `_system` without one.
     pub tenant_id: String,
-    /// Empty where it belongs to no portal.
+    /// Empty without a portal.
     pub portal: String,
     pub magic_link_id: Option<LinkId>,
-    /// Set where the mail dies with its link's generation.
+    /// Set if the job is cancelled with the link's generation.
     pub generation: Option<i32>,
-    /// The visit that it sums up.
+    /// The session that it summarises.
     pub session_id: Option<SessionId>,
-    /// Only where it is not the consultant's registered address.
+    /// Set if it is not the consultant's registered address.
     pub recipient: Option<String>,
     pub state: DeliveryState,
     pub attempts: i32,
-    /// How many of them ended without an answer.
+    /// Attempts with an unknown outcome.
     pub unknown_attempts: i32,
-    /// How often a person had it sent again.
+    /// Number of manual retries.
     pub retry_round: i32,
     pub next_attempt_at: Timestamp,
     pub lease_until: Option<Timestamp>,
@@ -99,7 +99,7 @@ pub(super) fn insert_all(conn: &mut Conn, jobs: &[Job]) -> QueryResult<()> {
     jobs.chunks(ROWS_PER_STATEMENT).try_for_each(|jobs| db::insert_all!(conn, jobs::table, jobs).map(drop))
 }
 
-/// The links whose present generation may still be mailed.
+/// The link of a job, if its current generation may still be mailed.
 macro_rules! mailable_link {
     ($now:expr) => {
         links::table
@@ -111,7 +111,7 @@ macro_rules! mailable_link {
     };
 }
 
-/// A job that is due, and where it may have gone already.
+/// A due job, and the provider of the last attempt.
 #[derive(Debug, Clone, Queryable)]
 pub(super) struct Due {
     pub id: MailJobId,
@@ -131,7 +131,7 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .load(conn)
 }
 
-/// Leases a due job; `None` if somebody else has it, or its link may not be mailed any more.
+/// Leases a due job; `None` if it is leased already, or its link may no longer be mailed.
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
@@ -157,7 +157,7 @@ pub(super) fn claim(
         .optional()
 }
 
-/// Waiting jobs whose link may not be mailed any more.
+/// Queued jobs whose link may no longer be mailed.
 pub(super) fn stale(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
     jobs::table
         .filter(jobs::finished_at.is_null())
@@ -169,7 +169,7 @@ pub(super) fn stale(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<
         .load(conn)
 }
 
-/// Cancels the job if its link may not be mailed any more.
+/// Cancels a job if its link may no longer be mailed.
 pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
@@ -179,7 +179,7 @@ pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> Q
         .execute(conn)
 }
 
-/// Cancels what is not finished and dies with one of the links.
+/// Cancels the unfinished jobs that are bound to the links' generations.
 pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::magic_link_id.eq_any(links.iter().map(|link| Some(&link.id))))
@@ -189,7 +189,7 @@ pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) 
         .execute(conn)
 }
 
-/// Queues a mail again that was given up, or whose fate is unknown; `None` if it is neither, or would come too late.
+/// Queues a failed, bounced or unknown job again; `None` in any other state, or if its link may no longer be mailed.
 pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
     let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
     diesel::update(jobs::table.find(id))
@@ -212,7 +212,7 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
         .optional()
 }
 
-/// The job, if the caller can see it.
+/// The job, if it is within the caller's reach.
 pub(super) fn find_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> QueryResult<Option<Job>> {
     jobs::table.find(id).filter(within!(jobs, reach)).get_result(conn).optional()
 }
@@ -255,7 +255,7 @@ pub(super) fn addresses<'a>(
     Ok(found.into_iter().collect())
 }
 
-/// How an attempt went.
+/// Outcome of an attempt.
 #[derive(Debug, Clone)]
 pub(super) enum Attempt {
     Accepted {
@@ -268,18 +268,18 @@ pub(super) enum Attempt {
     GivenUp {
         error: String,
     },
-    /// It is not to leave.
+    /// The e-mail must not be sent.
     Suppressed {
         why: String,
     },
-    /// The provider may have it. Without `at` that stays so.
+    /// The provider may have accepted the e-mail. Without `at` it is not retried.
     Unknown {
         at: Option<Timestamp>,
         error: String,
     },
 }
 
-/// Stores how an attempt went; `false` if the lease was lost meanwhile, or the job was cancelled.
+/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile.
 pub(super) fn settle(
     conn: &mut Conn,
     job: &Job,
@@ -341,17 +341,17 @@ pub(super) fn settle(
     Ok(rows > 0)
 }
 
-/// How many jobs are not finished.
+/// Number of unfinished jobs.
 pub(super) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
     jobs::table.filter(jobs::finished_at.is_null()).count().get_result(conn)
 }
 
-/// The job, whoever asks: for reports that have proved themselves.
+/// The job regardless of reach: for authenticated reports.
 pub(super) fn find(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<Job>> {
     jobs::table.find(id).get_result(conn).optional()
 }
 
-/// The job that a provider knows by this id.
+/// The job with this provider's message id.
 pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str) -> QueryResult<Option<Job>> {
     jobs::table
         .filter(jobs::provider_message_id.eq(message_id))
@@ -360,9 +360,9 @@ pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str)
         .optional()
 }
 
-/// Moves a mail that has left by what its provider reports; `None` if it was told before, or has not left.
+/// Applies a provider's report to a sent e-mail; `None` if it was applied before, or the e-mail was not sent.
 ///
-/// What came back does not become delivered any more.
+/// A bounced e-mail never becomes delivered.
 pub(super) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -386,7 +386,7 @@ pub(super) fn reported(
         .optional()
 }
 
-/// Makes the waiting summaries of a visit due.
+/// Makes the queued summaries of a session due.
 pub(super) fn make_due_now(conn: &mut Conn, session: &SessionId, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::session_id.eq(session))
@@ -396,7 +396,7 @@ pub(super) fn make_due_now(conn: &mut Conn, session: &SessionId, now: Timestamp)
         .execute(conn)
 }
 
-/// When a consultant was mailed fresh links since a moment, newest first.
+/// Times at which fresh links to a consultant were queued since a time, newest first.
 pub(super) fn fresh_links_since(
     conn: &mut Conn,
     consultant: &ConsultantId,
@@ -413,7 +413,7 @@ pub(super) fn fresh_links_since(
         .load(conn)
 }
 
-/// How many links were mailed for a tenant since a moment.
+/// Number of links mailed for a tenant since a time.
 pub(super) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp) -> QueryResult<i64> {
     jobs::table
         .filter(jobs::tenant_id.eq(tenant_id))
@@ -424,7 +424,7 @@ pub(super) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timest
         .get_result(conn)
 }
 
-/// The jobs that carry the links themselves.
+/// The jobs that carry the links.
 pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>> {
     jobs::table
         .filter(jobs::magic_link_id.eq_any(ids.iter().map(Some)))

@@ -1,4 +1,4 @@
-//! What a visit came to, for those who are told of its end.
+//! The summary of a session for the notices of its end.
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -8,7 +8,7 @@ use crate::id::SessionId;
 use crate::journal::activity;
 use crate::records;
 
-/// A visit in numbers.
+/// Counts and times of a session.
 #[derive(Debug, Clone)]
 pub(crate) struct Summary {
     pub started_at: Timestamp,
@@ -20,7 +20,7 @@ pub(crate) struct Summary {
     pub audit_state: AuditState,
 }
 
-/// Sums a visit up, as far as it is reported.
+/// Summarises a session from the activity events reported so far.
 pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result<Summary, Error> {
     let session = records::sessions::find(conn, id)?.ok_or_else(|| Error::internal("a summary without its session"))?;
     let sources = records::sessions::sources(conn, std::slice::from_ref(id))?;

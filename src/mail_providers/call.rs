@@ -1,4 +1,4 @@
-//! Calling a provider: bounded in time and size, and never silent about what is not known.
+//! HTTP calls to a provider, bounded in time and size; an unknown outcome is reported as such.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use serde::de::DeserializeOwned;
 
 use super::provider::SendError;
 
-/// A provider that has not answered by then did not take the mail, as far as we know.
+/// Time-out of a call; after it the outcome is unknown.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// More than any honest answer needs.
+/// Limit of a response body.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// How long to wait where a provider throttles and does not say.
+/// Wait after throttling without `Retry-After`.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// A client with our limits. It follows no redirect: the mail would go where nobody configured.
+/// An HTTP client with the limits. It follows no redirect, which could lead to a host that is not configured.
 pub(crate) fn client() -> Result<Client, reqwest::Error> {
     Client::builder()
         .timeout(TIMEOUT)
@@ -27,7 +27,7 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
-/// What a provider answered, read to its end.
+/// A provider's complete response.
 pub(super) struct Answer {
     pub status: StatusCode,
     pub headers: HeaderMap,
@@ -35,13 +35,13 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The body of an answer that says the mail was taken.
+    /// The body of a success response.
     pub(super) fn json<T: DeserializeOwned>(&self, what: &'static str) -> Result<T, SendError> {
         serde_json::from_slice(&self.body)
             .map_err(|_garbage| SendError::Transient(format!("{} without {what}", self.status.as_u16())))
     }
 
-    /// A member of the body that names the error; never a sentence, which may quote the mail.
+    /// The error code in a member of the body; never a message, which may quote the e-mail.
     pub(super) fn error_word(&self, member: &str) -> Option<String> {
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         let word = match body.get(member)? {
@@ -57,10 +57,10 @@ impl Answer {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// Why the mail was not taken, where the status alone tells.
+    /// Classifies a refusal by its status.
     ///
-    /// Only 400, 413 and 422 are about the mail; a wrong address or a proxy
-    /// between us must not lose any.
+    /// Only 400, 413 and 422 are permanent: a wrong URL or a proxy in between must not
+    /// lose e-mails.
     pub(super) fn refusal(&self) -> SendError {
         let status = self.status;
         match status {
@@ -84,10 +84,10 @@ impl Answer {
     }
 }
 
-/// Sends the request and reads the answer.
+/// Sends the request and reads the response.
 ///
-/// Where no connection came about nothing was sent. Everything later is
-/// unknown: the provider may have taken the mail before the line went dead.
+/// Without a connection nothing was sent. After it a failure is unknown: the
+/// provider may have accepted the e-mail before the connection broke.
 pub(super) async fn call(request: RequestBuilder, body: impl Into<Bytes>) -> Result<Answer, SendError> {
     let request = request.header("content-type", "application/json").body(body.into());
     let mut response = request.send().await.map_err(classify)?;
@@ -100,14 +100,14 @@ pub(super) async fn call(request: RequestBuilder, body: impl Into<Bytes>) -> Res
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(Answer { status, headers, body }),
-            // It said no before the line went dead.
+            // The refusal arrived before the connection broke.
             Err(_cut) if !status.is_success() => return Ok(Answer { status, headers, body }),
             Err(error) => return Err(classify(error)),
         }
     }
 }
 
-/// The error without the address: it may hold credentials.
+/// Classifies an error, without the URL: it may hold credentials.
 fn classify(error: reqwest::Error) -> SendError {
     let connected = !error.is_connect() && !error.is_builder();
     let timed_out = error.is_timeout();
@@ -115,12 +115,12 @@ fn classify(error: reqwest::Error) -> SendError {
     if connected { SendError::Unknown(text) } else { SendError::Transient(text) }
 }
 
-/// The address of a call below a base address.
+/// Joins a path to the base URL.
 pub(super) fn below(base: &url::Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
 }
 
-/// The message as JSON. What we send always serialises; if it did not, it never would.
+/// The message as JSON. A serialisation error is permanent: a retry would fail too.
 pub(super) fn body(message: &impl serde::Serialize) -> Result<Vec<u8>, SendError> {
     serde_json::to_vec(message).map_err(|error| SendError::Permanent(error.to_string()))
 }

@@ -1,9 +1,9 @@
-//! Which provider carries the next mail: the first whose circuit is closed.
+//! Circuit breaker: the first provider whose circuit is closed sends the next e-mail.
 //!
-//! A provider that fails twenty times in a row is left alone for a while; then one
-//! mail at a time tries whether it is back. Meanwhile mail goes to the second
-//! provider, where there is one, or waits in order and loses no attempt. The
-//! circuit is each copy's own opinion: it saves time and decides nothing else.
+//! Twenty failures in a row open a provider's circuit for a while; then one e-mail
+//! at a time probes it (half-open). Meanwhile e-mail goes to the second provider,
+//! if there is one, or waits in order without losing an attempt. The state is
+//! local to each instance.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,13 +12,13 @@ use time::Duration;
 use super::provider::{Provider, SendError};
 use crate::clock::Timestamp;
 
-/// So many failures in a row open the circuit.
+/// Consecutive failures that open the circuit.
 const FAILURES: u32 = 20;
 
 const FIRST_PAUSE: Duration = Duration::seconds(30);
 const LONGEST_PAUSE: Duration = Duration::minutes(5);
 
-/// A probe that has not come back by then is forgotten.
+/// Time-out of a probe.
 const PROBE: Duration = Duration::seconds(60);
 
 /// The providers in order of preference.
@@ -32,16 +32,16 @@ pub(crate) struct Guarded {
 
 #[derive(Debug, Default)]
 struct Circuit {
-    /// In a row.
+    /// Consecutive failures.
     failures: u32,
     open_until: Option<Timestamp>,
     probe_until: Option<Timestamp>,
-    /// How often it was opened since the provider last worked.
+    /// Number of openings since the last success.
     openings: u32,
 }
 
 impl Circuit {
-    /// Whether a mail may be sent now. Where the circuit is half open this takes the one probe.
+    /// Whether an e-mail may be sent now. In the half-open state this takes the one probe.
     fn admit(&mut self, now: Timestamp) -> bool {
         let Some(open_until) = self.open_until else { return true };
         if open_until > now || self.probe_until.is_some_and(|until| until > now) {
@@ -55,11 +55,11 @@ impl Circuit {
         self.open_until.is_none_or(|until| until <= now) && self.probe_until.is_none_or(|until| until <= now)
     }
 
-    /// Returns for how long it was opened, if it was.
+    /// Counts a failure; returns how long the circuit is open, if this opened it.
     fn failed(&mut self, asked: Duration, now: Timestamp) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
         let probed = self.probe_until.take().is_some();
-        // Those that were under way when it opened say nothing new.
+        // Attempts that were running when it opened do not count again.
         if self.open_until.is_some_and(|until| until > now) || (self.failures < FAILURES && !probed) {
             return None;
         }
@@ -75,16 +75,16 @@ impl Guarded {
         self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives an admission back that nothing was sent with.
+    /// Returns an admission that was not used.
     pub(crate) fn release(&self) {
         self.circuit().probe_until = None;
     }
 
-    /// Takes down how a send went. Returns whether the circuit is closed: then a failure was the mail's own.
+    /// Notes the outcome of an attempt. Returns whether the circuit is closed: then a failure is the e-mail's own.
     pub(crate) fn note(&self, failure: Option<&SendError>, now: Timestamp) -> bool {
         let mut circuit = self.circuit();
         let asked = match failure {
-            // It answered about the mail, so it works.
+            // A permanent refusal shows that the provider works.
             None | Some(SendError::Permanent(_)) => {
                 *circuit = Circuit::default();
                 return true;
@@ -98,7 +98,7 @@ impl Guarded {
             tracing::warn!(
                 mail.provider = self.provider.name(),
                 mail.pause_seconds = pause.whole_seconds(),
-                "the mail provider keeps failing; it is left alone for a while"
+                "mail provider keeps failing; its circuit is open for a while"
             );
         }
         circuit.open_until.is_none()
@@ -110,17 +110,17 @@ impl Providers {
         Self(providers.into_iter().map(|provider| Guarded { provider, circuit: Mutex::default() }).collect())
     }
 
-    /// Whether any mail could be sent now.
+    /// Whether any provider could send now.
     pub(crate) fn any(&self, now: Timestamp) -> bool {
         self.0.iter().any(|guarded| guarded.circuit().might_admit(now))
     }
 
-    /// How often the first provider's circuit was opened in a row; 0 while it is closed.
+    /// Consecutive openings of the first provider's circuit; 0 while it is closed.
     pub(crate) fn openings(&self) -> usize {
         self.0.first().map_or(0, |first| first.circuit().openings as usize)
     }
 
-    /// Who sends the next mail. One whose fate is `uncertain` at a provider that removes duplicates stays with it.
+    /// The provider of the next attempt. An `uncertain` one that removes duplicates keeps the e-mail.
     pub(crate) fn choose(&self, uncertain: Option<&str>, now: Timestamp) -> Option<&Guarded> {
         let bound = uncertain.and_then(|name| {
             self.0.iter().find(|one| one.provider.name() == name && one.provider.removes_duplicates())

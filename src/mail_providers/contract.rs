@@ -1,4 +1,4 @@
-//! What every provider has to do, checked against a recorded imitation of its API.
+//! The contract of every provider, tested against a mock of its API.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -13,19 +13,19 @@ use super::provider::{Accepted, Mailbox, Outgoing, Provider, SendError};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 
-/// A provider as its own documentation describes it.
+/// A provider's API as its documentation describes it.
 pub(crate) struct Contract {
-    /// The configuration for a base address.
+    /// The configuration for a base URL.
     pub(crate) config: fn(&str) -> String,
-    /// It takes the mail.
+    /// The response that accepts the e-mail.
     pub(crate) taken: fn() -> ResponseTemplate,
-    /// What it calls the mail then.
+    /// The message id in that response.
     pub(crate) message_id: Option<&'static str>,
-    /// It refuses this mail.
+    /// A response that refuses the e-mail.
     pub(crate) refused: fn() -> ResponseTemplate,
-    /// It refuses us.
+    /// A response that refuses the credentials.
     pub(crate) stranger: fn() -> ResponseTemplate,
-    /// Whether it removes duplicates by a key of ours.
+    /// Whether it removes duplicates by an idempotency key.
     pub(crate) removes_duplicates: bool,
 }
 
@@ -111,7 +111,7 @@ pub(crate) const RESEND: Contract = Contract {
 
 pub(crate) const ALL: [&Contract; 5] = [&MAILPIT, &SES, &POSTMARK, &SENDGRID, &RESEND];
 
-/// Names that would be more than names where somebody is careless.
+/// Hostile names, which careless encoding would turn into headers or recipients.
 pub(crate) fn mail() -> Outgoing {
     let hostile = "Ravi \"R\", <x@evil.example>\r\nBcc: y@evil.example".to_owned();
     Outgoing {
@@ -133,7 +133,7 @@ impl Contract {
         super::over_http(&config.mail.provider, &clock).unwrap().unwrap()
     }
 
-    /// Sends one mail to an imitation that answers like this.
+    /// Sends one e-mail to a mock with this response.
     pub(crate) async fn send(&self, answer: ResponseTemplate) -> (Result<Accepted, SendError>, Request) {
         let server = MockServer::start().await;
         Mock::given(any()).respond_with(answer).expect(1).mount(&server).await;
@@ -159,7 +159,7 @@ pub(crate) fn shape(request: &Request) -> String {
     lines.join("\n")
 }
 
-/// The signature covers the imitation's port, which differs from run to run.
+/// The signature covers the mock's port, which differs from run to run.
 pub(crate) fn without_signature(value: &str) -> String {
     let Some((before, signature)) = value.split_once("Signature=") else { return value.to_owned() };
     assert!(signature.len() == 64 && signature.bytes().all(|byte| byte.is_ascii_hexdigit()), "{value}");
@@ -174,7 +174,7 @@ async fn every_provider_takes_a_mail_and_names_it() {
         assert_eq!(outcome, Ok(Accepted { message_id: contract.message_id.map(ToOwned::to_owned) }), "{name}");
         assert_eq!(contract.provider("http://127.0.0.1:9").removes_duplicates(), contract.removes_duplicates, "{name}");
         assert_eq!(request.headers.contains_key("idempotency-key"), contract.removes_duplicates, "{name}");
-        // Whatever the names hold: one recipient, and no header of theirs.
+        // Exactly one recipient, and no injected header.
         let body = String::from_utf8(request.body.clone()).unwrap();
         assert!(!request.headers.iter().any(|(_, value)| value.to_str().unwrap().contains("evil")), "{name}");
         assert_eq!(body.matches("ravi@support.example").count(), 1, "{name}");
@@ -224,7 +224,7 @@ async fn where_nobody_listens_nothing_was_sent_and_where_the_line_goes_dead_nobo
             let base = format!("http://{}", listener.local_addr().unwrap());
             let hang_up = std::thread::spawn(move || {
                 let (mut stream, _) = listener.accept().unwrap();
-                // All of the request, so that the close is a close and not a reset.
+                // Read the whole request, so that the connection is closed and not reset.
                 let mut seen = Vec::new();
                 let mut part = [0; 4096];
                 while !seen.ends_with(b"}") {
@@ -239,7 +239,7 @@ async fn where_nobody_listens_nothing_was_sent_and_where_the_line_goes_dead_nobo
             assert!(!outcome.to_string().contains("127.0.0.1"), "{outcome}");
             hang_up.join().unwrap();
         }
-        // The other side does not speak TLS, or not for this name.
+        // The server does not speak TLS, or not for this name.
         let plain = MockServer::start().await;
         let provider = contract.provider(&plain.uri().replace("http://", "https://"));
         let outcome = provider.send(&mail()).await.unwrap_err();

@@ -1,4 +1,4 @@
-//! Who carries mail over HTTP. The next provider is a file beside `mailpit.rs`.
+//! Mail providers with an HTTP API. A new one is a file beside `mailpit.rs`.
 
 pub(crate) mod call;
 pub(crate) mod circuit;
@@ -20,7 +20,7 @@ use crate::config;
 pub(crate) use circuit::Providers;
 pub(crate) use preview::Mailbox;
 
-/// Who carries mail, as the configuration says; and the mailbox, where it is the preview.
+/// The configured providers, and the mailbox if one is the preview.
 pub(crate) fn open(mail: &config::Mail, clock: &Clock) -> Result<(Providers, Option<Mailbox>), reqwest::Error> {
     let mut mailbox = None;
     let mut list = Vec::new();

@@ -11,7 +11,7 @@ use super::call;
 use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::config;
 
-/// A server at Postmark, which is what they call a sender with a token of its own.
+/// A Postmark server: a sender with its own token.
 pub(super) struct Postmark {
     client: reqwest::Client,
     url: String,
@@ -38,7 +38,7 @@ struct Email<'a> {
     tag: &'a str,
     headers: Vec<Header<'a>>,
     metadata: BTreeMap<&'a str, &'a str>,
-    /// The link's token would stand in their logs.
+    /// Off: tracking would put the link token into Postmark's logs.
     track_opens: bool,
     track_links: &'static str,
 }
@@ -94,7 +94,7 @@ impl Provider for Postmark {
         }
         let code = answer.error_word("ErrorCode").unwrap_or_default();
         Err(match (answer.status, code.as_str()) {
-            // The sender's signature or domain, our credits, our account: nothing of this is about the mail.
+            // The sender's signature or domain, credits, the account: none of these concerns the e-mail.
             (StatusCode::UNPROCESSABLE_ENTITY, "400" | "401" | "402" | "405" | "412" | "413") => {
                 SendError::Credentials(format!("422 with ErrorCode {code}"))
             }

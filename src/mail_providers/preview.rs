@@ -1,4 +1,4 @@
-//! Mail for developers: kept in memory, shown at `/dev/mailbox`.
+//! A mailbox for developers: e-mails are kept in memory and shown at `/dev/mailbox`.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,14 +9,14 @@ use serde::Serialize;
 use super::provider::{Accepted, Outgoing, Provider, SendError};
 use crate::clock::{Clock, Timestamp};
 
-/// How many mails are kept.
+/// E-mails kept.
 const KEPT: usize = 50;
 
-/// A mail in the mailbox.
+/// An e-mail in the mailbox.
 #[derive(Clone, Serialize)]
 pub(crate) struct Mail {
     pub at: Timestamp,
-    /// Which mail it is.
+    /// Template of the e-mail.
     pub template: &'static str,
     pub to: String,
     pub subject: String,
@@ -24,7 +24,7 @@ pub(crate) struct Mail {
     pub html: String,
 }
 
-/// The last mails, newest first.
+/// The last e-mails, newest first.
 #[derive(Clone, Default)]
 pub(crate) struct Mailbox(Arc<Mutex<VecDeque<Mail>>>);
 
@@ -40,7 +40,7 @@ impl Mailbox {
     }
 }
 
-/// Puts every mail into the mailbox.
+/// The provider that puts every e-mail into the mailbox.
 pub(crate) struct Preview(Mailbox);
 
 impl Preview {

@@ -1,4 +1,4 @@
-//! What a mail provider has to do. The next one is a file beside `mailpit.rs`.
+//! The interface of a mail provider. A new one is a file beside `mailpit.rs`.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::id::MailJobId;
 
-/// A name and an address.
+/// A display name and an e-mail address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mailbox {
     pub name: String,
@@ -14,7 +14,7 @@ pub(crate) struct Mailbox {
 }
 
 impl Mailbox {
-    /// `"Name" <address>`, as the From line wants it (RFC 5322, and RFC 2047 for a name beyond ASCII).
+    /// `"Name" <address>` for the `From` header (RFC 5322; RFC 2047 if the name is not ASCII).
     pub(crate) fn header(&self) -> String {
         use base64::Engine;
         let plain = self.name.chars().all(|character| matches!(character, ' '..='~'));
@@ -22,7 +22,7 @@ impl Mailbox {
             let quoted = self.name.replace('\\', "\\\\").replace('"', "\\\"");
             return format!("\"{quoted}\" <{}>", self.address);
         }
-        // An encoded word holds 75 characters at most; a name that needs more is cut at a character.
+        // An encoded word has at most 75 characters; a longer name is truncated at a character.
         let mut name = String::new();
         for character in self.name.chars().filter(|character| !character.is_control()) {
             if name.len() + character.len_utf8() > 45 {
@@ -35,7 +35,7 @@ impl Mailbox {
     }
 }
 
-/// A mail, ready to go. It may hold a token: it has no `Debug`.
+/// An e-mail to send. No `Debug`: it may hold a token.
 #[derive(Clone)]
 pub(crate) struct Outgoing {
     pub from: Mailbox,
@@ -43,56 +43,56 @@ pub(crate) struct Outgoing {
     pub subject: String,
     pub text: String,
     pub html: String,
-    /// The template's name, for the provider's own statistics.
+    /// Template name, for the provider's statistics.
     pub tag: &'static str,
-    /// The job, so that a delivery report finds its way back.
+    /// Mail job id, which delivery reports return.
     pub job_id: MailJobId,
-    /// The same for every attempt at one mail.
+    /// Idempotency key, the same for every attempt of a retry round.
     pub idempotency_key: String,
 }
 
-/// Headers that every mail carries: no vacation responder should answer it (RFC 3834).
+/// Headers of every e-mail: auto-responders should not answer it (RFC 3834).
 pub(crate) const HEADERS: &[(&str, &str)] = &[("Auto-Submitted", "auto-generated")];
 
-/// The provider took the mail.
+/// The provider accepted the e-mail.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    /// The provider's own id, if it gave one.
+    /// The provider's message id, if it returned one.
     pub message_id: Option<String>,
 }
 
-/// The provider did not take the mail, or did not say so. The texts hold no part of the mail.
+/// The provider refused the e-mail, or the outcome is unknown. The texts quote no part of the e-mail.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SendError {
-    /// Not taken; worth another try.
+    /// Temporary failure; to be retried.
     #[error("{0}")]
     Transient(String),
-    /// Not taken; worth another try, but not before that time.
+    /// Throttled; to be retried after this time.
     #[error("the provider asks to wait {} s", .0.as_secs())]
     Throttled(Duration),
-    /// The same mail will be refused again.
+    /// Permanent failure: a retry would be refused too.
     #[error("{0}")]
     Permanent(String),
-    /// We are refused, and not the mail: an operator has to act, and the mail waits.
+    /// The provider refuses the credentials: retried until an operator corrects them.
     #[error("the provider refuses us; check address and credentials: {0}")]
     Credentials(String),
-    /// It was sent, and no answer came: the provider may have taken it.
+    /// Unknown outcome: no response came, and the provider may have accepted the e-mail.
     #[error("no answer, and the provider may have taken the mail: {0}")]
     Unknown(String),
 }
 
-/// Carries mail over HTTP.
+/// Sends e-mail through a provider's HTTP API.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {
-    /// Its name in the configuration, in logs and in the trail.
+    /// Provider name in the configuration, in logs and in the audit log.
     fn name(&self) -> &'static str;
 
-    /// Whether it sends a mail once, however often it gets the same `idempotency_key`.
+    /// Whether the provider sends one e-mail only for repeated requests with the same `idempotency_key`.
     fn removes_duplicates(&self) -> bool {
         false
     }
 
-    /// Hands one mail over. Comes back in bounded time.
+    /// Sends one e-mail. Returns in bounded time.
     async fn send(&self, mail: &Outgoing) -> Result<Accepted, SendError>;
 }
 

@@ -1,7 +1,7 @@
 //! Resend: `POST {base}/emails` with an API key. The only one that removes duplicates.
 //!
-//! Tracking is a setting of the domain there and cannot be switched off in a
-//! message. The configuration has to state that it is off.
+//! Tracking is a setting of the domain and cannot be switched off per message. The
+//! configuration has to state that it is off.
 
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ impl Provider for Resend {
         }
         let name = answer.error_word("name").unwrap_or_default();
         match (answer.status, name.as_str()) {
-            // The token of this attempt is younger than the one that they have: they took the mail already.
+            // The body differs by its newer token: an earlier attempt was accepted.
             (StatusCode::CONFLICT, "invalid_idempotent_request") => Ok(Accepted { message_id: None }),
             (StatusCode::CONFLICT, _) => Err(SendError::Transient(answer.status.to_string())),
             (StatusCode::UNPROCESSABLE_ENTITY, "invalid_from_address") => {

@@ -30,7 +30,7 @@ impl<'a> Address<'a> {
         Self { email: &mailbox.address, name: Some(&mailbox.name) }
     }
 
-    /// Without a name: whatever it holds, it cannot become a second recipient.
+    /// Without a name, which could be parsed as a second recipient.
     fn recipient(mailbox: &'a Mailbox) -> Self {
         Self { email: &mailbox.address, name: None }
     }
@@ -60,7 +60,7 @@ struct Switch {
     enable: bool,
 }
 
-/// The account may have it on, so every message says off.
+/// Tracking is off in every message, because the account may have it on.
 #[derive(Serialize)]
 struct TrackingSettings {
     #[serde(rename = "click_tracking")]
@@ -120,7 +120,7 @@ impl Provider for SendGrid {
         if answer.status == StatusCode::ACCEPTED {
             return Ok(Accepted { message_id: answer.header("x-message-id").map(ToOwned::to_owned) });
         }
-        // Anybody's proxy says 200.
+        // Only 202 is SendGrid's own answer; a proxy may return 200.
         if answer.status.is_success() {
             return Err(SendError::Transient(format!("{} instead of 202", answer.status.as_u16())));
         }

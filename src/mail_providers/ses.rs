@@ -1,7 +1,7 @@
 //! Amazon SES v2: `POST {base}/v2/email/outbound-emails`, signed with SigV4.
 //!
-//! A message cannot switch click tracking off; a configuration set without click
-//! events does. The configuration has to state that it is so.
+//! Click tracking cannot be switched off per message, only by a configuration set
+//! without click events. The configuration has to state that it is so.
 
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::clock::Clock;
 use crate::config;
 
-/// An account at Amazon SES in one region.
+/// An Amazon SES account in one region.
 pub(super) struct Ses {
     client: reqwest::Client,
     url: String,
@@ -105,7 +105,7 @@ impl Ses {
         })
     }
 
-    /// The headers that prove who sends this body now.
+    /// The SigV4 headers of a request with this body.
     fn signature(&self, body: &[u8]) -> Result<Vec<(String, String)>, SendError> {
         let broken = |error: &dyn std::fmt::Display| SendError::Credentials(format!("cannot sign: {error}"));
         let now = u64::try_from(self.clock.now().unix_seconds()).unwrap_or(0);
@@ -160,7 +160,7 @@ impl Provider for Ses {
             let taken: Answer = answer.json("a MessageId")?;
             return Ok(Accepted { message_id: Some(taken.message_id) });
         }
-        // The type of the error may carry an address behind a colon.
+        // The error type may be followed by a colon and a URL.
         let kind = answer.header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).unwrap_or_default();
         Err(match kind {
             "LimitExceededException" => SendError::Throttled(Duration::from_mins(5)),

@@ -1,4 +1,4 @@
-//! Carrying orders out: range by range, resumable, by one copy of the service at a time.
+//! Carries bulk revocations out: range by range, resumable, by one instance of the service at a time.
 
 use time::Duration;
 
@@ -11,63 +11,63 @@ use crate::records::links::{Revoking, Selector};
 use crate::records::revocations::BulkRevocation;
 use crate::{db, links, records};
 
-/// How many links share a transaction: nobody else waits for longer than these take.
+/// Links revoked in one transaction: it bounds how long other transactions wait.
 const RANGE: usize = 100;
 
-/// An order for so many is carried out before it is answered.
+/// Largest number of links for which a bulk revocation is carried out before the response.
 pub(super) const AT_ONCE: i64 = 100;
 
-/// How many links are looked for at once.
+/// Number of links selected by one query.
 const LOOK_AHEAD: i64 = 2_000;
 
-/// Longer than a range may take: a lease that ends belongs to a copy that died.
+/// Longer than a range takes: an expired lease belongs to an instance that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How long the transactions that did not see an order are looked for often.
+/// Age up to which a bulk revocation that waits for older transactions is retried soon.
 const PATIENCE: Duration = Duration::seconds(10);
 
-/// How often an order that was just given is tried before it is left to the worker.
+/// Attempts to carry out a new bulk revocation before it is left to the worker.
 const TRIES: u32 = 20;
 
-/// How far an order has come.
+/// Outcome of an attempt to carry out a bulk revocation.
 enum Progress {
     Done,
-    /// Transactions that did not see it are still under way.
+    /// Transactions that started before it, and may not see it, are still open.
     TooEarly,
-    /// Somebody else is at it, or has finished it.
+    /// Another instance carries it out, or has finished it.
     LeaseLost,
 }
 
-/// Carries out what there is; tells how many orders were only too early, and want another read_watermark soon.
+/// Carries out the open bulk revocations; returns how many wait for older transactions and should be retried soon.
 ///
 /// # Errors
-/// When the store cannot be asked. An order whose lease runs out is taken up again.
+/// When the store is unavailable. A bulk revocation whose lease expires is taken up again.
 pub(crate) async fn step(cx: &Context) -> Result<usize, Error> {
     let now = cx.clock.now();
     let open = cx.store.read(move |conn| Ok(records::revocations::open(conn, now)?)).await?;
     let mut left = 0;
     for (id, created_at) in open {
         match carry_out(cx, &id).await {
-            // A transaction of somebody else's that takes that long is not over in a moment.
+            // An older transaction that has been open for that long is unlikely to end soon.
             Ok(Progress::TooEarly) => left += usize::from(now.since(created_at) < PATIENCE),
             Ok(_) => {}
-            // The others need not wait for it.
-            Err(error) => tracing::warn!(revocation.id = %id, error.cause = %error, "an order was not carried out"),
+            // A failure of one must not hold up the others.
+            Err(error) => tracing::warn!(revocation.id = %id, error.cause = %error, "bulk revocation not finished"),
         }
     }
     Ok(left)
 }
 
-/// Carries a small order out before it is answered, and leaves a large one to the worker.
+/// Carries a small bulk revocation out before the response.
 ///
-/// The order is in force in any case, so that a failure here is none of the caller's.
+/// It is in force already, so a failure is not reported to the caller: the worker retries.
 pub(super) async fn at_once(cx: &Context, order: BulkRevocation) -> BulkRevocation {
     for _ in 0..TRIES {
         match carry_out(cx, &order.id).await {
             Ok(Progress::TooEarly) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
             Ok(_) => break,
             Err(error) => {
-                tracing::warn!(revocation.id = %order.id, error.cause = %error, "an order is left to the worker");
+                tracing::warn!(revocation.id = %order.id, error.cause = %error, "bulk revocation left to the worker");
                 break;
             }
         }
@@ -77,7 +77,7 @@ pub(super) async fn at_once(cx: &Context, order: BulkRevocation) -> BulkRevocati
     read.ok().flatten().unwrap_or(order)
 }
 
-/// The xid_watermark of an order, once it is set, and the oldest transaction that is under way.
+/// The transaction watermark of a bulk revocation, if set, and the oldest open transaction.
 async fn read_watermark(cx: &Context, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
     let own = id.clone();
     cx.store
@@ -85,12 +85,12 @@ async fn read_watermark(cx: &Context, id: &RevocationId) -> Result<(Option<i64>,
         .await
 }
 
-/// Whether somebody who did not see the order when they issued a link may not have committed it yet.
+/// Whether a transaction that issues a link without seeing the bulk revocation may still be open.
 async fn has_older_writers(cx: &Context, id: &RevocationId) -> Result<bool, Error> {
     let mut seen = read_watermark(cx, id).await?;
     if seen.0.is_none() {
         let own = id.clone();
-        // A transaction of its own, begun after the order was committed: who did not see the order has a lower number.
+        // A transaction begun after the commit of the bulk revocation: those that do not see it have lower numbers.
         cx.store
             .write_large(move |tx| {
                 let number = db::transaction_number(tx)?;
@@ -104,7 +104,7 @@ async fn has_older_writers(cx: &Context, id: &RevocationId) -> Result<bool, Erro
 }
 
 async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
-    // A link must not be passed over because it is not there yet.
+    // A link that is issued but not yet committed must not be skipped.
     if has_older_writers(cx, id).await? {
         return Ok(Progress::TooEarly);
     }
@@ -131,7 +131,7 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     }
 }
 
-/// Revokes a range, as of the moment of the order; `None` if the lease was lost, and then nothing happened.
+/// Revokes a range, as of the time of the bulk revocation; `None` if the lease was lost and nothing was changed.
 async fn revoke_range(
     cx: &Context,
     order: BulkRevocation,

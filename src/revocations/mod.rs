@@ -1,12 +1,11 @@
-//! A revocation is an order that ends many links at once: all that match it and were issued before it.
+//! A bulk revocation ends many links at once: all that match its selectors and were issued before it.
 //!
-//! The order is one row, and in force from the moment it is answered: issue,
-//! spend, introspection and the mail worker ask for orders that are still being
-//! carried out ([`NotBulkRevoked`]). The links themselves follow in ranges, each a
-//! transaction of its own, so that nobody else waits for long; a copy of the
-//! service that dies leaves the rest to the next one. What is issued after an
-//! order is not concerned by it, whatever the clocks say: every link knows the
-//! newest order that it came after.
+//! It is one row, in force once committed: spend, introspection and the mail
+//! worker check for bulk revocations that are not carried out yet
+//! ([`NotBulkRevoked`]). The links themselves are updated in ranges, each in its
+//! own transaction, so that other transactions do not wait for long; if an
+//! instance dies, another one continues. Links issued later are not affected,
+//! whatever the clocks say: every link stores the newest bulk revocation before it.
 
 mod carry_out;
 pub(crate) mod routes;
@@ -27,60 +26,62 @@ use crate::store::{IdempotencyKey, Worker, idempotency};
 
 pub(crate) use carry_out::step;
 
-/// Which links to revoke: those that match every selector given, within the client's own tenants and portal.
+/// Bulk revocation to create: it applies to links that match every given selector, within the client's tenants and
+/// portal.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"tenant_id": "acme", "reason": "The support contract has ended", "dry_run": true}))]
 pub struct CreateRevocation {
-    /// Links of this tenant.
+    /// Selects links of this tenant, by the portal's identifier.
     #[schema(min_length = 1, max_length = 64)]
     pub tenant_id: Option<String>,
-    /// Links to this portal.
+    /// Selects links to this portal, by its identifier.
     #[schema(min_length = 1, max_length = 32)]
     pub portal: Option<String>,
-    /// Links of this consultant.
+    /// Selects links of this consultant, by identifier.
     pub consultant_id: Option<ConsultantId>,
-    /// Links to this profile.
+    /// Selects links to this profile, by the portal's identifier.
     #[schema(min_length = 1, max_length = 128)]
     pub profile_id: Option<String>,
-    /// Links that this person granted.
+    /// Selects links granted by this person, by the portal's identifier.
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
-    /// Every link that the client reaches, without a selector; needs the scope `admin`.
+    /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
+    /// scope `admin`.
     #[serde(default)]
     pub everything: bool,
-    /// Why; it is the reason for each revocation.
+    /// Why the links are revoked; recorded for each of them.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
-    /// Count only, and revoke nothing.
+    /// Whether only to count the links, without revoking them.
     #[serde(default)]
     pub dry_run: bool,
-    /// Who at the portal asked; recorded as the client asserts it.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
-    /// The support session that the caller acts in, if any; recorded.
+    /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }
 
-/// An order as callers see it.
+/// Bulk revocation, with its progress.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RevocationResponse {
-    /// Its id.
+    /// Identifier of the bulk revocation.
     pub id: RevocationId,
-    /// How far it has come. It is in force in any case, unless it is a dry run.
+    /// Progress of the bulk revocation. It is in force in every state but `dry_run`.
     pub state: RevocationState,
-    /// Links that it hit when it was given; once it runs, links that are on record as revoked.
+    /// Number of links: those that matched at its creation, then those recorded as revoked.
     #[schema(minimum = 0)]
     pub links: i64,
-    /// Sessions, likewise.
+    /// Number of sessions: those active at its creation, then those recorded as ended.
     #[schema(minimum = 0)]
     pub sessions: i64,
-    /// Why.
+    /// Why the links are revoked.
     #[schema(max_length = 500)]
     pub reason: String,
-    /// From when on it is in force.
+    /// When the bulk revocation came into force (RFC 3339, UTC); for a dry run, when the links were counted.
     pub created_at: Timestamp,
-    /// When the last link was on record.
+    /// When the bulk revocation was complete (RFC 3339, UTC); absent before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Timestamp>,
 }
@@ -99,7 +100,7 @@ impl From<BulkRevocation> for RevocationResponse {
     }
 }
 
-/// Gives an order. It is in force when this returns; a small one is also carried out by then.
+/// Creates a bulk revocation. It is in force when this returns; a small one is normally also carried out.
 pub(crate) async fn create(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
@@ -109,13 +110,13 @@ pub(crate) async fn create(
 ) -> Result<RevocationResponse, Error> {
     check(&request)?;
     if request.everything && !caller.has(Scope::Admin) {
-        return Err(Error::new(Code::InsufficientScope).detail("everything needs the scope admin"));
+        return Err(Error::new(Code::InsufficientScope).detail("the field everything needs the scope admin"));
     }
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
     let mut order = BulkRevocation {
         id: RevocationId::new(now),
-        // Links know the orders there were, so a count before it has a number is one of all there are.
+        // It is counted before it has a number: the highest one matches every link issued so far.
         seq: i64::MAX,
         every_tenant: tenant_ids.is_none(),
         portal,
@@ -137,13 +138,13 @@ pub(crate) async fn create(
         done_at: None,
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
-    // Counted beside the writers: among a million links that takes a while.
+    // Counted outside of the write transaction: among a million links that takes a while.
     let (asked, bound) = (order.clone(), tenant_ids.clone());
     let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
-    // Links are revoked whether they can be counted or not.
+    // A failure to count must not prevent the revocation.
     let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
     (order.links, order.sessions) = if request.dry_run { counted? } else { counted.unwrap_or_default() };
-    // It is in force from the moment it is written, and not from when it was asked for.
+    // It is in force from when it is written, not from when it was requested.
     let now = cx.clock.now();
     order.created_at = now;
     order.done_at = request.dry_run.then_some(now);
@@ -180,7 +181,7 @@ pub(crate) async fn create(
     Ok(given.into())
 }
 
-/// One order, if the caller could have given it.
+/// One bulk revocation, if it is within the caller's reach.
 pub(crate) async fn read(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
@@ -196,7 +197,7 @@ pub(crate) async fn read(
         .await
 }
 
-/// Carries an order out to its end, for a caller who waits: at the command line there may be no worker.
+/// Carries a bulk revocation out to its end, for the command line: there may be no worker.
 pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<RevocationResponse, Error> {
     let caller = Caller::operator();
     let mut order = order;
@@ -204,14 +205,14 @@ pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<Re
         carry_out::step(cx).await?;
         order = read(cx, &caller, order.id).await?;
         if order.state == RevocationState::Running {
-            // The service itself may be at it.
+            // An instance of the service may be carrying it out.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
     Ok(order)
 }
 
-/// The portal and the tenants that an order is for, within the reach; no tenants are all of them.
+/// Portal and tenants of a bulk revocation, within the reach; `None` stands for all of them.
 fn resolve_selectors(
     reach: &Reach,
     request: &CreateRevocation,
@@ -250,7 +251,7 @@ fn check(request: &CreateRevocation) -> Result<(), Error> {
     let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id];
     let selects = request.consultant_id.is_some() || selectors.into_iter().any(Option::is_some);
     if selects == request.everything {
-        let detail = "must be true where nothing is selected, and only there";
+        let detail = "must be true without a selector, and false with one";
         fields.error("/everything", if selects { "contradiction" } else { "required" }, detail);
     }
     fields.text("/reason", &request.reason, 3, 500);

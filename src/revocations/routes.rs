@@ -16,13 +16,14 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Revoke many links
 ///
-/// Every link that matches all selectors and has not ended, with its sessions
-/// and unsent mails. In force from this answer on, however many there are; what
-/// is issued later is not concerned. The links are put on record one by one
-/// meanwhile: ask again until the state is `done`. With `dry_run` it only counts.
+/// Revokes every link that matches all selectors and has not ended, with its
+/// sessions and unsent mails. In force from this response on, however many links
+/// there are; links issued later are not affected. Each link is then revoked and
+/// recorded in turn: the state is `done` after the last one. With `dry_run` links
+/// are only counted.
 #[utoipa::path(tag = "Magic links", operation_id = "createRevocation", request_body = CreateRevocation,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 202, body = RevocationResponse, description = "In force"), WriteProblems))]
+    responses((status = 202, body = RevocationResponse, description = "The bulk revocation"), WriteProblems))]
 #[post("/revocations")]
 async fn create_revocation(
     cx: Data<Context>,
@@ -34,10 +35,10 @@ async fn create_revocation(
     Ok(Accepted(super::create(&cx, &caller, body.value, key, cx.clock.now()).await?))
 }
 
-/// Read an order of revocation
+/// Read a bulk revocation
 #[utoipa::path(tag = "Magic links", operation_id = "getRevocation",
-    params(("id" = RevocationId, Path, description = "The order")),
-    responses((status = 200, body = RevocationResponse, description = "The order"), ReadProblems))]
+    params(("id" = RevocationId, Path, description = "Identifier of the bulk revocation")),
+    responses((status = 200, body = RevocationResponse, description = "The bulk revocation"), ReadProblems))]
 #[get("/revocations/{id}")]
 async fn get_revocation(
     cx: Data<Context>,

@@ -206,7 +206,7 @@ pub(crate) async fn end_expired(cx: &Context, now: Timestamp) -> Result<usize, E
     let expired = cx.store.read(move |conn| Ok(records::sessions::expired(conn, EXPIRED_PER_STEP, now)?)).await?;
     let found = expired.len();
     for id in expired {
-        // One transaction each: one that locked many sessions could deadlock with a revocation.
+        // One transaction each: one that locks many could wait for a revocation that locks others.
         cx.store
             .write(move |tx| {
                 // Another instance may have recorded it already.

@@ -43,7 +43,7 @@ pub struct Introspection<'a> {
     sub: Option<&'a str>,
     /// Consultant who acts as the profile (actor claim, RFC 8693).
     #[serde(skip_serializing_if = "Option::is_none")]
-    act: Option<Actor<'a>>,
+    act: Option<ActorClaim<'a>>,
     /// Identifier of the API client that opened the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -101,7 +101,7 @@ pub struct Introspection<'a> {
 
 /// Actor claim (RFC 8693): the consultant who acts as the profile.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Actor<'a> {
+pub struct ActorClaim<'a> {
     /// Identifier of the consultant.
     #[schema(max_length = 64)]
     sub: &'a str,
@@ -202,8 +202,8 @@ fn ask<'a>(
 }
 
 impl ActiveSession {
-    /// The introspection response as JSON. It is serialized once and cached with the session's snapshot, because neither
-    /// the token nor the session's data changes.
+    /// The introspection response as JSON. It is serialized once and cached with the session, because neither the token
+    /// nor the session's data changes.
     pub(super) fn json(&self) -> Result<Bytes, Error> {
         let of_this = |told: &&CachedIntrospection| {
             Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
@@ -225,7 +225,7 @@ impl ActiveSession {
             iss: Some(&claims.iss),
             aud: Some(&claims.aud),
             sub: Some(&claims.sub),
-            act: Some(Actor { sub: claims.act.sub.as_str() }),
+            act: Some(ActorClaim { sub: claims.act.sub.as_str() }),
             client_id: Some(&claims.client_id),
             iat: Some(claims.iat),
             nbf: Some(claims.nbf),

@@ -57,7 +57,7 @@ pub(crate) async fn read(
         .await
 }
 
-/// Age up to which sessions are counted: four weeks, the default of the longest window, and three days of reporting.
+/// Age up to which sessions are counted: four weeks, the longest life of a session, and three days of reporting.
 const COUNTED: time::Duration = time::Duration::days(31);
 
 /// Number of sessions of the last 31 days with gaps in their reports, and number of those never closed.

@@ -75,8 +75,8 @@ pub struct ActivityEvent {
     /// Portal's identifier of the resource.
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub resource_id: String,
-    /// Portal's identifier of the person whose data it is: an opaque identifier, never an address or a name, because the
-    /// audit log keeps it for ever.
+    /// Portal's identifier of the person whose data it is: an opaque identifier, never an address or a name, because
+    /// the audit log keeps it for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub principal_id: Option<String>,

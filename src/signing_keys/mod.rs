@@ -1,7 +1,7 @@
-//! The life of a signing key, as operators steer it: rotate, retire, drop.
+//! A signing key signs every token; operators rotate, retire and revoke it.
 //!
-//! Every change raises the epoch of the keys, which each request reads with the
-//! state: all copies of the service know of it on their next request.
+//! Every change raises the key epoch, which each request reads with its snapshot:
+//! all instances of the service use the new keys from their next request on.
 
 use serde::{Deserialize, Serialize};
 use time::Duration;
@@ -25,69 +25,69 @@ pub(crate) mod routes;
 /// How long a key is published before it signs: portals cache the JWK set that long.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
 
-/// The same for portals that read the JWK set whenever they meet an unknown key.
+/// The same for portals that read the JWK set whenever they meet an unknown key identifier.
 const AT_ONCE: Duration = Duration::minutes(1);
 
-/// So many keys are listed.
+/// Largest number of listed keys.
 const LISTED: i64 = 100;
 
-/// How the next key comes into use.
+/// Request to publish a new signing key.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"at_once": false}))]
 pub struct RotateKey {
-    /// Sign with it from a minute later on and not from 24 hours later on: for portals that read the JWK set
-    /// whenever they meet an unknown key.
+    /// Whether the key begins to sign after a minute, rather than after 24 hours: for portals that read the JWK set
+    /// whenever they meet an unknown key identifier. Default false.
     #[serde(default)]
     pub at_once: bool,
 }
 
-/// Why a key is revoked.
+/// Request to revoke a signing key.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "A backup with the master key was lost"}))]
 pub struct RevokeKey {
-    /// Why; it is the reason for each revocation.
+    /// Why the key is revoked; recorded for each link revoked with it.
     #[schema(min_length = 3, max_length = 400)]
     pub reason: String,
 }
 
-/// Signing keys, the newest first.
+/// List of signing keys.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SigningKeys {
-    /// The keys.
+    /// Newest 100 signing keys, newest first.
     #[schema(max_items = 100)]
     items: Vec<SigningKey>,
 }
 
-/// A key that was revoked, and what went with it.
+/// Revoked signing key, and the effects of its revocation.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RevokedKey {
-    /// Its name.
+    /// Identifier of the key: its JWK thumbprint (RFC 7638).
     #[schema(max_length = 64)]
     pub kid: String,
-    /// `gone`
+    /// State of the key: always `expired`.
     pub state: KeyState,
-    /// Links that were revoked, because it had signed their unspent tokens.
+    /// Number of links revoked because the key had signed their unspent tokens.
     #[schema(minimum = 0)]
     pub revoked_links: i64,
-    /// Sessions that were ended, because it had signed their access tokens.
+    /// Number of sessions ended because the key had signed their access tokens.
     #[schema(minimum = 0)]
     pub ended_sessions: i64,
-    /// The key that was made in its place, where no other one could sign.
+    /// Identifier of the key created as replacement, if no other key could sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub replaced_by: Option<String>,
 }
 
-/// Every key, those that have gone included.
+/// The newest keys, including expired and revoked ones.
 pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, now: Timestamp) -> Result<SigningKeys, Error> {
     require_everything(caller)?;
     let rows = cx.store.read(|conn| Ok(records::signing_keys::list(conn, LISTED)?)).await?;
     Ok(SigningKeys { items: SigningKey::of_all(rows.iter(), now) })
 }
 
-/// Publishes a new key. The ones before it stay published until all they signed has ended.
+/// Publishes a new key. Earlier keys stay published until everything they signed has expired.
 pub(crate) async fn rotate(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -122,7 +122,7 @@ pub(crate) async fn rotate(
     Ok((key, replayed))
 }
 
-/// Lets a key sign no more; what it signed counts on. One that does not sign any more stays as it is.
+/// Stops a key from signing; what it signed stays valid. A retired or expired key is not changed.
 pub(crate) async fn retire(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -154,9 +154,9 @@ pub(crate) async fn retire(
     SigningKey::of_all(rows.iter(), now).pop().ok_or_else(Error::not_found)
 }
 
-/// Drops a key: it is gone at once, and what it signed is revoked, in one act.
+/// Revokes a key: it expires at once, and what it signed is revoked, in one transaction.
 ///
-/// Where no other key could sign, a new one signs from this moment on.
+/// If no other key can sign, a new key is created that signs from now on.
 pub(crate) async fn revoke_key(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -216,10 +216,10 @@ pub(crate) async fn revoke_key(
     Ok(revoked)
 }
 
-/// Keys sign for every tenant and portal: whoever reaches less steers none of them.
+/// Keys sign for every tenant and portal, so only a client of every tenant and portal may manage them.
 fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
     if caller.reach == Reach::everything() {
         return Ok(());
     }
-    Err(Error::new(Code::ClientNotPermitted).detail("signing keys belong to every tenant and portal"))
+    Err(Error::new(Code::ClientNotPermitted).detail("managing signing keys needs a client of every tenant and portal"))
 }

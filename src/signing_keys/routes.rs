@@ -1,4 +1,4 @@
-//! `/.well-known/…`, `/v1/keys`
+//! `/.well-known/…` and `/v1/keys`
 
 use actix_web::web::{Data, Path};
 use actix_web::{HttpRequest, HttpResponse, get, post};
@@ -15,77 +15,77 @@ use crate::http::{
 
 const JSON: &str = "application/json";
 
-/// A JWK set (RFC 7517).
+/// JWK set (RFC 7517).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct JwkSet {
-    /// The public keys.
+    /// Public signing keys.
     #[schema(max_items = 100)]
     keys: Vec<Jwk>,
 }
 
-/// A public signing key (RFC 7517, RFC 7518).
+/// Public signing key (JWK: RFC 7517, RFC 7518).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Jwk {
-    /// `EC`
+    /// Key type: always `EC`.
     #[schema(max_length = 8)]
     kty: String,
-    /// `sig`
+    /// Use of the key: always `sig`, for signatures.
     #[serde(rename = "use")]
     #[schema(max_length = 8)]
     key_use: String,
-    /// `ES256`
+    /// Signature algorithm: always `ES256`.
     #[schema(max_length = 8)]
     alg: String,
-    /// The key's name in token headers: its RFC 7638 thumbprint.
+    /// Identifier of the key, as in the header of tokens: its JWK thumbprint (RFC 7638).
     #[schema(max_length = 64)]
     kid: String,
-    /// `P-256`
+    /// Elliptic curve of the key: always `P-256`.
     #[schema(max_length = 8)]
     crv: String,
-    /// First coordinate.
+    /// X coordinate of the curve point (base64url, RFC 7518).
     #[schema(max_length = 64)]
     x: String,
-    /// Second coordinate.
+    /// Y coordinate of the curve point (base64url, RFC 7518).
     #[schema(max_length = 64)]
     y: String,
 }
 
-/// Where everything is, for libraries that find out by themselves (RFC 8414, OpenID Connect Discovery).
+/// Authorization server metadata (RFC 8414, OpenID Connect Discovery 1.0).
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Discovery {
-    /// `iss` of every token.
+    /// Issuer: `iss` claim of every token.
     #[schema(max_length = 500)]
     issuer: String,
-    /// The public keys.
+    /// URL of the JWK set (RFC 7517).
     #[schema(max_length = 500)]
     jwks_uri: String,
-    /// Whether a session holds (RFC 7662).
+    /// URL of the token introspection endpoint (RFC 7662).
     #[schema(max_length = 500)]
     introspection_endpoint: String,
-    /// How a caller proves who it is there.
+    /// Client authentication methods of the introspection endpoint.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     introspection_endpoint_auth_methods_supported: Vec<&'static str>,
-    /// Where a session is ended by its token (RFC 7009).
+    /// URL of the token revocation endpoint (RFC 7009).
     #[schema(max_length = 500)]
     revocation_endpoint: String,
-    /// How a caller proves who it is there.
+    /// Client authentication methods of the revocation endpoint.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     revocation_endpoint_auth_methods_supported: Vec<&'static str>,
-    /// Every status list that a token can name (draft-ietf-oauth-status-list-21).
+    /// URL of the list of status lists (draft-ietf-oauth-status-list-21).
     #[schema(max_length = 500)]
     status_list_aggregation_endpoint: String,
-    /// None: nobody is sent here to log in.
+    /// Supported response types: none, because there is no authorization endpoint.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     response_types_supported: Vec<&'static str>,
-    /// `public`
+    /// Supported subject identifier types: `public`.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     subject_types_supported: Vec<&'static str>,
-    /// `ES256`
+    /// Supported signature algorithms of ID tokens: `ES256`. Required by the standard; no ID tokens are issued.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     id_token_signing_alg_values_supported: Vec<&'static str>,
 }
 
-/// A word of a standard; it stands in the API description only.
+/// Value registered by a standard.
 #[derive(ToSchema)]
 #[schema(max_length = 64, example = "ES256")]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -120,22 +120,23 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Public signing keys
 ///
-/// Published at least a day before they sign, and until nothing they signed counts any more.
+/// Normally published a day before they sign (see `rotateKey`), and until everything they
+/// signed has expired.
 #[utoipa::path(tag = "Discovery", operation_id = "getJwks", security(()),
-    responses((status = 200, body = JwkSet, description = "A JWK set"), PublicProblems))]
+    responses((status = 200, body = JwkSet, description = "JWK set of the public keys"), PublicProblems))]
 #[get("/.well-known/jwks.json")]
 async fn get_jwks(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
-    // Another copy may have added a key, or revoked one.
+    // Another instance may have added or revoked a key.
     cx.snapshot(None, None, now).await?;
     Ok(cached(&request, "public, max-age=300", JSON, &cx.tokens.jwks(now).to_string()))
 }
 
 /// OpenID Connect discovery
 ///
-/// For libraries that look here for the issuer and its keys; nobody logs in here.
+/// For libraries that read the issuer and its keys from here. There is no login.
 #[utoipa::path(tag = "Discovery", operation_id = "getOpenidConfiguration", security(()),
-    responses((status = 200, body = Discovery, description = "Where everything is"), PublicProblems))]
+    responses((status = 200, body = Discovery, description = "Metadata of the issuer"), PublicProblems))]
 #[get("/.well-known/openid-configuration")]
 async fn get_openid_configuration(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     discovery(&cx, &request)
@@ -143,9 +144,9 @@ async fn get_openid_configuration(cx: Data<Context>, request: HttpRequest) -> Re
 
 /// Authorization server metadata
 ///
-/// The same as `openid-configuration`, where RFC 8414 wants it.
+/// The same document as `openid-configuration`, at the path of RFC 8414.
 #[utoipa::path(tag = "Discovery", operation_id = "getAuthorizationServer", security(()),
-    responses((status = 200, body = Discovery, description = "Where everything is"), PublicProblems))]
+    responses((status = 200, body = Discovery, description = "Metadata of the issuer"), PublicProblems))]
 #[get("/.well-known/oauth-authorization-server")]
 async fn get_authorization_server(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     discovery(&cx, &request)
@@ -158,7 +159,7 @@ fn discovery(cx: &Context, request: &HttpRequest) -> Result<HttpResponse, Error>
 
 /// List signing keys
 ///
-/// The newest first, those that have gone included.
+/// The newest 100, newest first, including expired and revoked keys.
 #[utoipa::path(tag = "Signing keys", operation_id = "listKeys",
     responses((status = 200, body = SigningKeys, description = "The keys"), ReadProblems))]
 #[get("/keys")]
@@ -168,10 +169,10 @@ async fn list_keys(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Sign
 
 /// Publish a new signing key
 ///
-/// It signs from 24 hours later on, or with `at_once` from a minute later on. Keys
-/// before it stay published until nothing they signed can count.
+/// The key begins to sign after 24 hours, or with `at_once` after a minute. Earlier
+/// keys stay published until everything they signed has expired.
 #[utoipa::path(tag = "Signing keys", operation_id = "rotateKey", request_body = RotateKey,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe")),
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = SigningKey, description = "The new key"), WriteProblems))]
 #[post("/keys/rotate")]
 async fn rotate_key(
@@ -187,22 +188,23 @@ async fn rotate_key(
 
 /// Retire a signing key
 ///
-/// It signs no more, and what it signed counts on. Refused while no other key could sign.
+/// The key stops signing; what it signed stays valid. Refused if no other key can sign.
 #[utoipa::path(tag = "Signing keys", operation_id = "retireKey",
-    params(("id" = String, Path, max_length = 64, example = "demo", description = "The key's `kid`")),
+    params(("id" = String, Path, max_length = 64, example = "demo", description = "Identifier of the key (`kid`)")),
     responses((status = 200, body = SigningKey, description = "The key"), WriteProblems))]
 #[post("/keys/{id}/retire")]
 async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>) -> Result<Json<SigningKey>, Error> {
     Ok(Json(super::retire(&cx, &caller, kid.into_inner(), cx.clock.now()).await?))
 }
 
-/// Drop a signing key
+/// Revoke a signing key
 ///
-/// For a key that may be in the wrong hands: it is gone at once, its unspent
-/// links are revoked and its sessions ended, in one act.
+/// For a key that may be compromised: it expires at once, links with unspent tokens
+/// that it signed are revoked and sessions with its access tokens ended, in one
+/// transaction.
 #[utoipa::path(tag = "Signing keys", operation_id = "revokeKey", request_body = RevokeKey,
-    params(("id" = String, Path, max_length = 64, example = "demo", description = "The key's `kid`")),
-    responses((status = 200, body = RevokedKey, description = "What went with it"), WriteProblems))]
+    params(("id" = String, Path, max_length = 64, example = "demo", description = "Identifier of the key (`kid`)")),
+    responses((status = 200, body = RevokedKey, description = "The key, and what was revoked with it"), WriteProblems))]
 #[post("/keys/{id}/revoke")]
 async fn revoke_key(
     cx: Data<Context>,

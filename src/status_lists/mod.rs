@@ -1,10 +1,11 @@
-//! Status lists: what portals that verify access tokens by themselves look at (draft-ietf-oauth-status-list-21).
+//! A status list tells portals that verify access tokens locally which sessions have ended
+//! (draft-ietf-oauth-status-list-21).
 //!
-//! Each session has a index in a list, drawn at random and never used again,
+//! Each session has an index in a list, allocated at random and never reused,
 //! and its access tokens name it. A list is a signed JWT with one bit for each
-//! index: 1 once the session is over, by whatever cause. Verifiers may keep it
-//! for a minute, so they hear of a revocation that much later; whoever cannot
-//! wait asks introspection.
+//! index: 1 once the session has ended, for any cause. Verifiers may cache it for a
+//! minute, so a revocation reaches them that much later; portals that need it at
+//! once use introspection.
 
 pub(crate) mod routes;
 
@@ -28,23 +29,23 @@ use crate::error::Error;
 use crate::records;
 use crate::tokens::{Claims, status_list_uri};
 
-/// Places in a list.
+/// Number of indexes in a list.
 const INDEXES: usize = 65_536;
 
-/// So many indexes are drawn at once. A list in which all of them are taken is full enough: a new one begins.
+/// Number of candidate indexes for a session. If all of them are taken the list is full enough, and a new one begins.
 const DRAWN: usize = 8;
 
-/// How long a verifier may keep a list, in seconds.
+/// How long a verifier may cache a list, in seconds.
 const TTL_SECONDS: i64 = 60;
 
-/// How long a list can be verified, in seconds.
+/// How long a list token is valid, in seconds.
 const LIFE_SECONDS: i64 = 300;
 
-/// The list token.
+/// Claims of a status list token.
 #[derive(Debug, Serialize, Deserialize)]
 struct StatusListClaims {
     iss: String,
-    /// The list's own address.
+    /// URL of the list.
     sub: String,
     iat: i64,
     exp: i64,
@@ -54,9 +55,9 @@ struct StatusListClaims {
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Bits {
-    /// Bits a index.
+    /// Number of bits for each index.
     bits: u8,
-    /// Base64url of the compressed bytes.
+    /// Zlib-compressed bytes (RFC 1950), in base64url.
     lst: String,
 }
 
@@ -68,14 +69,14 @@ impl Claims for StatusListClaims {
     }
 }
 
-/// The lists that this process has signed.
+/// Cache of the lists signed by this process.
 #[derive(Default)]
 pub(crate) struct StatusLists(Mutex<HashMap<i64, Arc<Signed>>>);
 
-/// A list as it was signed, and what it rests on.
+/// A signed list, and the epochs it was read at.
 #[derive(Debug)]
 struct Signed {
-    /// Nothing has changed as long as these have not.
+    /// The list is current while neither epoch has changed.
     access_epoch: i64,
     key_epoch: i64,
     bytes: Vec<u8>,
@@ -83,7 +84,7 @@ struct Signed {
     token: String,
 }
 
-/// Draws a index for a session that is about to be opened. The unique index decides if two drew the same.
+/// Allocates an index for a new session. If two sessions choose the same one, the unique constraint refuses the second.
 pub(crate) fn allocate_index(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
     let newest = records::status_lists::newest(conn)?;
     if let Some(index) = allocate_from(conn, newest)? {
@@ -94,7 +95,7 @@ pub(crate) fn allocate_index(conn: &mut Conn, now: Timestamp) -> Result<(i64, i3
     index.map(|index| (newest + 1, index)).ok_or_else(|| Error::internal("a new status list is full"))
 }
 
-/// A free index in a list, or `None` where it is full enough or not there.
+/// A free index in a list; `None` if the list is full enough or does not exist.
 fn allocate_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
     if list == 0 {
         return Ok(None);
@@ -105,12 +106,12 @@ fn allocate_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
     Ok(drawn.into_iter().find(|index| !taken.contains(index)))
 }
 
-/// The signed list, as it is at this moment.
+/// The signed list, as of now.
 ///
 /// # Errors
-/// `not_found`; `unavailable` when the store cannot be asked: an old list is never told for a new one.
+/// `not_found`; `unavailable` when the store is unavailable: a stale list is never returned instead.
 pub(crate) async fn signed(cx: &Context, cache: &StatusLists, list: i64, now: Timestamp) -> Result<String, Error> {
-    // The epochs first: what changes meanwhile is then met once more, and never missed.
+    // The epochs are read first: a change during the read is then read again, never missed.
     let epochs = cx.snapshot(None, None, now).await?.epochs;
     let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
@@ -151,15 +152,15 @@ fn sign(cx: &Context, list: i64, bytes: &[u8], now: Timestamp) -> Result<String,
     cx.tokens.sign(&claims, now)
 }
 
-/// The addresses of every list that a token which still counts may name (the draft's aggregation).
+/// URLs of every list that a valid access token may name (status list aggregation of the draft).
 pub(crate) async fn addresses(cx: &Context, now: Timestamp) -> Result<Vec<String>, Error> {
-    // A list is done with once the one after it is older than any session can be.
+    // A list is obsolete once the next one is older than any session can be.
     let since = now.minus(cx.config.links.max_duration);
     let lists = cx.store.read(move |conn| Ok(records::status_lists::filled_since(conn, since)?)).await?;
     Ok(lists.into_iter().map(|list| status_list_uri(cx.tokens.issuer(), list)).collect())
 }
 
-/// One bit a index, the first one in the lowest bit of the first byte.
+/// One bit for each index, index 0 in the lowest bit of the first byte.
 fn bitmap(over: impl Iterator<Item = i32>) -> Vec<u8> {
     let mut bytes = vec![0; INDEXES / 8];
     for index in over.filter_map(|index| usize::try_from(index).ok()) {
@@ -170,7 +171,7 @@ fn bitmap(over: impl Iterator<Item = i32>) -> Vec<u8> {
     bytes
 }
 
-/// Zlib (RFC 1950), as small as it gets.
+/// Zlib (RFC 1950) at the best compression level.
 fn compressed(bytes: &[u8]) -> Result<Vec<u8>, Error> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(bytes).and_then(|()| encoder.finish()).map_err(Error::internal)

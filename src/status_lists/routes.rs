@@ -15,35 +15,35 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(get_status_lists).service(get_status_list);
 }
 
-/// Addresses of the status lists.
+/// List of status lists.
 #[derive(Serialize, ToSchema)]
 struct StatusListAddresses {
-    /// The newest first.
+    /// URLs of the status lists, newest first.
     #[schema(max_items = 10000, value_type = Vec<StatusListAddress>)]
     status_lists: Vec<String>,
 }
 
-/// The address of a status list; it stands in the API description only.
+/// URL of a status list.
 #[derive(ToSchema)]
 #[schema(max_length = 500, example = "https://links.example/v1/status-lists/1")]
 #[expect(dead_code, reason = "only its schema is used")]
 struct StatusListAddress(String);
 
-/// A signed list; it stands in the API description only.
+/// Status list token (JWT).
 #[derive(ToSchema)]
 #[schema(max_length = 16384, example = "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl")]
 #[expect(dead_code, reason = "only its schema is used")]
 struct StatusListToken(String);
 
-/// Whoever keeps an answer asks each time whether it is still the same.
+/// `Cache-Control` that requires caches to revalidate the response each time (RFC 9111).
 const ASK_AGAIN: &str = "no-cache";
 
 /// List the status lists
 ///
-/// Every list that an access token which still counts can name, for verifiers
-/// that fetch them beforehand.
+/// URLs of every list that a valid access token can name, for verifiers that fetch
+/// the lists beforehand.
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusLists", security(()),
-    responses((status = 200, body = StatusListAddresses, description = "Their addresses"), PublicProblems))]
+    responses((status = 200, body = StatusListAddresses, description = "URLs of the status lists"), PublicProblems))]
 #[get("/status-lists")]
 async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let status_lists = super::addresses(&cx, cx.clock.now()).await?;
@@ -53,13 +53,13 @@ async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<Htt
 
 /// Read a status list
 ///
-/// A Status List Token (draft-ietf-oauth-status-list-21): one bit a session, 1
-/// once it is over. Verify `typ`, signature, `sub` (the list's own address) and
-/// `exp`; keep it for `ttl` seconds at most. Any failure, or an index outside of
-/// the list, means: refuse.
+/// Status list token (draft-ietf-oauth-status-list-21): one bit for each session, 1
+/// once it has ended. Verify `typ`, signature, `sub` (the URL of the list) and `exp`;
+/// cache it for `ttl` seconds at most. If a check fails, or the index is outside of
+/// the list, refuse the access token.
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusList", security(()),
-    params(("id" = String, Path, max_length = 20, example = "1", description = "The list")),
-    responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "The signed list"),
+    params(("id" = String, Path, max_length = 20, example = "1", description = "Number of the status list")),
+    responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "Status list token"),
         PublicProblems))]
 #[get("/status-lists/{id}")]
 async fn get_status_list(

@@ -1,7 +1,7 @@
-//! A tenant is the customer company, under the portal's own id for it.
+//! A tenant is a customer company, under the portal's identifier for it.
 //!
-//! Registering one gives it a name, a time zone and contacts, which mails and
-//! pages show. An unregistered tenant shows its id and the default zone.
+//! Registration gives it a name, a time zone, contacts and settings. Mails and pages
+//! show the identifier of an unregistered tenant, and times in the default zone.
 
 pub(crate) mod routes;
 
@@ -19,19 +19,19 @@ use crate::records::tenants::{Tenant, muted};
 
 pub(crate) use crate::domain::is_tenant_id;
 
-/// Somebody at the tenant to turn to.
+/// Contact person at a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Contact {
-    /// Their name.
+    /// Name of the contact person.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Their address.
+    /// E-mail address of the contact person.
     #[schema(max_length = 254)]
     pub email: String,
 }
 
-/// What is known of a tenant.
+/// Data of a tenant; it replaces the registered data.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -39,55 +39,55 @@ pub struct Contact {
     "contacts": [{"name": "Meera Iyer", "email": "hr@acme.example"}]
 }))]
 pub struct SaveTenant {
-    /// What people call it.
+    /// Display name of the tenant.
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
-    /// Its IANA time zone; the default zone unless told.
+    /// IANA time zone of the tenant; default the zone configured for the service.
     #[schema(max_length = 64)]
     pub time_zone: Option<String>,
-    /// Whom to turn to.
+    /// Contact persons at the tenant.
     #[serde(default)]
     #[schema(max_items = 10)]
     pub contacts: Vec<Contact>,
-    /// Notices that nobody there wants; every one is sent unless told.
+    /// Notices that are not sent to people of the tenant; by default every notice is sent.
     #[serde(default)]
     #[schema(max_items = 7)]
     pub muted_notices: Vec<Notice>,
-    /// How the values of reported changes are kept: `masked` at first, and unchanged unless told. It holds for what
-    /// is reported from then on.
+    /// How values of reported changes are stored, from the next report on. If absent it stays as it is; a new tenant
+    /// gets `masked`.
     pub change_values: Option<ChangeValues>,
-    /// For how many days names, reasons and values are kept in the audit trail: the service's default at first, and
-    /// unchanged unless told.
+    /// Number of days for which the audit log keeps names, reasons and values. If absent it stays as it is; a new
+    /// tenant gets the service's default.
     #[schema(minimum = 366, maximum = 36500)]
     pub retention_days: Option<i32>,
 }
 
-/// A tenant as callers see it.
+/// Registered tenant (customer company).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct TenantResponse {
-    /// The portal's own id for it.
+    /// Portal's identifier of the tenant.
     #[schema(max_length = 64)]
     id: String,
-    /// What people call it.
+    /// Display name of the tenant.
     #[schema(max_length = 100)]
     name: String,
-    /// Its IANA time zone.
+    /// IANA time zone of the tenant.
     #[schema(max_length = 64)]
     time_zone: String,
-    /// Whom to turn to.
+    /// Contact persons at the tenant.
     #[schema(max_items = 10)]
     contacts: Vec<Contact>,
-    /// How the values of reported changes are kept.
+    /// How values of reported changes are stored.
     change_values: ChangeValues,
-    /// For how many days names, reasons and values are kept in the audit trail; absent for the service's default.
+    /// Number of days for which the audit log keeps names, reasons and values; absent for the service's default.
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_days: Option<i32>,
-    /// Notices that nobody there wants.
+    /// Notices that are not sent to people of the tenant.
     #[schema(max_items = 7)]
     muted_notices: Vec<Notice>,
-    /// When it was registered.
+    /// When the tenant was registered (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When it was last saved.
+    /// When the tenant was last saved (RFC 3339, UTC).
     updated_at: Timestamp,
 }
 
@@ -107,7 +107,7 @@ impl From<Tenant> for TenantResponse {
     }
 }
 
-/// Registers a tenant, or replaces what is known of it.
+/// Registers a tenant, or replaces its data.
 pub(crate) async fn save(
     cx: &Context,
     caller: &Caller<WriteTenants>,
@@ -161,7 +161,7 @@ pub(crate) async fn save(
     let saved = cx
         .store
         .write(move |tx| {
-            // What says how the trail is kept stays as it is where nothing is said of it.
+            // Absent settings of the audit log keep their values, rather than being reset.
             let known = records::tenants::find(tx, &tenant.id)?;
             let mut tenant = tenant.clone();
             if let Some(known) = known {

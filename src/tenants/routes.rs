@@ -16,10 +16,10 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Register or change a tenant
 ///
-/// Name, time zone and contacts are what mails and pages show. Links can be
-/// issued for a tenant that was never registered.
+/// Mails and pages show the name, and times in the time zone. Links can also be
+/// issued for a tenant that is not registered.
 #[utoipa::path(tag = "Tenants", operation_id = "saveTenant", request_body = SaveTenant,
-    params(("id" = String, Path, max_length = 64, example = "acme", description = "The portal's own id for the tenant")),
+    params(("id" = String, Path, max_length = 64, example = "acme", description = "Portal's identifier of the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant"), WriteProblems))]
 #[put("/tenants/{id}")]
 async fn save_tenant(
@@ -45,7 +45,7 @@ async fn list_tenants(
 
 /// Read a tenant
 #[utoipa::path(tag = "Tenants", operation_id = "getTenant",
-    params(("id" = String, Path, max_length = 64, example = "acme", description = "The portal's own id for the tenant")),
+    params(("id" = String, Path, max_length = 64, example = "acme", description = "Portal's identifier of the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
 #[get("/tenants/{id}")]
 async fn get_tenant(

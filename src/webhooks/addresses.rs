@@ -1,8 +1,8 @@
-//! Which addresses may be called: public ones, and those that the operator has opened.
+//! Addresses that may be called: public ones, and networks that the operator has allowed.
 //!
-//! A client chooses where its messages go, so an address could lead into our own
-//! network. What counts is the address that a name has at the moment of the call:
-//! the very addresses that were checked are the ones that are connected to.
+//! Clients choose their endpoints' URLs, which could lead into the internal network
+//! (server-side request forgery). Addresses are checked when a name is resolved
+//! for a call, and only checked addresses are connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-/// Special-purpose networks of IPv4 (RFC 6890 and its registry): nobody's, everybody's, or only ours.
+/// Special-purpose IPv4 networks (RFC 6890 and its registry).
 const SPECIAL_V4: [([u8; 4], u32); 15] = [
     ([0, 0, 0, 0], 8),
     ([10, 0, 0, 0], 8),
@@ -29,8 +29,8 @@ const SPECIAL_V4: [([u8; 4], u32); 15] = [
     ([240, 0, 0, 0], 4),
 ];
 
-/// Networks within the global unicast range of IPv6 that are special all the same. The rest of what is
-/// special, such as addresses with an IPv4 one inside (mapped, NAT64), lies outside of that range.
+/// Special-purpose networks within the IPv6 global unicast range. The others, such as addresses that embed an IPv4
+/// address (mapped, NAT64), lie outside of that range.
 const SPECIAL_V6: [([u16; 2], u32); 4] = [
     // Protocol assignments, Teredo among them.
     ([0x2001, 0], 23),
@@ -41,7 +41,7 @@ const SPECIAL_V6: [([u16; 2], u32); 4] = [
     ([0x3fff, 0], 20),
 ];
 
-/// Why an address cannot be one for messages: a stable code, and words.
+/// Why a URL is refused: a stable code, and a detail text.
 pub(super) type Refusal = (&'static str, &'static str);
 
 /// The addresses that may be called.
@@ -50,7 +50,7 @@ pub(super) struct Addresses {
     opened: Vec<IpNet>,
 }
 
-/// A name leads to where no message may go.
+/// A name resolves to an address that is not allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("the name leads to an address that is not public")]
 struct NotPublic;
@@ -64,7 +64,7 @@ impl Addresses {
         is_public(address) || self.opened.iter().any(|network| network.contains(&address))
     }
 
-    /// Reads the address of an endpoint, as far as it can be judged without asking for its name.
+    /// Parses and checks an endpoint's URL without resolving its name.
     pub(super) fn read(&self, text: &str) -> Result<Url, Refusal> {
         let url = Url::parse(text).map_err(|_malformed| ("malformed", "must be an https address"))?;
         let literal = match url.host() {
@@ -73,7 +73,7 @@ impl Addresses {
             Some(Host::Domain(_)) => None,
             None => return Err(("malformed", "must be an https address")),
         };
-        // On this machine nobody listens in, where the operator has opened it.
+        // Plain HTTP is accepted on a loopback address that the operator has allowed.
         let at_home = literal.is_some_and(|address| address.is_loopback() && self.permit(address));
         if url.scheme() != "https" && !(url.scheme() == "http" && at_home) {
             return Err(("not_https", "must begin with https://"));
@@ -91,13 +91,13 @@ impl Addresses {
     }
 }
 
-/// Resolves names, and refuses those that lead anywhere else than to the public.
+/// Resolves names, and refuses those with an address that is not allowed.
 impl Resolve for Addresses {
     fn resolve(&self, name: Name) -> Resolving {
         let addresses = self.clone();
         Box::pin(async move {
             let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            // One that is not public among others is no oversight but an attempt.
+            // One forbidden address refuses them all: a mixed result is an attack.
             if found.iter().all(|found| addresses.permit(found.ip())) {
                 Ok(Box::new(found.into_iter()) as Addrs)
             } else {

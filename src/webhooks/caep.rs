@@ -1,4 +1,4 @@
-//! Security event tokens (RFC 8417) in the words of CAEP 1.0, for receivers that speak them.
+//! Security event tokens (SET, RFC 8417) with CAEP 1.0 events.
 
 use std::collections::BTreeMap;
 
@@ -13,81 +13,81 @@ use crate::domain::{ActorType, EndCause};
 use crate::id::{EventId, MessageId};
 use crate::tokens::Claims;
 
-/// The session does not hold any more (CAEP 1.0).
+/// Event type `session-revoked` (CAEP 1.0).
 const SESSION_REVOKED: &str = "https://schemas.openid.net/secevent/caep/event-type/session-revoked";
 
-/// The receiver can be reached (Shared Signals Framework 1.0).
+/// Event type `verification` (Shared Signals Framework 1.0).
 const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
 
-/// What a security event token claims. It has no `exp`: what has happened stays so.
+/// Claims of a security event token (RFC 8417). There is no `exp`: an event does not expire.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SetMessage {
-    /// The service that it comes from.
+    /// Issuer: the service's `public_url`.
     #[schema(max_length = 500, example = "https://links.example")]
     iss: String,
-    /// The endpoint's `audience`, or its address.
+    /// Audience: the endpoint's `audience`, or else its URL.
     #[schema(max_length = 500)]
     aud: String,
-    /// The message; a repeat has the same.
+    /// Message id, the same at each attempt.
     jti: MessageId,
-    /// When it happened, in seconds since 1970.
+    /// When the event was recorded, or the test requested (seconds since 1970-01-01T00:00:00Z).
     iat: i64,
-    /// The event of the trail.
+    /// Audit event id; absent for a verification.
     #[serde(skip_serializing_if = "Option::is_none")]
     txn: Option<EventId>,
-    /// What it is about: the session, the profile and the tenant.
+    /// Subject of the event: session, profile and tenant; for a verification, the endpoint.
     sub_id: SetSubject,
-    /// One event, by its URI.
+    /// The event by its type's URI; exactly one.
     events: BTreeMap<String, SetEvent>,
 }
 
 /// A subject (RFC 9493): `opaque` with `id`, `iss_sub` with `iss` and `sub`, `complex` with the rest.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SetSubject {
-    /// Which members there are.
+    /// Subject identifier format, which decides the members present.
     format: SubjectFormat,
-    /// An id of ours or of the portal's.
+    /// Opaque id of a session, tenant or webhook endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     id: Option<String>,
-    /// `iss` of the access token.
+    /// `iss` claim of the access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     iss: Option<String>,
-    /// `sub` of the access token: the profile.
+    /// `sub` claim of the access token: the profile.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     sub: Option<String>,
-    /// The session, `sid` of the access token.
+    /// Session, the `sid` claim of the access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(no_recursion)]
     session: Option<Box<SetSubject>>,
-    /// As whom it was.
+    /// Profile the consultant acted as.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(no_recursion)]
     user: Option<Box<SetSubject>>,
-    /// The customer company.
+    /// Tenant of the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(no_recursion)]
     tenant: Option<Box<SetSubject>>,
 }
 
 text_enum! {
-    /// How a subject is named (RFC 9493; `complex` is of the Shared Signals Framework).
+    /// Subject identifier format (RFC 9493; `complex` is defined by the Shared Signals Framework).
     pub enum SubjectFormat {
-        /// By an id that says nothing by itself.
+        /// An opaque `id`.
         Opaque = "opaque",
-        /// By `iss` and `sub` of a token.
+        /// `iss` and `sub` of a token.
         IssSub = "iss_sub",
-        /// By several sides.
+        /// Several subjects: session, user and tenant.
         Complex = "complex",
     }
 }
 
 text_enum! {
-    /// Who set it off.
+    /// Entity that initiated the event (CAEP 1.0).
     pub enum Initiator {
-        /// The customer's administrator, or an operator.
+        /// An administrator of the customer, or an operator.
         Admin = "admin",
         /// The consultant.
         User = "user",
@@ -96,19 +96,19 @@ text_enum! {
     }
 }
 
-/// What happened.
+/// Event payload (CAEP 1.0).
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct SetEvent {
-    /// When, in seconds since 1970.
+    /// When the session ended (seconds since 1970-01-01T00:00:00Z).
     #[serde(skip_serializing_if = "Option::is_none")]
     event_timestamp: Option<i64>,
-    /// Who set it off.
+    /// Entity that initiated the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     initiating_entity: Option<Initiator>,
-    /// Why, by language: a word, and never what a person wrote.
+    /// Cause of the session's end by language tag: a fixed term, never free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason_admin: Option<BTreeMap<String, String>>,
-    /// In a verification: the message.
+    /// Message id in a verification event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 30)]
     state: Option<String>,
@@ -132,7 +132,7 @@ impl Claims for SetMessage {
     }
 }
 
-/// The claims of a message. They are the same at each attempt.
+/// The claims of a message, the same at each attempt.
 pub(super) fn claims(issuer: &str, delivery: &Delivery, endpoint: &Endpoint, data: &WebhookData) -> SetMessage {
     let (uri, sub_id, event) = if delivery.event_type == message::TEST {
         let event = SetEvent { state: Some(delivery.id.to_string()), ..SetEvent::default() };

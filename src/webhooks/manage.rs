@@ -1,5 +1,5 @@
-//! Creating, changing and deleting endpoints. Every act is on record, and no record holds a secret or an address:
-//! an address may hold a secret of the receiver's.
+//! Creating, changing and deleting endpoints. Every change is recorded, without secrets and without URLs: a URL may
+//! hold a secret of the receiver.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -22,7 +22,7 @@ use crate::records;
 use crate::secrets::WebhookSecret;
 use crate::store::{IdempotencyKey, Worker, idempotency};
 
-/// Creates an endpoint. Its secret is in the answer, and not in that of a replay.
+/// Creates an endpoint. The response holds the secret, unless it is a replay.
 pub(crate) async fn create(
     cx: &Context,
     sender: &Sender,
@@ -88,7 +88,7 @@ pub(crate) async fn create(
     Ok((WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)), replayed))
 }
 
-/// Changes an endpoint, or switches it on or off. What waits for one that is switched off is cancelled by upkeep.
+/// Changes an endpoint, or switches it on or off. Maintenance cancels the queued messages of one that is off.
 pub(crate) async fn change(
     cx: &Context,
     sender: &Sender,
@@ -142,7 +142,7 @@ pub(crate) async fn change(
     Ok(WebhookEndpointResponse::of(endpoint, None))
 }
 
-/// Deletes an endpoint with its secrets. What waits for it is not sent any more.
+/// Deletes an endpoint with its secrets. Queued messages are not sent.
 pub(crate) async fn delete(
     cx: &Context,
     caller: &Caller<ManageWebhooks>,
@@ -187,7 +187,7 @@ pub(crate) async fn rotate_secret(
     Ok(WebhookEndpointResponse::of(endpoint, Some(&secret)))
 }
 
-/// Queues a message that tries the endpoint.
+/// Queues a test message.
 pub(crate) async fn test(
     cx: &Context,
     caller: &Caller<ManageWebhooks>,
@@ -251,11 +251,11 @@ fn check(
         fields.error("/events", "out_of_range", "must name 1 to 7 events, or be absent for everything");
     }
     if caep && events.iter().any(|event| *event != WebhookEvent::SessionEnded) {
-        fields.error("/events", "not_for_this_format", "a CAEP receiver is told of session.ended and nothing else");
+        fields.error("/events", "not_for_this_format", "the format caep supports session.ended only");
     }
 }
 
-/// The events as they are stored.
+/// The event types in stored form.
 fn words(format: WebhookFormat, events: Option<&[WebhookEvent]>) -> String {
     match (format, events) {
         (WebhookFormat::Caep, _) => WebhookEvent::SessionEnded.to_string(),
@@ -269,7 +269,7 @@ fn words(format: WebhookFormat, events: Option<&[WebhookEvent]>) -> String {
     }
 }
 
-/// What goes on record of an endpoint.
+/// Event data about an endpoint.
 #[derive(Serialize)]
 struct EndpointFacts<'a> {
     webhook_endpoint_id: &'a EndpointId,
@@ -295,7 +295,7 @@ impl<'a> EndpointFacts<'a> {
     }
 }
 
-/// Requester does it, in a form that an act can keep.
+/// Actor and client of a request, owned by the write job.
 #[derive(Clone)]
 struct Requester {
     actor: Actor,

@@ -1,4 +1,4 @@
-//! What a message says: `CloudEvents` 1.0 in JSON, opaque ids only.
+//! The content of a message: `CloudEvents` 1.0 in JSON, opaque ids only.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,103 +13,103 @@ use crate::id::{ConsultantId, EndpointId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::tokens::Tokens;
 
-/// The type of a message that a client asked for to try its endpoint.
+/// Type of a test message.
 pub(super) const TEST: &str = "webhook_endpoint.test";
 
 text_enum! {
-    /// The version of the envelope.
+    /// Version of the `CloudEvents` specification.
     pub enum SpecVersion {
-        /// `CloudEvents` 1.0
+        /// `CloudEvents` 1.0.
         V1 = "1.0",
     }
 }
 
 text_enum! {
-    /// The form of what happened.
+    /// Media type of a message's `data`.
     pub enum DataContentType {
-        /// JSON
+        /// JSON (RFC 8259).
         Json = "application/json",
     }
 }
 
-/// A message (`CloudEvents` 1.0, JSON). Ids are opaque: names and reasons are for those who ask with their key.
+/// A message (`CloudEvents` 1.0, JSON). It holds opaque ids; names and reasons are read through the API.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct WebhookMessage {
-    /// The version of the envelope.
+    /// Version of the `CloudEvents` specification.
     specversion: SpecVersion,
-    /// The event's id in the trail; for a test the message's own.
+    /// Id of the audit event; for a test, the message id.
     #[schema(max_length = 30, example = "evt_01kaq3v9e8fwmvd2x7n0c5hb5z")]
     id: String,
-    /// The service that it comes from: its `public_url`.
+    /// Service that sends the message: its `public_url`.
     #[schema(max_length = 500, example = "https://links.example")]
     source: String,
-    /// What happened.
+    /// Event type.
     #[serde(rename = "type")]
     #[schema(max_length = 64, example = "session.ended")]
     kind: String,
-    /// What it is about: the session, or else the link.
+    /// Subject of the event: the session id, or else the link id; for a test, the endpoint id.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 30, example = "ses_01kaq3v9e8fwmvd2x7n0c5hb2z")]
     subject: Option<String>,
-    /// When it was put on record.
+    /// When the event was recorded, or the test requested (RFC 3339, UTC).
     time: Timestamp,
-    /// The form of `data`.
+    /// Media type of `data`.
     datacontenttype: DataContentType,
-    /// What happened, in ids.
+    /// Event data; ids only.
     data: WebhookData,
 }
 
-/// What happened. Which members there are hangs on the type.
+/// Event data. The members present depend on the event type.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct WebhookData {
-    /// The customer company.
+    /// Tenant of the access.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub(super) tenant_id: Option<String>,
-    /// The portal.
+    /// Portal of the access.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
     pub(super) portal: Option<String>,
-    /// The link.
+    /// Link the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) magic_link_id: Option<LinkId>,
-    /// The session.
+    /// Session the event concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) session_id: Option<SessionId>,
-    /// The consultant.
+    /// Consultant who was granted access.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) consultant_id: Option<ConsultantId>,
-    /// The profile, by the portal's own id.
+    /// Profile the consultant acts as (the portal's own id).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub(super) profile_id: Option<String>,
-    /// What kind of actor did it.
+    /// Type of the actor that caused the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) actor_type: Option<ActorType>,
-    /// How much was granted.
+    /// Access the link grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) access: Option<Access>,
-    /// When the window begins.
+    /// When the link's window begins (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) starts_at: Option<Timestamp>,
-    /// When the window or the session ends.
+    /// When the link's window, or the session, expires (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<Timestamp>,
-    /// When the session ended.
+    /// When the session ended (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) ended_at: Option<Timestamp>,
     /// Why the session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) cause: Option<EndCause>,
-    /// What the reports of the session lack.
+    /// Completeness of the session's reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) audit_state: Option<AuditState>,
-    /// The endpoint that is tried.
+    /// Webhook endpoint under test.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) webhook_endpoint_id: Option<EndpointId>,
 }
 
-/// What of an event's own data may leave: the rest can hold names and reasons.
+/// Members of an event's data that a message may hold; others can hold names and reasons.
 #[derive(Default, Deserialize)]
 struct Tellable {
     access: Option<Access>,
@@ -121,7 +121,7 @@ struct Tellable {
 }
 
 impl WebhookData {
-    /// What of an event may leave.
+    /// Takes from an event the members that a message may hold.
     pub(super) fn of(event: &Event, kind: WebhookEvent) -> Result<Self, Error> {
         let more: Tellable = serde_json::from_value(event.data.clone()).map_err(Error::internal)?;
         let ended = kind == WebhookEvent::SessionEnded;
@@ -143,15 +143,15 @@ impl WebhookData {
         })
     }
 
-    /// Whether an event is one that a CAEP receiver is told: access that ended before its time.
+    /// Whether an event is a CAEP `session-revoked`: a session ended before it expired.
     ///
-    /// Of a session that ran out they know by `exp`, and nothing was revoked.
+    /// An expired session is none: receivers know its end from `exp`, and nothing was revoked.
     pub(super) fn is_revocation(&self) -> bool {
         self.session_id.is_some() && self.cause.is_some_and(|cause| cause != EndCause::Expired)
     }
 }
 
-/// The body of a message and what it is. A repeat is the same, byte for byte, but for the signature of a SET.
+/// Media type and body of a message. A repeat is identical byte for byte, except for the signature of a SET.
 pub(super) fn compose(
     tokens: &Tokens,
     delivery: &Delivery,

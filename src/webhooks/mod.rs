@@ -1,19 +1,19 @@
-//! A webhook endpoint is an address of a client that is told what happens.
+//! A webhook endpoint is a client's URL that receives messages about events.
 //!
-//! The message is written in the act's own transaction, derived from the audit
-//! events that the act records (`queue`): an act that did not happen tells
-//! nothing, and no act can forget to. A worker sends it, signed, until it is
-//! taken, refused for good, or given up after a day or so. It arrives at least
-//! once, and a repeat has the same `webhook-id`. About one link an endpoint is
-//! told one thing after the other, in the order of the trail.
+//! Messages are derived from the audit events of a transaction and inserted with
+//! them (`queue`): no message without its event, and no event without its message.
+//! A worker sends each message, signed, until it is accepted, refused permanently,
+//! or given up after about a day. Delivery is at least once; a repeat has the same
+//! `webhook-id`. Messages about one link are sent to an endpoint one after the
+//! other, in the order of the audit log.
 //!
-//! An endpoint hears only what its client could read: the events of the client's
-//! tenants and portal. What it hears are ids; names and reasons are for those
-//! who ask with their key.
+//! An endpoint receives only what its client could read: events of the client's
+//! tenants and portal. Messages hold ids only; names and reasons are read through
+//! the API with the client's key.
 //!
-//! `magic_link.opened` says that a person pressed the button on the landing page
-//! (and gave the mailed code, where the portal wants one); it may come several
-//! times. That the portal let them in says `session.opened`.
+//! `magic_link.opened` means that a person pressed the button on the landing page
+//! (and entered the one-time code, if the portal requires one); it may occur
+//! several times. `session.opened` means that the portal admitted the consultant.
 
 mod addresses;
 mod caep;
@@ -51,40 +51,40 @@ pub(crate) use signed::Webhook;
 pub(crate) use store::unfinished;
 
 text_enum! {
-    /// Whether an endpoint is told anything.
+    /// State of a webhook endpoint.
     pub enum WebhookEndpointState {
-        /// It is.
+        /// The endpoint receives messages.
         Active = "active",
-        /// It is not.
+        /// The endpoint is switched off and receives nothing.
         Disabled = "disabled",
     }
 }
 
 text_enum! {
-    /// Who switched an endpoint off.
+    /// Why an endpoint was switched off.
     pub enum DisableCause {
-        /// A client that manages it.
+        /// A client that manages the endpoint switched it off.
         Client = "client",
-        /// The endpoint itself: it answered 410.
+        /// The endpoint responded with 410 (Gone).
         Gone = "gone",
     }
 }
 
 text_enum! {
-    /// What became of a message.
+    /// Delivery state of a message.
     pub enum MessageState {
-        /// It waits for its turn, or for the next attempt.
+        /// The message waits for earlier messages or for its next attempt.
         Queued = "queued",
-        /// The endpoint took it.
+        /// The endpoint accepted the message.
         Delivered = "delivered",
-        /// It was refused for good, or given up.
+        /// The message was refused permanently, or given up after the last attempt.
         Failed = "failed",
-        /// The endpoint or its client was switched off first.
+        /// The endpoint or its client was disabled before delivery.
         Cancelled = "cancelled",
     }
 }
 
-/// An endpoint as it is stored.
+/// A stored endpoint.
 #[derive(Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::webhook_endpoints)]
 pub(crate) struct Endpoint {
@@ -92,7 +92,7 @@ pub(crate) struct Endpoint {
     client_id: ClientId,
     url: String,
     description: Option<String>,
-    /// Words between spaces; `*` is everything, also what is added later.
+    /// Event types separated by spaces; `*` is every type, including future ones.
     events: String,
     format: WebhookFormat,
     audience: Option<String>,
@@ -113,13 +113,13 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
-    /// What its secrets are sealed under.
+    /// The context that an endpoint's secrets are sealed under.
     fn seal(id: &EndpointId) -> String {
         format!("webhook secret {id}")
     }
 }
 
-/// What it takes to know what an endpoint may hear.
+/// Facts of the owning client that limit what an endpoint receives.
 #[derive(Debug, Clone, Queryable)]
 struct EndpointOwner {
     portal: Option<String>,
@@ -133,7 +133,7 @@ impl EndpointOwner {
     }
 }
 
-/// Whose endpoints a caller manages: its own, and with `admin` those of every client within its reach.
+/// Endpoints that a caller manages: its own, and with the scope `admin` those of every client within its reach.
 #[derive(Debug, Clone)]
 struct EndpointAccess {
     client_id: Option<ClientId>,
@@ -151,7 +151,7 @@ impl EndpointAccess {
     }
 }
 
-/// An endpoint to create.
+/// Request to create a webhook endpoint.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -160,51 +160,51 @@ impl EndpointAccess {
     "events": ["session.opened", "session.ended", "magic_link.revoked"]
 }))]
 pub struct CreateWebhookEndpoint {
-    /// Where messages are posted: HTTPS, a public address, no user name and no fragment. Redirects are not followed.
+    /// URL that messages are posted to: HTTPS, a public address, no user info, no fragment. Redirects are not followed.
     #[schema(max_length = 500)]
     pub url: String,
-    /// What operators call it.
+    /// Description of the endpoint for operators.
     #[schema(max_length = 100)]
     pub description: Option<String>,
-    /// What it is told; everything unless said, also what is added later.
+    /// Event types the endpoint receives; every type by default, including future ones.
     #[schema(min_items = 1, max_items = 7)]
     pub events: Option<Vec<WebhookEvent>>,
-    /// What messages look like; `cloudevents` unless told. It stays as it is. With `caep` the only event is `session.ended`.
+    /// Message format, `cloudevents` by default; cannot be changed. With `caep` the only event is `session.ended`.
     pub format: Option<WebhookFormat>,
-    /// `aud` of security event tokens; the address unless told. For `caep` only.
+    /// `aud` claim of security event tokens, the URL by default. Format `caep` only.
     #[schema(max_length = 500)]
     pub audience: Option<String>,
-    /// The client whose endpoint it is; the caller unless told. Another client's needs the scope `admin`.
+    /// Client that owns the endpoint, the caller by default. Another client needs the scope `admin`.
     pub client_id: Option<ClientId>,
 }
 
-/// What of an endpoint is to change; the rest stays.
+/// Changes to a webhook endpoint; absent members stay unchanged.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": ["session.ended", "magic_link.revoked"], "state": "active"}))]
 pub struct ChangeWebhookEndpoint {
-    /// Where messages are posted.
+    /// URL that messages are posted to.
     #[schema(max_length = 500)]
     pub url: Option<String>,
-    /// What operators call it.
+    /// Description of the endpoint for operators.
     #[schema(max_length = 100)]
     pub description: Option<String>,
-    /// What it is told.
+    /// Event types the endpoint receives.
     #[schema(min_items = 1, max_items = 7)]
     pub events: Option<Vec<WebhookEvent>>,
-    /// `aud` of security event tokens. For `caep` only.
+    /// `aud` claim of security event tokens. Format `caep` only.
     #[schema(max_length = 500)]
     pub audience: Option<String>,
-    /// `disabled` switches it off: what waits is cancelled, what happens meanwhile is not told. `active` switches it on.
+    /// `disabled` cancels queued messages, and events meanwhile produce none; `active` switches the endpoint on again.
     pub state: Option<WebhookEndpointState>,
 }
 
-/// How a secret is rotated.
+/// Request to rotate a webhook secret.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"overlap_seconds": 86400}))]
 pub struct RotateWebhookSecret {
-    /// Seconds during which the old secret signs beside the new one, at most 30 days; a day unless told.
+    /// Seconds during which the old secret signs beside the new one: 86400 (a day) by default, at most 30 days.
     #[serde(default = "a_day")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_seconds: i64,
@@ -214,45 +214,45 @@ const fn a_day() -> i64 {
     86_400
 }
 
-/// An endpoint as callers see it.
+/// A webhook endpoint.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct WebhookEndpointResponse {
-    /// Its id.
+    /// Webhook endpoint id.
     id: EndpointId,
-    /// The client whose endpoint it is: it hears what that client could read.
+    /// Client that owns the endpoint; the endpoint receives only what that client could read.
     client_id: ClientId,
-    /// Where messages are posted.
+    /// URL that messages are posted to.
     #[schema(max_length = 500)]
     url: String,
-    /// What operators call it.
+    /// Description of the endpoint for operators.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
     description: Option<String>,
-    /// What it is told.
+    /// Event types the endpoint receives.
     #[schema(max_items = 7)]
     events: Vec<WebhookEvent>,
-    /// What messages look like.
+    /// Message format.
     format: WebhookFormat,
-    /// `aud` of security event tokens, where it is not the address.
+    /// `aud` claim of security event tokens, if it is not the URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     audience: Option<String>,
-    /// Whether it is told anything.
+    /// State of the endpoint.
     state: WebhookEndpointState,
-    /// When it was switched off.
+    /// When the endpoint was switched off (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_at: Option<Timestamp>,
-    /// Who switched it off.
+    /// Why the endpoint was switched off.
     #[serde(skip_serializing_if = "Option::is_none")]
     disable_cause: Option<DisableCause>,
-    /// When it was created.
+    /// When the endpoint was created (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When it was last changed.
+    /// When the endpoint was last changed (RFC 3339, UTC).
     updated_at: Timestamp,
-    /// Until when the secret before the last rotation signs, too.
+    /// Until when the previous secret also signs messages (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_secret_expires_at: Option<Timestamp>,
-    /// What messages are signed with: `whsec_` and base64. Shown in this answer and never again.
+    /// Secret that signs messages (Standard Webhooks 1.0: `whsec_` and base64). Returned once, on creation or rotation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
     secret: Option<String>,
@@ -283,44 +283,44 @@ impl WebhookEndpointResponse {
     }
 }
 
-/// Whether an event is among the words of an endpoint.
+/// Whether an endpoint's stored event types include this one.
 fn takes(words: &str, event: WebhookEvent) -> bool {
     words.split_whitespace().any(|word| word == "*" || word == event.as_str())
 }
 
-/// A message to an endpoint, and what became of it.
+/// A message to a webhook endpoint and its delivery state.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct WebhookDelivery {
-    /// Its `webhook-id`, the same at each attempt.
+    /// Message id: the `webhook-id` header, the same at each attempt.
     id: MessageId,
-    /// The event of the trail that it tells; absent for a test.
+    /// Audit event the message is about; absent for a test.
     #[serde(skip_serializing_if = "Option::is_none")]
     event_id: Option<EventId>,
-    /// What it tells.
+    /// Event type of the message.
     #[serde(rename = "type")]
     #[schema(max_length = 64)]
     kind: String,
-    /// The link that it is about.
+    /// Link the message is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     magic_link_id: Option<LinkId>,
-    /// What became of it.
+    /// Delivery state.
     state: MessageState,
-    /// How often it was sent.
+    /// Number of delivery attempts.
     #[schema(minimum = 0)]
     attempts: i32,
     /// Why the last attempt failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 300)]
     last_error: Option<String>,
-    /// When it was last sent.
+    /// When the last attempt was made (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     last_attempt_at: Option<Timestamp>,
-    /// When it is sent next, if it is; a message about the same link that came before goes first.
+    /// When the next attempt is due (RFC 3339, UTC); earlier messages about the same link are sent first.
     #[serde(skip_serializing_if = "Option::is_none")]
     next_attempt_at: Option<Timestamp>,
-    /// When it happened.
+    /// When the event was recorded, or the test requested (RFC 3339, UTC).
     created_at: Timestamp,
-    /// When it was settled.
+    /// When the message was delivered, failed or was cancelled (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     finished_at: Option<Timestamp>,
 }

@@ -1,4 +1,4 @@
-//! The outbox: claims messages, signs and sends them, and stores how it went.
+//! The outbox worker: claims messages, signs and sends them, and stores the outcome.
 
 use futures_util::future::join_all;
 use rand::RngExt;
@@ -15,22 +15,22 @@ use crate::id::{EndpointId, MessageId};
 use crate::journal::Event;
 use crate::secrets::WebhookSecret;
 
-/// How many messages one endpoint is sent at the same time.
+/// Concurrent messages per endpoint.
 const AT_A_TIME: i64 = 4;
 
-/// How many rows of a kind one step of upkeep touches.
+/// Rows of a kind per maintenance step.
 const PER_STEP: usize = 1_000;
 
-/// Longer than a receiver may take to answer: a lease that ends belongs to a worker that died.
+/// Longer than a call's time-out: an expired lease belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How long a message that waits for another one is not looked at, unless that one is settled.
+/// How long a message that waits for an earlier one is postponed, unless that one is settled before.
 const HELD_BACK: Duration = Duration::seconds(15);
 
-/// How long a deleted endpoint is kept: no transaction that saw it alive takes as long.
+/// How long a deleted endpoint's row is kept: longer than any transaction that saw it alive.
 const DELETED_FOR: Duration = Duration::days(1);
 
-/// When to try again, by the number of attempts before; then the message is given up (Standard Webhooks 1.0).
+/// Retry intervals by the number of previous attempts; then the message is given up (Standard Webhooks 1.0).
 const RETRIES: [Duration; 7] = [
     Duration::seconds(5),
     Duration::minutes(5),
@@ -41,32 +41,32 @@ const RETRIES: [Duration; 7] = [
     Duration::hours(10),
 ];
 
-/// Endpoints that have messages which are due, in order of their ids.
+/// Endpoints with due messages, in order of id.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub(crate) async fn ready(cx: &Context) -> Result<Vec<EndpointId>, Error> {
     let now = cx.clock.now();
     cx.store.read(move |conn| Ok(store::ready(conn, now)?)).await
 }
 
-/// Sends an endpoint the messages that are due, a few at a time.
+/// Sends an endpoint's due messages, a few at a time.
 ///
 /// # Errors
-/// When the store cannot be asked. Whatever was claimed is due again when its lease ends.
+/// When the store is unavailable. Claimed messages are due again when their lease ends.
 pub(crate) async fn deliver(cx: &Context, sender: &Sender, endpoint: EndpointId) -> Result<(), Error> {
     let now = cx.clock.now();
     let id = endpoint.clone();
     let due = cx.store.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
     if due.is_empty() {
-        // All that is due waits for messages which are not.
+        // Every due message waits for an earlier one that is not due.
         cx.store.write_large(move |tx| Ok(store::postpone(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
         return Ok(());
     }
     join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await.into_iter().collect()
 }
 
-/// Claims one message and sends it. A transaction of its own, as for mail: nothing holds several messages.
+/// Claims one message and sends it. One transaction per message, as for mail jobs, to avoid deadlocks.
 async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Error> {
     let now = cx.clock.now();
     let claimed = cx
@@ -77,7 +77,7 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
                 endpoint.disabled_at.is_none() && owner.disabled_at.is_none()
             };
             let Some((endpoint, _)) = store::find(tx, &delivery.endpoint_id)?.filter(open) else {
-                let why = "the endpoint or its client was switched off";
+                let why = "the endpoint or its client was disabled";
                 store::settle(tx, &delivery, &Attempt::Cancelled { why }, now)?;
                 return Ok(None);
             };
@@ -87,11 +87,11 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };
     let answer = match signed(cx, &delivery, &endpoint, now) {
         Ok(signed) => sender.send(signed, now).await,
-        Err(_logged) => Answer::NotTaken("it could not be signed; the operators' log says why".to_owned()),
+        Err(_logged) => Answer::NotTaken("signing failed; the service's log has the cause".to_owned()),
     };
     if answer != Answer::Taken {
         tracing::info!(webhook.endpoint = %endpoint.id, webhook.message = %delivery.id,
-            webhook.attempts = delivery.attempts, webhook.answer = ?answer, "a webhook message was not taken");
+            webhook.attempts = delivery.attempts, webhook.answer = ?answer, "webhook delivery failed");
     }
     let now = cx.clock.now();
     cx.store
@@ -107,7 +107,7 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
         .await
 }
 
-/// The event that an endpoint was switched off.
+/// Event: an endpoint was switched off.
 pub(super) fn disabled(endpoint: &Endpoint, actor: Actor, cause: DisableCause, now: Timestamp) -> Event {
     Event::new(EventType::EndpointDisabled, actor, now).with(&serde_json::json!({
         "webhook_endpoint_id": endpoint.id, "client_id": endpoint.client_id, "cause": cause,
@@ -136,7 +136,7 @@ fn open(cx: &Context, id: &EndpointId, sealed: &str) -> Result<WebhookSecret, Er
     secret.ok_or_else(|| Error::internal(format_args!("the master key does not open the secret of {id}")))
 }
 
-/// What becomes of a message after an attempt.
+/// The outcome to store after an attempt.
 fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
     match answer {
         Answer::Taken => Attempt::Delivered,
@@ -149,16 +149,16 @@ fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
     }
 }
 
-/// How long to wait after so many attempts; `None` when it was the last one. Some jitter keeps messages apart.
+/// Wait after this number of attempts, with jitter; `None` after the last one.
 fn wait(attempts: i32) -> Option<Duration> {
     let wait = RETRIES.get(usize::try_from(attempts - 1).unwrap_or(0))?;
     Some(*wait * rand::rng().random_range(1.0..1.2))
 }
 
-/// Cancels what will not be sent any more, and forgets what is over: messages, secrets, deleted endpoints.
+/// Maintenance: cancels messages that will not be sent, and deletes old messages, secrets and endpoints.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 pub(crate) async fn maintain(cx: &Context, now: Timestamp) -> Result<(), Error> {
     let keep = cx.config.webhooks.keep;
     loop {

@@ -1,4 +1,4 @@
-//! Where acts become messages: the one place that every event on its way into the trail passes.
+//! Deriving messages from events, in the one place that every recorded event passes.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,10 @@ use crate::error::Error;
 use crate::journal::AppendedEvent;
 use crate::store::{Wakes, Worker};
 
-/// Writes messages for the endpoints that may hear of what has just been recorded, and want to.
+/// Inserts messages about recorded events for the endpoints that may receive them and subscribe to them.
 ///
-/// The heads of the logs are held meanwhile, so nothing is locked here: it reads
-/// and inserts. Where nobody has an endpoint it costs one question a transaction.
+/// The heads of the logs are locked meanwhile, so no other lock is taken: it only
+/// reads and inserts. Without any endpoint it costs one query per transaction.
 pub(crate) fn enqueue(conn: &mut Conn, recorded: &[AppendedEvent<'_>], wakes: &mut Wakes) -> Result<(), Error> {
     let tellable = recorded.iter().filter_map(|one| WebhookEvent::of(one.event.kind()).map(|kind| (one, kind)));
     let tellable: Vec<(&AppendedEvent<'_>, WebhookEvent)> = tellable.collect();

@@ -1,4 +1,4 @@
-//! Reading endpoints, and what became of their messages.
+//! Reading endpoints and their deliveries.
 
 use super::{Endpoint, EndpointAccess, WebhookDelivery, WebhookEndpointResponse, store};
 use crate::context::Context;

@@ -29,12 +29,12 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 
 /// Create a webhook endpoint
 ///
-/// From then on it is told what happens at the client's tenants and portal, each
-/// message signed as Standard Webhooks 1.0 says. The answer is the only one that
-/// shows the secret. `openapi/webhooks.json` describes the messages.
+/// The endpoint receives messages about events of the client's tenants and portal,
+/// signed according to Standard Webhooks 1.0. The secret is returned in this
+/// response only. `openapi/webhooks.json` describes the messages.
 #[utoipa::path(tag = "Webhooks", operation_id = "createWebhookEndpoint", request_body = CreateWebhookEndpoint,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; the secret is left out of a repeated answer")),
-    responses((status = 201, body = WebhookEndpointResponse, description = "Created"), WriteProblems))]
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Key that makes a retry safe for 24 hours; a replayed response omits the secret")),
+    responses((status = 201, body = WebhookEndpointResponse, description = "The webhook endpoint was created"), WriteProblems))]
 #[post("/webhook-endpoints")]
 async fn create_webhook_endpoint(
     cx: Data<Context>,
@@ -50,9 +50,9 @@ async fn create_webhook_endpoint(
 
 /// List webhook endpoints
 ///
-/// The client's own; with the scope `admin` those of every client within its reach.
+/// The client's own endpoints; with the scope `admin` those of every client within its reach.
 #[utoipa::path(tag = "Webhooks", operation_id = "listWebhookEndpoints", params(Paging),
-    responses((status = 200, body = Page<WebhookEndpointResponse>, description = "A page of endpoints"), ReadProblems))]
+    responses((status = 200, body = Page<WebhookEndpointResponse>, description = "A page of webhook endpoints, newest first"), ReadProblems))]
 #[get("/webhook-endpoints")]
 async fn list_webhook_endpoints(
     cx: Data<Context>,
@@ -64,8 +64,8 @@ async fn list_webhook_endpoints(
 
 /// Read a webhook endpoint
 #[utoipa::path(tag = "Webhooks", operation_id = "getWebhookEndpoint",
-    params(("id" = EndpointId, Path, description = "The endpoint")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint"), ReadProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint"), ReadProblems))]
 #[get("/webhook-endpoints/{id}")]
 async fn get_webhook_endpoint(
     cx: Data<Context>,
@@ -77,10 +77,11 @@ async fn get_webhook_endpoint(
 
 /// Change a webhook endpoint
 ///
-/// Or switch it off and on again. Messages that wait go to the new address.
+/// Changes members, or switches the endpoint off or on. Queued messages are sent to
+/// the new URL.
 #[utoipa::path(tag = "Webhooks", operation_id = "changeWebhookEndpoint", request_body = ChangeWebhookEndpoint,
-    params(("id" = EndpointId, Path, description = "The endpoint")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint"), WriteProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint"), WriteProblems))]
 #[patch("/webhook-endpoints/{id}")]
 async fn change_webhook_endpoint(
     cx: Data<Context>,
@@ -94,10 +95,10 @@ async fn change_webhook_endpoint(
 
 /// Delete a webhook endpoint
 ///
-/// What waits for it is not sent any more, and its secrets are forgotten.
+/// Queued messages are not sent, and the secrets are deleted.
 #[utoipa::path(tag = "Webhooks", operation_id = "deleteWebhookEndpoint",
-    params(("id" = EndpointId, Path, description = "The endpoint")),
-    responses((status = 204, description = "It is gone"), WriteProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 204, description = "The webhook endpoint was deleted"), WriteProblems))]
 #[delete("/webhook-endpoints/{id}")]
 async fn delete_webhook_endpoint(
     cx: Data<Context>,
@@ -110,11 +111,11 @@ async fn delete_webhook_endpoint(
 
 /// Rotate a webhook endpoint's secret
 ///
-/// Until the overlap is over every message carries two signatures, one of each
-/// secret, so that the receiver can be changed over without a gap.
+/// During the overlap every message carries two signatures, one by each secret, so
+/// that the receiver can switch without rejecting messages.
 #[utoipa::path(tag = "Webhooks", operation_id = "rotateWebhookSecret", request_body = RotateWebhookSecret,
-    params(("id" = EndpointId, Path, description = "The endpoint")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The endpoint with its new secret"), WriteProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint with its new secret"), WriteProblems))]
 #[post("/webhook-endpoints/{id}/rotate-secret")]
 async fn rotate_webhook_secret(
     cx: Data<Context>,
@@ -125,13 +126,13 @@ async fn rotate_webhook_secret(
     Ok(Json(super::rotate_secret(&cx, &caller, id.into_inner(), &body.value, cx.clock.now()).await?))
 }
 
-/// Send a webhook endpoint a test
+/// Send a test message to a webhook endpoint
 ///
-/// A message of the type `webhook_endpoint.test`, or for a CAEP receiver a
-/// verification event. What becomes of it stands among the deliveries.
+/// Queues a message of the type `webhook_endpoint.test`, or a verification event
+/// for format `caep`. Its delivery state is listed among the deliveries.
 #[utoipa::path(tag = "Webhooks", operation_id = "testWebhookEndpoint",
-    params(("id" = EndpointId, Path, description = "The endpoint")),
-    responses((status = 202, body = WebhookDelivery, description = "It is queued"), WriteProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 202, body = WebhookDelivery, description = "The test message is queued"), WriteProblems))]
 #[post("/webhook-endpoints/{id}/test")]
 async fn test_webhook_endpoint(
     cx: Data<Context>,
@@ -143,10 +144,11 @@ async fn test_webhook_endpoint(
 
 /// List the messages to a webhook endpoint
 ///
-/// What became of each, newest first. They are kept for `webhooks.keep_days` after they were settled.
+/// With their delivery states, newest first. A message is kept for `webhooks.keep_days` (configuration) after it was
+/// delivered, failed or was cancelled.
 #[utoipa::path(tag = "Webhooks", operation_id = "listWebhookDeliveries",
-    params(("id" = EndpointId, Path, description = "The endpoint"), Paging),
-    responses((status = 200, body = Page<WebhookDelivery>, description = "A page of messages"), ReadProblems))]
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id"), Paging),
+    responses((status = 200, body = Page<WebhookDelivery>, description = "A page of messages, newest first"), ReadProblems))]
 #[get("/webhook-endpoints/{id}/deliveries")]
 async fn list_webhook_deliveries(
     cx: Data<Context>,

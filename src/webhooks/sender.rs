@@ -1,4 +1,4 @@
-//! The call itself: bounded in time and size, to no other address than the one that was checked.
+//! The HTTP call: bounded in time and size, and only to the addresses that were checked.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -14,50 +14,50 @@ use crate::config::Webhooks;
 use crate::domain::WebhookFormat;
 use crate::secrets::WebhookSecret;
 
-/// More than any honest refusal needs (RFC 8935, section 2.4).
+/// Limit of a refusal's body (RFC 8935, section 2.4).
 const MAX_ANSWER_BYTES: usize = 4 * 1024;
 
-/// As much of an error as is kept.
+/// Limit of a stored error text.
 const MAX_ERROR_CHARACTERS: usize = 200;
 
-/// What goes into one call.
+/// Everything one call needs.
 pub(super) struct SignedMessage {
     pub url: String,
     pub format: WebhookFormat,
     pub content_type: &'static str,
     pub id: String,
     pub body: String,
-    /// The secrets that sign it: one, and during a rotation two.
+    /// The secrets that sign the message: one, or two during a rotation.
     pub secrets: Vec<WebhookSecret>,
 }
 
-/// What came of it.
+/// Outcome of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
-    /// It was taken.
+    /// The receiver accepted the message.
     Taken,
-    /// It was not, but may be another time.
+    /// Temporary failure; to be retried.
     NotTaken(String),
-    /// It never will be.
+    /// Permanent refusal.
     Refused(String),
-    /// The receiver wants nothing any more.
+    /// The receiver responded with 410 (Gone).
     Gone,
 }
 
-/// Calls the addresses of clients.
+/// Calls the URLs of clients.
 pub(crate) struct Sender {
     http: Client,
     addresses: Addresses,
 }
 
-/// What a receiver of security events says of one that it refuses.
+/// Error response of a SET receiver (RFC 8935, section 2.3).
 #[derive(Deserialize)]
 struct SetRefusal {
     err: String,
 }
 
 impl Sender {
-    /// Sets up calls. There is no proxy, which would resolve names by itself.
+    /// Sets up the HTTP client. Without a proxy, which would resolve names by itself.
     pub(crate) fn new(config: &Webhooks) -> Result<Self, reqwest::Error> {
         let addresses = Addresses::new(&config.allow_addresses);
         let http = Client::builder()
@@ -72,14 +72,14 @@ impl Sender {
         Ok(Self { http, addresses })
     }
 
-    /// Reads the address of an endpoint, and writes it as it is called.
+    /// Checks an endpoint's URL and returns it in normal form.
     pub(super) fn check(&self, url: &str) -> Result<String, Refusal> {
         self.addresses.read(url).map(|url| url.to_string())
     }
 
     /// Sends a message.
     pub(super) async fn send(&self, signed: SignedMessage, now: Timestamp) -> Answer {
-        // What is allowed may have changed since the endpoint was created.
+        // Checked again: the allowed networks may have changed since the endpoint was created.
         let url = match self.addresses.read(&signed.url) {
             Ok(url) => url,
             Err((_, why)) => return Answer::NotTaken(format!("the address {why}")),
@@ -126,7 +126,7 @@ async fn judge(response: Response, format: WebhookFormat) -> Answer {
     }
 }
 
-/// The word with which a receiver refuses a security event; never a sentence.
+/// The error code of a SET refusal; never free text.
 async fn refusal(mut response: Response) -> Option<String> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.ok()? {
@@ -140,7 +140,7 @@ async fn refusal(mut response: Response) -> Option<String> {
     plain.then_some(err)
 }
 
-/// What went wrong. The address may hold something that is not for a list; the cause need not say it.
+/// The error text without the URL, which may hold a secret.
 fn in_words(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return format!("no answer within {} seconds", TIME_OUT.as_secs());
@@ -149,7 +149,7 @@ fn in_words(error: &reqwest::Error) -> String {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    // Without a cause the error is reqwest's own, which names the address.
+    // Without a cause the error is reqwest's own, which names the URL.
     let text = if error.source().is_some() { cause.to_string() } else { "the call failed".to_owned() };
     let text: String = text.chars().filter(|character| !character.is_control()).collect();
     text.chars().take(MAX_ERROR_CHARACTERS).collect()

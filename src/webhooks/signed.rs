@@ -1,4 +1,4 @@
-//! Signatures as Standard Webhooks 1.0 has them, and calls to the operator's own address.
+//! Signed calls (Standard Webhooks 1.0) to the operator's own webhook.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::clock::Timestamp;
 
 pub(crate) use crate::secrets::WebhookSecret;
 
-/// How long a receiver may take.
+/// Time-out of a call.
 pub(super) const TIME_OUT: Duration = Duration::from_secs(15);
 
-/// An address of the operator's own choice. It may be a private one.
+/// The operator's own webhook. Its address may be private.
 pub(crate) struct Webhook {
     http: Client,
     url: Url,
@@ -21,7 +21,7 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// Sets up calls to an address. Redirects are not followed: they could lead anywhere.
+    /// Sets up the HTTP client. Redirects are not followed: they could lead anywhere.
     pub(crate) fn new(url: Url, secret: WebhookSecret) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_OUT).redirect(Policy::none()).no_proxy().build()?;
         Ok(Self { http, url, secret })
@@ -30,7 +30,7 @@ impl Webhook {
     /// Delivers a message; a repeat has the same `id`.
     ///
     /// # Errors
-    /// What went wrong, in words for an operator.
+    /// An error text for operators.
     pub(crate) async fn send(&self, id: &str, body: String, now: Timestamp) -> Result<(), String> {
         let seconds = now.unix_seconds();
         let request = self
@@ -41,7 +41,7 @@ impl Webhook {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", self.secret.sign(id, seconds, &body))
             .body(body);
-        // The address may hold a password; what went wrong need not say it.
+        // Without the URL, which may hold a password.
         let response = request.send().await.map_err(|error| error.without_url().to_string())?;
         match response.status() {
             status if status.is_success() => Ok(()),

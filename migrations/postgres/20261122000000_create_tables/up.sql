@@ -317,7 +317,7 @@ CREATE TABLE mail_jobs (
     -- The key that signed the token of the last attempt.
     kid                  TEXT
 );
-CREATE UNIQUE INDEX mail_jobs_one_per_dedup_key ON mail_jobs (template, dedup_key);
+CREATE UNIQUE INDEX mail_jobs_one_per_dedup ON mail_jobs (template, dedup_key);
 CREATE INDEX mail_jobs_open ON mail_jobs (id) WHERE finished_at IS NULL;
 CREATE INDEX mail_jobs_by_link ON mail_jobs (magic_link_id, id) WHERE magic_link_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_session ON mail_jobs (session_id) WHERE session_id IS NOT NULL;

@@ -13,30 +13,31 @@ use crate::http::Problem;
 
 pub use webhooks::webhooks;
 
-/// What stands above the operations.
+/// Info, servers and tags of the API description.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Magic Link",
         description = "Gives one support consultant access to one customer portal as one user profile, for a stated \
-            reason and a stated time, and keeps a record of it.\n\nAuthorise with `Bearer <API key>`, or with Basic: \
-            the client id and the key. Every failure is a problem document (RFC 9457) with a stable `code`; \
+            reason and a limited time, and records it in an audit log.\n\nAuthenticate with `Bearer <API key>`, or with \
+            Basic: the client id and the key. Every failure is a problem document (RFC 9457) with a stable `code`; \
             `/problems` explains each.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/", description = "This service")),
     tags(
-        (name = "Magic links", description = "Grant access, read, revoke, send again"),
-        (name = "Sessions", description = "Redeem a link, ask whether access holds, report what was done"),
-        (name = "Consultants", description = "The directory of support people"),
-        (name = "Tenants", description = "Names and time zones of customer companies"),
-        (name = "Clients", description = "API callers and their keys"),
-        (name = "Webhooks", description = "Addresses that are told what happens"),
-        (name = "Signing keys", description = "The lives of the keys that sign every token"),
-        (name = "Audit", description = "The trail"),
-        (name = "Landing page", description = "What the page behind the mailed link calls"),
-        (name = "Discovery", description = "Public keys, and where everything is"),
-        (name = "Operations", description = "Health")
+        (name = "Magic links", description = "Grant, read, revoke and resend access"),
+        (name = "Sessions", description = "Redeem a link, check access, report activity events"),
+        (name = "Consultants", description = "Directory of support consultants"),
+        (name = "Tenants", description = "Settings of customer companies"),
+        (name = "Clients", description = "API clients and their keys"),
+        (name = "Webhooks", description = "Endpoints that receive messages about events"),
+        (name = "Mail", description = "Mail deliveries, delivery reports and suppressed addresses"),
+        (name = "Signing keys", description = "Life cycle of the keys that sign tokens"),
+        (name = "Audit", description = "Audit log, proofs, exports, retention and legal holds"),
+        (name = "Landing page", description = "Calls of the page that the mailed link opens"),
+        (name = "Discovery", description = "Public keys (JWK set), status lists and service metadata"),
+        (name = "Operations", description = "Health and readiness")
     )
 )]
 struct Head;
@@ -49,7 +50,7 @@ pub(crate) fn head() -> Description {
 /// The description after the routes are added.
 ///
 /// # Errors
-/// When what was generated is no description: a fault of ours that every test would meet.
+/// When the generated document is invalid: a bug that every test would detect.
 pub(super) fn finish(mut description: Description) -> Result<Description, serde_json::Error> {
     let components = description.components.get_or_insert_with(Components::new);
     components.schemas.insert("Problem".into(), <Problem<'_> as utoipa::PartialSchema>::schema());
@@ -66,10 +67,10 @@ pub(super) fn finish(mut description: Description) -> Result<Description, serde_
     serde_json::from_value(plain::plain(serde_json::to_value(description)?))
 }
 
-/// The whole description, as it is committed in `openapi/openapi.json`.
+/// The complete description, as committed in `openapi/openapi.json`.
 ///
 /// # Errors
-/// When what was generated is no description: a fault of ours that every test would meet.
+/// When the generated document is invalid: a bug that every test would detect.
 pub fn description() -> Result<Description, serde_json::Error> {
     let (_, description) = App::new().into_utoipa_app().openapi(head()).configure(super::routes).split_for_parts();
     finish(description)

@@ -1,8 +1,7 @@
-//! Brings the generated description into the subset that client generators digest.
+//! Reduces the generated description to the subset that client generators support.
 //!
-//! Optional members are absent, never null; a reference stands alone; texts such
-//! as ids and times are written where they are used, so that generators see their
-//! format.
+//! Optional members are absent, never null; a `$ref` has no siblings; string
+//! schemas such as ids and times are inlined, so that generators see their format.
 
 use serde_json::{Map, Value};
 
@@ -17,7 +16,7 @@ pub(super) fn plain(mut description: Value) -> Value {
     description
 }
 
-/// A page of things refers to the thing by name, where generics were written out.
+/// Replaces the inlined item schemas of pages by references.
 fn name_page_items(description: &mut Value) {
     let schemas = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut);
     for (name, schema) in schemas.into_iter().flatten() {
@@ -28,7 +27,7 @@ fn name_page_items(description: &mut Value) {
     }
 }
 
-/// Named schemas that are nothing but a text of some form.
+/// Named schemas of plain strings.
 fn text_schemas(description: &Value) -> Map<String, Value> {
     let schemas = description.pointer("/components/schemas").and_then(Value::as_object);
     let is_text = |schema: &Value| {
@@ -42,7 +41,7 @@ fn rewrite(value: &mut Value, texts: &Map<String, Value>) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, texts)),
         Value::Object(members) => {
-            // What stands in an example is data, however much it looks like a schema.
+            // Examples are data, even if they look like schemas.
             members.iter_mut().filter(|(name, _)| !name.starts_with("example")).for_each(|(_, v)| rewrite(v, texts));
             without_null(members);
             one_line(members);
@@ -53,7 +52,7 @@ fn rewrite(value: &mut Value, texts: &Map<String, Value>) {
     }
 }
 
-/// `T or null` is an optional `T`.
+/// Turns `T or null` into an optional `T`.
 fn without_null(schema: &mut Map<String, Value>) {
     if let Some(Value::Array(types)) = schema.get_mut("type") {
         types.retain(|one| one != "null");
@@ -71,7 +70,7 @@ fn without_null(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Documentation comments are wrapped; paragraphs are not.
+/// Unwraps the lines of documentation comments within paragraphs.
 fn one_line(schema: &mut Map<String, Value>) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
         let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
@@ -79,7 +78,7 @@ fn one_line(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Writes texts out, and leaves other references without neighbours.
+/// Inlines string schemas, and removes the siblings of other references.
 fn resolve(schema: &mut Map<String, Value>, texts: &Map<String, Value>) {
     let Some(Value::String(reference)) = schema.get("$ref") else { return };
     let name = reference.rsplit('/').next().unwrap_or_default();
@@ -90,7 +89,7 @@ fn resolve(schema: &mut Map<String, Value>, texts: &Map<String, Value>) {
                 schema.entry(key).or_insert_with(|| value.clone());
             }
         }
-        None => schema.retain(|key, _| key == "$ref"),
+        None => schema.retain(|key, _| matches!(key.as_str(), "$ref" | "description" | "default")),
     }
 }
 
@@ -116,7 +115,7 @@ mod tests {
             json!({
                 "components": { "schemas": { "Thing": { "properties": {
                     "at": { "type": "string", "format": "date-time", "description": "When it was." },
-                    "next": { "$ref": "#/components/schemas/Thing" },
+                    "next": { "$ref": "#/components/schemas/Thing", "description": "x" },
                     "name": { "type": "string" }
                 } } } }
             })

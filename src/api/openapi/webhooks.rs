@@ -1,4 +1,4 @@
-//! What webhook endpoints receive, in a document of its own: among the operations, generators would make calls of it.
+//! The description of webhook messages, a separate document: generators would turn them into API calls.
 
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
@@ -8,10 +8,10 @@ use crate::domain::WebhookEvent;
 use crate::id::{EndpointKind, EventKind, Kind, LinkKind, MessageKind, SessionKind};
 use crate::webhooks::{SetMessage, WebhookMessage};
 
-/// The document, as it is committed in `openapi/webhooks.json`.
+/// The document, as committed in `openapi/webhooks.json`.
 ///
 /// # Errors
-/// When what was generated cannot be written: a fault of ours that every test would meet.
+/// When the generated document cannot be serialised: a bug that every test would detect.
 pub fn webhooks() -> Result<Value, serde_json::Error> {
     let mut schemas = Vec::new();
     <WebhookMessage as ToSchema>::schemas(&mut schemas);
@@ -26,7 +26,7 @@ pub fn webhooks() -> Result<Value, serde_json::Error> {
     for event in WebhookEvent::ALL {
         webhooks.insert(event.to_string(), message(event.as_str(), summary(*event)));
     }
-    webhooks.insert("webhook_endpoint.test".into(), message("webhook_endpoint.test", "A client tries its endpoint"));
+    webhooks.insert("webhook_endpoint.test".into(), message("webhook_endpoint.test", "A client's test message"));
     webhooks.insert("session-revoked".into(), security_event());
     let description = json!({
         "openapi": "3.1.0",
@@ -34,11 +34,11 @@ pub fn webhooks() -> Result<Value, serde_json::Error> {
             "title": "Magic Link: messages to webhook endpoints",
             "version": env!("CARGO_PKG_VERSION"),
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
-            "description": "Signed as Standard Webhooks 1.0 says: check `webhook-signature` with the endpoint's secret, refuse \
-                what is older than five minutes by `webhook-timestamp`, and take a `webhook-id` that came before for the \
-                repeat that it is. Any 2xx within 15 seconds takes a message; 410 switches the endpoint off; \
-                everything else is tried again after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, and then given up. \
-                About one link, one message comes after the other.",
+            "description": "Messages are signed (Standard Webhooks 1.0). Verify `webhook-signature` with the endpoint's \
+                secret, refuse messages whose `webhook-timestamp` is older than five minutes, and ignore a `webhook-id` \
+                that was processed before. Any 2xx within 15 seconds accepts a message; 410 switches the endpoint off; \
+                any other outcome is retried after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, and then given up. \
+                Messages about one link are sent one after the other.",
         },
         "webhooks": webhooks,
         "components": { "schemas": schemas },
@@ -53,12 +53,12 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::LinkRevoked => "A link was revoked",
         WebhookEvent::LinkExpired => "A link's window has ended",
         WebhookEvent::SessionOpened => "A session was opened",
-        WebhookEvent::SessionEnded => "A session ended, for whatever cause",
-        WebhookEvent::ReportsIncomplete => "A session ended, and its reports are not whole: once for each state",
+        WebhookEvent::SessionEnded => "A session ended, whatever the cause",
+        WebhookEvent::ReportsIncomplete => "A session ended with incomplete reports; once for each `audit_state`",
     }
 }
 
-/// What stands in `data` of a message, by type.
+/// Example of a message's `data` by event type.
 fn data(kind: &str) -> Value {
     let mut data = json!({
         "tenant_id": "acme", "portal": "cloud", "magic_link_id": LinkKind::EXAMPLE,
@@ -97,17 +97,17 @@ fn message(kind: &str, summary: &str) -> Value {
     json!({ "post": {
         "operationId": operation_id(kind), "summary": summary, "tags": ["Webhooks"],
         "parameters": [
-            header("webhook-id", "The message; a repeat has the same", MessageKind::EXAMPLE),
-            header("webhook-timestamp", "When it was sent, in seconds since 1970", "1795410764"),
-            header("webhook-signature", "`v1,` and base64 of HMAC-SHA256 over id, timestamp and body with dots between them; \
-                two of these with a space between while a secret rotates", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+            header("webhook-id", "Message id; a repeat has the same", MessageKind::EXAMPLE),
+            header("webhook-timestamp", "When the attempt was made (seconds since 1970-01-01T00:00:00Z)", "1795410764"),
+            header("webhook-signature", "`v1,` and the base64 HMAC-SHA256 of id, timestamp and body, joined by dots; \
+                two, separated by a space, while a secret rotates", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
         ],
         "requestBody": { "required": true, "content": { "application/cloudevents+json": {
             "schema": { "$ref": "#/components/schemas/WebhookMessage" }, "example": example,
         } } },
         "responses": {
-            "2XX": { "description": "It is taken" },
-            "410": { "description": "Nothing more is wanted: the endpoint is switched off" },
+            "2XX": { "description": "The message is accepted" },
+            "410": { "description": "The receiver wants no more messages: the endpoint is switched off" },
         },
     } })
 }
@@ -115,17 +115,17 @@ fn message(kind: &str, summary: &str) -> Value {
 fn security_event() -> Value {
     json!({ "post": {
         "operationId": "receiveSecurityEvent", "tags": ["Webhooks"],
-        "summary": "To a `caep` endpoint: a session ended before its time",
-        "description": "A security event token (RFC 8417), typ `secevent+jwt`, signed with ES256 by a key of the JWK set, pushed as \
-            RFC 8935 says. The schema is that of its claims. A session that runs out is not told: that says `exp`. A test is \
-            a verification event.",
+        "summary": "Format `caep`: a session ended before it expired",
+        "description": "A security event token (RFC 8417), typ `secevent+jwt`, signed with ES256 by a key of the JWK set, \
+            pushed according to RFC 8935. The schema is that of its claims. No message is sent when a session expires: \
+            receivers know `exp`. A test is a verification event.",
         "requestBody": { "required": true, "content": { "application/secevent+jwt": {
             "schema": { "$ref": "#/components/schemas/SetMessage" },
         } } },
         "responses": {
-            "202": { "description": "It is taken" },
-            "400": { "description": "With a JSON object that has `err`: it is refused for good (RFC 8935, section 2.3)" },
-            "410": { "description": "Nothing more is wanted: the endpoint is switched off" },
+            "202": { "description": "The message is accepted" },
+            "400": { "description": "With a JSON object that has `err`: the token is refused permanently (RFC 8935, section 2.3)" },
+            "410": { "description": "The receiver wants no more messages: the endpoint is switched off" },
         },
     } })
 }

@@ -1,7 +1,7 @@
 //! A view of the log for SIEMs: Open Cybersecurity Schema Framework 1.8.
 //!
-//! Session events are *Authentication* (3002): opening a session is an account
-//! switch from consultant to profile. All others are *API Activity* (6003).
+//! The start and end of a session are *Authentication* (3002): opening one is an
+//! account switch from consultant to profile. All others are *API Activity* (6003).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Ten thousand ways to tamper with an export, and none that goes unnoticed.
+//! Ten thousand manipulations of an export; verification detects each.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
@@ -13,17 +13,17 @@ use crate::domain::{ActorType, EventResult};
 use crate::id::EventId;
 use crate::journal::leaf::Leaf;
 
-/// Events in a log of the corpus.
+/// Events per log of the corpus.
 const EVENTS: u64 = 24;
 
-/// How many ways of tampering are tried.
+/// Number of manipulations.
 const TAMPERINGS: usize = 10_000;
 
-/// How many events at its beginning have been erased, and which event tells of it.
+/// Number of erased events at the beginning of a log, and the index of the `audit.purged` event.
 const ERASED: u64 = 3;
 const PURGE: u64 = 20;
 
-/// A log as an export shows it, and the checkpoints that were signed as it grew.
+/// A log in export form, with the checkpoints that were signed as it grew.
 #[derive(Clone)]
 struct Log {
     lines: Vec<String>,
@@ -101,7 +101,7 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
 }
 
 impl Log {
-    /// The export as it was when the log had so many events.
+    /// The export of the log at a given size.
     fn export(&self, size: usize) -> Vec<u8> {
         let closing = canonical(&serde_json::json!({ "checkpoint": self.checkpoints[size - 1] })).unwrap();
         let lines = self.lines[..size].iter().chain([&closing]);
@@ -116,14 +116,14 @@ impl Log {
         self.checkpoints[usize::try_from(size).unwrap() - 1].clone().into_bytes()
     }
 
-    /// Checks an export against the log's last checkpoint, and one that is older.
+    /// Verifies an export against the log's last checkpoint and an older one.
     fn verify(&self, key: &str, export: &[u8], since: &[u64]) -> Result<Verified, Failure> {
         let since: Vec<Vec<u8>> = since.iter().map(|size| self.checkpoint(*size)).collect();
         verify_export(&mut io::Cursor::new(export), key, &self.checkpoint(EVENTS), &since, |_| {})
     }
 }
 
-/// An event as somebody who knows how would write it anew: hash and commitment fit again.
+/// Recomputes the leaf hash and commitment of a manipulated event.
 fn rehashed(line: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut event: Value = serde_json::from_str(line).unwrap();
     change(&mut event);
@@ -139,12 +139,12 @@ fn join(lines: &[String], closing: &str) -> Vec<u8> {
     lines.flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
 }
 
-/// How many lines end within some bytes.
+/// Number of complete lines.
 fn lines_in(bytes: &[u8]) -> usize {
     bytes.split(|byte| *byte == b'\n').count() - 1
 }
 
-/// What verification has to say.
+/// The expected failure.
 #[derive(Debug)]
 enum Expected {
     Line(u64),
@@ -163,7 +163,7 @@ impl Expected {
     }
 }
 
-/// A row that still has its payload, and is not the one that tells of the others' erasure.
+/// A random event that has its payload and is not the `audit.purged` event.
 fn a_whole_row(random: &mut StdRng) -> usize {
     loop {
         let at = random.random_range(ERASED..EVENTS);
@@ -173,14 +173,14 @@ fn a_whole_row(random: &mut StdRng) -> usize {
     }
 }
 
-/// One way of tampering: the export, the older checkpoint that the auditor has, and what must be said.
+/// One manipulation: the export, the auditor's older checkpoint, and the expected failure.
 fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expected) {
     let count = log.lines.len();
     let at = random.random_range(0..count);
     let number = u64::try_from(at).unwrap();
     let whole = a_whole_row(random);
     let since = random.random_range(1..EVENTS);
-    // A row that was rewritten lies behind the last checkpoint that still holds.
+    // A rewritten event lies after the last checkpoint that still matches.
     let interval_of = |number: u64| {
         if number < since {
             Expected::Interval { from: 0, size: since }
@@ -221,7 +221,7 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
             let same = lines[at] == lines[at + 1];
             (join(&lines, &closing), since, Expected::Line(number + 1 + u64::from(same)))
         }
-        // Everything behind a deleted line is renumbered and hashed anew.
+        // Every event after a deleted line is renumbered and hashed again.
         5 => {
             let at = at.min(count - 2);
             lines.remove(at);
@@ -237,22 +237,22 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
             // The export reaches the older checkpoint, or else it ends before the newer one.
             (join(&lines, &closing), since, expected)
         }
-        // A row is rewritten with everything that hangs on it.
+        // An event is rewritten with its hash and commitment.
         6 => {
             lines[whole] = rehashed(&lines[whole], |event| event["payload"]["data"]["field"] = "forged".into());
             (join(&lines, &closing), since, interval_of(u64::try_from(whole).unwrap()))
         }
-        // Who did it is rewritten, with everything that hangs on it.
+        // The actor is rewritten, with hash and commitment.
         7 => {
             lines[at] = rehashed(&lines[at], |event| event["leaf"]["actor_id"] = "con_2".into());
             (join(&lines, &closing), since, interval_of(number))
         }
-        // The whole is rolled back to an older copy, whose own checkpoint is good.
+        // The export is replaced by an older one with a valid checkpoint.
         8 => {
             let size = at.max(1);
             (log.export(size), since, Expected::Truncated { from: u64::try_from(size).unwrap() })
         }
-        // Rows of another tenant's log are spliced in, at the same place.
+        // Events of another tenant's log are inserted at the same index.
         9 => {
             lines[at] = other.lines[at].clone();
             (join(&lines, &closing), since, Expected::Line(number + 1))
@@ -271,7 +271,7 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
             };
             (export[..cut].to_vec(), since, expected)
         }
-        // A payload is taken away as if it had been erased.
+        // A payload is removed as if it had been erased.
         _ => {
             let mut event: Value = serde_json::from_str(&lines[whole]).unwrap();
             let members = event.as_object_mut().unwrap();
@@ -301,7 +301,7 @@ fn an_untouched_export_passes() {
     let (key, log, _, _) = logs();
     let verified = log.verify(&key.verifier_key("acme"), &log.whole(), &[1, 7, EVENTS]).unwrap();
     assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, ERASED, EVENTS));
-    // One that has grown since the checkpoint from outside passes too, and says how far it vouches.
+    // A log that has grown since the external checkpoint passes too, with the size that is covered.
     let older = log.checkpoint(5);
     let verified =
         verify_export(&mut io::Cursor::new(log.whole()), &key.verifier_key("acme"), &older, &[], |_| {}).unwrap();
@@ -327,7 +327,7 @@ fn a_log_that_was_signed_by_somebody_else_is_not_ours() {
     let forged = grow(&LogKey::for_tests([8; 32]), "acme", &mut random);
     let vkey = key.verifier_key("acme");
     assert!(matches!(forged.verify(&vkey, &forged.whole(), &[]), Err(Failure::Checkpoint { number: 1, .. })));
-    // The checkpoint from outside is good, but the one inside is not.
+    // The external checkpoint is valid, but the closing one is not.
     let inside = log.verify(&vkey, &forged.whole(), &[]);
     assert!(matches!(inside, Err(Failure::Interval { from: 0, size: EVENTS })), "{inside:?}");
     let spliced = other.verify(&vkey, &other.whole(), &[]);

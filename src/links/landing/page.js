@@ -30,8 +30,8 @@
 
   let token = '';        // held here only: never in storage, history or an attribute
   let link = null;       // the last preview of this token
-  let asking = null;     // the code that was mailed for this page
-  let turn = 0;          // an answer to an older turn is too late and is dropped
+  let asking = null;     // the one-time code challenge of this page
+  let turn = 0;          // a response to an older turn is too late and is discarded
   let acting = false;    // a click is being carried out; further clicks wait
   let again = preview;   // what "Try again" repeats
   let timer;
@@ -129,12 +129,12 @@
     return text;
   };
 
-  // What a request without an answer did. Only the portal can use a link up.
+  // Effect of a request without a response. Only the portal can use a link up.
   const outcome = () => (again === resend
     ? 'It is not certain that a fresh link was sent.'
     : 'Your link has not been used.');
 
-  // What each state says. `facts` lists the rows of the table, `resend` and
+  // Texts of each state. `facts` lists the rows of the table, `resend` and
   // `retry` offer those buttons, `next` says what to do now.
   const STATES = {
     loading: () => ({ heading: 'Checking your link', lead: 'One moment, please. Nothing is opened yet.' }),
@@ -171,7 +171,7 @@
       heading: 'This mail is too old, your access is not',
       lead: 'Links in a mail work for a short time only. The access itself is still granted.',
       facts: ['portal', 'profile', 'until'],
-      next: link.can_resend ? 'Have a fresh link sent to your registered address.' : 'Ask whoever arranged the access to send you a fresh link.',
+      next: link.can_resend ? 'Have a fresh link sent to your registered address.' : 'Ask the person who arranged the access to send you a fresh link.',
       resend: true,
     }),
     expired: () => ({
@@ -223,8 +223,8 @@
       code: true,
     }),
     code_void: () => ({
-      heading: 'This code does not count any more',
-      lead: 'It was tried too often, or it is older than ten minutes. Your link has not been used.',
+      heading: 'The code has expired or was used up',
+      lead: 'A code is valid for ten minutes and five attempts. Your link has not been used.',
       facts: ['portal', 'profile', 'until'],
       next: 'Start again to have a new code sent.',
       retry: 'Start again',
@@ -244,7 +244,7 @@
     until: () => ['Until', moment(link.expires_at, link.time_zone)],
     ended: () => ['Ended', moment(link.expires_at, link.time_zone)],
     access: () => ['Access level', link.access === 'read_only' ? 'Read only: look, but change nothing' : 'Full: look and change'],
-    record: () => ['On record', 'Everything done during this access is recorded and kept.'],
+    record: () => ['Audit log', 'Everything done during this access is recorded and kept.'],
   };
 
   function inWords(seconds) {
@@ -307,8 +307,8 @@
 
   // ---- talking to the service ---------------------------------------------
 
-  // Resolves to {status, body, wait}; `status` 0 means nobody answered. Any
-  // answer that is not our JSON (a hotel's sign-in page, say) counts as nobody.
+  // Resolves to {status, body, wait}; `status` 0 means no response. A response that
+  // is not JSON (such as a hotel's sign-in page) is treated as none.
   async function post(path, more = {}) {
     const abort = new AbortController();
     const deadline = setTimeout(() => abort.abort(), TIMEOUT_MS);
@@ -340,7 +340,7 @@
     }
   }
 
-  // The state for an answer that is no success.
+  // Shows the state for a refused request.
   function refused({ status, body, wait }) {
     if (status === 0) return show('offline');
     const state = STATE_OF_CODE[body.code];

@@ -1,8 +1,8 @@
-//! What providers report later: a mail arrived, came back, or was complained about.
+//! Delivery reports of providers: delivered, bounced, or complained about.
 //!
-//! A report changes nothing before it has proved who sent it, and each provider
-//! proves it in its own way. It is then matched with the mail it is about, by
-//! ids that went out with the mail. Repeating a report changes nothing.
+//! A report is authenticated first, by each provider's own method. It is then
+//! matched to its mail job by the ids that were sent with the e-mail. A repeated
+//! report changes nothing.
 
 mod postmark;
 mod resend;
@@ -24,26 +24,26 @@ use crate::store::{Tx, Worker};
 
 pub(crate) use sns::Certificates;
 
-/// What a report says.
+/// Kind of report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The recipient's server took the mail.
+    /// The recipient's mail server accepted the e-mail.
     Delivered,
-    /// It came back for good.
+    /// The e-mail bounced permanently.
     Bounced,
-    /// The recipient called it unwanted.
+    /// The recipient reported the e-mail as spam.
     Complained,
 }
 
-/// One report, proved and read.
+/// An authenticated report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Report {
     kind: Kind,
-    /// Our own id, which went out with the mail.
+    /// Mail job id, sent with the e-mail.
     job_id: Option<MailJobId>,
-    /// The provider's id of the mail.
+    /// The provider's message id.
     message_id: Option<String>,
-    /// The provider's own word for what happened.
+    /// The provider's own term for the event.
     word: String,
 }
 
@@ -58,17 +58,17 @@ impl Report {
         }
     }
 
-    /// What is kept of it beside the mail.
+    /// The error text stored with the job.
     fn error(&self) -> String {
         match self.kind {
             Kind::Delivered => String::new(),
-            Kind::Bounced => format!("the mail came back: {}", self.word),
-            Kind::Complained => "the recipient complained about the mail".to_owned(),
+            Kind::Bounced => format!("the e-mail bounced: {}", self.word),
+            Kind::Complained => "the recipient complained about the e-mail".to_owned(),
         }
     }
 }
 
-/// It did not prove who sent it.
+/// `signature_invalid`: the report is not authenticated.
 fn unproven() -> Error {
     Code::SignatureInvalid.into()
 }
@@ -77,7 +77,7 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Takes a provider's reports.
+/// Receives a provider's reports.
 pub(crate) async fn receive(
     cx: &Context,
     certificates: &Certificates,
@@ -107,13 +107,13 @@ pub(crate) async fn receive(
         _ => return Err(Code::RouteNotFound.into()),
     };
     for report in reports {
-        // One by one: a transaction that held several mails and their links could wait for a revocation of both.
+        // One transaction per report: one that locked several jobs and links could deadlock with a revocation.
         cx.store.write(move |tx| apply(tx, provider, &report, now)).await?;
     }
     Ok(())
 }
 
-/// Moves the mail that the report is about; nothing, if it is none of ours or was told before.
+/// Applies a report to its mail job; does nothing if there is none, or it was applied before.
 fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Result<(), Error> {
     let Some(job) = find(tx, provider, report)? else { return Ok(()) };
     let state = if report.kind == Kind::Delivered { DeliveryState::Delivered } else { DeliveryState::Bounced };
@@ -146,7 +146,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     Ok(())
 }
 
-/// The mail that the ids name. Where it carries both, both must be right.
+/// The mail job of a report. If the report has both ids, both must match.
 fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Job>, Error> {
     let found = match (&report.job_id, &report.message_id) {
         (Some(id), _) => store::find(tx, id)?,
@@ -154,7 +154,7 @@ fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Job>,
         (None, None) => None,
     };
     Ok(found.filter(|job| {
-        // Of a mail of unknown fate nobody told us the provider's id.
+        // With an unknown outcome the provider's message id was never received.
         let same = match (&job.provider_message_id, &report.message_id) {
             (Some(known), Some(told)) => known == told,
             _ => true,

@@ -1,4 +1,4 @@
-//! Postmark: Basic credentials, and ids that both have to match, because nothing is signed.
+//! Postmark: Basic credentials, and both ids must match, because reports are not signed.
 
 use actix_web::http::header::HeaderMap;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -34,7 +34,7 @@ pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[
     let expected = format!("{}:{}", login.0, login.1.expose_secret());
     let given = header(headers, "authorization").and_then(|value| value.strip_prefix("Basic "));
     let given = given.and_then(|text| STANDARD.decode(text.trim()).ok()).ok_or_else(unproven)?;
-    // Digests, so that not even the length shows.
+    // Digests are compared, so that not even the length leaks.
     let (given, expected) = (digest(&SHA256, &given), digest(&SHA256, expected.as_bytes()));
     verify_slices_are_equal(given.as_ref(), expected.as_ref()).map_err(|_differs| unproven())?;
 
@@ -43,7 +43,7 @@ pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[
     let kind = match body.record_type.as_str() {
         "Delivery" => Kind::Delivered,
         "SpamComplaint" => Kind::Complained,
-        // Only what made them give the address up; the others are on their way or may get better.
+        // Only bounces that deactivate the address; the others are temporary.
         "Bounce" if body.inactive || matches!(word, "HardBounce" | "BadEmailAddress") => Kind::Bounced,
         _ => return Ok(Vec::new()),
     };

@@ -1,4 +1,4 @@
-//! Resend: the headers of Svix, an HMAC over id, timestamp and body.
+//! Resend: Svix headers, an HMAC-SHA256 over id, timestamp and body.
 
 use actix_web::http::header::HeaderMap;
 use aws_lc_rs::hmac;
@@ -11,7 +11,7 @@ use super::{Kind, Report, header, unproven};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 
-/// How far a report's time may lie from ours.
+/// Accepted clock skew of a report.
 const SKEW_SECONDS: u64 = 300;
 
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ struct Bounce {
     kind: Option<String>,
 }
 
-/// Tags come back as an object, or as the list that was sent.
+/// Tags are returned as an object, or as the list that was sent.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Tags {
@@ -79,7 +79,7 @@ pub(super) fn read(
     }
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
-    // Several while their secret is being changed.
+    // Several signatures during a rotation of the secret.
     let proved = signatures
         .split(' ')
         .filter_map(|signature| STANDARD.decode(signature.strip_prefix("v1,")?).ok())

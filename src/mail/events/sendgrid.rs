@@ -12,7 +12,7 @@ use crate::error::{Code, Error};
 #[derive(Deserialize)]
 struct Entry {
     event: String,
-    /// `bounce` or `blocked`, where it is a bounce.
+    /// `bounce` or `blocked`, in a bounce.
     #[serde(rename = "type")]
     kind: Option<String>,
     reason: Option<String>,
@@ -20,7 +20,7 @@ struct Entry {
     mail_job_id: Option<String>,
 }
 
-/// `key` is a public key in DER (`SubjectPublicKeyInfo`), as their console shows it in base64.
+/// `key` is a public key in DER (`SubjectPublicKeyInfo`), which SendGrid's console shows in base64.
 pub(super) fn read(key: &[u8], headers: &HeaderMap, body: &[u8]) -> Result<Vec<Report>, Error> {
     let signature = header(headers, "x-twilio-email-event-webhook-signature").ok_or_else(unproven)?;
     let timestamp = header(headers, "x-twilio-email-event-webhook-timestamp").ok_or_else(unproven)?;
@@ -38,13 +38,13 @@ fn report(entry: &Entry) -> Option<Report> {
         "delivered" => Kind::Delivered,
         "spamreport" => Kind::Complained,
         "bounce" if word != "blocked" => Kind::Bounced,
-        // They have the address on a list of their own already.
+        // The address is on SendGrid's own suppression list.
         "dropped" if entry.reason.as_deref().is_some_and(|reason| reason.starts_with("Bounced Address")) => {
             Kind::Bounced
         }
         _ => return None,
     };
-    // Theirs begins with what the answer to the send called it.
+    // It begins with the message id of the send response.
     let message_id = entry.sg_message_id.as_deref().and_then(|id| id.split('.').next());
     Some(Report::new(kind, entry.mail_job_id.as_deref(), message_id, &entry.event))
 }

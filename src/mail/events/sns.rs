@@ -1,8 +1,8 @@
-//! Amazon SES reports through Amazon SNS: an RSA signature, with a certificate that has to be fetched.
+//! Amazon SES reports through Amazon SNS: an RSA signature whose certificate is fetched.
 //!
-//! Only signatures of version 2 (SHA-256) are taken, and only certificates from
-//! the one place where SNS keeps them. A new subscription is confirmed by itself
-//! when it is for the configured topic.
+//! Only signatures of version 2 (SHA-256) are accepted, and only certificates from
+//! the SNS hosts. A new subscription to the configured topic is confirmed
+//! automatically.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -20,13 +20,13 @@ use crate::config::SesEvents;
 use crate::error::Error;
 use crate::mail_providers::call;
 
-/// A certificate is smaller, and so is the answer to a confirmation.
+/// Limit of a certificate, and of the response to a confirmation.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// They change theirs once in a year or two.
+/// Cached certificates; SNS replaces its own every year or two.
 const KEPT_CERTIFICATES: usize = 16;
 
-/// The certificates that SNS signs with, by address.
+/// Cache of SNS signing certificates by URL.
 pub(crate) struct Certificates {
     client: reqwest::Client,
     kept: Mutex<HashMap<String, CertificateDer<'static>>>,
@@ -52,7 +52,7 @@ struct Envelope {
 }
 
 impl Envelope {
-    /// What was signed: names and values on lines of their own, in order of name.
+    /// The signed text: names and values on separate lines, in order of name.
     fn signed_text(&self) -> String {
         let mut lines = vec![("Message", self.message.as_str()), ("MessageId", &self.message_id)];
         if self.kind == "Notification" {
@@ -72,9 +72,9 @@ impl Envelope {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SesReport {
-    /// From a configuration set.
+    /// Set in reports of a configuration set.
     event_type: Option<String>,
-    /// From an identity.
+    /// Set in reports of an identity.
     notification_type: Option<String>,
     mail: Mail,
     bounce: Option<Bounce>,
@@ -119,7 +119,7 @@ impl Certificates {
         Ok(certificate)
     }
 
-    /// Asks SNS, or who stands in for it.
+    /// Fetches from SNS, or from the configured `sns_url` instead.
     async fn fetch(&self, ses: &SesEvents, url: &Url) -> Result<Vec<u8>, Error> {
         let mut address = url.clone();
         if let Some(instead) = &ses.sns_url {
@@ -127,7 +127,7 @@ impl Certificates {
             address.set_path(url.path());
             address.set_query(url.query());
         }
-        // SNS repeats a report that was not taken.
+        // An error makes SNS repeat the report.
         let unavailable = |error: reqwest::Error| {
             tracing::warn!(error.cause = %error.without_url(), "Amazon SNS did not answer");
             Error::unavailable()
@@ -145,7 +145,7 @@ impl Certificates {
     }
 }
 
-/// Whether this is where Amazon SNS lives: nobody else's word counts.
+/// The URL, if it is one of an Amazon SNS host.
 fn of_sns(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     let host = url.host_str()?;
@@ -164,7 +164,7 @@ fn certificate_url(text: &str) -> Option<Url> {
 
 pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u8]) -> Result<Vec<Report>, Error> {
     let envelope: Envelope = serde_json::from_slice(body).map_err(|_garbage| unproven())?;
-    // What costs nothing comes first.
+    // The cheap checks first.
     if envelope.topic_arn != ses.topic_arn || envelope.signature_version != "2" {
         return Err(unproven());
     }
@@ -190,7 +190,7 @@ pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u
     }
 }
 
-/// SES also sends test texts that are no reports.
+/// Parses a report; `None` for other messages, such as the test texts of SES.
 fn report(message: &str) -> Option<Report> {
     let notification: SesReport = serde_json::from_str(message).ok()?;
     let word = notification.event_type.or(notification.notification_type)?;

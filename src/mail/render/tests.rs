@@ -1,4 +1,4 @@
-//! Mails with hostile words in them.
+//! E-mails with hostile input.
 
 mod carried;
 pub(in crate::mail) mod hostile;
@@ -54,7 +54,7 @@ fn tenant(name: &str) -> TenantView {
     TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), muted_notices: Vec::new() }
 }
 
-/// Read once: reading it takes longer than writing a mail.
+/// Loaded once: that takes longer than rendering an e-mail.
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     Config::from_toml(
         "product_name = 'Magic Link'\nmail.report_to = 'security@support.example'\n[portals.cloud]\nname = 'Cloud'\n\

@@ -1,7 +1,7 @@
-//! A suppressed address gets no mail: it came back for good, or somebody complained.
+//! A suppressed address is sent no e-mail: one bounced permanently, or the recipient complained.
 //!
-//! Only a person clears it. Sending on regardless would ruin the sender's name
-//! with the providers, and so keep everybody's mail from arriving.
+//! Only a person clears it. Sending regardless would ruin the sender's reputation
+//! with the providers, and so the delivery of all e-mail.
 
 mod store;
 
@@ -21,32 +21,32 @@ use crate::journal::Event;
 use crate::store::Tx;
 
 text_enum! {
-    /// Why an address gets no mail.
+    /// Why an address was suppressed.
     pub enum Cause {
-        /// A mail came back for good.
+        /// An e-mail bounced permanently.
         Bounce = "bounce",
-        /// The recipient called a mail unwanted.
+        /// The recipient reported an e-mail as spam.
         Complaint = "complaint",
     }
 }
 
 text_enum! {
-    /// Whether an address gets mail.
+    /// State of a suppression.
     pub enum SuppressionState {
-        /// It gets none.
+        /// The address is suppressed.
         Active = "active",
-        /// A person let it get mail again.
+        /// The suppression was cleared; e-mail is sent again.
         Cleared = "cleared",
     }
 }
 
-/// A suppressed address as it is stored.
+/// A stored suppression.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::mail_suppressions)]
 pub(super) struct Suppression {
     pub id: SuppressionId,
     pub address: String,
-    /// In lower case: one mailbox.
+    /// The address in lower case, for comparison.
     pub address_key: String,
     pub cause: Cause,
     pub provider: String,
@@ -56,29 +56,29 @@ pub(super) struct Suppression {
     pub clear_reason: Option<String>,
 }
 
-/// A suppressed address as callers see it.
+/// A suppressed address.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct SuppressionResponse {
-    /// Its id.
+    /// Suppression id.
     id: SuppressionId,
-    /// Whether the address gets mail.
+    /// State of the suppression.
     state: SuppressionState,
-    /// The address.
+    /// Suppressed e-mail address.
     #[schema(max_length = 254)]
     address: String,
-    /// Why it gets none.
+    /// Why the address was suppressed.
     cause: Cause,
-    /// The provider that reported it.
+    /// Provider that reported the bounce or complaint.
     #[schema(max_length = 32)]
     provider: String,
-    /// The mail that it is about.
+    /// Mail job that bounced or was complained about.
     mail_job_id: MailJobId,
-    /// Since when.
+    /// When the address was suppressed (RFC 3339, UTC).
     created_at: Timestamp,
-    /// Until when.
+    /// When the suppression was cleared (RFC 3339, UTC); absent while it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     cleared_at: Option<Timestamp>,
-    /// Why it was cleared.
+    /// Why the suppression was cleared.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     clear_reason: Option<String>,
@@ -100,40 +100,40 @@ impl From<Suppression> for SuppressionResponse {
     }
 }
 
-/// Why an address may get mail again.
+/// Request to clear a suppression.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "The mailbox was full; it is not any more"}))]
 pub struct ClearSuppression {
-    /// Why.
+    /// Why the suppression is cleared.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
-    /// Who asked; recorded as the client asserts it.
+    /// Portal user who requested it, recorded as the client asserts it.
     pub requested_by: Option<Person>,
 }
 
-/// Which suppressed addresses are wanted.
+/// Filters of a list of suppressed addresses.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SuppressionFilter {
-    /// Only those in this state.
+    /// Only suppressions in this state.
     #[param(inline)]
     pub state: Option<SuppressionState>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// Whether this address gets no mail.
+/// Whether an address is suppressed.
 pub(super) fn is_suppressed(conn: &mut Conn, address: &str) -> QueryResult<bool> {
     store::is_suppressed(conn, &address.to_lowercase())
 }
 
-/// Keeps mail from an address, from now until a person clears it.
+/// Suppresses an address until a person clears it.
 pub(super) fn suppress(
     tx: &mut Tx<'_>,
     address: &str,
@@ -164,7 +164,7 @@ pub(super) fn suppress(
     Ok(())
 }
 
-/// Addresses belong to the vendor's people and to every customer's: not for a client of one.
+/// Refuses clients that do not reach every tenant and portal: addresses belong to none in particular.
 fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
     if caller.reach == Reach::everything() {
         return Ok(());
@@ -186,7 +186,7 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), SuppressionResponse::from))
 }
 
-/// Lets an address get mail again. Clearing it twice changes nothing.
+/// Clears a suppression. Clearing a cleared one changes nothing.
 pub(crate) async fn clear(
     cx: &Context,
     caller: &Caller<Admin>,

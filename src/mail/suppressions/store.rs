@@ -26,7 +26,7 @@ pub(super) fn find(conn: &mut Conn, id: &SuppressionId) -> QueryResult<Option<Su
     suppressions::table.find(id).get_result(conn).optional()
 }
 
-/// Lets an address get mail again; `None` if it does already.
+/// Clears a suppression; `None` if it was cleared before.
 pub(super) fn clear(
     conn: &mut Conn,
     id: &SuppressionId,

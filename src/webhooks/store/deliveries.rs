@@ -11,24 +11,24 @@ use crate::id::{EndpointId, EventId, LinkId, MessageId};
 use crate::journal::AppendedEvent;
 use crate::webhooks::{MessageState, message};
 
-/// PostgreSQL takes 65,535 parameters a statement; a row has 15.
+/// PostgreSQL accepts 65,535 parameters per statement; a row has 15.
 const ROWS_PER_STATEMENT: usize = 1_000;
 
 diesel::alias!(deliveries as earlier: Earlier);
 
-/// A message as it is stored.
+/// A stored message.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = deliveries)]
 pub(in crate::webhooks) struct Delivery {
     pub id: MessageId,
     pub endpoint_id: EndpointId,
-    /// The event of the trail; absent for a test.
+    /// The audit event; absent for a test.
     pub event_id: Option<EventId>,
     pub event_type: String,
     pub magic_link_id: Option<LinkId>,
-    /// The event's place in its tenant's log, which is the order of commits.
+    /// The event's index in its tenant's log, which is the order of commits.
     pub log_index: i64,
-    /// What happened, as JSON.
+    /// Event data as JSON.
     pub data: String,
     pub state: MessageState,
     pub attempts: i32,
@@ -57,7 +57,7 @@ impl Delivery {
         }
     }
 
-    /// A message that tries an endpoint, due at once. It waits for no other.
+    /// A test message, due at once. It waits for no other.
     pub(in crate::webhooks) fn test(endpoint_id: &EndpointId, data: String, now: Timestamp) -> Self {
         Self {
             id: MessageId::new(now),
@@ -90,7 +90,7 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
-/// Messages about the same link to the same endpoint that came before and are not settled.
+/// Earlier messages about the same link to the same endpoint that are not settled.
 macro_rules! unsettled_before {
     () => {
         earlier
@@ -101,7 +101,7 @@ macro_rules! unsettled_before {
     };
 }
 
-/// Messages to an endpoint that are due and not leased, and that wait for no other; the oldest first.
+/// Messages to an endpoint that are due, not leased, and wait for no other; oldest first.
 pub(in crate::webhooks) fn due(
     conn: &mut Conn,
     endpoint: &EndpointId,
@@ -120,9 +120,9 @@ pub(in crate::webhooks) fn due(
         .load(conn)
 }
 
-/// Lets the due messages of an endpoint that wait for others wait until a moment, or until those are settled.
+/// Postpones an endpoint's due messages that wait for earlier ones; settling those makes them due again.
 ///
-/// Without it they would be looked at again and again.
+/// Without it they would be polled again and again.
 pub(in crate::webhooks) fn postpone(
     conn: &mut Conn,
     endpoint: &EndpointId,
@@ -149,10 +149,10 @@ pub(in crate::webhooks) fn postpone(
         .execute(conn)
 }
 
-/// Leases a due message; `None` if somebody else has it.
+/// Leases a due message; `None` if it is leased already.
 ///
-/// That nothing before it is unsettled was seen by [`due`], and stays so: what is
-/// settled stays settled, and what comes later stands behind it in the log.
+/// [`due`] has checked that no earlier message is unsettled, and that stays true:
+/// settled messages stay settled, and later ones have a higher log index.
 pub(in crate::webhooks) fn claim(
     conn: &mut Conn,
     id: &MessageId,
@@ -173,7 +173,7 @@ pub(in crate::webhooks) fn claim(
         .optional()
 }
 
-/// How an attempt went.
+/// Outcome of an attempt.
 #[derive(Debug, Clone)]
 pub(in crate::webhooks) enum Attempt {
     Delivered,
@@ -182,7 +182,7 @@ pub(in crate::webhooks) enum Attempt {
     Cancelled { why: &'static str },
 }
 
-/// Stores how an attempt went; `false` if the lease was lost meanwhile. What waited for the message is due then.
+/// Stores the outcome of an attempt; `false` if the lease was lost meanwhile. Makes the messages that waited due.
 pub(in crate::webhooks) fn settle(
     conn: &mut Conn,
     delivery: &Delivery,
@@ -242,12 +242,12 @@ pub(in crate::webhooks) fn list_deliveries(
     query.order(deliveries::id.desc()).limit(page.limit).load(conn)
 }
 
-/// How many messages are not settled.
+/// Number of unsettled messages.
 pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
     deliveries::table.filter(deliveries::finished_at.is_null()).count().get_result(conn)
 }
 
-/// Cancels messages of endpoints that are switched off, or whose client is; tells how many.
+/// Cancels messages of endpoints that are disabled, or whose client is; returns how many.
 pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Timestamp) -> QueryResult<usize> {
     let closed: Vec<EndpointId> = endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
@@ -276,7 +276,7 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Tim
         .execute(conn)
 }
 
-/// Forgets messages that were settled before a moment; tells how many.
+/// Deletes messages that were settled before a time; returns how many.
 pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: usize, before: Timestamp) -> QueryResult<usize> {
     let old: Vec<MessageId> = deliveries::table
         .filter(deliveries::finished_at.le(before))
@@ -287,7 +287,7 @@ pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: usize, before
     diesel::delete(deliveries::table.filter(deliveries::id.eq_any(&old))).execute(conn)
 }
 
-/// Forgets messages of endpoints that were deleted; tells how many.
+/// Deletes messages of deleted endpoints; returns how many.
 pub(in crate::webhooks) fn forget_of_deleted(conn: &mut Conn, limit: usize) -> QueryResult<usize> {
     let deleted: Vec<EndpointId> =
         endpoints::table.filter(endpoints::deleted_at.is_not_null()).select(endpoints::id).load(conn)?;

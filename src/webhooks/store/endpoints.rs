@@ -12,7 +12,7 @@ use crate::domain::{PageRequest, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
 use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
 
-/// Endpoints that are told things, with their clients: a client that was disabled hears nothing.
+/// Active endpoints of active clients, joined with the clients.
 macro_rules! open {
     () => {
         endpoints::table
@@ -23,7 +23,7 @@ macro_rules! open {
     };
 }
 
-/// An endpoint that may have to be told something.
+/// An endpoint that may receive messages.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub(in crate::webhooks) struct Listener {
     pub id: EndpointId,
@@ -33,7 +33,7 @@ pub(in crate::webhooks) struct Listener {
     pub tenants: String,
 }
 
-/// Whether there is anybody to tell anything.
+/// Whether any endpoint is active.
 pub(in crate::webhooks) fn any_endpoint(conn: &mut Conn) -> QueryResult<bool> {
     let on = endpoints::table.filter(endpoints::disabled_at.is_null()).filter(endpoints::deleted_at.is_null());
     diesel::select(exists(on)).get_result(conn)
@@ -50,12 +50,12 @@ pub(in crate::webhooks) fn listeners<'a>(
         .order(endpoints::id)
         .select((endpoints::id, endpoints::events, endpoints::format, clients::portal, clients::tenants))
         .load(conn)?;
-    // One that acts for several tenants is found several times.
+    // A client of several tenants matches several times.
     found.dedup();
     Ok(found)
 }
 
-/// Endpoints that have messages which are due, in order of their ids.
+/// Endpoints with due messages, in order of id.
 pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<EndpointId>> {
     let due = deliveries::table
         .filter(deliveries::endpoint_id.eq(endpoints::id))
@@ -65,7 +65,7 @@ pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult
     open!().filter(exists(due)).order(endpoints::id).select(endpoints::id).load(conn)
 }
 
-/// The endpoint and the client behind it, whoever asks.
+/// The endpoint and its client, regardless of the caller.
 pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endpoint, EndpointOwner)>> {
     endpoints::table
         .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
@@ -76,7 +76,7 @@ pub(crate) fn find(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<(Endp
         .optional()
 }
 
-/// The endpoints that the caller manages, newest first, up to the window's limit.
+/// The endpoints that the caller manages, newest first, up to the page's limit.
 pub(in crate::webhooks) fn list(
     conn: &mut Conn,
     access: &EndpointAccess,
@@ -94,14 +94,14 @@ pub(in crate::webhooks) fn list(
     if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
         query = query.filter(endpoints::client_id.eq(own));
     }
-    // There are few, and only an administrator sees those of others: cutting them to the reach here keeps the query simple.
+    // Endpoints are few, and only administrators see those of others: filtering by reach here keeps the query simple.
     let rows: Vec<(Endpoint, EndpointOwner)> = query.load(conn)?;
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
     let theirs = rows.into_iter().filter(|(endpoint, owner)| access.manages(&endpoint.client_id, &owner.reach()));
     Ok(theirs.map(|(endpoint, _)| endpoint).take(limit).collect())
 }
 
-/// How many endpoints a client has.
+/// Number of a client's endpoints.
 pub(in crate::webhooks) fn count_of(conn: &mut Conn, client: &ClientId) -> QueryResult<i64> {
     endpoints::table
         .filter(endpoints::client_id.eq(client))
@@ -110,7 +110,7 @@ pub(in crate::webhooks) fn count_of(conn: &mut Conn, client: &ClientId) -> Query
         .get_result(conn)
 }
 
-/// A new endpoint, and the tenants of its client: a client acts for the same ones all its life.
+/// Inserts an endpoint and its client's tenants, which never change.
 pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenants: &str) -> QueryResult<()> {
     diesel::insert_into(endpoints::table).values(endpoint).execute(conn)?;
     let mut words: Vec<&str> = of_tenants.split_whitespace().collect();
@@ -125,7 +125,7 @@ pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenan
     Ok(())
 }
 
-/// What of an endpoint changes; what is absent stays.
+/// Changes to an endpoint; absent members stay unchanged.
 #[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = endpoints)]
 pub(in crate::webhooks) struct Changes {
@@ -150,7 +150,7 @@ pub(in crate::webhooks) fn change(
         .optional()
 }
 
-/// Switches an endpoint off; `None` if it is off already, leads elsewhere by now, or was deleted.
+/// Switches an endpoint off; `None` if it is off already, its URL has changed, or it was deleted.
 pub(in crate::webhooks) fn disable(
     conn: &mut Conn,
     Endpoint { id, url, .. }: &Endpoint,
@@ -178,7 +178,7 @@ pub(in crate::webhooks) fn enable(conn: &mut Conn, id: &EndpointId) -> QueryResu
         .optional()
 }
 
-/// Puts a new secret in the place of the old one, which goes on signing for a while.
+/// Replaces the secret; the old one also signs until the given time.
 pub(in crate::webhooks) fn rotate(
     conn: &mut Conn,
     id: &EndpointId,
@@ -213,7 +213,7 @@ pub(in crate::webhooks) fn delete(conn: &mut Conn, id: &EndpointId, now: Timesta
         .optional()
 }
 
-/// Forgets secrets that were replaced and sign no more.
+/// Deletes replaced secrets whose overlap is over.
 pub(in crate::webhooks) fn forget_secrets(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
     diesel::update(endpoints::table)
         .filter(endpoints::previous_secret_expires_at.le(now))
@@ -224,7 +224,7 @@ pub(in crate::webhooks) fn forget_secrets(conn: &mut Conn, now: Timestamp) -> Qu
         .execute(conn)
 }
 
-/// Forgets endpoints that were deleted before a moment, and whose messages are gone.
+/// Deletes the rows of endpoints that were deleted before a time and have no messages left.
 pub(in crate::webhooks) fn forget_deleted(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     let gone: Vec<EndpointId> = endpoints::table
         .filter(endpoints::deleted_at.le(before))

@@ -1,4 +1,4 @@
-//! A thousand hostile mails over every provider's wire.
+//! A thousand hostile e-mails through every provider's API.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::domain::Template;
 use crate::mail_providers::contract::*;
 use crate::mail_providers::provider::Outgoing;
 
-/// How many the imitation keeps before it forgets them.
+/// Requests the mock server keeps before it is reset.
 const KEPT: usize = 50;
 
 fn outgoing(template: Template, words: &str) -> Outgoing {
@@ -40,7 +40,7 @@ fn leaves<'a>(value: &'a Value, path: String, found: &mut BTreeMap<String, &'a V
     }
 }
 
-/// What a provider got: its headers, and its body with every text of the mail by its name.
+/// A request to a provider: its headers, and its body with every text of the e-mail by its name.
 fn seen(request: &Request, mail: &Outgoing) -> BTreeMap<String, String> {
     let body: Value = serde_json::from_slice(&request.body).unwrap();
     let mut found = BTreeMap::new();

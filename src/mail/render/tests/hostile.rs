@@ -1,4 +1,4 @@
-//! A thousand hostile names and reasons: a mail with them differs from a harmless one in nothing but the words.
+//! A thousand hostile names and reasons: an e-mail with them has the same structure as a harmless one.
 
 #[path = "words.rs"]
 mod words;
@@ -11,13 +11,13 @@ use crate::domain::Template;
 
 pub(in crate::mail) use words::words;
 
-/// How many there are.
+/// Number of cases.
 pub(in crate::mail) const CASES: usize = 1_000;
 
-/// Words that nobody could mind.
+/// Harmless input.
 pub(in crate::mail) const HARMLESS: &str = "Asha Rao";
 
-/// A mail of this kind with these words wherever somebody else chooses them.
+/// An e-mail of a template with this input in every user-controlled field.
 pub(in crate::mail) fn letter_of(template: Template, words: &str) -> Email {
     let link = Link { ticket: Some(words.to_owned()), ..link(words, words) };
     let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
@@ -47,7 +47,7 @@ fn without_tags(html: &str) -> String {
     html.split('<').map(|part| part.split_once('>').map_or(part, |(_, text)| text)).collect::<Vec<_>>().join(" ")
 }
 
-/// What mail programs make links of by themselves.
+/// Text that mail programs turn into links.
 fn links(text: &str) -> BTreeSet<&str> {
     let is_link = |token: &&str| {
         let mut last = [' '; 2];

@@ -1,4 +1,4 @@
-//! What the people around a link are told, whatever the words.
+//! Notices about a link, with harmless and hostile input.
 
 use super::*;
 use crate::domain::Template;
@@ -15,7 +15,7 @@ const NOTICES: [Template; 9] = [
     Template::LinkBounced,
 ];
 
-/// A notice with these words in every name and in the reason.
+/// A notice with this input in every name and in the reason.
 pub(super) fn notice_of(template: Template, words: &str) -> Email {
     let mut link = link(words, words);
     link.ticket = Some(words.chars().take(20).collect());

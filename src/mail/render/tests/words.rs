@@ -1,4 +1,4 @@
-//! Words that want to be more than words. The tests of the API use them, too.
+//! Hostile input: injections, links, control characters. The tests of the API use it, too.
 
 const PIECES: [&str; 36] = [
     "\"",
@@ -39,7 +39,7 @@ const PIECES: [&str; 36] = [
     "eve@evil.example, mallory@evil.example",
 ];
 
-/// The words of this number; a thousand numbers give a thousand different ones.
+/// The input of this number; a thousand numbers give a thousand different ones.
 pub fn words(number: usize) -> String {
     let piece = |number: usize| PIECES[number % PIECES.len()];
     let between = ["", " ", " of "][number % 3];
