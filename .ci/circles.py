@@ -157,8 +157,11 @@ class Reader:
         head = head[1:] if head[0] == "pub" else head
         if head[0] == "mod":
             self.test_modules.add((*self.module.path, head[1]))
-        has_body = head[0] not in ("use", "static", "type", "let") and (head[0] != "const" or head[1] in DEFINES | {"unsafe"})
-        while at < len(self.tokens) and self.word(at) not in (";", ","):
+        is_value = head[0] == "const" and head[1] not in ("fn", "unsafe", "async", "extern")
+        has_body = not is_value and head[0] not in ("use", "static", "type", "let")
+        # A comma ends a field or a variant; in the head of an item it stands between generics.
+        ends = (";",) if head[0] in DEFINES | {"impl", "mod", "use", "unsafe", "async"} else (";", ",")
+        while at < len(self.tokens) and self.word(at) not in ends:
             if self.word(at) == "{" and has_body:
                 return self.closing(at) + 1
             at = self.closing(at) + 1 if self.word(at) in CLOSES else at + 1
@@ -421,8 +424,8 @@ def main():
     broken = broken_rules(tree, of_modules, of_files, share)
 
     print(f"{len(tree.lines)} top-level modules; the largest is {widest} with {share:.1%} of {total} lines")
-    print(f"{len(of_modules)} circles between modules" + (f", the largest of {len(of_modules[0])}" if of_modules else ""))
-    print(f"{len(of_files)} circles of files" + (f", the largest of {len(of_files[0])}" if of_files else ""))
+    for parts, what in ((of_modules, "between modules"), (of_files, "of files")):
+        print(f"{len(parts)} circles {what}" + (f", the largest of {len(parts[0])}" if parts else ""))
     if options.verbose:
         print("arrows between modules:", *modules.values(), "arrows between files:", *files.values(), sep="\n  ")
     if of_modules and (broken or options.verbose):

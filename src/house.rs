@@ -3,57 +3,49 @@
 //! The sources are read as rustfmt leaves them; comments and tests do not count.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Files outside `records`, `access` and `db` that name the tables of links and sessions, each with its reason.
 const NAMING_TABLES: &[(&str, &str)] =
     &[("mail/store.rs", "the guarded UPDATE that claims a mail judges its link, pending bulk revocations included")];
 
-/// The path below `src` and the text of each file.
-fn files(src: &Path, folder: &str) -> Vec<(String, String)> {
-    let read = |entry: fs::DirEntry| {
-        let path = format!("{folder}{}", entry.file_name().display());
-        match entry.path() {
-            full if full.is_dir() => files(src, &format!("{path}/")),
-            full if path.ends_with(".rs") => vec![(path, fs::read_to_string(full).unwrap())],
-            _ => vec![],
-        }
+/// What stays out of files and folders of these names.
+const KEPT_OUT: [(&str, &[&str]); 2] =
+    [("diesel", &["routes"]), ("actix_web", &["records", "store", "journal", "db", "statements"])];
+
+/// Every source file in a folder: its path below `src` without `.rs`, and its text.
+fn sources(src: &Path, folder: &Path) -> Vec<(String, String)> {
+    let read = |path: PathBuf| match path.strip_prefix(src).unwrap().to_str().unwrap().strip_suffix(".rs") {
+        Some(name) => vec![(name.to_owned(), fs::read_to_string(&path).unwrap())],
+        None if path.is_dir() => sources(src, &path),
+        None => vec![],
     };
-    fs::read_dir(src.join(folder)).unwrap().flat_map(|entry| read(entry.unwrap())).collect()
+    fs::read_dir(folder).unwrap().flat_map(|entry| read(entry.unwrap().path())).collect()
 }
 
 /// The modules that a file declares, in order: those of tests, or the others.
 fn declared(text: &str, of_tests: bool) -> impl Iterator<Item = &str> {
     let lines = [""].into_iter().chain(text.lines()).zip(text.lines());
-    let lines = lines.filter(move |(before, _)| (before.trim() == "#[cfg(test)]") == of_tests);
+    let lines = lines.filter(move |(before, _)| (*before == "#[cfg(test)]") == of_tests);
     let modules = lines.filter_map(|(_, line)| line.strip_suffix(';')?.split_once("mod "));
     modules.filter(|(shown, _)| shown.is_empty() || shown.starts_with("pub")).map(|(_, name)| name)
 }
 
-/// The text without comments and without the modules of tests in it; lines keep their numbers.
+/// The text without comments, up to its tests.
 fn code(text: &str) -> String {
-    let (mut code, mut before, mut in_tests) = (String::new(), "", false);
-    for line in text.lines() {
-        in_tests |= before == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
-        code += if in_tests { "" } else { line.split("//").next().unwrap() };
-        code += "\n";
-        in_tests &= line != "}";
-        before = line;
-    }
-    code
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    code.lines().map(|line| line.split("//").next().unwrap().to_owned() + "\n").collect()
 }
 
 /// The names that come next after a part of a path, alone or in braces, with their lines.
 fn names_after<'a>(code: &'a str, part: &str) -> Vec<(usize, &'a str)> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let starts = code.match_indices(part).map(|(at, _)| code.split_at(at));
-    let starts = starts.filter(|(before, _)| !before.ends_with(is_word));
-    let branches = starts.flat_map(|(before, rest)| {
+    let branches = starts.filter(|(before, _)| !before.ends_with(is_word)).flat_map(|(before, rest)| {
         let line = 1 + before.matches('\n').count();
         branches(rest.strip_prefix(part).unwrap()).into_iter().map(move |branch| (line, branch))
     });
-    let branches = branches.map(|(line, branch)| (line, branch.trim())).filter(|(_, branch)| !branch.is_empty());
-    branches.map(|(line, branch)| (line, branch.split(|c| !is_word(c)).next().unwrap())).collect()
+    branches.map(|(line, branch)| (line, branch.trim().split(|c| c != '*' && !is_word(c)).next().unwrap())).collect()
 }
 
 /// What stands between the commas of braces, or the text itself where it opens none.
@@ -68,86 +60,63 @@ fn branches(text: &str) -> Vec<&str> {
     group.split_at(end).0.split(|c| depth_after(c) == 0 && c == ',').collect()
 }
 
-/// Every fault of one file.
-fn faults(floors: &[&str], path: &str, code: &str) -> Vec<String> {
-    let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
-    let is_in = |names: &[&str]| parts.iter().any(|part| names.contains(part));
+/// Lines and names in one file (without `.rs`) that do not belong there.
+fn faults<'a>(floors: &[&str], path: &str, code: &'a str) -> Vec<(usize, &'a str)> {
+    let parts: Vec<&str> = path.split('/').collect();
     let floor = |name: &str| floors.iter().position(|known| *known == name);
-    let own = floor(parts[0]);
-    let lines =
-        |word| code.lines().zip(1..).filter(move |(text, _)| text.contains(word)).map(move |(_, at)| (at, word));
-
-    let mut found = names_after(code, "crate::");
+    let (own, mut found) = (floor(parts[0]), names_after(code, "crate::"));
     found.retain(|(_, name)| own.is_some() && floor(name) > own);
-    if is_in(&["routes"]) {
-        found.extend(lines("diesel"));
+    for (word, _) in KEPT_OUT.iter().filter(|(_, names)| parts.iter().any(|part| names.contains(part))) {
+        found.extend(code.lines().zip(1..).filter(|(line, _)| line.contains(word)).map(|(_, at)| (at, *word)));
     }
-    if is_in(&["records", "store", "journal", "db", "statements"]) {
-        found.extend(lines("actix_web"));
-    }
-    if !["records", "access", "db"].contains(&parts[0]) && NAMING_TABLES.iter().all(|(file, _)| *file != path) {
+    let is_named = NAMING_TABLES.iter().any(|(file, _)| file.strip_suffix(".rs") == Some(path));
+    if !is_named && !["records", "access", "db"].contains(&parts[0]) {
         let tables = names_after(code, "schema::").into_iter();
-        // A glob has no name.
-        found.extend(tables.filter(|(_, name)| ["magic_links", "sessions", ""].contains(name)));
+        found.extend(tables.filter(|(_, name)| ["magic_links", "sessions", "*"].contains(name)));
     }
-    found.into_iter().map(|(line, name)| format!("src/{path}:{line}: `{name}` does not belong here")).collect()
+    found
 }
 
 #[test]
-fn the_house_stands() {
-    let files = files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "");
-    let (mut floors, mut tests) = (vec![], vec![]);
-    for (path, text) in &files {
-        let folder = path.replace("lib.rs", "").replace("/mod.rs", "/").replace(".rs", "/");
-        tests.extend(declared(text, true).map(|name| folder.clone() + name));
-        floors.extend(declared(text, false).filter(|_| path == "lib.rs"));
+fn everything_stands_where_it_belongs() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (sources, mut floors, mut tests, mut found) = (sources(&src, &src), vec![], vec![], vec![]);
+    for (path, text) in &sources {
+        let folder = if path == "lib" { "" } else { path.strip_suffix("/mod").unwrap_or(path) };
+        tests.extend(declared(text, true).map(|name| Path::new(folder).join(name)));
+        floors.extend(declared(text, false).filter(|_| path == "lib"));
     }
-    let is_test = |path: &str| {
-        let mut rests = tests.iter().filter_map(|test| path.strip_prefix(test.as_str()));
-        rests.any(|rest| rest == ".rs" || rest.starts_with('/'))
-    };
-    let files = files.iter().filter(|(path, _)| !is_test(path));
-    let faults: Vec<String> = files.flat_map(|(path, text)| faults(&floors, path, &code(text))).collect();
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    for (path, text) in sources.iter().filter(|(path, _)| !tests.iter().any(|test| Path::new(path).starts_with(test))) {
+        let code = code(text);
+        let faults = faults(&floors, path, &code).into_iter();
+        found.extend(faults.map(|(line, name)| format!("src/{path}.rs:{line}: `{name}` does not belong here")));
+    }
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
-/// Holds the faults of a file, in a house of three floors, against lines and names.
-fn finds(path: &str, text: &str, expected: &[&str]) {
-    let faults = faults(&["records", "sessions", "links"], path, &code(text));
-    let expected: Vec<_> = expected.iter().map(|at| format!("src/{path}:{at} does not belong here")).collect();
-    assert_eq!(faults, expected, "{text}");
+/// Holds what is found in a file, in a house of three floors, against what should be.
+fn finds(path: &str, text: &str, expected: &[(usize, &str)]) {
+    assert_eq!(faults(&["records", "sessions", "links"], path, &code(text)), expected, "{text}");
 }
 
 #[test]
 fn a_path_up_is_found() {
-    finds("records/links.rs", "use crate::{\n    records::{links::A, B},\n    links::{C},\n};", &["1: `links`"]);
-    finds("sessions.rs", "x!(\n$crate::links::f(), crate::records::g(), crate::sessions::h());", &["2: `links`"]);
-    finds(
-        "sessions.rs",
-        "// crate::links\n#[cfg(test)]\nmod tests {\n    use crate::links;\n}\n\nuse crate::links;",
-        &["7: `links`"],
-    );
-    finds("main.rs", "use other_crate::links; use crate::links;", &[]);
+    finds("records/links", "use crate::{\n    records::{links::A, B},\n    links::{C},\n};", &[(1, "links")]);
+    finds("sessions", "m!(\n$crate::links::f(), crate::records::g(), a_crate::links::h());", &[(2, "links")]);
+    finds("sessions", "// crate::links\n\n#[cfg(test)]\nmod tests {\n    use crate::links;\n}\n", &[]);
 }
 
 #[test]
-fn diesel_in_routes_is_found() {
-    finds("links/routes.rs", "\nuse diesel::prelude::*;", &["2: `diesel`"]);
-    finds("links/store.rs", "use diesel::prelude::*;", &[]);
-}
-
-#[test]
-fn actix_below_http_is_found() {
-    for path in ["records/links.rs", "links/store.rs", "links/statements.rs"] {
-        finds(path, "use actix_web::web;", &["1: `actix_web`"]);
-    }
-    finds("links/routes.rs", "use actix_web::web;", &[]);
+fn diesel_in_routes_and_actix_beside_statements_are_found() {
+    finds("links/routes", "\nuse diesel::prelude::*;\nuse actix_web::web;", &[(2, "diesel")]);
+    finds("links/store", "\nuse diesel::prelude::*;\nuse actix_web::web;", &[(3, "actix_web")]);
+    finds("records/links", "use actix_web::web;", &[(1, "actix_web")]);
 }
 
 #[test]
 fn a_table_outside_records_is_found() {
-    finds("links/store.rs", "use crate::db::schema::{step_ups, sessions as s};", &["1: `sessions`"]);
-    finds("links/store.rs", "use crate::db::{Conn, schema::magic_links};", &["1: `magic_links`"]);
-    finds("links/store.rs", "use crate::db::schema::*;", &["1: ``"]);
-    finds("records/links.rs", "use crate::db::schema::magic_links;", &[]);
+    let text = "use crate::db::schema::{step_ups, sessions as s,};\nuse crate::db::{Conn, schema::magic_links};";
+    finds("links/store", text, &[(1, "sessions"), (2, "magic_links")]);
+    finds("links/store", "use crate::db::schema::*;", &[(1, "*")]);
+    finds("records/links", "use crate::db::schema::magic_links;", &[]);
 }

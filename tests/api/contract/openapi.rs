@@ -258,3 +258,22 @@ fn an_array_is_no_object_in_any_body() {
         assert!(tried > 30, "{tried}");
     });
 }
+
+#[test]
+fn every_property_and_every_parameter_says_what_it_is() {
+    let description = committed();
+    let said = |text: &Value| text.as_str().is_some_and(|text| text.split_whitespace().count() > 1);
+    let mut seen = 0;
+    for (name, schema) in description["components"]["schemas"].as_object().unwrap() {
+        for (property, shape) in schema["properties"].as_object().into_iter().flatten() {
+            assert!(said(&shape["description"]), "{name}.{property} has no description");
+            seen += 1;
+        }
+    }
+    for (method, path, operation) in operations(&description) {
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(said(&parameter["description"]), "{method} {path}: {} has no description", parameter["name"]);
+        }
+    }
+    assert!(seen > 200, "{seen}");
+}
