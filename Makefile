@@ -3,7 +3,7 @@
 # Tests that need a server or a browser say so and skip where it is missing; with CI set they fail.
 CARGO ?= cargo
 FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
-CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --all-targets
+CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 .PHONY: help run test check format house lint openapi openapi-check bench bench-million soak trace interop image-build release
@@ -12,11 +12,11 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: ## Build and start the service with the preview mailbox, and the example portal beside it
-	$(CARGO) build --locked --bin magic-link --example portal
-	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/examples/portal
+	$(CARGO) build --locked --workspace --bins
+	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/example-portal
 
 test: ## Run every test on both databases
-	$(CARGO) build --locked --example portal
+	$(CARGO) build --locked --workspace --bins --tests
 	$(CARGO) test --locked --lib --tests
 
 check: format house lint test openapi-check ## What CI runs

@@ -87,7 +87,7 @@ impl Row {
 }
 
 #[derive(Template)]
-#[template(path = "admin.html", config = "examples/portal/askama.toml")]
+#[template(path = "admin.html")]
 struct AdminPage<'a> {
     place: &'a Place,
     admin: Person,

@@ -136,7 +136,7 @@ fn routes(routes: &mut ServiceConfig) {
 }
 
 #[derive(Template)]
-#[template(path = "start.html", config = "examples/portal/askama.toml")]
+#[template(path = "start.html")]
 struct Start {
     companies: [(&'static str, &'static str); 2],
     portals: [Portal; 2],

@@ -13,7 +13,7 @@ use crate::visitor::{Banner, Visitor};
 use crate::web::{Place, Stop, page, see_other};
 
 #[derive(Template)]
-#[template(path = "home.html", config = "examples/portal/askama.toml")]
+#[template(path = "home.html")]
 struct Home<'a> {
     banner: Banner,
     place: &'a Place,
@@ -27,7 +27,7 @@ pub async fn home(app: Data<App>, place: Place, visitor: Visitor) -> HttpRespons
 }
 
 #[derive(Template)]
-#[template(path = "employee.html", config = "examples/portal/askama.toml")]
+#[template(path = "employee.html")]
 struct EmployeePage<'a> {
     banner: Banner,
     place: &'a Place,
@@ -138,7 +138,7 @@ impl EmployeeForm {
 }
 
 #[derive(Template)]
-#[template(path = "leave_policy.html", config = "examples/portal/askama.toml")]
+#[template(path = "leave_policy.html")]
 struct LeavePolicyPage<'a> {
     banner: Banner,
     place: &'a Place,

@@ -208,7 +208,7 @@ pub fn set_cookie(response: &mut HttpResponse, place: &Place, value: &str, max_a
 
 /// A page with a heading, a few sentences and perhaps one way on.
 #[derive(Template)]
-#[template(path = "notice.html", config = "examples/portal/askama.toml")]
+#[template(path = "notice.html")]
 pub struct Notice {
     page: &'static str,
     title: String,

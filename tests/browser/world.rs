@@ -216,11 +216,11 @@ fn service(folder: &Path, port: u16, portal_port: u16) -> Command {
     command
 }
 
-/// The example portal, which `cargo test` builds beside the service.
+/// The example portal, which `make test` builds beside the service.
 fn portal_binary() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_magic-link")).parent().expect("a folder");
-    let file = folder.join("examples").join("portal");
-    assert!(file.is_file(), "{} is missing: cargo build --example portal", file.display());
+    let file = folder.join("example-portal");
+    assert!(file.is_file(), "{} is missing: cargo build --package example-portal", file.display());
     file
 }
 

@@ -11,7 +11,7 @@ use crate::magic_link::{AuditEvent, Consultant};
 use crate::web::{Moment, Place, Stop, log, page};
 
 #[derive(Template)]
-#[template(path = "record.html", config = "examples/portal/askama.toml")]
+#[template(path = "record.html")]
 struct RecordPage<'a> {
     place: &'a Place,
     row: Row,
