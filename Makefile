@@ -16,7 +16,7 @@ run: ## Build and start the service with the preview mailbox, and the example po
 	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/example-portal
 
 test: ## Run every test on both databases
-	$(CARGO) build --locked --workspace --bins --tests
+	$(CARGO) build --locked --profile test --workspace --bins --tests
 	$(CARGO) test --locked --lib --tests
 
 check: format house lint test openapi-check ## What CI runs
