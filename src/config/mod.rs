@@ -14,8 +14,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use figment::Figment;
-use figment::providers::{Env, Format, Toml};
+use figment::providers::{Env, Format};
 use ipnet::IpNet;
+use serde::de::DeserializeOwned;
 use time::Duration;
 use url::Url;
 
@@ -31,6 +32,19 @@ pub use webhooks::Webhooks;
 pub const DEFAULT_FILE: &str = "magic-link.toml";
 
 const PREFIX: &str = "MAGIC_LINK_";
+
+/// The file's form, read by the library that the migrations bring anyway; figment's own is an older copy of it.
+struct Toml;
+
+impl Format for Toml {
+    type Error = toml::de::Error;
+
+    const NAME: &'static str = "TOML";
+
+    fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Self::Error> {
+        toml::from_str(text)
+    }
+}
 
 /// Everything that can be set.
 #[derive(Debug, Clone)]
