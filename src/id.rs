@@ -15,7 +15,6 @@ use diesel::expression::AsExpression;
 use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types::Text;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use type_safe_id::{DynamicType, TypeSafeId};
 use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
@@ -37,6 +36,9 @@ pub struct Id<K: Kind>(String, PhantomData<fn() -> K>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected {0}_ and 26 characters of lowercase base 32")]
 pub struct InvalidId(&'static str);
+
+/// Crockford's base 32 in lowercase.
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Keeps ids that are made in the same millisecond in the order in which they were made.
 static ORDER: LazyLock<Mutex<ContextV7>> = LazyLock::new(|| Mutex::new(ContextV7::new()));
@@ -60,10 +62,13 @@ impl<K: Kind> Id<K> {
     }
 
     fn from_uuid(uuid: Uuid) -> Self {
-        // The prefix is a constant of three letters, so the fallback is never taken.
-        let text = DynamicType::new(K::PREFIX)
-            .map(|prefix| TypeSafeId::from_type_and_uuid(prefix, uuid).to_string())
-            .unwrap_or_default();
+        let bits = uuid.as_u128();
+        let mut text = String::with_capacity(K::PREFIX.len() + 27);
+        text.push_str(K::PREFIX);
+        text.push('_');
+        // 26 digits of five bits, the highest first; every five bits have a digit.
+        let digit = |place| ALPHABET.get(((bits >> (5 * place)) & 31) as usize);
+        text.extend((0..26_u32).rev().filter_map(digit).copied().map(char::from));
         Self(text, PhantomData)
     }
 
@@ -236,6 +241,8 @@ kinds! {
 
 #[cfg(test)]
 mod tests {
+    use type_safe_id::{DynamicType, TypeSafeId};
+
     use super::*;
     use crate::clock::Clock;
 
@@ -263,6 +270,16 @@ mod tests {
         let upper = format!("mlk_{}", id.suffix().to_uppercase());
         for wrong in ["", "mlk_", "mlk_1", upper.as_str(), "01kaq3v9e8fwmvd2x7n0c5hb1z"] {
             assert!(wrong.parse::<LinkId>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_is_spelled_as_the_library_spells_it() {
+        let one_bit = (0..128).map(|place| 1_u128 << place);
+        for bits in one_bit.chain([0, u128::MAX, 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210]) {
+            let uuid = Uuid::from_u128(bits);
+            let library = TypeSafeId::from_type_and_uuid(DynamicType::new("mlk").unwrap(), uuid);
+            assert_eq!(LinkId::from_uuid(uuid).as_str(), library.to_string());
         }
     }
 
