@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Counts the circles in src/: between top-level modules, and between files. `make lint` runs it.
+"""Counts the circles in src/: between top-level modules, and between files. `make house` runs it.
 
 A file has an arrow to another one when a path in it (`use` or inline, in macros too) leads to that file's module or to
 an item that is defined there; re-exports are followed to the definition. `mod x;` is no arrow, nor is `pub use x::Y`

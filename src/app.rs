@@ -1,4 +1,4 @@
-//! The application: opens everything, and wires it in this one place.
+//! The application: opens all parts of the service and wires them, here and nowhere else.
 
 use std::sync::Arc;
 
@@ -21,50 +21,50 @@ use crate::store::{Observer, OpenError, Store};
 use crate::tokens::Tokens;
 use crate::webhooks::{self, Sender, Webhook};
 
-/// What follows from an audit event, in the transaction that appends it.
+/// Observers of audit events, called in the transaction that appends the events.
 const OBSERVERS: &[Observer] = &[sessions::schedule_report_checks, webhooks::enqueue];
 
-/// Why the service did not start.
+/// Reason why the service did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No master key.
+    /// The master key cannot be loaded.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyError),
-    /// No store.
+    /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
-    /// No signing keys.
-    #[error("cannot open the signing keys: {0} (the log says more)")]
+    /// The signing keys cannot be opened.
+    #[error("cannot open the signing keys: {0} (see the log for the cause)")]
     Keys(#[from] Error),
     /// Two metrics share a name.
     #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
-    /// No way to call the mail provider or the address that checkpoints go to.
-    #[error("cannot set up calls to others (are CA certificates installed?): {0}")]
+    /// The HTTP client for calls to mail providers and webhooks cannot be set up.
+    #[error("cannot set up the HTTP client (are CA certificates installed?): {0}")]
     Calls(#[from] reqwest::Error),
-    /// No port.
+    /// A port cannot be bound.
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
-        /// What happened.
+        /// The error of the operating system.
         error: std::io::Error,
     },
 }
 
-/// What every request and every worker works with: the context, and the state of each slice.
+/// Shared by all requests and workers: the context, and the state of each slice.
 pub struct App {
     pub(crate) cx: Data<Context>,
     /// Signs checkpoints of the audit logs.
     pub(crate) log_key: Data<LogKey>,
-    /// Where checkpoints go, if anywhere.
+    /// Receiver of checkpoints, if configured.
     pub(crate) checkpoint_webhook: Option<Webhook>,
     pub(crate) log_alarms: LogAlarms,
     pub(crate) purge_schedule: PurgeSchedule,
     pub(crate) mail_providers: Providers,
     pub(crate) mail_limits: Data<mail::Limits>,
     mail_certificates: Data<Certificates>,
-    /// The preview mailbox, where mail goes there.
+    /// The preview mailbox, if it is the mail provider.
     mailbox: Option<Data<Mailbox>>,
     status_lists: Data<StatusLists>,
     /// Calls the webhook endpoints of clients.
@@ -77,13 +77,13 @@ impl App {
     /// Opens the store and the keys.
     ///
     /// # Errors
-    /// [`StartError`] says what is missing.
+    /// [`StartError`] names the part that failed.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let master_key = MasterKey::load(&config.master_key)?;
         let metrics = Metrics::new()?;
         let (url, connections) = (&config.database_url, config.database_connections);
         let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
-        // The store has brought the tables up to date by now.
+        // After the store, which runs the migrations.
         let access = AccessReader::open(url, &metrics)?;
         let tokens = Tokens::open(&config, master_key, &store, clock.now()).await?;
         let log_key = LogKey::open(&store, tokens.master_key(), &config.public_url, clock.now()).await?;
@@ -106,7 +106,7 @@ impl App {
         })
     }
 
-    /// Hands the context and the state of each slice to the handlers.
+    /// Makes the context and the state of each slice available to the handlers.
     pub(crate) fn register(&self, service: &mut ServiceConfig) {
         service
             .app_data(self.cx.clone())

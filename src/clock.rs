@@ -1,7 +1,7 @@
 //! Time as a value.
 //!
-//! Only [`Clock`] reads the machine's clock. Every rule takes its [`Timestamp`]
-//! as an argument, so a test can stand at any moment it likes.
+//! Only [`Clock`] reads the system clock. Every rule takes its [`Timestamp`] as
+//! an argument, so a test can choose the time.
 
 use std::fmt;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ impl Timestamp {
         self.0.checked_add(duration).filter(|at| at.year() <= 9999).map(Self)
     }
 
-    /// The moment `duration` later; at the end of the calendar it stays there.
+    /// The moment `duration` later, at most the end of the calendar.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(duration))
@@ -135,13 +135,13 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
-/// Where the time comes from: the machine, or a test that turns the hands itself.
+/// Source of the time: the system clock, or a clock that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
-    /// The machine's clock.
+    /// The system clock.
     #[default]
     System,
-    /// A clock that stands still until it is moved: microseconds since 1970.
+    /// A clock that moves only by [`Clock::advance`]: microseconds since 1970.
     Manual(Arc<AtomicI64>),
 }
 
@@ -166,7 +166,7 @@ impl Clock {
         }
     }
 
-    /// Moves a manual clock; the machine's clock moves by itself.
+    /// Moves a manual clock; the system clock is not affected.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(micros) = self {
             let by = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);

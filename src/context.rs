@@ -1,4 +1,4 @@
-//! What a verb needs: configuration, time, store, tokens and who may do what at this moment.
+//! The context of a verb: configuration, clock, store, tokens, current access and metrics.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
-/// What every verb works with. The state of a slice is a type of its own, beside it.
+/// What every verb needs. The state of a slice is a type of its own, passed beside the context.
 pub(crate) struct Context {
     pub config: Arc<Config>,
     pub clock: Clock,
@@ -22,13 +22,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// What the store says of a client and a session at this moment.
+    /// Loads the current state of a client, a session and the epochs.
     ///
-    /// With it comes the epoch of the signing keys: where they have changed, this
-    /// process reads them before it goes on.
+    /// If the signing keys have changed since this instance read them, it reads them again first.
     ///
     /// # Errors
-    /// `unavailable` when the store cannot be asked.
+    /// `unavailable` when the store does not answer.
     pub(crate) async fn snapshot(
         &self,
         client: Option<&ClientId>,
@@ -37,7 +36,7 @@ impl Context {
     ) -> Result<Snapshot, Error> {
         let snapshot = self.access.load(client, session, now).await?;
         if self.tokens.epoch() < snapshot.epochs.keys {
-            // Boxed, because it seldom happens: what lies in every request's future is moved with it.
+            // Boxed: the rare branch would enlarge the future of every request.
             Box::pin(self.tokens.refresh_if_stale(&self.store, snapshot.epochs.keys, now)).await?;
         }
         Ok(snapshot)

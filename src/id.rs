@@ -1,7 +1,7 @@
-//! Ids: a prefix that tells the kind, and a UUIDv7 that sorts by time.
+//! Ids: a prefix for the kind, and a UUIDv7, which sorts by time.
 //!
-//! The spelling is the TypeID one (`mlk_01jd…`): lowercase Crockford base 32,
-//! 26 characters. Ids of different kinds are different types.
+//! The format is TypeID (`mlk_01jd…`): 26 characters of lowercase Crockford base
+//! 32. Ids of different kinds are different types.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -19,7 +19,7 @@ use uuid::{ContextV7, Uuid};
 
 use crate::clock::Timestamp;
 
-/// What an id names, and the three letters that say so.
+/// Kind of thing that an id names, and its prefix of three letters.
 pub trait Kind: Send + Sync + 'static {
     /// The prefix, without its underscore.
     const PREFIX: &'static str;
@@ -40,7 +40,7 @@ pub struct InvalidId(&'static str);
 /// Crockford's base 32 in lowercase.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Keeps ids that are made in the same millisecond in the order in which they were made.
+/// Keeps ids of the same millisecond in the order of their creation.
 static ORDER: LazyLock<Mutex<ContextV7>> = LazyLock::new(|| Mutex::new(ContextV7::new()));
 
 impl<K: Kind> Id<K> {
@@ -54,7 +54,7 @@ impl<K: Kind> Id<K> {
         Self::from_uuid(uuid)
     }
 
-    /// An id that no id of this moment or a later one lies before: where a range by time begins.
+    /// Lower bound of the ids created at or after a moment: the start of a range by time.
     #[must_use]
     pub fn first_at(at: Timestamp) -> Self {
         let millis = u64::try_from(at.unix_micros() / 1_000).unwrap_or(0);
@@ -72,7 +72,7 @@ impl<K: Kind> Id<K> {
         Self(text, PhantomData)
     }
 
-    /// The id as it is written.
+    /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -93,7 +93,8 @@ impl<K: Kind> Id<K> {
     }
 }
 
-/// Whether a text is 128 bits in lowercase Crockford base 32. Every call brings a key with one, so nothing is decoded.
+/// Whether a text is 128 bits in lowercase Crockford base 32. Nothing is decoded: every API key contains one, so this
+/// runs on each request.
 fn is_suffix(text: &str) -> bool {
     let in_alphabet = |byte: u8| byte.is_ascii_digit() || (byte.is_ascii_lowercase() && !b"ilou".contains(&byte));
     text.len() == 26 && text.as_bytes().first() <= Some(&b'7') && text.bytes().all(in_alphabet)
@@ -225,17 +226,17 @@ kinds! {
     MailJobId = MailJobKind "mjb" "01kaq3v9e8fwmvd2x7n0c5hb6z";
     /// A legal hold.
     HoldId = HoldKind "hld" "01kaq3v9e8fwmvd2x7n0c5hb7z";
-    /// A code that was asked for.
+    /// A requested step-up code.
     StepUpId = StepUpKind "stp" "01kaq3v9e8fwmvd2x7n0c5hb8z";
     /// A suppressed address.
     SuppressionId = SuppressionKind "sup" "01kaq3v9e8fwmvd2x7n0c5hb9z";
-    /// An order of revocation.
+    /// A bulk revocation.
     RevocationId = RevocationKind "rvk" "01kaq3v9e8fwmvd2x7n0c5hbaz";
-    /// An address that is told what happens.
+    /// A webhook endpoint.
     EndpointId = EndpointKind "whe" "01kaq3v9e8fwmvd2x7n0c5hc1z";
-    /// A message to such an address.
+    /// A message to a webhook endpoint.
     MessageId = MessageKind "whm" "01kaq3v9e8fwmvd2x7n0c5hc2z";
-    /// A look at what a session has reported.
+    /// A scheduled check of a session's activity reports.
     ReportCheckId = ReportCheckKind "rck" "01kaq3v9e8fwmvd2x7n0c5hc3z";
 }
 
@@ -287,10 +288,10 @@ mod tests {
     fn what_is_taken_for_an_id_is_what_the_library_takes() {
         let library = |text: &str| text.parse::<TypeSafeId<DynamicType>>().is_ok_and(|id| id.to_string() == text);
         let id = LinkId::new(Clock::System.now()).to_string();
-        for place in 4..id.len() {
+        for position in 4..id.len() {
             for byte in 0x20..0x7f_u8 {
                 let mut changed = id.clone();
-                changed.replace_range(place..=place, &char::from(byte).to_string());
+                changed.replace_range(position..=position, &char::from(byte).to_string());
                 assert_eq!(changed.parse::<LinkId>().is_ok(), library(&changed), "{changed}");
             }
         }

@@ -1,21 +1,24 @@
-//! Magic Link: temporary, recorded support access to HR portals.
+//! Magic Link: temporary, audited support access to HR portals.
 //!
-//! The life of a link in ten sentences. An HR admin asks, and the portal's back
-//! end issues a link ([`links`]): the link, its audit event ([`audit`]) and a mail
-//! job ([`mail`]) are one transaction ([`db`]). A worker ([`workers`]) claims the
-//! job, mints the link token at that moment ([`tokens`]), and a provider carries
-//! the mail. The consultant ([`consultants`]) opens the landing page, which shows
-//! what the link is and changes nothing. A press of its button hands the portal a
-//! one-minute code. The portal's back end redeems it with its own key
-//! ([`clients`]), and one guarded statement decides who wins: a session is opened
-//! ([`sessions`]). On each request the portal asks whether the session still
-//! holds, and it reports what was viewed, exported and changed. Access ends when
-//! its window does, when the consultant is done, or when somebody revokes it, and
-//! then at once, or all links of a customer with one order ([`revocations`]), and
-//! clients that asked for it are told ([`webhooks`]). Names and time zones of the
-//! customers come from [`tenants`]. What the process counts is in `metrics`.
-//! [`http`] is the way in, [`config`] is what can be set, [`app`] wires it all.
-//! [`error`] lists every way to fail, and [`clock`] is the only one to know the time.
+//! The life of a link in ten sentences. An HR admin requests support access, and
+//! the portal's back end issues a link (`links`). The link, its audit event
+//! (`journal`) and its mail job (`mail`) are written in one transaction
+//! (`store`). A worker (`workers`) claims the job, signs the link token at that
+//! moment (`tokens`), and sends the mail through a provider (`mail_providers`).
+//! The consultant (`consultants`) opens the landing page, which shows the access
+//! on offer and changes nothing. Its button hands the portal a code that is valid
+//! for one minute. The portal's back end redeems the code with its own API key
+//! (`clients`), and one guarded statement decides which of several callers opens
+//! the session (`sessions`). On each request the portal introspects the access
+//! token, and it reports what the consultant views, exports and changes. Access
+//! ends with its window, when the consultant is done, or at once when it is
+//! revoked, alone or together with all matching links by a bulk revocation
+//! (`revocations`). Clients with a webhook endpoint are notified (`webhooks`).
+//! Every step is an event in the tenant's audit log, which auditors can read,
+//! export and verify (`audit`).
+//!
+//! [`config`] holds the settings, [`app`] wires the parts, [`api`] lists the
+//! routes, [`error`] lists the error codes, and only [`clock`] reads the time.
 
 // Floors, from the lowest to the highest: a module uses only what stands above it in this list (`house.rs` checks it).
 pub mod clock;

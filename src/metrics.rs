@@ -1,8 +1,8 @@
-//! What the process counts, in the Prometheus text format.
+//! Metrics of this instance, in the Prometheus text format.
 //!
-//! Counters live here as plain fields, so that whoever has the [`crate::cx::App`]
-//! can add to them. What the store knows better (outbox, live sessions, keys) is
-//! asked when somebody looks.
+//! Counters are plain fields, so that all code with a `Context` can update them.
+//! What the store knows better (outboxes, active sessions, keys) is read when
+//! `/metrics` is requested.
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -10,31 +10,31 @@ use prometheus::{
 
 use crate::error::Error;
 
-/// Upper bounds of the request histogram, in seconds.
+/// Upper bounds of the buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 
-/// Upper bounds of what is done together.
+/// Upper bounds of the buckets of batch sizes.
 const TOGETHER: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0];
 
-/// Everything that is counted.
+/// Every metric.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// How long requests took, by route and status.
+    /// Request durations, by route and status.
     pub requests: HistogramVec,
-    /// Acts on record, by type: revocations, sessions opened, links issued.
+    /// Committed audit events, by type.
     pub events: IntCounterVec,
-    /// Reported acts that somebody should look at: late ones, and changes where only looking was granted.
+    /// Activity events to review: reported late, or changes under read-only access.
     pub marked_events: IntCounterVec,
-    /// Calls of known clients that were wrong in themselves, by code.
+    /// Invalid or rate-limited requests of authenticated clients (400, 422, 429), by code.
     pub client_errors: IntCounterVec,
-    /// Callers that wait for the coalescing reader.
+    /// Callers left waiting when the coalescing reader began its last query.
     pub reader_queue: IntGauge,
-    /// How many callers shared a read.
+    /// Callers that shared one query.
     pub read_batch: Histogram,
-    /// Acts that wait for a writer.
+    /// Write jobs that wait for a writer.
     pub writer_queue: IntGauge,
-    /// How many acts shared a commit.
+    /// Write jobs that shared one commit.
     pub write_batch: Histogram,
     /// Pooled connections, by whether they are in use.
     pub connections: IntGaugeVec,
@@ -47,16 +47,16 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Makes and registers everything.
+    /// Creates and registers every metric.
     ///
     /// # Errors
-    /// When a name is taken twice, which a test would see.
+    /// When two metrics share a name, which a test would catch.
     pub(crate) fn new() -> prometheus::Result<Self> {
-        let together = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TOGETHER.to_vec());
+        let batch_sizes = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TOGETHER.to_vec());
         let metrics = Self {
             registry: Registry::new_custom(Some("magic_link".to_owned()), None)?,
             requests: HistogramVec::new(
-                HistogramOpts::new("http_request_seconds", "How long requests took").buckets(SECONDS.to_vec()),
+                HistogramOpts::new("http_request_seconds", "Request durations").buckets(SECONDS.to_vec()),
                 &["route", "status"],
             )?,
             events: IntCounterVec::new(
@@ -66,29 +66,29 @@ impl Metrics {
             marked_events: IntCounterVec::new(
                 Opts::new(
                     "marked_events_total",
-                    "Reported acts that were late, or against the access that was granted",
+                    "Activity events that were reported late or violate the granted access",
                 ),
                 &["mark"],
             )?,
             client_errors: IntCounterVec::new(
-                Opts::new("client_errors_total", "Calls of known clients that were answered with 400, 422 or 429"),
+                Opts::new("client_errors_total", "Requests of authenticated clients answered with 400, 422 or 429"),
                 &["code"],
             )?,
-            reader_queue: IntGauge::new("reader_queue", "Callers left waiting when the last shared read began")?,
-            read_batch: Histogram::with_opts(together("read_batch", "Callers that shared one read"))?,
-            writer_queue: IntGauge::new("writer_queue", "Acts that wait for a writer")?,
-            write_batch: Histogram::with_opts(together("write_batch", "Acts that shared one commit"))?,
+            reader_queue: IntGauge::new("reader_queue", "Callers left waiting when the last shared query began")?,
+            read_batch: Histogram::with_opts(batch_sizes("read_batch", "Callers that shared one query"))?,
+            writer_queue: IntGauge::new("writer_queue", "Write jobs that wait for a writer")?,
+            write_batch: Histogram::with_opts(batch_sizes("write_batch", "Write jobs that shared one commit"))?,
             connections: IntGaugeVec::new(Opts::new("database_connections", "Pooled connections"), &["state"])?,
-            store_up: IntGauge::new("database_up", "Whether the database answered this look")?,
-            outbox: IntGauge::new("outbox_depth", "Mails that are not finished")?,
-            webhook_outbox: IntGauge::new("webhook_outbox_depth", "Webhook messages that are not settled")?,
-            live_sessions: IntGauge::new("active_sessions", "Sessions that hold")?,
+            store_up: IntGauge::new("database_up", "Whether the database answered this request")?,
+            outbox: IntGauge::new("outbox_depth", "Mail jobs that are not finished")?,
+            webhook_outbox: IntGauge::new("webhook_outbox_depth", "Webhook messages that are not finished")?,
+            live_sessions: IntGauge::new("active_sessions", "Active sessions")?,
             incomplete_sessions: IntGaugeVec::new(
-                Opts::new("incomplete_sessions", "Sessions of the last 31 days whose reports are not whole"),
+                Opts::new("incomplete_sessions", "Sessions of the last 31 days whose activity reports are incomplete"),
                 &["audit_state"],
             )?,
             key_ages: IntGaugeVec::new(
-                Opts::new("signing_key_age_seconds", "Seconds since a signing key was made"),
+                Opts::new("signing_key_age_seconds", "Seconds since a signing key was created"),
                 &["kid", "state"],
             )?,
         };
@@ -110,12 +110,12 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// Notes a request that was answered.
+    /// Records the duration of a request.
     pub(crate) fn answered(&self, route: &str, status: &str, took: std::time::Duration) {
         self.requests.with_label_values(&[route, status]).observe(took.as_secs_f64());
     }
 
-    /// The text that `/metrics` shows.
+    /// The response of `/metrics`.
     pub(crate) fn text(&self) -> Result<Vec<u8>, Error> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(Error::internal)?;

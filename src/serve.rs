@@ -22,7 +22,7 @@ impl Service {
     /// Opens the store, the keys and the ports.
     ///
     /// # Errors
-    /// [`StartError`] says what is missing.
+    /// [`StartError`] names the part that failed.
     pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
         let bind = |address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
         let (listen, metrics_listen) = (config.listen, config.metrics_listen);
@@ -31,23 +31,23 @@ impl Service {
         Ok(Self { app, listener: bind(listen)?, metrics_listener })
     }
 
-    /// The port it listens on; of interest where the configuration said 0.
+    /// The port that the service listens on: chosen by the operating system if the configuration says 0.
     ///
     /// # Errors
-    /// When the operating system does not tell.
+    /// When the operating system does not report the port.
     pub fn port(&self) -> std::io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// The port that shows `/metrics`, where there is one.
+    /// The port that serves `/metrics`, if configured.
     ///
     /// # Errors
-    /// When the operating system does not tell.
+    /// When the operating system does not report the port.
     pub fn metrics_port(&self) -> std::io::Result<Option<u16>> {
         self.metrics_listener.as_ref().map(|listener| Ok(listener.local_addr()?.port())).transpose()
     }
 
-    /// Serves until SIGINT or SIGTERM, then lets requests and mails in hand finish.
+    /// Serves until SIGINT or SIGTERM, then lets requests and mails in progress finish.
     ///
     /// # Errors
     /// When the listener fails.
@@ -84,7 +84,7 @@ impl Service {
         let handle = server.handle();
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
-            // The server itself has to be polled for it to hear that it should stop.
+            // The server handles the stop command only while it is polled.
             () = stopped => tokio::join!(handle.stop(true), server).1,
         };
         stop.finish().await;

@@ -1,4 +1,4 @@
-//! Logs: one JSON object a line, and the trace id that ties lines, events and answers together.
+//! Logs, and the trace id that connects the log lines, audit events and response of a request.
 
 use std::fmt;
 
@@ -19,13 +19,13 @@ tokio::task_local! {
     static TRACE_ID: TraceId;
 }
 
-/// What ties the log lines, the events and the answer of a request together: 16 bytes, of which not all are
-/// zero (W3C Trace Context). Written as 32 hex digits.
+/// Trace id of a request (W3C Trace Context), found in its log lines, audit events and response: 16 bytes, not all
+/// zero, written as 32 hex digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceId(u128);
 
 impl TraceId {
-    /// That of a `traceparent` header, or a fresh one.
+    /// The trace id of a valid `traceparent` header, or a random one.
     #[must_use]
     pub fn of(traceparent: Option<&str>) -> Self {
         let given = traceparent.and_then(|header| {
@@ -40,18 +40,18 @@ impl TraceId {
         Self(given.unwrap_or_else(|| rand::rng().random_range(1..=u128::MAX)))
     }
 
-    /// That of the request which this task works for.
+    /// The trace id of the request that the current task works for.
     #[must_use]
     pub fn current() -> Option<Self> {
         TRACE_ID.try_with(|id| *id).ok()
     }
 
-    /// Runs `work` for the request of this trace.
+    /// Runs a future under this trace id.
     pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
         TRACE_ID.scope(self, work)
     }
 
-    /// Does `work` for the request of this trace, on a thread that works for many.
+    /// Runs a closure under a trace id, on a thread that serves many requests.
     pub fn scope_of<T>(trace_id: Option<Self>, work: impl FnOnce() -> T) -> T {
         match trace_id {
             Some(trace_id) => TRACE_ID.sync_scope(trace_id, work),
@@ -66,9 +66,9 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// Puts the trace id of the request into every line.
+/// Adds the trace id of the request to every line.
 ///
-/// The library would take it from a span, and one would be made for each request, logged or not.
+/// `tracing` would take it from a span, which would be created for each request, logged or not.
 struct Traced<F> {
     format: F,
     is_json: bool,
@@ -94,12 +94,12 @@ where
     }
 }
 
-/// Libraries that name addresses below `info`, and an address may hold a token by a caller's mistake.
+/// Libraries that log URLs below `info`: by a caller's mistake a URL may contain a token.
 const TALKATIVE: &[&str] = &["actix_http", "actix_web", "h2", "hyper", "hyper_util", "reqwest"];
 
-/// Starts logging to standard error. Does nothing when a subscriber is set already.
+/// Starts logging to standard error, unless a subscriber is already set.
 ///
-/// Whatever the level, [`TALKATIVE`] libraries say nothing below `info`.
+/// Whatever the level, the libraries in `TALKATIVE` log nothing below `info`.
 pub fn init(log: &Log) {
     let filter: Targets = log.level.parse().unwrap_or_else(|_unreadable| Targets::new().with_default(Level::INFO));
     let discreet = filter_fn(|metadata| {
@@ -108,7 +108,7 @@ pub fn init(log: &Log) {
     });
     let chosen = tracing_subscriber::registry().with(filter).with(discreet);
     if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
-        tracing::debug!("logging was set up before");
+        tracing::debug!("logging is already set up");
     }
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -120,13 +120,13 @@ pub fn init(log: &Log) {
     }));
 }
 
-/// Writes one line an event.
+/// The layer that writes each log event as one line.
 fn lines<S, W>(kind: LogFormat, writer: W) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'lookup> LookupSpan<'lookup>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
-    // Without colours: the lines of requests would have none.
+    // Without colours: `Traced` formats the lines of requests without them.
     let lines = layer().with_writer(writer).with_ansi(false);
     match kind {
         LogFormat::Json => {
@@ -144,7 +144,7 @@ mod tests {
 
     use super::*;
 
-    /// What is logged by a request, and then by nobody.
+    /// The lines logged within a request, and then outside of one.
     fn logged(kind: LogFormat) -> Vec<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Mutex::new(File::create(file.path()).unwrap());

@@ -1,8 +1,8 @@
-//! A coalescing reader: callers who ask at the same time share one query.
+//! A coalescing reader: callers that wait at the same time share one query.
 //!
-//! The query begins after each of its callers asked, so nobody is ever introspection
-//! anything stale; whoever asks while it runs waits for the next one. A caller
-//! who is alone is served at once.
+//! The query begins after each of its callers has queued, so no answer is stale;
+//! a caller that comes while it runs waits for the next one. A lone caller is
+//! served at once.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,50 +17,50 @@ use crate::db::{Conn, ConnectionManager};
 use crate::error::Error;
 use crate::store::discard_if_broken;
 
-/// How long a caller waits for a shared answer, its query included.
+/// Time-out of a caller, its query included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest list of ids that one query is given.
+/// Largest number of callers that share a query.
 const MAX_BATCH: usize = 512;
 
-/// The longest time that a query waits for company, where there was some before.
+/// Longest time that a query waits for more callers, if the one before had several.
 const BATCH_WINDOW: Duration = Duration::from_millis(1);
 
-/// No query waits for more callers than these: another one would hardly make it cheaper for each.
+/// Largest number of callers that a query waits for: more would hardly make it cheaper for each.
 const TARGET_BATCH: usize = 32;
 
-/// Answers every question together; as many answers as questions, in their order. It may remember things.
+/// Answers queries together, one answer each, in their order. It may keep state.
 pub(crate) trait Query<Q, A>: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static {}
 
 impl<Q, A, F: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static> Query<Q, A> for F {}
 
-/// What is measured about a reader.
+/// Metrics of a reader.
 #[derive(Clone)]
 pub(crate) struct Gauges {
-    /// Callers that wait for a query to begin.
+    /// Callers left waiting when the last query began.
     pub waiting: IntGauge,
-    /// How many callers shared a query.
+    /// Number of callers that shared a query.
     pub shared: Histogram,
 }
 
-/// One question, and who asked it.
+/// A query, and the channel to its caller.
 type PendingQuery<Q, A> = (Q, oneshot::Sender<Result<A, Error>>);
 
 struct Queue<Q, A> {
     asked: Vec<PendingQuery<Q, A>>,
-    /// The reader sleeps until so many have asked.
+    /// The reader sleeps until this number of callers wait.
     wanted: usize,
     closed: bool,
 }
 
 struct Shared<Q, A> {
     queue: Mutex<Queue<Q, A>>,
-    /// Wakes the reader: somebody asks, or nobody will any more.
+    /// Wakes the reader: enough callers wait, or the queue was closed.
     wakeup: Condvar,
     gauges: Gauges,
 }
 
-/// A reader with a thread of its own.
+/// A reader with its own thread.
 pub(crate) struct Coalescer<Q, A> {
     shared: Arc<Shared<Q, A>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -81,13 +81,13 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Asks at once, and waits for the answer of a query that has not begun yet.
-    pub(crate) fn load(&self, question: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
+    /// Queues at once, and waits for the answer of a query that has not begun yet.
+    pub(crate) fn load(&self, query: Q) -> impl Future<Output = Result<A, Error>> + use<Q, A> {
         let (sender, answer) = oneshot::channel();
         {
             let mut queue = self.shared.queue();
-            queue.asked.push((question, sender));
-            // Whoever makes up the number rings; nobody else need.
+            queue.asked.push((query, sender));
+            // Only the caller that completes the number wakes the reader.
             if queue.asked.len() == queue.wanted {
                 self.shared.wakeup.notify_one();
             }
@@ -106,7 +106,7 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
 }
 
 impl<Q, A> Drop for Coalescer<Q, A> {
-    /// Waits for the thread, which holds the pool: SQLite tidies up when its last connection closes.
+    /// Waits for the thread, which holds the pool: SQLite cleans up when its last connection closes.
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.wakeup.notify_one();
@@ -121,14 +121,14 @@ impl<Q, A> Shared<Q, A> {
         let mut wanted = 1;
         while let Some(asked) = self.next(wanted) {
             self.gauges.shared.observe(u32::try_from(asked.len()).unwrap_or(u32::MAX).into());
-            let (questions, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
-            let outcome = read(pool, &mut query, &questions);
-            // Before the answers: whoever gets one may ask again at once.
+            let (queries, callers): (Vec<Q>, Vec<_>) = asked.into_iter().unzip();
+            let outcome = read(pool, &mut query, &queries);
+            // Before the answers are sent: a caller may queue again at once.
             wanted = worth_waiting_for(wanted, callers.len(), self.queue().asked.len());
             match outcome {
                 Ok(answers) => {
                     for (caller, answer) in callers.into_iter().zip(answers) {
-                        // A caller who has hung up needs no answer.
+                        // The caller may have stopped waiting.
                         drop(caller.send(Ok(answer)));
                     }
                 }
@@ -137,7 +137,8 @@ impl<Q, A> Shared<Q, A> {
         }
     }
 
-    /// As many as are wanted, or whoever asks within the pause; `None` when nobody can ask any more.
+    /// The next batch: as many callers as are wanted, or those that come within `BATCH_WINDOW`; `None` when the queue
+    /// is closed and empty.
     fn next(&self, wanted: usize) -> Option<Vec<PendingQuery<Q, A>>> {
         let few = |queue: &mut Queue<Q, A>| queue.asked.len() < queue.wanted && !queue.closed;
         let mut queue = self.queue();
@@ -147,7 +148,7 @@ impl<Q, A> Shared<Q, A> {
                 self.wakeup.wait_timeout_while(queue, BATCH_WINDOW, few).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.asked.is_empty() {
-            // The company has gone: whoever comes is served at once.
+            // No other caller came: the next one is served at once.
             queue.wanted = 1;
             queue = self.wakeup.wait_while(queue, few).unwrap_or_else(PoisonError::into_inner);
         }
@@ -164,10 +165,10 @@ impl<Q, A> Shared<Q, A> {
     }
 }
 
-/// How many callers the next query waits for, after `came` shared one that waited for `wanted`.
+/// Number of callers that the next query waits for, after `came` callers shared one that waited for `wanted`.
 ///
-/// A query costs two changes of thread and a round trip, however many share it. One more is wanted as long as there are
-/// `others`, who asked while the query ran, or came without being waited for; fewer when they did not come in time.
+/// A query costs two thread switches and a round trip, however many callers share it. The number grows by one as long
+/// as `others` came while the query ran, or more came than were waited for; it shrinks when fewer came in time.
 fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
     let next = if wanted == 1 {
         came
@@ -179,17 +180,17 @@ fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
     next.clamp(1, TARGET_BATCH)
 }
 
-/// A panic of the query is a failure of this batch, and not the end of the reader.
-fn read<Q, A>(pool: &Pool<ConnectionManager>, query: &mut impl Query<Q, A>, questions: &[Q]) -> Result<Vec<A>, Error> {
+/// Runs the query for a batch. A panic is a failure of this batch, and does not stop the reader.
+fn read<Q, A>(pool: &Pool<ConnectionManager>, query: &mut impl Query<Q, A>, queries: &[Q]) -> Result<Vec<A>, Error> {
     let mut pooled = pool.get().map_err(|error| {
         tracing::warn!(error.cause = %error, "no database connection");
         Error::unavailable()
     })?;
-    let attempt = std::panic::AssertUnwindSafe(|| discard_if_broken(&mut pooled, |conn| Ok(query(conn, questions)?)));
+    let attempt = std::panic::AssertUnwindSafe(|| discard_if_broken(&mut pooled, |conn| Ok(query(conn, queries)?)));
     let outcome = std::panic::catch_unwind(attempt);
     outcome.unwrap_or_else(|_panic| {
         pooled.broken = true;
-        Err(Error::internal("the coalescing reader panicked"))
+        Err(Error::internal("coalescing reader panicked"))
     })
 }
 
@@ -217,10 +218,10 @@ mod tests {
         Gauges { waiting: metrics.reader_queue, shared: metrics.read_batch }
     }
 
-    fn twice(conn: &mut Conn, questions: &[i32]) -> QueryResult<Vec<i32>> {
-        assert!(!questions.contains(&13), "thirteen");
+    fn twice(conn: &mut Conn, queries: &[i32]) -> QueryResult<Vec<i32>> {
+        assert!(!queries.contains(&13), "thirteen");
         let one: i32 = diesel::select(1.into_sql::<diesel::sql_types::Integer>()).get_result(conn)?;
-        Ok(questions.iter().map(|question| question * (one + 1)).collect())
+        Ok(queries.iter().map(|query| query * (one + 1)).collect())
     }
 
     #[tokio::test]
@@ -228,22 +229,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let reader = Coalescer::start(pool(&folder), twice, gauges()).unwrap();
         // More than one query takes.
-        let answers = join_all((100..2_000).map(|question| reader.load(question))).await;
-        assert!(answers.into_iter().zip(100..).all(|(answer, question)| answer.unwrap() == 2 * question));
+        let answers = join_all((100..2_000).map(|query| reader.load(query))).await;
+        assert!(answers.into_iter().zip(100..).all(|(answer, query)| answer.unwrap() == 2 * query));
     }
 
     #[test]
     fn who_is_alone_waits_for_nobody_and_who_is_not_waits_for_those_who_come() {
         assert_eq!(worth_waiting_for(1, 1, 9), 1);
         assert_eq!(worth_waiting_for(1, 5, 0), 5);
-        // All came, and there is nobody else.
+        // All came, and no others wait.
         assert_eq!(worth_waiting_for(5, 5, 0), 5);
         assert_eq!(worth_waiting_for(5, 5, 1), 6);
         assert_eq!(worth_waiting_for(5, 7, 0), 6);
-        // They have gone.
+        // Fewer came.
         assert_eq!(worth_waiting_for(32, 24, 3), 21);
         assert_eq!(worth_waiting_for(32, 1, 0), 1);
-        // A crowd.
+        // Many came.
         assert_eq!(worth_waiting_for(1, MAX_BATCH, MAX_BATCH), TARGET_BATCH);
         assert_eq!(worth_waiting_for(TARGET_BATCH, MAX_BATCH, MAX_BATCH), TARGET_BATCH);
     }

@@ -1,11 +1,11 @@
-//! What every request needs to know of the store: the client, the session, the epochs.
+//! Current access: the client, the session and the epochs, as every request needs them.
 //!
-//! One row is asked for each time: the *access epoch*, which the database itself
-//! raises in every transaction that may take access away or change what a
-//! client may do (triggers on both databases, so that no statement can forget
-//! it). What was read at an epoch holds as long as the epoch lasts, and is not
-//! read again. Nothing stale is ever introspection: the question about the epoch begins
-//! after each of its callers asked.
+//! Each request loads one row, the *access epoch*. The database itself raises it
+//! in every transaction that may take access away or change what a client may do
+//! (triggers on both databases, so that no statement can forget it). What was
+//! read at an epoch is valid as long as the epoch lasts, and is not read again.
+//! No snapshot is stale: the query for the epoch begins after each of its callers
+//! has queued.
 
 mod coalescer;
 mod statements;
@@ -28,29 +28,29 @@ use crate::secrets::{ApiKey, same_sha256};
 use crate::store::{OpenError, pool_of};
 use crate::tokens::Verified;
 
-/// So many clients and so many sessions are remembered; then it begins anew. A session takes some 2 KiB with what was
-/// introspection of it, 60 MiB for all.
+/// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
+/// introspection response, 60 MiB for all.
 const CACHE_CAPACITY: usize = 32_768;
 
-/// What the store said, after it was asked.
+/// Client, session and epochs as they are in the store.
 #[derive(Debug, Clone)]
 pub(crate) struct Snapshot {
-    /// The client, unless it is unknown or disabled.
+    /// The client; `None` if it is unknown or disabled.
     pub client: Option<Arc<LiveClient>>,
-    /// The session, if it holds.
+    /// The session; `None` if it is not active.
     pub session: Option<Arc<LiveSession>>,
-    /// The state of the service itself.
+    /// Epochs, and the state of the service as a whole.
     pub epochs: Epochs,
 }
 
-/// The state of the service itself.
+/// Epochs, and the state of the service as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epochs {
     /// Grows with every change of the signing keys.
     pub keys: i64,
     /// Grows with every change that may take access away.
     pub access: i64,
-    /// Whether no link is to be issued.
+    /// Whether the issuing of links is frozen.
     pub frozen: bool,
 }
 
@@ -62,13 +62,13 @@ pub(crate) struct LiveClient {
     pub reach: Reach,
     pub scopes: Vec<Scope>,
     pub key_sha256: String,
-    /// The key before the last rotation.
+    /// Hash of the key before the last rotation.
     pub previous_key_sha256: Option<String>,
-    /// Until when it counts.
+    /// Time until which the previous key is valid.
     pub previous_key_expires_at: Option<Timestamp>,
 }
 
-/// A session that holds: not ended, within its time, its link not revoked and its consultant not suspended.
+/// An active session: not ended, not expired, its link not revoked and its consultant not suspended.
 #[derive(Debug)]
 pub(crate) struct LiveSession {
     pub profile_name: String,
@@ -77,20 +77,20 @@ pub(crate) struct LiveSession {
     pub consultant_name: String,
     pub consultant_email: String,
     expires_at: Timestamp,
-    /// What introspection said of it the first time; it says the same as long as this is what is known.
+    /// Response of the first introspection, which stays the same as long as this entry is valid.
     pub introspection: OnceLock<CachedIntrospection>,
 }
 
-/// Which reading of the store something belongs to.
+/// Version of the store at which an entry was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct CacheVersion {
-    /// Grows when a query has failed, and the connection with it. Whoever answers next may be another server, which
-    /// lost commits that this one had: its epochs may repeat.
+    /// Grows when a query has failed, and the connection with it. The next server may have lost commits that this one
+    /// had, so its access epochs may repeat.
     connection_epoch: u64,
     access: i64,
 }
 
-/// What was read at one version.
+/// Clients and sessions that were read at one version.
 #[derive(Debug)]
 struct SnapshotCache {
     version: CacheVersion,
@@ -103,11 +103,11 @@ impl SnapshotCache {
         Self { version, clients: HashMap::new(), sessions: HashMap::new() }
     }
 
-    /// Keeps what was read; what belongs to another version goes, and everything does when it is too much.
+    /// Adds entries; replaces all entries if these are of another version, or if the cache is over its capacity.
     ///
-    /// Returns what went: dropping it takes time that those who wait for the cache need not spend.
-    fn remember(&mut self, read: Self, most: usize) -> Option<Self> {
-        if self.version != read.version || self.clients.len() > most || self.sessions.len() > most {
+    /// Returns the replaced entries: dropping them takes time, which the caller spends after it has released the lock.
+    fn remember(&mut self, read: Self, capacity: usize) -> Option<Self> {
+        if self.version != read.version || self.clients.len() > capacity || self.sessions.len() > capacity {
             return Some(std::mem::replace(self, read));
         }
         self.clients.extend(read.clients);
@@ -116,22 +116,22 @@ impl SnapshotCache {
     }
 }
 
-/// What the reader is asked.
+/// Query to the reader.
 #[derive(Debug)]
 enum SnapshotQuery {
-    /// The epochs alone: the caller knows the rest, if they are still the same.
+    /// The epochs alone: the caller has the rest from the cache, and it is valid if the version is the same.
     Epochs,
-    /// Everything.
+    /// Client, session and epochs.
     Rows { client: Option<ClientId>, session: Option<SessionId> },
 }
 
-/// What it answers.
+/// Result of a [`SnapshotQuery`].
 struct Answer {
     state: Snapshot,
     version: CacheVersion,
 }
 
-/// Reads the state for many callers at once.
+/// Loads snapshots, for many callers at once.
 #[derive(Debug)]
 pub(crate) struct AccessReader {
     cache: Arc<RwLock<SnapshotCache>>,
@@ -144,19 +144,19 @@ impl AccessReader {
     /// # Errors
     /// When its thread does not start.
     pub(crate) fn open(url: &DatabaseUrl, metrics: &Metrics) -> Result<Self, OpenError> {
-        // Nothing but a failure ends the connection: what was read through it holds only for the server that answered.
+        // Only a failure ends the connection: what was read through it is valid only for the server that answered.
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
         let pool = pool.build_unchecked(ConnectionManager::by_primary_keys(url.clone()));
         let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
         let none = CacheVersion { connection_epoch: 0, access: -1 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
-        let query = move |conn: &mut Conn, questions: &[SnapshotQuery]| loader.load(conn, questions);
+        let query = move |conn: &mut Conn, queries: &[SnapshotQuery]| loader.load(conn, queries);
         let reader = Coalescer::start(pool, query, gauges).map_err(OpenError::Thread)?;
         Ok(Self { cache, reader })
     }
 
-    /// What the store says at this moment; mostly the epoch is all that is asked for.
+    /// Loads a snapshot; mostly only the epochs are queried.
     pub(crate) async fn load(
         &self,
         client: Option<&ClientId>,
@@ -170,11 +170,11 @@ impl AccessReader {
                 return Ok(Snapshot { client, session, ..state }.at(now));
             }
         }
-        let question = SnapshotQuery::Rows { client: client.cloned(), session: session.cloned() };
-        Ok(self.reader.load(question).await?.state.at(now))
+        let query = SnapshotQuery::Rows { client: client.cloned(), session: session.cloned() };
+        Ok(self.reader.load(query).await?.state.at(now))
     }
 
-    /// What is known of both, and since which version; nothing when one of them is not.
+    /// The cached client and session, and their version; `None` if one of them is not cached.
     #[expect(clippy::type_complexity, reason = "both are optional, and go into a state as they are")]
     fn lookup(
         &self,
@@ -189,14 +189,14 @@ impl AccessReader {
 }
 
 impl Snapshot {
-    /// Without a session that has run out.
+    /// The snapshot without a session that has expired.
     fn at(mut self, now: Timestamp) -> Self {
         self.session = self.session.filter(|session| session.expires_at > now);
         self
     }
 }
 
-/// Answers the questions, on the reader's thread.
+/// Answers queries, on the reader's thread.
 struct SnapshotLoader {
     cache: Arc<RwLock<SnapshotCache>>,
     /// Whether the last query failed, or panicked.
@@ -204,20 +204,20 @@ struct SnapshotLoader {
 }
 
 impl SnapshotLoader {
-    fn load(&mut self, conn: &mut Conn, questions: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
+    fn load(&mut self, conn: &mut Conn, queries: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
         if std::mem::replace(&mut self.failed, true) {
             let known = self.version();
             self.remember(SnapshotCache::of(CacheVersion { connection_epoch: known.connection_epoch + 1, ..known }));
         }
-        let answers = self.answer(conn, questions)?;
+        let answers = self.answer(conn, queries)?;
         self.failed = false;
         Ok(answers)
     }
 
-    fn answer(&self, conn: &mut Conn, questions: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
+    fn answer(&self, conn: &mut Conn, queries: &[SnapshotQuery]) -> QueryResult<Vec<Answer>> {
         let (mut clients, mut sessions) = (HashSet::new(), HashSet::new());
-        for question in questions {
-            if let SnapshotQuery::Rows { client, session } = question {
+        for query in queries {
+            if let SnapshotQuery::Rows { client, session } = query {
                 clients.extend(client);
                 sessions.extend(session);
             }
@@ -232,14 +232,14 @@ impl SnapshotLoader {
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             sessions: sessions.into_iter().map(|(id, session)| (id, Arc::new(session))).collect(),
         };
-        let of = |question: &SnapshotQuery| match question {
+        let of = |query: &SnapshotQuery| match query {
             SnapshotQuery::Epochs => (None, None),
             SnapshotQuery::Rows { client, session } => (
                 client.as_ref().and_then(|id| read.clients.get(id).cloned()),
                 session.as_ref().and_then(|id| read.sessions.get(id).cloned()),
             ),
         };
-        let answers = questions.iter().map(of).map(|(client, session)| {
+        let answers = queries.iter().map(of).map(|(client, session)| {
             let state = Snapshot { client, session, epochs };
             Answer { state, version: read.version }
         });
@@ -254,13 +254,13 @@ impl SnapshotLoader {
 
     fn remember(&self, read: SnapshotCache) {
         if self.version() != read.version || !read.clients.is_empty() || !read.sessions.is_empty() {
-            let gone = self.cache.write().unwrap_or_else(PoisonError::into_inner).remember(read, CACHE_CAPACITY);
-            drop(gone);
+            let replaced = self.cache.write().unwrap_or_else(PoisonError::into_inner).remember(read, CACHE_CAPACITY);
+            drop(replaced);
         }
     }
 }
 
-/// The answer that holds for a token and a session, as JSON.
+/// The introspection response for a token and a session, as JSON.
 #[derive(Debug)]
 pub(crate) struct CachedIntrospection {
     pub(crate) token: Arc<Verified>,
@@ -268,7 +268,7 @@ pub(crate) struct CachedIntrospection {
 }
 
 impl LiveClient {
-    /// Whether the key is this client's, and still counts.
+    /// Whether the key is this client's, and valid.
     pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
         let sha256 = key.sha256();
         let same = |stored: &str| same_sha256(&sha256, stored);
@@ -306,9 +306,9 @@ mod tests {
             (cache.version, cache.sessions.len())
         };
         assert_eq!(after(first, 3), (first, 3));
-        // What is read at once is kept whole, however much there is by then.
+        // What one query has read is kept whole, even beyond the capacity.
         assert_eq!(after(first, 2), (first, 5));
-        assert_eq!(after(first, 1), (first, 1), "it was too much, and begins anew");
+        assert_eq!(after(first, 1), (first, 1), "it was over its capacity, and is replaced");
         for next in [CacheVersion { access: 8, ..first }, CacheVersion { connection_epoch: 1, access: 8 }, first] {
             assert_eq!(after(next, 2), (next, 2));
         }

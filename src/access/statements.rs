@@ -1,7 +1,7 @@
 //! The two statements of the hot path.
 //!
-//! They have static ids, so both databases prepare them once a connection; diesel
-//! prepares `eq_any` anew each time on SQLite.
+//! They have static ids, so both databases prepare them once per connection; on
+//! SQLite diesel would prepare `eq_any` again each time.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -20,7 +20,7 @@ use crate::domain::{Reach, Scope};
 use crate::id::{ClientId, SessionId};
 use crate::records::revocations::NotBulkRevoked;
 
-/// What the statement found.
+/// Rows that a statement found.
 pub(crate) struct Found {
     pub epochs: Epochs,
     pub clients: Vec<LiveClient>,
@@ -33,7 +33,7 @@ impl Found {
     }
 }
 
-/// Asks for the state of the service itself: one row.
+/// Loads the epochs and the state of the service: one row.
 #[derive(Debug, QueryId)]
 pub(crate) struct LoadEpochs;
 
@@ -63,7 +63,7 @@ impl LoadEpochs {
 const CLIENT: i32 = 0;
 const SESSION: i32 = 1;
 
-/// What kind of row it is, and its columns.
+/// Kind of a row, and its columns.
 type Row = (
     i32,
     Option<String>,
@@ -76,7 +76,7 @@ type Row = (
     Option<Timestamp>,
 );
 
-/// Clients, live sessions and the state of the service, by primary keys.
+/// Loads clients and active sessions by primary keys, and the state of the service.
 #[derive(Debug, QueryId)]
 struct LoadSnapshot {
     clients: Vec<String>,
@@ -211,7 +211,7 @@ pub(crate) fn load(
     Ok(found)
 }
 
-/// Ids need no escapes.
+/// A JSON list of ids, which need no escapes.
 fn json_list(ids: &[String]) -> String {
     let quoted: Vec<String> = ids.iter().map(|id| format!("\"{id}\"")).collect();
     format!("[{}]", quoted.join(","))

@@ -1,4 +1,4 @@
-//! How mail leaves: the sender, and who carries it.
+//! Settings of mail: sender, providers and delivery reports.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -7,27 +7,27 @@ use url::Url;
 
 use super::reader::{Reader, is_loopback_url};
 
-/// How mail leaves.
+/// Settings of mail.
 #[derive(Debug, Clone)]
 pub struct Mail {
     /// The sender's address.
     pub from: String,
     /// The sender's name.
     pub from_name: String,
-    /// Where a surprised recipient can turn to.
+    /// Contact for recipients who did not expect the mail.
     pub report_to: Option<String>,
-    /// Addresses and domains that mail may go to; anywhere, if there are none.
+    /// Addresses and domains that mail may be sent to; all, if the list is empty.
     pub only_to: Vec<String>,
-    /// Who carries it.
+    /// Provider that sends mail.
     pub provider: Provider,
-    /// Who carries it while the first one is out of order.
+    /// Provider that sends mail while the first one is out of order.
     pub fallback: Option<Provider>,
-    /// Whose reports about mails are taken.
+    /// Providers whose delivery reports are accepted.
     pub events: MailEvents,
 }
 
 impl Mail {
-    /// Whether mail may go to this address.
+    /// Whether mail may be sent to this address.
     #[must_use]
     pub fn may_reach(&self, address: &str) -> bool {
         let address = address.to_lowercase();
@@ -36,7 +36,7 @@ impl Mail {
     }
 }
 
-/// How each provider proves that a report about a mail is its own. One that is absent may not report.
+/// How each provider authenticates its delivery reports. Reports of an absent one are refused.
 #[derive(Debug, Clone, Default)]
 pub struct MailEvents {
     /// Amazon SES, through Amazon SNS.
@@ -49,23 +49,23 @@ pub struct MailEvents {
     pub resend: Option<SecretSlice<u8>>,
 }
 
-/// Where reports of Amazon SES come from.
+/// Source of reports of Amazon SES.
 #[derive(Debug, Clone)]
 pub struct SesEvents {
     /// The topic.
     pub topic_arn: String,
-    /// Where Amazon SNS is asked, if not at its own address.
+    /// Base URL of Amazon SNS, if it is not the standard one.
     pub sns_url: Option<Url>,
 }
 
-/// Who carries mail.
+/// A mail provider.
 #[derive(Debug, Clone)]
 pub enum Provider {
     /// Kept in memory and shown at `/dev/mailbox`.
     Preview,
     /// A Mailpit server.
     Mailpit {
-        /// Its base address.
+        /// Base URL.
         url: Url,
         /// Basic credentials.
         login: Option<(String, SecretString)>,
@@ -83,22 +83,22 @@ pub enum Provider {
 /// An account at Amazon SES.
 #[derive(Debug, Clone)]
 pub struct Ses {
-    /// The base address of the region's API.
+    /// Base URL of the region's API.
     pub url: Url,
     /// The region, which is part of every signature.
     pub region: String,
-    /// Whose key it is.
+    /// Id of the access key.
     pub access_key_id: String,
-    /// The key.
+    /// Secret of the access key.
     pub secret_access_key: SecretString,
-    /// The configuration set; one without click and open events.
+    /// The configuration set, without click and open events.
     pub configuration_set: Option<String>,
 }
 
 /// A server at Postmark.
 #[derive(Debug, Clone)]
 pub struct Postmark {
-    /// The base address of the API.
+    /// Base URL of the API.
     pub url: Url,
     /// The server's token.
     pub server_token: SecretString,
@@ -109,7 +109,7 @@ pub struct Postmark {
 /// An account at SendGrid.
 #[derive(Debug, Clone)]
 pub struct SendGrid {
-    /// The base address of the API; the European one differs.
+    /// Base URL of the API; the European one differs.
     pub url: Url,
     /// A key that may send mail.
     pub api_key: SecretString,
@@ -118,7 +118,7 @@ pub struct SendGrid {
 /// An account at Resend.
 #[derive(Debug, Clone)]
 pub struct Resend {
-    /// The base address of the API.
+    /// Base URL of the API.
     pub url: Url,
     /// A key that may send mail.
     pub api_key: SecretString,
@@ -129,7 +129,7 @@ impl Reader<'_> {
         let provider = self.text("mail.provider", "preview");
         let fallback = self.optional("mail.fallback_provider");
         if fallback.as_ref().is_some_and(|name| *name == provider || name == "preview") {
-            self.problem("mail.fallback_provider", "must be another one than mail.provider, and not preview");
+            self.problem("mail.fallback_provider", "must be a provider other than mail.provider and preview");
         }
         Mail {
             from: self.address("mail.from", "no-reply@magic-link.example"),
@@ -142,7 +142,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Addresses and domains between commas.
+    /// Addresses and domains, separated by commas.
     fn only_to(&mut self) -> Vec<String> {
         let Some(text) = self.optional("mail.only_to") else { return Vec::new() };
         let entries: Vec<String> = text
@@ -152,7 +152,7 @@ impl Reader<'_> {
             .collect();
         let address =
             |entry: &String| crate::domain::is_address(entry) || crate::domain::is_address(&format!("x@{entry}"));
-        // An empty list would let everything out, and that is not what somebody wrote who wrote one.
+        // An empty list would allow every address, which is not what an operator means who sets the key.
         if entries.is_empty() || !entries.iter().all(address) {
             self.problem("mail.only_to", "must be addresses and domains between commas");
         }
@@ -248,7 +248,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Where a message cannot switch tracking off, somebody has to say that it is off there.
+    /// Requires a confirmation that tracking is off at a provider where a message cannot switch it off.
     fn tracking_is_off(&mut self, key: &str, culprit: &str) {
         if self.optional(key).as_deref() != Some("true") {
             self.problem(
@@ -270,7 +270,7 @@ impl Reader<'_> {
         value
     }
 
-    /// The base address of a provider. Secrets go there: in the clear only where nobody else can listen.
+    /// Base URL of a provider. Credentials are sent there, so plain HTTP is allowed only on loopback.
     fn provider_url(&mut self, key: &str, default: &str) -> Url {
         let url: Url = self.parsed(key, default);
         let private = url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(url.as_str()));

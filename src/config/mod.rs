@@ -1,8 +1,8 @@
-//! Configuration: a TOML file, overridden by the environment, checked as a whole.
+//! Configuration: a TOML file, overridden by environment variables, checked as a whole.
 //!
-//! `MAGIC_LINK_` and the key in capitals, `__` between levels:
-//! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. Every problem is reported at once, by the
-//! key's name. Nothing is needed for a first run.
+//! A variable is `MAGIC_LINK_` and the key in capitals, with `__` between levels:
+//! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. All problems are reported at once, by key.
+//! A first run needs no configuration.
 
 mod mail;
 mod reader;
@@ -28,12 +28,12 @@ pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesE
 pub use reader::KEYS;
 pub use webhooks::Webhooks;
 
-/// The file that is read when no other is named.
+/// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "magic-link.toml";
 
 const PREFIX: &str = "MAGIC_LINK_";
 
-/// The file's form, read by the library that the migrations bring anyway; figment's own is an older copy of it.
+/// TOML for figment, parsed by the library that the migrations depend on anyway; figment's own is an older version.
 struct Toml;
 
 impl Format for Toml {
@@ -46,64 +46,64 @@ impl Format for Toml {
     }
 }
 
-/// Everything that can be set.
+/// All settings.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What mails and pages call the service.
+    /// Name of the service in mails and pages.
     pub product_name: String,
-    /// IANA zone of tenants that named none.
+    /// IANA time zone of tenants that set none.
     pub default_time_zone: String,
-    /// Where the service listens.
+    /// Address that the service listens on.
     pub listen: SocketAddr,
-    /// Where `/metrics` is shown, if anywhere: whoever can reach it reads it.
+    /// Address that serves `/metrics`, if any; it needs no authentication.
     pub metrics_listen: Option<SocketAddr>,
-    /// The address in links and in `iss`, without a slash at its end.
+    /// Base URL in links, and `iss` of tokens, without a trailing slash.
     pub public_url: String,
-    /// The store.
+    /// The database.
     pub database_url: DatabaseUrl,
     /// Connections in the pool.
     pub database_connections: u32,
-    /// How many acts share a commit at most.
+    /// Largest number of write jobs that share a commit.
     pub database_batch: u32,
-    /// What signing keys are sealed under.
+    /// Source of the master key, which seals signing keys.
     pub master_key: MasterKeySource,
-    /// How long a request's body may take to arrive.
+    /// Time-out of a request's body.
     pub body_timeout: std::time::Duration,
     /// The portals, by id.
     pub portals: BTreeMap<String, Portal>,
-    /// How long links, tokens and sessions live.
+    /// Lifetimes of links, tokens and sessions.
     pub links: Links,
-    /// How often somebody may call.
+    /// Rate limits.
     pub limits: Limits,
-    /// How mail leaves.
+    /// Sending of mail.
     pub mail: Mail,
-    /// How the trail is kept.
+    /// Checkpoints and retention of the audit log.
     pub audit: Audit,
-    /// How clients are told what happens.
+    /// Webhooks of clients.
     pub webhooks: Webhooks,
-    /// What is logged.
+    /// Logging.
     pub log: Log,
 }
 
-/// A place that links lead to.
+/// A portal that links lead to.
 #[derive(Debug, Clone)]
 pub struct Portal {
-    /// What people call it.
+    /// Display name.
     pub name: String,
     /// `aud` of its access tokens.
     pub audience: String,
-    /// Where the landing page sends the visitor with a code; may hold `{tenant_id}`.
+    /// URL to which the landing page sends the visitor with a code; may contain `{tenant_id}`.
     pub callback_url: String,
-    /// The portal's own landing page; it then receives the link token; may hold `{tenant_id}`.
+    /// The portal's own landing page, which then receives the link token; may contain `{tenant_id}`.
     pub landing_url: Option<String>,
-    /// The portal's own page about granted access, for notices; may hold `{tenant_id}`.
+    /// The portal's own page about granted access, for notices; may contain `{tenant_id}`.
     pub manage_url: Option<String>,
-    /// What a visitor has to show beside the link.
+    /// Step-up: what a visitor needs in addition to the link.
     pub step_up: StepUpKind,
 }
 
 impl Portal {
-    /// The callback for this tenant and code.
+    /// The callback URL for a tenant and a code.
     #[must_use]
     pub fn callback(&self, tenant_id: &str, code: &str) -> String {
         let address = self.callback_url.replace("{tenant_id}", tenant_id);
@@ -113,47 +113,47 @@ impl Portal {
 }
 
 text_enum! {
-    /// What a visitor has to show beside the link.
+    /// Step-up: what a visitor needs in addition to the link.
     pub enum StepUpKind {
         /// Nothing.
         None = "none",
-        /// A code that is mailed to the registered address after the press of the button.
+        /// A one-time code, mailed to the registered address when the visitor presses the button.
         EmailCode = "email_code",
     }
 }
 
-/// How long things live.
+/// Lifetimes of links, tokens and sessions.
 #[derive(Debug, Clone)]
 pub struct Links {
-    /// The longest window that may be issued.
+    /// Longest window of a link.
     pub max_duration: Duration,
-    /// How long a mailed link token lives.
+    /// Lifetime of a mailed link token.
     pub token_life: Duration,
-    /// How long a session lives at most.
+    /// Longest lifetime of a session.
     pub session_life: Duration,
-    /// How long to wait before another mail for the same link.
+    /// Shortest time between two mails for the same link.
     pub resend_cool_down: Duration,
 }
 
-/// How the trail is kept.
+/// Checkpoints and retention of the audit log.
 #[derive(Debug, Clone)]
 pub struct Audit {
-    /// How often a log that has grown gets a checkpoint.
+    /// Interval of checkpoints of an audit log that has grown.
     pub checkpoint_every: Duration,
-    /// How long payloads are kept, for tenants that set nothing else.
+    /// Retention of payloads, for tenants that set none.
     pub retention: Duration,
-    /// The outside address that gets every checkpoint, and the secret that signs what it gets.
+    /// URL that receives every checkpoint, and the secret that signs the requests.
     pub webhook: Option<(Url, WebhookSecret)>,
 }
 
-/// How often somebody may call, and how much may be mailed.
+/// Rate limits of requests and mails.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Calls a minute and address on the landing page's routes.
+    /// Requests a minute from one address to the landing page's routes.
     pub public_per_minute: u32,
-    /// Calls a minute of one client; 0 is as many as it likes.
+    /// Requests a minute of one client; 0 is unlimited.
     pub client_per_minute: u32,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is trusted.
     pub trusted_proxies: Vec<IpNet>,
     /// Links a minute that one client may have mailed.
     pub mails_per_client_minute: u32,
@@ -163,28 +163,28 @@ pub struct Limits {
     pub fresh_links_per_recipient_hour: u32,
 }
 
-/// What is logged.
+/// Logging.
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// The shape of a line.
+    /// Format of a line.
     pub format: LogFormat,
     /// A `tracing` filter.
     pub level: String,
-    /// One of how many successful requests is logged; the others always are.
+    /// One of this number of successful requests is logged; other requests always are.
     pub sample: u32,
 }
 
 text_enum! {
-    /// The shape of a log line.
+    /// Format of a log line.
     pub enum LogFormat {
         /// One JSON object a line.
         Json = "json",
-        /// For a person's eyes.
+        /// Text for people.
         Text = "text",
     }
 }
 
-/// All that is wrong with a configuration.
+/// All problems of a configuration.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
 
@@ -233,9 +233,9 @@ impl Config {
     /// The portal of this id.
     ///
     /// # Errors
-    /// When it was taken out of the configuration while there are links to it.
+    /// When it was removed from the configuration while there are links to it.
     pub(crate) fn portal(&self, id: &str) -> Result<&Portal, Error> {
-        self.portals.get(id).ok_or_else(|| Error::internal(format_args!("portal {id} is not configured any more")))
+        self.portals.get(id).ok_or_else(|| Error::internal(format_args!("portal {id} is no longer configured")))
     }
 
     /// Whether the service can only be reached from this machine.
@@ -245,7 +245,7 @@ impl Config {
     }
 }
 
-/// Kubernetes tells every container where a Service called `magic-link` is; that is no setting of ours.
+/// Whether Kubernetes set the variable, as it does for a Service called `magic-link`: it is not a setting.
 fn is_service_link(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
     key.starts_with("service_") || key == "port" || key.starts_with("port_")

@@ -1,4 +1,4 @@
-//! Reading keys one by one, so that one problem does not hide the next.
+//! Reads keys one by one, so that one problem does not hide the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,7 +15,7 @@ use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider};
 use crate::db::DatabaseUrl;
 use crate::secrets::{MasterKeySource, WebhookSecret};
 
-/// Every key, but for those of the portals.
+/// Every key, except those of portals.
 pub const KEYS: &[&str] = &[
     "default_time_zone",
     "product_name",
@@ -80,7 +80,7 @@ pub const KEYS: &[&str] = &[
 ];
 const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
 
-/// Reads the whole configuration, or tells all that is wrong with it.
+/// Reads the whole configuration, or returns all its problems.
 pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
     let mut reader = Reader { root, problems: Vec::new() };
     reader.refuse_unknown_keys();
@@ -178,7 +178,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A scalar as text; numbers and booleans count, because the environment has no quotes.
+    /// A scalar as text; numbers and booleans are accepted, because the environment has no quotes.
     pub(super) fn optional(&mut self, key: &str) -> Option<String> {
         let mut value: Option<&Value> = None;
         let mut dict = Some(self.root);
@@ -259,14 +259,14 @@ impl Reader<'_> {
         }
     }
 
-    /// Where checkpoints go. It is the operator's own choice, so it may be a private address.
+    /// Receiver of checkpoints. The operator chooses it, so it may be a private address.
     fn checkpoint_webhook(&mut self) -> Option<(Url, WebhookSecret)> {
         const URL: &str = "audit.webhook_url";
         const SECRET: &str = "audit.webhook_secret";
         let (url, secret) = (self.optional(URL), self.optional(SECRET));
         if url.is_some() != secret.is_some() {
             let missing = if url.is_none() { URL } else { SECRET };
-            self.problem(missing, "the address and its secret belong together");
+            self.problem(missing, "the URL and its secret must be set together");
         }
         let url = url.and_then(|text| match Url::parse(&text) {
             Ok(url) if url.scheme() == "https" || is_loopback_url(&text) => Some(url),
@@ -292,7 +292,7 @@ impl Reader<'_> {
     }
 
     fn public_url(&mut self, listen: SocketAddr) -> String {
-        // Whoever moves the port of a first run should not have to say so twice.
+        // Follows `listen`, so that a first run on another port needs one setting only.
         let default = format!("http://{listen}");
         let text = self.optional("public_url").unwrap_or(default);
         match Url::parse(&text) {
@@ -361,7 +361,7 @@ impl Reader<'_> {
             if !portal.audience.is_empty() && !audiences.insert(portal.audience.clone()) {
                 self.problem(
                     &format!("portals.{id}.audience"),
-                    "belongs to another portal, which would take its tokens",
+                    "is the audience of another portal, which would accept its tokens",
                 );
             }
             portals.insert(id, portal);
@@ -411,7 +411,7 @@ impl Reader<'_> {
         })
     }
 
-    /// An address that people are sent to, after `{tenant_id}` is filled in.
+    /// Checks a URL that visitors are sent to, with `{tenant_id}` filled in.
     fn check_address(&mut self, key: &str, address: &str) {
         if address.is_empty() {
             return;

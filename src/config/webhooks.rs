@@ -1,18 +1,18 @@
-//! How clients are told what happens.
+//! Settings of webhooks.
 
 use ipnet::IpNet;
 use time::Duration;
 
 use super::reader::Reader;
 
-/// How clients are told what happens.
+/// Settings of webhooks.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
     /// Networks that may be called although they are not public; over plain HTTP where they are loopback.
     pub allow_addresses: Vec<IpNet>,
-    /// How long messages are kept after they were settled.
+    /// Retention of finished messages.
     pub keep: Duration,
-    /// How many endpoints a client may have.
+    /// Largest number of endpoints of a client.
     pub endpoints_per_client: u32,
 }
 

@@ -1,4 +1,4 @@
-//! One connection type for two databases, and the pool that opens it by URL scheme.
+//! One connection type for two databases, and the manager that opens it by URL scheme.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,8 +24,8 @@ pub type Backend = MultiBackend;
 impl Conn {
     /// Begins a transaction that may write.
     ///
-    /// On SQLite it takes the write lock at once: a transaction that read first
-    /// and wants to write after somebody else did fails whatever the time-out.
+    /// On SQLite it takes the write lock at once: a transaction that reads first, and writes after another one has
+    /// written, fails whatever the time-out.
     pub(crate) fn begin(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::begin_transaction(conn),
@@ -33,10 +33,10 @@ impl Conn {
         }
     }
 
-    /// Begins a transaction that several acts share, each behind a savepoint.
+    /// Begins a transaction that several write jobs share, each with a savepoint.
     ///
-    /// No act waits for a lock for long on PostgreSQL: its neighbours would wait
-    /// with it, and two batches could wait for each other.
+    /// On PostgreSQL no job waits long for a lock: the others would wait with it, and two batches could wait for each
+    /// other.
     pub(crate) fn begin_batch(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(
@@ -47,17 +47,17 @@ impl Conn {
         }
     }
 
-    /// Keeps the act, and opens the savepoint of the next one.
+    /// Keeps the changes of a job, and opens the savepoint of the next one.
     pub(crate) fn next_savepoint(&mut self) -> QueryResult<()> {
         self.batch_execute("RELEASE SAVEPOINT act; SAVEPOINT act")
     }
 
-    /// Undoes the act. An error means that the whole transaction has gone.
+    /// Undoes the changes of a job. An error means that the whole transaction is lost.
     pub(crate) fn back_to_savepoint(&mut self) -> QueryResult<()> {
         self.batch_execute("ROLLBACK TO SAVEPOINT act")
     }
 
-    /// Nothing but the audit rows is left to write: they are locked in one order, and may wait.
+    /// Ends the jobs. Only audit events are left to write: their locks are taken in one order, and may wait.
     pub(crate) fn end_batch(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(conn) => conn.batch_execute("RELEASE SAVEPOINT act; SET LOCAL lock_timeout = '5s'"),
@@ -82,7 +82,7 @@ impl Conn {
     }
 }
 
-/// Which database, and where.
+/// Kind and address of the database.
 #[derive(Clone)]
 pub enum DatabaseUrl {
     /// `postgres://…`; it may hold a password.
@@ -103,7 +103,7 @@ impl FromStr for DatabaseUrl {
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            // libpq takes addresses that are no URLs to others, such as ones without a host.
+            // libpq accepts addresses that URL parsers refuse, such as ones without a host.
             let query = text.split_once('?').map_or("", |(_, query)| query);
             let tls = query
                 .split('&')
@@ -135,7 +135,7 @@ impl fmt::Debug for DatabaseUrl {
     }
 }
 
-/// Bounds how long a server that does not answer can hold a connection, unless the address says otherwise.
+/// Limits how long a server that does not answer can hold a connection, unless the URL sets the limits.
 fn bounded(url: &str) -> String {
     let bounds = [("connect_timeout", "2"), ("tcp_user_timeout", "5000"), ("keepalives_idle", "5")];
     bounds.iter().filter(|(parameter, _)| !url.contains(&format!("{parameter}="))).fold(
@@ -147,7 +147,7 @@ fn bounded(url: &str) -> String {
     )
 }
 
-/// A pooled connection, and whether it is fit to be used again.
+/// A pooled connection, and whether it may be broken.
 pub(crate) struct Pooled {
     pub conn: Conn,
     pub broken: bool,
@@ -167,12 +167,12 @@ impl ConnectionManager {
         Self { url, by_primary_keys: false }
     }
 
-    /// For connections that only ever look rows up by primary keys.
+    /// For connections that only look up rows by primary keys.
     pub(crate) const fn by_primary_keys(url: DatabaseUrl) -> Self {
         Self { url, by_primary_keys: true }
     }
 
-    /// Opens one connection with the settings that our rules rest on.
+    /// Opens one connection with the settings that the service relies on.
     pub(crate) fn open(&self) -> ConnectionResult<Conn> {
         match &self.url {
             DatabaseUrl::Postgres(url) => {
@@ -184,8 +184,8 @@ impl ConnectionManager {
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
                 if self.by_primary_keys {
-                    // Planned once, and never by statistics from before the tables grew. A cluster that does not
-                    // know a setting plans as it likes.
+                    // Planned once, and not by statistics from before the tables grew. A setting that a cluster does
+                    // not know is skipped.
                     for setting in [
                         "plan_cache_mode = force_generic_plan",
                         "enable_seqscan = off",
@@ -211,7 +211,7 @@ impl ConnectionManager {
         }
     }
 
-    /// Makes the folder that the embedded database lies in.
+    /// Creates the folder of the embedded database.
     pub(crate) fn prepare(&self) -> std::io::Result<()> {
         match &self.url {
             DatabaseUrl::Sqlite(path) => match path.parent() {

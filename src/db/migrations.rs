@@ -1,4 +1,4 @@
-//! Migrations: one tree a database, with the same names, built into the binary.
+//! Migrations: one tree for each database, with the same names, built into the binary.
 
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -7,12 +7,12 @@ use super::Conn;
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// Brings the tables up to date. Several processes may do so at once.
+/// Runs pending migrations. Several processes may do so at once.
 pub(crate) fn run(conn: &mut Conn) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     match conn {
         Conn::Postgres(conn) => {
             use diesel::connection::SimpleConnection;
-            // Held until the connection closes or lets go; the number is ours alone.
+            // Held until it is released or the connection closes; the number has no other use.
             conn.batch_execute("SELECT pg_advisory_lock(7304826150)")?;
             let outcome = conn.run_pending_migrations(POSTGRES).map(drop);
             conn.batch_execute("SELECT pg_advisory_unlock(7304826150)")?;

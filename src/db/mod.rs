@@ -1,4 +1,4 @@
-//! Two databases behind one connection type; what differs between them lives here.
+//! Two databases behind one connection type, and the differences between them.
 
 mod batch;
 mod connection;

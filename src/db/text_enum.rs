@@ -54,7 +54,7 @@ macro_rules! text_enum {
             }
         }
 
-        /// Only the bare word: serde's own derivation takes `{"word": null}` for it, too.
+        /// Only the bare word: serde's derived implementation would accept `{"word": null}`, too.
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = <String as serde::Deserialize>::deserialize(deserializer)?;

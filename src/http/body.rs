@@ -15,10 +15,10 @@ use crate::error::{Code, Error};
 
 pub(crate) use crate::secrets::sha256_hex;
 
-/// What most routes take, in bytes.
+/// Largest body that most routes accept, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 
-/// What routes take where batches of acts are reported, in bytes.
+/// Largest body of routes that accept batches of activity events, and of raw bodies, in bytes.
 pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
 
 /// A JSON object as the request's body.
@@ -43,7 +43,7 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         let payload = payload.take();
         Box::pin(async move {
             let bytes = read(&request, payload, LIMIT).await?;
-            // A call without any field may leave the body out altogether.
+            // A request without any field may omit the body.
             let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             if !bytes.is_empty() && !is_type(&request, "application", "json") {
                 return Err(Code::UnsupportedMediaType.into());
@@ -61,7 +61,7 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
     }
 }
 
-/// A form (`application/x-www-form-urlencoded`) as the request's body; unknown members are ignored, as OAuth wants.
+/// A form (`application/x-www-form-urlencoded`) as the request's body; unknown members are ignored, as OAuth requires.
 pub(crate) struct Form<T>(pub T);
 
 impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
@@ -82,7 +82,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
     }
 }
 
-/// Reads a form. Tokens need no escapes, and most forms hold nothing else: then nothing is decoded letter by letter.
+/// Parses a form. Most forms contain only a token, which needs no escapes: then nothing has to be decoded.
 fn from_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let escaped = bytes.iter().fold(false, |found, byte| found | matches!(byte, b'%' | b'+'));
     match std::str::from_utf8(bytes) {
@@ -95,7 +95,7 @@ fn from_form<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     }
 }
 
-/// A body as it was sent: for those who sign every byte of it.
+/// A body as it was sent, for signatures over its bytes.
 pub(crate) struct RawBody(pub Bytes);
 
 impl FromRequest for RawBody {
@@ -115,18 +115,18 @@ fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
     essence.is_some_and(|(left, right)| left.eq_ignore_ascii_case(kind) && right.eq_ignore_ascii_case(subtype))
 }
 
-/// Reads the body; actix bounds only the time of the head.
+/// Reads the body within a time-out and a limit; actix limits only the time of the head.
 async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, Error> {
-    let patience = request
+    let time_limit = request
         .app_data::<web::Data<Context>>()
         .map_or(std::time::Duration::from_secs(10), |cx| cx.config.body_timeout);
     let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit as u64) {
         return Err(Code::BodyTooLarge.into());
     }
-    // Compressed bodies are not taken: a small one can hide a huge one.
+    // Compressed bodies are refused: a small one can expand to a huge one.
     if request.headers().contains_key("content-encoding") {
-        return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding is not taken"));
+        return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding is not supported"));
     }
     let reading = async {
         let mut bytes = BytesMut::new();
@@ -139,7 +139,7 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
         }
         Ok(bytes.freeze())
     };
-    tokio::time::timeout(patience, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?
+    tokio::time::timeout(time_limit, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?
 }
 
 #[cfg(test)]

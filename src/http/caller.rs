@@ -1,4 +1,4 @@
-//! Who calls: the scope a handler needs stands as a type in its signature.
+//! Authentication of clients: the scope that a handler needs is a type in its signature.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -71,21 +71,21 @@ needs! {
 pub(crate) struct Caller<S> {
     /// The client; absent at the command line.
     pub client_id: Option<ClientId>,
-    /// What it may see and touch.
+    /// The tenants and the portal that it is limited to.
     pub reach: Reach,
-    /// Whether issuing was frozen when the call arrived.
+    /// Whether issuing was frozen when the request arrived.
     pub issuing_frozen: bool,
     scopes: Vec<Scope>,
     actor: Actor,
     needs: PhantomData<fn() -> S>,
 }
 
-/// Left in the request so that the middleware can tell a known client from a stranger.
+/// Set in the request, so that the middleware knows the authenticated client.
 #[derive(Debug, Clone)]
 pub(super) struct KnownClient(pub ClientId);
 
 impl<S> Caller<S> {
-    /// The operator at the command line, who holds the database and so may do everything.
+    /// The operator at the command line, who has access to the database and so may do everything.
     pub(crate) fn operator() -> Self {
         Self {
             client_id: None,
@@ -108,12 +108,12 @@ impl<S> Caller<S> {
         }
     }
 
-    /// Whether the caller has another scope beside the one it needs.
+    /// Whether the caller has a scope.
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
     }
 
-    /// Who acts: the person at the portal whom the client names, or else the client itself.
+    /// The actor: the portal user whom the client names, or else the client itself.
     pub(crate) fn actor(&self, requested_by: Option<&crate::domain::Person>) -> Actor {
         requested_by.map_or_else(|| self.actor.clone(), |person| Actor::portal_user(&person.id, &person.name))
     }
@@ -137,10 +137,10 @@ impl<S: Needs> FromRequest for Caller<S> {
     }
 }
 
-/// Somebody who shows a key that nobody has looked at yet.
+/// An API key that is parsed, but not checked yet.
 ///
-/// For a verb that asks the store about the client and about something else at
-/// once: what it may do hangs on [`PresentedKey::authenticate`].
+/// For a verb that loads the client and something else from the store at once; it must then call
+/// [`PresentedKey::authenticate`].
 pub(crate) struct PresentedKey<S> {
     named: Option<String>,
     key: ApiKey,
@@ -154,15 +154,15 @@ impl<S: Needs> PresentedKey<S> {
         Ok(Self { named, key, request: request.clone(), needs: PhantomData })
     }
 
-    /// Whose key it claims to be.
+    /// The client that the key names.
     pub(crate) const fn client_id(&self) -> &ClientId {
         self.key.client_id()
     }
 
-    /// Lets the client in that the store found, if the key is its own and it has the scope.
+    /// Authenticates the client that the store found: the key must be its own, and it must have the scope.
     ///
     /// # Errors
-    /// `unauthenticated`, never saying why; `rate_limited`; `insufficient_scope`.
+    /// `unauthenticated`, without the reason; `rate_limited`; `insufficient_scope`.
     pub(crate) fn authenticate(
         &self,
         client: Option<Arc<LiveClient>>,

@@ -1,4 +1,4 @@
-//! What is answered where no route matches: 405 where another method would, else 404.
+//! The response where no route matches: 405 if another method would, else 404.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 /// Every documented path.
 pub(crate) struct KnownRoutes {
     methods: Vec<(ResourceDef, Vec<&'static str>)>,
-    /// Paths that are their own patterns.
+    /// Paths without parameters.
     plain: HashSet<String>,
 }
 
@@ -32,7 +32,7 @@ impl KnownRoutes {
         Self { methods: documented.collect(), plain: plain.collect() }
     }
 
-    /// Whether a path is the pattern of its route: then nobody needs to look it up.
+    /// Whether a path has no parameters, and so is the pattern of its route.
     pub(crate) fn is_plain(&self, path: &str) -> bool {
         self.plain.contains(path)
     }
@@ -47,7 +47,7 @@ impl KnownRoutes {
     }
 }
 
-/// The default service.
+/// The default service: answers 404 or 405.
 pub(crate) async fn refuse(request: HttpRequest, known: web::Data<KnownRoutes>) -> HttpResponse {
     let methods = known.methods(request.path());
     if methods.is_empty() {

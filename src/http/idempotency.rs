@@ -11,11 +11,11 @@ use crate::store::IdempotencyKey;
 
 const HEADER: &str = "idempotency-key";
 
-/// The key that the request carries, if any; accepted quoted and bare.
+/// The key of the request, if any; accepted with and without quotes.
 pub(crate) struct IdempotencyHeader(Option<String>);
 
 impl IdempotencyHeader {
-    /// The key within its scope: the client, the route and what was asked for.
+    /// The key within its scope: the client, the route, and a fingerprint of the request.
     pub(crate) fn scoped<S>(
         self,
         caller: &Caller<S>,

@@ -1,4 +1,4 @@
-//! What surrounds every request: trace, log line, problem body, security headers, refusals.
+//! Middleware of every request: trace id, log line, problem body, security headers, recorded refusals.
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
@@ -21,7 +21,7 @@ use crate::id::ClientId;
 use crate::journal::Event;
 use crate::telemetry::TraceId;
 
-/// An answer that is complete already, on its way out as an error.
+/// An error with all that its response needs.
 #[derive(Debug)]
 struct Finished {
     error: Error,
@@ -46,7 +46,7 @@ impl ResponseError for Finished {
     }
 }
 
-/// Wraps everything.
+/// The middleware, around all others.
 pub(crate) async fn surround(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -62,9 +62,9 @@ pub(crate) async fn surround(
     let handling = async {
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => finish(response.map_into_boxed_body(), cx.as_ref(), path, trace_id).await,
-            // Only what is wrong before a route is chosen ends here; the handler's errors are responses.
+            // Only errors before routing end here; the handlers' errors are responses.
             Ok(Err(error)) => Err(of_actix(&error)),
-            // The hook has logged it. Nothing is poisoned: each request owns what it touches.
+            // The hook has logged the panic. No shared state is broken: each request owns what it changes.
             Err(_panic) => Err(Error::new(Code::Internal)),
         }
     };
@@ -77,7 +77,7 @@ pub(crate) async fn surround(
     if let Some(cx) = &cx {
         cx.metrics.answered(&route, status.as_str(), took);
     }
-    // What is no success is always told.
+    // Responses other than 2xx are always logged.
     if !status.is_success() || sampler.is_none_or(|sampler| sampler.take()) {
         TraceId::scope_of(Some(trace_id), || {
             tracing::info!(
@@ -98,9 +98,9 @@ pub(crate) async fn surround(
 
 const UNMATCHED: &str = "unmatched";
 
-/// The pattern of the route, which holds no id.
+/// The pattern of the route, which contains no id.
 fn route_of(request: &HttpRequest) -> Cow<'_, str> {
-    // actix tries one pattern after the other, and the path of a hot route is its own.
+    // actix tries one pattern after the other, but the path of a hot route is its own pattern.
     if request.app_data::<web::Data<KnownRoutes>>().is_some_and(|known| known.is_plain(request.path())) {
         return Cow::Borrowed(request.path());
     }
@@ -111,7 +111,7 @@ fn known_client(request: &HttpRequest) -> Option<ClientId> {
     request.extensions().get::<KnownClient>().map(|KnownClient(id)| id.clone())
 }
 
-/// Turns errors into problem documents and sets the headers that every answer has.
+/// Turns errors into problem documents, and sets the headers of every response.
 async fn finish(
     response: ServiceResponse<BoxBody>,
     cx: Option<&web::Data<Context>>,
@@ -123,7 +123,7 @@ async fn finish(
         Some(error) => {
             let error = match error.as_error::<Error>() {
                 Some(own) => {
-                    // Boxed, because it seldom happens: what lies in every request's future is moved with it.
+                    // Boxed: the rare branch would enlarge the future of every request.
                     Box::pin(record_refusal(&response, cx, own)).await?;
                     problem::respond(own, public_url, path, trace_id)
                 }
@@ -131,7 +131,7 @@ async fn finish(
             };
             ServiceResponse::new(response.into_parts().0, error)
         }
-        // A page's own answer to a method that it does not take.
+        // A page's own response to a method that it does not support.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
             let allow = response.headers().get(ALLOW).and_then(|methods| methods.to_str().ok()).unwrap_or_default();
             let error = Error::new(Code::MethodNotAllowed).allow(allow.to_owned());
@@ -148,9 +148,9 @@ async fn finish(
     Ok(response)
 }
 
-/// Records that a known client was refused, unless the verb did so itself. What was wrong with a request is counted.
+/// Records the refusal of an authenticated client, unless the verb did. Invalid requests are only counted.
 ///
-/// When it cannot be written the caller hears that the service is unavailable.
+/// If it cannot be recorded, the caller gets `unavailable`.
 async fn record_refusal(
     response: &ServiceResponse<BoxBody>,
     cx: Option<&web::Data<Context>>,
@@ -172,7 +172,7 @@ async fn record_refusal(
     Ok(())
 }
 
-/// Gives the framework's own failures a code of ours.
+/// Maps errors of actix to error codes.
 fn of_actix(error: &actix_web::Error) -> Error {
     if let Some(own) = error.as_error::<Error>() {
         return own.clone();

@@ -1,4 +1,4 @@
-//! HTTP as our routes see it: who calls, bodies in, answers and problems out.
+//! HTTP for the routes: authentication, request bodies, responses, problems and rate limits.
 
 mod body;
 mod caller;

@@ -1,4 +1,4 @@
-//! Problem documents (RFC 9457): the body of every answer that is not a success.
+//! Problem documents (RFC 9457): the body of every error response.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::error::{Code, Error, FieldError};
 use crate::telemetry::TraceId;
 
-/// What went wrong. Programs read `code`, people read the rest.
+/// Problem document (RFC 9457). Programs read `code`, people read the rest.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "type": "http://127.0.0.1:8080/problems#validation_failed",
@@ -21,36 +21,36 @@ use crate::telemetry::TraceId;
     "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736"
 }))]
 pub struct Problem<'a> {
-    /// The address of the page that explains this code.
+    /// URL of the page that explains the code.
     #[serde(rename = "type")]
     #[schema(max_length = 500)]
     kind: String,
-    /// The code in words.
+    /// Summary of the problem, the same for each code.
     #[schema(max_length = 200)]
     title: &'static str,
-    /// The HTTP status.
+    /// HTTP status.
     #[schema(minimum = 400, maximum = 599)]
     status: u16,
-    /// What is special about this case.
+    /// Details of this occurrence of the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1000)]
     detail: Option<&'a str>,
-    /// The path that was called.
+    /// Path of the request.
     #[schema(max_length = 1000)]
     instance: &'a str,
-    /// The stable name of the problem.
+    /// Stable name of the problem.
     #[schema(max_length = 64)]
     code: &'static str,
-    /// The fields it concerns.
+    /// Fields that are invalid.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(max_items = 100)]
     errors: &'a [FieldError],
-    /// What to quote to the operators; the same as in their logs.
+    /// Trace id of the request, to quote to the operators; it is in their logs.
     #[schema(max_length = 32)]
     trace_id: String,
 }
 
-/// Builds the answer for an error.
+/// Builds the response for an error.
 pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id: TraceId) -> HttpResponse {
     let code = error.code();
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

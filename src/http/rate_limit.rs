@@ -1,4 +1,4 @@
-//! How often somebody may call: strangers by address, clients by their id.
+//! Rate limits: anonymous callers by address, clients by id.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,7 +17,7 @@ use crate::config;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
 
-/// Counts calls a minute, each caller's own.
+/// Counts requests a minute, for each caller.
 struct Limiter<K: Hash + Eq + Clone> {
     name: &'static str,
     calls: u32,
@@ -30,7 +30,7 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         Self { name, calls, counts: DefaultKeyedRateLimiter::keyed(quota) }
     }
 
-    /// Counts a call.
+    /// Counts a request.
     ///
     /// # Errors
     /// `rate_limited`, with the policy and the time to wait.
@@ -41,18 +41,18 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         })
     }
 
-    /// Drops callers who have not called for a while.
+    /// Removes the counts of idle callers.
     fn forget_idle(&self) {
         self.counts.retain_recent();
         self.counts.shrink_to_fit();
     }
 }
 
-/// Who may call how often.
+/// Rate limits of anonymous callers and of clients.
 pub(crate) struct Limits {
-    /// Strangers, by network.
+    /// Anonymous callers, by network.
     public: Limiter<IpAddr>,
-    /// Clients, where the configuration limits them.
+    /// Clients, if the configuration limits them.
     client: Option<Limiter<ClientId>>,
     trusted_proxies: Vec<IpNet>,
 }
@@ -67,7 +67,7 @@ impl Limits {
         }
     }
 
-    /// Counts a call of a client.
+    /// Counts a request of a client.
     ///
     /// # Errors
     /// `rate_limited`, with the policy and the time to wait.
@@ -75,7 +75,7 @@ impl Limits {
         self.client.as_ref().map_or(Ok(()), |limiter| limiter.check(client))
     }
 
-    /// Drops callers who have not called for a while.
+    /// Removes the counts of idle callers.
     pub(crate) fn forget_idle(&self) {
         self.public.forget_idle();
         if let Some(client) = &self.client {
@@ -84,7 +84,7 @@ impl Limits {
     }
 }
 
-/// Whom an address counts as; IPv6 by /64, because one customer has that many.
+/// The network that an address is counted as: IPv6 by /64, because one customer has that many addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -92,21 +92,20 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Where a call comes from: the peer, or what a trusted proxy says of whom it speaks for.
+/// Address of the caller: the peer, or the address that a trusted proxy forwards.
 ///
-/// Each proxy adds the address it was called from at the right end. The first one
-/// from there that is no trusted proxy is the caller: what stands left of it
-/// anybody could have written.
+/// Each proxy appends the address that called it. From the right, the first address that is no trusted proxy is the
+/// caller's: what is left of it may be forged.
 fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
     let mut origin = peer;
-    let said: Vec<&str> = headers
+    let forwarded: Vec<&str> = headers
         .get_all("x-forwarded-for")
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
         .map(str::trim)
         .collect();
-    for text in said.into_iter().rev() {
+    for text in forwarded.into_iter().rev() {
         if !is_trusted(origin) {
             break;
         }
@@ -116,7 +115,7 @@ fn origin(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     origin
 }
 
-/// Refuses strangers who come too often.
+/// Refuses anonymous callers above the limit.
 pub(crate) async fn limit_public(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
@@ -165,11 +164,11 @@ mod tests {
             origin(peer.parse().unwrap(), &headers, trusted).to_string()
         };
         assert_eq!(of("192.0.2.1", &["198.51.100.7"], &trusted), "192.0.2.1");
-        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &[]), "10.0.0.1", "nobody is trusted unless that was said");
+        assert_eq!(of("10.0.0.1", &["198.51.100.7"], &[]), "10.0.0.1", "no proxy is trusted by default");
         assert_eq!(of("10.0.0.1", &[], &trusted), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["198.51.100.7"], &trusted), "198.51.100.7");
         assert_eq!(of("::ffff:10.0.0.1", &["198.51.100.7"], &trusted), "198.51.100.7");
-        // What the caller wrote itself stands further left.
+        // What the caller wrote itself is further left.
         assert_eq!(of("10.0.0.1", &["1.1.1.1, 198.51.100.7, 10.0.0.2"], &trusted), "198.51.100.7");
         assert_eq!(of("10.0.0.1", &["1.1.1.1", "198.51.100.7"], &trusted), "198.51.100.7");
         assert_eq!(of("10.0.0.1", &["198.51.100.7, garbage"], &trusted), "10.0.0.1");

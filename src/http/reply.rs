@@ -1,4 +1,4 @@
-//! Answers, and which problems each kind of operation can answer with.
+//! Responses, and the problems that each kind of operation can return.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::secrets::sha256_hex;
 /// 200 with a JSON body.
 pub(crate) struct Json<T>(pub T);
 
-/// 201 with a JSON body; says when it is a repeat.
+/// 201 with a JSON body, and a header if it is replayed.
 pub(crate) struct Created<T> {
     pub value: T,
     pub replayed: bool,
@@ -25,9 +25,9 @@ pub(crate) struct Created<T> {
 /// 202 with a JSON body.
 pub(crate) struct Accepted<T>(pub T);
 
-/// An answer with a JSON body.
+/// A response with a JSON body.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
-    // Most answers fit: growing by doubling would copy them several times.
+    // Most responses fit: growing by doubling would copy them several times.
     let mut body = Vec::with_capacity(1_024);
     match serde_json::to_writer(&mut body, value) {
         Ok(()) => HttpResponse::build(status).content_type("application/json").body(body),
@@ -64,7 +64,7 @@ impl<T: Serialize> Responder for Accepted<T> {
     }
 }
 
-/// A document that caches may keep as the policy says, with an entity tag.
+/// A document with a cache policy and an entity tag.
 pub(crate) fn cached(
     request: &HttpRequest,
     policy: &'static str,
@@ -95,19 +95,19 @@ macro_rules! problems {
 }
 
 problems! {
-    /// What a call that reads can answer with.
+    /// Problems of a request that reads.
     ReadProblems [400 401 403 404 429 500 503];
-    /// What a call that changes something can answer with.
+    /// Problems of a request that changes something.
     WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
-    /// What a call about a token or a session can answer with.
+    /// Problems of a request about a token or a session.
     RedeemProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
-    /// What a provider's report can be answered with.
+    /// Problems of a mail provider's report.
     ReportProblems [400 401 404 408 413 415 500 503];
-    /// What a call that needs no key can answer with.
+    /// Problems of a request that needs no API key.
     PublicProblems [400 403 408 409 410 413 415 429 500 503];
 }
 
-/// The problem answer of a status: its codes come from the table.
+/// The problem response of a status, with the codes of the error table.
 fn describe(status: u16) -> Response {
     let codes: Vec<String> = Code::ALL
         .iter()

@@ -1,8 +1,8 @@
-//! Which answers are logged.
+//! Sampling of the log lines of requests.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Picks one of every so many.
+/// Takes one of every `one_in`.
 pub(crate) struct Sampler {
     one_in: u32,
     count: AtomicU32,

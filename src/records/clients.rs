@@ -1,4 +1,4 @@
-//! Clients at rest.
+//! Rows of clients, and their statements.
 
 use diesel::prelude::*;
 
@@ -16,7 +16,7 @@ pub(crate) fn insert(conn: &mut Conn, client: &Client) -> QueryResult<usize> {
     diesel::insert_into(clients::table).values(client).execute(conn)
 }
 
-/// Clients that `visible` admits, newest first, up to the window's limit.
+/// Clients for which `visible` is true, newest first, up to the page's limit.
 pub(crate) fn list(conn: &mut Conn, page: &PageRequest, visible: impl Fn(&Client) -> bool) -> QueryResult<Vec<Client>> {
     let after = page.after.clone();
     let rows: Vec<Client> = match after {
@@ -27,7 +27,7 @@ pub(crate) fn list(conn: &mut Conn, page: &PageRequest, visible: impl Fn(&Client
     Ok(rows.into_iter().filter(visible).take(limit).collect())
 }
 
-/// Puts a new key in the place of the old one; `None` if the client is disabled.
+/// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled.
 pub(crate) fn rotate(
     conn: &mut Conn,
     id: &ClientId,
@@ -48,7 +48,7 @@ pub(crate) fn rotate(
         .optional()
 }
 
-/// Disables a client; `None` if it was disabled before.
+/// Disables a client; `None` if it is already disabled.
 pub(crate) fn disable(conn: &mut Conn, id: &ClientId, now: Timestamp) -> QueryResult<Option<Client>> {
     diesel::update(clients::table.find(id))
         .filter(clients::disabled_at.is_null())
@@ -80,7 +80,7 @@ impl Client {
         Reach::of(self.portal.clone(), &self.tenants)
     }
 
-    /// The tenants as they are stored: words, and `*` is every one.
+    /// The tenants as stored: ids separated by spaces, or `*` for every tenant.
     pub(crate) fn tenant_words(&self) -> &str {
         &self.tenants
     }
@@ -90,7 +90,7 @@ impl Client {
     }
 }
 
-/// Reads a client and lets one transaction at a time count what it has.
+/// Reads and locks a client, so that one transaction at a time counts what belongs to it.
 pub(crate) fn lock(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
     match conn {
         Conn::Postgres(conn) => clients::table.find(id).for_no_key_update().get_result(conn).optional(),

@@ -1,4 +1,4 @@
-//! Consultants at rest.
+//! Rows of consultants, and their statements.
 
 use diesel::prelude::*;
 use serde::Deserialize;
@@ -13,7 +13,7 @@ pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Con
     consultants::table.find(id).get_result(conn).optional()
 }
 
-/// Whether somebody else has the address.
+/// Whether another consultant has the e-mail address.
 pub(crate) fn email_taken(conn: &mut Conn, email_key: &str, but: Option<&ConsultantId>) -> QueryResult<bool> {
     let owner: Option<ConsultantId> = consultants::table
         .filter(consultants::email_key.eq(email_key))
@@ -110,7 +110,7 @@ pub(crate) struct Consultant {
 
 #[cfg(test)]
 impl Consultant {
-    /// Somebody who was just registered.
+    /// A newly registered consultant.
     pub(crate) fn for_tests(name: &str, email: &str, now: Timestamp) -> Self {
         Self {
             id: ConsultantId::new(now),
@@ -126,32 +126,32 @@ impl Consultant {
 }
 
 text_enum! {
-    /// Whether a consultant can get links.
+    /// State of a consultant.
     pub enum ConsultantState {
-        /// They can.
+        /// Links can be issued for the consultant.
         Active = "active",
-        /// They cannot, and their links were revoked.
+        /// No links can be issued for the consultant, and existing links were revoked.
         Suspended = "suspended",
     }
 }
 
-/// Which consultants are wanted.
+/// Filter and page of a list of consultants.
 #[derive(Debug, Clone, Default, Deserialize, utoipa::IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ConsultantFilter {
-    /// Only those in this state.
+    /// Only consultants in this state.
     #[param(inline)]
     pub state: Option<ConsultantState>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// Reads a consultant and keeps a suspension from passing until the transaction ends.
+/// Reads a consultant, and blocks a suspension until the transaction ends.
 pub(crate) fn lock(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
     match conn {
         Conn::Postgres(conn) => consultants::table.find(id).for_share().get_result(conn).optional(),
@@ -159,9 +159,10 @@ pub(crate) fn lock(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Con
     }
 }
 
-/// Reads a consultant whose row is about to change, and keeps everybody else from changing it or issuing for them.
+/// Reads a consultant for a change, and blocks other changes of the row and the issuing of links for the consultant.
 ///
-/// A session that is being opened may still refer to them: it holds a link that the change wants next.
+/// The lock allows foreign keys to the row: a transaction that opens a session holds a link that the change locks next,
+/// so the two could deadlock.
 pub(crate) fn lock_for_change(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
     match conn {
         Conn::Postgres(conn) => consultants::table.find(id).for_no_key_update().get_result(conn).optional(),

@@ -1,4 +1,4 @@
-//! Links at rest. Every race is decided by one guarded statement.
+//! Rows of links, and their statements. Every race is decided by one guarded statement.
 
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
@@ -14,7 +14,7 @@ use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
-/// What a spend must match: the token's link and generation, the caller's reach.
+/// What spending a token must match: its link and generation, and the caller's reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Spend {
     pub link_id: LinkId,
@@ -22,7 +22,7 @@ pub(crate) struct Spend {
     pub reach: Reach,
 }
 
-/// What a revocation writes.
+/// Columns that a revocation sets.
 #[derive(AsChangeset)]
 #[diesel(table_name = links)]
 struct Revocation<'a> {
@@ -46,13 +46,13 @@ impl<'a> Revocation<'a> {
     }
 }
 
-/// Writes a link down, and which order was the newest at that moment: those before it do not concern the link.
+/// Inserts a link with the number of the newest bulk revocation: that one and earlier ones do not apply to the link.
 pub(crate) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
     let newest = orders::table.select(max(orders::seq)).single_value();
     diesel::insert_into(links::table).values((link, links::issued_after.eq(newest))).execute(conn)
 }
 
-/// The link, whoever asks.
+/// The link, whatever the caller's reach.
 pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
     let found: Option<(Link, Option<BulkRevocation>)> = links::table
         .left_join(orders::table.on(BulkRevoked))
@@ -64,13 +64,13 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
     Ok(found.map(|(link, order)| link.under(order)))
 }
 
-/// The link, if the caller can see it.
+/// The link, if it is within the caller's reach.
 pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryResult<Option<Link>> {
     let found = links::table.find(id).filter(within!(links, reach)).load(conn)?;
     Ok(apply_pending_revocations(conn, found)?.pop())
 }
 
-/// Links as an order left them that is still being carried out. Every read of this module ends here.
+/// Applies pending bulk revocations to links: every read of this module does so, here or by a join.
 fn apply_pending_revocations(conn: &mut Conn, found: Vec<Link>) -> QueryResult<Vec<Link>> {
     let open = found.iter().filter(|link| link.revoked_at.is_none());
     let ids: Vec<LinkId> = open.map(|link| link.id.clone()).collect();
@@ -84,7 +84,7 @@ fn apply_pending_revocations(conn: &mut Conn, found: Vec<Link>) -> QueryResult<V
         .collect())
 }
 
-/// Marks the token's generation as spent; `None` if it may not be spent (any more).
+/// Marks the token's generation as spent; `None` if it cannot be spent.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
     diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
@@ -100,7 +100,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .optional()
 }
 
-/// Revokes; `None` if the link has ended, or does not exist for the caller.
+/// Revokes a link; `None` if it has ended, or is not within the caller's reach.
 pub(crate) fn revoke(
     conn: &mut Conn,
     id: &LinkId,
@@ -118,20 +118,20 @@ pub(crate) fn revoke(
         .optional()
 }
 
-/// Which links to revoke, of those that have not ended.
+/// Selects links to revoke, among those that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selector<'a> {
-    /// Those of a consultant.
+    /// Links of a consultant.
     Consultant(&'a ConsultantId),
-    /// Those that a client issued.
+    /// Links that a client issued.
     IssuedBy(&'a ClientId),
-    /// Those whose unspent token, in its present generation, a key signed.
+    /// Links whose unspent token of the current generation was signed by a key.
     SignedBy(&'a str),
-    /// These, which a bulk revocation hits.
+    /// These links, which a bulk revocation matches.
     BulkRevoked(&'a [LinkId]),
 }
 
-/// Revokes links. Those that a bulk revocation hits are left to it: it said when and why they ended.
+/// Revokes links, except those that a pending bulk revocation matches: it already set their time and reason.
 pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &Revoking<'_>) -> QueryResult<Vec<Link>> {
     macro_rules! revoke {
         ($condition:expr) => {
@@ -158,7 +158,7 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
     }
 }
 
-/// Raises the generation and makes the link spendable again; `None` while it cools down, or once it has ended.
+/// Raises the generation and makes the link spendable again; `None` during the cool-down, or if the link has ended.
 pub(crate) fn raise_generation(
     conn: &mut Conn,
     id: &LinkId,
@@ -229,7 +229,7 @@ pub(crate) fn list(
     apply_pending_revocations(conn, found)
 }
 
-/// Name and address of the consultants of some links.
+/// Names and e-mail addresses of consultants.
 pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<Vec<(ConsultantId, String, String)>> {
     consultants::table
         .filter(consultants::id.eq_any(ids))
@@ -237,7 +237,7 @@ pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<
         .load(conn)
 }
 
-/// Links behind the mark whose windows have ended, in order of their ends.
+/// Expired links after a position, in order of expiry.
 pub(crate) fn expired_after(
     conn: &mut Conn,
     (expires_at, id): &(Timestamp, String),
@@ -283,14 +283,14 @@ pub(crate) struct Link {
     pub revoked_by_type: Option<ActorType>,
     pub revoked_by_id: Option<String>,
     pub revoked_by_name: Option<String>,
-    /// The newest order of revocation when it was issued: that one and those before it do not concern the link.
+    /// Number of the newest bulk revocation at the time of issue: that one and earlier ones do not apply to the link.
     #[diesel(skip_insertion)]
-    #[expect(dead_code, reason = "statements compare it, and nobody else")]
+    #[expect(dead_code, reason = "only statements compare it")]
     pub issued_after: Option<i64>,
 }
 
 impl Link {
-    /// The state that follows from the times.
+    /// The state, derived from the times.
     pub(crate) fn state(&self, now: Timestamp) -> LinkState {
         if self.revoked_at.is_some() {
             LinkState::Revoked
@@ -303,7 +303,7 @@ impl Link {
         }
     }
 
-    /// Why a token of this generation cannot be used, if it cannot.
+    /// The reason why a token of this generation cannot be used, if any.
     pub(crate) fn why_not(&self, generation: i32, now: Timestamp) -> Option<Code> {
         match self.state(now) {
             LinkState::Revoked => Some(Code::LinkRevoked),
@@ -314,7 +314,7 @@ impl Link {
         }
     }
 
-    /// As it is under an order that hits it and is still being carried out.
+    /// Applies a pending bulk revocation that matches the link.
     fn under(self, order: Option<BulkRevocation>) -> Self {
         match order {
             Some(order) if self.revoked_at.is_none() => Self {
@@ -335,7 +335,7 @@ impl Link {
     }
 }
 
-/// Which links are wanted.
+/// Filter and page of a list of links.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -358,15 +358,15 @@ pub struct LinkFilter {
     pub created_from: Option<Timestamp>,
     /// Only links issued before this moment.
     pub created_to: Option<Timestamp>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }
 
-/// Why and by whom links are revoked, and from when on.
+/// Reason, actor and time of a revocation of links.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Revoking<'a> {
     pub reason: &'a str,
@@ -374,15 +374,15 @@ pub(crate) struct Revoking<'a> {
     pub client_id: Option<&'a ClientId>,
     /// The support session that the caller acted in.
     pub acting_session_id: Option<&'a str>,
-    /// The order that it carries out.
+    /// The bulk revocation that is carried out.
     pub revocation_id: Option<&'a RevocationId>,
-    /// From when on the links are revoked: earlier than `now` where an order is carried out.
+    /// Time of the revocation: earlier than `now` where a bulk revocation is carried out.
     pub at: Timestamp,
     pub now: Timestamp,
 }
 
 impl<'a> Revoking<'a> {
-    /// From this moment on.
+    /// A revocation that applies from `now` on.
     pub(crate) const fn new(
         reason: &'a str,
         actor: &'a Actor,

@@ -1,4 +1,4 @@
-//! Orders at rest, and the condition that puts them in force.
+//! Rows of bulk revocations, their statements, and the condition that applies them while they are pending.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{ActorType, Reach, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
-/// What makes an order that is still being carried out hit a link. The same words for every statement that asks.
+/// SQL condition that a bulk revocation is pending and matches a link: the same text in every statement.
 macro_rules! bulk_revocation_hits_link {
     () => {
         "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
@@ -29,11 +29,11 @@ macro_rules! bulk_revocation_hits_link {
     };
 }
 
-/// A condition of statements about `magic_links`: no order that is still being carried out hits the link.
+/// Condition for statements about `magic_links`: no pending bulk revocation matches the link.
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(crate) struct NotBulkRevoked;
 
-/// A condition of statements about `magic_links` and `revocations`: the order is open and hits the link.
+/// Condition for statements about `magic_links` and `revocations`: the bulk revocation is pending and matches the link.
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(super) struct BulkRevoked;
 
@@ -63,7 +63,7 @@ macro_rules! condition {
 condition!(NotBulkRevoked, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", bulk_revocation_hits_link!(), ")"));
 condition!(BulkRevoked, concat!("(", bulk_revocation_hits_link!(), ")"));
 
-/// The orders that hit some of these links and are still being carried out: the oldest for each.
+/// The oldest pending bulk revocation that matches each of these links.
 pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, BulkRevocation>> {
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -77,9 +77,9 @@ pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<L
     Ok(newest_first.into_iter().collect())
 }
 
-/// What is left of a boxed query about `magic_links`: those that an order hits and that have not ended.
+/// Limits a query about `magic_links` to links that a bulk revocation matches and that have not ended.
 ///
-/// A macro, because the two queries are of different types.
+/// A macro, because the two queries have different types.
 macro_rules! bulk_revoked_by {
     ($query:expr, $order:expr, $tenant_ids:expr) => {{
         let order: &BulkRevocation = $order;
@@ -107,7 +107,7 @@ macro_rules! bulk_revoked_by {
     }};
 }
 
-/// How many links an order hits, and how many live sessions they have: a link has one at most.
+/// Number of links that a bulk revocation matches, and of their active sessions, at most one for each link.
 pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<(i64, i64)> {
     let live = sessions::magic_link_id
         .eq(links::id)
@@ -118,7 +118,7 @@ pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[Strin
         .get_result(conn)
 }
 
-/// The next links that an order hits, in order of id.
+/// The next links that a bulk revocation matches, in order of id.
 pub(crate) fn next_links(
     conn: &mut Conn,
     order: &BulkRevocation,
@@ -132,7 +132,7 @@ pub(crate) fn next_links(
     query.order(links::id.asc()).limit(limit).select(links::id).load(conn)
 }
 
-/// The number of the next order.
+/// Number of the next bulk revocation.
 pub(crate) fn next_seq(conn: &mut Conn) -> QueryResult<i64> {
     let newest: Option<i64> = orders::table.select(max(orders::seq)).get_result(conn)?;
     Ok(newest.unwrap_or(0) + 1)
@@ -152,7 +152,7 @@ pub(crate) fn find(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<Bul
     orders::table.find(id).get_result(conn).optional()
 }
 
-/// The tenants that an order is bound to; none where it is for every one.
+/// The tenants that a bulk revocation is limited to; none if it applies to every tenant.
 pub(crate) fn tenants(conn: &mut Conn, id: &RevocationId) -> QueryResult<Vec<String>> {
     tenants::table
         .filter(tenants::revocation_id.eq(id))
@@ -161,7 +161,7 @@ pub(crate) fn tenants(conn: &mut Conn, id: &RevocationId) -> QueryResult<Vec<Str
         .load(conn)
 }
 
-/// Orders that are still to be carried out and that nobody is at, the oldest first, and since when they are there.
+/// Pending bulk revocations that no instance has leased, oldest first, with their times of creation.
 pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(RevocationId, Timestamp)>> {
     orders::table
         .filter(orders::done_at.is_null())
@@ -171,12 +171,12 @@ pub(crate) fn open(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<(Revocati
         .load(conn)
 }
 
-/// The xid_watermark of an order, once somebody has set it.
+/// The transaction watermark of a bulk revocation, if it is set.
 pub(crate) fn xid_watermark(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<i64>> {
     orders::table.find(id).select(orders::xid_watermark).get_result(conn)
 }
 
-/// Sets the xid_watermark of an open order; it stays the one of whoever was first.
+/// Sets the transaction watermark of a pending bulk revocation, unless it is set: the first value stays.
 pub(crate) fn set_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermark: i64) -> QueryResult<usize> {
     diesel::update(orders::table.find(id))
         .filter(orders::done_at.is_null())
@@ -185,7 +185,7 @@ pub(crate) fn set_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermar
         .execute(conn)
 }
 
-/// Takes an order for a while; `None` if it is done, or somebody else is at it.
+/// Leases a bulk revocation; `None` if it is done, has no watermark, or is leased to another instance.
 pub(crate) fn claim(
     conn: &mut Conn,
     id: &RevocationId,
@@ -202,7 +202,7 @@ pub(crate) fn claim(
         .optional()
 }
 
-/// Holds an order for longer, and its row until the transaction ends; `None` if somebody else is at it by now.
+/// Extends the lease, and locks the row until the transaction ends; `None` if the lease was lost.
 pub(crate) fn extend_lease(
     conn: &mut Conn,
     order: &BulkRevocation,
@@ -217,7 +217,7 @@ pub(crate) fn extend_lease(
         .optional()
 }
 
-/// Notes how far it has come; for whoever holds it.
+/// Stores the progress; only for the holder of the lease.
 pub(crate) fn advance(
     conn: &mut Conn,
     order: &BulkRevocation,
@@ -237,7 +237,7 @@ pub(crate) fn advance(
         .optional()
 }
 
-/// Notes that nothing is left to do; `false` if the lease was lost.
+/// Marks a bulk revocation as done; `false` if the lease was lost.
 pub(crate) fn finish(conn: &mut Conn, order: &BulkRevocation, now: Timestamp) -> QueryResult<bool> {
     let nothing = order.done_to.is_none();
     let (links, sessions) = if nothing { (0, 0) } else { (order.links, order.sessions) };
@@ -255,25 +255,25 @@ pub(crate) fn finish(conn: &mut Conn, order: &BulkRevocation, now: Timestamp) ->
 }
 
 text_enum! {
-    /// How far an order has come.
+    /// Progress of a bulk revocation.
     pub enum RevocationState {
-        /// In force; the links are still being marked and put on record.
+        /// In force; the links are still being marked as revoked and recorded.
         Running = "running",
-        /// Every link is marked and on record.
+        /// Every link is marked as revoked and recorded.
         Done = "done",
-        /// Nothing was revoked: it was asked what would be.
+        /// Nothing was revoked: the links and sessions were only counted.
         DryRun = "dry_run",
     }
 }
 
-/// An order as it is stored.
+/// A bulk revocation as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::revocations)]
 pub(crate) struct BulkRevocation {
     pub id: RevocationId,
-    /// Links that know it, or a later one, were issued after it.
+    /// Links whose `issued_after` is this number or a later one were issued after it.
     pub seq: i64,
-    /// Or else only the tenants that stand beside it.
+    /// If false, it applies only to the tenants in `revocation_tenants`.
     pub every_tenant: bool,
     pub portal: Option<String>,
     pub consultant_id: Option<ConsultantId>,
@@ -281,7 +281,7 @@ pub(crate) struct BulkRevocation {
     pub issued_by_id: Option<String>,
     pub reason: String,
     pub dry_run: bool,
-    /// What it hit when it was given; then, what has been done.
+    /// What it matched when it was created; once it is being carried out, what was revoked so far.
     pub links: i64,
     pub sessions: i64,
     pub actor_type: ActorType,
@@ -289,9 +289,9 @@ pub(crate) struct BulkRevocation {
     pub actor_name: Option<String>,
     pub client_id: Option<ClientId>,
     pub created_at: Timestamp,
-    /// Every transaction that did not see the order is over once all before this one are.
+    /// Once every transaction with a lower number has ended, so has every one that did not see this row.
     pub xid_watermark: Option<i64>,
-    /// The last link that was looked at.
+    /// The last link that was processed.
     pub done_to: Option<LinkId>,
     pub lease_until: Option<Timestamp>,
     pub done_at: Option<Timestamp>,
@@ -306,7 +306,7 @@ impl BulkRevocation {
         }
     }
 
-    /// Whether somebody of this reach could have given it.
+    /// Whether a caller with this reach could have created it.
     pub(crate) fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
         let tenants = match &reach.tenants {
             Tenants::All => true,

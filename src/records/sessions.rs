@@ -1,4 +1,4 @@
-//! Sessions at rest. Every race is decided by one guarded statement.
+//! Rows of sessions, and their statements. Every race is decided by one guarded statement.
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
@@ -19,7 +19,7 @@ pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
     diesel::insert_into(sessions::table).values(session).execute(conn)
 }
 
-/// The session, whoever asks.
+/// The session, whatever the caller's reach.
 pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Session>> {
     let found: Option<(Session, Option<BulkRevocation>)> = sessions::table
         .inner_join(links::table)
@@ -32,14 +32,14 @@ pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Sessio
     Ok(found.map(|(session, order)| session.under(order.as_ref())))
 }
 
-/// The session, if the caller can see it.
+/// The session, if it is within the caller's reach.
 pub(crate) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
     let found = sessions::table.find(id).filter(within!(sessions, reach)).load(conn)?;
     Ok(apply_pending_revocations(conn, found)?.pop())
 }
 
-/// Reads a session that the caller can see, and lets one report at a time add to it: overlapping ones would undo
-/// each other.
+/// Reads and locks a session within the caller's reach, so that one report at a time is added: overlapping reports
+/// would undo each other.
 pub(crate) fn lock_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
     if let Conn::Postgres(conn) = conn {
         let locked = sessions::table.find(id).select(sessions::id).for_no_key_update();
@@ -48,7 +48,7 @@ pub(crate) fn lock_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> Que
     find_within(conn, id, reach)
 }
 
-/// Sessions as an order left them that is still being carried out. Every read of this module ends here.
+/// Applies pending bulk revocations to sessions: every read of this module does so, here or by a join.
 fn apply_pending_revocations(conn: &mut Conn, found: Vec<Session>) -> QueryResult<Vec<Session>> {
     let open = found.iter().filter(|session| session.ended_at.is_none());
     let ids: Vec<LinkId> = open.map(|session| session.magic_link_id.clone()).collect();
@@ -62,15 +62,15 @@ fn apply_pending_revocations(conn: &mut Conn, found: Vec<Session>) -> QueryResul
         .collect())
 }
 
-/// The condition that a session holds: not ended, within its time, and its link hit by no bulk revocation.
+/// Condition that a session is active: not ended, not expired, and no pending bulk revocation matches its link.
 ///
-/// The same as [`Session::holds`] says of one; a test holds the two together.
+/// The same rule as [`Session::holds`]; a test compares the two.
 #[diesel::dsl::auto_type]
 fn holds(now: Timestamp) -> _ {
     sessions::ended_at.is_null().and(sessions::expires_at.gt(now)).and(spared())
 }
 
-/// How many sessions hold.
+/// Number of active sessions.
 pub(crate) fn live(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
     sessions::table.filter(holds(now)).count().get_result(conn)
 }
@@ -110,7 +110,7 @@ pub(crate) fn list(
 
 /// Sessions in an audit state, or all of them.
 fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
-    // The same as `Session::audit_state` says of one.
+    // The same rule as `Session::audit_state`.
     let overdue = now.minus(CLOSING_GRACE);
     let revoked_before = links::table
         .inner_join(orders::table.on(BulkRevoked))
@@ -139,27 +139,27 @@ fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQue
     }
 }
 
-/// How many of the sessions that were opened since a moment are in an audit state.
+/// Number of sessions opened since a moment that are in an audit state.
 pub(crate) fn count_in_state(conn: &mut Conn, state: AuditState, since: Timestamp, now: Timestamp) -> QueryResult<i64> {
-    // By a range of ids, so that sessions of long ago cost nothing.
+    // A range of ids, so that older sessions are not read.
     let ids = in_state(Some(state), now).filter(sessions::id.ge(SessionId::first_at(since)));
     ids.select(diesel::dsl::count_star()).get_result(conn)
 }
 
-/// Every session of some links.
+/// All sessions of some links.
 pub(crate) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Session>> {
     let found = sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn)?;
     apply_pending_revocations(conn, found)
 }
 
-/// The condition that no bulk revocation hits the session's link.
+/// Condition that no pending bulk revocation matches the session's link.
 #[diesel::dsl::auto_type]
 fn spared() -> _ {
     exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(NotBulkRevoked))
 }
 
-/// Ends a session; `None` if it has ended before. One that has run out ended when it ran out, and one whose link a
-/// bulk revocation hits is left to it: it said when and why the session ended.
+/// Ends a session; `None` if it has already ended. The end of an expired session is its expiry. A session whose link a
+/// pending bulk revocation matches is left to that, which already set time and reason.
 pub(crate) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timestamp) -> QueryResult<Option<Session>> {
     let ran_out = diesel::update(sessions::table.find(id))
         .filter(sessions::ended_at.is_null())
@@ -181,7 +181,7 @@ pub(crate) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timesta
         .optional()
 }
 
-/// Ends the live sessions of links that have just been revoked or spent. One that has run out ended when it ran out.
+/// Ends the sessions of links that have just been revoked or spent. The end of an expired session is its expiry.
 pub(crate) fn end_all_of_links(
     conn: &mut Conn,
     links: &[Link],
@@ -206,17 +206,17 @@ pub(crate) fn end_all_of_links(
     Ok(ended)
 }
 
-/// Live sessions whose access token a key signed.
+/// Active sessions whose newest access token was signed by a key.
 pub(crate) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
     sessions::table.filter(holds(now)).filter(sessions::kid.eq(kid)).select(sessions::id).load(conn)
 }
 
-/// Notes which key signs the access token that is about to be handed out again.
+/// Stores which key signs the access token that is about to be issued again.
 pub(crate) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
     diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
 }
 
-/// Sessions that have run out and are not on record as ended.
+/// Expired sessions whose end is not recorded.
 pub(crate) fn expired(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
     sessions::table
         .filter(sessions::ended_at.is_null())
@@ -228,7 +228,7 @@ pub(crate) fn expired(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResul
         .load(conn)
 }
 
-/// Notes that the closing counts are there; `false` if they were before.
+/// Stores that the closing counts were received; `false` if they had been received before.
 pub(crate) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryResult<bool> {
     diesel::update(sessions::table.find(id))
         .filter(sessions::closed_at.is_null())
@@ -237,12 +237,12 @@ pub(crate) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryRes
         .map(|rows| rows > 0)
 }
 
-/// What the sources of some sessions have reported.
+/// Counts of reported activity events of some sessions, by source.
 pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Source>> {
     sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
 }
 
-/// Makes sure that there is a count for the source.
+/// Creates the counts of a source, if there are none.
 pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
     let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
     if known == 0 {
@@ -253,7 +253,7 @@ pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> Qu
     Ok(())
 }
 
-/// Adds acts to the count of a source.
+/// Adds activity events to the counts of a source.
 pub(crate) fn count_events(
     conn: &mut Conn,
     id: &SessionId,
@@ -271,17 +271,17 @@ pub(crate) fn count_events(
         .map(drop)
 }
 
-/// Notes the highest number that the portal says there is.
+/// Stores the highest sequence number that the portal has declared for a source.
 pub(crate) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_seq: i64) -> QueryResult<usize> {
     diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
 }
 
-/// Whether the link was ever used.
+/// Whether a session was ever opened with the link.
 pub(crate) fn has_any(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(sessions::table.filter(sessions::magic_link_id.eq(link)))).get_result(conn)
 }
 
-/// How long after its end the closing counts may be awaited.
+/// Time after a session's end in which its closing counts may arrive.
 pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
 
 /// A session as it is stored.
@@ -309,23 +309,23 @@ pub(crate) struct Session {
     pub visitor_user_agent: Option<String>,
     /// The key that signed its newest access token.
     pub kid: String,
-    /// Its place in a status list, never used again.
+    /// Status list and index of the session, never reused.
     pub status_list: i64,
     pub status_index: i32,
 }
 
 impl Session {
-    /// When it ended, if it has.
+    /// Time of its end, if it has ended.
     pub(crate) fn end(&self, now: Timestamp) -> Option<Timestamp> {
         self.ended_at.or_else(|| (self.expires_at <= now).then_some(self.expires_at))
     }
 
-    /// Whether it holds at a moment.
+    /// Whether it is active at a moment.
     pub(crate) fn holds(&self, now: Timestamp) -> bool {
         self.end(now).is_none()
     }
 
-    /// As it is under an order that hits its link and is still being carried out.
+    /// Applies a pending bulk revocation that matches its link.
     fn under(mut self, order: Option<&BulkRevocation>) -> Self {
         let hit = order.filter(|order| self.ended_at.is_none() && self.expires_at > order.created_at);
         if let Some(order) = hit {
@@ -347,7 +347,7 @@ impl Session {
     }
 }
 
-/// What one source of a session has reported.
+/// Counts of activity events that one source of a session has reported.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::session_sources)]
 pub(crate) struct Source {
@@ -365,7 +365,7 @@ impl Source {
     }
 }
 
-/// Which sessions are wanted.
+/// Filter and page of a list of sessions.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -383,13 +383,13 @@ pub struct SessionFilter {
     /// Only sessions in this state.
     #[param(inline)]
     pub state: Option<SessionState>,
-    /// Only sessions whose reports are whole, have gaps, or were never closed.
+    /// Only sessions whose activity reports are complete, have gaps, or were never closed.
     #[param(inline)]
     pub audit_state: Option<AuditState>,
-    /// Items a page, 50 unless told; more than 200 is cut to 200.
+    /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1, maximum = 200)]
     pub page_size: Option<u32>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(max_length = 200)]
     pub cursor: Option<String>,
 }

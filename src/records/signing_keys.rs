@@ -1,4 +1,4 @@
-//! Signing keys at rest: sealed.
+//! Rows of signing keys, and their statements. Private keys are sealed.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -22,7 +22,7 @@ pub(crate) struct SigningKeyRow {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Keys that are not gone, the newest first: of those that may sign, the newest does.
+/// Keys that have not expired, newest first: the newest one that may sign does so.
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
@@ -30,17 +30,17 @@ pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Si
         .load(conn)
 }
 
-/// The newest keys, gone or not.
+/// The newest keys, expired or not.
 pub(crate) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table.order((signing_keys::created_at.desc(), signing_keys::kid.desc())).limit(limit).load(conn)
 }
 
-/// A key, gone or not.
+/// A key, expired or not.
 pub(crate) fn find(conn: &mut Conn, kid: &str) -> QueryResult<Option<SigningKeyRow>> {
     signing_keys::table.find(kid).get_result(conn).optional()
 }
 
-/// Whether a key can sign now, one other than this.
+/// Whether a key other than `but` can sign now.
 pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> QueryResult<bool> {
     let number: i64 = signing_keys::table
         .filter(signing_keys::kid.ne(but.unwrap_or_default()))
@@ -52,7 +52,8 @@ pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> Qu
     Ok(number > 0)
 }
 
-/// Lets a key sign no more; `None` if it does not any more. What it signed counts until `expires_at`, unless told before.
+/// Retires a key; `None` if it is already retired or expired. What it signed is valid until `expires_at`, unless an
+/// earlier call set its expiry.
 pub(crate) fn retire(
     conn: &mut Conn,
     kid: &str,
@@ -71,7 +72,7 @@ pub(crate) fn retire(
         .optional()
 }
 
-/// Ends a key at once, and forgets its private half; `None` if it has gone.
+/// Revokes a key at once and erases its private half; `None` if it has expired.
 pub(crate) fn revoke_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Option<SigningKeyRow>> {
     diesel::update(signing_keys::table.find(kid))
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
@@ -86,7 +87,7 @@ pub(crate) fn revoke_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryRes
         .optional()
 }
 
-/// Gives every key that has no end one.
+/// Sets the expiry of every key that has none.
 pub(crate) fn retire_all(conn: &mut Conn, expires_at: Timestamp) -> QueryResult<usize> {
     diesel::update(signing_keys::table.filter(signing_keys::expires_at.is_null()))
         .set(signing_keys::expires_at.eq(Some(expires_at)))
@@ -98,17 +99,17 @@ pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<usize>
     diesel::insert_into(signing_keys::table).values(row).execute(conn)
 }
 
-/// How often the keys have changed.
+/// Number of changes to the keys so far.
 pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
     service_state::table.select(service_state::key_epoch).first(conn)
 }
 
-/// Tells every copy of the service that the keys have changed.
+/// Makes every instance of the service read the keys again.
 pub(crate) fn raise_epoch(conn: &mut Conn) -> QueryResult<usize> {
     diesel::update(service_state::table).set(service_state::key_epoch.eq(service_state::key_epoch + 1)).execute(conn)
 }
 
-/// Lets one process at a time add signing keys.
+/// Lets one instance at a time add signing keys.
 pub(crate) fn lock(conn: &mut Conn) -> QueryResult<()> {
     match conn {
         Conn::Postgres(conn) => conn.batch_execute("LOCK TABLE signing_keys IN EXCLUSIVE MODE"),

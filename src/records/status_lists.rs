@@ -1,4 +1,4 @@
-//! Status lists at rest: the indexes are those of the sessions.
+//! Rows of status lists, and their statements. The indexes are stored with the sessions.
 
 use diesel::dsl::{max, not};
 use diesel::prelude::*;
@@ -31,9 +31,9 @@ pub(crate) fn taken(conn: &mut Conn, list: i64, indexes: &[i32]) -> QueryResult<
         .load(conn)
 }
 
-/// The indexes of sessions that are over: on record, or by an order that is still being carried out.
+/// The indexes of sessions whose end is recorded, or whose link a pending bulk revocation matches.
 pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
-    // The orders first: what one of them puts on record meanwhile is then met twice, and never missed.
+    // Pending bulk revocations first: a session that one of them ends meanwhile is found twice, and never missed.
     let mut over: Vec<i32> = sessions::table
         .inner_join(links::table)
         .filter(sessions::status_list.eq(list))
@@ -51,7 +51,7 @@ pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Ve
     Ok(over)
 }
 
-/// Lists that were the newest one at some moment since, the newest first.
+/// Lists that were the newest one at some time after `since`, newest first.
 pub(crate) fn filled_since(conn: &mut Conn, since: Timestamp) -> QueryResult<Vec<i64>> {
     let known: Vec<(i64, Timestamp)> = lists::table.order(lists::id.desc()).load(conn)?;
     let mut filled = Vec::new();

@@ -1,4 +1,4 @@
-//! Tenants at rest.
+//! Rows of tenants, and their statements.
 
 use diesel::prelude::*;
 
@@ -11,7 +11,7 @@ pub(crate) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
     tenants::table.find(id).get_result(conn).optional()
 }
 
-/// Replaces what is known; `None` if the tenant is not registered.
+/// Replaces a tenant's settings; `None` if the tenant is not registered.
 pub(crate) fn update(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Option<Tenant>> {
     diesel::update(tenants::table.find(&tenant.id))
         .set((
@@ -52,7 +52,7 @@ pub(crate) struct Tenant {
     pub name: String,
     pub time_zone: String,
     pub(crate) contacts: String,
-    /// Words between spaces.
+    /// Notices, separated by spaces.
     pub(crate) muted_notices: String,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
@@ -60,7 +60,7 @@ pub(crate) struct Tenant {
     pub(crate) retention_days: Option<i32>,
 }
 
-/// How a tenant is shown, registered or not.
+/// Display data of a tenant, registered or not.
 #[derive(Debug, Clone)]
 pub(crate) struct TenantView {
     pub name: String,
@@ -72,7 +72,7 @@ pub(crate) fn muted(words: &str) -> Vec<Notice> {
     words.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// How to show a tenant: by its name and zone, or by its id and the default zone.
+/// Display data of a tenant: its name and time zone, or its id and the default time zone.
 pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryResult<TenantView> {
     Ok(match find(conn, id)? {
         Some(tenant) => {
@@ -82,12 +82,12 @@ pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryR
     })
 }
 
-/// How the values of a tenant's changes are kept.
+/// Storage of the values of reported changes.
 pub(crate) fn change_values(conn: &mut Conn, id: &str) -> QueryResult<ChangeValues> {
     Ok(find(conn, id)?.map_or(ChangeValues::Masked, |tenant| tenant.change_values))
 }
 
-/// For how many days a tenant's payloads are kept, where it has said so.
+/// Retention of a tenant's payloads in days, if the tenant set it.
 pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
     Ok(find(conn, id)?.and_then(|tenant| tenant.retention_days))
 }

@@ -1,8 +1,8 @@
-//! The part of a table that a caller reaches.
+//! The condition that limits a statement to a caller's reach.
 
-/// The part of a table that lies within a reach, as a condition for its guarded statements.
+/// Condition that a row lies within a reach, for guarded statements.
 ///
-/// A macro, because the condition belongs to the table's own columns.
+/// A macro, because the condition names columns of the table.
 macro_rules! within {
     ($table:ident, $reach:expr) => {{
         use diesel::prelude::*;

@@ -1,4 +1,4 @@
-//! API keys: `mlsk_<client part>_<secret part>`. The plain text exists once.
+//! API keys: `mlsk_<client part>_<secret part>`. The plain text is shown once and not stored.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ const PREFIX: &str = "mlsk_";
 /// 43 characters out of 62 hold 256 bits.
 const SECRET_CHARACTERS: usize = 43;
 
-/// A key as the client holds it.
+/// An API key in plain text.
 #[derive(Clone)]
 pub(crate) struct ApiKey {
     client_id: ClientId,
@@ -29,7 +29,7 @@ impl ApiKey {
         Self { client_id: client_id.clone(), text: format!("{PREFIX}{}_{secret}", client_id.suffix()).into() }
     }
 
-    /// Reads a key; whether it is the client's own is for [`ApiKey::matches`] to say.
+    /// Parses a key; `LiveClient::accepts` checks whether it is the client's.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (client, secret) = text.strip_prefix(PREFIX)?.split_once('_')?;
         let fits = secret.len() == SECRET_CHARACTERS && secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -41,18 +41,18 @@ impl ApiKey {
         &self.client_id
     }
 
-    /// What is stored.
+    /// The hash that is stored.
     pub(crate) fn sha256(&self) -> String {
         sha256_hex(self.text.expose_secret().as_bytes())
     }
 
-    /// The plain text, for the one answer that shows it.
+    /// The plain text, for the one response that shows it.
     pub(crate) fn reveal(&self) -> String {
         self.text.expose_secret().to_owned()
     }
 }
 
-/// Compares what was shown with what is stored, in constant time.
+/// Compares a presented hash with the stored one, in constant time.
 pub(crate) fn same_sha256(shown: &str, stored: &str) -> bool {
     verify_slices_are_equal(shown.as_bytes(), stored.as_bytes()).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The master key: seals signing keys in the store, and signs cursors.
+//! The master key: seals secrets in the store, signs cursors, and makes step-up codes and keyed digests.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,18 +15,18 @@ use crate::secrets::MasterKeySource;
 
 const KEY_BYTES: usize = 32;
 
-/// Marks how a key was sealed, so that a later way can stand beside it.
+/// Version of the sealing, so that a later one can be added.
 const SEAL: &str = "v1.";
 
-/// Why there is no master key.
+/// Reason why the master key cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyError {
-    /// The file cannot be read or made.
+    /// The file cannot be read or created.
     #[error("master_key_file {path}: {error}")]
     File {
         /// The file.
         path: PathBuf,
-        /// What happened.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// The text is not a key.
@@ -34,7 +34,7 @@ pub enum MasterKeyError {
     Malformed,
 }
 
-/// Opened master key. It has no `Debug` on purpose.
+/// A loaded master key. It has no `Debug` on purpose.
 pub(crate) struct MasterKey {
     sealing: LessSafeKey,
     cursors: hmac::Key,
@@ -42,7 +42,7 @@ pub(crate) struct MasterKey {
     digests: Digests,
 }
 
-/// Digests that nobody without the master key can recompute, not even of a value that is easily guessed.
+/// Keyed digests: without the master key they cannot be recomputed, not even for a value that is easily guessed.
 #[derive(Clone)]
 pub(crate) struct Digests(hmac::Key);
 
@@ -60,7 +60,7 @@ impl Digests {
 }
 
 impl MasterKey {
-    /// Reads the key, or makes it where the configuration allows that.
+    /// Reads the key, or creates it where the configuration allows that.
     pub(crate) fn load(source: &MasterKeySource) -> Result<Self, MasterKeyError> {
         let failed = |path: &Path, error| MasterKeyError::File { path: path.to_owned(), error };
         match source {
@@ -86,7 +86,7 @@ impl MasterKey {
         }
     }
 
-    /// One key for each use, so that none can stand in for another.
+    /// Derives one key for each use, so that none can be used for another.
     fn derive(master: &[u8]) -> Option<Self> {
         let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"magic-link").extract(master);
         let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
@@ -106,7 +106,7 @@ impl MasterKey {
         Some(format!("{SEAL}{}", URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
     }
 
-    /// Opens what [`MasterKey::seal`] closed under the same name; `None` with another master key.
+    /// Opens what [`MasterKey::seal`] sealed under the same name; `None` with another master key.
     pub(crate) fn open(&self, name: &str, sealed: &str) -> Option<Vec<u8>> {
         let bytes = URL_SAFE_NO_PAD.decode(sealed.strip_prefix(SEAL)?).ok()?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
@@ -116,12 +116,12 @@ impl MasterKey {
         Some(secret.to_vec())
     }
 
-    /// What makes keyed digests.
+    /// The key of keyed digests.
     pub(crate) fn digests(&self) -> Digests {
         self.digests.clone()
     }
 
-    /// The six digits that belong to an asking: the same for the mail and for the check, and stored nowhere.
+    /// The six-digit step-up code of a request: computed for the mail and again for the check, so it is not stored.
     pub(crate) fn step_up_code(&self, id: &str) -> String {
         let tag = hmac::sign(&self.codes, id.as_bytes());
         let number = tag.as_ref().iter().take(8).fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
@@ -139,14 +139,14 @@ impl MasterKey {
     }
 }
 
-/// Makes a key that only the owner can read. A process that came first wins.
+/// Creates a key file that only its owner can read, unless another process was faster.
 fn create(path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
     let mut bytes = [0; KEY_BYTES];
     rand::rng().fill_bytes(&mut bytes);
-    // Written aside and linked into place: nobody ever reads half a key.
+    // Written to a temporary file and then linked, so that no process reads a partial key.
     let aside = path.with_extension(format!("{}.new", std::process::id()));
     let mut options = fs::OpenOptions::new();
     options.write(true).create(true).truncate(true);

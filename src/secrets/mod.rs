@@ -1,4 +1,4 @@
-//! Secrets: types that do not print, and what is kept of them at rest.
+//! Secrets: types that do not print, and their hashed or sealed forms.
 
 mod api_key;
 mod digest;

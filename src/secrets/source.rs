@@ -1,16 +1,16 @@
-//! Where the master key comes from.
+//! Source of the master key.
 
 use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-/// Where the master key comes from.
+/// Source of the master key.
 #[derive(Debug, Clone)]
 pub enum MasterKeySource {
     /// Base64 of 32 bytes, given in the configuration.
     Given(SecretString),
     /// A file that holds base64 of 32 bytes.
     File(PathBuf),
-    /// The same, but made when it is missing: the embedded default only.
+    /// The same, but created when it is missing: only by default, with the embedded database.
     FileOrNew(PathBuf),
 }

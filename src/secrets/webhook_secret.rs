@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD;
 use rand::Rng;
 use secrecy::SecretString;
 
-/// As many as HMAC-SHA256 makes use of.
+/// Length of a new secret: the output of HMAC-SHA256.
 pub(crate) const SECRET_BYTES: usize = 32;
 
-/// What a receiver and we know: `whsec_` and base64. It does not print.
+/// Secret shared with a receiver of webhooks: `whsec_` and base64. It does not print.
 #[derive(Clone)]
 pub struct WebhookSecret(hmac::Key);
 
@@ -35,7 +35,7 @@ impl fmt::Debug for WebhookSecret {
 }
 
 impl WebhookSecret {
-    /// A fresh secret: its text, for the one answer that shows it and for the seal.
+    /// A fresh secret as text, for the one response that shows it and for sealing.
     pub(crate) fn generate() -> SecretString {
         let mut bytes = [0; SECRET_BYTES];
         rand::rng().fill_bytes(&mut bytes);

@@ -1,7 +1,7 @@
-//! Idempotency keys: what was made with a key, remembered in the work's own transaction.
+//! Idempotency keys, stored in the same transaction as the resource that was created with them.
 //!
-//! Only the id of the resource is kept; the answer is rebuilt from it. Refusals
-//! are not kept. A key is good for 24 hours.
+//! Only the id of the resource is stored; the response is rebuilt from it.
+//! Refusals are not stored. A key is valid for 24 hours.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
@@ -13,34 +13,34 @@ use crate::db::schema::idempotency_keys as keys;
 use crate::error::{Code, Error};
 use crate::id::{ClientId, Id, Kind};
 
-/// How long a key is remembered.
+/// Lifetime of a key.
 pub(crate) const REMEMBERED: Duration = Duration::hours(24);
 
-/// A key as one client sent it to one route.
+/// A key that a client sent to a route.
 #[derive(Debug, Clone)]
 pub(crate) struct IdempotencyKey {
     pub client_id: ClientId,
     /// The method and the route pattern.
     pub route: &'static str,
     pub key: String,
-    /// SHA-256 of what was asked for, in hex.
+    /// SHA-256 of the request, in hex.
     pub fingerprint: String,
 }
 
-/// What a key stands for.
+/// Outcome of claiming a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// Nobody used it yet: do the work, then [`remember`] it.
+    /// The key is unused: create the resource and [`remember`] it.
     Fresh,
-    /// The work was done: this is the id of what it made.
+    /// The key was used: the id of the resource that was created.
     Done(String),
 }
 
 /// Claims the key for this transaction.
 ///
 /// # Errors
-/// `idempotency_key_in_flight` while another transaction holds it,
-/// `idempotency_key_reused` when it stands for another request.
+/// `idempotency_key_in_flight` while another transaction has claimed it, `idempotency_key_reused` when it was used for
+/// another request.
 pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, now: Timestamp) -> Result<Claim, Error> {
     if !try_lock(tx, key)? {
         return Err(Error::new(Code::IdempotencyKeyInFlight).retry_after(1));
@@ -62,9 +62,9 @@ pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, now: Timestamp) -> Re
     }
 }
 
-/// Claims the key, if there is one, for the thing that is about to be made under `fresh`.
+/// Claims the key, if there is one, for a resource that is about to be created with the id `fresh`.
 ///
-/// Returns the id of what the key stands for already; `None` means: go on and make it.
+/// Returns the id of the resource that was created before; `None` if it has to be created now.
 ///
 /// # Errors
 /// As [`claim`].
@@ -82,7 +82,7 @@ pub(crate) fn once<K: Kind>(
     Ok(None)
 }
 
-/// Remembers what was made with the key.
+/// Stores the id of the resource that is created with the key.
 pub(crate) fn remember(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timestamp) -> QueryResult<()> {
     diesel::insert_into(keys::table)
         .values((
@@ -97,15 +97,14 @@ pub(crate) fn remember(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str,
         .map(drop)
 }
 
-/// Forgets the keys that are too old to count.
+/// Deletes expired keys.
 pub(crate) fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     diesel::delete(keys::table.filter(keys::created_at.le(before))).execute(conn)
 }
 
-/// Takes the key until the transaction ends; `false` while another one has it.
+/// Locks the key until the transaction ends; `false` while another transaction has it.
 ///
-/// An INSERT would make the second caller wait for the first. SQLite has one
-/// writer, so there is nobody to exclude.
+/// An INSERT would make the second caller wait for the first. SQLite has one writer, so it needs no lock.
 fn try_lock(conn: &mut Conn, key: &IdempotencyKey) -> QueryResult<bool> {
     diesel::define_sql_function! { fn hashtextextended(text: Text, seed: BigInt) -> BigInt; }
     diesel::define_sql_function! { fn pg_try_advisory_xact_lock(number: BigInt) -> Bool; }

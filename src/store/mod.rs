@@ -1,7 +1,7 @@
-//! The store: the only doorway to the database.
+//! The store: all access to the database.
 //!
-//! [`Store::read`] and [`Store::write`] are the only ways in. A verb hands them a
-//! closure; statement functions inside it are one statement each and take [`Conn`].
+//! A verb passes a closure to [`Store::read`] or [`Store::write`]; it calls
+//! statement functions, which are one statement each and take [`Conn`].
 
 pub(crate) mod idempotency;
 mod refusals;
@@ -30,32 +30,32 @@ pub(crate) use idempotency::{Claim, IdempotencyKey};
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};
 
-/// How long a caller waits for a connection before it is told to come back.
+/// Time-out for a connection or a writer, after which the caller gets `unavailable`.
 pub(crate) const POOL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// So many read SQLite at once for each core. Its connections share locks, and more of them only wait for each other.
+/// Concurrent reads for each core with SQLite: its connections share locks, so more would only wait for each other.
 const SQLITE_READERS: usize = 3;
 
-/// How long the first connection of the pool may take.
+/// Time-out of the pool's first connection.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What follows from audit events, in the transaction that appends them. The heads of their logs are locked by then,
-/// so that an observer only reads and inserts.
+/// Adds what follows from audit events, in the transaction that appends them. The heads of the audit logs are locked by
+/// then, so an observer only reads and inserts.
 pub(crate) type Observer = fn(&mut Conn, &[AppendedEvent<'_>], &mut Wakes) -> Result<(), Error>;
 
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder of the embedded database cannot be made.
-    #[error("cannot make the folder of the database: {0}")]
+    /// The folder of the embedded database cannot be created.
+    #[error("cannot create the folder of the database: {0}")]
     Folder(#[from] std::io::Error),
-    /// No connection.
+    /// The first connection failed.
     #[error("cannot connect to the database: {0}")]
     Connect(#[from] diesel::ConnectionError),
     /// The pool did not start.
     #[error("cannot start the connection pool: {0}")]
     Pool(#[from] diesel::r2d2::PoolError),
-    /// A thread of the store's own did not start.
+    /// A thread of the store did not start.
     #[error("cannot start a thread for the database: {0}")]
     Thread(std::io::Error),
     /// A migration failed.
@@ -67,7 +67,7 @@ pub enum OpenError {
 #[derive(Clone)]
 pub struct Store {
     pool: Pool<ConnectionManager>,
-    /// One permit a connection: who holds one finds a connection without waiting on a thread.
+    /// One permit per connection for reads: its holder gets a connection without blocking a thread.
     connections: Arc<Semaphore>,
     writers: Arc<Writers>,
     wakeups: Arc<Wakeups>,
@@ -75,7 +75,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store and brings its tables up to date.
+    /// Opens the store and runs pending migrations.
     ///
     /// # Errors
     /// [`OpenError`] when the database cannot be reached or migrated.
@@ -88,16 +88,16 @@ impl Store {
     ) -> Result<Self, OpenError> {
         let manager = ConnectionManager::new(url.clone());
         manager.prepare()?;
-        // On one connection before the pool opens, so that nobody meets half a schema.
+        // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
         db::migrate(&mut first).map_err(OpenError::Migrate)?;
         drop(first);
-        // One is for the snapshots.
+        // One connection is the access reader's.
         let pool = pool_of(connections - 1).build_unchecked(manager);
-        // `build` would want every connection within the patience of a caller. One is enough to begin with.
+        // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.
         drop(pool.get_timeout(START_TIMEOUT)?);
         let writers = match (url, max_batch) {
-            // Without company a write needs a transaction for itself.
+            // Without batches, each write job has its own transaction.
             (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
             (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
             // SQLite has one writer.
@@ -112,7 +112,7 @@ impl Store {
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
         let started = Writers::start(&pool, writers, max_batch, after).map_err(OpenError::Thread)?;
-        // Each transaction has a connection of its own, too.
+        // Each writer needs a connection, too.
         let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
         let readers = match url {
             DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
@@ -121,12 +121,12 @@ impl Store {
         Ok(Self { pool, connections: Arc::new(Semaphore::new(readers)), writers: Arc::new(started), wakeups, refusals })
     }
 
-    /// How many connections there are, and how many are idle.
+    /// Number of connections, and of idle ones.
     pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
         self.pool.state()
     }
 
-    /// Waits until a worker is wanted.
+    /// Waits until a worker is woken.
     pub(crate) async fn wanted(&self, worker: Worker) {
         self.wakeups.of(worker).notified().await;
     }
@@ -134,7 +134,7 @@ impl Store {
     /// Runs queries that change nothing.
     ///
     /// # Errors
-    /// What `work` returns, or `unavailable` when no connection came free in half a second.
+    /// What `work` returns, or `unavailable` when no connection was free within `POOL_TIMEOUT`.
     pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -144,14 +144,13 @@ impl Store {
         self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await
     }
 
-    /// Runs a write job in a transaction, perhaps beside others, and with it writes the audit events it recorded.
+    /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
     ///
-    /// An error from `work` undoes everything it did. `work` may run again when it
-    /// lost a race or its transaction did, so it touches nothing but its argument.
+    /// An error from `work` undoes its changes. `work` may run again, when it or its transaction lost a race, so it
+    /// must change nothing but its argument.
     ///
     /// # Errors
-    /// What `work` returns, or `unavailable` when the store is out of reach or
-    /// did not say whether the commit holds.
+    /// What `work` returns, or `unavailable` when the store cannot be reached or the outcome of the commit is unknown.
     pub async fn write<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -160,7 +159,7 @@ impl Store {
         self.writers.write(Size::Small, work).await
     }
 
-    /// The same for a job that may touch many rows: it shares its transaction with nobody.
+    /// The same for a job that may touch many rows: it has a transaction of its own.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -172,7 +171,7 @@ impl Store {
         self.writers.write(Size::Large, work).await
     }
 
-    /// Records what happened without changing anything else.
+    /// Records audit events without any other change.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -184,7 +183,7 @@ impl Store {
         .await
     }
 
-    /// Records that a known client was refused. Many equal refusals a minute become one event with a count.
+    /// Records the refusal of an authenticated client. Many equal refusals a minute become one event with a count.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -193,7 +192,7 @@ impl Store {
         if events.is_empty() { Ok(()) } else { self.record(events).await }
     }
 
-    /// Records how many equal refusals there were, of what has been counted for so long by now.
+    /// Records the counts of equal refusals that were begun at least `age` ago.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -202,7 +201,7 @@ impl Store {
         if events.is_empty() { Ok(()) } else { self.record(events).await }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is the doorway that everybody else must use")]
+    #[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
     async fn on_a_thread<T, F>(&self, permit: OwnedSemaphorePermit, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -222,28 +221,28 @@ impl Store {
             outcome
         })
         .await
-        .map_err(|panic| Error::internal(format_args!("a query panicked: {panic}")))?
+        .map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))?
     }
 }
 
-/// Waits for a turn, but not for long.
+/// Waits for a permit, at most for `POOL_TIMEOUT`.
 async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
     match tokio::time::timeout(POOL_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(closed)) => Err(Error::internal(closed)),
         Err(_elapsed) => {
-            tracing::warn!("no database connection came free in time");
+            tracing::warn!("no database connection was free in time");
             Err(Error::unavailable())
         }
     }
 }
 
-/// Connections of which as many are opened as are wanted, and none is tested before it is used.
+/// A pool that opens connections on demand and does not test them before use.
 pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
     Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
 }
 
-/// Throws a connection away after a failure that may have broken it: it is not tested at check-out.
+/// Discards a connection after a failure that may have broken it, because it is not tested at check-out.
 pub(crate) fn discard_if_broken<T>(
     pooled: &mut Pooled,
     work: impl FnOnce(&mut Conn) -> Result<T, Error>,

@@ -1,7 +1,7 @@
-//! Nobody fills an audit log with refusals: many equal ones of a minute become one event with a count.
+//! Limits refusals in the audit log: many equal ones in a minute become one event with a count.
 //!
-//! Each copy of the service counts for itself. What it has counted and not
-//! recorded yet is lost with the process, and so are at most a minute's repeats.
+//! Each instance counts for itself. A crash loses the counts that are not
+//! recorded yet, at most about a minute of repeats.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use time::Duration;
 use crate::clock::Timestamp;
 use crate::journal::{Event, RefusalKey};
 
-/// So many equal refusals a minute are each an event.
+/// Equal refusals a minute that get an event each.
 const MAX_PER_MINUTE: u32 = 60;
 
 const MINUTE: Duration = Duration::minutes(1);
@@ -24,12 +24,13 @@ pub(super) struct RefusalCounts(Mutex<HashMap<RefusalKey, Counted>>);
 struct Counted {
     since: Timestamp,
     recorded: u32,
-    /// The newest of those that have no event of their own, and how many they are.
+    /// The newest refusal without an event of its own, and the number of such refusals.
     rest: Option<(Event, u32)>,
 }
 
 impl RefusalCounts {
-    /// What to record of a refusal: itself, or nothing; and the count of the minute before, if that is over.
+    /// The events to record for a refusal: itself unless the limit is reached, and the count of the previous minute if
+    /// that has ended.
     pub(super) fn admit(&self, refusal: Event) -> impl Iterator<Item = Event> {
         let now = refusal.recorded_at;
         let mut counts = self.counts();
@@ -48,7 +49,7 @@ impl RefusalCounts {
         before.into_iter().chain(itself)
     }
 
-    /// The counts that are so old by now; they are forgotten.
+    /// Removes and returns the counts that were begun at least `age` ago.
     pub(super) fn take(&self, age: Duration, now: Timestamp) -> Vec<Event> {
         let mut counts = self.counts();
         let old = counts.extract_if(|_, counted| now.since(counted.since) >= age);

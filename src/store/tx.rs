@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::journal::Event;
 use crate::telemetry::TraceId;
 
-/// A connection within a transaction, and what will be done with its commit.
+/// A connection within a transaction, with the events to append and the workers to wake.
 pub struct Tx<'c> {
     conn: &'c mut Conn,
     earlier: &'c [Event],
@@ -22,25 +22,25 @@ impl<'c> Tx<'c> {
         Self { conn, earlier, events: Vec::new(), refusals: Vec::new(), wakes: Wakes::NONE }
     }
 
-    /// Takes an event down; it is appended last, just before the commit.
+    /// Records an audit event; it is appended last, just before the commit.
     pub(crate) fn record(&mut self, event: Event) {
         self.events.push(event.in_trace(TraceId::current()));
     }
 
-    /// Refuses: what the job did is undone, and the refusal is recorded before it is answered.
+    /// Refuses the request: the job's changes are undone, and the refusal is recorded before the response.
     ///
-    /// The job returns the error; a job that goes on instead has refused nothing.
+    /// The job must return the error: if it succeeds instead, the refusal is discarded.
     pub(crate) fn refuse(&mut self, error: impl Into<Error>, event: Event) -> Error {
         self.refusals.push(event.in_trace(TraceId::current()));
         error.into().recorded()
     }
 
-    /// Wakes a worker once this has been committed: there is something for it to do.
+    /// Wakes a worker after the commit.
     pub(crate) const fn wake(&mut self, worker: Worker) {
         self.wakes.add(worker);
     }
 
-    /// Events of jobs that share the transaction and came before: they are in no table yet.
+    /// Events of earlier jobs in the same transaction, which are not in a table yet.
     pub(crate) const fn recorded_before(&self) -> &'c [Event] {
         self.earlier
     }

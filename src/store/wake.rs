@@ -1,8 +1,8 @@
-//! Workers are woken when what they wait for has been committed.
+//! Wakes workers after a commit that has work for them.
 
 use tokio::sync::Notify;
 
-/// A worker that a transaction can have work for.
+/// A worker that a transaction can wake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Worker {
     /// Sends mails.
@@ -37,7 +37,7 @@ impl Wakes {
     }
 }
 
-/// What the workers of this process sleep on.
+/// Wake-ups that the workers of this process wait for.
 #[derive(Debug, Default)]
 pub(super) struct Wakeups {
     mail: Notify,

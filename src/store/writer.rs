@@ -1,11 +1,11 @@
 //! Group commit: write jobs that wait for a writer at the same time share one transaction.
 //!
-//! Each job is a savepoint of its own, so one that is refused, fails or panics
-//! leaves its neighbours alone; the audit rows of all are written last, and
-//! every caller is answered after the commit. A lone job is a plain transaction
-//! and waits for nobody: it has no savepoint, so its refusal is appended in a
-//! transaction of its own. A job that cannot go on beside the others (it lost a
-//! race, or waits for a lock) is deferred and run alone afterwards.
+//! Each job has a savepoint, so one that is refused, fails or panics does not
+//! affect the others; the audit events of all are appended last, and every caller
+//! is answered after the commit. A lone job is a plain transaction and waits for
+//! no others: it has no savepoint, so its refusal is appended in a second
+//! transaction. A job that cannot continue in the batch (it lost a race, or waits
+//! for a lock) is deferred and run alone afterwards.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,20 +27,20 @@ use crate::journal::{self, Event};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
-/// PostgreSQL keeps so many subtransactions of a transaction at hand.
+/// Number of subtransactions that PostgreSQL caches for each transaction.
 pub(super) const MAX_BATCH: usize = 64;
 
-/// Threads take turns, however few transactions there are at once: a scheduler gives the processor sooner to one that
-/// has slept for a while than to one that has just done the act before.
+/// Threads take turns, even if only one transaction may run at a time: a scheduler runs a thread that has slept for a
+/// while sooner than one that has just run the previous job.
 const THREADS: u32 = 8;
 
-/// How often a transaction that lost against another is run again.
+/// Largest number of attempts for a transaction that loses races.
 const ATTEMPTS: usize = 5;
 
-/// A refusal of the database that came within this time may have been a deadlock, which takes a second to be found.
+/// A database error within this time may be a deadlock, whose detection takes a second.
 const DEADLOCK_WINDOW: Duration = Duration::from_secs(5);
 
-/// What is done with the events of a transaction, and after its commit.
+/// What to do with the events of a transaction, and after its commit.
 pub(super) struct Afterwards {
     pub observers: &'static [Observer],
     pub wakeups: Arc<Wakeups>,
@@ -49,7 +49,7 @@ pub(super) struct Afterwards {
 }
 
 impl Afterwards {
-    /// Appends the events to their logs, and does what follows from them.
+    /// Appends the events to their audit logs, and calls the observers.
     fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<(), Error> {
         if events.is_empty() {
             return Ok(());
@@ -58,7 +58,7 @@ impl Afterwards {
         self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))
     }
 
-    /// It is durable.
+    /// Updates metrics and wakes workers after a commit.
     fn committed(&self, jobs: usize, events: &[Event], wakes: Wakes) {
         self.metrics.write_batch.observe(u32::try_from(jobs).unwrap_or(u32::MAX).into());
         for event in events {
@@ -71,23 +71,23 @@ impl Afterwards {
     }
 }
 
-/// How much room a job takes.
+/// Expected size of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
-    /// A few rows: it shares a transaction.
+    /// A few rows: the job can share a transaction.
     Small,
-    /// Perhaps many rows and locks: nobody should wait behind it in one transaction.
+    /// Possibly many rows and locks: no other job should wait for it in the same transaction.
     Large,
 }
 
-/// What a job leaves to be done with the commit.
+/// Events and wake-ups of jobs that succeeded.
 #[derive(Default)]
 struct Kept {
     events: Vec<Event>,
     wakes: Wakes,
 }
 
-/// Why nothing of a job holds, and the refusals that are recorded all the same.
+/// Error of a job whose changes are undone, and its refusals, which are recorded nevertheless.
 struct Rejected {
     error: Error,
     refusals: Vec<Event>,
@@ -101,12 +101,12 @@ impl<E: Into<Error>> From<E> for Rejected {
 
 /// A write job on its way through a writer.
 trait Job: Send {
-    /// Takes the job for this writer; `false` if its caller has given up waiting.
+    /// Takes the job for this writer; `false` if its caller has stopped waiting.
     fn begin(&self) -> bool;
     fn size(&self) -> Size;
     /// Runs the job and keeps its outcome. A rejection undoes it.
     fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected>;
-    /// Answers the caller: with the outcome, or with what went wrong for everybody.
+    /// Answers the caller with the outcome, or with the failure of the whole transaction.
     fn answer(self: Box<Self>, failure: Option<Error>);
 }
 
@@ -135,7 +135,7 @@ where
     fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected> {
         let mut tx = Tx::new(conn, earlier);
         let attempt = AssertUnwindSafe(|| TraceId::scope_of(self.trace_id, || (self.work)(&mut tx)));
-        // The hook has logged a panic; the savepoint undoes what it left behind.
+        // The hook has logged a panic; its changes are undone like those of an error.
         let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
         let Tx { events, refusals, wakes, .. } = tx;
         let kept = match &outcome {
@@ -151,7 +151,7 @@ where
             Some(error) => Err(error),
             None => self.outcome.unwrap_or_else(|| Err(Error::internal("a job without an outcome"))),
         };
-        // A caller who has hung up needs no answer.
+        // The caller may have stopped waiting.
         drop(self.caller.send(outcome));
     }
 }
@@ -159,27 +159,27 @@ where
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     closed: bool,
-    /// How many transactions may still begin.
+    /// Number of transactions that may still begin.
     free_slots: u32,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
-    /// Wakes a writer: there is a job, or there will be none any more.
+    /// Wakes a writer: a job was queued, or the queue was closed.
     wakeup: Condvar,
-    /// How many jobs share a transaction at most.
+    /// Largest number of jobs in a transaction.
     max_batch: usize,
     after: Afterwards,
 }
 
-/// The writers.
+/// The writer threads.
 pub(super) struct Writers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Writers {
-    /// Starts them, for so many transactions at once.
+    /// Starts the threads, for `slots` transactions at a time.
     pub(super) fn start(
         pool: &Pool<ConnectionManager>,
         slots: u32,
@@ -198,7 +198,7 @@ impl Writers {
         Ok(started)
     }
 
-    /// Runs a job in some transaction, and waits until it is durable.
+    /// Queues a job, and waits until its transaction is committed.
     pub(super) async fn write<T, F>(&self, size: Size, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -216,9 +216,9 @@ impl Writers {
         self.shared.wakeup.notify_one();
         let answered = match tokio::time::timeout(POOL_TIMEOUT, &mut answer).await {
             Ok(answered) => answered,
-            // Whoever is first decides: a job that no writer took will not be run.
+            // The first to set the flag decides: a job that no writer has taken is not run.
             Err(_elapsed) if !begun.swap(true, Ordering::SeqCst) => {
-                tracing::warn!("no writer came free in time");
+                tracing::warn!("no writer was free in time");
                 return Err(Error::unavailable());
             }
             Err(_elapsed) => answer.await,
@@ -228,7 +228,7 @@ impl Writers {
 }
 
 impl Drop for Writers {
-    /// Waits for the threads, which hold the pool: SQLite tidies up when its last connection closes.
+    /// Waits for the threads, which hold the pool: SQLite cleans up when its last connection closes.
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.wakeup.notify_all();
@@ -241,14 +241,15 @@ impl Drop for Writers {
 impl Shared {
     fn run(&self, pool: &Pool<ConnectionManager>) {
         while let Some(jobs) = self.next() {
-            // A panic outside of a job is ours; the callers hear that their outcome is unknown.
+            // A panic outside of a job is a bug in the writer; its callers get an error, because the outcome is
+            // unknown.
             if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
-                tracing::error!("a writer panicked; it goes on");
+                tracing::error!("writer panicked; it continues");
             }
             let mut queue = self.queue();
             queue.free_slots += 1;
             if queue.closed {
-                // Whoever waits for a place waits in vain.
+                // Threads that wait for a free slot must stop, too.
                 self.wakeup.notify_all();
             }
         }
@@ -258,7 +259,7 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What has queued until now, as much as one transaction takes; `None` when nothing will come any more.
+    /// The queued jobs that fit into one transaction; `None` when the queue is closed and empty.
     fn next(&self) -> Option<Vec<Box<dyn Job>>> {
         let mut queue = self.queue();
         loop {
@@ -276,11 +277,11 @@ impl Shared {
                     break;
                 }
                 self.after.metrics.writer_queue.dec();
-                let alone = job.size() == Size::Large;
-                // A job whose caller has gone is let fall.
+                let is_large = job.size() == Size::Large;
+                // A job whose caller has stopped waiting is dropped.
                 if job.begin() {
                     jobs.push(job);
-                    if alone {
+                    if is_large {
                         break;
                     }
                 }
@@ -292,7 +293,7 @@ impl Shared {
         }
     }
 
-    /// Commits the jobs together, and those that have to be alone in between.
+    /// Commits the jobs together, and deferred ones alone in between.
     fn commit(&self, pool: &Pool<ConnectionManager>, jobs: Vec<Box<dyn Job>>) {
         let mut connection = Connection { pool, pooled: None };
         let mut rest = jobs;
@@ -306,10 +307,10 @@ impl Shared {
             } else {
                 std::mem::swap(&mut rest, &mut deferred);
             }
-            // Before the rest goes on: it may want the very lock that one of these waits for.
+            // Before the rest, which may need the very lock that one of these waits for.
             let mut deferred = deferred.into_iter();
             while let Some(mut job) = deferred.next() {
-                // Where there is no connection the next one would wait for it as long again.
+                // Without a connection, each of the others would wait for the time-out again.
                 if let Err(error) = connection.get() {
                     return answer_all(std::iter::once(job).chain(deferred).chain(rest), &error);
                 }
@@ -319,7 +320,7 @@ impl Shared {
         }
     }
 
-    /// One transaction for all. Answers the jobs whose outcome is known, and returns those that it did not come to.
+    /// Runs jobs in one transaction. Answers those whose outcome is known, and returns those that were not reached.
     fn run_batch(
         &self,
         pooled: &mut Pooled,
@@ -343,7 +344,7 @@ impl Shared {
                     (conn.next_savepoint(), true)
                 }
                 Err(Rejected { error, refusals }) => {
-                    // A refusal stands; what the database could not do now is tried once more without neighbours.
+                    // A refusal is final; a job that the database could not run now is retried alone.
                     let waited = error.code() == Code::Unavailable;
                     if waited || error.lost_a_race() {
                         aside.push(job);
@@ -355,14 +356,14 @@ impl Shared {
                 }
             };
             if let Err(error) = moved_on {
-                // The disk is full, the connection broke: there is no transaction any more, and nothing happened.
-                tracing::warn!(error.cause = %error, "a shared transaction was lost; its jobs are run one by one");
+                // The disk is full or the connection broke: the transaction is lost, and nothing was changed.
+                tracing::warn!(error.cause = %error, "shared transaction lost; its jobs are run one by one");
                 end_lost(pooled);
                 deferred.extend(done.into_iter().chain(aside).chain(jobs));
                 return Vec::new();
             }
             if !go_on {
-                // Whoever holds what it waited for may wait for one of us: let go of everything first.
+                // The holder of the lock may wait for this transaction: end it first, which releases its locks.
                 break;
             }
         }
@@ -382,7 +383,7 @@ impl Shared {
                 deferred.extend(aside);
             }
             Err((error, true)) if !error.lost_a_race() => {
-                // Nobody knows whether it holds; not even a refusal stands, for it may rest on what a neighbour did.
+                // The outcome is unknown. Refusals are not final either: they may depend on changes of other jobs.
                 *broken = true;
                 answer_all(done.into_iter(), &Error::unavailable());
                 deferred.extend(aside);
@@ -395,7 +396,7 @@ impl Shared {
         jobs.collect()
     }
 
-    /// A transaction for one job, and another one for its refusal: that is recorded before it is answered.
+    /// Runs one job in a transaction, and records its refusal in a second one before it is answered.
     fn run_single(&self, connection: &mut Connection<'_>, job: &mut dyn Job) -> Result<(), Error> {
         let Err(Rejected { error, refusals }) = self.in_transaction(connection, |conn| job.run(conn, &[])) else {
             return Ok(());
@@ -409,10 +410,10 @@ impl Shared {
         Err(error)
     }
 
-    /// A plain transaction. It is run again when it lost against another, or fell victim to a deadlock.
+    /// Runs a plain transaction, and again if it lost a race or was the victim of a deadlock.
     ///
-    /// diesel does not tell a deadlock from other failures. But whatever a database refuses
-    /// soon and takes back entirely may be tried once more.
+    /// diesel does not distinguish a deadlock from other errors. But an error that comes soon and undid everything can
+    /// be retried.
     fn in_transaction(
         &self,
         connection: &mut Connection<'_>,
@@ -428,12 +429,12 @@ impl Shared {
             if attempt == ATTEMPTS || !(error.lost_a_race() || refused) {
                 return Err(rejected);
             }
-            tracing::debug!(attempt, "the transaction lost a race; running it again");
+            tracing::debug!(attempt, "transaction lost a race; running it again");
             attempt += 1;
         }
     }
 
-    /// One try, and if it failed whether all of it was undone for certain.
+    /// One attempt, and if it failed, whether all of it was certainly undone.
     fn attempt(
         &self,
         pooled: &mut Pooled,
@@ -470,7 +471,7 @@ impl Shared {
     }
 }
 
-/// A connection that is fit for use, for as long as a batch takes.
+/// A usable connection for the duration of a batch.
 struct Connection<'p> {
     pool: &'p Pool<ConnectionManager>,
     pooled: Option<PooledConnection<ConnectionManager>>,
@@ -478,7 +479,7 @@ struct Connection<'p> {
 
 impl Connection<'_> {
     fn get(&mut self) -> Result<&mut Pooled, Error> {
-        // Given back, a broken one is thrown away.
+        // A broken one is discarded when it returns to the pool.
         let fit = self.pooled.take().filter(|pooled| !pooled.broken);
         let pooled = match fit {
             Some(pooled) => pooled,
@@ -491,7 +492,7 @@ impl Connection<'_> {
     }
 }
 
-/// Ends what is left of a transaction of which nothing holds.
+/// Rolls back what is left of a lost transaction.
 fn end_lost(pooled: &mut Pooled) {
     if pooled.conn.rollback().is_err() {
         pooled.broken = true;

@@ -1,4 +1,4 @@
-//! What each kind of token claims. Opaque ids only: whoever holds a JWS can read it.
+//! Claims of each kind of token. They contain opaque ids only, because every holder of a JWS can read it.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -7,14 +7,14 @@ use crate::id::{ConsultantId, LinkId, SessionId};
 
 /// A kind of token.
 pub(crate) trait Claims: Serialize + DeserializeOwned {
-    /// `typ` in the header, the only thing that tells the kind.
+    /// `typ` in the header, which alone tells the kind.
     const TYP: &'static str;
 
     /// `iat`, seconds since 1970.
     fn issued_at(&self) -> i64;
 }
 
-/// Who acts (RFC 8693, section 4.1). One level, always the consultant.
+/// The actor (RFC 8693, section 4.1): one level, always the consultant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Act {
@@ -24,7 +24,7 @@ pub(crate) struct Act {
 /// An opaque id of the portal or the tenant.
 pub(crate) type StringId = String;
 
-/// The token in the mail. It can be spent once, in its generation.
+/// The link token in the mail, which can be spent once in its generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LinkClaims {
     pub iss: String,
@@ -43,7 +43,7 @@ pub(crate) struct LinkClaims {
     pub exp: i64,
 }
 
-/// What the landing page hands to the portal: one minute, same generation.
+/// The code that the landing page hands to the portal, valid for one minute in the same generation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AuthorizationCodeClaims {
     pub iss: String,
@@ -60,7 +60,7 @@ pub(crate) struct AuthorizationCodeClaims {
     pub exp: i64,
 }
 
-/// The token of a session at a portal (RFC 9068).
+/// The access token of a session at a portal (RFC 9068).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct AccessClaims {
     pub iss: String,
@@ -76,7 +76,7 @@ pub(crate) struct AccessClaims {
     pub portal: StringId,
     pub tenant_id: StringId,
     pub access: crate::domain::Access,
-    /// Where verifiers find whether the session is over.
+    /// Where verifiers find whether the session has ended.
     pub status: Status,
     pub iat: i64,
     pub nbf: i64,
@@ -107,13 +107,13 @@ impl Claims for AccessClaims {
     }
 }
 
-/// Where the status of a token is told (`status` of its claims).
+/// Where the status of a token is published (claim `status`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
     pub(crate) status_list: Reference,
 }
 
-/// A index in a list.
+/// An index in a status list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reference {
     pub(crate) idx: i32,

@@ -1,9 +1,9 @@
-//! Signing keys and their lives.
+//! Signing keys and their states.
 //!
-//! A key is *published* before it signs, so that portals which cache the JWK set
-//! know it in time; then *active*; then *retiring*, while what it signed may
-//! still be shown; then *gone*. The state follows from its times. A *revoked* key
-//! is gone at once, and what it signed with it.
+//! A key is *published* before it signs, so that portals that cache the JWK set
+//! know it in time; then *active*; then *retiring*, while tokens that it signed
+//! are still in use; then *expired*. The state follows from its times. A
+//! *revoked* key expires at once, and with it all tokens that it signed.
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
@@ -19,21 +19,21 @@ use crate::records::signing_keys::SigningKeyRow as Row;
 use crate::secrets::MasterKey;
 
 text_enum! {
-    /// Where a signing key is in its life.
+    /// State of a signing key.
     pub enum KeyState {
         /// In the JWK set, but not signing yet.
         Published = "published",
-        /// Signs.
+        /// Signs new tokens.
         Active = "active",
-        /// No longer signs; what it signed still counts.
+        /// No longer signs; tokens that it signed are still valid.
         Retiring = "retiring",
-        /// Nothing it signed counts any more.
+        /// No token that it signed is valid any more.
         Expired = "expired",
     }
 }
 
 impl KeyState {
-    /// The state of a key at a moment, beside the key that signs then.
+    /// The state of a key at a moment; `active` is the key that signs then.
     pub(crate) fn at(row: &Row, active: Option<&Row>, now: Timestamp) -> Self {
         if row.expires_at.is_some_and(|expires_at| expires_at <= now) {
             return Self::Expired;
@@ -53,28 +53,28 @@ pub struct SigningKey {
     /// RFC 7638 thumbprint.
     #[schema(max_length = 64)]
     pub kid: String,
-    /// Where it is in its life.
+    /// State of the key.
     pub state: KeyState,
-    /// Its JWS algorithm.
+    /// JWS algorithm.
     #[schema(max_length = 8)]
     pub algorithm: String,
-    /// When it was made and published.
+    /// When it was created and published.
     pub created_at: Timestamp,
     /// When it begins to sign.
     pub active_from: Timestamp,
-    /// When it stopped signing before its time.
+    /// When it was retired or revoked, and stopped signing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retired_at: Option<Timestamp>,
-    /// When nothing it signed can count any more.
+    /// When the last tokens that it signed become invalid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked, and what it had signed was revoked.
+    /// When it was revoked, with all tokens that it had signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revoked_at: Option<Timestamp>,
 }
 
 impl SigningKey {
-    /// Keys as operators see them; `rows` are in order, the newest first.
+    /// Keys as operators see them; `rows` are sorted, newest first.
     pub(crate) fn of_all<'r>(rows: impl Iterator<Item = &'r Row> + Clone, now: Timestamp) -> Vec<Self> {
         let active = rows.clone().find(|row| may_sign(row, now));
         rows.map(|row| Self::of(row, KeyState::at(row, active, now))).collect()
@@ -94,7 +94,7 @@ impl SigningKey {
     }
 }
 
-/// Of those that may, the newest does.
+/// Whether a key may sign; of several, the newest signs.
 fn may_sign(row: &Row, now: Timestamp) -> bool {
     row.active_from <= now && row.retired_at.is_none() && row.expires_at.is_none_or(|expires_at| expires_at > now)
 }
@@ -109,11 +109,11 @@ pub(crate) struct Key {
     row: Row,
 }
 
-/// Every key that is not gone, the newest first.
+/// Every key that has not expired, newest first.
 #[derive(Default)]
 pub(crate) struct Keyring {
     keys: Vec<Key>,
-    /// How often the keys had changed when they were read.
+    /// The key epoch at which the keys were read.
     epoch: i64,
 }
 
@@ -144,7 +144,7 @@ impl Keyring {
         self.epoch
     }
 
-    /// Whether another ring still has every key of this one.
+    /// Whether another keyring has every key of this one.
     pub(crate) fn is_within(&self, other: &Self) -> bool {
         self.keys.iter().all(|key| other.keys.iter().any(|one| one.kid == key.kid))
     }
@@ -154,12 +154,12 @@ impl Keyring {
         self.keys.iter().find(|key| may_sign(&key.row, now))
     }
 
-    /// The key of this name, if it is not gone.
+    /// The key with this id, if it has not expired.
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)
     }
 
-    /// The key of this name, whatever the time: for what was promised with it a moment ago.
+    /// The key with this id, even if it has just expired: for a token that was committed with it a moment ago.
     pub(crate) fn any(&self, kid: &str) -> Option<&Key> {
         self.keys.iter().find(|key| key.kid == kid)
     }
@@ -178,7 +178,7 @@ impl Keyring {
     }
 }
 
-/// Makes an ES256 key, sealed at once; the plain private key leaves this function never.
+/// Creates an ES256 key, sealed at once; the plain private key never leaves this function.
 pub(crate) fn generate(master_key: &MasterKey, now: Timestamp, active_from: Timestamp) -> Result<Row, Error> {
     let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
         .map_err(Error::internal)?;

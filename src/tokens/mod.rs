@@ -1,12 +1,13 @@
-//! Signed tokens: what they claim, who signs them, and how each kind is verified.
+//! Signed tokens: their claims, their signing keys, and the verification of each kind.
 //!
-//! Three kinds, told apart by `typ`, and none is ever taken for another: the
-//! *link token* in the mail, the one-minute *code* that the landing page hands to
-//! the portal, and the *access token* of a session (RFC 9068). All are ES256.
+//! There are three kinds, distinguished by `typ`, and none is accepted as
+//! another: the *link token* in the mail, the one-minute *code* that the landing
+//! page hands to the portal, and the *access token* of a session (RFC 9068). All
+//! are signed with ES256.
 //!
-//! Verification proves who signed and what kind it is. Whether the token still
-//! counts is for the store to say, which is why the times of link tokens and
-//! codes are handed to the caller instead of being judged here.
+//! Verification proves the signer and the kind. Whether the token is still valid
+//! depends on the store, so the times of link tokens and codes are returned to
+//! the caller and not checked here.
 
 mod claims;
 pub(crate) mod keyring;
@@ -33,22 +34,22 @@ pub use keyring::{KeyState, SigningKey};
 
 pub(crate) use verified::Verified;
 
-/// A token longer than this is refused before anything else is looked at.
+/// A token longer than this is refused before it is parsed.
 const MAX_BYTES: usize = 4096;
 
-/// How far a copy's clock may run ahead of ours, in seconds.
+/// How far the clock of another instance may run ahead, in seconds.
 const SKEW_SECONDS: i64 = 60;
 
 /// Signs and verifies tokens of this service.
 pub struct Tokens {
     issuer: String,
     master_key: MasterKey,
-    /// How long what a key signed may still be shown.
+    /// Longest time that a token of a key may be in use after it was signed.
     longest_use: time::Duration,
     keyring: RwLock<Arc<Keyring>>,
-    /// One reading of the keys at a time is enough.
+    /// Lets one task at a time read the keys.
     reading: tokio::sync::Mutex<()>,
-    /// What an access token must be, whatever portal it is for.
+    /// Validation of access tokens of any portal.
     access: Validation,
     verified: VerifiedTokens,
 }
@@ -63,10 +64,10 @@ struct StrictHeader {
 }
 
 impl Tokens {
-    /// Opens the keyring, and makes the first signing key where there is none.
+    /// Opens the keyring, and creates the first signing key if there is none.
     ///
     /// # Errors
-    /// When the store cannot be asked, or the master key does not open a key in it.
+    /// When the store is unavailable, or the master key does not open a key in it.
     pub(crate) async fn open(
         config: &Config,
         master_key: MasterKey,
@@ -78,7 +79,7 @@ impl Tokens {
             access: validation(&config.public_url, &audiences),
             issuer: config.public_url.clone(),
             master_key,
-            // A window may begin that far ahead and last that long.
+            // A window may begin `max_duration` ahead, and last as long.
             longest_use: config.links.max_duration * 2 + time::Duration::hours(24),
             keyring: RwLock::new(Arc::new(Keyring::default())),
             reading: tokio::sync::Mutex::new(()),
@@ -96,39 +97,39 @@ impl Tokens {
         &self.issuer
     }
 
-    /// What cursors are signed with.
+    /// The master key, which also signs cursors.
     pub(crate) const fn master_key(&self) -> &MasterKey {
         &self.master_key
     }
 
-    /// How long what a key signed may still be shown.
+    /// Longest time that a token of a key may be in use after it was signed.
     pub(crate) const fn longest_use(&self) -> time::Duration {
         self.longest_use
     }
 
-    /// Reads the keys again: another copy may have added or revoked one.
+    /// Reads the keys again: another instance may have added or revoked one.
     ///
     /// # Errors
-    /// When the store cannot be asked, or the master key does not open a key in it.
+    /// When the store is unavailable, or the master key does not open a key in it.
     pub(crate) async fn refresh(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
-        // The epoch first: a change in between is then met once more, and never missed.
+        // The epoch first: a change in between is then read again, and never missed.
         let (epoch, rows) = db
             .read(move |conn| Ok((records::signing_keys::epoch(conn)?, records::signing_keys::list_usable(conn, now)?)))
             .await?;
         let fresh = Keyring::open(rows, epoch, &self.master_key)?;
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if fresh.epoch() >= ring.epoch() {
-            let gone = !ring.is_within(&fresh);
+            let lost_a_key = !ring.is_within(&fresh);
             *ring = Arc::new(fresh);
             drop(ring);
-            if gone {
+            if lost_a_key {
                 self.verified.clear();
             }
         }
         Ok(())
     }
 
-    /// Reads the keys again, unless that was done since the store said `epoch`.
+    /// Reads the keys again, unless they were read at `epoch` or later.
     ///
     /// # Errors
     /// As [`Tokens::refresh`].
@@ -141,12 +142,12 @@ impl Tokens {
         self.refresh(db, now).await
     }
 
-    /// How often the keys had changed when this process last read them.
+    /// The key epoch at which this instance last read the keys.
     pub(crate) fn epoch(&self) -> i64 {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
     }
 
-    /// Makes the first signing key, unless another copy was quicker.
+    /// Creates the first signing key, unless another instance was faster.
     async fn add_first_key(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
@@ -163,7 +164,7 @@ impl Tokens {
         self.refresh(db, now).await
     }
 
-    /// Every key that is not gone, newest first.
+    /// Every key that has not expired, newest first.
     pub(crate) fn keys(&self, now: Timestamp) -> Vec<SigningKey> {
         self.ring().list(now)
     }
@@ -173,16 +174,16 @@ impl Tokens {
         self.ring().jwks(now)
     }
 
-    /// The key that signs at this moment.
+    /// The id of the key that signs now.
     ///
     /// # Errors
-    /// When there is none; the keyring makes one at start.
+    /// When there is none; one is created at start.
     pub(crate) fn signing_kid(&self, now: Timestamp) -> Result<String, Error> {
         let ring = self.ring();
         Ok(ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?.kid.clone())
     }
 
-    /// Signs a token with the key that signs at this moment.
+    /// Signs a token with the key that signs now.
     ///
     /// # Errors
     /// As [`Tokens::signing_kid`].
@@ -190,10 +191,10 @@ impl Tokens {
         self.sign_with(&self.signing_kid(now)?, claims)
     }
 
-    /// Signs a token with the key that the store says signed it.
+    /// Signs a token with the key that is stored for it.
     ///
     /// # Errors
-    /// `unavailable` when the key was revoked this very moment: the next attempt finds another one.
+    /// `unavailable` when the key was just revoked: the next attempt uses another key.
     pub(crate) fn sign_with<C: Claims>(&self, kid: &str, claims: &C) -> Result<String, Error> {
         let ring = self.ring();
         let key = ring.any(kid).ok_or_else(Error::unavailable)?;
@@ -206,7 +207,7 @@ impl Tokens {
     /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`.
     ///
     /// # Errors
-    /// `token_invalid`, never saying why.
+    /// `token_invalid`, without the reason.
     pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
         self.try_verify(token, &validation(&self.issuer, audience), now)
             .map(|(claims, _kid)| claims)
@@ -215,7 +216,7 @@ impl Tokens {
 
     /// Verifies an access token, but its signature only if this process has not done so before.
     ///
-    /// It is for one of our portals; for which one is the caller's to judge.
+    /// The token is for one of the configured portals; the caller checks which one.
     pub(crate) fn verify_access(&self, token: &str, now: Timestamp) -> Option<Arc<Verified>> {
         if token.len() > MAX_BYTES {
             return None;
@@ -237,10 +238,10 @@ impl Tokens {
         Some(verified)
     }
 
-    /// Whether a token that was verified has not run out, and its key has not gone.
+    /// Whether a verified token is within its times, and its signing key has not expired.
     pub(crate) fn still_counts(&self, token: &Verified, now: Timestamp) -> bool {
         let seconds = now.unix_seconds();
-        // `exp` is cut to seconds; the session's own end, to the microsecond, is the store's to say.
+        // `exp` is in whole seconds; the session's end, in microseconds, is checked against the store.
         let times = token.claims.nbf <= seconds && seconds <= token.claims.exp;
         times && self.ring().find(&token.kid, now).is_some()
     }
@@ -262,11 +263,11 @@ impl Tokens {
     }
 }
 
-/// What a token must be: ES256, ours, and for one of these.
+/// Validation of a token: ES256, this issuer, and one of these audiences.
 fn validation(issuer: &str, audience: &[&str]) -> Validation {
     let mut validation = Validation::new(Algorithm::ES256);
     validation.leeway = 0;
-    // Time is an argument here: the caller judges it against its own `now`.
+    // Time is an argument here: the caller checks it against its own `now`.
     validation.validate_exp = false;
     validation.validate_nbf = false;
     validation.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
@@ -275,7 +276,7 @@ fn validation(issuer: &str, audience: &[&str]) -> Validation {
     validation
 }
 
-/// The header of a token in compact form, if it has exactly the members that ours have.
+/// The header of a token in compact form, if it has exactly the expected members.
 fn strict_header(token: &str) -> Option<StrictHeader> {
     use base64::Engine;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;

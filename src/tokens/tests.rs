@@ -213,7 +213,7 @@ fn every_claim_must_be_there_once_and_of_its_own_type() {
         without.as_object_mut().unwrap().remove(claim);
         assert!(!is_link(&tokens, &forge(&tokens, &header(&tokens), &without)), "without {claim}");
         for wrong in [json!(null), json!(true), json!(1.5), json!("1"), json!(["x"]), json!({"x": 1}), json!(-1e300)] {
-            // A text is the right type for these two, whatever it says: they are the portal's own words.
+            // A text is the right type for these three, whatever its value: they are opaque ids of the portal.
             if wrong.is_string() && matches!(claim, "sub" | "portal" | "tenant_id") {
                 continue;
             }
@@ -320,14 +320,14 @@ fn a_signature_is_verified_once_and_only_while_its_key_and_its_token_live() {
     let token = tokens.sign(&claims, now()).unwrap();
     let first = tokens.verify_access(&token, now()).unwrap();
     let again = tokens.verify_access(&token, now()).unwrap();
-    assert!(Arc::ptr_eq(&first, &again), "the second time it was known");
+    assert!(Arc::ptr_eq(&first, &again), "the second time it is cached");
     let over = now().plus(Duration::hours(2));
-    assert!(tokens.verify_access(&token, over).is_none(), "it has run out");
+    assert!(tokens.verify_access(&token, over).is_none(), "it has expired");
     // Another signature over the same claims is another token.
     let other = tokens.sign(&claims, now()).unwrap();
     assert!(!Arc::ptr_eq(&first, &tokens.verify_access(&other, now()).unwrap()));
     assert!(tokens.verify_access(&format!("{token}A"), now()).is_none());
     *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), 1, &tokens.master_key).unwrap());
-    assert!(tokens.verify_access(&token, now()).is_none(), "its key has gone");
+    assert!(tokens.verify_access(&token, now()).is_none(), "its key was removed");
     assert!(!tokens.still_counts(&first, now()));
 }

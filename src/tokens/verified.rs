@@ -1,8 +1,8 @@
-//! Access tokens whose signature was verified: once per token and process.
+//! Cache of verified access tokens: the signature is verified once per token and process.
 //!
-//! Only what cannot change is kept: who signed, and what was claimed. Whether
-//! the session holds is asked anew each time. An entry counts no longer than its
-//! token and the key that signed it, and makes room for those that are asked for.
+//! Only what cannot change is cached: the signing key and the claims. Whether the
+//! session is active is loaded each time. An entry is valid no longer than its
+//! token and its signing key, and is evicted for tokens that are used more.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use quick_cache::sync::Cache;
 
 use super::AccessClaims;
 
-/// So many tokens are kept; more than most services have live sessions, in about 30 MiB. A session that is remembered
-/// keeps one more: that of which it was told first.
+/// Number of cached tokens: more than most services have active sessions, in about 30 MiB. A cached session keeps one
+/// more, the token of its first introspection.
 const MOST: usize = 16_384;
 
 /// SHA-256 of a token: the token itself is a secret, and stays out of the cache.
@@ -50,12 +50,12 @@ impl VerifiedTokens {
         self.0.insert(fingerprint, Arc::clone(token));
     }
 
-    /// Forgets a token that counts no more.
+    /// Removes a token that is no longer valid.
     pub(super) fn forget(&self, fingerprint: &Fingerprint) {
         self.0.remove(fingerprint);
     }
 
-    /// Forgets every token: a key has gone.
+    /// Removes every token: a key was revoked or has expired.
     pub(super) fn clear(&self) {
         self.0.clear();
     }

@@ -1,7 +1,7 @@
-//! What happens without a request: steps that are run again and again, until the service stops.
+//! Background workers: each repeats a step until the service stops.
 //!
-//! Several copies of the service may run the same workers: every step is safe
-//! beside itself.
+//! Several instances of the service may run the same workers: every step is safe
+//! to run concurrently with itself.
 
 mod webhooks;
 
@@ -18,18 +18,18 @@ use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
 use crate::{audit, links, mail, revocations, sessions};
 
-/// How long a worker rests when there was nothing to do.
+/// Pause of a worker that had nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
 const REVOCATION_REST: Duration = Duration::from_secs(2);
-/// The same where a bulk revocation was only too early.
+/// Pause while a bulk revocation waits for older transactions.
 const SHORT_REST: Duration = Duration::from_millis(50);
-/// The same after a step that failed: whatever it was, it is not over in an instant.
+/// Pause after a step that failed: its cause is rarely over at once.
 const FAILURE_REST: Duration = Duration::from_millis(500);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const MAINTENANCE_REST: Duration = Duration::from_secs(15);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
-/// Tells the workers to stop.
+/// Stops the workers.
 pub(crate) struct Stop {
     app: Arc<App>,
     signal: watch::Sender<bool>,
@@ -37,16 +37,16 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Lets the workers finish what they have in hand.
+    /// Waits until every worker has finished its step.
     pub(crate) async fn finish(self) {
         self.signal.send_replace(true);
         for worker in self.workers {
             if let Err(panic) = worker.await {
-                tracing::error!(error.cause = %panic, "a worker panicked");
+                tracing::error!(error.cause = %panic, "worker panicked");
             }
         }
         let cx = &self.app.cx;
-        // What was counted until now would be forgotten with the process.
+        // Counts that are not recorded would be lost with the process.
         if let Err(error) = cx.store.record_refusal_counts(time::Duration::ZERO, cx.clock.now()).await {
             tracing::warn!(error.cause = %error, "counted refusals were not recorded");
         }
@@ -78,7 +78,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         tokio::spawn(webhooks::run(Arc::clone(app), stopped.clone())),
     ];
     if app.checkpoint_webhook.is_some() {
-        // A worker of its own, because a receiver may take its time.
+        // A worker of its own, because a receiver may be slow.
         workers.push(spawn("checkpoints", app, &stopped, None, |app| async move {
             if let Some(webhook) = &app.checkpoint_webhook {
                 audit::deliver_due(&app.cx, webhook).await?;
@@ -89,7 +89,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
     Stop { app: Arc::clone(app), signal, workers }
 }
 
-/// Runs a step, rests for as long as it says or until it is wanted, and so on until the service stops.
+/// Repeats a step until the service stops; pauses for the time that the step returns, or until a wake-up.
 fn spawn<S, F>(
     name: &'static str,
     app: &Arc<App>,
@@ -105,7 +105,7 @@ where
     tokio::spawn(async move {
         while !*stopped.borrow() {
             let rest = surviving(step(Arc::clone(&app))).await.unwrap_or_else(|error| {
-                tracing::warn!(worker.name = name, error.cause = %error, "a worker's step failed; the worker goes on");
+                tracing::warn!(worker.name = name, error.cause = %error, "worker step failed; the worker continues");
                 FAILURE_REST
             });
             let wanted = async {
@@ -123,12 +123,12 @@ where
     })
 }
 
-/// A step that panics is a step that failed: the worker goes on, or nothing would leave any more.
+/// Turns a panic of a step into an error, so that the worker continues.
 async fn surviving<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_panic| Err(Code::Internal.into()))
 }
 
-/// Rests so long, by the timer or by the clock: on a machine that slept, or whose clock was set, they differ.
+/// Pauses by the timer or by the clock, whichever is first: they differ on a machine that slept or whose clock was set.
 async fn rest_by_the_clock(app: &App, rest: Duration) {
     let clock = &app.cx.clock;
     let began = clock.now();
@@ -137,14 +137,14 @@ async fn rest_by_the_clock(app: &App, rest: Duration) {
             tokio::time::sleep(CLOCK_LOOK).await;
         }
     };
-    // The one that is later does not matter any more.
+    // The later one does not matter.
     drop(tokio::time::timeout(rest, moved).await);
 }
 
-/// Reads new signing keys, records what has ended, cancels stale mail, forgets what is too old.
+/// Reads new signing keys, records ended sessions and links, cancels stale mails, and deletes expired data.
 ///
 /// # Errors
-/// When the store cannot be asked.
+/// When the store is unavailable.
 async fn maintenance_step(app: &App) -> Result<(), Error> {
     let (cx, now) = (&app.cx, app.cx.clock.now());
     cx.tokens.refresh(&cx.store, now).await?;

@@ -1,4 +1,4 @@
-//! The webhook worker: each endpoint has a task of its own, so that a slow one keeps no other waiting.
+//! The webhook worker: each endpoint has a task of its own, so that a slow one does not delay the others.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,15 +13,15 @@ use crate::id::EndpointId;
 use crate::store::Worker;
 use crate::webhooks;
 
-/// How long it rests when there was nothing to do.
+/// Pause when there was nothing to do.
 const REST: Duration = Duration::from_millis(500);
 
-/// How many endpoints are called at the same time.
+/// Largest number of endpoints that are called at the same time.
 const ENDPOINTS_AT_ONCE: usize = 64;
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let (mut calls, mut called): (JoinSet<EndpointId>, HashSet<EndpointId>) = (JoinSet::new(), HashSet::new());
-    // Who came last: the next one has its turn before those who had theirs.
+    // The endpoint that was started last: the next round begins after it, so that each has its turn.
     let mut last: Option<EndpointId> = None;
     while !*stopped.borrow() {
         match surviving(webhooks::ready(&app.cx)).await {
@@ -36,7 +36,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
                     }
                 }
             }
-            Err(error) => tracing::warn!(error.cause = %error, "the webhook worker failed; it goes on"),
+            Err(error) => tracing::warn!(error.cause = %error, "webhook worker failed; it continues"),
         }
         tokio::select! {
             Some(done) = calls.join_next() => {
@@ -49,14 +49,14 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
             _ = stopped.changed() => {}
         }
     }
-    // What is under way is bounded in time.
+    // Calls in progress have a time-out.
     while calls.join_next().await.is_some() {}
 }
 
 async fn call_endpoint(app: Arc<App>, endpoint: EndpointId) -> EndpointId {
     if let Err(error) = surviving(webhooks::deliver(&app.cx, &app.webhook_sender, endpoint.clone())).await {
-        tracing::warn!(webhook.endpoint = %endpoint, error.cause = %error, "messages were not sent; the worker goes on");
-        // Whatever it is, it is not over in an instant.
+        tracing::warn!(webhook.endpoint = %endpoint, error.cause = %error, "webhook messages not sent");
+        // The cause is rarely over at once.
         tokio::time::sleep(REST).await;
     }
     endpoint

@@ -1,17 +1,17 @@
--- What the service remembers. Ids are text, times are UTC, JSON is text.
+-- Tables of the service. Ids are text, times are UTC, JSON is text.
 
 CREATE TABLE tenants (
     id          TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     name        TEXT NOT NULL,
     time_zone   TEXT NOT NULL,
     contacts    TEXT NOT NULL,
-    -- Notices that nobody there wants: words between spaces.
+    -- Notices that the tenant has muted, separated by spaces.
     muted_notices  TEXT NOT NULL DEFAULT '',
     created_at  TIMESTAMP NOT NULL,
     updated_at  TIMESTAMP NOT NULL,
-    -- How the values of reported changes are kept.
+    -- Storage of the values of reported changes.
     change_values   TEXT NOT NULL DEFAULT 'masked',
-    -- How long payloads of the trail are kept; the service's default where absent.
+    -- Retention of audit payloads; the service's default if absent.
     retention_days  INTEGER
 );
 
@@ -31,7 +31,7 @@ CREATE TABLE clients (
     id                       TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     name                     TEXT NOT NULL,
     portal                   TEXT,
-    -- Words between spaces; `*` is every tenant.
+    -- Ids separated by spaces; `*` is every tenant.
     tenants                  TEXT NOT NULL,
     scopes                   TEXT NOT NULL,
     key_sha256               TEXT NOT NULL,
@@ -69,7 +69,7 @@ CREATE TABLE magic_links (
     revoked_by_type  TEXT,
     revoked_by_id    TEXT,
     revoked_by_name  TEXT,
-    -- The newest order of revocation when it was issued: that one and those before it do not concern the link.
+    -- Number of the newest bulk revocation at the time of issue: that one and earlier ones do not apply to the link.
     issued_after     BIGINT,
     CHECK (starts_at < expires_at)
 );
@@ -78,12 +78,12 @@ CREATE INDEX magic_links_by_consultant ON magic_links (consultant_id, id);
 CREATE INDEX magic_links_by_profile ON magic_links (profile_id, id);
 CREATE INDEX magic_links_by_expiry ON magic_links (expires_at, id);
 
--- Orders that revoke many links at once. One is in force as soon as it stands here; the links follow in ranges.
+-- Bulk revocations. A row is in force once it is committed; its links are marked as revoked later, in ranges.
 CREATE TABLE revocations (
     id             TEXT COLLATE "C" PRIMARY KEY NOT NULL,
-    -- Links that know it, or a later one, were issued after it.
+    -- Links whose `issued_after` is this number or a later one were issued after it.
     seq            BIGINT NOT NULL,
-    -- Or else only those of `revocation_tenants`.
+    -- If false, it applies only to the tenants in `revocation_tenants`.
     every_tenant   BOOLEAN NOT NULL,
     portal         TEXT,
     consultant_id  TEXT,
@@ -98,9 +98,9 @@ CREATE TABLE revocations (
     actor_name     TEXT,
     client_id      TEXT,
     created_at     TIMESTAMP NOT NULL,
-    -- Every transaction that did not see the order is over once all before this one are.
+    -- Once every transaction with a lower number has ended, so has every one that did not see this row.
     xid_watermark BIGINT,
-    -- The last link that was looked at.
+    -- The last link that was processed.
     done_to        TEXT,
     lease_until    TIMESTAMP,
     done_at        TIMESTAMP
@@ -114,7 +114,7 @@ CREATE TABLE revocation_tenants (
     PRIMARY KEY (revocation_id, tenant_id)
 );
 
--- Lists that tell portals which sessions are over; the places in them are those of the sessions.
+-- Status lists, which tell portals which sessions have ended. The indexes are stored with the sessions.
 CREATE TABLE status_lists (
     id          BIGINT PRIMARY KEY NOT NULL,
     created_at  TIMESTAMP NOT NULL
@@ -126,12 +126,12 @@ CREATE TABLE sessions (
     generation          INTEGER NOT NULL,
     tenant_id           TEXT NOT NULL,
     portal              TEXT NOT NULL,
-    -- The link's own; no reference, which would lock the consultant behind the link.
+    -- Copied from the link; no reference, which would lock the consultant after the link.
     consultant_id       TEXT NOT NULL,
     profile_id          TEXT NOT NULL,
     profile_name        TEXT NOT NULL,
     access              TEXT NOT NULL,
-    -- The link's own, so that every event of the session can tell why.
+    -- Copied from the link, so that every event of the session can state it.
     reason              TEXT NOT NULL,
     ticket              TEXT,
     client_id           TEXT REFERENCES clients (id),
@@ -139,17 +139,17 @@ CREATE TABLE sessions (
     expires_at          TIMESTAMP NOT NULL,
     ended_at            TIMESTAMP,
     end_cause           TEXT,
-    -- When the portal said how many acts there were.
+    -- When the portal sent the closing counts of activity events.
     closed_at           TIMESTAMP,
     visitor_address     TEXT,
     visitor_user_agent  TEXT,
     -- The key that signed the newest access token.
     kid                 TEXT NOT NULL,
-    -- A place that no other session has, or will have.
+    -- An index in a status list, never reused.
     status_list         BIGINT NOT NULL REFERENCES status_lists (id),
     status_index        INTEGER NOT NULL
 );
--- A link has one live session, and a generation of it opens one at most.
+-- A link has at most one session that has not ended, and one session for each generation.
 CREATE UNIQUE INDEX sessions_one_live_per_link ON sessions (magic_link_id) WHERE ended_at IS NULL;
 CREATE UNIQUE INDEX sessions_one_per_generation ON sessions (magic_link_id, generation);
 CREATE UNIQUE INDEX sessions_one_per_place ON sessions (status_list, status_index);
@@ -165,15 +165,15 @@ CREATE TABLE session_sources (
     PRIMARY KEY (session_id, source)
 );
 
--- One Merkle log per tenant: how many events it has, and the hashes at its right edge.
+-- One audit log (a Merkle tree) per tenant: its number of events, and the hashes at its right edge.
 CREATE TABLE audit_logs (
-    -- `_system` holds what belongs to no tenant.
+    -- `_system` holds events of no tenant.
     tenant_id  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     size       BIGINT NOT NULL,
     frontier   BYTEA NOT NULL
 );
 
--- What the log commits to: opaque ids and times. It is never changed and never removed.
+-- The part of an event that the audit log commits to: opaque ids and times. Rows are never changed or removed.
 CREATE TABLE audit_events (
     id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     tenant_id           TEXT NOT NULL,
@@ -210,22 +210,22 @@ CREATE INDEX audit_events_by_principal ON audit_events (principal_id, id) WHERE 
 CREATE INDEX audit_events_late ON audit_events (tenant_id, id) WHERE late;
 CREATE INDEX audit_events_violations ON audit_events (tenant_id, id) WHERE policy_violation;
 
--- What can be erased when its time has come: names, reasons, values, and the salt of the commitment to them.
+-- The part that can be erased after its retention: names, reasons, values, and the salt of the commitment to them.
 CREATE TABLE audit_payloads (
     tenant_id    TEXT COLLATE "C" NOT NULL,
     log_index    BIGINT NOT NULL,
     salt         BYTEA NOT NULL,
     payload      TEXT NOT NULL,
-    -- Tells a repeated act from another one under its number.
+    -- Distinguishes a repeated activity event from another one with the same number.
     fingerprint  BYTEA,
     PRIMARY KEY (tenant_id, log_index)
 );
 
--- What was erased: a payload cannot be removed before its erasure stands here.
+-- Erasures of payloads: a payload cannot be removed before its erasure is recorded here.
 CREATE TABLE audit_erasures (
     tenant_id   TEXT COLLATE "C" NOT NULL,
     from_index  BIGINT NOT NULL,
-    -- The first one that was kept.
+    -- The first index that was kept.
     to_index    BIGINT NOT NULL,
     erased_at   TIMESTAMP NOT NULL,
     actor_type  TEXT NOT NULL,
@@ -236,7 +236,7 @@ CREATE TABLE audit_erasures (
     CHECK (from_index < to_index)
 );
 
--- Signed sizes and roots, as they were given away.
+-- Signed checkpoints (size and root), as they were published.
 CREATE TABLE audit_checkpoints (
     tenant_id  TEXT COLLATE "C" NOT NULL,
     size       BIGINT NOT NULL,
@@ -247,7 +247,7 @@ CREATE TABLE audit_checkpoints (
 );
 CREATE INDEX audit_checkpoints_by_time ON audit_checkpoints (tenant_id, signed_at);
 
--- The newest checkpoint that each outside address has.
+-- The newest checkpoint that each outside receiver has.
 CREATE TABLE checkpoint_deliveries (
     tenant_id        TEXT COLLATE "C" NOT NULL,
     channel          TEXT NOT NULL,
@@ -261,7 +261,7 @@ CREATE TABLE checkpoint_deliveries (
 
 CREATE TABLE audit_keys (
     id                  TEXT COLLATE "C" PRIMARY KEY NOT NULL,
-    -- How the names of the logs begin, whatever the address of the service is by now.
+    -- Start of the names of the logs, which stays the same when the service's URL changes.
     origin              TEXT NOT NULL,
     public_key          TEXT NOT NULL,
     sealed_private_key  TEXT NOT NULL,
@@ -288,23 +288,23 @@ CREATE INDEX legal_holds_by_tenant ON legal_holds (tenant_id, id);
 CREATE TABLE mail_jobs (
     id                   TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     template             TEXT NOT NULL,
-    -- What it is about: there is one mail for it.
+    -- Identifies the reason of the mail, so that it is sent once.
     dedup_key            TEXT NOT NULL,
-    -- No reference, for the same reason.
+    -- No reference, as in `sessions`.
     consultant_id        TEXT NOT NULL,
-    -- Whose lists it stands in: `_system` and nothing where it belongs to no tenant and portal.
+    -- Tenant and portal whose lists show the mail: `_system` and empty if it belongs to none.
     tenant_id            TEXT NOT NULL,
     portal               TEXT NOT NULL,
     magic_link_id        TEXT REFERENCES magic_links (id),
-    -- Where the mail dies with its link's generation.
+    -- Set if the mail is cancelled when its link gets another generation.
     generation           INTEGER,
-    -- The visit that it sums up.
+    -- The session that the mail summarises.
     session_id           TEXT,
-    -- Only where it is not the consultant's registered address.
+    -- Only if it is not the consultant's registered address.
     recipient            TEXT,
     state                TEXT NOT NULL,
     attempts             INTEGER NOT NULL,
-    -- How many of them ended without an answer, and how often a person had it sent again.
+    -- Attempts with an unknown outcome, and retries that were requested by an operator.
     unknown_attempts     INTEGER NOT NULL,
     retry_round          INTEGER NOT NULL,
     next_attempt_at      TIMESTAMP NOT NULL,
@@ -325,7 +325,7 @@ CREATE INDEX mail_jobs_by_consultant ON mail_jobs (consultant_id, id);
 CREATE INDEX mail_jobs_by_message ON mail_jobs (provider_message_id) WHERE provider_message_id IS NOT NULL;
 CREATE INDEX mail_jobs_by_tenant ON mail_jobs (tenant_id, id);
 
--- Codes that were asked for. The code itself stands nowhere.
+-- Requested step-up codes. The code itself is not stored.
 CREATE TABLE step_ups (
     id             TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     magic_link_id  TEXT NOT NULL REFERENCES magic_links (id),
@@ -352,45 +352,45 @@ CREATE TABLE mail_suppressions (
 );
 CREATE UNIQUE INDEX mail_suppressions_one_per_address ON mail_suppressions (address_key) WHERE cleared_at IS NULL;
 
--- Addresses of clients that are told what happens.
+-- Webhook endpoints of clients.
 CREATE TABLE webhook_endpoints (
     id                          TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     client_id                   TEXT NOT NULL REFERENCES clients (id),
     url                         TEXT NOT NULL,
     description                 TEXT,
-    -- Words between spaces.
+    -- Event types separated by spaces.
     events                      TEXT NOT NULL,
     format                      TEXT NOT NULL,
     audience                    TEXT,
     sealed_secret               TEXT NOT NULL,
-    -- It signs beside the new one until its time is over.
+    -- Signs beside the new secret until it expires.
     previous_sealed_secret      TEXT,
     previous_secret_expires_at  TIMESTAMP,
     created_at                  TIMESTAMP NOT NULL,
     updated_at                  TIMESTAMP NOT NULL,
     disabled_at                 TIMESTAMP,
     disable_cause               TEXT,
-    -- Then its secrets are gone, and what it has not got yet goes soon.
+    -- Its secrets are erased then, and its undelivered messages soon after.
     deleted_at                  TIMESTAMP
 );
 CREATE INDEX webhook_endpoints_by_client ON webhook_endpoints (client_id, id);
 CREATE INDEX webhook_endpoints_deleted ON webhook_endpoints (id) WHERE deleted_at IS NOT NULL;
 
--- The tenants of the client behind an endpoint, one by one; `*` is every tenant.
+-- The tenants of the client that owns an endpoint, one row each; `*` is every tenant.
 CREATE TABLE webhook_endpoint_tenants (
     tenant_id    TEXT COLLATE "C" NOT NULL,
     endpoint_id  TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant_id, endpoint_id)
 );
 
--- What endpoints are to be told, and what became of it. No references: a row is written where other locks are held.
+-- Messages to endpoints, and their states. No references: a row is written while other locks are held.
 CREATE TABLE webhook_deliveries (
     id               TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     endpoint_id      TEXT COLLATE "C" NOT NULL,
-    -- The event of the trail; absent for a test.
+    -- The audit event; absent for a test message.
     event_id         TEXT,
     event_type       TEXT NOT NULL,
-    -- One message after the other is sent about a link, in the order of the tenant's log.
+    -- Messages about a link are sent one after the other, in the order of the tenant's audit log.
     magic_link_id    TEXT,
     log_index        BIGINT NOT NULL,
     data             TEXT NOT NULL,
@@ -408,7 +408,7 @@ CREATE INDEX webhook_deliveries_due ON webhook_deliveries (endpoint_id, next_att
 CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (endpoint_id, magic_link_id, log_index) WHERE finished_at IS NULL;
 CREATE INDEX webhook_deliveries_finished ON webhook_deliveries (finished_at) WHERE finished_at IS NOT NULL;
 
--- One row: up to which link it is on record that windows have ended.
+-- One row: the last link, in order of expiry, whose expiry is recorded.
 CREATE TABLE link_expiry (
     id          INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     expires_at  TIMESTAMP NOT NULL,
@@ -416,7 +416,7 @@ CREATE TABLE link_expiry (
 );
 INSERT INTO link_expiry (id, expires_at, link_id) VALUES (1, '1970-01-01 00:00:00', '');
 
--- When to look whether a session's reports are whole.
+-- When to check whether a session's activity reports are complete.
 CREATE TABLE report_checks (
     id          TEXT COLLATE "C" PRIMARY KEY NOT NULL,
     session_id  TEXT NOT NULL,
@@ -424,7 +424,7 @@ CREATE TABLE report_checks (
 );
 CREATE INDEX report_checks_by_time ON report_checks (due_at);
 
--- Which sessions are on record as not whole, once for each state.
+-- Sessions whose activity reports are recorded as incomplete, once for each state.
 CREATE TABLE report_gaps (
     session_id   TEXT COLLATE "C" NOT NULL,
     audit_state  TEXT NOT NULL,
@@ -452,7 +452,7 @@ CREATE TABLE signing_keys (
     active_from         TIMESTAMP NOT NULL,
     expires_at          TIMESTAMP,
     retired_at          TIMESTAMP,
-    -- Then the private key is forgotten, too.
+    -- The private key is erased then, too.
     revoked_at          TIMESTAMP
 );
 
@@ -461,21 +461,21 @@ CREATE TABLE service_state (
     id             INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     -- Grows with every change of the signing keys.
     key_epoch      BIGINT NOT NULL,
-    -- While it is there, no link is issued.
+    -- While it is set, no link is issued.
     frozen_at      TIMESTAMP,
     freeze_reason  TEXT
 );
 INSERT INTO service_state (id, key_epoch) VALUES (1, 0);
 
--- One row, which every request reads. It grows in every transaction that may take access away or change what a
--- client may do: what was read at an epoch holds while the epoch lasts.
+-- One row, which every request reads. It grows in every transaction that may take access away or change what a client
+-- may do: what was read at an epoch is valid while the epoch lasts.
 CREATE TABLE access_epoch (
     id     INTEGER PRIMARY KEY NOT NULL CHECK (id = 1),
     epoch  BIGINT NOT NULL
 );
 INSERT INTO access_epoch (id, epoch) VALUES (1, 0);
 
--- Once a transaction, and when it commits: nobody who waits for this row holds anything that we still want.
+-- Once per transaction, at its commit: a transaction that waits for this row holds no lock that the owner still needs.
 CREATE FUNCTION raise_access_epoch() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('magic_link.epoch_raised_in', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
@@ -498,7 +498,7 @@ CREATE CONSTRAINT TRIGGER consultants_raise_access_epoch AFTER UPDATE ON consult
 CREATE CONSTRAINT TRIGGER clients_raise_access_epoch AFTER UPDATE ON clients
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
 
--- The trail is only ever added to. The one exception: a payload whose erasure is on record.
+-- The audit log is append-only, except for payloads whose erasure is recorded.
 CREATE FUNCTION audit_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION '% cannot be changed or removed', TG_ARGV[0];

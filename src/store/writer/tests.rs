@@ -1,4 +1,4 @@
-//! Write jobs that share a transaction, beside neighbours that fail or panic.
+//! Write jobs that share a transaction with others that fail or panic.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -70,7 +70,7 @@ async fn jobs_that_fail_or_panic_leave_their_neighbours_alone() {
     let now = Clock::System.now();
     let jobs = (0..60).map(|number| {
         store.write(move |tx: &mut Tx<'_>| {
-            // Every sixth one wants what its neighbour has just taken.
+            // Every sixth job inserts the same id as the job before it.
             let id = format!("tenant-{:02}", if number % 6 == 5 { number - 1 } else { number });
             insert(tx, &id, now)?;
             tx.record(saved(&id, now));
@@ -107,10 +107,10 @@ async fn an_event_that_cannot_be_written_undoes_its_own_job_only() {
         store.write(move |tx: &mut Tx<'_>| {
             let id = format!("tenant-{number:02}");
             insert(tx, &id, now)?;
-            // Two of them report the same act, and neither looks first.
+            // Two of them report the same activity event, and neither checks first.
             let seq = if number < 2 { 1 } else { number };
-            let act = crate::journal::ActivityRef { source: "portal", seq };
-            tx.record(saved(&id, now).of_session(&session).act(act, now, None));
+            let activity = crate::journal::ActivityRef { source: "portal", seq };
+            tx.record(saved(&id, now).of_session(&session).act(activity, now, None));
             Ok(id)
         })
     });
@@ -133,7 +133,7 @@ async fn jobs_that_wait_together_share_a_commit_and_large_ones_do_not() {
     };
     let outcomes = behind_one(&store, jobs).await;
     assert!(outcomes.iter().all(|outcome| *outcome.as_ref().unwrap() == 1));
-    // The gate (perhaps with company), at most two for the small ones, one for each large one.
+    // The gate (perhaps with other jobs), at most two for the small ones, one for each large one.
     let commits = metrics.write_batch.get_sample_count();
     assert!((4..=5).contains(&commits), "{commits} commits");
     assert_eq!(rows(&store).await.0.len(), 102);
@@ -155,7 +155,7 @@ async fn jobs_wait_while_no_transaction_may_begin_however_many_threads_are_idle(
         let _begun = begun.await;
         let jobs = join_all((0..5).map(|_| store.write(|_tx| Ok(()))));
         let opener = async {
-            // Time enough for a thread that should not.
+            // Time enough for a thread that should not begin.
             tokio::time::sleep(Duration::from_millis(20)).await;
             assert_eq!(metrics.writer_queue.get(), 5);
             drop(open_gate);
