@@ -23,8 +23,11 @@ pub(crate) struct RefusalKey {
     client_id: Option<ClientId>,
     tenant_id: String,
     kind: EventType,
+    portal: Option<String>,
+    magic_link_id: Option<LinkId>,
+    session_id: Option<SessionId>,
     route: Option<String>,
-    code: Option<String>,
+    code: String,
 }
 
 /// An event to be appended to the audit log.
@@ -217,15 +220,18 @@ impl Event {
     }
 
     /// The key by which equal refusals are counted.
-    pub(crate) fn refusal_key(&self) -> RefusalKey {
+    pub(crate) fn refusal_key(&self) -> Option<RefusalKey> {
         let text = |name: &str| self.data.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);
-        RefusalKey {
+        Some(RefusalKey {
             client_id: self.client_id.clone(),
             tenant_id: self.tenant_id.clone(),
             kind: self.kind,
+            portal: self.portal.clone(),
+            magic_link_id: self.magic_link_id.clone(),
+            session_id: self.session_id.clone(),
             route: text("route"),
-            code: text("code"),
-        }
+            code: text("code")?,
+        })
     }
 
     /// Turns a refusal into a summary of `count` equal refusals since a time, this one included.
@@ -235,16 +241,7 @@ impl Event {
             data.insert("count".to_owned(), count.into());
             data.insert("since".to_owned(), since.to_string().into());
         }
-        // The summary concerns no single link or session.
-        Self {
-            magic_link_id: None,
-            session_id: None,
-            reason: None,
-            ticket: None,
-            trace_id: None,
-            recorded_at: now,
-            ..self
-        }
+        Self { trace_id: None, recorded_at: now, ..self }
     }
 
     /// Event: a signing key was added.

@@ -63,12 +63,16 @@ pub(crate) fn revoked(conn: &mut Conn, links: &[Link], now: Timestamp) -> Result
 pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
     let recipients =
         [(Template::AccessEnded, &link.issued_by_email), (Template::OwnerAccessEnded, &link.profile_email)];
+    let due = match session.closed_at {
+        Some(_) => now,
+        None => session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
+    };
     for (template, to) in recipients {
         let Some(to) = to else { continue };
         let job = Job {
             recipient: Some(to.clone()),
             session_id: Some(session.id.clone()),
-            next_attempt_at: session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
+            next_attempt_at: due,
             ..about(link, template, session.id.to_string(), now)
         };
         store::insert(conn, &job)?;

@@ -1,5 +1,7 @@
 //! Rows of links, and their statements. Every race is decided by one guarded statement.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 use serde::Deserialize;
@@ -66,22 +68,31 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
 
 /// The link, if it is within the caller's reach.
 pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryResult<Option<Link>> {
-    let found = links::table.find(id).filter(within!(links, reach)).load(conn)?;
-    Ok(apply_pending_revocations(conn, found)?.pop())
+    Ok(find(conn, id)?.filter(|link| reach.covers(&link.tenant_id, &link.portal)))
 }
 
-/// Applies pending bulk revocations to links: every read of this module does so, here or by a join.
-fn apply_pending_revocations(conn: &mut Conn, found: Vec<Link>) -> QueryResult<Vec<Link>> {
+/// Reads links, and applies the bulk revocations that were pending before: every read of this module does so, here or
+/// by a join.
+fn under_pending_revocations(
+    conn: &mut Conn,
+    read: impl FnOnce(&mut Conn) -> QueryResult<Vec<Link>>,
+) -> QueryResult<Vec<Link>> {
+    if !revocations::any_pending(conn)? {
+        return read(conn);
+    }
+    let found = read(conn)?;
     let open = found.iter().filter(|link| link.revoked_at.is_none());
-    let ids: Vec<LinkId> = open.map(|link| link.id.clone()).collect();
-    let mut orders = revocations::in_force(conn, &ids)?;
-    Ok(found
-        .into_iter()
-        .map(|link| {
-            let order = orders.remove(&link.id);
-            link.under(order)
-        })
-        .collect())
+    let open: Vec<LinkId> = open.map(|link| link.id.clone()).collect();
+    let mut orders = revocations::in_force(conn, &open)?;
+    // One that was pending may have been finished since the links were read.
+    let again: Vec<&LinkId> = open.iter().filter(|id| !orders.contains_key(*id)).collect();
+    let again: Vec<Link> = links::table.filter(links::id.eq_any(again)).load(conn)?;
+    let mut again: HashMap<LinkId, Link> = again.into_iter().map(|link| (link.id.clone(), link)).collect();
+    let current = |link: Link| {
+        let order = orders.remove(&link.id);
+        again.remove(&link.id).unwrap_or(link).under(order)
+    };
+    Ok(found.into_iter().map(current).collect())
 }
 
 /// Marks the token's generation as spent; `None` if it cannot be spent.
@@ -128,7 +139,7 @@ pub(crate) enum Selector<'a> {
     /// Links whose unspent token of the current generation was signed by a key.
     SignedBy(&'a str),
     /// These links, which a bulk revocation matches.
-    BulkRevoked(&'a [LinkId]),
+    BulkRevoked(&'a [LinkId], i64),
 }
 
 /// Revokes links, except those that a pending bulk revocation matches: it already set their time and reason.
@@ -154,7 +165,11 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
                 .filter(mail_jobs::generation.eq(links::generation.nullable()));
             revoke!(exists(mailed).and(links::spent_at.is_null()).and(NotBulkRevoked))
         }
-        Selector::BulkRevoked(ids) => revoke!(links::id.eq_any(ids)),
+        Selector::BulkRevoked(ids, seq) => {
+            // An older one that is pending has said when and why they ended.
+            let older = orders::table.filter(BulkRevoked).filter(orders::seq.lt(seq));
+            revoke!(links::id.eq_any(ids).and(not(exists(older))))
+        }
     }
 }
 
@@ -225,8 +240,7 @@ pub(crate) fn list(
     if let Some(after) = &page.after {
         query = query.filter(links::id.lt(after));
     }
-    let found = query.order(links::id.desc()).limit(page.limit).load(conn)?;
-    apply_pending_revocations(conn, found)
+    under_pending_revocations(conn, |conn| query.order(links::id.desc()).limit(page.limit).load(conn))
 }
 
 /// Names and e-mail addresses of consultants.
@@ -244,14 +258,15 @@ pub(crate) fn expired_after(
     limit: i64,
     now: Timestamp,
 ) -> QueryResult<Vec<Link>> {
-    let found = links::table
-        .filter(links::expires_at.ge(expires_at))
-        .filter(links::expires_at.le(now))
-        .filter(links::expires_at.gt(expires_at).or(links::id.gt(id)))
-        .order((links::expires_at.asc(), links::id.asc()))
-        .limit(limit)
-        .load(conn)?;
-    apply_pending_revocations(conn, found)
+    under_pending_revocations(conn, |conn| {
+        links::table
+            .filter(links::expires_at.ge(expires_at))
+            .filter(links::expires_at.le(now))
+            .filter(links::expires_at.gt(expires_at).or(links::id.gt(id)))
+            .order((links::expires_at.asc(), links::id.asc()))
+            .limit(limit)
+            .load(conn)
+    })
 }
 
 /// A link as it is stored.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use diesel::backend::Backend as AnyBackend;
-use diesel::dsl::{count as count_of, count_star, max};
+use diesel::dsl::{count as count_of, count_star, exists, max};
 use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, QueryFragment, QueryId};
@@ -62,6 +62,11 @@ macro_rules! condition {
 
 condition!(NotBulkRevoked, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", bulk_revocation_hits_link!(), ")"));
 condition!(BulkRevoked, concat!("(", bulk_revocation_hits_link!(), ")"));
+
+/// Whether any bulk revocation is pending.
+pub(crate) fn any_pending(conn: &mut Conn) -> QueryResult<bool> {
+    diesel::select(exists(orders::table.filter(orders::done_at.is_null()))).get_result(conn)
+}
 
 /// The oldest pending bulk revocation that matches each of these links.
 pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, BulkRevocation>> {

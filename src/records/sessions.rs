@@ -1,5 +1,7 @@
 //! Rows of sessions, and their statements. Every race is decided by one guarded statement.
 
+use std::collections::HashMap;
+
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use serde::Deserialize;
@@ -34,37 +36,52 @@ pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Sessio
 
 /// The session, if it is within the caller's reach.
 pub(crate) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
-    let found = sessions::table.find(id).filter(within!(sessions, reach)).load(conn)?;
-    Ok(apply_pending_revocations(conn, found)?.pop())
+    Ok(find(conn, id)?.filter(|session| reach.covers(&session.tenant_id, &session.portal)))
 }
 
 /// Reads and locks a session within the caller's reach, so that one report at a time is added: overlapping reports
 /// would undo each other.
 pub(crate) fn lock_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
-    if let Conn::Postgres(conn) = conn {
-        let locked = sessions::table.find(id).select(sessions::id).for_no_key_update();
-        locked.get_result::<SessionId>(conn).optional()?;
+    let found = find_within(conn, id, reach)?;
+    match conn {
+        // No caller waits for a row beyond its reach.
+        Conn::Postgres(locked) if found.is_some() => {
+            let row = sessions::table.find(id).select(sessions::id).for_no_key_update();
+            row.get_result::<SessionId>(locked).optional()?;
+            find(conn, id)
+        }
+        _ => Ok(found),
     }
-    find_within(conn, id, reach)
 }
 
-/// Applies pending bulk revocations to sessions: every read of this module does so, here or by a join.
-fn apply_pending_revocations(conn: &mut Conn, found: Vec<Session>) -> QueryResult<Vec<Session>> {
+/// Reads sessions, and applies the bulk revocations that were pending before: every read of this module does so, here
+/// or by a join.
+fn under_pending_revocations(
+    conn: &mut Conn,
+    read: impl FnOnce(&mut Conn) -> QueryResult<Vec<Session>>,
+) -> QueryResult<Vec<Session>> {
+    if !revocations::any_pending(conn)? {
+        return read(conn);
+    }
+    let found = read(conn)?;
     let open = found.iter().filter(|session| session.ended_at.is_none());
-    let ids: Vec<LinkId> = open.map(|session| session.magic_link_id.clone()).collect();
-    let orders = revocations::in_force(conn, &ids)?;
-    Ok(found
-        .into_iter()
-        .map(|session| {
-            let order = orders.get(&session.magic_link_id);
-            session.under(order)
-        })
-        .collect())
+    let (open, links): (Vec<&SessionId>, Vec<LinkId>) =
+        open.map(|session| (&session.id, session.magic_link_id.clone())).unzip();
+    let orders = revocations::in_force(conn, &links)?;
+    // One that was pending may have been finished since the sessions were read.
+    let again: Vec<Session> = sessions::table.filter(sessions::id.eq_any(open)).load(conn)?;
+    let mut again: HashMap<SessionId, Session> =
+        again.into_iter().map(|session| (session.id.clone(), session)).collect();
+    let current = |session: Session| {
+        let order = orders.get(&session.magic_link_id);
+        again.remove(&session.id).unwrap_or(session).under(order)
+    };
+    Ok(found.into_iter().map(current).collect())
 }
 
 /// Condition that a session is active: not ended, not expired, and no pending bulk revocation matches its link.
 ///
-/// The same rule as [`Session::holds`]; a test compares the two.
+/// The same rule as [`Session::holds`], which is asked of a row that was read.
 #[diesel::dsl::auto_type]
 fn holds(now: Timestamp) -> _ {
     sessions::ended_at.is_null().and(sessions::expires_at.gt(now)).and(spared())
@@ -104,24 +121,19 @@ pub(crate) fn list(
     if let Some(after) = &page.after {
         query = query.filter(sessions::id.lt(after));
     }
-    let found = query.order(sessions::id.desc()).limit(page.limit).load(conn)?;
-    apply_pending_revocations(conn, found)
+    under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))
 }
 
 /// Sessions in an audit state, or all of them.
 fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
-    // The same rule as `Session::audit_state`.
+    // The same rule as `Session::audit_state`, except where a bulk revocation stays pending for the whole grace: every
+    // count of sessions would pay for that.
     let overdue = now.minus(CLOSING_GRACE);
-    let revoked_before = links::table
-        .inner_join(orders::table.on(BulkRevoked))
-        .filter(links::id.eq(sessions::magic_link_id))
-        .filter(orders::created_at.le(overdue));
     let unclosed = sessions::closed_at.is_null().and(
         sessions::ended_at
             .is_not_null()
             .and(sessions::ended_at.le(overdue).assume_not_null())
-            .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue)))
-            .or(sessions::ended_at.is_null().and(exists(revoked_before))),
+            .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue))),
     );
     let closed_elsewhere =
         sources::closing_seq.is_not_null().and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
@@ -148,8 +160,7 @@ pub(crate) fn count_in_state(conn: &mut Conn, state: AuditState, since: Timestam
 
 /// All sessions of some links.
 pub(crate) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Session>> {
-    let found = sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn)?;
-    apply_pending_revocations(conn, found)
+    under_pending_revocations(conn, |conn| sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn))
 }
 
 /// Condition that no pending bulk revocation matches the session's link.

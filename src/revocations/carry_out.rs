@@ -149,7 +149,7 @@ async fn revoke_range(
                 at: order.created_at,
                 ..Revoking::new(&order.reason, &actor, order.client_id.as_ref(), now)
             };
-            let (links, sessions) = links::revoke_where(tx, Selector::BulkRevoked(&range), &revoking)?;
+            let (links, sessions) = links::revoke_where(tx, Selector::BulkRevoked(&range, order.seq), &revoking)?;
             let counts = (i64::try_from(links).unwrap_or(0), i64::try_from(sessions).unwrap_or(0));
             Ok(records::revocations::advance(tx, &order, done_to, counts)?)
         })

@@ -178,6 +178,10 @@ pub(crate) async fn create(
         RevocationState::Running if small => carry_out::at_once(cx, given).await,
         _ => given,
     };
+    if small && given.state() == RevocationState::Running {
+        // It was left to the worker, and no transaction of its own can say so.
+        cx.store.wake(Worker::Revocations);
+    }
     Ok(given.into())
 }
 

@@ -14,7 +14,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use diesel::r2d2::{Pool, PooledConnection};
-use refusals::RefusalCounts;
+use refusals::{Admission, RefusalCounts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wake::Wakeups;
 use writer::{Size, Writers};
@@ -126,6 +126,11 @@ impl Store {
         self.pool.state()
     }
 
+    /// Wakes a worker for what was committed before.
+    pub(crate) fn wake(&self, worker: Worker) {
+        self.wakeups.of(worker).notify_one();
+    }
+
     /// Waits until a worker is woken.
     pub(crate) async fn wanted(&self, worker: Worker) {
         self.wakeups.of(worker).notified().await;
@@ -188,8 +193,7 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub(crate) async fn record_refusal(&self, refusal: Event) -> Result<(), Error> {
-        let events: Vec<Event> = self.refusals.admit(refusal).collect();
-        if events.is_empty() { Ok(()) } else { self.record(events).await }
+        self.record_admitted(self.refusals.admit(vec![refusal.in_trace(TraceId::current())])).await
     }
 
     /// Records the counts of equal refusals that were begun at least `age` ago.
@@ -197,8 +201,19 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub(crate) async fn record_refusal_counts(&self, age: time::Duration, now: Timestamp) -> Result<(), Error> {
-        let events = self.refusals.take(age, now);
-        if events.is_empty() { Ok(()) } else { self.record(events).await }
+        self.record_admitted(self.refusals.take(age, now)).await
+    }
+
+    async fn record_admitted(&self, admission: Admission<'_>) -> Result<(), Error> {
+        if admission.events.is_empty() {
+            admission.recorded();
+            return Ok(());
+        }
+        let events = admission.events.clone();
+        // As they are: a count belongs to no request's trace.
+        self.write(move |tx| Ok(tx.events.extend(events.iter().cloned()))).await?;
+        admission.recorded();
+        Ok(())
     }
 
     #[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]

@@ -28,32 +28,61 @@ struct Counted {
     rest: Option<(Event, u32)>,
 }
 
+/// Refusals on their way into the audit log. Dropped before they were recorded, they count again as they did before.
+pub(super) struct Admission<'c> {
+    counts: &'c RefusalCounts,
+    pub events: Vec<Event>,
+    taken: Vec<(RefusalKey, Taken)>,
+}
+
+/// What an admission has changed in the counts.
+enum Taken {
+    /// One of the events of the minute.
+    Slot,
+    /// One more refusal without an event of its own.
+    Counted,
+    /// The count of a minute that has ended.
+    Rest(Event, u32),
+}
+
 impl RefusalCounts {
-    /// The events to record for a refusal: itself unless the limit is reached, and the count of the previous minute if
-    /// that has ended.
-    pub(super) fn admit(&self, refusal: Event) -> impl Iterator<Item = Event> {
-        let now = refusal.recorded_at;
+    /// The events to record for refusals: each unless the limit is reached, and the count of the previous minute if
+    /// that has ended. A refusal without a code is an alarm, and is never counted instead.
+    pub(super) fn admit(&self, refusals: Vec<Event>) -> Admission<'_> {
+        let mut admission = Admission { counts: self, events: Vec::new(), taken: Vec::new() };
         let mut counts = self.counts();
-        let fresh = || Counted { since: now, recorded: 0, rest: None };
-        let counted = counts.entry(refusal.refusal_key()).or_insert_with(fresh);
-        let is_over = now.since(counted.since) >= MINUTE;
-        let before = if is_over { std::mem::replace(counted, fresh()).summary(now) } else { None };
-        let itself = if counted.recorded < MAX_PER_MINUTE {
-            counted.recorded += 1;
-            Some(refusal)
-        } else {
-            let number = counted.rest.take().map_or(0, |(_, number)| number);
-            counted.rest = Some((refusal, number + 1));
-            None
-        };
-        before.into_iter().chain(itself)
+        for refusal in refusals {
+            let now = refusal.recorded_at;
+            let Some(key) = refusal.refusal_key() else {
+                admission.events.push(refusal);
+                continue;
+            };
+            let counted = counts.entry(key.clone()).or_insert_with(|| Counted::from(now));
+            if now.since(counted.since) >= MINUTE {
+                let before = std::mem::replace(counted, Counted::from(now));
+                admission.take_rest(&key, before, now);
+            }
+            if counted.recorded < MAX_PER_MINUTE {
+                counted.recorded += 1;
+                admission.taken.push((key, Taken::Slot));
+                admission.events.push(refusal);
+            } else {
+                let number = counted.rest.take().map_or(0, |(_, number)| number);
+                counted.rest = Some((refusal, number + 1));
+                admission.taken.push((key, Taken::Counted));
+            }
+        }
+        admission
     }
 
-    /// Removes and returns the counts that were begun at least `age` ago.
-    pub(super) fn take(&self, age: Duration, now: Timestamp) -> Vec<Event> {
+    /// Takes the counts that were begun at least `age` ago.
+    pub(super) fn take(&self, age: Duration, now: Timestamp) -> Admission<'_> {
+        let mut admission = Admission { counts: self, events: Vec::new(), taken: Vec::new() };
         let mut counts = self.counts();
-        let old = counts.extract_if(|_, counted| now.since(counted.since) >= age);
-        old.filter_map(|(_, counted)| counted.summary(now)).collect()
+        for (key, counted) in counts.extract_if(|_, counted| now.since(counted.since) >= age) {
+            admission.take_rest(&key, counted, now);
+        }
+        admission
     }
 
     fn counts(&self) -> MutexGuard<'_, HashMap<RefusalKey, Counted>> {
@@ -61,10 +90,53 @@ impl RefusalCounts {
     }
 }
 
+impl Admission<'_> {
+    fn take_rest(&mut self, key: &RefusalKey, counted: Counted, now: Timestamp) {
+        if let Some((newest, number)) = counted.rest {
+            self.events.push(newest.clone().counted(number, counted.since, now));
+            self.taken.push((key.clone(), Taken::Rest(newest, number)));
+        }
+    }
+
+    /// The events have been committed.
+    pub(super) fn recorded(mut self) {
+        self.taken.clear();
+    }
+}
+
+impl Drop for Admission<'_> {
+    fn drop(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let mut counts = self.counts.counts();
+        for (key, taken) in self.taken.drain(..) {
+            match taken {
+                Taken::Rest(newest, number) => {
+                    let counted = counts.entry(key).or_insert_with(|| Counted::from(newest.recorded_at));
+                    let more = counted.rest.take().map_or(0, |(_, more)| more);
+                    counted.rest = Some((newest, number + more));
+                }
+                Taken::Slot => {
+                    if let Some(counted) = counts.get_mut(&key) {
+                        counted.recorded = counted.recorded.saturating_sub(1);
+                    }
+                }
+                Taken::Counted => {
+                    if let Some(counted) = counts.get_mut(&key) {
+                        let rest = counted.rest.take();
+                        counted.rest =
+                            rest.filter(|(_, number)| *number > 1).map(|(newest, number)| (newest, number - 1));
+                    }
+                }
+            }
+        }
+    }
+}
+
 impl Counted {
-    fn summary(self, now: Timestamp) -> Option<Event> {
-        let (newest, number) = self.rest?;
-        Some(newest.counted(number, self.since, now))
+    const fn from(since: Timestamp) -> Self {
+        Self { since, recorded: 0, rest: None }
     }
 }
 
@@ -81,18 +153,35 @@ mod tests {
         let (one, other) = (ClientId::new(now), ClientId::new(now));
         let counts = RefusalCounts::default();
         let refused = |client: &ClientId, route: &str, code: Code, at: Timestamp| {
-            counts.admit(Event::access_refused(client, "GET", route, None, code, at)).collect::<Vec<_>>()
+            let admission = counts.admit(vec![Event::access_refused(client, "GET", route, None, code, at)]);
+            let events = admission.events.clone();
+            admission.recorded();
+            events
         };
         let recorded = (0..200).map(|_| refused(&one, "/v1/keys", Code::InsufficientScope, now).len()).sum::<usize>();
         assert_eq!(recorded, 60);
         assert_eq!(refused(&other, "/v1/keys", Code::InsufficientScope, now).len(), 1);
         assert_eq!(refused(&one, "/v1/clients", Code::InsufficientScope, now).len(), 1);
         assert_eq!(refused(&one, "/v1/keys", Code::NotFound, now).len(), 1);
-        assert!(counts.take(MINUTE, now.plus(Duration::seconds(59))).is_empty());
+        assert!(counts.take(MINUTE, now.plus(Duration::seconds(59))).events.is_empty());
         let later = now.plus(MINUTE);
         let both = refused(&one, "/v1/keys", Code::InsufficientScope, later);
         assert_eq!(both.len(), 2, "the count of the minute before, and itself");
         assert_eq!(both[0].data["count"], 140);
-        assert!(counts.take(MINUTE, later).is_empty(), "nothing was left out of the others");
+        assert!(counts.take(MINUTE, later).events.is_empty(), "nothing was left out of the others");
+    }
+
+    #[test]
+    fn what_was_not_recorded_counts_again() {
+        let now = Clock::System.now();
+        let (client, counts) = (ClientId::new(now), RefusalCounts::default());
+        let refusal = |at| Event::access_refused(&client, "GET", "/v1/keys", None, Code::NotFound, at);
+        counts.admit((0..90).map(|_| refusal(now)).collect()).recorded();
+        let later = now.plus(MINUTE);
+        for _ in 0..3 {
+            // Its transaction is lost.
+            assert_eq!(counts.admit(vec![refusal(later)]).events.len(), 2);
+            assert_eq!(counts.take(Duration::ZERO, later).events[0].data["count"], 30);
+        }
     }
 }

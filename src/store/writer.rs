@@ -333,7 +333,7 @@ impl Shared {
             answer_all(jobs.into_iter(), &error.into());
             return Vec::new();
         }
-        let (mut done, mut aside, mut kept) = (Vec::new(), Vec::new(), Kept::default());
+        let (mut done, mut aside, mut kept, mut refused) = (Vec::new(), Vec::new(), Kept::default(), Vec::new());
         let mut jobs = jobs.into_iter();
         while let Some(mut job) = jobs.next() {
             let (moved_on, go_on) = match job.run(conn, &kept.events) {
@@ -349,7 +349,7 @@ impl Shared {
                     if waited || error.lost_a_race() {
                         aside.push(job);
                     } else {
-                        kept.events.extend(refusals.into_iter().flat_map(|refusal| self.after.refusals.admit(refusal)));
+                        refused.extend(refusals);
                         done.push(job);
                     }
                     (conn.back_to_savepoint(), !waited)
@@ -367,7 +367,9 @@ impl Shared {
                 break;
             }
         }
-        let Kept { events, mut wakes } = kept;
+        let Kept { mut events, mut wakes } = kept;
+        let admission = self.after.refusals.admit(refused);
+        events.extend(admission.events.iter().cloned());
         let written = conn.end_batch().map_err(Error::from);
         let written = written.and_then(|()| self.after.append(conn, &events, &mut wakes));
         let committed = match written {
@@ -376,6 +378,7 @@ impl Shared {
         };
         match committed {
             Ok(()) => {
+                admission.recorded();
                 self.after.committed(done.len(), &events, wakes);
                 for job in done {
                     job.answer(None);
@@ -401,12 +404,13 @@ impl Shared {
         let Err(Rejected { error, refusals }) = self.in_transaction(connection, |conn| job.run(conn, &[])) else {
             return Ok(());
         };
-        let events: Vec<Event> = refusals.into_iter().flat_map(|refusal| self.after.refusals.admit(refusal)).collect();
-        if !events.is_empty() {
-            let record = |_: &mut Conn| Ok(Kept { events: events.clone(), wakes: Wakes::NONE });
+        let admission = self.after.refusals.admit(refusals);
+        if !admission.events.is_empty() {
+            let record = |_: &mut Conn| Ok(Kept { events: admission.events.clone(), wakes: Wakes::NONE });
             let recorded = self.in_transaction(connection, record);
             recorded.map_err(|Rejected { .. }| Error::unavailable())?;
         }
+        admission.recorded();
         Err(error)
     }
 
@@ -459,12 +463,8 @@ impl Shared {
                 // An error may have broken the connection, which is not tested before it is used again.
                 *broken |= failed;
                 let rolled_back = conn.rollback();
-                if let Err(rollback) = &rolled_back
-                    && !failed
-                {
-                    *broken = true;
-                    return (Err(Error::internal(format_args!("cannot roll back: {rollback}")).into()), false);
-                }
+                // A server that lost the connection has rolled back by itself.
+                *broken |= rolled_back.is_err();
                 (Err(rejected), rolled_back.is_ok() && !committing)
             }
         }

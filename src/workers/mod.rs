@@ -23,8 +23,6 @@ const MAIL_REST: Duration = Duration::from_millis(500);
 const REVOCATION_REST: Duration = Duration::from_secs(2);
 /// Pause while a bulk revocation waits for older transactions.
 const SHORT_REST: Duration = Duration::from_millis(50);
-/// Pause after a step that failed: its cause is rarely over at once.
-const FAILURE_REST: Duration = Duration::from_millis(500);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const MAINTENANCE_REST: Duration = Duration::from_secs(15);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
@@ -57,21 +55,21 @@ impl Stop {
 pub(crate) fn start(app: &Arc<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
     let mut workers = vec![
-        spawn("mail", app, &stopped, Some(Worker::Mail), |app| async move {
+        spawn("mail", app, &stopped, Some(Worker::Mail), MAIL_REST, |app| async move {
             let sent = mail::step(&app.cx, &app.mail_providers).await?;
             Ok(if sent > 0 { Duration::ZERO } else { MAIL_REST })
         }),
         // A worker of its own, because a bulk revocation may take a while.
-        spawn("revocations", app, &stopped, Some(Worker::Revocations), |app| async move {
+        spawn("revocations", app, &stopped, Some(Worker::Revocations), REVOCATION_REST, |app| async move {
             let left = revocations::step(&app.cx).await?;
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
-        spawn("audit", app, &stopped, None, |app| async move {
+        spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
             audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
             audit::purge_due(&app.cx, &app.purge_schedule, app.cx.clock.now()).await?;
             Ok(AUDIT_REST)
         }),
-        spawn("maintenance", app, &stopped, None, |app| async move {
+        spawn("maintenance", app, &stopped, None, MAINTENANCE_REST, |app| async move {
             maintenance_step(&app).await?;
             Ok(MAINTENANCE_REST)
         }),
@@ -79,7 +77,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
     ];
     if app.checkpoint_webhook.is_some() {
         // A worker of its own, because a receiver may be slow.
-        workers.push(spawn("checkpoints", app, &stopped, None, |app| async move {
+        workers.push(spawn("checkpoints", app, &stopped, None, AUDIT_REST, |app| async move {
             if let Some(webhook) = &app.checkpoint_webhook {
                 audit::deliver_due(&app.cx, webhook).await?;
             }
@@ -95,6 +93,7 @@ fn spawn<S, F>(
     app: &Arc<App>,
     stopped: &watch::Receiver<bool>,
     wake: Option<Worker>,
+    rest_after_failure: Duration,
     step: S,
 ) -> JoinHandle<()>
 where
@@ -106,7 +105,7 @@ where
         while !*stopped.borrow() {
             let rest = surviving(step(Arc::clone(&app))).await.unwrap_or_else(|error| {
                 tracing::warn!(worker.name = name, error.cause = %error, "worker step failed; the worker continues");
-                FAILURE_REST
+                rest_after_failure
             });
             let wanted = async {
                 match wake {
@@ -147,13 +146,14 @@ async fn rest_by_the_clock(app: &App, rest: Duration) {
 /// When the store is unavailable.
 async fn maintenance_step(app: &App) -> Result<(), Error> {
     let (cx, now) = (&app.cx, app.cx.clock.now());
+    // First: no other step that fails may keep counts from being recorded.
+    cx.store.record_refusal_counts(time::Duration::MINUTE, now).await?;
     cx.tokens.refresh(&cx.store, now).await?;
     while sessions::end_expired(cx, now).await? > 0 {}
     while links::record_expired(cx, now).await? > 0 {}
     while sessions::check_reports(cx, now).await? > 0 {}
     mail::cancel_stale(cx, now).await?;
     crate::webhooks::maintain(cx, now).await?;
-    cx.store.record_refusal_counts(time::Duration::MINUTE, now).await?;
     cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, now.minus(idempotency::REMEMBERED))?)).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
