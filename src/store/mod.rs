@@ -211,7 +211,11 @@ impl Store {
         }
         let events = admission.events.clone();
         // As they are: a count belongs to no request's trace.
-        self.write(move |tx| Ok(tx.events.extend(events.iter().cloned()))).await?;
+        self.write(move |tx| {
+            tx.events.extend(events.iter().cloned());
+            Ok(())
+        })
+        .await?;
         admission.recorded();
         Ok(())
     }

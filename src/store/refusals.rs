@@ -36,6 +36,7 @@ pub(super) struct Admission<'c> {
 }
 
 /// What an admission has changed in the counts.
+#[expect(clippy::large_enum_variant, reason = "a few, for the time of one transaction")]
 enum Taken {
     /// One of the events of the minute.
     Slot,

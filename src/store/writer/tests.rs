@@ -211,6 +211,10 @@ async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
     drop(store.write(move |tx| refused(tx, "acme", now)).await);
     let wanted = async |worker| tokio::time::timeout(Duration::from_millis(20), store.wanted(worker)).await.is_ok();
     assert!(!wanted(Worker::Mail).await);
-    store.write(|tx| Ok(tx.wake(Worker::Mail))).await.unwrap();
+    let waking = |tx: &mut Tx<'_>| {
+        tx.wake(Worker::Mail);
+        Ok(())
+    };
+    store.write(waking).await.unwrap();
     assert!(wanted(Worker::Mail).await && !wanted(Worker::Webhooks).await);
 }
