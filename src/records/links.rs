@@ -61,7 +61,8 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
         .filter(links::id.eq(id))
         .order(orders::seq.asc())
         .select((links::all_columns, orders::all_columns.nullable()))
-        .first(conn)
+        // Not `first`: SQLite prepares a statement with a bound LIMIT anew at every run.
+        .get_result(conn)
         .optional()?;
     Ok(found.map(|(link, order)| link.under(order)))
 }

@@ -29,7 +29,8 @@ pub(crate) fn find(conn: &mut Conn, id: &SessionId) -> QueryResult<Option<Sessio
         .filter(sessions::id.eq(id))
         .order(orders::seq.asc())
         .select((sessions::all_columns, orders::all_columns.nullable()))
-        .first(conn)
+        // Not `first`: SQLite prepares a statement with a bound LIMIT anew at every run.
+        .get_result(conn)
         .optional()?;
     Ok(found.map(|(session, order)| session.under(order.as_ref())))
 }

@@ -36,8 +36,7 @@ pub use world::{PORTAL_SCOPES, Settings, World, code_of, folder};
 /// async fn a_session_ends_to_the_microsecond(world: &World) {
 /// ```
 ///
-/// `#[settings(…)]` may be left out. It stands right behind `#[apply]`; what else a test has, such as `#[ignore]`,
-/// follows it.
+/// `#[settings(…)]` may be left out. It stands right behind `#[apply]`; the test's other attributes follow it.
 macro_rules! on_both_databases {
     (#[settings($settings:expr)] $(#[$meta:meta])* async fn $name:ident($world:ident: $of:ty) $story:block) => {
         fn $name(database: $crate::support::Database) {
