@@ -7,6 +7,8 @@
 //! transaction. A job that cannot continue in the batch (it lost a race, or waits
 //! for a lock) is deferred and run alone afterwards.
 
+mod job;
+
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::oneshot;
 
+pub(super) use self::job::Size;
+use self::job::{Job, Kept, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
 use super::{Observer, POOL_TIMEOUT, Tx};
@@ -68,91 +72,6 @@ impl Afterwards {
             }
         }
         self.wakeups.wake(wakes);
-    }
-}
-
-/// Expected size of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Size {
-    /// A few rows: the job can share a transaction.
-    Small,
-    /// Possibly many rows and locks: no other job should wait for it in the same transaction.
-    Large,
-}
-
-/// Events and wake-ups of jobs that succeeded.
-#[derive(Default)]
-struct Kept {
-    events: Vec<Event>,
-    wakes: Wakes,
-}
-
-/// Error of a job whose changes are undone, and its refusals, which are recorded nevertheless.
-struct Rejected {
-    error: Error,
-    refusals: Vec<Event>,
-}
-
-impl<E: Into<Error>> From<E> for Rejected {
-    fn from(error: E) -> Self {
-        Self { error: error.into(), refusals: Vec::new() }
-    }
-}
-
-/// A write job on its way through a writer.
-trait Job: Send {
-    /// Takes the job for this writer; `false` if its caller has stopped waiting.
-    fn begin(&self) -> bool;
-    fn size(&self) -> Size;
-    /// Runs the job and keeps its outcome. A rejection undoes it.
-    fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected>;
-    /// Answers the caller with the outcome, or with the failure of the whole transaction.
-    fn answer(self: Box<Self>, failure: Option<Error>);
-}
-
-struct WriteJob<T, F> {
-    work: F,
-    size: Size,
-    begun: Arc<AtomicBool>,
-    trace_id: Option<TraceId>,
-    outcome: Option<Result<T, Error>>,
-    caller: oneshot::Sender<Result<T, Error>>,
-}
-
-impl<T, F> Job for WriteJob<T, F>
-where
-    T: Send,
-    F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send,
-{
-    fn begin(&self) -> bool {
-        !self.begun.swap(true, Ordering::SeqCst)
-    }
-
-    fn size(&self) -> Size {
-        self.size
-    }
-
-    fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected> {
-        let mut tx = Tx::new(conn, earlier);
-        let attempt = AssertUnwindSafe(|| TraceId::scope_of(self.trace_id, || (self.work)(&mut tx)));
-        // The hook has logged a panic; its changes are undone like those of an error.
-        let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
-        let Tx { events, refusals, wakes, .. } = tx;
-        let kept = match &outcome {
-            Ok(_) => Ok(Kept { events, wakes }),
-            Err(error) => Err(Rejected { error: error.clone(), refusals }),
-        };
-        self.outcome = Some(outcome);
-        kept
-    }
-
-    fn answer(self: Box<Self>, failure: Option<Error>) {
-        let outcome = match failure {
-            Some(error) => Err(error),
-            None => self.outcome.unwrap_or_else(|| Err(Error::internal("a job without an outcome"))),
-        };
-        // The caller may have stopped waiting.
-        drop(self.caller.send(outcome));
     }
 }
 
