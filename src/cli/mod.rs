@@ -350,7 +350,9 @@ async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<()
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::Disable { id, revoke_links } => {
-            output.done(&clients::disable(&app.cx, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
+            let client = clients::disable(&app.cx, &caller, id, DisableClient { revoke_links }).await?;
+            revocations::finish_pending(&app.cx).await?;
+            output.done(&client, "disabled")
         }
     }
 }
@@ -370,7 +372,9 @@ async fn consultant(app: &App, command: ConsultantCommand, output: &Output) -> R
             output.table(&consultants::list(&app.cx, &Caller::operator(), filter).await?, COLUMNS)
         }
         ConsultantCommand::Suspend(Decision { id, reason }) => {
-            output.done(&consultants::suspend(&app.cx, &caller, id, decision(reason), now).await?, "suspended")
+            let consultant = consultants::suspend(&app.cx, &caller, id, decision(reason)).await?;
+            revocations::finish_pending(&app.cx).await?;
+            output.done(&consultant, "suspended")
         }
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
             output.done(&consultants::reinstate(&app.cx, &caller, id, decision(reason), now).await?, "reinstated")
@@ -420,7 +424,8 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 ..CreateRevocation::default()
             };
             let order = revocations::create(&app.cx, &Caller::operator(), request, None, now).await?;
-            let order = revocations::finish(&app.cx, order).await?;
+            revocations::finish_pending(&app.cx).await?;
+            let order = revocations::read(&app.cx, &Caller::operator(), order.id).await?;
             output.done(&order, if dry_run { "counted" } else { "revoked" })
         }
     }

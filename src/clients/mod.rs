@@ -11,17 +11,18 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::text_enum;
+use crate::db::{Conn, text_enum};
 use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
 use crate::journal::Event;
+use crate::records;
 use crate::records::clients::Client;
-use crate::records::links::{Revoking, Selector};
+use crate::records::revocations::BulkRevocation;
+use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
-use crate::{links, records};
 
 /// Portal's identifier of a tenant, or `*` for every tenant.
 #[derive(ToSchema)]
@@ -268,35 +269,41 @@ pub(crate) async fn disable(
     caller: &Caller<Admin>,
     id: ClientId,
     request: DisableClient,
-    now: Timestamp,
 ) -> Result<ClientResponse, Error> {
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
-    let client = cx
+    let visible = move |conn: &mut Conn, id: &ClientId| {
+        let known = records::clients::find(conn, id)?.filter(|client| reach.covers_reach(&client.reach()));
+        known.ok_or_else(Error::not_found)
+    };
+    let (find, asked) = (visible.clone(), id.clone());
+    let name = cx.store.read(move |conn| find(conn, &asked)).await?.name;
+    let order = BulkRevocation {
+        issued_by_client_id: Some(id.clone()),
+        ..BulkRevocation::new(format!("the client {name} was disabled"), &actor, client_id.as_ref(), cx.clock.now())
+    };
+    let prepared = Prepared::new(cx, order, Vec::new()).await;
+    let (revoking, now) = (prepared.clone(), prepared.at());
+    let (client, order) = cx
         .store
-        .write_large(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            let known = known.ok_or_else(Error::not_found)?;
+        .write(move |tx| {
+            let known = visible(tx, &id)?;
             let disabled = records::clients::disable(tx, &id, now)?;
-            let revoked = if request.revoke_links {
-                let reason = format!("the client {} was disabled", known.name);
-                links::revoke_where(
-                    tx,
-                    Selector::IssuedBy(&id),
-                    &Revoking::new(&reason, &actor, client_id.as_ref(), now),
-                )?
-                .0
-            } else {
-                0
-            };
-            if disabled.is_some() || revoked > 0 {
-                tx.record(
-                    Event::new(EventType::ClientDisabled, actor.clone(), now)
-                        .client(client_id.as_ref())
-                        .with(&serde_json::json!({ "client_id": id, "revoked_links": revoked })),
-                );
+            let links = if request.revoke_links { revoking.links() } else { 0 };
+            // Disabled in this transaction, it may have issued links since they were counted.
+            let revokes = request.revoke_links && (disabled.is_some() || links > 0);
+            let order = if revokes { Some(revoking.enforce(tx)?) } else { None };
+            if disabled.is_some() || links > 0 {
+                tx.record(Event::new(EventType::ClientDisabled, actor.clone(), now).client(client_id.as_ref()).with(
+                    &serde_json::json!({
+                        "client_id": id, "revoked_links": links, "revocation_id": order.as_ref().map(|order| &order.id),
+                    }),
+                ));
             }
-            Ok(disabled.unwrap_or(known))
+            Ok((disabled.unwrap_or(known), order))
         })
         .await?;
+    if let Some(order) = order {
+        prepared.carry_out(cx, order).await;
+    }
     Ok(ClientResponse::of(client, None))
 }

@@ -79,5 +79,5 @@ async fn disable_client(
     id: Path<ClientId>,
     body: Body<DisableClient>,
 ) -> Result<Json<ClientResponse>, Error> {
-    Ok(Json(super::disable(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::disable(&cx, &caller, id.into_inner(), body.value).await?))
 }

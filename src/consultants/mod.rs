@@ -1,7 +1,8 @@
 //! A consultant is a support person of the vendor. Only registered, active consultants get links.
 //!
-//! Suspending a consultant revokes their links in the same transaction, and so
-//! does changing their e-mail address: a link must never reach a new mailbox.
+//! Suspending a consultant puts a bulk revocation of their links in force in the same
+//! transaction, and so does changing their e-mail address: a link must never reach a
+//! new mailbox.
 
 pub(crate) mod routes;
 
@@ -10,15 +11,16 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Page, Paging, Person, Reach, Scope, Validator, check_person};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Scope, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
 use crate::journal::Event;
 use crate::records::consultants::{Consultant, ConsultantFilter, ConsultantState};
-use crate::records::links::{Revoking, Selector};
+use crate::records::revocations::BulkRevocation;
+use crate::revocations::Prepared;
 use crate::store::{IdempotencyKey, idempotency};
-use crate::{links, mail, records};
+use crate::{mail, records};
 
 pub(crate) use crate::domain::refuse_support_session;
 
@@ -197,7 +199,6 @@ pub(crate) async fn change(
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ChangeConsultant,
-    now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     require_everything(caller)?;
@@ -213,9 +214,11 @@ pub(crate) async fn change(
     }
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let changed = cx
+    let ending = end_links(cx, &id, "the consultant's e-mail address was changed".to_owned(), caller, &actor).await;
+    let (revoking, now) = (ending.clone(), ending.at());
+    let (changed, order) = cx
         .store
-        .write_large(move |tx| {
+        .write(move |tx| {
             let before = records::consultants::lock_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = request.email.as_deref().unwrap_or(&before.email);
@@ -223,18 +226,11 @@ pub(crate) async fn change(
             if records::consultants::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
             }
-            if before.email != email {
-                // Before the row changes: opening a session locks the link first, then reads this row.
-                let reason = "the consultant's e-mail address was changed";
-                links::revoke_where(
-                    tx,
-                    Selector::Consultant(&id),
-                    &Revoking::new(reason, &actor, client_id.as_ref(), now),
-                )?;
-            }
             let after =
                 records::consultants::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
+            let mut order = None;
             if before.email != after.email {
+                order = Some(revoking.enforce(tx)?);
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
             }
             tx.record(
@@ -244,23 +240,79 @@ pub(crate) async fn change(
                     .with(&serde_json::json!({
                         "before": { "name": before.name, "email": before.email },
                         "after": { "name": after.name, "email": after.email },
+                        "revocation_id": order.as_ref().map(|order| &order.id),
                     })),
             );
-            Ok(after)
+            Ok((after, order))
         })
         .await?;
+    if let Some(order) = order {
+        ending.carry_out(cx, order).await;
+    }
     Ok(changed.into())
 }
 
-/// Suspends a consultant and revokes their links, in one transaction. Suspending again changes nothing.
+/// The bulk revocation of a consultant's links, which the act that brings it about puts in force.
+async fn end_links(
+    cx: &Context,
+    id: &ConsultantId,
+    reason: String,
+    caller: &Caller<WriteConsultants>,
+    actor: &Actor,
+) -> Prepared {
+    let order = BulkRevocation {
+        consultant_id: Some(id.clone()),
+        ..BulkRevocation::new(reason, actor, caller.client_id.as_ref(), cx.clock.now())
+    };
+    Prepared::new(cx, order, Vec::new()).await
+}
+
+/// Checks a decision about a consultant, and who may take it.
+fn check_decision(caller: &Caller<WriteConsultants>, request: &ConsultantDecision) -> Result<(), Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    require_everything(caller)?;
+    let mut fields = Validator::default();
+    fields.text("/reason", &request.reason, 3, 500);
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()
+}
+
+/// Suspends a consultant and revokes their links: from one commit on, none of them counts. Suspending again changes
+/// nothing.
 pub(crate) async fn suspend(
     cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ConsultantDecision,
-    now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(cx, caller, id, request, now, true).await
+    check_decision(caller, &request)?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let reason = format!("the consultant was suspended: {}", request.reason);
+    let ending = end_links(cx, &id, reason, caller, &actor).await;
+    let (revoking, now) = (ending.clone(), ending.at());
+    let (suspended, order) = cx
+        .store
+        .write(move |tx| {
+            let Some(suspended) = records::consultants::suspend(tx, &id, &request.reason, now)? else {
+                return Ok((records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?, None));
+            };
+            let order = revoking.enforce(tx)?;
+            tx.record(
+                Event::new(EventType::ConsultantSuspended, actor.clone(), now)
+                    .client(client_id.as_ref())
+                    .consultant(&id)
+                    .with(&serde_json::json!({
+                        "reason": request.reason, "revoked_links": order.links, "revocation_id": order.id,
+                    })),
+            );
+            Ok((suspended, Some(order)))
+        })
+        .await?;
+    if let Some(order) = order {
+        ending.carry_out(cx, order).await;
+    }
+    Ok(suspended.into())
 }
 
 /// Reinstates a consultant, who can get links again; revoked links stay revoked.
@@ -271,51 +323,23 @@ pub(crate) async fn reinstate(
     request: ConsultantDecision,
     now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(cx, caller, id, request, now, false).await
-}
-
-async fn decide(
-    cx: &Context,
-    caller: &Caller<WriteConsultants>,
-    id: ConsultantId,
-    request: ConsultantDecision,
-    now: Timestamp,
-    suspend: bool,
-) -> Result<ConsultantResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    require_everything(caller)?;
-    let mut fields = Validator::default();
-    fields.text("/reason", &request.reason, 3, 500);
-    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
-    fields.finish()?;
+    check_decision(caller, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let decided = cx
+    let reinstated = cx
         .store
-        .write_large(move |tx| {
-            let moved = if suspend {
-                records::consultants::suspend(tx, &id, &request.reason, now)?
-            } else {
-                records::consultants::reinstate(tx, &id, now)?
-            };
-            let Some(moved) = moved else {
+        .write(move |tx| {
+            let Some(reinstated) = records::consultants::reinstate(tx, &id, now)? else {
                 return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
             };
-            let mut revoked = 0;
-            if suspend {
-                let reason = format!("the consultant was suspended: {}", request.reason);
-                let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
-                (revoked, _) = links::revoke_where(tx, Selector::Consultant(&id), &revoking)?;
-            }
-            let kind = if suspend { EventType::ConsultantSuspended } else { EventType::ConsultantReinstated };
             tx.record(
-                Event::new(kind, actor.clone(), now)
+                Event::new(EventType::ConsultantReinstated, actor.clone(), now)
                     .client(client_id.as_ref())
                     .consultant(&id)
-                    .with(&serde_json::json!({ "reason": request.reason, "revoked_links": revoked })),
+                    .with(&serde_json::json!({ "reason": request.reason })),
             );
-            Ok(moved)
+            Ok(reinstated)
         })
         .await?;
-    Ok(decided.into())
+    Ok(reinstated.into())
 }

@@ -79,7 +79,7 @@ async fn change_consultant(
     id: Path<ConsultantId>,
     body: Body<ChangeConsultant>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value).await?))
 }
 
 /// Suspend a consultant
@@ -96,7 +96,7 @@ async fn suspend_consultant(
     id: Path<ConsultantId>,
     body: Body<ConsultantDecision>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::suspend(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::suspend(&cx, &caller, id.into_inner(), body.value).await?))
 }
 
 /// Reinstate a consultant

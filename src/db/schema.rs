@@ -407,6 +407,7 @@ diesel::table! {
         done_to -> Nullable<Text>,
         lease_until -> Nullable<Timestamp>,
         done_at -> Nullable<Timestamp>,
+        issued_by_client_id -> Nullable<Text>,
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) use grant::refuse_support_session;
 pub(crate) use mail::STEP_UP_CODE_LIFE;
 pub use mail::{DeliveryState, Notice, Template};
 pub use page::{Page, Paging};
-pub(crate) use page::{PageRequest, check_filters};
+pub(crate) use page::{PageRequest, Scan, check_filters};
 pub(crate) use person::check_person;
 pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};

@@ -38,6 +38,16 @@ impl Reach {
         }
     }
 
+    /// The tenants of this reach, or the requested one of them, on every portal.
+    pub(crate) fn tenants_of(&self, tenant_id: Option<&str>) -> Self {
+        let tenants = match tenant_id {
+            Some(id) if self.covers_tenant(id) => Tenants::Only(vec![id.to_owned()]),
+            Some(_) => Tenants::Only(Vec::new()),
+            None => self.tenants.clone(),
+        };
+        Self { portal: None, tenants }
+    }
+
     pub(crate) fn covers_reach(&self, other: &Self) -> bool {
         let portal = self.portal.is_none() || self.portal == other.portal;
         let tenants = match (&self.tenants, &other.tenants) {

@@ -9,11 +9,11 @@ use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
-use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Template};
+use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::records::links::Link;
 use crate::records::revocations::NotBulkRevoked;
-use crate::records::within;
+use crate::records::{scan_end, within};
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -223,7 +223,7 @@ pub(super) fn list(
     filter: &DeliveryFilter,
     reach: &Reach,
     page: &PageRequest,
-) -> QueryResult<Vec<Job>> {
+) -> QueryResult<Scan<Job>> {
     let mut query = jobs::table.into_boxed::<Backend>().filter(within!(jobs, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(jobs::tenant_id.eq(tenant_id));
@@ -240,7 +240,17 @@ pub(super) fn list(
     if let Some(after) = &page.after {
         query = query.filter(jobs::id.lt(after));
     }
-    query.order(jobs::id.desc()).limit(page.limit).load(conn)
+    let indexed = DeliveryFilter { tenant_id: filter.tenant_id.clone(), ..DeliveryFilter::default() };
+    let mut end: Option<MailJobId> = None;
+    if filter.magic_link_id.is_none() && (*filter != indexed || reach.portal.is_some()) {
+        let of_tenants = within!(jobs, &reach.tenants_of(filter.tenant_id.as_deref()));
+        end = scan_end!(conn, jobs, jobs::table.into_boxed::<Backend>().filter(of_tenants), page)?;
+    }
+    if let Some(end) = &end {
+        query = query.filter(jobs::id.ge(end.clone()));
+    }
+    let found = query.order(jobs::id.desc()).limit(page.limit).load(conn)?;
+    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
 }
 
 /// The registered addresses of some consultants.

@@ -14,7 +14,7 @@ use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, SessionState};
+use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, Scan, SessionState};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -100,7 +100,7 @@ pub(crate) fn list(
     reach: &Reach,
     page: &PageRequest,
     now: Timestamp,
-) -> QueryResult<Vec<Session>> {
+) -> QueryResult<Scan<Session>> {
     let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(sessions::tenant_id.eq(tenant_id));
@@ -122,7 +122,31 @@ pub(crate) fn list(
     if let Some(after) = &page.after {
         query = query.filter(sessions::id.lt(after));
     }
-    under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))
+    let end = scan_end(conn, filter, reach, page)?;
+    if let Some(end) = &end {
+        query = query.filter(sessions::id.ge(end.clone()));
+    }
+    let found = under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))?;
+    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+}
+
+/// The session at which a list stops reading, because its filters may match little.
+fn scan_end(
+    conn: &mut Conn,
+    filter: &SessionFilter,
+    reach: &Reach,
+    page: &PageRequest,
+) -> QueryResult<Option<SessionId>> {
+    let indexed = SessionFilter { tenant_id: filter.tenant_id.clone(), ..SessionFilter::default() };
+    if filter.magic_link_id.is_some() || (*filter == indexed && reach.portal.is_none()) {
+        return Ok(None);
+    }
+    let found = sessions::table.into_boxed::<Backend>();
+    let found = match &filter.consultant_id {
+        Some(id) => found.filter(sessions::consultant_id.eq(id)),
+        None => found.filter(within!(sessions, &reach.tenants_of(filter.tenant_id.as_deref()))),
+    };
+    super::scan_end!(conn, sessions, found, page)
 }
 
 /// Sessions in an audit state, or all of them.
@@ -254,33 +278,15 @@ pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Sou
     sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
 }
 
-/// Creates the counts of a source, if there are none.
-pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
-    let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
-    if known == 0 {
-        let fresh =
-            Source { session_id: id.clone(), name: source.to_owned(), event_count: 0, last_seq: 0, closing_seq: None };
-        diesel::insert_into(sources::table).values(&fresh).execute(conn)?;
-    }
-    Ok(())
+pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
+    diesel::insert_into(sources::table).values(source).execute(conn)
 }
 
-/// Adds activity events to the counts of a source.
-pub(crate) fn count_events(
-    conn: &mut Conn,
-    id: &SessionId,
-    source: &str,
-    number: i64,
-    last_seq: i64,
-) -> QueryResult<()> {
-    diesel::update(sources::table.find((id, source)))
-        .set(sources::event_count.eq(sources::event_count + number))
-        .execute(conn)?;
-    diesel::update(sources::table.find((id, source)))
-        .filter(sources::last_seq.lt(last_seq))
-        .set(sources::last_seq.eq(last_seq))
+/// Stores the counts of a source. The caller has locked the session, and read the counts since.
+pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
+    diesel::update(sources::table.find((&source.session_id, &source.name)))
+        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)))
         .execute(conn)
-        .map(drop)
 }
 
 /// Stores the highest sequence number that the portal has declared for a source.
@@ -372,13 +378,18 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A source that has reported nothing.
+    pub(crate) fn new(session: &SessionId, name: &str) -> Self {
+        Self { session_id: session.clone(), name: name.to_owned(), event_count: 0, last_seq: 0, closing_seq: None }
+    }
+
     pub(crate) fn is_gapless(&self) -> bool {
         self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
     }
 }
 
 /// Filter and page of a list of sessions.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SessionFilter {

@@ -22,7 +22,7 @@ use crate::id::{ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::revocations::{BulkRevocation, RevocationState};
-use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
 pub(crate) use carry_out::step;
 
@@ -114,40 +114,22 @@ pub(crate) async fn create(
     }
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
-    let mut order = BulkRevocation {
-        id: RevocationId::new(now),
-        // It is counted before it has a number: the highest one matches every link issued so far.
-        seq: i64::MAX,
+    let order = BulkRevocation {
         every_tenant: tenant_ids.is_none(),
         portal,
         consultant_id: request.consultant_id.clone(),
         profile_id: request.profile_id.clone(),
         issued_by_id: request.issued_by_id.clone(),
-        reason: request.reason.trim().to_owned(),
         dry_run: request.dry_run,
-        links: 0,
-        sessions: 0,
-        actor_type: actor.kind,
-        actor_id: actor.id.clone(),
-        actor_name: actor.name.clone(),
-        client_id: caller.client_id.clone(),
-        created_at: now,
-        xid_watermark: None,
-        done_to: None,
-        lease_until: None,
-        done_at: None,
+        ..BulkRevocation::new(request.reason.trim().to_owned(), &actor, caller.client_id.as_ref(), now)
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
-    // Counted outside of the write transaction: among a million links that takes a while.
-    let (asked, bound) = (order.clone(), tenant_ids.clone());
-    let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
-    // A failure to count must not prevent the revocation.
-    let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
-    (order.links, order.sessions) = if request.dry_run { counted? } else { counted.unwrap_or_default() };
-    // It is in force from when it is written, not from when it was requested.
-    let now = cx.clock.now();
-    order.created_at = now;
-    order.done_at = request.dry_run.then_some(now);
+    let prepared = Prepared::new(cx, order, tenant_ids.clone()).await;
+    if request.dry_run && !prepared.counted {
+        return Err(Error::unavailable());
+    }
+    let order = prepared.order.clone();
+    let now = order.created_at;
     let event = match tenant_ids.as_slice() {
         [one] => Event::new(EventType::RevocationOrdered, actor, now).tenant(one),
         _ => Event::new(EventType::RevocationOrdered, actor, now),
@@ -159,30 +141,79 @@ pub(crate) async fn create(
         "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
         "acting_session_id": request.acting_session_id,
     }));
+    let writing = prepared.clone();
     let given = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
                 return records::revocations::find(tx, &id)?.ok_or_else(Error::not_found);
             }
-            let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..order.clone() };
-            records::revocations::insert(tx, &order, &tenant_ids)?;
+            let order = writing.enforce(tx)?;
             tx.record(event.clone());
-            if !small {
-                tx.wake(Worker::Revocations);
-            }
             Ok(order)
         })
         .await?;
-    let given = match given.state() {
-        RevocationState::Running if small => carry_out::at_once(cx, given).await,
-        _ => given,
-    };
-    if small && given.state() == RevocationState::Running {
-        // It was left to the worker, and no transaction of its own can say so.
-        cx.store.wake(Worker::Revocations);
+    Ok(prepared.carry_out(cx, given).await.into())
+}
+
+/// A bulk revocation that is about to be written, alone or with the act that brings it about.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    order: BulkRevocation,
+    tenant_ids: Vec<String>,
+    /// Whether the links could be counted.
+    counted: bool,
+    /// Whether it can be carried out before the response.
+    small: bool,
+}
+
+impl Prepared {
+    /// Counts what it matches, outside of the write transaction: among a million links that takes a while. A failure to
+    /// count does not prevent it.
+    pub(crate) async fn new(cx: &Context, order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
+        let (asked, bound) = (order.clone(), tenant_ids.clone());
+        let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
+        let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
+        // It is in force from when it is written, not from when it was requested.
+        let now = cx.clock.now();
+        let (links, sessions) = counted.as_ref().copied().unwrap_or_default();
+        let done_at = order.dry_run.then_some(now);
+        let order = BulkRevocation { links, sessions, created_at: now, done_at, ..order };
+        Self { order, tenant_ids, counted: counted.is_ok(), small }
     }
-    Ok(given.into())
+
+    /// When it is in force.
+    pub(crate) const fn at(&self) -> Timestamp {
+        self.order.created_at
+    }
+
+    /// Number of links that it matched when they were counted.
+    pub(crate) const fn links(&self) -> i64 {
+        self.order.links
+    }
+
+    /// Puts it in force, in the transaction of the act that brings it about.
+    pub(crate) fn enforce(&self, tx: &mut Tx<'_>) -> Result<BulkRevocation, Error> {
+        let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..self.order.clone() };
+        records::revocations::insert(tx, &order, &self.tenant_ids)?;
+        if !self.small {
+            tx.wake(Worker::Revocations);
+        }
+        Ok(order)
+    }
+
+    /// Carries it out after the commit if it is small; else the worker does, range by range.
+    pub(crate) async fn carry_out(&self, cx: &Context, order: BulkRevocation) -> BulkRevocation {
+        if !self.small || order.state() != RevocationState::Running {
+            return order;
+        }
+        let order = carry_out::at_once(cx, order).await;
+        if order.state() == RevocationState::Running {
+            // It was left to the worker, and no transaction of its own can say so.
+            cx.store.wake(Worker::Revocations);
+        }
+        order
+    }
 }
 
 /// One bulk revocation, if it is within the caller's reach.
@@ -201,19 +232,14 @@ pub(crate) async fn read(
         .await
 }
 
-/// Carries a bulk revocation out to its end, for the command line: there may be no worker.
-pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<RevocationResponse, Error> {
-    let caller = Caller::operator();
-    let mut order = order;
-    while order.state == RevocationState::Running {
+/// Carries every pending bulk revocation out to its end, for the command line: there may be no worker.
+pub(crate) async fn finish_pending(cx: &Context) -> Result<(), Error> {
+    while cx.store.read(|conn| Ok(records::revocations::any_pending(conn)?)).await? {
         carry_out::step(cx).await?;
-        order = read(cx, &caller, order.id).await?;
-        if order.state == RevocationState::Running {
-            // An instance of the service may be carrying it out.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        // An instance of the service may be carrying it out.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    Ok(order)
+    Ok(())
 }
 
 /// Portal and tenants of a bulk revocation, within the reach; `None` stands for all of them.
