@@ -2,6 +2,7 @@
 
 mod batch;
 mod connection;
+mod failure;
 mod lock;
 mod migrations;
 pub(crate) mod schema;
@@ -10,6 +11,7 @@ mod text_enum;
 pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn, DatabaseUrl};
 pub(crate) use connection::{ConnectionManager, Pooled};
+pub(crate) use failure::no_connection;
 pub(crate) use lock::{oldest_transaction, transaction_number};
 pub(crate) use migrations::run as migrate;
 pub(crate) use text_enum::text_enum;

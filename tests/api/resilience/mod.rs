@@ -4,4 +4,5 @@ mod crash;
 mod durability;
 mod outage;
 mod races;
+mod readiness;
 mod storage_failure;
