@@ -1,6 +1,7 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
 mod crash;
+mod databases;
 mod durability;
 mod outage;
 mod races;

@@ -1,0 +1,90 @@
+//! Which databases the service works with: one that takes writes, in every script, and that was set up once.
+
+use std::process::Stdio;
+
+use serde_json::json;
+
+use crate::support::{
+    Api, Database, Process, Replicated, Settings, Sql, World, code_of, command, create_admin, eventually,
+};
+
+/// What `magic-link serve` says that does not start.
+fn refused(world: &World, url: &str) -> String {
+    let output = command(world).env("MAGIC_LINK_DATABASE_URL", url).args(["serve", "--json"]).output().unwrap();
+    assert!(!output.status.success(), "it serves {url}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A session over a process, from the issue of its link on.
+async fn open_session(world: &World, operator: &Api) -> serde_json::Value {
+    let request = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+    let consultant = operator.post("/v1/consultants", &request).await.ok();
+    let link = operator.issue(consultant["id"].as_str().unwrap()).await;
+    let token = world.token(&link, 1).await;
+    let answer = operator.post("/l/continue", &json!({ "token": token })).await.ok();
+    operator.redeem(&code_of(&answer)).await.ok()
+}
+
+#[test]
+fn a_standby_is_never_asked() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let Some(mut servers) = Replicated::start() else { return };
+        let key = create_admin(&servers.primary());
+        let environment = [("MAGIC_LINK_DATABASE_URL", servers.both())];
+        let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let process = Process::start_with(world, &environment, Stdio::null());
+        let portal = Api::new(&process.base, Some(&key));
+        let session = open_session(world, &portal).await;
+        let token = session["access_token"].as_str().unwrap();
+        assert!(portal.is_active(token).await);
+        servers.order("standby");
+        Sql::open(&servers.standby()).texts("SELECT id AS text FROM sessions");
+        assert!(refused(world, &servers.standby()).contains("read-only"));
+
+        // The primary restarts; meanwhile the standby is all there is.
+        servers.order("stop");
+        for _ in 0..5 {
+            portal.form("/v1/introspect", &[("token", token)]).await.refused(503, "unavailable");
+        }
+        assert_eq!(portal.get("/readyz").await.status, 503);
+        servers.order("start");
+        let is_active = async || {
+            let reply = portal.form("/v1/introspect", &[("token", token)]).await;
+            (reply.status == 200).then(|| reply.body["active"] == true)
+        };
+        assert!(eventually("introspection answers", is_active).await);
+        let revoke = format!("/v1/magic-links/{}/revoke", session["magic_link_id"].as_str().unwrap());
+        let reason = json!({ "reason": "The work is done" });
+        eventually("it is revoked", async || (portal.post(&revoke, &reason).await.status == 200).then_some(())).await;
+        for _ in 0..5 {
+            assert!(!portal.is_active(token).await);
+        }
+
+        // A primary that is fenced off, while connections to it live: it may not know of what happens elsewhere.
+        let mut sql = Sql::open(&servers.primary());
+        sql.run("ALTER SYSTEM SET default_transaction_read_only = on").unwrap();
+        sql.run("SELECT pg_reload_conf()").unwrap();
+        eventually("introspection stops", async || {
+            let reply = portal.form("/v1/introspect", &[("token", token)]).await;
+            (reply.status == 503).then_some(())
+        })
+        .await;
+        portal.get("/v1/consultants").await.refused(503, "unavailable");
+    });
+}
+
+#[test]
+fn a_database_that_cannot_hold_every_script_is_refused_at_start() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let (mut control, name) = (Sql::control(world), Sql::name(world));
+        for encoding in ["LATIN1", "SQL_ASCII"] {
+            let other = format!("{name}_{}", encoding.to_lowercase());
+            control
+                .run(&format!("CREATE DATABASE {other} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"))
+                .unwrap();
+            let said = refused(world, &world.database_url.replace(&format!("/{name}?"), &format!("/{other}?")));
+            control.run(&format!("DROP DATABASE {other}")).unwrap();
+            assert!(said.contains(encoding) && said.contains("UTF8") && said.contains("template0"), "{said}");
+        }
+    });
+}
