@@ -15,6 +15,9 @@ use super::DatabaseUrl;
 /// What a server is refused with that takes no writes: what it says of access may be long past.
 const READ_ONLY: &str = "the server takes no writes: it is a standby, or was made read-only";
 
+/// Size in bytes to which SQLite's write-ahead log is cut back once it has been larger.
+pub(super) const LARGEST_LOG: u64 = 16 << 20;
+
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
 pub enum Conn {
@@ -155,6 +158,7 @@ impl ConnectionManager {
                     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                      PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA secure_delete = ON;",
                 )
+                .and_then(|()| conn.batch_execute(&format!("PRAGMA journal_size_limit = {LARGEST_LOG}")))
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
                 fit_sqlite(&mut conn)?;
                 Ok(Conn::Sqlite(conn))

@@ -8,6 +8,7 @@ mod migrations;
 pub(crate) mod schema;
 mod text_enum;
 mod url;
+mod wal;
 
 pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn};
@@ -17,3 +18,4 @@ pub(crate) use lock::{oldest_transaction, transaction_number};
 pub(crate) use migrations::run as migrate;
 pub(crate) use text_enum::text_enum;
 pub use url::DatabaseUrl;
+pub(crate) use wal::shrink_log;

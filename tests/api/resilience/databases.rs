@@ -88,3 +88,24 @@ fn a_database_that_cannot_hold_every_script_is_refused_at_start() {
         }
     });
 }
+
+#[test]
+fn the_log_of_sqlite_does_not_stay_large() {
+    World::run(Database::Sqlite, &Settings::manual_clock(), async |world| {
+        let log = format!("{}-wal", world.database_url.strip_prefix("sqlite://").unwrap());
+        let size = || std::fs::metadata(&log).map_or(0, |metadata| metadata.len());
+        // As long as somebody reads what is old, nothing new can be written back.
+        let (mut reader, mut writer) = (Sql::of(world), Sql::of(world));
+        reader.run("BEGIN").unwrap();
+        reader.count("FROM clients");
+        writer.run("CREATE TABLE beside (a BLOB); INSERT INTO beside VALUES (randomblob(40000000))").unwrap();
+        assert!(size() > 40_000_000, "the log is {} bytes long", size());
+        reader.run("ROLLBACK").unwrap();
+        eventually("the log is small", async || {
+            world.clock.advance(time::Duration::seconds(16));
+            (size() <= 16 << 20).then_some(())
+        })
+        .await;
+        assert_eq!(writer.count("FROM beside"), 1);
+    });
+}
