@@ -1,6 +1,6 @@
 //! One connection type for two databases, and the manager that opens it by URL scheme.
 
-use std::path::Path;
+use std::fs::File;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::ManageConnection;
@@ -10,7 +10,7 @@ use diesel::{
     SqliteConnection, sql_query,
 };
 
-use super::DatabaseUrl;
+use super::{DatabaseUrl, files};
 
 /// What a server is refused with that takes no writes: what it says of access may be long past.
 const READ_ONLY: &str = "the server takes no writes: it is a standby, or was made read-only";
@@ -166,14 +166,11 @@ impl ConnectionManager {
         }
     }
 
-    /// Creates the folder of the embedded database.
-    pub(crate) fn prepare(&self) -> std::io::Result<()> {
+    /// Creates the file of the embedded database. While the result lives, no other process sets it up.
+    pub(crate) fn prepare(&self) -> std::io::Result<Option<File>> {
         match &self.url {
-            DatabaseUrl::Sqlite(path) => match path.parent() {
-                Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
-                _ => Ok(()),
-            },
-            DatabaseUrl::Postgres(_) => Ok(()),
+            DatabaseUrl::Sqlite(path) => files::prepare(path),
+            DatabaseUrl::Postgres(_) => Ok(None),
         }
     }
 }

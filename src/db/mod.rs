@@ -3,6 +3,7 @@
 mod batch;
 mod connection;
 mod failure;
+mod files;
 mod lock;
 mod migrations;
 pub(crate) mod schema;

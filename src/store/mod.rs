@@ -48,8 +48,8 @@ pub(crate) type Observer = fn(&mut Conn, &[AppendedEvent<'_>], &mut Wakes) -> Re
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder of the embedded database cannot be created.
-    #[error("cannot create the folder of the database: {0}")]
+    /// The file of the embedded database cannot be created.
+    #[error("cannot create the file of the database: {0}")]
     Folder(#[from] std::io::Error),
     /// The first connection failed.
     #[error("cannot connect to the database: {0}")]
@@ -91,11 +91,11 @@ impl Store {
         metrics: &Metrics,
     ) -> Result<Self, OpenError> {
         let manager = ConnectionManager::new(url.clone());
-        manager.prepare()?;
+        let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
         db::migrate(&mut first).map_err(OpenError::Migrate)?;
-        drop(first);
+        drop((first, alone));
         // One connection is the access reader's.
         let pool = pool_of(connections - 1).build_unchecked(manager);
         // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.

@@ -5,7 +5,8 @@ use std::process::Stdio;
 use serde_json::json;
 
 use crate::support::{
-    Api, Database, Process, Replicated, Settings, Sql, World, code_of, command, create_admin, eventually,
+    Api, Database, Process, Replicated, Settings, Sql, World, apply, code_of, command, create_admin, eventually,
+    folder, on_both_databases,
 };
 
 /// What `magic-link serve` says that does not start.
@@ -89,6 +90,38 @@ fn a_database_that_cannot_hold_every_script_is_refused_at_start() {
     });
 }
 
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn copies_that_start_at_once_on_an_empty_database_make_each_key_once(world: &World) {
+    for round in 0..3 {
+        let (url, mut control) = match world.database {
+            Database::Sqlite => (format!("sqlite://{}/new.db", folder(&format!("empty-{round}")).display()), None),
+            Database::Postgres => {
+                let (mut control, name) = (Sql::control(world), Sql::name(world));
+                control.run(&format!("CREATE DATABASE {name}_{round} TEMPLATE template0")).unwrap();
+                let url = world.database_url.replace(&format!("/{name}?"), &format!("/{name}_{round}?"));
+                (url, Some((control, format!("{name}_{round}"))))
+            }
+        };
+        let processes: Vec<Process> = std::thread::scope(|scope| {
+            let start = || Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], Stdio::inherit());
+            let started: Vec<_> = (0..4).map(|_| scope.spawn(start)).collect();
+            started.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        let mut sql = Sql::open(&url);
+        assert_eq!(sql.count("FROM signing_keys"), 1, "round {round}");
+        assert_eq!(sql.count("FROM audit_keys"), 1, "round {round}");
+        assert_eq!(sql.count("FROM audit_events WHERE event_type = 'key.added'"), 2, "round {round}");
+        for process in &processes {
+            assert_eq!(world.stranger().at(&process.base).get("/readyz").await.status, 200);
+        }
+        drop((processes, sql));
+        if let Some((control, name)) = &mut control {
+            control.run(&format!("DROP DATABASE {name} WITH (FORCE)")).unwrap();
+        }
+    }
+}
+
 #[test]
 fn the_log_of_sqlite_does_not_stay_large() {
     World::run(Database::Sqlite, &Settings::manual_clock(), async |world| {
@@ -107,5 +140,21 @@ fn the_log_of_sqlite_does_not_stay_large() {
         })
         .await;
         assert_eq!(writer.count("FROM beside"), 1);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn nobody_but_its_owner_reads_the_database() {
+    use std::os::unix::fs::PermissionsExt;
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let file = folder("owner").join("deep/new.db");
+        let url = format!("sqlite://{}", file.display());
+        let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], Stdio::inherit());
+        for suffix in ["", "-wal", "-shm"] {
+            let file = format!("{}{suffix}", file.display());
+            assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+        }
+        process.kill();
     });
 }
