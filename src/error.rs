@@ -98,6 +98,7 @@ codes! {
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
+    DatabaseFault 500 "database_fault" "The database is damaged, or refuses what it must do" "Waiting does not help: quote `trace_id` to the operators, whose logs and `magic_link_database_faults_total` tell more.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }
@@ -242,6 +243,13 @@ impl Error {
         self.more.as_ref()?.retry_after_seconds
     }
 
+    /// Marks that the transaction lost a conflict, and may be retried.
+    #[must_use]
+    pub(crate) const fn after_a_lost_race(mut self) -> Self {
+        self.lost_a_race = true;
+        self
+    }
+
     /// Whether the transaction lost a conflict: it was rolled back and may be retried.
     #[must_use]
     pub const fn lost_a_race(&self) -> bool {
@@ -275,32 +283,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// A database failure is `unavailable`; a wrong query is `internal`.
-impl From<diesel::result::Error> for Error {
-    fn from(error: diesel::result::Error) -> Self {
-        use diesel::result::DatabaseErrorKind as Kind;
-        use diesel::result::Error as Diesel;
-        match &error {
-            Diesel::DatabaseError(Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation, _)
-            | Diesel::NotFound
-            | Diesel::QueryBuilderError(_)
-            | Diesel::DeserializationError(_)
-            | Diesel::SerializationError(_)
-            | Diesel::InvalidCString(_) => Self::internal(&error),
-            Diesel::DatabaseError(Kind::SerializationFailure, _) => Self { lost_a_race: true, ..Self::unavailable() },
-            // A concurrent transaction inserted the row: the retry finds it.
-            Diesel::DatabaseError(Kind::UniqueViolation, _) => {
-                tracing::debug!(error.cause = %error, "unique violation");
-                Self { lost_a_race: true, ..Self::new(Code::Internal) }
-            }
-            _ => {
-                tracing::warn!(error.cause = %error, "the database did not answer");
-                Self::unavailable()
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -13,8 +13,9 @@ use diesel::r2d2::Pool;
 use prometheus::{Histogram, IntGauge};
 use tokio::sync::oneshot;
 
-use crate::db::{Conn, ConnectionManager};
+use crate::db::{Conn, ConnectionManager, no_connection};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::store::discard_if_broken;
 
 /// Time-out of a caller, its query included.
@@ -37,6 +38,8 @@ impl<Q, A, F: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static> Qu
 /// Metrics of a reader.
 #[derive(Clone)]
 pub(crate) struct Gauges {
+    /// Counts failures.
+    pub metrics: Metrics,
     /// Callers left waiting when the last query began.
     pub waiting: IntGauge,
     /// Number of callers that shared a query.
@@ -132,7 +135,10 @@ impl<Q, A> Shared<Q, A> {
                         drop(caller.send(Ok(answer)));
                     }
                 }
-                Err(error) => callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone())))),
+                Err(error) => {
+                    self.gauges.metrics.failed(&error);
+                    callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone()))));
+                }
             }
         }
     }
@@ -182,10 +188,7 @@ fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
 
 /// Runs the query for a batch. A panic is a failure of this batch, and does not stop the reader.
 fn read<Q, A>(pool: &Pool<ConnectionManager>, query: &mut impl Query<Q, A>, queries: &[Q]) -> Result<Vec<A>, Error> {
-    let mut pooled = pool.get().map_err(|error| {
-        tracing::warn!(error.cause = %error, "no database connection");
-        Error::unavailable()
-    })?;
+    let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
     let attempt = std::panic::AssertUnwindSafe(|| discard_if_broken(&mut pooled, |conn| Ok(query(conn, queries)?)));
     let outcome = std::panic::catch_unwind(attempt);
     outcome.unwrap_or_else(|_panic| {
@@ -214,8 +217,8 @@ mod tests {
     }
 
     fn gauges() -> Gauges {
-        let metrics = crate::metrics::Metrics::new().unwrap();
-        Gauges { waiting: metrics.reader_queue, shared: metrics.read_batch }
+        let metrics = Metrics::new().unwrap();
+        Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone(), metrics }
     }
 
     fn twice(conn: &mut Conn, queries: &[i32]) -> QueryResult<Vec<i32>> {

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use diesel::backend::Backend as AnyBackend;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -43,19 +42,34 @@ impl Query for LoadEpochs {
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-impl<DB: AnyBackend> QueryFragment<DB> for LoadEpochs {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        out.push_sql("SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a");
+const EPOCHS: &str = "SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a";
+
+/// No row comes from a server that takes no writes: it may have missed what took access away. A connection that was made
+/// to the primary may be one to a standby by now, or to a server that has been fenced off.
+const FROM_THE_PRIMARY: &str = " WHERE current_setting('transaction_read_only') = 'off'";
+
+impl QueryFragment<Pg> for LoadEpochs {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(EPOCHS);
+        out.push_sql(FROM_THE_PRIMARY);
+        Ok(())
+    }
+}
+
+impl QueryFragment<Sqlite> for LoadEpochs {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(EPOCHS);
         Ok(())
     }
 }
 
 impl LoadEpochs {
     pub(crate) fn load(conn: &mut Conn) -> QueryResult<Epochs> {
-        let (keys, access, frozen) = match conn {
-            Conn::Postgres(conn) => Self.get_result(conn)?,
-            Conn::Sqlite(conn) => Self.get_result(conn)?,
+        let row = match conn {
+            Conn::Postgres(conn) => Self.get_result(conn).optional()?,
+            Conn::Sqlite(conn) => Self.get_result(conn).optional()?,
         };
+        let (keys, access, frozen) = row.ok_or_else(Conn::read_only)?;
         Ok(Epochs { keys, access, frozen })
     }
 }
@@ -124,6 +138,7 @@ impl QueryFragment<Pg> for LoadSnapshot {
         out.push_sql(SESSION_HOLDS);
         NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
+        out.push_sql(FROM_THE_PRIMARY);
         Ok(())
     }
 }
@@ -176,11 +191,11 @@ pub(crate) fn load(
             LoadSnapshotSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
         }
     };
-    let mut found = Found::nothing_but(Epochs { keys: 0, access: 0, frozen: false });
+    let (mut clients, mut sessions, mut epochs) = (Vec::new(), Vec::new(), None);
     for row in rows {
         match row {
             (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
-                found.clients.push(LiveClient {
+                clients.push(LiveClient {
                     id: parsed(&id)?,
                     name,
                     reach: Reach::of(portal, &tenants),
@@ -200,15 +215,16 @@ pub(crate) fn load(
                     expires_at: until,
                     introspection: OnceLock::new(),
                 };
-                found.sessions.push((parsed(&id)?, session));
+                sessions.push((parsed(&id)?, session));
             }
             (_, Some(keys), Some(access), freeze, ..) => {
-                found.epochs = Epochs { keys: parsed(&keys)?, access: parsed(&access)?, frozen: freeze.is_some() };
+                let (keys, access) = (parsed(&keys)?, parsed(&access)?);
+                epochs = Some(Epochs { keys, access, frozen: freeze.is_some() });
             }
             _ => {}
         }
     }
-    Ok(found)
+    Ok(Found { epochs: epochs.ok_or_else(Conn::read_only)?, clients, sessions })
 }
 
 /// A JSON list of ids, which need no escapes.

@@ -425,6 +425,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    write_probe (id) {
+        id -> Integer,
+        written_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));

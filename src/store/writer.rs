@@ -25,7 +25,7 @@ use self::job::{Job, Kept, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
 use super::{Observer, POOL_TIMEOUT, Tx};
-use crate::db::{Conn, ConnectionManager, Pooled};
+use crate::db::{Conn, ConnectionManager, Pooled, no_connection};
 use crate::error::{Code, Error};
 use crate::journal::{self, Event};
 use crate::metrics::Metrics;
@@ -142,7 +142,8 @@ impl Writers {
             }
             Err(_elapsed) => answer.await,
         };
-        answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")))
+        let answered = answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")));
+        answered.inspect_err(|error| self.shared.after.metrics.failed(error))
     }
 }
 
@@ -307,7 +308,7 @@ impl Shared {
             Err((error, true)) if !error.lost_a_race() => {
                 // The outcome is unknown. Refusals are not final either: they may depend on changes of other jobs.
                 *broken = true;
-                answer_all(done.into_iter(), &Error::unavailable());
+                answer_all(done.into_iter(), &error);
                 deferred.extend(aside);
             }
             Err(_nothing_happened) => {
@@ -402,10 +403,7 @@ impl Connection<'_> {
         let fit = self.pooled.take().filter(|pooled| !pooled.broken);
         let pooled = match fit {
             Some(pooled) => pooled,
-            None => self.pool.get().map_err(|error| {
-                tracing::warn!(error.cause = %error, "no database connection");
-                Error::unavailable()
-            })?,
+            None => self.pool.get().map_err(|error| no_connection(&error))?,
         };
         Ok(self.pooled.insert(pooled))
     }

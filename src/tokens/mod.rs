@@ -40,6 +40,9 @@ const MAX_BYTES: usize = 4096;
 /// How far the clock of another instance may run ahead, in seconds.
 const SKEW_SECONDS: i64 = 60;
 
+/// The same for instances that start at once, each of which would make the first key.
+const START_SKEW: time::Duration = time::Duration::minutes(5);
+
 /// Signs and verifies tokens of this service.
 pub struct Tokens {
     issuer: String,
@@ -152,7 +155,8 @@ impl Tokens {
         let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            if records::signing_keys::can_sign(tx, None, now)? {
+            // Another instance may have made one at a moment that this one's `now`, or its clock, has not reached.
+            if records::signing_keys::can_sign(tx, None, now.plus(START_SKEW))? {
                 return Ok(());
             }
             records::signing_keys::insert(tx, &fresh)?;

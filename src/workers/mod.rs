@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
-use crate::{audit, links, mail, revocations, sessions};
+use crate::{audit, db, links, mail, revocations, sessions};
 
 /// Pause of a worker that had nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
@@ -140,7 +140,8 @@ async fn rest_by_the_clock(app: &App, rest: Duration) {
     drop(tokio::time::timeout(rest, moved).await);
 }
 
-/// Reads new signing keys, records ended sessions and links, cancels stale mails, and deletes expired data.
+/// Reads new signing keys, records ended sessions and links, cancels stale mails, deletes expired data, and
+/// keeps the log of SQLite small.
 ///
 /// # Errors
 /// When the store is unavailable.
@@ -155,6 +156,7 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     mail::cancel_stale(cx, now).await?;
     crate::webhooks::maintain(cx, now).await?;
     cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, now.minus(idempotency::REMEMBERED))?)).await?;
+    cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
     Ok(())

@@ -2,7 +2,9 @@
 
 mod bounds;
 mod crash;
+mod databases;
 mod durability;
 mod outage;
 mod races;
+mod readiness;
 mod storage_failure;
