@@ -48,7 +48,8 @@ pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Resu
         }
         KeyCommand::Retire { kid } => output.done(&signing_keys::retire(&app.cx, &caller, kid, now).await?, "retired"),
         KeyCommand::Revoke { kid, reason } => {
-            output.done(&signing_keys::revoke_key(&app.cx, &caller, kid, RevokeKey { reason }, now).await?, "revoked")
+            let revoked = signing_keys::revoke_key(&app.cx, &caller, kid, RevokeKey { reason }, now).await?;
+            output.done(&signing_keys::finish(&app.cx, revoked).await?, "revoked")
         }
         KeyCommand::List => output.table(&signing_keys::list(&app.cx, &caller, now).await?, COLUMNS),
     }

@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::SKEW_SECONDS;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
@@ -157,6 +158,21 @@ impl Keyring {
     /// The key with this id, if it has not expired.
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)
+    }
+
+    /// The key with this id, if it has not expired and could sign at `issued_at` (seconds since 1970).
+    ///
+    /// A key that is retired, or that a newer one replaced, signs no more: whoever has its private half cannot date a
+    /// token later than that.
+    pub(crate) fn signer(&self, kid: &str, issued_at: i64, now: Timestamp) -> Option<&Key> {
+        let key = self.find(kid, now)?;
+        let ends = |at: Timestamp| at.unix_seconds() + SKEW_SECONDS < issued_at;
+        let replaced = self.keys.iter().any(|newer| {
+            // One that is retired again has replaced the older ones only until then.
+            let until = newer.row.retired_at.map_or(i64::MAX, Timestamp::unix_seconds);
+            newer.row.created_at > key.row.created_at && ends(newer.row.active_from) && issued_at <= until
+        });
+        (!replaced && !key.row.retired_at.is_some_and(ends)).then_some(key)
     }
 
     /// The key with this id, even if it has just expired: for a token that was committed with it a moment ago.

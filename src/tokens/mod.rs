@@ -38,6 +38,9 @@ pub(crate) use verified::Verified;
 const MAX_BYTES: usize = 4096;
 
 /// How far the clock of another instance may run ahead, in seconds.
+///
+/// For as long, too, an instance may sign with a key that another one has retired: it reads the keys again with its next
+/// request, and a mail takes up to half a minute from the choice of its key to its token.
 const SKEW_SECONDS: i64 = 60;
 
 /// Signs and verifies tokens of this service.
@@ -204,14 +207,18 @@ impl Tokens {
         jsonwebtoken::encode(&header, claims, &key.encoding).map_err(Error::internal)
     }
 
-    /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`.
+    /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`. Returns the claims, and the key
+    /// that signed them.
     ///
     /// # Errors
     /// `token_invalid`, without the reason.
-    pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
-        self.try_verify(token, &validation(&self.issuer, audience), now)
-            .map(|(claims, _kid)| claims)
-            .ok_or_else(|| Code::TokenInvalid.into())
+    pub(crate) fn verify<C: Claims>(
+        &self,
+        token: &str,
+        audience: &[&str],
+        now: Timestamp,
+    ) -> Result<(C, String), Error> {
+        self.try_verify(token, &validation(&self.issuer, audience), now).ok_or_else(|| Code::TokenInvalid.into())
     }
 
     /// Verifies an access token, but its signature only if this process has not done so before.
@@ -243,7 +250,7 @@ impl Tokens {
         let seconds = now.unix_seconds();
         // `exp` is in whole seconds; the session's end, in microseconds, is checked against the store.
         let times = token.claims.nbf <= seconds && seconds <= token.claims.exp;
-        times && self.ring().find(&token.kid, now).is_some()
+        times && self.ring().signer(&token.kid, token.claims.iat, now).is_some()
     }
 
     fn try_verify<C: Claims>(&self, token: &str, validation: &Validation, now: Timestamp) -> Option<(C, String)> {
@@ -254,7 +261,9 @@ impl Tokens {
             return None;
         }
         let claims = jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims;
-        let sane = header.typ == C::TYP && claims.issued_at() <= now.unix_seconds() + SKEW_SECONDS;
+        let issued_at = claims.issued_at();
+        let sane = header.typ == C::TYP && issued_at <= now.unix_seconds() + SKEW_SECONDS;
+        let sane = sane && ring.signer(&header.kid, issued_at, now).is_some();
         sane.then_some((claims, header.kid))
     }
 

@@ -3,4 +3,5 @@
 mod command_line;
 mod directory;
 mod metrics_and_logs;
+mod revoked_keys;
 mod signing_keys;

@@ -151,6 +151,14 @@ async fn what_may_take_access_away_raises_the_epoch(world: &World) {
         assert_ne!(asked.body["active"], true, "{taken}");
         sql.run(given_back).unwrap();
     }
+    let before = sql.texts(epoch);
+    let revocation = format!(
+        "INSERT INTO key_revocations (kid, reason, actor_type, actor_id, created_at, links, sessions)
+         SELECT kid, 'Lost', 'system', 'test', {moment}, 0, 0 FROM sessions"
+    );
+    sql.run(&revocation).unwrap();
+    assert_ne!(sql.texts(epoch), before, "a signing key is revoked");
+    assert!(!portal.is_active(token).await);
 }
 
 #[apply(on_both_databases)]
