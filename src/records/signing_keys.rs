@@ -47,13 +47,16 @@ pub(crate) struct KeyRevocation {
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
-        .order(signing_keys::created_at.desc())
+        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc()))
         .load(conn)
 }
 
 /// The newest keys, expired or not.
 pub(crate) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
-    signing_keys::table.order((signing_keys::created_at.desc(), signing_keys::kid.desc())).limit(limit).load(conn)
+    signing_keys::table
+        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc(), signing_keys::kid.desc()))
+        .limit(limit)
+        .load(conn)
 }
 
 /// A key, expired or not.
@@ -66,6 +69,16 @@ pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> Qu
     let number: i64 = signing_keys::table
         .filter(signing_keys::kid.ne(but.unwrap_or_default()))
         .filter(signing_keys::active_from.le(now))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
+        .count()
+        .get_result(conn)?;
+    Ok(number > 0)
+}
+
+/// Whether a key signs now, or will: it is neither retired nor expired.
+pub(crate) fn will_sign(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
+    let number: i64 = signing_keys::table
         .filter(signing_keys::retired_at.is_null())
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .count()

@@ -162,7 +162,7 @@ pub(crate) async fn retire(
 /// Revokes a key: it expires at once, and so does what it signed.
 ///
 /// That is ended range by range: some of it before the response, the rest by a worker. If no other key can sign, a new
-/// key is created that signs from now on.
+/// key is created that signs from now on; at the command line without the master key, the service does so.
 pub(crate) async fn revoke_key(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -175,7 +175,11 @@ pub(crate) async fn revoke_key(
     fields.text("/reason", &request.reason, 3, 400);
     fields.finish()?;
     let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
-    let spare = keyring::generate(cx.tokens.master_key(), now, now)?;
+    // Without the master key, an instance that has it creates the next key.
+    let spare = match cx.tokens.master_key() {
+        absent if absent.is_absent() => None,
+        master_key => Some(keyring::generate(master_key, now, now)?),
+    };
     let revoked = kid.clone();
     let revocation = cx
         .store
@@ -185,13 +189,12 @@ pub(crate) async fn revoke_key(
                 records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
                 return Ok(records::signing_keys::find_revocation(tx, &kid)?);
             }
-            let replaced_by = if records::signing_keys::can_sign(tx, None, now)? {
-                None
-            } else {
-                records::signing_keys::insert(tx, &spare)?;
+            let spare = if records::signing_keys::can_sign(tx, None, now)? { None } else { spare.as_ref() };
+            if let Some(spare) = spare {
+                records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
-                Some(spare.kid.clone())
-            };
+            }
+            let replaced_by = spare.map(|spare| spare.kid.clone());
             let revocation = KeyRevocation {
                 kid: kid.clone(),
                 reason: request.reason.clone(),

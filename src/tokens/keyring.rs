@@ -41,7 +41,7 @@ impl KeyState {
         }
         match active {
             _ if row.retired_at.is_some() => Self::Retiring,
-            Some(active) if row.created_at < active.created_at => Self::Retiring,
+            Some(active) if is_newer(active, row) => Self::Retiring,
             _ if row.active_from > now => Self::Published,
             _ => Self::Active,
         }
@@ -93,6 +93,11 @@ impl SigningKey {
             revoked_at: row.revoked_at,
         }
     }
+}
+
+/// Whether a key was created later: of two of one moment, the one that begins to sign later.
+fn is_newer(one: &Row, other: &Row) -> bool {
+    (one.created_at, one.active_from) > (other.created_at, other.active_from)
 }
 
 /// Whether a key may sign; of several, the newest signs.
@@ -155,6 +160,11 @@ impl Keyring {
         self.keys.iter().find(|key| may_sign(&key.row, now))
     }
 
+    /// Whether no key signs, neither now nor later.
+    pub(crate) fn signs_never(&self, now: Timestamp) -> bool {
+        self.usable(now).all(|key| key.row.retired_at.is_some())
+    }
+
     /// The key with this id, if it has not expired.
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)
@@ -170,7 +180,7 @@ impl Keyring {
         let replaced = self.keys.iter().any(|newer| {
             // One that is retired again has replaced the older ones only until then.
             let until = newer.row.retired_at.map_or(i64::MAX, Timestamp::unix_seconds);
-            newer.row.created_at > key.row.created_at && ends(newer.row.active_from) && issued_at <= until
+            is_newer(&newer.row, &key.row) && ends(newer.row.active_from) && issued_at <= until
         });
         (!replaced && !key.row.retired_at.is_some_and(ends)).then_some(key)
     }

@@ -77,8 +77,23 @@ impl Tokens {
         db: &Store,
         now: Timestamp,
     ) -> Result<Self, Error> {
+        let tokens = Self::of(config, master_key);
+        tokens.refresh(db, now).await?;
+        Ok(tokens)
+    }
+
+    /// Tokens without any key: nothing is signed or verified, and the master key is not needed.
+    ///
+    /// # Errors
+    /// When no stand-in for the master key can be made.
+    pub(crate) fn without_keys(config: &Config) -> Result<Self, Error> {
+        let absent = MasterKey::absent().ok_or_else(|| Error::internal("cannot derive keys"))?;
+        Ok(Self::of(config, absent))
+    }
+
+    fn of(config: &Config, master_key: MasterKey) -> Self {
         let audiences: Vec<&str> = config.portals.values().map(|portal| portal.audience.as_str()).collect();
-        let tokens = Self {
+        Self {
             access: validation(&config.public_url, &audiences),
             issuer: config.public_url.clone(),
             master_key,
@@ -87,12 +102,7 @@ impl Tokens {
             keyring: RwLock::new(Arc::new(Keyring::default())),
             reading: tokio::sync::Mutex::new(()),
             verified: VerifiedTokens::default(),
-        };
-        tokens.refresh(db, now).await?;
-        if tokens.ring().active(now).is_none() {
-            tokens.add_first_key(db, now).await?;
         }
-        Ok(tokens)
     }
 
     /// `iss` of every token, and the audience of link tokens and codes.
@@ -110,11 +120,24 @@ impl Tokens {
         self.longest_use
     }
 
-    /// Reads the keys again: another instance may have added or revoked one.
+    /// Reads the keys again: another instance may have added or revoked one. If none is left that signs now or later, a
+    /// new one is created.
     ///
     /// # Errors
     /// When the store is unavailable, or the master key does not open a key in it.
     pub(crate) async fn refresh(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
+        if self.master_key.is_absent() {
+            return Ok(());
+        }
+        self.read_keys(db, now).await?;
+        if self.ring().signs_never(now) {
+            self.add_first_key(db, now).await?;
+            self.read_keys(db, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_keys(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         // The epoch first: a change in between is then read again, and never missed.
         let (epoch, rows) = db
             .read(move |conn| Ok((records::signing_keys::epoch(conn)?, records::signing_keys::list_usable(conn, now)?)))
@@ -150,12 +173,12 @@ impl Tokens {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
     }
 
-    /// Creates the first signing key, unless another instance was faster.
+    /// Creates the first signing key, or the next one after the last was revoked, unless another instance was faster.
     async fn add_first_key(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            if records::signing_keys::can_sign(tx, None, now)? {
+            if records::signing_keys::will_sign(tx, now)? {
                 return Ok(());
             }
             records::signing_keys::insert(tx, &fresh)?;
@@ -163,8 +186,7 @@ impl Tokens {
             tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })
-        .await?;
-        self.refresh(db, now).await
+        .await
     }
 
     /// Every key that has not expired, newest first.
