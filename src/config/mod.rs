@@ -203,6 +203,18 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
+        Self::from_figment(&Self::figment(file)?, true)
+    }
+
+    /// The same for what opens no keys: it need not say where the master key is.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_without_master_key(file: Option<&Path>) -> Result<Self, Problems> {
+        Self::from_figment(&Self::figment(file)?, false)
+    }
+
+    fn figment(file: Option<&Path>) -> Result<Figment, Problems> {
         let toml = match file {
             Some(path) if !path.is_file() => {
                 return Err(Problems(vec![format!("{}: there is no such file", path.display())]));
@@ -212,7 +224,7 @@ impl Config {
             None => Toml::string(""),
         };
         let environment = Env::prefixed(PREFIX).filter(|key| !is_service_link(key.as_str())).split("__");
-        Self::from_figment(&Figment::new().merge(toml).merge(environment))
+        Ok(Figment::new().merge(toml).merge(environment))
     }
 
     /// Reads a text in the form of the file, without the environment.
@@ -220,14 +232,14 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn from_toml(text: &str) -> Result<Self, Problems> {
-        Self::from_figment(&Figment::new().merge(Toml::string(text)))
+        Self::from_figment(&Figment::new().merge(Toml::string(text)), true)
     }
 
-    fn from_figment(figment: &Figment) -> Result<Self, Problems> {
+    fn from_figment(figment: &Figment, needs_master_key: bool) -> Result<Self, Problems> {
         let root = figment
             .extract()
             .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
-        reader::read(&root).map_err(Problems)
+        reader::read(&root, needs_master_key).map_err(Problems)
     }
 
     /// The portal of this id.
@@ -336,7 +348,7 @@ mod tests {
         assert_eq!(config.limits.public_per_minute, 7);
         assert_eq!(config.links.resend_cool_down, Duration::ZERO);
         let unsigned = figment::providers::Serialized::default("links", BTreeMap::from([("token_hours", 12_u64)]));
-        let config = Config::from_figment(&Figment::new().merge(unsigned)).unwrap();
+        let config = Config::from_figment(&Figment::new().merge(unsigned), true).unwrap();
         assert_eq!(config.links.token_life, Duration::hours(12));
         let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
         assert!(

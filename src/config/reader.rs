@@ -81,8 +81,8 @@ pub const KEYS: &[&str] = &[
 const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
 
 /// Reads the whole configuration, or returns all its problems.
-pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
-    let mut reader = Reader { root, problems: Vec::new() };
+pub(super) fn read(root: &Dict, needs_master_key: bool) -> Result<Config, Vec<String>> {
+    let mut reader = Reader { root, needs_master_key, problems: Vec::new() };
     reader.refuse_unknown_keys();
     let config = reader.config();
     if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
@@ -100,6 +100,7 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 /// Reads keys one by one, so that one problem does not hide the next.
 pub(super) struct Reader<'a> {
     root: &'a Dict,
+    needs_master_key: bool,
     problems: Vec<String>,
 }
 
@@ -333,7 +334,7 @@ impl Reader<'_> {
             (Some(key), None) => MasterKeySource::Given(key.into()),
             (None, Some(file)) => MasterKeySource::File(file.into()),
             (None, None) => {
-                if !database_url.is_sqlite() {
+                if self.needs_master_key && !database_url.is_sqlite() {
                     self.problem(
                         "master_key",
                         "is required with PostgreSQL: base64 of 32 random bytes, or a file that holds it in \

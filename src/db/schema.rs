@@ -98,6 +98,8 @@ diesel::table! {
         kid -> Text,
         status_list -> BigInt,
         status_index -> Integer,
+        link_kid -> Nullable<Text>,
+        code_kid -> Nullable<Text>,
     }
 }
 
@@ -377,6 +379,30 @@ diesel::table! {
 }
 
 diesel::table! {
+    link_keys (kid, magic_link_id, generation) {
+        kid -> Text,
+        magic_link_id -> Text,
+        generation -> Integer,
+    }
+}
+
+diesel::table! {
+    key_revocations (kid) {
+        kid -> Text,
+        reason -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        links -> BigInt,
+        sessions -> BigInt,
+        done_at -> Nullable<Timestamp>,
+        replaced_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     service_state (id) {
         id -> Integer,
         key_epoch -> BigInt,
@@ -440,6 +466,7 @@ diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(
     consultants,
+    link_keys,
     magic_links,
     mail_jobs,
     revocations,

@@ -120,7 +120,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
 
 /// Verifies the code and returns the portal's callback. The link stays unspent until the portal redeems.
 pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
-    let claims = landing::verify(cx, &request.token, now).await?;
+    let (claims, kid) = landing::verify(cx, &request.token, now).await?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());
     let config = cx.config.clone();
     let checked = cx
@@ -153,5 +153,5 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
         })
         .await?;
     let link = checked.ok_or_else(|| Error::new(Code::StepUpCodeWrong).recorded())?;
-    landing::redirect(cx, link, now)
+    landing::redirect(cx, link, kid, now)
 }

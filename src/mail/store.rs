@@ -11,7 +11,7 @@ use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
-use crate::records::links::Link;
+use crate::records::links::{Link, note_key};
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{scan_end, within};
 
@@ -131,7 +131,8 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .load(conn)
 }
 
-/// Leases a due job; `None` if it is leased already, or its link may no longer be mailed.
+/// Leases a due job and stores which key signs its token; `None` if it is leased already, or its link may no longer be
+/// mailed.
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
@@ -140,7 +141,7 @@ pub(super) fn claim(
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
-    diesel::update(jobs::table.find(id))
+    let claimed: Option<Job> = diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
@@ -154,7 +155,14 @@ pub(super) fn claim(
         ))
         .returning(jobs::all_columns)
         .get_result(conn)
-        .optional()
+        .optional()?;
+    if let Some(Job {
+        template: Template::MagicLink, magic_link_id: Some(link), generation: Some(generation), ..
+    }) = &claimed
+    {
+        note_key(conn, link, *generation, kid)?;
+    }
+    Ok(claimed)
 }
 
 /// Queued jobs whose link may no longer be mailed.

@@ -11,7 +11,7 @@ use utoipa::IntoParams;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::within;
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations as orders};
+use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn};
 use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach, Scan};
 use crate::error::Code;
@@ -134,8 +134,8 @@ pub(crate) fn revoke(
 /// Selects links to revoke, among those that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selector<'a> {
-    /// Links whose unspent token of the current generation was signed by a key.
-    SignedBy(&'a str),
+    /// Those of these links that have an unspent token of the current generation signed by a key.
+    SignedBy(&'a str, &'a [LinkId]),
     /// These links, which a bulk revocation matches.
     BulkRevoked(&'a [LinkId], i64),
 }
@@ -154,12 +154,8 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
         };
     }
     match selector {
-        Selector::SignedBy(kid) => {
-            let mailed = mail_jobs::table
-                .filter(mail_jobs::kid.eq(kid))
-                .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
-                .filter(mail_jobs::generation.eq(links::generation.nullable()));
-            revoke!(exists(mailed).and(links::spent_at.is_null()).and(NotBulkRevoked))
+        Selector::SignedBy(kid, ids) => {
+            revoke!(links::id.eq_any(ids).and(exists(token_of(kid))).and(links::spent_at.is_null()).and(NotBulkRevoked))
         }
         Selector::BulkRevoked(ids, seq) => {
             // An older one that is pending has said when and why they ended.
@@ -167,6 +163,38 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
             revoke!(links::id.eq_any(ids).and(not(exists(older))))
         }
     }
+}
+
+/// Condition that a token of the link's current generation was signed by a key.
+#[diesel::dsl::auto_type]
+fn token_of<'a>(kid: &'a str) -> _ {
+    link_keys::table
+        .filter(link_keys::kid.eq(kid))
+        .filter(link_keys::magic_link_id.eq(links::id))
+        .filter(link_keys::generation.eq(links::generation))
+}
+
+/// Open links that have an unspent token of the current generation signed by a key.
+pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<LinkId>> {
+    links::table
+        .filter(exists(token_of(kid)))
+        .filter(links::spent_at.is_null())
+        .filter(links::revoked_at.is_null())
+        .filter(NotBulkRevoked)
+        .filter(links::expires_at.gt(now))
+        .limit(limit)
+        .select(links::id)
+        .load(conn)
+}
+
+/// Stores that a key signs a token of the link.
+pub(crate) fn note_key(conn: &mut Conn, id: &LinkId, generation: i32, kid: &str) -> QueryResult<()> {
+    let known: i64 = link_keys::table.find((kid, id, generation)).count().get_result(conn)?;
+    if known == 0 {
+        let row = (link_keys::kid.eq(kid), link_keys::magic_link_id.eq(id), link_keys::generation.eq(generation));
+        diesel::insert_into(link_keys::table).values(row).execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Raises the generation and makes the link spendable again; `None` during the cool-down, or if the link has ended.

@@ -242,14 +242,15 @@ pub(crate) fn end_all_of_links(
     Ok(ended)
 }
 
-/// Active sessions whose newest access token was signed by a key.
-pub(crate) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
-    sessions::table.filter(holds(now)).filter(sessions::kid.eq(kid)).select(sessions::id).load(conn)
-}
-
-/// Stores which key signs the access token that is about to be issued again.
-pub(crate) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
-    diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
+/// Active sessions that hang on a key: it signed their access token, or the link token or code that opened them.
+pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    let opened = sessions::link_kid.eq(kid).or(sessions::code_kid.eq(kid)).assume_not_null();
+    sessions::table
+        .filter(holds(now))
+        .filter(sessions::kid.eq(kid).or(opened))
+        .limit(limit)
+        .select(sessions::id)
+        .load(conn)
 }
 
 /// Expired sessions whose end is not recorded.
@@ -325,11 +326,15 @@ pub(crate) struct Session {
     pub closed_at: Option<Timestamp>,
     pub visitor_address: Option<String>,
     pub visitor_user_agent: Option<String>,
-    /// The key that signed its newest access token.
+    /// The key that signs its access token.
     pub kid: String,
     /// Status list and index of the session, never reused.
     pub status_list: i64,
     pub status_index: i32,
+    /// The key that signed the link token which opened it, or which led to the code that did.
+    pub link_kid: Option<String>,
+    /// The key that signed the code which opened it; `None` if the link token did so itself.
+    pub code_kid: Option<String>,
 }
 
 impl Session {
@@ -341,6 +346,11 @@ impl Session {
     /// Whether it is active at a moment.
     pub(crate) fn holds(&self, now: Timestamp) -> bool {
         self.end(now).is_none()
+    }
+
+    /// The keys that it hangs on: it ends with any of them.
+    pub(crate) fn kids(&self) -> Vec<&str> {
+        std::iter::once(self.kid.as_str()).chain(self.link_kid.as_deref()).chain(self.code_kid.as_deref()).collect()
     }
 
     /// Applies a pending bulk revocation that matches its link.

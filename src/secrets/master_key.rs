@@ -37,7 +37,8 @@ pub enum MasterKeyError {
 
 /// A loaded master key. It has no `Debug` on purpose.
 pub(crate) struct MasterKey {
-    sealing: LessSafeKey,
+    /// `None` for commands that open no keys.
+    sealing: Option<LessSafeKey>,
     cursors: hmac::Key,
     codes: hmac::Key,
     digests: Digests,
@@ -100,7 +101,18 @@ impl MasterKey {
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
         let codes: hmac::Key = extracted.expand(&[b"step-up codes"], hmac::HMAC_SHA256).ok()?.into();
         let digests: hmac::Key = extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), cursors, digests: Digests(digests), codes })
+        Some(Self { sealing: Some(LessSafeKey::new(sealing)), cursors, digests: Digests(digests), codes })
+    }
+
+    /// Stands in where there is no master key, as at the command line in an emergency: it opens and seals nothing.
+    /// Cursors that it signs are no secret: they are for an operator, who owns the database.
+    pub(crate) fn absent() -> Option<Self> {
+        Some(Self { sealing: None, ..Self::derive(&[0; KEY_BYTES])? })
+    }
+
+    /// Whether it stands in for a master key.
+    pub(crate) const fn is_absent(&self) -> bool {
+        self.sealing.is_none()
     }
 
     /// Seals a secret; `name` must be given again to open it.
@@ -109,7 +121,7 @@ impl MasterKey {
         rand::rng().fill_bytes(&mut nonce);
         let mut sealed = secret.to_vec();
         let aad = Aad::from(name.as_bytes());
-        self.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
+        self.sealing.as_ref()?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
         Some(format!("{SEAL}{}", URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
     }
 
@@ -119,7 +131,8 @@ impl MasterKey {
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = sealed.to_vec();
         let aad = Aad::from(name.as_bytes());
-        let secret = self.sealing.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
+        let secret =
+            self.sealing.as_ref()?.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
         Some(secret.to_vec())
     }
 

@@ -185,11 +185,11 @@ pub(crate) fn end_all_of_links(
     Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
 }
 
-/// Ends every live session whose access token was signed by a key; returns how many it ended.
-pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>) -> Result<usize, Error> {
+/// Ends those of these sessions that are active; returns how many it ended.
+pub(crate) fn end_all(tx: &mut Tx<'_>, ids: &[SessionId], ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
-    for id in records::sessions::signed_by(tx, kid, ending.now)? {
-        let Some(session) = records::sessions::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
+    for id in ids {
+        let Some(session) = records::sessions::end(tx, id, EndCause::Revoked, ending.at)? else { continue };
         number += 1;
         record_end(tx, &session, None, ending)?;
     }

@@ -31,9 +31,7 @@ use crate::records::sessions::{Session, Source};
 
 pub(crate) use crate::domain::EndCause;
 
-pub(crate) use end::{
-    Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
-};
+pub(crate) use end::{Ending, RevocationRequest, end, end_all, end_all_of_links, end_expired, revoke, revoke_token};
 pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
 pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};

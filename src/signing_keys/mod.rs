@@ -13,14 +13,16 @@ use crate::domain::{EventType, Reach, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
-use crate::records::links::{Revoking, Selector};
-use crate::sessions::{self, Ending};
-use crate::store::{Claim, IdempotencyKey, idempotency};
+use crate::records;
+use crate::records::signing_keys::KeyRevocation;
+use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
 use crate::tokens::KeyState;
 use crate::tokens::keyring::{self, SigningKey};
-use crate::{links, records};
 
+mod carry_out;
 pub(crate) mod routes;
+
+pub(crate) use carry_out::step;
 
 /// How long a key is published before it signs: portals cache the JWK set that long.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
@@ -68,12 +70,15 @@ pub struct RevokedKey {
     pub kid: String,
     /// State of the key: always `expired`.
     pub state: KeyState,
-    /// Number of links revoked because the key had signed their unspent tokens.
+    /// Number of links revoked so far because the key had signed their unspent tokens.
     #[schema(minimum = 0)]
     pub revoked_links: i64,
-    /// Number of sessions ended because the key had signed their access tokens.
+    /// Number of sessions ended so far because the key had signed their access tokens, or what opened them.
     #[schema(minimum = 0)]
     pub ended_sessions: i64,
+    /// When the last of them was ended; absent while a worker still does so. None of them is accepted meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Timestamp>,
     /// Identifier of the key created as replacement, if no other key could sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -154,9 +159,10 @@ pub(crate) async fn retire(
     SigningKey::of_all(rows.iter(), now).pop().ok_or_else(Error::not_found)
 }
 
-/// Revokes a key: it expires at once, and what it signed is revoked, in one transaction.
+/// Revokes a key: it expires at once, and so does what it signed.
 ///
-/// If no other key can sign, a new key is created that signs from now on.
+/// That is ended range by range: some of it before the response, the rest by a worker. If no other key can sign, a new
+/// key is created that signs from now on; at the command line without the master key, the service does so.
 pub(crate) async fn revoke_key(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -169,51 +175,94 @@ pub(crate) async fn revoke_key(
     fields.text("/reason", &request.reason, 3, 400);
     fields.finish()?;
     let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
-    let spare = keyring::generate(cx.tokens.master_key(), now, now)?;
-    let revoked = cx
+    // Without the master key, an instance that has it creates the next key.
+    let spare = match cx.tokens.master_key() {
+        absent if absent.is_absent() => None,
+        master_key => Some(keyring::generate(master_key, now, now)?),
+    };
+    let revoked = kid.clone();
+    let revocation = cx
         .store
         .write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            let nothing = RevokedKey {
-                kid: kid.clone(),
-                state: KeyState::Expired,
-                revoked_links: 0,
-                ended_sessions: 0,
-                replaced_by: None,
-            };
             if records::signing_keys::revoke_key(tx, &kid, now)?.is_none() {
                 records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
-                return Ok(nothing);
+                return Ok(records::signing_keys::find_revocation(tx, &kid)?);
             }
-            let replaced_by = if records::signing_keys::can_sign(tx, None, now)? {
-                None
-            } else {
-                records::signing_keys::insert(tx, &spare)?;
+            let spare = if records::signing_keys::can_sign(tx, None, now)? { None } else { spare.as_ref() };
+            if let Some(spare) = spare {
+                records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
-                Some(spare.kid.clone())
+            }
+            let replaced_by = spare.map(|spare| spare.kid.clone());
+            let revocation = KeyRevocation {
+                kid: kid.clone(),
+                reason: request.reason.clone(),
+                actor_type: actor.kind,
+                actor_id: actor.id.clone(),
+                actor_name: actor.name.clone(),
+                client_id: client_id.clone(),
+                created_at: now,
+                links: 0,
+                sessions: 0,
+                done_at: None,
+                replaced_by,
             };
-            let reason = format!("the signing key was revoked: {}", request.reason);
-            let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
-            let (links, _) = links::revoke_where(tx, Selector::SignedBy(&kid), &revoking)?;
-            let ending = Ending::new(&actor, client_id.as_ref(), now);
-            let sessions = sessions::end_all_signed_by(tx, &kid, &ending)?;
+            records::signing_keys::insert_revocation(tx, &revocation)?;
             records::signing_keys::raise_epoch(tx)?;
             tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({
-                    "kid": kid, "reason": request.reason, "revoked_links": links, "ended_sessions": sessions,
-                    "replaced_by": replaced_by,
+                    "kid": kid, "reason": request.reason, "replaced_by": revocation.replaced_by,
                 }),
             ));
-            Ok(RevokedKey {
-                revoked_links: i64::try_from(links).map_err(Error::internal)?,
-                ended_sessions: i64::try_from(sessions).map_err(Error::internal)?,
-                replaced_by,
-                ..nothing
-            })
+            Ok(Some(revocation))
         })
         .await?;
-    cx.tokens.refresh(&cx.store, now).await?;
+    let open = revocation.filter(|revocation| revocation.done_at.is_none());
+    if let Some(revocation) = &open {
+        // It is in force already: a failure is not reported to the caller, because the worker retries.
+        let outcome = match cx.tokens.refresh(&cx.store, now).await {
+            Ok(()) => carry_out::carry_out(cx, revocation, carry_out::AT_ONCE).await,
+            failed => failed,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(key.kid = revoked, error.cause = %error, "revocation of a key left to the worker");
+        }
+        cx.store.wake(Worker::Revocations);
+    }
+    read_revoked(cx, revoked).await
+}
+
+/// Carries the revocation of a key out to its end, for the command line: there may be no worker.
+pub(crate) async fn finish(cx: &Context, mut revoked: RevokedKey) -> Result<RevokedKey, Error> {
+    while revoked.done_at.is_none() {
+        carry_out::step(cx).await?;
+        revoked = read_revoked(cx, revoked.kid).await?;
+        if revoked.done_at.is_none() {
+            // An instance of the service may be carrying it out.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
     Ok(revoked)
+}
+
+/// A revoked or expired key, and what was ended with it.
+async fn read_revoked(cx: &Context, kid: String) -> Result<RevokedKey, Error> {
+    cx.store
+        .read(move |conn| {
+            let key = records::signing_keys::find(conn, &kid)?.ok_or_else(Error::not_found)?;
+            let revocation = records::signing_keys::find_revocation(conn, &kid)?;
+            Ok(RevokedKey {
+                kid,
+                state: KeyState::Expired,
+                revoked_links: revocation.as_ref().map_or(0, |done| done.links),
+                ended_sessions: revocation.as_ref().map_or(0, |done| done.sessions),
+                // A key that expired by itself had signed nothing that was still valid.
+                done_at: revocation.as_ref().map_or(key.expires_at, |done| done.done_at),
+                replaced_by: revocation.and_then(|done| done.replaced_by),
+            })
+        })
+        .await
 }
 
 /// Keys sign for every tenant and portal, so only a client of every tenant and portal may manage them.

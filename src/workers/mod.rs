@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use crate::app::App;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
-use crate::{audit, db, links, mail, revocations, sessions};
+use crate::{audit, db, links, mail, revocations, sessions, signing_keys};
 
 /// Pause of a worker that had nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
@@ -62,6 +62,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         // A worker of its own, because a bulk revocation may take a while.
         spawn("revocations", app, &stopped, Some(Worker::Revocations), REVOCATION_REST, |app| async move {
             let left = revocations::step(&app.cx).await?;
+            signing_keys::step(&app.cx).await?;
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
