@@ -2,6 +2,7 @@
 
 mod crash;
 mod durability;
+mod mail_races;
 mod outage;
 mod races;
 mod storage_failure;

@@ -14,7 +14,7 @@ use crate::support::{
 const CALLERS: usize = 16;
 
 /// The copies of the service that callers can choose from.
-struct Copies {
+pub(super) struct Copies {
     bases: Vec<String>,
     _processes: Vec<Process>,
 }
@@ -24,7 +24,7 @@ impl Copies {
         Self::start_with(world, &[])
     }
 
-    fn start_with(world: &World, environment: &[(&str, &str)]) -> Self {
+    pub(super) fn start_with(world: &World, environment: &[(&str, &str)]) -> Self {
         let number = if world.database == Database::Postgres { 2 } else { 0 };
         let start = |_| Process::start_with(world, environment, std::process::Stdio::inherit());
         let processes: Vec<Process> = (0..number).map(start).collect();
@@ -36,7 +36,7 @@ impl Copies {
     }
 
     /// The caller at one copy after the other.
-    fn spread(&self, caller: &Api, number: usize) -> Vec<Api> {
+    pub(super) fn spread(&self, caller: &Api, number: usize) -> Vec<Api> {
         self.bases.iter().cycle().take(number).map(|base| caller.at(base)).collect()
     }
 }
@@ -45,12 +45,12 @@ impl Copies {
 ///
 /// The machine decides how often that is, and what came of it is counted all the same. On PostgreSQL nobody
 /// has to come back: a deadlock would hide behind it.
-fn patient(world: &World, caller: Api) -> Api {
+pub(super) fn patient(world: &World, caller: Api) -> Api {
     if world.database == Database::Sqlite { caller.patient() } else { caller }
 }
 
 /// How often each outcome came: the status, and the code of a refusal.
-fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
+pub(super) fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for reply in replies {
         let outcome = match reply.body["code"].as_str() {
@@ -62,7 +62,7 @@ fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     tally
 }
 
-fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
+pub(super) fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
     expected.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| (name.to_owned(), number)).collect()
 }
 
