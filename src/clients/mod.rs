@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::text_enum;
-use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator};
+use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
@@ -49,7 +49,7 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(min_items = 1, max_items = 13)]
+    #[schema(min_items = 1, max_items = 14)]
     pub scopes: Vec<Scope>,
 }
 
@@ -92,7 +92,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(max_items = 13)]
+    #[schema(max_items = 14)]
     scopes: Vec<Scope>,
     /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,
@@ -167,13 +167,7 @@ pub(crate) async fn create(
         disabled_at: None,
         id,
     };
-    let bound = caller.reach != Reach::everything();
-    if bound && let Some(scope) = request.scopes.iter().find(|scope| !caller.has(**scope)) {
-        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot grant {scope}")));
-    }
-    if !caller.reach.covers_reach(&client.reach()) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the tenants and portal exceed those of the caller"));
-    }
+    caller.authority().require_grantable(&client.authority())?;
     let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
@@ -230,7 +224,8 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
-/// Gives a client a new key; the old key stays valid for the overlap.
+/// Gives a client a new key; the old key stays valid for the overlap. Only for a client that the caller could create:
+/// the new key gives the caller all that it opens.
 pub(crate) async fn rotate(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -243,15 +238,16 @@ pub(crate) async fn rotate(
     fields.finish()?;
     let key = ApiKey::generate(&id);
     let hash = key.sha256();
-    let reach = caller.reach.clone();
+    let authority = caller.authority();
     let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
     let client = cx
         .store
         .write(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            known.ok_or_else(Error::not_found)?;
+            let known = records::clients::find(tx, &id)?;
+            let known = known.filter(|client| authority.reach.covers_reach(&client.reach()));
+            authority.require_grantable(&known.ok_or_else(Error::not_found)?.authority())?;
             let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
             tx.record(event.clone());
             rotated.ok_or_else(|| Code::ClientDisabled.into())
@@ -278,11 +274,11 @@ pub(crate) async fn disable(
             let known = known.ok_or_else(Error::not_found)?;
             let disabled = records::clients::disable(tx, &id, now)?;
             let revoked = if request.revoke_links {
-                let reason = format!("the client {} was disabled", known.name);
+                let reason = "the client that issued the link was disabled";
                 links::revoke_where(
                     tx,
                     Selector::IssuedBy(&id),
-                    &Revoking::new(&reason, &actor, client_id.as_ref(), now),
+                    &Revoking::new(reason, &actor, client_id.as_ref(), now),
                 )?
                 .0
             } else {

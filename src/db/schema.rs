@@ -223,6 +223,7 @@ diesel::table! {
         released_by_type -> Nullable<Text>,
         released_by_id -> Nullable<Text>,
         released_by_name -> Nullable<Text>,
+        placed_tenants -> Text,
     }
 }
 

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::clients;
-use crate::domain::{PageRequest, Reach, Scope};
+use crate::domain::{Authority, PageRequest, Reach, Scope};
 use crate::id::ClientId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
@@ -87,6 +87,11 @@ impl Client {
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         Scope::of_words(&self.scopes).collect()
+    }
+
+    /// What the client's key gives.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority { reach: self.reach(), scopes: self.scopes() }
     }
 }
 

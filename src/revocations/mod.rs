@@ -47,7 +47,7 @@ pub struct CreateRevocation {
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
-    /// scope `admin`.
+    /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
     pub everything: bool,
     /// Why the links are revoked; recorded for each of them.
@@ -56,7 +56,8 @@ pub struct CreateRevocation {
     /// Whether only to count the links, without revoking them.
     #[serde(default)]
     pub dry_run: bool,
-    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified. Links of more than one
+    /// tenant name the client instead.
     pub requested_by: Option<Person>,
     /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
@@ -109,11 +110,15 @@ pub(crate) async fn create(
     now: Timestamp,
 ) -> Result<RevocationResponse, Error> {
     check(&request)?;
-    if request.everything && !caller.has(Scope::Admin) {
-        return Err(Error::new(Code::InsufficientScope).detail("the field everything needs the scope admin"));
-    }
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
+    let is_wide = is_wide(tenant_ids.as_deref());
+    if (request.everything || is_wide) && !caller.has(Scope::Admin) {
+        let detail = "the field everything, and revoking links of more than one tenant, need the scope admin";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
     let actor = caller.actor(request.requested_by.as_ref());
+    // A person of one customer is not named to another one.
+    let revoker = if is_wide { caller.actor(None) } else { actor.clone() };
     let mut order = BulkRevocation {
         id: RevocationId::new(now),
         // It is counted before it has a number: the highest one matches every link issued so far.
@@ -127,9 +132,9 @@ pub(crate) async fn create(
         dry_run: request.dry_run,
         links: 0,
         sessions: 0,
-        actor_type: actor.kind,
-        actor_id: actor.id.clone(),
-        actor_name: actor.name.clone(),
+        actor_type: revoker.kind,
+        actor_id: revoker.id,
+        actor_name: revoker.name,
         client_id: caller.client_id.clone(),
         created_at: now,
         xid_watermark: None,
@@ -185,17 +190,19 @@ pub(crate) async fn create(
     Ok(given.into())
 }
 
-/// One bulk revocation, if it is within the caller's reach.
+/// One bulk revocation, if the caller could have created it.
 pub(crate) async fn read(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
     id: RevocationId,
 ) -> Result<RevocationResponse, Error> {
-    let reach = caller.reach.clone();
+    let (reach, may_be_wide) = (caller.reach.clone(), caller.has(Scope::Admin));
     cx.store
         .read(move |conn| {
             let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
-            let visible = order.is_within(&records::revocations::tenants(conn, &id)?, &reach);
+            let tenant_ids = records::revocations::tenants(conn, &id)?;
+            let is_wide = is_wide((!order.every_tenant).then_some(tenant_ids.as_slice()));
+            let visible = order.is_within(&tenant_ids, &reach) && (may_be_wide || !is_wide);
             if visible { Ok(order.into()) } else { Err(Error::not_found()) }
         })
         .await
@@ -216,6 +223,12 @@ pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<Re
     Ok(order)
 }
 
+/// Whether these tenants, `None` for all of them, are more than one: whatever the other selectors are, since ids of
+/// profiles and of people mean somebody else at each tenant.
+fn is_wide(tenant_ids: Option<&[String]>) -> bool {
+    tenant_ids.is_none_or(|ids| ids.len() > 1)
+}
+
 /// Portal and tenants of a bulk revocation, within the reach; `None` stands for all of them.
 fn resolve_selectors(
     reach: &Reach,
@@ -232,6 +245,11 @@ fn resolve_selectors(
         (None, Tenants::All) => None,
         (None, Tenants::Only(own)) => Some(own.clone()),
     };
+    let tenants = tenants.map(|mut ids| {
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    });
     Ok((portal, tenants))
 }
 

@@ -10,8 +10,10 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Validator, is_time_zone};
-use crate::error::Error;
+use crate::domain::{
+    ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Scope, Validator, is_time_zone,
+};
+use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WriteTenants};
 use crate::journal::Event;
 use crate::records;
@@ -57,7 +59,8 @@ pub struct SaveTenant {
     /// gets `masked`.
     pub change_values: Option<ChangeValues>,
     /// Number of days for which the audit log keeps names, reasons and values. If absent it stays as it is; a new
-    /// tenant gets the service's default.
+    /// tenant gets the service's default. To change it needs the scope `audit:manage` and a client that is bound to no
+    /// portal: what is older is erased.
     #[schema(minimum = 366, maximum = 36500)]
     pub retention_days: Option<i32>,
 }
@@ -158,11 +161,16 @@ pub(crate) async fn save(
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
+    let keeps_log = may_set_retention(caller);
     let saved = cx
         .store
         .write(move |tx| {
             // Absent settings of the audit log keep their values, rather than being reset.
-            let known = records::tenants::find(tx, &tenant.id)?;
+            let known = records::tenants::lock(tx, &tenant.id)?;
+            let kept = known.as_ref().and_then(|known| known.retention_days);
+            if request.retention_days.is_some_and(|days| Some(days) != kept) {
+                keeps_log.clone()?;
+            }
             let mut tenant = tenant.clone();
             if let Some(known) = known {
                 tenant.change_values = request.change_values.unwrap_or(known.change_values);
@@ -181,6 +189,19 @@ pub(crate) async fn save(
         })
         .await?;
     Ok(saved.into())
+}
+
+/// Refuses a caller who may not erase: a shorter retention period erases what is older.
+fn may_set_retention(caller: &Caller<WriteTenants>) -> Result<(), Error> {
+    if !caller.has(Scope::ManageAudit) {
+        let detail = "changing retention_days needs the scope audit:manage";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
+    if caller.reach.portal.is_some() {
+        let detail = "changing retention_days needs a client that is bound to no portal";
+        return Err(Error::new(Code::ClientNotPermitted).detail(detail));
+    }
+    Ok(())
 }
 
 /// A page of the tenants within the caller's reach, in order of id.
