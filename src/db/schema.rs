@@ -440,4 +440,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     tenants,
 );
+diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

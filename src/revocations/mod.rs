@@ -50,7 +50,7 @@ pub struct CreateRevocation {
     /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
     pub everything: bool,
-    /// Why the links are revoked; recorded for each of them.
+    /// Why the links are revoked; recorded for each of them, and shown to each tenant that has one.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Whether only to count the links, without revoking them.

@@ -171,6 +171,26 @@ async fn no_issue_slips_past_a_suspension(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn no_issue_slips_past_the_disabling_of_its_client(world: &World) {
+    let (copies, consultant) = (Copies::start(world), world.consultant().await);
+    let disablers = copies.spread(&patient(world, world.admin.clone()), CALLERS);
+    let request = Api::issue_request(&consultant);
+    for round in 0..rounds(12) {
+        let stolen = patient(world, world.portal("cloud", "acme").await);
+        let callers = copies.spread(&stolen, CALLERS);
+        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let disable = format!("/v1/clients/{}/disable", stolen.client_id);
+        let and_its_links = json!({ "revoke_links": true });
+        let (issued, disabled) = join(issues, disablers[round % CALLERS].post(&disable, &and_its_links)).await;
+        assert_eq!(disabled.ok()["state"], "disabled");
+        let refused = issued.iter().filter(|reply| reply.status != 201);
+        refused.for_each(|reply| reply.refused(401, "unauthenticated"));
+        let open = world.admin.get(&format!("/v1/magic-links?consultant_id={consultant}&state=active")).await.ok();
+        assert_eq!(open["items"], json!([]), "round {round}");
+    }
+}
+
+#[apply(on_both_databases)]
 async fn a_revocation_wins_against_every_redeemer(world: &World) {
     let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
     let (consultant, callers) = (world.consultant().await, copies.spread(&portal, 4));

@@ -245,6 +245,14 @@ async fn how_long_the_log_is_kept_is_not_for_whoever_names_a_tenant(world: &Worl
         caller.put(tenant, &keep(3_650)).await.ok();
         assert_eq!(caller.put(tenant, &json!({ "name": "ACME Ltd" })).await.ok()["retention_days"], 3_650);
     }
+    // Nor does who is bound to one portal decide how the values of the others are stored.
+    let plain = |tenant: &str| (format!("/v1/tenants/{tenant}"), json!({ "name": "ACME", "change_values": "plain" }));
+    let everywhere = world.client(Some("cloud"), &["*"], &["tenants:write"]).await;
+    for (caller, tenant) in [(&of_portal, "acme"), (&everywhere, "acme"), (&everywhere, "umbrella")] {
+        let (path, settings) = plain(tenant);
+        caller.put(&path, &settings).await.refused(403, "client_not_permitted");
+    }
+    assert_eq!(namer.put(tenant, &plain("acme").1).await.ok()["change_values"], "plain");
     let keeper = world.client(None, &["acme"], &["tenants:write", "audit:manage"]).await;
     assert_eq!(keeper.put(tenant, &keep(400)).await.ok()["retention_days"], 400);
 }
