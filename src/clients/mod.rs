@@ -69,7 +69,8 @@ pub struct RotateClient {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"revoke_links": false}))]
 pub struct DisableClient {
-    /// Whether to revoke every link that the client issued, in the same transaction; default false.
+    /// Whether to revoke every link that the client issued, in the same transaction; needs the scope `links:revoke`.
+    /// Default false.
     #[serde(default)]
     pub revoke_links: bool,
 }
@@ -266,6 +267,9 @@ pub(crate) async fn disable(
     request: DisableClient,
     now: Timestamp,
 ) -> Result<ClientResponse, Error> {
+    if request.revoke_links && !caller.has(Scope::RevokeLinks) {
+        return Err(Error::new(Code::InsufficientScope).detail("the field revoke_links needs the scope links:revoke"));
+    }
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
     let client = cx
         .store

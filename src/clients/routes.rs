@@ -68,8 +68,8 @@ async fn rotate_client(
 
 /// Disable a client
 ///
-/// Its keys stop working at once and for good. With `revoke_links` every link
-/// that it issued is revoked in the same transaction.
+/// Its keys stop working at once and for good. With `revoke_links`, which needs the
+/// scope `links:revoke`, every link that it issued is revoked in the same transaction.
 #[utoipa::path(tag = "Clients", operation_id = "disableClient", request_body = DisableClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, World, apply, on_both_databases};
+use crate::support::{Api, Sql, World, apply, on_both_databases};
 
 const CLIENTS: &str = "/v1/clients";
 const CONSULTANTS: &str = "/v1/consultants";
@@ -115,6 +115,44 @@ async fn a_bulk_revocation_is_judged_by_the_tenants_that_it_reaches(world: &Worl
     assert_eq!(own["links"], 1);
     assert_eq!(everywhere.get(&format!("{REVOCATIONS}/{}", id_of(&own))).await.status, 200);
     assert_eq!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+}
+
+#[apply(on_both_databases)]
+async fn who_may_not_revoke_links_does_not_revoke_them_with_their_client(world: &World) {
+    let consultant = world.consultant().await;
+    let portal = world.portal("cloud", "acme").await;
+    let link = portal.issue(&consultant).await;
+    let disable = format!("{CLIENTS}/{}/disable", portal.client_id);
+    let admin = world.client(None, &["acme"], &["admin"]).await;
+    admin.post(&disable, &json!({ "revoke_links": true })).await.refused(403, "insufficient_scope");
+    let state = async || world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"].clone();
+    assert_eq!((portal.get("/v1/magic-links").await.status.as_u16(), state().await), (200, json!("active")));
+    admin.post(&disable, &json!({})).await.ok();
+    assert_eq!(state().await, "active");
+    let both = world.client(None, &["acme"], &["admin", "links:revoke"]).await;
+    both.post(&disable, &json!({ "revoke_links": true })).await.ok();
+    assert_eq!(state().await, "revoked");
+}
+
+#[apply(on_both_databases)]
+async fn what_the_operators_receiver_answers_is_for_operators(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let log = "/v1/audit-log/acme";
+    assert_eq!(world.admin.get(&format!("{log}/checkpoint")).await.status, 200);
+    Sql::of(world)
+        .run(
+            "INSERT INTO checkpoint_deliveries (tenant_id, channel, size, attempts, next_attempt_at, last_error) \
+             VALUES ('acme', 'webhook', 1, 1, '2099-01-01 00:00:00', '403 of the archive')",
+        )
+        .unwrap();
+    let seen = world.admin.get(log).await.ok();
+    assert_eq!(seen["deliveries"][0]["last_error"], "403 of the archive");
+    for auditor in
+        [world.client(None, &["acme"], &["audit:read"]).await, world.client(None, &["*"], &["audit:read"]).await]
+    {
+        let seen = auditor.get(log).await.ok();
+        assert_eq!((&seen["deliveries"][0]["size"], seen["deliveries"][0].get("last_error")), (&json!(1), None));
+    }
 }
 
 /// The answers in which a tenant's portal and auditor might read what an operator wrote.
