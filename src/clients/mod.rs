@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator};
+use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
@@ -50,7 +50,7 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(min_items = 1, max_items = 13)]
+    #[schema(min_items = 1, max_items = 14)]
     pub scopes: Vec<Scope>,
 }
 
@@ -70,7 +70,8 @@ pub struct RotateClient {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"revoke_links": false}))]
 pub struct DisableClient {
-    /// Whether to revoke every link that the client issued, in the same transaction; default false.
+    /// Whether to revoke every link that the client issued, in the same transaction; needs the scope `links:revoke`.
+    /// Default false.
     #[serde(default)]
     pub revoke_links: bool,
 }
@@ -93,7 +94,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(max_items = 13)]
+    #[schema(max_items = 14)]
     scopes: Vec<Scope>,
     /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,
@@ -168,13 +169,7 @@ pub(crate) async fn create(
         disabled_at: None,
         id,
     };
-    let bound = caller.reach != Reach::everything();
-    if bound && let Some(scope) = request.scopes.iter().find(|scope| !caller.has(**scope)) {
-        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot grant {scope}")));
-    }
-    if !caller.reach.covers_reach(&client.reach()) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the tenants and portal exceed those of the caller"));
-    }
+    caller.authority().require_grantable(&client.authority())?;
     let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
@@ -231,7 +226,8 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
-/// Gives a client a new key; the old key stays valid for the overlap.
+/// Gives a client a new key; the old key stays valid for the overlap. Only for a client that the caller could create:
+/// the new key gives the caller all that it opens.
 pub(crate) async fn rotate(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -244,15 +240,16 @@ pub(crate) async fn rotate(
     fields.finish()?;
     let key = ApiKey::generate(&id);
     let hash = key.sha256();
-    let reach = caller.reach.clone();
+    let authority = caller.authority();
     let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
     let client = cx
         .store
         .write(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            known.ok_or_else(Error::not_found)?;
+            let known = records::clients::find(tx, &id)?;
+            let known = known.filter(|client| authority.reach.covers_reach(&client.reach()));
+            authority.require_grantable(&known.ok_or_else(Error::not_found)?.authority())?;
             let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
             tx.record(event.clone());
             rotated.ok_or_else(|| Code::ClientDisabled.into())
@@ -270,16 +267,17 @@ pub(crate) async fn disable(
     id: ClientId,
     request: DisableClient,
 ) -> Result<ClientResponse, Error> {
+    if request.revoke_links && !caller.has(Scope::RevokeLinks) {
+        return Err(Error::new(Code::InsufficientScope).detail("the field revoke_links needs the scope links:revoke"));
+    }
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
     let visible = move |conn: &mut Conn, id: &ClientId| {
         let known = records::clients::find(conn, id)?.filter(|client| reach.covers_reach(&client.reach()));
         known.ok_or_else(Error::not_found)
     };
-    let (find, asked) = (visible.clone(), id.clone());
-    let name = cx.store.read(move |conn| find(conn, &asked)).await?.name;
     let order = BulkRevocation {
         issued_by_client_id: Some(id.clone()),
-        ..BulkRevocation::new(format!("the client {name} was disabled"), &actor, client_id.as_ref(), cx.clock.now())
+        ..BulkRevocation::new("the client that issued the link was disabled".to_owned(), &actor, client_id.as_ref(), cx.clock.now())
     };
     let prepared = Prepared::new(cx, order, Vec::new()).await;
     let (revoking, now) = (prepared.clone(), prepared.at());

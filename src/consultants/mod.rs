@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Scope, Validator, check_person};
+use crate::domain::{Authority, EventType, Page, Paging, Person, Scope, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
@@ -44,14 +44,17 @@ pub struct ConsultantResponse {
     /// When the consultant was suspended (RFC 3339, UTC); absent for an active consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspended_at: Option<Timestamp>,
-    /// Why the consultant was suspended; absent for an active consultant.
+    /// Why the consultant was suspended; only for clients of every tenant and portal with the scope `consultants:write`
+    /// or `admin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,
 }
 
-impl From<Consultant> for ConsultantResponse {
-    fn from(consultant: Consultant) -> Self {
+impl ConsultantResponse {
+    /// A consultant as a caller sees them: why they were suspended may concern other tenants, and is for operators.
+    fn seen_by(authority: &Authority, consultant: Consultant) -> Self {
+        let reason = consultant.suspend_reason.filter(|_| authority.is_operator());
         let suspended = consultant.suspended_at.is_some();
         Self {
             id: consultant.id,
@@ -61,7 +64,7 @@ impl From<Consultant> for ConsultantResponse {
             created_at: consultant.created_at,
             updated_at: consultant.updated_at,
             suspended_at: consultant.suspended_at,
-            suspend_reason: consultant.suspend_reason,
+            suspend_reason: reason,
         }
     }
 }
@@ -117,12 +120,9 @@ pub struct ConsultantDecision {
     pub acting_session_id: Option<String>,
 }
 
-/// Consultants serve every tenant, so only a client of every tenant and portal may end their links.
-fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
-    if caller.reach == Reach::everything() {
-        return Ok(());
-    }
-    Err(Error::new(Code::ClientNotPermitted).detail("changing a consultant needs a client of every tenant and portal"))
+/// Consultants serve every tenant, and every tenant reads the directory: only operators write it.
+fn require_operator(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
+    caller.require_operator("registering or changing a consultant")
 }
 
 /// Registers a consultant. An e-mail address belongs to one consultant.
@@ -134,6 +134,7 @@ pub(crate) async fn register(
     now: Timestamp,
 ) -> Result<(ConsultantResponse, bool), Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
     fields.email("/email", &request.email);
@@ -167,30 +168,33 @@ pub(crate) async fn register(
             Ok((consultant.clone(), false))
         })
         .await?;
-    Ok((made.into(), replayed))
+    Ok((ConsultantResponse::seen_by(&caller.authority(), made), replayed))
 }
 
 /// A page of the directory, newest first.
 pub(crate) async fn list(
     cx: &Context,
-    _caller: &Caller<ReadConsultants>,
+    caller: &Caller<ReadConsultants>,
     mut filter: ConsultantFilter,
 ) -> Result<Page<ConsultantResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(records::consultants::list(conn, &filter, &asked)?)).await?;
-    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
+    let authority = caller.authority();
+    let show = |row| ConsultantResponse::seen_by(&authority, row);
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
 }
 
 /// One consultant.
 pub(crate) async fn read(
     cx: &Context,
-    _caller: &Caller<ReadConsultants>,
+    caller: &Caller<ReadConsultants>,
     id: ConsultantId,
 ) -> Result<ConsultantResponse, Error> {
     let consultant = cx.store.read(move |conn| Ok(records::consultants::find(conn, &id)?)).await?;
-    consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
+    let consultant = consultant.ok_or_else(Error::not_found)?;
+    Ok(ConsultantResponse::seen_by(&caller.authority(), consultant))
 }
 
 /// Changes a name or an e-mail address. A new address revokes the links, and the old one is notified.
@@ -201,7 +205,7 @@ pub(crate) async fn change(
     request: ChangeConsultant,
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    require_everything(caller)?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
     if let Some(email) = &request.email {
@@ -214,7 +218,7 @@ pub(crate) async fn change(
     }
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let ending = end_links(cx, &id, "the consultant's e-mail address was changed".to_owned(), caller, &actor).await;
+    let ending = end_links(cx, &id, "the consultant's e-mail address was changed", caller).await;
     let (revoking, now) = (ending.clone(), ending.at());
     let (changed, order) = cx
         .store
@@ -249,20 +253,21 @@ pub(crate) async fn change(
     if let Some(order) = order {
         ending.carry_out(cx, order).await;
     }
-    Ok(changed.into())
+    Ok(ConsultantResponse::seen_by(&caller.authority(), changed))
 }
 
 /// The bulk revocation of a consultant's links, which the act that brings it about puts in force.
 async fn end_links(
     cx: &Context,
     id: &ConsultantId,
-    reason: String,
+    reason: &str,
     caller: &Caller<WriteConsultants>,
-    actor: &Actor,
 ) -> Prepared {
+    // The tenants whose links end are told neither the reason nor a person of another one.
+    let actor = caller.actor(None);
     let order = BulkRevocation {
         consultant_id: Some(id.clone()),
-        ..BulkRevocation::new(reason, actor, caller.client_id.as_ref(), cx.clock.now())
+        ..BulkRevocation::new(reason.to_owned(), &actor, caller.client_id.as_ref(), cx.clock.now())
     };
     Prepared::new(cx, order, Vec::new()).await
 }
@@ -270,7 +275,7 @@ async fn end_links(
 /// Checks a decision about a consultant, and who may take it.
 fn check_decision(caller: &Caller<WriteConsultants>, request: &ConsultantDecision) -> Result<(), Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    require_everything(caller)?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
@@ -288,8 +293,7 @@ pub(crate) async fn suspend(
     check_decision(caller, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let reason = format!("the consultant was suspended: {}", request.reason);
-    let ending = end_links(cx, &id, reason, caller, &actor).await;
+    let ending = end_links(cx, &id, "the consultant was suspended", caller).await;
     let (revoking, now) = (ending.clone(), ending.at());
     let (suspended, order) = cx
         .store
@@ -312,7 +316,7 @@ pub(crate) async fn suspend(
     if let Some(order) = order {
         ending.carry_out(cx, order).await;
     }
-    Ok(suspended.into())
+    Ok(ConsultantResponse::seen_by(&caller.authority(), suspended))
 }
 
 /// Reinstates a consultant, who can get links again; revoked links stay revoked.
@@ -341,5 +345,5 @@ pub(crate) async fn reinstate(
             Ok(reinstated)
         })
         .await?;
-    Ok(reinstated.into())
+    Ok(ConsultantResponse::seen_by(&caller.authority(), reinstated))
 }

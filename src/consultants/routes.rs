@@ -25,6 +25,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 }
 
 /// Register a consultant
+///
+/// Needs a client of every tenant and portal: every tenant reads the directory.
 #[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = ConsultantResponse, description = "The registered consultant"), WriteProblems))]
@@ -85,7 +87,8 @@ async fn change_consultant(
 /// Suspend a consultant
 ///
 /// Revokes the consultant's links and ends their sessions in the same transaction.
-/// Suspending again changes nothing.
+/// Suspending again changes nothing. The reason is for operators: the tenants are
+/// told only that the consultant was suspended.
 #[utoipa::path(tag = "Consultants", operation_id = "suspendConsultant", request_body = ConsultantDecision,
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]

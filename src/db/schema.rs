@@ -225,6 +225,7 @@ diesel::table! {
         released_by_type -> Nullable<Text>,
         released_by_id -> Nullable<Text>,
         released_by_name -> Nullable<Text>,
+        placed_tenants -> Text,
     }
 }
 
@@ -474,4 +475,5 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     tenants,
 );
+diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

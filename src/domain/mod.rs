@@ -1,6 +1,7 @@
 //! Types shared by all modules: actors, scopes, states, and the validation of requests.
 
 mod actor;
+mod authority;
 mod event_type;
 mod grant;
 pub(crate) mod json;
@@ -15,6 +16,7 @@ mod validator;
 mod webhook;
 
 pub use actor::{Actor, ActorType};
+pub(crate) use authority::Authority;
 pub(crate) use event_type::SYSTEM_LOG;
 pub use event_type::{EventResult, EventType};
 pub(crate) use grant::refuse_support_session;

@@ -20,6 +20,14 @@ impl Reach {
         Self { portal: None, tenants: Tenants::All }
     }
 
+    /// The tenants in stored form.
+    pub(crate) fn tenant_words(&self) -> String {
+        match &self.tenants {
+            Tenants::All => "*".to_owned(),
+            Tenants::Only(ids) => ids.join(" "),
+        }
+    }
+
     /// Parses the stored form: tenants are separated by spaces, and `*` is every tenant.
     pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
         let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();

@@ -156,12 +156,13 @@ pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result
         .store
         .write(move |tx| {
             let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
-            let portal = config.portal(&link.portal)?;
+            let asks_code = config.portal(&link.portal)?.step_up == StepUpKind::EmailCode;
+            let link = if asks_code { records::links::lock(tx, &link.id)?.ok_or(Code::TokenInvalid)? } else { link };
             if let Some(code) = why_not(&link, &claims, now) {
                 let actor = Actor::consultant(&link.consultant_id);
                 return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
-            if portal.step_up == StepUpKind::EmailCode {
+            if asks_code {
                 let mailed = step_up::send_code(tx, &link, now)?;
                 return Ok((link, Some(mailed)));
             }

@@ -83,7 +83,8 @@ pub struct VerifyCode {
     pub code: String,
 }
 
-/// Creates a one-time code challenge for a usable link and queues its mail.
+/// Creates a one-time code challenge for a usable link and queues its mail. The caller has locked the link: one code is
+/// counted after the other, and the newest alone is valid.
 pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
     let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
     let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
@@ -107,6 +108,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
         expires_at: now.plus(STEP_UP_CODE_LIFE).min(link.expires_at),
         passed_at: None,
     };
+    store::void_step_ups(tx, &link.id, now)?;
     store::insert_step_up(tx, &challenge)?;
     mail::enqueue_code(tx, link, &challenge.id, now)?;
     tx.record(

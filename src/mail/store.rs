@@ -197,6 +197,16 @@ pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) 
         .execute(conn)
 }
 
+/// Cancels the unfinished jobs with one-time codes for a link.
+pub(super) fn cancel_codes(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::template.eq(Template::StepUpCode))
+        .filter(jobs::finished_at.is_null())
+        .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
 /// Queues a failed, bounced or unknown job again; `None` in any other state, or if its link may no longer be mailed.
 pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
     let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];

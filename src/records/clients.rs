@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::schema::clients;
 use crate::db::{Backend, Conn};
-use crate::domain::{PageRequest, Reach, Scan, Scope};
+use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
 use crate::id::ClientId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
@@ -107,6 +107,11 @@ impl Client {
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         Scope::of_words(&self.scopes).collect()
+    }
+
+    /// What the client's key gives.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority { reach: self.reach(), scopes: self.scopes() }
     }
 }
 

@@ -73,6 +73,15 @@ pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryR
     Ok(find(conn, id)?.filter(|link| reach.covers(&link.tenant_id, &link.portal)))
 }
 
+/// Reads and locks a link, so that one transaction at a time decides what is mailed about it.
+pub(crate) fn lock(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
+    if let Conn::Postgres(conn) = conn {
+        let row = links::table.find(id).select(links::id).for_no_key_update();
+        row.get_result::<LinkId>(conn).optional()?;
+    }
+    find(conn, id)
+}
+
 /// Reads links, and applies the bulk revocations that were pending before: every read of this module does so, here or
 /// by a join.
 fn under_pending_revocations(

@@ -345,7 +345,7 @@ impl BulkRevocation {
         }
     }
 
-    /// Whether a caller with this reach could have created it.
+    /// Whether it lies within a reach.
     pub(crate) fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
         let tenants = match &reach.tenants {
             Tenants::All => true,

@@ -47,16 +47,17 @@ pub struct CreateRevocation {
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
-    /// scope `admin`.
+    /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
     pub everything: bool,
-    /// Why the links are revoked; recorded for each of them.
+    /// Why the links are revoked; recorded for each of them, and shown to each tenant that has one.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Whether only to count the links, without revoking them.
     #[serde(default)]
     pub dry_run: bool,
-    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified. Links of more than one
+    /// tenant name the client instead.
     pub requested_by: Option<Person>,
     /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
@@ -109,11 +110,15 @@ pub(crate) async fn create(
     now: Timestamp,
 ) -> Result<RevocationResponse, Error> {
     check(&request)?;
-    if request.everything && !caller.has(Scope::Admin) {
-        return Err(Error::new(Code::InsufficientScope).detail("the field everything needs the scope admin"));
-    }
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
+    let is_wide = is_wide(tenant_ids.as_deref());
+    if (request.everything || is_wide) && !caller.has(Scope::Admin) {
+        let detail = "the field everything, and revoking links of more than one tenant, need the scope admin";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
     let actor = caller.actor(request.requested_by.as_ref());
+    // A person of one customer is not named to another one.
+    let revoker = if is_wide { caller.actor(None) } else { actor.clone() };
     let order = BulkRevocation {
         every_tenant: tenant_ids.is_none(),
         portal,
@@ -121,7 +126,7 @@ pub(crate) async fn create(
         profile_id: request.profile_id.clone(),
         issued_by_id: request.issued_by_id.clone(),
         dry_run: request.dry_run,
-        ..BulkRevocation::new(request.reason.trim().to_owned(), &actor, caller.client_id.as_ref(), now)
+        ..BulkRevocation::new(request.reason.trim().to_owned(), &revoker, caller.client_id.as_ref(), now)
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
     let prepared = Prepared::new(cx, order, tenant_ids.clone()).await;
@@ -216,17 +221,19 @@ impl Prepared {
     }
 }
 
-/// One bulk revocation, if it is within the caller's reach.
+/// One bulk revocation, if the caller could have created it.
 pub(crate) async fn read(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
     id: RevocationId,
 ) -> Result<RevocationResponse, Error> {
-    let reach = caller.reach.clone();
+    let (reach, may_be_wide) = (caller.reach.clone(), caller.has(Scope::Admin));
     cx.store
         .read(move |conn| {
             let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
-            let visible = order.is_within(&records::revocations::tenants(conn, &id)?, &reach);
+            let tenant_ids = records::revocations::tenants(conn, &id)?;
+            let is_wide = is_wide((!order.every_tenant).then_some(tenant_ids.as_slice()));
+            let visible = order.is_within(&tenant_ids, &reach) && (may_be_wide || !is_wide);
             if visible { Ok(order.into()) } else { Err(Error::not_found()) }
         })
         .await
@@ -240,6 +247,12 @@ pub(crate) async fn finish_pending(cx: &Context) -> Result<(), Error> {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     Ok(())
+}
+
+/// Whether these tenants, `None` for all of them, are more than one: whatever the other selectors are, since ids of
+/// profiles and of people mean somebody else at each tenant.
+fn is_wide(tenant_ids: Option<&[String]>) -> bool {
+    tenant_ids.is_none_or(|ids| ids.len() > 1)
 }
 
 /// Portal and tenants of a bulk revocation, within the reach; `None` stands for all of them.
@@ -258,6 +271,11 @@ fn resolve_selectors(
         (None, Tenants::All) => None,
         (None, Tenants::Only(own)) => Some(own.clone()),
     };
+    let tenants = tenants.map(|mut ids| {
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    });
     Ok((portal, tenants))
 }
 

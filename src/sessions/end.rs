@@ -9,7 +9,7 @@ use super::read::view;
 use super::{EndSession, MAX_SEQ, MAX_SOURCES, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EndCause, EventType, Validator, is_source};
+use crate::domain::{Actor, EndCause, EventType, Validator, check_person, is_source};
 use crate::error::Error;
 use crate::http::{Caller, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -26,8 +26,8 @@ const EXPIRED_PER_STEP: i64 = 100;
 /// Largest number of closing counts that share their transaction with other write jobs.
 const MAX_SHARED_SOURCES: usize = 10;
 
-/// Ends a session because the consultant is done. Closing counts are accepted also for a session that has already
-/// ended.
+/// Ends a session: because the consultant is done only where the client says so. Closing counts are accepted also for a
+/// session that has already ended.
 pub(crate) async fn end(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -48,13 +48,22 @@ pub(crate) async fn end(
     if named > MAX_SOURCES {
         fields.error("/sources", "out_of_range", format_args!("must name at most {MAX_SOURCES} sources"));
     }
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    if request.consultant_done && request.requested_by.is_some() {
+        fields.error("/requested_by", "contradiction", "must be absent where the consultant ended the session");
+    }
     fields.finish()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
+    let ender = caller.actor(request.requested_by.as_ref());
     let asked = id.clone();
     let work = move |tx: &mut Tx<'_>| {
         let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-        let actor = Actor::consultant(&known.consultant_id);
-        if let Some(ended) = records::sessions::end(tx, &id, EndCause::Done, now)? {
+        let (actor, cause) = if request.consultant_done {
+            (Actor::consultant(&known.consultant_id), EndCause::Done)
+        } else {
+            (ender.clone(), EndCause::Revoked)
+        };
+        if let Some(ended) = records::sessions::end(tx, &id, cause, now)? {
             record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
         }
         if let Some(closing) = &request.sources
@@ -207,12 +216,16 @@ fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &
         tx.wake(Worker::Mail);
     }
     let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
-    // An expired session ended when it expired, not when that was detected.
+    // An expired session ended when it expired, by itself, and not when or by whom that was detected.
     let at = session.ended_at.unwrap_or(ending.at);
+    let (actor, client_id) = match session.end_cause {
+        Some(EndCause::Expired) => (Actor::system("clock"), None),
+        _ => (ending.actor.clone(), ending.client_id),
+    };
     tx.record(
-        Event::new(kind, ending.actor.clone(), ending.now)
+        Event::new(kind, actor, ending.now)
             .at(at)
-            .client(ending.client_id)
+            .client(client_id)
             .session(session)
             .with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })),
     );

@@ -233,9 +233,16 @@ impl SessionResponse {
 /// Request to end a session.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"sources": {"portal": 2}}))]
+#[schema(example = json!({"consultant_done": true, "sources": {"portal": 2}}))]
 pub struct EndSession {
     /// Closing counts: the last sequence number of each source by its name, 0 for none. They show whether reports are
     /// missing.
     pub sources: Option<BTreeMap<String, i64>>,
+    /// Whether the consultant said that they are done; recorded as asserted by the client, not verified. Without it the
+    /// session was ended by the client, or by `requested_by`. Default false.
+    #[serde(default)]
+    pub consultant_done: bool,
+    /// Person at the portal who requested this, if it was not the consultant; recorded as asserted by the client, not
+    /// verified.
+    pub requested_by: Option<Person>,
 }

@@ -12,6 +12,9 @@ use crate::records::links::{Revoking, Selector};
 use crate::records::signing_keys::KeyRevocation;
 use crate::sessions::{self, Ending};
 
+/// What the tenants of the links are told: the reason of the revocation is for operators.
+const REASON: &str = "the signing key was revoked";
+
 /// Links or sessions ended in one transaction: it bounds how long other transactions wait.
 const RANGE: usize = 100;
 
@@ -57,9 +60,9 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             left = rest;
             let (order, range, now) = (revocation.clone(), range.to_vec(), cx.clock.now());
             let counts = cx.store.write_large(move |tx| {
-                let (actor, reason) = (order.actor(), order.reason_of_links());
+                let actor = order.actor();
                 let revoking =
-                    Revoking { at: order.created_at, ..Revoking::new(&reason, &actor, order.client_id.as_ref(), now) };
+                    Revoking { at: order.created_at, ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now) };
                 let counts = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
                 counted(tx, &order, counts)
             });
@@ -101,9 +104,5 @@ const fn add(one: (usize, usize), other: (usize, usize)) -> (usize, usize) {
 impl KeyRevocation {
     fn actor(&self) -> Actor {
         Actor { kind: self.actor_type, id: self.actor_id.clone(), name: self.actor_name.clone() }
-    }
-
-    fn reason_of_links(&self) -> String {
-        format!("the signing key was revoked: {}", self.reason)
     }
 }

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Reach, Validator};
+use crate::domain::{EventType, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
@@ -49,7 +49,7 @@ pub struct RotateKey {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "A backup with the master key was lost"}))]
 pub struct RevokeKey {
-    /// Why the key is revoked; recorded for each link revoked with it.
+    /// Why the key is revoked; for operators, not for the tenants whose links are revoked with it.
     #[schema(min_length = 3, max_length = 400)]
     pub reason: String,
 }
@@ -87,7 +87,7 @@ pub struct RevokedKey {
 
 /// The newest keys, including expired and revoked ones.
 pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, now: Timestamp) -> Result<SigningKeys, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let rows = cx.store.read(|conn| Ok(records::signing_keys::list(conn, LISTED)?)).await?;
     Ok(SigningKeys { items: SigningKey::of_all(rows.iter(), now) })
 }
@@ -100,7 +100,7 @@ pub(crate) async fn rotate(
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(SigningKey, bool), Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
     let expires_at = active_from.plus(cx.tokens.longest_use());
@@ -134,7 +134,7 @@ pub(crate) async fn retire(
     kid: String,
     now: Timestamp,
 ) -> Result<SigningKey, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let expires_at = now.plus(cx.tokens.longest_use());
     let event = Event::new(EventType::KeyRetired, caller.actor(None), now)
         .client(caller.client_id.as_ref())
@@ -170,7 +170,7 @@ pub(crate) async fn revoke_key(
     request: RevokeKey,
     now: Timestamp,
 ) -> Result<RevokedKey, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 400);
     fields.finish()?;
@@ -265,10 +265,7 @@ async fn read_revoked(cx: &Context, kid: String) -> Result<RevokedKey, Error> {
         .await
 }
 
-/// Keys sign for every tenant and portal, so only a client of every tenant and portal may manage them.
-fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
-    if caller.reach == Reach::everything() {
-        return Ok(());
-    }
-    Err(Error::new(Code::ClientNotPermitted).detail("managing signing keys needs a client of every tenant and portal"))
+/// Keys sign for every tenant and portal, so only operators manage them.
+fn require_operator(caller: &Caller<Admin>) -> Result<(), Error> {
+    caller.require_operator("managing signing keys")
 }

@@ -4,6 +4,7 @@ mod bounds;
 mod crash;
 mod databases;
 mod durability;
+mod mail_races;
 mod outage;
 mod races;
 mod readiness;
