@@ -27,7 +27,8 @@ impl Service {
         let bind = |address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
         let (listen, metrics_listen) = (config.listen, config.metrics_listen);
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let app = Arc::new(App::open(config, clock).await?);
+        // Boxed: whoever awaits this would carry the whole of it.
+        let app = Arc::new(Box::pin(App::open(config, clock)).await?);
         let metrics_listener = metrics_listen.map(bind).transpose()?;
         Ok(Self { app, listener: bind(listen)?, metrics_listener })
     }

@@ -297,7 +297,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
 
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
-    let service = Box::pin(Service::build(config, Clock::System)).await?;
+    let service = Service::build(config, Clock::System).await?;
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
         let mut started = serde_json::json!({ "port": port, "public_url": public_url });
