@@ -137,7 +137,9 @@ impl<Q, A> Shared<Q, A> {
                 }
                 Err(error) => {
                     self.gauges.metrics.failed(&error);
-                    callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone()))));
+                    for caller in callers {
+                        drop(caller.send(Err(error.clone())));
+                    }
                 }
             }
         }

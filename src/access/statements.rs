@@ -69,7 +69,7 @@ impl LoadEpochs {
             Conn::Postgres(conn) => Self.get_result(conn).optional()?,
             Conn::Sqlite(conn) => Self.get_result(conn).optional()?,
         };
-        let (keys, access, frozen) = row.ok_or_else(Conn::read_only)?;
+        let (keys, access, frozen) = row.ok_or_else(|| conn.why_no_row())?;
         Ok(Epochs { keys, access, frozen })
     }
 }
@@ -226,7 +226,7 @@ pub(crate) fn load(
             _ => {}
         }
     }
-    Ok(Found { epochs: epochs.ok_or_else(Conn::read_only)?, clients, sessions })
+    Ok(Found { epochs: epochs.ok_or_else(|| conn.why_no_row())?, clients, sessions })
 }
 
 /// A JSON list of ids, which need no escapes.

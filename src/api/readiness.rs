@@ -10,13 +10,14 @@ use crate::http::PublicProblems;
 /// Check that the service is ready
 ///
 /// Reads the database, and writes a row of its own unless that succeeded within the last five seconds. `detail` names
-/// the check that failed: `reads` or `writes`. 503 may pass by itself, 500 does not.
+/// the check that failed: `reads`, `access` or `writes`. 503 may pass by itself, 500 does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
 pub(super) async fn readyz(cx: web::Data<Context>) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
     passed(&cx, "reads", "the database cannot be read", reads(&cx, now).await)?;
+    passed(&cx, "access", "nobody's access can be looked up", access(&cx, now).await)?;
     passed(&cx, "writes", "the database cannot be written", writes(&cx, now).await)?;
     Ok(HttpResponse::Ok().finish())
 }
@@ -33,6 +34,11 @@ fn passed(cx: &Context, check: &'static str, what: &'static str, outcome: Result
 /// The signing keys can be read.
 async fn reads(cx: &Context, now: Timestamp) -> Result<(), Error> {
     cx.tokens.refresh(&cx.store, now).await
+}
+
+/// Access can be looked up, as every request does, on the connection that is kept for it.
+async fn access(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    cx.snapshot(None, None, now).await.map(drop)
 }
 
 /// A transaction can be committed.

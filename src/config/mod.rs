@@ -61,6 +61,8 @@ pub struct Config {
     pub public_url: String,
     /// The database.
     pub database_url: DatabaseUrl,
+    /// What works, and what an operator should think about: each with its key.
+    pub warnings: Vec<String>,
     /// Connections in the pool.
     pub database_connections: u32,
     /// Largest number of write jobs that share a commit.
@@ -310,6 +312,13 @@ mod tests {
         for (text, key) in [
             ("public_url = 'http://127.0.0.1:8080/ml'".to_owned(), "public_url:"),
             ("public_url = 'http://user:word@127.0.0.1:8080'".to_owned(), "public_url:"),
+            ("public_url = 'http://links.example'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://localhost.example'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
+            // Nothing was said, and nobody could reach what follows from it.
+            ("listen = '0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
+            ("listen = '10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
             ("[portals]".to_owned(), "portals:"),
             (portal("cloud", "", callback), "portals.cloud.audience:"),
             (portal("cloud", "a", callback) + &portal("ess", "a", callback), "portals.ess.audience:"),
@@ -335,7 +344,7 @@ mod tests {
         for public in [
             "listen = '0.0.0.0:8080'\npublic_url = 'http://127.0.0.1:8080'",
             "public_url = 'https://links.example'\n[portals.cloud]\naudience = 'a'\ncallback_url = 'https://p.example/c'",
-            "database_url = 'postgres://host/name'\nmaster_key = 'x'",
+            "database_url = 'postgres://host/name?sslmode=disable'\nmaster_key = 'x'",
         ] {
             let problems = Config::from_toml(public).unwrap_err().to_string();
             assert!(problems.contains("mail.provider: preview"), "{problems}");

@@ -82,10 +82,10 @@ const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url"
 
 /// Reads the whole configuration, or returns all its problems.
 pub(super) fn read(root: &Dict, needs_master_key: bool) -> Result<Config, Vec<String>> {
-    let mut reader = Reader { root, needs_master_key, problems: Vec::new() };
+    let mut reader = Reader { root, needs_master_key, problems: Vec::new(), warnings: Vec::new() };
     reader.refuse_unknown_keys();
     let config = reader.config();
-    if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
+    if reader.problems.is_empty() { Ok(Config { warnings: reader.warnings, ..config }) } else { Err(reader.problems) }
 }
 
 pub(super) fn is_loopback_url(text: &str) -> bool {
@@ -102,6 +102,7 @@ pub(super) struct Reader<'a> {
     root: &'a Dict,
     needs_master_key: bool,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -149,7 +150,11 @@ impl Reader<'_> {
             },
             public_url,
             database_url,
+            warnings: Vec::new(),
         };
+        if let Some(warning) = config.database_url.warning() {
+            self.warning("database_url", warning);
+        }
         let preview = matches!(config.mail.provider, Provider::Preview);
         if preview && !(config.is_loopback() && config.database_url.is_sqlite()) {
             self.problem(
@@ -163,6 +168,11 @@ impl Reader<'_> {
 
     pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {
         self.problems.push(format!("{key}: {what}"));
+    }
+
+    /// For what a closed network may need.
+    pub(super) fn warning(&mut self, key: &str, what: impl fmt::Display) {
+        self.warnings.push(format!("{key}: {what}"));
     }
 
     fn refuse_unknown_keys(&mut self) {
@@ -298,13 +308,16 @@ impl Reader<'_> {
         let text = self.optional("public_url").unwrap_or(default);
         match Url::parse(&text) {
             Ok(url)
-                if matches!(url.scheme(), "http" | "https")
+                if (url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(&text)))
                     && url.path() == "/"
                     && url.username().is_empty()
                     && url.password().is_none()
                     && url.query().is_none()
                     && url.fragment().is_none() => {}
-            _ => self.problem("public_url", "must be an http or https address of a host, without a path"),
+            _ => self.problem(
+                "public_url",
+                "must be an https address of a host (http on loopback), without a path: tokens travel to it",
+            ),
         }
         text.trim_end_matches('/').to_owned()
     }

@@ -74,10 +74,23 @@ impl Conn {
         }
     }
 
-    /// The failure of a statement that met a server which takes no writes.
-    pub(crate) fn read_only() -> diesel::result::Error {
-        let kind = diesel::result::DatabaseErrorKind::ReadOnlyTransaction;
-        diesel::result::Error::DatabaseError(kind, Box::new(READ_ONLY.to_owned()))
+    /// Why a statement that asks the primary alone found no row: the server takes no writes, or the row is gone.
+    pub(crate) fn why_no_row(&mut self) -> diesel::result::Error {
+        let read_only = match self {
+            Self::Postgres(conn) => {
+                let on = diesel::dsl::sql::<diesel::sql_types::Bool>("current_setting('transaction_read_only') = 'on'");
+                diesel::select(on).get_result(conn)
+            }
+            Self::Sqlite(_) => Ok(false),
+        };
+        match read_only {
+            Ok(true) => diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::ReadOnlyTransaction,
+                Box::new(READ_ONLY.to_owned()),
+            ),
+            Ok(false) => diesel::result::Error::NotFound,
+            Err(error) => error,
+        }
     }
 
     /// Makes the transaction durable.

@@ -60,6 +60,14 @@ const LASTING_AT_CONNECT: &[(&str, &str)] = &[
     ("SQLITE_NOTADB", "file is not a database"),
     ("SQLITE_READONLY", "attempt to write a readonly database"),
     ("SQLITE_CANTOPEN", "nable to open database file"),
+    ("28P01", "password authentication failed"),
+    ("28000", "no pg_hba.conf entry"),
+    // A database or a role.
+    ("3D000", "does not exist"),
+    ("42501", "permission denied for database"),
+    // What we ask of a server ourselves: its encoding, and the language of its failures.
+    ("encoding", "must be UTF"),
+    ("lc_messages", "the service must tell them apart"),
 ];
 
 /// Whether a failure of which only the text is known passes by itself.
@@ -97,11 +105,15 @@ impl From<Diesel> for Error {
 /// The error of a caller who gets no connection.
 pub(crate) fn no_connection(error: &diesel::r2d2::PoolError) -> Error {
     let text = error.to_string();
-    if LASTING_AT_CONNECT.iter().any(|(_, part)| text.contains(part)) {
+    if lasts_at_connect(&text) {
         return fault(&text);
     }
     tracing::warn!(error.cause = %text, "no database connection");
     Error::unavailable()
+}
+
+fn lasts_at_connect(text: &str) -> bool {
+    LASTING_AT_CONNECT.iter().any(|(_, part)| text.contains(part))
 }
 
 fn fault(cause: &dyn std::fmt::Display) -> Error {
@@ -180,6 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn who_cannot_connect_is_told_whether_to_wait() {
+        for lasting in [
+            "FATAL:  password authentication failed for user \"magic_link\"",
+            "FATAL:  database \"magic_link\" does not exist",
+            "FATAL:  role \"magic_link\" does not exist",
+            "FATAL:  no pg_hba.conf entry for host \"10.0.0.7\", user \"magic_link\"",
+            "the database's encoding is LATIN1 and must be UTF8",
+            "file is not a database",
+        ] {
+            assert!(lasts_at_connect(&format!("timed out waiting for connection: {lasting}")), "{lasting}");
+        }
+        for passing in [
+            "connection to server at \"db.hr.in\" failed: Connection refused",
+            "connection to server at \"db.hr.in\" failed: timeout expired",
+            "could not translate host name \"db.hr.in\" to address: Temporary failure in name resolution",
+            "connection to server at \"db.hr.in\" failed: session is read-only",
+            "the server takes no writes: it is a standby, or was made read-only",
+            "FATAL:  the database system is starting up",
+            "FATAL:  sorry, too many clients already",
+            "FATAL:  database \"magic_link\" is not currently accepting connections",
+            "database is locked",
+        ] {
+            assert!(!lasts_at_connect(&format!("timed out waiting for connection: {passing}")), "{passing}");
+        }
+    }
+
+    #[test]
     fn sqlite_says_what_the_table_expects() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("test.db");
@@ -199,6 +238,6 @@ mod tests {
         drop((one, other));
         std::fs::write(&file, [b'x'; 8_192]).unwrap();
         let error = manager.open().err().unwrap().to_string();
-        assert!(LASTING_AT_CONNECT.iter().any(|(_, part)| error.contains(part)), "{error}");
+        assert!(lasts_at_connect(&error), "{error}");
     }
 }

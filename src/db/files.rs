@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::secrets::tighten;
 
 /// How long a process waits while another one sets the database up.
-const SET_UP_TIMEOUT: Duration = Duration::from_secs(60);
+const SET_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often it looks whether that is done.
 const LOOK: Duration = Duration::from_millis(20);
@@ -62,7 +62,8 @@ fn lock(folder: &Path) -> io::Result<Option<File>> {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 

@@ -12,8 +12,8 @@ pub(crate) fn run(conn: &mut Conn) -> Result<(), Box<dyn std::error::Error + Sen
     match conn {
         Conn::Postgres(conn) => {
             use diesel::connection::SimpleConnection;
-            // A migration of a large table takes as long as it takes, and the others as long.
-            conn.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0")?;
+            // A migration of a large table takes a while, and the others wait as long.
+            conn.batch_execute("SET statement_timeout = '1h'; SET lock_timeout = '1h'")?;
             // Held until it is released or the connection closes; the number has no other use.
             conn.batch_execute("SELECT pg_advisory_lock(7304826150)")?;
             let outcome = conn.run_pending_migrations(POSTGRES).map(drop);

@@ -46,7 +46,7 @@ async fn a_fault_that_lasts_is_named_and_is_no_503(world: &World) {
     assert_eq!(metric(&process, "magic_link_database_faults_total").await, "0");
     assert_eq!(metric(&process, "magic_link_ready{check=\"writes\"}").await, "1");
     let mut sql = Sql::of(world);
-    for (table, check) in [("write_probe", "writes"), ("signing_keys", "reads")] {
+    for (table, check) in [("write_probe", "writes"), ("signing_keys", "reads"), ("access_epoch", "access")] {
         sql.run(&format!("ALTER TABLE {table} RENAME TO gone")).unwrap();
         let reply = ready(&admin, false).await;
         reply.refused(500, "database_fault");
@@ -64,6 +64,47 @@ async fn a_fault_that_lasts_is_named_and_is_no_503(world: &World) {
     admin.post("/v1/consultants", &request).await.refused(500, "database_fault");
     sql.run("ALTER TABLE gone RENAME TO consultants").unwrap();
     admin.post("/v1/consultants", &request).await.ok();
+}
+
+#[apply(on_both_databases)]
+async fn a_row_that_is_gone_is_no_503(world: &World) {
+    let mut sql = Sql::of(world);
+    ready(&world.admin, true).await;
+    sql.run("CREATE TABLE aside AS SELECT * FROM access_epoch; DELETE FROM access_epoch").unwrap();
+    assert_eq!(world.admin.get("/v1/clients").await.status, 500);
+    assert_eq!(world.admin.get("/readyz").await.status, 500);
+    sql.run("INSERT INTO access_epoch SELECT * FROM aside").unwrap();
+    world.admin.get("/v1/clients").await.ok();
+}
+
+#[test]
+fn a_database_that_is_not_there_is_no_503() {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        ready(&world.admin, true).await;
+        let (mut control, name) = (Sql::control(world), Sql::name(world));
+        control.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")).unwrap();
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'");
+        control.run(&end).unwrap();
+        eventually("it has another name", async || {
+            control.run(&end).unwrap();
+            control.run(&format!("ALTER DATABASE {name} RENAME TO {name}_gone")).ok()
+        })
+        .await;
+        eventually("that is told as what it is", async || {
+            let reply = world.admin.get("/readyz").await;
+            (reply.status == 500).then(|| reply.refused(500, "database_fault"))
+        })
+        .await;
+        // The first one meets the connection that has just ended.
+        eventually("every caller is told so", async || {
+            let reply = world.admin.get("/v1/consultants").await;
+            (reply.status == 500).then(|| reply.refused(500, "database_fault"))
+        })
+        .await;
+        control.run(&format!("ALTER DATABASE {name}_gone RENAME TO {name}")).unwrap();
+        control.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS true")).unwrap();
+        ready(&world.admin, true).await;
+    });
 }
 
 #[test]
