@@ -277,7 +277,12 @@ pub(crate) async fn disable(
     };
     let order = BulkRevocation {
         issued_by_client_id: Some(id.clone()),
-        ..BulkRevocation::new("the client that issued the link was disabled".to_owned(), &actor, client_id.as_ref(), cx.clock.now())
+        ..BulkRevocation::new(
+            "the client that issued the link was disabled".to_owned(),
+            &actor,
+            client_id.as_ref(),
+            cx.clock.now(),
+        )
     };
     let prepared = Prepared::new(cx, order, Vec::new()).await;
     let (revoking, now) = (prepared.clone(), prepared.at());

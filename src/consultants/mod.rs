@@ -257,12 +257,7 @@ pub(crate) async fn change(
 }
 
 /// The bulk revocation of a consultant's links, which the act that brings it about puts in force.
-async fn end_links(
-    cx: &Context,
-    id: &ConsultantId,
-    reason: &str,
-    caller: &Caller<WriteConsultants>,
-) -> Prepared {
+async fn end_links(cx: &Context, id: &ConsultantId, reason: &str, caller: &Caller<WriteConsultants>) -> Prepared {
     // The tenants whose links end are told neither the reason nor a person of another one.
     let actor = caller.actor(None);
     let order = BulkRevocation {

@@ -176,7 +176,7 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
 
 /// Condition that a token of the link's current generation was signed by a key.
 #[diesel::dsl::auto_type]
-fn token_of<'a>(kid: &'a str) -> _ {
+fn token_of(kid: &str) -> _ {
     link_keys::table
         .filter(link_keys::kid.eq(kid))
         .filter(link_keys::magic_link_id.eq(links::id))

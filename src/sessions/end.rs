@@ -90,9 +90,9 @@ pub(crate) async fn end(
         Ok(())
     };
     if named > MAX_SHARED_SOURCES {
-        cx.store.write_large(work).await?
+        cx.store.write_large(work).await?;
     } else {
-        cx.store.write(work).await?
+        cx.store.write(work).await?;
     }
     // Not in the transaction, which others may share: the answer reads what was reported.
     read_again(cx, asked, now).await
