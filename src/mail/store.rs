@@ -187,6 +187,15 @@ pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> Q
         .execute(conn)
 }
 
+/// Cancels unsent mails with one-time codes: the challenges were voided.
+pub(super) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::template.eq(Template::StepUpCode))
+        .filter(jobs::finished_at.is_null())
+        .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
 /// Cancels the unfinished jobs that are bound to the links' generations.
 pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{magic_links as links, sessions, status_lists as lists};
+use crate::db::schema::{key_revocations, magic_links as links, sessions, status_lists as lists};
 use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
@@ -31,15 +31,21 @@ pub(crate) fn taken(conn: &mut Conn, list: i64, indexes: &[i32]) -> QueryResult<
         .load(conn)
 }
 
-/// The indexes of sessions whose end is recorded, or whose link a pending bulk revocation matches.
+/// The indexes of sessions whose end is recorded, whose link a pending bulk revocation matches, or that hang on a
+/// revoked signing key.
 pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
-    // Pending bulk revocations first: a session that one of them ends meanwhile is found twice, and never missed.
+    let signed = key_revocations::kid
+        .eq(sessions::kid)
+        .or(key_revocations::kid.nullable().eq(sessions::link_kid).assume_not_null())
+        .or(key_revocations::kid.nullable().eq(sessions::code_kid).assume_not_null());
+    let revoked = diesel::dsl::exists(key_revocations::table.filter(key_revocations::done_at.is_null()).filter(signed));
+    // Pending revocations first: a session that one of them ends meanwhile is found twice, and never missed.
     let mut over: Vec<i32> = sessions::table
         .inner_join(links::table)
         .filter(sessions::status_list.eq(list))
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.gt(now))
-        .filter(not(NotBulkRevoked))
+        .filter(not(NotBulkRevoked).or(revoked))
         .select(sessions::status_index)
         .load(conn)?;
     let ended: Vec<i32> = sessions::table
