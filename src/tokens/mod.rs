@@ -230,10 +230,21 @@ impl Tokens {
     /// The id of the key that signs now.
     ///
     /// # Errors
-    /// When there is none; one is created at start.
+    /// `clock_behind` when the clock is set to a time before any key signs. Whoever acknowledges what has to be signed
+    /// later asks first.
     pub(crate) fn signing_kid(&self, now: Timestamp) -> Result<String, Error> {
         let ring = self.ring();
-        Ok(ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?.kid.clone())
+        let active = ring.active(now).ok_or_else(|| {
+            let behind = ring.begins_in(now).whole_seconds();
+            tracing::error!(clock.behind_seconds = behind, "the clock is behind the birth of every signing key");
+            Error::new(Code::ClockBehind).retry_after(30)
+        })?;
+        Ok(active.kid.clone())
+    }
+
+    /// How far the clock is behind the first key that signs; zero if one does.
+    pub(crate) fn clock_behind(&self, now: Timestamp) -> time::Duration {
+        self.ring().begins_in(now)
     }
 
     /// Signs a token with the key that signs now.

@@ -1,5 +1,6 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
+mod clock_behind;
 mod crash;
 mod durability;
 mod outage;
