@@ -102,7 +102,7 @@ impl App {
     /// [`StartError`] names the part that failed.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let master_key = MasterKey::load(&config.master_key)?;
-        let cx = open_context(config, clock, Some(master_key)).await?;
+        let cx = Box::pin(open_context(config, clock, Some(master_key))).await?;
         let (config, clock) = (&cx.config, &cx.clock);
         let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
         let webhook = config.audit.webhook.clone();

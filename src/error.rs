@@ -100,6 +100,8 @@ codes! {
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     DatabaseFault 500 "database_fault" "The database is damaged, or refuses what it must do" "Waiting does not help: quote `trace_id` to the operators, whose logs and `magic_link_database_faults_total` tell more.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
+    ClockBehind 503 "clock_behind" "The service's clock is behind" "No signing key is that old, so no link could be mailed: set the clock of the service, then repeat the request.";
+    MasterKeyMismatch 503 "master_key_mismatch" "The database is sealed under another master key" "The master key was changed, or this is the wrong one: start this copy of the service with the one that `magic-link key rewrap` sealed everything under.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }
 

@@ -49,6 +49,7 @@ pub(crate) struct Metrics {
     pub live_sessions: IntGauge,
     pub incomplete_sessions: IntGaugeVec,
     pub key_ages: IntGaugeVec,
+    pub clock_behind: IntGauge,
 }
 
 impl Metrics {
@@ -100,6 +101,10 @@ impl Metrics {
                 Opts::new("incomplete_sessions", "Sessions of the last 31 days whose activity reports are incomplete"),
                 &["audit_state"],
             )?,
+            clock_behind: IntGauge::new(
+                "clock_behind_seconds",
+                "Seconds that the clock is behind the first signing key: while it is not 0, no link can be mailed",
+            )?,
             key_ages: IntGaugeVec::new(
                 Opts::new("signing_key_age_seconds", "Seconds since a signing key was created"),
                 &["kid", "state"],
@@ -122,6 +127,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.webhook_outbox.clone()))?;
         metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
+        metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
         Ok(metrics)
     }
 

@@ -29,6 +29,7 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
     let pool = cx.store.pool_state();
     cx.metrics.connections.with_label_values(&["open"]).set(pool.connections.into());
     cx.metrics.connections.with_label_values(&["idle"]).set(pool.idle_connections.into());
+    cx.metrics.clock_behind.set(cx.tokens.clock_behind(now).whole_seconds());
     cx.metrics.key_ages.reset();
     for key in cx.tokens.keys(now) {
         let age = now.since(key.created_at).whole_seconds();

@@ -14,11 +14,13 @@ use signed_note::{StandardSigner, key_id};
 
 use super::store::KeyRow;
 use crate::clock::Timestamp;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::journal::Event;
 use crate::secrets::MasterKey;
 use crate::store::Store;
+use crate::tokens::hold_master_key;
 
 /// Id of the key's row.
 const ID: &str = "checkpoints";
@@ -47,11 +49,13 @@ impl LogKey {
     ) -> Result<Self, Error> {
         let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
         let fresh = generate(master_key, service, now)?;
+        let key_id = master_key.id().to_owned();
         let row = store
             .write(move |tx| {
                 if let Some(known) = super::store::find_key(tx, ID)? {
                     return Ok(known);
                 }
+                hold_master_key(tx, &key_id)?;
                 super::store::insert_key(tx, &fresh)?;
                 let event = Event::new(EventType::KeyAdded, Actor::system("keyring"), now);
                 tx.record(event.with(&serde_json::json!({ "use": ID, "public_key": fresh.public_key })));
@@ -90,6 +94,18 @@ impl LogKey {
         let private = STANDARD.encode(marked(self.seed.expose_secret()));
         StandardSigner::new(&format!("PRIVATE+KEY+{origin}+{id:08x}+{private}")).map_err(Error::internal)
     }
+}
+
+/// Seals the private keys of the logs again, under another master key; returns their number.
+pub(crate) fn seal_keys_again(
+    conn: &mut Conn,
+    again: &impl Fn(&str, &str) -> Result<String, Error>,
+) -> Result<usize, Error> {
+    let keys = super::store::sealed_keys(conn)?;
+    for (id, sealed) in &keys {
+        super::store::seal_key_again(conn, id, &again(id, sealed)?)?;
+    }
+    Ok(keys.len())
 }
 
 /// A key in signed-note form: algorithm byte, then key.

@@ -42,7 +42,7 @@ pub use deliver::CheckpointChannel;
 pub(crate) use deliver::deliver_due;
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};
-pub(crate) use key::LogKey;
+pub(crate) use key::{LogKey, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 

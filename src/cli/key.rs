@@ -1,11 +1,14 @@
 //! `magic-link key`: the life cycle of the keys that sign tokens.
 
+use std::path::PathBuf;
+
 use clap::Subcommand;
 
 use super::Failure;
 use super::output::{Column, Output};
 use crate::context::Context;
 use crate::http::Caller;
+use crate::secrets::MasterKey;
 use crate::signing_keys::{self, RevokeKey, RotateKey};
 
 #[derive(Subcommand)]
@@ -33,6 +36,12 @@ pub(super) enum KeyCommand {
         #[arg(long)]
         reason: String,
     },
+    /// Seal every secret under a new master key; restart every copy of the service with it afterwards
+    Rewrap {
+        /// File with the new master key: base64 of 32 random bytes. The old one is that of the configuration
+        #[arg(long, value_name = "FILE")]
+        new_master_key_file: PathBuf,
+    },
     /// List signing keys
     List,
 }
@@ -40,8 +49,19 @@ pub(super) enum KeyCommand {
 impl KeyCommand {
     /// Whether it needs the master key.
     pub(super) const fn opens_keys(&self) -> bool {
-        matches!(self, Self::Rotate { .. })
+        matches!(self, Self::Rotate { .. } | Self::Rewrap { .. })
     }
+}
+
+/// Changes the master key.
+pub(super) async fn rewrap(cx: &Context, old: MasterKey, new: MasterKey, output: &Output) -> Result<(), Failure> {
+    let done = signing_keys::rewrap(cx, &Caller::operator(), old, new, cx.clock.now()).await?;
+    let said = if done.changed {
+        "everything is sealed under the new master key: put it into the configuration, and restart every copy"
+    } else {
+        "everything is sealed under that master key already"
+    };
+    output.done(&done, said)
 }
 
 pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> Result<(), Failure> {
@@ -58,6 +78,8 @@ pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> R
             let revoked = signing_keys::revoke_key(cx, &caller, kid, RevokeKey { reason }, now).await?;
             output.done(&signing_keys::finish(cx, revoked).await?, "revoked")
         }
+        // It has no context with keys.
+        KeyCommand::Rewrap { .. } => Ok(()),
         KeyCommand::List => output.table(&signing_keys::list(cx, &caller, now).await?, COLUMNS),
     }
 }

@@ -18,7 +18,7 @@ use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
 use output::{Column, Output};
 
-use crate::app::{self, App};
+use crate::app::{self, App, StartError};
 use crate::clients::{self, CreateClient, DisableClient, RotateClient};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -32,7 +32,7 @@ use crate::records::consultants::ConsultantFilter;
 use crate::records::links::LinkFilter;
 use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, CreateRevocation};
-use crate::secrets::MasterKey;
+use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
 use crate::{sessions, telemetry};
 
@@ -295,10 +295,25 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, output)).await,
-            Command::Audit(command) => audit::run(App::open(config, Clock::System).await?, command, output).await,
+            Command::Audit(command) => audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await,
+            Command::Key(key::KeyCommand::Rewrap { new_master_key_file }) => {
+                let old = MasterKey::load(&config.master_key.clone().existing())?;
+                let new = MasterKey::load(&MasterKeySource::File(new_master_key_file))?;
+                // Neither is opened with: the store says which of them it is sealed under.
+                key::rewrap(&Box::pin(app::open_context(config, Clock::System, None)).await?, old, new, output).await
+            }
+            // It makes the next key if it can, and does without where the master key is lost.
+            command @ Command::Key(key::KeyCommand::Revoke { .. }) => {
+                let keys = MasterKey::load(&config.master_key.clone().existing()).ok();
+                let opened = match app::open_context(config.clone(), Clock::System, keys).await {
+                    Err(StartError::Keys(_)) => app::open_context(config, Clock::System, None).await,
+                    opened => opened,
+                };
+                command_on(&opened?, command, output).await
+            }
             command => {
                 let keys = opens_keys(&command).then(|| MasterKey::load(&config.master_key)).transpose()?;
-                command_on(&app::open_context(config, Clock::System, keys).await?, command, output).await
+                command_on(&Box::pin(app::open_context(config, Clock::System, keys)).await?, command, output).await
             }
         }
     })

@@ -409,6 +409,14 @@ diesel::table! {
         key_epoch -> BigInt,
         frozen_at -> Nullable<Timestamp>,
         freeze_reason -> Nullable<Text>,
+        master_key_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    kept_secrets (name) {
+        name -> Text,
+        sealed -> Text,
     }
 }
 
@@ -467,6 +475,7 @@ diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(
     consultants,
+    key_revocations,
     link_keys,
     magic_links,
     mail_jobs,

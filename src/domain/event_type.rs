@@ -96,6 +96,8 @@ text_enum! {
         KeyRetired = "key.retired",
         /// A signing key was revoked, with everything it had signed.
         KeyRevoked = "key.revoked",
+        /// The master key was changed: every secret is sealed under the new one.
+        MasterKeyChanged = "master_key.changed",
         /// Audit events were read.
         AuditRead = "audit.read",
         /// Audit events were exported.

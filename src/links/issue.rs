@@ -45,6 +45,9 @@ pub(crate) async fn issue(
     if caller.issuing_frozen {
         return replay(cx, idempotency, Code::IssuingFrozen.into(), now).await;
     }
+    if let Err(refusal) = cx.tokens.signing_kid(now) {
+        return replay(cx, idempotency, refusal, now).await;
+    }
     limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),

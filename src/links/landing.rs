@@ -151,6 +151,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
 /// The link stays unspent until the portal redeems the authorization code.
 pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continue, Error> {
     let (claims, kid) = verify(cx, token, now).await?;
+    cx.tokens.signing_kid(now)?;
     let config = cx.config.clone();
     let (link, step_up) = cx
         .store
@@ -213,6 +214,7 @@ pub(crate) async fn request_fresh(
     now: Timestamp,
 ) -> Result<(), Error> {
     limits.count_request(token, now)?;
+    cx.tokens.signing_kid(now)?;
     let claims = match verify(cx, token, now).await {
         Ok((claims, _kid)) => claims,
         Err(error) if error.code().status() >= 500 => return Err(error),

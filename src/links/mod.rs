@@ -28,6 +28,7 @@ pub(crate) use issue::issue;
 pub(crate) use read::{list, read, view_within};
 pub(crate) use resend::resend;
 pub(crate) use revoke::{revoke, revoke_where};
+pub(crate) use store::void_challenges;
 
 /// Length of a link's window: from one hour to the configured maximum.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]

@@ -27,6 +27,7 @@ pub(crate) async fn resend(
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    cx.tokens.signing_kid(now)?;
     limits.count(cx, caller.client_id.as_ref(), None, now).await?;
     let fresh = limits.fresh();
     cx.store

@@ -123,6 +123,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
 /// Verifies the code and returns the portal's callback. The link stays unspent until the portal redeems.
 pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
     let (claims, kid) = landing::verify(cx, &request.token, now).await?;
+    cx.tokens.signing_kid(now)?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());
     let config = cx.config.clone();
     let checked = cx

@@ -58,6 +58,15 @@ pub(crate) fn pass_code(conn: &mut Conn, id: &StepUpId, now: Timestamp) -> Query
     diesel::update(step_ups::table.find(id)).set(step_ups::passed_at.eq(Some(now))).execute(conn)
 }
 
+/// Voids every open challenge: its code was derived from a master key that was changed.
+pub(crate) fn void_challenges(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(step_ups::table)
+        .filter(step_ups::passed_at.is_null())
+        .filter(step_ups::expires_at.gt(now))
+        .set(step_ups::expires_at.eq(now))
+        .execute(conn)
+}
+
 /// Freezes issuing; `false` if it was frozen before.
 pub(crate) fn freeze(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResult<bool> {
     diesel::update(service_state::table)

@@ -120,6 +120,10 @@ pub(crate) fn enqueue_address_changed(
 }
 
 /// Cancels the unfinished jobs of links.
+pub(crate) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<usize> {
+    store::cancel_codes(conn, now)
+}
+
 pub(crate) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> diesel::QueryResult<usize> {
     store::cancel_for_links(conn, links, now)
 }

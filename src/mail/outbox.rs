@@ -115,19 +115,25 @@ pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Err
 /// Claims one job and sends it; `false` if no provider is available now. One transaction per job: one that locked
 /// several could deadlock with a revocation that cancels them.
 async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) -> Result<bool, Error> {
+    // Only a link needs a key: notices leave although the clock is behind.
+    let kid = match due.template {
+        Template::MagicLink => Some(cx.tokens.signing_kid(now)?),
+        _ => None,
+    };
     let uncertain = due.provider.as_deref().filter(|_| due.unknown_attempts > 0);
     let Some(guarded) = providers.choose(uncertain, now) else { return Ok(false) };
     let config = cx.config.clone();
-    let kid = cx.tokens.signing_kid(now)?;
     let (id, provider) = (due.id, guarded.provider.name());
     let claimed = cx
         .store
         .write(move |tx| {
             // What a revoked key signed is ended once: no token of it may follow.
-            if !records::signing_keys::hold(tx, &[&kid])? {
+            if let Some(kid) = &kid
+                && !records::signing_keys::hold(tx, &[kid])?
+            {
                 return Ok(None);
             }
-            if let Some(job) = store::claim(tx, &id, provider, &kid, now.plus(LEASE), now)? {
+            if let Some(job) = store::claim(tx, &id, provider, kid.as_deref(), now.plus(LEASE), now)? {
                 let claimed = gather(tx, &config, job, now)?;
                 if let Some(attempt) = why_not(tx, &config, &claimed, now)? {
                     settle(tx, &claimed, provider, &attempt, now)?;

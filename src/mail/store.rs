@@ -117,6 +117,7 @@ pub(super) struct Due {
     pub id: MailJobId,
     pub provider: Option<String>,
     pub unknown_attempts: i32,
+    pub template: Template,
 }
 
 /// Jobs that are due and not leased, the oldest first.
@@ -127,7 +128,7 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
         .order(jobs::id.asc())
         .limit(limit)
-        .select((jobs::id, jobs::provider, jobs::unknown_attempts))
+        .select((jobs::id, jobs::provider, jobs::unknown_attempts, jobs::template))
         .load(conn)
 }
 
@@ -137,7 +138,7 @@ pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
     provider: &str,
-    kid: &str,
+    kid: Option<&str>,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
@@ -151,14 +152,15 @@ pub(super) fn claim(
             jobs::provider.eq(Some(provider)),
             jobs::lease_until.eq(Some(lease_until)),
             jobs::attempts.eq(jobs::attempts + 1),
-            jobs::kid.eq(Some(kid)),
+            jobs::kid.eq(kid),
         ))
         .returning(jobs::all_columns)
         .get_result(conn)
         .optional()?;
-    if let Some(Job {
-        template: Template::MagicLink, magic_link_id: Some(link), generation: Some(generation), ..
-    }) = &claimed
+    if let (
+        Some(kid),
+        Some(Job { template: Template::MagicLink, magic_link_id: Some(link), generation: Some(generation), .. }),
+    ) = (kid, &claimed)
     {
         note_key(conn, link, *generation, kid)?;
     }
@@ -183,6 +185,15 @@ pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> Q
         .filter(jobs::finished_at.is_null())
         .filter(jobs::generation.is_not_null())
         .filter(not(exists(mailable_link!(now))))
+        .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
+/// Cancels unsent mails with one-time codes: the challenges were voided.
+pub(super) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::template.eq(Template::StepUpCode))
+        .filter(jobs::finished_at.is_null())
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)
 }

@@ -184,6 +184,19 @@ pub(crate) fn finish_revocation(conn: &mut Conn, kid: &str, now: Timestamp) -> Q
         .execute(conn)
 }
 
+/// Sealed private keys with their key identifiers; a revoked key has none.
+pub(crate) fn sealed(conn: &mut Conn) -> QueryResult<Vec<(String, String)>> {
+    signing_keys::table
+        .filter(signing_keys::sealed_private_key.ne(""))
+        .select((signing_keys::kid, signing_keys::sealed_private_key))
+        .load(conn)
+}
+
+/// Stores a private key that was sealed under another master key.
+pub(crate) fn seal_again(conn: &mut Conn, kid: &str, sealed: &str) -> QueryResult<usize> {
+    diesel::update(signing_keys::table.find(kid)).set(signing_keys::sealed_private_key.eq(sealed)).execute(conn)
+}
+
 /// Number of changes to the keys so far.
 pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
     service_state::table.select(service_state::key_epoch).first(conn)

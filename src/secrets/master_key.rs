@@ -9,7 +9,7 @@ use aws_lc_rs::{hkdf, hmac};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rand::Rng;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::secrets::MasterKeySource;
 use crate::secrets::mode::{tighten, warn_if_open};
@@ -41,7 +41,9 @@ pub(crate) struct MasterKey {
     sealing: Option<LessSafeKey>,
     cursors: hmac::Key,
     codes: hmac::Key,
-    digests: Digests,
+    /// From which the key of digests is made: that of the first master key, whatever became of it.
+    digest_seed: SecretSlice<u8>,
+    id: String,
 }
 
 /// Keyed digests: without the master key they cannot be recomputed, not even for a value that is easily guessed.
@@ -100,8 +102,33 @@ impl MasterKey {
         let sealing: UnboundKey = extracted.expand(&[b"signing keys"], &AES_256_GCM).ok()?.into();
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
         let codes: hmac::Key = extracted.expand(&[b"step-up codes"], hmac::HMAC_SHA256).ok()?.into();
-        let digests: hmac::Key = extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: Some(LessSafeKey::new(sealing)), cursors, digests: Digests(digests), codes })
+        let mut digest_seed = vec![0; KEY_BYTES];
+        extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.fill(&mut digest_seed).ok()?;
+        let name: hmac::Key = extracted.expand(&[b"name"], hmac::HMAC_SHA256).ok()?.into();
+        let name = hmac::sign(&name, b"master key");
+        let id = name.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let sealing = Some(LessSafeKey::new(sealing));
+        Some(Self { sealing, cursors, codes, digest_seed: digest_seed.into(), id })
+    }
+
+    /// The name of the key: it tells keys apart, and nothing about them.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// From which the key of digests is made, to be kept when the master key is changed.
+    pub(crate) fn digest_seed(&self) -> &[u8] {
+        self.digest_seed.expose_secret()
+    }
+
+    /// The same master key with the digests of an earlier one.
+    pub(crate) fn with_digests_of(self, seed: Vec<u8>) -> Self {
+        Self { digest_seed: seed.into(), ..self }
+    }
+
+    /// Opens what this key sealed, and seals it under another one; `None` if this key did not seal it.
+    pub(crate) fn seal_again(&self, new: &Self, name: &str, sealed: &str) -> Option<String> {
+        new.seal(name, &self.open(name, sealed)?)
     }
 
     /// Stands in where there is no master key, as at the command line in an emergency: it opens and seals nothing.
@@ -138,7 +165,7 @@ impl MasterKey {
 
     /// The key of keyed digests.
     pub(crate) fn digests(&self) -> Digests {
-        self.digests.clone()
+        Digests(hmac::Key::new(hmac::HMAC_SHA256, self.digest_seed()))
     }
 
     /// The six-digit step-up code of a request: computed for the mail and again for the check, so it is not stored.
@@ -199,6 +226,20 @@ mod tests {
         assert_eq!(key.open("kid-2", &sealed), None);
         assert_eq!(other.open("kid-1", &sealed), None);
         assert_eq!(key.open("kid-1", "v1."), None);
+    }
+
+    #[test]
+    fn a_secret_moves_to_another_master_key_and_digests_stay() {
+        let old = MasterKey::parse(&STANDARD.encode([7; 32])).ok().unwrap();
+        let new = MasterKey::parse(&STANDARD.encode([8; 32])).ok().unwrap();
+        let sealed = old.seal("kid-1", b"private").unwrap();
+        let again = old.seal_again(&new, "kid-1", &sealed).unwrap();
+        assert_eq!(new.open("kid-1", &again).as_deref(), Some(b"private".as_slice()));
+        assert!(old.open("kid-1", &again).is_none() && new.seal_again(&old, "kid-1", &sealed).is_none());
+        assert_ne!(old.id(), new.id());
+        let before = old.digests().of("act", &["x"]);
+        assert_ne!(new.digests().of("act", &["x"]), before);
+        assert_eq!(new.with_digests_of(old.digest_seed().to_vec()).digests().of("act", &["x"]), before);
     }
 
     #[test]

@@ -14,3 +14,13 @@ pub enum MasterKeySource {
     /// The same, but created when it is missing: only by default, with the embedded database.
     FileOrNew(PathBuf),
 }
+
+impl MasterKeySource {
+    /// The same source, where no key must be created.
+    pub(crate) fn existing(self) -> Self {
+        match self {
+            Self::FileOrNew(path) => Self::File(path),
+            other => other,
+        }
+    }
+}

@@ -16,13 +16,15 @@ use crate::journal::Event;
 use crate::records;
 use crate::records::signing_keys::KeyRevocation;
 use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
-use crate::tokens::KeyState;
 use crate::tokens::keyring::{self, SigningKey};
+use crate::tokens::{self, KeyState};
 
 mod carry_out;
+mod rewrap;
 pub(crate) mod routes;
 
 pub(crate) use carry_out::step;
+pub(crate) use rewrap::rewrap;
 
 /// How long a key is published before it signs: portals cache the JWK set that long.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
@@ -104,6 +106,7 @@ pub(crate) async fn rotate(
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
     let expires_at = active_from.plus(cx.tokens.longest_use());
+    let key_id = cx.tokens.master_key().id().to_owned();
     let event = Event::key_added(&fresh.kid, active_from, caller.actor(None), now).client(caller.client_id.as_ref());
     let (row, replayed) = cx
         .store
@@ -115,6 +118,7 @@ pub(crate) async fn rotate(
                 idempotency::remember(tx, key, &fresh.kid, now)?;
             }
             records::signing_keys::lock(tx)?;
+            tokens::hold_master_key(tx, &key_id)?;
             records::signing_keys::retire_all(tx, expires_at)?;
             records::signing_keys::insert(tx, &fresh)?;
             records::signing_keys::raise_epoch(tx)?;
@@ -180,7 +184,7 @@ pub(crate) async fn revoke_key(
         absent if absent.is_absent() => None,
         master_key => Some(keyring::generate(master_key, now, now)?),
     };
-    let revoked = kid.clone();
+    let (revoked, key_id) = (kid.clone(), cx.tokens.master_key().id().to_owned());
     let revocation = cx
         .store
         .write_large(move |tx| {
@@ -191,6 +195,7 @@ pub(crate) async fn revoke_key(
             }
             let spare = if records::signing_keys::can_sign(tx, None, now)? { None } else { spare.as_ref() };
             if let Some(spare) = spare {
+                tokens::hold_master_key(tx, &key_id)?;
                 records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
             }

@@ -165,6 +165,15 @@ impl Keyring {
         self.usable(now).all(|key| key.row.retired_at.is_some())
     }
 
+    /// Time until a key signs; zero if one does.
+    pub(crate) fn begins_in(&self, now: Timestamp) -> time::Duration {
+        if self.active(now).is_some() {
+            return time::Duration::ZERO;
+        }
+        let later = self.usable(now).filter(|key| key.row.retired_at.is_none()).map(|key| key.row.active_from);
+        later.min().map_or(time::Duration::ZERO, |first| first.since(now))
+    }
+
     /// The key with this id, if it has not expired.
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)

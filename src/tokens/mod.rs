@@ -22,10 +22,12 @@ use verified::VerifiedTokens;
 
 use crate::clock::Timestamp;
 use crate::config::Config;
+use crate::db::Conn;
 use crate::domain::{Actor, json};
 use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::records;
+use crate::records::master_key::DIGESTS;
 use crate::secrets::MasterKey;
 use crate::store::Store;
 
@@ -77,7 +79,27 @@ impl Tokens {
         db: &Store,
         now: Timestamp,
     ) -> Result<Self, Error> {
+        let id = master_key.id().to_owned();
+        let (stored, kept) = db
+            .read(|conn| {
+                let kept = records::master_key::kept_secret(conn, DIGESTS)?;
+                Ok((records::master_key::id(conn)?, kept))
+            })
+            .await?;
+        check_master_key(&master_key, stored.as_deref())?;
+        let master_key = match kept {
+            Some(sealed) => {
+                let seed = master_key.open(DIGESTS, &sealed).ok_or_else(other_master_key)?;
+                master_key.with_digests_of(seed)
+            }
+            None => master_key,
+        };
         let tokens = Self::of(config, master_key);
+        // It opens every key there is before it gives its name, and has its name before it seals one.
+        tokens.read_keys(db, now).await?;
+        if stored.is_none() {
+            db.write(move |tx| Ok(records::master_key::claim(tx, &id)?)).await?;
+        }
         tokens.refresh(db, now).await?;
         Ok(tokens)
     }
@@ -139,9 +161,13 @@ impl Tokens {
 
     async fn read_keys(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         // The epoch first: a change in between is then read again, and never missed.
-        let (epoch, rows) = db
-            .read(move |conn| Ok((records::signing_keys::epoch(conn)?, records::signing_keys::list_usable(conn, now)?)))
+        let (epoch, stored, rows) = db
+            .read(move |conn| {
+                let epoch = records::signing_keys::epoch(conn)?;
+                Ok((epoch, records::master_key::id(conn)?, records::signing_keys::list_usable(conn, now)?))
+            })
             .await?;
+        check_master_key(&self.master_key, stored.as_deref())?;
         let fresh = Keyring::open(rows, epoch, &self.master_key)?;
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         if fresh.epoch() >= ring.epoch() {
@@ -176,8 +202,10 @@ impl Tokens {
     /// Creates the first signing key, or the next one after the last was revoked, unless another instance was faster.
     async fn add_first_key(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         let fresh = keyring::generate(&self.master_key, now, now)?;
+        let key_id = self.master_key.id().to_owned();
         db.write_large(move |tx| {
             records::signing_keys::lock(tx)?;
+            hold_master_key(tx, &key_id)?;
             // Another instance may have made one at a moment that this one's `now`, or its clock, has not reached.
             if records::signing_keys::will_sign(tx, now)? {
                 return Ok(());
@@ -203,10 +231,21 @@ impl Tokens {
     /// The id of the key that signs now.
     ///
     /// # Errors
-    /// When there is none; one is created at start.
+    /// `clock_behind` when the clock is set to a time before any key signs. Whoever acknowledges what has to be signed
+    /// later asks first.
     pub(crate) fn signing_kid(&self, now: Timestamp) -> Result<String, Error> {
         let ring = self.ring();
-        Ok(ring.active(now).ok_or_else(|| Error::internal("no signing key is active"))?.kid.clone())
+        let active = ring.active(now).ok_or_else(|| {
+            let behind = ring.begins_in(now).whole_seconds();
+            tracing::error!(clock.behind_seconds = behind, "the clock is behind the birth of every signing key");
+            Error::new(Code::ClockBehind).retry_after(30)
+        })?;
+        Ok(active.kid.clone())
+    }
+
+    /// How far the clock is behind the first key that signs; zero if one does.
+    pub(crate) fn clock_behind(&self, now: Timestamp) -> time::Duration {
+        self.ring().begins_in(now)
     }
 
     /// Signs a token with the key that signs now.
@@ -293,6 +332,33 @@ impl Tokens {
     fn ring(&self) -> Arc<Keyring> {
         Arc::clone(&self.keyring.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Refuses to go on with another master key than the one that secrets are sealed under.
+fn check_master_key(own: &MasterKey, stored: Option<&str>) -> Result<(), Error> {
+    match stored {
+        Some(stored) if stored != own.id() => {
+            tracing::error!(
+                master_key.stored = stored,
+                master_key.own = own.id(),
+                "the database is sealed under another master key: was it changed with `magic-link key rewrap`?"
+            );
+            Err(other_master_key())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// To be called before a sealed secret is stored: nobody could open it after a change of the master key.
+///
+/// # Errors
+/// `master_key_mismatch` after such a change.
+pub(crate) fn hold_master_key(conn: &mut Conn, id: &str) -> Result<(), Error> {
+    if records::master_key::hold(conn, id)? { Ok(()) } else { Err(other_master_key()) }
+}
+
+fn other_master_key() -> Error {
+    Error::new(Code::MasterKeyMismatch).retry_after(30)
 }
 
 /// Validation of a token: ES256, this issuer, and one of these audiences.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
@@ -21,6 +22,7 @@ use crate::journal::Event;
 use crate::records;
 use crate::secrets::WebhookSecret;
 use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::tokens;
 
 /// Creates an endpoint. The response holds the secret, unless it is a replay.
 pub(crate) async fn create(
@@ -63,12 +65,14 @@ pub(crate) async fn create(
     let facts = EndpointFacts { events: Some(&endpoint.events), format: Some(format), ..EndpointFacts::of(&endpoint) };
     let event = Requester::of(caller).event(EventType::EndpointCreated, &facts, now);
     let most = i64::from(cx.config.webhooks.endpoints_per_client);
+    let key_id = cx.tokens.master_key().id().to_owned();
     let (made, replayed) = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
                 return Ok((managed(tx, &id, &access)?, true));
             }
+            tokens::hold_master_key(tx, &key_id)?;
             let owner = records::clients::lock(tx, &endpoint.client_id)?;
             let owner = owner.filter(|owner| access.manages(&owner.id, &owner.reach()));
             let unknown =
@@ -176,6 +180,7 @@ pub(crate) async fn rotate_secret(
     fields.finish()?;
     let secret = WebhookSecret::generate();
     let sealed = seal(cx, &id, &secret)?;
+    let key_id = cx.tokens.master_key().id().to_owned();
     let (access, requester, seconds) = (EndpointAccess::of(caller), Requester::of(caller), request.overlap_seconds);
     let authority = caller.authority();
     let endpoint = cx
@@ -186,6 +191,7 @@ pub(crate) async fn rotate_secret(
                 let owner = records::clients::find(tx, &known.client_id)?.ok_or_else(Error::not_found)?;
                 authority.require_grantable(&owner.authority())?;
             }
+            tokens::hold_master_key(tx, &key_id)?;
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
             let facts = EndpointFacts { overlap_seconds: Some(seconds), ..EndpointFacts::of(&rotated) };
             tx.record(requester.event(EventType::EndpointRotated, &facts, now));
@@ -219,6 +225,22 @@ pub(crate) async fn test(
         })
         .await?;
     Ok(WebhookDelivery::of(delivery))
+}
+
+/// Seals the secrets of all endpoints again, under another master key; returns the number of secrets.
+pub(crate) fn seal_secrets_again(
+    conn: &mut Conn,
+    again: &impl Fn(&str, &str) -> Result<String, Error>,
+) -> Result<usize, Error> {
+    let mut secrets = 0;
+    // One that is rotated or deleted meanwhile waits for this transaction, or this one for it.
+    for (id, sealed, previous) in store::sealed_secrets(conn)? {
+        let name = Endpoint::seal(&id);
+        let previous = previous.map(|previous| again(&name, &previous)).transpose()?;
+        store::seal_again(conn, &id, &again(&name, &sealed)?, previous.as_deref())?;
+        secrets += 1 + usize::from(previous.is_some());
+    }
+    Ok(secrets)
 }
 
 fn seal(cx: &Context, id: &EndpointId, secret: &SecretString) -> Result<String, Error> {

@@ -63,6 +63,8 @@ pub(crate) async fn deliver(cx: &Context, sender: &Sender, endpoint: EndpointId)
         cx.store.write_large(move |tx| Ok(store::postpone(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
         return Ok(());
     }
+    // A signing key may have been revoked, or the master key changed, since the last message.
+    cx.snapshot(None, None, now).await?;
     join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await.into_iter().collect()
 }
 

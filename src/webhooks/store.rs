@@ -10,5 +10,5 @@ pub(super) use deliveries::{
 };
 pub(super) use endpoints::{
     Changes, any_endpoint, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets, insert,
-    list, listeners, ready, rotate,
+    list, listeners, ready, rotate, seal_again, sealed_secrets,
 };

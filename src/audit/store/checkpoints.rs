@@ -68,6 +68,16 @@ pub(in crate::audit) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult
     diesel::insert_into(keys::table).values(key).execute(conn)
 }
 
+/// Sealed private keys of the logs, with the ids of their rows.
+pub(in crate::audit) fn sealed_keys(conn: &mut Conn) -> QueryResult<Vec<(String, String)>> {
+    keys::table.select((keys::id, keys::sealed_private_key)).load(conn)
+}
+
+/// Stores a private key that was sealed under another master key.
+pub(in crate::audit) fn seal_key_again(conn: &mut Conn, id: &str, sealed: &str) -> QueryResult<usize> {
+    diesel::update(keys::table.find(id)).set(keys::sealed_private_key.eq(sealed)).execute(conn)
+}
+
 /// Delivery state of a log's checkpoints per channel.
 #[derive(Debug, Clone, Queryable)]
 pub(in crate::audit) struct DeliveryRow {

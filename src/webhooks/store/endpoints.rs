@@ -199,6 +199,28 @@ pub(in crate::webhooks) fn rotate(
         .optional()
 }
 
+/// Ids and sealed secrets, present and previous, of endpoints that are not deleted.
+pub(in crate::webhooks) fn sealed_secrets(conn: &mut Conn) -> QueryResult<Vec<(EndpointId, String, Option<String>)>> {
+    endpoints::table
+        .filter(endpoints::sealed_secret.ne(""))
+        .order(endpoints::id.asc())
+        .select((endpoints::id, endpoints::sealed_secret, endpoints::previous_sealed_secret))
+        .load(conn)
+}
+
+/// Stores secrets that were sealed under another master key.
+pub(in crate::webhooks) fn seal_again(
+    conn: &mut Conn,
+    id: &EndpointId,
+    sealed: &str,
+    previous: Option<&str>,
+) -> QueryResult<usize> {
+    diesel::update(endpoints::table.find(id))
+        .filter(endpoints::deleted_at.is_null())
+        .set((endpoints::sealed_secret.eq(sealed), endpoints::previous_sealed_secret.eq(previous)))
+        .execute(conn)
+}
+
 /// Deletes an endpoint and its secrets; `None` if it was deleted before.
 pub(in crate::webhooks) fn delete(conn: &mut Conn, id: &EndpointId, now: Timestamp) -> QueryResult<Option<Endpoint>> {
     diesel::update(endpoints::table.find(id))

@@ -140,6 +140,6 @@ fn a_store_is_not_opened_with_another_master_key() {
         let output = command(world).args(["key", "rotate"]).env("MAGIC_LINK_MASTER_KEY", other).output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr);
-        assert!(text.contains("does not open signing key"), "{text}");
+        assert!(text.contains("sealed under another master key"), "{text}");
     });
 }

@@ -3,6 +3,7 @@
 mod command_line;
 mod directory;
 mod emergency_brake;
+mod master_key;
 mod metrics_and_logs;
 mod revoked_keys;
 mod signing_keys;

@@ -1,6 +1,7 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
 mod bounds;
+mod clock_behind;
 mod crash;
 mod databases;
 mod durability;

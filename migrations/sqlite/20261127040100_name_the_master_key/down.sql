@@ -1,0 +1,2 @@
+DROP TABLE kept_secrets;
+ALTER TABLE service_state DROP COLUMN master_key_id;
