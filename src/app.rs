@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
+use futures_util::future::LocalBoxFuture;
 
 use crate::access::AccessReader;
 use crate::audit::{LogAlarms, LogKey, PurgeSchedule};
@@ -78,11 +79,16 @@ pub struct App {
 ///
 /// # Errors
 /// [`StartError`] names the part that failed.
-pub(crate) async fn open_context(
+pub(crate) fn open_context(
     config: Config,
     clock: Clock,
     master_key: Option<MasterKey>,
-) -> Result<Context, StartError> {
+) -> LocalBoxFuture<'static, Result<Context, StartError>> {
+    // Boxed here, because the state of a start is large.
+    Box::pin(open_unboxed(config, clock, master_key))
+}
+
+async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
     let metrics = Metrics::new()?;
     let (url, connections) = (&config.database_url, config.database_connections);
     let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
@@ -102,7 +108,7 @@ impl App {
     /// [`StartError`] names the part that failed.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let master_key = MasterKey::load(&config.master_key)?;
-        let cx = Box::pin(open_context(config, clock, Some(master_key))).await?;
+        let cx = open_context(config, clock, Some(master_key)).await?;
         let (config, clock) = (&cx.config, &cx.clock);
         let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
         let webhook = config.audit.webhook.clone();

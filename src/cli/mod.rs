@@ -295,12 +295,14 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     actix_web::rt::System::new().block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, output)).await,
-            Command::Audit(command) => audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await,
+            Command::Audit(command) => {
+                audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await
+            }
             Command::Key(key::KeyCommand::Rewrap { new_master_key_file }) => {
                 let old = MasterKey::load(&config.master_key.clone().existing())?;
                 let new = MasterKey::load(&MasterKeySource::File(new_master_key_file))?;
                 // Neither is opened with: the store says which of them it is sealed under.
-                key::rewrap(&Box::pin(app::open_context(config, Clock::System, None)).await?, old, new, output).await
+                Box::pin(key::rewrap(&app::open_context(config, Clock::System, None).await?, old, new, output)).await
             }
             // It makes the next key if it can, and does without where the master key is lost.
             command @ Command::Key(key::KeyCommand::Revoke { .. }) => {
@@ -313,7 +315,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
             }
             command => {
                 let keys = opens_keys(&command).then(|| MasterKey::load(&config.master_key)).transpose()?;
-                command_on(&Box::pin(app::open_context(config, Clock::System, keys)).await?, command, output).await
+                command_on(&app::open_context(config, Clock::System, keys).await?, command, output).await
             }
         }
     })

@@ -119,11 +119,12 @@ pub(crate) fn enqueue_address_changed(
     store::insert(conn, &job)
 }
 
-/// Cancels the unfinished jobs of links.
+/// Cancels every unsent mail with a one-time code.
 pub(crate) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<usize> {
-    store::cancel_codes(conn, now)
+    store::cancel_all_codes(conn, now)
 }
 
+/// Cancels the unfinished jobs of links.
 pub(crate) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> diesel::QueryResult<usize> {
     store::cancel_for_links(conn, links, now)
 }

@@ -190,7 +190,7 @@ pub(super) fn cancel_stale(conn: &mut Conn, id: &MailJobId, now: Timestamp) -> Q
 }
 
 /// Cancels unsent mails with one-time codes: the challenges were voided.
-pub(super) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+pub(super) fn cancel_all_codes(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
     diesel::update(jobs::table)
         .filter(jobs::template.eq(Template::StepUpCode))
         .filter(jobs::finished_at.is_null())

@@ -175,8 +175,9 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
 }
 
 /// Condition that a token of the link's current generation was signed by a key.
+#[expect(clippy::elidable_lifetime_names, reason = "`auto_type` demands a name")]
 #[diesel::dsl::auto_type]
-fn token_of(kid: &str) -> _ {
+fn token_of<'a>(kid: &'a str) -> _ {
     link_keys::table
         .filter(link_keys::kid.eq(kid))
         .filter(link_keys::magic_link_id.eq(links::id))

@@ -106,7 +106,7 @@ impl MasterKey {
         extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.fill(&mut digest_seed).ok()?;
         let name: hmac::Key = extracted.expand(&[b"name"], hmac::HMAC_SHA256).ok()?.into();
         let name = hmac::sign(&name, b"master key");
-        let id = name.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let id = format!("{:016x}", u64::from_be_bytes(*name.as_ref().first_chunk()?));
         let sealing = Some(LessSafeKey::new(sealing));
         Some(Self { sealing, cursors, codes, digest_seed: digest_seed.into(), id })
     }

@@ -12,7 +12,7 @@
 
 use serde::Serialize;
 
-use super::require_everything;
+use super::require_operator;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::EventType;
@@ -49,7 +49,7 @@ pub(crate) async fn rewrap(
     new: MasterKey,
     now: Timestamp,
 ) -> Result<Rewrapped, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let actor = caller.actor(None);
     cx.store
         .write_large(move |tx| {
