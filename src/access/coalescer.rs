@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::db::{Conn, ConnectionManager};
 use crate::error::Error;
-use crate::store::discard_if_broken;
+use crate::store::{check_out, discard_if_broken};
 
 /// Time-out of a caller, its query included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -182,10 +182,7 @@ fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
 
 /// Runs the query for a batch. A panic is a failure of this batch, and does not stop the reader.
 fn read<Q, A>(pool: &Pool<ConnectionManager>, query: &mut impl Query<Q, A>, queries: &[Q]) -> Result<Vec<A>, Error> {
-    let mut pooled = pool.get().map_err(|error| {
-        tracing::warn!(error.cause = %error, "no database connection");
-        Error::unavailable()
-    })?;
+    let mut pooled = check_out(pool)?;
     let attempt = std::panic::AssertUnwindSafe(|| discard_if_broken(&mut pooled, |conn| Ok(query(conn, queries)?)));
     let outcome = std::panic::catch_unwind(attempt);
     outcome.unwrap_or_else(|_panic| {

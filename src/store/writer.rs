@@ -24,7 +24,7 @@ pub(super) use self::job::Size;
 use self::job::{Job, Kept, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
-use super::{Observer, POOL_TIMEOUT, Tx};
+use super::{Observer, POOL_TIMEOUT, Tx, check_out};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::journal::{self, Event};
@@ -246,7 +246,7 @@ impl Shared {
         jobs: Vec<Box<dyn Job>>,
         deferred: &mut Vec<Box<dyn Job>>,
     ) -> Vec<Box<dyn Job>> {
-        let Pooled { conn, broken } = pooled;
+        let Pooled { conn, broken, .. } = pooled;
         if let Err(error) = conn.begin_batch() {
             *broken = true;
             answer_all(jobs.into_iter(), &error.into());
@@ -363,7 +363,7 @@ impl Shared {
         pooled: &mut Pooled,
         work: &mut impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> (Result<(), Rejected>, bool) {
-        let Pooled { conn, broken } = pooled;
+        let Pooled { conn, broken, .. } = pooled;
         let mut committing = false;
         let outcome = conn.begin().map_err(Rejected::from).and_then(|()| {
             let Kept { events, mut wakes } = work(conn)?;
@@ -402,10 +402,7 @@ impl Connection<'_> {
         let fit = self.pooled.take().filter(|pooled| !pooled.broken);
         let pooled = match fit {
             Some(pooled) => pooled,
-            None => self.pool.get().map_err(|error| {
-                tracing::warn!(error.cause = %error, "no database connection");
-                Error::unavailable()
-            })?,
+            None => check_out(self.pool)?,
         };
         Ok(self.pooled.insert(pooled))
     }
