@@ -98,6 +98,7 @@ codes! {
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
+    RestoreRequired 503 "restore_required" "The database was restored from a backup" "Stop every copy of the service, run `magic-link restore`, and start them again.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }
 

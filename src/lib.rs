@@ -66,6 +66,8 @@ mod consultants;
 mod revocations;
 mod signing_keys;
 
+mod restore;
+
 pub mod app;
 
 pub mod api;

@@ -38,25 +38,27 @@ impl Found {
 pub(crate) struct LoadEpochs;
 
 impl Query for LoadEpochs {
-    type SqlType = (BigInt, BigInt, Bool);
+    type SqlType = (BigInt, BigInt, BigInt, Bool);
 }
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
 impl<DB: AnyBackend> QueryFragment<DB> for LoadEpochs {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        out.push_sql("SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a");
+        out.push_sql(
+            "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a",
+        );
         Ok(())
     }
 }
 
 impl LoadEpochs {
     pub(crate) fn load(conn: &mut Conn) -> QueryResult<Epochs> {
-        let (keys, access, frozen) = match conn {
+        let (incarnation, keys, access, frozen) = match conn {
             Conn::Postgres(conn) => Self.get_result(conn)?,
             Conn::Sqlite(conn) => Self.get_result(conn)?,
         };
-        Ok(Epochs { keys, access, frozen })
+        Ok(Epochs { incarnation, keys, access, frozen })
     }
 }
 
@@ -105,7 +107,7 @@ const SESSION_COLUMNS: &str =
     "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, NULL, s.expires_at ";
 const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
-     CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL \
+     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL \
      FROM service_state e, access_epoch a";
 
 impl QueryFragment<Pg> for LoadSnapshot {
@@ -176,7 +178,7 @@ pub(crate) fn load(
             LoadSnapshotSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
         }
     };
-    let mut found = Found::nothing_but(Epochs { keys: 0, access: 0, frozen: false });
+    let mut found = Found::nothing_but(Epochs { incarnation: 0, keys: 0, access: 0, frozen: false });
     for row in rows {
         match row {
             (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
@@ -202,8 +204,13 @@ pub(crate) fn load(
                 };
                 found.sessions.push((parsed(&id)?, session));
             }
-            (_, Some(keys), Some(access), freeze, ..) => {
-                found.epochs = Epochs { keys: parsed(&keys)?, access: parsed(&access)?, frozen: freeze.is_some() };
+            (_, Some(keys), Some(access), Some(incarnation), freeze, ..) => {
+                found.epochs = Epochs {
+                    incarnation: parsed(&incarnation)?,
+                    keys: parsed(&keys)?,
+                    access: parsed(&access)?,
+                    frozen: freeze.is_some(),
+                };
             }
             _ => {}
         }

@@ -66,13 +66,18 @@ async fn healthz() -> HttpResponse {
 
 /// Check that the service is ready
 ///
-/// Queries the database.
+/// Queries the database, and compares it with the checkpoints that were kept outside: one that was restored from a
+/// backup is not ready until `magic-link restore`.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
-async fn readyz(cx: web::Data<Context>) -> Result<HttpResponse, Error> {
+async fn readyz(
+    cx: web::Data<Context>,
+    checkpoints: web::Data<audit::CheckpointFolder>,
+) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
     cx.tokens.refresh(&cx.store, now).await?;
+    audit::require_whole(&cx, &checkpoints).await?;
     Ok(HttpResponse::Ok().finish())
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod key;
 mod mail;
 mod output;
+mod restore;
 mod webhook;
 
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
-use output::{Column, Output};
+use output::{Column, Failure, Output};
 
 use crate::app::App;
 use crate::clients::{self, CreateClient, DisableClient, RotateClient};
@@ -79,6 +80,12 @@ enum Command {
     },
     /// Resume issuing links
     Unfreeze,
+    /// End everything that a restored backup has revived; run it before the service starts on a backup
+    ///
+    /// Issuing is frozen, every link, session and signing key ends, queued mails
+    /// and webhook messages are cancelled, and every client and consultant waits
+    /// for `client confirm` and `consultant confirm`. To repeat it is safe.
+    Restore(restore::Restore),
     /// Sessions at the portals
     #[command(subcommand)]
     Session(SessionCommand),
@@ -131,6 +138,8 @@ enum ClientCommand {
         #[arg(long)]
         revoke_links: bool,
     },
+    /// Enable clients that a restore has disabled; without ids, list them
+    Confirm(restore::Confirm<ClientId>),
 }
 
 #[derive(Subcommand)]
@@ -150,6 +159,8 @@ enum ConsultantCommand {
     Suspend(Decision),
     /// Reinstate a suspended consultant
     Reinstate(Decision),
+    /// Reinstate consultants whom a restore has suspended; without ids, list them
+    Confirm(restore::Confirm<ConsultantId>),
 }
 
 #[derive(Args)]
@@ -247,9 +258,6 @@ struct Pages {
     cursor: Option<String>,
 }
 
-/// Why a command failed; its message is printed.
-type Failure = Box<dyn std::error::Error>;
-
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -323,6 +331,7 @@ async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), 
             output.done(&links::freeze(&app.cx, reason, app.cx.clock.now()).await?, "issuing is frozen")
         }
         Command::Unfreeze => output.done(&links::unfreeze(&app.cx, app.cx.clock.now()).await?, "issuing goes on"),
+        Command::Restore(command) => restore::run(app, command, output).await,
         Command::Session(command) => session(app, command, output).await,
         Command::Mail(command) => mail::run(app, command, output).await,
         Command::Webhook(command) => webhook::run(app, command, output).await,
@@ -352,6 +361,7 @@ async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<()
         ClientCommand::Disable { id, revoke_links } => {
             output.done(&clients::disable(&app.cx, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
         }
+        ClientCommand::Confirm(confirm) => restore::confirm_clients(app, confirm, output).await,
     }
 }
 
@@ -375,6 +385,7 @@ async fn consultant(app: &App, command: ConsultantCommand, output: &Output) -> R
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
             output.done(&consultants::reinstate(&app.cx, &caller, id, decision(reason), now).await?, "reinstated")
         }
+        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(app, confirm, output).await,
     }
 }
 

@@ -24,6 +24,7 @@ diesel::table! {
         updated_at -> Timestamp,
         suspended_at -> Nullable<Timestamp>,
         suspend_reason -> Nullable<Text>,
+        unconfirmed_since -> Nullable<Timestamp>,
     }
 }
 
@@ -40,6 +41,7 @@ diesel::table! {
         created_at -> Timestamp,
         rotated_at -> Nullable<Timestamp>,
         disabled_at -> Nullable<Timestamp>,
+        unconfirmed_since -> Nullable<Timestamp>,
     }
 }
 
@@ -123,6 +125,17 @@ diesel::table! {
         tenant_id -> Text,
         size -> BigInt,
         frontier -> Binary,
+        suffix -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_restores (tenant_id, suffix) {
+        tenant_id -> Text,
+        suffix -> Text,
+        restored_at -> Timestamp,
+        checkpoint_size -> Nullable<BigInt>,
+        checkpoint_root -> Nullable<Binary>,
     }
 }
 
@@ -382,6 +395,9 @@ diesel::table! {
         key_epoch -> BigInt,
         frozen_at -> Nullable<Timestamp>,
         freeze_reason -> Nullable<Text>,
+        incarnation -> BigInt,
+        restoring_at -> Nullable<Timestamp>,
+        first_status_list -> BigInt,
     }
 }
 
@@ -439,4 +455,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     tenants,
 );
+diesel::allow_tables_to_appear_in_same_query!(mail_jobs, service_state);
+diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

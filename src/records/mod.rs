@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod consultants;
 pub(crate) mod links;
+pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;

@@ -99,9 +99,23 @@ pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<usize>
     diesel::insert_into(signing_keys::table).values(row).execute(conn)
 }
 
+/// Number of changes to the keys, in one incarnation of the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Queryable)]
+pub(crate) struct KeyEpoch {
+    pub incarnation: i64,
+    pub number: i64,
+}
+
+impl KeyEpoch {
+    /// Whether keys that were read at this epoch are those of another one, or newer.
+    pub(crate) const fn covers(self, other: Self) -> bool {
+        self.incarnation == other.incarnation && self.number >= other.number
+    }
+}
+
 /// Number of changes to the keys so far.
-pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
-    service_state::table.select(service_state::key_epoch).first(conn)
+pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<KeyEpoch> {
+    service_state::table.select((service_state::incarnation, service_state::key_epoch)).first(conn)
 }
 
 /// Makes every instance of the service read the keys again.

@@ -15,14 +15,14 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
+use crate::domain::{Actor, EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
 use crate::id::{ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::revocations::{BulkRevocation, RevocationState};
-use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
 pub(crate) use carry_out::step;
 
@@ -183,6 +183,46 @@ pub(crate) async fn create(
         cx.store.wake(Worker::Revocations);
     }
     Ok(given.into())
+}
+
+/// Revokes every link, in the caller's transaction, which puts it in force; [`finish`] carries it out.
+///
+/// For a restored database: what is pending there is carried out anew, because leases and transaction numbers are of
+/// another server.
+pub(crate) fn revoke_everything(
+    tx: &mut Tx<'_>,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<RevocationResponse, Error> {
+    records::revocations::release_pending(tx)?;
+    let order = BulkRevocation {
+        id: RevocationId::new(now),
+        seq: records::revocations::next_seq(tx)?,
+        every_tenant: true,
+        portal: None,
+        consultant_id: None,
+        profile_id: None,
+        issued_by_id: None,
+        reason: reason.to_owned(),
+        dry_run: false,
+        links: 0,
+        sessions: 0,
+        actor_type: actor.kind,
+        actor_id: actor.id.clone(),
+        actor_name: actor.name.clone(),
+        client_id: None,
+        created_at: now,
+        xid_watermark: None,
+        done_to: None,
+        lease_until: None,
+        done_at: None,
+    };
+    records::revocations::insert(tx, &order, &[])?;
+    let event = Event::new(EventType::RevocationOrdered, actor.clone(), now).because(reason);
+    tx.record(event.with(&serde_json::json!({ "revocation_id": order.id, "everything": true, "dry_run": false })));
+    tx.wake(Worker::Revocations);
+    Ok(order.into())
 }
 
 /// One bulk revocation, if it is within the caller's reach.

@@ -9,13 +9,14 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Reach, Validator};
+use crate::domain::{Actor, EventType, Reach, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
 use crate::records::links::{Revoking, Selector};
+use crate::records::signing_keys::SigningKeyRow;
 use crate::sessions::{self, Ending};
-use crate::store::{Claim, IdempotencyKey, idempotency};
+use crate::store::{Claim, IdempotencyKey, Tx, idempotency};
 use crate::tokens::KeyState;
 use crate::tokens::keyring::{self, SigningKey};
 use crate::{links, records};
@@ -214,6 +215,29 @@ pub(crate) async fn revoke_key(
         .await?;
     cx.tokens.refresh(&cx.store, now).await?;
     Ok(revoked)
+}
+
+/// Revokes every key in the caller's transaction, and adds one that signs from now on; returns how many were revoked.
+///
+/// What the keys signed is not revoked here: whoever calls this ends everything.
+pub(crate) fn replace_all(
+    tx: &mut Tx<'_>,
+    fresh: &SigningKeyRow,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    records::signing_keys::lock(tx)?;
+    let known = records::signing_keys::list_usable(tx, now)?;
+    for key in &known {
+        records::signing_keys::revoke_key(tx, &key.kid, now)?;
+        let data = serde_json::json!({ "kid": key.kid, "reason": reason, "replaced_by": fresh.kid });
+        tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).with(&data));
+    }
+    records::signing_keys::insert(tx, fresh)?;
+    records::signing_keys::raise_epoch(tx)?;
+    tx.record(Event::key_added(&fresh.kid, fresh.active_from, actor.clone(), now));
+    Ok(known.len())
 }
 
 /// Keys sign for every tenant and portal, so only a client of every tenant and portal may manage them.
