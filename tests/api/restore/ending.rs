@@ -58,7 +58,7 @@ async fn nothing_comes_back_with_a_backup(world: &World) {
     leaked.get("/v1/magic-links").await.ok();
     assert!(portal.is_active(text(&before, "access_token")).await);
 
-    let done = json(world, &["restore"]);
+    let done = json(world, &["restore"]).await;
     assert_eq!((done["revoked_links"].as_i64(), done["ended_sessions"].as_i64()), (Some(4), Some(1)), "{done}");
     assert_eq!(done["consultants"].as_array().unwrap().len(), 3);
     let clients: Vec<&str> = done["clients"].as_array().unwrap().iter().map(|one| text(one, "id")).collect();
@@ -69,7 +69,7 @@ async fn nothing_comes_back_with_a_backup(world: &World) {
     }
     ready(world).await;
 
-    confirm(world, &[&admin, &portal]);
+    confirm(world, &[&admin, &portal]).await;
     leaked.get("/v1/magic-links").await.refused(401, "unauthenticated");
     for session in [&before, &after] {
         assert!(!portal.is_active(text(session, "access_token")).await);
@@ -84,9 +84,9 @@ async fn nothing_comes_back_with_a_backup(world: &World) {
     // It begins anew, for whom somebody has confirmed.
     let issue = Api::issue_request(&stays);
     portal.post("/v1/magic-links", &issue).await.refused(409, "issuing_frozen");
-    json(world, &["unfreeze"]);
+    json(world, &["unfreeze"]).await;
     portal.post("/v1/magic-links", &issue).await.refused(409, "consultant_suspended");
-    json(world, &["consultant", "confirm", &stays]);
+    json(world, &["consultant", "confirm", &stays]).await;
     portal.post("/v1/magic-links", &Api::issue_request(&leaves)).await.refused(409, "consultant_suspended");
     let link = portal.issue(&stays).await;
     let fresh = portal.redeem(&click(world, &world.token(&link, 1).await).await).await.ok();
@@ -103,7 +103,7 @@ async fn a_list_that_the_backup_never_had_has_every_bit_set(world: &World) {
     let link = portal.issue(&consultant).await;
     let session = portal.redeem(&click(world, &world.token(&link, 1).await).await).await.ok();
     backup.restore(world);
-    json(world, &["restore"]);
+    json(world, &["restore"]).await;
     ready(world).await;
     assert!(bits(world, text(&session, "access_token")).await.iter().all(|byte| *byte == 0xff));
 }
@@ -120,11 +120,11 @@ async fn what_was_queued_is_not_sent(world: &World) {
     receiver.wait_for(1).await;
     let backup = Backup::of(world);
     backup.restore(world);
-    let done = json(world, &["restore"]);
+    let done = json(world, &["restore"]).await;
     assert!(done["cancelled_mails"].as_i64() > Some(0) && done["cancelled_webhook_messages"] == 1, "{done}");
     world.mails.behave();
     receiver.answer_with(202);
-    confirm(world, &[&admin, &portal]);
+    confirm(world, &[&admin, &portal]).await;
     let path = format!("/v1/magic-links/{link}");
     assert_eq!(admin.get(&path).await.ok()["delivery"]["state"], "cancelled");
     let deliveries = format!("/v1/webhook-endpoints/{}/deliveries", text(&endpoint, "id"));
@@ -145,9 +145,9 @@ async fn a_restore_that_broke_off_keeps_the_service_from_being_ready(world: &Wor
     assert!(reply.body["detail"].as_str().unwrap().contains("magic-link restore"), "{reply:?}");
     // No mail leaves meanwhile.
     let link = admin.issue(&consultant).await;
-    json(world, &["restore"]);
+    json(world, &["restore"]).await;
     ready(world).await;
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["delivery"]["state"], "cancelled");
     assert!(world.mails.about(&link).await.is_empty());
 }
@@ -163,8 +163,8 @@ async fn a_revocation_that_was_pending_in_the_backup_is_carried_out(world: &Worl
             "UPDATE revocations SET done_at = NULL, xid_watermark = 9000000000000000, lease_until = '2999-01-01 00:00:00'",
         )
         .unwrap();
-    json(world, &["restore"]);
-    confirm(world, &[&admin]);
+    json(world, &["restore"]).await;
+    confirm(world, &[&admin]).await;
     let pending = format!("/v1/revocations/{}", text(&order, "id"));
     eventually("it is carried out", async || (admin.get(&pending).await.ok()["state"] == "done").then_some(())).await;
     assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");

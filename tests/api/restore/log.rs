@@ -45,9 +45,9 @@ async fn the_break_is_accepted_and_no_other(world: &World) {
     let beyond = auditor.checkpoint(&admin).await;
 
     backup.restore(world);
-    let done = json(world, &["restore", "--checkpoint", &file(world, "named", &named)]);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "named", &named)]).await;
     ready(world).await;
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     let restored = breaks(&admin, "acme").await;
     let lost = size_of(&named) - usize::try_from(restored[0]["log_index"].as_u64().unwrap()).unwrap();
     assert!(lost >= 5, "{restored:?}");
@@ -105,13 +105,13 @@ async fn a_checkpoint_that_nobody_signed_is_refused_and_nothing_is_done(world: &
     for (name, wrong) in
         [("larger", larger.as_str()), ("globex", &globex), ("text", "no checkpoint\n"), ("nothing", "")]
     {
-        let refused = run(world, &["restore", "--checkpoint", &file(world, name, wrong)]);
+        let refused = run(world, &["restore", "--checkpoint", &file(world, name, wrong)]).await;
         assert_eq!(refused.status.code(), Some(1), "{name}");
     }
     assert!(breaks(&admin, "acme").await.is_empty());
     admin.get("/v1/magic-links").await.ok();
     // A genuine one of which nothing is lost.
-    let done = json(world, &["restore", "--checkpoint", &file(world, "signed", &signed)]);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "signed", &signed)]).await;
     assert_eq!(done["checkpoints"][0]["events_lost"], 0);
 }
 
@@ -125,16 +125,16 @@ async fn without_a_checkpoint_no_signed_event_may_be_missing(world: &World) {
     grow(world, &admin, 3).await;
     let lost = auditor.checkpoint(&admin).await;
     backup.restore(world);
-    json(world, &["restore"]);
+    json(world, &["restore"]).await;
     ready(world).await;
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     let export = auditor.export(&admin).await;
     auditor.accepts(&export, &[&early]);
     auditor.refuses(&export, &[&lost], "without naming it");
     // Whoever finds it later names it with a restore of its own.
-    json(world, &["restore", "--checkpoint", &file(world, "found-later", &lost)]);
+    json(world, &["restore", "--checkpoint", &file(world, "found-later", &lost)]).await;
     ready(world).await;
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     let export = auditor.export(&admin).await;
     auditor.accepts(&export, &[&lost, &early]);
     assert_eq!(breaks(&admin, "acme").await.len(), 2);
@@ -154,10 +154,10 @@ async fn a_log_that_grew_on_from_the_backup_says_that_it_forked(world: &World) {
     // Nobody noticed, and the log grew beyond the checkpoint.
     grow(world, &admin, 9).await;
     auditor.refuses(&auditor.export(&admin).await, &[&lost], "not the ones that were signed");
-    let done = json(world, &["restore", "--checkpoint", &file(world, "lost", &lost)]);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "lost", &lost)]).await;
     assert!(done["checkpoints"][0].get("events_lost").is_none(), "nobody can count them: {done}");
     ready(world).await;
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     let export = auditor.export(&admin).await;
     let said = auditor.accepts(&export, &[&lost, &early]);
     assert!(said.contains("an unknown number of events were lost"), "{said}");

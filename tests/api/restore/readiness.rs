@@ -1,11 +1,11 @@
 //! A database that is behind a checkpoint outside is not ready, and says what to do.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use serde_json::{Value, json};
 
-use super::confirm;
+use super::{confirm, output};
 use crate::support::{
     Api, Auditor, Backup, Process, Settings, World, apply, command, eventually, folder, on_both_databases,
 };
@@ -33,6 +33,13 @@ async fn kept(admin: &Api, outside: &Path) -> String {
     })
     .await;
     checkpoint
+}
+
+/// `magic-link restore` with the folder.
+async fn restore(world: &World, outside: &Path) -> Output {
+    let mut restore = command(world);
+    restore.args(["restore", "--json"]).env(FOLDER, outside);
+    output(restore).await
 }
 
 async fn readiness(process: &Process) -> (u16, Value) {
@@ -75,13 +82,13 @@ async fn a_database_that_is_behind_is_not_ready_until_the_restore(world: &World)
     assert!(why.contains("magic-link restore"), "{why}");
     assert_eq!(std::fs::read_to_string(outside.join("acme.checkpoint")).unwrap(), newest);
 
-    let restored = command(world).args(["restore", "--json"]).env(FOLDER, &outside).output().unwrap();
+    let restored = restore(world, &outside).await;
     assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
     let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
     let logs = restored["checkpoints"].as_array().unwrap();
     assert!(logs.iter().any(|log| log["tenant_id"] == "acme"), "{restored}");
     assert_eq!(readiness(&process).await.0, 200);
-    confirm(world, &[&admin]);
+    confirm(world, &[&admin]).await;
     let fresh = kept(&admin, &outside).await;
     assert!(fresh.starts_with(&format!("127.0.0.1:8080/audit/acme/{}", restored["origin_suffix"].as_str().unwrap())));
     // The service that starts next is ready, too, and the auditor has the whole story.
@@ -101,10 +108,10 @@ async fn a_file_that_is_no_checkpoint_of_ours_stops_the_restore_only(world: &Wor
     std::fs::write(&file, "links.example/audit/acme\n4711\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n").unwrap();
     let process = start(world, &outside);
     assert_eq!(readiness(&process).await.0, 200);
-    let refused = command(world).args(["restore"]).env(FOLDER, &outside).output().unwrap();
+    let refused = restore(world, &outside).await;
     let said = String::from_utf8_lossy(&refused.stderr);
     assert_eq!(refused.status.code(), Some(1));
     assert!(said.contains("acme.checkpoint") && said.contains("move it away"), "{said}");
     std::fs::remove_file(&file).unwrap();
-    assert!(command(world).args(["restore"]).env(FOLDER, &outside).output().unwrap().status.success());
+    assert!(restore(world, &outside).await.status.success());
 }

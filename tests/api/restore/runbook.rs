@@ -19,7 +19,7 @@ fn blocks(database: Database) -> Vec<String> {
 }
 
 /// Runs a block in a folder, with the world's database in the place of the page's.
-fn run(world: &World, folder: &Path, block: &str) {
+async fn run(world: &World, folder: &Path, block: &str) {
     let program = command(world);
     let mut shell = Command::new("sh");
     let path = std::env::var("PATH").unwrap();
@@ -29,7 +29,7 @@ fn run(world: &World, folder: &Path, block: &str) {
     shell.args(["-eu", "-c", &block.replace("data/magic-link.db", file)]).current_dir(folder);
     shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell.env("PATH", format!("{programs}:{servers}:{path}"));
-    let output = shell.output().unwrap();
+    let output = super::output(shell).await;
     assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
@@ -48,7 +48,7 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
         admin.post("/v1/consultants", &json!({ "name": "Ravi Kumar", "email": "ravi@support.example" })).await.ok();
     let consultant = consultant["id"].as_str().unwrap();
     let link = admin.issue(consultant).await;
-    run(world, &place, &backup);
+    run(world, &place, &backup).await;
 
     admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
     let auditor = Auditor::of("acme", &admin).await;
@@ -57,8 +57,8 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
     process.ask_to_stop();
     process.stopped().await;
 
-    run(world, &place, &put_back);
-    run(world, &place, &restore);
+    run(world, &place, &put_back).await;
+    run(world, &place, &restore).await;
     let process = Process::start(world);
     let admin = world.admin.at(&process.base);
     assert_eq!(Api::new(&process.base, None).get("/readyz").await.status, 200);
