@@ -78,6 +78,28 @@ pub struct App {
     log_sampler: Data<Sampler>,
 }
 
+/// Opens the store, and the signing keys with the master key. Without it nothing is signed, verified or unsealed: for
+/// commands that read, revoke and freeze, which must work when the master key is lost.
+///
+/// # Errors
+/// [`StartError`] names the part that failed.
+pub(crate) async fn open_context(
+    config: Config,
+    clock: Clock,
+    master_key: Option<MasterKey>,
+) -> Result<Context, StartError> {
+    let metrics = Metrics::new()?;
+    let (url, connections) = (&config.database_url, config.database_connections);
+    let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
+    // After the store, which runs the migrations.
+    let access = AccessReader::open(url, &metrics)?;
+    let tokens = match master_key {
+        Some(master_key) => Tokens::open(&config, master_key, &store, clock.now()).await?,
+        None => Tokens::without_keys(&config)?,
+    };
+    Ok(Context { config: Arc::new(config), clock, store, tokens, access, metrics })
+}
+
 impl App {
     /// Opens the store and the keys.
     ///
@@ -85,16 +107,12 @@ impl App {
     /// [`StartError`] names the part that failed.
     pub async fn open(config: Config, clock: Clock) -> Result<Self, StartError> {
         let master_key = MasterKey::load(&config.master_key)?;
-        let metrics = Metrics::new()?;
-        let (url, connections) = (&config.database_url, config.database_connections);
-        let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
-        // After the store, which runs the migrations.
-        let access = AccessReader::open(url, &metrics)?;
-        let tokens = Tokens::open(&config, master_key, &store, clock.now()).await?;
-        let log_key = LogKey::open(&store, tokens.master_key(), &config.public_url, clock.now()).await?;
+        let cx = open_context(config, clock, Some(master_key)).await?;
+        let (config, clock) = (&cx.config, &cx.clock);
+        let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
         let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key);
         let webhook = config.audit.webhook.clone();
-        let (mail_providers, mailbox) = mail_providers::open(&config.mail, &clock)?;
+        let (mail_providers, mailbox) = mail_providers::open(&config.mail, clock)?;
         Ok(Self {
             log_key: Data::new(log_key),
             checkpoint_folder: Data::new(folder.map_err(StartError::Folder)?),
@@ -102,14 +120,14 @@ impl App {
             log_alarms: LogAlarms::default(),
             purge_schedule: PurgeSchedule::default(),
             mail_providers,
-            mail_limits: Data::new(mail::Limits::new(&config)),
+            mail_limits: Data::new(mail::Limits::new(config)),
             mail_certificates: Data::new(Certificates::new()?),
             mailbox: mailbox.map(Data::new),
             status_lists: Data::new(StatusLists::default()),
             webhook_sender: Data::new(Sender::new(&config.webhooks)?),
             limits: Data::new(Limits::new(&config.limits)),
             log_sampler: Data::new(Sampler::one_in(config.log.sample)),
-            cx: Data::new(Context { config: Arc::new(config), clock, store, tokens, access, metrics }),
+            cx: Data::new(cx),
         })
     }
 

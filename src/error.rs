@@ -71,6 +71,7 @@ codes! {
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
+    ReportLimitReached 409 "report_limit_reached" "The session takes no more sources or events" "A session takes 100,000 activity events of at most 100 sources; open another session.";
     EventConflict 409 "event_conflict" "The number was used for another activity event" "Give every event of a source its own `seq`; repeat an event unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
     LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
@@ -92,11 +93,12 @@ codes! {
     BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where activity events are reported.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
-    EvidenceTooLarge 422 "evidence_too_large" "The link has more than 10,000 events" "Export the tenant's log instead.";
+    EvidenceTooLarge 422 "evidence_too_large" "The history of the link is too large for one answer" "10,000 events, 8 MiB of them, or 1,000 sessions are the limit: export the tenant's log instead.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
+    DatabaseFault 500 "database_fault" "The database is damaged, or refuses what it must do" "Waiting does not help: quote `trace_id` to the operators, whose logs and `magic_link_database_faults_total` tell more.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
     RestoreRequired 503 "restore_required" "The database was restored from a backup" "Stop every copy of the service, run `magic-link restore`, and start them again.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
@@ -242,6 +244,13 @@ impl Error {
         self.more.as_ref()?.retry_after_seconds
     }
 
+    /// Marks that the transaction lost a conflict, and may be retried.
+    #[must_use]
+    pub(crate) const fn after_a_lost_race(mut self) -> Self {
+        self.lost_a_race = true;
+        self
+    }
+
     /// Whether the transaction lost a conflict: it was rolled back and may be retried.
     #[must_use]
     pub const fn lost_a_race(&self) -> bool {
@@ -275,32 +284,6 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// A database failure is `unavailable`; a wrong query is `internal`.
-impl From<diesel::result::Error> for Error {
-    fn from(error: diesel::result::Error) -> Self {
-        use diesel::result::DatabaseErrorKind as Kind;
-        use diesel::result::Error as Diesel;
-        match &error {
-            Diesel::DatabaseError(Kind::ForeignKeyViolation | Kind::NotNullViolation | Kind::CheckViolation, _)
-            | Diesel::NotFound
-            | Diesel::QueryBuilderError(_)
-            | Diesel::DeserializationError(_)
-            | Diesel::SerializationError(_)
-            | Diesel::InvalidCString(_) => Self::internal(&error),
-            Diesel::DatabaseError(Kind::SerializationFailure, _) => Self { lost_a_race: true, ..Self::unavailable() },
-            // A concurrent transaction inserted the row: the retry finds it.
-            Diesel::DatabaseError(Kind::UniqueViolation, _) => {
-                tracing::debug!(error.cause = %error, "unique violation");
-                Self { lost_a_race: true, ..Self::new(Code::Internal) }
-            }
-            _ => {
-                tracing::warn!(error.cause = %error, "the database did not answer");
-                Self::unavailable()
-            }
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests {

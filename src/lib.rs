@@ -60,10 +60,11 @@ mod sessions;
 
 mod links;
 
+mod revocations;
+
 mod audit;
 mod clients;
 mod consultants;
-mod revocations;
 mod signing_keys;
 
 mod restore;

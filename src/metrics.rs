@@ -5,10 +5,11 @@
 //! `/metrics` is requested.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
-use crate::error::Error;
+use crate::error::{Code, Error};
 
 /// Upper bounds of the buckets of request durations, in seconds.
 const SECONDS: &[f64] = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -39,6 +40,10 @@ pub(crate) struct Metrics {
     /// Pooled connections, by whether they are in use.
     pub connections: IntGaugeVec,
     pub store_up: IntGauge,
+    /// Failures of the database that waiting does not mend.
+    pub database_faults: IntCounter,
+    /// Outcome of each check of readiness, when it was last asked for.
+    pub ready: IntGaugeVec,
     pub outbox: IntGauge,
     pub webhook_outbox: IntGauge,
     pub live_sessions: IntGauge,
@@ -80,6 +85,14 @@ impl Metrics {
             write_batch: Histogram::with_opts(batch_sizes("write_batch", "Write jobs that shared one commit"))?,
             connections: IntGaugeVec::new(Opts::new("database_connections", "Pooled connections"), &["state"])?,
             store_up: IntGauge::new("database_up", "Whether the database answered this request")?,
+            database_faults: IntCounter::new(
+                "database_faults_total",
+                "Failures of the database that waiting does not mend: damage, disk errors, refused statements",
+            )?,
+            ready: IntGaugeVec::new(
+                Opts::new("ready", "Whether a check of readiness passed when last asked"),
+                &["check"],
+            )?,
             outbox: IntGauge::new("outbox_depth", "Mail jobs that are not finished")?,
             webhook_outbox: IntGauge::new("webhook_outbox_depth", "Webhook messages that are not finished")?,
             live_sessions: IntGauge::new("active_sessions", "Active sessions")?,
@@ -103,6 +116,8 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.write_batch.clone()))?;
         metrics.registry.register(Box::new(metrics.connections.clone()))?;
         metrics.registry.register(Box::new(metrics.store_up.clone()))?;
+        metrics.registry.register(Box::new(metrics.database_faults.clone()))?;
+        metrics.registry.register(Box::new(metrics.ready.clone()))?;
         metrics.registry.register(Box::new(metrics.outbox.clone()))?;
         metrics.registry.register(Box::new(metrics.webhook_outbox.clone()))?;
         metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
@@ -113,6 +128,13 @@ impl Metrics {
     /// Records the duration of a request.
     pub(crate) fn answered(&self, route: &str, status: &str, took: std::time::Duration) {
         self.requests.with_label_values(&[route, status]).observe(took.as_secs_f64());
+    }
+
+    /// Counts an error of the store, if it is one that lasts.
+    pub(crate) fn failed(&self, error: &Error) {
+        if error.code() == Code::DatabaseFault {
+            self.database_faults.inc();
+        }
     }
 
     /// The response of `/metrics`.

@@ -26,7 +26,9 @@ impl Service {
     pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
         let bind = |address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
         let (listen, metrics_listen) = (config.listen, config.metrics_listen);
-        let app = Arc::new(App::open(config, clock).await?);
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        // Boxed: whoever awaits this would carry the whole of it.
+        let app = Arc::new(Box::pin(App::open(config, clock)).await?);
         let metrics_listener = metrics_listen.map(bind).transpose()?;
         Ok(Self { app, listener: bind(listen)?, metrics_listener })
     }

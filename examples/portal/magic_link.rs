@@ -105,9 +105,11 @@ impl MagicLink {
         }
     }
 
-    /// Ends the session and says how many acts were reported, so that a missing one is noticed.
-    pub async fn end(&self, session_id: &str, last_seq: u64) -> Result<(), Error> {
-        let body = serde_json::json!({"sources": {crate::sessions::SOURCE: last_seq}});
+    /// Ends the session and says how many acts were reported, so that a missing one is noticed. That the consultant is
+    /// done is said only where they said so.
+    pub async fn end(&self, session_id: &str, last_seq: u64, consultant_done: bool) -> Result<(), Error> {
+        let sources = serde_json::json!({crate::sessions::SOURCE: last_seq});
+        let body = serde_json::json!({"consultant_done": consultant_done, "sources": sources});
         let request = || self.post(&["v1", "sessions", session_id, "end"]).json(&body);
         twice(async || taken(request()).await).await
     }

@@ -82,14 +82,14 @@ impl Session {
     }
 
     /// Closes the journal and ends the session at the service with the closing count.
-    pub async fn end(&self, service: &MagicLink) -> Result<(), Error> {
+    pub async fn end(&self, service: &MagicLink, consultant_done: bool) -> Result<(), Error> {
         let mut journal = self.journal.lock().await;
         journal.closed = true;
         // Try to leave nothing open. If that fails, the count is still true: it says what is known to be taken.
         if let Err(error) = self.settle(service, &mut journal).await {
             log(format_args!("session {}: an act of unknown outcome stays open: {error}", self.id));
         }
-        service.end(&self.id, journal.last_seq).await
+        service.end(&self.id, journal.last_seq, consultant_done).await
     }
 
     /// Clears up what an earlier attempt left open. Its act was never done, and if it was a change the

@@ -175,7 +175,7 @@ async fn misdirected(app: &App, place: &Place, opened: OpenedSession) -> HttpRes
         opened.portal,
         place.root()
     ));
-    if let Err(error) = Session::new(place.clone(), opened).end(app.service(place.portal)).await {
+    if let Err(error) = Session::new(place.clone(), opened).end(app.service(place.portal), false).await {
         log(format_args!("a misdirected session could not be ended: {error}"));
     }
     Notice::new("refused", "This link belongs to another portal")
@@ -211,12 +211,12 @@ async fn leave(app: &App, key: &str, place: &Place) -> Option<bool> {
     app.sessions.find(key, place).await?;
     // Here first: whatever the service answers, this browser is out. Of several callers one gets the session.
     let session = app.sessions.remove(key).await?;
-    Some(close(app, &session).await)
+    Some(close(app, &session, true).await)
 }
 
 /// Sends the closing count. Without it the service cannot tell a quiet end from lost events.
-async fn close(app: &App, session: &Session) -> bool {
-    match session.end(app.service(session.place.portal)).await {
+async fn close(app: &App, session: &Session, consultant_done: bool) -> bool {
+    match session.end(app.service(session.place.portal), consultant_done).await {
         Ok(()) => true,
         // It says no to ending what is over for good.
         Err(Error::Refused(problem)) if matches!(problem.status, 404 | 409 | 410) => true,
@@ -232,7 +232,7 @@ pub async fn close_expired(app: Data<App>) {
     loop {
         tokio::time::sleep(Duration::from_secs(30)).await;
         for session in app.sessions.take_expired().await {
-            close(&app, &session).await;
+            close(&app, &session, false).await;
         }
     }
 }

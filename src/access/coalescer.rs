@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::db::{Conn, ConnectionManager};
 use crate::error::Error;
+use crate::metrics::Metrics;
 use crate::store::{check_out, discard_if_broken};
 
 /// Time-out of a caller, its query included.
@@ -37,6 +38,8 @@ impl<Q, A, F: FnMut(&mut Conn, &[Q]) -> QueryResult<Vec<A>> + Send + 'static> Qu
 /// Metrics of a reader.
 #[derive(Clone)]
 pub(crate) struct Gauges {
+    /// Counts failures.
+    pub metrics: Metrics,
     /// Callers left waiting when the last query began.
     pub waiting: IntGauge,
     /// Number of callers that shared a query.
@@ -132,7 +135,12 @@ impl<Q, A> Shared<Q, A> {
                         drop(caller.send(Ok(answer)));
                     }
                 }
-                Err(error) => callers.into_iter().for_each(|caller| drop(caller.send(Err(error.clone())))),
+                Err(error) => {
+                    self.gauges.metrics.failed(&error);
+                    for caller in callers {
+                        drop(caller.send(Err(error.clone())));
+                    }
+                }
             }
         }
     }
@@ -211,8 +219,8 @@ mod tests {
     }
 
     fn gauges() -> Gauges {
-        let metrics = crate::metrics::Metrics::new().unwrap();
-        Gauges { waiting: metrics.reader_queue, shared: metrics.read_batch }
+        let metrics = Metrics::new().unwrap();
+        Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone(), metrics }
     }
 
     fn twice(conn: &mut Conn, queries: &[i32]) -> QueryResult<Vec<i32>> {

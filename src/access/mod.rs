@@ -163,7 +163,11 @@ impl AccessReader {
         // Only a failure ends the connection: what was read through it is valid only for the server that answered.
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
         let pool = pool.build_unchecked(ConnectionManager::by_primary_keys(url.clone()));
-        let gauges = Gauges { waiting: metrics.reader_queue.clone(), shared: metrics.read_batch.clone() };
+        let gauges = Gauges {
+            waiting: metrics.reader_queue.clone(),
+            shared: metrics.read_batch.clone(),
+            metrics: metrics.clone(),
+        };
         let none = CacheVersion { connection_epoch: 0, incarnation: 0, access: -1 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };

@@ -6,7 +6,6 @@
 use std::collections::HashSet;
 use std::sync::OnceLock;
 
-use diesel::backend::Backend as AnyBackend;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -43,21 +42,35 @@ impl Query for LoadEpochs {
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-impl<DB: AnyBackend> QueryFragment<DB> for LoadEpochs {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
-        out.push_sql(
-            "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a",
-        );
+const EPOCHS: &str =
+    "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a";
+
+/// No row comes from a server that takes no writes: it may have missed what took access away. A connection that was made
+/// to the primary may be one to a standby by now, or to a server that has been fenced off.
+const FROM_THE_PRIMARY: &str = " WHERE current_setting('transaction_read_only') = 'off'";
+
+impl QueryFragment<Pg> for LoadEpochs {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(EPOCHS);
+        out.push_sql(FROM_THE_PRIMARY);
+        Ok(())
+    }
+}
+
+impl QueryFragment<Sqlite> for LoadEpochs {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(EPOCHS);
         Ok(())
     }
 }
 
 impl LoadEpochs {
     pub(crate) fn load(conn: &mut Conn) -> QueryResult<Epochs> {
-        let (incarnation, keys, access, frozen) = match conn {
-            Conn::Postgres(conn) => Self.get_result(conn)?,
-            Conn::Sqlite(conn) => Self.get_result(conn)?,
+        let row = match conn {
+            Conn::Postgres(conn) => Self.get_result(conn).optional()?,
+            Conn::Sqlite(conn) => Self.get_result(conn).optional()?,
         };
+        let (incarnation, keys, access, frozen) = row.ok_or_else(|| conn.why_no_row())?;
         Ok(Epochs { incarnation, keys, access, frozen })
     }
 }
@@ -105,7 +118,9 @@ const CLIENT_COLUMNS: &str = "SELECT 0, c.id, c.name, c.portal, c.tenants, c.sco
      c.previous_key_sha256, c.previous_key_expires_at ";
 const SESSION_COLUMNS: &str =
     "SELECT 1, s.id, s.profile_name, s.magic_link_id, magic_links.reason, p.name, p.email, NULL, s.expires_at ";
-const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL AND ";
+const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NULL AND p.suspended_at IS NULL \
+     AND NOT EXISTS (SELECT 1 FROM key_revocations k WHERE k.done_at IS NULL \
+         AND k.kid IN (s.kid, s.link_kid, s.code_kid)) AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
      CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL \
      FROM service_state e, access_epoch a";
@@ -126,6 +141,7 @@ impl QueryFragment<Pg> for LoadSnapshot {
         out.push_sql(SESSION_HOLDS);
         NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
+        out.push_sql(FROM_THE_PRIMARY);
         Ok(())
     }
 }
@@ -178,11 +194,11 @@ pub(crate) fn load(
             LoadSnapshotSqlite { clients: json_list(&clients), sessions: json_list(&sessions) }.load(conn)?
         }
     };
-    let mut found = Found::nothing_but(Epochs { incarnation: 0, keys: 0, access: 0, frozen: false });
+    let (mut clients, mut sessions, mut epochs) = (Vec::new(), Vec::new(), None);
     for row in rows {
         match row {
             (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
-                found.clients.push(LiveClient {
+                clients.push(LiveClient {
                     id: parsed(&id)?,
                     name,
                     reach: Reach::of(portal, &tenants),
@@ -202,20 +218,20 @@ pub(crate) fn load(
                     expires_at: until,
                     introspection: OnceLock::new(),
                 };
-                found.sessions.push((parsed(&id)?, session));
+                sessions.push((parsed(&id)?, session));
             }
             (_, Some(keys), Some(access), Some(incarnation), freeze, ..) => {
-                found.epochs = Epochs {
+                epochs = Some(Epochs {
                     incarnation: parsed(&incarnation)?,
                     keys: parsed(&keys)?,
                     access: parsed(&access)?,
                     frozen: freeze.is_some(),
-                };
+                });
             }
             _ => {}
         }
     }
-    Ok(found)
+    Ok(Found { epochs: epochs.ok_or_else(|| conn.why_no_row())?, clients, sessions })
 }
 
 /// A JSON list of ids, which need no escapes.

@@ -3,6 +3,7 @@
 mod metrics;
 pub mod openapi;
 mod problems_page;
+mod readiness;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
@@ -16,7 +17,7 @@ use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
 use crate::app::App;
 use crate::context::Context;
 use crate::error::{Code, Error};
-use crate::http::{KnownRoutes, PublicProblems, refuse, surround};
+use crate::http::{KnownRoutes, refuse, surround};
 use crate::{
     audit, clients, consultants, links, mail, revocations, sessions, signing_keys, status_lists, tenants, webhooks,
 };
@@ -53,7 +54,7 @@ fn pages(service: &mut PageConfig) {
 }
 
 fn health(service: &mut ServiceConfig) {
-    service.service(healthz).service(readyz);
+    service.service(healthz).service(readiness::readyz);
 }
 
 /// Check that the process runs
@@ -62,23 +63,6 @@ fn health(service: &mut ServiceConfig) {
 #[get("/healthz")]
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok().finish()
-}
-
-/// Check that the service is ready
-///
-/// Queries the database, and compares it with the checkpoints that were kept outside: one that was restored from a
-/// backup is not ready until `magic-link restore`.
-#[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "The service is ready"), PublicProblems))]
-#[get("/readyz")]
-async fn readyz(
-    cx: web::Data<Context>,
-    checkpoints: web::Data<audit::CheckpointFolder>,
-) -> Result<HttpResponse, Error> {
-    let now = cx.clock.now();
-    cx.tokens.refresh(&cx.store, now).await?;
-    audit::require_whole(&cx, &checkpoints).await?;
-    Ok(HttpResponse::Ok().finish())
 }
 
 /// The service behind `metrics_listen`: `/metrics`, without authentication.

@@ -23,7 +23,10 @@ use crate::journal::tree::{self, TreeHash, base64};
 use crate::{links, mail, sessions};
 
 /// Events per pack; a link with more must be exported instead.
-const MAX_EVENTS: i64 = 10_000;
+const MAX_EVENTS: usize = 10_000;
+
+/// Payloads per pack: in memory, a pack takes several times as much.
+const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// Purpose line of the signed text: it separates signatures over evidence from those over checkpoints.
 pub(super) const PURPOSE: &str = "evidence";
@@ -37,7 +40,7 @@ pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
 /// Builds the evidence pack of a link as one canonical JSON object. The request is recorded too.
 ///
 /// # Errors
-/// `evidence_too_large` where the link has more than 10,000 events.
+/// `evidence_too_large` where the link has more than 10,000 events, 8 MiB of them, or 1,000 sessions.
 pub(crate) async fn pack(
     cx: &Context,
     key: &Data<LogKey>,
@@ -72,10 +75,19 @@ pub(crate) async fn pack(
                 magic_link_id: Some(link_id.clone()),
                 ..EventFilter::default()
             };
-            let rows = store::slice(conn, &filter, &reach, 0..checkpoint.size, MAX_EVENTS + 1)?;
-            if i64::try_from(rows.len()).is_ok_and(|found| found > MAX_EVENTS) {
-                return Err(Code::EvidenceTooLarge.into());
+            let mut rows = Vec::new();
+            let (mut next, mut bytes) = (0, 0);
+            while next < checkpoint.size {
+                let piece = store::slice(conn, &filter, &reach, next..checkpoint.size, store::PIECE)?;
+                let full = i64::try_from(piece.len()).is_ok_and(|found| found == store::PIECE);
+                next = piece.last().filter(|_| full).map_or(checkpoint.size, |(row, _)| row.log_index + 1);
+                bytes += piece.iter().map(store::bytes).sum::<usize>();
+                rows.extend(piece);
+                if rows.len() > MAX_EVENTS || bytes > MAX_BYTES {
+                    return Err(Code::EvidenceTooLarge.into());
+                }
             }
+            let sessions = sessions::views_of_link(conn, &link_id, now)?.ok_or(Code::EvidenceTooLarge)?;
             let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
@@ -94,7 +106,7 @@ pub(crate) async fn pack(
                 .map(|at| json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason }));
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
-                "mails": mail::of_link(conn, &link_id)?, "sessions": sessions::views_of_link(conn, &link_id, now)?,
+                "mails": mail::of_link(conn, &link_id)?, "sessions": sessions,
                 "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
             });
             if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {

@@ -7,9 +7,9 @@ use super::log;
 use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Page, Paging, Person, Validator, check_person};
-use crate::error::Error;
-use crate::http::{Admin, Caller, ReadAudit};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person};
+use crate::error::{Code, Error};
+use crate::http::{Caller, ManageAudit, ReadAudit};
 use crate::id::HoldId;
 use crate::journal::Event;
 use crate::journal::rows::lock_log;
@@ -91,7 +91,7 @@ impl From<HoldRow> for LegalHold {
 /// Places a hold.
 pub(crate) async fn place(
     cx: &Context,
-    caller: &Caller<Admin>,
+    caller: &Caller<ManageAudit>,
     tenant_id: String,
     request: PlaceHold,
     idempotency: Option<IdempotencyKey>,
@@ -121,6 +121,7 @@ pub(crate) async fn place(
         released_by_type: None,
         released_by_id: None,
         released_by_name: None,
+        placed_tenants: caller.reach.tenant_words(),
     };
     let (placed, replayed) = cx
         .store
@@ -140,10 +141,11 @@ pub(crate) async fn place(
     Ok((placed.into(), replayed))
 }
 
-/// Releases a hold. Releasing a released hold changes nothing.
+/// Releases a hold, for a caller who reaches all that the client reached that placed it. Releasing a released hold
+/// changes nothing.
 pub(crate) async fn release(
     cx: &Context,
-    caller: &Caller<Admin>,
+    caller: &Caller<ManageAudit>,
     tenant_id: String,
     id: HoldId,
     request: ReleaseHold,
@@ -155,11 +157,15 @@ pub(crate) async fn release(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let actor = caller.actor(request.requested_by.as_ref());
-    let client_id = caller.client_id.clone();
+    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     let released = cx
         .store
         .write(move |tx| {
             let known = store::find_hold(tx, &tenant_id, &id)?.ok_or_else(Error::not_found)?;
+            if !reach.covers_reach(&Reach::of(None, &known.placed_tenants)) {
+                let detail = "the hold was placed by a client of more tenants";
+                return Err(Error::new(Code::ClientNotPermitted).detail(detail));
+            }
             let Some(released) = store::release_hold(tx, &id, &request.reason, &actor, now)? else { return Ok(known) };
             let event = Event::new(EventType::HoldReleased, actor.clone(), now).client(client_id.as_ref());
             let event = event.tenant(&tenant_id).because(&request.reason);
@@ -170,14 +176,14 @@ pub(crate) async fn release(
     Ok(released.into())
 }
 
-/// A page of a log's holds, newest first.
+/// A page of a log's holds, newest first. Their reasons concern the whole tenant, like the events about them.
 pub(crate) async fn list(
     cx: &Context,
     caller: &Caller<ReadAudit>,
     tenant_id: String,
     paging: Paging,
 ) -> Result<Page<LegalHold>, Error> {
-    log::check(caller, &tenant_id)?;
+    log::check_whole(caller, &tenant_id)?;
     let page = paging.open(cx.tokens.master_key(), ("legal-holds", &tenant_id))?;
     let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(store::list_holds(conn, &tenant_id, &asked)?)).await?;

@@ -89,7 +89,8 @@ pub struct CheckpointDelivery {
     /// When that checkpoint was delivered (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered_at: Option<Timestamp>,
-    /// Why the last delivery attempt failed; absent after a success.
+    /// Why the last delivery attempt failed; absent after a success. The receiver is the operators', and so is this: only
+    /// for clients of every tenant and portal with the scope `admin` or `consultants:write`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     pub last_error: Option<String>,
@@ -138,6 +139,7 @@ pub(crate) async fn state<S>(
 ) -> Result<AuditLog, Error> {
     check(caller, &tenant_id)?;
     let default = cx.config.audit.retention;
+    let is_operator = caller.authority().is_operator();
     let (log_name, log) = cx
         .store
         .read(move |conn| {
@@ -148,7 +150,7 @@ pub(crate) async fn state<S>(
                 channel: row.channel,
                 size: row.size,
                 delivered_at: row.delivered_at,
-                last_error: row.last_error,
+                last_error: row.last_error.filter(|_| is_operator),
             });
             let log = AuditLog {
                 origin: String::new(),

@@ -158,7 +158,7 @@ pub struct Erased {
 }
 
 /// Filters of an audit event list.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
@@ -209,7 +209,7 @@ pub(crate) async fn list(
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked, wanted) = (caller.reach.clone(), page.clone(), filter.clone());
     let events = cx.store.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
-    let readings = readings(caller, &filter, &events, now);
+    let readings = readings(caller, &filter, &events.rows, now);
     cx.store.record(readings).await?;
     Ok(page.answer(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }

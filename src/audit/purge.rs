@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, Person, Validator, check_person};
 use crate::error::{Code, Error};
-use crate::http::{Admin, Caller};
+use crate::http::{Caller, ManageAudit};
 use crate::journal::Event;
 use crate::journal::rows::{self, lock_log};
 use crate::records;
@@ -71,7 +71,7 @@ struct Purge {
 /// `retention_not_over` and `legal_hold`; both refusals are recorded.
 pub(crate) async fn purge(
     cx: &Context,
-    caller: &Caller<Admin>,
+    caller: &Caller<ManageAudit>,
     tenant_id: String,
     request: PurgeLog,
     now: Timestamp,

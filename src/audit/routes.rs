@@ -16,7 +16,9 @@ use super::{AuditEvent, EventFilter, evidence};
 use crate::context::Context;
 use crate::domain::{Page, Paging};
 use crate::error::Error;
-use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadAudit, ReadProblems, WriteProblems};
+use crate::http::{
+    Body, Caller, Created, IdempotencyHeader, Json, ManageAudit, ReadAudit, ReadProblems, WriteProblems,
+};
 use crate::id::{HoldId, LinkId};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -179,7 +181,7 @@ async fn get_verifier_key(
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
     cx: Data<Context>,
-    caller: Caller<Admin>,
+    caller: Caller<ManageAudit>,
     id: Path<String>,
     body: Body<PurgeLog>,
 ) -> Result<Json<PurgedLog>, Error> {
@@ -188,7 +190,8 @@ async fn purge_audit_log(
 
 /// Place a legal hold
 ///
-/// No payload of the tenant's audit log is erased while the hold is in force.
+/// No payload of the tenant's audit log is erased while the hold is in force. Needs a
+/// client that is bound to no portal.
 #[utoipa::path(tag = "Audit", operation_id = "placeLegalHold", request_body = PlaceHold,
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"),
         ("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Key that makes a retry safe for 24 hours")),
@@ -196,7 +199,7 @@ async fn purge_audit_log(
 #[post("/audit-log/{tenant_id}/legal-holds")]
 async fn place_legal_hold(
     cx: Data<Context>,
-    caller: Caller<Admin>,
+    caller: Caller<ManageAudit>,
     id: Path<String>,
     idempotency: IdempotencyHeader,
     body: Body<PlaceHold>,
@@ -209,6 +212,8 @@ async fn place_legal_hold(
 }
 
 /// List legal holds
+///
+/// Needs a client that is bound to no portal: reasons concern the whole tenant.
 #[utoipa::path(tag = "Audit", operation_id = "listLegalHolds",
     params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), Paging),
     responses((status = 200, body = Page<LegalHold>, description = "A page of legal holds, newest first"), ReadProblems))]
@@ -224,6 +229,8 @@ async fn list_legal_holds(
 
 /// Release a legal hold
 ///
+/// Only for a client whose tenants include all those of the client that placed the
+/// hold: what an operator of every tenant placed, only such an operator releases.
 /// Releasing a released hold changes nothing.
 #[utoipa::path(tag = "Audit", operation_id = "releaseLegalHold", request_body = ReleaseHold,
     params(("tenant_id" = String, Path, max_length = 64, example = "globex", description = "Tenant of the audit log"),
@@ -232,7 +239,7 @@ async fn list_legal_holds(
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
 async fn release_legal_hold(
     cx: Data<Context>,
-    caller: Caller<Admin>,
+    caller: Caller<ManageAudit>,
     path: Path<(String, HoldId)>,
     body: Body<ReleaseHold>,
 ) -> Result<Json<LegalHold>, Error> {

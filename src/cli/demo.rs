@@ -4,7 +4,7 @@ use diesel::connection::SimpleConnection;
 use serde::Serialize;
 
 use super::Failure;
-use crate::app::App;
+use crate::context::Context;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
@@ -23,14 +23,13 @@ pub(super) struct Seeded {
 }
 
 /// Inserts the records of the examples into the embedded database of a first run.
-pub(super) async fn seed(app: &App) -> Result<Seeded, Failure> {
-    if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {
+pub(super) async fn seed(cx: &Context) -> Result<Seeded, Failure> {
+    if !(cx.config.is_loopback() && cx.config.database_url.is_sqlite()) {
         return Err("demo data is for the embedded database on this machine only".into());
     }
     let link_id: LinkId = LinkKind::EXAMPLE.parse()?;
-    let now = app.cx.clock.now();
-    let (id, existed) = app
-        .cx
+    let now = cx.clock.now();
+    let (id, existed) = cx
         .store
         .write_large(move |tx| {
             if let Some(link) = records::links::find(tx, &link_id)? {

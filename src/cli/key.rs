@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::Failure;
 use super::output::{Column, Output};
-use crate::app::App;
+use crate::context::Context;
 use crate::http::Caller;
 use crate::signing_keys::{self, RevokeKey, RotateKey};
 
@@ -37,19 +37,27 @@ pub(super) enum KeyCommand {
     List,
 }
 
-pub(super) async fn run(app: &App, command: KeyCommand, output: &Output) -> Result<(), Failure> {
+impl KeyCommand {
+    /// Whether it needs the master key.
+    pub(super) const fn opens_keys(&self) -> bool {
+        matches!(self, Self::Rotate { .. })
+    }
+}
+
+pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
         &[("KID", "/kid"), ("STATE", "/state"), ("ACTIVE FROM", "/active_from"), ("EXPIRES AT", "/expires_at")];
-    let (caller, now) = (Caller::operator(), app.cx.clock.now());
+    let (caller, now) = (Caller::operator(), cx.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {
-            let (key, _) = signing_keys::rotate(&app.cx, &caller, &RotateKey { at_once }, None, now).await?;
+            let (key, _) = signing_keys::rotate(cx, &caller, &RotateKey { at_once }, None, now).await?;
             output.done(&key, "published")
         }
-        KeyCommand::Retire { kid } => output.done(&signing_keys::retire(&app.cx, &caller, kid, now).await?, "retired"),
+        KeyCommand::Retire { kid } => output.done(&signing_keys::retire(cx, &caller, kid, now).await?, "retired"),
         KeyCommand::Revoke { kid, reason } => {
-            output.done(&signing_keys::revoke_key(&app.cx, &caller, kid, RevokeKey { reason }, now).await?, "revoked")
+            let revoked = signing_keys::revoke_key(cx, &caller, kid, RevokeKey { reason }, now).await?;
+            output.done(&signing_keys::finish(cx, revoked).await?, "revoked")
         }
-        KeyCommand::List => output.table(&signing_keys::list(&app.cx, &caller, now).await?, COLUMNS),
+        KeyCommand::List => output.table(&signing_keys::list(cx, &caller, now).await?, COLUMNS),
     }
 }

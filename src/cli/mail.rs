@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::output::{Column, Output};
 use super::{Failure, Pages};
-use crate::app::App;
+use crate::context::Context;
 use crate::domain::DeliveryState;
 use crate::http::Caller;
 use crate::id::{MailJobId, SuppressionId};
@@ -38,7 +38,7 @@ pub(super) enum MailCommand {
     },
 }
 
-pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(cx: &Context, command: MailCommand, output: &Output) -> Result<(), Failure> {
     const MAILS: &[Column] = &[
         ("ID", "/id"),
         ("STATE", "/state"),
@@ -50,7 +50,7 @@ pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Res
     ];
     const ADDRESSES: &[Column] =
         &[("ID", "/id"), ("STATE", "/state"), ("ADDRESS", "/address"), ("CAUSE", "/cause"), ("SINCE", "/created_at")];
-    let now = app.cx.clock.now();
+    let now = cx.clock.now();
     match command {
         MailCommand::List { state, pages } => {
             let filter = DeliveryFilter {
@@ -59,18 +59,16 @@ pub(super) async fn run(app: &App, command: MailCommand, output: &Output) -> Res
                 cursor: pages.cursor,
                 ..DeliveryFilter::default()
             };
-            output.table(&deliveries::list(&app.cx, &Caller::operator(), filter).await?, MAILS)
+            output.table(&deliveries::list(cx, &Caller::operator(), filter).await?, MAILS)
         }
-        MailCommand::Retry { id } => {
-            output.done(&deliveries::retry(&app.cx, &Caller::operator(), id, now).await?, "queued")
-        }
+        MailCommand::Retry { id } => output.done(&deliveries::retry(cx, &Caller::operator(), id, now).await?, "queued"),
         MailCommand::Suppressions(pages) => {
             let filter = SuppressionFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
-            output.table(&suppressions::list(&app.cx, &Caller::operator(), filter).await?, ADDRESSES)
+            output.table(&suppressions::list(cx, &Caller::operator(), filter).await?, ADDRESSES)
         }
         MailCommand::Clear { id, reason } => {
             let request = ClearSuppression { reason, requested_by: None };
-            output.done(&suppressions::clear(&app.cx, &Caller::operator(), id, request, now).await?, "cleared")
+            output.done(&suppressions::clear(cx, &Caller::operator(), id, request, now).await?, "cleared")
         }
     }
 }

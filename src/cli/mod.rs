@@ -19,11 +19,12 @@ use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
 use output::{Column, Failure, Output};
 
-use crate::app::App;
+use crate::app::{self, App};
 use crate::clients::{self, CreateClient, DisableClient, RotateClient};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::consultants::{self, ConsultantDecision, RegisterConsultant};
+use crate::context::Context;
 use crate::domain::{LinkState, Paging, Scope, SessionState};
 use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
@@ -32,6 +33,7 @@ use crate::records::consultants::ConsultantFilter;
 use crate::records::links::LinkFilter;
 use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, CreateRevocation};
+use crate::secrets::MasterKey;
 use crate::serve::Service;
 use crate::{sessions, telemetry};
 
@@ -287,7 +289,11 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
     }
-    let mut config = Config::load(cli.config.as_deref())?;
+    let mut config = if opens_keys(&cli.command) {
+        Config::load(cli.config.as_deref())?
+    } else {
+        Config::load_without_master_key(cli.config.as_deref())?
+    };
     if !matches!(cli.command, Command::Serve) {
         // A command's result is its output; only warnings and errors are logged.
         config.log.level = "warn".into();
@@ -298,9 +304,23 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         match cli.command {
             Command::Serve => Box::pin(serve(config, output)).await,
             Command::Audit(command) => audit::run(App::open(config, Clock::System).await?, command, output).await,
-            command => command_on(&App::open(config, Clock::System).await?, command, output).await,
+            Command::Restore(command) => restore::run(&App::open(config, Clock::System).await?, command, output).await,
+            command => {
+                let keys = opens_keys(&command).then(|| MasterKey::load(&config.master_key)).transpose()?;
+                command_on(&app::open_context(config, Clock::System, keys).await?, command, output).await
+            }
         }
     })
+}
+
+/// Whether a command needs the master key. Whatever reads, revokes or freezes does not: it is the emergency brake, and
+/// must work when the master key is lost.
+const fn opens_keys(command: &Command) -> bool {
+    match command {
+        Command::Serve | Command::Audit(_) | Command::Restore(_) | Command::Demo => true,
+        Command::Key(command) => command.opens_keys(),
+        _ => false,
+    }
 }
 
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
@@ -319,77 +339,80 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
     Ok(service.run().await?)
 }
 
-async fn command_on(app: &App, command: Command, output: &Output) -> Result<(), Failure> {
+async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         // Opening the store has applied the migrations.
         Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
-        Command::Demo => output.done(&demo::seed(app).await?, "the examples' consultant"),
-        Command::Client(command) => client(app, command, output).await,
-        Command::Consultant(command) => consultant(app, command, output).await,
-        Command::Link(command) => link(app, command, output).await,
+        Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
+        Command::Client(command) => client(cx, command, output).await,
+        Command::Consultant(command) => consultant(cx, command, output).await,
+        Command::Link(command) => link(cx, command, output).await,
         Command::Freeze { reason } => {
-            output.done(&links::freeze(&app.cx, reason, app.cx.clock.now()).await?, "issuing is frozen")
+            output.done(&links::freeze(cx, reason, cx.clock.now()).await?, "issuing is frozen")
         }
-        Command::Unfreeze => output.done(&links::unfreeze(&app.cx, app.cx.clock.now()).await?, "issuing goes on"),
-        Command::Restore(command) => restore::run(app, command, output).await,
-        Command::Session(command) => session(app, command, output).await,
-        Command::Mail(command) => mail::run(app, command, output).await,
-        Command::Webhook(command) => webhook::run(app, command, output).await,
-        Command::Key(command) => key::run(app, command, output).await,
-        Command::Serve | Command::Openapi { .. } | Command::Audit(_) => Ok(()),
+        Command::Unfreeze => output.done(&links::unfreeze(cx, cx.clock.now()).await?, "issuing goes on"),
+        Command::Session(command) => session(cx, command, output).await,
+        Command::Mail(command) => mail::run(cx, command, output).await,
+        Command::Webhook(command) => webhook::run(cx, command, output).await,
+        Command::Key(command) => key::run(cx, command, output).await,
+        Command::Serve | Command::Openapi { .. } | Command::Audit(_) | Command::Restore(_) => Ok(()),
     }
 }
 
-async fn client(app: &App, command: ClientCommand, output: &Output) -> Result<(), Failure> {
+async fn client(cx: &Context, command: ClientCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] =
         &[("ID", "/id"), ("STATE", "/state"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("NAME", "/name")];
-    let (caller, now) = (Caller::operator(), app.cx.clock.now());
+    let (caller, now) = (Caller::operator(), cx.clock.now());
     match command {
         ClientCommand::Create { name, portal, tenants, scopes } => {
             let request = CreateClient { name, portal, tenants, scopes };
-            let (client, _) = clients::create(&app.cx, &caller, request, None, now).await?;
+            let (client, _) = clients::create(cx, &caller, request, None, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::List(pages) => {
-            let page = pages.paging().open(app.cx.tokens.master_key(), "clients")?;
-            output.table(&clients::list(&app.cx, &caller, page).await?, COLUMNS)
+            let page = pages.paging().open(cx.tokens.master_key(), "clients")?;
+            output.table(&clients::list(cx, &caller, page).await?, COLUMNS)
         }
         ClientCommand::Rotate { id, overlap_seconds } => {
-            let client = clients::rotate(&app.cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
+            let client = clients::rotate(cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::Disable { id, revoke_links } => {
-            output.done(&clients::disable(&app.cx, &caller, id, DisableClient { revoke_links }, now).await?, "disabled")
+            let client = clients::disable(cx, &caller, id, DisableClient { revoke_links }).await?;
+            revocations::finish_pending(cx).await?;
+            output.done(&client, "disabled")
         }
-        ClientCommand::Confirm(confirm) => restore::confirm_clients(app, confirm, output).await,
+        ClientCommand::Confirm(confirm) => restore::confirm_clients(cx, confirm, output).await,
     }
 }
 
-async fn consultant(app: &App, command: ConsultantCommand, output: &Output) -> Result<(), Failure> {
+async fn consultant(cx: &Context, command: ConsultantCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] = &[("ID", "/id"), ("STATE", "/state"), ("NAME", "/name"), ("EMAIL", "/email")];
-    let (caller, now) = (Caller::operator(), app.cx.clock.now());
+    let (caller, now) = (Caller::operator(), cx.clock.now());
     let decision = |reason| ConsultantDecision { reason, requested_by: None, acting_session_id: None };
     match command {
         ConsultantCommand::Add { name, email } => {
             let request = RegisterConsultant { name, email, requested_by: None, acting_session_id: None };
-            let (consultant, _) = consultants::register(&app.cx, &caller, request, None, now).await?;
+            let (consultant, _) = consultants::register(cx, &caller, request, None, now).await?;
             output.done(&consultant, "registered")
         }
         ConsultantCommand::List(pages) => {
             let filter = ConsultantFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
-            output.table(&consultants::list(&app.cx, &Caller::operator(), filter).await?, COLUMNS)
+            output.table(&consultants::list(cx, &Caller::operator(), filter).await?, COLUMNS)
         }
         ConsultantCommand::Suspend(Decision { id, reason }) => {
-            output.done(&consultants::suspend(&app.cx, &caller, id, decision(reason), now).await?, "suspended")
+            let consultant = consultants::suspend(cx, &caller, id, decision(reason)).await?;
+            revocations::finish_pending(cx).await?;
+            output.done(&consultant, "suspended")
         }
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
-            output.done(&consultants::reinstate(&app.cx, &caller, id, decision(reason), now).await?, "reinstated")
+            output.done(&consultants::reinstate(cx, &caller, id, decision(reason), now).await?, "reinstated")
         }
-        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(app, confirm, output).await,
+        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(cx, confirm, output).await,
     }
 }
 
-async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Failure> {
+async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] = &[
         ("ID", "/id"),
         ("STATE", "/state"),
@@ -400,7 +423,7 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
         ("EXPIRES", "/expires_at"),
         ("MAIL", "/delivery/state"),
     ];
-    let now = app.cx.clock.now();
+    let now = cx.clock.now();
     match command {
         LinkCommand::List { tenant, consultant, state, pages } => {
             let filter = LinkFilter {
@@ -411,11 +434,11 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 cursor: pages.cursor,
                 ..LinkFilter::default()
             };
-            output.table(&links::list(&app.cx, &Caller::operator(), filter, now).await?, COLUMNS)
+            output.table(&links::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
         LinkCommand::Revoke { id, reason } => {
             let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
-            let link = links::revoke(&app.cx, &Caller::operator(), id, request, now).await?;
+            let link = links::revoke(cx, &Caller::operator(), id, request, now).await?;
             output.done(&link, "ended")
         }
         LinkCommand::RevokeAll { tenant, portal, consultant, profile, issued_by, everything, reason, dry_run } => {
@@ -430,14 +453,15 @@ async fn link(app: &App, command: LinkCommand, output: &Output) -> Result<(), Fa
                 dry_run,
                 ..CreateRevocation::default()
             };
-            let order = revocations::create(&app.cx, &Caller::operator(), request, None, now).await?;
-            let order = revocations::finish(&app.cx, order).await?;
+            let order = revocations::create(cx, &Caller::operator(), request, None, now).await?;
+            revocations::finish_pending(cx).await?;
+            let order = revocations::read(cx, &Caller::operator(), order.id).await?;
             output.done(&order, if dry_run { "counted" } else { "revoked" })
         }
     }
 }
 
-async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<(), Failure> {
+async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Result<(), Failure> {
     const COLUMNS: &[Column] = &[
         ("ID", "/id"),
         ("STATE", "/state"),
@@ -446,7 +470,7 @@ async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<
         ("PROFILE", "/profile/name"),
         ("EXPIRES", "/expires_at"),
     ];
-    let now = app.cx.clock.now();
+    let now = cx.clock.now();
     match command {
         SessionCommand::List { tenant, consultant, state, pages } => {
             let filter = SessionFilter {
@@ -457,10 +481,10 @@ async fn session(app: &App, command: SessionCommand, output: &Output) -> Result<
                 cursor: pages.cursor,
                 ..SessionFilter::default()
             };
-            output.table(&sessions::list(&app.cx, &Caller::operator(), filter, now).await?, COLUMNS)
+            output.table(&sessions::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
         SessionCommand::Revoke { id } => {
-            output.done(&sessions::revoke(&app.cx, &Caller::operator(), id, now).await?, "ended")
+            output.done(&sessions::revoke(cx, &Caller::operator(), id, now).await?, "ended")
         }
     }
 }

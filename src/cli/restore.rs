@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::audit::OutsideCheckpoint;
 use crate::clients;
 use crate::consultants;
+use crate::context::Context;
 use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId};
 use crate::restore::restore;
@@ -81,32 +82,32 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
     Ok(line("\nIssuing is frozen until `magic-link unfreeze`.")?)
 }
 
-pub(super) async fn confirm_clients(app: &App, confirm: Confirm<ClientId>, output: &Output) -> Result<(), Failure> {
-    let unconfirmed = clients::unconfirmed(&app.cx).await?;
+pub(super) async fn confirm_clients(cx: &Context, confirm: Confirm<ClientId>, output: &Output) -> Result<(), Failure> {
+    let unconfirmed = clients::unconfirmed(cx).await?;
     if confirm.ids.is_empty() && !confirm.all {
         return output.table(&json!({ "items": unconfirmed }), CLIENTS);
     }
     let ids = if confirm.all { unconfirmed.into_iter().map(|client| client.id).collect() } else { confirm.ids };
     let mut confirmed = Vec::new();
     for id in ids {
-        confirmed.push(clients::confirm(&app.cx, &Caller::operator(), id, app.cx.clock.now()).await?);
+        confirmed.push(clients::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
     }
     output.table(&json!({ "items": confirmed }), CLIENTS)
 }
 
 pub(super) async fn confirm_consultants(
-    app: &App,
+    cx: &Context,
     confirm: Confirm<ConsultantId>,
     output: &Output,
 ) -> Result<(), Failure> {
-    let unconfirmed = consultants::unconfirmed(&app.cx).await?;
+    let unconfirmed = consultants::unconfirmed(cx).await?;
     if confirm.ids.is_empty() && !confirm.all {
         return output.table(&json!({ "items": unconfirmed }), CONSULTANTS);
     }
     let ids = if confirm.all { unconfirmed.into_iter().map(|consultant| consultant.id).collect() } else { confirm.ids };
     let mut confirmed = Vec::new();
     for id in ids {
-        confirmed.push(consultants::confirm(&app.cx, &Caller::operator(), id, app.cx.clock.now()).await?);
+        confirmed.push(consultants::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
     }
     output.table(&json!({ "items": confirmed }), CONSULTANTS)
 }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::output::{Column, Output};
 use super::{Failure, Pages};
-use crate::app::App;
+use crate::context::Context;
 use crate::http::Caller;
 use crate::id::EndpointId;
 use crate::webhooks;
@@ -22,7 +22,7 @@ pub(super) enum WebhookCommand {
     },
 }
 
-pub(super) async fn run(app: &App, command: WebhookCommand, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(cx: &Context, command: WebhookCommand, output: &Output) -> Result<(), Failure> {
     const ENDPOINTS: &[Column] =
         &[("ID", "/id"), ("STATE", "/state"), ("CLIENT", "/client_id"), ("FORMAT", "/format"), ("URL", "/url")];
     const MESSAGES: &[Column] = &[
@@ -36,11 +36,9 @@ pub(super) async fn run(app: &App, command: WebhookCommand, output: &Output) -> 
     ];
     let caller = Caller::operator();
     match command {
-        WebhookCommand::List(pages) => {
-            output.table(&webhooks::list(&app.cx, &caller, pages.paging()).await?, ENDPOINTS)
-        }
+        WebhookCommand::List(pages) => output.table(&webhooks::list(cx, &caller, pages.paging()).await?, ENDPOINTS),
         WebhookCommand::Deliveries { id, pages } => {
-            output.table(&webhooks::deliveries(&app.cx, &caller, id, pages.paging()).await?, MESSAGES)
+            output.table(&webhooks::deliveries(cx, &caller, id, pages.paging()).await?, MESSAGES)
         }
     }
 }

@@ -11,17 +11,18 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::text_enum;
-use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator};
+use crate::db::{Conn, text_enum};
+use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
 use crate::journal::Event;
+use crate::records;
 use crate::records::clients::Client;
-use crate::records::links::{Revoking, Selector};
+use crate::records::revocations::BulkRevocation;
+use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
-use crate::{links, records};
 
 /// Number of unconfirmed clients that one query reads.
 const PAGE: i64 = 200;
@@ -52,7 +53,7 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(min_items = 1, max_items = 13)]
+    #[schema(min_items = 1, max_items = 14)]
     pub scopes: Vec<Scope>,
 }
 
@@ -72,7 +73,8 @@ pub struct RotateClient {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"revoke_links": false}))]
 pub struct DisableClient {
-    /// Whether to revoke every link that the client issued, in the same transaction; default false.
+    /// Whether to revoke every link that the client issued, in the same transaction; needs the scope `links:revoke`.
+    /// Default false.
     #[serde(default)]
     pub revoke_links: bool,
 }
@@ -95,7 +97,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(max_items = 13)]
+    #[schema(max_items = 14)]
     scopes: Vec<Scope>,
     /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,
@@ -171,13 +173,7 @@ pub(crate) async fn create(
         unconfirmed_since: None,
         id,
     };
-    let bound = caller.reach != Reach::everything();
-    if bound && let Some(scope) = request.scopes.iter().find(|scope| !caller.has(**scope)) {
-        return Err(Error::new(Code::ClientNotPermitted).detail(format!("a bound client cannot grant {scope}")));
-    }
-    if !caller.reach.covers_reach(&client.reach()) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the tenants and portal exceed those of the caller"));
-    }
+    caller.authority().require_grantable(&client.authority())?;
     let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
@@ -234,7 +230,8 @@ pub(crate) async fn list(
     Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
 }
 
-/// Gives a client a new key; the old key stays valid for the overlap.
+/// Gives a client a new key; the old key stays valid for the overlap. Only for a client that the caller could create:
+/// the new key gives the caller all that it opens.
 pub(crate) async fn rotate(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -247,15 +244,16 @@ pub(crate) async fn rotate(
     fields.finish()?;
     let key = ApiKey::generate(&id);
     let hash = key.sha256();
-    let reach = caller.reach.clone();
+    let authority = caller.authority();
     let event = Event::new(EventType::ClientRotated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": id, "overlap_seconds": request.overlap_seconds }));
     let client = cx
         .store
         .write(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            known.ok_or_else(Error::not_found)?;
+            let known = records::clients::find(tx, &id)?;
+            let known = known.filter(|client| authority.reach.covers_reach(&client.reach()));
+            authority.require_grantable(&known.ok_or_else(Error::not_found)?.authority())?;
             let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
             tx.record(event.clone());
             rotated.ok_or_else(|| Code::ClientDisabled.into())
@@ -272,36 +270,48 @@ pub(crate) async fn disable(
     caller: &Caller<Admin>,
     id: ClientId,
     request: DisableClient,
-    now: Timestamp,
 ) -> Result<ClientResponse, Error> {
+    if request.revoke_links && !caller.has(Scope::RevokeLinks) {
+        return Err(Error::new(Code::InsufficientScope).detail("the field revoke_links needs the scope links:revoke"));
+    }
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
-    let client = cx
+    let visible = move |conn: &mut Conn, id: &ClientId| {
+        let known = records::clients::find(conn, id)?.filter(|client| reach.covers_reach(&client.reach()));
+        known.ok_or_else(Error::not_found)
+    };
+    let order = BulkRevocation {
+        issued_by_client_id: Some(id.clone()),
+        ..BulkRevocation::new(
+            "the client that issued the link was disabled".to_owned(),
+            &actor,
+            client_id.as_ref(),
+            cx.clock.now(),
+        )
+    };
+    let prepared = Prepared::new(cx, order, Vec::new()).await;
+    let (revoking, now) = (prepared.clone(), prepared.at());
+    let (client, order) = cx
         .store
-        .write_large(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            let known = known.ok_or_else(Error::not_found)?;
+        .write(move |tx| {
+            let known = visible(tx, &id)?;
             let disabled = records::clients::disable(tx, &id, now)?;
-            let revoked = if request.revoke_links {
-                let reason = format!("the client {} was disabled", known.name);
-                links::revoke_where(
-                    tx,
-                    Selector::IssuedBy(&id),
-                    &Revoking::new(&reason, &actor, client_id.as_ref(), now),
-                )?
-                .0
-            } else {
-                0
-            };
-            if disabled.is_some() || revoked > 0 {
-                tx.record(
-                    Event::new(EventType::ClientDisabled, actor.clone(), now)
-                        .client(client_id.as_ref())
-                        .with(&serde_json::json!({ "client_id": id, "revoked_links": revoked })),
-                );
+            let links = if request.revoke_links { revoking.links() } else { 0 };
+            // Disabled in this transaction, it may have issued links since they were counted.
+            let revokes = request.revoke_links && (disabled.is_some() || links > 0);
+            let order = if revokes { Some(revoking.enforce(tx)?) } else { None };
+            if disabled.is_some() || links > 0 {
+                tx.record(Event::new(EventType::ClientDisabled, actor.clone(), now).client(client_id.as_ref()).with(
+                    &serde_json::json!({
+                        "client_id": id, "revoked_links": links, "revocation_id": order.as_ref().map(|order| &order.id),
+                    }),
+                ));
             }
-            Ok(disabled.unwrap_or(known))
+            Ok((disabled.unwrap_or(known), order))
         })
         .await?;
+    if let Some(order) = order {
+        prepared.carry_out(cx, order).await;
+    }
     Ok(ClientResponse::of(client, None))
 }
 

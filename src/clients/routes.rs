@@ -19,7 +19,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 ///
 /// The response contains the key, which is never shown again. A client cannot
 /// create one for tenants or portals beyond its own; if it is bound to a portal or
-/// to tenants, it can grant only scopes that it has.
+/// to tenants, it can hand out only scopes that it has.
 #[utoipa::path(tag = "Clients", operation_id = "createClient", request_body = CreateClient,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; a repeated response omits the key")),
     responses((status = 201, body = ClientResponse, description = "The created client, with its key"), WriteProblems))]
@@ -51,7 +51,8 @@ async fn list_clients(
 /// Rotate a client's key
 ///
 /// The old key stays valid for `overlap_seconds`, so that the client can switch
-/// without interruption.
+/// without interruption. Refused with `client_not_permitted` for a client that the
+/// caller could not create.
 #[utoipa::path(tag = "Clients", operation_id = "rotateClient", request_body = RotateClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
     responses((status = 200, body = ClientResponse, description = "The client with its new key"), WriteProblems))]
@@ -67,8 +68,8 @@ async fn rotate_client(
 
 /// Disable a client
 ///
-/// Its keys stop working at once and for good. With `revoke_links` every link
-/// that it issued is revoked in the same transaction.
+/// Its keys stop working at once and for good. With `revoke_links`, which needs the
+/// scope `links:revoke`, every link that it issued is revoked in the same transaction.
 #[utoipa::path(tag = "Clients", operation_id = "disableClient", request_body = DisableClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
     responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
@@ -79,5 +80,5 @@ async fn disable_client(
     id: Path<ClientId>,
     body: Body<DisableClient>,
 ) -> Result<Json<ClientResponse>, Error> {
-    Ok(Json(super::disable(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::disable(&cx, &caller, id.into_inner(), body.value).await?))
 }

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{SecretSlice, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use super::reader::{Reader, is_loopback_url};
 
@@ -131,7 +131,7 @@ impl Reader<'_> {
         if fallback.as_ref().is_some_and(|name| *name == provider || name == "preview") {
             self.problem("mail.fallback_provider", "must be a provider other than mail.provider and preview");
         }
-        Mail {
+        let mail = Mail {
             from: self.address("mail.from", "no-reply@magic-link.example"),
             from_name: self.text("mail.from_name", "Magic Link"),
             report_to: self.optional("mail.report_to"),
@@ -139,7 +139,15 @@ impl Reader<'_> {
             provider: self.provider("mail.provider", &provider),
             events: self.mail_events(),
             fallback: fallback.map(|name| self.provider("mail.fallback_provider", &name)),
+        };
+        if is_reserved(&mail.from) && [Some(&mail.provider), mail.fallback.as_ref()].into_iter().flatten().any(delivers)
+        {
+            self.problem(
+                "mail.from",
+                "must be an address of a domain of yours: nobody sends mail for an example domain",
+            );
         }
+        mail
     }
 
     /// Addresses and domains, separated by commas.
@@ -204,7 +212,7 @@ impl Reader<'_> {
         match name {
             "preview" => Provider::Preview,
             "mailpit" => {
-                let url = self.parsed("mail.mailpit_url", "http://127.0.0.1:8025");
+                let url = self.mailpit_url();
                 let user = self.optional("mail.mailpit_user");
                 let password = self.optional("mail.mailpit_password");
                 Provider::Mailpit { url, login: user.map(|user| (user, password.unwrap_or_default().into())) }
@@ -270,6 +278,23 @@ impl Reader<'_> {
         value
     }
 
+    /// Base URL of the Mailpit server. Whoever reads on the way sees every link, so plain HTTP is allowed only on
+    /// loopback, and with a warning on a private network, such as that of a few containers.
+    fn mailpit_url(&mut self) -> Url {
+        const KEY: &str = "mail.mailpit_url";
+        let url: Url = self.parsed(KEY, "http://127.0.0.1:8025");
+        let plain = url.scheme() == "http" && !is_loopback_url(url.as_str());
+        let known = matches!(url.scheme(), "http" | "https") && url.has_host();
+        if !known || !url.username().is_empty() || url.query().is_some() || url.fragment().is_some() {
+            self.problem(KEY, "must be an https address (http on loopback) without user, query and fragment");
+        } else if plain && is_private(&url) {
+            self.warning(KEY, "mails with links in them travel without TLS: use https unless the network is closed");
+        } else if plain {
+            self.problem(KEY, "must be an https address, unless it lies on loopback or in a private network");
+        }
+        url
+    }
+
     /// Base URL of a provider. Credentials are sent there, so plain HTTP is allowed only on loopback.
     fn provider_url(&mut self, key: &str, default: &str) -> Url {
         let url: Url = self.parsed(key, default);
@@ -278,6 +303,38 @@ impl Reader<'_> {
             self.problem(key, "must be an https address (http on loopback) without user, query and fragment");
         }
         url
+    }
+}
+
+/// Whether an address belongs to a domain that was set aside for examples and tests (RFC 2606, RFC 6761).
+fn is_reserved(address: &str) -> bool {
+    let domain = address.rsplit('@').next().unwrap_or_default().trim_end_matches('.').to_lowercase();
+    let within = |of: &str| domain.strip_suffix(of).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    ["example", "test", "invalid", "localhost", "example.com", "example.net", "example.org"].into_iter().any(within)
+}
+
+/// Whether a provider delivers to people, and is not a stand-in on this machine.
+fn delivers(provider: &Provider) -> bool {
+    let url = match provider {
+        Provider::Preview | Provider::Mailpit { .. } => return false,
+        Provider::Ses(ses) => &ses.url,
+        Provider::Postmark(postmark) => &postmark.url,
+        Provider::SendGrid(sendgrid) => &sendgrid.url,
+        Provider::Resend(resend) => &resend.url,
+    };
+    !is_loopback_url(url.as_str())
+}
+
+/// Whether a URL names a host of a private network: a private address, or a name that no public resolver knows.
+fn is_private(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_private() || address.is_link_local(),
+        Some(Host::Ipv6(address)) => address.is_unique_local() || address.is_unicast_link_local(),
+        Some(Host::Domain(name)) => {
+            let inner = [".local", ".internal", ".lan", ".home.arpa", ".svc", ".localhost"];
+            !name.contains('.') || inner.iter().any(|suffix| name.ends_with(suffix))
+        }
+        None => false,
     }
 }
 
@@ -292,14 +349,15 @@ mod tests {
 
     #[test]
     fn a_provider_that_cannot_switch_tracking_off_is_refused_until_somebody_says_that_it_is_off() {
-        let ses = "[mail]\nprovider = 'ses'\nses_access_key_id = 'AKIA'\nses_secret_access_key = 's'\n";
+        let ses =
+            "[mail]\nfrom = 'links@hr.in'\nprovider = 'ses'\nses_access_key_id = 'AKIA'\nses_secret_access_key = 's'\n";
         assert!(problems(ses).contains("mail.ses_tracking_is_off: must be true"));
         assert!(problems(&format!("{ses}ses_tracking_is_off = false")).contains("mail.ses_tracking_is_off"));
         let config = Config::from_toml(&format!("{ses}ses_tracking_is_off = true")).unwrap();
         let Provider::Ses(ses) = config.mail.provider else { panic!("ses was asked for") };
         assert_eq!((ses.region.as_str(), ses.url.as_str()), ("ap-south-1", "https://email.ap-south-1.amazonaws.com/"));
 
-        let resend = "[mail]\nprovider = 'resend'\nresend_api_key = 're_1'\n";
+        let resend = "[mail]\nfrom = 'links@hr.in'\nprovider = 'resend'\nresend_api_key = 're_1'\n";
         assert!(problems(resend).contains("mail.resend_tracking_is_off: must be true"));
         assert!(Config::from_toml(&format!("{resend}resend_tracking_is_off = true")).is_ok());
     }
@@ -321,6 +379,57 @@ mod tests {
         assert!(Config::from_toml("").unwrap().mail.may_reach("anybody@world.example"));
         for wrong in ["", ",", "<a@b.example>", "*"] {
             assert!(problems(&format!("mail.only_to = '{wrong}'")).contains("mail.only_to:"), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn nobody_sends_for_an_example_domain() {
+        let postmark = "provider = 'postmark'\npostmark_server_token = 't'\n";
+        let fallback = "provider = 'mailpit'\nfallback_provider = 'sendgrid'\nsendgrid_api_key = 'k'\n";
+        for provider in [postmark, fallback] {
+            for from in [
+                "",
+                "from = 'a@acme.example'",
+                "from = 'a@EXAMPLE.com'",
+                "from = 'a@mail.example.org'",
+                "from = 'a@hr.test'",
+            ] {
+                let said = problems(&format!("[mail]\n{provider}{from}"));
+                assert!(said.contains("mail.from: must be an address of a domain of yours"), "{from}: {said}");
+            }
+            for from in ["links@hr.in", "links@myexample.com", "links@example.co.in"] {
+                assert!(Config::from_toml(&format!("[mail]\n{provider}from = '{from}'")).is_ok(), "{from}");
+            }
+        }
+        // Who catches mail, or stands in for a provider, takes any sender.
+        for stand_in in ["provider = 'mailpit'", &format!("{postmark}postmark_url = 'http://127.0.0.1:9'")] {
+            assert!(Config::from_toml(&format!("[mail]\n{stand_in}")).is_ok(), "{stand_in}");
+        }
+    }
+
+    #[test]
+    fn mails_do_not_travel_in_the_clear_unseen() {
+        let mailpit = |url: &str| Config::from_toml(&format!("[mail]\nprovider = 'mailpit'\nmailpit_url = '{url}'"));
+        for quiet in ["http://127.0.0.1:8025", "http://[::1]:8025", "http://localhost:8025", "https://mail.hr.in"] {
+            assert_eq!(mailpit(quiet).unwrap().warnings, [""; 0], "{quiet}");
+        }
+        for private in ["http://mailpit:8025", "http://10.0.0.7:8025", "http://[fd00::7]", "http://mailpit.mail.svc"] {
+            let warnings = mailpit(private).unwrap().warnings;
+            assert!(warnings.iter().any(|one| one.starts_with("mail.mailpit_url: ")), "{private}: {warnings:?}");
+        }
+        for public in [
+            "http://mail.hr.in",
+            "http://93.184.215.14:8025",
+            "http://[2606:4700::1111]",
+            "http://10.0.0.7.nip.io",
+            "ftp://127.0.0.1",
+            "http://user:word@127.0.0.1:8025",
+            "http://127.0.0.1:8025/?x=1",
+            "mailto:a@hr.in",
+            "data:text/plain,x",
+        ] {
+            let said = mailpit(public).unwrap_err().to_string();
+            assert!(said.contains("mail.mailpit_url: must be"), "{public}: {said}");
         }
     }
 

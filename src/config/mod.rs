@@ -61,6 +61,8 @@ pub struct Config {
     pub public_url: String,
     /// The database.
     pub database_url: DatabaseUrl,
+    /// What works, and what an operator should think about: each with its key.
+    pub warnings: Vec<String>,
     /// Connections in the pool.
     pub database_connections: u32,
     /// Largest number of write jobs that share a commit.
@@ -205,6 +207,18 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
+        Self::from_figment(&Self::figment(file)?, true)
+    }
+
+    /// The same for what opens no keys: it need not say where the master key is.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_without_master_key(file: Option<&Path>) -> Result<Self, Problems> {
+        Self::from_figment(&Self::figment(file)?, false)
+    }
+
+    fn figment(file: Option<&Path>) -> Result<Figment, Problems> {
         let toml = match file {
             Some(path) if !path.is_file() => {
                 return Err(Problems(vec![format!("{}: there is no such file", path.display())]));
@@ -214,7 +228,7 @@ impl Config {
             None => Toml::string(""),
         };
         let environment = Env::prefixed(PREFIX).filter(|key| !is_service_link(key.as_str())).split("__");
-        Self::from_figment(&Figment::new().merge(toml).merge(environment))
+        Ok(Figment::new().merge(toml).merge(environment))
     }
 
     /// Reads a text in the form of the file, without the environment.
@@ -222,14 +236,14 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn from_toml(text: &str) -> Result<Self, Problems> {
-        Self::from_figment(&Figment::new().merge(Toml::string(text)))
+        Self::from_figment(&Figment::new().merge(Toml::string(text)), true)
     }
 
-    fn from_figment(figment: &Figment) -> Result<Self, Problems> {
+    fn from_figment(figment: &Figment, needs_master_key: bool) -> Result<Self, Problems> {
         let root = figment
             .extract()
             .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
-        reader::read(&root).map_err(Problems)
+        reader::read(&root, needs_master_key).map_err(Problems)
     }
 
     /// The portal of this id.
@@ -300,6 +314,13 @@ mod tests {
         for (text, key) in [
             ("public_url = 'http://127.0.0.1:8080/ml'".to_owned(), "public_url:"),
             ("public_url = 'http://user:word@127.0.0.1:8080'".to_owned(), "public_url:"),
+            ("public_url = 'http://links.example'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://localhost.example'".to_owned(), "public_url: must be an https address"),
+            ("public_url = 'http://0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
+            // Nothing was said, and nobody could reach what follows from it.
+            ("listen = '0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
+            ("listen = '10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
             ("[portals]".to_owned(), "portals:"),
             (portal("cloud", "", callback), "portals.cloud.audience:"),
             (portal("cloud", "a", callback) + &portal("ess", "a", callback), "portals.ess.audience:"),
@@ -325,7 +346,7 @@ mod tests {
         for public in [
             "listen = '0.0.0.0:8080'\npublic_url = 'http://127.0.0.1:8080'",
             "public_url = 'https://links.example'\n[portals.cloud]\naudience = 'a'\ncallback_url = 'https://p.example/c'",
-            "database_url = 'postgres://host/name'\nmaster_key = 'x'",
+            "database_url = 'postgres://host/name?sslmode=disable'\nmaster_key = 'x'",
         ] {
             let problems = Config::from_toml(public).unwrap_err().to_string();
             assert!(problems.contains("mail.provider: preview"), "{problems}");
@@ -338,7 +359,7 @@ mod tests {
         assert_eq!(config.limits.public_per_minute, 7);
         assert_eq!(config.links.resend_cool_down, Duration::ZERO);
         let unsigned = figment::providers::Serialized::default("links", BTreeMap::from([("token_hours", 12_u64)]));
-        let config = Config::from_figment(&Figment::new().merge(unsigned)).unwrap();
+        let config = Config::from_figment(&Figment::new().merge(unsigned), true).unwrap();
         assert_eq!(config.links.token_life, Duration::hours(12));
         let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
         assert!(

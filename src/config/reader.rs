@@ -83,11 +83,11 @@ pub const KEYS: &[&str] = &[
 const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
 
 /// Reads the whole configuration, or returns all its problems.
-pub(super) fn read(root: &Dict) -> Result<Config, Vec<String>> {
-    let mut reader = Reader { root, problems: Vec::new() };
+pub(super) fn read(root: &Dict, needs_master_key: bool) -> Result<Config, Vec<String>> {
+    let mut reader = Reader { root, needs_master_key, problems: Vec::new(), warnings: Vec::new() };
     reader.refuse_unknown_keys();
     let config = reader.config();
-    if reader.problems.is_empty() { Ok(config) } else { Err(reader.problems) }
+    if reader.problems.is_empty() { Ok(Config { warnings: reader.warnings, ..config }) } else { Err(reader.problems) }
 }
 
 pub(super) fn is_loopback_url(text: &str) -> bool {
@@ -102,7 +102,9 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 /// Reads keys one by one, so that one problem does not hide the next.
 pub(super) struct Reader<'a> {
     root: &'a Dict,
+    needs_master_key: bool,
     problems: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -151,7 +153,11 @@ impl Reader<'_> {
             },
             public_url,
             database_url,
+            warnings: Vec::new(),
         };
+        if let Some(warning) = config.database_url.warning() {
+            self.warning("database_url", warning);
+        }
         let preview = matches!(config.mail.provider, Provider::Preview);
         if preview && !(config.is_loopback() && config.database_url.is_sqlite()) {
             self.problem(
@@ -165,6 +171,11 @@ impl Reader<'_> {
 
     pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {
         self.problems.push(format!("{key}: {what}"));
+    }
+
+    /// For what a closed network may need.
+    pub(super) fn warning(&mut self, key: &str, what: impl fmt::Display) {
+        self.warnings.push(format!("{key}: {what}"));
     }
 
     fn refuse_unknown_keys(&mut self) {
@@ -300,13 +311,16 @@ impl Reader<'_> {
         let text = self.optional("public_url").unwrap_or(default);
         match Url::parse(&text) {
             Ok(url)
-                if matches!(url.scheme(), "http" | "https")
+                if (url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(&text)))
                     && url.path() == "/"
                     && url.username().is_empty()
                     && url.password().is_none()
                     && url.query().is_none()
                     && url.fragment().is_none() => {}
-            _ => self.problem("public_url", "must be an http or https address of a host, without a path"),
+            _ => self.problem(
+                "public_url",
+                "must be an https address of a host (http on loopback), without a path: tokens travel to it",
+            ),
         }
         text.trim_end_matches('/').to_owned()
     }
@@ -336,7 +350,7 @@ impl Reader<'_> {
             (Some(key), None) => MasterKeySource::Given(key.into()),
             (None, Some(file)) => MasterKeySource::File(file.into()),
             (None, None) => {
-                if !database_url.is_sqlite() {
+                if self.needs_master_key && !database_url.is_sqlite() {
                     self.problem(
                         "master_key",
                         "is required with PostgreSQL: base64 of 32 random bytes, or a file that holds it in \

@@ -1,7 +1,8 @@
 //! A consultant is a support person of the vendor. Only registered, active consultants get links.
 //!
-//! Suspending a consultant revokes their links in the same transaction, and so
-//! does changing their e-mail address: a link must never reach a new mailbox.
+//! Suspending a consultant puts a bulk revocation of their links in force in the same
+//! transaction, and so does changing their e-mail address: a link must never reach a
+//! new mailbox.
 
 pub(crate) mod routes;
 
@@ -10,15 +11,16 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Page, Paging, Person, Reach, Scope, Validator, check_person};
+use crate::domain::{Authority, EventType, Page, Paging, Person, Scope, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
 use crate::journal::Event;
 use crate::records::consultants::{Consultant, ConsultantFilter, ConsultantState};
-use crate::records::links::{Revoking, Selector};
+use crate::records::revocations::BulkRevocation;
+use crate::revocations::Prepared;
 use crate::store::{IdempotencyKey, idempotency};
-use crate::{links, mail, records};
+use crate::{mail, records};
 
 pub(crate) use crate::domain::refuse_support_session;
 
@@ -42,14 +44,17 @@ pub struct ConsultantResponse {
     /// When the consultant was suspended (RFC 3339, UTC); absent for an active consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     suspended_at: Option<Timestamp>,
-    /// Why the consultant was suspended; absent for an active consultant.
+    /// Why the consultant was suspended; only for clients of every tenant and portal with the scope `consultants:write`
+    /// or `admin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,
 }
 
-impl From<Consultant> for ConsultantResponse {
-    fn from(consultant: Consultant) -> Self {
+impl ConsultantResponse {
+    /// A consultant as a caller sees them: why they were suspended may concern other tenants, and is for operators.
+    fn seen_by(authority: &Authority, consultant: Consultant) -> Self {
+        let reason = consultant.suspend_reason.filter(|_| authority.is_operator());
         let suspended = consultant.suspended_at.is_some();
         Self {
             id: consultant.id,
@@ -59,7 +64,7 @@ impl From<Consultant> for ConsultantResponse {
             created_at: consultant.created_at,
             updated_at: consultant.updated_at,
             suspended_at: consultant.suspended_at,
-            suspend_reason: consultant.suspend_reason,
+            suspend_reason: reason,
         }
     }
 }
@@ -118,12 +123,9 @@ pub struct ConsultantDecision {
 /// Number of unconfirmed consultants that one query reads.
 const PAGE: i64 = 200;
 
-/// Consultants serve every tenant, so only a client of every tenant and portal may end their links.
-fn require_everything(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
-    if caller.reach == Reach::everything() {
-        return Ok(());
-    }
-    Err(Error::new(Code::ClientNotPermitted).detail("changing a consultant needs a client of every tenant and portal"))
+/// Consultants serve every tenant, and every tenant reads the directory: only operators write it.
+fn require_operator(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
+    caller.require_operator("registering or changing a consultant")
 }
 
 /// Registers a consultant. An e-mail address belongs to one consultant.
@@ -135,6 +137,7 @@ pub(crate) async fn register(
     now: Timestamp,
 ) -> Result<(ConsultantResponse, bool), Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
     fields.email("/email", &request.email);
@@ -169,30 +172,33 @@ pub(crate) async fn register(
             Ok((consultant.clone(), false))
         })
         .await?;
-    Ok((made.into(), replayed))
+    Ok((ConsultantResponse::seen_by(&caller.authority(), made), replayed))
 }
 
 /// A page of the directory, newest first.
 pub(crate) async fn list(
     cx: &Context,
-    _caller: &Caller<ReadConsultants>,
+    caller: &Caller<ReadConsultants>,
     mut filter: ConsultantFilter,
 ) -> Result<Page<ConsultantResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(records::consultants::list(conn, &filter, &asked)?)).await?;
-    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), ConsultantResponse::from))
+    let authority = caller.authority();
+    let show = |row| ConsultantResponse::seen_by(&authority, row);
+    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
 }
 
 /// One consultant.
 pub(crate) async fn read(
     cx: &Context,
-    _caller: &Caller<ReadConsultants>,
+    caller: &Caller<ReadConsultants>,
     id: ConsultantId,
 ) -> Result<ConsultantResponse, Error> {
     let consultant = cx.store.read(move |conn| Ok(records::consultants::find(conn, &id)?)).await?;
-    consultant.map(ConsultantResponse::from).ok_or_else(Error::not_found)
+    let consultant = consultant.ok_or_else(Error::not_found)?;
+    Ok(ConsultantResponse::seen_by(&caller.authority(), consultant))
 }
 
 /// Changes a name or an e-mail address. A new address revokes the links, and the old one is notified.
@@ -201,10 +207,9 @@ pub(crate) async fn change(
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ChangeConsultant,
-    now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    require_everything(caller)?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
     if let Some(email) = &request.email {
@@ -217,9 +222,11 @@ pub(crate) async fn change(
     }
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let changed = cx
+    let ending = end_links(cx, &id, "the consultant's e-mail address was changed", caller).await;
+    let (revoking, now) = (ending.clone(), ending.at());
+    let (changed, order) = cx
         .store
-        .write_large(move |tx| {
+        .write(move |tx| {
             let before = records::consultants::lock_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = request.email.as_deref().unwrap_or(&before.email);
@@ -227,18 +234,11 @@ pub(crate) async fn change(
             if records::consultants::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
             }
-            if before.email != email {
-                // Before the row changes: opening a session locks the link first, then reads this row.
-                let reason = "the consultant's e-mail address was changed";
-                links::revoke_where(
-                    tx,
-                    Selector::Consultant(&id),
-                    &Revoking::new(reason, &actor, client_id.as_ref(), now),
-                )?;
-            }
             let after =
                 records::consultants::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
+            let mut order = None;
             if before.email != after.email {
+                order = Some(revoking.enforce(tx)?);
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
             }
             tx.record(
@@ -248,23 +248,74 @@ pub(crate) async fn change(
                     .with(&serde_json::json!({
                         "before": { "name": before.name, "email": before.email },
                         "after": { "name": after.name, "email": after.email },
+                        "revocation_id": order.as_ref().map(|order| &order.id),
                     })),
             );
-            Ok(after)
+            Ok((after, order))
         })
         .await?;
-    Ok(changed.into())
+    if let Some(order) = order {
+        ending.carry_out(cx, order).await;
+    }
+    Ok(ConsultantResponse::seen_by(&caller.authority(), changed))
 }
 
-/// Suspends a consultant and revokes their links, in one transaction. Suspending again changes nothing.
+/// The bulk revocation of a consultant's links, which the act that brings it about puts in force.
+async fn end_links(cx: &Context, id: &ConsultantId, reason: &str, caller: &Caller<WriteConsultants>) -> Prepared {
+    // The tenants whose links end are told neither the reason nor a person of another one.
+    let actor = caller.actor(None);
+    let order = BulkRevocation {
+        consultant_id: Some(id.clone()),
+        ..BulkRevocation::new(reason.to_owned(), &actor, caller.client_id.as_ref(), cx.clock.now())
+    };
+    Prepared::new(cx, order, Vec::new()).await
+}
+
+/// Checks a decision about a consultant, and who may take it.
+fn check_decision(caller: &Caller<WriteConsultants>, request: &ConsultantDecision) -> Result<(), Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    require_operator(caller)?;
+    let mut fields = Validator::default();
+    fields.text("/reason", &request.reason, 3, 500);
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.finish()
+}
+
+/// Suspends a consultant and revokes their links: from one commit on, none of them counts. Suspending again changes
+/// nothing.
 pub(crate) async fn suspend(
     cx: &Context,
     caller: &Caller<WriteConsultants>,
     id: ConsultantId,
     request: ConsultantDecision,
-    now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(cx, caller, id, request, now, true).await
+    check_decision(caller, &request)?;
+    let actor = caller.actor(request.requested_by.as_ref());
+    let client_id = caller.client_id.clone();
+    let ending = end_links(cx, &id, "the consultant was suspended", caller).await;
+    let (revoking, now) = (ending.clone(), ending.at());
+    let (suspended, order) = cx
+        .store
+        .write(move |tx| {
+            let Some(suspended) = records::consultants::suspend(tx, &id, &request.reason, now)? else {
+                return Ok((records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?, None));
+            };
+            let order = revoking.enforce(tx)?;
+            tx.record(
+                Event::new(EventType::ConsultantSuspended, actor.clone(), now)
+                    .client(client_id.as_ref())
+                    .consultant(&id)
+                    .with(&serde_json::json!({
+                        "reason": request.reason, "revoked_links": order.links, "revocation_id": order.id,
+                    })),
+            );
+            Ok((suspended, Some(order)))
+        })
+        .await?;
+    if let Some(order) = order {
+        ending.carry_out(cx, order).await;
+    }
+    Ok(ConsultantResponse::seen_by(&caller.authority(), suspended))
 }
 
 /// Reinstates a consultant, who can get links again; revoked links stay revoked.
@@ -275,53 +326,25 @@ pub(crate) async fn reinstate(
     request: ConsultantDecision,
     now: Timestamp,
 ) -> Result<ConsultantResponse, Error> {
-    decide(cx, caller, id, request, now, false).await
-}
-
-async fn decide(
-    cx: &Context,
-    caller: &Caller<WriteConsultants>,
-    id: ConsultantId,
-    request: ConsultantDecision,
-    now: Timestamp,
-    suspend: bool,
-) -> Result<ConsultantResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    require_everything(caller)?;
-    let mut fields = Validator::default();
-    fields.text("/reason", &request.reason, 3, 500);
-    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
-    fields.finish()?;
+    check_decision(caller, &request)?;
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let decided = cx
+    let reinstated = cx
         .store
-        .write_large(move |tx| {
-            let moved = if suspend {
-                records::consultants::suspend(tx, &id, &request.reason, now)?
-            } else {
-                records::consultants::reinstate(tx, &id, now)?
-            };
-            let Some(moved) = moved else {
+        .write(move |tx| {
+            let Some(reinstated) = records::consultants::reinstate(tx, &id, now)? else {
                 return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
             };
-            let mut revoked = 0;
-            if suspend {
-                let reason = format!("the consultant was suspended: {}", request.reason);
-                let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
-                (revoked, _) = links::revoke_where(tx, Selector::Consultant(&id), &revoking)?;
-            }
-            let kind = if suspend { EventType::ConsultantSuspended } else { EventType::ConsultantReinstated };
             tx.record(
-                Event::new(kind, actor.clone(), now)
+                Event::new(EventType::ConsultantReinstated, actor.clone(), now)
                     .client(client_id.as_ref())
                     .consultant(&id)
-                    .with(&serde_json::json!({ "reason": request.reason, "revoked_links": revoked })),
+                    .with(&serde_json::json!({ "reason": request.reason })),
             );
-            Ok(moved)
+            Ok(reinstated)
         })
         .await?;
-    Ok(decided.into())
+    Ok(ConsultantResponse::seen_by(&caller.authority(), reinstated))
 }
 
 /// A consultant whom a restore has suspended, as the operator reads it before they confirm it.
@@ -376,5 +399,5 @@ pub(crate) async fn confirm(
             Ok(consultant)
         })
         .await?;
-    Ok(consultant.into())
+    Ok(ConsultantResponse::seen_by(&caller.authority(), consultant))
 }

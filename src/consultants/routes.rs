@@ -25,6 +25,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 }
 
 /// Register a consultant
+///
+/// Needs a client of every tenant and portal: every tenant reads the directory.
 #[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = ConsultantResponse, description = "The registered consultant"), WriteProblems))]
@@ -79,13 +81,14 @@ async fn change_consultant(
     id: Path<ConsultantId>,
     body: Body<ChangeConsultant>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value).await?))
 }
 
 /// Suspend a consultant
 ///
 /// Revokes the consultant's links and ends their sessions in the same transaction.
-/// Suspending again changes nothing.
+/// Suspending again changes nothing. The reason is for operators: the tenants are
+/// told only that the consultant was suspended.
 #[utoipa::path(tag = "Consultants", operation_id = "suspendConsultant", request_body = ConsultantDecision,
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
     responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
@@ -96,7 +99,7 @@ async fn suspend_consultant(
     id: Path<ConsultantId>,
     body: Body<ConsultantDecision>,
 ) -> Result<Json<ConsultantResponse>, Error> {
-    Ok(Json(super::suspend(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(super::suspend(&cx, &caller, id.into_inner(), body.value).await?))
 }
 
 /// Reinstate a consultant

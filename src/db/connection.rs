@@ -1,13 +1,23 @@
 //! One connection type for two databases, and the manager that opens it by URL scheme.
 
-use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::ManageConnection;
-use diesel::{Connection, ConnectionError, ConnectionResult, PgConnection, QueryResult, SqliteConnection};
-use secrecy::{ExposeSecret, SecretString};
+use diesel::sql_types::{Nullable, Text};
+use diesel::{
+    Connection, ConnectionError, ConnectionResult, PgConnection, QueryResult, QueryableByName, RunQueryDsl,
+    SqliteConnection, sql_query,
+};
+
+use super::{DatabaseUrl, files};
+
+/// What a server is refused with that takes no writes: what it says of access may be long past.
+const READ_ONLY: &str = "the server takes no writes: it is a standby, or was made read-only";
+
+/// Size in bytes to which SQLite's write-ahead log is cut back once it has been larger.
+pub(super) const LARGEST_LOG: u64 = 16 << 20;
 
 /// A connection to either database.
 #[derive(diesel::MultiConnection)]
@@ -65,6 +75,25 @@ impl Conn {
         }
     }
 
+    /// Why a statement that asks the primary alone found no row: the server takes no writes, or the row is gone.
+    pub(crate) fn why_no_row(&mut self) -> diesel::result::Error {
+        let read_only = match self {
+            Self::Postgres(conn) => {
+                let on = diesel::dsl::sql::<diesel::sql_types::Bool>("current_setting('transaction_read_only') = 'on'");
+                diesel::select(on).get_result(conn)
+            }
+            Self::Sqlite(_) => Ok(false),
+        };
+        match read_only {
+            Ok(true) => diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::ReadOnlyTransaction,
+                Box::new(READ_ONLY.to_owned()),
+            ),
+            Ok(false) => diesel::result::Error::NotFound,
+            Err(error) => error,
+        }
+    }
+
     /// Makes the transaction durable.
     pub(crate) fn commit(&mut self) -> QueryResult<()> {
         match self {
@@ -80,71 +109,6 @@ impl Conn {
             Self::Sqlite(conn) => AnsiTransactionManager::rollback_transaction(conn),
         }
     }
-}
-
-/// Kind and address of the database.
-#[derive(Clone)]
-pub enum DatabaseUrl {
-    /// `postgres://…`; it may hold a password.
-    Postgres(SecretString),
-    /// `sqlite://<path>`.
-    Sqlite(PathBuf),
-}
-
-impl FromStr for DatabaseUrl {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
-            let path = path.strip_prefix("//").unwrap_or(path);
-            if path.is_empty() || path == ":memory:" {
-                return Err("sqlite:// needs the path of a file".into());
-            }
-            return Ok(Self::Sqlite(PathBuf::from(path)));
-        }
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            // libpq accepts addresses that URL parsers refuse, such as ones without a host.
-            let query = text.split_once('?').map_or("", |(_, query)| query);
-            let tls = query
-                .split('&')
-                .filter_map(|pair| pair.strip_prefix("sslmode="))
-                .any(|mode| matches!(mode, "require" | "verify-ca" | "verify-full"));
-            if tls && cfg!(not(feature = "pg-tls")) {
-                return Err("this build speaks no TLS to PostgreSQL: build with `--features pg-tls`".into());
-            }
-            return Ok(Self::Postgres(text.into()));
-        }
-        Err("must begin with sqlite:// or postgres://".into())
-    }
-}
-
-impl DatabaseUrl {
-    /// Whether it is the embedded database.
-    #[must_use]
-    pub const fn is_sqlite(&self) -> bool {
-        matches!(self, Self::Sqlite(_))
-    }
-}
-
-impl fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Postgres(_) => f.write_str("postgres://…"),
-            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
-        }
-    }
-}
-
-/// Limits how long a server that does not answer can hold a connection, unless the URL sets the limits.
-fn bounded(url: &str) -> String {
-    let bounds = [("connect_timeout", "2"), ("tcp_user_timeout", "5000"), ("keepalives_idle", "5")];
-    bounds.iter().filter(|(parameter, _)| !url.contains(&format!("{parameter}="))).fold(
-        url.to_owned(),
-        |url, (parameter, value)| {
-            let separator = if url.contains('?') { '&' } else { '?' };
-            format!("{url}{separator}{parameter}={value}")
-        },
-    )
 }
 
 /// A pooled connection, and whether it may be broken.
@@ -206,13 +170,16 @@ impl ConnectionManager {
     pub(crate) fn open(&self) -> ConnectionResult<Conn> {
         match &self.url {
             DatabaseUrl::Postgres(url) => {
-                let mut conn = PgConnection::establish(&bounded(url.expose_secret()))?;
+                let mut conn = PgConnection::establish(&url.for_the_service())?;
                 conn.batch_execute(
                     "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
                      SET lock_timeout = '5s'; \
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                // Failures are told apart by their text. Not every role may set it.
+                drop(conn.batch_execute("SET lc_messages = 'C'"));
+                fit_postgres(&mut conn)?;
                 if self.by_primary_keys {
                     // Planned once, and not by statistics from before the tables grew. A setting that a cluster does
                     // not know is skipped.
@@ -235,20 +202,19 @@ impl ConnectionManager {
                     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                      PRAGMA foreign_keys = ON; PRAGMA recursive_triggers = ON; PRAGMA secure_delete = ON;",
                 )
+                .and_then(|()| conn.batch_execute(&format!("PRAGMA journal_size_limit = {LARGEST_LOG}")))
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
+                fit_sqlite(&mut conn)?;
                 Ok(Conn::Sqlite(conn))
             }
         }
     }
 
-    /// Creates the folder of the embedded database.
-    pub(crate) fn prepare(&self) -> std::io::Result<()> {
+    /// Creates the file of the embedded database. While the result lives, no other process sets it up.
+    pub(crate) fn prepare(&self) -> std::io::Result<Option<File>> {
         match &self.url {
-            DatabaseUrl::Sqlite(path) => match path.parent() {
-                Some(folder) if folder != Path::new("") => std::fs::create_dir_all(folder),
-                _ => Ok(()),
-            },
-            DatabaseUrl::Postgres(_) => Ok(()),
+            DatabaseUrl::Sqlite(path) => files::prepare(path),
+            DatabaseUrl::Postgres(_) => Ok(None),
         }
     }
 }
@@ -278,27 +244,99 @@ impl ManageConnection for ConnectionManager {
     }
 }
 
+/// What a connection says of its database.
+#[derive(QueryableByName)]
+struct Traits {
+    #[diesel(sql_type = Text)]
+    encoding: String,
+    /// PostgreSQL: `transaction_read_only`. SQLite: the mode of the journal.
+    #[diesel(sql_type = Nullable<Text>)]
+    mode: Option<String>,
+    /// Language of the failures.
+    #[diesel(sql_type = Nullable<Text>)]
+    language: Option<String>,
+}
+
+/// Refuses a server that the service cannot work with. Each connection may reach another one.
+fn fit_postgres(conn: &mut PgConnection) -> ConnectionResult<()> {
+    let query = "SELECT current_setting('server_encoding') AS encoding, \
+                 current_setting('transaction_read_only', true) AS mode, \
+                 current_setting('lc_messages', true) AS language";
+    let found: Traits = sql_query(query).get_result(conn).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    judge_postgres(&found).map_err(ConnectionError::BadConnection)
+}
+
+fn judge_postgres(found: &Traits) -> Result<(), String> {
+    let Traits { encoding, mode, language } = found;
+    if !encoding.eq_ignore_ascii_case("UTF8") {
+        return Err(format!(
+            "the database's encoding is {encoding} and must be UTF8, or names in other scripts cannot be stored: create \
+             it anew with ENCODING 'UTF8' TEMPLATE template0, and move what is in it with pg_dump"
+        ));
+    }
+    if mode.as_deref() == Some("on") {
+        return Err(READ_ONLY.to_owned());
+    }
+    let language = language.as_deref().unwrap_or_default();
+    if !(language.is_empty() || ["C", "POSIX", "en", "English"].iter().any(|known| language.starts_with(known))) {
+        return Err(format!(
+            "the server tells failures in {language}, and the service must tell them apart: let a superuser run ALTER \
+             ROLE … SET lc_messages = 'C' for its role"
+        ));
+    }
+    Ok(())
+}
+
+/// Refuses a file that the service cannot work with.
+fn fit_sqlite(conn: &mut SqliteConnection) -> ConnectionResult<()> {
+    let query = "SELECT e.encoding AS encoding, j.journal_mode AS mode, NULL AS language \
+                 FROM pragma_encoding e, pragma_journal_mode j";
+    let found: Traits = sql_query(query).get_result(conn).map_err(ConnectionError::CouldntSetupConfiguration)?;
+    let Traits { encoding, mode, .. } = found;
+    if encoding != "UTF-8" {
+        return Err(ConnectionError::BadConnection(format!(
+            "the database's encoding is {encoding} and must be UTF-8: move what is in it to a new file"
+        )));
+    }
+    if mode.as_deref() != Some("wal") {
+        return Err(ConnectionError::BadConnection(
+            "SQLite cannot keep a write-ahead log beside the database: it must lie on a disk of this machine"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn only_the_two_databases_are_taken() {
-        assert!("sqlite://data/magic-link.db".parse::<DatabaseUrl>().is_ok_and(|url| url.is_sqlite()));
-        assert!("postgres://user:word@host/name".parse::<DatabaseUrl>().is_ok_and(|url| !url.is_sqlite()));
-        assert!("postgres://user@/name?host=/run/postgresql".parse::<DatabaseUrl>().is_ok());
-        if cfg!(not(feature = "pg-tls")) {
-            let refused = "postgres://host/name?application_name=x&sslmode=require".parse::<DatabaseUrl>();
-            assert!(refused.unwrap_err().contains("pg-tls"));
+    fn a_server_must_take_writes_in_every_script_and_tell_failures_in_english() {
+        let judged = |encoding: &str, mode: &str, language: Option<&str>| {
+            judge_postgres(&Traits {
+                encoding: encoding.to_owned(),
+                mode: Some(mode.to_owned()),
+                language: language.map(ToOwned::to_owned),
+            })
+        };
+        for language in [None, Some(""), Some("C"), Some("C.UTF-8"), Some("en_US.UTF-8"), Some("English_India.1252")] {
+            assert_eq!(judged("UTF8", "off", language), Ok(()), "{language:?}");
         }
-        for wrong in ["mysql://host/name", "postgers://host/name", "data.db", "sqlite://", "sqlite::memory:", ""] {
-            assert!(wrong.parse::<DatabaseUrl>().is_err(), "{wrong:?}");
+        for encoding in ["LATIN1", "SQL_ASCII", "WIN1252", "EUC_JP"] {
+            assert!(judged(encoding, "off", Some("C")).unwrap_err().contains(encoding));
         }
+        assert!(judged("UTF8", "off", Some("de_DE.UTF-8")).unwrap_err().contains("de_DE"));
+        assert!(judged("UTF8", "on", Some("C")).unwrap_err().contains("read-only"));
     }
 
     #[test]
-    fn a_password_does_not_print() {
-        let url: DatabaseUrl = "postgres://user:word@host/name".parse().unwrap();
-        assert!(!format!("{url:?}").contains("word"));
+    fn a_file_in_another_encoding_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("wide.db");
+        let mut wide = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
+        wide.batch_execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a TEXT)").unwrap();
+        let refused = ConnectionManager::new(DatabaseUrl::Sqlite(file)).open().err().unwrap().to_string();
+        assert!(refused.contains("UTF-16le"), "{refused}");
     }
 }

@@ -2,14 +2,21 @@
 
 mod batch;
 mod connection;
+mod failure;
+mod files;
 mod lock;
 mod migrations;
 pub(crate) mod schema;
 mod text_enum;
+mod url;
+mod wal;
 
 pub(crate) use batch::insert_all;
-pub use connection::{Backend, Conn, DatabaseUrl};
+pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
+pub(crate) use failure::no_connection;
 pub(crate) use lock::{oldest_transaction, transaction_number};
 pub(crate) use migrations::run as migrate;
 pub(crate) use text_enum::text_enum;
+pub use url::DatabaseUrl;
+pub(crate) use wal::shrink_log;

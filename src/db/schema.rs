@@ -100,6 +100,8 @@ diesel::table! {
         kid -> Text,
         status_list -> BigInt,
         status_index -> Integer,
+        link_kid -> Nullable<Text>,
+        code_kid -> Nullable<Text>,
     }
 }
 
@@ -236,6 +238,7 @@ diesel::table! {
         released_by_type -> Nullable<Text>,
         released_by_id -> Nullable<Text>,
         released_by_name -> Nullable<Text>,
+        placed_tenants -> Text,
     }
 }
 
@@ -390,6 +393,30 @@ diesel::table! {
 }
 
 diesel::table! {
+    link_keys (kid, magic_link_id, generation) {
+        kid -> Text,
+        magic_link_id -> Text,
+        generation -> Integer,
+    }
+}
+
+diesel::table! {
+    key_revocations (kid) {
+        kid -> Text,
+        reason -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        links -> BigInt,
+        sessions -> BigInt,
+        done_at -> Nullable<Timestamp>,
+        replaced_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     service_state (id) {
         id -> Integer,
         key_epoch -> BigInt,
@@ -423,6 +450,7 @@ diesel::table! {
         done_to -> Nullable<Text>,
         lease_until -> Nullable<Timestamp>,
         done_at -> Nullable<Timestamp>,
+        issued_by_client_id -> Nullable<Text>,
     }
 }
 
@@ -440,6 +468,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    write_probe (id) {
+        id -> Integer,
+        written_at -> Timestamp,
+    }
+}
+
 diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));
@@ -448,6 +483,7 @@ diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(
     consultants,
+    link_keys,
     magic_links,
     mail_jobs,
     revocations,
@@ -457,4 +493,5 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 diesel::allow_tables_to_appear_in_same_query!(mail_jobs, service_state);
 diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
+diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

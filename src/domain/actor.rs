@@ -9,7 +9,7 @@ use crate::id::{ClientId, ConsultantId};
 text_enum! {
     /// Type of an actor.
     pub enum ActorType {
-        /// Support consultant.
+        /// Support consultant: the bearer of a link, token or code that was mailed to them, or as the client asserts.
         Consultant = "consultant",
         /// User of the portal, as asserted by the client, not verified.
         PortalUser = "portal_user",

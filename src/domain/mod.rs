@@ -1,6 +1,7 @@
 //! Types shared by all modules: actors, scopes, states, and the validation of requests.
 
 mod actor;
+mod authority;
 mod event_type;
 mod grant;
 pub(crate) mod json;
@@ -15,13 +16,14 @@ mod validator;
 mod webhook;
 
 pub use actor::{Actor, ActorType};
+pub(crate) use authority::Authority;
 pub(crate) use event_type::SYSTEM_LOG;
 pub use event_type::{EventResult, EventType};
 pub(crate) use grant::refuse_support_session;
 pub(crate) use mail::STEP_UP_CODE_LIFE;
 pub use mail::{DeliveryState, Notice, Template};
 pub use page::{Page, Paging};
-pub(crate) use page::{PageRequest, check_filters};
+pub(crate) use page::{PageRequest, Scan, check_filters};
 pub(crate) use person::check_person;
 pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};

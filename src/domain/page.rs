@@ -44,10 +44,11 @@ pub struct Paging {
 /// Page of a list.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// Items of the page, newest first unless the operation states another order.
+    /// Items of the page, newest first unless the operation states another order. There may be fewer than were asked
+    /// for, or none, although `next_cursor` is present: a call reads a bounded number of rows and bytes.
     #[schema(max_items = 200)]
     pub items: Vec<T>,
-    /// Cursor of the next page; absent on the last page.
+    /// Cursor of the next page; absent only on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 200)]
     pub next_cursor: Option<String>,
@@ -80,19 +81,53 @@ impl Paging {
     }
 }
 
+/// Rows that were read for a page. The read may have stopped early, so that no call reads without end.
+#[derive(Debug)]
+pub(crate) struct Scan<R> {
+    pub rows: Vec<R>,
+    /// The last item that was looked at, where there may be more.
+    pub stopped_at: Option<String>,
+}
+
+impl<R> Scan<R> {
+    /// All rows that were requested.
+    pub(crate) const fn whole(rows: Vec<R>) -> Self {
+        Self { rows, stopped_at: None }
+    }
+
+    /// The rows for a page, read down to `end`: where they fill the page, it does not matter where the read stopped.
+    pub(crate) fn to(rows: Vec<R>, page: &PageRequest, end: Option<String>) -> Self {
+        let stopped_at = end.filter(|_| rows.len() <= page.size);
+        Self { rows, stopped_at }
+    }
+
+    /// Converts the rows.
+    pub(crate) fn try_map<T, E>(self, convert: impl FnOnce(Vec<R>) -> Result<Vec<T>, E>) -> Result<Scan<T>, E> {
+        Ok(Scan { rows: convert(self.rows)?, stopped_at: self.stopped_at })
+    }
+}
+
 impl PageRequest {
     /// Builds the page from the rows of the store.
     pub(crate) fn answer<R, T>(
         &self,
         master_key: &MasterKey,
-        mut rows: Vec<R>,
+        read: impl Into<Scan<R>>,
         key: impl Fn(&R) -> &str,
         show: impl Fn(R) -> T,
     ) -> Page<T> {
+        let Scan { mut rows, stopped_at } = read.into();
         let more = rows.len() > self.size;
         rows.truncate(self.size);
-        let next_cursor = rows.last().filter(|_| more).map(|row| sign(master_key, key(row), &self.filters));
+        let last = if more { rows.last().map(&key) } else { stopped_at.as_deref() };
+        let next_cursor = last.map(|last| sign(master_key, last, &self.filters));
         Page { items: rows.into_iter().map(show).collect(), next_cursor }
+    }
+}
+
+impl<R> From<Vec<R>> for Scan<R> {
+    fn from(rows: Vec<R>) -> Self {
+        Self::whole(rows)
     }
 }
 

@@ -20,6 +20,14 @@ impl Reach {
         Self { portal: None, tenants: Tenants::All }
     }
 
+    /// The tenants in stored form.
+    pub(crate) fn tenant_words(&self) -> String {
+        match &self.tenants {
+            Tenants::All => "*".to_owned(),
+            Tenants::Only(ids) => ids.join(" "),
+        }
+    }
+
     /// Parses the stored form: tenants are separated by spaces, and `*` is every tenant.
     pub(crate) fn of(portal: Option<String>, tenants: &str) -> Self {
         let ids: Vec<String> = tenants.split_whitespace().map(ToOwned::to_owned).collect();
@@ -36,6 +44,16 @@ impl Reach {
             Tenants::All => true,
             Tenants::Only(ids) => ids.iter().any(|id| id == tenant_id),
         }
+    }
+
+    /// The tenants of this reach, or the requested one of them, on every portal.
+    pub(crate) fn tenants_of(&self, tenant_id: Option<&str>) -> Self {
+        let tenants = match tenant_id {
+            Some(id) if self.covers_tenant(id) => Tenants::Only(vec![id.to_owned()]),
+            Some(_) => Tenants::Only(Vec::new()),
+            None => self.tenants.clone(),
+        };
+        Self { portal: None, tenants }
     }
 
     pub(crate) fn covers_reach(&self, other: &Self) -> bool {

@@ -19,6 +19,8 @@ text_enum! {
         WriteAudit = "audit:write",
         /// Read the audit log.
         ReadAudit = "audit:read",
+        /// Place and release legal holds, erase payloads, and set how long they are kept.
+        ManageAudit = "audit:manage",
         /// Read tenants.
         ReadTenants = "tenants:read",
         /// Register and change tenants.

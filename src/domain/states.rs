@@ -41,11 +41,11 @@ text_enum! {
 text_enum! {
     /// Cause of a session's end.
     pub enum EndCause {
-        /// The portal ended the session: the consultant was done.
+        /// The consultant was done, as the client that ended the session stated.
         Done = "done",
         /// The session expired.
         Expired = "expired",
-        /// The session, its link, its access token or its signing key was revoked.
+        /// Somebody else ended the session, or its link, its access token or its signing key was revoked.
         Revoked = "revoked",
         /// A new session was opened with the same link.
         Replaced = "replaced",

@@ -13,7 +13,7 @@ use futures_util::future::{LocalBoxFuture, Ready, ready};
 use crate::access::LiveClient;
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, Reach, Scope};
+use crate::domain::{Actor, Authority, Reach, Scope};
 use crate::error::{Code, Error};
 use crate::http::Limits;
 use crate::id::ClientId;
@@ -52,6 +52,8 @@ needs! {
     WriteAudit
     /// `audit:read`
     ReadAudit
+    /// `audit:manage`
+    ManageAudit
     /// `tenants:read`
     ReadTenants
     /// `tenants:write`
@@ -82,7 +84,7 @@ pub(crate) struct Caller<S> {
 
 /// Set in the request, so that the middleware knows the authenticated client.
 #[derive(Debug, Clone)]
-pub(super) struct KnownClient(pub ClientId);
+pub(super) struct KnownClient(pub Arc<LiveClient>);
 
 impl<S> Caller<S> {
     /// The operator at the command line, who has access to the database and so may do everything.
@@ -111,6 +113,22 @@ impl<S> Caller<S> {
     /// Whether the caller has a scope.
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.scopes.contains(&scope)
+    }
+
+    /// The scopes of the caller, within its reach.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority { reach: self.reach.clone(), scopes: self.scopes.clone() }
+    }
+
+    /// Refuses whoever is no operator: for what belongs to no tenant and portal in particular.
+    ///
+    /// # Errors
+    /// `client_not_permitted`
+    pub(crate) fn require_operator(&self, what: &str) -> Result<(), Error> {
+        if self.authority().is_operator() {
+            return Ok(());
+        }
+        Err(Error::new(Code::ClientNotPermitted).detail(format!("{what} needs a client of every tenant and portal")))
     }
 
     /// The actor: the portal user whom the client names, or else the client itself.
@@ -172,7 +190,7 @@ impl<S: Needs> PresentedKey<S> {
         if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
             return Err(Code::Unauthenticated.into());
         }
-        self.request.extensions_mut().insert(KnownClient(client.id.clone()));
+        self.request.extensions_mut().insert(KnownClient(Arc::clone(&client)));
         if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {
             limits.check_client(&client.id)?;
         }

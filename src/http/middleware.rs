@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
@@ -15,9 +16,9 @@ use futures_util::FutureExt;
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
 use super::{Sampler, problem};
+use crate::access::LiveClient;
 use crate::context::Context;
 use crate::error::{Code, Error};
-use crate::id::ClientId;
 use crate::journal::Event;
 use crate::telemetry::TraceId;
 
@@ -85,7 +86,7 @@ pub(crate) async fn surround(
                 http.route = &*route,
                 http.status = status.as_u16(),
                 http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
-                client.id = client.as_ref().map(ClientId::as_str),
+                client.id = client.as_ref().map(|client| client.id.as_str()),
                 "request"
             );
         });
@@ -107,8 +108,8 @@ fn route_of(request: &HttpRequest) -> Cow<'_, str> {
     request.match_pattern().map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
 }
 
-fn known_client(request: &HttpRequest) -> Option<ClientId> {
-    request.extensions().get::<KnownClient>().map(|KnownClient(id)| id.clone())
+fn known_client(request: &HttpRequest) -> Option<Arc<LiveClient>> {
+    request.extensions().get::<KnownClient>().map(|KnownClient(client)| Arc::clone(client))
 }
 
 /// Turns errors into problem documents, and sets the headers of every response.
@@ -157,14 +158,15 @@ async fn record_refusal(
     error: &Error,
 ) -> Result<(), Error> {
     let request = response.request();
-    let (Some(cx), Some(client_id)) = (cx, known_client(request)) else { return Ok(()) };
+    let (Some(cx), Some(client)) = (cx, known_client(request)) else { return Ok(()) };
     let code = error.code();
     match code.status() {
         400 | 422 | 429 => cx.metrics.client_errors.with_label_values(&[code.slug()]).inc(),
         403 | 404 | 409 | 410 if !error.is_recorded() => {
             let (method, route) = (request.method().to_string(), request.match_pattern().unwrap_or_default());
             let subject = request.match_info().iter().next().map(|(_, subject)| subject);
-            let refusal = Event::access_refused(&client_id, &method, &route, subject, code, cx.clock.now());
+            let refusal =
+                Event::access_refused(&client.id, &client.name, &method, &route, subject, code, cx.clock.now());
             return cx.store.record_refusal(refusal).await;
         }
         _ => {}

@@ -12,8 +12,8 @@ mod sampler;
 
 pub(crate) use body::{BATCH_LIMIT, Body, Form, RawBody};
 pub(crate) use caller::{
-    Admin, Caller, IntrospectSessions, IssueLinks, ManageWebhooks, PresentedKey, ReadAudit, ReadConsultants, ReadLinks,
-    ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+    Admin, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks, PresentedKey, ReadAudit,
+    ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use default_route::{KnownRoutes, refuse};
 pub(crate) use idempotency::IdempotencyHeader;

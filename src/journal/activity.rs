@@ -1,6 +1,6 @@
 //! Activity events in the audit log: which are recorded, and which sequence numbers are missing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 
 use diesel::prelude::*;
@@ -29,16 +29,19 @@ pub(crate) fn events_by_seq(
     Ok(rows.into_iter().filter_map(|(seq, fingerprint)| Some((seq?, fingerprint.unwrap_or_default()))).collect())
 }
 
-/// Limit of missing ranges in a response.
-pub(crate) const MOST_RANGES: i64 = 100;
+/// Largest number of uninterrupted runs of a session's numbers that are read to find what is missing.
+const MOST_RUNS: i64 = 200;
 
-/// Missing sequence numbers of a source from 1 to `last`: the first [`MOST_RANGES`] ranges.
+/// Largest number of missing ranges of one source.
+const MOST_RANGES: usize = 100;
+
+/// Missing sequence numbers of a session's sources, each from 1 to its given last number, in order of source: the first
+/// ranges.
 pub(crate) fn missing_numbers(
     conn: &mut Conn,
     session: &SessionId,
-    source: &str,
-    last: i64,
-) -> QueryResult<Vec<RangeInclusive<i64>>> {
+    last_numbers: &BTreeMap<&str, i64>,
+) -> QueryResult<HashMap<String, Vec<RangeInclusive<i64>>>> {
     let neighbour = |distance: i64| {
         diesel::dsl::exists(
             neighbours
@@ -48,19 +51,33 @@ pub(crate) fn missing_numbers(
         )
     };
     let its_own = events::table
-        .filter(events::session_id.eq(session).and(events::source.eq(source)))
+        .filter(events::session_id.eq(session))
         .filter(events::seq.is_not_null())
-        .select(events::seq.assume_not_null())
-        .order(events::seq.asc())
-        .limit(MOST_RANGES);
-    // A gap starts after a number without a successor and ends before a number without a predecessor.
-    let before: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(1))).load(conn)?;
-    let behind: Vec<i64> = its_own.filter(diesel::dsl::not(neighbour(-1))).load(conn)?;
-    let starts = std::iter::once(1).chain(before.into_iter().map(|seq| seq + 1));
-    // Beyond the limit, the end of the last gap is unknown.
-    let tail = usize::try_from(MOST_RANGES).is_ok_and(|most| behind.len() < most).then_some(last);
-    let ends = behind.into_iter().map(|seq| seq - 1).chain(tail);
-    Ok(starts.zip(ends).map(|(start, end)| start..=end).filter(|range| !range.is_empty()).collect())
+        .select((events::source.assume_not_null(), events::seq.assume_not_null()))
+        .order((events::source.asc(), events::seq.asc()))
+        .limit(MOST_RUNS);
+    // A run begins with a number without a predecessor, and ends with one without a successor.
+    let first: Vec<(String, i64)> = its_own.filter(diesel::dsl::not(neighbour(-1))).load(conn)?;
+    let last: Vec<(String, i64)> = its_own.filter(diesel::dsl::not(neighbour(1))).load(conn)?;
+    let cut = i64::try_from(first.len()).is_ok_and(|found| found == MOST_RUNS);
+    let cut_source = first.last().map(|(source, _)| source.clone()).filter(|_| cut);
+    let mut runs: HashMap<String, Vec<RangeInclusive<i64>>> = HashMap::new();
+    for ((source, start), (_, end)) in first.into_iter().zip(last) {
+        runs.entry(source).or_default().push(start..=end);
+    }
+    let missing = last_numbers.iter().filter_map(|(source, last)| {
+        let known = match &cut_source {
+            Some(cut) if cut.as_str() < *source => return None,
+            _ => runs.remove(*source).unwrap_or_default(),
+        };
+        let starts = std::iter::once(1).chain(known.iter().map(|run| run.end() + 1));
+        // Beyond the limit, the end of the last gap is unknown.
+        let tail = (cut_source.as_deref() != Some(*source)).then_some(*last);
+        let ends = known.iter().map(|run| run.start() - 1).chain(tail);
+        let gaps = starts.zip(ends).map(|(start, end)| start..=end).filter(|range| !range.is_empty());
+        Some(((*source).to_owned(), gaps.take(MOST_RANGES).collect()))
+    });
+    Ok(missing.collect())
 }
 
 /// Fingerprints of a session's recorded activity events by source and sequence number; empty once erased.

@@ -258,6 +258,7 @@ impl Event {
     /// Event: a known client was refused. In the `_system` log, because the subject may be another tenant's.
     pub(crate) fn access_refused(
         client_id: &ClientId,
+        client_name: &str,
         method: &str,
         route: &str,
         subject: Option<&str>,
@@ -266,7 +267,7 @@ impl Event {
     ) -> Self {
         // The subject is taken from the path and unvalidated, so it is truncated.
         let subject: Option<String> = subject.map(|text| text.chars().take(64).collect());
-        Self::new(EventType::AccessRefused, Actor::system("api"), now)
+        Self::new(EventType::AccessRefused, Actor::client(client_id, client_name), now)
             .client(Some(client_id))
             .with(&serde_json::json!({ "method": method, "route": route, "subject": subject, "code": code.slug() }))
     }

@@ -22,7 +22,7 @@ const SKEW: Duration = Duration::seconds(60);
 
 /// Issues a link: the link, its audit event and its mail job are written in one transaction.
 ///
-/// The transaction locks the consultant's row, so that no link is issued past a suspension.
+/// The transaction locks the rows of consultant and client, so that no link is issued past a suspension or a disabling.
 pub(crate) async fn issue(
     cx: &Context,
     limits: &mail::Limits,
@@ -94,7 +94,12 @@ pub(crate) async fn issue(
             let unknown = || {
                 Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")
             };
-            let consultant = records::consultants::lock(tx, &link.consultant_id)?.ok_or_else(unknown)?;
+            let locked = records::consultants::lock_for_issue(tx, &link.consultant_id, link.client_id.as_ref())?;
+            let (consultant, client_disabled_at) = locked.ok_or_else(unknown)?;
+            // It was not when the request arrived; since then its links may have been revoked with it.
+            if client_disabled_at.is_some() {
+                return Err(Code::Unauthenticated.into());
+            }
             if consultant.suspended_at.is_some() {
                 return Err(Code::ConsultantSuspended.into());
             }

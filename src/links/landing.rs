@@ -117,7 +117,7 @@ pub struct Continue {
 
 /// Returns a preview of the link. It changes nothing, so mail scanners may call it.
 pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result<Preview, Error> {
-    let claims = verify(cx, token, now).await?;
+    let (claims, _kid) = verify(cx, token, now).await?;
     let config = cx.config.clone();
     cx.store
         .read(move |conn| {
@@ -150,18 +150,19 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
 /// Returns the callback with an authorization code, or starts a one-time code challenge if the portal requires one.
 /// The link stays unspent until the portal redeems the authorization code.
 pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continue, Error> {
-    let claims = verify(cx, token, now).await?;
+    let (claims, kid) = verify(cx, token, now).await?;
     let config = cx.config.clone();
     let (link, step_up) = cx
         .store
         .write(move |tx| {
             let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
-            let portal = config.portal(&link.portal)?;
+            let asks_code = config.portal(&link.portal)?.step_up == StepUpKind::EmailCode;
+            let link = if asks_code { records::links::lock(tx, &link.id)?.ok_or(Code::TokenInvalid)? } else { link };
             if let Some(code) = why_not(&link, &claims, now) {
                 let actor = Actor::consultant(&link.consultant_id);
                 return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
-            if portal.step_up == StepUpKind::EmailCode {
+            if asks_code {
                 let mailed = step_up::send_code(tx, &link, now)?;
                 return Ok((link, Some(mailed)));
             }
@@ -171,7 +172,7 @@ pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result
         .await?;
     match step_up {
         Some(_) => Ok(Continue { redirect_url: None, step_up }),
-        None => redirect(cx, link, now),
+        None => redirect(cx, link, kid, now),
     }
 }
 
@@ -183,8 +184,8 @@ pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
     );
 }
 
-/// The portal's callback with a new authorization code.
-pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Continue, Error> {
+/// The portal's callback with a new authorization code; `kid` is the key that signed the link token.
+pub(super) fn redirect(cx: &Context, link: Link, kid: String, now: Timestamp) -> Result<Continue, Error> {
     let portal = cx.config.portal(&link.portal)?;
     let claims = AuthorizationCodeClaims {
         iss: cx.tokens.issuer().to_owned(),
@@ -194,6 +195,7 @@ pub(super) fn redirect(cx: &Context, link: Link, now: Timestamp) -> Result<Conti
         generation: link.generation,
         portal: link.portal,
         tenant_id: link.tenant_id.clone(),
+        link_kid: Some(kid),
         iat: now.unix_seconds(),
         nbf: now.unix_seconds(),
         exp: now.plus(AUTHORIZATION_CODE_LIFE).min(link.expires_at).unix_seconds(),
@@ -212,7 +214,7 @@ pub(crate) async fn request_fresh(
 ) -> Result<(), Error> {
     limits.count_request(token, now)?;
     let claims = match verify(cx, token, now).await {
-        Ok(claims) => claims,
+        Ok((claims, _kid)) => claims,
         Err(error) if error.code().status() >= 500 => return Err(error),
         Err(_no_token_of_ours) => return Ok(()),
     };
@@ -232,13 +234,14 @@ pub(crate) async fn request_fresh(
 
 /// Verifies signature, type and issuer, but neither times nor generation: an old token may request a fresh link.
 ///
-/// Callers are not authenticated, so only a valid token costs a query for revoked signing keys.
-pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<LinkClaims, Error> {
+/// Callers are not authenticated, so only a valid token costs a query for revoked signing keys. Returns the claims, and
+/// the key that signed them.
+pub(super) async fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<(LinkClaims, String), Error> {
     let audience = [cx.tokens.issuer()];
     let epoch = cx.tokens.epoch();
-    let claims = cx.tokens.verify(token, &audience, now)?;
+    let verified = cx.tokens.verify(token, &audience, now)?;
     cx.snapshot(None, None, now).await?;
-    if cx.tokens.epoch() == epoch { Ok(claims) } else { cx.tokens.verify(token, &audience, now) }
+    if cx.tokens.epoch() == epoch { Ok(verified) } else { cx.tokens.verify(token, &audience, now) }
 }
 
 /// Why this token cannot be used; `None` if it can.

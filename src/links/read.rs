@@ -29,7 +29,7 @@ pub(crate) async fn list(
         .store
         .read(move |conn| {
             let links = records::links::list(conn, &filter, &reach, &asked, now)?;
-            views(conn, links, now)
+            links.try_map(|links| views(conn, links, now))
         })
         .await?;
     Ok(page.answer(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))

@@ -48,6 +48,8 @@ pub(super) fn next_generation(
     now: Timestamp,
 ) -> Result<Link, Error> {
     let known = still_open(tx, id, reach, actor, client_id, now)?;
+    // A recipient's fresh links are counted, of whichever link they are: one transaction at a time.
+    records::consultants::lock_for_change(tx, &known.consultant_id)?;
     let mailed_at = known.resent_at.unwrap_or(known.created_at);
     let cool_down = mail::fresh_link(tx, limits, &known.consultant_id, mailed_at, now)?;
     let Some(link) = records::links::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {

@@ -83,7 +83,8 @@ pub struct VerifyCode {
     pub code: String,
 }
 
-/// Creates a one-time code challenge for a usable link and queues its mail.
+/// Creates a one-time code challenge for a usable link and queues its mail. The caller has locked the link: one code is
+/// counted after the other, and the newest alone is valid.
 pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
     let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
     let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
@@ -107,6 +108,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
         expires_at: now.plus(STEP_UP_CODE_LIFE).min(link.expires_at),
         passed_at: None,
     };
+    store::void_step_ups(tx, &link.id, now)?;
     store::insert_step_up(tx, &challenge)?;
     mail::enqueue_code(tx, link, &challenge.id, now)?;
     tx.record(
@@ -120,7 +122,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
 
 /// Verifies the code and returns the portal's callback. The link stays unspent until the portal redeems.
 pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
-    let claims = landing::verify(cx, &request.token, now).await?;
+    let (claims, kid) = landing::verify(cx, &request.token, now).await?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());
     let config = cx.config.clone();
     let checked = cx
@@ -153,5 +155,5 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
         })
         .await?;
     let link = checked.ok_or_else(|| Error::new(Code::StepUpCodeWrong).recorded())?;
-    landing::redirect(cx, link, now)
+    landing::redirect(cx, link, kid, now)
 }

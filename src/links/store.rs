@@ -23,6 +23,14 @@ pub(crate) fn insert_step_up(conn: &mut Conn, challenge: &OtpChallenge) -> Query
     diesel::insert_into(step_ups::table).values(challenge).execute(conn)
 }
 
+/// Ends the link's challenges that are still valid: of its codes only the newest is.
+pub(crate) fn void_step_ups(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(step_ups::table.filter(step_ups::magic_link_id.eq(link)))
+        .filter(step_ups::expires_at.gt(now))
+        .set(step_ups::expires_at.eq(now))
+        .execute(conn)
+}
+
 /// Counts an attempt; `None` if none is left, or the challenge is not for this page and link, expired or passed.
 pub(crate) fn try_code(
     conn: &mut Conn,

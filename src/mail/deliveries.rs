@@ -82,7 +82,7 @@ impl MailDelivery {
 }
 
 /// Filters of a list of e-mails.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeliveryFilter {
@@ -119,7 +119,7 @@ pub(crate) async fn list(
         .store
         .read(move |conn| {
             let jobs = store::list(conn, &filter, &reach, &asked)?;
-            let addresses = store::addresses(conn, jobs.iter().map(|job| &job.consultant_id))?;
+            let addresses = store::addresses(conn, jobs.rows.iter().map(|job| &job.consultant_id))?;
             Ok((jobs, addresses))
         })
         .await?;

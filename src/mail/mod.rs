@@ -72,8 +72,9 @@ pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> dies
     store::insert(conn, &job)
 }
 
-/// Queues the e-mail with a one-time code; it is cancelled with the link's generation.
+/// Queues the e-mail with a one-time code in place of earlier ones; it is cancelled with the link's generation.
 pub(crate) fn enqueue_code(conn: &mut Conn, link: &Link, id: &StepUpId, now: Timestamp) -> diesel::QueryResult<()> {
+    store::cancel_codes(conn, &link.id, now)?;
     let job = about(link, Template::StepUpCode, id.to_string(), now);
     store::insert(conn, &Job { generation: Some(link.generation), ..job })
 }

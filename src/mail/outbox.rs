@@ -128,6 +128,10 @@ async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) 
     let claimed = cx
         .store
         .write(move |tx| {
+            // What a revoked key signed is ended once: no token of it may follow.
+            if !records::signing_keys::hold(tx, &[&kid])? {
+                return Ok(None);
+            }
             if let Some(job) = store::claim(tx, &id, provider, &kid, now.plus(LEASE), now)? {
                 let claimed = gather(tx, &config, job, now)?;
                 if let Some(attempt) = why_not(tx, &config, &claimed, now)? {

@@ -9,12 +9,12 @@ use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
-use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Template};
+use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
-use crate::records::links::Link;
+use crate::records::links::{Link, note_key};
 use crate::records::restores::no_restore_runs;
 use crate::records::revocations::NotBulkRevoked;
-use crate::records::within;
+use crate::records::{scan_end, within};
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -132,7 +132,8 @@ pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Ve
         .load(conn)
 }
 
-/// Leases a due job; `None` if it is leased already, or its link may no longer be mailed.
+/// Leases a due job and stores which key signs its token; `None` if it is leased already, or its link may no longer be
+/// mailed.
 pub(super) fn claim(
     conn: &mut Conn,
     id: &MailJobId,
@@ -141,7 +142,7 @@ pub(super) fn claim(
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Option<Job>> {
-    diesel::update(jobs::table.find(id))
+    let claimed: Option<Job> = diesel::update(jobs::table.find(id))
         .filter(jobs::finished_at.is_null())
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
@@ -156,7 +157,14 @@ pub(super) fn claim(
         ))
         .returning(jobs::all_columns)
         .get_result(conn)
-        .optional()
+        .optional()?;
+    if let Some(Job {
+        template: Template::MagicLink, magic_link_id: Some(link), generation: Some(generation), ..
+    }) = &claimed
+    {
+        note_key(conn, link, *generation, kid)?;
+    }
+    Ok(claimed)
 }
 
 /// Queued jobs whose link may no longer be mailed.
@@ -206,6 +214,16 @@ pub(super) fn cancel_queued(conn: &mut Conn, limit: i64, now: Timestamp) -> Quer
         .execute(conn)
 }
 
+/// Cancels the unfinished jobs with one-time codes for a link.
+pub(super) fn cancel_codes(conn: &mut Conn, link: &LinkId, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(jobs::table)
+        .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::template.eq(Template::StepUpCode))
+        .filter(jobs::finished_at.is_null())
+        .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
 /// Queues a failed, bounced or unknown job again; `None` in any other state, or if its link may no longer be mailed.
 pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timestamp) -> QueryResult<Option<Job>> {
     let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
@@ -240,7 +258,7 @@ pub(super) fn list(
     filter: &DeliveryFilter,
     reach: &Reach,
     page: &PageRequest,
-) -> QueryResult<Vec<Job>> {
+) -> QueryResult<Scan<Job>> {
     let mut query = jobs::table.into_boxed::<Backend>().filter(within!(jobs, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(jobs::tenant_id.eq(tenant_id));
@@ -257,7 +275,17 @@ pub(super) fn list(
     if let Some(after) = &page.after {
         query = query.filter(jobs::id.lt(after));
     }
-    query.order(jobs::id.desc()).limit(page.limit).load(conn)
+    let indexed = DeliveryFilter { tenant_id: filter.tenant_id.clone(), ..DeliveryFilter::default() };
+    let mut end: Option<MailJobId> = None;
+    if filter.magic_link_id.is_none() && (*filter != indexed || reach.portal.is_some()) {
+        let of_tenants = within!(jobs, &reach.tenants_of(filter.tenant_id.as_deref()));
+        end = scan_end!(conn, jobs, jobs::table.into_boxed::<Backend>().filter(of_tenants), page)?;
+    }
+    if let Some(end) = &end {
+        query = query.filter(jobs::id.ge(end.clone()));
+    }
+    let found = query.order(jobs::id.desc()).limit(page.limit).load(conn)?;
+    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
 }
 
 /// The registered addresses of some consultants.

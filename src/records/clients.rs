@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::schema::clients;
 use crate::db::{Backend, Conn};
-use crate::domain::{PageRequest, Reach, Scope};
+use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
 use crate::id::ClientId;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
@@ -16,15 +16,35 @@ pub(crate) fn insert(conn: &mut Conn, client: &Client) -> QueryResult<usize> {
     diesel::insert_into(clients::table).values(client).execute(conn)
 }
 
+/// Number of clients that one query of a list reads, and the largest number that a page looks at.
+const PIECE: i64 = 200;
+const SCANNED: usize = 2_000;
+
 /// Clients for which `visible` is true, newest first, up to the page's limit.
-pub(crate) fn list(conn: &mut Conn, page: &PageRequest, visible: impl Fn(&Client) -> bool) -> QueryResult<Vec<Client>> {
-    let after = page.after.clone();
-    let rows: Vec<Client> = match after {
-        Some(after) => clients::table.filter(clients::id.lt(after)).order(clients::id.desc()).load(conn)?,
-        None => clients::table.order(clients::id.desc()).load(conn)?,
-    };
+pub(crate) fn list(
+    conn: &mut Conn,
+    page: &PageRequest,
+    visible: impl Fn(&Client) -> bool,
+) -> QueryResult<Scan<Client>> {
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    Ok(rows.into_iter().filter(visible).take(limit).collect())
+    let (mut rows, mut scanned, mut after): (Vec<Client>, usize, _) = (Vec::new(), 0, page.after.clone());
+    loop {
+        let mut query = clients::table.into_boxed::<Backend>();
+        if let Some(after) = &after {
+            query = query.filter(clients::id.lt(after.clone()));
+        }
+        let piece: Vec<Client> = query.order(clients::id.desc()).limit(PIECE).load(conn)?;
+        after = piece.last().map(|client| client.id.as_str().to_owned());
+        scanned += piece.len();
+        let exhausted = i64::try_from(piece.len()).is_ok_and(|found| found < PIECE);
+        rows.extend(piece.into_iter().filter(|client| visible(client)));
+        if exhausted || rows.len() >= limit {
+            return Ok(Scan::whole(rows));
+        }
+        if scanned >= SCANNED {
+            return Ok(Scan { rows, stopped_at: after });
+        }
+    }
 }
 
 /// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled.
@@ -121,6 +141,11 @@ impl Client {
 
     pub(crate) fn scopes(&self) -> Vec<Scope> {
         Scope::of_words(&self.scopes).collect()
+    }
+
+    /// What the client's key gives.
+    pub(crate) fn authority(&self) -> Authority {
+        Authority { reach: self.reach(), scopes: self.scopes() }
     }
 }
 

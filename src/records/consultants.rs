@@ -4,10 +4,10 @@ use diesel::prelude::*;
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::db::schema::consultants;
+use crate::db::schema::{clients, consultants};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::PageRequest;
-use crate::id::ConsultantId;
+use crate::id::{ClientId, ConsultantId};
 
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
     consultants::table.find(id).get_result(conn).optional()
@@ -193,11 +193,27 @@ pub struct ConsultantFilter {
     pub cursor: Option<String>,
 }
 
-/// Reads a consultant, and blocks a suspension until the transaction ends.
-pub(crate) fn lock(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+/// Reads a consultant, and when the client was disabled that issues a link for them; blocks a suspension and a disabling
+/// until the transaction ends.
+pub(crate) fn lock_for_issue(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    client_id: Option<&ClientId>,
+) -> QueryResult<Option<(Consultant, Option<Timestamp>)>> {
+    let Some(client_id) = client_id else {
+        let locked = match conn {
+            Conn::Postgres(conn) => consultants::table.find(id).for_share().get_result(conn).optional()?,
+            Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional()?,
+        };
+        return Ok(locked.map(|consultant| (consultant, None)));
+    };
+    let both = consultants::table
+        .inner_join(clients::table.on(clients::id.eq(client_id)))
+        .filter(consultants::id.eq(id))
+        .select((consultants::all_columns, clients::disabled_at));
     match conn {
-        Conn::Postgres(conn) => consultants::table.find(id).for_share().get_result(conn).optional(),
-        Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
+        Conn::Postgres(conn) => both.for_share().get_result(conn).optional(),
+        Conn::Sqlite(conn) => both.get_result(conn).optional(),
     }
 }
 

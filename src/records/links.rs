@@ -5,14 +5,15 @@ use std::collections::HashMap;
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 use serde::Deserialize;
+use time::Duration;
 use utoipa::IntoParams;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::within;
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs, revocations as orders};
+use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach};
+use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach, Scan};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -70,6 +71,15 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
 /// The link, if it is within the caller's reach.
 pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryResult<Option<Link>> {
     Ok(find(conn, id)?.filter(|link| reach.covers(&link.tenant_id, &link.portal)))
+}
+
+/// Reads and locks a link, so that one transaction at a time decides what is mailed about it.
+pub(crate) fn lock(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
+    if let Conn::Postgres(conn) = conn {
+        let row = links::table.find(id).select(links::id).for_no_key_update();
+        row.get_result::<LinkId>(conn).optional()?;
+    }
+    find(conn, id)
 }
 
 /// Reads links, and applies the bulk revocations that were pending before: every read of this module does so, here or
@@ -133,12 +143,8 @@ pub(crate) fn revoke(
 /// Selects links to revoke, among those that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selector<'a> {
-    /// Links of a consultant.
-    Consultant(&'a ConsultantId),
-    /// Links that a client issued.
-    IssuedBy(&'a ClientId),
-    /// Links whose unspent token of the current generation was signed by a key.
-    SignedBy(&'a str),
+    /// Those of these links that have an unspent token of the current generation signed by a key.
+    SignedBy(&'a str, &'a [LinkId]),
     /// These links, which a bulk revocation matches.
     BulkRevoked(&'a [LinkId], i64),
 }
@@ -157,14 +163,8 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
         };
     }
     match selector {
-        Selector::Consultant(id) => revoke!(links::consultant_id.eq(id).and(NotBulkRevoked)),
-        Selector::IssuedBy(id) => revoke!(links::client_id.eq(id).assume_not_null().and(NotBulkRevoked)),
-        Selector::SignedBy(kid) => {
-            let mailed = mail_jobs::table
-                .filter(mail_jobs::kid.eq(kid))
-                .filter(mail_jobs::magic_link_id.eq(links::id.nullable()))
-                .filter(mail_jobs::generation.eq(links::generation.nullable()));
-            revoke!(exists(mailed).and(links::spent_at.is_null()).and(NotBulkRevoked))
+        Selector::SignedBy(kid, ids) => {
+            revoke!(links::id.eq_any(ids).and(exists(token_of(kid))).and(links::spent_at.is_null()).and(NotBulkRevoked))
         }
         Selector::BulkRevoked(ids, seq) => {
             // An older one that is pending has said when and why they ended.
@@ -172,6 +172,38 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
             revoke!(links::id.eq_any(ids).and(not(exists(older))))
         }
     }
+}
+
+/// Condition that a token of the link's current generation was signed by a key.
+#[diesel::dsl::auto_type]
+fn token_of<'a>(kid: &'a str) -> _ {
+    link_keys::table
+        .filter(link_keys::kid.eq(kid))
+        .filter(link_keys::magic_link_id.eq(links::id))
+        .filter(link_keys::generation.eq(links::generation))
+}
+
+/// Open links that have an unspent token of the current generation signed by a key.
+pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<LinkId>> {
+    links::table
+        .filter(exists(token_of(kid)))
+        .filter(links::spent_at.is_null())
+        .filter(links::revoked_at.is_null())
+        .filter(NotBulkRevoked)
+        .filter(links::expires_at.gt(now))
+        .limit(limit)
+        .select(links::id)
+        .load(conn)
+}
+
+/// Stores that a key signs a token of the link.
+pub(crate) fn note_key(conn: &mut Conn, id: &LinkId, generation: i32, kid: &str) -> QueryResult<()> {
+    let known: i64 = link_keys::table.find((kid, id, generation)).count().get_result(conn)?;
+    if known == 0 {
+        let row = (link_keys::kid.eq(kid), link_keys::magic_link_id.eq(id), link_keys::generation.eq(generation));
+        diesel::insert_into(link_keys::table).values(row).execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Raises the generation and makes the link spendable again; `None` during the cool-down, or if the link has ended.
@@ -206,7 +238,7 @@ pub(crate) fn list(
     reach: &Reach,
     page: &PageRequest,
     now: Timestamp,
-) -> QueryResult<Vec<Link>> {
+) -> QueryResult<Scan<Link>> {
     let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(links::tenant_id.eq(tenant_id));
@@ -220,11 +252,13 @@ pub(crate) fn list(
     if let Some(id) = &filter.profile_id {
         query = query.filter(links::profile_id.eq(id));
     }
+    // Ids are in order of time, to the millisecond: they bound what is read.
     if let Some(from) = filter.created_from {
-        query = query.filter(links::created_at.ge(from));
+        query = query.filter(links::created_at.ge(from)).filter(links::id.ge(LinkId::first_at(from)));
     }
     if let Some(to) = filter.created_to {
-        query = query.filter(links::created_at.lt(to));
+        let end = LinkId::first_at(to.plus(Duration::milliseconds(1)));
+        query = query.filter(links::created_at.lt(to)).filter(links::id.lt(end));
     }
     match filter.state {
         Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(NotBulkRevoked))),
@@ -241,7 +275,27 @@ pub(crate) fn list(
     if let Some(after) = &page.after {
         query = query.filter(links::id.lt(after));
     }
-    under_pending_revocations(conn, |conn| query.order(links::id.desc()).limit(page.limit).load(conn))
+    let end = scan_end(conn, filter, reach, page)?;
+    if let Some(end) = &end {
+        query = query.filter(links::id.ge(end.clone()));
+    }
+    let found = under_pending_revocations(conn, |conn| query.order(links::id.desc()).limit(page.limit).load(conn))?;
+    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+}
+
+/// The link at which a list stops reading, because its filters may match little.
+fn scan_end(conn: &mut Conn, filter: &LinkFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<LinkId>> {
+    let indexed = LinkFilter { tenant_id: filter.tenant_id.clone(), ..LinkFilter::default() };
+    if *filter == indexed && reach.portal.is_none() {
+        return Ok(None);
+    }
+    let mut found = links::table.into_boxed::<Backend>();
+    found = match (&filter.consultant_id, &filter.profile_id) {
+        (Some(id), _) => found.filter(links::consultant_id.eq(id)),
+        (None, Some(id)) => found.filter(links::profile_id.eq(id)),
+        (None, None) => found.filter(within!(links, &reach.tenants_of(filter.tenant_id.as_deref()))),
+    };
+    super::scan_end!(conn, links, found, page)
 }
 
 /// Names and e-mail addresses of consultants.
@@ -352,7 +406,7 @@ impl Link {
 }
 
 /// Filter and page of a list of links.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct LinkFilter {

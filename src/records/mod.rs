@@ -5,10 +5,12 @@ pub(crate) mod consultants;
 pub(crate) mod links;
 pub(crate) mod restores;
 pub(crate) mod revocations;
+pub(crate) mod scan;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod status_lists;
 pub(crate) mod tenants;
 pub(crate) mod within;
 
+pub(crate) use scan::scan_end;
 pub(crate) use within::within;

@@ -12,7 +12,7 @@ use diesel::sql_types::Bool;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocation_tenants as tenants, revocations as orders, sessions};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{ActorType, Reach, Tenants};
+use crate::domain::{Actor, ActorType, Reach, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 /// SQL condition that a bulk revocation is pending and matches a link: the same text in every statement.
@@ -25,7 +25,8 @@ macro_rules! bulk_revocation_hits_link {
          AND (revocations.portal IS NULL OR revocations.portal = magic_links.portal) \
          AND (revocations.consultant_id IS NULL OR revocations.consultant_id = magic_links.consultant_id) \
          AND (revocations.profile_id IS NULL OR revocations.profile_id = magic_links.profile_id) \
-         AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id)"
+         AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id) \
+         AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = magic_links.client_id)"
     };
 }
 
@@ -107,6 +108,9 @@ macro_rules! bulk_revoked_by {
         }
         if let Some(id) = &order.issued_by_id {
             query = query.filter(links::issued_by_id.eq(id));
+        }
+        if let Some(id) = &order.issued_by_client_id {
+            query = query.filter(links::client_id.eq(id).assume_not_null());
         }
         query
     }};
@@ -308,9 +312,39 @@ pub(crate) struct BulkRevocation {
     pub done_to: Option<LinkId>,
     pub lease_until: Option<Timestamp>,
     pub done_at: Option<Timestamp>,
+    /// The client that issued the links.
+    pub issued_by_client_id: Option<ClientId>,
 }
 
 impl BulkRevocation {
+    /// One without selectors, which no transaction has numbered yet.
+    pub(crate) fn new(reason: String, actor: &Actor, client_id: Option<&ClientId>, now: Timestamp) -> Self {
+        Self {
+            id: RevocationId::new(now),
+            // It is counted before it has a number: the highest one matches every link issued so far.
+            seq: i64::MAX,
+            every_tenant: true,
+            portal: None,
+            consultant_id: None,
+            profile_id: None,
+            issued_by_id: None,
+            reason,
+            dry_run: false,
+            links: 0,
+            sessions: 0,
+            actor_type: actor.kind,
+            actor_id: actor.id.clone(),
+            actor_name: actor.name.clone(),
+            client_id: client_id.cloned(),
+            created_at: now,
+            xid_watermark: None,
+            done_to: None,
+            lease_until: None,
+            done_at: None,
+            issued_by_client_id: None,
+        }
+    }
+
     pub(crate) const fn state(&self) -> RevocationState {
         match self.done_at {
             _ if self.dry_run => RevocationState::DryRun,
@@ -319,7 +353,7 @@ impl BulkRevocation {
         }
     }
 
-    /// Whether a caller with this reach could have created it.
+    /// Whether it lies within a reach.
     pub(crate) fn is_within(&self, tenant_ids: &[String], reach: &Reach) -> bool {
         let tenants = match &reach.tenants {
             Tenants::All => true,

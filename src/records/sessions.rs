@@ -14,7 +14,7 @@ use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, SessionState};
+use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, Scan, SessionState};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -100,7 +100,7 @@ pub(crate) fn list(
     reach: &Reach,
     page: &PageRequest,
     now: Timestamp,
-) -> QueryResult<Vec<Session>> {
+) -> QueryResult<Scan<Session>> {
     let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
     if let Some(tenant_id) = &filter.tenant_id {
         query = query.filter(sessions::tenant_id.eq(tenant_id));
@@ -122,7 +122,31 @@ pub(crate) fn list(
     if let Some(after) = &page.after {
         query = query.filter(sessions::id.lt(after));
     }
-    under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))
+    let end = scan_end(conn, filter, reach, page)?;
+    if let Some(end) = &end {
+        query = query.filter(sessions::id.ge(end.clone()));
+    }
+    let found = under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))?;
+    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+}
+
+/// The session at which a list stops reading, because its filters may match little.
+fn scan_end(
+    conn: &mut Conn,
+    filter: &SessionFilter,
+    reach: &Reach,
+    page: &PageRequest,
+) -> QueryResult<Option<SessionId>> {
+    let indexed = SessionFilter { tenant_id: filter.tenant_id.clone(), ..SessionFilter::default() };
+    if filter.magic_link_id.is_some() || (*filter == indexed && reach.portal.is_none()) {
+        return Ok(None);
+    }
+    let found = sessions::table.into_boxed::<Backend>();
+    let found = match &filter.consultant_id {
+        Some(id) => found.filter(sessions::consultant_id.eq(id)),
+        None => found.filter(within!(sessions, &reach.tenants_of(filter.tenant_id.as_deref()))),
+    };
+    super::scan_end!(conn, sessions, found, page)
 }
 
 /// Sessions in an audit state, or all of them.
@@ -218,14 +242,15 @@ pub(crate) fn end_all_of_links(
     Ok(ended)
 }
 
-/// Active sessions whose newest access token was signed by a key.
-pub(crate) fn signed_by(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<Vec<SessionId>> {
-    sessions::table.filter(holds(now)).filter(sessions::kid.eq(kid)).select(sessions::id).load(conn)
-}
-
-/// Stores which key signs the access token that is about to be issued again.
-pub(crate) fn sign_again(conn: &mut Conn, id: &SessionId, kid: &str) -> QueryResult<usize> {
-    diesel::update(sessions::table.find(id)).set(sessions::kid.eq(kid)).execute(conn)
+/// Active sessions that hang on a key: it signed their access token, or the link token or code that opened them.
+pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<SessionId>> {
+    let opened = sessions::link_kid.eq(kid).or(sessions::code_kid.eq(kid)).assume_not_null();
+    sessions::table
+        .filter(holds(now))
+        .filter(sessions::kid.eq(kid).or(opened))
+        .limit(limit)
+        .select(sessions::id)
+        .load(conn)
 }
 
 /// Expired sessions whose end is not recorded.
@@ -254,33 +279,15 @@ pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Sou
     sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
 }
 
-/// Creates the counts of a source, if there are none.
-pub(crate) fn ensure_source(conn: &mut Conn, id: &SessionId, source: &str) -> QueryResult<()> {
-    let known: i64 = sources::table.find((id, source)).count().get_result(conn)?;
-    if known == 0 {
-        let fresh =
-            Source { session_id: id.clone(), name: source.to_owned(), event_count: 0, last_seq: 0, closing_seq: None };
-        diesel::insert_into(sources::table).values(&fresh).execute(conn)?;
-    }
-    Ok(())
+pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
+    diesel::insert_into(sources::table).values(source).execute(conn)
 }
 
-/// Adds activity events to the counts of a source.
-pub(crate) fn count_events(
-    conn: &mut Conn,
-    id: &SessionId,
-    source: &str,
-    number: i64,
-    last_seq: i64,
-) -> QueryResult<()> {
-    diesel::update(sources::table.find((id, source)))
-        .set(sources::event_count.eq(sources::event_count + number))
-        .execute(conn)?;
-    diesel::update(sources::table.find((id, source)))
-        .filter(sources::last_seq.lt(last_seq))
-        .set(sources::last_seq.eq(last_seq))
+/// Stores the counts of a source. The caller has locked the session, and read the counts since.
+pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
+    diesel::update(sources::table.find((&source.session_id, &source.name)))
+        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)))
         .execute(conn)
-        .map(drop)
 }
 
 /// Stores the highest sequence number that the portal has declared for a source.
@@ -319,11 +326,15 @@ pub(crate) struct Session {
     pub closed_at: Option<Timestamp>,
     pub visitor_address: Option<String>,
     pub visitor_user_agent: Option<String>,
-    /// The key that signed its newest access token.
+    /// The key that signs its access token.
     pub kid: String,
     /// Status list and index of the session, never reused.
     pub status_list: i64,
     pub status_index: i32,
+    /// The key that signed the link token which opened it, or which led to the code that did.
+    pub link_kid: Option<String>,
+    /// The key that signed the code which opened it; `None` if the link token did so itself.
+    pub code_kid: Option<String>,
 }
 
 impl Session {
@@ -335,6 +346,11 @@ impl Session {
     /// Whether it is active at a moment.
     pub(crate) fn holds(&self, now: Timestamp) -> bool {
         self.end(now).is_none()
+    }
+
+    /// The keys that it hangs on: it ends with any of them.
+    pub(crate) fn kids(&self) -> Vec<&str> {
+        std::iter::once(self.kid.as_str()).chain(self.link_kid.as_deref()).chain(self.code_kid.as_deref()).collect()
     }
 
     /// Applies a pending bulk revocation that matches its link.
@@ -372,13 +388,18 @@ pub(crate) struct Source {
 }
 
 impl Source {
+    /// A source that has reported nothing.
+    pub(crate) fn new(session: &SessionId, name: &str) -> Self {
+        Self { session_id: session.clone(), name: name.to_owned(), event_count: 0, last_seq: 0, closing_seq: None }
+    }
+
     pub(crate) fn is_gapless(&self) -> bool {
         self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
     }
 }
 
 /// Filter and page of a list of sessions.
-#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SessionFilter {

@@ -1,11 +1,13 @@
-//! Rows of signing keys, and their statements. Private keys are sealed.
+//! Rows of signing keys and of their revocations, and their statements. Private keys are sealed.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{service_state, signing_keys};
+use crate::db::schema::{key_revocations as revocations, service_state, signing_keys};
+use crate::domain::ActorType;
+use crate::id::ClientId;
 
 /// A signing key as it is stored.
 #[derive(Clone, Queryable, Insertable)]
@@ -22,17 +24,39 @@ pub(crate) struct SigningKeyRow {
     pub revoked_at: Option<Timestamp>,
 }
 
+/// The revocation of a signing key, and how far what the key had signed is ended.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = revocations)]
+pub(crate) struct KeyRevocation {
+    pub kid: String,
+    pub reason: String,
+    pub actor_type: ActorType,
+    pub actor_id: String,
+    pub actor_name: Option<String>,
+    pub client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    pub links: i64,
+    pub sessions: i64,
+    /// When the last link and session had ended.
+    pub done_at: Option<Timestamp>,
+    /// The key that was created because no other could sign.
+    pub replaced_by: Option<String>,
+}
+
 /// Keys that have not expired, newest first: the newest one that may sign does so.
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
-        .order(signing_keys::created_at.desc())
+        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc()))
         .load(conn)
 }
 
 /// The newest keys, expired or not.
 pub(crate) fn list(conn: &mut Conn, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
-    signing_keys::table.order((signing_keys::created_at.desc(), signing_keys::kid.desc())).limit(limit).load(conn)
+    signing_keys::table
+        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc(), signing_keys::kid.desc()))
+        .limit(limit)
+        .load(conn)
 }
 
 /// A key, expired or not.
@@ -45,6 +69,16 @@ pub(crate) fn can_sign(conn: &mut Conn, but: Option<&str>, now: Timestamp) -> Qu
     let number: i64 = signing_keys::table
         .filter(signing_keys::kid.ne(but.unwrap_or_default()))
         .filter(signing_keys::active_from.le(now))
+        .filter(signing_keys::retired_at.is_null())
+        .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
+        .count()
+        .get_result(conn)?;
+    Ok(number > 0)
+}
+
+/// Whether a key signs now, or will: it is neither retired nor expired.
+pub(crate) fn will_sign(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
+    let number: i64 = signing_keys::table
         .filter(signing_keys::retired_at.is_null())
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
         .count()
@@ -111,6 +145,57 @@ impl KeyEpoch {
     pub(crate) const fn covers(self, other: Self) -> bool {
         self.incarnation == other.incarnation && self.number >= other.number
     }
+}
+
+/// Whether none of these keys is revoked. It stays so until the transaction ends: a revocation waits for it.
+pub(crate) fn hold(conn: &mut Conn, kids: &[&str]) -> QueryResult<bool> {
+    for (at, kid) in kids.iter().enumerate() {
+        if kids.iter().take(at).any(|before| before == kid) {
+            continue;
+        }
+        let usable = signing_keys::table.find(*kid).filter(signing_keys::revoked_at.is_null());
+        let held: Option<String> = match conn {
+            // It conflicts with the lock of the table that a revocation takes.
+            Conn::Postgres(conn) => usable.select(signing_keys::kid).for_share().get_result(conn).optional()?,
+            Conn::Sqlite(conn) => usable.select(signing_keys::kid).get_result(conn).optional()?,
+        };
+        if held.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Adds a revocation.
+pub(crate) fn insert_revocation(conn: &mut Conn, revocation: &KeyRevocation) -> QueryResult<usize> {
+    diesel::insert_into(revocations::table).values(revocation).execute(conn)
+}
+
+/// The revocation of a key.
+pub(crate) fn find_revocation(conn: &mut Conn, kid: &str) -> QueryResult<Option<KeyRevocation>> {
+    revocations::table.find(kid).get_result(conn).optional()
+}
+
+/// Revocations that are not carried out to their end, the oldest first.
+pub(crate) fn open_revocations(conn: &mut Conn) -> QueryResult<Vec<KeyRevocation>> {
+    revocations::table.filter(revocations::done_at.is_null()).order(revocations::created_at.asc()).load(conn)
+}
+
+/// Adds to the counts of links and sessions that a revocation has ended.
+pub(crate) fn count_revoked(conn: &mut Conn, kid: &str, (links, sessions): (i64, i64)) -> QueryResult<usize> {
+    diesel::update(revocations::table.find(kid))
+        .set((
+            revocations::links.eq(revocations::links + links),
+            revocations::sessions.eq(revocations::sessions + sessions),
+        ))
+        .execute(conn)
+}
+
+/// Stores that a revocation is carried out.
+pub(crate) fn finish_revocation(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(revocations::table.find(kid).filter(revocations::done_at.is_null()))
+        .set(revocations::done_at.eq(Some(now)))
+        .execute(conn)
 }
 
 /// Number of changes to the keys so far.

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{magic_links as links, service_state, sessions, status_lists as lists};
+use crate::db::schema::{consultants, magic_links as links, service_state, sessions, status_lists as lists};
 use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
@@ -40,7 +40,8 @@ pub(crate) fn taken(conn: &mut Conn, list: i64, indexes: &[i32]) -> QueryResult<
         .load(conn)
 }
 
-/// The indexes of sessions whose end is recorded, or whose link a pending bulk revocation matches.
+/// The indexes of sessions whose end is recorded, whose link is revoked or matched by a pending bulk revocation, or whose
+/// consultant is not active: what introspection calls inactive, even if it was made so by hand.
 pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
     // Pending bulk revocations first: a session that one of them ends meanwhile is found twice, and never missed.
     let mut over: Vec<i32> = sessions::table
@@ -48,7 +49,10 @@ pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Ve
         .filter(sessions::status_list.eq(list))
         .filter(sessions::ended_at.is_null())
         .filter(sessions::expires_at.gt(now))
-        .filter(not(NotBulkRevoked))
+        .filter(
+            not(NotBulkRevoked).or(links::revoked_at.is_not_null()).or(sessions::consultant_id
+                .ne_all(consultants::table.filter(consultants::suspended_at.is_null()).select(consultants::id))),
+        )
         .select(sessions::status_index)
         .load(conn)?;
     let ended: Vec<i32> = sessions::table

@@ -11,6 +11,14 @@ pub(crate) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
     tenants::table.find(id).get_result(conn).optional()
 }
 
+/// Reads and locks a tenant, so that what is kept of its settings is what they are.
+pub(crate) fn lock(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
+    match conn {
+        Conn::Postgres(conn) => tenants::table.find(id).for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => tenants::table.find(id).get_result(conn).optional(),
+    }
+}
+
 /// Replaces a tenant's settings; `None` if the tenant is not registered.
 pub(crate) fn update(conn: &mut Conn, tenant: &Tenant) -> QueryResult<Option<Tenant>> {
     diesel::update(tenants::table.find(&tenant.id))

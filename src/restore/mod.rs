@@ -21,7 +21,8 @@ use crate::consultants::{self, UnconfirmedConsultant};
 use crate::context::Context;
 use crate::domain::{Actor, SYSTEM_LOG, Validator};
 use crate::error::{Code, Error};
-use crate::revocations::RevocationResponse;
+use crate::http::Caller;
+use crate::id::RevocationId;
 use crate::store::{Tx, Worker};
 use crate::tokens::keyring;
 use crate::{links, mail, records, revocations, signing_keys, status_lists, webhooks};
@@ -57,7 +58,7 @@ pub(crate) struct RestoreResponse {
 
 /// What the first transaction of a restore did.
 struct Begun {
-    order: RevocationResponse,
+    order: RevocationId,
     revoked_keys: usize,
     system_log: Option<RestoredLog>,
 }
@@ -105,7 +106,10 @@ pub(crate) async fn restore(
     let cancelled_mails = mail::cancel_queued(cx).await?;
     let cancelled_webhook_messages = webhooks::cancel_queued(cx).await?;
     let (logs, named) = restoration.record_all(cx, key).await?;
-    let order = revocations::finish(cx, begun.order).await?;
+    revocations::finish_pending(cx).await?;
+    // They have nothing left to end.
+    signing_keys::step(cx).await?;
+    let order = revocations::read(cx, &Caller::operator(), begun.order).await?;
     cx.store.write(move |tx| finish(tx, incarnation)).await?;
     Ok(RestoreResponse {
         restored_at: now,

@@ -47,16 +47,17 @@ pub struct CreateRevocation {
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
-    /// scope `admin`.
+    /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
     pub everything: bool,
-    /// Why the links are revoked; recorded for each of them.
+    /// Why the links are revoked; recorded for each of them, and shown to each tenant that has one.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Whether only to count the links, without revoking them.
     #[serde(default)]
     pub dry_run: bool,
-    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified. Links of more than one
+    /// tenant name the client instead.
     pub requested_by: Option<Person>,
     /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]
@@ -109,45 +110,31 @@ pub(crate) async fn create(
     now: Timestamp,
 ) -> Result<RevocationResponse, Error> {
     check(&request)?;
-    if request.everything && !caller.has(Scope::Admin) {
-        return Err(Error::new(Code::InsufficientScope).detail("the field everything needs the scope admin"));
-    }
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
+    let is_wide = is_wide(tenant_ids.as_deref());
+    if (request.everything || is_wide) && !caller.has(Scope::Admin) {
+        let detail = "the field everything, and revoking links of more than one tenant, need the scope admin";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
     let actor = caller.actor(request.requested_by.as_ref());
-    let mut order = BulkRevocation {
-        id: RevocationId::new(now),
-        // It is counted before it has a number: the highest one matches every link issued so far.
-        seq: i64::MAX,
+    // A person of one customer is not named to another one.
+    let revoker = if is_wide { caller.actor(None) } else { actor.clone() };
+    let order = BulkRevocation {
         every_tenant: tenant_ids.is_none(),
         portal,
         consultant_id: request.consultant_id.clone(),
         profile_id: request.profile_id.clone(),
         issued_by_id: request.issued_by_id.clone(),
-        reason: request.reason.trim().to_owned(),
         dry_run: request.dry_run,
-        links: 0,
-        sessions: 0,
-        actor_type: actor.kind,
-        actor_id: actor.id.clone(),
-        actor_name: actor.name.clone(),
-        client_id: caller.client_id.clone(),
-        created_at: now,
-        xid_watermark: None,
-        done_to: None,
-        lease_until: None,
-        done_at: None,
+        ..BulkRevocation::new(request.reason.trim().to_owned(), &revoker, caller.client_id.as_ref(), now)
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
-    // Counted outside of the write transaction: among a million links that takes a while.
-    let (asked, bound) = (order.clone(), tenant_ids.clone());
-    let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
-    // A failure to count must not prevent the revocation.
-    let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
-    (order.links, order.sessions) = if request.dry_run { counted? } else { counted.unwrap_or_default() };
-    // It is in force from when it is written, not from when it was requested.
-    let now = cx.clock.now();
-    order.created_at = now;
-    order.done_at = request.dry_run.then_some(now);
+    let prepared = Prepared::new(cx, order, tenant_ids.clone()).await;
+    if request.dry_run && !prepared.counted {
+        return Err(Error::unavailable());
+    }
+    let order = prepared.order.clone();
+    let now = order.created_at;
     let event = match tenant_ids.as_slice() {
         [one] => Event::new(EventType::RevocationOrdered, actor, now).tenant(one),
         _ => Event::new(EventType::RevocationOrdered, actor, now),
@@ -159,33 +146,82 @@ pub(crate) async fn create(
         "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
         "acting_session_id": request.acting_session_id,
     }));
+    let writing = prepared.clone();
     let given = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
                 return records::revocations::find(tx, &id)?.ok_or_else(Error::not_found);
             }
-            let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..order.clone() };
-            records::revocations::insert(tx, &order, &tenant_ids)?;
+            let order = writing.enforce(tx)?;
             tx.record(event.clone());
-            if !small {
-                tx.wake(Worker::Revocations);
-            }
             Ok(order)
         })
         .await?;
-    let given = match given.state() {
-        RevocationState::Running if small => carry_out::at_once(cx, given).await,
-        _ => given,
-    };
-    if small && given.state() == RevocationState::Running {
-        // It was left to the worker, and no transaction of its own can say so.
-        cx.store.wake(Worker::Revocations);
-    }
-    Ok(given.into())
+    Ok(prepared.carry_out(cx, given).await.into())
 }
 
-/// Revokes every link, in the caller's transaction, which puts it in force; [`finish`] carries it out.
+/// A bulk revocation that is about to be written, alone or with the act that brings it about.
+#[derive(Clone)]
+pub(crate) struct Prepared {
+    order: BulkRevocation,
+    tenant_ids: Vec<String>,
+    /// Whether the links could be counted.
+    counted: bool,
+    /// Whether it can be carried out before the response.
+    small: bool,
+}
+
+impl Prepared {
+    /// Counts what it matches, outside of the write transaction: among a million links that takes a while. A failure to
+    /// count does not prevent it.
+    pub(crate) async fn new(cx: &Context, order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
+        let (asked, bound) = (order.clone(), tenant_ids.clone());
+        let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
+        let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
+        // It is in force from when it is written, not from when it was requested.
+        let now = cx.clock.now();
+        let (links, sessions) = counted.as_ref().copied().unwrap_or_default();
+        let done_at = order.dry_run.then_some(now);
+        let order = BulkRevocation { links, sessions, created_at: now, done_at, ..order };
+        Self { order, tenant_ids, counted: counted.is_ok(), small }
+    }
+
+    /// When it is in force.
+    pub(crate) const fn at(&self) -> Timestamp {
+        self.order.created_at
+    }
+
+    /// Number of links that it matched when they were counted.
+    pub(crate) const fn links(&self) -> i64 {
+        self.order.links
+    }
+
+    /// Puts it in force, in the transaction of the act that brings it about.
+    pub(crate) fn enforce(&self, tx: &mut Tx<'_>) -> Result<BulkRevocation, Error> {
+        let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..self.order.clone() };
+        records::revocations::insert(tx, &order, &self.tenant_ids)?;
+        if !self.small {
+            tx.wake(Worker::Revocations);
+        }
+        Ok(order)
+    }
+
+    /// Carries it out after the commit if it is small; else the worker does, range by range.
+    pub(crate) async fn carry_out(&self, cx: &Context, order: BulkRevocation) -> BulkRevocation {
+        if !self.small || order.state() != RevocationState::Running {
+            return order;
+        }
+        let order = carry_out::at_once(cx, order).await;
+        if order.state() == RevocationState::Running {
+            // It was left to the worker, and no transaction of its own can say so.
+            cx.store.wake(Worker::Revocations);
+        }
+        order
+    }
+}
+
+/// Revokes every link, in the caller's transaction, which puts it in force; [`finish_pending`] carries it out.
 ///
 /// For a restored database: what is pending there is carried out anew, because leases and transaction numbers are of
 /// another server.
@@ -194,66 +230,51 @@ pub(crate) fn revoke_everything(
     reason: &str,
     actor: &Actor,
     now: Timestamp,
-) -> Result<RevocationResponse, Error> {
+) -> Result<RevocationId, Error> {
     records::revocations::release_pending(tx)?;
     let order = BulkRevocation {
-        id: RevocationId::new(now),
         seq: records::revocations::next_seq(tx)?,
-        every_tenant: true,
-        portal: None,
-        consultant_id: None,
-        profile_id: None,
-        issued_by_id: None,
-        reason: reason.to_owned(),
-        dry_run: false,
-        links: 0,
-        sessions: 0,
-        actor_type: actor.kind,
-        actor_id: actor.id.clone(),
-        actor_name: actor.name.clone(),
-        client_id: None,
-        created_at: now,
-        xid_watermark: None,
-        done_to: None,
-        lease_until: None,
-        done_at: None,
+        ..BulkRevocation::new(reason.to_owned(), actor, None, now)
     };
     records::revocations::insert(tx, &order, &[])?;
     let event = Event::new(EventType::RevocationOrdered, actor.clone(), now).because(reason);
     tx.record(event.with(&serde_json::json!({ "revocation_id": order.id, "everything": true, "dry_run": false })));
     tx.wake(Worker::Revocations);
-    Ok(order.into())
+    Ok(order.id)
 }
 
-/// One bulk revocation, if it is within the caller's reach.
+/// One bulk revocation, if the caller could have created it.
 pub(crate) async fn read(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
     id: RevocationId,
 ) -> Result<RevocationResponse, Error> {
-    let reach = caller.reach.clone();
+    let (reach, may_be_wide) = (caller.reach.clone(), caller.has(Scope::Admin));
     cx.store
         .read(move |conn| {
             let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
-            let visible = order.is_within(&records::revocations::tenants(conn, &id)?, &reach);
+            let tenant_ids = records::revocations::tenants(conn, &id)?;
+            let is_wide = is_wide((!order.every_tenant).then_some(tenant_ids.as_slice()));
+            let visible = order.is_within(&tenant_ids, &reach) && (may_be_wide || !is_wide);
             if visible { Ok(order.into()) } else { Err(Error::not_found()) }
         })
         .await
 }
 
-/// Carries a bulk revocation out to its end, for the command line: there may be no worker.
-pub(crate) async fn finish(cx: &Context, order: RevocationResponse) -> Result<RevocationResponse, Error> {
-    let caller = Caller::operator();
-    let mut order = order;
-    while order.state == RevocationState::Running {
+/// Carries every pending bulk revocation out to its end, for the command line: there may be no worker.
+pub(crate) async fn finish_pending(cx: &Context) -> Result<(), Error> {
+    while cx.store.read(|conn| Ok(records::revocations::any_pending(conn)?)).await? {
         carry_out::step(cx).await?;
-        order = read(cx, &caller, order.id).await?;
-        if order.state == RevocationState::Running {
-            // An instance of the service may be carrying it out.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
+        // An instance of the service may be carrying it out.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    Ok(order)
+    Ok(())
+}
+
+/// Whether these tenants, `None` for all of them, are more than one: whatever the other selectors are, since ids of
+/// profiles and of people mean somebody else at each tenant.
+fn is_wide(tenant_ids: Option<&[String]>) -> bool {
+    tenant_ids.is_none_or(|ids| ids.len() > 1)
 }
 
 /// Portal and tenants of a bulk revocation, within the reach; `None` stands for all of them.
@@ -272,6 +293,11 @@ fn resolve_selectors(
         (None, Tenants::All) => None,
         (None, Tenants::Only(own)) => Some(own.clone()),
     };
+    let tenants = tenants.map(|mut ids| {
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    });
     Ok((portal, tenants))
 }
 

@@ -20,7 +20,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// sessions and unsent mails. In force from this response on, however many links
 /// there are; links issued later are not affected. Each link is then revoked and
 /// recorded in turn: the state is `done` after the last one. With `dry_run` links
-/// are only counted.
+/// are only counted. One that reaches more than one tenant needs the scope `admin`,
+/// by whatever selectors, and also to be read.
 #[utoipa::path(tag = "Magic links", operation_id = "createRevocation", request_body = CreateRevocation,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 202, body = RevocationResponse, description = "The bulk revocation"), WriteProblems))]

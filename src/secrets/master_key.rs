@@ -12,6 +12,7 @@ use rand::Rng;
 use secrecy::ExposeSecret;
 
 use crate::secrets::MasterKeySource;
+use crate::secrets::mode::{tighten, warn_if_open};
 
 const KEY_BYTES: usize = 32;
 
@@ -36,7 +37,8 @@ pub enum MasterKeyError {
 
 /// A loaded master key. It has no `Debug` on purpose.
 pub(crate) struct MasterKey {
-    sealing: LessSafeKey,
+    /// `None` for commands that open no keys.
+    sealing: Option<LessSafeKey>,
     cursors: hmac::Key,
     codes: hmac::Key,
     digests: Digests,
@@ -65,9 +67,15 @@ impl MasterKey {
         let failed = |path: &Path, error| MasterKeyError::File { path: path.to_owned(), error };
         match source {
             MasterKeySource::Given(text) => Self::parse(text.expose_secret()),
-            MasterKeySource::File(path) => Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?),
+            MasterKeySource::File(path) => {
+                warn_if_open(path);
+                Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?)
+            }
             MasterKeySource::FileOrNew(path) => match fs::read_to_string(path) {
-                Ok(text) => Self::parse(&text),
+                Ok(text) => {
+                    tighten(path);
+                    Self::parse(&text)
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create(path).map_err(|error| failed(path, error))?;
                     Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?)
@@ -93,7 +101,18 @@ impl MasterKey {
         let cursors: hmac::Key = extracted.expand(&[b"cursors"], hmac::HMAC_SHA256).ok()?.into();
         let codes: hmac::Key = extracted.expand(&[b"step-up codes"], hmac::HMAC_SHA256).ok()?.into();
         let digests: hmac::Key = extracted.expand(&[b"digests"], hmac::HMAC_SHA256).ok()?.into();
-        Some(Self { sealing: LessSafeKey::new(sealing), cursors, digests: Digests(digests), codes })
+        Some(Self { sealing: Some(LessSafeKey::new(sealing)), cursors, digests: Digests(digests), codes })
+    }
+
+    /// Stands in where there is no master key, as at the command line in an emergency: it opens and seals nothing.
+    /// Cursors that it signs are no secret: they are for an operator, who owns the database.
+    pub(crate) fn absent() -> Option<Self> {
+        Some(Self { sealing: None, ..Self::derive(&[0; KEY_BYTES])? })
+    }
+
+    /// Whether it stands in for a master key.
+    pub(crate) const fn is_absent(&self) -> bool {
+        self.sealing.is_none()
     }
 
     /// Seals a secret; `name` must be given again to open it.
@@ -102,7 +121,7 @@ impl MasterKey {
         rand::rng().fill_bytes(&mut nonce);
         let mut sealed = secret.to_vec();
         let aad = Aad::from(name.as_bytes());
-        self.sealing.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
+        self.sealing.as_ref()?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut sealed).ok()?;
         Some(format!("{SEAL}{}", URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat())))
     }
 
@@ -112,7 +131,8 @@ impl MasterKey {
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = sealed.to_vec();
         let aad = Aad::from(name.as_bytes());
-        let secret = self.sealing.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
+        let secret =
+            self.sealing.as_ref()?.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut sealed).ok()?;
         Some(secret.to_vec())
     }
 
@@ -147,9 +167,12 @@ fn create(path: &Path) -> io::Result<()> {
     let mut bytes = [0; KEY_BYTES];
     rand::rng().fill_bytes(&mut bytes);
     // Written to a temporary file and then linked, so that no process reads a partial key.
-    let aside = path.with_extension(format!("{}.new", std::process::id()));
+    // Its name is nobody else's: two containers over one volume may have the same process id.
+    let mut name = [0; 8];
+    rand::rng().fill_bytes(&mut name);
+    let aside = path.with_extension(format!("{:016x}.new", u64::from_be_bytes(name)));
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(&aside)?;
@@ -188,7 +211,15 @@ mod tests {
         let first = fs::read_to_string(&path).unwrap();
         assert!(MasterKey::load(&source).is_ok());
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o600);
+        // One that a copy made readable is not left so; one that an operator provides is the operator's.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(MasterKey::load(&MasterKeySource::File(path.clone())).is_ok());
+        assert_eq!(mode(), 0o644);
+        assert!(MasterKey::load(&source).is_ok());
+        assert_eq!(mode(), 0o600);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]

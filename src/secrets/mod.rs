@@ -3,6 +3,7 @@
 mod api_key;
 mod digest;
 mod master_key;
+mod mode;
 mod source;
 mod webhook_secret;
 
@@ -10,5 +11,6 @@ pub(crate) use api_key::{ApiKey, same_sha256};
 pub(crate) use digest::sha256_hex;
 pub use master_key::MasterKeyError;
 pub(crate) use master_key::{Digests, MasterKey};
+pub(crate) use mode::tighten;
 pub use source::MasterKeySource;
 pub use webhook_secret::WebhookSecret;

@@ -1,14 +1,15 @@
 //! Ending sessions.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{EndSession, MAX_SEQ, SessionResponse};
+use super::read::view;
+use super::{EndSession, MAX_SEQ, MAX_SOURCES, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EndCause, EventType, Validator, is_source};
+use crate::domain::{Actor, EndCause, EventType, Validator, check_person, is_source};
 use crate::error::Error;
 use crate::http::{Caller, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -16,14 +17,17 @@ use crate::journal::Event;
 use crate::mail::notices;
 use crate::records;
 use crate::records::links::Link;
-use crate::records::sessions::Session;
+use crate::records::sessions::{Session, Source};
 use crate::store::{Tx, Worker};
 
 /// Largest number of expired sessions that one step records.
 const EXPIRED_PER_STEP: i64 = 100;
 
-/// Ends a session because the consultant is done. Closing counts are accepted also for a session that has already
-/// ended.
+/// Largest number of closing counts that share their transaction with other write jobs.
+const MAX_SHARED_SOURCES: usize = 10;
+
+/// Ends a session: because the consultant is done only where the client says so. Closing counts are accepted also for a
+/// session that has already ended.
 pub(crate) async fn end(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
@@ -40,37 +44,65 @@ pub(crate) async fn end(
             fields.error(format!("/sources/{source}"), "out_of_range", format_args!("must be 0 to {MAX_SEQ}"));
         }
     }
-    if request.sources.as_ref().is_some_and(|sources| sources.len() > 100) {
-        fields.error("/sources", "out_of_range", "must name at most 100 sources");
+    let named = request.sources.as_ref().map_or(0, BTreeMap::len);
+    if named > MAX_SOURCES {
+        fields.error("/sources", "out_of_range", format_args!("must name at most {MAX_SOURCES} sources"));
+    }
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    if request.consultant_done && request.requested_by.is_some() {
+        fields.error("/requested_by", "contradiction", "must be absent where the consultant ended the session");
     }
     fields.finish()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    cx.store
-        .write(move |tx| {
-            let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-            let actor = Actor::consultant(&known.consultant_id);
-            if let Some(ended) = records::sessions::end(tx, &id, EndCause::Done, now)? {
-                record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
-            }
-            if let Some(sources) = &request.sources
-                && records::sessions::close(tx, &id, now)?
-            {
-                notices::closed(tx, &known, now)?;
-                tx.wake(Worker::Mail);
-                for (source, last_seq) in sources {
-                    records::sessions::ensure_source(tx, &id, source)?;
-                    records::sessions::close_source(tx, &id, source, *last_seq)?;
+    let ender = caller.actor(request.requested_by.as_ref());
+    let asked = id.clone();
+    let work = move |tx: &mut Tx<'_>| {
+        let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+        let (actor, cause) = if request.consultant_done {
+            (Actor::consultant(&known.consultant_id), EndCause::Done)
+        } else {
+            (ender.clone(), EndCause::Revoked)
+        };
+        if let Some(ended) = records::sessions::end(tx, &id, cause, now)? {
+            record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
+        }
+        if let Some(closing) = &request.sources
+            && records::sessions::close(tx, &id, now)?
+        {
+            notices::closed(tx, &known, now)?;
+            tx.wake(Worker::Mail);
+            let counted = records::sessions::sources(tx, std::slice::from_ref(&id))?;
+            for (name, last_seq) in closing {
+                if counted.iter().any(|source| source.name == *name) {
+                    records::sessions::close_source(tx, &id, name, *last_seq)?;
+                } else {
+                    let closing_seq = Some(*last_seq);
+                    records::sessions::insert_source(tx, &Source { closing_seq, ..Source::new(&id, name) })?;
                 }
-                tx.record(
-                    Event::new(EventType::SessionClosed, client.clone(), now)
-                        .client(client_id.as_ref())
-                        .session(&known)
-                        .with(&serde_json::json!({ "sources": sources })),
-                );
             }
-            let session = records::sessions::find(tx, &id)?.ok_or_else(Error::not_found)?;
-            let sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
-            Ok(SessionResponse::of(tx, session, sources, now)?)
+            tx.record(
+                Event::new(EventType::SessionClosed, client.clone(), now)
+                    .client(client_id.as_ref())
+                    .session(&known)
+                    .with(&serde_json::json!({ "sources": closing })),
+            );
+        }
+        Ok(())
+    };
+    if named > MAX_SHARED_SOURCES {
+        cx.store.write_large(work).await?
+    } else {
+        cx.store.write(work).await?
+    }
+    // Not in the transaction, which others may share: the answer reads what was reported.
+    read_again(cx, asked, now).await
+}
+
+async fn read_again(cx: &Context, id: SessionId, now: Timestamp) -> Result<SessionResponse, Error> {
+    cx.store
+        .read(move |conn| {
+            let session = records::sessions::find(conn, &id)?.ok_or_else(Error::not_found)?;
+            view(conn, session, now)
         })
         .await
 }
@@ -126,13 +158,8 @@ pub(crate) async fn revoke(
     id: SessionId,
     now: Timestamp,
 ) -> Result<SessionResponse, Error> {
-    let session = end_within(cx, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
-    cx.store
-        .read(move |conn| {
-            let sources = records::sessions::sources(conn, std::slice::from_ref(&id))?;
-            Ok(SessionResponse::of(conn, session, sources, now)?)
-        })
-        .await
+    end_within(cx, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
+    read_again(cx, id, now).await
 }
 
 /// Who ends sessions, and when they end.
@@ -167,11 +194,11 @@ pub(crate) fn end_all_of_links(
     Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
 }
 
-/// Ends every live session whose access token was signed by a key; returns how many it ended.
-pub(crate) fn end_all_signed_by(tx: &mut Tx<'_>, kid: &str, ending: &Ending<'_>) -> Result<usize, Error> {
+/// Ends those of these sessions that are active; returns how many it ended.
+pub(crate) fn end_all(tx: &mut Tx<'_>, ids: &[SessionId], ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
-    for id in records::sessions::signed_by(tx, kid, ending.now)? {
-        let Some(session) = records::sessions::end(tx, &id, EndCause::Revoked, ending.at)? else { continue };
+    for id in ids {
+        let Some(session) = records::sessions::end(tx, id, EndCause::Revoked, ending.at)? else { continue };
         number += 1;
         record_end(tx, &session, None, ending)?;
     }
@@ -189,12 +216,16 @@ fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &
         tx.wake(Worker::Mail);
     }
     let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
-    // An expired session ended when it expired, not when that was detected.
+    // An expired session ended when it expired, by itself, and not when or by whom that was detected.
     let at = session.ended_at.unwrap_or(ending.at);
+    let (actor, client_id) = match session.end_cause {
+        Some(EndCause::Expired) => (Actor::system("clock"), None),
+        _ => (ending.actor.clone(), ending.client_id),
+    };
     tx.record(
-        Event::new(kind, ending.actor.clone(), ending.now)
+        Event::new(kind, actor, ending.now)
             .at(at)
-            .client(ending.client_id)
+            .client(client_id)
             .session(session)
             .with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })),
     );

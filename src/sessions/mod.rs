@@ -14,7 +14,8 @@ pub(crate) mod routes;
 mod store;
 mod values;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -30,9 +31,7 @@ use crate::records::sessions::{Session, Source};
 
 pub(crate) use crate::domain::EndCause;
 
-pub(crate) use end::{
-    Ending, RevocationRequest, end, end_all_of_links, end_all_signed_by, end_expired, revoke, revoke_token,
-};
+pub(crate) use end::{Ending, RevocationRequest, end, end_all, end_all_of_links, end_expired, revoke, revoke_token};
 pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
 pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};
@@ -40,6 +39,12 @@ pub(crate) use report::report;
 
 /// Highest sequence number of an activity event: every JSON parser represents it exactly.
 const MAX_SEQ: i64 = 1_000_000_000;
+
+/// Largest number of sources that report into a session, and of closing counts: every answer about it names them all.
+const MAX_SOURCES: usize = 100;
+
+/// Largest number of activity events of a session: whoever asks what is missing has to read them.
+const MAX_EVENTS: i64 = 100_000;
 
 /// How long after its end a session accepts reports.
 const REPORTING_TAIL: Duration = Duration::hours(72);
@@ -136,8 +141,8 @@ pub struct SessionResponse {
     pub end_cause: Option<EndCause>,
     /// Completeness of the session's activity reports.
     pub audit_state: AuditState,
-    /// Reports of each source.
-    #[schema(max_items = 100)]
+    /// Reports of each source: at most 100 that reported events, and 100 that only a closing count names.
+    #[schema(max_items = 200)]
     pub sources: Vec<SourceResponse>,
     /// Visitor of the portal, as asserted by the client.
     pub visitor: Visitor,
@@ -156,7 +161,8 @@ pub struct SourceResponse {
     /// Closing count: the last sequence number, as stated by the portal when it ended the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closing_seq: Option<i64>,
-    /// Missing sequence numbers: the first 100 ranges.
+    /// Missing sequence numbers: the first 100 ranges, and about 200 of the whole session in order of source. Absent in
+    /// lists.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, required = false)]
     pub missing: Vec<SeqRange>,
@@ -173,34 +179,43 @@ pub struct SeqRange {
     pub to: i64,
 }
 
+/// Missing sequence numbers by source.
+type Missing = HashMap<String, Vec<RangeInclusive<i64>>>;
+
+/// The missing sequence numbers of a session.
+fn missing(conn: &mut Conn, session: &SessionId, sources: &[Source]) -> QueryResult<Missing> {
+    let last = |source: &Source| source.last_seq.max(source.closing_seq.unwrap_or(0));
+    let incomplete = sources.iter().filter(|source| !source.is_gapless());
+    let last_numbers: BTreeMap<&str, i64> = incomplete.map(|source| (source.name.as_str(), last(source))).collect();
+    if last_numbers.is_empty() {
+        return Ok(Missing::new());
+    }
+    activity::missing_numbers(conn, session, &last_numbers)
+}
+
 impl SourceResponse {
-    fn of(conn: &mut Conn, source: Source) -> QueryResult<Self> {
-        let missing = if source.is_gapless() {
-            Vec::new()
-        } else {
-            let last = source.last_seq.max(source.closing_seq.unwrap_or(0));
-            activity::missing_numbers(conn, &source.session_id, &source.name, last)?
-        };
-        Ok(Self {
+    fn of(source: Source, missing: &mut Missing) -> Self {
+        let missing = missing.remove(&source.name).unwrap_or_default().into_iter();
+        Self {
+            missing: missing.map(|range| SeqRange { from: *range.start(), to: *range.end() }).collect(),
             source: source.name,
             event_count: source.event_count,
             last_seq: source.last_seq,
             closing_seq: source.closing_seq,
-            missing: missing.into_iter().map(|range| SeqRange { from: *range.start(), to: *range.end() }).collect(),
-        })
+        }
     }
 }
 
 impl SessionResponse {
-    fn of(conn: &mut Conn, session: Session, sources: Vec<Source>, now: Timestamp) -> QueryResult<Self> {
+    fn of(session: Session, sources: Vec<Source>, mut missing: Missing, now: Timestamp) -> Self {
         let end = session.end(now);
         let audit_state = session.audit_state(&sources, now);
-        Ok(Self {
+        Self {
             state: if session.holds(now) { SessionState::Active } else { SessionState::Ended },
             audit_state,
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
             ended_at: end,
-            sources: sources.into_iter().map(|source| SourceResponse::of(conn, source)).collect::<Result<_, _>>()?,
+            sources: sources.into_iter().map(|source| SourceResponse::of(source, &mut missing)).collect(),
             profile: Person { id: session.profile_id, name: session.profile_name },
             visitor: Visitor { address: session.visitor_address, user_agent: session.visitor_user_agent },
             id: session.id,
@@ -211,16 +226,23 @@ impl SessionResponse {
             access: session.access,
             started_at: session.started_at,
             expires_at: session.expires_at,
-        })
+        }
     }
 }
 
 /// Request to end a session.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(example = json!({"sources": {"portal": 2}}))]
+#[schema(example = json!({"consultant_done": true, "sources": {"portal": 2}}))]
 pub struct EndSession {
     /// Closing counts: the last sequence number of each source by its name, 0 for none. They show whether reports are
     /// missing.
     pub sources: Option<BTreeMap<String, i64>>,
+    /// Whether the consultant said that they are done; recorded as asserted by the client, not verified. Without it the
+    /// session was ended by the client, or by `requested_by`. Default false.
+    #[serde(default)]
+    pub consultant_done: bool,
+    /// Person at the portal who requested this, if it was not the consultant; recorded as asserted by the client, not
+    /// verified.
+    pub requested_by: Option<Person>,
 }

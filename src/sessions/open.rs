@@ -22,8 +22,21 @@ struct Presented {
     link_id: LinkId,
     generation: i32,
     expires_at_seconds: i64,
-    /// An authorization code from the landing page, rather than the link token from the mail.
-    is_code: bool,
+    /// The key that signed the link token.
+    link_kid: Option<String>,
+    /// The key that signed the authorization code from the landing page; `None` for the link token from the mail.
+    code_kid: Option<String>,
+}
+
+impl Presented {
+    const fn is_code(&self) -> bool {
+        self.code_kid.is_some()
+    }
+
+    /// The keys that the session hangs on, besides the one that signs its access token.
+    fn kids(&self) -> impl Iterator<Item = &str> {
+        self.link_kid.as_deref().into_iter().chain(self.code_kid.as_deref())
+    }
 }
 
 /// The session of the response: opened now, or by the earlier request with the same idempotency key.
@@ -64,7 +77,7 @@ pub(crate) async fn open(
             if let Some(key) = &idempotency
                 && let Claim::Done(id) = idempotency::claim(tx, key, now)?
             {
-                return replay(tx, &id.parse().map_err(Error::internal)?, &kid, &client, client_id.as_ref(), now);
+                return replay(tx, &id.parse().map_err(Error::internal)?, &client, client_id.as_ref(), now);
             }
             let Some(link) = records::links::find(tx, &spend.link_id)? else {
                 return Err(Code::TokenInvalid.into());
@@ -75,9 +88,9 @@ pub(crate) async fn open(
             let own_page = portal.landing_url.is_some();
             let refusal = if !spend.reach.covers(&link.tenant_id, &link.portal) {
                 Some(Code::NotFound)
-            } else if !presented.is_code && portal.step_up == StepUpKind::EmailCode {
+            } else if !presented.is_code() && portal.step_up == StepUpKind::EmailCode {
                 Some(Code::StepUpRequired)
-            } else if !presented.is_code && !own_page {
+            } else if !presented.is_code() && !own_page {
                 Some(Code::CodeRequired)
             } else if too_old {
                 link.why_not(spend.generation, now).or(Some(Code::TokenExpired))
@@ -87,6 +100,13 @@ pub(crate) async fn open(
             if let Some(code) = refusal {
                 let refused = Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref());
                 return Err(tx.refuse(code, refused));
+            }
+            // A key may have been revoked since it verified the token, or was to sign the access token.
+            if !records::signing_keys::hold(tx, &presented.kids().collect::<Vec<_>>())? {
+                return Err(Code::TokenInvalid.into());
+            }
+            if !records::signing_keys::hold(tx, &[&kid])? {
+                return Err(Error::unavailable());
             }
             let Some(link) = records::links::spend(tx, &spend, now)? else {
                 let link = records::links::find(tx, &spend.link_id)?.unwrap_or(link);
@@ -107,6 +127,8 @@ pub(crate) async fn open(
                 client_id: client_id.clone(),
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
+                link_kid: presented.link_kid.clone(),
+                code_kid: presented.code_kid.clone(),
                 ..begin(link, config.links.session_life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
@@ -158,42 +180,46 @@ fn begin(
         kid: kid.to_owned(),
         status_list,
         status_index,
+        link_kid: None,
+        code_kid: None,
     }
 }
 
 /// Verifies the token's signature, issuer and type. Its expiry is checked later, when the link is loaded.
 fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error> {
     let audience = [cx.tokens.issuer()];
-    if let Ok(code) = cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
+    if let Ok((code, kid)) = cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
         return Ok(Presented {
             link_id: code.magic_link_id,
             generation: code.generation,
             expires_at_seconds: code.exp,
-            is_code: true,
+            link_kid: code.link_kid,
+            code_kid: Some(kid),
         });
     }
-    let claims = cx.tokens.verify::<LinkClaims>(token, &audience, now)?;
-    Ok(Presented { link_id: claims.jti, generation: claims.generation, expires_at_seconds: claims.exp, is_code: false })
+    let (claims, kid) = cx.tokens.verify::<LinkClaims>(token, &audience, now)?;
+    Ok(Presented {
+        link_id: claims.jti,
+        generation: claims.generation,
+        expires_at_seconds: claims.exp,
+        link_kid: Some(kid),
+        code_kid: None,
+    })
 }
 
 /// The response of an earlier request with the same idempotency key, while the session is active.
 fn replay(
     tx: &mut Tx<'_>,
     id: &SessionId,
-    kid: &str,
     client: &Actor,
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Opened, Error> {
-    let mut session = records::sessions::find(tx, id)?.ok_or_else(Error::not_found)?;
-    if session.end(now).is_some() {
+    let session = records::sessions::find(tx, id)?.ok_or_else(Error::not_found)?;
+    if session.end(now).is_some() || !records::signing_keys::hold(tx, &session.kids())? {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
         return Err(tx.refuse(Code::SessionEnded, refused));
-    }
-    if session.kid != kid {
-        records::sessions::sign_again(tx, id, kid)?;
-        kid.clone_into(&mut session.kid);
     }
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
@@ -207,7 +233,7 @@ fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: 
     }
 }
 
-/// Signs the access token. A replay signs the same claims again.
+/// Signs the access token. A replay signs the same claims with the same key again, even if that is retired.
 fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
     let portal = cx.config.portal(&session.portal)?;
     let claims = AccessClaims {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::SessionResponse;
+use super::{Missing, SessionResponse, missing};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
@@ -28,13 +28,14 @@ pub(crate) async fn list(
         .store
         .read(move |conn| {
             let sessions = records::sessions::list(conn, &filter, &reach, &asked, now)?;
-            let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
+            let ids: Vec<SessionId> = sessions.rows.iter().map(|session| session.id.clone()).collect();
             let mut sources = by_session(records::sessions::sources(conn, &ids)?);
             let view = |session: Session| {
                 let sources = sources.remove(&session.id).unwrap_or_default();
-                Ok(SessionResponse::of(conn, session, sources, now)?)
+                // Without the missing numbers: to find them, the events of every session would be read.
+                SessionResponse::of(session, sources, Missing::new(), now)
             };
-            sessions.into_iter().map(view).collect::<Result<Vec<_>, Error>>()
+            sessions.try_map(|sessions| Ok(sessions.into_iter().map(view).collect()))
         })
         .await?;
     Ok(page.answer(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
@@ -51,8 +52,7 @@ pub(crate) async fn read(
     cx.store
         .read(move |conn| {
             let session = records::sessions::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
-            let sources = records::sessions::sources(conn, &[id])?;
-            Ok(SessionResponse::of(conn, session, sources, now)?)
+            view(conn, session, now)
         })
         .await
 }
@@ -67,15 +67,28 @@ pub(crate) fn incomplete(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult
     Ok((gaps, records::sessions::count_in_state(conn, AuditState::Unclosed, since, now)?))
 }
 
-/// Every session of a link, as returned by the API, oldest first.
-pub(crate) fn views_of_link(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Result<Vec<SessionResponse>, Error> {
+/// A session as returned by the API, with what its sources have not reported.
+pub(super) fn view(conn: &mut Conn, session: Session, now: Timestamp) -> Result<SessionResponse, Error> {
+    let sources = records::sessions::sources(conn, std::slice::from_ref(&session.id))?;
+    let missing = missing(conn, &session.id, &sources)?;
+    Ok(SessionResponse::of(session, sources, missing, now))
+}
+
+/// Largest number of sessions of a link in one answer.
+const MAX_SESSIONS: usize = 1_000;
+
+/// Every session of a link, as returned by the API, oldest first; `None` if there are too many for one answer.
+pub(crate) fn views_of_link(
+    conn: &mut Conn,
+    link: &LinkId,
+    now: Timestamp,
+) -> Result<Option<Vec<SessionResponse>>, Error> {
     let mut sessions = records::sessions::of_links(conn, std::slice::from_ref(link))?;
+    if sessions.len() > MAX_SESSIONS {
+        return Ok(None);
+    }
     sessions.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
-    let views = sessions.into_iter().map(|session| {
-        let sources = records::sessions::sources(conn, std::slice::from_ref(&session.id))?;
-        Ok(SessionResponse::of(conn, session, sources, now)?)
-    });
-    views.collect()
+    sessions.into_iter().map(|session| view(conn, session, now)).collect::<Result<_, _>>().map(Some)
 }
 
 /// The worst audit state among the sessions of each link.

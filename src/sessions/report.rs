@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{MAX_SEQ, REPORTING_TAIL, values};
+use super::{MAX_EVENTS, MAX_SEQ, MAX_SOURCES, REPORTING_TAIL, values};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::text_enum;
@@ -15,7 +15,7 @@ use crate::http::{Caller, WriteAudit};
 use crate::id::{ClientId, SessionId};
 use crate::journal::{ActivityRef, Event, activity};
 use crate::records;
-use crate::records::sessions::Session;
+use crate::records::sessions::{Session, Source};
 use crate::store::Tx;
 
 /// How far a portal's clock may run ahead of this service's clock.
@@ -103,7 +103,8 @@ const fn change() -> ActivityKind {
     "changes": [{"field": "basic", "before": "50000", "after": "52000"}]
 }]}))]
 pub struct ReportEvents {
-    /// Activity events, in any order.
+    /// Activity events, in any order; each has at most 65,536 bytes of JSON. A session takes 100,000 of at most 100
+    /// sources.
     #[schema(min_items = 1, max_items = 1000)]
     pub events: Vec<ActivityEvent>,
 }
@@ -120,6 +121,9 @@ pub struct Reported {
     /// Completeness of the session's activity reports after this request.
     pub audit_state: AuditState,
 }
+
+/// Largest activity event, as JSON without white space.
+const MAX_EVENT_BYTES: usize = 65_536;
 
 /// Largest report that shares its transaction with other write jobs.
 const MAX_SHARED_EVENTS: usize = 50;
@@ -140,8 +144,15 @@ pub(crate) async fn report(
     let events: Vec<(ActivityEvent, Vec<u8>)> = request
         .events
         .into_iter()
-        .map(|act| {
+        .enumerate()
+        .map(|(index, act)| {
             let text = serde_json::to_string(&act).map_err(Error::internal)?;
+            if text.len() > MAX_EVENT_BYTES {
+                let mut fields = Validator::default();
+                let detail = format_args!("must have at most {MAX_EVENT_BYTES} bytes");
+                fields.error(format!("/events/{index}"), "too_long", detail);
+                fields.finish()?;
+            }
             let fingerprint = digests.of("act", &[id.as_str(), &text]);
             Ok((act, fingerprint))
         })
@@ -171,9 +182,17 @@ pub(crate) async fn report(
             let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
             tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
         }
-        count(tx, &id, &fresh)?;
-        let sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
+        let mut sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
+        let known_names: HashSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
+        let new_names: HashSet<&str> =
+            fresh.iter().map(|(act, _)| act.source.as_str()).filter(|name| !known_names.contains(name)).collect();
+        let too_many_sources = !new_names.is_empty() && known_names.len() + new_names.len() > MAX_SOURCES;
         let recorded = i64::try_from(fresh.len()).map_err(Error::internal)?;
+        let before: i64 = sources.iter().map(|source| source.event_count).sum();
+        if too_many_sources || before + recorded > MAX_EVENTS {
+            return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportLimitReached, now));
+        }
+        count(tx, &id, &fresh, &mut sources)?;
         let all = i64::try_from(events.len()).map_err(Error::internal)?;
         Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
     };
@@ -230,16 +249,28 @@ fn event(
 }
 
 /// Adds the new events to the counts of their sources.
-fn count(tx: &mut Tx<'_>, session: &SessionId, fresh: &[(&ActivityEvent, &Vec<u8>)]) -> Result<(), Error> {
+fn count(
+    tx: &mut Tx<'_>,
+    session: &SessionId,
+    fresh: &[(&ActivityEvent, &Vec<u8>)],
+    sources: &mut Vec<Source>,
+) -> Result<(), Error> {
     let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
     for (act, _) in fresh {
         let (number, last_seq) = by_source.entry(&act.source).or_default();
         *number += 1;
         *last_seq = act.seq.max(*last_seq);
     }
-    for (source, (number, last_seq)) in by_source {
-        records::sessions::ensure_source(tx, session, source)?;
-        records::sessions::count_events(tx, session, source, number, last_seq)?;
+    for (name, (number, last_seq)) in by_source {
+        if let Some(source) = sources.iter_mut().find(|source| source.name == name) {
+            source.event_count += number;
+            source.last_seq = last_seq.max(source.last_seq);
+            records::sessions::count_events(tx, source)?;
+        } else {
+            let source = Source { event_count: number, last_seq, ..Source::new(session, name) };
+            records::sessions::insert_source(tx, &source)?;
+            sources.push(source);
+        }
     }
     Ok(())
 }

@@ -76,8 +76,9 @@ async fn get_session(
 
 /// End a session
 ///
-/// The consultant is done. The closing counts show whether reports are missing;
-/// they are accepted also for a session that has already ended.
+/// With `consultant_done` the consultant is on record as who ended it, otherwise the
+/// client or the person it names. The closing counts show whether reports are
+/// missing; they are accepted also for a session that has already ended.
 #[utoipa::path(tag = "Sessions", operation_id = "endSession", request_body = EndSession,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
     responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]

@@ -9,19 +9,20 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Reach, Validator};
+use crate::domain::{Actor, EventType, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
-use crate::records::links::{Revoking, Selector};
-use crate::records::signing_keys::SigningKeyRow;
-use crate::sessions::{self, Ending};
-use crate::store::{Claim, IdempotencyKey, Tx, idempotency};
+use crate::records;
+use crate::records::signing_keys::{KeyRevocation, SigningKeyRow};
+use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens::KeyState;
 use crate::tokens::keyring::{self, SigningKey};
-use crate::{links, records};
 
+mod carry_out;
 pub(crate) mod routes;
+
+pub(crate) use carry_out::step;
 
 /// How long a key is published before it signs: portals cache the JWK set that long.
 const PUBLISHED_BEFORE_USE: Duration = Duration::hours(24);
@@ -48,7 +49,7 @@ pub struct RotateKey {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"reason": "A backup with the master key was lost"}))]
 pub struct RevokeKey {
-    /// Why the key is revoked; recorded for each link revoked with it.
+    /// Why the key is revoked; for operators, not for the tenants whose links are revoked with it.
     #[schema(min_length = 3, max_length = 400)]
     pub reason: String,
 }
@@ -69,12 +70,15 @@ pub struct RevokedKey {
     pub kid: String,
     /// State of the key: always `expired`.
     pub state: KeyState,
-    /// Number of links revoked because the key had signed their unspent tokens.
+    /// Number of links revoked so far because the key had signed their unspent tokens.
     #[schema(minimum = 0)]
     pub revoked_links: i64,
-    /// Number of sessions ended because the key had signed their access tokens.
+    /// Number of sessions ended so far because the key had signed their access tokens, or what opened them.
     #[schema(minimum = 0)]
     pub ended_sessions: i64,
+    /// When the last of them was ended; absent while a worker still does so. None of them is accepted meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub done_at: Option<Timestamp>,
     /// Identifier of the key created as replacement, if no other key could sign.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -83,7 +87,7 @@ pub struct RevokedKey {
 
 /// The newest keys, including expired and revoked ones.
 pub(crate) async fn list(cx: &Context, caller: &Caller<Admin>, now: Timestamp) -> Result<SigningKeys, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let rows = cx.store.read(|conn| Ok(records::signing_keys::list(conn, LISTED)?)).await?;
     Ok(SigningKeys { items: SigningKey::of_all(rows.iter(), now) })
 }
@@ -96,7 +100,7 @@ pub(crate) async fn rotate(
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<(SigningKey, bool), Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
     let expires_at = active_from.plus(cx.tokens.longest_use());
@@ -130,7 +134,7 @@ pub(crate) async fn retire(
     kid: String,
     now: Timestamp,
 ) -> Result<SigningKey, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let expires_at = now.plus(cx.tokens.longest_use());
     let event = Event::new(EventType::KeyRetired, caller.actor(None), now)
         .client(caller.client_id.as_ref())
@@ -155,9 +159,10 @@ pub(crate) async fn retire(
     SigningKey::of_all(rows.iter(), now).pop().ok_or_else(Error::not_found)
 }
 
-/// Revokes a key: it expires at once, and what it signed is revoked, in one transaction.
+/// Revokes a key: it expires at once, and so does what it signed.
 ///
-/// If no other key can sign, a new key is created that signs from now on.
+/// That is ended range by range: some of it before the response, the rest by a worker. If no other key can sign, a new
+/// key is created that signs from now on; at the command line without the master key, the service does so.
 pub(crate) async fn revoke_key(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -165,61 +170,72 @@ pub(crate) async fn revoke_key(
     request: RevokeKey,
     now: Timestamp,
 ) -> Result<RevokedKey, Error> {
-    require_everything(caller)?;
+    require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 3, 400);
     fields.finish()?;
     let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
-    let spare = keyring::generate(cx.tokens.master_key(), now, now)?;
-    let revoked = cx
+    // Without the master key, an instance that has it creates the next key.
+    let spare = match cx.tokens.master_key() {
+        absent if absent.is_absent() => None,
+        master_key => Some(keyring::generate(master_key, now, now)?),
+    };
+    let revoked = kid.clone();
+    let revocation = cx
         .store
         .write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            let nothing = RevokedKey {
-                kid: kid.clone(),
-                state: KeyState::Expired,
-                revoked_links: 0,
-                ended_sessions: 0,
-                replaced_by: None,
-            };
             if records::signing_keys::revoke_key(tx, &kid, now)?.is_none() {
                 records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
-                return Ok(nothing);
+                return Ok(records::signing_keys::find_revocation(tx, &kid)?);
             }
-            let replaced_by = if records::signing_keys::can_sign(tx, None, now)? {
-                None
-            } else {
-                records::signing_keys::insert(tx, &spare)?;
+            let spare = if records::signing_keys::can_sign(tx, None, now)? { None } else { spare.as_ref() };
+            if let Some(spare) = spare {
+                records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
-                Some(spare.kid.clone())
+            }
+            let replaced_by = spare.map(|spare| spare.kid.clone());
+            let revocation = KeyRevocation {
+                kid: kid.clone(),
+                reason: request.reason.clone(),
+                actor_type: actor.kind,
+                actor_id: actor.id.clone(),
+                actor_name: actor.name.clone(),
+                client_id: client_id.clone(),
+                created_at: now,
+                links: 0,
+                sessions: 0,
+                done_at: None,
+                replaced_by,
             };
-            let reason = format!("the signing key was revoked: {}", request.reason);
-            let revoking = Revoking::new(&reason, &actor, client_id.as_ref(), now);
-            let (links, _) = links::revoke_where(tx, Selector::SignedBy(&kid), &revoking)?;
-            let ending = Ending::new(&actor, client_id.as_ref(), now);
-            let sessions = sessions::end_all_signed_by(tx, &kid, &ending)?;
+            records::signing_keys::insert_revocation(tx, &revocation)?;
             records::signing_keys::raise_epoch(tx)?;
             tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({
-                    "kid": kid, "reason": request.reason, "revoked_links": links, "ended_sessions": sessions,
-                    "replaced_by": replaced_by,
+                    "kid": kid, "reason": request.reason, "replaced_by": revocation.replaced_by,
                 }),
             ));
-            Ok(RevokedKey {
-                revoked_links: i64::try_from(links).map_err(Error::internal)?,
-                ended_sessions: i64::try_from(sessions).map_err(Error::internal)?,
-                replaced_by,
-                ..nothing
-            })
+            Ok(Some(revocation))
         })
         .await?;
-    cx.tokens.refresh(&cx.store, now).await?;
-    Ok(revoked)
+    let open = revocation.filter(|revocation| revocation.done_at.is_none());
+    if let Some(revocation) = &open {
+        // It is in force already: a failure is not reported to the caller, because the worker retries.
+        let outcome = match cx.tokens.refresh(&cx.store, now).await {
+            Ok(()) => carry_out::carry_out(cx, revocation, carry_out::AT_ONCE).await,
+            failed => failed,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(key.kid = revoked, error.cause = %error, "revocation of a key left to the worker");
+        }
+        cx.store.wake(Worker::Revocations);
+    }
+    read_revoked(cx, revoked).await
 }
 
 /// Revokes every key in the caller's transaction, and adds one that signs from now on; returns how many were revoked.
 ///
-/// What the keys signed is not revoked here: whoever calls this ends everything.
+/// What the keys signed is not ended here: whoever calls this ends everything.
 pub(crate) fn replace_all(
     tx: &mut Tx<'_>,
     fresh: &SigningKeyRow,
@@ -231,6 +247,23 @@ pub(crate) fn replace_all(
     let known = records::signing_keys::list_usable(tx, now)?;
     for key in &known {
         records::signing_keys::revoke_key(tx, &key.kid, now)?;
+        // A clock that was set back may find a key usable that is revoked.
+        if records::signing_keys::find_revocation(tx, &key.kid)?.is_none() {
+            let revocation = KeyRevocation {
+                kid: key.kid.clone(),
+                reason: reason.to_owned(),
+                actor_type: actor.kind,
+                actor_id: actor.id.clone(),
+                actor_name: actor.name.clone(),
+                client_id: None,
+                created_at: now,
+                links: 0,
+                sessions: 0,
+                done_at: None,
+                replaced_by: Some(fresh.kid.clone()),
+            };
+            records::signing_keys::insert_revocation(tx, &revocation)?;
+        }
         let data = serde_json::json!({ "kid": key.kid, "reason": reason, "replaced_by": fresh.kid });
         tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).with(&data));
     }
@@ -240,10 +273,39 @@ pub(crate) fn replace_all(
     Ok(known.len())
 }
 
-/// Keys sign for every tenant and portal, so only a client of every tenant and portal may manage them.
-fn require_everything(caller: &Caller<Admin>) -> Result<(), Error> {
-    if caller.reach == Reach::everything() {
-        return Ok(());
+/// Carries the revocation of a key out to its end, for the command line: there may be no worker.
+pub(crate) async fn finish(cx: &Context, mut revoked: RevokedKey) -> Result<RevokedKey, Error> {
+    while revoked.done_at.is_none() {
+        carry_out::step(cx).await?;
+        revoked = read_revoked(cx, revoked.kid).await?;
+        if revoked.done_at.is_none() {
+            // An instance of the service may be carrying it out.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
     }
-    Err(Error::new(Code::ClientNotPermitted).detail("managing signing keys needs a client of every tenant and portal"))
+    Ok(revoked)
+}
+
+/// A revoked or expired key, and what was ended with it.
+async fn read_revoked(cx: &Context, kid: String) -> Result<RevokedKey, Error> {
+    cx.store
+        .read(move |conn| {
+            let key = records::signing_keys::find(conn, &kid)?.ok_or_else(Error::not_found)?;
+            let revocation = records::signing_keys::find_revocation(conn, &kid)?;
+            Ok(RevokedKey {
+                kid,
+                state: KeyState::Expired,
+                revoked_links: revocation.as_ref().map_or(0, |done| done.links),
+                ended_sessions: revocation.as_ref().map_or(0, |done| done.sessions),
+                // A key that expired by itself had signed nothing that was still valid.
+                done_at: revocation.as_ref().map_or(key.expires_at, |done| done.done_at),
+                replaced_by: revocation.and_then(|done| done.replaced_by),
+            })
+        })
+        .await
+}
+
+/// Keys sign for every tenant and portal, so only operators manage them.
+fn require_operator(caller: &Caller<Admin>) -> Result<(), Error> {
+    caller.require_operator("managing signing keys")
 }

@@ -200,8 +200,9 @@ async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>)
 /// Revoke a signing key
 ///
 /// For a key that may be compromised: it expires at once, links with unspent tokens
-/// that it signed are revoked and sessions with its access tokens ended, in one
-/// transaction.
+/// that it signed are revoked, and sessions with its access tokens, or opened with
+/// its link tokens or codes, are ended. All of it is refused from the response on;
+/// of many links and sessions, a worker records the end (`done_at`).
 #[utoipa::path(tag = "Signing keys", operation_id = "revokeKey", request_body = RevokeKey,
     params(("id" = String, Path, max_length = 64, example = "demo", description = "Identifier of the key (`kid`)")),
     responses((status = 200, body = RevokedKey, description = "The key, and what was revoked with it"), WriteProblems))]

@@ -4,6 +4,7 @@
 //! statement functions, which are one statement each and take [`Conn`].
 
 pub(crate) mod idempotency;
+mod probe;
 mod refusals;
 mod tx;
 mod wake;
@@ -14,13 +15,14 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use diesel::r2d2::{Pool, PooledConnection};
+use probe::LastProbe;
 use refusals::{Admission, RefusalCounts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wake::Wakeups;
 use writer::{Size, Writers};
 
 use crate::clock::Timestamp;
-use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled};
+use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
 use crate::error::Error;
 use crate::journal::{AppendedEvent, Event};
 use crate::metrics::Metrics;
@@ -46,8 +48,8 @@ pub(crate) type Observer = fn(&mut Conn, &[AppendedEvent<'_>], &mut Wakes) -> Re
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The folder of the embedded database cannot be created.
-    #[error("cannot create the folder of the database: {0}")]
+    /// The file of the embedded database cannot be created.
+    #[error("cannot create the file of the database: {0}")]
     Folder(#[from] std::io::Error),
     /// The first connection failed.
     #[error("cannot connect to the database: {0}")]
@@ -72,6 +74,8 @@ pub struct Store {
     writers: Arc<Writers>,
     wakeups: Arc<Wakeups>,
     refusals: Arc<RefusalCounts>,
+    metrics: Metrics,
+    written: Arc<LastProbe>,
 }
 
 impl Store {
@@ -87,11 +91,11 @@ impl Store {
         metrics: &Metrics,
     ) -> Result<Self, OpenError> {
         let manager = ConnectionManager::new(url.clone());
-        manager.prepare()?;
+        let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
         db::migrate(&mut first).map_err(OpenError::Migrate)?;
-        drop(first);
+        drop((first, alone));
         // One connection is the access reader's.
         let pool = pool_of(connections - 1).build_unchecked(manager);
         // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.
@@ -118,7 +122,15 @@ impl Store {
             DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
             DatabaseUrl::Postgres(_) => rest,
         };
-        Ok(Self { pool, connections: Arc::new(Semaphore::new(readers)), writers: Arc::new(started), wakeups, refusals })
+        Ok(Self {
+            pool,
+            connections: Arc::new(Semaphore::new(readers)),
+            writers: Arc::new(started),
+            wakeups,
+            refusals,
+            metrics: metrics.clone(),
+            written: Arc::new(LastProbe::default()),
+        })
     }
 
     /// Number of connections, and of idle ones.
@@ -146,7 +158,8 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let permit = acquire(&self.connections).await?;
-        self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await
+        let outcome = self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await;
+        outcome.inspect_err(|error| self.metrics.failed(error))
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -258,10 +271,7 @@ pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManag
 /// A connection to the database as it is now: one to a file that was replaced is discarded.
 pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
     for _ in 0..=pool.max_size() {
-        let mut pooled = pool.get().map_err(|error| {
-            tracing::warn!(error.cause = %error, "no database connection");
-            Error::unavailable()
-        })?;
+        let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
         if pooled.is_current() {
             return Ok(pooled);
         }

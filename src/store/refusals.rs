@@ -154,7 +154,8 @@ mod tests {
         let (one, other) = (ClientId::new(now), ClientId::new(now));
         let counts = RefusalCounts::default();
         let refused = |client: &ClientId, route: &str, code: Code, at: Timestamp| {
-            let admission = counts.admit(vec![Event::access_refused(client, "GET", route, None, code, at)]);
+            let admission =
+                counts.admit(vec![Event::access_refused(client, "Test client", "GET", route, None, code, at)]);
             let events = admission.events.clone();
             admission.recorded();
             events
@@ -176,7 +177,7 @@ mod tests {
     fn what_was_not_recorded_counts_again() {
         let now = Clock::System.now();
         let (client, counts) = (ClientId::new(now), RefusalCounts::default());
-        let refusal = |at| Event::access_refused(&client, "GET", "/v1/keys", None, Code::NotFound, at);
+        let refusal = |at| Event::access_refused(&client, "Test client", "GET", "/v1/keys", None, Code::NotFound, at);
         counts.admit((0..90).map(|_| refusal(now)).collect()).recorded();
         let later = now.plus(MINUTE);
         for _ in 0..3 {

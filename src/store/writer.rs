@@ -142,7 +142,8 @@ impl Writers {
             }
             Err(_elapsed) => answer.await,
         };
-        answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")))
+        let answered = answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")));
+        answered.inspect_err(|error| self.shared.after.metrics.failed(error))
     }
 }
 
@@ -307,7 +308,7 @@ impl Shared {
             Err((error, true)) if !error.lost_a_race() => {
                 // The outcome is unknown. Refusals are not final either: they may depend on changes of other jobs.
                 *broken = true;
-                answer_all(done.into_iter(), &Error::unavailable());
+                answer_all(done.into_iter(), &error);
                 deferred.extend(aside);
             }
             Err(_nothing_happened) => {

@@ -10,8 +10,10 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Validator, is_time_zone};
-use crate::error::Error;
+use crate::domain::{
+    ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Scope, Validator, is_time_zone,
+};
+use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WriteTenants};
 use crate::journal::Event;
 use crate::records;
@@ -54,10 +56,11 @@ pub struct SaveTenant {
     #[schema(max_items = 7)]
     pub muted_notices: Vec<Notice>,
     /// How values of reported changes are stored, from the next report on. If absent it stays as it is; a new tenant
-    /// gets `masked`.
+    /// gets `masked`. To change it needs a client that is bound to no portal.
     pub change_values: Option<ChangeValues>,
     /// Number of days for which the audit log keeps names, reasons and values. If absent it stays as it is; a new
-    /// tenant gets the service's default.
+    /// tenant gets the service's default. To change it needs the scope `audit:manage` and a client that is bound to no
+    /// portal: what is older is erased.
     #[schema(minimum = 366, maximum = 36500)]
     pub retention_days: Option<i32>,
 }
@@ -158,11 +161,20 @@ pub(crate) async fn save(
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
+    let (keeps_log, of_every_portal) = (may_set_retention(caller), require_every_portal(caller, "change_values"));
     let saved = cx
         .store
         .write(move |tx| {
             // Absent settings of the audit log keep their values, rather than being reset.
-            let known = records::tenants::find(tx, &tenant.id)?;
+            let known = records::tenants::lock(tx, &tenant.id)?;
+            let kept = known.as_ref().and_then(|known| known.retention_days);
+            if request.retention_days.is_some_and(|days| Some(days) != kept) {
+                keeps_log.clone()?;
+            }
+            let stored_as = known.as_ref().map_or(ChangeValues::Masked, |known| known.change_values);
+            if request.change_values.is_some_and(|values| values != stored_as) {
+                of_every_portal.clone()?;
+            }
             let mut tenant = tenant.clone();
             if let Some(known) = known {
                 tenant.change_values = request.change_values.unwrap_or(known.change_values);
@@ -181,6 +193,24 @@ pub(crate) async fn save(
         })
         .await?;
     Ok(saved.into())
+}
+
+/// Refuses a caller who may not erase: a shorter retention period erases what is older.
+fn may_set_retention(caller: &Caller<WriteTenants>) -> Result<(), Error> {
+    if !caller.has(Scope::ManageAudit) {
+        let detail = "changing retention_days needs the scope audit:manage";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
+    require_every_portal(caller, "retention_days")
+}
+
+/// Refuses a client of one portal: the audit log covers every portal of the tenant.
+fn require_every_portal(caller: &Caller<WriteTenants>, setting: &str) -> Result<(), Error> {
+    if caller.reach.portal.is_none() {
+        return Ok(());
+    }
+    let detail = format!("changing {setting} needs a client that is bound to no portal");
+    Err(Error::new(Code::ClientNotPermitted).detail(detail))
 }
 
 /// A page of the tenants within the caller's reach, in order of id.

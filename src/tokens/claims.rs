@@ -55,6 +55,9 @@ pub(crate) struct AuthorizationCodeClaims {
     pub generation: i32,
     pub portal: StringId,
     pub tenant_id: StringId,
+    /// The key that signed the link token: what the code opens ends with that key, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_kid: Option<StringId>,
     pub iat: i64,
     pub nbf: i64,
     pub exp: i64,

@@ -12,6 +12,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::SKEW_SECONDS;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
@@ -40,7 +41,7 @@ impl KeyState {
         }
         match active {
             _ if row.retired_at.is_some() => Self::Retiring,
-            Some(active) if row.created_at < active.created_at => Self::Retiring,
+            Some(active) if is_newer(active, row) => Self::Retiring,
             _ if row.active_from > now => Self::Published,
             _ => Self::Active,
         }
@@ -92,6 +93,11 @@ impl SigningKey {
             revoked_at: row.revoked_at,
         }
     }
+}
+
+/// Whether a key was created later: of two of one moment, the one that begins to sign later.
+fn is_newer(one: &Row, other: &Row) -> bool {
+    (one.created_at, one.active_from) > (other.created_at, other.active_from)
 }
 
 /// Whether a key may sign; of several, the newest signs.
@@ -154,9 +160,29 @@ impl Keyring {
         self.keys.iter().find(|key| may_sign(&key.row, now))
     }
 
+    /// Whether no key signs, neither now nor later.
+    pub(crate) fn signs_never(&self, now: Timestamp) -> bool {
+        self.usable(now).all(|key| key.row.retired_at.is_some())
+    }
+
     /// The key with this id, if it has not expired.
     pub(crate) fn find(&self, kid: &str, now: Timestamp) -> Option<&Key> {
         self.usable(now).find(|key| key.kid == kid)
+    }
+
+    /// The key with this id, if it has not expired and could sign at `issued_at` (seconds since 1970).
+    ///
+    /// A key that is retired, or that a newer one replaced, signs no more: whoever has its private half cannot date a
+    /// token later than that.
+    pub(crate) fn signer(&self, kid: &str, issued_at: i64, now: Timestamp) -> Option<&Key> {
+        let key = self.find(kid, now)?;
+        let ends = |at: Timestamp| at.unix_seconds() + SKEW_SECONDS < issued_at;
+        let replaced = self.keys.iter().any(|newer| {
+            // One that is retired again has replaced the older ones only until then.
+            let until = newer.row.retired_at.map_or(i64::MAX, Timestamp::unix_seconds);
+            is_newer(&newer.row, &key.row) && ends(newer.row.active_from) && issued_at <= until
+        });
+        (!replaced && !key.row.retired_at.is_some_and(ends)).then_some(key)
     }
 
     /// The key with this id, even if it has just expired: for a token that was committed with it a moment ago.

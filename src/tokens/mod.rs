@@ -39,6 +39,9 @@ pub(crate) use verified::Verified;
 const MAX_BYTES: usize = 4096;
 
 /// How far the clock of another instance may run ahead, in seconds.
+///
+/// For as long, too, an instance may sign with a key that another one has retired: it reads the keys again with its next
+/// request, and a mail takes up to half a minute from the choice of its key to its token.
 const SKEW_SECONDS: i64 = 60;
 
 /// Signs and verifies tokens of this service.
@@ -75,8 +78,23 @@ impl Tokens {
         db: &Store,
         now: Timestamp,
     ) -> Result<Self, Error> {
+        let tokens = Self::of(config, master_key);
+        tokens.refresh(db, now).await?;
+        Ok(tokens)
+    }
+
+    /// Tokens without any key: nothing is signed or verified, and the master key is not needed.
+    ///
+    /// # Errors
+    /// When no stand-in for the master key can be made.
+    pub(crate) fn without_keys(config: &Config) -> Result<Self, Error> {
+        let absent = MasterKey::absent().ok_or_else(|| Error::internal("cannot derive keys"))?;
+        Ok(Self::of(config, absent))
+    }
+
+    fn of(config: &Config, master_key: MasterKey) -> Self {
         let audiences: Vec<&str> = config.portals.values().map(|portal| portal.audience.as_str()).collect();
-        let tokens = Self {
+        Self {
             access: validation(&config.public_url, &audiences),
             issuer: config.public_url.clone(),
             master_key,
@@ -85,12 +103,7 @@ impl Tokens {
             keyring: RwLock::new(Arc::new(Keyring::default())),
             reading: tokio::sync::Mutex::new(()),
             verified: VerifiedTokens::default(),
-        };
-        tokens.refresh(db, now).await?;
-        if tokens.ring().active(now).is_none() {
-            tokens.add_first_key(db, now).await?;
         }
-        Ok(tokens)
     }
 
     /// `iss` of every token, and the audience of link tokens and codes.
@@ -108,11 +121,24 @@ impl Tokens {
         self.longest_use
     }
 
-    /// Reads the keys again: another instance may have added or revoked one.
+    /// Reads the keys again: another instance may have added or revoked one. If none is left that signs now or later, a
+    /// new one is created.
     ///
     /// # Errors
     /// When the store is unavailable, or the master key does not open a key in it.
     pub(crate) async fn refresh(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
+        if self.master_key.is_absent() {
+            return Ok(());
+        }
+        self.read_keys(db, now).await?;
+        if self.ring().signs_never(now) {
+            self.add_first_key(db, now).await?;
+            self.read_keys(db, now).await?;
+        }
+        Ok(())
+    }
+
+    async fn read_keys(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         // The epoch first: a change in between is then read again, and never missed.
         let (epoch, rows) = db
             .read(move |conn| Ok((records::signing_keys::epoch(conn)?, records::signing_keys::list_usable(conn, now)?)))
@@ -149,12 +175,13 @@ impl Tokens {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
     }
 
-    /// Creates the first signing key, unless another instance was faster.
+    /// Creates the first signing key, or the next one after the last was revoked, unless another instance was faster.
     async fn add_first_key(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         let fresh = keyring::generate(&self.master_key, now, now)?;
         db.write_large(move |tx| {
             records::signing_keys::lock(tx)?;
-            if records::signing_keys::can_sign(tx, None, now)? {
+            // Another instance may have made one at a moment that this one's `now`, or its clock, has not reached.
+            if records::signing_keys::will_sign(tx, now)? {
                 return Ok(());
             }
             records::signing_keys::insert(tx, &fresh)?;
@@ -162,8 +189,7 @@ impl Tokens {
             tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })
-        .await?;
-        self.refresh(db, now).await
+        .await
     }
 
     /// Every key that has not expired, newest first.
@@ -206,14 +232,18 @@ impl Tokens {
         jsonwebtoken::encode(&header, claims, &key.encoding).map_err(Error::internal)
     }
 
-    /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`.
+    /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`. Returns the claims, and the key
+    /// that signed them.
     ///
     /// # Errors
     /// `token_invalid`, without the reason.
-    pub(crate) fn verify<C: Claims>(&self, token: &str, audience: &[&str], now: Timestamp) -> Result<C, Error> {
-        self.try_verify(token, &validation(&self.issuer, audience), now)
-            .map(|(claims, _kid)| claims)
-            .ok_or_else(|| Code::TokenInvalid.into())
+    pub(crate) fn verify<C: Claims>(
+        &self,
+        token: &str,
+        audience: &[&str],
+        now: Timestamp,
+    ) -> Result<(C, String), Error> {
+        self.try_verify(token, &validation(&self.issuer, audience), now).ok_or_else(|| Code::TokenInvalid.into())
     }
 
     /// Verifies an access token, but its signature only if this process has not done so before.
@@ -245,7 +275,7 @@ impl Tokens {
         let seconds = now.unix_seconds();
         // `exp` is in whole seconds; the session's end, in microseconds, is checked against the store.
         let times = token.claims.nbf <= seconds && seconds <= token.claims.exp;
-        times && self.ring().find(&token.kid, now).is_some()
+        times && self.ring().signer(&token.kid, token.claims.iat, now).is_some()
     }
 
     fn try_verify<C: Claims>(&self, token: &str, validation: &Validation, now: Timestamp) -> Option<(C, String)> {
@@ -256,7 +286,9 @@ impl Tokens {
             return None;
         }
         let claims = jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims;
-        let sane = header.typ == C::TYP && claims.issued_at() <= now.unix_seconds() + SKEW_SECONDS;
+        let issued_at = claims.issued_at();
+        let sane = header.typ == C::TYP && issued_at <= now.unix_seconds() + SKEW_SECONDS;
+        let sane = sane && ring.signer(&header.kid, issued_at, now).is_some();
         sane.then_some((claims, header.kid))
     }
 

@@ -9,6 +9,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::domain::Access;
 use crate::id::{ConsultantId, LinkId, SessionId};
+use crate::records::signing_keys::SigningKeyRow as Row;
 use crate::secrets::MasterKeySource;
 use crate::tokens::Status;
 
@@ -67,6 +68,7 @@ fn code_claims() -> AuthorizationCodeClaims {
         generation: link.generation,
         portal: link.portal,
         tenant_id: link.tenant_id,
+        link_kid: None,
         iat: link.iat,
         nbf: link.nbf,
         exp: link.exp,
@@ -285,6 +287,46 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
     assert!(ring.find(&old_kid, start.plus(day * 9)).is_some());
     assert!(ring.find(&old_kid, start.plus(day * 10)).is_none());
     assert_eq!(ring.jwks(start)["keys"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_retired_or_replaced_key_dates_nothing_later_than_its_retirement() {
+    let tokens = tokens();
+    let (start, minute) = (now(), Duration::minutes(1));
+    let made = |after: i32, from| keyring::generate(&tokens.master_key, start.plus(minute * after), from).unwrap();
+    let (first, second) = (made(0, start), made(1, start.plus(minute * 10)));
+    let (old, new) = (first.kid.clone(), second.kid.clone());
+    let open = |rows: Vec<_>| {
+        *tokens.keyring.write().unwrap() =
+            Arc::new(Keyring::open(rows, KeyEpoch::default(), &tokens.master_key).unwrap());
+    };
+    // `late` is a minute and a second after the new key began to sign: as far as another copy may lag, and one more.
+    let at = |seconds: i64| start.plus(minute * 10 + Duration::seconds(seconds)).unix_seconds();
+    let signed = |kid: &str, iat: i64| {
+        tokens.sign_with(kid, &AccessClaims { iat, nbf: iat, exp: iat + 3600, ..access_claims() }).unwrap()
+    };
+    let later = start.plus(minute * 14);
+    let counts = |token: &str| tokens.verify_access(token, later).is_some();
+
+    open(vec![first.clone()]);
+    let (early, in_time, late) = (signed(&old, at(-600)), signed(&old, at(60)), signed(&old, at(61)));
+    assert!(counts(&early) && counts(&in_time) && counts(&late), "it is the only key");
+    open(vec![second.clone(), first.clone()]);
+    assert!(counts(&early) && counts(&in_time), "a rotation leaves what was signed before");
+    assert!(!counts(&late), "although it was verified before");
+    assert!(counts(&signed(&new, at(61))));
+    let claims = LinkClaims { iat: at(61), ..link_claims() };
+    let link = tokens.sign_with(&old, &claims).unwrap();
+    assert!(tokens.verify::<LinkClaims>(&link, &[ISSUER], later).is_err(), "whatever the kind");
+
+    // The new key was retired soon, and the old one signs again.
+    let retired_at = start.plus(minute * 13);
+    open(vec![Row { retired_at: Some(retired_at), ..second.clone() }, first.clone()]);
+    assert!(!counts(&late));
+    assert!(counts(&signed(&old, retired_at.unix_seconds() + 1)));
+    // Retired by hand, while nothing replaced it.
+    open(vec![Row { retired_at: Some(start.plus(minute * 10)), ..first }]);
+    assert!(counts(&early) && counts(&in_time) && !counts(&late));
 }
 
 #[test]

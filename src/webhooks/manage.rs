@@ -161,6 +161,9 @@ pub(crate) async fn delete(
 }
 
 /// Gives an endpoint a new secret; the old one signs beside it for the overlap.
+///
+/// Whoever knows it can send that client messages in the name of this service: the secret of another client is only for
+/// a caller who could create that client.
 pub(crate) async fn rotate_secret(
     cx: &Context,
     caller: &Caller<ManageWebhooks>,
@@ -174,10 +177,15 @@ pub(crate) async fn rotate_secret(
     let secret = WebhookSecret::generate();
     let sealed = seal(cx, &id, &secret)?;
     let (access, requester, seconds) = (EndpointAccess::of(caller), Requester::of(caller), request.overlap_seconds);
+    let authority = caller.authority();
     let endpoint = cx
         .store
         .write(move |tx| {
-            managed(tx, &id, &access)?;
+            let known = managed(tx, &id, &access)?;
+            if requester.client_id.as_ref() != Some(&known.client_id) {
+                let owner = records::clients::find(tx, &known.client_id)?.ok_or_else(Error::not_found)?;
+                authority.require_grantable(&owner.authority())?;
+            }
             let rotated = store::rotate(tx, &id, &sealed, now.plus(overlap), now)?.ok_or_else(Error::not_found)?;
             let facts = EndpointFacts { overlap_seconds: Some(seconds), ..EndpointFacts::of(&rotated) };
             tx.record(requester.event(EventType::EndpointRotated, &facts, now));

@@ -112,7 +112,8 @@ async fn delete_webhook_endpoint(
 /// Rotate a webhook endpoint's secret
 ///
 /// During the overlap every message carries two signatures, one by each secret, so
-/// that the receiver can switch without rejecting messages.
+/// that the receiver can switch without rejecting messages. Refused with
+/// `client_not_permitted` for the endpoint of a client that the caller could not create.
 #[utoipa::path(tag = "Webhooks", operation_id = "rotateWebhookSecret", request_body = RotateWebhookSecret,
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
     responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint with its new secret"), WriteProblems))]

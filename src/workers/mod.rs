@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::audit::Outside;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
-use crate::{audit, links, mail, revocations, sessions};
+use crate::{audit, db, links, mail, revocations, sessions, signing_keys};
 
 /// Pause of a worker that had nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
@@ -63,6 +63,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         // A worker of its own, because a bulk revocation may take a while.
         spawn("revocations", app, &stopped, Some(Worker::Revocations), REVOCATION_REST, |app| async move {
             let left = revocations::step(&app.cx).await?;
+            signing_keys::step(&app.cx).await?;
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
@@ -149,7 +150,8 @@ async fn rest_by_the_clock(app: &App, rest: Duration) {
     drop(tokio::time::timeout(rest, moved).await);
 }
 
-/// Reads new signing keys, records ended sessions and links, cancels stale mails, and deletes expired data.
+/// Reads new signing keys, records ended sessions and links, cancels stale mails, deletes expired data, and
+/// keeps the log of SQLite small.
 ///
 /// # Errors
 /// When the store is unavailable.
@@ -164,6 +166,7 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     mail::cancel_stale(cx, now).await?;
     crate::webhooks::maintain(cx, now).await?;
     cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, now.minus(idempotency::REMEMBERED))?)).await?;
+    cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
     Ok(())

@@ -27,8 +27,8 @@ use crate::journal::rows::{self, StoredEvent};
 
 pub(super) use ndjson::object;
 
-/// Events per chunk. One event may take almost 1 MiB.
-const EVENTS_A_CHUNK: i64 = 256;
+/// Events that one query of a filtered export looks at.
+const SCANNED: i64 = 10_000;
 
 text_enum! {
     /// Format of an export.
@@ -130,20 +130,6 @@ impl ExportQuery {
             cursor: None,
         }
     }
-
-    /// Whether no filter is set.
-    const fn is_whole(&self) -> bool {
-        self.portal.is_none()
-            && self.magic_link_id.is_none()
-            && self.session_id.is_none()
-            && self.consultant_id.is_none()
-            && self.principal_id.is_none()
-            && self.kind.is_none()
-            && self.late.is_none()
-            && self.policy_violation.is_none()
-            && self.occurred_from.is_none()
-            && self.occurred_to.is_none()
-    }
 }
 
 /// A running export.
@@ -174,7 +160,9 @@ pub(crate) async fn export(
     check_filters([&query.portal, &query.principal_id])?;
     log::check(caller, &query.tenant_id)?;
     let format = query.format;
-    let whole = format == ExportFormat::Ndjson && query.is_whole() && caller.reach.portal.is_none();
+    let filter = query.clone().filter();
+    let unfiltered = EventFilter { tenant_id: filter.tenant_id.clone(), ..EventFilter::default() };
+    let whole = format == ExportFormat::Ndjson && filter == unfiltered && caller.reach.portal.is_none();
     let event = Event::new(EventType::AuditExported, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&query.tenant_id)
@@ -198,7 +186,7 @@ pub(crate) async fn export(
     Ok(Export {
         opening,
         closing: checkpoint.map(|note| ndjson::closing(&note)).transpose()?,
-        filter: query.filter(),
+        filter,
         reach: caller.reach.clone(),
         erasures: Vec::new(),
         erased_to,
@@ -222,34 +210,36 @@ impl Export {
         if let Some(opening) = self.opening.take() {
             return Ok(Some(opening));
         }
-        if self.next >= self.size {
-            return Ok(self.closing.take());
-        }
-        let (filter, reach, indexes) = (self.filter.clone(), self.reach.clone(), self.next..self.size);
-        let rows =
-            self.cx.store.read(move |conn| Ok(store::slice(conn, &filter, &reach, indexes, EVENTS_A_CHUNK)?)).await?;
-        self.next = match rows.last() {
-            Some((last, _)) if i64::try_from(rows.len()).is_ok_and(|found| found == EVENTS_A_CHUNK) => {
-                last.log_index + 1
+        while self.next < self.size {
+            let (filter, reach) = (self.filter.clone(), self.reach.clone());
+            let (start, end) = (self.next, self.size.min(self.next + SCANNED));
+            let rows = self
+                .cx
+                .store
+                .read(move |conn| Ok(store::slice(conn, &filter, &reach, start..end, store::PIECE)?))
+                .await?;
+            let full = i64::try_from(rows.len()).is_ok_and(|found| found == store::PIECE);
+            self.next = rows.last().filter(|_| full).map_or(end, |(last, _)| last.log_index + 1);
+            // Read after the rows, so it includes the erasure of every payload missing in them.
+            if rows.iter().any(|(_, payload)| payload.is_none()) {
+                let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
+                let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
+                self.erasures = self.cx.store.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
+                if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
+                    // The `audit.purged` event lies beyond the checkpoint that would close this export.
+                    tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");
+                    return Err(Error::unavailable());
+                }
             }
-            _ => self.size,
-        };
-        // Read after the rows, so it includes the erasure of every payload missing in them.
-        if rows.iter().any(|(_, payload)| payload.is_none()) {
-            let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
-            let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
-            self.erasures = self.cx.store.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
-            if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
-                // The `audit.purged` event lies beyond the checkpoint that would close this export.
-                tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");
-                return Err(Error::unavailable());
+            let mut chunk = String::new();
+            for row in rows {
+                self.write(&mut chunk, row)?;
+            }
+            if !chunk.is_empty() {
+                return Ok(Some(chunk));
             }
         }
-        let mut chunk = String::new();
-        for row in rows {
-            self.write(&mut chunk, row)?;
-        }
-        if chunk.is_empty() { Ok(self.closing.take()) } else { Ok(Some(chunk)) }
+        Ok(self.closing.take())
     }
 
     fn write(&self, chunk: &mut String, (row, payload): StoredEvent) -> Result<(), Error> {

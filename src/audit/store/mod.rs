@@ -10,9 +10,9 @@ use diesel::prelude::*;
 use super::{AuditEvent, Erased, EventFilter};
 use crate::clock::Timestamp;
 use crate::db::{Backend, Conn};
-use crate::domain::{Actor, EventType, PageRequest, Reach, Tenants};
+use crate::domain::{Actor, EventType, PageRequest, Reach, Scan, Tenants};
 use crate::error::Error;
-use crate::id::SessionId;
+use crate::id::{EventId, SessionId};
 use crate::journal::leaf::Payload;
 use crate::journal::rows::{Row, StoredEvent, with_payloads};
 
@@ -76,23 +76,93 @@ fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoB
     query
 }
 
-/// Events that match the filter within the reach, newest first.
+/// Largest number of events that one query reads with their payloads.
+pub(super) const PIECE: i64 = 64;
+
+/// Payloads after which a page ends, however many events it was to have.
+const PAGE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Largest number of events that one page of a list looks at.
+const SCANNED: i64 = 20_000;
+
+/// Size of an event's payload.
+pub(super) fn bytes((_, payload): &StoredEvent) -> usize {
+    payload.as_ref().map_or(0, |(_, payload)| payload.len())
+}
+
+/// Events that match the filter within the reach, newest first. The read ends early where the payloads are large or
+/// few events match.
 pub(super) fn list(
     conn: &mut Conn,
     filter: &EventFilter,
     reach: &Reach,
     page: &PageRequest,
-) -> Result<Vec<AuditEvent>, Error> {
-    let mut query = matching(filter, reach);
-    if let Some(after) = &page.after {
+) -> Result<Scan<AuditEvent>, Error> {
+    let mut after = page.after.clone();
+    let end = scan_end(conn, filter, reach, after.as_ref())?;
+    let (mut rows, mut read): (Vec<StoredEvent>, usize) = (Vec::new(), 0);
+    loop {
+        let mut query = matching(filter, reach);
+        if let Some(after) = &after {
+            query = query.filter(events::id.lt(after.clone()));
+        }
+        if let Some(end) = &end {
+            query = query.filter(events::id.ge(end.clone()));
+        }
+        let wanted = PIECE.min(page.limit - i64::try_from(rows.len()).unwrap_or(i64::MAX));
+        let piece: Vec<StoredEvent> = query
+            .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
+            .order(events::id.desc())
+            .limit(wanted)
+            .load(conn)?;
+        read += piece.iter().map(bytes).sum::<usize>();
+        after = piece.last().map(|(row, _)| row.id.as_str().to_owned()).or(after);
+        let exhausted = i64::try_from(piece.len()).is_ok_and(|found| found < wanted);
+        rows.extend(piece);
+        let full = i64::try_from(rows.len()).is_ok_and(|found| found >= page.limit);
+        if full {
+            return Ok(Scan::whole(shown(conn, rows)?));
+        }
+        if exhausted {
+            return Ok(Scan { rows: shown(conn, rows)?, stopped_at: end });
+        }
+        if read >= PAGE_BYTES {
+            return Ok(Scan { rows: shown(conn, rows)?, stopped_at: after });
+        }
+    }
+}
+
+/// The event at which a list stops reading, so that filters which match little do not read the whole log; `None` if it
+/// may read to the end.
+fn scan_end(
+    conn: &mut Conn,
+    filter: &EventFilter,
+    reach: &Reach,
+    after: Option<&String>,
+) -> QueryResult<Option<String>> {
+    // What an index finds in order of id; everything else is looked for among that.
+    let mut found = EventFilter {
+        magic_link_id: filter.magic_link_id.clone(),
+        session_id: filter.session_id.clone(),
+        consultant_id: filter.consultant_id.clone(),
+        principal_id: filter.principal_id.clone(),
+        ..EventFilter::default()
+    };
+    let mut reached = Reach::everything();
+    if found == EventFilter::default() {
+        found.tenant_id.clone_from(&filter.tenant_id);
+        reached.tenants.clone_from(&reach.tenants);
+    }
+    if found == *filter && reached == *reach {
+        return Ok(None);
+    }
+    let mut query = matching(&found, &reached);
+    if let Some(after) = after {
         query = query.filter(events::id.lt(after));
     }
-    let rows: Vec<StoredEvent> = query
-        .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
-        .order(events::id.desc())
-        .limit(page.limit)
-        .load(conn)?;
-    shown(conn, rows)
+    let end: Option<EventId> =
+        query.select(events::id).order(events::id.desc()).offset(SCANNED - 1).limit(1).get_result(conn).optional()?;
+    Ok(end.map(|id| id.as_str().to_owned()))
 }
 
 /// Events of one log that match the filter within the reach, in a range of indexes, in order.

@@ -131,6 +131,8 @@ pub(in crate::audit) struct HoldRow {
     pub released_by_type: Option<ActorType>,
     pub released_by_id: Option<String>,
     pub released_by_name: Option<String>,
+    /// Tenants of the client that placed it, in stored form.
+    pub placed_tenants: String,
 }
 
 pub(in crate::audit) fn insert_hold(conn: &mut Conn, hold: &HoldRow) -> QueryResult<usize> {

@@ -172,7 +172,8 @@ fn refused(tx: &mut Tx<'_>, id: &str, now: Timestamp) -> Result<String, Error> {
     insert(tx, id, now)?;
     tx.record(saved(id, now));
     tx.wake(Worker::Mail);
-    let refusal = Event::access_refused(&ClientId::new(now), "POST", "/v1/tenants", None, Code::NotFound, now);
+    let refusal =
+        Event::access_refused(&ClientId::new(now), "Test client", "POST", "/v1/tenants", None, Code::NotFound, now);
     Err(tx.refuse(Code::NotFound, refusal.tenant(id)))
 }
 

@@ -2,5 +2,7 @@
 
 mod command_line;
 mod directory;
+mod emergency_brake;
 mod metrics_and_logs;
+mod revoked_keys;
 mod signing_keys;

@@ -1,6 +1,7 @@
 //! The audit log: complete, checkable by anybody, and kept as long as it must be.
 
 mod evidence;
+mod legal_holds;
 mod log;
 mod retention;
 

@@ -116,7 +116,7 @@ async fn nothing_is_erased_before_its_time(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     portal.post(PURGES, &everything(world)).await.refused(403, "insufficient_scope");
     // Who is bound to one portal decides nothing for the others.
-    let bound = world.client(Some("cloud"), &["acme"], &["admin", "audit:read"]).await;
+    let bound = world.client(Some("cloud"), &["acme"], &["audit:manage", "audit:read"]).await;
     bound.post(PURGES, &long_ago).await.refused(403, "client_not_permitted");
     let hold = json!({ "reason": "Labour court, case 2026-118" });
     bound.post("/v1/audit-log/acme/legal-holds", &hold).await.refused(403, "client_not_permitted");

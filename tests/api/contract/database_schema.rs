@@ -129,31 +129,6 @@ async fn the_trail_refuses_to_be_changed(world: &World) {
 }
 
 #[apply(on_both_databases)]
-async fn what_may_take_access_away_raises_the_epoch(world: &World) {
-    let portal = world.portal("cloud", "acme").await;
-    let session = world.open_session(&portal).await;
-    let token = session["access_token"].as_str().unwrap();
-    let mut sql = Sql::of(world);
-    let epoch = "SELECT CAST(epoch AS TEXT) AS text FROM access_epoch";
-    let moment = "'2026-11-22 10:00:00.000000'";
-    for (taken, given_back) in [
-        (format!("UPDATE sessions SET ended_at = {moment}"), "UPDATE sessions SET ended_at = NULL"),
-        (format!("UPDATE magic_links SET revoked_at = {moment}"), "UPDATE magic_links SET revoked_at = NULL"),
-        (format!("UPDATE consultants SET suspended_at = {moment}"), "UPDATE consultants SET suspended_at = NULL"),
-        (format!("UPDATE clients SET disabled_at = {moment}"), "UPDATE clients SET disabled_at = NULL"),
-    ] {
-        assert!(portal.is_active(token).await, "{taken}");
-        let before = sql.texts(epoch);
-        // Behind the service's back, as an operator in need might.
-        sql.run(&taken).unwrap();
-        assert_ne!(sql.texts(epoch), before, "{taken}");
-        let asked = portal.form("/v1/introspect", &[("token", token)]).await;
-        assert_ne!(asked.body["active"], true, "{taken}");
-        sql.run(given_back).unwrap();
-    }
-}
-
-#[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn the_migration_can_be_taken_back(world: &World) {
     let name = match world.database {

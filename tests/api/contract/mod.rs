@@ -1,6 +1,7 @@
 //! What others build on: HTTP, the API description, signatures, and the database schema.
 
 mod database_schema;
+mod epochs;
 mod http;
 mod interop;
 mod openapi;

@@ -48,7 +48,7 @@ async fn a_link_is_issued_mailed_used_reported_on_and_ended(world: &World) {
 
     // "I am done."
     let end = format!("/v1/sessions/{session_id}/end");
-    let ended = hr_portal.post(&end, &json!({ "sources": { "portal": 3 } })).await.ok();
+    let ended = hr_portal.post(&end, &json!({ "consultant_done": true, "sources": { "portal": 3 } })).await.ok();
     assert_eq!((&ended["state"], &ended["end_cause"]), (&json!("ended"), &json!("done")));
     assert_eq!(ended["audit_state"], "complete");
     assert!(!hr_portal.is_active(access_token).await);

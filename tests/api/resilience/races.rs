@@ -14,7 +14,7 @@ use crate::support::{
 const CALLERS: usize = 16;
 
 /// The copies of the service that callers can choose from.
-struct Copies {
+pub(super) struct Copies {
     bases: Vec<String>,
     _processes: Vec<Process>,
 }
@@ -24,7 +24,7 @@ impl Copies {
         Self::start_with(world, &[])
     }
 
-    fn start_with(world: &World, environment: &[(&str, &str)]) -> Self {
+    pub(super) fn start_with(world: &World, environment: &[(&str, &str)]) -> Self {
         let number = if world.database == Database::Postgres { 2 } else { 0 };
         let start = |_| Process::start_with(world, environment, std::process::Stdio::inherit());
         let processes: Vec<Process> = (0..number).map(start).collect();
@@ -36,7 +36,7 @@ impl Copies {
     }
 
     /// The caller at one copy after the other.
-    fn spread(&self, caller: &Api, number: usize) -> Vec<Api> {
+    pub(super) fn spread(&self, caller: &Api, number: usize) -> Vec<Api> {
         self.bases.iter().cycle().take(number).map(|base| caller.at(base)).collect()
     }
 }
@@ -45,12 +45,12 @@ impl Copies {
 ///
 /// The machine decides how often that is, and what came of it is counted all the same. On PostgreSQL nobody
 /// has to come back: a deadlock would hide behind it.
-fn patient(world: &World, caller: Api) -> Api {
+pub(super) fn patient(world: &World, caller: Api) -> Api {
     if world.database == Database::Sqlite { caller.patient() } else { caller }
 }
 
 /// How often each outcome came: the status, and the code of a refusal.
-fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
+pub(super) fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for reply in replies {
         let outcome = match reply.body["code"].as_str() {
@@ -62,7 +62,7 @@ fn tally(replies: &[Reply]) -> BTreeMap<String, usize> {
     tally
 }
 
-fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
+pub(super) fn counts<const N: usize>(expected: [(&str, usize); N]) -> BTreeMap<String, usize> {
     expected.into_iter().filter(|(_, number)| *number > 0).map(|(name, number)| (name.to_owned(), number)).collect()
 }
 
@@ -167,6 +167,26 @@ async fn no_issue_slips_past_a_suspension(world: &World) {
         let trail = portal.events(&format!("&consultant_id={consultant}")).await;
         let issued_and_revoked = ["magic_link.issued", "magic_link.revoked"].map(|kind| number_of(&trail, kind));
         assert_eq!(issued_and_revoked, [made, made], "round {round}");
+    }
+}
+
+#[apply(on_both_databases)]
+async fn no_issue_slips_past_the_disabling_of_its_client(world: &World) {
+    let (copies, consultant) = (Copies::start(world), world.consultant().await);
+    let disablers = copies.spread(&patient(world, world.admin.clone()), CALLERS);
+    let request = Api::issue_request(&consultant);
+    for round in 0..rounds(12) {
+        let stolen = patient(world, world.portal("cloud", "acme").await);
+        let callers = copies.spread(&stolen, CALLERS);
+        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let disable = format!("/v1/clients/{}/disable", stolen.client_id);
+        let and_its_links = json!({ "revoke_links": true });
+        let (issued, disabled) = join(issues, disablers[round % CALLERS].post(&disable, &and_its_links)).await;
+        assert_eq!(disabled.ok()["state"], "disabled");
+        let refused = issued.iter().filter(|reply| reply.status != 201);
+        refused.for_each(|reply| reply.refused(401, "unauthenticated"));
+        let open = world.admin.get(&format!("/v1/magic-links?consultant_id={consultant}&state=active")).await.ok();
+        assert_eq!(open["items"], json!([]), "round {round}");
     }
 }
 

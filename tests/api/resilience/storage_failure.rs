@@ -1,11 +1,14 @@
 //! When the store cannot take it, nothing is half done: no act without its event, and no answer that is not true.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Api, Auditor, Database, Process, Settings, Sql, World, apply, folder, on_both_databases};
+use crate::support::{
+    Api, Auditor, Database, Process, Settings, Sql, World, apply, eventually, folder, on_both_databases,
+};
 
 /// A small disk, unmounted when it is dropped.
 struct SmallDisk(PathBuf);
@@ -26,8 +29,8 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Issues until the store takes no more; tells what was acknowledged.
-async fn issue_until_full(operator: &Api, consultant: &str) -> Vec<String> {
+/// Issues until the store takes no more, which it says with this code; tells what was acknowledged.
+async fn issue_until_full(operator: &Api, consultant: &str, (status, code): (u16, &str)) -> Vec<String> {
     let request = Api::issue_request(consultant);
     let mut issued = Vec::new();
     let mut refused = 0;
@@ -36,8 +39,8 @@ async fn issue_until_full(operator: &Api, consultant: &str) -> Vec<String> {
         if reply.status == 201 {
             issued.push(reply.body["id"].as_str().unwrap().to_owned());
         } else {
-            reply.refused(503, "unavailable");
-            assert!(!reply.header("retry-after").is_empty(), "{reply:?}");
+            reply.refused(status, code);
+            assert_eq!(reply.header("retry-after").is_empty(), status != 503, "{reply:?}");
             refused += 1;
         }
         assert!(issued.len() < 5_000, "the disk is not small");
@@ -73,9 +76,9 @@ fn a_full_disk_stops_the_act_with_its_event() {
         let process = Process::start(world);
         let id = consultant(&world.admin.at(&process.base)).await;
         process.kill();
-        // No file can grow beyond a mebibyte.
+        // No file can grow beyond a mebibyte: to SQLite a disk error, which does not pass by itself.
         let process = Process::start_cramped(world, &[], 1024);
-        let issued = issue_until_full(&world.admin.at(&process.base), &id).await;
+        let issued = issue_until_full(&world.admin.at(&process.base), &id, (500, "database_fault")).await;
         assert!(!issued.is_empty());
         process.kill();
         let process = Process::start(world);
@@ -98,8 +101,20 @@ fn a_small_disk_that_is_full_does_the_same() {
         let url = format!("sqlite://{}", file.display());
         let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], std::process::Stdio::null());
         let operator = world.admin.at(&process.base);
-        let issued = issue_until_full(&operator, &consultant(&operator).await).await;
+        let full = (503, "unavailable");
+        let issued = issue_until_full(&operator, &consultant(&operator).await, full).await;
         assert!(!issued.is_empty());
+        // Not a byte is left.
+        let mut filler = std::fs::File::create(disk.0.join("filler")).unwrap();
+        while filler.write_all(&[0; 4096]).is_ok() {}
+        eventually("the service says that it cannot write", async || {
+            let reply = operator.get("/readyz").await;
+            (reply.status != 200).then(|| {
+                reply.refused(503, "unavailable");
+                assert_eq!(reply.body["detail"], "writes: the database cannot be written");
+            })
+        })
+        .await;
         process.kill();
         // There is room again, on another disk.
         for suffix in ["", "-wal"] {

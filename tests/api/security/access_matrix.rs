@@ -93,14 +93,14 @@ const MATRIX: &[Row] = &[
         "?from=1&to=1",
     ),
     ("getVerifierKey", Method::GET, "/v1/audit-log/{tenant_id}/verifier-key", "audit:read", Subject::Tenant, NO_BODY),
-    ("purgeAuditLog", Method::POST, "/v1/audit-log/{tenant_id}/purges", "admin", Subject::Tenant, PURGE),
-    ("placeLegalHold", Method::POST, "/v1/audit-log/{tenant_id}/legal-holds", "admin", Subject::Tenant, HOLD),
+    ("purgeAuditLog", Method::POST, "/v1/audit-log/{tenant_id}/purges", "audit:manage", Subject::Tenant, PURGE),
+    ("placeLegalHold", Method::POST, "/v1/audit-log/{tenant_id}/legal-holds", "audit:manage", Subject::Tenant, HOLD),
     ("listLegalHolds", Method::GET, "/v1/audit-log/{tenant_id}/legal-holds", "audit:read", Subject::Tenant, NO_BODY),
     (
         "releaseLegalHold",
         Method::POST,
         "/v1/audit-log/{tenant_id}/legal-holds/{id}/release",
-        "admin",
+        "audit:manage",
         Subject::Tenant,
         HOLD,
     ),
@@ -352,6 +352,7 @@ async fn what_is_foreign_does_not_exist(world: &World) {
             assert_eq!(events.len(), written + 2, "{}: each refusal is on record", row.0);
             for (event, id) in events[written..].iter().zip([id, nobodys(row.2)]) {
                 assert_eq!(event["client_id"], foreigner.client_id.as_str(), "{event}");
+                assert_eq!(event["actor"]["id"], foreigner.client_id.as_str(), "{event}");
                 assert_eq!(event["data"]["subject"], id, "{event}");
                 assert_eq!(event["data"]["code"], "not_found", "{event}");
                 assert_eq!(event["data"]["method"], row.1.as_str(), "{event}");

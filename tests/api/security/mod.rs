@@ -2,5 +2,6 @@
 
 mod access_matrix;
 mod api_keys;
+mod authority;
 mod rate_limits;
 mod secrecy;

@@ -5,3 +5,4 @@ mod opening_and_ending;
 mod reporting;
 mod revoking_access;
 mod status_lists;
+mod who_ended_it;

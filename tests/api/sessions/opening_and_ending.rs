@@ -184,7 +184,8 @@ async fn done_is_said_with_the_closing_counts(world: &World) {
     twice.refused(400, "invalid_body");
     assert_eq!(portal.get(&path_of(&session)).await.ok()["state"], "active");
 
-    let ended = portal.post(&end, &json!({ "sources": { "portal": 0, "batch": 0 } })).await.ok();
+    let ended =
+        portal.post(&end, &json!({ "consultant_done": true, "sources": { "portal": 0, "batch": 0 } })).await.ok();
     assert_eq!((&ended["audit_state"], &ended["end_cause"]), (&json!("complete"), &json!("done")));
     assert_eq!(ended["sources"][0], json!({ "source": "batch", "event_count": 0, "last_seq": 0, "closing_seq": 0 }));
     // The first word counts.

@@ -101,6 +101,22 @@ async fn a_session_that_ends_by_any_cause_shows(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn what_is_taken_away_by_hand_shows(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let verifier = Verifier::new(world, &world.base);
+    for statement in [
+        "UPDATE magic_links SET revoked_at = '2026-11-22 10:00:00.000000'",
+        "UPDATE consultants SET suspended_at = '2026-11-22 10:00:00.000000'",
+    ] {
+        let session = world.open_session(&portal).await;
+        let token = session["access_token"].as_str().unwrap();
+        assert!(!verifier.is_over(token).await, "{statement}");
+        Sql::of(world).run(statement).unwrap();
+        assert!(verifier.is_over(token).await, "{statement}");
+    }
+}
+
+#[apply(on_both_databases)]
 async fn an_order_shows_before_it_is_carried_out(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let session = world.open_session(&portal).await;

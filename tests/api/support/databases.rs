@@ -89,7 +89,7 @@ fn sqlite_template() -> &'static (PathBuf, String) {
 }
 
 /// Migrates the database and creates the first administrator, as an operator would.
-fn create_admin(url: &str) -> String {
+pub fn create_admin(url: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
     command.args(["client", "create", "--json", "--name", "Test administrator", "--tenant", "*"]);
     for scope in Scope::ALL {
@@ -193,7 +193,7 @@ pub fn binaries() -> Option<PathBuf> {
 }
 
 /// PostgreSQL refuses to run as root: the ids of `postgres` or `nobody`, where we are root.
-fn unprivileged() -> Option<(u32, u32)> {
+pub fn unprivileged() -> Option<(u32, u32)> {
     let root = std::fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
     if !root.unwrap_or(false) {
         return None;

@@ -36,6 +36,7 @@ impl Sql {
         path.split_once('?').expect("an address with a folder").0.to_owned()
     }
 
+    /// Connects to any database.
     pub fn open(url: &str) -> Self {
         match url.strip_prefix("sqlite://") {
             None => Self::Postgres(PgConnection::establish(url).expect("PostgreSQL answers")),

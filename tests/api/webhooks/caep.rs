@@ -67,7 +67,10 @@ async fn a_session_that_ends_before_its_time_is_told_as_a_security_event(world: 
         assert!(!claims.to_string().contains(name), "{claims}");
     }
 
-    portal.post(&format!("/v1/sessions/{}/end", other["id"].as_str().unwrap()), &json!({})).await.ok();
+    portal
+        .post(&format!("/v1/sessions/{}/end", other["id"].as_str().unwrap()), &json!({ "consultant_done": true }))
+        .await
+        .ok();
     let done = receiver.wait_for(2).await.swap_remove(1);
     let claims = verified(world, &done, "https://portal.example").await;
     assert_eq!(claims["events"][REVOKED]["initiating_entity"], "user");

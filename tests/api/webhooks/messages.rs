@@ -23,7 +23,7 @@ fn written(world: &World, endpoint: &Value) -> usize {
 async fn visit(world: &World, portal: &Api) -> (String, String) {
     let session = world.open_session(portal).await;
     let [link, session] = ["magic_link_id", "id"].map(|name| session[name].as_str().unwrap().to_owned());
-    portal.post(&format!("/v1/sessions/{session}/end"), &json!({ "sources": {} })).await.ok();
+    portal.post(&format!("/v1/sessions/{session}/end"), &json!({ "consultant_done": true, "sources": {} })).await.ok();
     portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
     (link, session)
 }

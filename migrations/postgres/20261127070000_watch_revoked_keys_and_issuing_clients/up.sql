@@ -1,0 +1,23 @@
+DROP TRIGGER revocations_update_raises_access_epoch ON revocations;
+CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, issued_by_client_id, created_at, done_at ON revocations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        NEW.id IS DISTINCT FROM OLD.id
+        OR NEW.seq IS DISTINCT FROM OLD.seq
+        OR NEW.every_tenant IS DISTINCT FROM OLD.every_tenant
+        OR NEW.portal IS DISTINCT FROM OLD.portal
+        OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
+        OR NEW.profile_id IS DISTINCT FROM OLD.profile_id
+        OR NEW.issued_by_id IS DISTINCT FROM OLD.issued_by_id
+        OR NEW.issued_by_client_id IS DISTINCT FROM OLD.issued_by_client_id
+        OR NEW.created_at IS DISTINCT FROM OLD.created_at
+        OR NEW.done_at IS DISTINCT FROM OLD.done_at
+    ) EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE revocations ENABLE ALWAYS TRIGGER revocations_update_raises_access_epoch;
+
+DROP TRIGGER key_revocations_raise_access_epoch ON key_revocations;
+CREATE CONSTRAINT TRIGGER key_revocations_change_raises_access_epoch AFTER INSERT OR UPDATE OR DELETE ON key_revocations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE key_revocations ENABLE ALWAYS TRIGGER key_revocations_change_raises_access_epoch;
+CREATE TRIGGER key_revocations_truncate_raises_access_epoch AFTER TRUNCATE ON key_revocations
+    FOR EACH STATEMENT EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE key_revocations ENABLE ALWAYS TRIGGER key_revocations_truncate_raises_access_epoch;

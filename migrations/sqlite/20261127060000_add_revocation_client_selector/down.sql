@@ -1,0 +1,1 @@
+ALTER TABLE revocations DROP COLUMN issued_by_client_id;

@@ -1,0 +1,21 @@
+DROP TRIGGER key_revocations_delete_raises_access_epoch;
+DROP TRIGGER key_revocations_update_raises_access_epoch;
+DROP TRIGGER key_revocations_insert_raises_access_epoch;
+CREATE TRIGGER key_revocations_raise_access_epoch AFTER INSERT ON key_revocations
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+DROP TRIGGER revocations_update_raises_access_epoch;
+CREATE TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, created_at, done_at ON revocations
+WHEN NEW.id IS NOT OLD.id
+    OR NEW.seq IS NOT OLD.seq
+    OR NEW.every_tenant IS NOT OLD.every_tenant
+    OR NEW.portal IS NOT OLD.portal
+    OR NEW.consultant_id IS NOT OLD.consultant_id
+    OR NEW.profile_id IS NOT OLD.profile_id
+    OR NEW.issued_by_id IS NOT OLD.issued_by_id
+    OR NEW.created_at IS NOT OLD.created_at
+    OR NEW.done_at IS NOT OLD.done_at
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;

@@ -1,0 +1,108 @@
+//! Ends what a revoked key had signed: range by range, resumable.
+//!
+//! The tokens of a revoked key are refused from the commit of its revocation on, and sessions that hang on the key are
+//! inactive. Any instance of the service may do the rest, several at once too: every statement is guarded.
+
+use crate::context::Context;
+use crate::domain::Actor;
+use crate::error::Error;
+use crate::links;
+use crate::records;
+use crate::records::links::{Revoking, Selector};
+use crate::records::signing_keys::KeyRevocation;
+use crate::sessions::{self, Ending};
+
+/// What the tenants of the links are told: the reason of the revocation is for operators.
+const REASON: &str = "the signing key was revoked";
+
+/// Links or sessions ended in one transaction: it bounds how long other transactions wait.
+const RANGE: usize = 100;
+
+/// Number of links, and of sessions, selected by one query.
+const LOOK_AHEAD: i64 = 2_000;
+
+/// Ranges that are carried out before the response.
+pub(super) const AT_ONCE: usize = 10;
+
+/// Carries open revocations of signing keys out.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn step(cx: &Context) -> Result<(), Error> {
+    for revocation in cx.store.read(|conn| Ok(records::signing_keys::open_revocations(conn)?)).await? {
+        carry_out(cx, &revocation, usize::MAX).await?;
+    }
+    Ok(())
+}
+
+/// Carries a revocation out, in at most so many ranges.
+pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: usize) -> Result<(), Error> {
+    let mut left = ranges;
+    loop {
+        let (kid, now) = (revocation.kid.clone(), cx.clock.now());
+        let at = revocation.created_at;
+        let (links, sessions) = cx
+            .store
+            .read(move |conn| {
+                let links = records::links::signed_by(conn, &kid, LOOK_AHEAD, at)?;
+                Ok((links, records::sessions::signed_by(conn, &kid, LOOK_AHEAD, now)?))
+            })
+            .await?;
+        if links.is_empty() && sessions.is_empty() {
+            let kid = revocation.kid.clone();
+            cx.store.write(move |tx| Ok(records::signing_keys::finish_revocation(tx, &kid, now)?)).await?;
+            return Ok(());
+        }
+        let mut ended = (0, 0);
+        // Links first: they take their sessions with them.
+        for range in links.chunks(RANGE) {
+            let Some(rest) = left.checked_sub(1) else { return Ok(()) };
+            left = rest;
+            let (order, range, now) = (revocation.clone(), range.to_vec(), cx.clock.now());
+            let counts = cx.store.write_large(move |tx| {
+                let actor = order.actor();
+                let revoking =
+                    Revoking { at: order.created_at, ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now) };
+                let counts = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
+                counted(tx, &order, counts)
+            });
+            ended = add(ended, counts.await?);
+        }
+        for range in sessions.chunks(RANGE) {
+            let Some(rest) = left.checked_sub(1) else { return Ok(()) };
+            left = rest;
+            let (order, range, now) = (revocation.clone(), range.to_vec(), cx.clock.now());
+            let counts = cx.store.write_large(move |tx| {
+                let actor = order.actor();
+                let ending = Ending { actor: &actor, client_id: order.client_id.as_ref(), at: order.created_at, now };
+                let number = sessions::end_all(tx, &range, &ending)?;
+                counted(tx, &order, (0, number))
+            });
+            ended = add(ended, counts.await?);
+        }
+        if ended == (0, 0) {
+            // Another instance is at it.
+            return Ok(());
+        }
+    }
+}
+
+fn counted(
+    tx: &mut crate::store::Tx<'_>,
+    order: &KeyRevocation,
+    counts: (usize, usize),
+) -> Result<(usize, usize), Error> {
+    let (links, sessions) = (i64::try_from(counts.0).unwrap_or(0), i64::try_from(counts.1).unwrap_or(0));
+    records::signing_keys::count_revoked(tx, &order.kid, (links, sessions))?;
+    Ok(counts)
+}
+
+const fn add(one: (usize, usize), other: (usize, usize)) -> (usize, usize) {
+    (one.0 + other.0, one.1 + other.1)
+}
+
+impl KeyRevocation {
+    fn actor(&self) -> Actor {
+        Actor { kind: self.actor_type, id: self.actor_id.clone(), name: self.actor_name.clone() }
+    }
+}
