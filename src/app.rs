@@ -6,7 +6,7 @@ use actix_web::web::{Data, ServiceConfig};
 use futures_util::future::LocalBoxFuture;
 
 use crate::access::AccessReader;
-use crate::audit::{LogAlarms, LogKey, PurgeSchedule};
+use crate::audit::{CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
@@ -37,6 +37,9 @@ pub enum StartError {
     /// The signing keys cannot be opened.
     #[error("cannot open the signing keys: {0} (see the log for the cause)")]
     Keys(#[from] Error),
+    /// The folder for checkpoints cannot be used.
+    #[error("audit.checkpoint_folder: {0}")]
+    Folder(std::io::Error),
     /// Two metrics share a name.
     #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -60,6 +63,8 @@ pub struct App {
     pub(crate) log_key: Data<LogKey>,
     /// Receiver of checkpoints, if configured.
     pub(crate) checkpoint_webhook: Option<Webhook>,
+    /// Folder that keeps the newest checkpoints, if configured.
+    pub(crate) checkpoint_folder: Data<CheckpointFolder>,
     pub(crate) log_alarms: LogAlarms,
     pub(crate) purge_schedule: PurgeSchedule,
     pub(crate) mail_providers: Providers,
@@ -111,10 +116,12 @@ impl App {
         let cx = open_context(config, clock, Some(master_key)).await?;
         let (config, clock) = (&cx.config, &cx.clock);
         let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
+        let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key);
         let webhook = config.audit.webhook.clone();
         let (mail_providers, mailbox) = mail_providers::open(&config.mail, clock)?;
         Ok(Self {
             log_key: Data::new(log_key),
+            checkpoint_folder: Data::new(folder.map_err(StartError::Folder)?),
             checkpoint_webhook: webhook.map(|(url, secret)| Webhook::new(url, secret)).transpose()?,
             log_alarms: LogAlarms::default(),
             purge_schedule: PurgeSchedule::default(),
@@ -135,6 +142,7 @@ impl App {
         service
             .app_data(self.cx.clone())
             .app_data(self.log_key.clone())
+            .app_data(self.checkpoint_folder.clone())
             .app_data(self.mail_limits.clone())
             .app_data(self.mail_certificates.clone())
             .app_data(self.status_lists.clone())

@@ -35,9 +35,10 @@ impl Context {
         now: Timestamp,
     ) -> Result<Snapshot, Error> {
         let snapshot = self.access.load(client, session, now).await?;
-        if self.tokens.epoch() < snapshot.epochs.keys {
+        let keys = snapshot.epochs.of_keys();
+        if !self.tokens.epoch().covers(keys) {
             // Boxed: the rare branch would enlarge the future of every request.
-            Box::pin(self.tokens.refresh_if_stale(&self.store, snapshot.epochs.keys, now)).await?;
+            Box::pin(self.tokens.refresh_if_stale(&self.store, keys, now)).await?;
         }
         Ok(snapshot)
     }

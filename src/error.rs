@@ -102,6 +102,7 @@ codes! {
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";
     ClockBehind 503 "clock_behind" "The service's clock is behind" "No signing key is that old, so no link could be mailed: set the clock of the service, then repeat the request.";
     MasterKeyMismatch 503 "master_key_mismatch" "The database is sealed under another master key" "The master key was changed, or this is the wrong one: start this copy of the service with the one that `magic-link key rewrap` sealed everything under.";
+    RestoreRequired 503 "restore_required" "The database was restored from a backup" "Stop every copy of the service, run `magic-link restore`, and start them again.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
 }
 

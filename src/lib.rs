@@ -67,6 +67,8 @@ mod clients;
 mod consultants;
 mod signing_keys;
 
+mod restore;
+
 pub mod app;
 
 pub mod api;

@@ -13,10 +13,10 @@ use diesel::r2d2::Pool;
 use prometheus::{Histogram, IntGauge};
 use tokio::sync::oneshot;
 
-use crate::db::{Conn, ConnectionManager, no_connection};
+use crate::db::{Conn, ConnectionManager};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::store::discard_if_broken;
+use crate::store::{check_out, discard_if_broken};
 
 /// Time-out of a caller, its query included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -190,7 +190,7 @@ fn worth_waiting_for(wanted: usize, came: usize, others: usize) -> usize {
 
 /// Runs the query for a batch. A panic is a failure of this batch, and does not stop the reader.
 fn read<Q, A>(pool: &Pool<ConnectionManager>, query: &mut impl Query<Q, A>, queries: &[Q]) -> Result<Vec<A>, Error> {
-    let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
+    let mut pooled = check_out(pool)?;
     let attempt = std::panic::AssertUnwindSafe(|| discard_if_broken(&mut pooled, |conn| Ok(query(conn, queries)?)));
     let outcome = std::panic::catch_unwind(attempt);
     outcome.unwrap_or_else(|_panic| {

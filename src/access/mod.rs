@@ -24,6 +24,7 @@ use crate::domain::{Reach, Scope};
 use crate::error::Error;
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::metrics::Metrics;
+use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::{ApiKey, same_sha256};
 use crate::store::{OpenError, pool_of};
 use crate::tokens::Verified;
@@ -46,12 +47,26 @@ pub(crate) struct Snapshot {
 /// Epochs, and the state of the service as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Epochs {
+    /// Random number of the database; a restore replaces it, and the epochs of two incarnations are not comparable.
+    pub incarnation: i64,
     /// Grows with every change of the signing keys.
     pub keys: i64,
     /// Grows with every change that may take access away.
     pub access: i64,
     /// Whether the issuing of links is frozen.
     pub frozen: bool,
+}
+
+impl Epochs {
+    /// The epoch of the signing keys.
+    pub(crate) const fn of_keys(&self) -> KeyEpoch {
+        KeyEpoch { incarnation: self.incarnation, number: self.keys }
+    }
+
+    /// Whether what was read at these epochs is valid at others.
+    pub(crate) const fn cover(&self, others: &Self) -> bool {
+        self.of_keys().covers(others.of_keys()) && self.access >= others.access
+    }
 }
 
 /// A client that is not disabled.
@@ -87,6 +102,7 @@ struct CacheVersion {
     /// Grows when a query has failed, and the connection with it. The next server may have lost commits that this one
     /// had, so its access epochs may repeat.
     connection_epoch: u64,
+    incarnation: i64,
     access: i64,
 }
 
@@ -152,7 +168,7 @@ impl AccessReader {
             shared: metrics.read_batch.clone(),
             metrics: metrics.clone(),
         };
-        let none = CacheVersion { connection_epoch: 0, access: -1 };
+        let none = CacheVersion { connection_epoch: 0, incarnation: 0, access: -1 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
         let query = move |conn: &mut Conn, queries: &[SnapshotQuery]| loader.load(conn, queries);
@@ -232,7 +248,11 @@ impl SnapshotLoader {
             statements::load(conn, &clients, &sessions)?
         };
         let read = SnapshotCache {
-            version: CacheVersion { access: epochs.access, ..self.version() },
+            version: CacheVersion {
+                connection_epoch: self.version().connection_epoch,
+                incarnation: epochs.incarnation,
+                access: epochs.access,
+            },
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             sessions: sessions.into_iter().map(|(id, session)| (id, Arc::new(session))).collect(),
         };
@@ -299,7 +319,7 @@ mod tests {
             expires_at: now,
             introspection: OnceLock::new(),
         };
-        let first = CacheVersion { connection_epoch: 0, access: 7 };
+        let first = CacheVersion { connection_epoch: 0, incarnation: 1, access: 7 };
         let read = |version, number| SnapshotCache {
             sessions: (0..number).map(|_| (SessionId::new(now), Arc::new(session()))).collect(),
             ..SnapshotCache::of(version)
@@ -313,7 +333,12 @@ mod tests {
         // What one query has read is kept whole, even beyond the capacity.
         assert_eq!(after(first, 2), (first, 5));
         assert_eq!(after(first, 1), (first, 1), "it was over its capacity, and is replaced");
-        for next in [CacheVersion { access: 8, ..first }, CacheVersion { connection_epoch: 1, access: 8 }, first] {
+        for next in [
+            CacheVersion { access: 8, ..first },
+            CacheVersion { connection_epoch: 1, ..first },
+            CacheVersion { incarnation: 2, ..first },
+            first,
+        ] {
             assert_eq!(after(next, 2), (next, 2));
         }
     }
@@ -322,7 +347,7 @@ mod tests {
     fn what_was_read_before_a_failure_is_not_told_after_it() {
         let folder = tempfile::tempdir().unwrap();
         let mut conn = ConnectionManager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
-        let version = CacheVersion { connection_epoch: 0, access: 0 };
+        let version = CacheVersion { connection_epoch: 0, incarnation: 0, access: 0 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(version)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
         // There are no tables yet.

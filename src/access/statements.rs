@@ -37,12 +37,13 @@ impl Found {
 pub(crate) struct LoadEpochs;
 
 impl Query for LoadEpochs {
-    type SqlType = (BigInt, BigInt, Bool);
+    type SqlType = (BigInt, BigInt, BigInt, Bool);
 }
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-const EPOCHS: &str = "SELECT e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a";
+const EPOCHS: &str =
+    "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a";
 
 /// No row comes from a server that takes no writes: it may have missed what took access away. A connection that was made
 /// to the primary may be one to a standby by now, or to a server that has been fenced off.
@@ -69,8 +70,8 @@ impl LoadEpochs {
             Conn::Postgres(conn) => Self.get_result(conn).optional()?,
             Conn::Sqlite(conn) => Self.get_result(conn).optional()?,
         };
-        let (keys, access, frozen) = row.ok_or_else(|| conn.why_no_row())?;
-        Ok(Epochs { keys, access, frozen })
+        let (incarnation, keys, access, frozen) = row.ok_or_else(|| conn.why_no_row())?;
+        Ok(Epochs { incarnation, keys, access, frozen })
     }
 }
 
@@ -121,7 +122,7 @@ const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NU
      AND NOT EXISTS (SELECT 1 FROM key_revocations k WHERE k.done_at IS NULL \
          AND k.kid IN (s.kid, s.link_kid, s.code_kid)) AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
-     CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL, NULL \
+     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL \
      FROM service_state e, access_epoch a";
 
 impl QueryFragment<Pg> for LoadSnapshot {
@@ -219,9 +220,13 @@ pub(crate) fn load(
                 };
                 sessions.push((parsed(&id)?, session));
             }
-            (_, Some(keys), Some(access), freeze, ..) => {
-                let (keys, access) = (parsed(&keys)?, parsed(&access)?);
-                epochs = Some(Epochs { keys, access, frozen: freeze.is_some() });
+            (_, Some(keys), Some(access), Some(incarnation), freeze, ..) => {
+                epochs = Some(Epochs {
+                    incarnation: parsed(&incarnation)?,
+                    keys: parsed(&keys)?,
+                    access: parsed(&access)?,
+                    frozen: freeze.is_some(),
+                });
             }
             _ => {}
         }

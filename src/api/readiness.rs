@@ -2,6 +2,7 @@
 
 use actix_web::{HttpResponse, get, web};
 
+use crate::audit;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::error::Error;
@@ -9,15 +10,23 @@ use crate::http::PublicProblems;
 
 /// Check that the service is ready
 ///
-/// Reads the database, and writes a row of its own unless that succeeded within the last five seconds. `detail` names
-/// the check that failed: `reads`, `access` or `writes`. 503 may pass by itself, 500 does not.
+/// Reads the database, compares it with the checkpoints that were kept outside, and writes a row of its own unless that
+/// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `access`, `checkpoints` or
+/// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
+/// until `magic-link restore`. 500 does not pass.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
-pub(super) async fn readyz(cx: web::Data<Context>) -> Result<HttpResponse, Error> {
+pub(super) async fn readyz(
+    cx: web::Data<Context>,
+    folder: web::Data<audit::CheckpointFolder>,
+) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
     passed(&cx, "reads", "the database cannot be read", reads(&cx, now).await)?;
     passed(&cx, "access", "nobody's access can be looked up", access(&cx, now).await)?;
+    let behind = "the database is behind a checkpoint that was kept outside, or its restore is not complete: run \
+                  `magic-link restore`";
+    passed(&cx, "checkpoints", behind, audit::require_whole(&cx, &folder).await)?;
     passed(&cx, "writes", "the database cannot be written", writes(&cx, now).await)?;
     Ok(HttpResponse::Ok().finish())
 }

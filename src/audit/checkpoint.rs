@@ -22,15 +22,15 @@ use crate::journal::{Event, Frontier, rows};
 use crate::store::Tx;
 
 /// Writes and signs a checkpoint.
-pub(super) fn sign(key: &LogKey, tenant_id: &str, size: u64, root: Hash) -> Result<String, Error> {
-    let text = Checkpoint::new(&key.origin(tenant_id), size, root, "").map_err(Error::internal)?.to_bytes();
-    sign_text(key, tenant_id, &text)
+pub(super) fn sign(key: &LogKey, log_name: &str, size: u64, root: Hash) -> Result<String, Error> {
+    let text = Checkpoint::new(&key.origin(log_name), size, root, "").map_err(Error::internal)?.to_bytes();
+    sign_text(key, log_name, &text)
 }
 
 /// Signs a text, which ends with a line break, as a signed note of the log.
-pub(super) fn sign_text(key: &LogKey, tenant_id: &str, text: &[u8]) -> Result<String, Error> {
+pub(super) fn sign_text(key: &LogKey, log_name: &str, text: &[u8]) -> Result<String, Error> {
     let mut note = Note::new(text, &[]).map_err(Error::internal)?;
-    note.add_sigs(&[&key.signer(tenant_id)?]).map_err(Error::internal)?;
+    note.add_sigs(&[&key.signer(log_name)?]).map_err(Error::internal)?;
     String::from_utf8(note.to_bytes()).map_err(Error::internal)
 }
 
@@ -41,7 +41,8 @@ pub(super) fn sign_text(key: &LogKey, tenant_id: &str, text: &[u8]) -> Result<St
 pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<CheckpointRow, Error> {
     // The checkpoint is read before the head: one signed in between must not seem to exceed the log.
     let last = store::latest_checkpoint(tx, tenant_id)?;
-    let Some(head) = rows::head_as_stored(tx, tenant_id)? else {
+    let (log_name, head) = rows::named_head(tx, tenant_id)?;
+    let Some(head) = head else {
         return Err(refuse(tx, tenant_id, None, last.as_ref(), now));
     };
     let size = i64::try_from(head.size()).map_err(Error::internal)?;
@@ -54,7 +55,7 @@ pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Times
             return Ok(last);
         }
     }
-    let note = sign(key, tenant_id, head.size(), root)?;
+    let note = sign(key, &log_name, head.size(), root)?;
     let fresh = CheckpointRow { tenant_id: tenant_id.to_owned(), size, root: root.0.to_vec(), note, signed_at: now };
     // The checkpoint of an empty log is not stored.
     if size > 0 {

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use time::Duration;
 
+use super::folder::CheckpointFolder;
+use super::key::LogKey;
 use super::store::{self, CheckpointRow};
 use crate::context::Context;
 use crate::db::text_enum;
@@ -28,17 +30,31 @@ const RETRIES: [Duration; 4] =
 text_enum! {
     /// Channel that checkpoints are delivered through.
     pub enum CheckpointChannel {
+        /// The configured folder.
+        Folder = "folder",
         /// The configured webhook URL.
         Webhook = "webhook",
     }
+}
+
+/// Where checkpoints are delivered to.
+pub(crate) enum Outside<'a> {
+    /// The operator's webhook.
+    Webhook(&'a Webhook),
+    /// The operator's folder; the key tells which checkpoints are ours.
+    Folder(&'a CheckpointFolder, &'a LogKey),
 }
 
 /// Delivers the checkpoints that are due; returns how many were delivered.
 ///
 /// # Errors
 /// When the store is unavailable. A failed delivery is no error; it is retried.
-pub(crate) async fn deliver_due(cx: &Context, webhook: &Webhook) -> Result<usize, Error> {
-    let (channel, now) = (CheckpointChannel::Webhook, cx.clock.now());
+pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<usize, Error> {
+    let channel = match outside {
+        Outside::Webhook(_) => CheckpointChannel::Webhook,
+        Outside::Folder(..) => CheckpointChannel::Folder,
+    };
+    let now = cx.clock.now();
     let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
     let mut delivered = 0;
     for tenant_id in due {
@@ -57,7 +73,10 @@ pub(crate) async fn deliver_due(cx: &Context, webhook: &Webhook) -> Result<usize
         // The root is part of the id: after a fork, a second checkpoint of the same size must not pass for a repeat.
         let root = URL_SAFE_NO_PAD.encode(&checkpoint.root);
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
-        let outcome = webhook.send(&id, message(cx, &checkpoint, &id), now).await;
+        let outcome = match outside {
+            Outside::Webhook(webhook) => webhook.send(&id, message(cx, &checkpoint, &id), now).await,
+            Outside::Folder(folder, key) => folder.keep(cx, key, &checkpoint).await,
+        };
         if let Err(error) = &outcome {
             tracing::warn!(log.tenant = tenant_id, error.cause = error, "checkpoint delivery failed");
         }

@@ -52,16 +52,18 @@ pub(crate) async fn pack(
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&json!({ "what": "evidence", "magic_link_id": link_id }));
-    let (link, checkpoint) = cx
+    let (link, checkpoint, log_name) = cx
         .store
         .write(move |tx| {
             let link = links::view_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
             let checkpoint = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
             tx.record(event.clone().tenant(&link.tenant_id));
-            Ok((link, checkpoint))
+            // The signature is under the same name as the checkpoint, whatever is restored meanwhile.
+            let log_name = log_key.log_name(checkpoint.note.lines().next().unwrap_or_default());
+            let log_name = log_name.ok_or_else(|| Error::internal("a checkpoint of another service"))?.to_owned();
+            Ok((link, checkpoint, log_name))
         })
         .await?;
-    let tenant_id = link.tenant_id.clone();
     let reach = caller.reach.clone();
     // A read, not part of the write above: gathering is slow and must not block writers.
     let text = cx
@@ -113,7 +115,7 @@ pub(crate) async fn pack(
             canonical(&evidence)
         })
         .await?;
-    let note = checkpoint::sign_text(key, &tenant_id, signed_text(&key.origin(&tenant_id), &text).as_bytes())?;
+    let note = checkpoint::sign_text(key, &log_name, signed_text(&key.origin(&log_name), &text).as_bytes())?;
     let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
     Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?))
 }

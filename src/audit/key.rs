@@ -76,20 +76,25 @@ impl LogKey {
         Self { seed: seed.to_vec().into(), public, service: "links.example".to_owned() }
     }
 
-    /// The origin of a tenant's log.
-    pub(crate) fn origin(&self, tenant_id: &str) -> String {
-        format!("{}/audit/{tenant_id}", self.service)
+    /// The origin of a log. Its name is that of the tenant, and what the last restore has added.
+    pub(crate) fn origin(&self, log_name: &str) -> String {
+        format!("{}/audit/{log_name}", self.service)
+    }
+
+    /// The name of the log with an origin; `None` if it is not one of this service.
+    pub(crate) fn log_name<'o>(&self, origin: &'o str) -> Option<&'o str> {
+        origin.strip_prefix(self.service.as_str())?.strip_prefix("/audit/")
     }
 
     /// The key that verifies a log's checkpoints (C2SP `vkey`).
-    pub(crate) fn verifier_key(&self, tenant_id: &str) -> String {
-        let (origin, key) = (self.origin(tenant_id), marked(&self.public));
+    pub(crate) fn verifier_key(&self, log_name: &str) -> String {
+        let (origin, key) = (self.origin(log_name), marked(&self.public));
         format!("{origin}+{:08x}+{}", key_id(&origin, &key), STANDARD.encode(&key))
     }
 
     /// The signer of a log.
-    pub(super) fn signer(&self, tenant_id: &str) -> Result<StandardSigner, Error> {
-        let origin = self.origin(tenant_id);
+    pub(super) fn signer(&self, log_name: &str) -> Result<StandardSigner, Error> {
+        let origin = self.origin(log_name);
         let id = key_id(&origin, &marked(&self.public));
         let private = STANDARD.encode(marked(self.seed.expose_secret()));
         StandardSigner::new(&format!("PRIVATE+KEY+{origin}+{id:08x}+{private}")).map_err(Error::internal)

@@ -123,7 +123,8 @@ pub struct AuditLog {
     pub retention_days: i64,
     /// Whether a legal hold is in force.
     pub legal_hold: bool,
-    /// Payloads of events below this index are erased, except those of `audit.purged` events.
+    /// Payloads of events below this index are erased, except those of `audit.purged` and `log.restored`
+    /// events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
 }
@@ -137,9 +138,10 @@ pub(crate) async fn state<S>(
     now: Timestamp,
 ) -> Result<AuditLog, Error> {
     check(caller, &tenant_id)?;
-    let (origin, default) = (key.origin(&tenant_id), cx.config.audit.retention);
+    let default = cx.config.audit.retention;
     let is_operator = caller.authority().is_operator();
-    cx.store
+    let (log_name, log) = cx
+        .store
         .read(move |conn| {
             let checkpoint = store::latest_checkpoint(conn, &tenant_id)?;
             let retention =
@@ -150,8 +152,8 @@ pub(crate) async fn state<S>(
                 delivered_at: row.delivered_at,
                 last_error: row.last_error.filter(|_| is_operator),
             });
-            Ok(AuditLog {
-                origin,
+            let log = AuditLog {
+                origin: String::new(),
                 deliveries: deliveries.collect(),
                 size: i64::try_from(rows::head(conn, &tenant_id)?.size()).map_err(Error::internal)?,
                 checkpoint_size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
@@ -159,10 +161,12 @@ pub(crate) async fn state<S>(
                 retention_days: retention,
                 legal_hold: store::is_held(conn, &tenant_id, now)?,
                 erased_to_index: store::erased_to(conn, &tenant_id)?,
-                tenant_id,
-            })
+                tenant_id: tenant_id.clone(),
+            };
+            Ok((rows::log_name(conn, &tenant_id)?, log))
         })
-        .await
+        .await?;
+    Ok(AuditLog { origin: key.origin(&log_name), ..log })
 }
 
 /// Refuses a log outside the caller's reach.
@@ -190,9 +194,15 @@ pub(crate) async fn checkpoint<S>(
 }
 
 /// The key that verifies the log's checkpoints (C2SP `vkey`).
-pub(crate) fn verifier_key<S>(key: &LogKey, caller: &Caller<S>, tenant_id: &str) -> Result<String, Error> {
-    check(caller, tenant_id)?;
-    Ok(key.verifier_key(tenant_id))
+pub(crate) async fn verifier_key<S>(
+    cx: &Context,
+    key: &LogKey,
+    caller: &Caller<S>,
+    tenant_id: String,
+) -> Result<String, Error> {
+    check(caller, &tenant_id)?;
+    let log_name = cx.store.read(move |conn| Ok(rows::log_name(conn, &tenant_id)?)).await?;
+    Ok(key.verifier_key(&log_name))
 }
 
 /// Proves that an event is in the log.

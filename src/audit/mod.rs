@@ -15,10 +15,12 @@ mod checkpoint;
 mod deliver;
 mod evidence;
 mod export;
+mod folder;
 mod holds;
 mod key;
 mod log;
 mod purge;
+mod restored;
 pub(crate) mod routes;
 pub(crate) mod store;
 mod summary;
@@ -39,12 +41,14 @@ use crate::journal::Event;
 
 pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
-pub(crate) use deliver::deliver_due;
+pub(crate) use deliver::{Outside, deliver_due};
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};
+pub(crate) use folder::{CheckpointFolder, require_whole};
 pub(crate) use key::{LogKey, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
+pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
 
 /// An event of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]

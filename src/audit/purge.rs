@@ -49,7 +49,8 @@ pub struct PurgedLog {
     /// Number of payloads erased.
     #[schema(minimum = 0)]
     pub erased: i64,
-    /// Payloads of events below this index are erased, except those of `audit.purged` events.
+    /// Payloads of events below this index are erased, except those of `audit.purged` and `log.restored`
+    /// events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
 }
@@ -172,7 +173,7 @@ fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, 
     let to_index = size.min(from_index + EVENTS_AT_A_TIME);
     let kept = store::first_since(tx, &order.tenant_id, from_index..to_index, order.before)?;
     let to_index = kept.unwrap_or(to_index);
-    // A range that holds only `audit.purged` events is skipped: each erasure adds one, so it would never end.
+    // A range that holds only what is kept is skipped: each erasure adds one, so it would never end.
     if !store::holds_more_than_erasures(tx, &order.tenant_id, from_index..to_index)? {
         return Ok(None);
     }

@@ -160,11 +160,12 @@ async fn get_consistency_proof(
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The verifier key (C2SP `vkey`)"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/verifier-key")]
 async fn get_verifier_key(
+    cx: Data<Context>,
     key: Data<LogKey>,
     caller: Caller<ReadAudit>,
     id: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    Ok(text(log::verifier_key(&key, &caller, &id)? + "\n"))
+    Ok(text(log::verifier_key(&cx, &key, &caller, id.into_inner()).await? + "\n"))
 }
 
 /// Erase event payloads

@@ -92,7 +92,7 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
             plain(output, "checkpoint", &checkpoint)
         }
         AuditCommand::VerifierKey { tenant } => {
-            plain(output, "verifier_key", &(audit::verifier_key(&app.log_key, &caller, &tenant)? + "\n"))
+            plain(output, "verifier_key", &(audit::verifier_key(&app.cx, &app.log_key, &caller, tenant).await? + "\n"))
         }
         AuditCommand::Export { tenant, format } => {
             let mut export =
@@ -126,7 +126,12 @@ fn said(verified: &Verified, is_pack: bool) -> String {
         String::new()
     };
     let erased = if verified.erased > 0 { format!(", {} of them erased", verified.erased) } else { String::new() };
-    format!("verified: {} events{erased} in {what} of {}{beyond}", verified.events, verified.tenant_id)
+    let restored = verified.restores.iter().map(|restore| {
+        let lost = restore.events_lost.map_or_else(|| "an unknown number of".to_owned(), |lost| lost.to_string());
+        format!("; the database was restored at event {}, and {lost} events were lost", restore.log_index)
+    });
+    let restored = restored.collect::<String>();
+    format!("verified: {} events{erased} in {what} of {}{beyond}{restored}", verified.events, verified.tenant_id)
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
@@ -137,7 +142,7 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
     Ok(Box::new(BufReader::with_capacity(1 << 20, opened)))
 }
 
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     fs::read(file).map_err(|error| format!("{}: {error}", file.display()).into())
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod key;
 mod mail;
 mod output;
+mod restore;
 mod webhook;
 
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 
 use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
-use output::{Column, Output};
+use output::{Column, Failure, Output};
 
 use crate::app::{self, App, StartError};
 use crate::clients::{self, CreateClient, DisableClient, RotateClient};
@@ -81,6 +82,12 @@ enum Command {
     },
     /// Resume issuing links
     Unfreeze,
+    /// End everything that a restored backup has revived; run it before the service starts on a backup
+    ///
+    /// Issuing is frozen, every link, session and signing key ends, queued mails
+    /// and webhook messages are cancelled, and every client and consultant waits
+    /// for `client confirm` and `consultant confirm`. To repeat it is safe.
+    Restore(restore::Restore),
     /// Sessions at the portals
     #[command(subcommand)]
     Session(SessionCommand),
@@ -133,6 +140,8 @@ enum ClientCommand {
         #[arg(long)]
         revoke_links: bool,
     },
+    /// Enable clients that a restore has disabled; without ids, list them
+    Confirm(restore::Confirm<ClientId>),
 }
 
 #[derive(Subcommand)]
@@ -152,6 +161,8 @@ enum ConsultantCommand {
     Suspend(Decision),
     /// Reinstate a suspended consultant
     Reinstate(Decision),
+    /// Reinstate consultants whom a restore has suspended; without ids, list them
+    Confirm(restore::Confirm<ConsultantId>),
 }
 
 #[derive(Args)]
@@ -249,9 +260,6 @@ struct Pages {
     cursor: Option<String>,
 }
 
-/// Why a command failed; its message is printed.
-type Failure = Box<dyn std::error::Error>;
-
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -313,6 +321,9 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
                 };
                 command_on(&opened?, command, output).await
             }
+            Command::Restore(command) => {
+                restore::run(&Box::pin(App::open(config, Clock::System)).await?, command, output).await
+            }
             command => {
                 let keys = opens_keys(&command).then(|| MasterKey::load(&config.master_key)).transpose()?;
                 command_on(&app::open_context(config, Clock::System, keys).await?, command, output).await
@@ -325,7 +336,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
 /// must work when the master key is lost.
 const fn opens_keys(command: &Command) -> bool {
     match command {
-        Command::Serve | Command::Audit(_) | Command::Demo => true,
+        Command::Serve | Command::Audit(_) | Command::Restore(_) | Command::Demo => true,
         Command::Key(command) => command.opens_keys(),
         _ => false,
     }
@@ -363,7 +374,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
-        Command::Serve | Command::Openapi { .. } | Command::Audit(_) => Ok(()),
+        Command::Serve | Command::Openapi { .. } | Command::Audit(_) | Command::Restore(_) => Ok(()),
     }
 }
 
@@ -390,6 +401,7 @@ async fn client(cx: &Context, command: ClientCommand, output: &Output) -> Result
             revocations::finish_pending(cx).await?;
             output.done(&client, "disabled")
         }
+        ClientCommand::Confirm(confirm) => restore::confirm_clients(cx, confirm, output).await,
     }
 }
 
@@ -415,6 +427,7 @@ async fn consultant(cx: &Context, command: ConsultantCommand, output: &Output) -
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
             output.done(&consultants::reinstate(cx, &caller, id, decision(reason), now).await?, "reinstated")
         }
+        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(cx, confirm, output).await,
     }
 }
 

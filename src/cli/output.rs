@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Failure;
+/// Why a command failed; its message is printed.
+pub(super) type Failure = Box<dyn std::error::Error>;
 
 /// A column's title, and the JSON pointer (RFC 6901) of its value in an item.
 pub(super) type Column = (&'static str, &'static str);

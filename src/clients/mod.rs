@@ -24,6 +24,9 @@ use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
 
+/// Number of unconfirmed clients that one query reads.
+const PAGE: i64 = 200;
+
 /// Portal's identifier of a tenant, or `*` for every tenant.
 #[derive(ToSchema)]
 #[schema(max_length = 64, example = "acme")]
@@ -167,6 +170,7 @@ pub(crate) async fn create(
         created_at: now,
         rotated_at: None,
         disabled_at: None,
+        unconfirmed_since: None,
         id,
     };
     caller.authority().require_grantable(&client.authority())?;
@@ -308,5 +312,72 @@ pub(crate) async fn disable(
     if let Some(order) = order {
         prepared.carry_out(cx, order).await;
     }
+    Ok(ClientResponse::of(client, None))
+}
+
+/// A client that a restore has disabled, as the operator reads it before they confirm it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct UnconfirmedClient {
+    pub id: ClientId,
+    name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portal: Option<String>,
+    tenants: Vec<String>,
+    scopes: Vec<Scope>,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotated_at: Option<Timestamp>,
+}
+
+impl From<Client> for UnconfirmedClient {
+    fn from(client: Client) -> Self {
+        Self {
+            tenants: client.tenants.split_whitespace().map(ToOwned::to_owned).collect(),
+            scopes: client.scopes(),
+            id: client.id,
+            name: client.name,
+            portal: client.portal,
+            created_at: client.created_at,
+            rotated_at: client.rotated_at,
+        }
+    }
+}
+
+/// Every client that a restore has disabled and nobody has confirmed, in order of id.
+pub(crate) async fn unconfirmed(cx: &Context) -> Result<Vec<UnconfirmedClient>, Error> {
+    let mut found: Vec<UnconfirmedClient> = Vec::new();
+    loop {
+        let after = found.last().map(|client| client.id.clone());
+        let page = cx.store.read(move |conn| Ok(records::clients::unconfirmed(conn, after.as_ref(), PAGE)?)).await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        found.extend(page.into_iter().map(UnconfirmedClient::from));
+    }
+}
+
+/// Enables a client that a restore has disabled. One that is active is not changed.
+///
+/// # Errors
+/// `client_disabled` where it was disabled otherwise.
+pub(crate) async fn confirm(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    id: ClientId,
+    now: Timestamp,
+) -> Result<ClientResponse, Error> {
+    let actor = caller.actor(None);
+    let client = cx
+        .store
+        .write(move |tx| {
+            let Some(client) = records::clients::confirm(tx, &id)? else {
+                let known = records::clients::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                return if known.disabled_at.is_none() { Ok(known) } else { Err(Code::ClientDisabled.into()) };
+            };
+            let event = Event::new(EventType::ClientConfirmed, actor.clone(), now);
+            tx.record(event.with(&serde_json::json!({ "client_id": id, "name": client.name })));
+            Ok(client)
+        })
+        .await?;
     Ok(ClientResponse::of(client, None))
 }

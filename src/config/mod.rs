@@ -11,7 +11,7 @@ mod webhooks;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format};
@@ -146,6 +146,8 @@ pub struct Audit {
     pub retention: Duration,
     /// URL that receives every checkpoint, and the secret that signs the requests.
     pub webhook: Option<(Url, WebhookSecret)>,
+    /// Folder that keeps the newest checkpoint of each log, outside of the database.
+    pub checkpoint_folder: Option<PathBuf>,
 }
 
 /// Rate limits of requests and mails.

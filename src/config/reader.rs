@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use figment::value::{Dict, Value};
@@ -70,6 +71,7 @@ pub const KEYS: &[&str] = &[
     "audit.checkpoint_minutes",
     "audit.retention_days",
     "audit.webhook_url",
+    "audit.checkpoint_folder",
     "audit.webhook_secret",
     "webhooks.allow_addresses",
     "webhooks.keep_days",
@@ -141,6 +143,7 @@ impl Reader<'_> {
                 checkpoint_every: Duration::minutes(self.number("audit.checkpoint_minutes", 10, 1..=1_440).into()),
                 retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
                 webhook: self.checkpoint_webhook(),
+                checkpoint_folder: self.optional("audit.checkpoint_folder").map(PathBuf::from),
             },
             webhooks: self.webhooks(),
             log: Log {

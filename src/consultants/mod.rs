@@ -120,6 +120,9 @@ pub struct ConsultantDecision {
     pub acting_session_id: Option<String>,
 }
 
+/// Number of unconfirmed consultants that one query reads.
+const PAGE: i64 = 200;
+
 /// Consultants serve every tenant, and every tenant reads the directory: only operators write it.
 fn require_operator(caller: &Caller<WriteConsultants>) -> Result<(), Error> {
     caller.require_operator("registering or changing a consultant")
@@ -149,6 +152,7 @@ pub(crate) async fn register(
         updated_at: now,
         suspended_at: None,
         suspend_reason: None,
+        unconfirmed_since: None,
     };
     let event = Event::new(EventType::ConsultantRegistered, caller.actor(request.requested_by.as_ref()), now)
         .client(caller.client_id.as_ref())
@@ -341,4 +345,59 @@ pub(crate) async fn reinstate(
         })
         .await?;
     Ok(ConsultantResponse::seen_by(&caller.authority(), reinstated))
+}
+
+/// A consultant whom a restore has suspended, as the operator reads it before they confirm it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct UnconfirmedConsultant {
+    pub id: ConsultantId,
+    name: String,
+    email: String,
+    created_at: Timestamp,
+}
+
+impl From<Consultant> for UnconfirmedConsultant {
+    fn from(consultant: Consultant) -> Self {
+        let Consultant { id, name, email, created_at, .. } = consultant;
+        Self { id, name, email, created_at }
+    }
+}
+
+/// Every consultant whom a restore has suspended and nobody has confirmed, in order of id.
+pub(crate) async fn unconfirmed(cx: &Context) -> Result<Vec<UnconfirmedConsultant>, Error> {
+    let mut found: Vec<UnconfirmedConsultant> = Vec::new();
+    loop {
+        let after = found.last().map(|consultant| consultant.id.clone());
+        let page =
+            cx.store.read(move |conn| Ok(records::consultants::unconfirmed(conn, after.as_ref(), PAGE)?)).await?;
+        if page.is_empty() {
+            return Ok(found);
+        }
+        found.extend(page.into_iter().map(UnconfirmedConsultant::from));
+    }
+}
+
+/// Reinstates a consultant whom a restore has suspended. One who is active is not changed.
+///
+/// # Errors
+/// `consultant_suspended` where they were suspended otherwise.
+pub(crate) async fn confirm(
+    cx: &Context,
+    caller: &Caller<WriteConsultants>,
+    id: ConsultantId,
+    now: Timestamp,
+) -> Result<ConsultantResponse, Error> {
+    let actor = caller.actor(None);
+    let consultant = cx
+        .store
+        .write(move |tx| {
+            let Some(consultant) = records::consultants::confirm(tx, &id, now)? else {
+                let known = records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                return if known.suspended_at.is_none() { Ok(known) } else { Err(Code::ConsultantSuspended.into()) };
+            };
+            tx.record(Event::new(EventType::ConsultantConfirmed, actor.clone(), now).consultant(&id));
+            Ok(consultant)
+        })
+        .await?;
+    Ok(ConsultantResponse::seen_by(&caller.authority(), consultant))
 }

@@ -1,6 +1,7 @@
 //! One connection type for two databases, and the manager that opens it by URL scheme.
 
 use std::fs::File;
+use std::path::{Path, PathBuf};
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::ManageConnection;
@@ -114,6 +115,36 @@ impl Conn {
 pub(crate) struct Pooled {
     pub conn: Conn,
     pub broken: bool,
+    /// The file of an embedded database, and which one it was when it was opened.
+    file: Option<(PathBuf, Option<FileId>)>,
+}
+
+impl Pooled {
+    /// Whether it leads to the database that the URL names now.
+    ///
+    /// A server ends its connections when a database is replaced. A file that was replaced stays open, and a connection
+    /// to it would go on with what was true before.
+    pub(crate) fn is_current(&self) -> bool {
+        self.file.as_ref().is_none_or(|(path, opened)| FileId::of(path) == *opened)
+    }
+}
+
+/// Device and number of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    /// `None` if there is no such file.
+    #[cfg(unix)]
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|file| Self(file.dev(), file.ino()))
+    }
+
+    #[cfg(not(unix))]
+    const fn of(_path: &Path) -> Option<Self> {
+        None
+    }
 }
 
 /// Opens connections by URL scheme.
@@ -193,7 +224,15 @@ impl ManageConnection for ConnectionManager {
     type Error = ConnectionError;
 
     fn connect(&self) -> Result<Pooled, ConnectionError> {
-        Ok(Pooled { conn: self.open()?, broken: false })
+        let file = match &self.url {
+            // Before it is opened: one that is replaced meanwhile is then taken for the one before.
+            DatabaseUrl::Sqlite(path) => Some((path.clone(), FileId::of(path))),
+            DatabaseUrl::Postgres(_) => None,
+        };
+        let conn = self.open()?;
+        let file = file.map(|(path, opened)| (opened.or_else(|| FileId::of(&path)), path));
+        let file = file.map(|(opened, path)| (path, opened));
+        Ok(Pooled { conn, broken: false, file })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectionError> {

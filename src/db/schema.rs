@@ -24,6 +24,7 @@ diesel::table! {
         updated_at -> Timestamp,
         suspended_at -> Nullable<Timestamp>,
         suspend_reason -> Nullable<Text>,
+        unconfirmed_since -> Nullable<Timestamp>,
     }
 }
 
@@ -40,6 +41,7 @@ diesel::table! {
         created_at -> Timestamp,
         rotated_at -> Nullable<Timestamp>,
         disabled_at -> Nullable<Timestamp>,
+        unconfirmed_since -> Nullable<Timestamp>,
     }
 }
 
@@ -125,6 +127,17 @@ diesel::table! {
         tenant_id -> Text,
         size -> BigInt,
         frontier -> Binary,
+        suffix -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_restores (tenant_id, suffix) {
+        tenant_id -> Text,
+        suffix -> Text,
+        restored_at -> Timestamp,
+        checkpoint_size -> Nullable<BigInt>,
+        checkpoint_root -> Nullable<Binary>,
     }
 }
 
@@ -410,6 +423,9 @@ diesel::table! {
         frozen_at -> Nullable<Timestamp>,
         freeze_reason -> Nullable<Text>,
         master_key_id -> Nullable<Text>,
+        incarnation -> BigInt,
+        restoring_at -> Nullable<Timestamp>,
+        first_status_list -> BigInt,
     }
 }
 
@@ -484,5 +500,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     sessions,
     tenants,
 );
+diesel::allow_tables_to_appear_in_same_query!(mail_jobs, service_state);
+diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,);

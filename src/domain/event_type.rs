@@ -70,12 +70,16 @@ text_enum! {
         ConsultantSuspended = "consultant.suspended",
         /// A consultant was reinstated.
         ConsultantReinstated = "consultant.reinstated",
+        /// A consultant whom a restore had suspended was confirmed: they can get links again.
+        ConsultantConfirmed = "consultant.confirmed",
         /// A client was created.
         ClientCreated = "client.created",
         /// The API key of a client was rotated.
         ClientRotated = "client.rotated",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
+        /// A client that a restore had disabled was confirmed: it can call the API again.
+        ClientConfirmed = "client.confirmed",
         /// A webhook endpoint was created.
         EndpointCreated = "webhook_endpoint.created",
         /// A webhook endpoint was changed.
@@ -108,6 +112,8 @@ text_enum! {
         PurgeRefused = "audit.purge_refused",
         /// An audit log does not extend its last checkpoint: it was altered, or an old backup was restored.
         CheckpointRefused = "audit.checkpoint_refused",
+        /// The database was restored from a backup: the log goes on under another name, and events may be lost.
+        LogRestored = "log.restored",
         /// A legal hold was placed: no payload of the tenant's audit log is erased until it is released.
         HoldPlaced = "legal_hold.placed",
         /// A legal hold was released.

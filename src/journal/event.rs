@@ -219,6 +219,12 @@ impl Event {
         self
     }
 
+    /// What the event adds to the name of its log: it is the last part of the new origin.
+    pub(crate) fn log_suffix(&self) -> Option<&str> {
+        let origin = (self.kind == EventType::LogRestored).then(|| self.data.get("origin")?.as_str()).flatten()?;
+        origin.rsplit_once('/').map(|(_, suffix)| suffix)
+    }
+
     /// The key by which equal refusals are counted.
     pub(crate) fn refusal_key(&self) -> Option<RefusalKey> {
         let text = |name: &str| self.data.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);

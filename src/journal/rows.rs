@@ -87,27 +87,46 @@ pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> 
 }
 
 /// Stores the new head of a log, which the caller has locked.
-pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, by: usize) -> Result<(), Error> {
+///
+/// `suffix` is what a restore among the new events adds to the name of the log.
+pub(crate) fn grow(
+    conn: &mut Conn,
+    tenant_id: &str,
+    log: &Frontier,
+    by: usize,
+    suffix: Option<&str>,
+) -> Result<(), Error> {
     let size = i64::try_from(log.size()).map_err(Error::internal)?;
     let before = size - i64::try_from(by).map_err(Error::internal)?;
     let grown = diesel::update(logs::table.find(tenant_id))
         .filter(logs::size.eq(before))
-        .set((logs::size.eq(size), logs::frontier.eq(log.encode())))
+        .set((logs::size.eq(size), logs::frontier.eq(log.encode()), suffix.map(|suffix| logs::suffix.eq(suffix))))
         .execute(conn)?;
     if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
 }
 
 /// The head of a log; empty if the log has no events.
 pub(crate) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
-    head_as_stored(conn, tenant_id)?
-        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+    let (_, head) = named_head(conn, tenant_id)?;
+    head.ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }
 
-/// The head of a log; `None` if it is damaged.
-pub(crate) fn head_as_stored(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<Frontier>> {
-    let head: Option<(i64, Vec<u8>)> =
-        logs::table.find(tenant_id).select((logs::size, logs::frontier)).get_result(conn).optional()?;
-    Ok(head.map_or_else(|| Some(Frontier::default()), |(size, frontier)| Frontier::decode(size, &frontier)))
+/// The name of a log under its service: its tenant, and what the last restore has added.
+pub(crate) fn log_name(conn: &mut Conn, tenant_id: &str) -> QueryResult<String> {
+    let suffix: Option<Option<String>> =
+        logs::table.find(tenant_id).select(logs::suffix).get_result(conn).optional()?;
+    Ok(suffix.flatten().map_or_else(|| tenant_id.to_owned(), |suffix| format!("{tenant_id}/{suffix}")))
+}
+
+/// The name of a log, and its head; the head is `None` if it is damaged. They are read together: a restore changes both.
+pub(crate) fn named_head(conn: &mut Conn, tenant_id: &str) -> QueryResult<(String, Option<Frontier>)> {
+    let head: Option<(i64, Vec<u8>, Option<String>)> =
+        logs::table.find(tenant_id).select((logs::size, logs::frontier, logs::suffix)).get_result(conn).optional()?;
+    Ok(match head {
+        None => (tenant_id.to_owned(), Some(Frontier::default())),
+        Some((size, frontier, None)) => (tenant_id.to_owned(), Frontier::decode(size, &frontier)),
+        Some((size, frontier, Some(suffix))) => (format!("{tenant_id}/{suffix}"), Frontier::decode(size, &frontier)),
+    })
 }
 
 impl Row {
@@ -147,11 +166,14 @@ impl Row {
 
 /// Locks the head of a tenant's log until the transaction ends, and returns it; creates it if there is none.
 pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
-    let locked = |conn: &mut Conn| match conn {
-        Conn::Postgres(conn) => logs::table.find(tenant_id).for_no_key_update().get_result(conn).optional(),
-        Conn::Sqlite(conn) => logs::table.find(tenant_id).get_result(conn).optional(),
+    let locked = |conn: &mut Conn| {
+        let head = logs::table.find(tenant_id).select((logs::size, logs::frontier));
+        match conn {
+            Conn::Postgres(conn) => head.for_no_key_update().get_result(conn).optional(),
+            Conn::Sqlite(conn) => head.get_result(conn).optional(),
+        }
     };
-    let head: Option<(String, i64, Vec<u8>)> = locked(conn)?;
+    let head: Option<(i64, Vec<u8>)> = locked(conn)?;
     let head = if let Some(head) = head {
         head
     } else {
@@ -164,7 +186,7 @@ pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Err
         };
         locked(conn)?.ok_or_else(|| Error::internal("a log without its head"))?
     };
-    let (_, size, frontier) = head;
+    let (size, frontier) = head;
     Frontier::decode(size, &frontier)
         .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }

@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator};
 use crate::error::Error;
 use crate::journal::Event;
+use crate::store::Tx;
 
 /// Whether issuing is frozen.
 #[derive(Debug, Clone, Serialize)]
@@ -29,14 +30,20 @@ pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Resu
     fields.finish()?;
     cx.store
         .write(move |tx| {
-            if store::freeze(tx, &reason, now)? {
-                let event = Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now);
-                tx.record(event.with(&serde_json::json!({ "reason": reason })));
-            }
+            freeze_now(tx, &reason, now)?;
             let (frozen_at, reason) = store::freeze_state(tx)?;
             Ok(Issuing { frozen: frozen_at.is_some(), frozen_at, reason })
         })
         .await
+}
+
+/// Freezes issuing in the caller's transaction.
+pub(crate) fn freeze_now(tx: &mut Tx<'_>, reason: &str, now: Timestamp) -> Result<(), Error> {
+    if store::freeze(tx, reason, now)? {
+        let event = Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now);
+        tx.record(event.with(&serde_json::json!({ "reason": reason })));
+    }
+    Ok(())
 }
 
 /// Ends the freeze.

@@ -11,6 +11,7 @@ use store::Job;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{DeliveryState, Template};
 use crate::error::{Code, Error};
@@ -34,6 +35,9 @@ pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
 pub(crate) use limits::{Fresh, Limits, fresh_link};
 pub(crate) use outbox::{cancel_stale, step};
+
+/// Number of jobs that one transaction cancels.
+const CANCELLED_A_TIME: i64 = 500;
 
 /// Delivery state of the newest e-mail with a link.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -127,6 +131,22 @@ pub(crate) fn cancel_codes(conn: &mut Conn, now: Timestamp) -> diesel::QueryResu
 /// Cancels the unfinished jobs of links.
 pub(crate) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) -> diesel::QueryResult<usize> {
     store::cancel_for_links(conn, links, now)
+}
+
+/// Cancels every unfinished job, whatever it is about, in ranges; returns how many.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
+    let mut cancelled = 0;
+    loop {
+        let now = cx.clock.now();
+        let some = cx.store.write_large(move |tx| Ok(store::cancel_queued(tx, CANCELLED_A_TIME, now)?)).await?;
+        if some == 0 {
+            return Ok(cancelled);
+        }
+        cancelled += some;
+    }
 }
 
 /// Number of unfinished jobs.

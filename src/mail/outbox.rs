@@ -83,7 +83,12 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     if !providers.any(now) {
         return Ok(0);
     }
-    let mut due = cx.store.read(move |conn| Ok(store::due(conn, BATCH, now)?)).await?;
+    let due = cx.store.read(move |conn| {
+        // None could be claimed.
+        let waits = records::restores::is_running(conn)?;
+        Ok(if waits { Vec::new() } else { store::due(conn, BATCH, now)? })
+    });
+    let mut due = due.await?;
     if due.is_empty() {
         return Ok(0);
     }

@@ -12,6 +12,7 @@ use crate::db::{self, Backend, Conn};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::records::links::{Link, note_key};
+use crate::records::restores::no_restore_runs;
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{scan_end, within};
 
@@ -147,6 +148,7 @@ pub(super) fn claim(
         .filter(jobs::next_attempt_at.le(now))
         .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
         .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
+        .filter(no_restore_runs())
         .set((
             jobs::state.eq(DeliveryState::Sending),
             jobs::provider.eq(Some(provider)),
@@ -203,6 +205,21 @@ pub(super) fn cancel_for_links(conn: &mut Conn, links: &[Link], now: Timestamp) 
     diesel::update(jobs::table)
         .filter(jobs::magic_link_id.eq_any(links.iter().map(|link| Some(&link.id))))
         .filter(jobs::generation.is_not_null())
+        .filter(jobs::finished_at.is_null())
+        .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
+/// Cancels unfinished jobs, the oldest first; returns how many.
+pub(super) fn cancel_queued(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<usize> {
+    let queued: Vec<MailJobId> = jobs::table
+        .filter(jobs::finished_at.is_null())
+        .order(jobs::id.asc())
+        .limit(limit)
+        .select(jobs::id)
+        .load(conn)?;
+    diesel::update(jobs::table)
+        .filter(jobs::id.eq_any(&queued))
         .filter(jobs::finished_at.is_null())
         .set((jobs::state.eq(DeliveryState::Cancelled), jobs::finished_at.eq(Some(now))))
         .execute(conn)

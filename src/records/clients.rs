@@ -68,14 +68,46 @@ pub(crate) fn rotate(
         .optional()
 }
 
-/// Disables a client; `None` if it is already disabled.
+/// Disables a client for good; `None` if it is already. One that a restore keeps disabled is not confirmed any more.
 pub(crate) fn disable(conn: &mut Conn, id: &ClientId, now: Timestamp) -> QueryResult<Option<Client>> {
     diesel::update(clients::table.find(id))
-        .filter(clients::disabled_at.is_null())
-        .set(clients::disabled_at.eq(Some(now)))
+        .filter(clients::disabled_at.is_null().or(clients::unconfirmed_since.is_not_null()))
+        .set((clients::disabled_at.eq(Some(now)), clients::unconfirmed_since.eq(None::<Timestamp>)))
         .returning(clients::all_columns)
         .get_result(conn)
         .optional()
+}
+
+/// Disables every active client until it is confirmed, and ends the overlap of rotated keys; returns how many.
+pub(crate) fn disable_until_confirmed(conn: &mut Conn, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(clients::table)
+        .filter(clients::disabled_at.is_null())
+        .set((
+            clients::disabled_at.eq(Some(now)),
+            clients::unconfirmed_since.eq(Some(now)),
+            clients::previous_key_sha256.eq(None::<String>),
+            clients::previous_key_expires_at.eq(None::<Timestamp>),
+        ))
+        .execute(conn)
+}
+
+/// Enables a client that a restore has disabled; `None` for any other.
+pub(crate) fn confirm(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
+    diesel::update(clients::table.find(id))
+        .filter(clients::unconfirmed_since.is_not_null())
+        .set((clients::disabled_at.eq(None::<Timestamp>), clients::unconfirmed_since.eq(None::<Timestamp>)))
+        .returning(clients::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Clients that a restore has disabled, in order of id.
+pub(crate) fn unconfirmed(conn: &mut Conn, after: Option<&ClientId>, limit: i64) -> QueryResult<Vec<Client>> {
+    let mut query = clients::table.filter(clients::unconfirmed_since.is_not_null()).into_boxed::<Backend>();
+    if let Some(after) = after {
+        query = query.filter(clients::id.gt(after));
+    }
+    query.order(clients::id.asc()).limit(limit).load(conn)
 }
 
 /// A client as it is stored.
@@ -93,6 +125,8 @@ pub(crate) struct Client {
     pub(crate) created_at: Timestamp,
     pub(crate) rotated_at: Option<Timestamp>,
     pub disabled_at: Option<Timestamp>,
+    /// Set while a restore keeps it disabled.
+    pub(crate) unconfirmed_since: Option<Timestamp>,
 }
 
 impl Client {

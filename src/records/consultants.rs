@@ -61,7 +61,7 @@ pub(crate) fn change(
         .optional()
 }
 
-/// Suspends; `None` if there is no such active consultant.
+/// Suspends; `None` if there is no such consultant who is active, or whom a restore keeps suspended.
 pub(crate) fn suspend(
     conn: &mut Conn,
     id: &ConsultantId,
@@ -69,10 +69,11 @@ pub(crate) fn suspend(
     now: Timestamp,
 ) -> QueryResult<Option<Consultant>> {
     diesel::update(consultants::table.find(id))
-        .filter(consultants::suspended_at.is_null())
+        .filter(consultants::suspended_at.is_null().or(consultants::unconfirmed_since.is_not_null()))
         .set((
             consultants::suspended_at.eq(Some(now)),
             consultants::suspend_reason.eq(Some(reason)),
+            consultants::unconfirmed_since.eq(None::<Timestamp>),
             consultants::updated_at.eq(now),
         ))
         .returning(consultants::all_columns)
@@ -87,11 +88,49 @@ pub(crate) fn reinstate(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> Q
         .set((
             consultants::suspended_at.eq(None::<Timestamp>),
             consultants::suspend_reason.eq(None::<String>),
+            consultants::unconfirmed_since.eq(None::<Timestamp>),
             consultants::updated_at.eq(now),
         ))
         .returning(consultants::all_columns)
         .get_result(conn)
         .optional()
+}
+
+/// Suspends every active consultant until they are confirmed; returns how many.
+pub(crate) fn suspend_until_confirmed(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResult<usize> {
+    diesel::update(consultants::table)
+        .filter(consultants::suspended_at.is_null())
+        .set((
+            consultants::suspended_at.eq(Some(now)),
+            consultants::suspend_reason.eq(Some(reason)),
+            consultants::unconfirmed_since.eq(Some(now)),
+            consultants::updated_at.eq(now),
+        ))
+        .execute(conn)
+}
+
+/// Reinstates a consultant whom a restore has suspended; `None` for anybody else.
+pub(crate) fn confirm(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> QueryResult<Option<Consultant>> {
+    diesel::update(consultants::table.find(id))
+        .filter(consultants::unconfirmed_since.is_not_null())
+        .set((
+            consultants::suspended_at.eq(None::<Timestamp>),
+            consultants::suspend_reason.eq(None::<String>),
+            consultants::unconfirmed_since.eq(None::<Timestamp>),
+            consultants::updated_at.eq(now),
+        ))
+        .returning(consultants::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Consultants whom a restore has suspended, in order of id.
+pub(crate) fn unconfirmed(conn: &mut Conn, after: Option<&ConsultantId>, limit: i64) -> QueryResult<Vec<Consultant>> {
+    let mut query = consultants::table.filter(consultants::unconfirmed_since.is_not_null()).into_boxed::<Backend>();
+    if let Some(after) = after {
+        query = query.filter(consultants::id.gt(after));
+    }
+    query.order(consultants::id.asc()).limit(limit).load(conn)
 }
 
 /// A consultant as they are stored.
@@ -106,6 +145,8 @@ pub(crate) struct Consultant {
     pub(crate) updated_at: Timestamp,
     pub suspended_at: Option<Timestamp>,
     pub(crate) suspend_reason: Option<String>,
+    /// Set while a restore keeps them suspended.
+    pub(crate) unconfirmed_since: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -121,6 +162,7 @@ impl Consultant {
             updated_at: now,
             suspended_at: None,
             suspend_reason: None,
+            unconfirmed_since: None,
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod clients;
 pub(crate) mod consultants;
 pub(crate) mod links;
 pub(crate) mod master_key;
+pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod scan;
 pub(crate) mod sessions;

@@ -194,6 +194,14 @@ pub(crate) fn set_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermar
         .execute(conn)
 }
 
+/// Lets the pending bulk revocations be carried out from here on: leases and watermarks of another server do not count.
+pub(crate) fn release_pending(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::update(orders::table)
+        .filter(orders::done_at.is_null())
+        .set((orders::xid_watermark.eq(None::<i64>), orders::lease_until.eq(None::<Timestamp>)))
+        .execute(conn)
+}
+
 /// Leases a bulk revocation; `None` if it is done, has no watermark, or is leased to another instance.
 pub(crate) fn claim(
     conn: &mut Conn,

@@ -133,6 +133,20 @@ pub(crate) fn insert(conn: &mut Conn, row: &SigningKeyRow) -> QueryResult<usize>
     diesel::insert_into(signing_keys::table).values(row).execute(conn)
 }
 
+/// Number of changes to the keys, in one incarnation of the database.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Queryable)]
+pub(crate) struct KeyEpoch {
+    pub incarnation: i64,
+    pub number: i64,
+}
+
+impl KeyEpoch {
+    /// Whether keys that were read at this epoch are those of another one, or newer.
+    pub(crate) const fn covers(self, other: Self) -> bool {
+        self.incarnation == other.incarnation && self.number >= other.number
+    }
+}
+
 /// Whether none of these keys is revoked. It stays so until the transaction ends: a revocation waits for it.
 pub(crate) fn hold(conn: &mut Conn, kids: &[&str]) -> QueryResult<bool> {
     for (at, kid) in kids.iter().enumerate() {
@@ -198,8 +212,8 @@ pub(crate) fn seal_again(conn: &mut Conn, kid: &str, sealed: &str) -> QueryResul
 }
 
 /// Number of changes to the keys so far.
-pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<i64> {
-    service_state::table.select(service_state::key_epoch).first(conn)
+pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<KeyEpoch> {
+    service_state::table.select((service_state::incarnation, service_state::key_epoch)).first(conn)
 }
 
 /// Makes every instance of the service read the keys again.

@@ -5,7 +5,9 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{consultants, key_revocations, magic_links as links, sessions, status_lists as lists};
+use crate::db::schema::{
+    consultants, key_revocations, magic_links as links, service_state, sessions, status_lists as lists,
+};
 use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
@@ -16,6 +18,15 @@ pub(crate) fn newest(conn: &mut Conn) -> QueryResult<i64> {
 
 pub(crate) fn insert(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<usize> {
     diesel::insert_into(lists::table).values((lists::id.eq(list), lists::created_at.eq(now))).execute(conn)
+}
+
+/// The first list that counts: every bit of the ones before it is set.
+pub(crate) fn first(conn: &mut Conn) -> QueryResult<i64> {
+    service_state::table.select(service_state::first_status_list).first(conn)
+}
+
+pub(crate) fn set_first(conn: &mut Conn, list: i64) -> QueryResult<usize> {
+    diesel::update(service_state::table).set(service_state::first_status_list.eq(list)).execute(conn)
 }
 
 pub(crate) fn exists(conn: &mut Conn, list: i64) -> QueryResult<bool> {

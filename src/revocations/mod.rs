@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
+use crate::domain::{Actor, EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
 use crate::id::{ConsultantId, RevocationId};
@@ -219,6 +219,28 @@ impl Prepared {
         }
         order
     }
+}
+
+/// Revokes every link, in the caller's transaction, which puts it in force; [`finish_pending`] carries it out.
+///
+/// For a restored database: what is pending there is carried out anew, because leases and transaction numbers are of
+/// another server.
+pub(crate) fn revoke_everything(
+    tx: &mut Tx<'_>,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<RevocationId, Error> {
+    records::revocations::release_pending(tx)?;
+    let order = BulkRevocation {
+        seq: records::revocations::next_seq(tx)?,
+        ..BulkRevocation::new(reason.to_owned(), actor, None, now)
+    };
+    records::revocations::insert(tx, &order, &[])?;
+    let event = Event::new(EventType::RevocationOrdered, actor.clone(), now).because(reason);
+    tx.record(event.with(&serde_json::json!({ "revocation_id": order.id, "everything": true, "dry_run": false })));
+    tx.wake(Worker::Revocations);
+    Ok(order.id)
 }
 
 /// One bulk revocation, if the caller could have created it.

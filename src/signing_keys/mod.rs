@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Validator};
+use crate::domain::{Actor, EventType, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
 use crate::records;
-use crate::records::signing_keys::KeyRevocation;
-use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
+use crate::records::signing_keys::{KeyRevocation, SigningKeyRow};
+use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens::keyring::{self, SigningKey};
 use crate::tokens::{self, KeyState};
 
@@ -236,6 +236,46 @@ pub(crate) async fn revoke_key(
         cx.store.wake(Worker::Revocations);
     }
     read_revoked(cx, revoked).await
+}
+
+/// Revokes every key in the caller's transaction, and adds one that signs from now on; returns how many were revoked.
+///
+/// What the keys signed is not ended here: whoever calls this ends everything.
+pub(crate) fn replace_all(
+    tx: &mut Tx<'_>,
+    fresh: &SigningKeyRow,
+    reason: &str,
+    actor: &Actor,
+    now: Timestamp,
+) -> Result<usize, Error> {
+    records::signing_keys::lock(tx)?;
+    let known = records::signing_keys::list_usable(tx, now)?;
+    for key in &known {
+        records::signing_keys::revoke_key(tx, &key.kid, now)?;
+        // A clock that was set back may find a key usable that is revoked.
+        if records::signing_keys::find_revocation(tx, &key.kid)?.is_none() {
+            let revocation = KeyRevocation {
+                kid: key.kid.clone(),
+                reason: reason.to_owned(),
+                actor_type: actor.kind,
+                actor_id: actor.id.clone(),
+                actor_name: actor.name.clone(),
+                client_id: None,
+                created_at: now,
+                links: 0,
+                sessions: 0,
+                done_at: None,
+                replaced_by: Some(fresh.kid.clone()),
+            };
+            records::signing_keys::insert_revocation(tx, &revocation)?;
+        }
+        let data = serde_json::json!({ "kid": key.kid, "reason": reason, "replaced_by": fresh.kid });
+        tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).with(&data));
+    }
+    records::signing_keys::insert(tx, fresh)?;
+    records::signing_keys::raise_epoch(tx)?;
+    tx.record(Event::key_added(&fresh.kid, fresh.active_from, actor.clone(), now));
+    Ok(known.len())
 }
 
 /// Carries the revocation of a key out to its end, for the command line: there may be no worker.

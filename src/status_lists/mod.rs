@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use tokio::sync::Mutex;
 
+use crate::access::Epochs;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
@@ -34,6 +35,9 @@ const INDEXES: usize = 65_536;
 
 /// Number of candidate indexes for a session. If all of them are taken the list is full enough, and a new one begins.
 const DRAWN: usize = 8;
+
+/// How far the number of the first list after a restore may lie from the last one before it.
+const FAR: i64 = 1 << 40;
 
 /// How long a verifier may cache a list, in seconds.
 const TTL_SECONDS: i64 = 60;
@@ -76,9 +80,8 @@ pub(crate) struct StatusLists(Mutex<HashMap<i64, Arc<Signed>>>);
 /// A signed list, and the epochs it was read at.
 #[derive(Debug)]
 struct Signed {
-    /// The list is current while neither epoch has changed.
-    access_epoch: i64,
-    key_epoch: i64,
+    /// The list is current while no epoch has changed.
+    epochs: Epochs,
     bytes: Vec<u8>,
     at: Timestamp,
     token: String,
@@ -115,28 +118,31 @@ pub(crate) async fn signed(cx: &Context, cache: &StatusLists, list: i64, now: Ti
     let epochs = cx.snapshot(None, None, now).await?.epochs;
     let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
-    let young =
-        |signed: &Signed| signed.key_epoch >= epochs.keys && now.since(signed.at) < Duration::seconds(TTL_SECONDS);
-    if let Some(known) = known.as_ref().filter(|known| young(known) && known.access_epoch >= epochs.access) {
+    let young = |signed: &Signed| {
+        signed.epochs.of_keys().covers(epochs.of_keys()) && now.since(signed.at) < Duration::seconds(TTL_SECONDS)
+    };
+    if let Some(known) = known.as_ref().filter(|known| young(known) && known.epochs.cover(&epochs)) {
         return Ok(known.token.clone());
     }
-    let over = cx
+    let bytes = cx
         .store
         .read(move |conn| {
+            // A list from before a restore, even if the backup does not know it.
+            if (1..records::status_lists::first(conn)?).contains(&list) {
+                return Ok(vec![u8::MAX; INDEXES / 8]);
+            }
             if records::status_lists::exists(conn, list)? {
-                Ok(records::status_lists::over(conn, list, now)?)
+                Ok(bitmap(records::status_lists::over(conn, list, now)?.into_iter()))
             } else {
                 Err(Error::not_found())
             }
         })
         .await?;
-    let bytes = bitmap(over.into_iter());
     let (at, token) = match known.filter(|known| young(known) && known.bytes == bytes) {
         Some(same) => (same.at, same.token.clone()),
         None => (now, sign(cx, list, &bytes, now)?),
     };
-    let (access_epoch, key_epoch) = (epochs.access, epochs.keys);
-    lists.insert(list, Arc::new(Signed { access_epoch, key_epoch, bytes, at, token: token.clone() }));
+    lists.insert(list, Arc::new(Signed { epochs, bytes, at, token: token.clone() }));
     Ok(token)
 }
 
@@ -150,6 +156,16 @@ fn sign(cx: &Context, list: i64, bytes: &[u8], now: Timestamp) -> Result<String,
         status_list: Bits { bits: 1, lst: URL_SAFE_NO_PAD.encode(compressed(bytes)?) },
     };
     cx.tokens.sign(&claims, now)
+}
+
+/// Sets every bit of every list so far, and begins a new one.
+///
+/// Its number is far from those that were given out after the backup was made: a token that names one of them must not
+/// find the bit of another session.
+pub(crate) fn begin_anew(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<()> {
+    let first = records::status_lists::newest(conn)? + rand::rng().random_range(1..=FAR);
+    records::status_lists::insert(conn, first, now)?;
+    records::status_lists::set_first(conn, first).map(drop)
 }
 
 /// URLs of every list that a valid access token may name (status list aggregation of the draft).

@@ -242,10 +242,7 @@ impl Store {
         let pool = self.pool.clone();
         let trace_id = TraceId::current();
         tokio::task::spawn_blocking(move || {
-            let outcome = TraceId::scope_of(trace_id, || {
-                let pooled = pool.get().map_err(|error| no_connection(&error));
-                pooled.and_then(|mut pooled| work(&mut pooled))
-            });
+            let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
             drop(permit);
             outcome
         })
@@ -269,6 +266,19 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Err
 /// A pool that opens connections on demand and does not test them before use.
 pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
     Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
+}
+
+/// A connection to the database as it is now: one to a file that was replaced is discarded.
+pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
+    for _ in 0..=pool.max_size() {
+        let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
+        if pooled.is_current() {
+            return Ok(pooled);
+        }
+        tracing::warn!("the file of the database was replaced; opening it anew");
+        pooled.broken = true;
+    }
+    Err(Error::unavailable())
 }
 
 /// Discards a connection after a failure that may have broken it, because it is not tested at check-out.

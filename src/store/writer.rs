@@ -24,8 +24,8 @@ pub(super) use self::job::Size;
 use self::job::{Job, Kept, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
-use super::{Observer, POOL_TIMEOUT, Tx};
-use crate::db::{Conn, ConnectionManager, Pooled, no_connection};
+use super::{Observer, POOL_TIMEOUT, Tx, check_out};
+use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::journal::{self, Event};
 use crate::metrics::Metrics;
@@ -247,7 +247,7 @@ impl Shared {
         jobs: Vec<Box<dyn Job>>,
         deferred: &mut Vec<Box<dyn Job>>,
     ) -> Vec<Box<dyn Job>> {
-        let Pooled { conn, broken } = pooled;
+        let Pooled { conn, broken, .. } = pooled;
         if let Err(error) = conn.begin_batch() {
             *broken = true;
             answer_all(jobs.into_iter(), &error.into());
@@ -364,7 +364,7 @@ impl Shared {
         pooled: &mut Pooled,
         work: &mut impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> (Result<(), Rejected>, bool) {
-        let Pooled { conn, broken } = pooled;
+        let Pooled { conn, broken, .. } = pooled;
         let mut committing = false;
         let outcome = conn.begin().map_err(Rejected::from).and_then(|()| {
             let Kept { events, mut wakes } = work(conn)?;
@@ -403,7 +403,7 @@ impl Connection<'_> {
         let fit = self.pooled.take().filter(|pooled| !pooled.broken);
         let pooled = match fit {
             Some(pooled) => pooled,
-            None => self.pool.get().map_err(|error| no_connection(&error))?,
+            None => check_out(self.pool)?,
         };
         Ok(self.pooled.insert(pooled))
     }

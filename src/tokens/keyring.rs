@@ -16,7 +16,7 @@ use super::SKEW_SECONDS;
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::error::Error;
-use crate::records::signing_keys::SigningKeyRow as Row;
+use crate::records::signing_keys::{KeyEpoch, SigningKeyRow as Row};
 use crate::secrets::MasterKey;
 
 text_enum! {
@@ -120,12 +120,12 @@ pub(crate) struct Key {
 pub(crate) struct Keyring {
     keys: Vec<Key>,
     /// The key epoch at which the keys were read.
-    epoch: i64,
+    epoch: KeyEpoch,
 }
 
 impl Keyring {
     /// Unseals the keys.
-    pub(crate) fn open(rows: Vec<Row>, epoch: i64, master_key: &MasterKey) -> Result<Self, Error> {
+    pub(crate) fn open(rows: Vec<Row>, epoch: KeyEpoch, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
             let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
                 Error::internal(format_args!(
@@ -146,7 +146,7 @@ impl Keyring {
         Ok(Self { keys: keys.collect::<Result<_, Error>>()?, epoch })
     }
 
-    pub(crate) const fn epoch(&self) -> i64 {
+    pub(crate) const fn epoch(&self) -> KeyEpoch {
         self.epoch
     }
 

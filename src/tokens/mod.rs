@@ -28,6 +28,7 @@ use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::records;
 use crate::records::master_key::DIGESTS;
+use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::MasterKey;
 use crate::store::Store;
 
@@ -170,7 +171,8 @@ impl Tokens {
         check_master_key(&self.master_key, stored.as_deref())?;
         let fresh = Keyring::open(rows, epoch, &self.master_key)?;
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
-        if fresh.epoch() >= ring.epoch() {
+        // Of two readings of the same database the older one is not taken; one of another incarnation is.
+        if fresh.epoch().covers(ring.epoch()) || fresh.epoch().incarnation != ring.epoch().incarnation {
             let lost_a_key = !ring.is_within(&fresh);
             *ring = Arc::new(fresh);
             drop(ring);
@@ -185,17 +187,17 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::refresh`].
-    pub(crate) async fn refresh_if_stale(&self, db: &Store, epoch: i64, now: Timestamp) -> Result<(), Error> {
+    pub(crate) async fn refresh_if_stale(&self, db: &Store, epoch: KeyEpoch, now: Timestamp) -> Result<(), Error> {
         let _reading = self.reading.lock().await;
         // Another request may have read them meanwhile.
-        if self.epoch() >= epoch {
+        if self.epoch().covers(epoch) {
             return Ok(());
         }
         self.refresh(db, now).await
     }
 
     /// The key epoch at which this instance last read the keys.
-    pub(crate) fn epoch(&self) -> i64 {
+    pub(crate) fn epoch(&self) -> KeyEpoch {
         self.keyring.read().unwrap_or_else(PoisonError::into_inner).epoch()
     }
 

@@ -29,7 +29,7 @@ fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
     let given = base64::engine::general_purpose::STANDARD.encode([7; 32]);
     let master_key = MasterKey::load(&MasterKeySource::Given(given.into())).unwrap();
     let row = keyring::generate(&master_key, active_from, active_from).unwrap();
-    let ring = Keyring::open(vec![row], 0, &master_key).unwrap();
+    let ring = Keyring::open(vec![row], KeyEpoch::default(), &master_key).unwrap();
     Tokens {
         issuer: issuer.to_owned(),
         master_key,
@@ -277,7 +277,7 @@ fn a_key_is_published_before_it_signs_and_gone_after_its_end() {
     old.expires_at = Some(start.plus(day * 10));
     let new = keyring::generate(&master_key, start.plus(Duration::seconds(1)), start.plus(day)).unwrap();
     let (old_kid, new_kid) = (old.kid.clone(), new.kid.clone());
-    let ring = Keyring::open(vec![new, old], 0, &master_key).unwrap();
+    let ring = Keyring::open(vec![new, old], KeyEpoch::default(), &master_key).unwrap();
     let states = |at| ring.list(at).into_iter().map(|key| key.state).collect::<Vec<_>>();
 
     assert_eq!(ring.active(start).unwrap().kid, old_kid);
@@ -297,7 +297,8 @@ fn a_retired_or_replaced_key_dates_nothing_later_than_its_retirement() {
     let (first, second) = (made(0, start), made(1, start.plus(minute * 10)));
     let (old, new) = (first.kid.clone(), second.kid.clone());
     let open = |rows: Vec<_>| {
-        *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(rows, 0, &tokens.master_key).unwrap());
+        *tokens.keyring.write().unwrap() =
+            Arc::new(Keyring::open(rows, KeyEpoch::default(), &tokens.master_key).unwrap());
     };
     // `late` is a minute and a second after the new key began to sign: as far as another copy may lag, and one more.
     let at = |seconds: i64| start.plus(minute * 10 + Duration::seconds(seconds)).unix_seconds();
@@ -337,7 +338,7 @@ fn the_newest_key_that_may_sign_signs() {
     let (first, tomorrow) = (made(0, start), made(1, start.plus(day)));
     let urgent = made(2, start.plus(Duration::minutes(1)));
     let urgent_kid = urgent.kid.clone();
-    let ring = Keyring::open(vec![urgent, tomorrow, first], 0, &tokens.master_key).unwrap();
+    let ring = Keyring::open(vec![urgent, tomorrow, first], KeyEpoch::default(), &tokens.master_key).unwrap();
     for at in [start.plus(Duration::minutes(2)), start.plus(day * 2)] {
         assert_eq!(ring.active(at).unwrap().kid, urgent_kid, "a key that was overtaken before its time never signs");
     }
@@ -368,7 +369,8 @@ fn a_signature_is_verified_once_and_only_while_its_key_and_its_token_live() {
     let other = tokens.sign(&claims, now()).unwrap();
     assert!(!Arc::ptr_eq(&first, &tokens.verify_access(&other, now()).unwrap()));
     assert!(tokens.verify_access(&format!("{token}A"), now()).is_none());
-    *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), 1, &tokens.master_key).unwrap());
+    let later = KeyEpoch { incarnation: 0, number: 1 };
+    *tokens.keyring.write().unwrap() = Arc::new(Keyring::open(Vec::new(), later, &tokens.master_key).unwrap());
     assert!(tokens.verify_access(&token, now()).is_none(), "its key was removed");
     assert!(!tokens.still_counts(&first, now()));
 }

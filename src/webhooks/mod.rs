@@ -43,7 +43,7 @@ use crate::id::{ClientId, EndpointId, EventId, LinkId, MessageId};
 pub use caep::SetMessage;
 pub(crate) use manage::{change, create, delete, rotate_secret, seal_secrets_again, test};
 pub use message::WebhookMessage;
-pub(crate) use outbox::{deliver, maintain, ready};
+pub(crate) use outbox::{cancel_queued, deliver, maintain, ready};
 pub(crate) use queue::enqueue;
 pub(crate) use read::{deliveries, list, read};
 pub(crate) use sender::Sender;

@@ -13,6 +13,7 @@ use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::id::{EndpointId, MessageId};
 use crate::journal::Event;
+use crate::records;
 use crate::secrets::WebhookSecret;
 
 /// Concurrent messages per endpoint.
@@ -47,7 +48,13 @@ const RETRIES: [Duration; 7] = [
 /// When the store is unavailable.
 pub(crate) async fn ready(cx: &Context) -> Result<Vec<EndpointId>, Error> {
     let now = cx.clock.now();
-    cx.store.read(move |conn| Ok(store::ready(conn, now)?)).await
+    cx.store
+        .read(move |conn| {
+            // None could be claimed.
+            let waits = records::restores::is_running(conn)?;
+            Ok(if waits { Vec::new() } else { store::ready(conn, now)? })
+        })
+        .await
 }
 
 /// Sends an endpoint's due messages, a few at a time.
@@ -155,6 +162,22 @@ fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
 fn wait(attempts: i32) -> Option<Duration> {
     let wait = RETRIES.get(usize::try_from(attempts - 1).unwrap_or(0))?;
     Some(*wait * rand::rng().random_range(1.0..1.2))
+}
+
+/// Cancels every message that is not settled, in ranges; returns how many.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
+    let mut cancelled = 0;
+    loop {
+        let now = cx.clock.now();
+        let some = cx.store.write_large(move |tx| Ok(store::cancel_queued(tx, PER_STEP, now)?)).await?;
+        if some == 0 {
+            return Ok(cancelled);
+        }
+        cancelled += some;
+    }
 }
 
 /// Maintenance: cancels messages that will not be sent, and deletes old messages, secrets and endpoints.

@@ -5,7 +5,7 @@ mod endpoints;
 
 pub(crate) use deliveries::unfinished;
 pub(super) use deliveries::{
-    Attempt, Delivery, cancel_closed, claim, due, forget_finished, forget_of_deleted, insert_deliveries,
+    Attempt, Delivery, cancel_closed, cancel_queued, claim, due, forget_finished, forget_of_deleted, insert_deliveries,
     list_deliveries, postpone, settle,
 };
 pub(super) use endpoints::{

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
+use crate::audit::Outside;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
 use crate::{audit, db, links, mail, revocations, sessions, signing_keys};
@@ -80,10 +81,18 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         // A worker of its own, because a receiver may be slow.
         workers.push(spawn("checkpoints", app, &stopped, None, AUDIT_REST, |app| async move {
             if let Some(webhook) = &app.checkpoint_webhook {
-                audit::deliver_due(&app.cx, webhook).await?;
+                audit::deliver_due(&app.cx, &Outside::Webhook(webhook)).await?;
             }
             Ok(AUDIT_REST)
         }));
+    }
+    if app.checkpoint_folder.is_configured() {
+        workers.push(spawn("checkpoint files", app, &stopped, None, AUDIT_REST, |app| async move {
+            audit::deliver_due(&app.cx, &Outside::Folder(&app.checkpoint_folder, &app.log_key)).await?;
+            Ok(AUDIT_REST)
+        }));
+    } else if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {
+        tracing::warn!("audit.checkpoint_folder is not set: a database that was restored goes unnoticed");
     }
     Stop { app: Arc::clone(app), signal, workers }
 }

@@ -19,6 +19,7 @@ mod contract;
 mod links;
 mod mail;
 mod resilience;
+mod restore;
 mod security;
 mod sessions;
 mod support;

@@ -40,6 +40,19 @@ pub(in crate::audit) fn latest_checkpoint(conn: &mut Conn, tenant_id: &str) -> Q
         .optional()
 }
 
+/// Log, size and root of the signed checkpoints with one of these sizes.
+pub(in crate::audit) fn roots(
+    conn: &mut Conn,
+    tenants: &[&str],
+    sizes: &[i64],
+) -> QueryResult<Vec<(String, i64, Vec<u8>)>> {
+    checkpoints::table
+        .filter(checkpoints::tenant_id.eq_any(tenants))
+        .filter(checkpoints::size.eq_any(sizes))
+        .select((checkpoints::tenant_id, checkpoints::size, checkpoints::root))
+        .load(conn)
+}
+
 pub(in crate::audit) fn insert_checkpoint(conn: &mut Conn, checkpoint: &CheckpointRow) -> QueryResult<usize> {
     diesel::insert_into(checkpoints::table).values(checkpoint).execute(conn)
 }

@@ -79,7 +79,10 @@ pub(in crate::audit) fn first_since(
         .optional()
 }
 
-/// Whether a range holds events other than `audit.purged`, whose payloads are never erased.
+/// Events whose payloads are never erased: an export is verified with them, and they hold nobody's name.
+const KEPT: [EventType; 2] = [EventType::AuditPurged, EventType::LogRestored];
+
+/// Whether a range holds events whose payloads may be erased.
 pub(in crate::audit) fn holds_more_than_erasures(
     conn: &mut Conn,
     tenant_id: &str,
@@ -89,7 +92,7 @@ pub(in crate::audit) fn holds_more_than_erasures(
         .filter(events::tenant_id.eq(tenant_id))
         .filter(events::log_index.ge(between.start))
         .filter(events::log_index.lt(between.end))
-        .filter(events::event_type.ne(EventType::AuditPurged));
+        .filter(events::event_type.ne_all(KEPT));
     diesel::select(diesel::dsl::exists(more)).get_result(conn)
 }
 
@@ -97,17 +100,17 @@ pub(in crate::audit) fn insert_erasure(conn: &mut Conn, erasure: &Erasure) -> Qu
     diesel::insert_into(erasures::table).values(erasure).execute(conn)
 }
 
-/// Deletes the payloads in the range of an erasure, except those of `audit.purged` events: they justify the others.
+/// Deletes the payloads in the range of an erasure, except those that are always kept.
 pub(in crate::audit) fn erase(conn: &mut Conn, erasure: &Erasure) -> QueryResult<usize> {
-    let of_an_erasure = events::table
+    let is_kept = events::table
         .filter(events::tenant_id.eq(payloads::tenant_id))
         .filter(events::log_index.eq(payloads::log_index))
-        .filter(events::event_type.eq(EventType::AuditPurged));
+        .filter(events::event_type.eq_any(KEPT));
     diesel::delete(payloads::table)
         .filter(payloads::tenant_id.eq(&erasure.tenant_id))
         .filter(payloads::log_index.ge(erasure.from_index))
         .filter(payloads::log_index.lt(erasure.to_index))
-        .filter(diesel::dsl::not(diesel::dsl::exists(of_an_erasure)))
+        .filter(diesel::dsl::not(diesel::dsl::exists(is_kept)))
         .execute(conn)
 }
 

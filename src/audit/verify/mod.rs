@@ -5,14 +5,20 @@
 //! every byte of it is verified. [`verify_export`] recomputes every leaf and every
 //! root, and compares them with checkpoints that were kept outside.
 
+mod evidence;
+mod restores;
+
 use std::io::{self, BufRead, Read};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
-use signed_note::{Note, StandardVerifier, Verifier, VerifierList};
+use signed_note::{Note, StandardVerifier, Verifier, VerifierList, key_id};
 use tlog_tiles::{Checkpoint, Hash};
 
+pub use self::evidence::{is_evidence, verify_evidence};
+pub use self::restores::VerifiedRestore;
+use self::restores::{Break, Names, Signed};
 use super::Erased;
 use crate::clock::Timestamp;
 use crate::domain::{Actor, EventType};
@@ -33,8 +39,11 @@ pub struct Verified {
     pub erased: u64,
     /// Root hash of the tree (SHA-256, base64).
     pub root_hash: String,
-    /// Size in the external checkpoint: events beyond it are covered only by the export's own checkpoint.
+    /// Number of events that the external checkpoint covers; those beyond are covered only by the export's own one.
     pub checkpoint_size: u64,
+    /// Restores of the database that the log records.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restores: Vec<VerifiedRestore>,
 }
 
 /// Why verification failed.
@@ -85,15 +94,11 @@ pub enum Failure {
     },
 }
 
-/// A checkpoint whose signature was verified.
-struct Signed {
-    size: u64,
-    root: Hash,
-}
-
 /// Verifies the signatures of one log.
 pub(super) struct LogVerifier {
     origin: String,
+    /// The key in signed-note form.
+    key: Vec<u8>,
     keys: VerifierList,
 }
 
@@ -105,12 +110,24 @@ impl LogVerifier {
         if !origin.contains("/audit/") {
             return Err(Failure::Key(format!("{origin} names no log")));
         }
-        Ok(Self { origin, keys: VerifierList::new(vec![Box::new(verifier)]) })
+        let key = key.trim().splitn(3, '+').nth(2).and_then(|key| STANDARD.decode(key).ok());
+        let key = key.ok_or_else(|| Failure::Key("it has no key".to_owned()))?;
+        Ok(Self { origin, key, keys: VerifierList::new(vec![Box::new(verifier)]) })
+    }
+
+    /// The verifier of the same log under a name that it has before or after a restore.
+    fn named(&self, origin: &str) -> Result<Self, String> {
+        if trunk(origin) != trunk(&self.origin) {
+            return Err(format!("is of the log {origin}, not of {}", self.origin));
+        }
+        let (id, key) = (key_id(origin, &self.key), STANDARD.encode(&self.key));
+        Self::new(&format!("{origin}+{id:08x}+{key}")).map_err(|error| error.to_string())
     }
 
     /// Tenant of the log.
     pub(super) fn tenant_id(&self) -> &str {
-        self.origin.rsplit_once("/audit/").map_or("", |(_, tenant_id)| tenant_id)
+        let log_name = self.origin.rsplit_once("/audit/").map_or("", |(_, log_name)| log_name);
+        log_name.split('/').next().unwrap_or(log_name)
     }
 
     /// The text of a note that the log's key signed.
@@ -136,6 +153,20 @@ impl LogVerifier {
     }
 }
 
+/// The origin of a log without what restores have added.
+fn trunk(origin: &str) -> &str {
+    let suffix = origin.rsplit_once("/audit/").and_then(|(_, log_name)| log_name.split_once('/'));
+    suffix.map_or(origin, |(_, suffix)| {
+        origin.strip_suffix(suffix).and_then(|rest| rest.strip_suffix('/')).unwrap_or(origin)
+    })
+}
+
+/// The origin in the first line of a checkpoint.
+fn origin_of(checkpoint: &[u8]) -> Result<&str, String> {
+    let line = checkpoint.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    std::str::from_utf8(line).map_err(|_error| "is not a well-formed signed note".to_owned())
+}
+
 /// Verifies a complete export.
 ///
 /// `key` is the log's verifier key and `checkpoint` a checkpoint that was kept
@@ -153,57 +184,54 @@ pub fn verify_export(
 ) -> Result<Verified, Failure> {
     let log = LogVerifier::new(key)?;
     let mut signed = Vec::new();
-    for (number, bytes) in std::iter::once(checkpoint).chain(since.iter().map(Vec::as_slice)).enumerate() {
-        let (size, root) = log.checkpoint(bytes).map_err(|why| Failure::Checkpoint { number: number + 1, why })?;
-        signed.push(Signed { size, root });
+    for (number, bytes) in (1..).zip(std::iter::once(checkpoint).chain(since.iter().map(Vec::as_slice))) {
+        let read = origin_of(bytes).and_then(|origin| Ok((origin, log.named(origin)?.checkpoint(bytes)?)));
+        let (origin, (size, root)) = read.map_err(|why| Failure::Checkpoint { number, why })?;
+        signed.push(Signed { number, origin: origin.to_owned(), size, root, agrees: None, after: 0 });
     }
-    let checkpoint_size = signed.first().map_or(0, |first| first.size);
     signed.sort_by_key(|checkpoint| checkpoint.size);
 
-    let mut events = Events { log, frontier: Frontier::default(), number: 0, erased: Vec::new(), purges: Vec::new() };
-    let mut expected = signed.into_iter().peekable();
-    let mut agreed = 0;
-    let mut line = Vec::new();
-    let closing = loop {
-        while let Some(next) = expected.next_if(|next| next.size == events.frontier.size()) {
-            events.agrees(next.root, agreed)?;
-            agreed = next.size;
-        }
-        line.clear();
-        let read = export.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
-        progress(u64::try_from(read).unwrap_or(u64::MAX));
-        events.number += 1;
-        if let Some(checkpoint) = events.line(&line, expected.peek())? {
-            break checkpoint;
-        }
-    };
-    let mut rest = [0];
-    if export.read(&mut rest)? > 0 {
-        return Err(Failure::Line { number: events.number + 1, why: "follows the closing checkpoint".to_owned() });
+    let names = Names::new(log.origin.clone());
+    let mut events =
+        Events { log, names, frontier: Frontier::default(), number: 0, erased: Vec::new(), purges: Vec::new() };
+    let read = events.read(export, &mut signed, &mut progress);
+    // What does not agree with a signed root is told first: it comes first in the log.
+    let reached = |checkpoint: &&Signed| checkpoint.agrees == Some(false);
+    for checkpoint in signed.iter().filter(reached) {
+        events.names.judge(checkpoint, events.frontier.size())?;
     }
-    let (size, root) = closing;
-    if let Some(beyond) = expected.next() {
-        return Err(Failure::Truncated { from: events.frontier.size(), size: beyond.size });
-    }
+    let (size, root) = read?;
     if size != events.frontier.size() {
-        return Err(
-            events.bad(format!("the checkpoint covers {size} events, but the export holds {}", events.frontier.size()))
-        );
+        let held = events.frontier.size();
+        for checkpoint in &signed {
+            events.names.judge(checkpoint, held)?;
+        }
+        return Err(events.bad(format!("the checkpoint covers {size} events, but the export holds {held}")));
     }
-    events.agrees(root, agreed)?;
+    for checkpoint in &signed {
+        events.names.judge(checkpoint, size)?;
+    }
+    if !events.names.has(&events.log.origin) {
+        return Err(Failure::Key(format!("the log has never had the name {}", events.log.origin)));
+    }
+    let agreed = signed.iter().filter(|checkpoint| checkpoint.agrees == Some(true));
+    events.agrees(root, agreed.map(|checkpoint| checkpoint.size).max().unwrap_or(0))?;
     let erased = events.check_erasures()?;
+    let own = signed.iter().find(|checkpoint| checkpoint.number == 1 && checkpoint.agrees == Some(true));
     Ok(Verified {
         tenant_id: events.log.tenant_id().to_owned(),
-        events: events.frontier.size(),
+        events: size,
         erased,
         root_hash: base64(&root.0),
-        checkpoint_size,
+        checkpoint_size: own.map_or(0, |own| own.size),
+        restores: events.names.restores(),
     })
 }
 
 /// State of the verification: the lines read so far.
 struct Events {
     log: LogVerifier,
+    names: Names,
     frontier: Frontier,
     number: u64,
     /// Runs of events without a payload.
@@ -240,6 +268,39 @@ impl Events {
         Failure::Line { number: self.number, why: why.into() }
     }
 
+    /// Reads every line, and compares each signed root; returns the closing checkpoint.
+    fn read(
+        &mut self,
+        export: &mut impl BufRead,
+        signed: &mut [Signed],
+        mut progress: impl FnMut(u64),
+    ) -> Result<(u64, Hash), Failure> {
+        let mut expected = signed.iter_mut().peekable();
+        let mut last = 0;
+        let mut line = Vec::new();
+        let closing = loop {
+            while let Some(next) = expected.next_if(|next| next.size == self.frontier.size()) {
+                let is_same = self.agrees(next.root, last).is_ok();
+                (next.agrees, next.after) = (Some(is_same), last);
+                if is_same {
+                    last = next.size;
+                }
+            }
+            line.clear();
+            let read = export.by_ref().take(MAX_LINE_BYTES).read_until(b'\n', &mut line)?;
+            progress(u64::try_from(read).unwrap_or(u64::MAX));
+            self.number += 1;
+            if let Some(checkpoint) = self.line(&line, expected.peek().map(|next| next.size))? {
+                break checkpoint;
+            }
+        };
+        let mut rest = [0];
+        if export.read(&mut rest)? > 0 {
+            return Err(Failure::Line { number: self.number + 1, why: "follows the closing checkpoint".to_owned() });
+        }
+        Ok(closing)
+    }
+
     /// Checks the root of the events read so far against a signed one.
     fn agrees(&self, root: Hash, from: u64) -> Result<(), Failure> {
         let own = self.frontier.root().map_err(|error| self.bad(error.to_string()))?;
@@ -247,10 +308,10 @@ impl Events {
     }
 
     /// Verifies a line; returns the closing checkpoint if the line is that.
-    fn line(&mut self, line: &[u8], expected: Option<&Signed>) -> Result<Option<(u64, Hash)>, Failure> {
+    fn line(&mut self, line: &[u8], expected: Option<u64>) -> Result<Option<(u64, Hash)>, Failure> {
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err(match expected {
-                Some(signed) if line.is_empty() => Failure::Truncated { from: self.frontier.size(), size: signed.size },
+                Some(size) if line.is_empty() => Failure::Truncated { from: self.frontier.size(), size },
                 _ if line.is_empty() => self.bad("the export ends without its checkpoint"),
                 _ => self.bad("is cut off"),
             });
@@ -265,7 +326,8 @@ impl Events {
             ["checkpoint"] => {
                 let note =
                     member(&value, "checkpoint").as_str().ok_or_else(|| self.bad("the checkpoint is no text"))?;
-                let signed = self.log.checkpoint(note.as_bytes());
+                let current = self.log.named(self.names.current());
+                let signed = current.and_then(|log| log.checkpoint(note.as_bytes()));
                 signed.map(Some).map_err(|why| self.bad(format!("the checkpoint {why}")))
             }
             ["leaf", "leaf_hash", "payload", "salt"] | ["erased", "leaf", "leaf_hash"] => {
@@ -303,6 +365,14 @@ impl Events {
                 return Err(self.bad("it erases payloads that must still be kept"));
             }
             self.purges.push(purge);
+        }
+        if member(leaf, "type") == EventType::LogRestored.as_str() {
+            let restore = Break::parse(index, member(event, "payload"));
+            let restore = restore.ok_or_else(|| self.bad("the restore event is malformed"))?;
+            if [&restore.origin, &restore.previous_origin].iter().any(|name| trunk(name) != trunk(&self.log.origin)) {
+                return Err(self.bad("the restore event names another log"));
+            }
+            self.names.follow(restore).map_err(|why| self.bad(why))?;
         }
         let hash = leaf_hash(leaf).map_err(|why| self.bad(why))?;
         self.frontier.push(hash).map_err(|error| self.bad(error.to_string()))?;
@@ -396,72 +466,6 @@ impl Erased {
         let erased: Self = serde_json::from_value(value.clone()).ok()?;
         (canonical(&erased).ok()? == canonical(value).ok()?).then_some(erased)
     }
-}
-
-/// Limit of an evidence pack; the service writes none that is larger.
-const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
-
-/// Whether the beginning of a file is that of an evidence pack, not of an export.
-#[must_use]
-pub fn is_evidence(beginning: &[u8]) -> bool {
-    beginning.starts_with(b"{\"evidence\"")
-}
-
-/// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof.
-///
-/// # Errors
-/// The first mismatch.
-pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Failure> {
-    let bad = |why: String| Failure::Line { number: 1, why };
-    let log = LogVerifier::new(key)?;
-    let mut bytes = Vec::new();
-    pack.by_ref().take(MAX_PACK_BYTES).read_to_end(&mut bytes)?;
-    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let value: Value = serde_json::from_slice(text).map_err(|error| bad(format!("is not JSON: {error}")))?;
-    if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
-        return Err(bad("is not in canonical form (RFC 8785)".to_owned()));
-    }
-    let evidence = value.get("evidence").ok_or_else(|| bad("holds no evidence".to_owned()))?;
-    let signature = member(&value, "signature").as_str().ok_or_else(|| bad("is not signed".to_owned()))?;
-    let text = canonical(evidence).map_err(|error| bad(error.to_string()))?;
-    let signed = super::evidence::signed_text(&log.origin, &text);
-    let note = Note::from_bytes(format!("{signed}\n{signature}").as_bytes());
-    let note = note.map_err(|error| bad(format!("the signature is malformed: {error}")))?;
-    let text = log.text(&note).map_err(|error| bad(format!("the signature is not over this evidence: {error}")))?;
-    if text != signed.as_bytes() {
-        return Err(bad("the signature is not over this evidence".to_owned()));
-    }
-
-    let checkpoint = member(evidence, "checkpoint").as_str().unwrap_or_default();
-    let (size, root) =
-        log.checkpoint(checkpoint.as_bytes()).map_err(|why| bad(format!("the checkpoint inside {why}")))?;
-    let (mut count, mut erased) = (0, 0);
-    for list in ["events", "refusals"] {
-        let events = member(evidence, list).as_array().ok_or_else(|| bad(format!("has no list of {list}")))?;
-        for event in events {
-            let name = member(member(event, "leaf"), "id");
-            check_event(event, log.tenant_id(), None).map_err(|why| bad(format!("event {name}: {why}")))?;
-            check_proof(event, size, root).map_err(|why| bad(format!("event {name}: {why}")))?;
-            count += 1;
-            erased += u64::from(event.get("erased").is_some());
-        }
-    }
-    let (tenant_id, root_hash) = (log.tenant_id().to_owned(), base64(&root.0));
-    Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size })
-}
-
-/// Verifies that an event is in the tree of a checkpoint.
-fn check_proof(event: &Value, size: u64, root: Hash) -> Result<(), String> {
-    let index = member(member(event, "leaf"), "log_index").as_u64().ok_or("has no index")?;
-    let proof = member(event, "proof").as_array().ok_or("has no proof")?;
-    let hashes = proof.iter().map(|hash| Hash::parse_hash(hash.as_str()?).ok()).collect::<Option<Vec<_>>>();
-    let hashes = hashes.ok_or("the proof holds no hashes")?;
-    // The library's check recurses to the depth of the tree, which a forged size could inflate.
-    if hashes.len() > 64 {
-        return Err("the proof is too long".to_owned());
-    }
-    tlog_tiles::check_record(&hashes, size, root, index, leaf_hash(member(event, "leaf"))?)
-        .map_err(|_not_in_it| "is not in the tree of the checkpoint".to_owned())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use tlog_tiles::HashReader;
 
+use super::evidence::check_proof;
 use super::*;
 use crate::audit::checkpoint;
 use crate::audit::key::LogKey;

@@ -9,6 +9,7 @@ use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, WebhookEvent};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
 use crate::journal::AppendedEvent;
+use crate::records::restores::no_restore_runs;
 use crate::webhooks::{MessageState, message};
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 15.
@@ -163,6 +164,7 @@ pub(in crate::webhooks) fn claim(
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
+        .filter(no_restore_runs())
         .set((
             deliveries::lease_until.eq(Some(lease_until)),
             deliveries::attempts.eq(deliveries::attempts + 1),
@@ -271,6 +273,20 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Tim
         .load(conn)?;
     diesel::update(deliveries::table)
         .filter(deliveries::id.eq_any(&waiting))
+        .filter(deliveries::finished_at.is_null())
+        .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
+/// Cancels messages that are not settled; returns how many.
+pub(in crate::webhooks) fn cancel_queued(conn: &mut Conn, limit: usize, now: Timestamp) -> QueryResult<usize> {
+    let queued: Vec<MessageId> = deliveries::table
+        .filter(deliveries::finished_at.is_null())
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)?;
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(&queued))
         .filter(deliveries::finished_at.is_null())
         .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
         .execute(conn)

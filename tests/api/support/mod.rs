@@ -4,6 +4,7 @@
 mod actors;
 mod auditor;
 mod authority;
+mod backup;
 mod databases;
 mod gate;
 mod mails;
@@ -18,7 +19,8 @@ mod world;
 pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
 pub use authority::Authority;
-pub use databases::{DURABLE, Database, MASTER_KEY, create_admin};
+pub use backup::Backup;
+pub use databases::{DURABLE, Database, MASTER_KEY, binaries, create_admin};
 pub use gate::{Gate, Moment};
 pub use macro_rules_attribute::apply;
 pub use mails::{Mails, generation_of, link_of, token_of};

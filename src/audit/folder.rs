@@ -1,0 +1,167 @@
+//! The newest checkpoint of each log in a folder outside of the database: a file each, as it was signed.
+//!
+//! A database that lacks one of them was restored from a backup, or lost its end.
+//! It is not ready ([`require_whole`]) until `magic-link restore` has named the
+//! checkpoint, and until then no file is replaced: it is the evidence.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::key::LogKey;
+use super::restored::{OutsideCheckpoint, OutsideCheckpoints};
+use super::store::{self, CheckpointRow};
+use crate::context::Context;
+use crate::db::Conn;
+use crate::error::{Code, Error};
+use crate::records::restores;
+
+/// Number of checkpoints that readiness compares with the database: those that were written last.
+const COMPARED: usize = 32;
+
+/// A checkpoint is shorter.
+const MAX_BYTES: u64 = 16 * 1024;
+
+const EXTENSION: &str = "checkpoint";
+
+/// The folder, if one is configured.
+pub(crate) struct CheckpointFolder {
+    path: Option<PathBuf>,
+    /// The newest checkpoints that this instance has read or written, the newest last.
+    newest: Mutex<Vec<OutsideCheckpoint>>,
+}
+
+impl CheckpointFolder {
+    /// Reads the newest files; a file that is no checkpoint of this service is skipped with a warning.
+    ///
+    /// # Errors
+    /// When the folder cannot be created or read.
+    pub(crate) fn open(path: Option<PathBuf>, key: &LogKey) -> io::Result<Self> {
+        let mut newest = Vec::new();
+        if let Some(path) = &path {
+            fs::create_dir_all(path)?;
+            for file in files(path)?.into_iter().rev().take(COMPARED).rev() {
+                match read(&file, key) {
+                    Ok(checkpoint) => newest.push(checkpoint),
+                    Err(why) => tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped"),
+                }
+            }
+        }
+        Ok(Self { path, newest: Mutex::new(newest) })
+    }
+
+    /// Whether a folder is configured.
+    pub(crate) const fn is_configured(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// The checkpoint of every log.
+    ///
+    /// # Errors
+    /// The first file that is no checkpoint of this service, and why.
+    pub(crate) fn all(&self, key: &LogKey) -> Result<OutsideCheckpoints, String> {
+        let mut all = OutsideCheckpoints::default();
+        let Some(path) = &self.path else { return Ok(all) };
+        for file in files(path).map_err(|error| format!("{}: {error}", path.display()))? {
+            all.add(read(&file, key).map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
+        }
+        Ok(all)
+    }
+
+    /// Keeps a checkpoint, unless the file holds one that the database lacks.
+    pub(super) async fn keep(&self, cx: &Context, key: &LogKey, checkpoint: &CheckpointRow) -> Result<(), String> {
+        let Some(path) = &self.path else { return Ok(()) };
+        let fresh = OutsideCheckpoint::parse(key, checkpoint.note.as_bytes())?;
+        let file = path.join(format!("{}.{EXTENSION}", checkpoint.tenant_id));
+        if file.exists() {
+            let known = read(&file, key)?;
+            let lacking =
+                cx.store.read(move |conn| lacking(conn, &[known])).await.map_err(|error| error.to_string())?;
+            if lacking.is_some() {
+                return Err("the file holds a checkpoint that the database lacks: run `magic-link restore`".to_owned());
+            }
+        }
+        replace(&file, &checkpoint.note).await.map_err(|error| error.to_string())?;
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.retain(|one| one.tenant_id != fresh.tenant_id);
+        newest.push(fresh);
+        let surplus = newest.len().saturating_sub(COMPARED);
+        newest.drain(..surplus);
+        Ok(())
+    }
+}
+
+/// Refuses a database that was restored from a backup, and has not gone through `magic-link restore`.
+///
+/// # Errors
+/// `restore_required`
+pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Result<(), Error> {
+    let newest = folder.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    cx.store
+        .read(move |conn| {
+            if restores::is_running(conn)? {
+                let detail = "a restore is not complete: run `magic-link restore` again";
+                return Err(Error::new(Code::RestoreRequired).detail(detail));
+            }
+            let Some(lacking) = lacking(conn, &newest)? else { return Ok(()) };
+            tracing::error!(log.tenant = lacking.tenant_id, log.size = lacking.size, "the database lacks a checkpoint");
+            let detail = "the database is behind a checkpoint that was kept outside: run `magic-link restore`";
+            Err(Error::new(Code::RestoreRequired).detail(detail))
+        })
+        .await
+}
+
+/// The first checkpoint that the database has not signed, and that no restore has named.
+fn lacking(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Option<OutsideCheckpoint>, Error> {
+    if checkpoints.is_empty() {
+        return Ok(None);
+    }
+    let size = |checkpoint: &OutsideCheckpoint| i64::try_from(checkpoint.size).unwrap_or(i64::MAX);
+    let tenants: Vec<&str> = checkpoints.iter().map(|one| one.tenant_id.as_str()).collect();
+    let sizes: Vec<i64> = checkpoints.iter().map(size).collect();
+    let (signed, restored) = (store::roots(conn, &tenants, &sizes)?, restores::of_logs(conn, &tenants)?);
+    let is_there = |one: &OutsideCheckpoint| {
+        let is_signed = signed.iter().any(|(tenant_id, at, root)| {
+            *tenant_id == one.tenant_id && *at == size(one) && root.as_slice() == one.root.0.as_slice()
+        });
+        is_signed
+            || restored.iter().filter(|restore| restore.tenant_id == one.tenant_id).any(|restore| {
+                restore.checkpoint_size.is_some_and(|named| {
+                    let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
+                    size(one) < named || (size(one) == named && is_named)
+                })
+            })
+    };
+    Ok(checkpoints.iter().find(|one| !is_there(one)).cloned())
+}
+
+/// The checkpoints in a folder, the oldest first.
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.path().extension().is_some_and(|extension| extension == EXTENSION) {
+            files.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    files.sort();
+    Ok(files.into_iter().map(|(_, path)| path).collect())
+}
+
+fn read(file: &Path, key: &LogKey) -> Result<OutsideCheckpoint, String> {
+    let mut bytes = Vec::new();
+    let opened = fs::File::open(file).map_err(|error| error.to_string())?;
+    opened.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    OutsideCheckpoint::parse(key, &bytes)
+}
+
+/// Replaces a file, so that it is whole at every moment.
+async fn replace(file: &Path, text: &str) -> io::Result<()> {
+    use tokio::io::AsyncWriteExt;
+    let fresh = file.with_extension("new");
+    let mut opened = tokio::fs::File::create(&fresh).await?;
+    opened.write_all(text.as_bytes()).await?;
+    opened.sync_all().await?;
+    tokio::fs::rename(&fresh, file).await
+}

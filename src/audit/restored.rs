@@ -1,0 +1,180 @@
+//! What a restore does to an audit log: it goes on under another name, and says what is lost.
+//!
+//! A backup has forgotten what was recorded after it, and outsiders may hold
+//! checkpoints that cover it. The tree that grows on from the backup is another
+//! one, so it gets another origin (C2SP `tlog-checkpoint`): the event
+//! `log.restored` is the first that only the new name covers. It names the newest
+//! checkpoint that was kept outside, and [`super::verify`] accepts that break.
+
+use std::collections::BTreeMap;
+
+use actix_web::web::Data;
+use serde::Serialize;
+use serde_json::json;
+use tlog_tiles::Hash;
+
+use super::key::LogKey;
+use super::verify::LogVerifier;
+use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{Actor, EventType, SYSTEM_LOG, is_tenant_id};
+use crate::error::Error;
+use crate::journal::tree::{self, base64};
+use crate::journal::{Event, rows};
+use crate::records::restores::{self, LogRestore};
+use crate::store::Tx;
+
+/// Number of logs that one transaction marks as restored.
+const LOGS_A_TIME: i64 = 50;
+
+/// A checkpoint that was kept outside: of a log of this service, under any name that the log has had.
+#[derive(Debug, Clone)]
+pub(crate) struct OutsideCheckpoint {
+    pub tenant_id: String,
+    /// Name of the log when it was signed.
+    pub log_name: String,
+    pub size: u64,
+    pub root: Hash,
+}
+
+impl OutsideCheckpoint {
+    /// Parses a signed note.
+    ///
+    /// # Errors
+    /// The reason why it is no checkpoint of a log of this service.
+    pub(crate) fn parse(key: &LogKey, bytes: &[u8]) -> Result<Self, String> {
+        let origin = bytes.split(|byte| *byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
+        let foreign = || "is no checkpoint of a log of this service".to_owned();
+        let log_name = origin.and_then(|origin| key.log_name(origin)).ok_or_else(foreign)?;
+        let tenant_id = log_name.split('/').next().unwrap_or(log_name);
+        if !(tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)) {
+            return Err(foreign());
+        }
+        let verifier = LogVerifier::new(&key.verifier_key(log_name)).map_err(|error| error.to_string())?;
+        let (size, root) = verifier.checkpoint(bytes)?;
+        Ok(Self { tenant_id: tenant_id.to_owned(), log_name: log_name.to_owned(), size, root })
+    }
+}
+
+/// The newest checkpoint of each log that was kept outside.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OutsideCheckpoints(BTreeMap<String, OutsideCheckpoint>);
+
+impl OutsideCheckpoints {
+    /// Keeps the larger one of two checkpoints of a log.
+    pub(crate) fn add(&mut self, checkpoint: OutsideCheckpoint) {
+        match self.0.get(&checkpoint.tenant_id) {
+            Some(known) if known.size >= checkpoint.size => {}
+            _ => drop(self.0.insert(checkpoint.tenant_id.clone(), checkpoint)),
+        }
+    }
+}
+
+/// A log whose newest checkpoint outside was named.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestoredLog {
+    /// Tenant of the log.
+    tenant_id: String,
+    /// Size of the checkpoint.
+    checkpoint_size: u64,
+    /// Number of events that the checkpoint covers and the backup has forgotten, at least; absent where the log grew
+    /// on from the backup beyond the checkpoint, so that nobody can count them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events_lost: Option<u64>,
+}
+
+/// A restore that is being carried out.
+#[derive(Clone)]
+pub(crate) struct Restoration {
+    /// What is added to the name of each log.
+    pub suffix: String,
+    pub checkpoints: OutsideCheckpoints,
+    pub actor: Actor,
+    pub now: Timestamp,
+}
+
+impl Restoration {
+    /// Lets a log go on under its new name, from the event that this records; `more` becomes part of its data.
+    pub(crate) fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        key: &LogKey,
+        tenant_id: &str,
+        more: &serde_json::Value,
+    ) -> Result<Option<RestoredLog>, Error> {
+        let (log_name, head) = rows::named_head(tx, tenant_id)?;
+        let size = head.map_or(0, |head| head.size());
+        let outside = self.checkpoints.0.get(tenant_id);
+        let events_lost = match outside {
+            Some(outside) if outside.size > size => Some(outside.size - size),
+            Some(outside) if outside.log_name == log_name && holds(tx, outside)? => Some(0),
+            _ => None,
+        };
+        let root = outside.map(|outside| outside.root.0.to_vec());
+        let restore = LogRestore {
+            tenant_id: tenant_id.to_owned(),
+            suffix: self.suffix.clone(),
+            restored_at: self.now,
+            checkpoint_size: outside.map(|outside| i64::try_from(outside.size)).transpose().map_err(Error::internal)?,
+            checkpoint_root: root,
+        };
+        restores::insert(tx, &restore)?;
+        let mut data = json!({
+            "origin": key.origin(&format!("{tenant_id}/{}", self.suffix)), "previous_origin": key.origin(&log_name),
+            "checkpoint": outside.map(|outside| json!({
+                "origin": key.origin(&outside.log_name), "size": outside.size, "root": base64(&outside.root.0),
+            })),
+            "events_lost": events_lost,
+        });
+        if let (Some(data), Some(more)) = (data.as_object_mut(), more.as_object()) {
+            data.extend(more.clone());
+        }
+        tx.record(Event::new(EventType::LogRestored, self.actor.clone(), self.now).tenant(tenant_id).with(&data));
+        Ok(outside.map(|outside| RestoredLog {
+            tenant_id: tenant_id.to_owned(),
+            checkpoint_size: outside.size,
+            events_lost,
+        }))
+    }
+
+    /// Does so for every log but `_system`, in ranges.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub(crate) async fn record_all(
+        &self,
+        cx: &Context,
+        key: &Data<LogKey>,
+    ) -> Result<(usize, Vec<RestoredLog>), Error> {
+        let (mut logs, mut named) = (0, Vec::new());
+        let mut after: Option<String> = None;
+        loop {
+            let (suffix, from) = (self.suffix.clone(), after.clone());
+            let range = cx
+                .store
+                .read(move |conn| Ok(restores::logs_without(conn, &suffix, from.as_deref(), LOGS_A_TIME)?))
+                .await?;
+            let Some(last) = range.last().cloned() else { return Ok((logs, named)) };
+            logs += range.len();
+            let (this, key) = (self.clone(), key.clone());
+            let some = cx
+                .store
+                .write_large(move |tx| {
+                    let recorded = range.iter().map(|id| this.record(tx, &key, id, &serde_json::Value::Null));
+                    recorded.collect::<Result<Vec<_>, _>>()
+                })
+                .await?;
+            named.extend(some.into_iter().flatten());
+            after = Some(last);
+        }
+    }
+}
+
+/// Whether the stored log begins with the tree of a checkpoint, which is not larger.
+fn holds(tx: &mut Tx<'_>, outside: &OutsideCheckpoint) -> Result<bool, Error> {
+    if outside.size == 0 {
+        return Ok(true);
+    }
+    let root = tree::prove(tx, &outside.tenant_id, |nodes| tlog_tiles::tree_hash(outside.size, nodes))?;
+    Ok(root.is_ok_and(|root| root == outside.root))
+}

@@ -1,0 +1,113 @@
+//! `magic-link restore`, and the confirmation of clients and consultants after it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::Args;
+use serde_json::json;
+
+use super::output::{Column, Output, line};
+use super::{Failure, audit::read};
+use crate::app::App;
+use crate::audit::OutsideCheckpoint;
+use crate::clients;
+use crate::consultants;
+use crate::context::Context;
+use crate::http::Caller;
+use crate::id::{ClientId, ConsultantId};
+use crate::restore::restore;
+
+const CLIENTS: &[Column] =
+    &[("ID", "/id"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("KEY ROTATED", "/rotated_at"), ("NAME", "/name")];
+const CONSULTANTS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email")];
+
+#[derive(Args)]
+pub(super) struct Restore {
+    /// Newest checkpoint of an audit log that was kept outside; may be repeated, once for each log
+    #[arg(long = "checkpoint", value_name = "FILE")]
+    checkpoints: Vec<PathBuf>,
+    /// Why; recorded for each link revoked with it
+    #[arg(long, default_value = "Restored from a backup")]
+    reason: String,
+}
+
+#[derive(Args)]
+#[group(skip)]
+pub(super) struct Confirm<Id>
+where
+    Id: FromStr + Clone + Send + Sync + 'static,
+    Id::Err: std::error::Error + Send + Sync + 'static,
+{
+    /// Ids from the list of the unconfirmed
+    #[arg(value_parser = Id::from_str)]
+    ids: Vec<Id>,
+    /// All of them, after the list was read
+    #[arg(long, conflicts_with = "ids")]
+    all: bool,
+}
+
+pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<(), Failure> {
+    let mut checkpoints = app.checkpoint_folder.all(&app.log_key)?;
+    for path in &command.checkpoints {
+        let checkpoint = OutsideCheckpoint::parse(&app.log_key, &read(path)?);
+        checkpoints.add(checkpoint.map_err(|why| format!("{}: {why}", path.display()))?);
+    }
+    let done = restore(&app.cx, &app.log_key, checkpoints, command.reason, app.cx.clock.now()).await?;
+    let done = serde_json::to_value(&done)?;
+    if output.json {
+        return Ok(line(&done.to_string())?);
+    }
+    let number = |name: &str| done.get(name).map(ToString::to_string).unwrap_or_default();
+    line(&format!(
+        "restored: {} links and {} sessions ended, {} mails and {} webhook messages cancelled, {} signing keys replaced",
+        number("revoked_links"),
+        number("ended_sessions"),
+        number("cancelled_mails"),
+        number("cancelled_webhook_messages"),
+        number("revoked_keys"),
+    ))?;
+    for log in done.get("checkpoints").and_then(|logs| logs.as_array()).into_iter().flatten() {
+        let lost = log.get("events_lost").map_or_else(|| "an unknown number of".to_owned(), ToString::to_string);
+        let of = |name| log.get(name).map(ToString::to_string).unwrap_or_default();
+        line(&format!(
+            "log {}: {lost} events before the checkpoint of size {} are lost",
+            of("tenant_id"),
+            of("checkpoint_size")
+        ))?;
+    }
+    line("\nClients, disabled until `magic-link client confirm ID…`; rotate a key that may have changed since:")?;
+    output.table(&json!({ "items": done.get("clients") }), CLIENTS)?;
+    line("\nConsultants, suspended until `magic-link consultant confirm ID…`:")?;
+    output.table(&json!({ "items": done.get("consultants") }), CONSULTANTS)?;
+    Ok(line("\nIssuing is frozen until `magic-link unfreeze`.")?)
+}
+
+pub(super) async fn confirm_clients(cx: &Context, confirm: Confirm<ClientId>, output: &Output) -> Result<(), Failure> {
+    let unconfirmed = clients::unconfirmed(cx).await?;
+    if confirm.ids.is_empty() && !confirm.all {
+        return output.table(&json!({ "items": unconfirmed }), CLIENTS);
+    }
+    let ids = if confirm.all { unconfirmed.into_iter().map(|client| client.id).collect() } else { confirm.ids };
+    let mut confirmed = Vec::new();
+    for id in ids {
+        confirmed.push(clients::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
+    }
+    output.table(&json!({ "items": confirmed }), CLIENTS)
+}
+
+pub(super) async fn confirm_consultants(
+    cx: &Context,
+    confirm: Confirm<ConsultantId>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let unconfirmed = consultants::unconfirmed(cx).await?;
+    if confirm.ids.is_empty() && !confirm.all {
+        return output.table(&json!({ "items": unconfirmed }), CONSULTANTS);
+    }
+    let ids = if confirm.all { unconfirmed.into_iter().map(|consultant| consultant.id).collect() } else { confirm.ids };
+    let mut confirmed = Vec::new();
+    for id in ids {
+        confirmed.push(consultants::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
+    }
+    output.table(&json!({ "items": confirmed }), CONSULTANTS)
+}

@@ -1,0 +1,138 @@
+//! A restored backup has forgotten what happened after it was made: what was spent, revoked or suspended since would
+//! come back.
+//!
+//! [`restore`] ends all that, from its first commit on, for every instance of the
+//! service: issuing is frozen, every link is revoked, every signing key is
+//! replaced, every status list so far has all its bits set, every client is
+//! disabled and every consultant suspended until somebody confirms them. The
+//! database gets another *incarnation*, so that nothing counts that an instance
+//! has cached. The rest is done in ranges; while it is not complete, no mail and
+//! no webhook message is sent, and the service is not ready. To repeat a restore is
+//! safe, whether it was complete or not.
+
+use actix_web::web::Data;
+use rand::RngExt;
+use serde::Serialize;
+
+use crate::audit::{LogKey, OutsideCheckpoints, Restoration, RestoredLog};
+use crate::clients::{self, UnconfirmedClient};
+use crate::clock::Timestamp;
+use crate::consultants::{self, UnconfirmedConsultant};
+use crate::context::Context;
+use crate::domain::{Actor, SYSTEM_LOG, Validator};
+use crate::error::{Code, Error};
+use crate::http::Caller;
+use crate::id::RevocationId;
+use crate::store::{Tx, Worker};
+use crate::tokens::keyring;
+use crate::{links, mail, records, revocations, signing_keys, status_lists, webhooks};
+
+/// What a restore did, and what is left to confirm.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestoreResponse {
+    /// When the restore was in force (RFC 3339, UTC).
+    restored_at: Timestamp,
+    /// Number of revoked links.
+    revoked_links: i64,
+    /// Number of ended sessions.
+    ended_sessions: i64,
+    /// Number of mails that were queued.
+    cancelled_mails: usize,
+    /// Number of webhook messages that were queued.
+    cancelled_webhook_messages: usize,
+    /// Number of revoked signing keys.
+    revoked_keys: usize,
+    /// Identifier of the key that signs from now on.
+    kid: String,
+    /// Number of audit logs that go on under another origin.
+    logs: usize,
+    /// What was added to the origin of each of them.
+    origin_suffix: String,
+    /// Logs of which a checkpoint was kept outside.
+    checkpoints: Vec<RestoredLog>,
+    /// Clients that are disabled until they are confirmed.
+    clients: Vec<UnconfirmedClient>,
+    /// Consultants who are suspended until they are confirmed.
+    consultants: Vec<UnconfirmedConsultant>,
+}
+
+/// What the first transaction of a restore did.
+struct Begun {
+    order: RevocationId,
+    revoked_keys: usize,
+    system_log: Option<RestoredLog>,
+}
+
+/// Ends everything that a restored backup would revive.
+///
+/// # Errors
+/// `validation_failed` for the reason; `unavailable` when the store does not answer: repeat it.
+pub(crate) async fn restore(
+    cx: &Context,
+    key: &Data<LogKey>,
+    checkpoints: OutsideCheckpoints,
+    reason: String,
+    now: Timestamp,
+) -> Result<RestoreResponse, Error> {
+    let mut fields = Validator::default();
+    fields.text("/reason", &reason, 3, 400);
+    fields.finish()?;
+    let incarnation: i64 = rand::rng().random_range(1..=i64::MAX);
+    let suffix = format!("{incarnation:016x}");
+    let actor = Actor::system("command-line");
+    let restoration = Restoration { suffix: suffix.clone(), checkpoints, actor: actor.clone(), now };
+    let fresh = keyring::generate(cx.tokens.master_key(), now, now)?;
+    let kid = fresh.kid.clone();
+
+    let (first, log_key) = (restoration.clone(), key.clone());
+    let begun = cx
+        .store
+        .write_large(move |tx| {
+            records::restores::begin(tx, incarnation, now)?;
+            links::freeze_now(tx, &reason, now)?;
+            let order = revocations::revoke_everything(tx, &reason, &actor, now)?;
+            let revoked_keys = signing_keys::replace_all(tx, &fresh, &reason, &actor, now)?;
+            status_lists::begin_anew(tx, now)?;
+            let clients = records::clients::disable_until_confirmed(tx, now)?;
+            let unconfirmed = format!("{reason}; not confirmed since");
+            let consultants = records::consultants::suspend_until_confirmed(tx, &unconfirmed, now)?;
+            let more = serde_json::json!({ "clients": clients, "consultants": consultants });
+            let system_log = first.record(tx, &log_key, SYSTEM_LOG, &more)?;
+            Ok(Begun { order, revoked_keys, system_log })
+        })
+        .await?;
+    cx.tokens.refresh(&cx.store, now).await?;
+
+    let cancelled_mails = mail::cancel_queued(cx).await?;
+    let cancelled_webhook_messages = webhooks::cancel_queued(cx).await?;
+    let (logs, named) = restoration.record_all(cx, key).await?;
+    revocations::finish_pending(cx).await?;
+    // They have nothing left to end.
+    signing_keys::step(cx).await?;
+    let order = revocations::read(cx, &Caller::operator(), begun.order).await?;
+    cx.store.write(move |tx| finish(tx, incarnation)).await?;
+    Ok(RestoreResponse {
+        restored_at: now,
+        revoked_links: order.links,
+        ended_sessions: order.sessions,
+        cancelled_mails,
+        cancelled_webhook_messages,
+        revoked_keys: begun.revoked_keys,
+        kid,
+        logs: logs + 1,
+        origin_suffix: suffix,
+        checkpoints: begun.system_log.into_iter().chain(named).collect(),
+        clients: clients::unconfirmed(cx).await?,
+        consultants: consultants::unconfirmed(cx).await?,
+    })
+}
+
+/// Completes a restore, unless another one was begun meanwhile.
+fn finish(tx: &mut Tx<'_>, incarnation: i64) -> Result<(), Error> {
+    if !records::restores::finish(tx, incarnation)? {
+        return Err(Error::new(Code::Unavailable).detail("another restore was begun meanwhile, and goes on"));
+    }
+    tx.wake(Worker::Mail);
+    tx.wake(Worker::Webhooks);
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! What was spent, revoked, suspended, disabled or ended after the backup stays so; so does everything else.
+
+use std::io::Read;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use flate2::read::ZlibDecoder;
+use serde_json::{Value, json};
+use wiremock::ResponseTemplate;
+
+use super::{click, confirm, json, ready};
+use crate::support::{Api, Backup, Receiver, Sql, World, apply, eventually, on_both_databases};
+
+/// The claims of a token, unverified.
+fn claims(token: &str) -> Value {
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&claims).unwrap()
+}
+
+/// The bits of the status list that an access token names.
+async fn bits(world: &World, access_token: &str) -> Vec<u8> {
+    let uri = claims(access_token)["status"]["status_list"]["uri"].as_str().unwrap().to_owned();
+    let list = world.stranger().patient().get(uri.strip_prefix("http://127.0.0.1:8080").unwrap()).await;
+    assert_eq!(list.status, 200, "{list:?}");
+    let list = URL_SAFE_NO_PAD.decode(claims(&list.text)["status_list"]["lst"].as_str().unwrap()).unwrap();
+    let mut bits = Vec::new();
+    ZlibDecoder::new(list.as_slice()).read_to_end(&mut bits).unwrap();
+    bits
+}
+
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value[name].as_str().unwrap()
+}
+
+#[apply(on_both_databases)]
+async fn nothing_comes_back_with_a_backup(world: &World) {
+    let (admin, portal) = (world.admin.clone().patient(), world.portal("cloud", "acme").await.patient());
+    let (stays, leaves) = (world.consultant().await, world.consultant().await);
+    let before = world.open_session(&portal).await;
+    let (spent, revoked, of_who_leaves) =
+        (portal.issue(&stays).await, portal.issue(&stays).await, portal.issue(&leaves).await);
+    let tokens = [world.token(&spent, 1).await, world.token(&revoked, 1).await, world.token(&of_who_leaves, 1).await];
+    let leaked = world.client(None, &["acme"], &["links:read"]).await.patient();
+    let backup = Backup::of(world);
+
+    let after = portal.redeem(&click(world, &tokens[0]).await).await.ok();
+    admin.post(&format!("/v1/magic-links/{revoked}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
+    let suspend = format!("/v1/consultants/{leaves}/suspend");
+    admin.post(&suspend, &json!({ "reason": "Left the company" })).await.ok();
+    admin.post(&format!("/v1/clients/{}/disable", leaked.client_id), &json!({})).await.ok();
+    portal.post(&format!("/v1/sessions/{}/end", text(&before, "id")), &json!({})).await.ok();
+    leaked.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    assert!(portal.is_active(text(&after, "access_token")).await);
+
+    // Under the service, which goes on running: everything is back.
+    backup.restore(world);
+    ready(world).await;
+    leaked.get("/v1/magic-links").await.ok();
+    assert!(portal.is_active(text(&before, "access_token")).await);
+
+    let done = json(world, &["restore"]).await;
+    assert_eq!((done["revoked_links"].as_i64(), done["ended_sessions"].as_i64()), (Some(4), Some(1)), "{done}");
+    assert_eq!(done["consultants"].as_array().unwrap().len(), 3);
+    let clients: Vec<&str> = done["clients"].as_array().unwrap().iter().map(|one| text(one, "id")).collect();
+    assert_eq!(clients.len(), 3);
+    assert!([&admin, &portal, &leaked].iter().all(|client| clients.contains(&client.client_id.as_str())), "{done}");
+    for client in [&admin, &portal, &leaked] {
+        client.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    }
+    ready(world).await;
+
+    confirm(world, &[&admin, &portal]).await;
+    leaked.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    for session in [&before, &after] {
+        assert!(!portal.is_active(text(session, "access_token")).await);
+        assert!(bits(world, text(session, "access_token")).await.iter().all(|byte| *byte == 0xff));
+    }
+    for (link, token) in [&spent, &revoked, &of_who_leaves].into_iter().zip(&tokens) {
+        let pressed = world.stranger().patient().post("/l/continue", &json!({ "token": token })).await;
+        pressed.refused(400, "token_invalid");
+        assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+    }
+
+    // It begins anew, for whom somebody has confirmed.
+    let issue = Api::issue_request(&stays);
+    portal.post("/v1/magic-links", &issue).await.refused(409, "issuing_frozen");
+    json(world, &["unfreeze"]).await;
+    portal.post("/v1/magic-links", &issue).await.refused(409, "consultant_suspended");
+    json(world, &["consultant", "confirm", &stays]).await;
+    portal.post("/v1/magic-links", &Api::issue_request(&leaves)).await.refused(409, "consultant_suspended");
+    let link = portal.issue(&stays).await;
+    let fresh = portal.redeem(&click(world, &world.token(&link, 1).await).await).await.ok();
+    assert!(portal.is_active(text(&fresh, "access_token")).await);
+    assert!(bits(world, text(&fresh, "access_token")).await.iter().all(|byte| *byte == 0));
+}
+
+#[apply(on_both_databases)]
+async fn a_list_that_the_backup_never_had_has_every_bit_set(world: &World) {
+    let portal = world.portal("cloud", "acme").await.patient();
+    let consultant = world.consultant().await;
+    let backup = Backup::of(world);
+    // The first session of all: the backup knows no list.
+    let link = portal.issue(&consultant).await;
+    let session = portal.redeem(&click(world, &world.token(&link, 1).await).await).await.ok();
+    backup.restore(world);
+    json(world, &["restore"]).await;
+    ready(world).await;
+    assert!(bits(world, text(&session, "access_token")).await.iter().all(|byte| *byte == 0xff));
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn what_was_queued_is_not_sent(world: &World) {
+    let (admin, portal) = (world.admin.clone().patient(), world.portal("cloud", "acme").await.patient());
+    let receiver = Receiver::start().await;
+    receiver.answer_with(503);
+    let endpoint = receiver.endpoint_of(&portal).await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let link = portal.issue(&world.consultant().await).await;
+    receiver.wait_for(1).await;
+    let backup = Backup::of(world);
+    backup.restore(world);
+    let done = json(world, &["restore"]).await;
+    assert!(done["cancelled_mails"].as_i64() > Some(0) && done["cancelled_webhook_messages"] == 1, "{done}");
+    world.mails.behave();
+    receiver.answer_with(202);
+    confirm(world, &[&admin, &portal]).await;
+    let path = format!("/v1/magic-links/{link}");
+    assert_eq!(admin.get(&path).await.ok()["delivery"]["state"], "cancelled");
+    let deliveries = format!("/v1/webhook-endpoints/{}/deliveries", text(&endpoint, "id"));
+    let of_issuing = async || {
+        let messages = portal.get(&deliveries).await.ok();
+        let issued = messages["items"].as_array().unwrap().iter().find(|one| one["type"] == "magic_link.issued");
+        issued.unwrap()["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(of_issuing().await, "cancelled");
+}
+
+#[apply(on_both_databases)]
+async fn a_restore_that_broke_off_keeps_the_service_from_being_ready(world: &World) {
+    let (admin, consultant) = (world.admin.clone().patient(), world.consultant().await);
+    Sql::of(world).run("UPDATE service_state SET restoring_at = '2026-11-22 10:00:00'").unwrap();
+    let reply = world.stranger().get("/readyz").await;
+    reply.refused(503, "restore_required");
+    assert!(reply.body["detail"].as_str().unwrap().contains("magic-link restore"), "{reply:?}");
+    // No mail leaves meanwhile.
+    let link = admin.issue(&consultant).await;
+    json(world, &["restore"]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["delivery"]["state"], "cancelled");
+    assert!(world.mails.about(&link).await.is_empty());
+}
+
+#[apply(on_both_databases)]
+async fn a_revocation_that_was_pending_in_the_backup_is_carried_out(world: &World) {
+    let admin = world.admin.clone().patient();
+    let link = admin.issue(&world.consultant().await).await;
+    // One whose worker, and whose server, are gone.
+    let order = admin.post("/v1/revocations", &json!({ "tenant_id": "globex", "reason": "An old one" })).await.ok();
+    Sql::of(world)
+        .run(
+            "UPDATE revocations SET done_at = NULL, xid_watermark = 9000000000000000, lease_until = '2999-01-01 00:00:00'",
+        )
+        .unwrap();
+    json(world, &["restore"]).await;
+    confirm(world, &[&admin]).await;
+    let pending = format!("/v1/revocations/{}", text(&order, "id"));
+    eventually("it is carried out", async || (admin.get(&pending).await.ok()["state"] == "done").then_some(())).await;
+    assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+}

@@ -1,0 +1,164 @@
+//! The audit log goes on after a restore under another name, and can be checked across the break.
+
+use serde_json::{Value, json};
+
+use super::{confirm, json, ready, run};
+use crate::support::{Api, Auditor, Backup, World, apply, folder, on_both_databases};
+
+/// Grows the log of ACME.
+async fn grow(world: &World, admin: &Api, events: usize) {
+    for number in 0..events {
+        admin.put("/v1/tenants/acme", &json!({ "name": format!("ACME {number}") })).await.ok();
+    }
+    ready(world).await;
+}
+
+/// Writes a checkpoint into a file, and gives its path.
+fn file(world: &World, name: &str, text: &str) -> String {
+    let path = folder(&format!("restore-{}", world.base.rsplit(':').next().unwrap())).join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+fn size_of(checkpoint: &str) -> usize {
+    checkpoint.lines().nth(1).unwrap().parse().unwrap()
+}
+
+/// The log's own `log.restored` events.
+async fn breaks(admin: &Api, tenant: &str) -> Vec<Value> {
+    admin.events(&format!("&tenant_id={tenant}&type=log.restored")).await
+}
+
+#[apply(on_both_databases)]
+async fn the_break_is_accepted_and_no_other(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 3).await;
+    let auditor = Auditor::of("acme", &admin).await;
+    let early = auditor.checkpoint(&admin).await;
+    let export_before = auditor.export(&admin).await;
+    let backup = Backup::of(world);
+    grow(world, &admin, 3).await;
+    let within = auditor.checkpoint(&admin).await;
+    grow(world, &admin, 2).await;
+    let named = auditor.checkpoint(&admin).await;
+    grow(world, &admin, 1).await;
+    let beyond = auditor.checkpoint(&admin).await;
+
+    backup.restore(world);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "named", &named)]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let restored = breaks(&admin, "acme").await;
+    let lost = size_of(&named) - usize::try_from(restored[0]["log_index"].as_u64().unwrap()).unwrap();
+    assert!(lost >= 5, "{restored:?}");
+    let data = &restored[0]["data"];
+    assert_eq!((&data["events_lost"], &data["checkpoint"]["size"]), (&json!(lost), &json!(size_of(&named))));
+    assert_eq!(data["checkpoint"]["root"], named.lines().nth(2).unwrap());
+    assert_eq!(data["previous_origin"], "127.0.0.1:8080/audit/acme");
+    let origin = data["origin"].as_str().unwrap();
+    assert_eq!(origin, format!("127.0.0.1:8080/audit/acme/{}", done["origin_suffix"].as_str().unwrap()));
+    assert_eq!(
+        done["checkpoints"][0],
+        json!({ "tenant_id": "acme", "checkpoint_size": size_of(&named), "events_lost": lost })
+    );
+
+    // With the key that the auditor has had all along, and with the one of today.
+    grow(world, &admin, 8).await;
+    let today = Auditor::of("acme", &admin).await;
+    assert!(today.key.starts_with(&format!("{origin}+")), "{}", today.key);
+    let export = auditor.export(&admin).await;
+    let late = auditor.checkpoint(&admin).await;
+    assert!(late.starts_with(&format!("{origin}\n")), "{late}");
+    let full = auditor.export(&admin).await;
+    for auditor in [&auditor, &today] {
+        for checkpoint in [&early, &within, &named] {
+            let said = auditor.accepts(&export, &[checkpoint]);
+            assert!(said.contains(&format!("and {lost} events were lost")), "{said}");
+        }
+        auditor.accepts(&full, &[&late, &early, &within, &named]);
+        auditor.refuses(&export, &[&beyond], "without naming it");
+        auditor.refuses(&full, &[&late, &beyond], "without naming it");
+        auditor.refuses(&export, &[&late], "are missing");
+    }
+    // What was exported before verifies as before; the checkpoints of today are not of that log.
+    auditor.accepts(&export_before, &[&early]);
+    auditor.refuses(&export_before, &[&late], "checkpoint 1");
+
+    // Not without the event: whoever cuts it out has another log.
+    let without: String = export.split_inclusive('\n').filter(|line| !line.contains("log.restored")).collect();
+    auditor.refuses(&without, &[&early], "line");
+    // The other logs go on in the same way.
+    let system = Auditor::of("_system", &admin).await;
+    assert!(system.key.contains(done["origin_suffix"].as_str().unwrap()));
+    system.audit(&admin).await;
+    assert_eq!(breaks(&admin, "_system").await.len(), 1);
+}
+
+#[apply(on_both_databases)]
+async fn a_checkpoint_that_nobody_signed_is_refused_and_nothing_is_done(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 2).await;
+    let auditor = Auditor::of("acme", &admin).await;
+    let signed = auditor.checkpoint(&admin).await;
+    let larger = signed.replacen(&format!("\n{}\n", size_of(&signed)), "\n4711\n", 1);
+    let globex = signed.replacen("/audit/acme", "/audit/globex", 1);
+    for (name, wrong) in
+        [("larger", larger.as_str()), ("globex", &globex), ("text", "no checkpoint\n"), ("nothing", "")]
+    {
+        let refused = run(world, &["restore", "--checkpoint", &file(world, name, wrong)]).await;
+        assert_eq!(refused.status.code(), Some(1), "{name}");
+    }
+    assert!(breaks(&admin, "acme").await.is_empty());
+    admin.get("/v1/magic-links").await.ok();
+    // A genuine one of which nothing is lost.
+    let done = json(world, &["restore", "--checkpoint", &file(world, "signed", &signed)]).await;
+    assert_eq!(done["checkpoints"][0]["events_lost"], 0);
+}
+
+#[apply(on_both_databases)]
+async fn without_a_checkpoint_no_signed_event_may_be_missing(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 2).await;
+    let auditor = Auditor::of("acme", &admin).await;
+    let early = auditor.checkpoint(&admin).await;
+    let backup = Backup::of(world);
+    grow(world, &admin, 3).await;
+    let lost = auditor.checkpoint(&admin).await;
+    backup.restore(world);
+    json(world, &["restore"]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let export = auditor.export(&admin).await;
+    auditor.accepts(&export, &[&early]);
+    auditor.refuses(&export, &[&lost], "without naming it");
+    // Whoever finds it later names it with a restore of its own.
+    json(world, &["restore", "--checkpoint", &file(world, "found-later", &lost)]).await;
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let export = auditor.export(&admin).await;
+    auditor.accepts(&export, &[&lost, &early]);
+    assert_eq!(breaks(&admin, "acme").await.len(), 2);
+}
+
+#[apply(on_both_databases)]
+async fn a_log_that_grew_on_from_the_backup_says_that_it_forked(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 2).await;
+    let auditor = Auditor::of("acme", &admin).await;
+    let early = auditor.checkpoint(&admin).await;
+    let backup = Backup::of(world);
+    grow(world, &admin, 3).await;
+    let lost = auditor.checkpoint(&admin).await;
+    backup.restore(world);
+    ready(world).await;
+    // Nobody noticed, and the log grew beyond the checkpoint.
+    grow(world, &admin, 9).await;
+    auditor.refuses(&auditor.export(&admin).await, &[&lost], "not the ones that were signed");
+    let done = json(world, &["restore", "--checkpoint", &file(world, "lost", &lost)]).await;
+    assert!(done["checkpoints"][0].get("events_lost").is_none(), "nobody can count them: {done}");
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    let export = auditor.export(&admin).await;
+    let said = auditor.accepts(&export, &[&lost, &early]);
+    assert!(said.contains("an unknown number of events were lost"), "{said}");
+}

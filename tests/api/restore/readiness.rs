@@ -1,0 +1,117 @@
+//! A database that is behind a checkpoint outside is not ready, and says what to do.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{confirm, output};
+use crate::support::{
+    Api, Auditor, Backup, Process, Settings, World, apply, command, eventually, folder, on_both_databases,
+};
+
+const FOLDER: &str = "MAGIC_LINK_AUDIT__CHECKPOINT_FOLDER";
+
+/// A folder outside of the database.
+fn outside() -> PathBuf {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    folder(&format!("outside-{}", NUMBER.fetch_add(1, Ordering::SeqCst)))
+}
+
+fn start(world: &World, outside: &Path) -> Process {
+    Process::start_with(world, &[(FOLDER, outside.to_str().unwrap())], Stdio::inherit())
+}
+
+/// Lets the log of ACME grow, and waits until its checkpoint is outside.
+async fn kept(admin: &Api, outside: &Path) -> String {
+    admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let checkpoint = Auditor::of("acme", admin).await.checkpoint(admin).await;
+    let file = outside.join("acme.checkpoint");
+    eventually("the checkpoint is outside", async || {
+        (std::fs::read_to_string(&file).ok()? == checkpoint).then_some(())
+    })
+    .await;
+    checkpoint
+}
+
+/// `magic-link restore` with the folder.
+async fn restore(world: &World, outside: &Path) -> Output {
+    let mut restore = command(world);
+    restore.args(["restore", "--json"]).env(FOLDER, outside);
+    output(restore).await
+}
+
+async fn readiness(process: &Process) -> (u16, Value) {
+    let reply = Api::new(&process.base, None).get("/readyz").await;
+    (reply.status.as_u16(), reply.body)
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_database_that_is_behind_is_not_ready_until_the_restore(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    kept(&admin, &outside).await;
+    let backup = Backup::of(world);
+    let newest = kept(&admin, &outside).await;
+    assert_eq!(readiness(&process).await.0, 200);
+
+    // The running copy notices, and so does one that starts.
+    backup.restore(world);
+    let refused = eventually("the copy notices", async || {
+        let (status, body) = readiness(&process).await;
+        (body["code"] == "restore_required").then_some((status, body))
+    });
+    let (status, body) = refused.await;
+    assert_eq!(status, 503);
+    assert!(body["detail"].as_str().unwrap().contains("magic-link restore"), "{body}");
+    process.kill();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    // What is outside stays, although the log grows on.
+    admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    admin.get("/v1/audit-log/acme/checkpoint").await;
+    let refused = async || {
+        let log = admin.get("/v1/audit-log/acme").await.ok();
+        log["deliveries"][0]["last_error"].as_str().map(ToOwned::to_owned)
+    };
+    let why = eventually("the file is not replaced", refused).await;
+    assert!(why.contains("magic-link restore"), "{why}");
+    assert_eq!(std::fs::read_to_string(outside.join("acme.checkpoint")).unwrap(), newest);
+
+    let restored = restore(world, &outside).await;
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    let logs = restored["checkpoints"].as_array().unwrap();
+    assert!(logs.iter().any(|log| log["tenant_id"] == "acme"), "{restored}");
+    assert_eq!(readiness(&process).await.0, 200);
+    confirm(world, &[&admin]).await;
+    let fresh = kept(&admin, &outside).await;
+    assert!(fresh.starts_with(&format!("127.0.0.1:8080/audit/acme/{}", restored["origin_suffix"].as_str().unwrap())));
+    // The service that starts next is ready, too, and the auditor has the whole story.
+    process.kill();
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.0, 200);
+    let admin = world.admin.at(&process.base);
+    let auditor = Auditor::of("acme", &admin).await;
+    auditor.accepts(&auditor.export(&admin).await, &[&fresh, &newest]);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_file_that_is_no_checkpoint_of_ours_stops_the_restore_only(world: &World) {
+    let outside = outside();
+    let file = outside.join("acme.checkpoint");
+    std::fs::write(&file, "links.example/audit/acme\n4711\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n").unwrap();
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.0, 200);
+    let refused = restore(world, &outside).await;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(said.contains("acme.checkpoint") && said.contains("move it away"), "{said}");
+    std::fs::remove_file(&file).unwrap();
+    assert!(restore(world, &outside).await.status.success());
+}

@@ -1,0 +1,69 @@
+//! The commands of the page about backup and restore, as they stand there.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::support::{
+    Api, Auditor, Database, Process, Settings, World, apply, binaries, command, folder, on_both_databases,
+};
+
+/// The blocks of commands in the chapter, in order: those for this database, and those for both.
+fn blocks(database: Database) -> Vec<String> {
+    let page = include_str!("../../../docker/README.md");
+    let chapter = page.split("\n## Backup and restore\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let blocks = chapter.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap().to_owned());
+    let other = if database == Database::Sqlite { "# PostgreSQL" } else { "# SQLite" };
+    blocks.filter(|block| !block.starts_with(other)).collect()
+}
+
+/// Runs a block in a folder, with the world's database in the place of the page's.
+async fn run(world: &World, folder: &Path, block: &str) {
+    let program = command(world);
+    let mut shell = Command::new("sh");
+    let path = std::env::var("PATH").unwrap();
+    let programs = Path::new(program.get_program()).parent().unwrap().display().to_string();
+    let servers = binaries().map(|folder| folder.display().to_string()).unwrap_or_default();
+    let file = world.database_url.strip_prefix("sqlite://").unwrap_or_default();
+    shell.args(["-eu", "-c", &block.replace("data/magic-link.db", file)]).current_dir(folder);
+    shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.env("PATH", format!("{programs}:{servers}:{path}"));
+    let output = super::output(shell).await;
+    assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn the_page_brings_a_backup_back_safely(world: &World) {
+    if world.database == Database::Sqlite && Command::new("sqlite3").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "sqlite3 is not installed");
+        return;
+    }
+    let place = folder(&format!("runbook-{:?}", world.database));
+    let [backup, put_back, restore] = blocks(world.database).try_into().expect("three blocks of commands");
+    let process = Process::start(world);
+    let admin = world.admin.at(&process.base);
+    let consultant =
+        admin.post("/v1/consultants", &json!({ "name": "Ravi Kumar", "email": "ravi@support.example" })).await.ok();
+    let consultant = consultant["id"].as_str().unwrap();
+    let link = admin.issue(consultant).await;
+    run(world, &place, &backup).await;
+
+    admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
+    let auditor = Auditor::of("acme", &admin).await;
+    let newest = auditor.checkpoint(&admin).await;
+    std::fs::write(place.join("acme.checkpoint"), &newest).unwrap();
+    process.ask_to_stop();
+    process.stopped().await;
+
+    run(world, &place, &put_back).await;
+    run(world, &place, &restore).await;
+    let process = Process::start(world);
+    let admin = world.admin.at(&process.base);
+    assert_eq!(Api::new(&process.base, None).get("/readyz").await.status, 200);
+    assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+    let said = auditor.accepts(&auditor.export(&admin).await, &[&newest]);
+    assert!(said.contains("events were lost"), "{said}");
+    admin.issue(consultant).await;
+}
