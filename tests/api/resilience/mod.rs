@@ -1,5 +1,6 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
+mod connections;
 mod crash;
 mod durability;
 mod outage;
