@@ -286,13 +286,17 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         config.database_connections = 4;
     }
     telemetry::init(&config.log);
-    actix_web::rt::System::new().block_on(async move {
+    let system = actix_web::rt::System::new();
+    let outcome = system.block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, output)).await,
             Command::Audit(command) => audit::run(App::open(config, Clock::System).await?, command, output).await,
             command => command_on(&App::open(config, Clock::System).await?, command, output).await,
         }
-    })
+    });
+    // Dropping it would wait for threads that the database holds; the process ends anyway.
+    std::mem::forget(system);
+    outcome
 }
 
 async fn serve(config: Config, output: &Output) -> Result<(), Failure> {

@@ -68,10 +68,10 @@ impl Service {
         self.metrics_listener.as_ref().map(|listener| Ok(listener.local_addr()?.port())).transpose()
     }
 
-    /// Serves until SIGINT or SIGTERM, then lets requests and mails in progress finish.
+    /// Serves until SIGINT or SIGTERM, then lets requests and mails in progress finish, for less than half a minute.
     ///
     /// # Errors
-    /// When the listener fails.
+    /// When the listener fails, or something in progress did not finish.
     pub async fn run(self) -> std::io::Result<()> {
         self.run_until(std::future::pending()).await
     }
@@ -107,10 +107,14 @@ impl Service {
             // The server handles the stop command only while it is polled.
             () = stopped => tokio::join!(handle.stop(true), server).1,
         };
-        stop.finish().await;
+        let is_finished = stop.finish().await;
         if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
             handle.stop(false).await;
             drop(metrics.await);
+        }
+        if !is_finished {
+            let reason = "stopped by force: the database or a provider did not answer";
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason));
         }
         outcome
     }

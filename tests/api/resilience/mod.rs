@@ -3,6 +3,7 @@
 mod connections;
 mod crash;
 mod durability;
+mod hanging_database;
 mod outage;
 mod races;
 mod storage_failure;
