@@ -82,7 +82,7 @@ impl Framing {
     fn next(&mut self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match (self.part, line.is_empty()) {
-            (Part::Start, true) | (Part::Body, _) => {}
+            (Part::Start, true) | (Part::Trailer, false) | (Part::Body, _) => {}
             (Part::Start, false) => self.part = Part::Head,
             (Part::Head, false) => self.field(line),
             (Part::Head, true) if self.chunked => self.part = Part::Size,
@@ -95,7 +95,6 @@ impl Framing {
                 self.part = if self.skip == 0 { Part::Trailer } else { Part::ChunkEnd };
             }
             (Part::ChunkEnd, _) => self.part = Part::Size,
-            (Part::Trailer, false) => {}
         }
         false
     }
