@@ -54,8 +54,8 @@ trace: ## See in the system calls that every acknowledgement comes after a sync;
 	$(CARGO) test --locked --test api -- --ignored durability
 
 soak: ## The races, crashes and large orders with their full counts; takes ten minutes
-	RACE_ROUNDS=200 MANY_LINKS=100000 $(CARGO) test --locked --test api -- \
-		races crash outbox hostile nobody_who_asks a_large_order
+	RACE_ROUNDS=200 MANY_LINKS=100000 READERS=2000 $(CARGO) test --locked --test api -- \
+		races crash outbox hostile nobody_who_asks a_large_order readers_that_do_not_read
 
 interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
 	@CARGO="$(CARGO)" sh tests/interop/run.sh

@@ -37,6 +37,10 @@ pub(crate) struct Metrics {
     pub writer_queue: IntGauge,
     /// Write jobs that shared one commit.
     pub write_batch: Histogram,
+    /// Open HTTP connections.
+    pub open_connections: IntGauge,
+    /// Connections that were refused or ended, by reason.
+    pub connections_ended: IntCounterVec,
     /// Pooled connections, by whether they are in use.
     pub connections: IntGaugeVec,
     pub store_up: IntGauge,
@@ -84,6 +88,14 @@ impl Metrics {
             read_batch: Histogram::with_opts(batch_sizes("read_batch", "Callers that shared one query"))?,
             writer_queue: IntGauge::new("writer_queue", "Write jobs that wait for a writer")?,
             write_batch: Histogram::with_opts(batch_sizes("write_batch", "Write jobs that shared one commit"))?,
+            open_connections: IntGauge::new("http_connections", "Open HTTP connections")?,
+            connections_ended: IntCounterVec::new(
+                Opts::new(
+                    "http_connections_ended_total",
+                    "HTTP connections that were refused because an address has too many, or ended because the peer stalled",
+                ),
+                &["reason"],
+            )?,
             connections: IntGaugeVec::new(Opts::new("database_connections", "Pooled connections"), &["state"])?,
             store_up: IntGauge::new("database_up", "Whether the database answered this request")?,
             database_faults: IntCounter::new(
@@ -119,6 +131,8 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
         metrics.registry.register(Box::new(metrics.writer_queue.clone()))?;
         metrics.registry.register(Box::new(metrics.write_batch.clone()))?;
+        metrics.registry.register(Box::new(metrics.open_connections.clone()))?;
+        metrics.registry.register(Box::new(metrics.connections_ended.clone()))?;
         metrics.registry.register(Box::new(metrics.connections.clone()))?;
         metrics.registry.register(Box::new(metrics.store_up.clone()))?;
         metrics.registry.register(Box::new(metrics.database_faults.clone()))?;

@@ -4,9 +4,9 @@
 //! a caller that comes while it runs waits for the next one. A lone caller is
 //! served at once.
 
+use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fmt, thread};
 
 use diesel::QueryResult;
 use diesel::r2d2::Pool;
@@ -16,13 +16,16 @@ use tokio::sync::oneshot;
 use crate::db::{Conn, ConnectionManager};
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::store::{check_out, discard_if_broken};
+use crate::store::{Threads, check_out, discard_if_broken, within};
 
 /// Time-out of a caller, its query included.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest number of callers that share a query.
 const MAX_BATCH: usize = 512;
+
+/// Number of waiting callers from which on those that have stopped waiting are looked for.
+const MAX_WAITING: usize = 4 * MAX_BATCH;
 
 /// Longest time that a query waits for more callers, if the one before had several.
 const BATCH_WINDOW: Duration = Duration::from_millis(1);
@@ -66,7 +69,7 @@ struct Shared<Q, A> {
 /// A reader with its own thread.
 pub(crate) struct Coalescer<Q, A> {
     shared: Arc<Shared<Q, A>>,
-    thread: Option<thread::JoinHandle<()>>,
+    threads: Threads,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
@@ -79,9 +82,9 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         let queue = Mutex::new(Queue { asked: Vec::new(), wanted: 1, closed: false });
         let shared = Arc::new(Shared { queue, wakeup: Condvar::new(), gauges });
         let reader = Arc::clone(&shared);
-        let thread =
-            thread::Builder::new().name("coalescing-reader".to_owned()).spawn(move || reader.run(&pool, query))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let mut threads = Threads::new();
+        threads.spawn("coalescing-reader".to_owned(), move || reader.run(&pool, query))?;
+        Ok(Self { shared, threads })
     }
 
     /// Queues at once, and waits for the answer of a query that has not begun yet.
@@ -89,33 +92,25 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         let (sender, answer) = oneshot::channel();
         {
             let mut queue = self.shared.queue();
+            if queue.asked.len() >= MAX_WAITING {
+                // The database does not answer: those who have stopped waiting would pile up.
+                queue.asked.retain(|(_, caller)| !caller.is_closed());
+            }
             queue.asked.push((query, sender));
             // Only the caller that completes the number wakes the reader.
             if queue.asked.len() == queue.wanted {
                 self.shared.wakeup.notify_one();
             }
         }
-        async {
-            match tokio::time::timeout(ANSWER_TIMEOUT, answer).await {
-                Ok(Ok(answer)) => answer,
-                Ok(Err(_nobody_answers)) => Err(Error::unavailable()),
-                Err(_elapsed) => {
-                    tracing::warn!("the database did not answer in time");
-                    Err(Error::unavailable())
-                }
-            }
-        }
+        within(ANSWER_TIMEOUT, async { answer.await.unwrap_or_else(|_nobody_answers| Err(Error::unavailable())) })
     }
 }
 
 impl<Q, A> Drop for Coalescer<Q, A> {
-    /// Waits for the thread, which holds the pool: SQLite cleans up when its last connection closes.
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.wakeup.notify_one();
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.threads.finish();
     }
 }
 

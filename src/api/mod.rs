@@ -5,14 +5,19 @@ pub mod openapi;
 mod problems_page;
 mod readiness;
 
+use std::borrow::Cow;
+
+use actix_web::guard;
+use actix_web::http::header::ContentEncoding;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
 use actix_web::{HttpResponse, get};
+use bytes::Bytes;
 use utoipa::openapi::OpenApi as Description;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_swagger_ui::{Config as SwaggerConfig, SwaggerUi};
+use utoipa_swagger_ui::Config as SwaggerConfig;
 
 use crate::app::App;
 use crate::context::Context;
@@ -87,10 +92,28 @@ async fn show_metrics(cx: web::Data<Context>) -> HttpResponse {
     }
 }
 
+/// A file of Swagger UI. The files are part of the program: no reader gets a copy.
+async fn swagger_file(
+    path: web::Path<String>,
+    config: web::Data<SwaggerConfig<'static>>,
+) -> Result<HttpResponse, Error> {
+    let file = utoipa_swagger_ui::serve(&path, config.into_inner()).map_err(Error::internal)?;
+    let file = file.ok_or(Code::RouteNotFound)?;
+    let mut response = HttpResponse::Ok();
+    if file.gzpipped {
+        response.insert_header(ContentEncoding::Gzip);
+    }
+    Ok(response.content_type(file.content_type).body(match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    }))
+}
+
 /// The actix application.
 pub(crate) fn service(
     app: &App,
-    description: Description,
+    description: &Description,
+    description_text: Bytes,
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -116,14 +139,18 @@ pub(crate) fn service(
         .into_utoipa_app()
         .configure(routes)
         .split_for_parts();
-    let known = KnownRoutes::of(&description);
+    let known = KnownRoutes::of(description);
+    // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
+    let swagger = SwaggerConfig::new(["/openapi.json"]).validator_url("none");
+    // Every reader gets the same buffer.
+    let description = move || {
+        let text = description_text.clone();
+        async move { HttpResponse::Ok().content_type("application/json").body(text) }
+    };
     actix
-        // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
-        .service(
-            SwaggerUi::new("/docs/{_:.*}")
-                .config(SwaggerConfig::default().validator_url("none"))
-                .url("/openapi.json", description),
-        )
+        .app_data(web::Data::new(swagger))
+        .service(web::resource("/openapi.json").guard(guard::Get()).to(description))
+        .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger_file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))
         .default_service(web::to(refuse))

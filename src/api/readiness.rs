@@ -1,5 +1,7 @@
 //! Readiness: what must work so that callers can be served, one function for each check.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, get, web};
 
 use crate::audit;
@@ -7,13 +9,17 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::error::Error;
 use crate::http::PublicProblems;
+use crate::store::within;
+
+/// Time-out of `/readyz`: load balancers wait no longer.
+const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Check that the service is ready
 ///
 /// Reads the database, compares it with the checkpoints that were kept outside, and writes a row of its own unless that
 /// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `access`, `checkpoints` or
 /// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
-/// until `magic-link restore`. 500 does not pass.
+/// until `magic-link restore`. 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
@@ -21,14 +27,19 @@ pub(super) async fn readyz(
     cx: web::Data<Context>,
     folder: web::Data<audit::CheckpointFolder>,
 ) -> Result<HttpResponse, Error> {
+    within(READY_TIMEOUT, checks(&cx, &folder)).await?;
+    Ok(HttpResponse::Ok().finish())
+}
+
+async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Error> {
     let now = cx.clock.now();
-    passed(&cx, "reads", "the database cannot be read", reads(&cx, now).await)?;
-    passed(&cx, "access", "nobody's access can be looked up", access(&cx, now).await)?;
+    passed(cx, "reads", "the database cannot be read", reads(cx, now).await)?;
+    passed(cx, "access", "nobody's access can be looked up", access(cx, now).await)?;
     let behind = "the database is behind a checkpoint that was kept outside, or its restore is not complete: run \
                   `magic-link restore`";
-    passed(&cx, "checkpoints", behind, audit::require_whole(&cx, &folder).await)?;
-    passed(&cx, "writes", "the database cannot be written", writes(&cx, now).await)?;
-    Ok(HttpResponse::Ok().finish())
+    passed(cx, "checkpoints", behind, audit::require_whole(cx, folder).await)?;
+    passed(cx, "writes", "the database cannot be written", writes(cx, now).await)?;
+    Ok(())
 }
 
 /// Notes the outcome of a check, and names it to the caller.

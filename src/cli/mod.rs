@@ -300,7 +300,8 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         config.database_connections = 4;
     }
     telemetry::init(&config.log);
-    actix_web::rt::System::new().block_on(async move {
+    let system = actix_web::rt::System::new();
+    let outcome = system.block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, output)).await,
             Command::Audit(command) => {
@@ -329,7 +330,10 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
                 command_on(&app::open_context(config, Clock::System, keys).await?, command, output).await
             }
         }
-    })
+    });
+    // Dropping it would wait for threads that the database holds; the process ends anyway.
+    std::mem::forget(system);
+    outcome
 }
 
 /// Whether a command needs the master key. Whatever reads, revokes or freezes does not: it is the emergency brake, and

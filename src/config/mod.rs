@@ -71,6 +71,8 @@ pub struct Config {
     pub master_key: MasterKeySource,
     /// Time-out of a request's body.
     pub body_timeout: std::time::Duration,
+    /// Time-out of a peer that does not read its answers.
+    pub write_timeout: std::time::Duration,
     /// The portals, by id.
     pub portals: BTreeMap<String, Portal>,
     /// Lifetimes of links, tokens and sessions.
@@ -153,6 +155,8 @@ pub struct Audit {
 /// Rate limits of requests and mails.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Open connections of one address; 0 is unlimited.
+    pub connections_per_address: u32,
     /// Requests a minute from one address to the landing page's routes.
     pub public_per_minute: u32,
     /// Requests a minute of one client; 0 is unlimited.

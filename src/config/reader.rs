@@ -29,10 +29,12 @@ pub const KEYS: &[&str] = &[
     "master_key",
     "master_key_file",
     "body_timeout_seconds",
+    "write_timeout_seconds",
     "links.max_duration_hours",
     "links.token_hours",
     "links.session_hours",
     "links.resend_cool_down_seconds",
+    "limits.connections_per_address",
     "limits.public_per_minute",
     "limits.client_per_minute",
     "limits.trusted_proxies",
@@ -121,6 +123,7 @@ impl Reader<'_> {
             database_batch: self.number("database_batch", 64, 1..=64),
             master_key: self.master_key(&database_url),
             body_timeout: std::time::Duration::from_secs(self.number("body_timeout_seconds", 10, 1..=300).into()),
+            write_timeout: std::time::Duration::from_secs(self.number("write_timeout_seconds", 30, 1..=600).into()),
             portals: self.portals(&public_url),
             links: Links {
                 max_duration: Duration::hours(self.number("links.max_duration_hours", 672, 1..=8_760).into()),
@@ -131,6 +134,7 @@ impl Reader<'_> {
                 ),
             },
             limits: Limits {
+                connections_per_address: self.number("limits.connections_per_address", 256, 0..=1_000_000),
                 public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
                 client_per_minute: self.number("limits.client_per_minute", 0, 0..=100_000_000),
                 trusted_proxies: self.networks("limits.trusted_proxies"),

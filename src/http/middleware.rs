@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
+use super::sliced::sliced;
 use super::{Sampler, problem};
 use crate::access::LiveClient;
 use crate::context::Context;
@@ -146,7 +147,7 @@ async fn finish(
     if path.starts_with("/v1/") && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
-    Ok(response)
+    Ok(response.map_body(|_, body| sliced(body)))
 }
 
 /// Records the refusal of an authenticated client, unless the verb did. Invalid requests are only counted.

@@ -9,6 +9,7 @@ mod problem;
 mod rate_limit;
 mod reply;
 mod sampler;
+mod sliced;
 
 pub(crate) use body::{BATCH_LIMIT, Body, Form, RawBody};
 pub(crate) use caller::{
@@ -19,9 +20,10 @@ pub(crate) use default_route::{KnownRoutes, refuse};
 pub(crate) use idempotency::IdempotencyHeader;
 pub(crate) use middleware::surround;
 pub(crate) use problem::Problem;
-pub(crate) use rate_limit::{Limits, limit_public};
+pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{
     Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems, cached,
     json as json_answer,
 };
 pub(crate) use sampler::Sampler;
+pub(crate) use sliced::SLICE;

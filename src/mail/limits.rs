@@ -20,6 +20,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::error::{Code, Error};
 use crate::id::{ClientId, ConsultantId};
+use crate::store::{ANSWER_TIMEOUT, within};
 
 const HOUR: Duration = Duration::hours(1);
 const DAY_SECONDS: i64 = 86_400;
@@ -138,7 +139,8 @@ impl Limits {
             })?;
         }
         match tenant_id {
-            Some(tenant_id) => self.count_tenant(cx, tenant_id, now).await,
+            // All who wait for the tenant's lock share the time-out.
+            Some(tenant_id) => within(ANSWER_TIMEOUT, self.count_tenant(cx, tenant_id, now)).await,
             None => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::error::Error;
 use crate::records;
+use crate::store::{ANSWER_TIMEOUT, within};
 use crate::tokens::{Claims, status_list_uri};
 
 /// Number of indexes in a list.
@@ -116,6 +117,17 @@ fn allocate_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
 pub(crate) async fn signed(cx: &Context, cache: &StatusLists, list: i64, now: Timestamp) -> Result<String, Error> {
     // The epochs are read first: a change during the read is then read again, never missed.
     let epochs = cx.snapshot(None, None, now).await?.epochs;
+    // All who wait for the lock share the time-out.
+    within(ANSWER_TIMEOUT, signed_at(cx, cache, list, epochs, now)).await
+}
+
+async fn signed_at(
+    cx: &Context,
+    cache: &StatusLists,
+    list: i64,
+    epochs: Epochs,
+    now: Timestamp,
+) -> Result<String, Error> {
     let mut lists = cache.0.lock().await;
     let known = lists.get(&list).cloned();
     let young = |signed: &Signed| {

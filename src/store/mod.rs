@@ -6,6 +6,7 @@
 pub(crate) mod idempotency;
 mod probe;
 mod refusals;
+mod threads;
 mod tx;
 mod wake;
 mod writer;
@@ -29,11 +30,15 @@ use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
 pub(crate) use idempotency::{Claim, IdempotencyKey};
+pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};
 
 /// Time-out for a connection or a writer, after which the caller gets `unavailable`.
 pub(crate) const POOL_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Time-out of the database's answer. Its server may hang while its connections live: then no time-out of its own helps.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Concurrent reads for each core with SQLite: its connections share locks, so more would only wait for each other.
 const SQLITE_READERS: usize = 3;
@@ -151,7 +156,8 @@ impl Store {
     /// Runs queries that change nothing.
     ///
     /// # Errors
-    /// What `work` returns, or `unavailable` when no connection was free within `POOL_TIMEOUT`.
+    /// What `work` returns, or `unavailable` when no connection was free within `POOL_TIMEOUT`, or no answer came within
+    /// `ANSWER_TIMEOUT`. The thread and its connection are free again when the database continues.
     pub async fn read<T, F>(&self, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
@@ -241,14 +247,25 @@ impl Store {
     {
         let pool = self.pool.clone();
         let trace_id = TraceId::current();
-        tokio::task::spawn_blocking(move || {
+        let reading = tokio::task::spawn_blocking(move || {
             let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
             drop(permit);
             outcome
-        })
-        .await
-        .map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))?
+        });
+        let read = async { reading.await.map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))? };
+        within(ANSWER_TIMEOUT, read).await
     }
+}
+
+/// Waits for an answer of the database, but not for ever.
+///
+/// # Errors
+/// `unavailable` when it takes longer than `limit`.
+pub(crate) async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_elapsed| {
+        tracing::warn!("the database did not answer in time");
+        Err(Error::unavailable())
+    })
 }
 
 /// Waits for a permit, at most for `POOL_TIMEOUT`.

@@ -14,7 +14,6 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{Pool, PooledConnection};
@@ -24,7 +23,7 @@ pub(super) use self::job::Size;
 use self::job::{Job, Kept, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
-use super::{Observer, POOL_TIMEOUT, Tx, check_out};
+use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::journal::{self, Event};
@@ -94,7 +93,7 @@ struct Shared {
 /// The writer threads.
 pub(super) struct Writers {
     shared: Arc<Shared>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Threads,
 }
 
 impl Writers {
@@ -108,11 +107,10 @@ impl Writers {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots });
         let max_batch = max_batch.clamp(1, MAX_BATCH);
         let shared = Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, after });
-        let mut started = Self { shared, threads: Vec::new() };
+        let mut started = Self { shared, threads: Threads::new() };
         for number in 1..=slots.max(THREADS) {
             let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
-            let thread = thread::Builder::new().name(format!("writer-{number}"));
-            started.threads.push(thread.spawn(move || shared.run(&pool))?);
+            started.threads.spawn(format!("writer-{number}"), move || shared.run(&pool))?;
         }
         Ok(started)
     }
@@ -129,32 +127,37 @@ impl Writers {
             WriteJob { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
         {
             let mut queue = self.shared.queue();
+            // While no writer is free, jobs whose callers have stopped waiting would pile up.
+            while queue.jobs.front().is_some_and(|job| !job.is_wanted()) {
+                queue.jobs.pop_front();
+                self.shared.after.metrics.writer_queue.dec();
+            }
             queue.jobs.push_back(Box::new(job));
             self.shared.after.metrics.writer_queue.inc();
         }
         self.shared.wakeup.notify_one();
-        let answered = match tokio::time::timeout(POOL_TIMEOUT, &mut answer).await {
+        let answered = |answer: Result<_, oneshot::error::RecvError>| {
+            answer.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")))
+        };
+        let outcome = match tokio::time::timeout(POOL_TIMEOUT, &mut answer).await {
             Ok(answered) => answered,
             // The first to set the flag decides: a job that no writer has taken is not run.
             Err(_elapsed) if !begun.swap(true, Ordering::SeqCst) => {
                 tracing::warn!("no writer was free in time");
                 return Err(Error::unavailable());
             }
-            Err(_elapsed) => answer.await,
+            // From here on nobody knows whether it happens: the writer may be held by the database.
+            Err(_elapsed) => return within(ANSWER_TIMEOUT, async { answered(answer.await) }).await,
         };
-        let answered = answered.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")));
-        answered.inspect_err(|error| self.shared.after.metrics.failed(error))
+        answered(outcome).inspect_err(|error| self.shared.after.metrics.failed(error))
     }
 }
 
 impl Drop for Writers {
-    /// Waits for the threads, which hold the pool: SQLite cleans up when its last connection closes.
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.wakeup.notify_all();
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
+        self.threads.finish();
     }
 }
 

@@ -30,7 +30,7 @@ use crate::records;
 use crate::records::master_key::DIGESTS;
 use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::MasterKey;
-use crate::store::Store;
+use crate::store::{ANSWER_TIMEOUT, Store, within};
 
 pub(crate) use claims::{AccessClaims, Act, AuthorizationCodeClaims, Claims, LinkClaims, Status, status_list_uri};
 pub use keyring::{KeyState, SigningKey};
@@ -188,12 +188,16 @@ impl Tokens {
     /// # Errors
     /// As [`Tokens::refresh`].
     pub(crate) async fn refresh_if_stale(&self, db: &Store, epoch: KeyEpoch, now: Timestamp) -> Result<(), Error> {
-        let _reading = self.reading.lock().await;
-        // Another request may have read them meanwhile.
-        if self.epoch().covers(epoch) {
-            return Ok(());
-        }
-        self.refresh(db, now).await
+        // All who wait for the lock share the time-out: they must not wait for it one after the other.
+        within(ANSWER_TIMEOUT, async {
+            let _reading = self.reading.lock().await;
+            // Another request may have read them meanwhile.
+            if self.epoch().covers(epoch) {
+                return Ok(());
+            }
+            self.refresh(db, now).await
+        })
+        .await
     }
 
     /// The key epoch at which this instance last read the keys.

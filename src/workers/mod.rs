@@ -28,6 +28,9 @@ const AUDIT_REST: Duration = Duration::from_secs(3);
 const MAINTENANCE_REST: Duration = Duration::from_secs(15);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
+/// Time that the workers have to finish their steps when the service stops. What they leave is done after their leases.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Stops the workers.
 pub(crate) struct Stop {
     app: Arc<App>,
@@ -36,9 +39,13 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Waits until every worker has finished its step.
-    pub(crate) async fn finish(self) {
+    /// Waits until every worker has finished its step, for at most `FINISH_TIMEOUT`; whether they have.
+    pub(crate) async fn finish(self) -> bool {
         self.signal.send_replace(true);
+        tokio::time::timeout(FINISH_TIMEOUT, self.finished()).await.is_ok()
+    }
+
+    async fn finished(self) {
         for worker in self.workers {
             if let Err(panic) = worker.await {
                 tracing::error!(error.cause = %panic, "worker panicked");

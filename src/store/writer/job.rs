@@ -43,6 +43,8 @@ impl<E: Into<Error>> From<E> for Rejected {
 
 /// A write job on its way through a writer.
 pub(super) trait Job: Send {
+    /// Whether the job, which no writer has taken, still has a caller.
+    fn is_wanted(&self) -> bool;
     /// Takes the job for this writer; `false` if its caller has stopped waiting.
     fn begin(&self) -> bool;
     fn size(&self) -> Size;
@@ -66,6 +68,10 @@ where
     T: Send,
     F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send,
 {
+    fn is_wanted(&self) -> bool {
+        !self.begun.load(Ordering::SeqCst) && !self.caller.is_closed()
+    }
+
     fn begin(&self) -> bool {
         !self.begun.swap(true, Ordering::SeqCst)
     }

@@ -2,9 +2,11 @@
 
 mod bounds;
 mod clock_behind;
+mod connections;
 mod crash;
 mod databases;
 mod durability;
+mod hanging_database;
 mod mail_races;
 mod outage;
 mod races;

@@ -1,0 +1,272 @@
+//! Connections: how many an address may have, and how long one may stall.
+//!
+//! actix bounds the time of the first request's head and of an idle connection, and nothing else: a peer that does not
+//! read, or that sends its next head byte by byte, would keep a connection without end. [`Connection`] wraps the stream
+//! that actix reads and writes.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix_web::rt::net::TcpStream;
+use bytes::{Buf, Bytes};
+use ipnet::IpNet;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::framing::Framing;
+use crate::config::Config;
+use crate::http::network;
+use crate::metrics::Metrics;
+
+/// Bytes that a peer must take within the time-out of a write.
+const PROGRESS: usize = 32 * 1024;
+
+/// Shortest time between two warnings about refused connections.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
+/// Counts the connections of each address, and gives them their time-outs.
+#[derive(Clone)]
+pub(super) struct Connections {
+    limits: Arc<Limits>,
+    open: Arc<Mutex<Open>>,
+    metrics: Metrics,
+}
+
+struct Limits {
+    /// Largest number for an address; 0 is no limit.
+    per_address: u32,
+    trusted_proxies: Vec<IpNet>,
+    /// Time-out of a peer that does not read.
+    write: Duration,
+    /// Time from a request's first byte to the first byte of its answer.
+    answer: Duration,
+}
+
+#[derive(Default)]
+struct Open {
+    by_network: HashMap<IpAddr, u32>,
+    warned_at: Option<Instant>,
+}
+
+impl Connections {
+    pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
+        let limits = Limits {
+            per_address: config.limits.connections_per_address,
+            trusted_proxies: config.limits.trusted_proxies.clone(),
+            write: config.write_timeout,
+            answer: config.body_timeout + config.write_timeout,
+        };
+        Self { limits: Arc::new(limits), open: Arc::default(), metrics: metrics.clone() }
+    }
+
+    /// Accepts a connection, unless its address has too many.
+    ///
+    /// # Errors
+    /// When it has, or when the peer has gone already.
+    pub(super) fn accept(&self, stream: TcpStream) -> io::Result<(Connection, Option<SocketAddr>)> {
+        let peer = stream.peer_addr()?;
+        let place = self.place(peer.ip().to_canonical()).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let look = Box::pin(sleep(self.limits.write / 4));
+        let connection = Connection {
+            stream,
+            limits: Arc::clone(&self.limits),
+            blocked_since: None,
+            taken: 0,
+            unanswered_since: None,
+            framing: Framing::default(),
+            next: Bytes::new(),
+            in_progress: false,
+            has_written: false,
+            read_put_off: false,
+            look,
+            place,
+        };
+        Ok((connection, Some(peer)))
+    }
+
+    /// A place for a connection of this address; `None` if it has too many.
+    fn place(&self, address: IpAddr) -> Option<Place> {
+        let is_trusted = self.limits.trusted_proxies.iter().any(|network| network.contains(&address));
+        let counted = (!is_trusted && self.limits.per_address > 0).then(|| network(address));
+        if let Some(network) = counted {
+            let mut open = self.open();
+            let count = open.by_network.entry(network).or_default();
+            if *count >= self.limits.per_address {
+                self.metrics.connections_ended.with_label_values(&["too_many"]).inc();
+                if open.warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
+                    open.warned_at = Some(Instant::now());
+                    drop(open);
+                    tracing::warn!(
+                        peer.address = %address,
+                        "an address has too many connections; a proxy belongs into `limits.trusted_proxies`"
+                    );
+                }
+                return None;
+            }
+            *count += 1;
+        }
+        self.metrics.open_connections.inc();
+        Some(Place { connections: self.clone(), counted })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A counted connection, until it is dropped.
+struct Place {
+    connections: Connections,
+    /// The network that it is counted for.
+    counted: Option<IpAddr>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connections.metrics.open_connections.dec();
+        if let Some(network) = self.counted {
+            let mut open = self.connections.open();
+            if let Some(count) = open.by_network.get_mut(&network) {
+                *count -= 1;
+                if *count == 0 {
+                    open.by_network.remove(&network);
+                }
+            }
+        }
+    }
+}
+
+/// A connection that ends when its peer stalls.
+///
+/// - Requests are handed to actix one by one: the next one after the answer to the last one was written.
+/// - While a write waits for the peer, nothing is read. The peer must take [`PROGRESS`] bytes, or all there are, within
+///   the time-out.
+/// - From the first byte that the peer sends to the first byte of an answer, no more time may pass than a body and its
+///   request may take.
+pub(super) struct Connection {
+    stream: TcpStream,
+    limits: Arc<Limits>,
+    /// Since when a write waits for the peer, which has made no progress since.
+    blocked_since: Option<Instant>,
+    /// Bytes that the peer took since.
+    taken: usize,
+    /// Since when bytes were read without one being written.
+    unanswered_since: Option<Instant>,
+    framing: Framing,
+    /// What the peer has sent of the next request already.
+    next: Bytes,
+    /// Whether actix has a whole request that is not answered.
+    in_progress: bool,
+    /// Whether bytes were written since the last flush.
+    has_written: bool,
+    /// Whether there is something to read that was put off.
+    read_put_off: bool,
+    /// Wakes the connection's task to look at the time.
+    look: Pin<Box<Sleep>>,
+    place: Place,
+}
+
+impl Connection {
+    /// Pending, or an error when the peer has stalled for too long.
+    fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        while self.look.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
+            if over(self.blocked_since, self.limits.write) || over(self.unanswered_since, self.limits.answer) {
+                self.place.connections.metrics.connections_ended.with_label_values(&["stalled"]).inc();
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.look.as_mut().reset((now + self.limits.write / 4).into());
+        }
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.blocked_since.is_some() || self.in_progress {
+            self.read_put_off = !self.next.is_empty() || self.stream.poll_read_ready(context).is_ready();
+            return self.wait(context);
+        }
+        let before = buffer.filled().len();
+        let is_next = !self.next.is_empty();
+        if is_next {
+            let length = self.next.len().min(buffer.remaining());
+            buffer.put_slice(self.next.get(..length).unwrap_or_default());
+        } else {
+            match Pin::new(&mut self.stream).poll_read(context, buffer) {
+                Poll::Pending => return self.wait(context),
+                Poll::Ready(outcome) => outcome?,
+            }
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            // The peer has sent all it wanted.
+            return Poll::Ready(Ok(()));
+        }
+        self.unanswered_since.get_or_insert_with(Instant::now);
+        let length = match self.framing.end(read) {
+            Some(end) => {
+                self.in_progress = true;
+                if !is_next {
+                    self.next = Bytes::copy_from_slice(read.get(end..).unwrap_or_default());
+                }
+                end
+            }
+            None => read.len(),
+        };
+        if is_next {
+            self.next.advance(length);
+        }
+        buffer.set_filled(before + length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+            Poll::Pending => {
+                self.blocked_since.get_or_insert_with(Instant::now);
+                self.wait(context)
+            }
+            Poll::Ready(outcome) => {
+                self.unanswered_since = None;
+                self.has_written = true;
+                if self.blocked_since.is_some() {
+                    self.taken += outcome.as_ref().copied().unwrap_or(0);
+                    if self.taken >= PROGRESS {
+                        self.taken = 0;
+                        self.blocked_since = Some(Instant::now());
+                    }
+                }
+                Poll::Ready(outcome)
+            }
+        }
+    }
+
+    /// actix flushes when its buffer is empty: the peer has taken everything.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        let was_blocked = self.blocked_since.take().is_some();
+        self.taken = 0;
+        let is_answered = std::mem::take(&mut self.has_written) && std::mem::take(&mut self.in_progress);
+        if (was_blocked || is_answered) && std::mem::take(&mut self.read_put_off) {
+            context.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,159 @@
+//! The running service: its listeners, and how it stops.
+
+mod connection;
+mod framing;
+
+use std::fmt;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_http::{HttpService, Request, Response};
+use actix_server::{Server, ServerBuilder};
+use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
+use actix_web::body::MessageBody;
+use actix_web::dev::AppConfig;
+use bytes::Bytes;
+
+use self::connection::Connections;
+use crate::api::{self, openapi};
+use crate::app::{App, StartError};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::http::SLICE;
+use crate::workers;
+
+/// Time-out of a connection's first request head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time-out of a connection that is closing.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Time that requests in progress have to finish, in seconds.
+const DRAIN_SECONDS: u64 = 15;
+
+/// A service that is ready to run.
+pub struct Service {
+    app: Arc<App>,
+    listener: TcpListener,
+    metrics_listener: Option<TcpListener>,
+}
+
+impl Service {
+    /// Opens the store, the keys and the ports.
+    ///
+    /// # Errors
+    /// [`StartError`] names the part that failed.
+    pub async fn build(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let bind = |address| TcpListener::bind(address).map_err(|error| StartError::Listen { address, error });
+        let (listen, metrics_listen) = (config.listen, config.metrics_listen);
+        config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        // Boxed: whoever awaits this would carry the whole of it.
+        let app = Arc::new(Box::pin(App::open(config, clock)).await?);
+        let metrics_listener = metrics_listen.map(bind).transpose()?;
+        Ok(Self { app, listener: bind(listen)?, metrics_listener })
+    }
+
+    /// The port that the service listens on: chosen by the operating system if the configuration says 0.
+    ///
+    /// # Errors
+    /// When the operating system does not report the port.
+    pub fn port(&self) -> std::io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// The port that serves `/metrics`, if configured.
+    ///
+    /// # Errors
+    /// When the operating system does not report the port.
+    pub fn metrics_port(&self) -> std::io::Result<Option<u16>> {
+        self.metrics_listener.as_ref().map(|listener| Ok(listener.local_addr()?.port())).transpose()
+    }
+
+    /// Serves until SIGINT or SIGTERM, then lets requests and mails in progress finish, for less than half a minute.
+    ///
+    /// # Errors
+    /// When the listener fails, or something in progress did not finish.
+    pub async fn run(self) -> std::io::Result<()> {
+        self.run_until(std::future::pending()).await
+    }
+
+    /// The same, but also stops when `stopped` is ready.
+    ///
+    /// # Errors
+    /// When the listener fails.
+    pub async fn run_until(self, stopped: impl Future<Output = ()>) -> std::io::Result<()> {
+        let stop = workers::start(&self.app);
+        let app = self.app;
+        let blocking_threads = usize::try_from(app.cx.config.database_connections).unwrap_or(16) + 2;
+        let description = Arc::new(openapi::description()?);
+        let description_text = Bytes::from(description.to_json()?);
+        let connections = || Connections::new(&app.cx.config, &app.cx.metrics);
+        let metrics = match self.metrics_listener {
+            None => None,
+            Some(listener) => {
+                let cx = app.cx.clone();
+                let builder = Server::build().workers(1).disable_signals();
+                Some(listen(builder, listener, connections(), move || api::metrics_service(cx.clone()))?)
+            }
+        };
+        let metrics_handle = metrics.as_ref().map(Server::handle);
+        let metrics = metrics.map(tokio::spawn);
+        let builder = Server::build().worker_max_blocking_threads(blocking_threads).shutdown_timeout(DRAIN_SECONDS);
+        let connections = connections();
+        let factory = move || api::service(&app, &description, description_text.clone());
+        let mut server = listen(builder, self.listener, connections, factory)?;
+        let handle = server.handle();
+        let outcome = tokio::select! {
+            outcome = &mut server => outcome,
+            // The server handles the stop command only while it is polled.
+            () = stopped => tokio::join!(handle.stop(true), server).1,
+        };
+        let is_finished = stop.finish().await;
+        if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
+            handle.stop(false).await;
+            drop(metrics.await);
+        }
+        if !is_finished {
+            let reason = "stopped by force: the database or a provider did not answer";
+            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason));
+        }
+        outcome
+    }
+}
+
+/// Starts a server for HTTP/1.1, as `HttpServer` of actix would, but on connections that have an end.
+fn listen<F, A, S, B>(
+    builder: ServerBuilder,
+    listener: TcpListener,
+    connections: Connections,
+    factory: F,
+) -> std::io::Result<Server>
+where
+    F: Fn() -> A + Clone + Send + 'static,
+    A: IntoServiceFactory<S, Request>,
+    S: ServiceFactory<Request, Config = AppConfig> + 'static,
+    S::Error: Into<actix_web::Error> + 'static,
+    S::InitError: fmt::Debug,
+    S::Response: Into<Response<B>> + 'static,
+    B: MessageBody + 'static,
+{
+    let address = listener.local_addr()?;
+    let stopping = builder.graceful_shutdown_signal();
+    let server = builder.listen("http", listener, move || {
+        let (connections, stopping) = (connections.clone(), stopping.clone());
+        let service = factory().into_factory().map_err(|error| error.into().error_response());
+        let http = HttpService::build()
+            .graceful_shutdown_signal(move || {
+                let stopping = stopping.clone();
+                async move { stopping.notified().await }
+            })
+            .client_request_timeout(HEAD_TIMEOUT)
+            .client_disconnect_timeout(CLOSE_TIMEOUT)
+            .h1_write_buffer_size(SLICE)
+            .local_addr(address)
+            .h1(map_config(service, |()| AppConfig::default()));
+        fn_service(move |stream| std::future::ready(connections.accept(stream).map_err(Into::into))).and_then(http)
+    })?;
+    Ok(server.run())
+}

@@ -1,0 +1,162 @@
+//! Peers that open connections and do nothing useful with them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::support::{Api, Database, Process, Raw, Settings, World, eventually};
+
+/// So many requests for the largest page that needs no login, without waiting for an answer.
+fn pipelined(requests: usize) -> Vec<u8> {
+    "GET /openapi.json HTTP/1.1\r\nhost: test\r\n\r\n".repeat(requests).into_bytes()
+}
+
+/// A peer that has asked, and does not read.
+fn reader(base: &str, requests: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(base.trim_start_matches("http://")).expect("a connection");
+    stream.write_all(&pipelined(requests)).expect("the service takes the requests");
+    stream.set_nonblocking(true).expect("the socket takes options");
+    stream
+}
+
+/// Whether the service has hung up: it refuses what is sent to it.
+fn is_gone(stream: &mut TcpStream) -> bool {
+    let closed = |error: std::io::Error| error.kind() != std::io::ErrorKind::WouldBlock;
+    stream.write_all(b"\r\n").is_err_and(closed)
+}
+
+/// How many readers there are: few in `make check`, `READERS` in `make soak`.
+fn readers() -> usize {
+    std::env::var("READERS").ok().and_then(|text| text.parse().ok()).unwrap_or(100)
+}
+
+/// How many connections are open, and how many were ended because their peers stalled.
+async fn connections(process: &Process) -> (usize, usize) {
+    let text = Api::new(&process.metrics, None).get("/metrics").await.text;
+    let number = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or(0);
+    (number("magic_link_http_connections "), number("magic_link_http_connections_ended_total{reason=\"stalled\"}"))
+}
+
+#[test]
+fn readers_that_do_not_read_cost_little_and_do_not_stay() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let (count, soak) = (readers(), std::env::var_os("READERS").is_some());
+        let mut settings =
+            vec![("MAGIC_LINK_LIMITS__CONNECTIONS_PER_ADDRESS", "0"), ("MAGIC_LINK_METRICS_LISTEN", "127.0.0.1:0")];
+        if !soak {
+            settings.push(("MAGIC_LINK_WRITE_TIMEOUT_SECONDS", "5"));
+        }
+        let process = Process::start_with(world, &settings, Stdio::inherit());
+        let stranger = Api::new(&process.base, None);
+        stranger.get("/openapi.json").await.ok();
+        let before = process.peak_memory_kib();
+        let mut readers: Vec<TcpStream> = (0..count).map(|_| reader(&process.base, 60)).collect();
+        // The others are served meanwhile.
+        stranger.get("/openapi.json").await.ok();
+        eventually("all are gone", async || {
+            let (open, stalled) = connections(&process).await;
+            (open <= 2 && stalled > count / 2).then_some(())
+        })
+        .await;
+        for reader in &mut readers {
+            eventually("the peer hears of it", async || is_gone(reader).then_some(())).await;
+        }
+        if let (Some(before), Some(after)) = (before, process.peak_memory_kib()) {
+            assert!(after - before < 100 * count as u64, "{before} KiB before, {after} KiB after {count} readers");
+            assert!(after < 300 * 1024, "{after} KiB");
+        }
+    });
+}
+
+#[test]
+fn a_reader_that_is_slow_but_reads_gets_everything() {
+    World::run(Database::Sqlite, &Settings::config("write_timeout_seconds = 1"), async |world| {
+        let once = world.stranger().get("/openapi.json").await.text.len();
+        let requests = 40;
+        let mut stream = reader(&world.base, requests);
+        let mut rest = vec![0; 128 * 1024];
+        let mut received = 0;
+        // Slower than the service writes, so that its writes wait all the time.
+        while received < requests * once {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            match stream.read(&mut rest) {
+                Ok(0) => panic!("hung up after {received} bytes"),
+                Ok(length) => received += length,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "after {received} bytes"),
+            }
+        }
+    });
+}
+
+#[test]
+fn requests_in_one_packet_are_answered_one_by_one() {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        let body = r#"{"token":"nobody's"}"#;
+        let post = format!(
+            "POST /v1/sessions HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {}\r\n\r\n{body}",
+            world.admin.key(),
+            body.len()
+        );
+        let get = "GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n";
+        let last = "GET /v1/nowhere HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        let mut stream = TcpStream::connect(world.base.trim_start_matches("http://")).expect("a connection");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+        stream.write_all([get, &post, get, &post, last].concat().as_bytes()).expect("the service takes it");
+        let mut answers = String::new();
+        stream.read_to_string(&mut answers).expect("all answers");
+        let status = answers.match_indices("HTTP/1.1 ").map(|(at, _)| &answers[at + 9..at + 12]).collect::<Vec<_>>();
+        assert_eq!(status, ["200", "400", "200", "400", "404"], "{answers}");
+    });
+}
+
+#[test]
+fn a_request_that_never_ends_has_an_end() {
+    let settings = Settings::config("write_timeout_seconds = 1\nbody_timeout_seconds = 1");
+    World::run(Database::Sqlite, &settings, async |world| {
+        // The time of the first head is bounded by actix, that of the second one is not.
+        let mut raw = Raw::connect(&world.base);
+        assert!(raw.send(b"GET /problems HTTP/1.1\r\nhost: test\r\n\r\n"));
+        eventually("the connection is closed", async || {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            (!raw.send(b"G")).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn one_address_has_so_many_connections_and_no_more() {
+    World::run(Database::Sqlite, &Settings::config("limits.connections_per_address = 8"), async |world| {
+        let answered = |stream: &mut TcpStream| {
+            stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+            stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n").is_ok()
+                && stream.read(&mut [0; 512]).is_ok_and(|length| length > 0)
+        };
+        let address = world.base.trim_start_matches("http://");
+        let mut streams: Vec<TcpStream> = (0..12).map(|_| TcpStream::connect(address).expect("a connection")).collect();
+        let served = streams.iter_mut().map(answered).filter(|served| *served).count();
+        assert_eq!(served, 8);
+        // Those that close make room for others.
+        streams.clear();
+        eventually("a place is free", async || {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            answered(&mut stream).then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_trusted_proxy_has_as_many_connections_as_it_wants() {
+    let settings =
+        Settings::config("limits.connections_per_address = 2\nlimits.trusted_proxies = '127.0.0.0/8, 10.0.0.1'");
+    World::run(Database::Sqlite, &settings, async |world| {
+        let mut connections: Vec<Raw> = (0..20).map(|_| Raw::connect(&world.base)).collect();
+        for raw in &mut connections {
+            raw.send(b"GET /v1/nowhere HTTP/1.1\r\nhost: test\r\n\r\n");
+            assert!(raw.answer().starts_with("HTTP/1.1 404 "));
+        }
+    });
+}
