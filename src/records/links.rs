@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 use serde::Deserialize;
-use time::Duration;
 use utoipa::IntoParams;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
@@ -253,13 +252,11 @@ pub(crate) fn list(
     if let Some(id) = &filter.profile_id {
         query = query.filter(links::profile_id.eq(id));
     }
-    // Ids are in order of time, to the millisecond: they bound what is read.
     if let Some(from) = filter.created_from {
-        query = query.filter(links::created_at.ge(from)).filter(links::id.ge(LinkId::first_at(from)));
+        query = query.filter(links::created_at.ge(from));
     }
     if let Some(to) = filter.created_to {
-        let end = LinkId::first_at(to.plus(Duration::milliseconds(1)));
-        query = query.filter(links::created_at.lt(to)).filter(links::id.lt(end));
+        query = query.filter(links::created_at.lt(to));
     }
     match filter.state {
         Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(NotBulkRevoked))),

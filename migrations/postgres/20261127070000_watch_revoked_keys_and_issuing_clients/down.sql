@@ -16,3 +16,17 @@ CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF
         OR NEW.done_at IS DISTINCT FROM OLD.done_at
     ) EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE revocations ENABLE ALWAYS TRIGGER revocations_update_raises_access_epoch;
+DROP TRIGGER sessions_update_raises_access_epoch ON sessions;
+CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index ON sessions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        NEW.id IS DISTINCT FROM OLD.id
+        OR NEW.magic_link_id IS DISTINCT FROM OLD.magic_link_id
+        OR NEW.generation IS DISTINCT FROM OLD.generation
+        OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
+        OR NEW.profile_name IS DISTINCT FROM OLD.profile_name
+        OR NEW.expires_at IS DISTINCT FROM OLD.expires_at
+        OR NEW.ended_at IS DISTINCT FROM OLD.ended_at
+        OR NEW.status_list IS DISTINCT FROM OLD.status_list
+        OR NEW.status_index IS DISTINCT FROM OLD.status_index
+    ) EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_update_raises_access_epoch;

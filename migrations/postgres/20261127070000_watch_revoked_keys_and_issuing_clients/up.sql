@@ -1,3 +1,21 @@
+DROP TRIGGER sessions_update_raises_access_epoch ON sessions;
+CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index, kid, link_kid, code_kid ON sessions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        NEW.id IS DISTINCT FROM OLD.id
+        OR NEW.magic_link_id IS DISTINCT FROM OLD.magic_link_id
+        OR NEW.generation IS DISTINCT FROM OLD.generation
+        OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
+        OR NEW.profile_name IS DISTINCT FROM OLD.profile_name
+        OR NEW.expires_at IS DISTINCT FROM OLD.expires_at
+        OR NEW.ended_at IS DISTINCT FROM OLD.ended_at
+        OR NEW.status_list IS DISTINCT FROM OLD.status_list
+        OR NEW.status_index IS DISTINCT FROM OLD.status_index
+        OR NEW.kid IS DISTINCT FROM OLD.kid
+        OR NEW.link_kid IS DISTINCT FROM OLD.link_kid
+        OR NEW.code_kid IS DISTINCT FROM OLD.code_kid
+    ) EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_update_raises_access_epoch;
+
 DROP TRIGGER revocations_update_raises_access_epoch ON revocations;
 CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, issued_by_client_id, created_at, done_at ON revocations
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (

@@ -19,3 +19,17 @@ WHEN NEW.id IS NOT OLD.id
 BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;
+DROP TRIGGER sessions_update_raises_access_epoch;
+CREATE TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index ON sessions
+WHEN NEW.id IS NOT OLD.id
+    OR NEW.magic_link_id IS NOT OLD.magic_link_id
+    OR NEW.generation IS NOT OLD.generation
+    OR NEW.consultant_id IS NOT OLD.consultant_id
+    OR NEW.profile_name IS NOT OLD.profile_name
+    OR NEW.expires_at IS NOT OLD.expires_at
+    OR NEW.ended_at IS NOT OLD.ended_at
+    OR NEW.status_list IS NOT OLD.status_list
+    OR NEW.status_index IS NOT OLD.status_index
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;

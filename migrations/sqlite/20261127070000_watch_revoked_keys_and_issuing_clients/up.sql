@@ -1,3 +1,21 @@
+DROP TRIGGER sessions_update_raises_access_epoch;
+CREATE TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index, kid, link_kid, code_kid ON sessions
+WHEN NEW.id IS NOT OLD.id
+    OR NEW.magic_link_id IS NOT OLD.magic_link_id
+    OR NEW.generation IS NOT OLD.generation
+    OR NEW.consultant_id IS NOT OLD.consultant_id
+    OR NEW.profile_name IS NOT OLD.profile_name
+    OR NEW.expires_at IS NOT OLD.expires_at
+    OR NEW.ended_at IS NOT OLD.ended_at
+    OR NEW.status_list IS NOT OLD.status_list
+    OR NEW.status_index IS NOT OLD.status_index
+    OR NEW.kid IS NOT OLD.kid
+    OR NEW.link_kid IS NOT OLD.link_kid
+    OR NEW.code_kid IS NOT OLD.code_kid
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+
 DROP TRIGGER revocations_update_raises_access_epoch;
 CREATE TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, issued_by_client_id, created_at, done_at ON revocations
 WHEN NEW.id IS NOT OLD.id
