@@ -256,7 +256,7 @@ struct Pages {
     #[arg(long, default_value_t = 50)]
     page_size: u32,
     /// `next_cursor` of the previous page
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     cursor: Option<String>,
 }
 
