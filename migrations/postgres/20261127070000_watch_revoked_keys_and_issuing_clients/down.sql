@@ -30,3 +30,18 @@ CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id
         OR NEW.status_index IS DISTINCT FROM OLD.status_index
     ) EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_update_raises_access_epoch;
+DROP TRIGGER magic_links_update_raises_access_epoch ON magic_links;
+CREATE CONSTRAINT TRIGGER magic_links_update_raises_access_epoch AFTER UPDATE OF id, tenant_id, portal, consultant_id, profile_id, reason, issued_by_id, issued_after, expires_at, revoked_at ON magic_links
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
+        NEW.id IS DISTINCT FROM OLD.id
+        OR NEW.tenant_id IS DISTINCT FROM OLD.tenant_id
+        OR NEW.portal IS DISTINCT FROM OLD.portal
+        OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
+        OR NEW.profile_id IS DISTINCT FROM OLD.profile_id
+        OR NEW.reason IS DISTINCT FROM OLD.reason
+        OR NEW.issued_by_id IS DISTINCT FROM OLD.issued_by_id
+        OR NEW.issued_after IS DISTINCT FROM OLD.issued_after
+        OR NEW.expires_at IS DISTINCT FROM OLD.expires_at
+        OR NEW.revoked_at IS DISTINCT FROM OLD.revoked_at
+    ) EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE magic_links ENABLE ALWAYS TRIGGER magic_links_update_raises_access_epoch;
