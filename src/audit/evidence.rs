@@ -78,9 +78,8 @@ pub(crate) async fn pack(
             let mut rows = Vec::new();
             let (mut next, mut bytes) = (0, 0);
             while next < checkpoint.size {
-                let piece = store::slice(conn, &filter, &reach, next..checkpoint.size, store::PIECE)?;
-                let full = i64::try_from(piece.len()).is_ok_and(|found| found == store::PIECE);
-                next = piece.last().filter(|_| full).map_or(checkpoint.size, |(row, _)| row.log_index + 1);
+                let (piece, after) = store::piece(conn, &filter, &reach, next..checkpoint.size)?;
+                next = after;
                 bytes += piece.iter().map(store::bytes).sum::<usize>();
                 rows.extend(piece);
                 if rows.len() > MAX_EVENTS || bytes > MAX_BYTES {

@@ -5,6 +5,8 @@
 //! usage.
 
 mod audit;
+mod client;
+mod consultant;
 mod demo;
 mod key;
 mod mail;
@@ -20,16 +22,13 @@ use clap::{Args, Parser, Subcommand};
 use output::{Column, Failure, Output};
 
 use crate::app::{self, App, StartError};
-use crate::clients::{self, CreateClient, DisableClient, RotateClient};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::consultants::{self, ConsultantDecision, RegisterConsultant};
 use crate::context::Context;
-use crate::domain::{LinkState, Paging, Scope, SessionState};
+use crate::domain::{LinkState, Paging, SessionState};
 use crate::http::Caller;
-use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
+use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::{self, RevokeLink};
-use crate::records::consultants::ConsultantFilter;
 use crate::records::links::LinkFilter;
 use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, CreateRevocation};
@@ -67,10 +66,10 @@ enum Command {
     Demo,
     /// API clients and their keys
     #[command(subcommand)]
-    Client(ClientCommand),
+    Client(client::ClientCommand),
     /// Directory of support consultants
     #[command(subcommand)]
-    Consultant(ConsultantCommand),
+    Consultant(consultant::ConsultantCommand),
     /// Magic links
     #[command(subcommand)]
     Link(LinkCommand),
@@ -103,75 +102,6 @@ enum Command {
     /// Audit log: checkpoints, exports and their offline verification
     #[command(subcommand)]
     Audit(AuditCommand),
-}
-
-#[derive(Subcommand)]
-enum ClientCommand {
-    /// Create a client and show its API key, once
-    Create {
-        /// Client name for operators
-        #[arg(long)]
-        name: String,
-        /// Portal the client is bound to; every portal by default
-        #[arg(long)]
-        portal: Option<String>,
-        /// Tenant the client acts for, or `*` for every tenant; may be repeated
-        #[arg(long = "tenant", required = true)]
-        tenants: Vec<String>,
-        /// Scope of the client; may be repeated
-        #[arg(long = "scope", required = true)]
-        scopes: Vec<Scope>,
-    },
-    /// List clients
-    List(Pages),
-    /// Give a client a new API key and show it, once
-    Rotate {
-        /// Client id
-        id: ClientId,
-        /// Seconds during which the old key stays valid
-        #[arg(long, default_value_t = 0)]
-        overlap_seconds: i64,
-    },
-    /// Disable a client permanently
-    Disable {
-        /// Client id
-        id: ClientId,
-        /// Also revoke every link that the client issued, in the same transaction
-        #[arg(long)]
-        revoke_links: bool,
-    },
-    /// Enable clients that a restore has disabled; without ids, list them
-    Confirm(restore::Confirm<ClientId>),
-}
-
-#[derive(Subcommand)]
-enum ConsultantCommand {
-    /// Register a consultant
-    Add {
-        /// Consultant's name
-        #[arg(long)]
-        name: String,
-        /// E-mail address that links are sent to
-        #[arg(long)]
-        email: String,
-    },
-    /// List consultants
-    List(Pages),
-    /// Suspend a consultant and revoke their links
-    Suspend(Decision),
-    /// Reinstate a suspended consultant
-    Reinstate(Decision),
-    /// Reinstate consultants whom a restore has suspended; without ids, list them
-    Confirm(restore::Confirm<ConsultantId>),
-}
-
-#[derive(Args)]
-struct Decision {
-    /// Consultant id
-    id: ConsultantId,
-    /// Why the consultant is suspended or reinstated
-    #[arg(long)]
-    reason: String,
 }
 
 #[derive(Subcommand)]
@@ -367,8 +297,8 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         // Opening the store has applied the migrations.
         Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
         Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
-        Command::Client(command) => client(cx, command, output).await,
-        Command::Consultant(command) => consultant(cx, command, output).await,
+        Command::Client(command) => client::run(cx, command, output).await,
+        Command::Consultant(command) => consultant::run(cx, command, output).await,
         Command::Link(command) => link(cx, command, output).await,
         Command::Freeze { reason } => {
             output.done(&links::freeze(cx, reason, cx.clock.now()).await?, "issuing is frozen")
@@ -379,59 +309,6 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
         Command::Serve | Command::Openapi { .. } | Command::Audit(_) | Command::Restore(_) => Ok(()),
-    }
-}
-
-async fn client(cx: &Context, command: ClientCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] =
-        &[("ID", "/id"), ("STATE", "/state"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("NAME", "/name")];
-    let (caller, now) = (Caller::operator(), cx.clock.now());
-    match command {
-        ClientCommand::Create { name, portal, tenants, scopes } => {
-            let request = CreateClient { name, portal, tenants, scopes };
-            let (client, _) = clients::create(cx, &caller, request, None, now).await?;
-            output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
-        }
-        ClientCommand::List(pages) => {
-            let page = pages.paging().open(cx.tokens.master_key(), "clients")?;
-            output.table(&clients::list(cx, &caller, page).await?, COLUMNS)
-        }
-        ClientCommand::Rotate { id, overlap_seconds } => {
-            let client = clients::rotate(cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
-            output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
-        }
-        ClientCommand::Disable { id, revoke_links } => {
-            let client = clients::disable(cx, &caller, id, DisableClient { revoke_links }).await?;
-            revocations::finish_pending(cx).await?;
-            output.done(&client, "disabled")
-        }
-        ClientCommand::Confirm(confirm) => restore::confirm_clients(cx, confirm, output).await,
-    }
-}
-
-async fn consultant(cx: &Context, command: ConsultantCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] = &[("ID", "/id"), ("STATE", "/state"), ("NAME", "/name"), ("EMAIL", "/email")];
-    let (caller, now) = (Caller::operator(), cx.clock.now());
-    let decision = |reason| ConsultantDecision { reason, requested_by: None, acting_session_id: None };
-    match command {
-        ConsultantCommand::Add { name, email } => {
-            let request = RegisterConsultant { name, email, requested_by: None, acting_session_id: None };
-            let (consultant, _) = consultants::register(cx, &caller, request, None, now).await?;
-            output.done(&consultant, "registered")
-        }
-        ConsultantCommand::List(pages) => {
-            let filter = ConsultantFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
-            output.table(&consultants::list(cx, &Caller::operator(), filter).await?, COLUMNS)
-        }
-        ConsultantCommand::Suspend(Decision { id, reason }) => {
-            let consultant = consultants::suspend(cx, &caller, id, decision(reason)).await?;
-            revocations::finish_pending(cx).await?;
-            output.done(&consultant, "suspended")
-        }
-        ConsultantCommand::Reinstate(Decision { id, reason }) => {
-            output.done(&consultants::reinstate(cx, &caller, id, decision(reason), now).await?, "reinstated")
-        }
-        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(cx, confirm, output).await,
     }
 }
 

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::{Conn, text_enum};
+use crate::db::text_enum;
 use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
@@ -275,42 +275,39 @@ pub(crate) async fn disable(
         return Err(Error::new(Code::InsufficientScope).detail("the field revoke_links needs the scope links:revoke"));
     }
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
-    let visible = move |conn: &mut Conn, id: &ClientId| {
-        let known = records::clients::find(conn, id)?.filter(|client| reach.covers_reach(&client.reach()));
-        known.ok_or_else(Error::not_found)
+    let ending = if request.revoke_links {
+        let reason = "the client that issued the link was disabled".to_owned();
+        let order = BulkRevocation {
+            issued_by_client_id: Some(id.clone()),
+            ..BulkRevocation::new(reason, &actor, client_id.as_ref(), cx.clock.now())
+        };
+        Some(Prepared::new(cx, order, Vec::new()).await)
+    } else {
+        None
     };
-    let order = BulkRevocation {
-        issued_by_client_id: Some(id.clone()),
-        ..BulkRevocation::new(
-            "the client that issued the link was disabled".to_owned(),
-            &actor,
-            client_id.as_ref(),
-            cx.clock.now(),
-        )
-    };
-    let prepared = Prepared::new(cx, order, Vec::new()).await;
-    let (revoking, now) = (prepared.clone(), prepared.at());
+    let (revoking, now) = (ending.clone(), ending.as_ref().map_or_else(|| cx.clock.now(), Prepared::at));
     let (client, order) = cx
         .store
         .write(move |tx| {
-            let known = visible(tx, &id)?;
+            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
+            let known = known.ok_or_else(Error::not_found)?;
             let disabled = records::clients::disable(tx, &id, now)?;
-            let links = if request.revoke_links { revoking.links() } else { 0 };
-            // Disabled in this transaction, it may have issued links since they were counted.
-            let revokes = request.revoke_links && (disabled.is_some() || links > 0);
-            let order = if revokes { Some(revoking.enforce(tx)?) } else { None };
-            if disabled.is_some() || links > 0 {
+            // One that is disabled just now may have issued links since they were counted.
+            let revoking = revoking.as_ref().filter(|revoking| disabled.is_some() || revoking.may_match());
+            let order = revoking.map(|revoking| revoking.enforce(tx)).transpose()?;
+            if disabled.is_some() || order.is_some() {
                 tx.record(Event::new(EventType::ClientDisabled, actor.clone(), now).client(client_id.as_ref()).with(
                     &serde_json::json!({
-                        "client_id": id, "revoked_links": links, "revocation_id": order.as_ref().map(|order| &order.id),
+                        "client_id": id, "revoked_links": order.as_ref().map_or(0, |order| order.links),
+                        "revocation_id": order.as_ref().map(|order| &order.id),
                     }),
                 ));
             }
             Ok((disabled.unwrap_or(known), order))
         })
         .await?;
-    if let Some(order) = order {
-        prepared.carry_out(cx, order).await;
+    if let (Some(ending), Some(order)) = (ending, order) {
+        ending.carry_out(cx, order).await;
     }
     Ok(ClientResponse::of(client, None))
 }

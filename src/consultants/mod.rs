@@ -222,8 +222,11 @@ pub(crate) async fn change(
     }
     let actor = caller.actor(request.requested_by.as_ref());
     let client_id = caller.client_id.clone();
-    let ending = end_links(cx, &id, "the consultant's e-mail address was changed", caller).await;
-    let (revoking, now) = (ending.clone(), ending.at());
+    let ending = match request.email {
+        Some(_) => Some(end_links(cx, &id, "the consultant's e-mail address was changed", caller).await),
+        None => None,
+    };
+    let (revoking, now) = (ending.clone(), ending.as_ref().map_or_else(|| cx.clock.now(), Prepared::at));
     let (changed, order) = cx
         .store
         .write(move |tx| {
@@ -238,7 +241,7 @@ pub(crate) async fn change(
                 records::consultants::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
             let mut order = None;
             if before.email != after.email {
-                order = Some(revoking.enforce(tx)?);
+                order = revoking.as_ref().map(|revoking| revoking.enforce(tx)).transpose()?;
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
             }
             tx.record(
@@ -254,7 +257,7 @@ pub(crate) async fn change(
             Ok((after, order))
         })
         .await?;
-    if let Some(order) = order {
+    if let (Some(ending), Some(order)) = (ending, order) {
         ending.carry_out(cx, order).await;
     }
     Ok(ConsultantResponse::seen_by(&caller.authority(), changed))

@@ -113,20 +113,16 @@ pub(crate) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> 
 
 /// The name of a log under its service: its tenant, and what the last restore has added.
 pub(crate) fn log_name(conn: &mut Conn, tenant_id: &str) -> QueryResult<String> {
-    let suffix: Option<Option<String>> =
-        logs::table.find(tenant_id).select(logs::suffix).get_result(conn).optional()?;
-    Ok(suffix.flatten().map_or_else(|| tenant_id.to_owned(), |suffix| format!("{tenant_id}/{suffix}")))
+    Ok(named_head(conn, tenant_id)?.0)
 }
 
 /// The name of a log, and its head; the head is `None` if it is damaged. They are read together: a restore changes both.
 pub(crate) fn named_head(conn: &mut Conn, tenant_id: &str) -> QueryResult<(String, Option<Frontier>)> {
     let head: Option<(i64, Vec<u8>, Option<String>)> =
         logs::table.find(tenant_id).select((logs::size, logs::frontier, logs::suffix)).get_result(conn).optional()?;
-    Ok(match head {
-        None => (tenant_id.to_owned(), Some(Frontier::default())),
-        Some((size, frontier, None)) => (tenant_id.to_owned(), Frontier::decode(size, &frontier)),
-        Some((size, frontier, Some(suffix))) => (format!("{tenant_id}/{suffix}"), Frontier::decode(size, &frontier)),
-    })
+    let Some((size, frontier, suffix)) = head else { return Ok((tenant_id.to_owned(), Some(Frontier::default()))) };
+    let name = suffix.map_or_else(|| tenant_id.to_owned(), |suffix| format!("{tenant_id}/{suffix}"));
+    Ok((name, Frontier::decode(size, &frontier)))
 }
 
 impl Row {

@@ -287,7 +287,7 @@ pub(super) fn list(
         query = query.filter(jobs::id.lt(after));
     }
     let indexed = DeliveryFilter { tenant_id: filter.tenant_id.clone(), ..DeliveryFilter::default() };
-    let mut end: Option<MailJobId> = None;
+    let mut end = None;
     if filter.magic_link_id.is_none() && (*filter != indexed || reach.portal.is_some()) {
         let of_tenants = within!(jobs, &reach.tenants_of(filter.tenant_id.as_deref()));
         end = scan_end!(conn, jobs, jobs::table.into_boxed::<Backend>().filter(of_tenants), page)?;
@@ -296,7 +296,7 @@ pub(super) fn list(
         query = query.filter(jobs::id.ge(end.clone()));
     }
     let found = query.order(jobs::id.desc()).limit(page.limit).load(conn)?;
-    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+    Ok(Scan::to(found, page, end))
 }
 
 /// The registered addresses of some consultants.

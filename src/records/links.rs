@@ -278,11 +278,11 @@ pub(crate) fn list(
         query = query.filter(links::id.ge(end.clone()));
     }
     let found = under_pending_revocations(conn, |conn| query.order(links::id.desc()).limit(page.limit).load(conn))?;
-    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+    Ok(Scan::to(found, page, end))
 }
 
 /// The link at which a list stops reading, because its filters may match little.
-fn scan_end(conn: &mut Conn, filter: &LinkFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<LinkId>> {
+fn scan_end(conn: &mut Conn, filter: &LinkFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
     let indexed = LinkFilter { tenant_id: filter.tenant_id.clone(), ..LinkFilter::default() };
     if *filter == indexed && reach.portal.is_none() {
         return Ok(None);

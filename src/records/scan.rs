@@ -14,7 +14,7 @@ macro_rules! scan_end {
             found = found.filter($table::id.lt(after));
         }
         let ids = found.select($table::id).order($table::id.desc());
-        ids.offset($crate::records::scan::SCANNED - 1).limit(1).get_result($conn).optional()
+        ids.offset($crate::records::scan::SCANNED - 1).limit(1).get_result::<String>($conn).optional()
     }};
 }
 

@@ -127,16 +127,11 @@ pub(crate) fn list(
         query = query.filter(sessions::id.ge(end.clone()));
     }
     let found = under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))?;
-    Ok(Scan::to(found, page, end.map(|id| id.as_str().to_owned())))
+    Ok(Scan::to(found, page, end))
 }
 
 /// The session at which a list stops reading, because its filters may match little.
-fn scan_end(
-    conn: &mut Conn,
-    filter: &SessionFilter,
-    reach: &Reach,
-    page: &PageRequest,
-) -> QueryResult<Option<SessionId>> {
+fn scan_end(conn: &mut Conn, filter: &SessionFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
     let indexed = SessionFilter { tenant_id: filter.tenant_id.clone(), ..SessionFilter::default() };
     if filter.magic_link_id.is_some() || (*filter == indexed && reach.portal.is_none()) {
         return Ok(None);

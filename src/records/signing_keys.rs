@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{key_revocations as revocations, service_state, signing_keys};
-use crate::domain::ActorType;
+use crate::domain::{Actor, ActorType};
 use crate::id::ClientId;
 
 /// A signing key as it is stored.
@@ -41,6 +41,25 @@ pub(crate) struct KeyRevocation {
     pub done_at: Option<Timestamp>,
     /// The key that was created because no other could sign.
     pub replaced_by: Option<String>,
+}
+
+impl KeyRevocation {
+    /// One of which nothing is carried out yet.
+    pub(crate) fn new(kid: &str, reason: &str, actor: &Actor, now: Timestamp) -> Self {
+        Self {
+            kid: kid.to_owned(),
+            reason: reason.to_owned(),
+            actor_type: actor.kind,
+            actor_id: actor.id.clone(),
+            actor_name: actor.name.clone(),
+            client_id: None,
+            created_at: now,
+            links: 0,
+            sessions: 0,
+            done_at: None,
+            replaced_by: None,
+        }
+    }
 }
 
 /// Keys that have not expired, newest first: the newest one that may sign does so.
@@ -216,7 +235,7 @@ pub(crate) fn epoch(conn: &mut Conn) -> QueryResult<KeyEpoch> {
     service_state::table.select((service_state::incarnation, service_state::key_epoch)).first(conn)
 }
 
-/// Makes every instance of the service read the keys again.
+/// Makes every instance of the service read the keys again, where no key changes: a trigger does so for those that do.
 pub(crate) fn raise_epoch(conn: &mut Conn) -> QueryResult<usize> {
     diesel::update(service_state::table).set(service_state::key_epoch.eq(service_state::key_epoch + 1)).execute(conn)
 }

@@ -192,9 +192,9 @@ impl Prepared {
         self.order.created_at
     }
 
-    /// Number of links that it matched when they were counted.
-    pub(crate) const fn links(&self) -> i64 {
-        self.order.links
+    /// Whether it matched links when they were counted, or they could not be counted.
+    pub(crate) const fn may_match(&self) -> bool {
+        self.order.links > 0 || !self.counted
     }
 
     /// Puts it in force, in the transaction of the act that brings it about.

@@ -53,7 +53,7 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             cx.store.write(move |tx| Ok(records::signing_keys::finish_revocation(tx, &kid, now)?)).await?;
             return Ok(());
         }
-        let mut ended = (0, 0);
+        let mut progressed = false;
         // Links first: they take their sessions with them.
         for range in links.chunks(RANGE) {
             let Some(rest) = left.checked_sub(1) else { return Ok(()) };
@@ -66,7 +66,7 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
                 let counts = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
                 counted(tx, &order, counts)
             });
-            ended = add(ended, counts.await?);
+            progressed |= counts.await?;
         }
         for range in sessions.chunks(RANGE) {
             let Some(rest) = left.checked_sub(1) else { return Ok(()) };
@@ -78,27 +78,20 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
                 let number = sessions::end_all(tx, &range, &ending)?;
                 counted(tx, &order, (0, number))
             });
-            ended = add(ended, counts.await?);
+            progressed |= counts.await?;
         }
-        if ended == (0, 0) {
+        if !progressed {
             // Another instance is at it.
             return Ok(());
         }
     }
 }
 
-fn counted(
-    tx: &mut crate::store::Tx<'_>,
-    order: &KeyRevocation,
-    counts: (usize, usize),
-) -> Result<(usize, usize), Error> {
+/// Adds to the counts of a revocation; whether there was anything to add.
+fn counted(tx: &mut crate::store::Tx<'_>, order: &KeyRevocation, counts: (usize, usize)) -> Result<bool, Error> {
     let (links, sessions) = (i64::try_from(counts.0).unwrap_or(0), i64::try_from(counts.1).unwrap_or(0));
     records::signing_keys::count_revoked(tx, &order.kid, (links, sessions))?;
-    Ok(counts)
-}
-
-const fn add(one: (usize, usize), other: (usize, usize)) -> (usize, usize) {
-    (one.0 + other.0, one.1 + other.1)
+    Ok(counts != (0, 0))
 }
 
 impl KeyRevocation {

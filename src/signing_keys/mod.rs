@@ -121,7 +121,6 @@ pub(crate) async fn rotate(
             tokens::hold_master_key(tx, &key_id)?;
             records::signing_keys::retire_all(tx, expires_at)?;
             records::signing_keys::insert(tx, &fresh)?;
-            records::signing_keys::raise_epoch(tx)?;
             tx.record(event.clone());
             Ok((fresh.clone(), false))
         })
@@ -153,7 +152,6 @@ pub(crate) async fn retire(
                     return Err(Code::LastSigningKey.into());
                 }
                 records::signing_keys::retire(tx, &kid, expires_at, now)?;
-                records::signing_keys::raise_epoch(tx)?;
                 tx.record(event.clone());
             }
             Ok(records::signing_keys::find(tx, &kid)?)
@@ -199,22 +197,12 @@ pub(crate) async fn revoke_key(
                 records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
             }
-            let replaced_by = spare.map(|spare| spare.kid.clone());
             let revocation = KeyRevocation {
-                kid: kid.clone(),
-                reason: request.reason.clone(),
-                actor_type: actor.kind,
-                actor_id: actor.id.clone(),
-                actor_name: actor.name.clone(),
                 client_id: client_id.clone(),
-                created_at: now,
-                links: 0,
-                sessions: 0,
-                done_at: None,
-                replaced_by,
+                replaced_by: spare.map(|spare| spare.kid.clone()),
+                ..KeyRevocation::new(&kid, &request.reason, &actor, now)
             };
             records::signing_keys::insert_revocation(tx, &revocation)?;
-            records::signing_keys::raise_epoch(tx)?;
             tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({
                     "kid": kid, "reason": request.reason, "replaced_by": revocation.replaced_by,
@@ -254,26 +242,14 @@ pub(crate) fn replace_all(
         records::signing_keys::revoke_key(tx, &key.kid, now)?;
         // A clock that was set back may find a key usable that is revoked.
         if records::signing_keys::find_revocation(tx, &key.kid)?.is_none() {
-            let revocation = KeyRevocation {
-                kid: key.kid.clone(),
-                reason: reason.to_owned(),
-                actor_type: actor.kind,
-                actor_id: actor.id.clone(),
-                actor_name: actor.name.clone(),
-                client_id: None,
-                created_at: now,
-                links: 0,
-                sessions: 0,
-                done_at: None,
-                replaced_by: Some(fresh.kid.clone()),
-            };
+            let replaced_by = Some(fresh.kid.clone());
+            let revocation = KeyRevocation { replaced_by, ..KeyRevocation::new(&key.kid, reason, actor, now) };
             records::signing_keys::insert_revocation(tx, &revocation)?;
         }
         let data = serde_json::json!({ "kid": key.kid, "reason": reason, "replaced_by": fresh.kid });
         tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).with(&data));
     }
     records::signing_keys::insert(tx, fresh)?;
-    records::signing_keys::raise_epoch(tx)?;
     tx.record(Event::key_added(&fresh.kid, fresh.active_from, actor.clone(), now));
     Ok(known.len())
 }

@@ -82,6 +82,7 @@ pub(crate) async fn rewrap(
             records::master_key::keep_secret(tx, DIGESTS, &digests.ok_or_else(|| mismatch(DIGESTS))?)?;
             links::void_challenges(tx, now)?;
             mail::cancel_codes(tx, now)?;
+            // Also where no signing key is left to seal.
             records::signing_keys::raise_epoch(tx)?;
             let done = Rewrapped { changed: true, signing_keys: keys.len(), log_keys, webhook_secrets, ..nothing };
             tx.record(Event::new(EventType::MasterKeyChanged, actor.clone(), now).with(&serde_json::json!({

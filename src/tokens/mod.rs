@@ -217,7 +217,6 @@ impl Tokens {
                 return Ok(());
             }
             records::signing_keys::insert(tx, &fresh)?;
-            records::signing_keys::raise_epoch(tx)?;
             tx.record(Event::key_added(&fresh.kid, fresh.active_from, Actor::system("keyring"), now));
             Ok(())
         })

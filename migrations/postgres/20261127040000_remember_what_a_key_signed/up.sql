@@ -29,6 +29,3 @@ CREATE TABLE key_revocations (
     -- The key that was created because no other could sign.
     replaced_by TEXT
 );
-
-CREATE CONSTRAINT TRIGGER key_revocations_raise_access_epoch AFTER INSERT ON key_revocations
-    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();

@@ -29,8 +29,3 @@ CREATE TABLE key_revocations (
     -- The key that was created because no other could sign.
     replaced_by TEXT
 );
-
-CREATE TRIGGER key_revocations_raise_access_epoch AFTER INSERT ON key_revocations
-BEGIN
-    UPDATE access_epoch SET epoch = epoch + 1;
-END;

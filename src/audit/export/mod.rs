@@ -213,13 +213,9 @@ impl Export {
         while self.next < self.size {
             let (filter, reach) = (self.filter.clone(), self.reach.clone());
             let (start, end) = (self.next, self.size.min(self.next + SCANNED));
-            let rows = self
-                .cx
-                .store
-                .read(move |conn| Ok(store::slice(conn, &filter, &reach, start..end, store::PIECE)?))
-                .await?;
-            let full = i64::try_from(rows.len()).is_ok_and(|found| found == store::PIECE);
-            self.next = rows.last().filter(|_| full).map_or(end, |(last, _)| last.log_index + 1);
+            let (rows, next) =
+                self.cx.store.read(move |conn| Ok(store::piece(conn, &filter, &reach, start..end)?)).await?;
+            self.next = next;
             // Read after the rows, so it includes the erasure of every payload missing in them.
             if rows.iter().any(|(_, payload)| payload.is_none()) {
                 let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();

@@ -12,9 +12,10 @@ use crate::clock::Timestamp;
 use crate::db::{Backend, Conn};
 use crate::domain::{Actor, EventType, PageRequest, Reach, Scan, Tenants};
 use crate::error::Error;
-use crate::id::{EventId, SessionId};
+use crate::id::SessionId;
 use crate::journal::leaf::Payload;
 use crate::journal::rows::{Row, StoredEvent, with_payloads};
+use crate::records::scan_end;
 
 pub(super) use checkpoints::*;
 pub(super) use retention::*;
@@ -77,13 +78,10 @@ fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoB
 }
 
 /// Largest number of events that one query reads with their payloads.
-pub(super) const PIECE: i64 = 64;
+const PIECE: i64 = 64;
 
 /// Payloads after which a page ends, however many events it was to have.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
-
-/// Largest number of events that one page of a list looks at.
-const SCANNED: i64 = 20_000;
 
 /// Size of an event's payload.
 pub(super) fn bytes((_, payload): &StoredEvent) -> usize {
@@ -99,7 +97,7 @@ pub(super) fn list(
     page: &PageRequest,
 ) -> Result<Scan<AuditEvent>, Error> {
     let mut after = page.after.clone();
-    let end = scan_end(conn, filter, reach, after.as_ref())?;
+    let end = scan_end(conn, filter, reach, page)?;
     let (mut rows, mut read): (Vec<StoredEvent>, usize) = (Vec::new(), 0);
     loop {
         let mut query = matching(filter, reach);
@@ -134,12 +132,7 @@ pub(super) fn list(
 
 /// The event at which a list stops reading, so that filters which match little do not read the whole log; `None` if it
 /// may read to the end.
-fn scan_end(
-    conn: &mut Conn,
-    filter: &EventFilter,
-    reach: &Reach,
-    after: Option<&String>,
-) -> QueryResult<Option<String>> {
+fn scan_end(conn: &mut Conn, filter: &EventFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
     // What an index finds in order of id; everything else is looked for among that.
     let mut found = EventFilter {
         magic_link_id: filter.magic_link_id.clone(),
@@ -156,30 +149,27 @@ fn scan_end(
     if found == *filter && reached == *reach {
         return Ok(None);
     }
-    let mut query = matching(&found, &reached);
-    if let Some(after) = after {
-        query = query.filter(events::id.lt(after));
-    }
-    let end: Option<EventId> =
-        query.select(events::id).order(events::id.desc()).offset(SCANNED - 1).limit(1).get_result(conn).optional()?;
-    Ok(end.map(|id| id.as_str().to_owned()))
+    scan_end!(conn, events, matching(&found, &reached), page)
 }
 
-/// Events of one log that match the filter within the reach, in a range of indexes, in order.
-pub(super) fn slice(
+/// The next events of one log that match the filter within the reach, in a range of indexes, and the index at which to go
+/// on: the end of the range after the last of them.
+pub(super) fn piece(
     conn: &mut Conn,
     filter: &EventFilter,
     reach: &Reach,
     indexes: Range<i64>,
-    limit: i64,
-) -> QueryResult<Vec<StoredEvent>> {
-    matching(filter, reach)
+) -> QueryResult<(Vec<StoredEvent>, i64)> {
+    let rows: Vec<StoredEvent> = matching(filter, reach)
         .filter(events::log_index.ge(indexes.start))
         .filter(events::log_index.lt(indexes.end))
         .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
         .order(events::log_index.asc())
-        .limit(limit)
-        .load(conn)
+        .limit(PIECE)
+        .load(conn)?;
+    let full = i64::try_from(rows.len()).is_ok_and(|found| found == PIECE);
+    let next = rows.last().filter(|_| full).map_or(indexes.end, |(last, _)| last.log_index + 1);
+    Ok((rows, next))
 }
 
 /// Converts rows to responses; events without a payload get their erasure.

@@ -7,7 +7,7 @@ DROP TRIGGER revocations_raise_access_epoch;
 DROP TRIGGER consultants_raise_access_epoch;
 DROP TRIGGER clients_raise_access_epoch;
 
-CREATE TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index ON sessions
+CREATE TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index, kid, link_kid, code_kid ON sessions
 WHEN NEW.id IS NOT OLD.id
     OR NEW.magic_link_id IS NOT OLD.magic_link_id
     OR NEW.generation IS NOT OLD.generation
@@ -17,6 +17,9 @@ WHEN NEW.id IS NOT OLD.id
     OR NEW.ended_at IS NOT OLD.ended_at
     OR NEW.status_list IS NOT OLD.status_list
     OR NEW.status_index IS NOT OLD.status_index
+    OR NEW.kid IS NOT OLD.kid
+    OR NEW.link_kid IS NOT OLD.link_kid
+    OR NEW.code_kid IS NOT OLD.code_kid
 BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;
@@ -35,8 +38,9 @@ BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;
 
-CREATE TRIGGER magic_links_update_raises_access_epoch AFTER UPDATE OF id, tenant_id, portal, consultant_id, profile_id, reason, issued_by_id, issued_after, expires_at, revoked_at ON magic_links
+CREATE TRIGGER magic_links_update_raises_access_epoch AFTER UPDATE OF id, client_id, tenant_id, portal, consultant_id, profile_id, reason, issued_by_id, issued_after, expires_at, revoked_at ON magic_links
 WHEN NEW.id IS NOT OLD.id
+    OR NEW.client_id IS NOT OLD.client_id
     OR NEW.tenant_id IS NOT OLD.tenant_id
     OR NEW.portal IS NOT OLD.portal
     OR NEW.consultant_id IS NOT OLD.consultant_id
@@ -62,7 +66,7 @@ BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;
 
-CREATE TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, created_at, done_at ON revocations
+CREATE TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, issued_by_client_id, created_at, done_at ON revocations
 WHEN NEW.id IS NOT OLD.id
     OR NEW.seq IS NOT OLD.seq
     OR NEW.every_tenant IS NOT OLD.every_tenant
@@ -70,6 +74,7 @@ WHEN NEW.id IS NOT OLD.id
     OR NEW.consultant_id IS NOT OLD.consultant_id
     OR NEW.profile_id IS NOT OLD.profile_id
     OR NEW.issued_by_id IS NOT OLD.issued_by_id
+    OR NEW.issued_by_client_id IS NOT OLD.issued_by_client_id
     OR NEW.created_at IS NOT OLD.created_at
     OR NEW.done_at IS NOT OLD.done_at
 BEGIN
@@ -93,6 +98,19 @@ BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;
 CREATE TRIGGER revocation_tenants_insert_raises_access_epoch AFTER INSERT ON revocation_tenants
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+
+CREATE TRIGGER key_revocations_insert_raises_access_epoch AFTER INSERT ON key_revocations
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER key_revocations_update_raises_access_epoch AFTER UPDATE ON key_revocations
+BEGIN
+    UPDATE access_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER key_revocations_delete_raises_access_epoch AFTER DELETE ON key_revocations
 BEGIN
     UPDATE access_epoch SET epoch = epoch + 1;
 END;

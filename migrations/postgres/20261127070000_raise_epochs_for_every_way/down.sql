@@ -5,6 +5,8 @@ DROP TRIGGER clients_truncate_raises_access_epoch ON clients;
 DROP TRIGGER clients_change_raises_access_epoch ON clients;
 DROP TRIGGER consultants_truncate_raises_access_epoch ON consultants;
 DROP TRIGGER consultants_change_raises_access_epoch ON consultants;
+DROP TRIGGER key_revocations_truncate_raises_access_epoch ON key_revocations;
+DROP TRIGGER key_revocations_change_raises_access_epoch ON key_revocations;
 DROP TRIGGER revocation_tenants_truncate_raises_access_epoch ON revocation_tenants;
 DROP TRIGGER revocation_tenants_change_raises_access_epoch ON revocation_tenants;
 DROP TRIGGER revocations_truncate_raises_access_epoch ON revocations;

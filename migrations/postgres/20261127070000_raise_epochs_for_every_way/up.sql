@@ -12,7 +12,7 @@ DROP TRIGGER clients_raise_access_epoch ON clients;
 CREATE CONSTRAINT TRIGGER sessions_delete_raises_access_epoch AFTER DELETE ON sessions
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_delete_raises_access_epoch;
-CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index ON sessions
+CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id, magic_link_id, generation, consultant_id, profile_name, expires_at, ended_at, status_list, status_index, kid, link_kid, code_kid ON sessions
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
         NEW.id IS DISTINCT FROM OLD.id
         OR NEW.magic_link_id IS DISTINCT FROM OLD.magic_link_id
@@ -23,6 +23,9 @@ CREATE CONSTRAINT TRIGGER sessions_update_raises_access_epoch AFTER UPDATE OF id
         OR NEW.ended_at IS DISTINCT FROM OLD.ended_at
         OR NEW.status_list IS DISTINCT FROM OLD.status_list
         OR NEW.status_index IS DISTINCT FROM OLD.status_index
+        OR NEW.kid IS DISTINCT FROM OLD.kid
+        OR NEW.link_kid IS DISTINCT FROM OLD.link_kid
+        OR NEW.code_kid IS DISTINCT FROM OLD.code_kid
     ) EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_update_raises_access_epoch;
 CREATE TRIGGER sessions_truncate_raises_access_epoch AFTER TRUNCATE ON sessions
@@ -32,9 +35,10 @@ ALTER TABLE sessions ENABLE ALWAYS TRIGGER sessions_truncate_raises_access_epoch
 CREATE CONSTRAINT TRIGGER magic_links_delete_raises_access_epoch AFTER DELETE ON magic_links
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE magic_links ENABLE ALWAYS TRIGGER magic_links_delete_raises_access_epoch;
-CREATE CONSTRAINT TRIGGER magic_links_update_raises_access_epoch AFTER UPDATE OF id, tenant_id, portal, consultant_id, profile_id, reason, issued_by_id, issued_after, expires_at, revoked_at ON magic_links
+CREATE CONSTRAINT TRIGGER magic_links_update_raises_access_epoch AFTER UPDATE OF id, client_id, tenant_id, portal, consultant_id, profile_id, reason, issued_by_id, issued_after, expires_at, revoked_at ON magic_links
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
         NEW.id IS DISTINCT FROM OLD.id
+        OR NEW.client_id IS DISTINCT FROM OLD.client_id
         OR NEW.tenant_id IS DISTINCT FROM OLD.tenant_id
         OR NEW.portal IS DISTINCT FROM OLD.portal
         OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
@@ -53,7 +57,7 @@ ALTER TABLE magic_links ENABLE ALWAYS TRIGGER magic_links_truncate_raises_access
 CREATE CONSTRAINT TRIGGER revocations_change_raises_access_epoch AFTER INSERT OR DELETE ON revocations
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE revocations ENABLE ALWAYS TRIGGER revocations_change_raises_access_epoch;
-CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, created_at, done_at ON revocations
+CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF id, seq, every_tenant, portal, consultant_id, profile_id, issued_by_id, issued_by_client_id, created_at, done_at ON revocations
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (
         NEW.id IS DISTINCT FROM OLD.id
         OR NEW.seq IS DISTINCT FROM OLD.seq
@@ -62,6 +66,7 @@ CREATE CONSTRAINT TRIGGER revocations_update_raises_access_epoch AFTER UPDATE OF
         OR NEW.consultant_id IS DISTINCT FROM OLD.consultant_id
         OR NEW.profile_id IS DISTINCT FROM OLD.profile_id
         OR NEW.issued_by_id IS DISTINCT FROM OLD.issued_by_id
+        OR NEW.issued_by_client_id IS DISTINCT FROM OLD.issued_by_client_id
         OR NEW.created_at IS DISTINCT FROM OLD.created_at
         OR NEW.done_at IS DISTINCT FROM OLD.done_at
     ) EXECUTE FUNCTION raise_access_epoch();
@@ -76,6 +81,13 @@ ALTER TABLE revocation_tenants ENABLE ALWAYS TRIGGER revocation_tenants_change_r
 CREATE TRIGGER revocation_tenants_truncate_raises_access_epoch AFTER TRUNCATE ON revocation_tenants
     FOR EACH STATEMENT EXECUTE FUNCTION raise_access_epoch();
 ALTER TABLE revocation_tenants ENABLE ALWAYS TRIGGER revocation_tenants_truncate_raises_access_epoch;
+
+CREATE CONSTRAINT TRIGGER key_revocations_change_raises_access_epoch AFTER INSERT OR UPDATE OR DELETE ON key_revocations
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE key_revocations ENABLE ALWAYS TRIGGER key_revocations_change_raises_access_epoch;
+CREATE TRIGGER key_revocations_truncate_raises_access_epoch AFTER TRUNCATE ON key_revocations
+    FOR EACH STATEMENT EXECUTE FUNCTION raise_access_epoch();
+ALTER TABLE key_revocations ENABLE ALWAYS TRIGGER key_revocations_truncate_raises_access_epoch;
 
 CREATE CONSTRAINT TRIGGER consultants_change_raises_access_epoch AFTER INSERT OR UPDATE OR DELETE ON consultants
     DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION raise_access_epoch();

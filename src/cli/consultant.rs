@@ -1,0 +1,68 @@
+//! `magic-link consultant`
+
+use clap::{Args, Subcommand};
+
+use super::output::{Column, Failure, Output};
+use super::{Pages, restore};
+use crate::consultants::{self, ConsultantDecision, RegisterConsultant};
+use crate::context::Context;
+use crate::http::Caller;
+use crate::id::ConsultantId;
+use crate::records::consultants::ConsultantFilter;
+use crate::revocations;
+
+#[derive(Subcommand)]
+pub(super) enum ConsultantCommand {
+    /// Register a consultant
+    Add {
+        /// Consultant's name
+        #[arg(long)]
+        name: String,
+        /// E-mail address that links are sent to
+        #[arg(long)]
+        email: String,
+    },
+    /// List consultants
+    List(Pages),
+    /// Suspend a consultant and revoke their links
+    Suspend(Decision),
+    /// Reinstate a suspended consultant
+    Reinstate(Decision),
+    /// Reinstate consultants whom a restore has suspended; without ids, list them
+    Confirm(restore::Confirm<ConsultantId>),
+}
+
+#[derive(Args)]
+pub(super) struct Decision {
+    /// Consultant id
+    id: ConsultantId,
+    /// Why the consultant is suspended or reinstated
+    #[arg(long)]
+    reason: String,
+}
+
+pub(super) async fn run(cx: &Context, command: ConsultantCommand, output: &Output) -> Result<(), Failure> {
+    const COLUMNS: &[Column] = &[("ID", "/id"), ("STATE", "/state"), ("NAME", "/name"), ("EMAIL", "/email")];
+    let (caller, now) = (Caller::operator(), cx.clock.now());
+    let decision = |reason| ConsultantDecision { reason, requested_by: None, acting_session_id: None };
+    match command {
+        ConsultantCommand::Add { name, email } => {
+            let request = RegisterConsultant { name, email, requested_by: None, acting_session_id: None };
+            let (consultant, _) = consultants::register(cx, &caller, request, None, now).await?;
+            output.done(&consultant, "registered")
+        }
+        ConsultantCommand::List(pages) => {
+            let filter = ConsultantFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
+            output.table(&consultants::list(cx, &Caller::operator(), filter).await?, COLUMNS)
+        }
+        ConsultantCommand::Suspend(Decision { id, reason }) => {
+            let consultant = consultants::suspend(cx, &caller, id, decision(reason)).await?;
+            revocations::finish_pending(cx).await?;
+            output.done(&consultant, "suspended")
+        }
+        ConsultantCommand::Reinstate(Decision { id, reason }) => {
+            output.done(&consultants::reinstate(cx, &caller, id, decision(reason), now).await?, "reinstated")
+        }
+        ConsultantCommand::Confirm(confirm) => restore::confirm_consultants(cx, confirm, output).await,
+    }
+}
