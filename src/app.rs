@@ -9,7 +9,7 @@ use crate::access::AccessReader;
 use crate::audit::{CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Context, look_at_clock};
 use crate::error::Error;
 use crate::http::{Limits, Sampler};
 use crate::mail::{self, Certificates};
@@ -37,6 +37,9 @@ pub enum StartError {
     /// The signing keys cannot be opened.
     #[error("cannot open the signing keys: {0} (see the log for the cause)")]
     Keys(#[from] Error),
+    /// The database does not tell the time.
+    #[error("cannot ask the database for the time: {0} (see the log for the cause)")]
+    Clock(Error),
     /// The folder for checkpoints cannot be used.
     #[error("audit.checkpoint_folder: {0}")]
     Folder(std::io::Error),
@@ -99,6 +102,8 @@ async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey
     let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
     // After the store, which runs the migrations.
     let access = AccessReader::open(url, &metrics)?;
+    let clock = if url.is_sqlite() { clock } else { clock.following() };
+    look_at_clock(&clock, &store, &metrics).await.map_err(StartError::Clock)?;
     let tokens = match master_key {
         Some(master_key) => Tokens::open(&config, master_key, &store, clock.now()).await?,
         None => Tokens::without_keys(&config)?,

@@ -3,6 +3,8 @@
 //! Only [`Clock`] reads the system clock. Every rule takes its [`Timestamp`] as
 //! an argument, so a test can choose the time.
 
+mod followed;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,6 +17,9 @@ use diesel::sql_types;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
+
+pub use followed::Followed;
+pub(crate) use followed::Look;
 
 /// A moment in UTC, cut to microseconds because that is what both databases keep.
 ///
@@ -48,6 +53,12 @@ impl Timestamp {
     #[must_use]
     pub fn unix_micros(self) -> i64 {
         i64::try_from(self.to_utc().unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)
+    }
+
+    /// The moment this many microseconds after 1970, which lies within the calendar.
+    pub(crate) fn from_unix_micros(micros: i64) -> Self {
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000);
+        Self::from_utc(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH))
     }
 
     /// The moment `duration` later, or `None` past the year 9999.
@@ -135,12 +146,14 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
-/// Source of the time: the system clock, or a clock that a test moves.
+/// Source of the time: the system clock, the clock of the database's server, or a clock that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The system clock.
     #[default]
     System,
+    /// The clock of the database's server, which all copies of the service share.
+    Server(Arc<Followed>),
     /// A clock that moves only by [`Clock::advance`]: microseconds since 1970.
     Manual(Arc<AtomicI64>),
 }
@@ -152,21 +165,57 @@ impl Clock {
         Self::Manual(Arc::new(AtomicI64::new(now.unix_micros())))
     }
 
+    /// The clock of a machine that is wrong by this much, until the database's server tells the time.
+    #[must_use]
+    pub fn wrong_by(error: Duration) -> Self {
+        Self::Server(Arc::new(Followed::new(error)))
+    }
+
+    /// The clock that will follow the server's; a manual clock stays what it is.
+    pub(crate) fn following(self) -> Self {
+        match self {
+            Self::System => Self::wrong_by(Duration::ZERO),
+            other => other,
+        }
+    }
+
+    /// Whether it follows the clock of a server.
+    pub(crate) const fn follows(&self) -> bool {
+        matches!(self, Self::Server(_))
+    }
+
+    /// Whether the server should be asked for the time: once a minute, and when the machine's own clock was set.
+    pub(crate) fn wants_a_look(&self) -> bool {
+        matches!(self, Self::Server(followed) if followed.wants_a_look())
+    }
+
+    /// Takes the server's time over.
+    pub(crate) fn look(&self, look: Look) {
+        if let Self::Server(followed) = self {
+            followed.look(look);
+        }
+    }
+
+    /// The server's time minus the machine's own, as of the last look.
+    pub(crate) fn offset(&self) -> Option<Duration> {
+        match self {
+            Self::Server(followed) => followed.offset(),
+            Self::System | Self::Manual(_) => None,
+        }
+    }
+
     /// The current moment.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn now(&self) -> Timestamp {
         match self {
             Self::System => Timestamp::from_utc(OffsetDateTime::now_utc()),
-            Self::Manual(micros) => {
-                let nanos = i128::from(micros.load(Ordering::SeqCst)) * 1_000;
-                let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos);
-                Timestamp::from_utc(moment.unwrap_or(OffsetDateTime::UNIX_EPOCH))
-            }
+            Self::Server(followed) => Timestamp::from_unix_micros(followed.now()),
+            Self::Manual(micros) => Timestamp::from_unix_micros(micros.load(Ordering::SeqCst)),
         }
     }
 
-    /// Moves a manual clock; the system clock is not affected.
+    /// Moves a manual clock; others are not affected.
     pub fn advance(&self, by: Duration) {
         if let Self::Manual(micros) = self {
             let by = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);

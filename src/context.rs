@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::access::{AccessReader, Snapshot};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
+use crate::db;
 use crate::error::Error;
 use crate::id::{ClientId, SessionId};
 use crate::metrics::Metrics;
@@ -19,6 +20,30 @@ pub(crate) struct Context {
     pub tokens: Tokens,
     pub access: AccessReader,
     pub metrics: Metrics,
+}
+
+/// A difference between the machine's clock and the database's that somebody should look at.
+const NOTED_OFFSET: time::Duration = time::Duration::seconds(2);
+
+/// Takes the time over from the database's server, if there is one: all copies of the service share its clock.
+///
+/// # Errors
+/// When the store does not answer.
+pub(crate) async fn look_at_clock(clock: &Clock, store: &Store, metrics: &Metrics) -> Result<(), Error> {
+    if !clock.wants_a_look() {
+        return Ok(());
+    }
+    let Some(look) = store.read(|conn| Ok(db::look_at_clock(conn)?)).await? else { return Ok(()) };
+    clock.look(look);
+    let offset = clock.offset().unwrap_or_default();
+    metrics.clock_offset.set(offset.as_seconds_f64());
+    if offset.abs() > NOTED_OFFSET {
+        tracing::warn!(
+            clock.offset_seconds = offset.as_seconds_f64(),
+            "this machine's clock and the database's differ; the database's counts: let both follow the same NTP servers"
+        );
+    }
+    Ok(())
 }
 
 impl Context {

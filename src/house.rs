@@ -15,12 +15,23 @@ const KEPT_OUT: [(&str, &[&str]); 2] =
 
 /// Every source file in a folder: its path below `src` without `.rs`, and its text.
 fn sources(src: &Path, folder: &Path) -> Vec<(String, String)> {
-    let read = |path: PathBuf| match path.strip_prefix(src).unwrap().to_str().unwrap().strip_suffix(".rs") {
-        Some(name) => vec![(name.to_owned(), fs::read_to_string(&path).unwrap())],
-        None if path.is_dir() => sources(src, &path),
-        None => vec![],
+    let rust = texts(src, folder).into_iter();
+    rust.filter_map(|(path, text)| Some((path.strip_suffix(".rs")?.to_owned(), text))).collect()
+}
+
+/// Every file of Rust or SQL in a folder, in order: its path below `root`, and its text.
+fn texts(root: &Path, folder: &Path) -> Vec<(String, String)> {
+    let read = |path: PathBuf| match path.extension().and_then(|kind| kind.to_str()) {
+        _ if path.is_dir() => texts(root, &path),
+        Some("rs" | "sql") => {
+            let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+            vec![(name, fs::read_to_string(&path).unwrap())]
+        }
+        _ => vec![],
     };
-    fs::read_dir(folder).unwrap().flat_map(|entry| read(entry.unwrap().path())).collect()
+    let mut found: Vec<_> = fs::read_dir(folder).unwrap().flat_map(|entry| read(entry.unwrap().path())).collect();
+    found.sort();
+    found
 }
 
 /// The modules that a file declares, in order: those of tests, or the others.
@@ -92,6 +103,35 @@ fn everything_stands_where_it_belongs() {
         found.extend(faults.map(|(line, name)| format!("src/{path}.rs:{line}: `{name}` does not belong here")));
     }
     assert!(found.is_empty(), "\n{}", found.join("\n"));
+}
+
+/// How SQL asks the database for the time, in capitals.
+const CLOCKS_OF_DATABASES: [&str; 7] = [
+    "CURRENT_TIMESTAMP",
+    "CURRENT_DATE",
+    "CURRENT_TIME",
+    "CLOCK_TIMESTAMP",
+    "STATEMENT_TIMESTAMP",
+    "'NOW'",
+    "DSL::NOW",
+];
+
+#[test]
+fn the_time_is_an_argument_of_every_statement() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut asking = vec![];
+    for folder in ["src", "migrations/sqlite", "migrations/postgres"].map(|folder| root.join(folder)) {
+        for (path, text) in texts(&folder, &folder).into_iter().filter(|(path, _)| path != "house.rs") {
+            // `now()` is also how Rust asks our own clock.
+            let is_sql = Path::new(&path).extension().is_some_and(|kind| kind == "sql");
+            let code = code(&text).to_uppercase();
+            if CLOCKS_OF_DATABASES.iter().any(|clock| code.contains(clock)) || is_sql && code.contains("NOW()") {
+                asking.push(path);
+            }
+        }
+    }
+    // The rows that a demonstration begins with, and the look that the service's own clock follows.
+    assert_eq!(asking, ["cli/demo.sql", "db/server_clock.rs"]);
 }
 
 /// Holds what is found in a file, in a house of three floors, against what should be.

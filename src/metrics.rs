@@ -5,8 +5,8 @@
 //! `/metrics` is requested.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::error::{Code, Error};
@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     pub incomplete_sessions: IntGaugeVec,
     pub key_ages: IntGaugeVec,
     pub clock_behind: IntGauge,
+    pub clock_offset: Gauge,
 }
 
 impl Metrics {
@@ -117,6 +118,10 @@ impl Metrics {
                 "clock_behind_seconds",
                 "Seconds that the clock is behind the first signing key: while it is not 0, no link can be mailed",
             )?,
+            clock_offset: Gauge::new(
+                "clock_offset_seconds",
+                "Seconds that the clock of the PostgreSQL server is ahead of this machine's; negative while it is behind",
+            )?,
             key_ages: IntGaugeVec::new(
                 Opts::new("signing_key_age_seconds", "Seconds since a signing key was created"),
                 &["kid", "state"],
@@ -142,6 +147,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
+        metrics.registry.register(Box::new(metrics.clock_offset.clone()))?;
         Ok(metrics)
     }
 

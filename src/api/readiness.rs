@@ -14,10 +14,13 @@ use crate::store::within;
 /// Time-out of `/readyz`: load balancers wait no longer.
 const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
+/// A difference between the machine's clock and the database's with which the service is not ready.
+const LARGEST_OFFSET: time::Duration = time::Duration::seconds(30);
+
 /// Check that the service is ready
 ///
 /// Reads the database, compares it with the checkpoints that were kept outside, and writes a row of its own unless that
-/// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `access`, `checkpoints` or
+/// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `clock`, `access`, `checkpoints` or
 /// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
 /// until `magic-link restore`. 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
@@ -34,6 +37,9 @@ pub(super) async fn readyz(
 async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Error> {
     let now = cx.clock.now();
     passed(cx, "reads", "the database cannot be read", reads(cx, now).await)?;
+    let apart =
+        "this machine's clock and the database's are more than 30 seconds apart: let both follow the same NTP servers";
+    passed(cx, "clock", apart, clock(cx))?;
     passed(cx, "access", "nobody's access can be looked up", access(cx, now).await)?;
     let behind = "the database is behind a checkpoint that was kept outside, or its restore is not complete: run \
                   `magic-link restore`";
@@ -54,6 +60,12 @@ fn passed(cx: &Context, check: &'static str, what: &'static str, outcome: Result
 /// The signing keys can be read.
 async fn reads(cx: &Context, now: Timestamp) -> Result<(), Error> {
     cx.tokens.refresh(&cx.store, now).await
+}
+
+/// The machine and the database agree on the time: otherwise one of them is wrong, and nobody knows which.
+fn clock(cx: &Context) -> Result<(), Error> {
+    let apart = cx.clock.offset().is_some_and(|offset| offset.abs() > LARGEST_OFFSET);
+    if apart { Err(Error::unavailable()) } else { Ok(()) }
 }
 
 /// Access can be looked up, as every request does, on the connection that is kept for it.

@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::ManageConnection;
@@ -117,6 +119,9 @@ pub(crate) struct Pooled {
     pub broken: bool,
     /// The file of an embedded database, and which one it was when it was opened.
     file: Option<(PathBuf, Option<FileId>)>,
+    /// Connections of the pool that broke, and how many had when this one was last known to work.
+    breaks: Arc<AtomicU64>,
+    breaks_seen: u64,
 }
 
 impl Pooled {
@@ -126,6 +131,16 @@ impl Pooled {
     /// to it would go on with what was true before.
     pub(crate) fn is_current(&self) -> bool {
         self.file.as_ref().is_none_or(|(path, opened)| FileId::of(path) == *opened)
+    }
+
+    /// Whether it works, as far as can be known: where another one has broken since, as after a failover, the database is
+    /// asked.
+    pub(crate) fn works(&mut self) -> bool {
+        let breaks = self.breaks.load(Ordering::SeqCst);
+        if self.breaks_seen != breaks && self.conn.batch_execute("SELECT 1").is_ok() {
+            self.breaks_seen = breaks;
+        }
+        self.breaks_seen == breaks
     }
 }
 
@@ -154,16 +169,17 @@ impl FileId {
 pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,
+    breaks: Arc<AtomicU64>,
 }
 
 impl ConnectionManager {
-    pub(crate) const fn new(url: DatabaseUrl) -> Self {
-        Self { url, by_primary_keys: false }
+    pub(crate) fn new(url: DatabaseUrl) -> Self {
+        Self { url, by_primary_keys: false, breaks: Arc::default() }
     }
 
     /// For connections that only look up rows by primary keys.
-    pub(crate) const fn by_primary_keys(url: DatabaseUrl) -> Self {
-        Self { url, by_primary_keys: true }
+    pub(crate) fn by_primary_keys(url: DatabaseUrl) -> Self {
+        Self { by_primary_keys: true, ..Self::new(url) }
     }
 
     /// Opens one connection with the settings that the service relies on.
@@ -229,10 +245,11 @@ impl ManageConnection for ConnectionManager {
             DatabaseUrl::Sqlite(path) => Some((path.clone(), FileId::of(path))),
             DatabaseUrl::Postgres(_) => None,
         };
+        let breaks_seen = self.breaks.load(Ordering::SeqCst);
         let conn = self.open()?;
         let file = file.map(|(path, opened)| (opened.or_else(|| FileId::of(&path)), path));
         let file = file.map(|(opened, path)| (path, opened));
-        Ok(Pooled { conn, broken: false, file })
+        Ok(Pooled { conn, broken: false, file, breaks: Arc::clone(&self.breaks), breaks_seen })
     }
 
     fn is_valid(&self, pooled: &mut Pooled) -> Result<(), ConnectionError> {
@@ -240,7 +257,11 @@ impl ManageConnection for ConnectionManager {
     }
 
     fn has_broken(&self, pooled: &mut Pooled) -> bool {
-        pooled.broken || std::thread::panicking()
+        let broken = pooled.broken || std::thread::panicking();
+        if broken {
+            self.breaks.fetch_add(1, Ordering::SeqCst);
+        }
+        broken
     }
 }
 

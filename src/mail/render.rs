@@ -111,7 +111,7 @@ pub(super) fn magic_link(
     let host = Url::parse(&page).ok().and_then(|url| url.host_str().map(ToOwned::to_owned)).unwrap_or_default();
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
-    let later = link.starts_at > now;
+    let later = !link.has_begun(now);
     let mail = LinkMail {
         product: config.product_name.clone(),
         tenant_name: inert(&tenant.name),

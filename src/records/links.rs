@@ -105,6 +105,12 @@ fn under_pending_revocations(
     Ok(found.into_iter().map(current).collect())
 }
 
+/// `Link::has_begun` as a condition.
+#[diesel::dsl::auto_type]
+fn has_begun(now: Timestamp) -> _ {
+    links::starts_at.le(now).or(links::starts_at.le(links::created_at))
+}
+
 /// Marks the token's generation as spent; `None` if it cannot be spent.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
     diesel::update(links::table.find(&spend.link_id))
@@ -113,7 +119,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
-        .filter(links::starts_at.le(now))
+        .filter(has_begun(now))
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
         .returning(links::all_columns)
@@ -263,8 +269,8 @@ pub(crate) fn list(
         Some(state) => {
             query = query.filter(links::revoked_at.is_null()).filter(NotBulkRevoked);
             query = match state {
-                LinkState::Scheduled => query.filter(links::starts_at.gt(now)),
-                LinkState::Active => query.filter(links::starts_at.le(now)).filter(links::expires_at.gt(now)),
+                LinkState::Scheduled => query.filter(not(has_begun(now))),
+                LinkState::Active => query.filter(has_begun(now)).filter(links::expires_at.gt(now)),
                 LinkState::Expired | LinkState::Revoked => query.filter(links::expires_at.le(now)),
             };
         }
@@ -364,11 +370,17 @@ impl Link {
             LinkState::Revoked
         } else if self.expires_at <= now {
             LinkState::Expired
-        } else if self.starts_at > now {
+        } else if !self.has_begun(now) {
             LinkState::Scheduled
         } else {
             LinkState::Active
         }
+    }
+
+    /// Whether the window has begun. One that began when the link was issued has, though this copy's clock be behind the
+    /// one that issued it.
+    pub(crate) fn has_begun(&self, now: Timestamp) -> bool {
+        self.starts_at <= now.max(self.created_at)
     }
 
     /// The reason why a token of this generation cannot be used, if any.

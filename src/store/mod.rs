@@ -280,19 +280,21 @@ async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Err
     }
 }
 
-/// A pool that opens connections on demand and does not test them before use.
+/// A pool that opens connections on demand, and tests none before use until one has broken.
 pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
     Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
 }
 
-/// A connection to the database as it is now: one to a file that was replaced is discarded.
+/// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since
+/// another was seen to break.
 pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
     for _ in 0..=pool.max_size() {
         let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
-        if pooled.is_current() {
+        if !pooled.is_current() {
+            tracing::warn!("the file of the database was replaced; opening it anew");
+        } else if pooled.works() {
             return Ok(pooled);
         }
-        tracing::warn!("the file of the database was replaced; opening it anew");
         pooled.broken = true;
     }
     Err(Error::unavailable())

@@ -316,7 +316,7 @@ impl Tokens {
     pub(crate) fn still_counts(&self, token: &Verified, now: Timestamp) -> bool {
         let seconds = now.unix_seconds();
         // `exp` is in whole seconds; the session's end, in microseconds, is checked against the store.
-        let times = token.claims.nbf <= seconds && seconds <= token.claims.exp;
+        let times = token.claims.nbf <= seconds.max(token.claims.iat) && seconds <= token.claims.exp;
         times && self.ring().signer(&token.kid, token.claims.iat, now).is_some()
     }
 
@@ -329,8 +329,8 @@ impl Tokens {
         }
         let claims = jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims;
         let issued_at = claims.issued_at();
-        let sane = header.typ == C::TYP && issued_at <= now.unix_seconds() + SKEW_SECONDS;
-        let sane = sane && ring.signer(&header.kid, issued_at, now).is_some();
+        // Nothing of ours was issued in the future, whatever this copy's clock says.
+        let sane = header.typ == C::TYP && ring.signer(&header.kid, issued_at, now).is_some();
         sane.then_some((claims, header.kid))
     }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::audit::Outside;
+use crate::context::look_at_clock;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
 use crate::{audit, db, links, mail, revocations, sessions, signing_keys};
@@ -26,6 +27,8 @@ const REVOCATION_REST: Duration = Duration::from_secs(2);
 const SHORT_REST: Duration = Duration::from_millis(50);
 const AUDIT_REST: Duration = Duration::from_secs(3);
 const MAINTENANCE_REST: Duration = Duration::from_secs(15);
+/// How often it is seen whether the clock wants a look at the database's: the machine's own may have been set.
+const CLOCK_REST: Duration = Duration::from_secs(1);
 const CLOCK_LOOK: Duration = Duration::from_millis(500);
 
 /// Time that the workers have to finish their steps when the service stops. What they leave is done after their leases.
@@ -84,6 +87,12 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         }),
         tokio::spawn(webhooks::run(Arc::clone(app), stopped.clone())),
     ];
+    if app.cx.clock.follows() {
+        workers.push(spawn("clock", app, &stopped, None, CLOCK_REST, |app| async move {
+            look_at_clock(&app.cx.clock, &app.cx.store, &app.cx.metrics).await?;
+            Ok(CLOCK_REST)
+        }));
+    }
     if app.checkpoint_webhook.is_some() {
         // A worker of its own, because a receiver may be slow.
         workers.push(spawn("checkpoints", app, &stopped, None, AUDIT_REST, |app| async move {

@@ -212,7 +212,7 @@ async fn looking_at_a_link_leaves_it_unspent(world: &World) {
 #[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
 async fn a_dead_links_mail_is_cancelled_while_others_wait_for_the_server(world: &World) {
-    world.mails.misbehave(wiremock::ResponseTemplate::new(503));
+    world.mails.misbehave(wiremock::ResponseTemplate::new(503).insert_header("retry-after", "600"));
     let mut links = Vec::new();
     for _ in 0..4 {
         let link = world.admin.issue(&world.consultant().await).await;
@@ -230,7 +230,10 @@ async fn a_dead_links_mail_is_cancelled_while_others_wait_for_the_server(world: 
 
     world.mails.behave();
     world.clock.advance(Duration::seconds(60));
+    // What failed waits its ten minutes, so the first generation cannot leave before it is superseded.
     assert_eq!(world.admin.post(&format!("{LINKS}/{superseded}/resend"), &json!({})).await.status, 202);
+    delivery(world, superseded, |delivery| delivery["state"] == "accepted").await;
+    world.clock.advance(Duration::minutes(11));
     for link in [live, superseded] {
         let taken = delivery(world, link, |delivery| delivery["state"] == "accepted").await;
         assert_eq!(taken["provider"], "mailpit");

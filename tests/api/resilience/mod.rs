@@ -2,6 +2,7 @@
 
 mod bounds;
 mod clock_behind;
+mod clocks;
 mod connections;
 mod crash;
 mod databases;

@@ -59,6 +59,19 @@ fn throw_everybody_out(control: &mut Sql, name: &str) {
 }
 
 #[test]
+fn one_connection_that_died_warns_of_all_others() {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        let list = async || world.admin.get("/v1/magic-links").await.status;
+        // Every connection of the pool is opened.
+        join_all((0..40).map(|_| list())).await;
+        throw_everybody_out(&mut Sql::control(world), &Sql::name(world));
+        eventually("a call succeeds", async || (list().await == 200).then_some(())).await;
+        let after = join_all((0..40).map(|_| list())).await;
+        assert!(after.iter().all(|status| *status == 200), "{after:?}");
+    });
+}
+
+#[test]
 fn without_its_database_the_service_lets_nobody_in_and_comes_back_by_itself() {
     World::run(Database::Postgres, &Settings::default(), async |world| {
         let portal = world.portal("cloud", "acme").await;

@@ -85,6 +85,11 @@ impl Api {
         Self { patient: true, ..self }
     }
 
+    /// Somebody without a key at the same copy of the service.
+    pub fn stranger(&self) -> Self {
+        Self { key: None, ..self.clone() }
+    }
+
     /// The same caller at another copy of the service.
     pub fn at(&self, base: &str) -> Self {
         Self { base: base.to_owned(), ..self.clone() }

@@ -30,7 +30,7 @@ pub use receiver::{Message, Receiver};
 pub use replicated::Replicated;
 pub use sink::{Sink, Taking};
 pub use sql::Sql;
-pub use world::{PORTAL_SCOPES, Settings, World, code_of, folder};
+pub use world::{PORTAL_SCOPES, SecondCopy, Settings, World, code_of, folder};
 
 /// Makes two tests of a story, `name::sqlite` and `name::postgres`:
 ///

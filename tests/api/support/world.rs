@@ -169,6 +169,28 @@ impl Drop for World {
     }
 }
 
+/// A further copy of the service on the world's database and mail server, with a clock of its own.
+pub struct SecondCopy {
+    pub base: String,
+    service: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl SecondCopy {
+    pub fn start(world: &World, clock: Clock) -> Self {
+        let (port, service) = serve(config(&world.database_url, &world.mails.url(), &Settings::default()), clock);
+        Self { base: format!("http://127.0.0.1:{port}"), service: Some(service) }
+    }
+}
+
+impl Drop for SecondCopy {
+    fn drop(&mut self) {
+        if let Some((stop, thread)) = self.service.take() {
+            let _gone = stop.send(());
+            thread.join().expect("the copy stops without a panic");
+        }
+    }
+}
+
 /// The code in the answer to a press of the button.
 pub fn code_of(answer: &Value) -> String {
     let address = answer["redirect_url"].as_str().expect("an address");
