@@ -5,63 +5,64 @@
 //! backup, and the service refuses to sign (`log_forked`) and records the refusal.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::web::Data;
-use signed_note::Note;
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 
-use super::key::LogKey;
+use super::key::{self, LogKey, LogSigner};
 use super::store::{self, CheckpointRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType};
 use crate::error::{Code, Error};
+use crate::journal::rows::{self, LogHead};
 use crate::journal::tree::{self, base64};
-use crate::journal::{Event, Frontier, rows};
+use crate::journal::{Event, Frontier};
 use crate::store::Tx;
 
 /// Writes and signs a checkpoint.
-pub(super) fn sign(key: &LogKey, log_name: &str, size: u64, root: Hash) -> Result<String, Error> {
-    let text = Checkpoint::new(&key.origin(log_name), size, root, "").map_err(Error::internal)?.to_bytes();
-    sign_text(key, log_name, &text)
+pub(super) fn sign(signer: &LogSigner, origin: &str, size: u64, root: Hash) -> Result<String, Error> {
+    signer.sign(origin, &Checkpoint::new(origin, size, root, "").map_err(Error::internal)?.to_bytes())
 }
 
-/// Signs a text, which ends with a line break, as a signed note of the log.
-pub(super) fn sign_text(key: &LogKey, log_name: &str, text: &[u8]) -> Result<String, Error> {
-    let mut note = Note::new(text, &[]).map_err(Error::internal)?;
-    note.add_sigs(&[&key.signer(log_name)?]).map_err(Error::internal)?;
-    String::from_utf8(note.to_bytes()).map_err(Error::internal)
+/// A checkpoint, and the key that signs for the log at this moment.
+pub(super) struct Current {
+    pub checkpoint: CheckpointRow,
+    pub signer: Arc<LogSigner>,
+    /// Name of the log.
+    pub log_name: String,
 }
 
 /// The current checkpoint of a log; signs a new one if the log has grown since the last.
 ///
 /// # Errors
 /// `log_forked`; the refusal is recorded.
-pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<CheckpointRow, Error> {
+pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<Current, Error> {
     // The checkpoint is read before the head: one signed in between must not seem to exceed the log.
     let last = store::latest_checkpoint(tx, tenant_id)?;
-    let (log_name, head) = rows::named_head(tx, tenant_id)?;
+    let LogHead { name: log_name, key_id, head } = rows::named_head(tx, tenant_id)?;
     let Some(head) = head else {
         return Err(refuse(tx, tenant_id, None, last.as_ref(), now));
     };
     let size = i64::try_from(head.size()).map_err(Error::internal)?;
     let root = head.root().map_err(Error::internal)?;
+    let signer = key.of_log(key_id.as_deref())?;
     if let Some(last) = last {
         if !extends(tx, tenant_id, &head, root, &last)? {
             return Err(refuse(tx, tenant_id, Some((size, root)), Some(&last), now));
         }
         if last.size == size {
-            return Ok(last);
+            return Ok(Current { checkpoint: last, signer, log_name });
         }
     }
-    let note = sign(key, &log_name, head.size(), root)?;
+    let note = sign(&signer, &key.origin(&log_name), head.size(), root)?;
     let fresh = CheckpointRow { tenant_id: tenant_id.to_owned(), size, root: root.0.to_vec(), note, signed_at: now };
     // The checkpoint of an empty log is not stored.
     if size > 0 {
         store::insert_checkpoint(tx, &fresh)?;
     }
-    Ok(fresh)
+    Ok(Current { checkpoint: fresh, signer, log_name })
 }
 
 /// Records the refusal: the log contradicts its last checkpoint, or its head is damaged.
@@ -104,17 +105,20 @@ pub(super) async fn checkpoint(
     tenant_id: String,
     now: Timestamp,
 ) -> Result<CheckpointRow, Error> {
+    key.refresh(cx).await?;
     let key = key.clone();
-    cx.store.write(move |tx| current(tx, &key, &tenant_id, now)).await
+    cx.store.write(move |tx| Ok(current(tx, &key, &tenant_id, now)?.checkpoint)).await
 }
 
-/// Signs a checkpoint of every log that has grown; returns how many were signed.
+/// Tells the logs of a new key, and signs a checkpoint of every log that has grown; returns how many were signed.
 pub(crate) async fn sign_due(
     cx: &Context,
     key: &Data<LogKey>,
     alarms: &LogAlarms,
     now: Timestamp,
 ) -> Result<usize, Error> {
+    key.refresh(cx).await?;
+    while key::introduce(cx, key, now).await? > 0 {}
     let every = cx.config.audit.checkpoint_every;
     let before = now.minus(every);
     let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;

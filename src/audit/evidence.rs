@@ -8,8 +8,9 @@ use actix_web::web::Data;
 use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
+use super::checkpoint::{self, Current};
 use super::key::LogKey;
-use super::{EventFilter, checkpoint, export, store};
+use super::{EventFilter, export, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::EventType;
@@ -52,16 +53,15 @@ pub(crate) async fn pack(
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&json!({ "what": "evidence", "magic_link_id": link_id }));
-    let (link, checkpoint, log_name) = cx
+    key.refresh(cx).await?;
+    // The signature is under the name and by the key of the checkpoint, whatever becomes of the log meanwhile.
+    let (link, Current { checkpoint, signer, log_name }) = cx
         .store
         .write(move |tx| {
             let link = links::view_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
-            let checkpoint = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
+            let current = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
             tx.record(event.clone().tenant(&link.tenant_id));
-            // The signature is under the same name as the checkpoint, whatever is restored meanwhile.
-            let log_name = log_key.log_name(checkpoint.note.lines().next().unwrap_or_default());
-            let log_name = log_name.ok_or_else(|| Error::internal("a checkpoint of another service"))?.to_owned();
-            Ok((link, checkpoint, log_name))
+            Ok((link, current))
         })
         .await?;
     let reach = caller.reach.clone();
@@ -114,7 +114,8 @@ pub(crate) async fn pack(
             canonical(&evidence)
         })
         .await?;
-    let note = checkpoint::sign_text(key, &log_name, signed_text(&key.origin(&log_name), &text).as_bytes())?;
+    let origin = key.origin(&log_name);
+    let note = signer.sign(&origin, signed_text(&origin, &text).as_bytes())?;
     let signature = note.rsplit_once("\n\n").map_or("", |(_, signature)| signature);
     Ok(format!("{{\"evidence\":{text},\"signature\":{}}}\n", canonical(&signature)?))
 }

@@ -123,7 +123,8 @@ pub struct AuditLog {
     pub retention_days: i64,
     /// Whether a legal hold is in force.
     pub legal_hold: bool,
-    /// Payloads of events below this index are erased, except those of `audit.purged` and `log.restored`
+    /// Payloads of events below this index are erased, except those of `audit.purged`,
+    /// `log.restored` and `log.key_changed`
     /// events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
@@ -163,7 +164,7 @@ pub(crate) async fn state<S>(
                 erased_to_index: store::erased_to(conn, &tenant_id)?,
                 tenant_id: tenant_id.clone(),
             };
-            Ok((rows::log_name(conn, &tenant_id)?, log))
+            Ok((rows::named_head(conn, &tenant_id)?.name, log))
         })
         .await?;
     Ok(AuditLog { origin: key.origin(&log_name), ..log })
@@ -201,8 +202,9 @@ pub(crate) async fn verifier_key<S>(
     tenant_id: String,
 ) -> Result<String, Error> {
     check(caller, &tenant_id)?;
-    let log_name = cx.store.read(move |conn| Ok(rows::log_name(conn, &tenant_id)?)).await?;
-    Ok(key.verifier_key(&log_name))
+    key.refresh(cx).await?;
+    let log = cx.store.read(move |conn| Ok(rows::named_head(conn, &tenant_id)?)).await?;
+    Ok(key.verifier_key(&*key.of_log(log.key_id.as_deref())?, &log.name))
 }
 
 /// Proves that an event is in the log.

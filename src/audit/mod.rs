@@ -45,7 +45,7 @@ pub(crate) use deliver::{Outside, deliver_due};
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};
 pub(crate) use folder::{CheckpointFolder, require_whole};
-pub(crate) use key::{LogKey, seal_keys_again};
+pub(crate) use key::{LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};

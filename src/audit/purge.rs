@@ -49,7 +49,8 @@ pub struct PurgedLog {
     /// Number of payloads erased.
     #[schema(minimum = 0)]
     pub erased: i64,
-    /// Payloads of events below this index are erased, except those of `audit.purged` and `log.restored`
+    /// Payloads of events below this index are erased, except those of `audit.purged`,
+    /// `log.restored` and `log.key_changed`
     /// events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,

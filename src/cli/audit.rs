@@ -44,6 +44,11 @@ pub(super) enum AuditCommand {
         #[arg(long)]
         tenant: String,
     },
+    /// Change the key that signs the audit logs
+    ///
+    /// The key before introduces the next one in every log, so checkpoints of
+    /// before and the verifier keys that auditors hold stay good.
+    RotateKey,
     /// Print a tenant's audit log
     Export {
         /// Tenant of the audit log
@@ -94,6 +99,11 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
         AuditCommand::VerifierKey { tenant } => {
             plain(output, "verifier_key", &(audit::verifier_key(&app.cx, &app.log_key, &caller, tenant).await? + "\n"))
         }
+        AuditCommand::RotateKey => {
+            let changed = audit::change_key(&app.cx, &app.log_key, &Caller::operator(), now).await?;
+            let said = format!("{} logs are signed by a new key: {}", changed.logs, changed.public_key);
+            output.done(&changed, &said)
+        }
         AuditCommand::Export { tenant, format } => {
             let mut export =
                 audit::export(app.cx, app.log_key, &caller, ExportQuery::whole(tenant, format), now).await?;
@@ -131,7 +141,13 @@ fn said(verified: &Verified, is_pack: bool) -> String {
         format!("; the database was restored at event {}, and {lost} events were lost", restore.log_index)
     });
     let restored = restored.collect::<String>();
-    format!("verified: {} events{erased} in {what} of {}{beyond}{restored}", verified.events, verified.tenant_id)
+    let changed =
+        verified.key_changes.iter().map(|change| format!("; the key was changed at event {}", change.log_index));
+    let changed = changed.collect::<String>();
+    format!(
+        "verified: {} events{erased} in {what} of {}{beyond}{restored}{changed}",
+        verified.events, verified.tenant_id
+    )
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {

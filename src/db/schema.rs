@@ -128,6 +128,7 @@ diesel::table! {
         size -> BigInt,
         frontier -> Binary,
         suffix -> Nullable<Text>,
+        key_id -> Text,
     }
 }
 

@@ -114,6 +114,8 @@ text_enum! {
         CheckpointRefused = "audit.checkpoint_refused",
         /// The database was restored from a backup: the log goes on under another name, and events may be lost.
         LogRestored = "log.restored",
+        /// The key that signs the log's checkpoints was changed: a statement by the one before introduces the next one.
+        LogKeyChanged = "log.key_changed",
         /// A legal hold was placed: no payload of the tenant's audit log is erased until it is released.
         HoldPlaced = "legal_hold.placed",
         /// A legal hold was released.

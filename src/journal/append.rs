@@ -55,8 +55,7 @@ pub(crate) fn append<'e>(conn: &mut Conn, events: &'e [Event]) -> Result<Vec<App
         insert_all!(conn, audit_payloads::table, payloads)?;
     }
     for (tenant_id, log, events) in &logs {
-        let suffix = events.iter().rev().find_map(|event| event.log_suffix());
-        rows::grow(conn, tenant_id, log, events.len(), suffix)?;
+        rows::grow(conn, tenant_id, log, events)?;
     }
     let placed = logs.into_iter().flat_map(|(_, _, events)| events).zip(rows);
     Ok(placed.map(|(event, row)| AppendedEvent { event, id: row.id, log_index: row.log_index }).collect())

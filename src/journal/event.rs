@@ -225,6 +225,11 @@ impl Event {
         origin.rsplit_once('/').map(|(_, suffix)| suffix)
     }
 
+    /// The key that signs the log from this event on.
+    pub(crate) fn log_key_id(&self) -> Option<&str> {
+        (self.kind == EventType::LogKeyChanged).then(|| self.data.get("key_id")?.as_str()).flatten()
+    }
+
     /// The key by which equal refusals are counted.
     pub(crate) fn refusal_key(&self) -> Option<RefusalKey> {
         let text = |name: &str| self.data.get(name).and_then(|value| value.as_str()).map(ToOwned::to_owned);

@@ -5,11 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use diesel::prelude::*;
 use tlog_tiles::Hash;
 
+use super::event::Event;
 use super::leaf::Leaf;
 use super::tree::{self, Frontier};
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
+use crate::db::schema::{audit_events as events, audit_keys as keys, audit_logs as logs, audit_payloads as payloads};
 use crate::domain::{ActorType, EventType};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
@@ -88,41 +89,52 @@ pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> 
 
 /// Stores the new head of a log, which the caller has locked.
 ///
-/// `suffix` is what a restore among the new events adds to the name of the log.
-pub(crate) fn grow(
-    conn: &mut Conn,
-    tenant_id: &str,
-    log: &Frontier,
-    by: usize,
-    suffix: Option<&str>,
-) -> Result<(), Error> {
+/// A restore or a change of the key among the new events changes its name or its key.
+pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, events: &[&Event]) -> Result<(), Error> {
     let size = i64::try_from(log.size()).map_err(Error::internal)?;
-    let before = size - i64::try_from(by).map_err(Error::internal)?;
+    let before = size - i64::try_from(events.len()).map_err(Error::internal)?;
+    let suffix = events.iter().rev().find_map(|event| event.log_suffix());
+    let key_id = events.iter().rev().find_map(|event| event.log_key_id());
     let grown = diesel::update(logs::table.find(tenant_id))
         .filter(logs::size.eq(before))
-        .set((logs::size.eq(size), logs::frontier.eq(log.encode()), suffix.map(|suffix| logs::suffix.eq(suffix))))
+        .set((
+            logs::size.eq(size),
+            logs::frontier.eq(log.encode()),
+            suffix.map(|suffix| logs::suffix.eq(suffix)),
+            key_id.map(|key_id| logs::key_id.eq(key_id)),
+        ))
         .execute(conn)?;
     if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
 }
 
 /// The head of a log; empty if the log has no events.
 pub(crate) fn head(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
-    let (_, head) = named_head(conn, tenant_id)?;
+    let LogHead { head, .. } = named_head(conn, tenant_id)?;
     head.ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
 }
 
-/// The name of a log under its service: its tenant, and what the last restore has added.
-pub(crate) fn log_name(conn: &mut Conn, tenant_id: &str) -> QueryResult<String> {
-    Ok(named_head(conn, tenant_id)?.0)
+/// The head of a log, its name, and who signs it. They are read together: an event may change them all.
+pub(crate) struct LogHead {
+    /// The name of the log under its service: its tenant, and what the last restore has added.
+    pub name: String,
+    /// The key that signs its checkpoints; `None` for a log without events.
+    pub key_id: Option<String>,
+    /// `None` if it is damaged.
+    pub head: Option<Frontier>,
 }
 
-/// The name of a log, and its head; the head is `None` if it is damaged. They are read together: a restore changes both.
-pub(crate) fn named_head(conn: &mut Conn, tenant_id: &str) -> QueryResult<(String, Option<Frontier>)> {
-    let head: Option<(i64, Vec<u8>, Option<String>)> =
-        logs::table.find(tenant_id).select((logs::size, logs::frontier, logs::suffix)).get_result(conn).optional()?;
-    let Some((size, frontier, suffix)) = head else { return Ok((tenant_id.to_owned(), Some(Frontier::default()))) };
+/// Reads the head of a log.
+pub(crate) fn named_head(conn: &mut Conn, tenant_id: &str) -> QueryResult<LogHead> {
+    let found: Option<(i64, Vec<u8>, Option<String>, String)> = logs::table
+        .find(tenant_id)
+        .select((logs::size, logs::frontier, logs::suffix, logs::key_id))
+        .get_result(conn)
+        .optional()?;
+    let Some((size, frontier, suffix, key_id)) = found else {
+        return Ok(LogHead { name: tenant_id.to_owned(), key_id: None, head: Some(Frontier::default()) });
+    };
     let name = suffix.map_or_else(|| tenant_id.to_owned(), |suffix| format!("{tenant_id}/{suffix}"));
-    Ok((name, Frontier::decode(size, &frontier)))
+    Ok(LogHead { name, key_id: Some(key_id), head: Frontier::decode(size, &frontier) })
 }
 
 impl Row {
@@ -173,7 +185,14 @@ pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Err
     let head = if let Some(head) = head {
         head
     } else {
-        let empty = (logs::tenant_id.eq(tenant_id), logs::size.eq(0_i64), logs::frontier.eq(Vec::<u8>::new()));
+        let newest = keys::table.order((keys::created_at.desc(), keys::id.desc())).select(keys::id);
+        let newest: Option<String> = newest.first(conn).optional()?;
+        let empty = (
+            logs::tenant_id.eq(tenant_id),
+            logs::size.eq(0_i64),
+            logs::frontier.eq(Vec::<u8>::new()),
+            newest.map(|id| logs::key_id.eq(id)),
+        );
         match conn {
             Conn::Postgres(conn) => {
                 diesel::insert_into(logs::table).values(empty).on_conflict_do_nothing().execute(conn)?

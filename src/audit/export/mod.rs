@@ -173,7 +173,8 @@ pub(crate) async fn export(
         .write(move |tx| {
             // Read before the checkpoint, which then covers the events of all erasures up to here.
             let erased_to = store::erased_to(tx, &tenant_id)?;
-            let closing = if whole { Some(checkpoint::current(tx, &key, &tenant_id, now)?) } else { None };
+            let current = |tx: &mut _| checkpoint::current(tx, &key, &tenant_id, now).map(|current| current.checkpoint);
+            let closing = if whole { Some(current(tx)?) } else { None };
             let size = match &closing {
                 Some(checkpoint) => checkpoint.size,
                 None => i64::try_from(rows::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,

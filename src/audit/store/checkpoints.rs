@@ -73,8 +73,28 @@ pub(in crate::audit) fn logs_without_checkpoint(conn: &mut Conn, before: Timesta
         .load(conn)
 }
 
-pub(in crate::audit) fn find_key(conn: &mut Conn, id: &str) -> QueryResult<Option<KeyRow>> {
-    keys::table.find(id).get_result(conn).optional()
+/// Every key of the logs, the newest last.
+pub(in crate::audit) fn all_keys(conn: &mut Conn) -> QueryResult<Vec<KeyRow>> {
+    keys::table.order((keys::created_at.asc(), keys::id.asc())).load(conn)
+}
+
+/// Id of the newest key.
+pub(in crate::audit) fn newest_key_id(conn: &mut Conn) -> QueryResult<Option<String>> {
+    let newest = keys::table.order((keys::created_at.desc(), keys::id.desc())).select(keys::id);
+    newest.first(conn).optional()
+}
+
+/// Locks a key until the transaction ends, so that one at a time tells the logs of it.
+pub(in crate::audit) fn lock_key(conn: &mut Conn, id: &str) -> QueryResult<()> {
+    if let Conn::Postgres(conn) = conn {
+        keys::table.find(id).select(keys::id).for_no_key_update().get_result::<String>(conn)?;
+    }
+    Ok(())
+}
+
+/// Logs that another key signs, in order.
+pub(in crate::audit) fn logs_without_key(conn: &mut Conn, id: &str, limit: i64) -> QueryResult<Vec<String>> {
+    logs::table.filter(logs::key_id.ne(id)).select(logs::tenant_id).order(logs::tenant_id).limit(limit).load(conn)
 }
 
 pub(in crate::audit) fn insert_key(conn: &mut Conn, key: &KeyRow) -> QueryResult<usize> {

@@ -80,7 +80,7 @@ pub(in crate::audit) fn first_since(
 }
 
 /// Events whose payloads are never erased: an export is verified with them, and they hold nobody's name.
-const KEPT: [EventType; 2] = [EventType::AuditPurged, EventType::LogRestored];
+const KEPT: [EventType; 3] = [EventType::AuditPurged, EventType::LogRestored, EventType::LogKeyChanged];
 
 /// Whether a range holds events whose payloads may be erased.
 pub(in crate::audit) fn holds_more_than_erasures(

@@ -59,7 +59,8 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
         }
     }
     let (tenant_id, root_hash) = (log.tenant_id().to_owned(), base64(&root.0));
-    Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size, restores: Vec::new() })
+    let (restores, key_changes) = (Vec::new(), Vec::new());
+    Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size, restores, key_changes })
 }
 
 /// Verifies that an event is in the tree of a checkpoint.

@@ -6,6 +6,7 @@
 //! root, and compares them with checkpoints that were kept outside.
 
 mod evidence;
+mod keys;
 mod restores;
 
 use std::io::{self, BufRead, Read};
@@ -17,6 +18,8 @@ use signed_note::{Note, StandardVerifier, Verifier, VerifierList, key_id};
 use tlog_tiles::{Checkpoint, Hash};
 
 pub use self::evidence::{is_evidence, verify_evidence};
+pub use self::keys::VerifiedKeyChange;
+use self::keys::{Change, Keys};
 pub use self::restores::VerifiedRestore;
 use self::restores::{Break, Names, Signed};
 use super::Erased;
@@ -44,6 +47,9 @@ pub struct Verified {
     /// Restores of the database that the log records.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub restores: Vec<VerifiedRestore>,
+    /// Changes of the key that signs the log.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub key_changes: Vec<VerifiedKeyChange>,
 }
 
 /// Why verification failed.
@@ -115,12 +121,12 @@ impl LogVerifier {
         Ok(Self { origin, key, keys: VerifierList::new(vec![Box::new(verifier)]) })
     }
 
-    /// The verifier of the same log under a name that it has before or after a restore.
-    fn named(&self, origin: &str) -> Result<Self, String> {
+    /// The verifier of the same log under a name that it has before or after a restore, with one of its keys.
+    fn named(&self, origin: &str, key: &[u8]) -> Result<Self, String> {
         if trunk(origin) != trunk(&self.origin) {
             return Err(format!("is of the log {origin}, not of {}", self.origin));
         }
-        let (id, key) = (key_id(origin, &self.key), STANDARD.encode(&self.key));
+        let (id, key) = (key_id(origin, key), STANDARD.encode(key));
         Self::new(&format!("{origin}+{id:08x}+{key}")).map_err(|error| error.to_string())
     }
 
@@ -138,11 +144,14 @@ impl LogVerifier {
 
     /// Size and root of a checkpoint of this log.
     pub(super) fn checkpoint(&self, bytes: &[u8]) -> Result<(u64, Hash), String> {
-        let note = Note::from_bytes(bytes).map_err(|error| error.to_string())?;
-        if note.to_bytes() != bytes {
-            return Err("is not a well-formed signed note".to_owned());
-        }
-        let checkpoint = Checkpoint::from_bytes(self.text(&note)?).map_err(|error| error.to_string())?;
+        let note = note(bytes)?;
+        self.text(&note)?;
+        self.unverified(&note)
+    }
+
+    /// The same, of a note whose signature is still to be verified.
+    fn unverified(&self, note: &Note) -> Result<(u64, Hash), String> {
+        let checkpoint = Checkpoint::from_bytes(note.text()).map_err(|error| error.to_string())?;
         if checkpoint.origin() != self.origin {
             return Err(format!("is of the log {}, not of {}", checkpoint.origin(), self.origin));
         }
@@ -151,6 +160,11 @@ impl LogVerifier {
         }
         Ok((checkpoint.size(), *checkpoint.hash()))
     }
+}
+
+fn note(bytes: &[u8]) -> Result<Note, String> {
+    let note = Note::from_bytes(bytes).map_err(|error| error.to_string())?;
+    if note.to_bytes() == bytes { Ok(note) } else { Err("is not a well-formed signed note".to_owned()) }
 }
 
 /// The origin of a log without what restores have added.
@@ -185,16 +199,25 @@ pub fn verify_export(
     let log = LogVerifier::new(key)?;
     let mut signed = Vec::new();
     for (number, bytes) in (1..).zip(std::iter::once(checkpoint).chain(since.iter().map(Vec::as_slice))) {
-        let read = origin_of(bytes).and_then(|origin| Ok((origin, log.named(origin)?.checkpoint(bytes)?)));
-        let (origin, (size, root)) = read.map_err(|why| Failure::Checkpoint { number, why })?;
-        signed.push(Signed { number, origin: origin.to_owned(), size, root, agrees: None, after: 0 });
+        let read = || {
+            let (origin, note) = (origin_of(bytes)?, note(bytes)?);
+            let (size, root) = log.named(origin, &log.key)?.unverified(&note)?;
+            Ok(Signed { number, origin: origin.to_owned(), size, root, note, agrees: None, after: 0 })
+        };
+        signed.push(read().map_err(|why| Failure::Checkpoint { number, why })?);
     }
     signed.sort_by_key(|checkpoint| checkpoint.size);
 
-    let names = Names::new(log.origin.clone());
-    let mut events =
-        Events { log, names, frontier: Frontier::default(), number: 0, erased: Vec::new(), purges: Vec::new() };
+    let (names, keys) = (Names::new(log.origin.clone()), Keys::new(log.key.clone()));
+    let (frontier, erased, purges) = (Frontier::default(), Vec::new(), Vec::new());
+    let mut events = Events { log, names, keys, frontier, number: 0, erased, purges };
     let read = events.read(export, &mut signed, &mut progress);
+    for checkpoint in &signed {
+        // Where the log was not read to its end, its last keys are not known.
+        if let Err(failure) = events.check_signature(checkpoint) {
+            return Err(if events.keys.have_changed() { read.err().unwrap_or(failure) } else { failure });
+        }
+    }
     // What does not agree with a signed root is told first: it comes first in the log.
     let reached = |checkpoint: &&Signed| checkpoint.agrees == Some(false);
     for checkpoint in signed.iter().filter(reached) {
@@ -214,6 +237,9 @@ pub fn verify_export(
     if !events.names.has(&events.log.origin) {
         return Err(Failure::Key(format!("the log has never had the name {}", events.log.origin)));
     }
+    if !events.keys.is_known() {
+        return Err(Failure::Key("the log has never had this key".to_owned()));
+    }
     let agreed = signed.iter().filter(|checkpoint| checkpoint.agrees == Some(true));
     events.agrees(root, agreed.map(|checkpoint| checkpoint.size).max().unwrap_or(0))?;
     let erased = events.check_erasures()?;
@@ -225,6 +251,7 @@ pub fn verify_export(
         root_hash: base64(&root.0),
         checkpoint_size: own.map_or(0, |own| own.size),
         restores: events.names.restores(),
+        key_changes: events.keys.changes(),
     })
 }
 
@@ -232,6 +259,7 @@ pub fn verify_export(
 struct Events {
     log: LogVerifier,
     names: Names,
+    keys: Keys,
     frontier: Frontier,
     number: u64,
     /// Runs of events without a payload.
@@ -301,6 +329,22 @@ impl Events {
         Ok(closing)
     }
 
+    /// Checks that a checkpoint is signed by the key that the log had at its size: of what a restore has lost nobody
+    /// knows, so any of its keys may have signed that.
+    fn check_signature(&self, signed: &Signed) -> Result<(), Failure> {
+        let by = |key: &[u8]| {
+            let log = self.log.named(&signed.origin, key)?;
+            log.text(&signed.note).map(drop)
+        };
+        let outcome = if self.names.is_beyond(signed) {
+            let outcomes = self.keys.all().map(|key| by(key));
+            outcomes.reduce(Result::or).unwrap_or(Ok(()))
+        } else {
+            by(self.keys.at(signed.size))
+        };
+        outcome.map_err(|why| Failure::Checkpoint { number: signed.number, why })
+    }
+
     /// Checks the root of the events read so far against a signed one.
     fn agrees(&self, root: Hash, from: u64) -> Result<(), Failure> {
         let own = self.frontier.root().map_err(|error| self.bad(error.to_string()))?;
@@ -326,7 +370,7 @@ impl Events {
             ["checkpoint"] => {
                 let note =
                     member(&value, "checkpoint").as_str().ok_or_else(|| self.bad("the checkpoint is no text"))?;
-                let current = self.log.named(self.names.current());
+                let current = self.log.named(self.names.current(), self.keys.at(self.frontier.size()));
                 let signed = current.and_then(|log| log.checkpoint(note.as_bytes()));
                 signed.map(Some).map_err(|why| self.bad(format!("the checkpoint {why}")))
             }
@@ -373,6 +417,14 @@ impl Events {
                 return Err(self.bad("the restore event names another log"));
             }
             self.names.follow(restore).map_err(|why| self.bad(why))?;
+        }
+        if member(leaf, "type") == EventType::LogKeyChanged.as_str() {
+            let change = Change::parse(index, member(event, "payload"));
+            let change = change.ok_or_else(|| self.bad("the key before does not introduce the next one"))?;
+            if trunk(&change.origin) != trunk(&self.log.origin) {
+                return Err(self.bad("the change of the key names another log"));
+            }
+            self.keys.follow(change).map_err(|why| self.bad(why))?;
         }
         let hash = leaf_hash(leaf).map_err(|why| self.bad(why))?;
         self.frontier.push(hash).map_err(|error| self.bad(error.to_string()))?;

@@ -8,6 +8,7 @@
 //! restore.
 
 use serde_json::Value;
+use signed_note::Note;
 use tlog_tiles::Hash;
 
 use super::{Failure, member};
@@ -24,13 +25,14 @@ pub struct VerifiedRestore {
     pub events_lost: Option<u64>,
 }
 
-/// A checkpoint whose signature was verified.
+/// A checkpoint, whose signature is verified once the keys of the log are known.
 pub(super) struct Signed {
     /// Number in the order given, from 1.
     pub number: usize,
     pub origin: String,
     pub size: u64,
     pub root: Hash,
+    pub note: Note,
     /// Whether the export has the root at this size, once it was reached.
     pub agrees: Option<bool>,
     /// Size of the last checkpoint before it that agrees.
@@ -117,6 +119,12 @@ impl Names {
         names.into_iter().position(|name| name == origin)
     }
 
+    /// Whether a checkpoint covers more than the log had under its name: a restore has lost the rest.
+    pub(super) fn is_beyond(&self, signed: &Signed) -> bool {
+        let ends = self.position(&signed.origin).and_then(|place| self.breaks.get(place));
+        ends.is_some_and(|ends| signed.size > ends.index)
+    }
+
     /// Judges a checkpoint, once the export was read as far as it goes: `size` events.
     pub(super) fn judge(&self, signed: &Signed, size: u64) -> Result<(), Failure> {
         let bad = |why: String| Err(Failure::Checkpoint { number: signed.number, why });
@@ -128,7 +136,7 @@ impl Names {
             return bad(format!("has the name of event {}, and does not cover it", begins.index));
         }
         let ends = self.breaks.get(place);
-        let is_beyond = ends.is_some_and(|ends| signed.size > ends.index);
+        let is_beyond = self.is_beyond(signed);
         if !is_beyond && signed.agrees == Some(true) {
             return Ok(());
         }

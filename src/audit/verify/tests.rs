@@ -96,7 +96,9 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
         } else {
             format!(r#"{{"leaf":{text},"leaf_hash":"{hash}","payload":{payload},"salt":"{}"}}"#, base64(&salt))
         });
-        checkpoints.push(checkpoint::sign(key, tenant_id, frontier.size(), frontier.root().unwrap()).unwrap());
+        checkpoints.push(
+            checkpoint::sign(&key.newest(), &key.origin(tenant_id), frontier.size(), frontier.root().unwrap()).unwrap(),
+        );
     }
     Log { lines, checkpoints, nodes }
 }
@@ -289,6 +291,10 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
     }
 }
 
+fn vkey(key: &LogKey) -> String {
+    key.verifier_keys("acme").remove(0)
+}
+
 fn logs() -> (LogKey, Log, Log, StdRng) {
     let mut random = StdRng::seed_from_u64(20_261_122);
     let key = LogKey::for_tests([7; 32]);
@@ -300,19 +306,18 @@ fn logs() -> (LogKey, Log, Log, StdRng) {
 #[test]
 fn an_untouched_export_passes() {
     let (key, log, _, _) = logs();
-    let verified = log.verify(&key.verifier_key("acme"), &log.whole(), &[1, 7, EVENTS]).unwrap();
+    let verified = log.verify(&vkey(&key), &log.whole(), &[1, 7, EVENTS]).unwrap();
     assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, ERASED, EVENTS));
     // A log that has grown since the external checkpoint passes too, with the size that is covered.
     let older = log.checkpoint(5);
-    let verified =
-        verify_export(&mut io::Cursor::new(log.whole()), &key.verifier_key("acme"), &older, &[], |_| {}).unwrap();
+    let verified = verify_export(&mut io::Cursor::new(log.whole()), &vkey(&key), &older, &[], |_| {}).unwrap();
     assert_eq!((verified.events, verified.checkpoint_size), (EVENTS, 5));
 }
 
 #[test]
 fn ten_thousand_tamperings_are_found_to_the_last_one() {
     let (key, log, other, mut random) = logs();
-    let vkey = key.verifier_key("acme");
+    let vkey = vkey(&key);
     for round in 0..TAMPERINGS {
         let (export, since, expected) = tamper(&log, &other, &mut random);
         match log.verify(&vkey, &export, &[since]) {
@@ -326,7 +331,7 @@ fn ten_thousand_tamperings_are_found_to_the_last_one() {
 fn a_log_that_was_signed_by_somebody_else_is_not_ours() {
     let (key, log, other, mut random) = logs();
     let forged = grow(&LogKey::for_tests([8; 32]), "acme", &mut random);
-    let vkey = key.verifier_key("acme");
+    let vkey = vkey(&key);
     assert!(matches!(forged.verify(&vkey, &forged.whole(), &[]), Err(Failure::Checkpoint { number: 1, .. })));
     // The external checkpoint is valid, but the closing one is not.
     let inside = log.verify(&vkey, &forged.whole(), &[]);
@@ -341,10 +346,10 @@ fn nothing_may_stand_after_the_end() {
     let (key, log, _, _) = logs();
     for more in [&b"\n"[..], b"{}\n", b" "] {
         let export = [&log.whole(), more].concat();
-        let outcome = log.verify(&key.verifier_key("acme"), &export, &[]);
+        let outcome = log.verify(&vkey(&key), &export, &[]);
         assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == EVENTS + 2), "{outcome:?}");
     }
-    assert!(matches!(log.verify(&key.verifier_key("acme"), b"", &[]), Err(Failure::Truncated { from: 0, .. })));
+    assert!(matches!(log.verify(&vkey(&key), b"", &[]), Err(Failure::Truncated { from: 0, .. })));
 }
 
 #[test]
@@ -380,7 +385,7 @@ fn an_erasure_that_came_too_early_is_none() {
     for (member, value) in [("before", Value::from("2026-06-01T00:00:00Z")), ("to_index", Value::from(EVENTS))] {
         let mut lines = log.lines.clone();
         lines[at] = rehashed(&lines[at], |event| event["payload"]["data"][member] = value.clone());
-        let outcome = log.verify(&key.verifier_key("acme"), &join(&lines, "{}"), &[]);
+        let outcome = log.verify(&vkey(&key), &join(&lines, "{}"), &[]);
         assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == PURGE + 1), "{outcome:?}");
     }
 }

@@ -3,6 +3,7 @@
 mod evidence;
 mod legal_holds;
 mod log;
+mod log_key;
 mod retention;
 
 use serde_json::{Value, json};

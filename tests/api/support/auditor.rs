@@ -9,8 +9,8 @@ use super::{Api, World};
 
 /// An auditor of one tenant's log.
 pub struct Auditor {
-    folder: PathBuf,
-    log: String,
+    pub folder: PathBuf,
+    pub log: String,
     pub key: String,
 }
 
