@@ -4,6 +4,7 @@ mod evidence;
 mod legal_holds;
 mod log;
 mod retention;
+mod unknown_tenants;
 
 use serde_json::{Value, json};
 
