@@ -50,8 +50,8 @@ macro_rules! codes {
 
 codes! {
     InvalidBody 400 "invalid_body" "The body is not the JSON object this call takes" "Compare it with the request schema; `errors` points at the member.";
-    InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once.";
-    InvalidId 400 "invalid_id" "An id in the path is not well formed" "Ids are three letters, an underscore and 26 characters.";
+    InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once; `errors` names those at fault.";
+    InvalidId 400 "invalid_id" "An id in the path is not well formed" "Compare it with its parameter's description; `errors` names it.";
     InvalidHeader 400 "invalid_header" "A header is not understood" "`detail` names the header.";
     InvalidCursor 400 "invalid_cursor" "The cursor does not belong to this list" "Start again without `cursor`, and keep the filters while paging.";
     TokenInvalid 400 "token_invalid" "This is not a token of this service" "Send the token exactly as it was received.";
@@ -109,7 +109,7 @@ codes! {
 /// An invalid field of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
-    /// Position of the field: a JSON pointer (RFC 6901) into the body.
+    /// Position of the field: a JSON pointer (RFC 6901) into the body, or a slash and the name of a parameter.
     #[schema(max_length = 200, example = "/reason")]
     pub pointer: String,
     /// Stable code of the violation, for programs.
@@ -153,7 +153,7 @@ impl Error {
     /// Adds a detail text for the caller. Never a cause that only operators should see.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
-        self.detail = Some(detail.into());
+        self.detail = Some(cut(detail.into(), 1_000));
         self
     }
 
@@ -167,7 +167,9 @@ impl Error {
     /// Adds an invalid field.
     #[must_use]
     pub fn field(mut self, pointer: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        self.more().fields.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });
+        let pointer = cut(Cow::Owned(pointer.into()), 200).into_owned();
+        let detail = cut(Cow::Owned(detail.into()), 500).into_owned();
+        self.more().fields.push(FieldError { pointer, code, detail });
         self
     }
 
@@ -263,6 +265,14 @@ impl Error {
     #[must_use]
     pub const fn is_recorded(&self) -> bool {
         self.recorded
+    }
+}
+
+/// A text of at most so many characters: what the API description promises of problems.
+pub(crate) fn cut(text: Cow<'_, str>, max: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(max) {
+        None => text,
+        Some(_) => Cow::Owned(text.chars().take(max - 1).chain(['…']).collect()),
     }
 }
 

@@ -134,6 +134,36 @@ fn the_time_is_an_argument_of_every_statement() {
     assert_eq!(asking, ["cli/demo.sql", "db/server_clock.rs"]);
 }
 
+/// The names of the types of a file that have a schema.
+fn schema_names(code: &str) -> Vec<&str> {
+    let first_word = |text: &'_ str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    let starts = code.match_indices("ToSchema)]").chain(code.match_indices("text_enum! {"));
+    let declared = starts.filter_map(|(at, _)| {
+        let rest = code.split_at(at).1;
+        let names = ["struct ", "enum "].into_iter().filter_map(|word| Some(rest.find(word)? + word.len()));
+        Some(rest.split_at(names.min()?).1)
+    });
+    declared.map(|name| name.split_at(first_word(name)).0).collect()
+}
+
+/// Two types of one name would be one schema, and what the second has would be told of the first.
+#[test]
+fn each_schema_of_the_api_description_has_a_name_of_its_own() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut names: Vec<(String, String)> = Vec::new();
+    for (path, text) in sources(&src, &src).iter().filter(|(path, _)| path != "house" && !path.ends_with("text_enum")) {
+        let code = code(text);
+        names.extend(
+            schema_names(&code).into_iter().map(|name| (name.to_lowercase(), format!("src/{path}.rs: {name}"))),
+        );
+    }
+    names.sort_unstable();
+    assert!(names.len() > 100, "{}", names.len());
+    for pair in names.windows(2) {
+        assert!(pair[0].0 != pair[1].0, "{} and {}", pair[0].1, pair[1].1);
+    }
+}
+
 /// Holds what is found in a file, in a house of three floors, against what should be.
 fn finds(path: &str, text: &str, expected: &[(usize, &str)]) {
     assert_eq!(faults(&["records", "sessions", "links"], path, &code(text)), expected, "{text}");

@@ -93,6 +93,14 @@ impl<K: Kind> Id<K> {
     }
 }
 
+/// What follows the prefix in the pattern of an id: 26 digits of base 32, of which the first holds three bits.
+pub(crate) const SUFFIX_PATTERN: &str = "_[0-7][0-9a-hjkmnp-tv-z]{25}$";
+
+/// Whether a text is an id with this prefix, in the canonical spelling: two texts must never name one thing.
+pub(crate) fn is_id(prefix: &str, text: &str) -> bool {
+    text.strip_prefix(prefix).and_then(|rest| rest.strip_prefix('_')).is_some_and(is_suffix)
+}
+
 /// Whether a text is 128 bits in lowercase Crockford base 32. Nothing is decoded: every API key contains one, so this
 /// runs on each request.
 fn is_suffix(text: &str) -> bool {
@@ -104,12 +112,7 @@ impl<K: Kind> FromStr for Id<K> {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        // Only the canonical spelling: two texts must never name one thing.
-        let suffix = text.strip_prefix(K::PREFIX).and_then(|rest| rest.strip_prefix('_'));
-        match suffix {
-            Some(suffix) if is_suffix(suffix) => Ok(Self(text.to_owned(), PhantomData)),
-            _ => Err(InvalidId(K::PREFIX)),
-        }
+        if is_id(K::PREFIX, text) { Ok(Self(text.to_owned(), PhantomData)) } else { Err(InvalidId(K::PREFIX)) }
     }
 }
 
@@ -180,7 +183,7 @@ impl<K: Kind> utoipa::PartialSchema for Id<K> {
         use utoipa::openapi::schema::{ObjectBuilder, Type};
         ObjectBuilder::new()
             .schema_type(Type::String)
-            .pattern(Some(format!("^{}_[0-9a-z]{{26}}$", K::PREFIX)))
+            .pattern(Some(format!("^{}{SUFFIX_PATTERN}", K::PREFIX)))
             .min_length(Some(30))
             .max_length(Some(30))
             .examples([serde_json::Value::from(K::EXAMPLE)])

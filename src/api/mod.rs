@@ -6,6 +6,7 @@ mod problems_page;
 mod readiness;
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use actix_web::guard;
 use actix_web::http::header::ContentEncoding;
@@ -22,7 +23,7 @@ use utoipa_swagger_ui::Config as SwaggerConfig;
 use crate::app::App;
 use crate::context::Context;
 use crate::error::{Code, Error};
-use crate::http::{KnownRoutes, refuse, surround};
+use crate::http::{Contract, KnownRoutes, refuse, surround};
 use crate::{
     audit, clients, consultants, links, mail, revocations, sessions, signing_keys, status_lists, tenants, webhooks,
 };
@@ -109,6 +110,20 @@ async fn swagger_file(
     }))
 }
 
+/// The contract of the description, which is the same for every application of the process.
+fn contract(description: &Description) -> web::Data<Contract> {
+    static CONTRACT: OnceLock<web::Data<Contract>> = OnceLock::new();
+    let read =
+        || serde_json::to_value(description).map_err(|error| error.to_string()).and_then(|all| Contract::of(&all));
+    let checked = || {
+        read().unwrap_or_else(|error| {
+            tracing::error!(error.cause = %error, "the API description cannot be checked against");
+            Contract::default()
+        })
+    };
+    CONTRACT.get_or_init(|| web::Data::new(checked())).clone()
+}
+
 /// The actix application.
 pub(crate) fn service(
     app: &App,
@@ -126,20 +141,13 @@ pub(crate) fn service(
     let (actix, _) = actix_web::App::new()
         .wrap(from_fn(surround))
         .configure(|service| app.register(service))
-        .app_data(
-            web::QueryConfig::default()
-                .error_handler(|error, _request| Error::new(Code::InvalidQuery).detail(error.to_string()).into()),
-        )
-        .app_data(
-            web::PathConfig::default()
-                .error_handler(|error, _request| Error::new(Code::InvalidId).detail(error.to_string()).into()),
-        )
         // Before the routes: a scope matches every path with its prefix.
         .configure(pages)
         .into_utoipa_app()
         .configure(routes)
         .split_for_parts();
     let known = KnownRoutes::of(description);
+    let contract = contract(description);
     // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
     let swagger = SwaggerConfig::new(["/openapi.json"]).validator_url("none");
     // Every reader gets the same buffer.
@@ -149,6 +157,7 @@ pub(crate) fn service(
     };
     actix
         .app_data(web::Data::new(swagger))
+        .app_data(contract)
         .service(web::resource("/openapi.json").guard(guard::Get()).to(description))
         .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger_file))
         .service(web::redirect("/docs", "/docs/"))

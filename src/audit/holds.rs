@@ -7,6 +7,7 @@ use super::log;
 use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit, ReadAudit};
@@ -98,6 +99,17 @@ pub(crate) async fn place(
     now: Timestamp,
 ) -> Result<(LegalHold, bool), Error> {
     log::check_whole(caller, &tenant_id)?;
+    if let Some(key) = idempotency.clone() {
+        // Its end may be over by now.
+        let tenant_id = tenant_id.clone();
+        let find = move |conn: &mut Conn| match idempotency::find(conn, &key, now)? {
+            Some(id) => Ok(store::find_hold(conn, &tenant_id, &id.parse().map_err(Error::internal)?)?),
+            None => Ok(None),
+        };
+        if let Some(known) = cx.store.read(find).await? {
+            return Ok((known.into(), true));
+        }
+    }
     let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 10, 500);
     if request.until.is_some_and(|until| until <= now) {

@@ -33,11 +33,11 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventResult, EventType, Page, Paging, SYSTEM_LOG, check_filters};
+use crate::domain::{Actor, Cursor, EventResult, EventType, ExternalId, LogId, Page, Paging, PortalId, SYSTEM_LOG};
 use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
-use crate::journal::Event;
+use crate::journal::{Event, rows};
 
 pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
@@ -163,10 +163,10 @@ pub struct Erased {
 #[into_params(parameter_in = Query)]
 pub struct EventFilter {
     /// Only events of this tenant's audit log.
-    #[param(max_length = 64, example = "acme")]
+    #[param(value_type = Option<LogId>, example = "acme")]
     pub tenant_id: Option<String>,
     /// Only events of this portal.
-    #[param(max_length = 32)]
+    #[param(value_type = Option<PortalId>)]
     pub portal: Option<String>,
     /// Only events of this link.
     pub magic_link_id: Option<LinkId>,
@@ -175,7 +175,7 @@ pub struct EventFilter {
     /// Only events of this consultant.
     pub consultant_id: Option<ConsultantId>,
     /// Only events that concern this person's data (the portal's own id).
-    #[param(max_length = 128)]
+    #[param(value_type = Option<ExternalId>)]
     pub principal_id: Option<String>,
     /// Only events of this type.
     #[serde(rename = "type")]
@@ -190,10 +190,10 @@ pub struct EventFilter {
     /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 
@@ -204,25 +204,36 @@ pub(crate) async fn list(
     mut filter: EventFilter,
     now: Timestamp,
 ) -> Result<Page<AuditEvent>, Error> {
-    check_filters([&filter.tenant_id, &filter.portal, &filter.principal_id])?;
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked, wanted) = (caller.reach.clone(), page.clone(), filter.clone());
-    let events = cx.store.read(move |conn| store::list(conn, &wanted, &reach, &asked)).await?;
-    let readings = readings(caller, &filter, &events.rows, now);
+    let (events, log) = cx
+        .store
+        .read(move |conn| {
+            let asked_log = wanted.tenant_id.as_deref().filter(|id| reach.covers_tenant(id)).unwrap_or(SYSTEM_LOG);
+            let log = rows::log_of_reading(conn, asked_log)?.to_owned();
+            Ok((store::list(conn, &wanted, &reach, &asked)?, log))
+        })
+        .await?;
+    let readings = readings(caller, &filter, &events.rows, &log, now);
     cx.store.record(readings).await?;
     Ok(page.answer(cx.tokens.master_key(), events, |event| event.id.as_str(), |event| event))
 }
 
 /// The `audit.read` events: one in each log that events were read from, or else one in the requested log.
-fn readings(reader: &Caller<ReadAudit>, filter: &EventFilter, events: &[AuditEvent], now: Timestamp) -> Vec<Event> {
+fn readings(
+    reader: &Caller<ReadAudit>,
+    filter: &EventFilter,
+    events: &[AuditEvent],
+    requested: &str,
+    now: Timestamp,
+) -> Vec<Event> {
     let mut logs: BTreeMap<&str, usize> = BTreeMap::new();
     for event in events {
         *logs.entry(&event.tenant_id).or_default() += 1;
     }
     if logs.is_empty() {
-        let asked = filter.tenant_id.as_deref().filter(|id| reader.reach.covers_tenant(id));
-        logs.insert(asked.unwrap_or(SYSTEM_LOG), 0);
+        logs.insert(requested, 0);
     }
     let reading = Event::new(EventType::AuditRead, reader.actor(None), now).client(reader.client_id.as_ref());
     let of_log = |(log, events)| reading.clone().tenant(log).with(&Reading { filter, events });

@@ -150,6 +150,10 @@ async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Option
     let default = cx.config.audit.retention;
     cx.store
         .write_large(move |tx| {
+            // A tenant without a log has nothing to erase, and gets none for being asked about.
+            if !rows::has_begun(tx, &order.tenant_id)? {
+                return Ok(None);
+            }
             // Placing a hold takes the same lock, so the two are serialized.
             lock_log(tx, &order.tenant_id)?;
             let end = retention_end(tx, &order.tenant_id, default, now)?;

@@ -1,7 +1,7 @@
 //! `/v1/audit-events`, `/v1/audit-log`
 
 use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LINK};
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{HttpResponse, get, post};
 use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -14,10 +14,10 @@ use super::purge::{self, PurgeLog, PurgedLog};
 use super::summary::{self, AccessSummary, SummaryQuery};
 use super::{AuditEvent, EventFilter, evidence};
 use crate::context::Context;
-use crate::domain::{Page, Paging};
+use crate::domain::{ExternalId, IdempotencyKeyText, LogId, Page, Paging};
 use crate::error::Error;
 use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, ManageAudit, ReadAudit, ReadProblems, WriteProblems,
+    Body, Caller, Created, IdempotencyHeader, Json, ManageAudit, Path, Query, ReadAudit, ReadProblems, WriteProblems,
 };
 use crate::id::{HoldId, LinkId};
 
@@ -63,7 +63,7 @@ async fn list_audit_events(
 /// response that is cut off is incomplete. Exporting is recorded as
 /// `audit.exported`.
 #[utoipa::path(tag = "Audit", operation_id = "exportAuditEvents", params(ExportQuery),
-    responses((status = 200, body = inline(TextBody), content_type = "application/x-ndjson", description = "The audit log, one event per line; `text/csv` with `format=csv`"), ReadProblems))]
+    responses((status = 200, content((inline(TextBody) = "application/x-ndjson"), (inline(TextBody) = "text/csv")), description = "The audit log, one event per line; `text/csv` with `format=csv`"), ReadProblems))]
 #[get("/audit-events/export")]
 async fn export_audit_events(
     cx: Data<Context>,
@@ -88,7 +88,7 @@ async fn export_audit_events(
 ///
 /// Size, last checkpoint, deliveries of checkpoints, retention and legal hold.
 #[utoipa::path(tag = "Audit", operation_id = "getAuditLog",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
     responses((status = 200, body = AuditLog, description = "State of the audit log"), ReadProblems))]
 #[get("/audit-log/{tenant_id}")]
 async fn get_audit_log(
@@ -107,7 +107,7 @@ async fn get_audit_log(
 /// verified against it. Events after the last checkpoint that was kept outside
 /// are not protected.
 #[utoipa::path(tag = "Audit", operation_id = "getCheckpoint",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The checkpoint, a signed note (C2SP `signed-note`)"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/checkpoint")]
 async fn get_checkpoint(
@@ -123,7 +123,7 @@ async fn get_checkpoint(
 ///
 /// Inclusion proof (RFC 6962, section 2.1.1).
 #[utoipa::path(tag = "Audit", operation_id = "getInclusionProof",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), InclusionQuery),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), InclusionQuery),
     responses((status = 200, body = InclusionProof, description = "The inclusion proof"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/inclusion")]
 async fn get_inclusion_proof(
@@ -139,7 +139,7 @@ async fn get_inclusion_proof(
 ///
 /// Consistency proof between two tree sizes (RFC 6962, section 2.1.2).
 #[utoipa::path(tag = "Audit", operation_id = "getConsistencyProof",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), ConsistencyQuery),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), ConsistencyQuery),
     responses((status = 200, body = ConsistencyProof, description = "The consistency proof"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/proofs/consistency")]
 async fn get_consistency_proof(
@@ -156,7 +156,7 @@ async fn get_consistency_proof(
 /// A C2SP `vkey` (log origin, key id, Ed25519 public key) that verifies the log's
 /// checkpoints. Keep it with the first checkpoint.
 #[utoipa::path(tag = "Audit", operation_id = "getVerifierKey",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log")),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The verifier key (C2SP `vkey`)"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/verifier-key")]
 async fn get_verifier_key(
@@ -176,7 +176,7 @@ async fn get_verifier_key(
 /// `409 legal_hold` while a hold is in force; both are recorded. The service also
 /// erases expired payloads by itself, once an hour.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log")),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = PurgedLog, description = "Number of erased payloads"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
@@ -193,8 +193,8 @@ async fn purge_audit_log(
 /// No payload of the tenant's audit log is erased while the hold is in force. Needs a
 /// client that is bound to no portal.
 #[utoipa::path(tag = "Audit", operation_id = "placeLegalHold", request_body = PlaceHold,
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"),
-        ("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Key that makes a retry safe for 24 hours")),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"),
+        ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Key that makes a retry safe for 24 hours")),
     responses((status = 201, body = LegalHold, description = "The legal hold was placed"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds")]
 async fn place_legal_hold(
@@ -204,9 +204,7 @@ async fn place_legal_hold(
     idempotency: IdempotencyHeader,
     body: Body<PlaceHold>,
 ) -> Result<Created<LegalHold>, Error> {
-    // The tenant is in the path, so it is part of the fingerprint.
-    let asked = || format!("{id} {}", body.fingerprint());
-    let key = idempotency.scoped(&caller, "POST /v1/audit-log/{tenant_id}/legal-holds", asked);
+    let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }
@@ -215,7 +213,7 @@ async fn place_legal_hold(
 ///
 /// Needs a client that is bound to no portal: reasons concern the whole tenant.
 #[utoipa::path(tag = "Audit", operation_id = "listLegalHolds",
-    params(("tenant_id" = String, Path, max_length = 64, example = "acme", description = "Tenant of the audit log"), Paging),
+    params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), Paging),
     responses((status = 200, body = Page<LegalHold>, description = "A page of legal holds, newest first"), ReadProblems))]
 #[get("/audit-log/{tenant_id}/legal-holds")]
 async fn list_legal_holds(
@@ -233,7 +231,7 @@ async fn list_legal_holds(
 /// hold: what an operator of every tenant placed, only such an operator releases.
 /// Releasing a released hold changes nothing.
 #[utoipa::path(tag = "Audit", operation_id = "releaseLegalHold", request_body = ReleaseHold,
-    params(("tenant_id" = String, Path, max_length = 64, example = "globex", description = "Tenant of the audit log"),
+    params(("tenant_id" = LogId, Path, example = "globex", description = "Tenant of the audit log"),
         ("id" = HoldId, Path, description = "Legal hold id")),
     responses((status = 200, body = LegalHold, description = "The released legal hold"), WriteProblems))]
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
@@ -255,7 +253,7 @@ async fn release_legal_hold(
 /// 2023. It is only as complete as the portals' reports; see `audit_state` of the
 /// sessions.
 #[utoipa::path(tag = "Audit", operation_id = "listAccessSummaries",
-    params(("principal_id" = String, Path, max_length = 128, example = "emp-9", description = "Person whose data was accessed (the portal's own id)"), SummaryQuery),
+    params(("principal_id" = ExternalId, Path, example = "emp-9", description = "Person whose data was accessed (the portal's own id)"), SummaryQuery),
     responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first"), ReadProblems))]
 #[get("/access-summaries/{principal_id}")]
 async fn list_access_summaries(

@@ -9,11 +9,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::{log, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Access, EventType, Page, Paging, Person, is_external_id};
-use crate::error::{Code, Error};
+use crate::domain::{Access, Cursor, EventType, LogId, Page, Paging, Person};
+use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::journal::Event;
+use crate::journal::{Event, rows};
 use crate::records;
 
 /// Tenant and paging of an access summary.
@@ -22,13 +22,13 @@ use crate::records;
 #[into_params(parameter_in = Query)]
 pub struct SummaryQuery {
     /// Tenant of the person.
-    #[param(max_length = 64, example = "acme")]
+    #[param(value_type = LogId, example = "acme")]
     pub tenant_id: String,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 
@@ -89,17 +89,13 @@ pub(crate) async fn summary(
     now: Timestamp,
 ) -> Result<Page<AccessSummary>, Error> {
     log::check(caller, &query.tenant_id)?;
-    if !is_external_id(&principal_id) {
-        return Err(Error::new(Code::InvalidId).detail("a person's id has 1 to 128 printable ASCII characters"));
-    }
     let paging = Paging { page_size: query.page_size, cursor: query.cursor };
     let page = paging.open(cx.tokens.master_key(), ("access-summary", &query.tenant_id, &principal_id))?;
     let (asked, portal, tenant_id) = (page.clone(), caller.reach.portal.clone(), query.tenant_id);
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
-        .tenant(&tenant_id)
-        .with(&serde_json::json!({ "what": "access_summary", "principal_id": principal_id }));
-    let items = cx
+        .with(&serde_json::json!({ "what": "access_summary", "tenant_id": tenant_id, "principal_id": principal_id }));
+    let (items, log) = cx
         .store
         .read(move |conn| {
             let portal = portal.as_deref();
@@ -136,9 +132,9 @@ pub(crate) async fn summary(
                     changes: count(EventType::DataChanged),
                 });
             }
-            Ok(items)
+            Ok((items, rows::log_of_reading(conn, &tenant_id)?.to_owned()))
         })
         .await?;
-    cx.store.record(vec![event]).await?;
+    cx.store.record(vec![event.tenant(&log)]).await?;
     Ok(page.answer(cx.tokens.master_key(), items, |item| item.session_id.as_str(), |item| item))
 }

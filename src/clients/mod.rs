@@ -64,7 +64,7 @@ pub struct CreateClient {
 pub struct RotateClient {
     /// How long the old key stays valid, in seconds: at most 30 days; default 0.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 2_592_000)]
+    #[schema(minimum = 0, maximum = 2_592_000, default = 0)]
     pub overlap_seconds: i64,
 }
 
@@ -76,6 +76,7 @@ pub struct DisableClient {
     /// Whether to revoke every link that the client issued, in the same transaction; needs the scope `links:revoke`.
     /// Default false.
     #[serde(default)]
+    #[schema(default = false)]
     pub revoke_links: bool,
 }
 

@@ -1,14 +1,14 @@
 //! `/v1/clients`
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{ClientResponse, CreateClient, DisableClient, RotateClient};
 use crate::context::Context;
-use crate::domain::{Page, Paging};
+use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
-use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, ReadProblems, WriteProblems};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, Query, ReadProblems, WriteProblems};
 use crate::id::ClientId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -21,7 +21,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// create one for tenants or portals beyond its own; if it is bound to a portal or
 /// to tenants, it can hand out only scopes that it has.
 #[utoipa::path(tag = "Clients", operation_id = "createClient", request_body = CreateClient,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; a repeated response omits the key")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; a repeated response omits the key")),
     responses((status = 201, body = ClientResponse, description = "The created client, with its key"), WriteProblems))]
 #[post("/clients")]
 async fn create_client(
@@ -30,7 +30,7 @@ async fn create_client(
     idempotency: IdempotencyHeader,
     body: Body<CreateClient>,
 ) -> Result<Created<ClientResponse>, Error> {
-    let key = idempotency.scoped(&caller, "POST /v1/clients", || body.fingerprint());
+    let key = idempotency.scoped(&caller, &body)?;
     let (client, replayed) = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value: client, replayed })
 }

@@ -1,15 +1,16 @@
 //! `/v1/consultants`
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{ChangeConsultant, ConsultantDecision, ConsultantResponse, RegisterConsultant};
 use crate::context::Context;
-use crate::domain::Page;
+use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, ReadConsultants, ReadProblems, WriteConsultants, WriteProblems,
+    Body, Caller, Created, IdempotencyHeader, Json, Path, Query, ReadConsultants, ReadProblems, WriteConsultants,
+    WriteProblems,
 };
 use crate::id::ConsultantId;
 use crate::records::consultants::ConsultantFilter;
@@ -28,7 +29,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 ///
 /// Needs a client of every tenant and portal: every tenant reads the directory.
 #[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = ConsultantResponse, description = "The registered consultant"), WriteProblems))]
 #[post("/consultants")]
 async fn register_consultant(
@@ -37,7 +38,7 @@ async fn register_consultant(
     idempotency: IdempotencyHeader,
     body: Body<RegisterConsultant>,
 ) -> Result<Created<ConsultantResponse>, Error> {
-    let key = idempotency.scoped(&caller, "POST /v1/consultants", || body.fingerprint());
+    let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::register(&cx, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }

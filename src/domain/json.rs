@@ -12,6 +12,8 @@ use std::fmt;
 
 use serde::de::{DeserializeOwned, DeserializeSeed, Error, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
+use serde_json::Value;
+use serde_json::error::Category;
 
 /// Error in a text that should be one JSON object.
 pub(crate) struct Invalid {
@@ -26,6 +28,28 @@ pub(crate) fn from_slice<T: DeserializeOwned>(text: &[u8]) -> Result<T, Invalid>
     let path = Path::default();
     let value = T::deserialize(path.strict(&mut json)).and_then(|value| json.end().map(|()| value));
     value.map_err(|error| Invalid { pointer: path.pointer(), message: error.to_string() })
+}
+
+/// Parses a text that is one JSON value, of which every object has each of its members once. A byte order mark is taken.
+///
+/// # Errors
+/// In words for whoever wrote the text.
+pub(crate) fn parse(text: &[u8]) -> Result<Value, Invalid> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let path = Path::default();
+    let value = Value::deserialize(path.strict(&mut json)).and_then(|value| json.end().map(|()| value));
+    value.map_err(|error| Invalid { pointer: path.pointer(), message: in_words(&error) })
+}
+
+fn in_words(error: &serde_json::Error) -> String {
+    match error.classify() {
+        Category::Data => "is there more than once".to_owned(),
+        Category::Eof => "is no JSON: it ends too early".to_owned(),
+        Category::Syntax | Category::Io => {
+            format!("is no JSON that is taken: see line {}, column {}", error.line(), error.column())
+        }
+    }
 }
 
 /// Path to the error, innermost member first: filled while the error is returned.
@@ -208,8 +232,6 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Members<'_, A> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_json::Value;
-
     use super::*;
 
     #[derive(Debug, Deserialize, PartialEq)]
@@ -358,6 +380,17 @@ mod tests {
         for text in ["{} {}", "{}]", "{}x", "{},"] {
             refuses(&[(text, "", "trailing characters")]);
         }
+    }
+
+    #[test]
+    fn what_is_no_json_is_told_in_our_words() {
+        let words = |text: &str| parse(text.as_bytes()).map_err(|invalid| (invalid.pointer, invalid.message));
+        let wrong = |pointer: &str, message: &str| Err((pointer.to_owned(), message.to_owned()));
+        assert_eq!(words("\u{feff}{\"a\": [4.0, null]}"), Ok(serde_json::json!({ "a": [4.0, null] })));
+        assert_eq!(words(r#"{"a":{"b":1,"b":1}}"#), wrong("/a/b", "is there more than once"));
+        assert_eq!(words(r#"{"a":"#), wrong("/a", "is no JSON: it ends too early"));
+        assert_eq!(words(r#"{"a":04}"#), wrong("/a", "is no JSON that is taken: see line 1, column 7"));
+        assert_eq!(words("{}\n{}"), wrong("", "is no JSON that is taken: see line 2, column 1"));
     }
 
     #[test]

@@ -23,12 +23,15 @@ pub(crate) use grant::refuse_support_session;
 pub(crate) use mail::STEP_UP_CODE_LIFE;
 pub use mail::{DeliveryState, Notice, Template};
 pub use page::{Page, Paging};
-pub(crate) use page::{PageRequest, Scan, check_filters};
+pub(crate) use page::{PageRequest, Scan};
 pub(crate) use person::check_person;
 pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
 pub use scope::Scope;
 pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, SessionState, TokenType};
-pub(crate) use syntax::{MIN_RETENTION_DAYS, is_address, is_portal_id, is_source, is_tenant_id, is_time_zone};
-pub(crate) use validator::{Validator, is_external_id, is_unsafe_char};
+pub use syntax::{Cursor, ExternalId, IdempotencyKeyText, KeyId, ListNumber, LogId, PortalId, ProviderName, TenantId};
+pub(crate) use syntax::{
+    MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,
+};
+pub(crate) use validator::{Validator, is_unsafe_char};
 pub use webhook::{WebhookEvent, WebhookFormat};

@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::Cursor;
 use crate::error::{Code, Error};
 use crate::secrets::MasterKey;
 
@@ -15,29 +16,16 @@ const DEFAULT_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 200;
 const SIGNATURE_BYTES: usize = 32;
 
-/// Refuses filters that contain NUL.
-///
-/// PostgreSQL has no NUL in text: the query would fail like an error of the database.
-///
-/// # Errors
-/// `invalid_query`
-pub(crate) fn check_filters<'a>(texts: impl IntoIterator<Item = &'a Option<String>>) -> Result<(), Error> {
-    if texts.into_iter().flatten().any(|text| text.contains('\0')) {
-        return Err(Error::new(Code::InvalidQuery).detail("a filter must not contain NUL"));
-    }
-    Ok(())
-}
-
 /// Paging parameters of a list.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct Paging {
-    /// Number of items on a page: 1 to 200, default 50. Values outside of the range are clamped.
-    #[param(minimum = 1, maximum = 200, example = 50)]
+    /// Items per page, 50 by default; a value above 200 counts as 200.
+    #[param(minimum = 1, example = 50)]
     pub page_size: Option<u32>,
     /// Value of `next_cursor` of the previous page; absent for the first page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 

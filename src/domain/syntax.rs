@@ -1,11 +1,144 @@
 //! Syntax of identifiers, addresses and names.
 
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::SYSTEM_LOG;
+use crate::id;
+
+/// A syntax that the API description states by its pattern: what texts in paths and queries are checked against.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Syntax {
+    /// An id with this prefix.
+    Id(String),
+    /// One of the named syntaxes.
+    Named(&'static Named),
+}
+
+/// A named syntax.
+#[derive(Debug)]
+pub(crate) struct Named {
+    name: &'static str,
+    pattern: &'static str,
+    holds: fn(&str) -> bool,
+    words: &'static str,
+    schema: fn() -> RefOr<Schema>,
+}
+
+impl PartialEq for Named {
+    fn eq(&self, other: &Self) -> bool {
+        self.pattern == other.pattern
+    }
+}
+
+impl Eq for Named {}
+
+impl Syntax {
+    /// The syntax that a pattern of the description stands for.
+    pub(crate) fn of_pattern(pattern: &str) -> Option<Self> {
+        if let Some(prefix) = pattern.strip_prefix('^').and_then(|rest| rest.strip_suffix(id::SUFFIX_PATTERN)) {
+            return Some(Self::Id(prefix.to_owned()));
+        }
+        NAMED.iter().find(|named| named.pattern == pattern).map(Self::Named)
+    }
+
+    /// Whether a text has this syntax.
+    pub(crate) fn holds(&self, text: &str) -> bool {
+        match self {
+            Self::Id(prefix) => id::is_id(prefix, text),
+            Self::Named(named) => (named.holds)(text),
+        }
+    }
+
+    /// What a text must be, for people.
+    pub(crate) fn words(&self) -> String {
+        match self {
+            Self::Id(prefix) => format!("must be {prefix}_ and 26 characters of lowercase base 32"),
+            Self::Named(named) => named.words.to_owned(),
+        }
+    }
+
+    /// The schemas of the named syntaxes.
+    pub(crate) fn schemas() -> impl Iterator<Item = (String, RefOr<Schema>)> {
+        NAMED.iter().map(|named| (named.name.to_owned(), (named.schema)()))
+    }
+}
+
+macro_rules! syntaxes {
+    ($($(#[doc = $doc:literal])* $name:ident $pattern:literal $max:literal $holds:expr, $words:literal;)*) => {
+        $(
+            $(#[doc = $doc])*
+            #[derive(Debug, Clone, Copy)]
+            pub enum $name {}
+
+            impl PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some($pattern));
+                    text.max_length(Some($max)).build().into()
+                }
+            }
+
+            impl ToSchema for $name {}
+        )*
+
+        static NAMED: &[Named] = &[$(Named {
+            name: stringify!($name),
+            pattern: $pattern,
+            holds: $holds,
+            words: $words,
+            schema: <$name as PartialSchema>::schema,
+        }),*];
+    };
+}
+
+syntaxes! {
+    /// Portal's identifier of a tenant.
+    TenantId "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" 64 is_tenant_id,
+        "must be a tenant id: 1 to 64 letters, digits, dots, dashes and underscores";
+    /// Tenant of an audit log, or `_system`.
+    LogId "^(_system|[A-Za-z0-9][A-Za-z0-9._-]{0,63})$" 64 |text| text == SYSTEM_LOG || is_tenant_id(text),
+        "must be a tenant id (1 to 64 letters, digits, dots, dashes and underscores) or _system";
+    /// Identifier of a portal.
+    PortalId "^[a-z0-9-]{1,32}$" 32 is_portal_id,
+        "must be a portal id: 1 to 32 lowercase letters, digits and dashes";
+    /// Portal's identifier of a person or profile.
+    ExternalId "^[!-~]{1,128}$" 128 is_external_id,
+        "must have 1 to 128 printable ASCII characters and no spaces";
+    /// Identifier of a signing key.
+    KeyId "^[A-Za-z0-9_-]{1,64}$" 64 is_key_id,
+        "must be a key id: 1 to 64 letters, digits, dashes and underscores";
+    /// Number of a status list.
+    ListNumber "^[0-9]{1,18}$" 18 |text| (1..=18).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()),
+        "must be the number of a status list";
+    /// Name of a mail provider.
+    ProviderName "^[a-z]{1,32}$" 32 |text| (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase()),
+        "must be the name of a mail provider in lowercase letters";
+    /// Cursor of a list. Whether it is one is seen by its signature, which `invalid_cursor` tells.
+    Cursor "^[A-Za-z0-9_-]{43,200}$" 200 |_| true,
+        "must be the next_cursor of the page before";
+    /// `Idempotency-Key`, bare or quoted.
+    IdempotencyKeyText "^([!#-~]{1,128}|\"[!#-~]{1,128}\")$" 130 |_| true,
+        "must be one key of 1 to 128 printable characters";
+}
+
 /// Whether a text has the syntax of a tenant identifier.
 pub(crate) fn is_tenant_id(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && text.len() <= 64
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+}
+
+/// Whether a text has the syntax of a signing key's identifier.
+pub(crate) fn is_key_id(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+}
+
+/// Whether a text has the syntax of an external identifier.
+pub(crate) fn is_external_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether a text names an IANA time zone.
@@ -54,6 +187,19 @@ mod tests {
         for wrong in ["", "_system", "-x", ".x", "a b", "a/b", "ä", &"x".repeat(65)] {
             assert!(!is_tenant_id(wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_pattern_says_what_its_check_does() {
+        let texts = ["", "acme", "_system", "-x", "a b", "a\0", "acme\n", "ä", "a/b", "A.b_c-9", "~!", &"x".repeat(65)];
+        for named in NAMED.iter().filter(|named| !matches!(named.name, "Cursor" | "IdempotencyKeyText")) {
+            let pattern = regex_lite::Regex::new(named.pattern).unwrap();
+            for text in texts {
+                assert_eq!((named.holds)(text), pattern.is_match(text), "{} {text:?}", named.name);
+            }
+        }
+        assert_eq!(Syntax::of_pattern("^mlk_[0-7][0-9a-hjkmnp-tv-z]{25}$"), Some(Syntax::Id("mlk".to_owned())));
+        assert_eq!(Syntax::of_pattern("^.*$"), None);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Validator {
 
     /// Checks an opaque external identifier: printable ASCII without spaces.
     pub(crate) fn external_id(&mut self, pointer: &str, id: &str) {
-        if !is_external_id(id) {
+        if !crate::domain::is_external_id(id) {
             self.error(pointer, "malformed", "must have 1 to 128 printable ASCII characters and no spaces");
         }
     }
@@ -78,11 +78,6 @@ impl Validator {
         let refused = Error::new(Code::ValidationFailed);
         Err(self.0.into_iter().fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
     }
-}
-
-/// Whether a text has the syntax of an external identifier.
-pub(crate) fn is_external_id(id: &str) -> bool {
-    (1..=128).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// Whether a character can make a line look like another text, or like two lines.

@@ -8,12 +8,13 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use serde::de::DeserializeOwned;
 use serde::de::value::MapDeserializer;
+use serde_json::Value;
 
+use super::contract::Contract;
+use super::idempotency;
 use crate::context::Context;
 use crate::domain::json;
 use crate::error::{Code, Error};
-
-pub(crate) use crate::secrets::sha256_hex;
 
 /// Largest body that most routes accept, in bytes.
 pub(crate) const BODY_LIMIT: usize = 64 * 1024;
@@ -21,17 +22,11 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 /// Largest body of routes that accept batches of activity events, and of raw bodies, in bytes.
 pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
 
-/// A JSON object as the request's body.
+/// A JSON object as the request's body, as the API description states it.
 pub(crate) struct Body<T, const LIMIT: usize = BODY_LIMIT> {
     pub value: T,
-    bytes: Bytes,
-}
-
-impl<T, const LIMIT: usize> Body<T, LIMIT> {
-    /// SHA-256 of the body as it was sent, in hex.
-    pub(crate) fn fingerprint(&self) -> String {
-        sha256_hex(&self.bytes)
-    }
+    /// The object without the members that equal their default, if the request has an `Idempotency-Key`.
+    pub(super) minimal: Option<Value>,
 }
 
 impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, LIMIT> {
@@ -43,22 +38,30 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         let payload = payload.take();
         Box::pin(async move {
             let bytes = read(&request, payload, LIMIT).await?;
-            // A request without any field may omit the body.
+            // A request without any required member may omit the body.
             let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             if !bytes.is_empty() && !is_type(&request, "application", "json") {
                 return Err(Code::UnsupportedMediaType.into());
             }
-            let value = json::from_slice(text).map_err(|invalid| {
-                let error = Error::new(Code::InvalidBody).detail(invalid.message.clone());
-                if invalid.pointer.is_empty() {
-                    error
-                } else {
-                    error.field(invalid.pointer, "malformed", invalid.message)
-                }
+            let mut body = json::parse(text).map_err(|invalid| malformed(&invalid))?;
+            let operation = Contract::operation(&request)?;
+            operation.check_body(&mut body)?;
+            let minimal = idempotency::is_wanted(&request).then(|| operation.minimal(&body));
+            // Types and description agree: a test sends every member of every body.
+            let value = T::deserialize(body).map_err(|error| {
+                tracing::warn!(error.cause = %error, "a body is as described, and not taken");
+                Error::new(Code::InvalidBody).detail("the body is not taken")
             })?;
-            Ok(Self { value, bytes })
+            Ok(Self { value, minimal })
         })
     }
+}
+
+/// `invalid_body` for a text that is no JSON, or has a member twice.
+fn malformed(invalid: &json::Invalid) -> Error {
+    let named = if invalid.pointer.is_empty() { "the body" } else { &invalid.pointer };
+    let error = Error::new(Code::InvalidBody).detail(format!("{named} {}", invalid.message));
+    if invalid.pointer.is_empty() { error } else { error.field(&invalid.pointer, "malformed", &invalid.message) }
 }
 
 /// A form (`application/x-www-form-urlencoded`) as the request's body; unknown members are ignored, as OAuth requires.
@@ -76,7 +79,9 @@ impl<T: DeserializeOwned + 'static> FromRequest for Form<T> {
                 return Err(Code::UnsupportedMediaType.into());
             }
             let bytes = read(&request, payload, BODY_LIMIT).await?;
-            let value = from_form(&bytes).map_err(|error| Error::new(Code::InvalidBody).detail(error))?;
+            let value = from_form(&bytes).map_err(|_invalid| {
+                Error::new(Code::InvalidBody).detail("the form must have each documented member once, in UTF-8")
+            })?;
             Ok(Self(value))
         })
     }
@@ -131,7 +136,8 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
     let reading = async {
         let mut bytes = BytesMut::new();
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|error| Error::new(Code::InvalidBody).detail(error.to_string()))?;
+            let chunk =
+                chunk.map_err(|_broken| Error::new(Code::InvalidBody).detail("the body did not arrive as a whole"))?;
             if bytes.len() + chunk.len() > limit {
                 return Err(Code::BodyTooLarge.into());
             }

@@ -2,9 +2,11 @@
 
 mod body;
 mod caller;
+mod contract;
 mod default_route;
 mod idempotency;
 mod middleware;
+mod parameters;
 mod problem;
 mod rate_limit;
 mod reply;
@@ -16,9 +18,11 @@ pub(crate) use caller::{
     Admin, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks, PresentedKey, ReadAudit,
     ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
+pub(crate) use contract::Contract;
 pub(crate) use default_route::{KnownRoutes, refuse};
 pub(crate) use idempotency::IdempotencyHeader;
 pub(crate) use middleware::surround;
+pub(crate) use parameters::{Path, Query};
 pub(crate) use problem::Problem;
 pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{

@@ -1,12 +1,14 @@
 //! Problem documents (RFC 9457): the body of every error response.
 
+use std::borrow::Cow;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Code, Error, FieldError};
+use crate::error::{Code, Error, FieldError, cut};
 use crate::telemetry::TraceId;
 
 /// Problem document (RFC 9457). Programs read `code`, people read the rest.
@@ -76,7 +78,7 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
         title: code.title(),
         status: code.status(),
         detail: error.detail_text(),
-        instance,
+        instance: &cut(Cow::Borrowed(instance), 1_000),
         code: code.slug(),
         errors: error.fields(),
         trace_id: trace_id.to_string(),

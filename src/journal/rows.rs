@@ -11,7 +11,7 @@ use super::tree::{self, Frontier};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{audit_events as events, audit_keys as keys, audit_logs as logs, audit_payloads as payloads};
-use crate::domain::{ActorType, EventType};
+use crate::domain::{ActorType, EventType, SYSTEM_LOG};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
@@ -105,6 +105,16 @@ pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, events: &[&
         ))
         .execute(conn)?;
     if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
+}
+
+/// Whether a log has begun: reading about a tenant that has none must not begin one.
+pub(crate) fn has_begun(conn: &mut Conn, tenant_id: &str) -> QueryResult<bool> {
+    diesel::select(diesel::dsl::exists(logs::table.find(tenant_id))).get_result(conn)
+}
+
+/// The log that a reading is recorded in: of the tenant, or `_system` while that has none.
+pub(crate) fn log_of_reading<'t>(conn: &mut Conn, tenant_id: &'t str) -> QueryResult<&'t str> {
+    Ok(if has_begun(conn, tenant_id)? { tenant_id } else { SYSTEM_LOG })
 }
 
 /// The head of a log; empty if the log has no events.

@@ -6,7 +6,7 @@ use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    AuditState, ConsultantRef, DurationUnit, EventType, Validator, check_person, refuse_support_session,
+    AuditState, ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
@@ -15,7 +15,7 @@ use crate::journal::Event;
 use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::links::Link;
-use crate::store::{Claim, IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
@@ -32,9 +32,15 @@ pub(crate) async fn issue(
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    let reach = &caller.reach;
+    if let Some(key) = idempotency.as_ref().filter(|key| cx.store.has_met(key))
+        && let Some(link) = repeated(cx, key.clone(), reach, now).await?
+    {
+        return Ok((link, true));
+    }
     let (starts_at, expires_at) = match check(cx, &request, now) {
         Ok(window) => window,
-        Err(refusal) => return replay(cx, idempotency, refusal, now).await,
+        Err(refusal) => return replay(cx, idempotency, reach, refusal, now).await,
     };
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
@@ -43,12 +49,14 @@ pub(crate) async fn issue(
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
     }
     if caller.issuing_frozen {
-        return replay(cx, idempotency, Code::IssuingFrozen.into(), now).await;
+        return replay(cx, idempotency, reach, Code::IssuingFrozen.into(), now).await;
     }
     if let Err(refusal) = cx.tokens.signing_kid(now) {
-        return replay(cx, idempotency, refusal, now).await;
+        return replay(cx, idempotency, reach, refusal, now).await;
     }
-    limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
+    if let Err(refusal) = limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await {
+        return replay(cx, idempotency, reach, refusal, now).await;
+    }
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
@@ -88,10 +96,11 @@ pub(crate) async fn issue(
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         }),
     );
+    let reach = reach.clone();
     cx.store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
-                let known = records::links::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                let known = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
                 return Ok((read::view(tx, known, now)?, true));
             }
             let unknown = || {
@@ -123,18 +132,28 @@ pub(crate) async fn issue(
 async fn replay(
     cx: &Context,
     idempotency: Option<IdempotencyKey>,
+    reach: &Reach,
     refusal: Error,
     now: Timestamp,
 ) -> Result<(LinkResponse, bool), Error> {
     let Some(key) = idempotency else { return Err(refusal) };
+    repeated(cx, key, reach, now).await?.map(|link| (link, true)).ok_or(refusal)
+}
+
+/// The link that an earlier request with this key issued.
+async fn repeated(
+    cx: &Context,
+    key: IdempotencyKey,
+    reach: &Reach,
+    now: Timestamp,
+) -> Result<Option<LinkResponse>, Error> {
+    let reach = reach.clone();
     cx.store
-        .write(move |tx| match idempotency::claim(tx, &key, now)? {
-            Claim::Done(id) => {
-                let id = id.parse().map_err(Error::internal)?;
-                let known = records::links::find(tx, &id)?.ok_or_else(Error::not_found)?;
-                Ok((read::view(tx, known, now)?, true))
-            }
-            Claim::Fresh => Err(refusal.clone()),
+        .read(move |conn| {
+            let Some(id) = idempotency::find(conn, &key, now)? else { return Ok(None) };
+            let id = id.parse().map_err(Error::internal)?;
+            let known = records::links::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
+            read::view(conn, known, now).map(Some)
         })
         .await
 }

@@ -77,6 +77,7 @@ pub struct IssueLink {
     pub issued_by: Issuer,
     /// Access level of the consultant; default `full`.
     #[serde(default = "full")]
+    #[schema(default = "full")]
     pub access: Access,
     /// Person at the portal who sent the request, if not `issued_by`; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

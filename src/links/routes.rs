@@ -1,7 +1,7 @@
 //! `/v1/magic-links` and the landing page at `/l`
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use actix_web::web::{self, Data, Path, Query};
+use actix_web::web::{self, Data};
 use actix_web::{HttpResponse, get, middleware, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -9,11 +9,11 @@ use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{IssueLink, LinkResponse, ResendLink, RevokeLink};
 use crate::context::Context;
-use crate::domain::Page;
+use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, PublicProblems, ReadLinks, ReadProblems,
-    RevokeLinks, WriteProblems, limit_public,
+    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path, PublicProblems, Query, ReadLinks,
+    ReadProblems, RevokeLinks, WriteProblems, limit_public,
 };
 use crate::id::LinkId;
 use crate::mail;
@@ -70,7 +70,7 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 /// Writes the link, its audit event and its mail job in one transaction. No
 /// response contains the token: it is created when the mail is sent.
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = LinkResponse, description = "The issued link"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
@@ -80,7 +80,7 @@ async fn issue_magic_link(
     idempotency: IdempotencyHeader,
     body: Body<IssueLink>,
 ) -> Result<Created<LinkResponse>, Error> {
-    let key = idempotency.scoped(&caller, "POST /v1/magic-links", || body.fingerprint());
+    let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }

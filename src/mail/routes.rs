@@ -1,7 +1,7 @@
 //! `/v1/mail-deliveries`, `/v1/mail-events`, `/v1/mail-suppressions`, and `/dev/mailbox` with the preview provider
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{self, Data, Path, Query};
+use actix_web::web::{self, Data};
 use actix_web::{HttpRequest, HttpResponse, Responder, get, post};
 use askama::Template;
 use utoipa::ToSchema;
@@ -11,10 +11,10 @@ use super::deliveries::{self, DeliveryFilter, MailDelivery};
 use super::events::{self, Certificates};
 use super::suppressions::{self, ClearSuppression, SuppressionFilter, SuppressionResponse};
 use crate::context::Context;
-use crate::domain::{Page, Template as MailTemplate};
+use crate::domain::{Page, ProviderName, Template as MailTemplate};
 use crate::error::{Code, Error};
 use crate::http::{
-    Accepted, Admin, Body, Caller, Json, RawBody, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
+    Accepted, Admin, Body, Caller, Json, Path, Query, RawBody, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
 };
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail_providers::Mailbox;
@@ -43,7 +43,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// `resend`, each in its own format. A report that is not authenticated is refused
 /// and changes nothing.
 #[utoipa::path(tag = "Mail", operation_id = "reportMailEvents", request_body = MailReport, security(()),
-    params(("provider" = String, Path, max_length = 32, example = "postmark", description = "Mail provider that sends the report")),
+    params(("provider" = ProviderName, Path, example = "postmark", description = "Mail provider that sends the report")),
     responses((status = 204, description = "The report was accepted"), ReportProblems))]
 #[post("/mail-events/{provider}")]
 async fn report_mail_events(
@@ -53,7 +53,7 @@ async fn report_mail_events(
     provider: Path<String>,
     body: RawBody,
 ) -> Result<HttpResponse, Error> {
-    events::receive(&cx, &certificates, &provider, request.headers(), &body.0, cx.clock.now()).await?;
+    events::receive(&cx, &certificates, &provider.into_inner(), request.headers(), &body.0, cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

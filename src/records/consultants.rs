@@ -6,7 +6,7 @@ use serde::Deserialize;
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, consultants};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::PageRequest;
+use crate::domain::{Cursor, PageRequest};
 use crate::id::{ClientId, ConsultantId};
 
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
@@ -186,10 +186,10 @@ pub struct ConsultantFilter {
     #[param(inline)]
     pub state: Option<ConsultantState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 

@@ -12,7 +12,9 @@ use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, Actor, ActorType, LinkState, PageRequest, Reach, Scan};
+use crate::domain::{
+    Access, Actor, ActorType, Cursor, ExternalId, LinkState, PageRequest, PortalId, Reach, Scan, TenantId,
+};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -421,15 +423,15 @@ impl Link {
 #[into_params(parameter_in = Query)]
 pub struct LinkFilter {
     /// Only this tenant.
-    #[param(max_length = 64, example = "acme")]
+    #[param(value_type = Option<TenantId>, example = "acme")]
     pub tenant_id: Option<String>,
     /// Only this portal.
-    #[param(max_length = 32)]
+    #[param(value_type = Option<PortalId>)]
     pub portal: Option<String>,
     /// Only this consultant.
     pub consultant_id: Option<ConsultantId>,
     /// Only this profile.
-    #[param(max_length = 128)]
+    #[param(value_type = Option<ExternalId>)]
     pub profile_id: Option<String>,
     /// Only links in this state.
     #[param(inline)]
@@ -439,10 +441,10 @@ pub struct LinkFilter {
     /// Only links issued before this moment.
     pub created_to: Option<Timestamp>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 

@@ -14,7 +14,7 @@ use super::within;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
 use crate::db::{Backend, Conn};
-use crate::domain::{Access, AuditState, EndCause, PageRequest, Reach, Scan, SessionState};
+use crate::domain::{Access, AuditState, Cursor, EndCause, PageRequest, PortalId, Reach, Scan, SessionState, TenantId};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -399,10 +399,10 @@ impl Source {
 #[into_params(parameter_in = Query)]
 pub struct SessionFilter {
     /// Only this tenant.
-    #[param(max_length = 64, example = "acme")]
+    #[param(value_type = Option<TenantId>, example = "acme")]
     pub tenant_id: Option<String>,
     /// Only this portal.
-    #[param(max_length = 32)]
+    #[param(value_type = Option<PortalId>)]
     pub portal: Option<String>,
     /// Only sessions of this link.
     pub magic_link_id: Option<LinkId>,
@@ -415,9 +415,9 @@ pub struct SessionFilter {
     #[param(inline)]
     pub audit_state: Option<AuditState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }

@@ -49,12 +49,14 @@ pub struct CreateRevocation {
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
     /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
+    #[schema(default = false)]
     pub everything: bool,
     /// Why the links are revoked; recorded for each of them, and shown to each tenant that has one.
     #[schema(min_length = 3, max_length = 500)]
     pub reason: String,
     /// Whether only to count the links, without revoking them.
     #[serde(default)]
+    #[schema(default = false)]
     pub dry_run: bool,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified. Links of more than one
     /// tenant name the client instead.

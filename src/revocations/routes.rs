@@ -1,13 +1,14 @@
 //! `/v1/revocations`
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{CreateRevocation, RevocationResponse};
 use crate::context::Context;
+use crate::domain::IdempotencyKeyText;
 use crate::error::Error;
-use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, ReadProblems, RevokeLinks, WriteProblems};
+use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, Path, ReadProblems, RevokeLinks, WriteProblems};
 use crate::id::RevocationId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -23,7 +24,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// are only counted. One that reaches more than one tenant needs the scope `admin`,
 /// by whatever selectors, and also to be read.
 #[utoipa::path(tag = "Magic links", operation_id = "createRevocation", request_body = CreateRevocation,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 202, body = RevocationResponse, description = "The bulk revocation"), WriteProblems))]
 #[post("/revocations")]
 async fn create_revocation(
@@ -32,7 +33,7 @@ async fn create_revocation(
     idempotency: IdempotencyHeader,
     body: Body<CreateRevocation>,
 ) -> Result<Accepted<RevocationResponse>, Error> {
-    let key = idempotency.scoped(&caller, "POST /v1/revocations", || body.fingerprint());
+    let key = idempotency.scoped(&caller, &body)?;
     Ok(Accepted(super::create(&cx, &caller, body.value, key, cx.clock.now()).await?))
 }
 

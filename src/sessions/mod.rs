@@ -241,6 +241,7 @@ pub struct EndSession {
     /// Whether the consultant said that they are done; recorded as asserted by the client, not verified. Without it the
     /// session was ended by the client, or by `requested_by`. Default false.
     #[serde(default)]
+    #[schema(default = false)]
     pub consultant_done: bool,
     /// Person at the portal who requested this, if it was not the consultant; recorded as asserted by the client, not
     /// verified.

@@ -63,14 +63,14 @@ pub(crate) async fn open(
     fields.finish()?;
     let presented = verify(cx, &request.token, now)?;
     // Each click yields another code, so the fingerprint is that of the link and its generation.
-    let fingerprint = format!("{} {}", presented.link_id, presented.generation);
-    let idempotency = idempotency.scoped(caller, "POST /v1/sessions", || fingerprint);
+    let asked = serde_json::json!({ "magic_link_id": presented.link_id, "generation": presented.generation });
+    let idempotency = idempotency.scoped_as(caller, &asked)?;
     let spend =
         Spend { link_id: presented.link_id.clone(), generation: presented.generation, reach: caller.reach.clone() };
     let client_id = caller.client_id.clone();
     let client = caller.actor(None);
     let config = cx.config.clone();
-    let kid = cx.tokens.signing_kid(now)?;
+    let kid = cx.tokens.signing_kid(now);
     let Opened { session, consultant, replayed } = cx
         .store
         .write(move |tx| {
@@ -105,6 +105,7 @@ pub(crate) async fn open(
             if !records::signing_keys::hold(tx, &presented.kids().collect::<Vec<_>>())? {
                 return Err(Code::TokenInvalid.into());
             }
+            let kid = kid.clone()?;
             if !records::signing_keys::hold(tx, &[&kid])? {
                 return Err(Error::unavailable());
             }

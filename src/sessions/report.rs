@@ -59,10 +59,11 @@ pub struct ActivityEvent {
     pub seq: i64,
     /// Part of the portal that reports the event: letters, digits, dots, dashes and underscores; default `portal`.
     #[serde(default = "portal")]
-    #[schema(min_length = 1, max_length = 64, example = "portal")]
+    #[schema(min_length = 1, max_length = 64, default = "portal", example = "portal")]
     pub source: String,
     /// Kind of the event; default `change`.
     #[serde(default = "change")]
+    #[schema(default = "change")]
     pub kind: ActivityKind,
     /// When the event occurred, by the portal's clock (RFC 3339).
     pub occurred_at: Timestamp,
@@ -82,7 +83,7 @@ pub struct ActivityEvent {
     pub principal_id: Option<String>,
     /// Changed fields; only for events of kind `change`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 100)]
+    #[schema(max_items = 100, default = json!([]))]
     pub changes: Vec<Change>,
 }
 

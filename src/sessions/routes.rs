@@ -2,19 +2,20 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::ACCEPT;
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get, post};
+use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
 use super::report::{ReportEvents, Reported};
 use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionResponse};
 use crate::context::Context;
-use crate::domain::Page;
+use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, PresentedKey, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
+    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Path, PresentedKey, Query,
+    ReadLinks, ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
 use crate::records::sessions::SessionFilter;
@@ -36,7 +37,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// own landing page). This is the only call that spends a link. With an
 /// `Idempotency-Key` a lost response can be requested again while the session is active.
 #[utoipa::path(tag = "Sessions", operation_id = "openSession", request_body = OpenSession,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe while the session is active")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe while the session is active")),
     responses((status = 201, body = OpenedSession, description = "The opened session, with its access token"), RedeemProblems))]
 #[post("/sessions")]
 async fn open_session(
@@ -134,7 +135,7 @@ async fn revoke_token(
 /// for every other token it is `{"active": false}`, without a reason.
 #[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, body = Introspection, description = "Whether the token is active, and its claims if it is"), WriteProblems))]
+    responses((status = 200, content((Introspection = "application/json"), (inline(SignedAnswer) = "application/token-introspection+jwt")), description = "Whether the token is active, and its claims if it is"), WriteProblems))]
 #[post("/introspect")]
 async fn introspect_token(
     cx: Data<Context>,
@@ -154,6 +155,12 @@ async fn introspect_token(
         None => Ok(json_answer(StatusCode::OK, &Introspection::default())),
     }
 }
+
+/// The answer as a signed JWT.
+#[derive(ToSchema)]
+#[schema(max_length = 16384)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct SignedAnswer(String);
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 

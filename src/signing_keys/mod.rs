@@ -43,6 +43,7 @@ pub struct RotateKey {
     /// Whether the key begins to sign after a minute, rather than after 24 hours: for portals that read the JWK set
     /// whenever they meet an unknown key identifier. Default false.
     #[serde(default)]
+    #[schema(default = false)]
     pub at_once: bool,
 }
 

@@ -1,6 +1,6 @@
 //! `/.well-known/…` and `/v1/keys`
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,9 +8,10 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{RevokeKey, RevokedKey, RotateKey, SigningKey, SigningKeys};
 use crate::context::Context;
+use crate::domain::{IdempotencyKeyText, KeyId};
 use crate::error::Error;
 use crate::http::{
-    Admin, Body, Caller, Created, IdempotencyHeader, Json, PublicProblems, ReadProblems, WriteProblems, cached,
+    Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, PublicProblems, ReadProblems, WriteProblems, cached,
 };
 
 const JSON: &str = "application/json";
@@ -172,7 +173,7 @@ async fn list_keys(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Sign
 /// The key begins to sign after 24 hours, or with `at_once` after a minute. Earlier
 /// keys stay published until everything they signed has expired.
 #[utoipa::path(tag = "Signing keys", operation_id = "rotateKey", request_body = RotateKey,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Makes a repeat safe; kept for 24 hours")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = SigningKey, description = "The new key"), WriteProblems))]
 #[post("/keys/rotate")]
 async fn rotate_key(
@@ -181,7 +182,7 @@ async fn rotate_key(
     idempotency: IdempotencyHeader,
     body: Body<RotateKey>,
 ) -> Result<Created<SigningKey>, Error> {
-    let once = idempotency.scoped(&caller, "POST /v1/keys/rotate", || body.fingerprint());
+    let once = idempotency.scoped(&caller, &body)?;
     let (key, replayed) = super::rotate(&cx, &caller, &body.value, once, cx.clock.now()).await?;
     Ok(Created { value: key, replayed })
 }
@@ -190,7 +191,7 @@ async fn rotate_key(
 ///
 /// The key stops signing; what it signed stays valid. Refused if no other key can sign.
 #[utoipa::path(tag = "Signing keys", operation_id = "retireKey",
-    params(("id" = String, Path, max_length = 64, example = "demo", description = "Identifier of the key (`kid`)")),
+    params(("id" = KeyId, Path, example = "demo", description = "Identifier of the key (`kid`)")),
     responses((status = 200, body = SigningKey, description = "The key"), WriteProblems))]
 #[post("/keys/{id}/retire")]
 async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>) -> Result<Json<SigningKey>, Error> {
@@ -204,7 +205,7 @@ async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>)
 /// its link tokens or codes, are ended. All of it is refused from the response on;
 /// of many links and sessions, a worker records the end (`done_at`).
 #[utoipa::path(tag = "Signing keys", operation_id = "revokeKey", request_body = RevokeKey,
-    params(("id" = String, Path, max_length = 64, example = "demo", description = "Identifier of the key (`kid`)")),
+    params(("id" = KeyId, Path, example = "demo", description = "Identifier of the key (`kid`)")),
     responses((status = 200, body = RevokedKey, description = "The key, and what was revoked with it"), WriteProblems))]
 #[post("/keys/{id}/revoke")]
 async fn revoke_key(

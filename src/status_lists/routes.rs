@@ -1,6 +1,6 @@
 //! `/v1/status-lists`
 
-use actix_web::web::{Data, Path};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -8,8 +8,9 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::StatusLists;
 use crate::context::Context;
+use crate::domain::ListNumber;
 use crate::error::Error;
-use crate::http::{PublicProblems, cached};
+use crate::http::{Path, PublicProblems, cached};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(get_status_lists).service(get_status_list);
@@ -58,7 +59,7 @@ async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<Htt
 /// cache it for `ttl` seconds at most. If a check fails, or the index is outside of
 /// the list, refuse the access token.
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusList", security(()),
-    params(("id" = String, Path, max_length = 20, example = "1", description = "Number of the status list")),
+    params(("id" = ListNumber, Path, example = "1", description = "Number of the status list")),
     responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "Status list token"),
         PublicProblems))]
 #[get("/status-lists/{id}")]

@@ -3,8 +3,11 @@
 //! Only the id of the resource is stored; the response is rebuilt from it.
 //! Refusals are not stored. A key is valid for 24 hours.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
+use quick_cache::sync::Cache;
 use time::Duration;
 
 use super::{Conn, Tx};
@@ -21,9 +24,9 @@ pub(crate) const REMEMBERED: Duration = Duration::hours(24);
 pub(crate) struct IdempotencyKey {
     pub client_id: ClientId,
     /// The method and the route pattern.
-    pub route: &'static str,
+    pub route: String,
     pub key: String,
-    /// SHA-256 of the request, in hex.
+    /// SHA-256 of the request in canonical form, in hex.
     pub fingerprint: String,
 }
 
@@ -46,19 +49,53 @@ pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, now: Timestamp) -> Re
         return Err(Error::new(Code::IdempotencyKeyInFlight).retry_after(1));
     }
     let conn: &mut Conn = tx;
-    let mine = keys::table.find((&key.client_id, key.route, &key.key));
-    let known: Option<(String, String)> = mine
+    if let Some(resource_id) = find(conn, key, now)? {
+        return Ok(Claim::Done(resource_id));
+    }
+    diesel::delete(keys::table.find((&key.client_id, &key.route, &key.key))).execute(conn)?;
+    Ok(Claim::Fresh)
+}
+
+/// The id of the resource that an earlier request with this key created.
+///
+/// A repeat is answered before whatever may have changed since: limits, the freeze, and the time.
+///
+/// # Errors
+/// `idempotency_key_reused` when the key was used for another request.
+pub(crate) fn find(conn: &mut Conn, key: &IdempotencyKey, now: Timestamp) -> Result<Option<String>, Error> {
+    let known: Option<(String, String)> = keys::table
+        .find((&key.client_id, &key.route, &key.key))
         .filter(keys::created_at.gt(now.minus(REMEMBERED)))
         .select((keys::fingerprint, keys::resource_id))
         .get_result(conn)
         .optional()?;
     match known {
-        None => {
-            diesel::delete(mine).execute(conn)?;
-            Ok(Claim::Fresh)
-        }
-        Some((fingerprint, resource_id)) if fingerprint == key.fingerprint => Ok(Claim::Done(resource_id)),
+        None => Ok(None),
+        Some((fingerprint, resource_id)) if fingerprint == key.fingerprint => Ok(Some(resource_id)),
         Some(_) => Err(Code::IdempotencyKeyReused.into()),
+    }
+}
+
+/// Keys that this process has met: whether one may be a repeat is asked of the database only then.
+pub(crate) struct MetKeys(Cache<u64, ()>);
+
+/// Number of keys that are kept in mind.
+const KEPT_IN_MIND: usize = 32_768;
+
+impl Default for MetKeys {
+    fn default() -> Self {
+        Self(Cache::new(KEPT_IN_MIND))
+    }
+}
+
+impl MetKeys {
+    /// Whether the key was met before; from now on it was.
+    pub(crate) fn meet(&self, key: &IdempotencyKey) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (key.client_id.as_str(), &key.route, &key.key).hash(&mut hasher);
+        let met = self.0.get(&hasher.finish()).is_some();
+        self.0.insert(hasher.finish(), ());
+        met
     }
 }
 
@@ -87,7 +124,7 @@ pub(crate) fn remember(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str,
     diesel::insert_into(keys::table)
         .values((
             keys::client_id.eq(&key.client_id),
-            keys::route.eq(key.route),
+            keys::route.eq(&key.route),
             keys::idempotency_key.eq(&key.key),
             keys::fingerprint.eq(&key.fingerprint),
             keys::resource_id.eq(resource_id),

@@ -16,6 +16,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use diesel::r2d2::{Pool, PooledConnection};
+use idempotency::MetKeys;
 use probe::LastProbe;
 use refusals::{Admission, RefusalCounts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -81,6 +82,7 @@ pub struct Store {
     refusals: Arc<RefusalCounts>,
     metrics: Metrics,
     written: Arc<LastProbe>,
+    met_keys: Arc<MetKeys>,
 }
 
 impl Store {
@@ -135,6 +137,7 @@ impl Store {
             refusals,
             metrics: metrics.clone(),
             written: Arc::new(LastProbe::default()),
+            met_keys: Arc::default(),
         })
     }
 
@@ -205,6 +208,11 @@ impl Store {
             Ok(())
         })
         .await
+    }
+
+    /// Whether this process has met the idempotency key before: the request may be a repeat.
+    pub(crate) fn has_met(&self, key: &IdempotencyKey) -> bool {
+        self.met_keys.meet(key)
     }
 
     /// Records the refusal of an authenticated client. Many equal refusals a minute become one event with a count.

@@ -49,11 +49,11 @@ pub struct SaveTenant {
     pub time_zone: Option<String>,
     /// Contact persons at the tenant.
     #[serde(default)]
-    #[schema(max_items = 10)]
+    #[schema(max_items = 10, default = json!([]))]
     pub contacts: Vec<Contact>,
     /// Notices that are not sent to people of the tenant; by default every notice is sent.
     #[serde(default)]
-    #[schema(max_items = 7)]
+    #[schema(max_items = 7, default = json!([]))]
     pub muted_notices: Vec<Notice>,
     /// How values of reported changes are stored, from the next report on. If absent it stays as it is; a new tenant
     /// gets `masked`. To change it needs a client that is bound to no portal.

@@ -1,14 +1,14 @@
 //! `/v1/tenants`
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{get, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{SaveTenant, TenantResponse};
 use crate::context::Context;
-use crate::domain::{Page, Paging};
+use crate::domain::{Page, Paging, TenantId};
 use crate::error::Error;
-use crate::http::{Body, Caller, Json, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
+use crate::http::{Body, Caller, Json, Path, Query, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(save_tenant).service(list_tenants).service(get_tenant);
@@ -19,7 +19,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Mails and pages show the name, and times in the time zone. Links can also be
 /// issued for a tenant that is not registered.
 #[utoipa::path(tag = "Tenants", operation_id = "saveTenant", request_body = SaveTenant,
-    params(("id" = String, Path, max_length = 64, example = "acme", description = "Portal's identifier of the tenant")),
+    params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant"), WriteProblems))]
 #[put("/tenants/{id}")]
 async fn save_tenant(
@@ -45,7 +45,7 @@ async fn list_tenants(
 
 /// Read a tenant
 #[utoipa::path(tag = "Tenants", operation_id = "getTenant",
-    params(("id" = String, Path, max_length = 64, example = "acme", description = "Portal's identifier of the tenant")),
+    params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
 #[get("/tenants/{id}")]
 async fn get_tenant(

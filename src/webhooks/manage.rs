@@ -48,10 +48,10 @@ pub(crate) async fn create(
     let endpoint = Endpoint {
         client_id,
         url: url.unwrap_or_default(),
-        description: request.description.filter(|text| !text.trim().is_empty()),
+        description: request.description.and_then(text),
         events: words(format, request.events.as_deref()),
         format,
-        audience: request.audience,
+        audience: request.audience.and_then(text),
         sealed_secret: seal(cx, &id, &secret)?,
         previous_sealed_secret: None,
         previous_secret_expires_at: None,
@@ -115,9 +115,9 @@ pub(crate) async fn change(
             fields.finish()?;
             let changes = Changes {
                 url: url.clone(),
-                description: request.description.clone(),
+                description: request.description.clone().map(text),
                 events: request.events.as_deref().map(|events| words(known.format, Some(events))),
-                audience: request.audience.clone(),
+                audience: request.audience.clone().map(text),
                 updated_at: now,
             };
             let mut endpoint = store::change(tx, &id, &changes)?.ok_or_else(Error::not_found)?;
@@ -248,6 +248,11 @@ fn seal(cx: &Context, id: &EndpointId, secret: &SecretString) -> Result<String, 
     sealed.ok_or_else(|| Error::internal("a secret could not be sealed"))
 }
 
+/// A text that is given; an empty one clears what was there.
+fn text(given: String) -> Option<String> {
+    Some(given).filter(|text| !text.trim().is_empty())
+}
+
 fn check_url(sender: &Sender, fields: &mut Validator, url: Option<&str>) -> Option<String> {
     let url = url?;
     if url.len() > 500 {
@@ -271,9 +276,9 @@ fn check(
     audience: Option<&str>,
 ) {
     fields.optional_text("/description", description, 0, 100);
-    fields.optional_text("/audience", audience, 1, 500);
+    fields.optional_text("/audience", audience, 0, 500);
     let caep = format == WebhookFormat::Caep;
-    if audience.is_some() && !caep {
+    if audience.is_some_and(|audience| !audience.is_empty()) && !caep {
         fields.error("/audience", "not_for_this_format", "only security event tokens have an audience");
     }
     let Some(events) = events else { return };

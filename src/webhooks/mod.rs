@@ -170,6 +170,7 @@ pub struct CreateWebhookEndpoint {
     #[schema(min_items = 1, max_items = 7)]
     pub events: Option<Vec<WebhookEvent>>,
     /// Message format, `cloudevents` by default; cannot be changed. With `caep` the only event is `session.ended`.
+    #[schema(default = "cloudevents")]
     pub format: Option<WebhookFormat>,
     /// `aud` claim of security event tokens, the URL by default. Format `caep` only.
     #[schema(max_length = 500)]
@@ -186,13 +187,13 @@ pub struct ChangeWebhookEndpoint {
     /// URL that messages are posted to.
     #[schema(max_length = 500)]
     pub url: Option<String>,
-    /// Description of the endpoint for operators.
+    /// Description of the endpoint for operators; an empty text clears it.
     #[schema(max_length = 100)]
     pub description: Option<String>,
     /// Event types the endpoint receives.
     #[schema(min_items = 1, max_items = 7)]
     pub events: Option<Vec<WebhookEvent>>,
-    /// `aud` claim of security event tokens. Format `caep` only.
+    /// `aud` claim of security event tokens; an empty text brings back the URL. Format `caep` only.
     #[schema(max_length = 500)]
     pub audience: Option<String>,
     /// `disabled` cancels queued messages, and events meanwhile produce none; `active` switches the endpoint on again.
@@ -206,7 +207,7 @@ pub struct ChangeWebhookEndpoint {
 pub struct RotateWebhookSecret {
     /// Seconds during which the old secret signs beside the new one: 86400 (a day) by default, at most 30 days.
     #[serde(default = "a_day")]
-    #[schema(minimum = 0, maximum = 2_592_000)]
+    #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
     pub overlap_seconds: i64,
 }
 

@@ -1,6 +1,6 @@
 //! `/v1/webhook-endpoints`
 
-use actix_web::web::{Data, Path, Query};
+use actix_web::web::Data;
 use actix_web::{HttpResponse, delete, get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
@@ -8,10 +8,10 @@ use super::{
     ChangeWebhookEndpoint, CreateWebhookEndpoint, RotateWebhookSecret, Sender, WebhookDelivery, WebhookEndpointResponse,
 };
 use crate::context::Context;
-use crate::domain::{Page, Paging};
+use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
 use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, ReadProblems, WriteProblems,
+    Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, Path, Query, ReadProblems, WriteProblems,
 };
 use crate::id::EndpointId;
 
@@ -33,7 +33,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// signed according to Standard Webhooks 1.0. The secret is returned in this
 /// response only. `openapi/webhooks.json` describes the messages.
 #[utoipa::path(tag = "Webhooks", operation_id = "createWebhookEndpoint", request_body = CreateWebhookEndpoint,
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 128, description = "Key that makes a retry safe for 24 hours; a replayed response omits the secret")),
+    params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Key that makes a retry safe for 24 hours; a replayed response omits the secret")),
     responses((status = 201, body = WebhookEndpointResponse, description = "The webhook endpoint was created"), WriteProblems))]
 #[post("/webhook-endpoints")]
 async fn create_webhook_endpoint(
@@ -43,7 +43,7 @@ async fn create_webhook_endpoint(
     idempotency: IdempotencyHeader,
     body: Body<CreateWebhookEndpoint>,
 ) -> Result<Created<WebhookEndpointResponse>, Error> {
-    let key = idempotency.scoped(&caller, "POST /v1/webhook-endpoints", || body.fingerprint());
+    let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::create(&cx, &sender, &caller, body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
 }

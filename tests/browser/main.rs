@@ -19,6 +19,8 @@
 #[expect(dead_code, reason = "the API's tests need more of it")]
 mod actors;
 mod browser;
+#[path = "../api/support/contract.rs"]
+mod contract;
 mod world;
 
 mod harmless;

@@ -1,6 +1,8 @@
 //! The API description (OpenAPI 3.1), generated from the routes.
 
 mod plain;
+mod requests;
+mod responses;
 mod webhooks;
 
 use actix_web::App;
@@ -9,6 +11,7 @@ use utoipa::openapi::{Components, OpenApi as Description};
 use utoipa::{OpenApi, ToSchema};
 use utoipa_actix_web::AppExt;
 
+use crate::domain::Syntax;
 use crate::http::Problem;
 
 pub use webhooks::webhooks;
@@ -57,6 +60,7 @@ pub(super) fn finish(mut description: Description) -> Result<Description, serde_
     let mut referenced = Vec::new();
     <Problem<'_> as ToSchema>::schemas(&mut referenced);
     components.schemas.extend(referenced);
+    components.schemas.extend(Syntax::schemas());
     for (name, scheme) in [("bearer", HttpAuthScheme::Bearer), ("basic", HttpAuthScheme::Basic)] {
         let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build());
         components.security_schemes.insert(name.into(), scheme.into());
@@ -64,7 +68,10 @@ pub(super) fn finish(mut description: Description) -> Result<Description, serde_
     let none: [&str; 0] = [];
     description.security =
         Some(vec![SecurityRequirement::new("bearer", none), SecurityRequirement::new("basic", none)]);
-    serde_json::from_value(plain::plain(serde_json::to_value(description)?))
+    let mut description = plain::plain(serde_json::to_value(description)?);
+    requests::describe(&mut description);
+    responses::describe(&mut description);
+    serde_json::from_value(description)
 }
 
 /// The complete description, as committed in `openapi/openapi.json`.

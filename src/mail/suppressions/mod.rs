@@ -13,7 +13,7 @@ use super::store::Job;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{Actor, EventType, Page, Paging, Person, Validator, check_person};
+use crate::domain::{Actor, Cursor, EventType, Page, Paging, Person, Validator, check_person};
 use crate::error::Error;
 use crate::http::{Admin, Caller};
 use crate::id::{MailJobId, SuppressionId};
@@ -121,10 +121,10 @@ pub struct SuppressionFilter {
     #[param(inline)]
     pub state: Option<SuppressionState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, maximum = 200)]
+    #[param(minimum = 1)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
-    #[param(max_length = 200)]
+    #[param(value_type = Option<Cursor>)]
     pub cursor: Option<String>,
 }
 

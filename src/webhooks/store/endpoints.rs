@@ -130,9 +130,9 @@ pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenan
 #[diesel(table_name = endpoints)]
 pub(in crate::webhooks) struct Changes {
     pub url: Option<String>,
-    pub description: Option<String>,
+    pub description: Option<Option<String>>,
     pub events: Option<String>,
-    pub audience: Option<String>,
+    pub audience: Option<Option<String>>,
     pub updated_at: Timestamp,
 }
 

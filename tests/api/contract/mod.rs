@@ -1,7 +1,10 @@
 //! What others build on: HTTP, the API description, signatures, and the database schema.
 
+mod bodies;
 mod database_schema;
 mod epochs;
 mod http;
 mod interop;
 mod openapi;
+mod parameters;
+mod repeats;

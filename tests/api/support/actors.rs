@@ -3,6 +3,8 @@
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
+use super::contract;
+
 /// An answer, read to its end.
 #[derive(Debug)]
 pub struct Reply {
@@ -115,10 +117,16 @@ impl Api {
         }
     }
 
+    /// Sends a request, and holds the answer against the API description.
     pub async fn try_send(&self, request: RequestBuilder) -> Result<Reply, reqwest::Error> {
-        let response = request.send().await?;
+        let (http, request) = request.build_split();
+        let request = request?;
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let response = http.execute(request).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await?;
+        let found = contract::differences(method.as_str(), &path, status.as_u16(), &headers, &text);
+        assert!(found.is_empty(), "{method} {path} {status}: {}\n{text}", found.join("; "));
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Reply { status, headers, text, body })
     }

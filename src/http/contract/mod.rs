@@ -1,0 +1,166 @@
+//! What the API description demands of a request. The extractors check every path, query and JSON body against it, so
+//! that the description is true, and errors are told in its words.
+
+mod shape;
+
+use std::collections::HashMap;
+
+use actix_web::http::Method;
+use actix_web::{HttpRequest, web};
+use serde_json::{Map, Value};
+
+use self::shape::{Checked, Place, Shape};
+use crate::error::{Code, Error};
+
+/// Every operation, by the pattern of its route.
+#[derive(Debug, Default)]
+pub(crate) struct Contract(HashMap<String, Vec<Operation>>);
+
+/// What one operation takes.
+#[derive(Debug)]
+pub(crate) struct Operation {
+    /// The pattern of its route.
+    route: String,
+    method: Method,
+    path: Vec<Parameter>,
+    query: Vec<Parameter>,
+    body: Option<Shape>,
+}
+
+#[derive(Debug)]
+struct Parameter {
+    name: String,
+    required: bool,
+    shape: Shape,
+}
+
+impl Contract {
+    /// The contract of a description.
+    ///
+    /// # Errors
+    /// Where the description holds what is not understood: a bug that every test would detect.
+    pub(crate) fn of(description: &Value) -> Result<Self, String> {
+        let mut operations = HashMap::new();
+        for (path, item) in members(&description["paths"]) {
+            let of_path = members(item).map(|(method, operation)| Operation::of(description, path, method, operation));
+            operations.insert(path.clone(), of_path.collect::<Result<_, String>>()?);
+        }
+        Ok(Self(operations))
+    }
+
+    /// The operation of a method and a route.
+    #[cfg(test)]
+    pub(super) fn of_route(&self, method: &str, route: &str) -> Option<&Operation> {
+        self.0.get(route)?.iter().find(|operation| operation.method.as_str() == method)
+    }
+
+    /// The operation that a request was routed to.
+    ///
+    /// # Errors
+    /// `internal` for a route that is not described.
+    pub(super) fn operation(request: &HttpRequest) -> Result<&Operation, Error> {
+        let missing = || Error::internal(format_args!("{} is not described", request.path()));
+        let contract = request.app_data::<web::Data<Self>>().ok_or_else(missing)?;
+        // Finding the pattern costs more than looking the path up, and most paths have no parameters.
+        let operations = match contract.0.get(request.path()) {
+            Some(operations) => Some(operations),
+            None => request.match_pattern().and_then(|pattern| contract.0.get(&pattern)),
+        };
+        let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        operations.and_then(|of_path| of_path.iter().find(|one| one.method == asked)).ok_or_else(missing)
+    }
+}
+
+impl Operation {
+    /// The pattern of its route.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+
+    fn of(description: &Value, route: &str, method: &str, operation: &Value) -> Result<Self, String> {
+        let parameters = |place: &str| -> Result<Vec<Parameter>, String> {
+            let all = operation["parameters"].as_array().into_iter().flatten();
+            all.filter(|one| one["in"] == place).map(|one| Parameter::of(description, one)).collect()
+        };
+        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+        Ok(Self {
+            route: route.to_owned(),
+            method: method.to_uppercase().parse().map_err(|_invalid| format!("{method} is no method"))?,
+            path: parameters("path")?,
+            query: parameters("query")?,
+            body: (!body.is_null()).then(|| Shape::of(description, body)).transpose()?,
+        })
+    }
+
+    /// Checks the decoded parameters of the path.
+    ///
+    /// # Errors
+    /// `invalid_id` with every one that is not as described.
+    pub(super) fn check_path(&self, texts: &HashMap<String, String>) -> Result<(), Error> {
+        let mut checked = Checked::in_a(Place::Path);
+        for parameter in &self.path {
+            let text = texts.get(&parameter.name).cloned().unwrap_or_default();
+            checked.member(&parameter.name, |checked| parameter.shape.check(&mut Value::String(text), checked));
+        }
+        checked.finish(Code::InvalidId)
+    }
+
+    /// Reads a query: the values of its parameters by name.
+    ///
+    /// # Errors
+    /// `invalid_query` with every parameter that is not as described.
+    pub(super) fn read_query(&self, text: &str) -> Result<Value, Error> {
+        let mut checked = Checked::in_a(Place::Query);
+        let mut values = Map::new();
+        for (name, text) in url::form_urlencoded::parse(text.as_bytes()) {
+            checked.member(&name, |checked| match self.query.iter().find(|one| one.name == name) {
+                None => checked.error("unknown", "is not a parameter of this call"),
+                Some(_) if values.contains_key(&*name) => checked.error("duplicate", "is there more than once"),
+                Some(parameter) => {
+                    let mut value = parameter.shape.value_of(&text);
+                    parameter.shape.check(&mut value, checked);
+                    values.insert(name.to_string(), value);
+                }
+            });
+        }
+        for parameter in self.query.iter().filter(|one| one.required && !values.contains_key(&one.name)) {
+            checked.member(&parameter.name, |checked| checked.error("required", "is missing"));
+        }
+        checked.finish(Code::InvalidQuery)?;
+        Ok(Value::Object(values))
+    }
+
+    /// Checks a body, and brings it to the form that its type is read from: members that are null are absent, whole
+    /// numbers are integers, and times are in UTC.
+    ///
+    /// # Errors
+    /// `invalid_body` with every member that is not as described.
+    pub(super) fn check_body(&self, body: &mut Value) -> Result<(), Error> {
+        let mut checked = Checked::in_a(Place::Body);
+        if let Some(shape) = &self.body {
+            shape.check(body, &mut checked);
+        }
+        checked.finish(Code::InvalidBody)
+    }
+
+    /// A checked body without the members that equal their default.
+    pub(super) fn minimal(&self, body: &Value) -> Value {
+        let mut body = body.clone();
+        if let Some(shape) = &self.body {
+            shape.drop_defaults(&mut body);
+        }
+        body
+    }
+}
+
+impl Parameter {
+    fn of(description: &Value, parameter: &Value) -> Result<Self, String> {
+        let name = parameter["name"].as_str().ok_or("a parameter without a name")?.to_owned();
+        let shape = Shape::of(description, &parameter["schema"]).map_err(|error| format!("{name}: {error}"))?;
+        Ok(Self { name, required: parameter["required"] == true, shape })
+    }
+}
+
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
