@@ -21,6 +21,8 @@ mod actors;
 mod browser;
 mod world;
 
+mod arrival;
+mod gateways;
 mod harmless;
 mod portal;
 mod states;
