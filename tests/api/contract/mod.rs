@@ -3,5 +3,6 @@
 mod database_schema;
 mod epochs;
 mod http;
+mod http_front;
 mod interop;
 mod openapi;
