@@ -79,7 +79,7 @@ pub struct App {
     /// Calls the webhook endpoints of clients.
     pub(crate) webhook_sender: Data<Sender>,
     pub(crate) limits: Data<Limits>,
-    log_sampler: Data<Sampler>,
+    pub(crate) log_sampler: Data<Sampler>,
 }
 
 /// Opens the store, and the signing keys with the master key. Without it nothing is signed, verified or unsealed: for

@@ -49,6 +49,7 @@ macro_rules! codes {
 }
 
 codes! {
+    InvalidRequest 400 "invalid_request" "The request is not well formed" "Send HTTP/1.1 with one `Host` and a body of the announced length; name a client's credentials once, in one place.";
     InvalidBody 400 "invalid_body" "The body is not the JSON object this call takes" "Compare it with the request schema; `errors` points at the member.";
     InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once; `errors` names those at fault.";
     InvalidId 400 "invalid_id" "An id in the path is not well formed" "Compare it with its parameter's description; `errors` names it.";
@@ -66,7 +67,7 @@ codes! {
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
     RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";
     MethodNotAllowed 405 "method_not_allowed" "The route does not take this method" "The `Allow` header lists the methods it takes.";
-    RequestTimeout 408 "request_timeout" "The body took too long to arrive" "Send the whole body at once.";
+    RequestTimeout 408 "request_timeout" "The request took too long to arrive" "Send head and body at once.";
     IdempotencyKeyInFlight 409 "idempotency_key_in_flight" "The same request is being worked on" "Repeat it with the same Idempotency-Key after `Retry-After`.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
@@ -97,6 +98,7 @@ codes! {
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A fresh link was mailed a moment ago" "Wait for `Retry-After` seconds.";
+    HeadersTooLarge 431 "headers_too_large" "The head of the request is too large" "128 KiB and 96 fields are taken.";
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     DatabaseFault 500 "database_fault" "The database is damaged, or refuses what it must do" "Waiting does not help: quote `trace_id` to the operators, whose logs and `magic_link_database_faults_total` tell more.";
     Internal 500 "internal" "Something went wrong here" "Quote `trace_id` to the operators.";

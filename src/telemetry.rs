@@ -4,12 +4,13 @@ use std::fmt;
 
 use rand::RngExt;
 use tokio::task::futures::TaskLocalFuture;
+use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter, format, layer};
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -97,6 +98,33 @@ where
 /// Libraries that log URLs below `info`: by a caller's mistake a URL may contain a token.
 const TALKATIVE: &[&str] = &["actix_http", "actix_web", "h2", "hyper", "hyper_util", "reqwest"];
 
+/// Hides what actix calls an error of ours and is a peer's: a request that is malformed, or a connection that broke off.
+/// Both are counted (`magic_link_http_request_seconds`, route `unmatched`), and the first has a line of its own.
+struct PeersFault;
+
+impl<S: Subscriber> Layer<S> for PeersFault {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        if !event.metadata().target().starts_with("actix_http::") {
+            return true;
+        }
+        let mut message = Message::default();
+        event.record(&mut message);
+        !message.0.starts_with("stream error: ")
+    }
+}
+
+/// The message of an event.
+#[derive(Default)]
+struct Message(String);
+
+impl Visit for Message {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.0 = format!("{value:?}");
+        }
+    }
+}
+
 /// Starts logging to standard error, unless a subscriber is already set.
 ///
 /// Whatever the level, the libraries in `TALKATIVE` log nothing below `info`.
@@ -106,7 +134,7 @@ pub fn init(log: &Log) {
         let library = metadata.target().split(':').next().unwrap_or_default();
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
-    let chosen = tracing_subscriber::registry().with(filter).with(discreet);
+    let chosen = tracing_subscriber::registry().with(filter).with(discreet).with(PeersFault);
     if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
         tracing::debug!("logging is already set up");
     }

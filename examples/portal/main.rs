@@ -5,6 +5,7 @@
 //! this file for what to copy and which rules to keep.
 
 mod admin;
+mod arrival;
 mod magic_link;
 mod pages;
 mod records;
@@ -24,6 +25,7 @@ use actix_web::{HttpResponse, HttpServer, ResponseError as _, rt};
 use askama::Template;
 use url::Url;
 
+use crate::arrival::Arrivals;
 use crate::magic_link::MagicLink;
 use crate::records::Companies;
 use crate::sessions::Sessions;
@@ -34,6 +36,7 @@ pub struct App {
     cloud: MagicLink,
     ess: MagicLink,
     sessions: Sessions,
+    arrivals: Arrivals,
     companies: Companies,
     /// The consultant the grant form proposes, if the configuration names one.
     consultant_id: Option<String>,
@@ -91,6 +94,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
         cloud: MagicLink::new(http.clone(), service.clone(), settings.need("PORTAL_CLOUD_KEY")?),
         ess: MagicLink::new(http, service, settings.need("PORTAL_ESS_KEY")?),
         sessions: Sessions::default(),
+        arrivals: Arrivals::default(),
         companies: Companies::default(),
         consultant_id: settings.get("PORTAL_CONSULTANT_ID").map(str::to_owned),
     });
@@ -117,7 +121,8 @@ fn routes(routes: &mut ServiceConfig) {
     let in_place = scope("/{tenant}/{portal}")
         .route("", get().to(slash))
         .route("/", get().to(pages::home))
-        .route("/callback", get().to(visitor::callback))
+        .route("/callback", get().to(arrival::callback))
+        .service(resource("/arrival").get(arrival::ask).post(arrival::answer))
         .route("/done", post().to(visitor::done))
         .service(resource("/employees/{id}").get(pages::employee).post(pages::edit_employee))
         .service(resource("/leave-policy").get(pages::leave_policy).post(pages::edit_leave_policy))

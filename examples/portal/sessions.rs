@@ -150,9 +150,9 @@ impl Sessions {
     ///
     /// The key is never taken from the browser: one who planted a cookie before the visit would share the
     /// session after it.
-    pub async fn add(&self, session: Session) -> String {
+    pub async fn add(&self, session: Arc<Session>) -> String {
         let key = random_id();
-        self.0.write().await.insert(key.clone(), Arc::new(session));
+        self.0.write().await.insert(key.clone(), session);
         key
     }
 

@@ -135,6 +135,8 @@ pub enum Stop {
     Unreadable,
     #[error("the form came from another site")]
     Elsewhere,
+    #[error("the question is not the last one")]
+    Superseded,
     #[error("access has ended")]
     Ended(Place),
     #[error("the session is read only")]
@@ -150,7 +152,7 @@ impl ResponseError for Stop {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::Elsewhere | Self::Ended(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
+            Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
             Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -165,6 +167,9 @@ impl ResponseError for Stop {
             Self::Elsewhere => Notice::new("refused", "This form was sent from another site")
                 .says("A page outside this portal tried to act here with your browser. Nothing was changed.")
                 .says("If you filled the form in yourself, open the page again here and send it from there."),
+            Self::Superseded => Notice::new("refused", "This question is not open any more")
+                .says("It was answered, took longer than ten minutes, or another link was opened in this browser meanwhile. Nobody was signed in.")
+                .says("Use the link in your mail again: its page can e-mail you a fresh link."),
             Self::Ended(_) => Notice::new("ended", "Access has ended")
                 .says("Its time is up, it was ended by the company or by you, or this browser never had it.")
                 .says("If your time window is still open, use the link in your mail again: its page can e-mail you a fresh link."),
@@ -181,7 +186,7 @@ impl ResponseError for Stop {
         };
         let mut response = notice.page(self.status_code());
         if let Self::Ended(place) = self {
-            set_cookie(&mut response, place, "", 0);
+            set_cookie(&mut response, place, SESSION_COOKIE, "", 0);
         }
         if self.status_code() == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("5"));
@@ -191,18 +196,28 @@ impl ResponseError for Stop {
 }
 
 /// The cookie that holds the key of a visitor's session.
-pub const COOKIE: &str = "portal_session";
+pub const SESSION_COOKIE: &str = "portal_session";
+
+/// The cookie of a browser in which a session waits for the visitor's yes.
+pub const ARRIVAL_COOKIE: &str = "portal_arrival";
+
+/// The value of a cookie of ours. The browser sends the one with the longest path first.
+pub fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
+    let lines = request.headers().get_all(header::COOKIE).filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find_map(|(known, value)| (known == name).then_some(value))
+}
 
 /// Sets the cookie; with an empty value and no time to live, clears it.
 ///
 /// Path: two tenants in two tabs have a cookie each and never mix.
 /// Lax: Strict would hold the cookie back on the redirect after the callback, since that visit began elsewhere.
 /// On https add `Secure` (and, where the portal has a host name of its own, the `__Secure-` prefix).
-pub fn set_cookie(response: &mut HttpResponse, place: &Place, value: &str, max_age_seconds: i64) {
+pub fn set_cookie(response: &mut HttpResponse, place: &Place, name: &str, value: &str, max_age_seconds: i64) {
     let root = place.root();
-    let cookie = format!("{COOKIE}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
+    let cookie = format!("{name}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
     if let Ok(cookie) = cookie.parse() {
-        response.headers_mut().insert(header::SET_COOKIE, cookie);
+        response.headers_mut().append(header::SET_COOKIE, cookie);
     }
 }
 

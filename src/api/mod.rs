@@ -4,12 +4,11 @@ mod metrics;
 pub mod openapi;
 mod problems_page;
 mod readiness;
+mod swagger;
 
-use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use actix_web::guard;
-use actix_web::http::header::ContentEncoding;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
 use actix_web::{HttpResponse, get};
@@ -18,12 +17,11 @@ use utoipa::openapi::OpenApi as Description;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
-use utoipa_swagger_ui::Config as SwaggerConfig;
 
+pub(crate) use self::readiness::Stopping;
 use crate::app::App;
 use crate::context::Context;
-use crate::error::{Code, Error};
-use crate::http::{Contract, KnownRoutes, refuse, surround};
+use crate::http::{Contract, KnownRoutes, head_as_get, refuse, surround};
 use crate::{
     audit, clients, consultants, links, mail, revocations, sessions, signing_keys, status_lists, tenants, webhooks,
 };
@@ -56,7 +54,19 @@ fn pages(service: &mut PageConfig) {
     service
         .configure(links::routes::configure_page)
         .configure(mail::routes::configure_page)
-        .service(web::resource("/problems").get(problems_page::show).route(web::head().to(problems_page::show)));
+        .service(web::resource("/").get(show_start))
+        .service(web::resource("/problems").get(problems_page::show));
+}
+
+/// The page for people who know the address of the service and nothing else.
+async fn show_start() -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((
+            "content-security-policy",
+            "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ))
+        .content_type("text/html; charset=utf-8")
+        .body(include_str!("start.html"))
 }
 
 fn health(service: &mut ServiceConfig) {
@@ -78,12 +88,12 @@ pub(crate) fn metrics_service(
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
         Config = (),
-        Response = actix_web::dev::ServiceResponse,
+        Response = actix_web::dev::ServiceResponse<actix_web::body::BoxBody>,
         Error = actix_web::Error,
         InitError = (),
     >,
 > {
-    actix_web::App::new().app_data(cx).route("/metrics", web::get().to(show_metrics))
+    actix_web::App::new().wrap(from_fn(head_as_get)).app_data(cx).route("/metrics", web::get().to(show_metrics))
 }
 
 async fn show_metrics(cx: web::Data<Context>) -> HttpResponse {
@@ -91,23 +101,6 @@ async fn show_metrics(cx: web::Data<Context>) -> HttpResponse {
         Ok(text) => HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text),
         Err(_logged) => HttpResponse::InternalServerError().finish(),
     }
-}
-
-/// A file of Swagger UI. The files are part of the program: no reader gets a copy.
-async fn swagger_file(
-    path: web::Path<String>,
-    config: web::Data<SwaggerConfig<'static>>,
-) -> Result<HttpResponse, Error> {
-    let file = utoipa_swagger_ui::serve(&path, config.into_inner()).map_err(Error::internal)?;
-    let file = file.ok_or(Code::RouteNotFound)?;
-    let mut response = HttpResponse::Ok();
-    if file.gzpipped {
-        response.insert_header(ContentEncoding::Gzip);
-    }
-    Ok(response.content_type(file.content_type).body(match file.bytes {
-        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
-        Cow::Owned(bytes) => Bytes::from(bytes),
-    }))
 }
 
 /// The contract of the description, which is the same for every application of the process.
@@ -127,6 +120,7 @@ fn contract(description: &Description) -> web::Data<Contract> {
 /// The actix application.
 pub(crate) fn service(
     app: &App,
+    stopping: &Stopping,
     description: &Description,
     description_text: Bytes,
 ) -> actix_web::App<
@@ -139,6 +133,7 @@ pub(crate) fn service(
     > + use<>,
 > {
     let (actix, _) = actix_web::App::new()
+        .wrap(from_fn(head_as_get))
         .wrap(from_fn(surround))
         .configure(|service| app.register(service))
         // Before the routes: a scope matches every path with its prefix.
@@ -148,18 +143,17 @@ pub(crate) fn service(
         .split_for_parts();
     let known = KnownRoutes::of(description);
     let contract = contract(description);
-    // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
-    let swagger = SwaggerConfig::new(["/openapi.json"]).validator_url("none");
     // Every reader gets the same buffer.
     let description = move || {
         let text = description_text.clone();
         async move { HttpResponse::Ok().content_type("application/json").body(text) }
     };
     actix
-        .app_data(web::Data::new(swagger))
+        .app_data(web::Data::new(swagger::config()))
+        .app_data(web::Data::new(stopping.clone()))
         .app_data(contract)
         .service(web::resource("/openapi.json").guard(guard::Get()).to(description))
-        .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger_file))
+        .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger::file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))
         .default_service(web::to(refuse))

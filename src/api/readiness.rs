@@ -1,5 +1,7 @@
 //! Readiness: what must work so that callers can be served, one function for each check.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
@@ -17,19 +19,37 @@ const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// A difference between the machine's clock and the database's with which the service is not ready.
 const LARGEST_OFFSET: time::Duration = time::Duration::seconds(30);
 
+/// Whether this copy is about to stop: it still serves, and is not ready any more.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stopping(Arc<AtomicBool>);
+
+impl Stopping {
+    pub(crate) fn begin(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Check that the service is ready
 ///
 /// Reads the database, compares it with the checkpoints that were kept outside, and writes a row of its own unless that
 /// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `clock`, `access`, `checkpoints` or
 /// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
-/// until `magic-link restore`. 500 does not pass. Answers within two seconds, also when the database does not.
+/// until `magic-link restore`, and for a copy that is about to stop (`stopping`). 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
 pub(super) async fn readyz(
     cx: web::Data<Context>,
     folder: web::Data<audit::CheckpointFolder>,
+    stopping: web::Data<Stopping>,
 ) -> Result<HttpResponse, Error> {
+    if stopping.is_set() {
+        return Err(Error::unavailable().detail("stopping: this copy of the service ends; ask another one"));
+    }
     within(READY_TIMEOUT, checks(&cx, &folder)).await?;
     Ok(HttpResponse::Ok().finish())
 }

@@ -73,6 +73,10 @@ pub struct Config {
     pub body_timeout: std::time::Duration,
     /// Time-out of a peer that does not read its answers.
     pub write_timeout: std::time::Duration,
+    /// Time that a connection stays open without a request.
+    pub keep_alive: std::time::Duration,
+    /// Time from SIGTERM, when the service says that it is not ready, to the end of the listener.
+    pub shutdown_delay: std::time::Duration,
     /// The portals, by id.
     pub portals: BTreeMap<String, Portal>,
     /// Lifetimes of links, tokens and sessions.
@@ -161,14 +165,26 @@ pub struct Limits {
     pub public_per_minute: u32,
     /// Requests a minute of one client; 0 is unlimited.
     pub client_per_minute: u32,
-    /// Proxies whose `X-Forwarded-For` is trusted.
+    /// Proxies whose `trusted_header` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The header in which they name who called them.
+    pub trusted_header: TrustedHeader,
     /// Links a minute that one client may have mailed.
     pub mails_per_client_minute: u32,
     /// Links a day (UTC) that may be mailed for one tenant.
     pub mails_per_tenant_day: u32,
     /// Fresh links an hour that one recipient may get.
     pub fresh_links_per_recipient_hour: u32,
+}
+
+text_enum! {
+    /// The header in which proxies name who called them. The other one is ignored.
+    pub enum TrustedHeader {
+        /// `X-Forwarded-For`
+        XForwardedFor = "x-forwarded-for",
+        /// `Forwarded` (RFC 7239)
+        Forwarded = "forwarded",
+    }
 }
 
 /// Logging.
@@ -378,6 +394,11 @@ mod tests {
         let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
         assert!(Config::from_toml("").unwrap().limits.trusted_proxies.is_empty());
+        assert_eq!(Config::from_toml("").unwrap().limits.trusted_header, TrustedHeader::XForwardedFor);
+        let config = Config::from_toml("limits.trusted_header = 'Forwarded'").unwrap();
+        assert_eq!(config.limits.trusted_header, TrustedHeader::Forwarded);
+        let problems = Config::from_toml("limits.trusted_header = 'x-real-ip'").unwrap_err().to_string();
+        assert!(problems.contains("limits.trusted_header:"), "{problems}");
         for wrong in ["proxy.example", "10.0.0.0/33", "10.0.0.1,,"] {
             let problems = Config::from_toml(&format!("limits.trusted_proxies = '{wrong}'")).unwrap_err().to_string();
             assert!(problems.contains("limits.trusted_proxies:"), "{problems}");

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use time::Duration;
 use url::Url;
 
-use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider};
+use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider, TrustedHeader};
 use crate::db::DatabaseUrl;
 use crate::secrets::{MasterKeySource, WebhookSecret};
 
@@ -30,6 +30,8 @@ pub const KEYS: &[&str] = &[
     "master_key_file",
     "body_timeout_seconds",
     "write_timeout_seconds",
+    "keep_alive_seconds",
+    "shutdown_delay_seconds",
     "links.max_duration_hours",
     "links.token_hours",
     "links.session_hours",
@@ -38,6 +40,7 @@ pub const KEYS: &[&str] = &[
     "limits.public_per_minute",
     "limits.client_per_minute",
     "limits.trusted_proxies",
+    "limits.trusted_header",
     "limits.mails_per_client_minute",
     "limits.mails_per_tenant_day",
     "limits.fresh_links_per_recipient_hour",
@@ -111,7 +114,7 @@ pub(super) struct Reader<'a> {
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
-        let listen = self.parsed("listen", "127.0.0.1:8080");
+        let listen: SocketAddr = self.parsed("listen", "127.0.0.1:8080");
         let public_url = self.public_url(listen);
         let database_url: DatabaseUrl = self.parsed("database_url", "sqlite://data/magic-link.db");
         let config = Config {
@@ -124,6 +127,11 @@ impl Reader<'_> {
             master_key: self.master_key(&database_url),
             body_timeout: std::time::Duration::from_secs(self.number("body_timeout_seconds", 10, 1..=300).into()),
             write_timeout: std::time::Duration::from_secs(self.number("write_timeout_seconds", 30, 1..=600).into()),
+            keep_alive: std::time::Duration::from_secs(self.number("keep_alive_seconds", 75, 1..=3_600).into()),
+            shutdown_delay: std::time::Duration::from_secs(
+                // No balancer is before a service that can only be reached from this machine.
+                self.number("shutdown_delay_seconds", if listen.ip().is_loopback() { 0 } else { 5 }, 0..=300).into(),
+            ),
             portals: self.portals(&public_url),
             links: Links {
                 max_duration: Duration::hours(self.number("links.max_duration_hours", 672, 1..=8_760).into()),
@@ -138,6 +146,7 @@ impl Reader<'_> {
                 public_per_minute: self.number("limits.public_per_minute", 120, 1..=1_000_000),
                 client_per_minute: self.number("limits.client_per_minute", 0, 0..=100_000_000),
                 trusted_proxies: self.networks("limits.trusted_proxies"),
+                trusted_header: self.header("limits.trusted_header"),
                 mails_per_client_minute: self.number("limits.mails_per_client_minute", 6_000, 1..=10_000_000),
                 mails_per_tenant_day: self.number("limits.mails_per_tenant_day", 20_000, 1..=10_000_000),
                 fresh_links_per_recipient_hour: self.number("limits.fresh_links_per_recipient_hour", 5, 1..=10_000),
@@ -252,6 +261,15 @@ impl Reader<'_> {
         read.unwrap_or_else(|| {
             self.problem(key, "must be addresses and networks between commas, such as 10.0.0.0/8, ::1");
             Vec::new()
+        })
+    }
+
+    /// The name of a header, in any case.
+    fn header(&mut self, key: &str) -> TrustedHeader {
+        let name = self.optional(key).unwrap_or_else(|| "x-forwarded-for".to_owned()).to_ascii_lowercase();
+        name.parse().unwrap_or_else(|error| {
+            self.problem(key, error);
+            TrustedHeader::XForwardedFor
         })
     }
 

@@ -8,7 +8,8 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::{LocalBoxFuture, Ready, ready};
+use futures_util::future::LocalBoxFuture;
+use url::form_urlencoded;
 
 use crate::access::LiveClient;
 use crate::clock::Timestamp;
@@ -147,10 +148,7 @@ impl<S: Needs> FromRequest for Caller<S> {
         Box::pin(async move {
             let presented = presented?;
             let cx = cx.ok_or_else(|| Error::internal("the application is not wired"))?;
-            let now = cx.clock.now();
-            let state = cx.snapshot(Some(presented.client_id()), None, now).await?;
-            let frozen = state.epochs.frozen;
-            presented.authenticate(state.client, now).map(|client| Self::of(&client, frozen))
+            presented.caller(&cx, cx.clock.now()).await
         })
     }
 }
@@ -167,9 +165,25 @@ pub(crate) struct PresentedKey<S> {
 }
 
 impl<S: Needs> PresentedKey<S> {
-    fn of(request: &HttpRequest) -> Result<Self, Error> {
+    pub(super) fn of(request: &HttpRequest) -> Result<Self, Error> {
         let (named, key) = credentials(request).ok_or(Code::Unauthenticated)?;
         Ok(Self { named, key, request: request.clone(), needs: PhantomData })
+    }
+
+    /// The credentials of a form.
+    pub(super) fn of_form(request: &HttpRequest, client_id: String, secret: &str) -> Result<Self, Error> {
+        let key = ApiKey::parse(secret).ok_or(Code::Unauthenticated)?;
+        Ok(Self { named: Some(client_id), key, request: request.clone(), needs: PhantomData })
+    }
+
+    /// Loads and authenticates the client.
+    ///
+    /// # Errors
+    /// As [`PresentedKey::authenticate`], and `unavailable`.
+    pub(super) async fn caller(&self, cx: &Context, now: Timestamp) -> Result<Caller<S>, Error> {
+        let state = cx.snapshot(Some(self.client_id()), None, now).await?;
+        let frozen = state.epochs.frozen;
+        self.authenticate(state.client, now).map(|client| Caller::of(&client, frozen))
     }
 
     /// The client that the key names.
@@ -202,16 +216,8 @@ impl<S: Needs> PresentedKey<S> {
     }
 }
 
-impl<S: Needs> FromRequest for PresentedKey<S> {
-    type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
-
-    fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(Self::of(request))
-    }
-}
-
-/// The key of `Bearer <key>`, or id and key of `Basic <client_id>:<key>`.
+/// The key of `Bearer <key>`, or id and key of `Basic <client_id>:<key>`. OAuth's libraries encode both parts like a form's
+/// (RFC 6749, 2.3.1); without escapes that means the same.
 fn credentials(request: &HttpRequest) -> Option<(Option<String>, ApiKey)> {
     let mut headers = request.headers().get_all(AUTHORIZATION);
     let header = headers.next()?.to_str().ok()?;
@@ -226,7 +232,13 @@ fn credentials(request: &HttpRequest) -> Option<(Option<String>, ApiKey)> {
     if scheme.eq_ignore_ascii_case("basic") {
         let decoded = String::from_utf8(STANDARD.decode(value).ok()?).ok()?;
         let (id, key) = decoded.split_once(':')?;
-        return Some((Some(id.to_owned()), ApiKey::parse(key)?));
+        return Some((Some(form_decoded(id)), ApiKey::parse(&form_decoded(key))?));
     }
     None
+}
+
+fn form_decoded(text: &str) -> String {
+    // A whole form would be split there.
+    let name = text.replace('&', "%26").replace('=', "%3D");
+    form_urlencoded::parse(name.as_bytes()).next().map(|(name, _)| name.into_owned()).unwrap_or_default()
 }

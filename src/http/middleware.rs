@@ -79,8 +79,14 @@ pub(crate) async fn surround(
     if let Some(cx) = &cx {
         cx.metrics.answered(&route, status.as_str(), took);
     }
-    // Responses other than 2xx are always logged.
-    if !status.is_success() || sampler.is_none_or(|sampler| sampler.take()) {
+    // What clients were refused is always logged. Strangers can have as much refused as they like.
+    let line = match &sampler {
+        None => Some(0),
+        Some(sampler) if status.is_success() || status.is_redirection() => sampler.take().then_some(0),
+        Some(sampler) if client.is_none() => sampler.take_refusal(),
+        Some(_) => Some(0),
+    };
+    if let Some(left_out) = line {
         TraceId::scope_of(Some(trace_id), || {
             tracing::info!(
                 http.method = method.as_str(),
@@ -88,6 +94,7 @@ pub(crate) async fn surround(
                 http.status = status.as_u16(),
                 http.duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
                 client.id = client.as_ref().map(|client| client.id.as_str()),
+                log.left_out = (left_out > 0).then_some(left_out),
                 "request"
             );
         });
@@ -136,7 +143,7 @@ async fn finish(
         // A page's own response to a method that it does not support.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
             let allow = response.headers().get(ALLOW).and_then(|methods| methods.to_str().ok()).unwrap_or_default();
-            let error = Error::new(Code::MethodNotAllowed).allow(allow.to_owned());
+            let error = Error::new(Code::MethodNotAllowed).allow(allow.replace("GET", "GET, HEAD"));
             let problem = problem::respond(&error, public_url, path, trace_id);
             ServiceResponse::new(response.into_parts().0, problem)
         }

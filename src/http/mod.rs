@@ -4,8 +4,11 @@ mod body;
 mod caller;
 mod contract;
 mod default_route;
+mod forwarded;
+mod head;
 mod idempotency;
 mod middleware;
+mod oauth;
 mod parameters;
 mod problem;
 mod rate_limit;
@@ -13,17 +16,19 @@ mod reply;
 mod sampler;
 mod sliced;
 
-pub(crate) use body::{BATCH_LIMIT, Body, Form, RawBody};
+pub(crate) use body::{BATCH_LIMIT, Body, BodyWanted, RawBody};
 pub(crate) use caller::{
     Admin, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks, PresentedKey, ReadAudit,
     ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
 };
 pub(crate) use contract::Contract;
 pub(crate) use default_route::{KnownRoutes, refuse};
+pub(crate) use head::head_as_get;
 pub(crate) use idempotency::IdempotencyHeader;
 pub(crate) use middleware::surround;
+pub(crate) use oauth::TokenRequest;
 pub(crate) use parameters::{Path, Query};
-pub(crate) use problem::Problem;
+pub(crate) use problem::{Problem, bare_problem};
 pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{
     Accepted, Created, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems, WriteProblems, cached,

@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::error::{Code, Error, FieldError, cut};
+use crate::error::{Code, Error, FieldError};
 use crate::telemetry::TraceId;
 
 /// Problem document (RFC 9457). Programs read `code`, people read the rest.
@@ -37,8 +37,8 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1000)]
     detail: Option<&'a str>,
-    /// Path of the request.
-    #[schema(max_length = 1000)]
+    /// Path of the request; `-` stands for a part that may be a secret.
+    #[schema(max_length = 200)]
     instance: &'a str,
     /// Stable name of the problem.
     #[schema(max_length = 64)]
@@ -47,6 +47,10 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     #[schema(max_items = 100)]
     errors: &'a [FieldError],
+    /// Error code of OAuth 2.0 (RFC 6749, 5.2; RFC 6750, 3.1), at the endpoints that follow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32, example = "invalid_client")]
+    error: Option<&'static str>,
     /// Trace id of the request, to quote to the operators; it is in their logs.
     #[schema(max_length = 32)]
     trace_id: String,
@@ -73,16 +77,89 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
         response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"magic-link\""));
         response.append_header((WWW_AUTHENTICATE, "Basic realm=\"magic-link\", charset=\"UTF-8\""));
     }
-    response.json(Problem {
-        kind: format!("{public_url}/problems#{}", code.slug()),
-        title: code.title(),
-        status: code.status(),
-        detail: error.detail_text(),
-        instance: &cut(Cow::Borrowed(instance), 1_000),
-        code: code.slug(),
-        errors: error.fields(),
-        trace_id: trace_id.to_string(),
+    response.json(Problem::of(error, public_url, &instance_of(instance), trace_id))
+}
+
+/// The body for what never became a request: it has no path.
+pub(crate) fn bare_problem(code: Code, public_url: &str) -> String {
+    let error = Error::new(code);
+    serde_json::to_string(&Problem::of(&error, public_url, "/", TraceId::of(None))).unwrap_or_default()
+}
+
+impl<'a> Problem<'a> {
+    fn of(error: &'a Error, public_url: &str, instance: &'a str, trace_id: TraceId) -> Self {
+        let code = error.code();
+        Self {
+            kind: format!("{public_url}/problems#{}", code.slug()),
+            title: code.title(),
+            status: code.status(),
+            detail: error.detail_text(),
+            instance,
+            code: code.slug(),
+            errors: error.fields(),
+            error: oauth_error(instance, code),
+            trace_id: trace_id.to_string(),
+        }
+    }
+}
+
+/// The endpoints whose clients read OAuth's own `error`.
+const OAUTH: &[&str] = &["/v1/introspect", "/v1/revoke"];
+
+fn oauth_error(path: &str, code: Code) -> Option<&'static str> {
+    OAUTH.contains(&path).then(|| match (code, code.status()) {
+        (Code::InsufficientScope, _) => "insufficient_scope",
+        (_, 401) => "invalid_client",
+        (_, 403) => "unauthorized_client",
+        (_, 429 | 503) => "temporarily_unavailable",
+        (_, 400..=499) => "invalid_request",
+        _ => "server_error",
     })
+}
+
+/// Longest `instance`, in bytes.
+const INSTANCE: usize = 200;
+
+/// Longest part of a path that is shown: ids are shorter, tokens and keys longer.
+const SEGMENT: usize = 64;
+
+/// The path without what may be a secret. Problem documents end up in logs and in reports to strangers.
+fn instance_of(path: &str) -> Cow<'_, str> {
+    let is_secret = |part: &str| part.len() > SEGMENT || ["eyJ", "mlsk_"].iter().any(|start| part.contains(start));
+    let shown = if path.split('/').any(is_secret) {
+        Cow::Owned(path.split('/').map(|part| if is_secret(part) { "-" } else { part }).collect::<Vec<_>>().join("/"))
+    } else {
+        Cow::Borrowed(path)
+    };
+    if shown.len() <= INSTANCE {
+        return shown;
+    }
+    // The path of a request is ASCII, but for what a client should have escaped.
+    let end = shown.rmatch_indices('/').map(|(at, _)| at).find(|at| (1..=INSTANCE).contains(at));
+    Cow::Owned(shown.get(..end.unwrap_or(1)).unwrap_or("/").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_short_and_holds_no_secret() {
+        let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.{}", "x".repeat(300), "y".repeat(86));
+        for (path, instance) in [
+            ("/v1/magic-links", "/v1/magic-links"),
+            (&format!("/l%23{token}"), "/-"),
+            (&format!("/l/{token}/more"), "/l/-/more"),
+            ("/v1/x/eyJhb.eyJz.c", "/v1/x/-"),
+            ("/v1/mlsk_abc_def", "/v1/-"),
+            (&format!("/v1/{}", "%65".repeat(100)), "/v1/-"),
+            (&"/ab".repeat(100), &"/ab".repeat(66)),
+            (&"/".repeat(500), &"/".repeat(200)),
+            ("", ""),
+        ] {
+            assert_eq!(instance_of(path), instance, "{path}");
+        }
+    }
 }
 
 /// Only the status: the middleware, which knows the path and the trace, writes the body.

@@ -39,17 +39,27 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
     );
 }
 
-/// The landing page with its style sheet and script, for GET and HEAD. Neither changes anything.
+/// Where mail gateways send people instead of `/l#<token>`: the `#` became a part of the path (`%23`, or `%2523`), or a
+/// slash came before it. actix has decoded the first escape of each.
+const MANGLED: &str = "/l{mangled:/?((#|%23|%2523).*)?}";
+
+/// The landing page with its style sheet and scripts. To read them changes nothing.
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
+    const PAGE: &str = include_str!("landing/page.html");
     for (path, content_type, text) in [
-        ("/l", "text/html; charset=utf-8", include_str!("landing/page.html")),
+        ("/l", "text/html; charset=utf-8", PAGE),
         ("/l/page.css", "text/css; charset=utf-8", include_str!("landing/page.css")),
-        ("/l/page.js", "text/javascript; charset=utf-8", include_str!("landing/page.js")),
+        ("/l/page.js", SCRIPT, include_str!("landing/page.js")),
+        ("/l/paste.js", SCRIPT, include_str!("landing/paste.js")),
+        ("/l/watch.js", SCRIPT, include_str!("landing/watch.js")),
+        (MANGLED, "text/html; charset=utf-8", PAGE),
     ] {
         let answer = move || async move { landing_file(content_type, text) };
-        service.service(web::resource(path).get(answer).route(web::head().to(answer)));
+        service.service(web::resource(path).get(answer));
     }
 }
+
+const SCRIPT: &str = "text/javascript; charset=utf-8";
 
 fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse {
     HttpResponse::Ok()

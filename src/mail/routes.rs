@@ -136,9 +136,7 @@ async fn retry_mail_delivery(
 }
 
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
-    service
-        .service(web::resource("/dev/mailbox").get(page).route(web::head().to(page)))
-        .service(web::resource("/dev/mailbox.json").get(json));
+    service.service(web::resource("/dev/mailbox").get(page)).service(web::resource("/dev/mailbox.json").get(json));
 }
 
 /// The mailbox's e-mails; `route_not_found` unless the preview is a provider.

@@ -1,8 +1,8 @@
 //! Connections: how many an address may have, and how long one may stall.
 //!
-//! actix bounds the time of the first request's head and of an idle connection, and nothing else: a peer that does not
-//! read, or that sends its next head byte by byte, would keep a connection without end. [`Connection`] wraps the stream
-//! that actix reads and writes.
+//! actix bounds the time of an idle connection, and nothing else: a peer that does not read, or that sends a head byte by
+//! byte, would keep a connection without end. [`Connection`] wraps the stream that actix reads and writes. What actix
+//! refuses by itself, without a body, becomes a problem document here.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,18 +13,29 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
+use actix_web::web::Data;
 use bytes::{Buf, Bytes};
 use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::framing::Framing;
+use super::refusal;
 use crate::config::Config;
-use crate::http::network;
+use crate::error::Code;
+use crate::http::{BodyWanted, Sampler, network};
 use crate::metrics::Metrics;
 
 /// Bytes that a peer must take within the time-out of a write.
 const PROGRESS: usize = 32 * 1024;
+
+/// Time that a head has from its first byte to its end.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Largest number of times that something is read only to be thrown away.
+const DISCARDED: u32 = 256;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// Shortest time between two warnings about refused connections.
 const WARN_EVERY: Duration = Duration::from_mins(1);
@@ -35,9 +46,12 @@ pub(super) struct Connections {
     limits: Arc<Limits>,
     open: Arc<Mutex<Open>>,
     metrics: Metrics,
+    sampler: Data<Sampler>,
 }
 
 struct Limits {
+    /// For the links in problem documents.
+    public_url: String,
     /// Largest number for an address; 0 is no limit.
     per_address: u32,
     trusted_proxies: Vec<IpNet>,
@@ -54,14 +68,15 @@ struct Open {
 }
 
 impl Connections {
-    pub(super) fn new(config: &Config, metrics: &Metrics) -> Self {
+    pub(super) fn new(config: &Config, metrics: &Metrics, sampler: Data<Sampler>) -> Self {
         let limits = Limits {
+            public_url: config.public_url.clone(),
             per_address: config.limits.connections_per_address,
             trusted_proxies: config.limits.trusted_proxies.clone(),
             write: config.write_timeout,
             answer: config.body_timeout + config.write_timeout,
         };
-        Self { limits: Arc::new(limits), open: Arc::default(), metrics: metrics.clone() }
+        Self { limits: Arc::new(limits), open: Arc::default(), metrics: metrics.clone(), sampler }
     }
 
     /// Accepts a connection, unless its address has too many.
@@ -80,6 +95,11 @@ impl Connections {
             unanswered_since: None,
             framing: Framing::default(),
             next: Bytes::new(),
+            head_since: None,
+            is_refused: false,
+            expects_continue: false,
+            body_wanted: BodyWanted::default(),
+            outgoing: Bytes::new(),
             in_progress: false,
             has_written: false,
             read_put_off: false,
@@ -146,6 +166,7 @@ impl Drop for Place {
 /// - Requests are handed to actix one by one: the next one after the answer to the last one was written.
 /// - While a write waits for the peer, nothing is read. The peer must take [`PROGRESS`] bytes, or all there are, within
 ///   the time-out.
+/// - A head must be complete within [`HEAD_TIMEOUT`] of its first byte.
 /// - From the first byte that the peer sends to the first byte of an answer, no more time may pass than a body and its
 ///   request may take.
 pub(super) struct Connection {
@@ -160,6 +181,16 @@ pub(super) struct Connection {
     framing: Framing,
     /// What the peer has sent of the next request already.
     next: Bytes,
+    /// Since when a head has begun that is not complete.
+    head_since: Option<Instant>,
+    /// Whether the connection's last answer is written: nothing more is read.
+    is_refused: bool,
+    /// Whether the peer waits for `100 Continue`.
+    expects_continue: bool,
+    /// Whether a handler wants the body.
+    body_wanted: BodyWanted,
+    /// What goes to the peer before anything else.
+    outgoing: Bytes,
     /// Whether actix has a whole request that is not answered.
     in_progress: bool,
     /// Whether bytes were written since the last flush.
@@ -172,6 +203,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
+    /// Where a handler says that it wants the body.
+    pub(super) fn body_wanted(&self) -> BodyWanted {
+        self.body_wanted.clone()
+    }
+
     /// Pending, or an error when the peer has stalled for too long.
     fn wait<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         while self.look.as_mut().poll(context).is_ready() {
@@ -181,9 +217,81 @@ impl Connection {
                 self.place.connections.metrics.connections_ended.with_label_values(&["stalled"]).inc();
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
-            self.look.as_mut().reset((now + self.limits.write / 4).into());
+            if over(self.head_since, HEAD_TIMEOUT) {
+                self.place.connections.metrics.connections_ended.with_label_values(&["stalled"]).inc();
+                self.refuse(Code::RequestTimeout);
+            }
+            let head = self.head_since.map(|since| since + HEAD_TIMEOUT).filter(|end| *end > now);
+            let next = now + self.limits.write / 4;
+            self.look.as_mut().reset(head.map_or(next, |end| end.min(next)).into());
         }
         Poll::Pending
+    }
+
+    /// Puts a problem document where actix has no answer, or one without a body.
+    fn refuse(&mut self, code: Code) {
+        self.is_refused = true;
+        self.head_since = None;
+        self.outgoing = refusal::problem(code, &self.limits.public_url);
+        let connections = &self.place.connections;
+        connections.metrics.answered("unmatched", &code.status().to_string(), Duration::ZERO);
+        if let Some(left_out) = connections.sampler.take_refusal() {
+            tracing::info!(
+                http.status = code.status(),
+                error.code = code.slug(),
+                log.left_out = left_out,
+                "no request"
+            );
+        }
+    }
+
+    /// Writes what goes before anything else.
+    fn poll_outgoing(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.outgoing.is_empty() {
+            let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write(context, &self.outgoing) else {
+                self.blocked_since.get_or_insert_with(Instant::now);
+                return self.wait(context);
+            };
+            self.outgoing.advance(written?);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Throws away what has arrived: a connection that is closed with something unread is reset, and its peer may not
+    /// get to see the answer.
+    fn discard(&mut self, context: &mut Context<'_>) {
+        let mut scratch = [0; 4_096];
+        for _ in 0..DISCARDED {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            let read = Pin::new(&mut self.stream).poll_read(context, &mut buffer);
+            if !matches!(read, Poll::Ready(Ok(()))) || buffer.filled().is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at what was read: where the request ends, and what its head says.
+    fn judge(&mut self, read: &mut [u8]) -> Option<usize> {
+        let end = self.framing.end(read);
+        self.unanswered_since.get_or_insert_with(Instant::now);
+        if self.framing.take_expectation() {
+            self.expects_continue = true;
+            self.body_wanted.reset();
+        }
+        if end.is_some() {
+            // The body is here already.
+            self.expects_continue = false;
+        }
+        if self.framing.is_in_head() && end.is_none() {
+            if self.head_since.is_none() {
+                let now = Instant::now();
+                self.head_since = Some(now);
+                self.look.as_mut().reset((now + HEAD_TIMEOUT.min(self.limits.write / 4)).into());
+            }
+        } else {
+            self.head_since = None;
+        }
+        end
     }
 }
 
@@ -193,6 +301,9 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.is_refused {
+            return Poll::Ready(Ok(()));
+        }
         if self.blocked_since.is_some() || self.in_progress {
             self.read_put_off = !self.next.is_empty() || self.stream.poll_read_ready(context).is_ready();
             return self.wait(context);
@@ -204,17 +315,20 @@ impl AsyncRead for Connection {
             buffer.put_slice(self.next.get(..length).unwrap_or_default());
         } else {
             match Pin::new(&mut self.stream).poll_read(context, buffer) {
-                Poll::Pending => return self.wait(context),
+                Poll::Pending => {
+                    let waiting = self.wait(context);
+                    // The end, as actix sees it, of a peer whose head never came.
+                    return if self.is_refused { Poll::Ready(Ok(())) } else { waiting };
+                }
                 Poll::Ready(outcome) => outcome?,
             }
         }
-        let read = buffer.filled().get(before..).unwrap_or_default();
+        let read = buffer.filled_mut().get_mut(before..).unwrap_or_default();
         if read.is_empty() {
             // The peer has sent all it wanted.
             return Poll::Ready(Ok(()));
         }
-        self.unanswered_since.get_or_insert_with(Instant::now);
-        let length = match self.framing.end(read) {
+        let length = match self.judge(read) {
             Some(end) => {
                 self.in_progress = true;
                 if !is_next {
@@ -234,7 +348,19 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.stream).poll_write(context, bytes) {
+        let (own, code) = refusal::split(bytes);
+        if let (true, Some(code)) = (own.is_empty(), code) {
+            // A connection that was idle, or whose last request is answered, just ends.
+            if !self.is_refused && self.unanswered_since.is_some() {
+                self.refuse(code);
+            }
+            ready!(self.poll_outgoing(context))?;
+            self.discard(context);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.expects_continue = false;
+        ready!(self.poll_outgoing(context))?;
+        match Pin::new(&mut self.stream).poll_write(context, own) {
             Poll::Pending => {
                 self.blocked_since.get_or_insert_with(Instant::now);
                 self.wait(context)
@@ -249,13 +375,19 @@ impl AsyncWrite for Connection {
                         self.blocked_since = Some(Instant::now());
                     }
                 }
-                Poll::Ready(outcome)
+                // A refusal behind an answer has no request of its own.
+                Poll::Ready(outcome.map(|written| if written == own.len() { bytes.len() } else { written }))
             }
         }
     }
 
     /// actix flushes when its buffer is empty: the peer has taken everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.expects_continue && self.body_wanted.is_set() {
+            self.expects_continue = false;
+            self.outgoing = Bytes::from_static(CONTINUE);
+        }
+        ready!(self.poll_outgoing(context))?;
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         let was_blocked = self.blocked_since.take().is_some();
         self.taken = 0;

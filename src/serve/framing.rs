@@ -1,11 +1,22 @@
-//! Where a request ends in what a peer sends (RFC 9112, 6 and 7).
+//! Where a request ends in what a peer sends (RFC 9112, 6 and 7), and what actix does not get to see of it.
 //!
 //! actix reads all requests that have arrived before it answers the first one, and each takes some 7 KiB. The
-//! connection therefore hands them over one by one. Nothing else depends on it: whether a request is right is judged by
-//! actix.
+//! connection therefore hands them over one by one. Whether a request is right is judged by actix.
+//!
+//! Two offers of a peer are hidden, each by one letter of its name:
+//! - `Upgrade`, and the option of that name in `Connection`. Nobody has to take the offer (RFC 9110, 7.8), but actix
+//!   would confirm it and hang up, or wait for the end of a stream.
+//! - `Expect: 100-continue`: actix would ask for the body before anybody has looked at the head.
 
 /// Longest prefix of a line that matters.
 const LINE: usize = 64;
+
+/// What replaces the last letter of a hidden word.
+const HIDDEN: u8 = b'_';
+
+const UPGRADE: &[u8] = b"upgrade";
+const EXPECT: &[u8] = b"expect";
+const CONNECTION: &[u8] = b"connection";
 
 /// Finds the ends of requests.
 #[derive(Default)]
@@ -17,6 +28,10 @@ pub(super) struct Framing {
     line: Vec<u8>,
     length: u64,
     chunked: bool,
+    /// Letters of `upgrade` at the end of what came of a `Connection` field.
+    letters: usize,
+    is_http_1_0: bool,
+    expects_continue: bool,
 }
 
 /// What the next line belongs to.
@@ -36,8 +51,18 @@ enum Part {
 }
 
 impl Framing {
-    /// The number of these bytes that belong to the request, if it ends among them.
-    pub(super) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
+    /// Whether a head has begun and not ended.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.part == Part::Head || (self.part == Part::Start && !self.line.is_empty())
+    }
+
+    /// Whether the peer waits with its body until somebody asks for it; asked once, when the head is complete.
+    pub(super) fn take_expectation(&mut self) -> bool {
+        !self.is_in_head() && std::mem::take(&mut self.expects_continue) && !self.is_http_1_0
+    }
+
+    /// The number of these bytes that belong to the request, if it ends among them. Hides offers among them.
+    pub(super) fn end(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).filter(|rest| !rest.is_empty())?;
@@ -52,8 +77,13 @@ impl Framing {
                 continue;
             }
             let newline = memchr::memchr(b'\n', rest);
-            let line = rest.get(..newline.unwrap_or(rest.len())).unwrap_or_default();
-            at += line.len() + 1;
+            let end = newline.map_or(bytes.len(), |length| at + length);
+            let line = bytes.get_mut(at..end).unwrap_or_default();
+            if self.part == Part::Head {
+                self.hide(line);
+            }
+            let line = &*line;
+            at = end + 1;
             let is_end = match (newline, self.line.is_empty()) {
                 (Some(_), true) => self.next(line),
                 (Some(_), false) => {
@@ -73,6 +103,47 @@ impl Framing {
         }
     }
 
+    /// Hides an offer in a field, or in a part of one: `line` is what came of it before.
+    fn hide(&mut self, part: &mut [u8]) {
+        // The first letter sorts most lines out.
+        match self.line.first().or(part.first()) {
+            Some(b'u' | b'U') => self.hide_name(UPGRADE, part),
+            Some(b'e' | b'E') => self.hide_name(EXPECT, part),
+            Some(b'c' | b'C') if self.begins_with(CONNECTION, part) => {
+                for byte in part {
+                    let letter = byte.to_ascii_lowercase();
+                    if UPGRADE.get(self.letters) != Some(&letter) {
+                        self.letters = usize::from(letter == b'u');
+                    } else if self.letters + 1 < UPGRADE.len() {
+                        self.letters += 1;
+                    } else {
+                        (*byte, self.letters) = (HIDDEN, 0);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn hide_name(&self, name: &[u8], part: &mut [u8]) {
+        let last = name.len() - 1;
+        if self.line.len() > last || !self.begins_with(name, part) {
+            return;
+        }
+        let at = last - self.line.len();
+        let is_longer = part.get(at + 1).is_some_and(|next| *next != b':');
+        if let (false, Some(letter)) = (is_longer, part.get_mut(at)) {
+            *letter = HIDDEN;
+        }
+    }
+
+    /// Whether the line begins with a name, as far as it came.
+    fn begins_with(&self, name: &[u8], part: &[u8]) -> bool {
+        let (came, rest) = name.split_at(self.line.len().min(name.len()));
+        let is = |bytes: &[u8], text: &[u8]| bytes.get(..text.len()).is_some_and(|b| b.eq_ignore_ascii_case(text));
+        is(&self.line, came) && is(part, rest)
+    }
+
     fn keep(&mut self, part: &[u8]) {
         let room = LINE.saturating_sub(self.line.len()).min(part.len());
         self.line.extend_from_slice(part.get(..room).unwrap_or_default());
@@ -81,9 +152,10 @@ impl Framing {
     /// Takes a line; whether it is the last one of the request.
     fn next(&mut self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.letters = 0;
         match (self.part, line.is_empty()) {
             (Part::Start, true) | (Part::Trailer, false) | (Part::Body, _) => {}
-            (Part::Start, false) => self.part = Part::Head,
+            (Part::Start, false) => (self.part, self.is_http_1_0) = (Part::Head, line.ends_with(b"HTTP/1.0")),
             (Part::Head, false) => self.field(line),
             (Part::Head, true) if self.chunked => self.part = Part::Size,
             (Part::Head, true) if self.length > 0 => (self.part, self.skip) = (Part::Body, self.length),
@@ -101,7 +173,7 @@ impl Framing {
 
     fn field(&mut self, line: &[u8]) {
         // The first letter sorts most lines out.
-        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T')) {
+        if !matches!(line.first(), Some(b'c' | b'C' | b't' | b'T' | b'e' | b'E')) {
             return;
         }
         let Some((name, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else { return };
@@ -109,6 +181,8 @@ impl Framing {
             self.length = value.trim().parse().unwrap_or(0);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             self.chunked = true;
+        } else if name.eq_ignore_ascii_case("expec_") {
+            self.expects_continue |= value.to_ascii_lowercase().contains("100-continue");
         }
     }
 }
@@ -131,11 +205,11 @@ mod tests {
         let all: Vec<u8> = REQUESTS.concat().into_bytes();
         for size in (1..=all.len()).filter(|size| *size < 40 || size % 37 == 0 || *size == all.len()) {
             let (mut framing, mut found, mut length) = (Framing::default(), Vec::new(), 0);
-            for mut part in all.chunks(size) {
+            for mut part in all.clone().chunks_mut(size) {
                 while let Some(end) = framing.end(part) {
                     found.push(length + end);
                     length = 0;
-                    part = &part[end..];
+                    part = &mut part[end..];
                 }
                 length += part.len();
             }
@@ -147,9 +221,41 @@ mod tests {
     fn a_long_line_is_not_kept() {
         let mut framing = Framing::default();
         for _ in 0..1_000 {
-            assert_eq!(framing.end(&[b'x'; 1_000]), None);
+            assert_eq!(framing.end(&mut [b'x'; 1_000]), None);
         }
         assert_eq!(framing.line.len(), LINE);
-        assert_eq!(framing.end(b"\n\nGET"), Some(2));
+        assert_eq!(framing.end(&mut b"\n\nGET".to_owned()), Some(2));
+    }
+
+    #[test]
+    fn offers_are_hidden_however_they_are_cut_and_nothing_else_is() {
+        let body = "connection: upgrade\r\nupgrade: h2c\r\nexpect: 100-continue\r\n";
+        let head =
+            |offers: &str| format!("POST /upgrade HTTP/1.1\r\n{offers}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let long = "x".repeat(100);
+        for (sent, seen) in [
+            (
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c",
+                "Connection: Upgrad_, HTTP2-Settings\r\nUpgrad_: h2c",
+            ),
+            ("upgrade:websocket\nconnection:keep-alive,UPGRADE", "upgrad_:websocket\nconnection:keep-alive,UPGRAD_"),
+            ("connection: close\r\nconnection: upgrade", "connection: close\r\nconnection: upgrad_"),
+            ("Expect: 100-continue", "Expec_: 100-continue"),
+            (&format!("connection: {long}, upgrade"), &format!("connection: {long}, upgrad_")),
+            ("connection: upupgrade", "connection: upupgrad_"),
+            (
+                "x-upgrade: upgrade\r\nx-connection: upgrade\r\next: expect",
+                "x-upgrade: upgrade\r\nx-connection: upgrade\r\next: expect",
+            ),
+            ("accept: upgrade\r\ncookie: upgrade", "accept: upgrade\r\ncookie: upgrade"),
+        ] {
+            let (sent, seen) = ((head(sent) + body).into_bytes(), head(seen) + body);
+            for size in 1..=sent.len() {
+                let (mut framing, mut bytes) = (Framing::default(), sent.clone());
+                let ends: Vec<_> = bytes.chunks_mut(size).filter_map(|part| framing.end(part)).collect();
+                assert_eq!(String::from_utf8(bytes).unwrap(), seen, "in parts of {size}");
+                assert_eq!(ends.len(), 1, "{seen}");
+            }
+        }
     }
 }

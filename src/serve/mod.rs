@@ -2,29 +2,29 @@
 
 mod connection;
 mod framing;
+mod refusal;
+mod signals;
 
 use std::fmt;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_http::{HttpService, Request, Response};
+use actix_http::{Extensions, HttpService, Request, Response};
 use actix_server::{Server, ServerBuilder};
 use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config};
 use actix_web::body::MessageBody;
 use actix_web::dev::AppConfig;
 use bytes::Bytes;
 
-use self::connection::Connections;
-use crate::api::{self, openapi};
+use self::connection::{Connection, Connections};
+use self::signals::Signals;
+use crate::api::{self, Stopping, openapi};
 use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::SLICE;
 use crate::workers;
-
-/// Time-out of a connection's first request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time-out of a connection that is closing.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -70,7 +70,8 @@ impl Service {
         self.metrics_listener.as_ref().map(|listener| Ok(listener.local_addr()?.port())).transpose()
     }
 
-    /// Serves until SIGINT or SIGTERM, then lets requests and mails in progress finish, for less than half a minute.
+    /// Serves until SIGTERM, says for a moment that it is not ready, then lets requests and mails in progress finish, for
+    /// less than half a minute. SIGINT ends it at once.
     ///
     /// # Errors
     /// When the listener fails, or something in progress did not finish.
@@ -83,32 +84,39 @@ impl Service {
     /// # Errors
     /// When the listener fails.
     pub async fn run_until(self, stopped: impl Future<Output = ()>) -> std::io::Result<()> {
+        let signals = Signals::listen()?;
         let stop = workers::start(&self.app);
         let app = self.app;
         let blocking_threads = usize::try_from(app.cx.config.database_connections).unwrap_or(16) + 2;
         let description = Arc::new(openapi::description()?);
         let description_text = Bytes::from(description.to_json()?);
-        let connections = || Connections::new(&app.cx.config, &app.cx.metrics);
+        let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());
+        let (keep_alive, delay) = (app.cx.config.keep_alive, app.cx.config.shutdown_delay);
+        let stopping = Stopping::default();
         let metrics = match self.metrics_listener {
             None => None,
             Some(listener) => {
                 let cx = app.cx.clone();
                 let builder = Server::build().workers(1).disable_signals();
-                Some(listen(builder, listener, connections(), move || api::metrics_service(cx.clone()))?)
+                let factory = move || api::metrics_service(cx.clone());
+                Some(listen(builder, listener, connections(), keep_alive, factory)?)
             }
         };
         let metrics_handle = metrics.as_ref().map(Server::handle);
         let metrics = metrics.map(tokio::spawn);
         let builder = Server::build().worker_max_blocking_threads(blocking_threads).shutdown_timeout(DRAIN_SECONDS);
-        let connections = connections();
-        let factory = move || api::service(&app, &description, description_text.clone());
-        let mut server = listen(builder, self.listener, connections, factory)?;
+        let builder = builder.disable_signals();
+        let (connections, is_stopping) = (connections(), stopping.clone());
+        let factory = move || api::service(&app, &is_stopping, &description, description_text.clone());
+        let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();
+        let signals = tokio::spawn(signals.stop(server.handle(), stopping, delay));
         let outcome = tokio::select! {
             outcome = &mut server => outcome,
             // The server handles the stop command only while it is polled.
             () = stopped => tokio::join!(handle.stop(true), server).1,
         };
+        signals.abort();
         let is_finished = stop.finish().await;
         if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
             handle.stop(false).await;
@@ -127,6 +135,7 @@ fn listen<F, A, S, B>(
     builder: ServerBuilder,
     listener: TcpListener,
     connections: Connections,
+    keep_alive: Duration,
     factory: F,
 ) -> std::io::Result<Server>
 where
@@ -148,7 +157,12 @@ where
                 let stopping = stopping.clone();
                 async move { stopping.notified().await }
             })
-            .client_request_timeout(HEAD_TIMEOUT)
+            .keep_alive(keep_alive)
+            // The time of a connection without any request; a head's own is shorter (`Connection`).
+            .client_request_timeout(keep_alive)
+            .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
+                data.insert(connection.body_wanted());
+            })
             .client_disconnect_timeout(CLOSE_TIMEOUT)
             .h1_write_buffer_size(SLICE)
             .local_addr(address)

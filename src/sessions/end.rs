@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::read::view;
@@ -108,12 +107,22 @@ async fn read_again(cx: &Context, id: SessionId, now: Timestamp) -> Result<Sessi
 }
 
 /// Token revocation request (RFC 7009).
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
+#[expect(dead_code, reason = "only its schema is used")]
 pub struct RevocationRequest {
     /// Access token whose session is to end.
     #[schema(max_length = 4096)]
-    pub token: String,
+    token: String,
+    /// Ignored: every token is an access token.
+    #[schema(max_length = 64)]
+    token_type_hint: Option<String>,
+    /// Identifier of the client, with `client_secret`; instead of the `Authorization` header.
+    #[schema(max_length = 64)]
+    client_id: Option<String>,
+    /// API key of the client (`client_secret_post`); not beside an `Authorization` header.
+    #[schema(max_length = 128)]
+    client_secret: Option<String>,
 }
 
 /// Ends the session behind an access token of the caller's own portal and tenants (RFC 7009).

@@ -6,22 +6,32 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::access::{CachedIntrospection, LiveSession, Snapshot};
+use crate::access::{CachedIntrospection, LiveSession};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Access, TokenType};
 use crate::error::Error;
-use crate::http::{Form, IntrospectSessions, PresentedKey};
+use crate::http::{IntrospectSessions, TokenRequest};
 use crate::id::{ClientId, LinkId, SessionId};
-use crate::tokens::{Claims, Verified};
+use crate::tokens::{Claims, Tokens, Verified};
 
 /// Token introspection request (RFC 7662).
-#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[derive(ToSchema)]
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
+#[expect(dead_code, reason = "only its schema is used")]
 pub struct IntrospectionRequest {
     /// Access token to introspect.
     #[schema(max_length = 4096)]
-    pub token: String,
+    token: String,
+    /// Ignored: every token is an access token.
+    #[schema(max_length = 64)]
+    token_type_hint: Option<String>,
+    /// Identifier of the client, with `client_secret`; instead of the `Authorization` header.
+    #[schema(max_length = 64)]
+    client_id: Option<String>,
+    /// API key of the client (`client_secret_post`); not beside an `Authorization` header.
+    #[schema(max_length = 128)]
+    client_secret: Option<String>,
 }
 
 /// Token introspection response (RFC 7662). For an inactive token it is `{"active": false}`, without a reason.
@@ -158,47 +168,35 @@ pub(super) fn sign(
 
 /// Returns the session of an access token if it is active and within the caller's portal and tenants.
 ///
-/// One snapshot, read after the request arrived, contains the caller, the session,
-/// its link, its consultant and the epoch of the signing keys. A token that does not
-/// verify still needs a snapshot: the caller has to be authenticated.
+/// One snapshot, read after the request arrived, contains the caller, the session that the token claims,
+/// its link, its consultant and the epoch of the signing keys. Who asks is judged before the token's signature is verified.
 ///
 /// # Errors
 /// `unavailable` when the store is unavailable: the state is then unknown, and neither answer would be true.
 pub(super) async fn introspect(
     cx: &Context,
-    presented: &PresentedKey<IntrospectSessions>,
-    request: &Result<Form<IntrospectionRequest>, Error>,
+    request: &TokenRequest<IntrospectSessions>,
     now: Timestamp,
 ) -> Result<Answer, Error> {
-    let token = request.as_ref().map_or("", |Form(request)| &request.token);
-    let epoch = cx.tokens.epoch();
-    let mut verified = cx.tokens.verify_access(token, now);
-    let mut state = ask(cx, presented, verified.as_ref(), now).await?;
-    if verified.is_none() && cx.tokens.epoch() != epoch {
-        // The snapshot loaded new signing keys, and one of them may have signed the token.
-        verified = cx.tokens.verify_access(token, now);
-        state = ask(cx, presented, verified.as_ref(), now).await?;
-    }
-    let client = presented.authenticate(state.client, now)?;
+    let token = request.token.as_deref().unwrap_or_default();
+    let known = cx.tokens.verified_before(token);
+    let claimed = known.as_ref().map(|token| token.claims.sid.clone()).or_else(|| Tokens::claimed_session(token));
+    let state = cx.snapshot(Some(request.presented.client_id()), claimed.as_ref(), now).await?;
+    let client = request.presented.authenticate(state.client, now)?;
     // Errors of the form are reported only to an authenticated caller.
-    request.as_ref().map_err(Clone::clone)?;
+    request.token.as_ref().map_err(Clone::clone)?;
     let client_id = client.id.clone();
+    // After the snapshot, which has brought new signing keys: a key may also have been revoked meanwhile.
+    let verified = match known {
+        Some(known) if cx.tokens.still_counts(&known, now) => Some(known),
+        _ => cx.tokens.verify_access(token, now),
+    };
+    let verified = verified.filter(|token| Some(&token.claims.sid) == claimed.as_ref());
     let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, active: None }) };
     let claims = &token.claims;
     let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
-    // Checked again: the signing key may have been revoked while the snapshot was read.
-    let holds =
-        own_portal && client.reach.covers(&claims.tenant_id, &claims.portal) && cx.tokens.still_counts(&token, now);
+    let holds = own_portal && client.reach.covers(&claims.tenant_id, &claims.portal);
     Ok(Answer { client_id, active: holds.then_some(ActiveSession { token, live }) })
-}
-
-fn ask<'a>(
-    cx: &'a Context,
-    presented: &'a PresentedKey<IntrospectSessions>,
-    token: Option<&'a Arc<Verified>>,
-    now: Timestamp,
-) -> impl Future<Output = Result<Snapshot, Error>> + 'a {
-    cx.snapshot(Some(presented.client_id()), token.map(|token| &token.claims.sid), now)
 }
 
 impl ActiveSession {

@@ -14,8 +14,8 @@ use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
-    BATCH_LIMIT, Body, Caller, Created, Form, IdempotencyHeader, IntrospectSessions, Json, Path, PresentedKey, Query,
-    ReadLinks, ReadProblems, RedeemProblems, RedeemSessions, WriteAudit, WriteProblems, json_answer,
+    BATCH_LIMIT, Body, Caller, Created, IdempotencyHeader, IntrospectSessions, Json, Path, Query, ReadLinks,
+    ReadProblems, RedeemProblems, RedeemSessions, TokenRequest, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
 use crate::records::sessions::SessionFilter;
@@ -113,24 +113,23 @@ async fn report_events(
 
 /// Revoke an access token
 ///
-/// RFC 7009. Ends the session of a token of the client's own portal and tenants.
+/// RFC 7009. Authenticates like `introspectToken`. Ends the session of a token of the client's own portal and tenants.
 /// The answer is the same for every other token, and for one whose session has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeToken",
     request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "The token is invalid from now on, or was before"), WriteProblems))]
 #[post("/revoke")]
-async fn revoke_token(
-    cx: Data<Context>,
-    caller: Caller<RedeemSessions>,
-    form: Form<RevocationRequest>,
-) -> Result<HttpResponse, Error> {
-    super::revoke_token(&cx, &caller, &form.0.token, cx.clock.now()).await?;
+async fn revoke_token(cx: Data<Context>, request: TokenRequest<RedeemSessions>) -> Result<HttpResponse, Error> {
+    let now = cx.clock.now();
+    let (caller, token) = request.authenticate(&cx, now).await?;
+    super::revoke_token(&cx, &caller, &token, now).await?;
     Ok(HttpResponse::Ok().finish())
 }
 
 /// Introspect an access token
 ///
-/// RFC 7662. With `Accept: application/token-introspection+jwt` the answer is
+/// RFC 7662. A client may send its credentials in the form (`client_secret_post`) instead of
+/// the header; in two places, or twice, they are `invalid_request`. With `Accept: application/token-introspection+jwt` the answer is
 /// signed (RFC 9701). Only tokens of the client's own portal and tenants are active;
 /// for every other token it is `{"active": false}`, without a reason.
 #[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
@@ -139,12 +138,11 @@ async fn revoke_token(
 #[post("/introspect")]
 async fn introspect_token(
     cx: Data<Context>,
-    presented: PresentedKey<IntrospectSessions>,
-    form: Result<Form<IntrospectionRequest>, Error>,
+    request: TokenRequest<IntrospectSessions>,
     accept: HttpRequest,
 ) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
-    let asked = super::introspect::introspect(&cx, &presented, &form, now).await?;
+    let asked = super::introspect::introspect(&cx, &request, now).await?;
     if wants_signed(&accept) {
         let answer = asked.active.as_ref().map(super::introspect::ActiveSession::introspection).unwrap_or_default();
         let signed = super::introspect::sign(&cx, &asked.client_id, &answer, now)?;

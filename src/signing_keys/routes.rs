@@ -75,6 +75,12 @@ pub(crate) struct Discovery {
     /// URL of the list of status lists (draft-ietf-oauth-status-list-21).
     #[schema(max_length = 500)]
     status_list_aggregation_endpoint: String,
+    /// Signature algorithms of signed introspection responses (RFC 9701): `ES256`.
+    #[schema(max_items = 10, value_type = Vec<Word>)]
+    introspection_signing_alg_values_supported: Vec<&'static str>,
+    /// Supported grant types: none, because there is no token endpoint.
+    #[schema(max_items = 10, value_type = Vec<Word>)]
+    grant_types_supported: Vec<&'static str>,
     /// Supported response types: none, because there is no authorization endpoint.
     #[schema(max_items = 10, value_type = Vec<Word>)]
     response_types_supported: Vec<&'static str>,
@@ -94,7 +100,7 @@ struct Word(String);
 
 impl Discovery {
     fn of(issuer: &str) -> Self {
-        let methods = vec!["client_secret_basic"];
+        let methods = vec!["client_secret_basic", "client_secret_post"];
         Self {
             issuer: issuer.to_owned(),
             jwks_uri: format!("{issuer}/.well-known/jwks.json"),
@@ -103,6 +109,8 @@ impl Discovery {
             revocation_endpoint: format!("{issuer}/v1/revoke"),
             revocation_endpoint_auth_methods_supported: methods,
             status_list_aggregation_endpoint: format!("{issuer}/v1/status-lists"),
+            introspection_signing_alg_values_supported: vec!["ES256"],
+            grant_types_supported: Vec::new(),
             response_types_supported: Vec::new(),
             subject_types_supported: vec!["public"],
             id_token_signing_alg_values_supported: vec!["ES256"],

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::db::Conn;
 use crate::domain::{Actor, json};
 use crate::error::{Code, Error};
+use crate::id::SessionId;
 use crate::journal::Event;
 use crate::records;
 use crate::records::master_key::DIGESTS;
@@ -288,6 +289,19 @@ impl Tokens {
         self.try_verify(token, &validation(&self.issuer, audience), now).ok_or_else(|| Code::TokenInvalid.into())
     }
 
+    /// The session that an access token names, not verified: only good for what is loaded meanwhile.
+    pub(crate) fn claimed_session(token: &str) -> Option<SessionId> {
+        use base64::Engine;
+        use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+        #[derive(Deserialize)]
+        struct Claimed {
+            sid: SessionId,
+        }
+        let payload = token.split('.').nth(1).filter(|_| token.len() <= MAX_BYTES)?;
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok().map(|Claimed { sid }| sid)
+    }
+
     /// Verifies an access token, but its signature only if this process has not done so before.
     ///
     /// The token is for one of the configured portals; the caller checks which one.
@@ -310,6 +324,14 @@ impl Tokens {
         }
         self.verified.keep(fingerprint, &verified);
         Some(verified)
+    }
+
+    /// The token, if it was verified before; its times and its key may be over.
+    pub(crate) fn verified_before(&self, token: &str) -> Option<Arc<Verified>> {
+        if token.len() > MAX_BYTES {
+            return None;
+        }
+        self.verified.get(&VerifiedTokens::fingerprint(token))
     }
 
     /// Whether a verified token is within its times, and its signing key has not expired.

@@ -145,6 +145,19 @@ impl Browser {
         self.until(&format!("document.readyState === 'complete' && document.body.dataset.page === '{page}'")).await;
     }
 
+    /// From the landing page into the example portal, which asks who the visitor is.
+    pub async fn arrive(&self) {
+        self.click("#continue").await;
+        self.confirm().await;
+    }
+
+    /// Says yes to the example portal's question.
+    pub async fn confirm(&self) {
+        self.until_page("arrival").await;
+        self.click("#arrive").await;
+        self.until_page("home").await;
+    }
+
     pub async fn find(&self, css: &str) -> Element {
         let wait = self.client.wait().at_most(PATIENCE).every(Duration::from_millis(20));
         wait.for_element(Locator::Css(css)).await.expect(css)
@@ -189,15 +202,34 @@ impl Browser {
         self.client.switch_to_window(tab.handle).await.expect("the tab is there");
     }
 
-    /// What was logged since the last look: `browser` (the console) or `performance` (the network, among others).
-    pub async fn log(&self, kind: &str) -> Vec<Value> {
+    /// Runs a script before those of each page, and returns its id.
+    pub async fn before_each_page(&self, script: &str) -> String {
+        let answer = self.command("Page.addScriptToEvaluateOnNewDocument", json!({ "source": script })).await;
+        answer["identifier"].as_str().expect("an identifier").to_owned()
+    }
+
+    /// Does so no longer.
+    pub async fn forget(&self, id: &str) {
+        self.command("Page.removeScriptToEvaluateOnNewDocument", json!({ "identifier": id })).await;
+    }
+
+    /// A command of the browser's own protocol.
+    async fn command(&self, command: &str, parameters: Value) -> Value {
+        self.driver_post("goog/cdp/execute", json!({ "cmd": command, "params": parameters })).await
+    }
+
+    async fn driver_post(&self, path: &str, body: Value) -> Value {
         let session = self.client.session_id().await.expect("a session").expect("its id");
-        let url = format!("{}/session/{session}/se/log", self.driver.url);
+        let url = format!("{}/session/{session}/{path}", self.driver.url);
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
         let request = http.post(url).header("content-type", "application/json");
-        let answer = request.body(json!({ "type": kind }).to_string()).send().await.expect("the log");
-        let answer: Value = answer.json().await.expect("JSON");
-        answer["value"].as_array().expect("a list").clone()
+        let answer = request.body(body.to_string()).send().await.expect("an answer");
+        answer.json::<Value>().await.expect("JSON")["value"].take()
+    }
+
+    /// What was logged since the last look: `browser` (the console) or `performance` (the network, among others).
+    pub async fn log(&self, kind: &str) -> Vec<Value> {
+        self.driver_post("se/log", json!({ "type": kind })).await.as_array().expect("a list").clone()
     }
 
     /// Every address that was asked for since the last look.

@@ -23,6 +23,8 @@ mod browser;
 mod contract;
 mod world;
 
+mod arrival;
+mod gateways;
 mod harmless;
 mod portal;
 mod states;

@@ -27,8 +27,7 @@ fn a_consultant_comes_from_the_mail_edits_leaves_and_comes_again_with_a_fresh_li
         }
         assert_eq!(browser.client.current_url().await.unwrap().as_str(), format!("{}/l", world.base));
 
-        browser.click("#continue").await;
-        browser.until_page("home").await;
+        browser.arrive().await;
         let banner = browser.text("#acting-as").await;
         assert!(banner.contains("Ravi Kumar (support) is acting as Asha Rao"), "{banner}");
         assert_eq!(browser.client.current_url().await.unwrap().query(), None, "the code is not left in the address");
@@ -76,8 +75,7 @@ fn a_consultant_comes_from_the_mail_edits_leaves_and_comes_again_with_a_fresh_li
         browser.until_state("superseded").await;
         browser.open(&fresh).await;
         browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_page("home").await;
+        browser.arrive().await;
     });
 }
 
@@ -109,6 +107,10 @@ fn the_keyboard_alone_reaches_the_portal_and_ends_the_visit() {
         assert_eq!(focus(browser).await, "heading", "what is new is read aloud");
         browser.press(Key::Tab).await;
         assert_eq!(focus(browser).await, "continue");
+        browser.press(Key::Enter).await;
+        browser.until_page("arrival").await;
+        browser.press(Key::Tab).await;
+        assert_eq!(focus(browser).await, "arrive");
         browser.press(Key::Enter).await;
         browser.until_page("home").await;
         browser.press(Key::Tab).await;

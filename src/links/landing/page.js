@@ -3,6 +3,8 @@
 // Opening this page must change nothing: mail scanners open links and run
 // scripts. So the page only asks for a preview, which has no effect, and waits.
 // Whatever has an effect starts in a trusted click of a button.
+//
+// Written for browsers since the end of 2020; watch.js speaks where this fails.
 (() => {
   'use strict';
 
@@ -21,6 +23,7 @@
     token_invalid: 'invalid',
   };
 
+  const { magicLinkToken } = window;
   const $ = (id) => document.getElementById(id);
   const parts = Object.fromEntries(
     ['heading', 'lead', 'facts', 'next', 'paste', 'continue', 'resend', 'retry', 'progress', 'note',
@@ -76,15 +79,24 @@
     return `${at('day')} ${at('month')} ${at('year')}, ${at('hour')}:${at('minute')} UTC`;
   }
 
+  // Browsers before the end of 2021 do not tell it.
+  function offsetOf(zone, date) {
+    try {
+      return piece(formatter(zone, { timeZoneName: 'longOffset' }), date, 'timeZoneName').replace('GMT', 'UTC');
+    } catch {
+      return '';
+    }
+  }
+
   // "Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)", the way the mail prints it.
   function inZone(date, zone) {
     const format = formatter(zone, {
       weekday: 'short', day: 'numeric', month: 'short', year: 'numeric', hour: 'numeric', minute: '2-digit', hour12: true,
     });
     const at = (type) => piece(format, date, type);
-    const offset = piece(formatter(zone, { timeZoneName: 'longOffset' }), date, 'timeZoneName').replace('GMT', 'UTC');
+    const offset = offsetOf(zone, date);
     const name = zoneName(zone, date);
-    const label = name && name !== offset ? `${name} (${offset === 'UTC' ? 'UTC+00:00' : offset})` : offset;
+    const label = !offset ? name : name && name !== offset ? `${name} (${offset === 'UTC' ? 'UTC+00:00' : offset})` : offset;
     return `${at('weekday')}, ${at('day')} ${at('month')} ${at('year')}, `
       + `${at('hour')}:${at('minute')} ${at('dayPeriod').toLowerCase()} ${label}`;
   }
@@ -349,7 +361,7 @@
     return show('busy', { wait });
   }
 
-  const isPreview = (body) => typeof body.state === 'string' && Object.hasOwn(STATES, body.state)
+  const isPreview = (body) => typeof body.state === 'string' && Object.keys(STATES).includes(body.state)
     && [body.portal, body.tenant, body.profile, body.consultant].every((thing) => typeof thing?.name === 'string');
 
   async function preview() {
@@ -437,9 +449,8 @@
 
   // ---- the token ----------------------------------------------------------
 
-  // Takes the token out of a link, a bare token, a link broken over several
-  // lines, or one that a gateway wrapped with its own address (# became %23).
-  function tokenIn(text) {
+  // What stands behind the last # sign, where there is no whole token: the service says what is wrong with it.
+  function restIn(text) {
     const last = text.replace(/\s+/g, '').split(/#|%23/i).pop();
     return (/^[<"']?([\w.-]+)/.exec(last)?.[1] ?? '').replace(/\.+$/, '');
   }
@@ -456,8 +467,9 @@
 
   // Out of the address bar at once: no history, screenshot or shared screen keeps it.
   function takeFromAddress() {
-    const found = tokenIn(location.hash);
-    history.replaceState(null, '', location.pathname);
+    // Some gateways make the # sign a part of the path: /l%23<token>.
+    const found = magicLinkToken(location.href) || restIn(location.hash);
+    history.replaceState(null, '', '/l');
     return found;
   }
 
@@ -477,8 +489,9 @@
   parts.paste.addEventListener('submit', (event) => {
     event.preventDefault();
     const text = parts['paste-input'].value;
-    const found = tokenIn(text);
-    if (!found || (text.includes('://') && !/#|%23/i.test(text))) {
+    const whole = magicLinkToken(text);
+    const found = whole || restIn(text);
+    if (!found || (!whole && text.includes('://') && !/#|%23/i.test(text))) {
       parts['paste-error'].textContent = found
         ? 'This link ends before its # sign. Copy the whole link from your mail.'
         : 'Paste your link first.';

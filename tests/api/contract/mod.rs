@@ -4,6 +4,7 @@ mod bodies;
 mod database_schema;
 mod epochs;
 mod http;
+mod http_front;
 mod interop;
 mod openapi;
 mod parameters;

@@ -65,6 +65,61 @@ async fn strangers_are_counted_by_where_they_come_from(world: &World) {
 }
 
 #[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn proxies_name_callers_in_the_header_that_is_configured(world: &World) {
+    for (header, ignored, forms) in [
+        ("X-Forwarded-For", "forwarded", ["198.51.100.7:51234", "\"198.51.100.7\"", "[::ffff:198.51.100.7]:443"]),
+        (
+            "forwarded",
+            "x-forwarded-for",
+            [
+                "for=198.51.100.7",
+                "for=192.0.2.1, For=\"198.51.100.7:4711\";proto=https",
+                "proto=https;for=\"[::ffff:198.51.100.7]\", for=10.0.0.9",
+            ],
+        ),
+    ] {
+        let settings = [
+            ("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "3"),
+            ("MAGIC_LINK_LIMITS__TRUSTED_PROXIES", "127.0.0.1, 10.0.0.0/8"),
+            ("MAGIC_LINK_LIMITS__TRUSTED_HEADER", header),
+        ];
+        let process = Process::start_with(world, &settings, std::process::Stdio::inherit());
+        let stranger = world.stranger().at(&process.base);
+        let from = async |name: &str, said: &str| {
+            let request = stranger.request(Method::POST, "/l/preview").json(&json!({ "token": "x" }));
+            stranger.send(request.header(name, said)).await
+        };
+        for form in forms {
+            from(header, form).await.refused(400, "token_invalid");
+        }
+        too_often(&from(header, forms[0]).await, "\"public\";q=3;w=60");
+        // One who is locked out does not lock out the others, whatever the other header says.
+        let other = forms[0].replace('7', "8");
+        let request = stranger.request(Method::POST, "/l/preview").json(&json!({ "token": "x" }));
+        let reply = stranger.send(request.header(ignored, forms[0]).header(header, other)).await;
+        reply.refused(400, "token_invalid");
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_header_from_a_peer_that_is_not_trusted_is_worth_one_warning(world: &World) {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let file = std::fs::File::create(log.path()).unwrap();
+    let process = Process::start_with(world, &[], std::process::Stdio::from(file));
+    let stranger = world.stranger().at(&process.base);
+    for _ in 0..5 {
+        let request = stranger.request(Method::POST, "/l/preview").json(&json!({ "token": "x" }));
+        stranger.send(request.header("x-forwarded-for", "198.51.100.7")).await.refused(400, "token_invalid");
+    }
+    process.ask_to_stop();
+    assert!(process.stopped().await.success());
+    let log = std::fs::read_to_string(log.path()).unwrap();
+    assert_eq!(log.matches("limits.trusted_proxies").count(), 1, "{log}");
+}
+
+#[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
 async fn of_many_equal_refusals_sixty_a_minute_are_events_and_the_rest_is_counted(world: &World) {
     let portal = world.portal("cloud", "acme").await;

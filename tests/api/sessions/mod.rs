@@ -1,5 +1,6 @@
 //! Sessions: opened with a link, asked about, reported on and ended.
 
+mod client_authentication;
 mod introspection;
 mod opening_and_ending;
 mod reporting;

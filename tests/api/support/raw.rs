@@ -39,6 +39,21 @@ impl Raw {
         String::from_utf8(answer).expect("text")
     }
 
+    /// What the service says first, at once.
+    pub fn line(&mut self) -> String {
+        let mut part = [0; 4096];
+        let length = self.0.read(&mut part).expect("an answer");
+        String::from_utf8(part[..length].to_vec()).expect("text")
+    }
+
+    /// Whether the service hangs up within a time, in which it says nothing.
+    pub fn ends_within(&mut self, time: Duration) -> bool {
+        self.0.set_read_timeout(Some(time)).expect("a time limit can be set");
+        let outcome = self.0.read(&mut [0; 1]);
+        self.0.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+        matches!(outcome, Ok(0))
+    }
+
     /// What the service says until it has said a whole problem document.
     pub fn answer(&mut self) -> String {
         let mut answer = Vec::new();

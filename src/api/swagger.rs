@@ -1,0 +1,96 @@
+//! `/docs/`: Swagger UI over the API description.
+
+use std::borrow::Cow;
+use std::io::Read;
+
+use actix_web::http::header::{ACCEPT_ENCODING, CACHE_CONTROL, ContentEncoding, VARY};
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use utoipa_swagger_ui::Config;
+
+use crate::error::{Code, Error};
+
+/// Swagger UI styles its parts by attributes and has its pictures in its style sheet; it talks to this service only.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// The key that was entered survives a reload of the page, in the browser.
+pub(super) fn config() -> Config<'static> {
+    // Outside loopback, Swagger UI would load a badge from swagger.io's validator and disclose the service's URL.
+    Config::new(["/openapi.json"]).validator_url("none").persist_authorization(true)
+}
+
+/// A file of Swagger UI. The files are part of the program, most of them compressed: no reader gets a copy, but for one
+/// who cannot decompress.
+pub(super) async fn file(
+    path: web::Path<String>,
+    request: HttpRequest,
+    config: web::Data<Config<'static>>,
+) -> Result<HttpResponse, Error> {
+    let file = utoipa_swagger_ui::serve(&path, config.into_inner()).map_err(Error::internal)?;
+    let file = file.ok_or(Code::RouteNotFound)?;
+    let mut response = HttpResponse::Ok();
+    response
+        .insert_header(("content-security-policy", POLICY))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .insert_header((VARY, "accept-encoding"))
+        .content_type(file.content_type);
+    let body = match file.bytes {
+        Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    if !file.gzpipped {
+        return Ok(response.body(body));
+    }
+    if takes_gzip(&request) {
+        return Ok(response.insert_header(ContentEncoding::Gzip).body(body));
+    }
+    let mut plain = Vec::new();
+    GzDecoder::new(&*body).read_to_end(&mut plain).map_err(Error::internal)?;
+    Ok(response.body(plain))
+}
+
+/// Whether the reader names gzip, or everything, and does not rule it out (RFC 9110, 12.5.3).
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let lines = request.headers().get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok());
+    let mut by_name = (None, None);
+    for coding in lines.flat_map(|line| line.split(',')) {
+        let mut parts = coding.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
+        let is_taken = weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0));
+        match name.as_str() {
+            "gzip" | "x-gzip" => by_name.0 = Some(is_taken),
+            "*" => by_name.1 = Some(is_taken),
+            _ => {}
+        }
+    }
+    by_name.0.or(by_name.1).unwrap_or(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_those_who_take_it() {
+        for (accepted, takes) in [
+            ("gzip", true),
+            ("br, GZIP;q=0.5", true),
+            ("*", true),
+            ("", false),
+            ("identity", false),
+            ("gzip;q=0", false),
+            ("gzip; q=0.000, *", false),
+            ("*;q=0", false),
+            ("br, deflate", false),
+        ] {
+            let request = TestRequest::default().insert_header((ACCEPT_ENCODING, accepted)).to_http_request();
+            assert_eq!(takes_gzip(&request), takes, "{accepted}");
+        }
+        assert!(!takes_gzip(&TestRequest::default().to_http_request()));
+    }
+}

@@ -1,0 +1,149 @@
+//! Links as mail gateways and mail programs leave them, and browsers that are not of today.
+
+use std::fmt::Write as _;
+
+use serde_json::json;
+
+use crate::browser::Browser;
+use crate::world::World;
+
+/// Every byte that is no letter or digit as `%XX`, or with another sign than `%`.
+fn escaped(text: &str, sign: char, kept: &str) -> String {
+    text.bytes().fold(String::new(), |mut escaped, byte| {
+        if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) {
+            escaped.push(byte.into());
+        } else {
+            write!(escaped, "{sign}{byte:02X}").unwrap();
+        }
+        escaped
+    })
+}
+
+/// Lines of so many characters.
+fn wrapped(text: &str, width: usize, before: &str, after: &str) -> String {
+    let characters: Vec<char> = text.chars().collect();
+    let lines = characters.chunks(width).map(|line| format!("{before}{}", line.iter().collect::<String>()));
+    lines.collect::<Vec<_>>().join(&format!("{after}\n"))
+}
+
+async fn paste(browser: &Browser, world: &World, text: &str) {
+    browser.open(&format!("{}/l", world.base)).await;
+    browser.until_state("paste").await;
+    browser.script(&format!("document.querySelector('#paste-input').value = {}", json!(text))).await;
+    browser.click("#paste-submit").await;
+}
+
+#[test]
+fn a_link_is_found_in_whatever_is_pasted() {
+    World::run(async |world, browser| {
+        let (_, link) = world.link().await;
+        let token = link.split_once('#').unwrap().1;
+        let safe = format!(
+            "https://eur01.safelinks.protection.outlook.com/?url={}&data=05%7C01%7Cravi%40support.example%7Ceyx&sdata=aB%2Fc%3D&reserved=0",
+            escaped(&link, '%', ".-_")
+        );
+        let proofpoint = |address: &str| {
+            let address = escaped(address, '-', "./").replace('/', "_");
+            format!("https://urldefense.proofpoint.com/v2/url?u={address}&d=DwMFaQ&c=euGZ_-s&r=eyJ&m=x-y_z&s=q&e=")
+        };
+        for (name, text) in [
+            ("bare", token.to_owned()),
+            ("in a sentence", format!("Hello Ravi,\n\nopen {link} before six.\n\nRegards,\nHR")),
+            ("glued to its neighbours", format!("Link:<{link}>.")),
+            ("quoted", format!("HR wrote:\n> Open\n{}\n> Regards\n", wrapped(&link, 70, "> ", ""))),
+            ("quoted twice", wrapped(&format!("Open {link} now"), 60, ">> ", "")),
+            ("wrapped", format!("Open\n{}\nRegards", wrapped(&link, 76, "", ""))),
+            ("indented", wrapped(&link, 50, "\t  ", "  ")),
+            ("quoted-printable", format!("Open:\n{}\n\nRegards=2E", wrapped(&link, 75, "", "="))),
+            ("quoted-printable HTML", wrapped(&format!("<a href=3D\"{}\">", link.replace('.', "=2E")), 72, "", "=")),
+            ("HTML", format!("<a href=\"{}\">Open</a>", link.replace('#', "&#35;").replace('.', "&#x2e;"))),
+            ("SafeLinks", safe.clone()),
+            ("SafeLinks, wrapped and quoted", wrapped(&safe, 72, "> ", "")),
+            ("SafeLinks, quoted-printable", wrapped(&safe.replace('=', "=3D"), 74, "", "=")),
+            ("SafeLinks twice", format!("https://x.safelinks.protection.outlook.com/?url={}", escaped(&safe, '%', ""))),
+            (
+                "Proofpoint 1",
+                format!("https://urldefense.proofpoint.com/v1/url?u={}&k=oIvRg1", link.replace('#', "%23")),
+            ),
+            ("Proofpoint 2", proofpoint(&link)),
+            ("Proofpoint 2, wrapped", wrapped(&proofpoint(&link), 70, "> ", "")),
+            ("Proofpoint 2 around SafeLinks", proofpoint(&safe)),
+            ("Proofpoint 3", format!("https://urldefense.com/v3/__{}__;Iw!!Ab-_c!eyJ_x-y$", link.replace('#', "*"))),
+            ("another gateway", format!("https://linkprotect.cudasvc.com/url?a={}&c=E,1,x", escaped(&link, '%', ""))),
+            ("Markdown", format!("[Open]({})", link.replace('_', "\\_"))),
+            ("invisible characters", wrapped(&link, 40, "\u{200b}", "").replace('\n', "")),
+        ] {
+            println!("{name}: {text}");
+            paste(browser, world, &text).await;
+            browser.until_state("ready").await;
+        }
+        for (text, error) in [
+            ("   ", "Paste your link first."),
+            ("https://links.example/l", "This link ends before its # sign. Copy the whole link from your mail."),
+        ] {
+            paste(browser, world, text).await;
+            assert_eq!(browser.text("#paste-error").await, error);
+        }
+        paste(browser, world, &format!("{}x", &link[..link.len() - 9])).await;
+        browser.until_state("invalid").await;
+    });
+}
+
+#[test]
+fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() {
+    World::run(async |world, browser| {
+        let (_, link) = world.link().await;
+        let (page, token) = link.split_once('#').unwrap();
+        for address in [
+            format!("{page}%23{token}"),
+            format!("{page}%2523{token}"),
+            format!("{page}/%23{token}"),
+            format!("{page}/#{token}"),
+            format!("{page}?utm_source=mail#{token}"),
+            format!("{page}%23{token}?utm_source=mail"),
+        ] {
+            browser.open(&address).await;
+            browser.until_state("ready").await;
+            assert_eq!(browser.client.current_url().await.unwrap().as_str(), page, "{address}");
+        }
+        browser.open(&format!("{page}%23")).await;
+        browser.until_state("paste").await;
+    });
+}
+
+#[test]
+fn the_page_works_in_a_browser_of_2020_and_says_so_where_it_cannot() {
+    World::run(async |world, browser| {
+        let (_, link) = world.link().await;
+        let before = browser
+            .before_each_page(
+                "delete Object.hasOwn; delete Array.prototype.at; delete String.prototype.at; delete String.prototype.replaceAll;
+                 delete Array.prototype.findLast; delete window.structuredClone; delete Promise.any;
+                 const Format = Intl.DateTimeFormat;
+                 Intl.DateTimeFormat = function (locale, options) {
+                   if (options?.timeZoneName && !['short', 'long'].includes(options.timeZoneName)) throw new RangeError('old');
+                   return new Format(locale, options);
+                 };",
+            )
+            .await;
+        browser.open(&link).await;
+        browser.until_state("ready").await;
+        assert!(browser.text("#facts").await.contains("IST"));
+        browser.forget(&before).await;
+        for too_old in [
+            "delete Element.prototype.replaceChildren",
+            "delete window.AbortController",
+            "delete Intl.DateTimeFormat",
+            "delete Document.prototype.createDocumentFragment",
+        ] {
+            let before = browser.before_each_page(too_old).await;
+            browser.open(&link).await;
+            browser.until_state("unsupported").await;
+            assert_eq!(browser.text("#heading").await, "This page does not work here");
+            assert!(browser.text("#next").await.contains("up-to-date"), "{too_old}");
+            browser.forget(&before).await;
+        }
+        browser.open(&link).await;
+        browser.until_state("ready").await;
+    });
+}
