@@ -209,6 +209,9 @@ fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt,
     let left = settled || matches!(attempt, Attempt::Accepted { .. });
     if left && let Some((link, _)) = &claimed.link {
         record(tx, &claimed.job, link, provider, attempt, now);
+        if matches!(attempt, Attempt::GivenUp { .. }) {
+            super::notices::undelivered(tx, link, &claimed.job, now)?;
+        }
     }
     Ok(())
 }

@@ -418,7 +418,8 @@ pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str)
 
 /// Applies a provider's report to a sent e-mail; `None` if it was applied before, or the e-mail was not sent.
 ///
-/// A bounced e-mail never becomes delivered.
+/// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
+/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good.
 pub(super) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -428,7 +429,7 @@ pub(super) fn reported(
 ) -> QueryResult<Option<Job>> {
     let mut from = vec![DeliveryState::Sending, DeliveryState::Accepted, DeliveryState::Unknown];
     if state == DeliveryState::Bounced {
-        from.push(DeliveryState::Delivered);
+        from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
     diesel::update(jobs::table.find(id))
         .filter(jobs::state.eq_any(from))

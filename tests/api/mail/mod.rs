@@ -2,8 +2,10 @@
 
 mod crash;
 mod delivery_reports;
+mod end_states;
 mod injection;
 mod limits;
 mod misbehaving_provider;
 mod notices;
 mod outbox;
+mod reporters;
