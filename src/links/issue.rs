@@ -48,7 +48,8 @@ pub(crate) async fn issue(
     if let Err(refusal) = cx.tokens.signing_kid(now) {
         return replay(cx, idempotency, refusal, now).await;
     }
-    limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await?;
+    limits.count_client(caller.client_id.as_ref())?;
+    limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await?;
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),

@@ -3,6 +3,7 @@
 mod crash;
 mod delivery_reports;
 mod end_states;
+mod fresh_links;
 mod injection;
 mod limits;
 mod misbehaving_provider;
