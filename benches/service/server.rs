@@ -47,6 +47,7 @@ impl Server {
             .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "1000000")
             .env("MAGIC_LINK_LIMITS__MAILS_PER_CLIENT_MINUTE", "10000000")
             .env("MAGIC_LINK_LIMITS__MAILS_PER_TENANT_DAY", "10000000")
+            .env("MAGIC_LINK_LIMITS__MAILS_PER_RECIPIENT_HOUR", "10000000")
             .env("MAGIC_LINK_MAIL__PROVIDER", "mailpit")
             .env("MAGIC_LINK_MAIL__MAILPIT_URL", mailpit_url)
             .envs(environment.iter().copied());

@@ -173,7 +173,9 @@ pub struct Limits {
     pub mails_per_client_minute: u32,
     /// Links a day (UTC) that may be mailed for one tenant.
     pub mails_per_tenant_day: u32,
-    /// Fresh links an hour that one recipient may get.
+    /// Mailed links an hour, and notices an hour, that one address may get.
+    pub mails_per_recipient_hour: u32,
+    /// Fresh links an hour of one link.
     pub fresh_links_per_recipient_hour: u32,
 }
 

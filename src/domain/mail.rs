@@ -17,7 +17,7 @@ text_enum! {
         Delivered = "delivered",
         /// The mail bounced, or the recipient reported it as spam.
         Bounced = "bounced",
-        /// The mail failed and will not be retried.
+        /// The mail failed, here or at the provider, and will not be retried.
         Failed = "failed",
         /// The provider may have accepted the mail, but did not confirm it.
         Unknown = "unknown",
@@ -51,7 +51,7 @@ text_enum! {
         OwnerAccessUsed = "owner_access_used",
         /// A session ended, to the profile's owner.
         OwnerAccessEnded = "owner_access_ended",
-        /// The mail with the link bounced, to the granting admin.
+        /// The mail with the link bounced or failed, to the granting admin.
         LinkBounced = "link_bounced",
     }
 }

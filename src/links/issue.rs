@@ -54,7 +54,11 @@ pub(crate) async fn issue(
     if let Err(refusal) = cx.tokens.signing_kid(now) {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
-    if let Err(refusal) = limits.count(cx, caller.client_id.as_ref(), Some(&request.tenant_id), now).await {
+    let counted = match limits.count_client(caller.client_id.as_ref()) {
+        Ok(()) => limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await,
+        refused => refused,
+    };
+    if let Err(refusal) = counted {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
     let actor = match &request.requested_by {

@@ -5,7 +5,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::resend;
-use super::step_up::{self, CodeMailed};
+use super::step_up::{self, CodeMailed, OpenCode};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
@@ -99,8 +99,15 @@ pub struct Preview {
     /// IANA time zone of the tenant, in which the page shows times.
     #[schema(max_length = 64)]
     pub time_zone: String,
-    /// Whether a fresh link can be requested: the link is neither expired nor revoked.
+    /// Whether a fresh link can be requested: the link is neither expired nor revoked. With a replaced token only if
+    /// the newest mail failed, or is older than a token lives.
     pub can_resend: bool,
+    /// When the newest mail with the link went out (RFC 3339, UTC); only with a replaced token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest_mailed_at: Option<Timestamp>,
+    /// One-time code that was mailed within the last ten minutes and can still be entered, whichever page requested it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_up: Option<OpenCode>,
 }
 
 /// Next step of the landing page: either a redirect to the portal or a one-time code challenge.
@@ -126,6 +133,11 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             let consultant = records::consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);
             let over = matches!(refusal, Some(Code::LinkRevoked | Code::LinkExpired));
+            let newest = match refusal {
+                Some(Code::LinkSuperseded) => mail::newest_mail(conn, &link.id, config.links.token_life, now)?,
+                _ => None,
+            };
+            let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
             Ok(Preview {
                 state: landing_state(refusal),
                 portal: Named {
@@ -141,7 +153,9 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 time_zone: tenant.time_zone,
-                can_resend: !over,
+                can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
+                newest_mailed_at: newest.map(|newest| newest.mailed_at),
+                step_up,
             })
         })
         .await
@@ -205,33 +219,34 @@ pub(super) fn redirect(cx: &Context, link: Link, kid: String, now: Timestamp) ->
     Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
 }
 
-/// Mails a fresh link to the registered address if the link is open. The response does not depend on the link: requests
-/// beyond the limit are refused, also for a token that this service never signed.
+/// Mails a fresh link to the registered address, and says why it does not: whoever shows a token of ours may know.
+///
+/// With a token that was replaced only if the newest mail is lost: an old mail shall not void the newest one.
 pub(crate) async fn request_fresh(
     cx: &Context,
     limits: &mail::Limits,
     token: &str,
     now: Timestamp,
 ) -> Result<(), Error> {
-    limits.count_request(token, now)?;
     cx.tokens.signing_kid(now)?;
-    let claims = match verify(cx, token, now).await {
-        Ok((claims, _kid)) => claims,
-        Err(error) if error.code().status() >= 500 => return Err(error),
-        Err(_no_token_of_ours) => return Ok(()),
-    };
-    let fresh = limits.fresh();
-    let outcome = cx
-        .store
+    let (claims, _kid) = verify(cx, token, now).await?;
+    let (fresh, token_life) = (limits.fresh(), cx.config.links.token_life);
+    cx.store
         .write(move |tx| {
             let actor = Actor::consultant(&claims.act.sub);
-            resend::next_generation(tx, &claims.jti, &Reach::everything(), fresh, &actor, None, now)
+            let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            if link.why_not(claims.generation, now) == Some(Code::LinkSuperseded)
+                && let Some(newest) = mail::newest_mail(tx, &link.id, token_life, now)?
+                && !newest.is_lost
+            {
+                let event = Event::link_refused(&link, actor, Code::LinkSuperseded, now);
+                let refusal = tx.refuse(Code::LinkSuperseded, event);
+                return Err(refusal.detail(format!("a newer link was mailed at {}; use that one", newest.mailed_at)));
+            }
+            resend::next_generation(tx, &claims.jti, &Reach::everything(), fresh, &actor, None, now)?;
+            Ok(())
         })
-        .await;
-    match outcome {
-        Err(error) if error.code().status() >= 500 => Err(error),
-        _ => Ok(()),
-    }
+        .await
 }
 
 /// Verifies signature, type and issuer, but neither times nor generation: an old token may request a fresh link.

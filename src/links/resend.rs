@@ -28,7 +28,7 @@ pub(crate) async fn resend(
     let actor = caller.actor(request.requested_by.as_ref());
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.tokens.signing_kid(now)?;
-    limits.count(cx, caller.client_id.as_ref(), None, now).await?;
+    limits.count_client(caller.client_id.as_ref())?;
     let fresh = limits.fresh();
     cx.store
         .write(move |tx| {
@@ -49,10 +49,9 @@ pub(super) fn next_generation(
     now: Timestamp,
 ) -> Result<Link, Error> {
     let known = still_open(tx, id, reach, actor, client_id, now)?;
-    // A recipient's fresh links are counted, of whichever link they are: one transaction at a time.
+    // A recipient's links are counted, of whichever link they are: one transaction at a time.
     records::consultants::lock_for_change(tx, &known.consultant_id)?;
-    let mailed_at = known.resent_at.unwrap_or(known.created_at);
-    let cool_down = mail::fresh_link(tx, limits, &known.consultant_id, mailed_at, now)?;
+    let cool_down = mail::fresh_link(tx, limits, &known, now)?;
     let Some(link) = records::links::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
         // A concurrent revocation or resend was first.
         still_open(tx, id, reach, actor, client_id, now)?;

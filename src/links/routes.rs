@@ -181,8 +181,8 @@ async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<
 /// Verify a one-time code
 ///
 /// For portals that require one. The code is valid for ten minutes and five
-/// attempts, counted before the comparison, and only with the `page_secret` of the
-/// page that requested it.
+/// attempts, counted before the comparison, on any page with a token of the same
+/// link. A `page_secret`, if given, has to be that of the challenge.
 #[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
     responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
 #[post("/verify")]
@@ -192,11 +192,11 @@ async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<C
 
 /// Request a fresh link
 ///
-/// Mailed to the registered address, if the link is still open and the cool-down
-/// is over. The response reveals nothing about the token; a request that comes too
-/// early is refused in the same way for every token.
+/// Mailed to the registered address, if the link is still open and its cool-down is
+/// over; `Retry-After` says how long it lasts. A token that was replaced is refused
+/// (`link_superseded`) unless the newest mail failed or is older than a token lives.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
-    responses((status = 202, description = "The request was accepted"), PublicProblems), security(()))]
+    responses((status = 202, description = "A fresh link is queued"), PublicProblems), security(()))]
 #[post("/resend")]
 async fn request_fresh_link(
     cx: Data<Context>,

@@ -1,8 +1,9 @@
 //! A step-up is a one-time code challenge: a code is mailed to the registered address after the click on "Continue".
 //!
 //! It stops mail scanners that click buttons, and people to whom the mail was
-//! forwarded. The code is bound to the page that requested it and valid for ten
-//! minutes and five attempts. It is stored nowhere: it is derived from the master
+//! forwarded. The code is bound to the link and its generation, and valid for ten
+//! minutes and five attempts, whichever page it is entered on: a page in a mail
+//! program's own browser is easily lost. It is stored nowhere: it is derived from the master
 //! key and the challenge's identifier, when it is mailed and when it is verified.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -18,6 +19,7 @@ use super::landing::{self, Continue};
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE};
 use crate::error::{Code, Error};
 use crate::id::{LinkId, StepUpId};
@@ -55,11 +57,26 @@ pub(crate) struct OtpChallenge {
 pub struct CodeMailed {
     /// Identifier of the one-time code challenge.
     pub id: StepUpId,
-    /// Secret of the page that requested the code (base64url, 256 bits); required to verify the code.
+    /// Secret of the page that requested the code (base64url, 256 bits).
     #[schema(max_length = 64)]
     pub page_secret: String,
     /// When the code expires (RFC 3339, UTC).
     pub expires_at: Timestamp,
+}
+
+/// One-time code that was mailed and can still be entered.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct OpenCode {
+    /// Identifier of the one-time code challenge.
+    pub id: StepUpId,
+    /// When the code expires (RFC 3339, UTC).
+    pub expires_at: Timestamp,
+}
+
+/// The code that can still be entered for a link.
+pub(super) fn open_code(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<Option<OpenCode>, Error> {
+    let open = store::open_challenge(conn, link, TRIES, now)?;
+    Ok(open.map(|challenge| OpenCode { id: challenge.id, expires_at: challenge.expires_at }))
 }
 
 /// One-time code to verify.
@@ -75,9 +92,9 @@ pub struct VerifyCode {
     pub token: String,
     /// Identifier of the one-time code challenge.
     pub id: StepUpId,
-    /// Secret of the page that requested the code, as returned with the challenge.
+    /// Secret of the page that requested the code, as returned with the challenge; another page leaves it out.
     #[schema(max_length = 64)]
-    pub page_secret: String,
+    pub page_secret: Option<String>,
     /// One-time code from the mail: six digits.
     #[schema(max_length = 6, example = "042137")]
     pub code: String,
@@ -141,8 +158,8 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
                 }))
             };
             // The attempt is counted before the comparison: of any number of concurrent requests, five are compared.
-            let page = sha256_hex(request.page_secret.as_bytes());
-            let Some(challenge) = store::try_code(tx, &request.id, &link, &page, TRIES, now)? else {
+            let page = request.page_secret.as_ref().map(|secret| sha256_hex(secret.as_bytes()));
+            let Some(challenge) = store::try_code(tx, &request.id, &link, page.as_deref(), TRIES, now)? else {
                 return Err(tx.refuse(Code::StepUpVoid, refused(Code::StepUpVoid, None)));
             };
             if verify_slices_are_equal(right.as_bytes(), request.code.trim().as_bytes()).is_err() {

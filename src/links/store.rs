@@ -31,19 +31,42 @@ pub(crate) fn void_step_ups(conn: &mut Conn, link: &LinkId, now: Timestamp) -> Q
         .execute(conn)
 }
 
+/// The newest challenge of a link whose code can still be entered.
+pub(crate) fn open_challenge(
+    conn: &mut Conn,
+    link: &Link,
+    tries: i32,
+    now: Timestamp,
+) -> QueryResult<Option<OtpChallenge>> {
+    step_ups::table
+        .filter(step_ups::magic_link_id.eq(&link.id))
+        .filter(step_ups::generation.eq(link.generation))
+        .filter(step_ups::tries.lt(tries))
+        .filter(step_ups::passed_at.is_null())
+        .filter(step_ups::expires_at.gt(now))
+        .order(step_ups::id.desc())
+        .first(conn)
+        .optional()
+}
+
 /// Counts an attempt; `None` if none is left, or the challenge is not for this page and link, expired or passed.
 pub(crate) fn try_code(
     conn: &mut Conn,
     id: &StepUpId,
     link: &Link,
-    page_sha256: &str,
+    page_sha256: Option<&str>,
     tries: i32,
     now: Timestamp,
 ) -> QueryResult<Option<OtpChallenge>> {
+    let any_page = page_sha256.is_none();
     diesel::update(step_ups::table.find(id))
         .filter(step_ups::magic_link_id.eq(&link.id))
         .filter(step_ups::generation.eq(link.generation))
-        .filter(step_ups::page_sha256.eq(page_sha256))
+        .filter(
+            step_ups::page_sha256
+                .eq(page_sha256.unwrap_or_default())
+                .or(any_page.into_sql::<diesel::sql_types::Bool>()),
+        )
         .filter(step_ups::tries.lt(tries))
         .filter(step_ups::passed_at.is_null())
         .filter(step_ups::expires_at.gt(now))

@@ -1,42 +1,55 @@
-//! Rate limits of mailed links: per client and minute, per tenant and day, and for fresh links per recipient.
+//! Rate limits of mails: per client and minute, per tenant and day, per recipient and hour, and for fresh links.
 //!
-//! A recipient's fresh links are counted in the database, exactly. The other two
-//! limits stop runaway programs and are approximate: each instance counts clients
+//! Fresh links and notices are counted in the database. The limits of new links stop
+//! runaway programs and are approximate: each instance counts clients and recipients
 //! by itself, and reads a tenant's count from the database at least once a minute.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use aws_lc_rs::digest::{SHA256, digest};
+use diesel::QueryResult;
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 use time::Duration;
 
-use super::store;
+use super::store::{self, Job};
 use crate::clock::Timestamp;
 use crate::config;
 use crate::context::Context;
 use crate::db::Conn;
+use crate::domain::Template;
 use crate::error::{Code, Error};
 use crate::id::{ClientId, ConsultantId};
+use crate::records;
+use crate::records::links::Link;
 use crate::store::{ANSWER_TIMEOUT, within};
 
 const HOUR: Duration = Duration::hours(1);
 const DAY_SECONDS: i64 = 86_400;
 
+const RECIPIENT: &str = "the recipient's hourly limit of mailed links is reached";
+
+const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
+const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
+
 /// How long an instance relies on its own count of a tenant's e-mails.
 const RECOUNT: Duration = Duration::minutes(1);
 
-/// Tokens remembered at a time: more than legitimate requests use in an hour.
-const MAX_ASKED: usize = 10_000;
+/// The bucket of all tenants that were never registered: an id that no tenant has.
+const UNREGISTERED: &str = "";
+
+/// Tenants remembered at a time as registered or not.
+const MAX_KNOWN: usize = 10_000;
 
 /// Counters of this instance.
 pub(crate) struct Limits {
     clients: DefaultKeyedRateLimiter<String>,
+    recipients: DefaultKeyedRateLimiter<String>,
     tenant_day: u32,
     tenants: Mutex<Days>,
-    asked: Mutex<HashMap<[u8; 32], Vec<Timestamp>>>,
+    /// Whether a tenant was registered, and when that was read.
+    registered: Mutex<HashMap<String, (bool, Timestamp)>>,
     fresh: Fresh,
 }
 
@@ -51,13 +64,15 @@ struct Day {
     counted_at: Timestamp,
 }
 
-/// Limits of fresh links per recipient.
+/// Limits of fresh links.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fresh {
     /// Wait before the first fresh link; doubles with each one within the hour.
     pub cool_down: Duration,
-    /// Fresh links per hour.
+    /// Fresh links of one link per hour.
     pub per_hour: u32,
+    /// Links mailed to one recipient per hour.
+    pub per_recipient_hour: u32,
 }
 
 impl Fresh {
@@ -83,69 +98,118 @@ fn too_early(until: Timestamp, now: Timestamp) -> Error {
     Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
 }
 
-/// The cool-down that applies to a fresh link.
+fn rate_limited(detail: &'static str, wait: i64) -> Error {
+    Error::new(Code::RateLimited).detail(detail).retry_after(wait.max(1).unsigned_abs())
+}
+
+/// The cool-down that applies to a fresh link. It is the link's own: other links to the same person do not count.
 ///
 /// # Errors
-/// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached.
-pub(crate) fn fresh_link(
-    conn: &mut Conn,
-    limits: Fresh,
-    consultant: &ConsultantId,
-    mailed_at: Timestamp,
-    now: Timestamp,
-) -> Result<Duration, Error> {
-    let fresh = store::fresh_links_since(conn, consultant, now.minus(HOUR))?;
-    match limits.until(mailed_at, &fresh, now) {
-        Some(until) => Err(too_early(until, now)),
-        None => Ok(limits.cool_down_after(fresh.len())),
+/// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached; `rate_limited` when the
+/// recipient's limit is.
+pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Timestamp) -> Result<Duration, Error> {
+    let mails =
+        store::link_mails_since(conn, &link.consultant_id, now.minus(HOUR), i64::from(limits.per_recipient_hour))?;
+    let fresh = mails.iter().filter(|mail| mail.magic_link_id.as_ref() == Some(&link.id));
+    let fresh = fresh.filter(|mail| mail.generation > Some(1)).map(|mail| mail.created_at).collect::<Vec<_>>();
+    if let Some(until) = limits.until(link.resent_at.unwrap_or(link.created_at), &fresh, now) {
+        return Err(too_early(until, now));
     }
+    match mails.last() {
+        Some(oldest) if u32::try_from(mails.len()).unwrap_or(u32::MAX) >= limits.per_recipient_hour => {
+            Err(rate_limited(RECIPIENT, oldest.created_at.plus(HOUR).since(now).whole_seconds() + 1))
+        }
+        _ => Ok(limits.cool_down_after(fresh.len())),
+    }
+}
+
+/// Whether a notice goes to an address that had its limit of notices within the hour.
+pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now: Timestamp) -> QueryResult<bool> {
+    if job.recipient.is_none() || job.template == Template::AddressChanged {
+        return Ok(false);
+    }
+    store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
+}
+
+fn check(limiter: &DefaultKeyedRateLimiter<String>, key: &String, detail: &'static str) -> Result<(), Error> {
+    limiter.check_key(key).map_err(|denied| {
+        let wait = denied.wait_time_from(DefaultClock::default().now());
+        Error::new(Code::RateLimited).detail(detail).retry_after(wait.as_secs() + 1)
+    })
 }
 
 impl Limits {
     pub(crate) fn new(config: &config::Config) -> Self {
-        let a_minute = NonZeroU32::new(config.limits.mails_per_client_minute).unwrap_or(NonZeroU32::MIN);
+        let most = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let (a_minute, an_hour) =
+            (most(config.limits.mails_per_client_minute), most(config.limits.mails_per_recipient_hour));
         Self {
             clients: DefaultKeyedRateLimiter::keyed(Quota::per_minute(a_minute)),
+            recipients: DefaultKeyedRateLimiter::keyed(Quota::per_hour(an_hour)),
             tenant_day: config.limits.mails_per_tenant_day,
             tenants: Mutex::default(),
-            asked: Mutex::default(),
+            registered: Mutex::default(),
             fresh: Fresh {
                 cool_down: config.links.resend_cool_down,
                 per_hour: config.limits.fresh_links_per_recipient_hour,
+                per_recipient_hour: config.limits.mails_per_recipient_hour,
             },
         }
     }
 
-    /// Limits of fresh links per recipient.
+    /// Limits of fresh links.
     pub(crate) const fn fresh(&self) -> Fresh {
         self.fresh
     }
 
-    /// Counts an e-mail that a client requests for a tenant.
+    /// Counts an e-mail that a client requests.
     ///
     /// # Errors
     /// `rate_limited`, with the wait in `Retry-After`.
-    pub(crate) async fn count(
+    pub(crate) fn count_client(&self, client: Option<&ClientId>) -> Result<(), Error> {
+        let Some(client) = client else { return Ok(()) };
+        check(&self.clients, &client.to_string(), "too many links per minute")
+    }
+
+    /// Counts the e-mail with a new link, for its tenant and its recipient.
+    ///
+    /// # Errors
+    /// `rate_limited`, with the wait in `Retry-After`.
+    pub(crate) async fn count_new_link(
         &self,
         cx: &Context,
-        client: Option<&ClientId>,
-        tenant_id: Option<&str>,
+        tenant_id: &str,
+        recipient: &ConsultantId,
         now: Timestamp,
     ) -> Result<(), Error> {
-        if let Some(client) = client {
-            self.clients.check_key(&client.to_string()).map_err(|denied| {
-                let wait = denied.wait_time_from(DefaultClock::default().now());
-                Error::new(Code::RateLimited).detail("too many links per minute").retry_after(wait.as_secs() + 1)
-            })?;
+        check(&self.recipients, &recipient.to_string(), RECIPIENT)?;
+        // All who wait for the tenant's lock share the time-out.
+        within(ANSWER_TIMEOUT, async {
+            let bucket = if self.is_registered(cx, tenant_id, now).await? { tenant_id } else { UNREGISTERED };
+            self.count_tenant(cx, bucket, now).await
+        })
+        .await
+    }
+
+    /// Whether the tenant was registered: so many invented ids have no more e-mails than one.
+    async fn is_registered(&self, cx: &Context, tenant_id: &str, now: Timestamp) -> Result<bool, Error> {
+        if let Some((registered, at)) = self.registered().get(tenant_id).copied()
+            && (registered || now.since(at) < RECOUNT)
+        {
+            return Ok(registered);
         }
-        match tenant_id {
-            // All who wait for the tenant's lock share the time-out.
-            Some(tenant_id) => within(ANSWER_TIMEOUT, self.count_tenant(cx, tenant_id, now)).await,
-            None => Ok(()),
+        let id = tenant_id.to_owned();
+        let registered = cx.store.read(move |conn| Ok(records::tenants::find(conn, &id)?.is_some())).await?;
+        let mut known = self.registered();
+        if known.len() >= MAX_KNOWN {
+            known.clear();
         }
+        known.insert(tenant_id.to_owned(), (registered, now));
+        Ok(registered)
     }
 
     async fn count_tenant(&self, cx: &Context, tenant_id: &str, now: Timestamp) -> Result<(), Error> {
+        let is_shared = tenant_id == UNREGISTERED;
         let number = now.unix_seconds().div_euclid(DAY_SECONDS);
         let tenant = Arc::clone(self.tenants().entry(tenant_id.to_owned()).or_default());
         // The lock lets one caller read the count for all.
@@ -157,7 +221,13 @@ impl Limits {
         } else {
             let midnight = now.minus(Duration::seconds(now.unix_seconds().rem_euclid(DAY_SECONDS)));
             let tenant_id = tenant_id.to_owned();
-            let mailed = cx.store.read(move |conn| Ok(store::links_mailed_since(conn, &tenant_id, midnight)?)).await?;
+            let mailed = cx.store.read(move |conn| {
+                Ok(match tenant_id.as_str() {
+                    UNREGISTERED => store::links_mailed_to_unregistered(conn, midnight)?,
+                    _ => store::links_mailed_since(conn, &tenant_id, midnight)?,
+                })
+            });
+            let mailed = mailed.await?;
             Day { number, count: u32::try_from(mailed).unwrap_or(u32::MAX), counted_at: now }
         };
         let full = today.count >= self.tenant_day;
@@ -167,55 +237,30 @@ impl Limits {
         *known = Some(today);
         if full {
             let wait = DAY_SECONDS - now.unix_seconds().rem_euclid(DAY_SECONDS);
-            let refused = Error::new(Code::RateLimited).detail("the tenant's daily limit of mailed links is reached");
-            return Err(refused.retry_after(wait.unsigned_abs()));
+            return Err(rate_limited(if is_shared { UNREGISTERED_FULL } else { TENANT_FULL }, wait));
         }
-        Ok(())
-    }
-
-    /// Counts a request for a fresh link with this token, valid or not.
-    ///
-    /// # Errors
-    /// `resend_cool_down`, by the same schedule for every token, so that it reveals nothing about validity.
-    pub(crate) fn count_request(&self, token: &str, now: Timestamp) -> Result<(), Error> {
-        let mut key = [0; 32];
-        key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-        let mut asked = self.asked();
-        if asked.len() >= MAX_ASKED && !asked.contains_key(&key) {
-            asked.retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
-            if asked.len() >= MAX_ASKED {
-                asked.clear();
-            }
-        }
-        let times = asked.entry(key).or_default();
-        times.retain(|at| now.since(*at) < HOUR);
-        let mut fresh = times.clone();
-        // The oldest request is the base of the cool-down, as the original e-mail is for a real link.
-        let first = fresh.pop();
-        if let Some(until) = first.and_then(|first| self.fresh.until(first, &fresh, now)) {
-            return Err(too_early(until, now));
-        }
-        times.insert(0, now);
         Ok(())
     }
 
     /// Removes expired counters.
     pub(crate) fn forget_idle(&self, now: Timestamp) {
-        self.clients.retain_recent();
-        self.clients.shrink_to_fit();
+        for limiter in [&self.clients, &self.recipients] {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
+        }
         let day = now.unix_seconds().div_euclid(DAY_SECONDS);
         // A locked counter is in use.
         self.tenants()
             .retain(|_, tenant| tenant.try_lock().map_or(true, |known| known.is_some_and(|known| known.number == day)));
-        self.asked().retain(|_, times| times.first().is_some_and(|last| now.since(*last) < HOUR));
+        self.registered().retain(|_, (_, at)| now.since(*at) < HOUR);
     }
 
     fn tenants(&self) -> MutexGuard<'_, Days> {
         self.tenants.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn asked(&self) -> MutexGuard<'_, HashMap<[u8; 32], Vec<Timestamp>>> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registered(&self) -> MutexGuard<'_, HashMap<String, (bool, Timestamp)>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -224,7 +269,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
 
-    const FRESH: Fresh = Fresh { cool_down: Duration::seconds(60), per_hour: 5 };
+    const FRESH: Fresh = Fresh { cool_down: Duration::seconds(60), per_hour: 5, per_recipient_hour: 120 };
 
     #[test]
     fn the_cool_down_doubles_and_the_sixth_within_an_hour_waits_for_the_first_to_be_an_hour_old() {
@@ -247,25 +292,8 @@ mod tests {
     #[test]
     fn without_a_cool_down_there_is_still_a_most() {
         let now = Clock::System.now();
-        let none = Fresh { cool_down: Duration::ZERO, per_hour: 2 };
+        let none = Fresh { cool_down: Duration::ZERO, per_hour: 2, ..FRESH };
         assert_eq!(none.until(now, &[now], now), None);
         assert_eq!(none.until(now, &[now, now], now), Some(now.plus(HOUR)));
-    }
-
-    #[test]
-    fn any_token_is_counted_alike() {
-        let config = config::Config::from_toml("").unwrap();
-        let limits = Limits::new(&config);
-        let now = Clock::System.now();
-        assert!(limits.count_request("a token of nobody", now).is_ok());
-        let refused = limits.count_request("a token of nobody", now.plus(Duration::seconds(10))).unwrap_err();
-        assert_eq!((refused.code(), refused.retry_after_seconds()), (Code::ResendCoolDown, Some(51)));
-        assert!(limits.count_request("another", now).is_ok());
-        assert!(limits.count_request("a token of nobody", now.plus(Duration::seconds(60))).is_ok());
-        assert!(limits.count_request("a token of nobody", now.plus(Duration::seconds(120))).is_err(), "it doubles");
-        for number in 0..3 * MAX_ASKED {
-            assert!(limits.count_request(&number.to_string(), now).is_ok());
-        }
-        assert!(limits.asked().len() <= MAX_ASKED);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use store::Job;
+use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
@@ -104,6 +105,28 @@ fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
 /// `address_suppressed`
 pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(), Error> {
     if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
+}
+
+/// The newest mail with a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewestMail {
+    /// When it went out, or when it was queued.
+    pub mailed_at: Timestamp,
+    /// Whether nobody will read a usable link in it: it failed, or is older than a token lives.
+    pub is_lost: bool,
+}
+
+/// The newest mail with a link.
+pub(crate) fn newest_mail(
+    conn: &mut Conn,
+    link: &LinkId,
+    token_life: Duration,
+    now: Timestamp,
+) -> diesel::QueryResult<Option<NewestMail>> {
+    let Some(job) = store::newest_of_link(conn, link)? else { return Ok(None) };
+    let failed = [DeliveryState::Failed, DeliveryState::Bounced, DeliveryState::Cancelled].contains(&job.state);
+    let mailed_at = job.finished_at.unwrap_or(job.created_at);
+    Ok(Some(NewestMail { mailed_at, is_lost: failed || mailed_at.plus(token_life) <= now }))
 }
 
 /// Queues the notice to a consultant's old address that it was changed.

@@ -12,6 +12,7 @@ use crate::domain::Template;
 use crate::error::Error;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Session};
+use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
 fn enqueue_notice(
@@ -86,8 +87,12 @@ pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Resu
     Ok(())
 }
 
-/// Notifies the admin that the e-mail with the link bounced.
-pub(super) fn bounced(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
+/// Notifies the admin that the e-mail with the link did not arrive; of other e-mails it does nothing.
+pub(super) fn undelivered(tx: &mut Tx<'_>, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
+    if job.template != Template::MagicLink {
+        return Ok(());
+    }
     let dedup_key = format!("{} {}", job.id, job.retry_round);
-    enqueue_notice(conn, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)
+    tx.wake(Worker::Mail);
+    enqueue_notice(tx, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)
 }

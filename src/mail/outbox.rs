@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use rand::RngExt;
 use time::Duration;
 
+use super::limits;
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary};
@@ -67,6 +68,8 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
         suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(&address) {
         suppressed("mail.only_to keeps mail to this address from leaving")
+    } else if limits::notice_is_too_many(tx, &claimed.job, config.limits.mails_per_recipient_hour, now)? {
+        suppressed("the address had its limit of notices within the hour")
     } else if suppressions::is_suppressed(tx, &address)? {
         Some(Attempt::GivenUp { error: SUPPRESSED.to_owned() })
     } else {
@@ -209,6 +212,9 @@ fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt,
     let left = settled || matches!(attempt, Attempt::Accepted { .. });
     if left && let Some((link, _)) = &claimed.link {
         record(tx, &claimed.job, link, provider, attempt, now);
+        if matches!(attempt, Attempt::GivenUp { .. }) {
+            super::notices::undelivered(tx, link, &claimed.job, now)?;
+        }
     }
     Ok(())
 }

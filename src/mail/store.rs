@@ -7,7 +7,7 @@ use diesel::prelude::*;
 
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs, tenants};
 use crate::db::{self, Backend, Conn};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
@@ -418,7 +418,8 @@ pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str)
 
 /// Applies a provider's report to a sent e-mail; `None` if it was applied before, or the e-mail was not sent.
 ///
-/// A bounced e-mail never becomes delivered.
+/// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
+/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good.
 pub(super) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -428,7 +429,7 @@ pub(super) fn reported(
 ) -> QueryResult<Option<Job>> {
     let mut from = vec![DeliveryState::Sending, DeliveryState::Accepted, DeliveryState::Unknown];
     if state == DeliveryState::Bounced {
-        from.push(DeliveryState::Delivered);
+        from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
     diesel::update(jobs::table.find(id))
         .filter(jobs::state.eq_any(from))
@@ -452,21 +453,67 @@ pub(super) fn make_due_now(conn: &mut Conn, session: &SessionId, now: Timestamp)
         .execute(conn)
 }
 
-/// Times at which fresh links to a consultant were queued since a time, newest first.
-pub(super) fn fresh_links_since(
+/// A mail with a link to a consultant.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct LinkMail {
+    pub magic_link_id: Option<LinkId>,
+    pub generation: Option<i32>,
+    pub created_at: Timestamp,
+}
+
+/// The mails with links to a consultant that were queued since a time, newest first.
+pub(super) fn link_mails_since(
     conn: &mut Conn,
     consultant: &ConsultantId,
     since: Timestamp,
-) -> QueryResult<Vec<Timestamp>> {
+    limit: i64,
+) -> QueryResult<Vec<LinkMail>> {
     jobs::table
         .filter(jobs::consultant_id.eq(consultant))
         .filter(jobs::id.gt(MailJobId::first_at(since)))
         .filter(jobs::created_at.gt(since))
         .filter(jobs::template.eq(Template::MagicLink))
-        .filter(jobs::generation.gt(1).assume_not_null())
         .order(jobs::id.desc())
-        .select(jobs::created_at)
+        .limit(limit)
+        .select((jobs::magic_link_id, jobs::generation, jobs::created_at))
         .load(conn)
+}
+
+/// The newest mail with a link.
+pub(super) fn newest_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<Job>> {
+    jobs::table
+        .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .order(jobs::id.desc())
+        .first(conn)
+        .optional()
+}
+
+/// Whether an address other than a consultant's was sent so many mails since a time; `job` is not counted.
+pub(super) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
+    let last: Option<MailJobId> = jobs::table
+        .filter(jobs::recipient.eq(job.recipient.as_ref()))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.ne(&job.id))
+        .filter(jobs::attempts.gt(0))
+        .order(jobs::id.asc())
+        .offset(limit - 1)
+        .select(jobs::id)
+        .first(conn)
+        .optional()?;
+    Ok(last.is_some())
+}
+
+/// Number of links mailed since a time for all tenants that were never registered.
+pub(super) fn links_mailed_to_unregistered(conn: &mut Conn, since: Timestamp) -> QueryResult<i64> {
+    jobs::table
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .filter(not(exists(tenants::table.filter(tenants::id.eq(jobs::tenant_id)))))
+        .count()
+        .get_result(conn)
 }
 
 /// Number of links mailed for a tenant since a time.

@@ -7,7 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
-use super::provider::SendError;
+use super::provider::{SendError, providers_words};
 
 /// Time-out of a call; after it the outcome is unknown.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,7 +41,20 @@ impl Answer {
             .map_err(|_garbage| SendError::Transient(format!("{} without {what}", self.status.as_u16())))
     }
 
-    /// The error code in a member of the body; never a message, which may quote the e-mail.
+    /// `what`, followed by the provider's own explanation, wherever it has one.
+    pub(super) fn explain(&self, what: impl std::fmt::Display) -> String {
+        let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
+        let members = ["/name", "/Message", "/message", "/Error", "/error", "/error/message", "/errors/0/message"];
+        let said = |pointer: &str| body.as_ref()?.pointer(pointer)?.as_str();
+        let kind = self.header("x-amzn-errortype").and_then(|kind| kind.split(':').next());
+        let is_text = self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
+        let plain = std::str::from_utf8(&self.body).ok().filter(|_| body.is_none() && is_text);
+        let words = kind.into_iter().chain(members.into_iter().filter_map(said)).chain(plain);
+        let words = providers_words(&words.collect::<Vec<_>>().join(": "));
+        if words.is_empty() { what.to_string() } else { format!("{what}: {words}") }
+    }
+
+    /// The error code in a member of the body.
     pub(super) fn error_word(&self, member: &str) -> Option<String> {
         let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
         let word = match body.get(member)? {
@@ -69,12 +82,12 @@ impl Answer {
                 SendError::Throttled(self.wait().unwrap_or(WAIT))
             }
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-                SendError::Permanent(status.to_string())
+                SendError::Permanent(self.explain(status))
             }
             status if status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT => {
-                SendError::Credentials(status.to_string())
+                SendError::Credentials(self.explain(status))
             }
-            status => SendError::Transient(status.to_string()),
+            status => SendError::Transient(self.explain(status)),
         }
     }
 

@@ -89,20 +89,17 @@ impl Provider for Postmark {
             let taken: Answer = answer.json("a MessageID")?;
             return match taken.error_code {
                 0 => Ok(Accepted { message_id: Some(taken.message_id) }),
-                code => Err(SendError::Permanent(format!("200 with ErrorCode {code}"))),
+                code => Err(SendError::Permanent(answer.explain(format_args!("200 with ErrorCode {code}")))),
             };
         }
         let code = answer.error_word("ErrorCode").unwrap_or_default();
         Err(match (answer.status, code.as_str()) {
             // The sender's signature or domain, credits, the account: none of these concerns the e-mail.
             (StatusCode::UNPROCESSABLE_ENTITY, "400" | "401" | "402" | "405" | "412" | "413") => {
-                SendError::Credentials(format!("422 with ErrorCode {code}"))
-            }
-            (StatusCode::UNPROCESSABLE_ENTITY, "406") => {
-                SendError::Permanent("the provider holds the recipient inactive (ErrorCode 406)".to_owned())
+                SendError::Credentials(answer.explain(format_args!("422 with ErrorCode {code}")))
             }
             (StatusCode::UNPROCESSABLE_ENTITY, code) if !code.is_empty() => {
-                SendError::Permanent(format!("422 with ErrorCode {code}"))
+                SendError::Permanent(answer.explain(format_args!("422 with ErrorCode {code}")))
             }
             _ => answer.refusal(),
         })

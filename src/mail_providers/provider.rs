@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::domain::is_unsafe_char;
 use crate::id::MailJobId;
 
 /// A display name and an e-mail address.
@@ -22,17 +23,48 @@ impl Mailbox {
             let quoted = self.name.replace('\\', "\\\\").replace('"', "\\\"");
             return format!("\"{quoted}\" <{}>", self.address);
         }
-        // An encoded word has at most 75 characters; a longer name is truncated at a character.
-        let mut name = String::new();
+        // An encoded word has at most 75 characters; readers join those of a longer name.
+        let mut words = vec![String::new()];
         for character in self.name.chars().filter(|character| !character.is_control()) {
-            if name.len() + character.len_utf8() > 45 {
-                break;
+            match words.last_mut() {
+                Some(word) if word.len() + character.len_utf8() <= 45 => word.push(character),
+                _ => words.push(character.to_string()),
             }
-            name.push(character);
         }
-        let encoded = base64::engine::general_purpose::STANDARD.encode(name);
-        format!("=?UTF-8?B?{encoded}?= <{}>", self.address)
+        let encoded = words.iter().map(|word| {
+            let encoded = base64::engine::general_purpose::STANDARD.encode(word);
+            format!("=?UTF-8?B?{encoded}?= ")
+        });
+        format!("{}<{}>", encoded.collect::<String>(), self.address)
     }
+}
+
+/// Length of a provider's explanation, in characters.
+const MAX_WORDS: usize = 300;
+
+/// A run of this many characters of a token's alphabet may be a piece of one.
+const TOKEN_RUN: usize = 24;
+
+/// A provider's explanation, on one line and cut.
+///
+/// It may quote the e-mail: addresses, and whatever can be a piece of a token or a one-time code, are left out.
+pub(crate) fn providers_words(text: &str) -> String {
+    let text: String = text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect();
+    let mut words = String::new();
+    for word in text.split_whitespace() {
+        let piece = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let quoted = word.contains('@') || word.contains("eyJ") || word.contains('#');
+        let token = word.as_bytes().split(|byte| !piece(*byte)).any(|run| run.len() >= TOKEN_RUN);
+        let code = word.as_bytes().split(|byte| !byte.is_ascii_digit()).any(|run| run.len() == 6);
+        if !words.is_empty() {
+            words.push(' ');
+        }
+        words.push_str(if quoted || token || code { "…" } else { word });
+    }
+    if words.chars().count() > MAX_WORDS {
+        words = words.chars().take(MAX_WORDS - 1).chain(['…']).collect();
+    }
+    words
 }
 
 /// An e-mail to send. No `Debug`: it may hold a token.
@@ -61,7 +93,7 @@ pub(crate) struct Accepted {
     pub message_id: Option<String>,
 }
 
-/// The provider refused the e-mail, or the outcome is unknown. The texts quote no part of the e-mail.
+/// The provider refused the e-mail, or the outcome is unknown. The texts quote no token and no address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SendError {
     /// Temporary failure; to be retried.
@@ -98,6 +130,9 @@ pub(crate) trait Provider: Send + Sync {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
     use super::*;
 
     #[test]
@@ -110,6 +145,23 @@ mod tests {
             "\"A\\\" <x@evil.example>, \\\"\\\\\" <no-reply@support.example>"
         );
         assert_eq!(header("Hilfe für Ärzte"), "=?UTF-8?B?SGlsZmUgZsO8ciDDhHJ6dGU=?= <no-reply@support.example>");
-        assert!(header(&"ä".repeat(200)).len() < 75 + 30);
+        let long = "सहायता और पहुँच विभाग, भारत – Magic Link";
+        let words = header(long);
+        let encoded: Vec<&str> = words.split(' ').filter_map(|word| word.strip_prefix("=?UTF-8?B?")).collect();
+        let decode = |word: &&str| STANDARD.decode(word.strip_suffix("?=").unwrap()).unwrap();
+        let name: Vec<u8> = encoded.iter().flat_map(decode).collect();
+        assert_eq!(String::from_utf8(name).unwrap(), long, "whole");
+        assert!(encoded.len() > 1 && words.split(' ').all(|word| word.len() <= 75), "{words}");
+    }
+
+    #[test]
+    fn a_providers_words_are_kept_without_what_they_quote() {
+        let said = "550 5.1.1 <ravi@support.example>: Recipient address rejected:\r\n User unknown in table";
+        assert_eq!(providers_words(said), "550 5.1.1 … Recipient address rejected: User unknown in table");
+        assert_eq!(providers_words("see https://links.example/l#eyJhbGciOi"), "see …");
+        assert_eq!(providers_words(&format!("cut {} off", "aB3_-x".repeat(5))), "cut … off");
+        assert_eq!(providers_words("Your code: 042137."), "Your code: …");
+        assert_eq!(providers_words("turned \u{202e}around \u{0}"), "turned around");
+        assert_eq!(providers_words(&"long ".repeat(200)).chars().count(), MAX_WORDS);
     }
 }

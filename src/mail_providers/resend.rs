@@ -80,9 +80,9 @@ impl Provider for Resend {
         match (answer.status, name.as_str()) {
             // The body differs by its newer token: an earlier attempt was accepted.
             (StatusCode::CONFLICT, "invalid_idempotent_request") => Ok(Accepted { message_id: None }),
-            (StatusCode::CONFLICT, _) => Err(SendError::Transient(answer.status.to_string())),
+            (StatusCode::CONFLICT, _) => Err(SendError::Transient(answer.explain(answer.status))),
             (StatusCode::UNPROCESSABLE_ENTITY, "invalid_from_address") => {
-                Err(SendError::Credentials(format!("422 {name}")))
+                Err(SendError::Credentials(answer.explain("422")))
             }
             _ => Err(answer.refusal()),
         }

@@ -165,7 +165,7 @@ impl Provider for Ses {
         Err(match kind {
             "LimitExceededException" => SendError::Throttled(Duration::from_mins(5)),
             "AccountSuspendedException" | "SendingPausedException" | "MailFromDomainNotVerifiedException" => {
-                SendError::Credentials(format!("{} {kind}", answer.status.as_u16()))
+                SendError::Credentials(answer.explain(answer.status))
             }
             _ => answer.refusal(),
         })

@@ -65,6 +65,11 @@ fn a_link_that_a_newer_mail_replaced_says_so() {
         world.mailed_address(&link, 2).await;
         browser.open(&address).await;
         browser.until_state("superseded").await;
+        assert!(browser.text("#facts").await.contains("Newest mail"), "when it went out");
+        offers(browser, &[]).await;
+        world.store("UPDATE mail_jobs SET state = 'failed' WHERE generation = 2");
+        browser.open(&address).await;
+        browser.until_state("superseded").await;
         offers(browser, &["resend"]).await;
     });
 }

@@ -45,3 +45,28 @@ fn five_wrong_codes_leave_the_link_unspent_and_the_right_one_enters_the_portal()
         assert!(world.read(&link).await.get("spent_at").is_some());
     });
 }
+
+#[test]
+fn a_page_that_was_left_asks_for_the_mailed_code_when_the_link_is_opened_again() {
+    World::run_careful(async |world, browser| {
+        let (link, address) = world.link().await;
+        browser.open(&address).await;
+        browser.until_state("ready").await;
+        browser.click("#continue").await;
+        browser.until_state("code").await;
+        let code = world.mailed_code(1).await;
+        // The mail program's own browser is closed to read the mail.
+        browser.open("about:blank").await;
+        browser.open(&address).await;
+        browser.until_state("code_open").await;
+        browser.click("#continue").await;
+        browser.until_state("code_cooling").await;
+        assert_eq!(browser.text("#heading").await, "A code was mailed a moment ago");
+        browser.click("#retry").await;
+        browser.until_state("code_open").await;
+        browser.fill("#code-input", &code).await;
+        browser.click("#code-submit").await;
+        browser.until_page("home").await;
+        assert!(world.read(&link).await.get("spent_at").is_some());
+    });
+}

@@ -174,9 +174,9 @@
     }),
     superseded: () => ({
       heading: 'A newer link has replaced this one',
-      lead: 'A fresh link was sent to the registered address; only the newest mail works.',
-      facts: ['portal', 'profile', 'until'],
-      next: link.can_resend ? 'Look for the newest mail first. If you cannot find it, have another sent.' : 'Look for the newest mail and use the link in it.',
+      lead: 'Only the link in the newest mail to the registered address works.',
+      facts: [...(link.newest_mailed_at ? ['mailed'] : []), 'portal', 'profile', 'until'],
+      next: link.can_resend ? 'That mail did not arrive or is too old by now. Have another sent.' : 'Look for the newest mail, also in the spam folder, and use the link in it.',
       resend: true,
     }),
     token_expired: () => ({
@@ -222,6 +222,18 @@
       next: 'Open the link in your mail again, or paste it here.',
       paste: true,
     }),
+    undeliverable: () => ({
+      heading: 'Mail to you comes back',
+      lead: 'No fresh link was sent: mail to the registered address came back, or was reported as unwanted.',
+      facts: ['portal', 'profile', 'until'],
+      next: 'Ask the person who arranged the access to have your address looked into.',
+    }),
+    code_cooling: ({ wait } = {}) => ({
+      heading: 'A code was mailed a moment ago',
+      lead: 'Codes are sent some time apart. Your link has not been used.',
+      next: wait ? `Another can be sent in about ${inWords(wait)}.` : 'Another can be sent a little later.',
+      retry: 'Try again',
+    }),
     cooling: ({ wait } = {}) => ({
       heading: 'A fresh link was asked for a moment ago',
       lead: 'Links are sent some time apart, and further apart each time. Look into your mailbox, and into the spam folder, first.',
@@ -231,8 +243,16 @@
     code: () => ({
       heading: 'A code is on its way to you',
       lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code was sent to the registered address of ${link.consultant.name}.`,
-      next: 'Keep this window open, read the newest mail, and type the code here. Your link has not been used.',
+      next: 'Read the newest mail and type the code here. If this page is lost, open your link again: it asks for the same code. Your link has not been used.',
       code: true,
+    }),
+    code_open: () => ({
+      heading: 'Enter the code that was mailed to you',
+      lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code was sent to the registered address of ${link.consultant.name} a few minutes ago.`,
+      facts: ['portal', 'profile', 'until'],
+      next: 'Type the code of the newest mail here. No such mail? Have another code sent.',
+      code: true,
+      button: 'Send another code',
     }),
     code_void: () => ({
       heading: 'The code has expired or was used up',
@@ -243,7 +263,7 @@
     }),
     resent: () => ({
       heading: 'Look into your mailbox',
-      lead: 'If this access is still open, a fresh link is on its way to the registered address.',
+      lead: 'A fresh link is on its way to the registered address.',
       next: 'The older links no longer work, so use the newest mail. Links are sent about a minute apart at most; if nothing comes, look into the spam folder before you ask again.',
     }),
   };
@@ -252,6 +272,7 @@
     portal: () => ['Access to', portalOf()],
     profile: () => ['As', say`${link.profile.name}`],
     reason: () => ['Why', joined(say`${link.reason}`, ' ', ...(link.ticket ? [beside(link.ticket)] : []))],
+    mailed: () => ['Newest mail', moment(link.newest_mailed_at, link.time_zone)],
     from: () => ['Opens', moment(link.starts_at, link.time_zone)],
     until: () => ['Until', moment(link.expires_at, link.time_zone)],
     ended: () => ['Ended', moment(link.expires_at, link.time_zone)],
@@ -373,7 +394,15 @@
     if (answer.status !== 200) return refused(answer);
     if (!isPreview(answer.body)) return show('busy');
     link = answer.body;
-    show(link.state);
+    showLink();
+  }
+
+  // A code that was mailed to another page of this link, such as one in a mail
+  // program that was closed, can be entered here.
+  function showLink() {
+    const open = link.state === 'ready' && typeof link.step_up?.id === 'string';
+    asking = open ? link.step_up : null;
+    show(open ? 'code_open' : link.state);
   }
 
   async function proceed() {
@@ -387,7 +416,7 @@
       return show('code');
     }
     if (answer.status === 200) return leave(answer, mine);
-    if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait, again: preview });
+    if (answer.body.code === 'resend_cool_down') return show('code_cooling', { wait: answer.wait });
     // The link changed since it was previewed. Ask for its details as they are
     // now, but never offer again what was just refused.
     if (STATE_OF_CODE[answer.body.code] && answer.body.code !== 'token_invalid') {
@@ -432,6 +461,9 @@
     const answer = await post('/l/resend');
     if (mine !== turn) return;
     if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait });
+    if (answer.body.code === 'address_suppressed') return show('undeliverable');
+    // The link changed since it was previewed: show it as it is now.
+    if (answer.status === 410) return preview();
     if (answer.status < 200 || answer.status > 299) return refused(answer);
     show('resent');
     timer = setTimeout(() => { parts.resend.hidden = false; }, RESEND_COOL_DOWN_MS);

@@ -1,5 +1,6 @@
-//! Delivery reports of providers: delivered, bounced, or complained about.
+//! Delivery reports of providers: delivered, bounced, given up, or complained about.
 //!
+//! Each provider's file has the table of its documented end states. Mailpit and the preview report nothing.
 //! A report is authenticated first, by each provider's own method. It is then
 //! matched to its mail job by the ids that were sent with the e-mail. A repeated
 //! report changes nothing.
@@ -10,6 +11,8 @@ mod sendgrid;
 mod sns;
 
 use actix_web::http::header::HeaderMap;
+use serde_json::Value;
+use time::Duration;
 
 use super::store::{self, Job};
 use super::suppressions;
@@ -19,18 +22,21 @@ use crate::domain::{Actor, DeliveryState, EventType, Template};
 use crate::error::{Code, Error};
 use crate::id::MailJobId;
 use crate::journal::Event;
+use crate::mail_providers::provider::providers_words;
 use crate::records;
-use crate::store::{Tx, Worker};
+use crate::store::Tx;
 
 pub(crate) use sns::Certificates;
 
-/// Kind of report.
+/// Kind of report: how the delivery of an e-mail ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// The recipient's mail server accepted the e-mail.
     Delivered,
-    /// The e-mail bounced permanently.
+    /// The e-mail bounced permanently: the address does not exist.
     Bounced,
+    /// The provider gave the e-mail up, which says nothing about the address.
+    GivenUp,
     /// The recipient reported the e-mail as spam.
     Complained,
 }
@@ -45,6 +51,35 @@ struct Report {
     message_id: Option<String>,
     /// The provider's own term for the event.
     word: String,
+    /// The provider's or the recipient server's explanation.
+    reason: Option<String>,
+}
+
+/// The kind of a provider's term; `None` for one that ends no e-mail.
+fn kind(table: &[(&str, Kind)], word: &str) -> Option<Kind> {
+    table.iter().find(|(known, _)| *known == word).map(|(_, kind)| *kind)
+}
+
+/// A text in a report. Members are optional, may be null, and are never judged by their type.
+fn text<'a>(body: &'a Value, pointer: &str) -> Option<&'a str> {
+    body.pointer(pointer)?.as_str()
+}
+
+fn parse(body: &[u8]) -> Result<Value, Error> {
+    serde_json::from_slice(body).map_err(|_garbage| Code::InvalidBody.into())
+}
+
+/// Accepted clock skew of a report.
+const SKEW: Duration = Duration::minutes(5);
+
+/// Refuses a report that is older than its provider repeats it: somebody may have recorded it.
+///
+/// # Errors
+/// `signature_invalid`
+fn require_recent(sent_at: i64, max_age: Duration, now: Timestamp) -> Result<(), Error> {
+    let age = now.unix_seconds().saturating_sub(sent_at);
+    let recent = -SKEW.whole_seconds() <= age && age <= max_age.whole_seconds();
+    if recent { Ok(()) } else { Err(unproven()) }
 }
 
 impl Report {
@@ -55,16 +90,23 @@ impl Report {
             job_id: job_id.and_then(|id| id.parse().ok()),
             message_id: message_id.map(ToOwned::to_owned),
             word: word.chars().filter(plain).take(64).collect(),
+            reason: None,
         }
+    }
+
+    fn because(self, reason: Option<&str>) -> Self {
+        Self { reason: reason.map(providers_words).filter(|words| !words.is_empty()), ..self }
     }
 
     /// The error text stored with the job.
     fn error(&self) -> String {
-        match self.kind {
-            Kind::Delivered => String::new(),
+        let what = match self.kind {
+            Kind::Delivered => return String::new(),
             Kind::Bounced => format!("the e-mail bounced: {}", self.word),
+            Kind::GivenUp => format!("the provider gave the e-mail up: {}", self.word),
             Kind::Complained => "the recipient complained about the e-mail".to_owned(),
-        }
+        };
+        self.reason.iter().fold(what, |what, reason| format!("{what}: {reason}"))
     }
 }
 
@@ -90,7 +132,7 @@ pub(crate) async fn receive(
     let (provider, reports) = match provider {
         "ses" => {
             let ses = events.ses.as_ref().ok_or(Code::RouteNotFound)?;
-            ("ses", sns::read(certificates, ses, body).await?)
+            ("ses", sns::read(certificates, ses, body, now).await?)
         }
         "postmark" => {
             let login = events.postmark.as_ref().ok_or(Code::RouteNotFound)?;
@@ -98,7 +140,7 @@ pub(crate) async fn receive(
         }
         "sendgrid" => {
             let key = events.sendgrid.as_ref().ok_or(Code::RouteNotFound)?;
-            ("sendgrid", sendgrid::read(key, headers, body)?)
+            ("sendgrid", sendgrid::read(key, headers, body, now)?)
         }
         "resend" => {
             let secret = events.resend.as_ref().ok_or(Code::RouteNotFound)?;
@@ -116,7 +158,12 @@ pub(crate) async fn receive(
 /// Applies a report to its mail job; does nothing if there is none, or it was applied before.
 fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Result<(), Error> {
     let Some(job) = find(tx, provider, report)? else { return Ok(()) };
-    let state = if report.kind == Kind::Delivered { DeliveryState::Delivered } else { DeliveryState::Bounced };
+    let state = match report.kind {
+        Kind::Delivered => DeliveryState::Delivered,
+        Kind::Bounced | Kind::Complained => DeliveryState::Bounced,
+        Kind::GivenUp => DeliveryState::Failed,
+    };
+    let was_told = job.state == DeliveryState::Failed;
     let Some(job) = store::reported(tx, &job.id, state, &report.error(), now)? else { return Ok(()) };
     let link = match &job.magic_link_id {
         Some(id) => records::links::find(tx, id)?,
@@ -126,22 +173,25 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         let kind = match report.kind {
             Kind::Delivered => EventType::LinkDelivered,
             Kind::Bounced | Kind::Complained => EventType::LinkBounced,
+            Kind::GivenUp => EventType::LinkMailFailed,
         };
         tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
-            "mail_job_id": job.id, "generation": job.generation, "provider": provider, "report": report.word,
+            "mail_job_id": job.id, "generation": job.generation, "provider": provider, "report": report.word, "error": report.reason,
             "complaint": report.kind == Kind::Complained,
         })));
     }
-    if report.kind == Kind::Delivered {
-        return Ok(());
+    let cause = match report.kind {
+        Kind::Delivered => return Ok(()),
+        Kind::Bounced => Some(suppressions::Cause::Bounce),
+        Kind::Complained => Some(suppressions::Cause::Complaint),
+        Kind::GivenUp => None,
+    };
+    if let Some(cause) = cause {
+        let address = super::recipient(tx, &job)?;
+        suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     }
-    let cause =
-        if report.kind == Kind::Complained { suppressions::Cause::Complaint } else { suppressions::Cause::Bounce };
-    let address = super::recipient(tx, &job)?;
-    suppressions::suppress(tx, &address, cause, provider, &job, now)?;
-    if let Some(link) = link.filter(|_| job.template == Template::MagicLink) {
-        super::notices::bounced(tx, &link, &job, now)?;
-        tx.wake(Worker::Mail);
+    if let Some(link) = link.filter(|_| !was_told) {
+        super::notices::undelivered(tx, &link, &job, now)?;
     }
     Ok(())
 }

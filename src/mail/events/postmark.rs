@@ -6,29 +6,30 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Kind, Report, header, unproven};
-use crate::error::{Code, Error};
+use super::{Kind, Report, header, parse, text, unproven};
+use crate::error::Error;
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Body {
-    record_type: String,
-    #[serde(rename = "MessageID")]
-    message_id: String,
-    #[serde(rename = "Type")]
-    kind: Option<String>,
-    #[serde(default)]
-    inactive: bool,
-    #[serde(default)]
-    metadata: Metadata,
-}
-
-#[derive(Default, Deserialize)]
-struct Metadata {
-    mail_job_id: Option<String>,
-}
+/// `Type` of a bounce. Of the documented types these end nothing: `Transient` (a delay), `Subscribe`, `Unsubscribe`,
+/// `AutoResponder`, `AddressChange`, `OpenRelayTest` and `ChallengeVerification` (answers to an e-mail that arrived),
+/// and `InboundError` (not our e-mail).
+pub(super) const BOUNCES: &[(&str, Kind)] = &[
+    ("HardBounce", Kind::Bounced),
+    ("BadEmailAddress", Kind::Bounced),
+    ("SpamComplaint", Kind::Complained),
+    ("SoftBounce", Kind::GivenUp),
+    ("DnsError", Kind::GivenUp),
+    ("SpamNotification", Kind::GivenUp),
+    ("VirusNotification", Kind::GivenUp),
+    ("ManuallyDeactivated", Kind::GivenUp),
+    ("Unconfirmed", Kind::GivenUp),
+    ("Blocked", Kind::GivenUp),
+    ("SMTPApiError", Kind::GivenUp),
+    ("DMARCPolicy", Kind::GivenUp),
+    ("TemplateRenderingFailed", Kind::GivenUp),
+    ("Unknown", Kind::GivenUp),
+];
 
 pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[u8]) -> Result<Vec<Report>, Error> {
     let expected = format!("{}:{}", login.0, login.1.expose_secret());
@@ -37,16 +38,18 @@ pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[
     // Digests are compared, so that not even the length leaks.
     let (given, expected) = (digest(&SHA256, &given), digest(&SHA256, expected.as_bytes()));
     verify_slices_are_equal(given.as_ref(), expected.as_ref()).map_err(|_differs| unproven())?;
+    Ok(report(&parse(body)?).into_iter().collect())
+}
 
-    let body: Body = serde_json::from_slice(body).map_err(|_garbage| Error::new(Code::InvalidBody))?;
-    let word = body.kind.as_deref().unwrap_or_default();
-    let kind = match body.record_type.as_str() {
+fn report(body: &Value) -> Option<Report> {
+    let word = text(body, "/Type").unwrap_or_default();
+    let kind = match text(body, "/RecordType")? {
         "Delivery" => Kind::Delivered,
         "SpamComplaint" => Kind::Complained,
-        // Only bounces that deactivate the address; the others are temporary.
-        "Bounce" if body.inactive || matches!(word, "HardBounce" | "BadEmailAddress") => Kind::Bounced,
-        _ => return Ok(Vec::new()),
+        "Bounce" => super::kind(BOUNCES, word)?,
+        _ => return None,
     };
-    let Some(job_id) = body.metadata.mail_job_id.as_deref() else { return Ok(Vec::new()) };
-    Ok(vec![Report::new(kind, Some(job_id), Some(&body.message_id), word)])
+    let job_id = text(body, "/Metadata/mail_job_id")?;
+    let reason = text(body, "/Details").filter(|text| !text.trim().is_empty()).or_else(|| text(body, "/Description"));
+    Some(Report::new(kind, Some(job_id), Some(text(body, "/MessageID")?), word).because(reason))
 }

@@ -5,64 +5,26 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret, SecretSlice};
-use serde::Deserialize;
+use serde_json::Value;
+use time::Duration;
 
-use super::{Kind, Report, header, unproven};
+use super::{Kind, Report, header, parse, require_recent, text, unproven};
 use crate::clock::Timestamp;
-use crate::error::{Code, Error};
+use crate::error::Error;
 
-/// Accepted clock skew of a report.
-const SKEW_SECONDS: u64 = 300;
+/// Age of a report: each attempt is signed anew.
+const MAX_AGE: Duration = Duration::minutes(5);
 
-#[derive(Deserialize)]
-struct Body {
-    #[serde(rename = "type")]
-    kind: String,
-    data: Data,
-}
-
-#[derive(Deserialize)]
-struct Data {
-    email_id: Option<String>,
-    bounce: Option<Bounce>,
-    #[serde(default)]
-    tags: Tags,
-}
-
-#[derive(Deserialize)]
-struct Bounce {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-}
-
-/// Tags are returned as an object, or as the list that was sent.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Tags {
-    Object { mail_job_id: Option<String> },
-    List(Vec<Tag>),
-}
-
-#[derive(Deserialize)]
-struct Tag {
-    name: String,
-    value: String,
-}
-
-impl Default for Tags {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
-impl Tags {
-    fn job(&self) -> Option<&str> {
-        match self {
-            Self::Object { mail_job_id } => mail_job_id.as_deref(),
-            Self::List(tags) => tags.iter().find(|tag| tag.name == "mail_job_id").map(|tag| tag.value.as_str()),
-        }
-    }
-}
+/// Every type that ends an e-mail. Of the documented types `email.sent`, `email.scheduled`, `email.delivery_delayed`,
+/// `email.opened`, `email.clicked` and `email.received` do not.
+pub(super) const EVENTS: &[(&str, Kind)] = &[
+    ("email.delivered", Kind::Delivered),
+    ("email.complained", Kind::Complained),
+    ("email.bounced", Kind::Bounced),
+    ("email.failed", Kind::GivenUp),
+    // Resend did not send: the address is on its own list.
+    ("email.suppressed", Kind::GivenUp),
+];
 
 pub(super) fn read(
     secret: &SecretSlice<u8>,
@@ -74,9 +36,7 @@ pub(super) fn read(
     let timestamp = header(headers, "svix-timestamp").ok_or_else(unproven)?;
     let signatures = header(headers, "svix-signature").ok_or_else(unproven)?;
     let sent_at: i64 = timestamp.parse().map_err(|_garbage| unproven())?;
-    if sent_at.abs_diff(now.unix_seconds()) > SKEW_SECONDS {
-        return Err(unproven());
-    }
+    require_recent(sent_at, MAX_AGE, now)?;
     let signed = [id.as_bytes(), b".", timestamp.as_bytes(), b".", body].concat();
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret());
     // Several signatures during a rotation of the secret.
@@ -88,13 +48,24 @@ pub(super) fn read(
         return Err(unproven());
     }
 
-    let body: Body = serde_json::from_slice(body).map_err(|_garbage| Error::new(Code::InvalidBody))?;
-    let bounce = body.data.bounce.as_ref().and_then(|bounce| bounce.kind.as_deref()).unwrap_or_default();
-    let kind = match body.kind.as_str() {
-        "email.delivered" => Kind::Delivered,
-        "email.complained" => Kind::Complained,
-        "email.bounced" if !matches!(bounce, "Transient" | "Undetermined") => Kind::Bounced,
-        _ => return Ok(Vec::new()),
+    Ok(report(&parse(body)?).into_iter().collect())
+}
+
+fn report(body: &Value) -> Option<Report> {
+    let word = text(body, "/type")?;
+    let bounce = text(body, "/data/bounce/type").unwrap_or("Permanent");
+    let kind = match super::kind(EVENTS, word)? {
+        Kind::Bounced if bounce != "Permanent" => Kind::GivenUp,
+        kind => kind,
     };
-    Ok(vec![Report::new(kind, body.data.tags.job(), body.data.email_id.as_deref(), &body.kind)])
+    let reason = ["/data/bounce/message", "/data/failed/reason", "/data/suppressed/message"];
+    let reason = reason.into_iter().find_map(|pointer| text(body, pointer));
+    Some(Report::new(kind, job(body), text(body, "/data/email_id"), word).because(reason))
+}
+
+/// The mail job's id among the tags, which are returned as an object, or as the list that was sent.
+fn job(body: &Value) -> Option<&str> {
+    let tags = body.pointer("/data/tags")?;
+    let listed = || tags.as_array()?.iter().find(|tag| text(tag, "/name") == Some("mail_job_id"));
+    text(tags, "/mail_job_id").or_else(|| text(listed()?, "/value"))
 }

@@ -4,7 +4,7 @@
 //! the SNS hosts. A new subscription to the configured topic is confirmed
 //! automatically.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
@@ -12,16 +12,23 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
+use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 use url::Url;
 use webpki::EndEntityCert;
 
-use super::{Kind, Report, unproven};
+use super::{Kind, Report, require_recent, text, unproven};
+use crate::clock::Timestamp;
 use crate::config::SesEvents;
 use crate::error::Error;
 use crate::mail_providers::call;
 
 /// Limit of a certificate, and of the response to a confirmation.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Age of a message: Amazon SNS repeats one for an hour, with the time at which it was published.
+const MAX_AGE: Duration = Duration::minutes(65);
 
 /// Cached certificates; SNS replaces its own every year or two.
 const KEPT_CERTIFICATES: usize = 16;
@@ -69,32 +76,16 @@ impl Envelope {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct SesReport {
-    /// Set in reports of a configuration set.
-    event_type: Option<String>,
-    /// Set in reports of an identity.
-    notification_type: Option<String>,
-    mail: Mail,
-    bounce: Option<Bounce>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Mail {
-    message_id: String,
-    #[serde(default)]
-    tags: BTreeMap<String, Vec<String>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Bounce {
-    bounce_type: String,
-    #[serde(default)]
-    bounce_sub_type: String,
-}
+/// Every type that ends an e-mail, of a configuration set (`eventType`) or of an identity (`notificationType`). Of the
+/// documented types `Send`, `DeliveryDelay`, `Open`, `Click` and `Subscription` do not.
+pub(super) const EVENTS: &[(&str, Kind)] = &[
+    ("Delivery", Kind::Delivered),
+    ("Complaint", Kind::Complained),
+    ("Bounce", Kind::Bounced),
+    ("Reject", Kind::GivenUp),
+    ("Rendering Failure", Kind::GivenUp),
+    ("RenderingFailure", Kind::GivenUp),
+];
 
 impl Certificates {
     pub(crate) fn new() -> Result<Self, reqwest::Error> {
@@ -162,7 +153,12 @@ fn certificate_url(text: &str) -> Option<Url> {
     (plain && url.query().is_none()).then_some(url)
 }
 
-pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u8]) -> Result<Vec<Report>, Error> {
+pub(super) async fn read(
+    certificates: &Certificates,
+    ses: &SesEvents,
+    body: &[u8],
+    now: Timestamp,
+) -> Result<Vec<Report>, Error> {
     let envelope: Envelope = serde_json::from_slice(body).map_err(|_garbage| unproven())?;
     // The cheap checks first.
     if envelope.topic_arn != ses.topic_arn || envelope.signature_version != "2" {
@@ -177,6 +173,8 @@ pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u
             certificate.verify_signature(webpki::aws_lc_rs::RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
         })
         .map_err(|_wrong| unproven())?;
+    let published_at = OffsetDateTime::parse(&envelope.timestamp, &Rfc3339).map_err(|_garbage| unproven())?;
+    require_recent(published_at.unix_timestamp(), MAX_AGE, now)?;
 
     match envelope.kind.as_str() {
         "SubscriptionConfirmation" => {
@@ -192,20 +190,25 @@ pub(super) async fn read(certificates: &Certificates, ses: &SesEvents, body: &[u
 
 /// Parses a report; `None` for other messages, such as the test texts of SES.
 fn report(message: &str) -> Option<Report> {
-    let notification: SesReport = serde_json::from_str(message).ok()?;
-    let word = notification.event_type.or(notification.notification_type)?;
-    let bounce = notification.bounce.as_ref();
-    let (kind, word) = match word.as_str() {
-        "Delivery" => (Kind::Delivered, word),
-        "Complaint" => (Kind::Complained, word),
-        "Bounce" if bounce.is_some_and(|bounce| bounce.bounce_type == "Permanent") => {
-            let kind = bounce.map(|bounce| format!("{} {}", bounce.bounce_type, bounce.bounce_sub_type));
-            (Kind::Bounced, kind.unwrap_or_default())
+    let body: Value = serde_json::from_str(message).ok()?;
+    let mut word = text(&body, "/eventType").or_else(|| text(&body, "/notificationType"))?.to_owned();
+    let mut kind = super::kind(EVENTS, &word)?;
+    if kind == Kind::Complained && text(&body, "/complaint/complaintFeedbackType") == Some("not-spam") {
+        // The recipient took the e-mail out of the spam folder.
+        return None;
+    }
+    if kind == Kind::Bounced {
+        // Transient and undetermined bounces end the e-mail, too: SES has stopped trying.
+        let bounce = text(&body, "/bounce/bounceType").unwrap_or("Undetermined");
+        if bounce != "Permanent" {
+            kind = Kind::GivenUp;
         }
-        _ => return None,
-    };
-    let job_id = notification.mail.tags.get("mail_job_id").and_then(|values| values.first());
-    Some(Report::new(kind, job_id.map(String::as_str), Some(&notification.mail.message_id), &word))
+        word = format!("{bounce} {}", text(&body, "/bounce/bounceSubType").unwrap_or_default());
+    }
+    let reason = ["/bounce/bouncedRecipients/0/diagnosticCode", "/reject/reason", "/failure/errorMessage"];
+    let reason = reason.into_iter().find_map(|pointer| text(&body, pointer));
+    let job_id = text(&body, "/mail/tags/mail_job_id/0");
+    Some(Report::new(kind, job_id, text(&body, "/mail/messageId"), word.trim()).because(reason))
 }
 
 #[cfg(test)]

@@ -43,6 +43,13 @@ async fn mailed_code(world: &World, count: usize) -> String {
     code
 }
 
+/// The code on another page: only what the link itself tells.
+async fn verify_elsewhere(world: &World, token: &str, code: &str) -> Reply {
+    let shown = world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    let body = json!({ "token": token, "id": shown["step_up"]["id"], "code": code });
+    world.stranger().post("/l/verify", &body).await
+}
+
 async fn verify(world: &World, token: &str, asked: &Value, code: &str) -> Reply {
     let body = json!({ "token": token, "id": asked["id"], "page_secret": asked["page_secret"], "code": code });
     world.stranger().post("/l/verify", &body).await
@@ -68,7 +75,7 @@ async fn the_right_code_opens_the_portal_and_nothing_else_does(world: &World) {
     let asked = press(world, &token).await;
     let code = mailed_code(world, 1).await;
     verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
-    // The code is bound to the page that asked for it.
+    // A page that names a secret names its own.
     let mut elsewhere = asked.clone();
     elsewhere["page_secret"] = json!("A".repeat(43));
     verify(world, &token, &elsewhere, &code).await.refused(410, "step_up_void");
@@ -155,4 +162,51 @@ async fn a_code_counts_ten_minutes_and_dies_with_its_link(world: &World) {
     let refused = world.stranger().post("/l/continue", &json!({ "token": fresh })).await;
     refused.refused(429, "resend_cool_down");
     assert!(refused.header("retry-after").parse::<u64>().unwrap() > 1_000, "{refused:?}");
+}
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn the_code_is_entered_where_the_link_is_opened_again(world: &World) {
+    let (_, token) = link(world).await;
+    let shown = async || world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    assert!(shown().await.get("step_up").is_none(), "none was mailed");
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    let open = shown().await;
+    assert_eq!((&open["state"], &open["step_up"]["id"]), (&json!("ready"), &asked["id"]));
+    assert_eq!(open["step_up"]["expires_at"], asked["expires_at"]);
+    assert!(open["step_up"].get("page_secret").is_none());
+    // Attempts count per code, wherever they are made.
+    for _ in 0..2 {
+        verify_elsewhere(world, &token, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+        verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+    }
+    let opened = verify_elsewhere(world, &token, &code).await.ok();
+    assert!(shown().await.get("step_up").is_none(), "used");
+    assert_eq!(world.admin.redeem(&code_of(&opened)).await.status, 201);
+}
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn a_code_that_is_over_is_offered_to_nobody(world: &World) {
+    let (link, token) = link(world).await;
+    let is_open = async |token: &str| {
+        world.stranger().post("/l/preview", &json!({ "token": token })).await.ok().get("step_up").is_some()
+    };
+    let asked = press(world, &token).await;
+    let code = mailed_code(world, 1).await;
+    for _ in 0..5 {
+        assert!(is_open(&token).await);
+        verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+    }
+    assert!(!is_open(&token).await, "no attempt is left");
+    world.clock.advance(Duration::minutes(1));
+    press(world, &token).await;
+    assert!(is_open(&token).await);
+    world.clock.advance(Duration::minutes(10));
+    assert!(!is_open(&token).await, "ten minutes");
+    press(world, &token).await;
+    assert_eq!(world.admin.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.status, 202);
+    let fresh = world.token(&link, 2).await;
+    assert!(!is_open(&fresh).await && !is_open(&token).await, "another generation");
 }

@@ -2,8 +2,11 @@
 
 mod crash;
 mod delivery_reports;
+mod end_states;
+mod fresh_links;
 mod injection;
 mod limits;
 mod misbehaving_provider;
 mod notices;
 mod outbox;
+mod reporters;

@@ -50,14 +50,11 @@ async fn of_many_presses_one_mails_a_code_also_where_no_commit_is_shared(world: 
 }
 
 #[apply(on_both_databases)]
-#[settings(Settings::config("links.resend_cool_down_seconds = 0\nlimits.fresh_links_per_recipient_hour = 2"))]
-async fn a_recipient_gets_so_many_fresh_links_however_many_links_they_have(world: &World) {
+#[settings(Settings::config("links.resend_cool_down_seconds = 0\nlimits.mails_per_recipient_hour = 10"))]
+async fn a_recipient_gets_so_many_mails_however_many_links_they_have(world: &World) {
     let copies = Copies::start_with(
         world,
-        &[
-            ("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0"),
-            ("MAGIC_LINK_LIMITS__FRESH_LINKS_PER_RECIPIENT_HOUR", "2"),
-        ],
+        &[("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0"), ("MAGIC_LINK_LIMITS__MAILS_PER_RECIPIENT_HOUR", "10")],
     );
     let portal = patient(world, world.portal("cloud", "acme").await);
     let callers = copies.spread(&portal, 8);
@@ -72,7 +69,7 @@ async fn a_recipient_gets_so_many_fresh_links_however_many_links_they_have(world
             resend.map(async |(link, caller)| caller.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await),
         )
         .await;
-        assert_eq!(tally(&replies), counts([("202", 2), ("429 resend_cool_down", 6)]), "round {round}");
+        assert_eq!(tally(&replies), counts([("202", 2), ("429 rate_limited", 6)]), "round {round}");
         let trail = portal.event_types(&format!("&consultant_id={consultant}&type=magic_link.resent")).await;
         assert_eq!(trail.len(), 2, "round {round}");
     }

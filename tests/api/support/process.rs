@@ -92,6 +92,7 @@ pub fn command(world: &World) -> Command {
         .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "100000")
         .env("MAGIC_LINK_LIMITS__MAILS_PER_CLIENT_MINUTE", "100000")
         .env("MAGIC_LINK_LIMITS__MAILS_PER_TENANT_DAY", "100000")
+        .env("MAGIC_LINK_LIMITS__MAILS_PER_RECIPIENT_HOUR", "100000")
         .env("MAGIC_LINK_LIMITS__FRESH_LINKS_PER_RECIPIENT_HOUR", "10000")
         .env("MAGIC_LINK_MAIL__PROVIDER", "mailpit")
         .env("MAGIC_LINK_MAIL__MAILPIT_URL", world.mails.url())

@@ -201,7 +201,12 @@ pub fn code_of(answer: &Value) -> String {
 fn config(database_url: &str, mailpit_url: &str, settings: &Settings) -> Config {
     let Settings { config: more, tables, .. } = settings;
     // Tests issue more in a second than people do in a day; those about the limits set their own.
-    let own = ["mails_per_client_minute", "mails_per_tenant_day", "fresh_links_per_recipient_hour"];
+    let own = [
+        "mails_per_client_minute",
+        "mails_per_tenant_day",
+        "mails_per_recipient_hour",
+        "fresh_links_per_recipient_hour",
+    ];
     let own = own.iter().filter(|key| !more.contains(**key)).map(|key| format!("limits.{key} = 10000"));
     let limits = own.collect::<Vec<_>>().join("\n");
     let text = format!(

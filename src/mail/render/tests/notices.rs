@@ -260,7 +260,7 @@ fn every_notice_says_who_where_why_and_until_when() {
 
     Hello Asha & Söhne,
 
-    The mail with the access link came back, or was reported as unwanted.
+    The mail with the access link could not be delivered, or was reported as unwanted.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -269,8 +269,8 @@ fn every_notice_says_who_where_why_and_until_when() {
     Access level: Full: look and change
     Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
-    Nothing more is sent to that address until somebody has looked into it.
-    Tell your support contact.
+    The consultant has no access from it. Tell your support contact, who can see
+    why, and send it again.
 
     See it in the portal, which asks you to sign in: https://cloud.example/acme/support
 

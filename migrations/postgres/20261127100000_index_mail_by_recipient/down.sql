@@ -1,0 +1,1 @@
+DROP INDEX mail_jobs_by_recipient;

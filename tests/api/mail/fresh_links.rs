@@ -1,0 +1,154 @@
+//! A fresh link from the landing page: whoever shows a token of ours hears whether one is on its way.
+
+use serde_json::{Value, json};
+use time::Duration;
+
+use crate::support::{Api, Reply, Settings, World, apply, eventually, on_both_databases};
+
+const LINKS: &str = "/v1/magic-links";
+
+fn limited(limits: &str) -> Settings {
+    Settings { config: limits.to_owned(), ..Settings::manual_clock() }
+}
+
+async fn press(world: &World, token: &str) -> Reply {
+    world.stranger().post("/l/resend", &json!({ "token": token })).await
+}
+
+async fn preview(world: &World, token: &str) -> Value {
+    world.stranger().post("/l/preview", &json!({ "token": token })).await.ok()
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn seven_customers_seven_presses_seven_mails(world: &World) {
+    let consultant = world.consultant().await;
+    let mut tokens = Vec::new();
+    for _ in 0..7 {
+        let link = world.admin.issue(&consultant).await;
+        tokens.push((world.token(&link, 1).await, link));
+    }
+    let (token, _) = &tokens[0];
+    let early = press(world, token).await;
+    early.refused(429, "resend_cool_down");
+    assert!((59..=61).contains(&early.header("retry-after").parse::<i64>().unwrap()), "{early:?}");
+    world.clock.advance(Duration::seconds(60));
+    for (token, link) in &tokens {
+        assert_eq!(press(world, token).await.status, 202);
+        world.token(link, 2).await;
+    }
+    assert_eq!(world.admin.events("&type=magic_link.resent").await.len(), 7);
+    press(world, "nothing at all").await.refused(400, "token_invalid");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn an_old_mail_hears_of_the_newer_one_and_cannot_replace_it(world: &World) {
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["duration"] = json!({ "value": 2, "unit": "weeks" });
+    let link = world.admin.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+    let old = world.token(&link, 1).await;
+    world.clock.advance(Duration::hours(1));
+    assert_eq!(press(world, &old).await.status, 202);
+    let newer = world.token(&link, 2).await;
+    let delivered = eventually("the mail is taken", async || {
+        let delivery = world.admin.get(&format!("{LINKS}/{link}")).await.ok()["delivery"].clone();
+        (delivery["state"] == "accepted").then_some(delivery)
+    })
+    .await;
+
+    world.clock.advance(Duration::hours(23));
+    let shown = preview(world, &old).await;
+    assert_eq!((&shown["state"], &shown["can_resend"]), (&json!("superseded"), &json!(false)));
+    assert_eq!(shown["newest_mailed_at"], delivered["at"]);
+    let refused = press(world, &old).await;
+    refused.refused(410, "link_superseded");
+    let at = delivered["at"].as_str().unwrap();
+    assert!(refused.body["detail"].as_str().unwrap().contains(at), "{refused:?}");
+    assert_eq!(preview(world, &newer).await["state"], "ready", "it still works");
+    // It is as old as a token lives: whoever finds the first mail only may ask.
+    world.clock.advance(Duration::hours(1));
+    assert_eq!(preview(world, &old).await["can_resend"], true);
+    assert_eq!(press(world, &old).await.status, 202);
+    world.token(&link, 3).await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn where_the_newer_mail_failed_the_old_one_asks_again(world: &World) {
+    let link = world.admin.issue(&world.consultant().await).await;
+    let old = world.token(&link, 1).await;
+    world.clock.advance(Duration::minutes(2));
+    world.mails.misbehave(wiremock::ResponseTemplate::new(400));
+    assert_eq!(press(world, &old).await.status, 202);
+    eventually("the mail fails", async || {
+        let delivery = world.admin.get(&format!("{LINKS}/{link}")).await.ok()["delivery"].clone();
+        (delivery["state"] == "failed").then_some(())
+    })
+    .await;
+    world.mails.behave();
+    assert_eq!(preview(world, &old).await["can_resend"], true);
+    let early = press(world, &old).await;
+    early.refused(429, "resend_cool_down");
+    world.clock.advance(Duration::seconds(early.header("retry-after").parse().unwrap()));
+    assert_eq!(press(world, &old).await.status, 202);
+}
+
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_recipient_hour = 4"))]
+async fn nobody_gets_more_than_so_many_mails_an_hour(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let mut links = Vec::new();
+    for _ in 0..4 {
+        links.push(portal.issue(&consultant).await);
+    }
+    let refused = portal.post(LINKS, &Api::issue_request(&consultant)).await;
+    refused.refused(429, "rate_limited");
+    assert!(refused.header("retry-after").parse::<u64>().unwrap() > 0, "{refused:?}");
+    // Another client's links count, too, and fresh ones; another consultant's do not.
+    world.admin.post(LINKS, &Api::issue_request(&consultant)).await.refused(429, "rate_limited");
+    let token = world.token(&links[0], 1).await;
+    world.clock.advance(Duration::minutes(2));
+    let resend = format!("{LINKS}/{}/resend", links[0]);
+    portal.post(&resend, &json!({})).await.refused(429, "rate_limited");
+    press(world, &token).await.refused(429, "rate_limited");
+    let other = portal.issue(&world.consultant().await).await;
+
+    // The admin of all five has heard of four; the others are not sent, and no grant fails for it.
+    let notices = eventually("all notices are settled", async || {
+        let told = world.admin.get("/v1/mail-deliveries?template=access_issued").await.ok();
+        let items = told["items"].as_array().unwrap().clone();
+        let is_settled = |state: &Value| state == "accepted" || state == "cancelled";
+        (items.len() == 5 && items.iter().all(|item| is_settled(&item["state"]))).then_some(items)
+    })
+    .await;
+    let sent = notices.iter().filter(|notice| notice["state"] == "accepted").count();
+    let withheld = notices.iter().find(|notice| notice["state"] == "cancelled").unwrap();
+    assert_eq!(sent, 4, "{notices:?}");
+    assert_eq!(withheld["last_error"], "the address had its limit of notices within the hour");
+    world.mails.wait_for(&other, 1).await;
+    world.clock.advance(Duration::hours(1));
+    assert_eq!(portal.post(&resend, &json!({})).await.status, 202);
+}
+
+#[apply(on_both_databases)]
+#[settings(limited("limits.mails_per_tenant_day = 3"))]
+async fn tenants_that_nobody_registered_share_one_limit_of_the_day(world: &World) {
+    let consultant = world.consultant().await;
+    let issue = async |tenant: &str| {
+        let mut request = Api::issue_request(&consultant);
+        request["tenant_id"] = json!(tenant);
+        world.admin.post(LINKS, &request).await
+    };
+    for number in 0..3 {
+        assert_eq!(issue(&format!("invented-{number}")).await.status, 201);
+    }
+    let refused = issue("invented-3").await;
+    refused.refused(429, "rate_limited");
+    assert!(refused.body["detail"].as_str().unwrap().contains("never registered"), "{refused:?}");
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    assert_eq!(issue("acme").await.status, 201, "a customer is not stopped by it");
+    world.clock.advance(Duration::days(1));
+    assert_eq!(issue("invented-3").await.status, 201);
+}
