@@ -305,6 +305,16 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
+    fn an_error_keeps_the_limits_of_its_description() {
+        let long = "ä".repeat(5_000);
+        let error = Error::new(Code::InvalidBody).detail(long.clone()).field(long.clone(), "unknown", long);
+        let length = |text: &str| text.chars().count();
+        let field = error.fields().first().unwrap();
+        assert_eq!(error.detail_text().map(length), Some(1_000));
+        assert_eq!((length(&field.pointer), length(&field.detail)), (200, 500));
+    }
+
+    #[test]
     fn codes_are_unique_and_in_order_of_status() {
         let slugs: HashSet<_> = Code::ALL.iter().map(|code| code.slug()).collect();
         assert_eq!(slugs.len(), Code::ALL.len());

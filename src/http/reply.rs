@@ -104,7 +104,7 @@ problems! {
     /// Problems of a mail provider's report.
     ReportProblems [400 401 404 408 413 415 500 503];
     /// Problems of a request that needs no API key.
-    PublicProblems [400 403 408 409 410 413 415 429 500 503];
+    PublicProblems [400 403 404 408 409 410 413 415 429 500 503];
 }
 
 /// The problem response of a status, with the codes of the error table.

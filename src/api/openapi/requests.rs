@@ -11,8 +11,10 @@ pub(super) fn describe(description: &mut Value) {
     let mut open = Vec::new();
     let paths = description["paths"].as_object_mut().into_iter().flatten();
     for operation in paths.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten()).map(|(_, one)| one) {
-        let contents = operation["requestBody"]["content"].as_object().into_iter().flatten();
-        open.extend(contents.filter_map(|(_, content)| content["schema"]["$ref"].as_str()).map(ToOwned::to_owned));
+        let contents = operation.pointer("/requestBody/content").and_then(Value::as_object).into_iter().flatten();
+        open.extend(
+            contents.filter_map(|(_, content)| content.pointer("/schema/$ref")?.as_str()).map(ToOwned::to_owned),
+        );
     }
     let mut known = BTreeSet::new();
     while let Some(reference) = open.pop() {
@@ -35,14 +37,16 @@ fn require_bodies(description: &mut Value) {
     let mut optional = Vec::new();
     for (path, item) in description["paths"].as_object().into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
-            let contents = operation["requestBody"]["content"].as_object().into_iter().flatten();
+            let contents = operation.pointer("/requestBody/content").and_then(Value::as_object).into_iter().flatten();
             if contents.map(|(_, content)| &content["schema"]).any(|schema| !needs(schema)) {
                 optional.push((path.clone(), method.clone()));
             }
         }
     }
     for (path, method) in optional {
-        description["paths"][path][method]["requestBody"]["required"] = false.into();
+        let item = description.get_mut("paths").and_then(|paths| paths.get_mut(&path));
+        let body = item.and_then(|item| item.get_mut(&method)?.get_mut("requestBody")?.as_object_mut());
+        body.into_iter().for_each(|body| drop(body.insert("required".into(), false.into())));
     }
 }
 

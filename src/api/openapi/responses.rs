@@ -2,8 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+/// Names and descriptions.
+type Headers = &'static [(&'static str, &'static str)];
+
 /// Headers of each response of a status.
-const OF_STATUS: &[(&str, &[(&str, &str)])] = &[
+const OF_STATUS: &[(&str, Headers)] = &[
     ("401", &[("www-authenticate", "Schemes that are taken: Bearer and Basic (RFC 9110)")]),
     ("409", &[("retry-after", "Seconds to wait, where waiting helps")]),
     (
@@ -18,7 +21,7 @@ const OF_STATUS: &[(&str, &[(&str, &str)])] = &[
 ];
 
 /// Headers of the success of an operation.
-const OF_SUCCESS: &[(&[&str], &[(&str, &str)])] = &[
+const OF_SUCCESS: &[(&[&str], Headers)] = &[
     (
         &["getJwks", "getOpenidConfiguration", "getAuthorizationServer", "getStatusLists", "getStatusList"],
         &[("etag", "Entity tag, for `If-None-Match`"), ("cache-control", "How long the response may be cached")],
@@ -46,7 +49,7 @@ pub(super) fn describe(description: &mut Value) {
             }
         }
         let of_success = OF_SUCCESS.iter().filter(|(ids, _)| ids.contains(&id.as_str())).map(|(_, headers)| *headers);
-        let replayed: &[(&str, &str)] = &[("idempotency-replayed", "`true` for the response to a repeat")];
+        let replayed: Headers = &[("idempotency-replayed", "`true` for the response to a repeat")];
         for headers in of_success.chain(repeats.then_some(replayed)) {
             if let Some((_, response)) = responses.iter_mut().find(|(status, _)| status.starts_with('2')) {
                 add(response, headers);
@@ -60,7 +63,7 @@ pub(super) fn describe(description: &mut Value) {
     }
 }
 
-fn add(response: &mut Value, headers: &[(&str, &str)]) {
+fn add(response: &mut Value, headers: Headers) {
     let header =
         |description: &str| json!({ "description": description, "schema": { "type": "string", "maxLength": 500 } });
     let described = headers.iter().map(|(name, description)| ((*name).to_owned(), header(description)));

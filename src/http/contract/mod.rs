@@ -82,13 +82,13 @@ impl Operation {
             let all = operation["parameters"].as_array().into_iter().flatten();
             all.filter(|one| one["in"] == place).map(|one| Parameter::of(description, one)).collect()
         };
-        let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+        let body = operation.pointer("/requestBody/content/application~1json/schema");
         Ok(Self {
             route: route.to_owned(),
             method: method.to_uppercase().parse().map_err(|_invalid| format!("{method} is no method"))?,
             path: parameters("path")?,
             query: parameters("query")?,
-            body: (!body.is_null()).then(|| Shape::of(description, body)).transpose()?,
+            body: body.map(|body| Shape::of(description, body)).transpose()?,
         })
     }
 

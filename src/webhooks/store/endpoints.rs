@@ -128,6 +128,7 @@ pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenan
 /// Changes to an endpoint; absent members stay unchanged.
 #[derive(Debug, Clone, AsChangeset)]
 #[diesel(table_name = endpoints)]
+#[expect(clippy::option_option, reason = "absent leaves the column as it is, and an empty one clears it")]
 pub(in crate::webhooks) struct Changes {
     pub url: Option<String>,
     pub description: Option<Option<String>>,

@@ -137,7 +137,7 @@ async fn a_list_is_cut_by_each_filter(world: &World) {
         (format!("&created_from={b_at}&created_to={c_at}"), vec![&b]),
         ("&tenant_id=acme&portal=cloud&profile_id=emp-1".to_owned(), vec![&a]),
         ("&tenant_id=initech".to_owned(), vec![]),
-        ("&tenant_id=%25".to_owned(), vec![]),
+        ("&profile_id=%25".to_owned(), vec![]),
     ] {
         assert_eq!(walk(&world.admin, &query, 2).await.iter().collect::<Vec<_>>(), expected, "{query}");
     }
