@@ -1,9 +1,13 @@
 //! Logs, and the trace id that connects the log lines, audit events and response of a request.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::RngExt;
 use tokio::task::futures::TaskLocalFuture;
+use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -98,13 +102,45 @@ where
 /// Libraries that log URLs below `info`: by a caller's mistake a URL may contain a token.
 const TALKATIVE: &[&str] = &["actix_http", "actix_web", "h2", "hyper", "hyper_util", "reqwest"];
 
-/// Hides what actix calls an error of ours and is a peer's: a request that is malformed, or a connection that broke off.
-/// Both are counted (`magic_link_http_request_seconds`, route `unmatched`), and the first has a line of its own.
-struct PeersFault;
+/// Lines a minute of one kind that strangers can cause as often as they like.
+const LINES_PER_MINUTE: u64 = 60;
 
-impl<S: Subscriber> Layer<S> for PeersFault {
+/// Counts lines of one kind.
+#[derive(Debug, Default)]
+pub(crate) struct PerMinute {
+    since: Option<Instant>,
+    count: u64,
+}
+
+impl PerMinute {
+    /// Whether one more line may be written: how many were left out before it.
+    pub(crate) fn take(&mut self, now: Instant) -> Option<u64> {
+        let mut left_out = 0;
+        if self.since.is_none_or(|since| now.duration_since(since) >= Duration::from_mins(1)) {
+            left_out = self.count.saturating_sub(LINES_PER_MINUTE);
+            (self.since, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        (self.count <= LINES_PER_MINUTE).then_some(left_out)
+    }
+}
+
+/// Keeps peers from writing the log.
+///
+/// - What actix calls an error of ours and is a peer's, a request that is malformed or a connection that broke off, is
+///   no line: it is counted (`magic_link_http_request_seconds`, route `unmatched`), and the first has one of its own.
+/// - Of the same warning, such as that of a database that does not answer, there are 60 a minute.
+#[derive(Default)]
+struct Restraint(Mutex<HashMap<Identifier, PerMinute>>);
+
+impl<S: Subscriber> Layer<S> for Restraint {
     fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
-        if !event.metadata().target().starts_with("actix_http::") {
+        let metadata = event.metadata();
+        if *metadata.level() == Level::WARN {
+            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            return lines.entry(metadata.callsite()).or_default().take(Instant::now()).is_some();
+        }
+        if !metadata.target().starts_with("actix_http::") {
             return true;
         }
         let mut message = Message::default();
@@ -134,7 +170,7 @@ pub fn init(log: &Log) {
         let library = metadata.target().split(':').next().unwrap_or_default();
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
-    let chosen = tracing_subscriber::registry().with(filter).with(discreet).with(PeersFault);
+    let chosen = tracing_subscriber::registry().with(filter).with(discreet).with(Restraint::default());
     if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
         tracing::debug!("logging is already set up");
     }
@@ -168,7 +204,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::fs::File;
-    use std::sync::Mutex;
 
     use super::*;
 
@@ -195,6 +230,37 @@ mod tests {
         let lines = logged(LogFormat::Text);
         assert!(lines[0].ends_with(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{lines:?}");
         assert!(lines[1].contains("idle") && !lines[1].contains("trace_id"), "{lines:?}");
+    }
+
+    #[test]
+    fn strangers_get_sixty_lines_a_minute_and_the_next_one_tells_of_the_others() {
+        let (mut lines, start, minute) = (PerMinute::default(), Instant::now(), Duration::from_mins(1));
+        let taken = |lines: &mut PerMinute, at| (0..1_000).filter_map(|_| lines.take(at)).collect::<Vec<_>>();
+        assert_eq!(taken(&mut lines, start), [0; 60]);
+        assert!(taken(&mut lines, start + minute / 2).is_empty());
+        assert_eq!(taken(&mut lines, start + minute).first(), Some(&1_940));
+        assert_eq!(taken(&mut lines, start + 2 * minute).first(), Some(&940));
+    }
+
+    #[test]
+    fn the_same_warning_is_written_sixty_times_a_minute_and_the_fault_of_a_peer_not_at_all() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Mutex::new(File::create(file.path()).unwrap());
+        let chosen = tracing_subscriber::registry().with(Restraint::default()).with(lines(LogFormat::Json, writer));
+        tracing::subscriber::with_default(chosen, || {
+            for number in 0..200 {
+                tracing::warn!(number, "not ready");
+                tracing::error!(target: "actix_http::h1::dispatcher", "stream error: request parse error: {number}");
+            }
+            tracing::warn!("another one");
+            tracing::error!(target: "actix_http::h1::dispatcher", "write zero; closing");
+        });
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        let count = |what: &str| text.matches(what).count();
+        assert_eq!(
+            (count("not ready"), count("another one"), count("stream error"), count("write zero")),
+            (60, 1, 0, 1)
+        );
     }
 
     #[test]

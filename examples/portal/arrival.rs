@@ -37,6 +37,8 @@ struct Arrival {
     /// In the page's form: the answer is to the question that was shown, and not to one that came in between.
     question: String,
     until: OffsetDateTime,
+    /// The value of the session's cookie, once the visitor has said yes: a double click gets the same answer.
+    confirmed: Option<String>,
 }
 
 impl Arrivals {
@@ -44,7 +46,7 @@ impl Arrivals {
     async fn add(&self, session: Session) -> String {
         let key = random_id();
         let until = session.expires_at.min(now() + PATIENCE);
-        let arrival = Arrival { session: Arc::new(session), question: random_id(), until };
+        let arrival = Arrival { session: Arc::new(session), question: random_id(), until, confirmed: None };
         self.0.lock().await.insert(key.clone(), arrival);
         key
     }
@@ -52,28 +54,48 @@ impl Arrivals {
     /// The session that waits in this browser, and the question about it.
     async fn find(&self, key: &str, place: &Place) -> Option<(Arc<Session>, String)> {
         let arrivals = self.0.lock().await;
-        let arrival = arrivals.get(key).filter(|arrival| arrival.session.place == *place && arrival.until > now())?;
+        let arrival = arrivals.get(key).filter(|arrival| arrival.is_open(place) && arrival.confirmed.is_none())?;
         Some((Arc::clone(&arrival.session), arrival.question.clone()))
     }
 
-    /// Of several answers to one question one gets the session.
-    async fn take(&self, key: &str, place: &Place, question: &str) -> Option<Arc<Session>> {
+    /// Yes: starts the session, once, and returns it with the value of its cookie, and whether this was the first yes.
+    async fn confirm(
+        &self,
+        app: &App,
+        key: &str,
+        place: &Place,
+        question: &str,
+    ) -> Option<(Arc<Session>, String, bool)> {
         let mut arrivals = self.0.lock().await;
-        let is_answered = |arrival: &Arrival| {
-            arrival.session.place == *place && arrival.question == question && arrival.until > now()
-        };
-        arrivals
-            .get(key)
-            .is_some_and(is_answered)
-            .then(|| arrivals.remove(key))
-            .flatten()
-            .map(|arrival| arrival.session)
+        let arrival = arrivals.get_mut(key).filter(|arrival| arrival.is_open(place) && arrival.question == question)?;
+        if let Some(confirmed) = &arrival.confirmed {
+            return Some((Arc::clone(&arrival.session), confirmed.clone(), false));
+        }
+        let confirmed = app.sessions.add(Arc::clone(&arrival.session)).await;
+        arrival.confirmed = Some(confirmed.clone());
+        Some((Arc::clone(&arrival.session), confirmed, true))
     }
 
+    /// No: the session, which is to be ended.
+    async fn decline(&self, key: &str, place: &Place, question: &str) -> Option<Arc<Session>> {
+        let mut arrivals = self.0.lock().await;
+        let is_asked =
+            |arrival: &Arrival| arrival.is_open(place) && arrival.question == question && arrival.confirmed.is_none();
+        arrivals.get(key).is_some_and(is_asked).then(|| arrivals.remove(key)).flatten().map(|arrival| arrival.session)
+    }
+
+    /// Those that nobody has confirmed in time.
     pub async fn take_expired(&self) -> Vec<Arc<Session>> {
         let now = now();
         let mut arrivals = self.0.lock().await;
-        arrivals.extract_if(|_, arrival| arrival.until <= now).map(|(_, arrival)| arrival.session).collect()
+        let expired = arrivals.extract_if(|_, arrival| arrival.until <= now).map(|(_, arrival)| arrival);
+        expired.filter(|arrival| arrival.confirmed.is_none()).map(|arrival| arrival.session).collect()
+    }
+}
+
+impl Arrival {
+    fn is_open(&self, place: &Place) -> bool {
+        self.session.place == *place && self.until > now()
     }
 }
 
@@ -120,7 +142,7 @@ async fn open(app: &App, request: &HttpRequest, place: Place, code: &str) -> Res
 /// The question.
 #[derive(Template)]
 #[template(path = "arrival.html")]
-struct Question {
+struct ArrivalPage {
     place: Place,
     consultant: String,
     profile: String,
@@ -141,7 +163,7 @@ pub async fn ask(app: Data<App>, request: HttpRequest, place: Place) -> Result<H
         Some(key) => app.sessions.find(key, &place).await.map(|session| session.consultant_name.clone()),
         None => None,
     };
-    let question = Question {
+    let shown = ArrivalPage {
         consultant: session.consultant_name.clone(),
         profile: session.profile.name.clone(),
         until: Moment::new(session.expires_at),
@@ -149,7 +171,7 @@ pub async fn ask(app: Data<App>, request: HttpRequest, place: Place) -> Result<H
         current,
         question,
     };
-    Ok(page(StatusCode::OK, &question))
+    Ok(page(StatusCode::OK, &shown))
 }
 
 #[derive(Deserialize)]
@@ -166,10 +188,8 @@ pub async fn answer(
     form: Form<Answer>,
 ) -> Result<HttpResponse, Stop> {
     let key = cookie(&request, ARRIVAL_COOKIE).unwrap_or_default();
-    let Some(session) = app.arrivals.take(key, &place, &form.question).await else {
-        return Err(Stop::Superseded);
-    };
     if form.answer != "yes" {
+        let session = app.arrivals.decline(key, &place, &form.question).await.ok_or(Stop::Superseded)?;
         close(&app, &session, false).await;
         let mut response = Notice::new("refused", "Nobody was signed in")
             .says("The access that the link opened was ended again. If you did not open a link yourself, tell your security contact.")
@@ -177,14 +197,15 @@ pub async fn answer(
         set_cookie(&mut response, &place, ARRIVAL_COOKIE, "", 0);
         return Ok(response);
     }
+    let confirmed = app.arrivals.confirm(&app, key, &place, &form.question).await;
+    let (session, session_key, is_first) = confirmed.ok_or(Stop::Superseded)?;
     // The earlier session of this browser, if any, is over: close it with its count, or it would look lost.
-    if let Some(key) = cookie(&request, SESSION_COOKIE) {
-        leave(&app, key, &place).await;
+    if let Some(earlier) = cookie(&request, SESSION_COOKIE).filter(|earlier| is_first && *earlier != session_key) {
+        leave(&app, earlier, &place).await;
     }
     let mut response = see_other(&place.root());
     let lifetime_seconds = (session.expires_at - now()).whole_seconds().max(0);
-    let key = app.sessions.add(session).await;
-    set_cookie(&mut response, &place, SESSION_COOKIE, &key, lifetime_seconds);
+    set_cookie(&mut response, &place, SESSION_COOKIE, &session_key, lifetime_seconds);
     set_cookie(&mut response, &place, ARRIVAL_COOKIE, "", 0);
     Ok(response)
 }

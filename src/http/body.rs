@@ -1,7 +1,7 @@
 //! Request bodies: JSON objects of bounded size that arrive in bounded time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -27,21 +27,29 @@ pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
 /// What some libraries put before UTF-8; a reader may ignore it (RFC 8259, 8.1).
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Where a handler says that it wants the body of a request: `100 Continue` is for whom nothing was refused before.
+/// Whether the peer of a connection waits with a body until somebody wants it. `100 Continue` is for whom nothing was
+/// refused before.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct BodyWanted(Arc<AtomicBool>);
+pub(crate) struct AwaitedBody(Arc<AtomicU8>);
 
-impl BodyWanted {
-    fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+impl AwaitedBody {
+    const NONE: u8 = 0;
+    const AWAITED: u8 = 1;
+    const WANTED: u8 = 2;
+
+    /// The peer waits, or does so no longer.
+    pub(crate) fn set(&self, awaits: bool) {
+        self.0.store(if awaits { Self::AWAITED } else { Self::NONE }, Ordering::Relaxed);
     }
 
-    pub(crate) fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
+    /// A handler wants the body.
+    fn want(&self) {
+        let _is_awaited = self.0.compare_exchange(Self::AWAITED, Self::WANTED, Ordering::Relaxed, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    /// Whether the peer must be told to send it; true once.
+    pub(crate) fn take_wanted(&self) -> bool {
+        self.0.compare_exchange(Self::WANTED, Self::NONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
 
@@ -133,8 +141,8 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
     if !codings.into_iter().all(is_none) {
         return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding must be identity, or absent"));
     }
-    if let Some(wanted) = request.conn_data::<BodyWanted>() {
-        wanted.set();
+    if let Some(body) = request.conn_data::<AwaitedBody>() {
+        body.want();
     }
     let reading = async {
         let mut bytes = BytesMut::new();

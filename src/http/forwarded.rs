@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
 use crate::config::TrustedHeader;
@@ -35,7 +35,7 @@ impl Proxies {
             return Origin { address: peer, is_unheard: headers.contains_key(self.header.as_str()) };
         }
         let mut address = peer;
-        let lines: Vec<&[u8]> = headers.get_all(self.header.as_str()).map(|value| value.as_bytes()).collect();
+        let lines: Vec<&[u8]> = headers.get_all(self.header.as_str()).map(HeaderValue::as_bytes).collect();
         for entry in lines.into_iter().rev().flat_map(|line| entries(line).into_iter().rev()) {
             if !self.trusts(address) {
                 break;
@@ -118,7 +118,7 @@ fn is_port(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::http::header::{HeaderName, HeaderValue};
+    use actix_web::http::header::HeaderName;
 
     use super::*;
 

@@ -81,10 +81,9 @@ pub(crate) async fn surround(
     }
     // What clients were refused is always logged. Strangers can have as much refused as they like.
     let line = match &sampler {
-        None => Some(0),
         Some(sampler) if status.is_success() || status.is_redirection() => sampler.take().then_some(0),
         Some(sampler) if client.is_none() => sampler.take_refusal(),
-        Some(_) => Some(0),
+        _ => Some(0),
     };
     if let Some(left_out) = line {
         TraceId::scope_of(Some(trace_id), || {

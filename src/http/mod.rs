@@ -16,7 +16,7 @@ mod reply;
 mod sampler;
 mod sliced;
 
-pub(crate) use body::{BATCH_LIMIT, Body, BodyWanted, RawBody};
+pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, RawBody};
 pub(crate) use caller::{
     Admin, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks, PresentedKey, ReadAudit,
     ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,

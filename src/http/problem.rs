@@ -125,6 +125,8 @@ const SEGMENT: usize = 64;
 
 /// The path without what may be a secret. Problem documents end up in logs and in reports to strangers.
 fn instance_of(path: &str) -> Cow<'_, str> {
+    // CONNECT names a host instead of a path.
+    let path = if path.is_empty() { "/" } else { path };
     let is_secret = |part: &str| part.len() > SEGMENT || ["eyJ", "mlsk_"].iter().any(|start| part.contains(start));
     let shown = if path.split('/').any(is_secret) {
         Cow::Owned(path.split('/').map(|part| if is_secret(part) { "-" } else { part }).collect::<Vec<_>>().join("/"))
@@ -137,6 +139,13 @@ fn instance_of(path: &str) -> Cow<'_, str> {
     // The path of a request is ASCII, but for what a client should have escaped.
     let end = shown.rmatch_indices('/').map(|(at, _)| at).find(|at| (1..=INSTANCE).contains(at));
     Cow::Owned(shown.get(..end.unwrap_or(1)).unwrap_or("/").to_owned())
+}
+
+/// Only the status: the middleware, which knows the path and the trace, writes the body.
+impl ResponseError for Error {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
 }
 
 #[cfg(test)]
@@ -155,16 +164,9 @@ mod tests {
             (&format!("/v1/{}", "%65".repeat(100)), "/v1/-"),
             (&"/ab".repeat(100), &"/ab".repeat(66)),
             (&"/".repeat(500), &"/".repeat(200)),
-            ("", ""),
+            ("", "/"),
         ] {
             assert_eq!(instance_of(path), instance, "{path}");
         }
-    }
-}
-
-/// Only the status: the middleware, which knows the path and the trace, writes the body.
-impl ResponseError for Error {
-    fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.code().status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }

@@ -23,7 +23,7 @@ use super::framing::Framing;
 use super::refusal;
 use crate::config::Config;
 use crate::error::Code;
-use crate::http::{BodyWanted, Sampler, network};
+use crate::http::{AwaitedBody, Sampler, network};
 use crate::metrics::Metrics;
 
 /// Bytes that a peer must take within the time-out of a write.
@@ -96,9 +96,8 @@ impl Connections {
             framing: Framing::default(),
             next: Bytes::new(),
             head_since: None,
-            is_refused: false,
-            expects_continue: false,
-            body_wanted: BodyWanted::default(),
+            refused: None,
+            awaited_body: AwaitedBody::default(),
             outgoing: Bytes::new(),
             in_progress: false,
             has_written: false,
@@ -183,12 +182,10 @@ pub(super) struct Connection {
     next: Bytes,
     /// Since when a head has begun that is not complete.
     head_since: Option<Instant>,
-    /// Whether the connection's last answer is written: nothing more is read.
-    is_refused: bool,
+    /// The code of the connection's last answer: nothing more is read.
+    refused: Option<Code>,
     /// Whether the peer waits for `100 Continue`.
-    expects_continue: bool,
-    /// Whether a handler wants the body.
-    body_wanted: BodyWanted,
+    awaited_body: AwaitedBody,
     /// What goes to the peer before anything else.
     outgoing: Bytes,
     /// Whether actix has a whole request that is not answered.
@@ -204,8 +201,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Where a handler says that it wants the body.
-    pub(super) fn body_wanted(&self) -> BodyWanted {
-        self.body_wanted.clone()
+    pub(super) fn awaited_body(&self) -> AwaitedBody {
+        self.awaited_body.clone()
     }
 
     /// Pending, or an error when the peer has stalled for too long.
@@ -230,7 +227,7 @@ impl Connection {
 
     /// Puts a problem document where actix has no answer, or one without a body.
     fn refuse(&mut self, code: Code) {
-        self.is_refused = true;
+        self.refused = Some(code);
         self.head_since = None;
         self.outgoing = refusal::problem(code, &self.limits.public_url);
         let connections = &self.place.connections;
@@ -275,12 +272,11 @@ impl Connection {
         let end = self.framing.end(read);
         self.unanswered_since.get_or_insert_with(Instant::now);
         if self.framing.take_expectation() {
-            self.expects_continue = true;
-            self.body_wanted.reset();
+            self.awaited_body.set(true);
         }
         if end.is_some() {
             // The body is here already.
-            self.expects_continue = false;
+            self.awaited_body.set(false);
         }
         if self.framing.is_in_head() && end.is_none() {
             if self.head_since.is_none() {
@@ -301,7 +297,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.is_refused {
+        if self.refused.is_some() {
             return Poll::Ready(Ok(()));
         }
         if self.blocked_since.is_some() || self.in_progress {
@@ -318,7 +314,7 @@ impl AsyncRead for Connection {
                 Poll::Pending => {
                     let waiting = self.wait(context);
                     // The end, as actix sees it, of a peer whose head never came.
-                    return if self.is_refused { Poll::Ready(Ok(())) } else { waiting };
+                    return if self.refused.is_some() { Poll::Ready(Ok(())) } else { waiting };
                 }
                 Poll::Ready(outcome) => outcome?,
             }
@@ -351,14 +347,14 @@ impl AsyncWrite for Connection {
         let (own, code) = refusal::split(bytes);
         if let (true, Some(code)) = (own.is_empty(), code) {
             // A connection that was idle, or whose last request is answered, just ends.
-            if !self.is_refused && self.unanswered_since.is_some() {
+            if self.refused.is_none() && self.unanswered_since.is_some() {
                 self.refuse(code);
             }
             ready!(self.poll_outgoing(context))?;
             self.discard(context);
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.expects_continue = false;
+        self.awaited_body.set(false);
         ready!(self.poll_outgoing(context))?;
         match Pin::new(&mut self.stream).poll_write(context, own) {
             Poll::Pending => {
@@ -383,8 +379,7 @@ impl AsyncWrite for Connection {
 
     /// actix flushes when its buffer is empty: the peer has taken everything.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.expects_continue && self.body_wanted.is_set() {
-            self.expects_continue = false;
+        if self.awaited_body.take_wanted() {
             self.outgoing = Bytes::from_static(CONTINUE);
         }
         ready!(self.poll_outgoing(context))?;

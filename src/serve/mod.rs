@@ -161,7 +161,7 @@ where
             // The time of a connection without any request; a head's own is shorter (`Connection`).
             .client_request_timeout(keep_alive)
             .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
-                data.insert(connection.body_wanted());
+                data.insert(connection.awaited_body());
             })
             .client_disconnect_timeout(CLOSE_TIMEOUT)
             .h1_write_buffer_size(SLICE)

@@ -97,3 +97,20 @@ fn an_answer_is_to_the_question_that_was_shown() {
         }
     });
 }
+
+#[test]
+fn a_double_click_lets_the_visitor_in_once() {
+    World::run(async |world, browser| {
+        let (link, address) = world.link().await;
+        browser.open(&address).await;
+        browser.until_state("ready").await;
+        browser.click("#continue").await;
+        browser.until_page("arrival").await;
+        browser.script("const button = document.querySelector('#arrive'); button.click(); button.click()").await;
+        browser.until_page("home").await;
+        assert!(browser.text("#acting-as").await.contains("Asha Rao"));
+        let opened =
+            world.trail(&link).await.into_iter().filter(|kind| kind.starts_with("session.")).collect::<Vec<_>>();
+        assert_eq!(opened, ["session.opened"]);
+    });
+}

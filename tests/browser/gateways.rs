@@ -99,6 +99,9 @@ fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() 
             format!("{page}%2523{token}"),
             format!("{page}/%23{token}"),
             format!("{page}/#{token}"),
+            format!("{page}/{token}"),
+            format!("{page}?{token}"),
+            format!("{page}#{token}.%3E"),
             format!("{page}?utm_source=mail#{token}"),
             format!("{page}%23{token}?utm_source=mail"),
         ] {

@@ -33,5 +33,5 @@
     if (isOurs(event)) setTimeout(tell, 0);
   }, true);
   window.addEventListener('unhandledrejection', function () { setTimeout(tell, 0); });
-  window.addEventListener('load', function () { setTimeout(tell, PATIENCE_MS); });
+  setTimeout(tell, PATIENCE_MS);
 })();

@@ -11,7 +11,7 @@ const ENDPOINTS: [&str; 2] = ["/v1/introspect", "/v1/revoke"];
 
 /// Every character as an escape.
 fn escaped(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    text.bytes().map(|byte| format!("%{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 async fn basic(stranger: &Api, path: &str, pair: &str) -> Reply {
