@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     pub incomplete_sessions: IntGaugeVec,
     pub key_ages: IntGaugeVec,
     pub clock_behind: IntGauge,
+    /// Whether the issuing of links is frozen.
+    pub(crate) issuing_frozen: IntGauge,
 }
 
 impl Metrics {
@@ -117,6 +119,7 @@ impl Metrics {
                 "clock_behind_seconds",
                 "Seconds that the clock is behind the first signing key: while it is not 0, no link can be mailed",
             )?,
+            issuing_frozen: IntGauge::new("issuing_frozen", "Whether an operator has stopped the issuing of links")?,
             key_ages: IntGaugeVec::new(
                 Opts::new("signing_key_age_seconds", "Seconds since a signing key was created"),
                 &["kid", "state"],
@@ -142,6 +145,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
+        metrics.registry.register(Box::new(metrics.issuing_frozen.clone()))?;
         Ok(metrics)
     }
 

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::audit;
 use crate::clock::Timestamp;
@@ -21,17 +23,24 @@ const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
 /// until `magic-link restore`. 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "The service is ready"), PublicProblems))]
+    responses((status = 200, body = Readiness, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
 pub(super) async fn readyz(
     cx: web::Data<Context>,
     folder: web::Data<audit::CheckpointFolder>,
 ) -> Result<HttpResponse, Error> {
-    within(READY_TIMEOUT, checks(&cx, &folder)).await?;
-    Ok(HttpResponse::Ok().finish())
+    let issuing_frozen = within(READY_TIMEOUT, checks(&cx, &folder)).await?;
+    Ok(HttpResponse::Ok().json(Readiness { issuing_frozen }))
 }
 
-async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Error> {
+/// The service is ready.
+#[derive(Debug, Serialize, ToSchema)]
+struct Readiness {
+    /// Whether an operator has stopped the issuing of links; everything else goes on.
+    issuing_frozen: bool,
+}
+
+async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<bool, Error> {
     let now = cx.clock.now();
     passed(cx, "reads", "the database cannot be read", reads(cx, now).await)?;
     passed(cx, "access", "nobody's access can be looked up", access(cx, now).await)?;
@@ -39,7 +48,7 @@ async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Er
                   `magic-link restore`";
     passed(cx, "checkpoints", behind, audit::require_whole(cx, folder).await)?;
     passed(cx, "writes", "the database cannot be written", writes(cx, now).await)?;
-    Ok(())
+    Ok(cx.snapshot(None, None, now).await?.epochs.frozen)
 }
 
 /// Notes the outcome of a check, and names it to the caller.

@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::journal::Event;
 use crate::secrets::MasterKey;
 use crate::store::Store;
-use crate::tokens::hold_master_key;
+use crate::tokens::{hold_master_key, wrong_master_key};
 
 /// Id of the key's row.
 const ID: &str = "checkpoints";
@@ -62,9 +62,8 @@ impl LogKey {
                 Ok(fresh.clone())
             })
             .await?;
-        let seed = master_key.open(ID, &row.sealed_private_key).ok_or_else(|| {
-            Error::internal("this master key does not open the key that signs checkpoints: is it the right one?")
-        })?;
+        let seed = master_key.open(ID, &row.sealed_private_key);
+        let seed = seed.ok_or_else(|| wrong_master_key("it does not open the key that signs checkpoints"))?;
         let public = STANDARD.decode(&row.public_key).map_err(Error::internal)?;
         Ok(Self { public, seed: seed.into(), service: row.origin })
     }

@@ -165,6 +165,7 @@ diesel::table! {
         trace_id -> Nullable<Text>,
         payload_commitment -> Binary,
         hashes -> Binary,
+        out_of_session -> Bool,
     }
 }
 
@@ -473,6 +474,13 @@ diesel::table! {
     access_epoch (id) {
         id -> Integer,
         epoch -> BigInt,
+    }
+}
+
+diesel::table! {
+    client_uses (client_id) {
+        client_id -> Text,
+        last_used_at -> Timestamp,
     }
 }
 

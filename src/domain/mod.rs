@@ -29,6 +29,8 @@ pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
 pub use scope::Scope;
 pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, SessionState, TokenType};
-pub(crate) use syntax::{MIN_RETENTION_DAYS, is_address, is_portal_id, is_source, is_tenant_id, is_time_zone};
-pub(crate) use validator::{Validator, is_external_id, is_unsafe_char};
+pub(crate) use syntax::{
+    MIN_RETENTION_DAYS, is_address, is_portal_id, is_source, is_tenant_id, is_time_zone, plain_address,
+};
+pub(crate) use validator::{Validator, is_external_id, is_unsafe_char, trimmed};
 pub use webhook::{WebhookEvent, WebhookFormat};

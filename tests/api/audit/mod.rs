@@ -4,6 +4,7 @@ mod evidence;
 mod legal_holds;
 mod log;
 mod retention;
+mod times;
 
 use serde_json::{Value, json};
 
