@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use futures_util::future::LocalBoxFuture;
 
-use crate::access::AccessReader;
+use crate::access::{AccessReader, ClientUses};
 use crate::audit::{CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -108,7 +108,7 @@ async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey
         Some(master_key) => Tokens::open(&config, master_key, &store, clock.now()).await?,
         None => Tokens::without_keys(&config)?,
     };
-    Ok(Context { config: Arc::new(config), clock, store, tokens, access, metrics })
+    Ok(Context { config: Arc::new(config), clock, store, tokens, access, client_uses: ClientUses::default(), metrics })
 }
 
 impl App {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::access::{AccessReader, Snapshot};
+use crate::access::{AccessReader, ClientUses, Snapshot};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::db;
@@ -19,6 +19,7 @@ pub(crate) struct Context {
     pub store: Store,
     pub tokens: Tokens,
     pub access: AccessReader,
+    pub client_uses: ClientUses,
     pub metrics: Metrics,
 }
 

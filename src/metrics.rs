@@ -55,6 +55,8 @@ pub(crate) struct Metrics {
     pub key_ages: IntGaugeVec,
     pub clock_behind: IntGauge,
     pub clock_offset: Gauge,
+    /// Whether the issuing of links is frozen.
+    pub(crate) issuing_frozen: IntGauge,
 }
 
 impl Metrics {
@@ -122,6 +124,7 @@ impl Metrics {
                 "clock_offset_seconds",
                 "Seconds that the clock of the PostgreSQL server is ahead of this machine's; negative while it is behind",
             )?,
+            issuing_frozen: IntGauge::new("issuing_frozen", "Whether an operator has stopped the issuing of links")?,
             key_ages: IntGaugeVec::new(
                 Opts::new("signing_key_age_seconds", "Seconds since a signing key was created"),
                 &["kid", "state"],
@@ -148,6 +151,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_offset.clone()))?;
+        metrics.registry.register(Box::new(metrics.issuing_frozen.clone()))?;
         Ok(metrics)
     }
 

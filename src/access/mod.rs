@@ -9,6 +9,7 @@
 
 mod coalescer;
 mod statements;
+mod uses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
@@ -18,6 +19,7 @@ use diesel::prelude::*;
 
 use self::coalescer::{Coalescer, Gauges};
 use self::statements::{Found, LoadEpochs};
+pub(crate) use self::uses::ClientUses;
 use crate::clock::Timestamp;
 use crate::db::{Conn, ConnectionManager, DatabaseUrl};
 use crate::domain::{Reach, Scope};

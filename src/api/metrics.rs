@@ -19,6 +19,9 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
         })
         .await;
     cx.metrics.store_up.set(i64::from(asked.is_ok()));
+    if let Ok(snapshot) = cx.snapshot(None, None, now).await {
+        cx.metrics.issuing_frozen.set(i64::from(snapshot.epochs.frozen));
+    }
     if let Ok(((mails, messages), live, (gaps, unclosed))) = asked {
         cx.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
         cx.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::audit;
 use crate::clock::Timestamp;
@@ -40,7 +42,7 @@ impl Stopping {
 /// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
 /// until `magic-link restore`, and for a copy that is about to stop (`stopping`). 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, description = "The service is ready"), PublicProblems))]
+    responses((status = 200, body = Readiness, description = "The service is ready"), PublicProblems))]
 #[get("/readyz")]
 pub(super) async fn readyz(
     cx: web::Data<Context>,
@@ -50,11 +52,18 @@ pub(super) async fn readyz(
     if stopping.is_set() {
         return Err(Error::unavailable().detail("stopping: this copy of the service ends; ask another one"));
     }
-    within(READY_TIMEOUT, checks(&cx, &folder)).await?;
-    Ok(HttpResponse::Ok().finish())
+    let issuing_frozen = within(READY_TIMEOUT, checks(&cx, &folder)).await?;
+    Ok(HttpResponse::Ok().json(Readiness { issuing_frozen }))
 }
 
-async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Error> {
+/// The service is ready.
+#[derive(Debug, Serialize, ToSchema)]
+struct Readiness {
+    /// Whether an operator has stopped the issuing of links; everything else goes on.
+    issuing_frozen: bool,
+}
+
+async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<bool, Error> {
     let now = cx.clock.now();
     passed(cx, "reads", "the database cannot be read", reads(cx, now).await)?;
     let apart =
@@ -65,7 +74,7 @@ async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<(), Er
                   `magic-link restore`";
     passed(cx, "checkpoints", behind, audit::require_whole(cx, folder).await)?;
     passed(cx, "writes", "the database cannot be written", writes(cx, now).await)?;
-    Ok(())
+    Ok(cx.snapshot(None, None, now).await?.epochs.frozen)
 }
 
 /// Notes the outcome of a check, and names it to the caller.

@@ -30,7 +30,7 @@ use crate::http::{Admin, Caller};
 use crate::journal::{Event, rows};
 use crate::secrets::MasterKey;
 use crate::store::{Store, Tx};
-use crate::tokens::hold_master_key;
+use crate::tokens::{hold_master_key, wrong_master_key};
 
 /// Id of the first key's row, and the beginning of all others.
 const ID: &str = "checkpoints";
@@ -58,9 +58,8 @@ pub(super) struct LogSigner {
 
 impl LogSigner {
     fn open(master_key: &MasterKey, row: &KeyRow) -> Result<Self, Error> {
-        let seed = master_key.open(&row.id, &row.sealed_private_key).ok_or_else(|| {
-            Error::internal("this master key does not open the key that signs checkpoints: is it the right one?")
-        })?;
+        let seed = master_key.open(&row.id, &row.sealed_private_key);
+        let seed = seed.ok_or_else(|| wrong_master_key("it does not open the key that signs checkpoints"))?;
         let public = STANDARD.decode(&row.public_key).map_err(Error::internal)?;
         Ok(Self { id: row.id.clone(), public, seed: seed.into() })
     }

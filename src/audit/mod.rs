@@ -126,10 +126,15 @@ pub struct AuditEvent {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     late: bool,
-    /// Whether the activity event is a change although the link granted `read_only` access.
+    /// Whether the activity event is a change although the link granted `read_only` access, or occurred after its session
+    /// had ended.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     policy_violation: bool,
+    /// Whether the activity event's own time lies outside its session, by more than 5 minutes: `recorded_at` counts.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    out_of_session: bool,
     /// Trace id of the request that recorded the event (W3C Trace Context, 32 hex digits).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32)]
@@ -183,12 +188,19 @@ pub struct EventFilter {
     pub kind: Option<EventType>,
     /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,
-    /// `true`: only changes despite `read_only` access; `false`: only the other events.
+    /// `true`: only changes despite `read_only` access and activity after the session's end; `false`: only the other
+    /// events.
     pub policy_violation: Option<bool>,
+    /// `true`: only activity events whose own time lies outside their session; `false`: only the other events.
+    pub out_of_session: Option<bool>,
     /// Only events that happened at or after this time (RFC 3339).
     pub occurred_from: Option<Timestamp>,
     /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
+    /// Only events that were recorded at or after this time (RFC 3339).
+    pub recorded_from: Option<Timestamp>,
+    /// Only events that were recorded before this time (RFC 3339).
+    pub recorded_to: Option<Timestamp>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1)]
     pub page_size: Option<u32>,

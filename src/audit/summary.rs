@@ -32,7 +32,7 @@ pub struct SummaryQuery {
     pub cursor: Option<String>,
 }
 
-/// One session in which a person's data was accessed.
+/// One session in which a person's data was accessed, or in which the consultant acted as that person.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct AccessSummary {
     /// Session in which the data was accessed.
@@ -55,9 +55,9 @@ pub struct AccessSummary {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
     pub ticket: Option<String>,
-    /// When the person's data was first accessed in the session (RFC 3339, UTC).
+    /// When the person's data was first accessed in the session (RFC 3339, UTC); its start, if nothing was reported.
     pub first_at: Timestamp,
-    /// When the person's data was last accessed in the session (RFC 3339, UTC).
+    /// When the person's data was last accessed in the session (RFC 3339, UTC); its start, if nothing was reported.
     pub last_at: Timestamp,
     /// Number of views of the person's data.
     #[schema(minimum = 0)]
@@ -80,7 +80,7 @@ pub struct ConsultantName {
     pub name: String,
 }
 
-/// A page of the sessions that accessed a person's data, newest first. The query is recorded too.
+/// A page of the sessions that accessed a person's data or acted as the person, newest first. The query is recorded too.
 pub(crate) async fn summary(
     cx: &Context,
     caller: &Caller<ReadAudit>,
@@ -99,10 +99,15 @@ pub(crate) async fn summary(
         .store
         .read(move |conn| {
             let portal = portal.as_deref();
-            let ids = store::sessions_touching(conn, &tenant_id, portal, &principal_id, &asked)?;
+            let mut ids = store::sessions_touching(conn, &tenant_id, portal, &principal_id, &asked)?;
+            // Whoever acted as the person could see all of it, whatever was reported.
+            ids.extend(records::sessions::opened_as(conn, &tenant_id, portal, &principal_id, &asked)?);
+            ids.sort_unstable_by(|one, other| other.as_str().cmp(one.as_str()));
+            ids.dedup();
+            ids.truncate(usize::try_from(asked.limit).unwrap_or(usize::MAX));
             let mut touches: HashMap<SessionId, Vec<store::Touches>> = HashMap::new();
             for touch in store::touches(conn, &tenant_id, &principal_id, &ids)? {
-                if let Some(session) = touch.0.clone() {
+                if let Some(session) = touch.session_id.clone() {
                     touches.entry(session).or_default().push(touch);
                 }
             }
@@ -113,9 +118,9 @@ pub(crate) async fn summary(
                 let consultant = records::consultants::find(conn, &session.consultant_id)?
                     .ok_or_else(|| Error::internal("a session without its consultant"))?;
                 let its_own = touches.remove(&id).unwrap_or_default();
-                let count = |kind| its_own.iter().filter(|touch| touch.1 == kind).map(|touch| touch.2).sum();
-                let first_at = its_own.iter().filter_map(|touch| touch.3).min();
-                let last_at = its_own.iter().filter_map(|touch| touch.4).max();
+                let count = |kind| its_own.iter().filter(|touch| touch.kind == kind).map(|touch| touch.number).sum();
+                let first_at = its_own.iter().filter_map(|touch| touch.times().0).min();
+                let last_at = its_own.iter().filter_map(|touch| touch.times().1).max();
                 items.push(AccessSummary {
                     session_id: id,
                     magic_link_id: session.magic_link_id,

@@ -4,7 +4,7 @@ use clap::Subcommand;
 
 use super::output::{Column, Failure, Output};
 use super::{Pages, restore};
-use crate::clients::{self, CreateClient, DisableClient, RotateClient};
+use crate::clients::{self, ChangeClient, CreateClient, DisableClient, RotateClient};
 use crate::context::Context;
 use crate::domain::Scope;
 use crate::http::Caller;
@@ -30,6 +30,23 @@ pub(super) enum ClientCommand {
     },
     /// List clients
     List(Pages),
+    /// Change a client's name, portal, tenants or scopes; its key stays
+    Change {
+        /// Client id
+        id: ClientId,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
+        /// Portal the client is bound to; an empty text for every portal
+        #[arg(long)]
+        portal: Option<String>,
+        /// Tenant the client acts for, or `*` for every tenant, instead of the present ones; may be repeated
+        #[arg(long = "tenant")]
+        tenants: Option<Vec<String>>,
+        /// Scope of the client, instead of the present ones; may be repeated
+        #[arg(long = "scope")]
+        scopes: Option<Vec<Scope>>,
+    },
     /// Give a client a new API key and show it, once
     Rotate {
         /// Client id
@@ -51,8 +68,14 @@ pub(super) enum ClientCommand {
 }
 
 pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] =
-        &[("ID", "/id"), ("STATE", "/state"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("NAME", "/name")];
+    const COLUMNS: &[Column] = &[
+        ("ID", "/id"),
+        ("STATE", "/state"),
+        ("PORTAL", "/portal"),
+        ("TENANTS", "/tenants"),
+        ("LAST USED", "/last_used_at"),
+        ("NAME", "/name"),
+    ];
     let (caller, now) = (Caller::operator(), cx.clock.now());
     match command {
         ClientCommand::Create { name, portal, tenants, scopes } => {
@@ -64,6 +87,10 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
             let page = pages.paging().open(cx.tokens.master_key(), "clients")?;
             output.table(&clients::list(cx, &caller, page).await?, COLUMNS)
         }
+        ClientCommand::Change { id, name, portal, tenants, scopes } => {
+            let request = ChangeClient { name, portal, tenants, scopes };
+            output.done(&clients::change(cx, &caller, id, request, now).await?, "changed")
+        }
         ClientCommand::Rotate { id, overlap_seconds } => {
             let client = clients::rotate(cx, &caller, id, &RotateClient { overlap_seconds }, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
@@ -71,7 +98,8 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
         ClientCommand::Disable { id, revoke_links } => {
             let client = clients::disable(cx, &caller, id, DisableClient { revoke_links }).await?;
             revocations::finish_pending(cx).await?;
-            output.done(&client, "disabled")
+            let order = revocations::of_act(cx, client.revocation_id.clone()).await?;
+            output.counted(&client, "disabled", order.as_ref())
         }
         ClientCommand::Confirm(confirm) => restore::confirm_clients(cx, confirm, output).await,
     }

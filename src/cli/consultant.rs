@@ -58,7 +58,8 @@ pub(super) async fn run(cx: &Context, command: ConsultantCommand, output: &Outpu
         ConsultantCommand::Suspend(Decision { id, reason }) => {
             let consultant = consultants::suspend(cx, &caller, id, decision(reason)).await?;
             revocations::finish_pending(cx).await?;
-            output.done(&consultant, "suspended")
+            let order = revocations::of_act(cx, consultant.revocation_id.clone()).await?;
+            output.counted(&consultant, "suspended", order.as_ref())
         }
         ConsultantCommand::Reinstate(Decision { id, reason }) => {
             output.done(&consultants::reinstate(cx, &caller, id, decision(reason), now).await?, "reinstated")

@@ -31,7 +31,7 @@ use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::{self, RevokeLink};
 use crate::records::links::LinkFilter;
 use crate::records::sessions::SessionFilter;
-use crate::revocations::{self, CreateRevocation};
+use crate::revocations::{self, CreateRevocation, RevocationFilter};
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
 use crate::{sessions, telemetry};
@@ -128,6 +128,14 @@ enum LinkCommand {
         #[arg(long)]
         reason: String,
     },
+    /// List bulk revocations, with their selectors
+    Revocations {
+        /// Only those of this consultant's links
+        #[arg(long)]
+        consultant: Option<ConsultantId>,
+        #[command(flatten)]
+        pages: Pages,
+    },
     /// Revoke every link that matches all given selectors; in force when this returns
     RevokeAll {
         /// Only links of this tenant
@@ -177,6 +185,9 @@ enum SessionCommand {
     Revoke {
         /// Session id
         id: SessionId,
+        /// Why the session is revoked; recorded
+        #[arg(long)]
+        reason: Option<String>,
     },
 }
 
@@ -301,9 +312,15 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Consultant(command) => consultant::run(cx, command, output).await,
         Command::Link(command) => link(cx, command, output).await,
         Command::Freeze { reason } => {
-            output.done(&links::freeze(cx, reason, cx.clock.now()).await?, "issuing is frozen")
+            let request = links::SetIssuing { frozen: true, reason: Some(reason) };
+            let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
+            output.done(&issuing, "issuing is frozen")
         }
-        Command::Unfreeze => output.done(&links::unfreeze(cx, cx.clock.now()).await?, "issuing goes on"),
+        Command::Unfreeze => {
+            let request = links::SetIssuing { frozen: false, reason: None };
+            let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
+            output.done(&issuing, "issuing goes on")
+        }
         Command::Session(command) => session(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,
@@ -323,6 +340,18 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
         ("EXPIRES", "/expires_at"),
         ("MAIL", "/delivery/state"),
     ];
+    const REVOCATIONS: &[Column] = &[
+        ("ID", "/id"),
+        ("STATE", "/state"),
+        ("LINKS", "/links"),
+        ("SESSIONS", "/sessions"),
+        ("TENANTS", "/tenant_ids"),
+        ("PORTAL", "/portal"),
+        ("CONSULTANT", "/consultant_id"),
+        ("PROFILE", "/profile_id"),
+        ("CREATED", "/created_at"),
+        ("REASON", "/reason"),
+    ];
     let now = cx.clock.now();
     match command {
         LinkCommand::List { tenant, consultant, state, pages } => {
@@ -335,6 +364,16 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
                 ..LinkFilter::default()
             };
             output.table(&links::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
+        }
+        LinkCommand::Revocations { consultant, pages } => {
+            let filter = RevocationFilter {
+                consultant_id: consultant,
+                page_size: Some(pages.page_size),
+                cursor: pages.cursor,
+                ..RevocationFilter::default()
+            };
+            let page = revocations::list(cx, &Caller::operator(), filter).await?;
+            output.table(&page, REVOCATIONS)
         }
         LinkCommand::Revoke { id, reason } => {
             let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
@@ -356,7 +395,7 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
             let order = revocations::create(cx, &Caller::operator(), request, None, now).await?;
             revocations::finish_pending(cx).await?;
             let order = revocations::read(cx, &Caller::operator(), order.id).await?;
-            output.done(&order, if dry_run { "counted" } else { "revoked" })
+            output.counted(&order, if dry_run { "would be revoked" } else { "revoked" }, Some(&order))
         }
     }
 }
@@ -367,6 +406,7 @@ async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Resu
         ("STATE", "/state"),
         ("TENANT", "/tenant_id"),
         ("PORTAL", "/portal"),
+        ("CONSULTANT", "/consultant_id"),
         ("PROFILE", "/profile/name"),
         ("EXPIRES", "/expires_at"),
     ];
@@ -383,8 +423,8 @@ async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Resu
             };
             output.table(&sessions::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
-        SessionCommand::Revoke { id } => {
-            output.done(&sessions::revoke(cx, &Caller::operator(), id, now).await?, "ended")
+        SessionCommand::Revoke { id, reason } => {
+            output.done(&sessions::revoke(cx, &Caller::operator(), id, reason, now).await?, "ended")
         }
     }
 }

@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::revocations::RevocationResponse;
+
 /// Why a command failed; its message is printed.
 pub(super) type Failure = Box<dyn std::error::Error>;
 
@@ -24,6 +26,20 @@ impl Output {
         }
         let name = ["/id", "/kid"].iter().find_map(|at| thing.pointer(at)).map(text);
         Ok(line(&name.map_or_else(|| what.to_owned(), |name| format!("{what}: {name}")))?)
+    }
+
+    /// Prints an object that was created or changed, and how much a bulk revocation ended with it.
+    pub(super) fn counted(
+        &self,
+        thing: &impl Serialize,
+        what: &str,
+        order: Option<&RevocationResponse>,
+    ) -> Result<(), Failure> {
+        let counts = order.filter(|_| !self.json).map(|order| {
+            let many = |number: i64, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
+            format!("{what} ({}, {})", many(order.links, "link"), many(order.sessions, "session"))
+        });
+        self.done(thing, counts.as_deref().unwrap_or(what))
     }
 
     /// Prints an object with a secret.

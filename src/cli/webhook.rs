@@ -6,7 +6,7 @@ use super::output::{Column, Output};
 use super::{Failure, Pages};
 use crate::context::Context;
 use crate::http::Caller;
-use crate::id::EndpointId;
+use crate::id::{EndpointId, MessageId};
 use crate::webhooks;
 
 #[derive(Subcommand)]
@@ -19,6 +19,14 @@ pub(super) enum WebhookCommand {
         id: EndpointId,
         #[command(flatten)]
         pages: Pages,
+    },
+    /// Send messages again that were given up or cancelled
+    Retry {
+        /// Webhook endpoint id
+        id: EndpointId,
+        /// Only this message; otherwise at most 500, the oldest first
+        #[arg(long, value_name = "ID")]
+        message: Option<MessageId>,
     },
 }
 
@@ -39,6 +47,11 @@ pub(super) async fn run(cx: &Context, command: WebhookCommand, output: &Output) 
         WebhookCommand::List(pages) => output.table(&webhooks::list(cx, &caller, pages.paging()).await?, ENDPOINTS),
         WebhookCommand::Deliveries { id, pages } => {
             output.table(&webhooks::deliveries(cx, &caller, id, pages.paging()).await?, MESSAGES)
+        }
+        WebhookCommand::Retry { id, message } => {
+            let request = webhooks::RetryWebhookDeliveries { message_id: message };
+            let retried = webhooks::retry(cx, &caller, id, request, cx.clock.now()).await?;
+            output.done(&retried, &format!("{} messages are queued again", retried.queued))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! is shown once and stored as SHA-256; after a rotation the old key stays valid
 //! for a chosen overlap.
 
+mod change;
 pub(crate) mod routes;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use crate::db::text_enum;
 use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
-use crate::id::ClientId;
+use crate::id::{ClientId, RevocationId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::clients::Client;
@@ -23,6 +24,12 @@ use crate::records::revocations::BulkRevocation;
 use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
+
+pub use change::ChangeClient;
+pub(crate) use change::change;
+
+/// Uses older than this were written by an earlier step.
+const USES_KEPT: time::Duration = time::Duration::minutes(2);
 
 /// Number of unconfirmed clients that one query reads.
 const PAGE: i64 = 200;
@@ -111,6 +118,13 @@ pub struct ClientResponse {
     /// When the client was disabled (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     disabled_at: Option<Timestamp>,
+    /// When the client last called, to the minute (RFC 3339, UTC); absent if it never has. What other copies of the
+    /// service saw shows within a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_used_at: Option<Timestamp>,
+    /// Bulk revocation of the client's links that its disabling has brought about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) revocation_id: Option<RevocationId>,
     /// API key: returned once, when the client is created or its key is rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
@@ -140,9 +154,52 @@ impl ClientResponse {
             rotated_at: client.rotated_at,
             previous_key_expires_at: client.previous_key_expires_at,
             disabled_at: client.disabled_at,
+            last_used_at: None,
+            revocation_id: None,
             key: key.map(ApiKey::reveal),
         }
     }
+}
+
+/// Writes down which clients called since the step before.
+pub(crate) async fn write_uses(cx: &Context, now: Timestamp) -> Result<(), Error> {
+    let seen = cx.client_uses.since(now.minus(USES_KEPT));
+    if seen.is_empty() {
+        return Ok(());
+    }
+    cx.store
+        .write_large(move |tx| Ok(seen.iter().try_for_each(|(id, at)| records::clients::note_use(tx, id, *at))?))
+        .await
+}
+
+/// Fills in when clients last called.
+async fn with_uses(cx: &Context, mut clients: Vec<ClientResponse>) -> Result<Vec<ClientResponse>, Error> {
+    let ids: Vec<ClientId> = clients.iter().map(|client| client.id.clone()).collect();
+    let known = cx.store.read(move |conn| Ok(records::clients::last_uses(conn, ids.iter())?)).await?;
+    for client in &mut clients {
+        client.last_used_at = known.get(&client.id).copied().max(cx.client_uses.of(&client.id));
+    }
+    Ok(clients)
+}
+
+async fn with_use(cx: &Context, client: ClientResponse) -> Result<ClientResponse, Error> {
+    with_uses(cx, vec![client]).await?.pop().ok_or_else(Error::not_found)
+}
+
+/// A client within the caller's reach.
+pub(crate) async fn read(cx: &Context, caller: &Caller<Admin>, id: ClientId) -> Result<ClientResponse, Error> {
+    let reach = caller.reach.clone();
+    let client = cx.store.read(move |conn| Ok(records::clients::find(conn, &id)?)).await?;
+    let client = client.filter(|client| reach.covers_reach(&client.reach())).ok_or_else(Error::not_found)?;
+    with_use(cx, ClientResponse::of(client, None)).await
+}
+
+/// Scopes in stored form.
+fn words(scopes: &[Scope]) -> Vec<&'static str> {
+    let mut words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    words.sort_unstable();
+    words.dedup();
+    words
 }
 
 /// Creates a client. Its key is in the response, but not in that of a replay.
@@ -155,14 +212,13 @@ pub(crate) async fn create(
 ) -> Result<(ClientResponse, bool), Error> {
     check(cx, &request)?;
     let tenants = request.tenants.join(" ");
-    let mut scopes: Vec<&str> = request.scopes.iter().map(|scope| scope.as_str()).collect();
-    scopes.sort_unstable();
-    scopes.dedup();
+    let scopes = words(&request.scopes);
     let id = ClientId::new(now);
     let key = ApiKey::generate(&id);
     let client = Client {
         name: request.name.trim().to_owned(),
-        portal: request.portal,
+        // An empty text binds to no portal, as in a change.
+        portal: request.portal.filter(|portal| !portal.is_empty()),
         tenants,
         scopes: scopes.join(" "),
         key_sha256: key.sha256(),
@@ -196,23 +252,34 @@ pub(crate) async fn create(
 fn check(cx: &Context, request: &CreateClient) -> Result<(), Error> {
     let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
-    if let Some(portal) = &request.portal
+    check_rights(cx, &mut fields, request.portal.as_deref(), Some(&request.tenants), Some(&request.scopes));
+    fields.finish()
+}
+
+fn check_rights(
+    cx: &Context,
+    fields: &mut Validator,
+    portal: Option<&str>,
+    tenants: Option<&[String]>,
+    scopes: Option<&[Scope]>,
+) {
+    if let Some(portal) = portal
+        && !portal.is_empty()
         && !cx.config.portals.contains_key(portal)
     {
         fields.error("/portal", "unknown", "is not a configured portal");
     }
-    if request.tenants.is_empty() || request.tenants.len() > 100 {
+    if tenants.is_some_and(|tenants| tenants.is_empty() || tenants.len() > 100) {
         fields.error("/tenants", "out_of_range", "must name 1 to 100 tenants, or * for every one");
     }
-    for (index, tenant) in request.tenants.iter().enumerate() {
+    for (index, tenant) in tenants.into_iter().flatten().enumerate() {
         if tenant != "*" && !crate::domain::is_tenant_id(tenant) {
             fields.error(format!("/tenants/{index}"), "malformed", "is not a tenant id");
         }
     }
-    if request.scopes.is_empty() {
+    if scopes.is_some_and(<[Scope]>::is_empty) {
         fields.error("/scopes", "out_of_range", "must name at least one scope");
     }
-    fields.finish()
 }
 
 /// A page of the clients within the caller's reach.
@@ -228,7 +295,9 @@ pub(crate) async fn list(
         .store
         .read(move |conn| Ok(records::clients::list(conn, &asked, |client| reach.covers_reach(&client.reach()))?))
         .await?;
-    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), |row| ClientResponse::of(row, None)))
+    let show = |row| ClientResponse::of(row, None);
+    let Page { items, next_cursor } = page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show);
+    Ok(Page { items: with_uses(cx, items).await?, next_cursor })
 }
 
 /// Gives a client a new key; the old key stays valid for the overlap. Only for a client that the caller could create:
@@ -307,10 +376,11 @@ pub(crate) async fn disable(
             Ok((disabled.unwrap_or(known), order))
         })
         .await?;
+    let revocation_id = order.as_ref().map(|order| order.id.clone());
     if let (Some(ending), Some(order)) = (ending, order) {
         ending.carry_out(cx, order).await;
     }
-    Ok(ClientResponse::of(client, None))
+    Ok(ClientResponse { revocation_id, ..ClientResponse::of(client, None) })
 }
 
 /// A client that a restore has disabled, as the operator reads it before they confirm it.

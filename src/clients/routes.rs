@@ -1,10 +1,10 @@
 //! `/v1/clients`
 
 use actix_web::web::Data;
-use actix_web::{get, post};
+use actix_web::{get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{ClientResponse, CreateClient, DisableClient, RotateClient};
+use super::{ChangeClient, ClientResponse, CreateClient, DisableClient, RotateClient};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
@@ -12,7 +12,13 @@ use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, Q
 use crate::id::ClientId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
-    service.service(create_client).service(list_clients).service(rotate_client).service(disable_client);
+    service
+        .service(create_client)
+        .service(list_clients)
+        .service(get_client)
+        .service(change_client)
+        .service(rotate_client)
+        .service(disable_client);
 }
 
 /// Create a client
@@ -46,6 +52,37 @@ async fn list_clients(
 ) -> Result<Json<Page<ClientResponse>>, Error> {
     let page = paging.into_inner().open(cx.tokens.master_key(), "clients")?;
     Ok(Json(super::list(&cx, &caller, page).await?))
+}
+
+/// Read a client
+#[utoipa::path(tag = "Clients", operation_id = "getClient",
+    params(("id" = ClientId, Path, description = "Identifier of the client")),
+    responses((status = 200, body = ClientResponse, description = "The client"), ReadProblems))]
+#[get("/clients/{id}")]
+async fn get_client(
+    cx: Data<Context>,
+    caller: Caller<Admin>,
+    id: Path<ClientId>,
+) -> Result<Json<ClientResponse>, Error> {
+    Ok(Json(super::read(&cx, &caller, id.into_inner()).await?))
+}
+
+/// Change a client
+///
+/// Its name, portal, tenants or scopes, in force from the next call on; its key
+/// stays. Refused with `client_not_permitted` for a client that the caller could not
+/// create, as it is or as it would become.
+#[utoipa::path(tag = "Clients", operation_id = "changeClient", request_body = ChangeClient,
+    params(("id" = ClientId, Path, description = "Identifier of the client")),
+    responses((status = 200, body = ClientResponse, description = "The client"), WriteProblems))]
+#[patch("/clients/{id}")]
+async fn change_client(
+    cx: Data<Context>,
+    caller: Caller<Admin>,
+    id: Path<ClientId>,
+    body: Body<ChangeClient>,
+) -> Result<Json<ClientResponse>, Error> {
+    Ok(Json(super::change(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Rotate a client's key

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::domain::{Authority, EventType, Page, Paging, Person, Scope, Validator, check_person};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
-use crate::id::ConsultantId;
+use crate::id::{ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::records::consultants::{Consultant, ConsultantFilter, ConsultantState};
 use crate::records::revocations::BulkRevocation;
@@ -49,6 +49,9 @@ pub struct ConsultantResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,
+    /// Bulk revocation of the consultant's links that this change has brought about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) revocation_id: Option<RevocationId>,
 }
 
 impl ConsultantResponse {
@@ -65,6 +68,7 @@ impl ConsultantResponse {
             updated_at: consultant.updated_at,
             suspended_at: consultant.suspended_at,
             suspend_reason: reason,
+            revocation_id: None,
         }
     }
 }
@@ -95,7 +99,8 @@ pub struct ChangeConsultant {
     /// New name of the consultant.
     #[schema(min_length = 1, max_length = 100)]
     pub name: Option<String>,
-    /// New e-mail address: needs the scope `admin`, revokes the consultant's links and notifies the old address.
+    /// New e-mail address: needs the scope `admin`, revokes the consultant's links and notifies the old address, unless it
+    /// differs by upper and lower case only.
     #[schema(max_length = 254)]
     pub email: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
@@ -140,14 +145,14 @@ pub(crate) async fn register(
     require_operator(caller)?;
     let mut fields = Validator::default();
     fields.text("/name", &request.name, 1, 100);
-    fields.email("/email", &request.email);
+    let email = fields.email("/email", &request.email);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let consultant = Consultant {
         id: ConsultantId::new(now),
         name: request.name.trim().to_owned(),
-        email_key: request.email.to_lowercase(),
-        email: request.email,
+        email_key: email.to_lowercase(),
+        email,
         created_at: now,
         updated_at: now,
         suspended_at: None,
@@ -212,9 +217,7 @@ pub(crate) async fn change(
     require_operator(caller)?;
     let mut fields = Validator::default();
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
-    if let Some(email) = &request.email {
-        fields.email("/email", email);
-    }
+    let email = request.email.as_ref().map(|email| fields.email("/email", email));
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     if request.email.is_some() && !caller.has(Scope::Admin) {
@@ -232,7 +235,7 @@ pub(crate) async fn change(
         .write(move |tx| {
             let before = records::consultants::lock_for_change(tx, &id)?.ok_or_else(Error::not_found)?;
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
-            let email = request.email.as_deref().unwrap_or(&before.email);
+            let email = email.as_deref().unwrap_or(&before.email);
             let email_key = email.to_lowercase();
             if records::consultants::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
@@ -240,7 +243,8 @@ pub(crate) async fn change(
             let after =
                 records::consultants::change(tx, &id, name, email, &email_key, now)?.ok_or_else(Error::not_found)?;
             let mut order = None;
-            if before.email != after.email {
+            // Another spelling of the same address takes nobody's access away.
+            if before.email_key != after.email_key {
                 order = revoking.as_ref().map(|revoking| revoking.enforce(tx)).transpose()?;
                 mail::enqueue_address_changed(tx, &after, &before.email, now)?;
             }
@@ -257,10 +261,11 @@ pub(crate) async fn change(
             Ok((after, order))
         })
         .await?;
+    let revocation_id = order.as_ref().map(|order| order.id.clone());
     if let (Some(ending), Some(order)) = (ending, order) {
         ending.carry_out(cx, order).await;
     }
-    Ok(ConsultantResponse::seen_by(&caller.authority(), changed))
+    Ok(ConsultantResponse { revocation_id, ..ConsultantResponse::seen_by(&caller.authority(), changed) })
 }
 
 /// The bulk revocation of a consultant's links, which the act that brings it about puts in force.
@@ -315,10 +320,11 @@ pub(crate) async fn suspend(
             Ok((suspended, Some(order)))
         })
         .await?;
+    let revocation_id = order.as_ref().map(|order| order.id.clone());
     if let Some(order) = order {
         ending.carry_out(cx, order).await;
     }
-    Ok(ConsultantResponse::seen_by(&caller.authority(), suspended))
+    Ok(ConsultantResponse { revocation_id, ..ConsultantResponse::seen_by(&caller.authority(), suspended) })
 }
 
 /// Reinstates a consultant, who can get links again; revoked links stay revoked.

@@ -166,6 +166,7 @@ diesel::table! {
         trace_id -> Nullable<Text>,
         payload_commitment -> Binary,
         hashes -> Binary,
+        out_of_session -> Bool,
     }
 }
 
@@ -474,6 +475,13 @@ diesel::table! {
     access_epoch (id) {
         id -> Integer,
         epoch -> BigInt,
+    }
+}
+
+diesel::table! {
+    client_uses (client_id) {
+        client_id -> Text,
+        last_used_at -> Timestamp,
     }
 }
 

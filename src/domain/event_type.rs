@@ -76,6 +76,8 @@ text_enum! {
         ClientCreated = "client.created",
         /// The API key of a client was rotated.
         ClientRotated = "client.rotated",
+        /// A client's name, portal, tenants or scopes were changed.
+        ClientChanged = "client.changed",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
         /// A client that a restore had disabled was confirmed: it can call the API again.
@@ -88,6 +90,8 @@ text_enum! {
         EndpointRotated = "webhook_endpoint.rotated",
         /// A webhook endpoint was disabled.
         EndpointDisabled = "webhook_endpoint.disabled",
+        /// Given-up messages to a webhook endpoint were queued again.
+        EndpointRetried = "webhook_endpoint.retried",
         /// A webhook endpoint was deleted.
         EndpointDeleted = "webhook_endpoint.deleted",
         /// The issuing of links was frozen.

@@ -32,6 +32,7 @@ pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkS
 pub use syntax::{Cursor, ExternalId, IdempotencyKeyText, KeyId, ListNumber, LogId, PortalId, ProviderName, TenantId};
 pub(crate) use syntax::{
     MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,
+    plain_address,
 };
-pub(crate) use validator::{Validator, is_unsafe_char};
+pub(crate) use validator::{Validator, is_unsafe_char, trimmed};
 pub use webhook::{WebhookEvent, WebhookFormat};

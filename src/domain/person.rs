@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Validator;
+use super::{Validator, trimmed};
 use crate::id::ConsultantId;
 
 /// Person at the portal, or profile, by the portal's identifier.
@@ -15,6 +15,7 @@ pub struct Person {
     pub id: String,
     /// Name of the person.
     #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
+    #[serde(deserialize_with = "trimmed")]
     pub name: String,
 }
 
@@ -27,8 +28,10 @@ pub struct Profile {
     pub id: String,
     /// Name of the profile.
     #[schema(min_length = 1, max_length = 100, example = "Asha Rao")]
+    #[serde(deserialize_with = "trimmed")]
     pub name: String,
-    /// E-mail address at which the profile's owner is notified of the first use and of the end of access.
+    /// E-mail address at which the profile's owner is notified of the first use and of the end of access; one
+    /// that cannot be used is left out, and blocks no grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254, example = "asha.rao@acme.example")]
     pub email: Option<String>,
@@ -43,8 +46,9 @@ pub struct Issuer {
     pub id: String,
     /// Name of the person.
     #[schema(min_length = 1, max_length = 100, example = "Meera Iyer")]
+    #[serde(deserialize_with = "trimmed")]
     pub name: String,
-    /// E-mail address for notices about the access.
+    /// E-mail address for notices about the access; one that cannot be used is left out, and blocks no grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254, example = "hr@acme.example")]
     pub email: Option<String>,

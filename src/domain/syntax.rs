@@ -171,6 +171,42 @@ pub(crate) fn is_address(text: &str) -> bool {
     text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
 }
 
+/// An e-mail address as mail servers take it: an international domain becomes punycode (RFC 5891).
+///
+/// # Errors
+/// Why the address cannot be taken.
+pub(crate) fn plain_address(text: &str) -> Result<String, &'static str> {
+    if is_address(text) {
+        return Ok(text.to_owned());
+    }
+    let malformed = "must be one plain e-mail address";
+    let (local, domain) = text.rsplit_once('@').ok_or(malformed)?;
+    if !local.is_ascii() {
+        return Err("has letters before the @ that many mail servers do not take: use an address in ASCII there");
+    }
+    // Some scripts join letters with characters that are not seen; of all others the reader would drop them.
+    let joins = |character| matches!(character, '\u{200C}' | '\u{200D}');
+    if domain.is_ascii() || !domain.chars().all(|character| is_visible(character) || joins(character)) {
+        return Err(malformed);
+    }
+    let Ok(url::Host::Domain(ascii)) = url::Host::parse(domain) else {
+        return Err("has a domain that is no valid international domain name");
+    };
+    let address = format!("{local}@{ascii}");
+    if is_address(&address) { Ok(address) } else { Err(malformed) }
+}
+
+/// Whether a character is seen: it is neither blank nor one of those that leave no mark.
+pub(crate) fn is_visible(character: char) -> bool {
+    !character.is_whitespace()
+        && !character.is_control()
+        && !matches!(character,
+            '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
+            | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
+            | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}'
+            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+}
+
 /// Whether a text has the syntax of a source name.
 pub(crate) fn is_source(text: &str) -> bool {
     (1..=64).contains(&text.len())
@@ -206,6 +242,31 @@ mod tests {
     fn zones_are_those_of_iana() {
         assert!(is_time_zone("Asia/Kolkata") && is_time_zone("America/New_York") && is_time_zone("UTC"));
         assert!(!is_time_zone("Mars/Base") && !is_time_zone(""));
+    }
+
+    #[test]
+    fn an_international_domain_becomes_punycode_and_the_rest_says_why() {
+        for (given, plain) in [
+            ("ravi@support.example", "ravi@support.example"),
+            ("ravi@bücher.example", "ravi@xn--bcher-kva.example"),
+            ("ravi@उदाहरण.भारत", "ravi@xn--p1b6ci4b4b3a.xn--h2brj9c"),
+            ("a.b+c@BÜCHER.example", "a.b+c@xn--bcher-kva.example"),
+        ] {
+            assert_eq!(plain_address(given).as_deref(), Ok(plain), "{given}");
+        }
+        for wrong in [
+            "rävi@support.example",
+            "ravi",
+            "ravi@ä b.example",
+            "a@b@ä.example",
+            "ravi@ä..example",
+            "ravi@ä.example, x@y.example",
+            "ravi@\u{ad}",
+            "ravi@sup\u{ad}port.example",
+            "ravi@ä.example\r\n",
+        ] {
+            assert!(plain_address(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

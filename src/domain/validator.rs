@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Deserializer};
 use time::Duration;
 
+use super::syntax::{is_visible, plain_address};
 use crate::error::{Code, Error};
 
 /// Longest time that an old key or secret may stay valid after a rotation.
@@ -26,8 +28,10 @@ impl Validator {
 
     /// Checks one line of human-readable text: no control characters, and none that change the writing direction.
     pub(crate) fn text(&mut self, pointer: &str, text: &str, min: usize, max: usize) {
-        let length = text.trim().chars().count();
-        if length < min {
+        let trimmed = text.trim();
+        let length = trimmed.chars().count();
+        let is_unseen = min > 0 && !trimmed.chars().any(is_visible);
+        if length < min || is_unseen {
             self.error(pointer, "too_short", format_args!("must have at least {min} characters"));
         } else if text.chars().count() > max {
             self.error(pointer, "too_long", format_args!("must have at most {max} characters"));
@@ -60,11 +64,12 @@ impl Validator {
         overlap
     }
 
-    /// Checks one e-mail address.
-    pub(crate) fn email(&mut self, pointer: &str, address: &str) {
-        if !crate::domain::is_address(address) {
-            self.error(pointer, "malformed", "must be one plain e-mail address");
-        }
+    /// Checks one e-mail address, and returns it as it is stored: an international domain as punycode.
+    pub(crate) fn email(&mut self, pointer: &str, address: &str) -> String {
+        plain_address(address).unwrap_or_else(|why| {
+            self.error(pointer, "malformed", why);
+            String::new()
+        })
     }
 
     /// Refuses the request if there is an error.
@@ -78,6 +83,11 @@ impl Validator {
         let refused = Error::new(Code::ValidationFailed);
         Err(self.0.into_iter().fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
     }
+}
+
+/// Reads a name without the blanks around it.
+pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| text.trim().to_owned())
 }
 
 /// Whether a character can make a line look like another text, or like two lines.
@@ -103,9 +113,14 @@ mod tests {
         };
         assert!(check("वेतन की समस्या है"));
         assert!(check("exactly 10"));
-        for wrong in
-            ["short", "         x         ", "this one is far too long", "with a\nline break", "turned \u{202e}around"]
-        {
+        for wrong in [
+            "short",
+            "         x         ",
+            "this one is far too long",
+            "with a\nline break",
+            "turned \u{202e}around",
+            "\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}\u{200b}",
+        ] {
             assert!(!check(wrong), "{wrong:?}");
         }
     }

@@ -109,6 +109,7 @@ impl Row {
             trace_id: event.trace_id,
             payload_commitment,
             hashes: Vec::new(),
+            out_of_session: event.out_of_session,
         }
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct Event {
     pub(crate) seq: Option<i64>,
     pub(crate) late: bool,
     pub(crate) policy_violation: bool,
+    pub(crate) out_of_session: bool,
     pub(crate) reason: Option<String>,
     pub(crate) ticket: Option<String>,
     pub(crate) address: Option<String>,
@@ -78,6 +79,7 @@ impl Event {
             seq: None,
             late: false,
             policy_violation: false,
+            out_of_session: false,
             reason: None,
             ticket: None,
             address: None,
@@ -93,10 +95,14 @@ impl Event {
         self.kind
     }
 
-    /// Marks of an activity event: `late`, `policy_violation`.
+    /// Marks of an activity event: `late`, `out_of_session`, `policy_violation`.
     pub(crate) fn marks(&self) -> impl Iterator<Item = &'static str> {
-        let late = self.late.then_some("late");
-        late.into_iter().chain(self.policy_violation.then_some("policy_violation"))
+        let marks = [
+            self.late.then_some("late"),
+            self.out_of_session.then_some("out_of_session"),
+            self.policy_violation.then_some("policy_violation"),
+        ];
+        marks.into_iter().flatten()
     }
 
     /// Sets the trace id of the request.
@@ -196,7 +202,13 @@ impl Event {
         self
     }
 
-    /// Marks a change although the link granted `read_only` access.
+    /// Marks an activity event whose own time lies outside its session.
+    pub(crate) const fn out_of_session(mut self, outside: bool) -> Self {
+        self.out_of_session = outside;
+        self
+    }
+
+    /// Marks what the session did not allow: a change in a `read_only` session, or an event after its end.
     pub(crate) const fn policy_violation(mut self, violation: bool) -> Self {
         self.policy_violation = violation;
         self

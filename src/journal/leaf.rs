@@ -48,6 +48,8 @@ pub(crate) struct Leaf<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub magic_link_id: Option<&'a LinkId>,
     pub occurred_at: Timestamp,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_session: bool,
     pub payload_commitment: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub policy_violation: bool,
@@ -124,6 +126,7 @@ mod tests {
             log_index: 7,
             magic_link_id: None,
             occurred_at: moment,
+            out_of_session: false,
             payload_commitment: Leaf::commitment(&[0; 32]),
             policy_violation: false,
             portal: None,

@@ -41,6 +41,7 @@ pub(crate) struct Row {
     pub trace_id: Option<String>,
     pub payload_commitment: Vec<u8>,
     pub hashes: Vec<u8>,
+    pub out_of_session: bool,
 }
 
 /// A stored payload: the erasable part of an event.
@@ -160,6 +161,7 @@ impl Row {
             log_index: self.log_index,
             magic_link_id: self.magic_link_id.as_ref(),
             occurred_at: self.occurred_at,
+            out_of_session: self.out_of_session,
             payload_commitment: Leaf::commitment(&self.payload_commitment),
             policy_violation: self.policy_violation,
             portal: self.portal.as_deref(),

@@ -1,18 +1,20 @@
 //! A freeze stops the issuing of links until an operator ends it. Existing links and sessions are not affected.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator};
 use crate::error::Error;
+use crate::http::{Admin, Caller};
 use crate::journal::Event;
 use crate::store::Tx;
 
-/// Whether issuing is frozen.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Issuing {
+/// Whether links are issued.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Issuing {
     /// Whether no links are issued.
     frozen: bool,
     /// When issuing was frozen (RFC 3339, UTC).
@@ -20,40 +22,74 @@ pub(crate) struct Issuing {
     frozen_at: Option<Timestamp>,
     /// Why issuing was frozen.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 500)]
     reason: Option<String>,
 }
 
-/// Freezes issuing, for every instance of the service from its next request on. Freezing again changes nothing.
-pub(crate) async fn freeze(cx: &Context, reason: String, now: Timestamp) -> Result<Issuing, Error> {
+/// Request to stop or to allow the issuing of links.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"frozen": false}))]
+pub struct SetIssuing {
+    /// Whether no links are issued from now on.
+    pub frozen: bool,
+    /// Why issuing is frozen; required for a freeze.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: Option<String>,
+}
+
+impl Issuing {
+    fn of((frozen_at, reason): (Option<Timestamp>, Option<String>)) -> Self {
+        Self { frozen: frozen_at.is_some(), frozen_at, reason }
+    }
+}
+
+fn require_operator(caller: &Caller<Admin>) -> Result<(), Error> {
+    caller.require_operator("freezing the issuing of links")
+}
+
+/// Whether links are issued.
+pub(crate) async fn issuing(cx: &Context, caller: &Caller<Admin>) -> Result<Issuing, Error> {
+    require_operator(caller)?;
+    Ok(Issuing::of(cx.store.read(|conn| Ok(store::freeze_state(conn)?)).await?))
+}
+
+/// Freezes issuing or ends the freeze, for every instance of the service from its next request on. What is so already
+/// is not changed.
+pub(crate) async fn set_issuing(
+    cx: &Context,
+    caller: &Caller<Admin>,
+    request: SetIssuing,
+    now: Timestamp,
+) -> Result<Issuing, Error> {
+    require_operator(caller)?;
     let mut fields = Validator::default();
-    fields.text("/reason", &reason, 3, 500);
+    if request.frozen {
+        fields.text("/reason", request.reason.as_deref().unwrap_or_default(), 3, 500);
+    }
     fields.finish()?;
+    let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
     cx.store
         .write(move |tx| {
-            freeze_now(tx, &reason, now)?;
-            let (frozen_at, reason) = store::freeze_state(tx)?;
-            Ok(Issuing { frozen: frozen_at.is_some(), frozen_at, reason })
+            if request.frozen {
+                let event = Event::new(EventType::IssuingFrozen, actor.clone(), now).client(client_id.as_ref());
+                freeze_as(tx, request.reason.as_deref().unwrap_or_default(), event, now)?;
+            } else if store::unfreeze(tx)? {
+                tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
+            }
+            Ok(Issuing::of(store::freeze_state(tx)?))
         })
         .await
 }
 
-/// Freezes issuing in the caller's transaction.
+/// Freezes issuing in the transaction of the command line.
 pub(crate) fn freeze_now(tx: &mut Tx<'_>, reason: &str, now: Timestamp) -> Result<(), Error> {
+    freeze_as(tx, reason, Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now), now)
+}
+
+fn freeze_as(tx: &mut Tx<'_>, reason: &str, event: Event, now: Timestamp) -> Result<(), Error> {
     if store::freeze(tx, reason, now)? {
-        let event = Event::new(EventType::IssuingFrozen, Actor::system("command-line"), now);
         tx.record(event.with(&serde_json::json!({ "reason": reason })));
     }
     Ok(())
-}
-
-/// Ends the freeze.
-pub(crate) async fn unfreeze(cx: &Context, now: Timestamp) -> Result<Issuing, Error> {
-    cx.store
-        .write(move |tx| {
-            if store::unfreeze(tx)? {
-                tx.record(Event::new(EventType::IssuingUnfrozen, Actor::system("command-line"), now));
-            }
-            Ok(Issuing { frozen: false, frozen_at: None, reason: None })
-        })
-        .await
 }

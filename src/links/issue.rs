@@ -6,7 +6,8 @@ use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    AuditState, ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, refuse_support_session,
+    AuditState, ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, plain_address,
+    refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
@@ -61,6 +62,8 @@ pub(crate) async fn issue(
     if let Err(refusal) = counted {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
+    let (profile_email, profile_refusal) = notice_address(request.profile.email.as_deref());
+    let (issuer_email, issuer_refusal) = notice_address(request.issued_by.email.as_deref());
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
         None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
@@ -72,7 +75,7 @@ pub(crate) async fn issue(
         consultant_id: request.consultant_id,
         profile_id: request.profile.id,
         profile_name: request.profile.name,
-        profile_email: request.profile.email,
+        profile_email,
         reason: request.reason.trim().to_owned(),
         ticket: request.ticket,
         access: request.access,
@@ -80,7 +83,7 @@ pub(crate) async fn issue(
         expires_at,
         issued_by_id: request.issued_by.id,
         issued_by_name: request.issued_by.name,
-        issued_by_email: request.issued_by.email,
+        issued_by_email: issuer_email,
         client_id: caller.client_id.clone(),
         created_at: now,
         generation: 1,
@@ -98,6 +101,7 @@ pub(crate) async fn issue(
             "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
             "profile_name": link.profile_name,
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
+            "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
         }),
     );
     let reach = reach.clone();
@@ -162,6 +166,15 @@ async fn repeated(
         .await
 }
 
+/// The address for notices, or why it cannot be used: a wrong one shall not keep anybody from help.
+fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>) {
+    match given.map(plain_address) {
+        Some(Ok(address)) => (Some(address), None),
+        Some(Err(why)) => (None, Some(why)),
+        None => (None, None),
+    }
+}
+
 /// Checks every field and computes the window.
 fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
     let mut fields = Validator::default();
@@ -172,15 +185,9 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
     fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
     fields.external_id("/profile/id", &request.profile.id);
     fields.text("/profile/name", &request.profile.name, 1, 100);
-    if let Some(email) = &request.profile.email {
-        fields.email("/profile/email", email);
-    }
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.external_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
-    if let Some(email) = &request.issued_by.email {
-        fields.email("/issued_by/email", email);
-    }
     let longest = cx.config.links.max_duration;
     let starts_at = request.starts_at.unwrap_or(now);
     if starts_at < now.minus(SKEW) {

@@ -23,7 +23,8 @@ use crate::id::{ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use expire::record_expired;
-pub(crate) use freeze::{freeze, freeze_now, unfreeze};
+pub use freeze::{Issuing, SetIssuing};
+pub(crate) use freeze::{freeze_now, issuing, set_issuing};
 pub(crate) use issue::issue;
 pub(crate) use read::{list, read, view_within};
 pub(crate) use resend::resend;

@@ -72,6 +72,12 @@ fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result
                 })),
         );
     }
-    let ending = Ending { actor: revoking.actor, client_id: revoking.client_id, at: revoking.at, now: revoking.now };
+    let ending = Ending {
+        actor: revoking.actor,
+        client_id: revoking.client_id,
+        at: revoking.at,
+        now: revoking.now,
+        reason: None,
+    };
     sessions::end_all_of_links(tx, links, sessions::EndCause::Revoked, &ending)
 }

@@ -2,18 +2,18 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{self, Data};
-use actix_web::{HttpResponse, get, middleware, post};
+use actix_web::{HttpResponse, get, middleware, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
-use super::{IssueLink, LinkResponse, ResendLink, RevokeLink};
+use super::{IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path, PublicProblems, Query, ReadLinks,
-    ReadProblems, RevokeLinks, WriteProblems, limit_public,
+    Accepted, Admin, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path, PublicProblems, Query,
+    ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
 };
 use crate::id::LinkId;
 use crate::mail;
@@ -25,7 +25,9 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(list_magic_links)
         .service(get_magic_link)
         .service(revoke_magic_link)
-        .service(resend_magic_link);
+        .service(resend_magic_link)
+        .service(get_issuing)
+        .service(set_issuing);
 }
 
 pub(crate) fn configure_landing(service: &mut ServiceConfig) {
@@ -153,6 +155,29 @@ async fn resend_magic_link(
     body: Body<ResendLink>,
 ) -> Result<Accepted<LinkResponse>, Error> {
     Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Read whether links are issued
+///
+/// Needs a client of every tenant and portal. `/readyz` says it to everybody, without
+/// the reason.
+#[utoipa::path(tag = "Operations", operation_id = "getIssuing",
+    responses((status = 200, body = Issuing, description = "Whether links are issued"), ReadProblems))]
+#[get("/issuing")]
+async fn get_issuing(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Issuing>, Error> {
+    Ok(Json(super::issuing(&cx, &caller).await?))
+}
+
+/// Stop or allow the issuing of links
+///
+/// A freeze holds for every copy of the service from its next request on; existing
+/// links and sessions are not affected. Freezing again changes nothing. Needs a
+/// client of every tenant and portal.
+#[utoipa::path(tag = "Operations", operation_id = "setIssuing", request_body = SetIssuing,
+    responses((status = 200, body = Issuing, description = "Whether links are issued"), WriteProblems))]
+#[put("/issuing")]
+async fn set_issuing(cx: Data<Context>, caller: Caller<Admin>, body: Body<SetIssuing>) -> Result<Json<Issuing>, Error> {
+    Ok(Json(super::set_issuing(&cx, &caller, body.value, cx.clock.now()).await?))
 }
 
 /// Preview a link

@@ -1,5 +1,7 @@
 //! Mail jobs at rest. A job is claimed by a guarded UPDATE with a lease.
 
+mod counts;
+
 use std::collections::HashMap;
 
 use diesel::dsl::{exists, not};
@@ -7,7 +9,7 @@ use diesel::prelude::*;
 
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs, tenants};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
@@ -15,6 +17,8 @@ use crate::records::links::{Link, note_key};
 use crate::records::restores::no_restore_runs;
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{scan_end, within};
+
+pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -453,80 +457,6 @@ pub(super) fn make_due_now(conn: &mut Conn, session: &SessionId, now: Timestamp)
         .execute(conn)
 }
 
-/// A mail with a link to a consultant.
-#[derive(Debug, Clone, Queryable)]
-pub(super) struct LinkMail {
-    pub magic_link_id: Option<LinkId>,
-    pub generation: Option<i32>,
-    pub created_at: Timestamp,
-}
-
-/// The mails with links to a consultant that were queued since a time, newest first.
-pub(super) fn link_mails_since(
-    conn: &mut Conn,
-    consultant: &ConsultantId,
-    since: Timestamp,
-    limit: i64,
-) -> QueryResult<Vec<LinkMail>> {
-    jobs::table
-        .filter(jobs::consultant_id.eq(consultant))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
-        .filter(jobs::template.eq(Template::MagicLink))
-        .order(jobs::id.desc())
-        .limit(limit)
-        .select((jobs::magic_link_id, jobs::generation, jobs::created_at))
-        .load(conn)
-}
-
-/// The newest mail with a link.
-pub(super) fn newest_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<Job>> {
-    jobs::table
-        .filter(jobs::magic_link_id.eq(link))
-        .filter(jobs::template.eq(Template::MagicLink))
-        .order(jobs::id.desc())
-        .first(conn)
-        .optional()
-}
-
-/// Whether an address other than a consultant's was sent so many mails since a time; `job` is not counted.
-pub(super) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
-    let last: Option<MailJobId> = jobs::table
-        .filter(jobs::recipient.eq(job.recipient.as_ref()))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
-        .filter(jobs::id.ne(&job.id))
-        .filter(jobs::attempts.gt(0))
-        .order(jobs::id.asc())
-        .offset(limit - 1)
-        .select(jobs::id)
-        .first(conn)
-        .optional()?;
-    Ok(last.is_some())
-}
-
-/// Number of links mailed since a time for all tenants that were never registered.
-pub(super) fn links_mailed_to_unregistered(conn: &mut Conn, since: Timestamp) -> QueryResult<i64> {
-    jobs::table
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
-        .filter(jobs::template.eq(Template::MagicLink))
-        .filter(not(exists(tenants::table.filter(tenants::id.eq(jobs::tenant_id)))))
-        .count()
-        .get_result(conn)
-}
-
-/// Number of links mailed for a tenant since a time.
-pub(super) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp) -> QueryResult<i64> {
-    jobs::table
-        .filter(jobs::tenant_id.eq(tenant_id))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
-        .filter(jobs::template.eq(Template::MagicLink))
-        .count()
-        .get_result(conn)
-}
-
 /// The jobs that carry the links.
 pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>> {
     jobs::table
@@ -538,4 +468,14 @@ pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>>
 /// Every job about a link, notices included, the oldest first.
 pub(super) fn about_link(conn: &mut Conn, id: &LinkId) -> QueryResult<Vec<Job>> {
     jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).load(conn)
+}
+
+/// The newest mail with a link.
+pub(super) fn newest_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<Job>> {
+    jobs::table
+        .filter(jobs::magic_link_id.eq(link))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .order(jobs::id.desc())
+        .first(conn)
+        .optional()
 }

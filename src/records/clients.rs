@@ -1,9 +1,11 @@
 //! Rows of clients, and their statements.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
-use crate::db::schema::clients;
+use crate::db::schema::{client_uses as uses, clients};
 use crate::db::{Backend, Conn};
 use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
 use crate::id::ClientId;
@@ -45,6 +47,42 @@ pub(crate) fn list(
             return Ok(Scan { rows, stopped_at: after });
         }
     }
+}
+
+/// Changes what a client is called and may do; `None` if the client is disabled.
+pub(crate) fn change(conn: &mut Conn, client: &Client) -> QueryResult<Option<Client>> {
+    diesel::update(clients::table.find(&client.id))
+        .filter(clients::disabled_at.is_null())
+        .set((
+            clients::name.eq(&client.name),
+            clients::portal.eq(client.portal.as_ref()),
+            clients::tenants.eq(&client.tenants),
+            clients::scopes.eq(&client.scopes),
+        ))
+        .returning(clients::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// When some clients were last seen.
+pub(crate) fn last_uses<'a>(
+    conn: &mut Conn,
+    ids: impl Iterator<Item = &'a ClientId>,
+) -> QueryResult<HashMap<ClientId, Timestamp>> {
+    let found: Vec<(ClientId, Timestamp)> = uses::table.filter(uses::client_id.eq_any(ids)).load(conn)?;
+    Ok(found.into_iter().collect())
+}
+
+/// Notes when a client was last seen; an earlier time changes nothing.
+pub(crate) fn note_use(conn: &mut Conn, id: &ClientId, at: Timestamp) -> QueryResult<()> {
+    let known: Option<Timestamp> = uses::table.find(id).select(uses::last_used_at).first(conn).optional()?;
+    if known.is_none() {
+        diesel::insert_into(uses::table).values((uses::client_id.eq(id), uses::last_used_at.eq(at))).execute(conn)?;
+    } else {
+        let older = uses::table.find(id).filter(uses::last_used_at.lt(at));
+        diesel::update(older).set(uses::last_used_at.eq(at)).execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled.

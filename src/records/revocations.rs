@@ -12,7 +12,7 @@ use diesel::sql_types::Bool;
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocation_tenants as tenants, revocations as orders, sessions};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{Actor, ActorType, Reach, Tenants};
+use crate::domain::{Actor, ActorType, PageRequest, Reach, Scan, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 /// SQL condition that a bulk revocation is pending and matches a link: the same text in every statement.
@@ -159,6 +159,51 @@ pub(crate) fn insert(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[Stri
 
 pub(crate) fn find(conn: &mut Conn, id: &RevocationId) -> QueryResult<Option<BulkRevocation>> {
     orders::table.find(id).get_result(conn).optional()
+}
+
+/// Number of bulk revocations that one query of a list reads, and the largest number that a page looks at.
+const PIECE: i64 = 200;
+const SCANNED: usize = 2_000;
+
+/// Bulk revocations with their tenants for which `visible` is true, newest first, up to the page's limit.
+pub(crate) fn list(
+    conn: &mut Conn,
+    page: &PageRequest,
+    visible: impl Fn(&BulkRevocation, &[String]) -> bool,
+) -> QueryResult<Scan<(BulkRevocation, Vec<String>)>> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let (mut rows, mut scanned, mut after) = (Vec::new(), 0, page.after.clone());
+    loop {
+        let mut query = orders::table.into_boxed::<Backend>();
+        if let Some(after) = &after {
+            query = query.filter(orders::id.lt(after.clone()));
+        }
+        let piece: Vec<BulkRevocation> = query.order(orders::id.desc()).limit(PIECE).load(conn)?;
+        after = piece.last().map(|order| order.id.as_str().to_owned());
+        scanned += piece.len();
+        let exhausted = i64::try_from(piece.len()).is_ok_and(|found| found < PIECE);
+        let named: Vec<(RevocationId, String)> = tenants::table
+            .filter(tenants::revocation_id.eq_any(piece.iter().map(|order| &order.id)))
+            .order(tenants::tenant_id.asc())
+            .select((tenants::revocation_id, tenants::tenant_id))
+            .load(conn)?;
+        let mut of_order: HashMap<RevocationId, Vec<String>> = HashMap::new();
+        for (id, tenant_id) in named {
+            of_order.entry(id).or_default().push(tenant_id);
+        }
+        for order in piece {
+            let tenant_ids = of_order.remove(&order.id).unwrap_or_default();
+            if visible(&order, &tenant_ids) {
+                rows.push((order, tenant_ids));
+            }
+        }
+        if exhausted || rows.len() >= limit {
+            return Ok(Scan::whole(rows));
+        }
+        if scanned >= SCANNED {
+            return Ok(Scan { rows, stopped_at: after });
+        }
+    }
 }
 
 /// The tenants that a bulk revocation is limited to; none if it applies to every tenant.

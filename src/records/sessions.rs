@@ -130,6 +130,26 @@ pub(crate) fn list(
     Ok(Scan::to(found, page, end))
 }
 
+/// Sessions in which a consultant acted as a person, newest first.
+pub(crate) fn opened_as(
+    conn: &mut Conn,
+    tenant_id: &str,
+    portal: Option<&str>,
+    profile_id: &str,
+    page: &PageRequest,
+) -> QueryResult<Vec<SessionId>> {
+    let mut query = sessions::table
+        .filter(sessions::tenant_id.eq(tenant_id).and(sessions::profile_id.eq(profile_id)))
+        .into_boxed::<Backend>();
+    if let Some(portal) = portal {
+        query = query.filter(sessions::portal.eq(portal));
+    }
+    if let Some(after) = &page.after {
+        query = query.filter(sessions::id.lt(after));
+    }
+    query.select(sessions::id).order(sessions::id.desc()).limit(page.limit).load(conn)
+}
+
 /// The session at which a list stops reading, because its filters may match little.
 fn scan_end(conn: &mut Conn, filter: &SessionFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
     let indexed = SessionFilter { tenant_id: filter.tenant_id.clone(), ..SessionFilter::default() };

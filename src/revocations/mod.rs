@@ -11,14 +11,16 @@ mod carry_out;
 pub(crate) mod routes;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Person, Reach, Scope, Tenants, Validator, check_person, is_portal_id};
+use crate::domain::{
+    self, Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, Tenants, Validator, check_person, is_portal_id,
+};
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
-use crate::id::{ConsultantId, RevocationId};
+use crate::id::{ClientId, ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::revocations::{BulkRevocation, RevocationState};
@@ -87,12 +89,74 @@ pub struct RevocationResponse {
     /// When the bulk revocation was complete (RFC 3339, UTC); absent before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Timestamp>,
+    /// Tenants whose links it selects; absent for every tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 100, value_type = Option<Vec<TenantId>>)]
+    pub tenant_ids: Option<Vec<String>>,
+    /// Portal whose links it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 32)]
+    pub portal: Option<String>,
+    /// Consultant whose links it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consultant_id: Option<ConsultantId>,
+    /// Profile to which it selects links.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub profile_id: Option<String>,
+    /// Person who granted the links that it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 128)]
+    pub issued_by_id: Option<String>,
+    /// Client that issued the links that it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issued_by_client_id: Option<ClientId>,
+    /// Client that requested it; absent for the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientId>,
 }
 
-impl From<BulkRevocation> for RevocationResponse {
-    fn from(order: BulkRevocation) -> Self {
+/// Portal's identifier of a tenant.
+#[derive(ToSchema)]
+#[schema(max_length = 64, example = "acme")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct TenantId(String);
+
+/// Filters of a list of bulk revocations.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RevocationFilter {
+    /// Only bulk revocations that select links of this tenant, or of every tenant.
+    #[param(value_type = Option<domain::TenantId>, example = "acme")]
+    pub tenant_id: Option<String>,
+    /// Only bulk revocations that select links to this portal, or to every portal.
+    #[param(value_type = Option<PortalId>)]
+    pub portal: Option<String>,
+    /// Only bulk revocations of this consultant's links.
+    pub consultant_id: Option<ConsultantId>,
+    /// Only bulk revocations in this state.
+    #[param(inline)]
+    pub state: Option<RevocationState>,
+    /// Items per page, 50 by default; a value above 200 counts as 200.
+    #[param(minimum = 1)]
+    pub page_size: Option<u32>,
+    /// `next_cursor` of the previous page.
+    #[param(value_type = Option<Cursor>)]
+    pub cursor: Option<String>,
+}
+
+impl RevocationResponse {
+    fn of(order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
         Self {
             state: order.state(),
+            tenant_ids: (!order.every_tenant).then_some(tenant_ids),
+            portal: order.portal,
+            consultant_id: order.consultant_id,
+            profile_id: order.profile_id,
+            issued_by_id: order.issued_by_id,
+            issued_by_client_id: order.issued_by_client_id,
+            client_id: order.client_id,
             id: order.id,
             links: order.links,
             sessions: order.sessions,
@@ -149,18 +213,19 @@ pub(crate) async fn create(
         "acting_session_id": request.acting_session_id,
     }));
     let writing = prepared.clone();
-    let given = cx
+    let (given, tenant_ids) = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
-                return records::revocations::find(tx, &id)?.ok_or_else(Error::not_found);
+                let known = records::revocations::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                return Ok((known, records::revocations::tenants(tx, &id)?));
             }
             let order = writing.enforce(tx)?;
             tx.record(event.clone());
-            Ok(order)
+            Ok((order, tenant_ids.clone()))
         })
         .await?;
-    Ok(prepared.carry_out(cx, given).await.into())
+    Ok(RevocationResponse::of(prepared.carry_out(cx, given).await, tenant_ids))
 }
 
 /// A bulk revocation that is about to be written, alone or with the act that brings it about.
@@ -256,11 +321,54 @@ pub(crate) async fn read(
         .read(move |conn| {
             let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
             let tenant_ids = records::revocations::tenants(conn, &id)?;
-            let is_wide = is_wide((!order.every_tenant).then_some(tenant_ids.as_slice()));
-            let visible = order.is_within(&tenant_ids, &reach) && (may_be_wide || !is_wide);
-            if visible { Ok(order.into()) } else { Err(Error::not_found()) }
+            if !is_visible(&order, &tenant_ids, &reach, may_be_wide) {
+                return Err(Error::not_found());
+            }
+            Ok(RevocationResponse::of(order, tenant_ids))
         })
         .await
+}
+
+/// Whether a caller could have created a bulk revocation.
+fn is_visible(order: &BulkRevocation, tenant_ids: &[String], reach: &Reach, may_be_wide: bool) -> bool {
+    let is_wide = is_wide((!order.every_tenant).then_some(tenant_ids));
+    order.is_within(tenant_ids, reach) && (may_be_wide || !is_wide)
+}
+
+/// A page of the bulk revocations that the caller could have created, newest first.
+pub(crate) async fn list(
+    cx: &Context,
+    caller: &Caller<RevokeLinks>,
+    mut filter: RevocationFilter,
+) -> Result<Page<RevocationResponse>, Error> {
+    let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let page = paging.open(cx.tokens.master_key(), ("revocations", &filter))?;
+    let (reach, may_be_wide, asked) = (caller.reach.clone(), caller.has(Scope::Admin), page.clone());
+    let rows = cx
+        .store
+        .read(move |conn| {
+            let visible = |order: &BulkRevocation, tenant_ids: &[String]| {
+                let of_tenant = |id: &String| order.every_tenant || tenant_ids.contains(id);
+                let to_portal = |portal: &String| order.portal.as_ref().is_none_or(|own| own == portal);
+                filter.consultant_id.as_ref().is_none_or(|id| order.consultant_id.as_ref() == Some(id))
+                    && filter.tenant_id.as_ref().is_none_or(of_tenant)
+                    && filter.portal.as_ref().is_none_or(to_portal)
+                    && filter.state.is_none_or(|state| order.state() == state)
+                    && is_visible(order, tenant_ids, &reach, may_be_wide)
+            };
+            Ok(records::revocations::list(conn, &asked, visible)?)
+        })
+        .await?;
+    let show = |(order, tenant_ids)| RevocationResponse::of(order, tenant_ids);
+    Ok(page.answer(cx.tokens.master_key(), rows, |(order, _)| order.id.as_str(), show))
+}
+
+/// The bulk revocation that an act of the command line has brought about.
+pub(crate) async fn of_act(cx: &Context, id: Option<RevocationId>) -> Result<Option<RevocationResponse>, Error> {
+    match id {
+        Some(id) => read(cx, &Caller::operator(), id).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Carries every pending bulk revocation out to its end, for the command line: there may be no worker.

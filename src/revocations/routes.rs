@@ -4,15 +4,17 @@ use actix_web::web::Data;
 use actix_web::{get, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::{CreateRevocation, RevocationResponse};
+use super::{CreateRevocation, RevocationFilter, RevocationResponse};
 use crate::context::Context;
-use crate::domain::IdempotencyKeyText;
+use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
-use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, Path, ReadProblems, RevokeLinks, WriteProblems};
+use crate::http::{
+    Accepted, Body, Caller, IdempotencyHeader, Json, Path, Query, ReadProblems, RevokeLinks, WriteProblems,
+};
 use crate::id::RevocationId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
-    service.service(create_revocation).service(get_revocation);
+    service.service(create_revocation).service(list_revocations).service(get_revocation);
 }
 
 /// Revoke many links
@@ -35,6 +37,22 @@ async fn create_revocation(
 ) -> Result<Accepted<RevocationResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     Ok(Accepted(super::create(&cx, &caller, body.value, key, cx.clock.now()).await?))
+}
+
+/// List bulk revocations
+///
+/// With their selectors, those of suspended consultants and disabled clients
+/// included. One that reaches more than one tenant is shown to clients with the scope
+/// `admin` only.
+#[utoipa::path(tag = "Magic links", operation_id = "listRevocations", params(RevocationFilter),
+    responses((status = 200, body = Page<RevocationResponse>, description = "A page of bulk revocations, newest first"), ReadProblems))]
+#[get("/revocations")]
+async fn list_revocations(
+    cx: Data<Context>,
+    caller: Caller<RevokeLinks>,
+    filter: Query<RevocationFilter>,
+) -> Result<Json<Page<RevocationResponse>>, Error> {
+    Ok(Json(super::list(&cx, &caller, filter.into_inner()).await?))
 }
 
 /// Read a bulk revocation

@@ -139,7 +139,7 @@ pub(crate) async fn revoke_token(
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
-    end_within(cx, caller, token.claims.sid.clone(), now).await.map(drop)
+    end_within(cx, caller, token.claims.sid.clone(), None, now).await.map(drop)
 }
 
 /// Ends a session before it expires. One that has already ended, or that the caller cannot see, is not changed.
@@ -147,6 +147,7 @@ async fn end_within<S>(
     cx: &Context,
     caller: &Caller<S>,
     id: SessionId,
+    reason: Option<String>,
     now: Timestamp,
 ) -> Result<Option<Session>, Error> {
     let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
@@ -154,7 +155,8 @@ async fn end_within<S>(
         .write(move |tx| {
             let Some(known) = records::sessions::find_within(tx, &id, &reach)? else { return Ok(None) };
             let Some(ended) = records::sessions::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
-            record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
+            let ending = Ending { reason: reason.as_deref(), ..Ending::new(&actor, client_id.as_ref(), now) };
+            record_end(tx, &ended, None, &ending)?;
             Ok(Some(ended))
         })
         .await
@@ -165,9 +167,13 @@ pub(crate) async fn revoke(
     cx: &Context,
     caller: &Caller<RedeemSessions>,
     id: SessionId,
+    reason: Option<String>,
     now: Timestamp,
 ) -> Result<SessionResponse, Error> {
-    end_within(cx, caller, id.clone(), now).await?.ok_or_else(Error::not_found)?;
+    let mut fields = Validator::default();
+    fields.optional_text("/reason", reason.as_deref(), 3, 500);
+    fields.finish()?;
+    end_within(cx, caller, id.clone(), reason, now).await?.ok_or_else(Error::not_found)?;
     read_again(cx, id, now).await
 }
 
@@ -179,12 +185,14 @@ pub(crate) struct Ending<'a> {
     /// Time at which the sessions end: earlier than `now` while a bulk revocation is carried out.
     pub at: Timestamp,
     pub now: Timestamp,
+    /// Why, where it was said.
+    pub reason: Option<&'a str>,
 }
 
 impl<'a> Ending<'a> {
     /// Ends sessions at `now`.
     pub(crate) const fn new(actor: &'a Actor, client_id: Option<&'a ClientId>, now: Timestamp) -> Self {
-        Self { actor, client_id, at: now, now }
+        Self { actor, client_id, at: now, now, reason: None }
     }
 }
 
@@ -231,13 +239,9 @@ fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &
         Some(EndCause::Expired) => (Actor::system("clock"), None),
         _ => (ending.actor.clone(), ending.client_id),
     };
-    tx.record(
-        Event::new(kind, actor, ending.now)
-            .at(at)
-            .client(client_id)
-            .session(session)
-            .with(&serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at })),
-    );
+    tx.record(Event::new(kind, actor, ending.now).at(at).client(client_id).session(session).with(
+        &serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at, "end_reason": ending.reason }),
+    ));
     Ok(())
 }
 

@@ -18,7 +18,7 @@ use crate::records;
 use crate::records::sessions::{Session, Source};
 use crate::store::Tx;
 
-/// How far a portal's clock may run ahead of this service's clock.
+/// How far a portal's clock may differ from this service's clock.
 const SKEW: time::Duration = time::Duration::minutes(5);
 
 text_enum! {
@@ -65,7 +65,8 @@ pub struct ActivityEvent {
     #[serde(default = "change")]
     #[schema(default = "change")]
     pub kind: ActivityKind,
-    /// When the event occurred, by the portal's clock (RFC 3339).
+    /// When the event occurred, by the portal's clock (RFC 3339). No time is refused: one outside the session is marked
+    /// `out_of_session`.
     pub occurred_at: Timestamp,
     /// Action of the consultant, as the portal names it.
     #[schema(min_length = 1, max_length = 128, example = "employee.salary.updated")]
@@ -139,7 +140,7 @@ pub(crate) async fn report(
     request: ReportEvents,
     now: Timestamp,
 ) -> Result<Reported, Error> {
-    check(&request.events, now)?;
+    check(&request.events)?;
     let digests = cx.tokens.master_key().digests();
     // Computed over the request, before values are masked: it alone distinguishes a repeat from a conflict.
     let events: Vec<(ActivityEvent, Vec<u8>)> = request
@@ -240,12 +241,17 @@ fn event(
     };
     let recorded =
         ActivityData { action: &act.action, resource_type: &act.resource_type, resource_id: &act.resource_id, changes };
+    let ends_at = session.end(now).unwrap_or(session.expires_at);
+    let is_after = act.occurred_at > ends_at.plus(SKEW);
+    let is_outside = is_after || act.occurred_at < session.started_at.minus(SKEW) || act.occurred_at > now.plus(SKEW);
+    let beyond_access = act.kind == ActivityKind::Change && session.access == Access::ReadOnly;
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
         .act(reference(act), act.occurred_at, act.principal_id.as_deref())
         .late(session.end(now).is_some())
-        .policy_violation(act.kind == ActivityKind::Change && session.access == Access::ReadOnly)
+        .out_of_session(is_outside)
+        .policy_violation(is_after || beyond_access)
         .with(&recorded)
 }
 
@@ -276,7 +282,7 @@ fn count(
     Ok(())
 }
 
-fn check(events: &[ActivityEvent], now: Timestamp) -> Result<(), Error> {
+fn check(events: &[ActivityEvent]) -> Result<(), Error> {
     let mut fields = Validator::default();
     if events.is_empty() || events.len() > 1_000 {
         fields.error("/events", "out_of_range", "must hold 1 to 1000 events");
@@ -292,9 +298,6 @@ fn check(events: &[ActivityEvent], now: Timestamp) -> Result<(), Error> {
         }
         if !seen.insert((&act.source, act.seq)) {
             fields.error(at("seq"), "duplicate", "appears twice in this batch");
-        }
-        if act.occurred_at > now.plus(SKEW) {
-            fields.error(at("occurred_at"), "in_the_future", "must not lie in the future");
         }
         fields.text(&at("action"), &act.action, 1, 128);
         fields.text(&at("resource_type"), &act.resource_type, 1, 128);

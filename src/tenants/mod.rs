@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Scope, Validator, is_time_zone,
+    ChangeValues, EventType, MIN_RETENTION_DAYS, Notice, Page, Paging, Scope, Validator, is_time_zone, trimmed,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WriteTenants};
@@ -26,6 +26,7 @@ pub(crate) use crate::domain::is_tenant_id;
 #[serde(deny_unknown_fields)]
 pub struct Contact {
     /// Name of the contact person.
+    #[serde(deserialize_with = "trimmed")]
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// E-mail address of the contact person.
@@ -42,6 +43,7 @@ pub struct Contact {
 }))]
 pub struct SaveTenant {
     /// Display name of the tenant.
+    #[serde(deserialize_with = "trimmed")]
     #[schema(min_length = 1, max_length = 100)]
     pub name: String,
     /// IANA time zone of the tenant; default the zone configured for the service.
@@ -115,7 +117,7 @@ pub(crate) async fn save(
     cx: &Context,
     caller: &Caller<WriteTenants>,
     id: String,
-    request: SaveTenant,
+    mut request: SaveTenant,
     now: Timestamp,
 ) -> Result<TenantResponse, Error> {
     let mut fields = Validator::default();
@@ -132,9 +134,9 @@ pub(crate) async fn save(
     if request.contacts.len() > 10 {
         fields.error("/contacts", "out_of_range", "must name at most 10 contacts");
     }
-    for (index, contact) in request.contacts.iter().enumerate() {
+    for (index, contact) in request.contacts.iter_mut().enumerate() {
         fields.text(&format!("/contacts/{index}/name"), &contact.name, 1, 100);
-        fields.email(&format!("/contacts/{index}/email"), &contact.email);
+        contact.email = fields.email(&format!("/contacts/{index}/email"), &contact.email);
     }
     if request.retention_days.is_some_and(|days| !(MIN_RETENTION_DAYS..=36_500).contains(&days)) {
         fields.error(

@@ -127,12 +127,9 @@ impl Keyring {
     /// Unseals the keys.
     pub(crate) fn open(rows: Vec<Row>, epoch: KeyEpoch, master_key: &MasterKey) -> Result<Self, Error> {
         let keys = rows.into_iter().map(|row| {
-            let private = master_key.open(&row.kid, &row.sealed_private_key).ok_or_else(|| {
-                Error::internal(format_args!(
-                    "this master key does not open signing key {}: is it the right one?",
-                    row.kid
-                ))
-            })?;
+            let private = master_key
+                .open(&row.kid, &row.sealed_private_key)
+                .ok_or_else(|| super::wrong_master_key(&format!("it does not open signing key {}", row.kid)))?;
             let jwk: Jwk = serde_json::from_str(&row.public_jwk).map_err(Error::internal)?;
             Ok(Key {
                 kid: row.kid.clone(),

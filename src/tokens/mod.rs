@@ -91,7 +91,8 @@ impl Tokens {
         check_master_key(&master_key, stored.as_deref())?;
         let master_key = match kept {
             Some(sealed) => {
-                let seed = master_key.open(DIGESTS, &sealed).ok_or_else(other_master_key)?;
+                let seed = master_key.open(DIGESTS, &sealed);
+                let seed = seed.ok_or_else(|| wrong_master_key("it does not open the digests' secret"))?;
                 master_key.with_digests_of(seed)
             }
             None => master_key,
@@ -365,12 +366,8 @@ impl Tokens {
 fn check_master_key(own: &MasterKey, stored: Option<&str>) -> Result<(), Error> {
     match stored {
         Some(stored) if stored != own.id() => {
-            tracing::error!(
-                master_key.stored = stored,
-                master_key.own = own.id(),
-                "the database is sealed under another master key: was it changed with `magic-link key rewrap`?"
-            );
-            Err(other_master_key())
+            let own = own.id();
+            Err(wrong_master_key(&format!("the database is sealed under {stored}, and this one is {own}")))
         }
         _ => Ok(()),
     }
@@ -381,11 +378,18 @@ fn check_master_key(own: &MasterKey, stored: Option<&str>) -> Result<(), Error> 
 /// # Errors
 /// `master_key_mismatch` after such a change.
 pub(crate) fn hold_master_key(conn: &mut Conn, id: &str) -> Result<(), Error> {
-    if records::master_key::hold(conn, id)? { Ok(()) } else { Err(other_master_key()) }
+    if records::master_key::hold(conn, id)? {
+        Ok(())
+    } else {
+        Err(wrong_master_key(&format!("the database is not sealed under {id} any more")))
+    }
 }
 
-fn other_master_key() -> Error {
-    Error::new(Code::MasterKeyMismatch).retry_after(30)
+/// `master_key_mismatch`, with what tells that it is the wrong one: names of master keys, which are no secrets.
+pub(crate) fn wrong_master_key(detail: &str) -> Error {
+    let detail = format!("this is not the master key of the database: {detail}");
+    tracing::error!(error.cause = detail, "wrong master key; was it changed with `magic-link key rewrap`?");
+    Error::new(Code::MasterKeyMismatch).detail(detail).retry_after(30)
 }
 
 /// Validation of a token: ES256, this issuer, and one of these audiences.

@@ -66,6 +66,10 @@ impl Addresses {
 
     /// Parses and checks an endpoint's URL without resolving its name.
     pub(super) fn read(&self, text: &str) -> Result<Url, Refusal> {
+        // A parser would drop or encode them, and another address would be shown than was given.
+        if text.chars().any(|character| character.is_whitespace() || character.is_control()) {
+            return Err(("malformed", "must not hold blanks or control characters"));
+        }
         let url = Url::parse(text).map_err(|_malformed| ("malformed", "must be an https address"))?;
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
@@ -77,6 +81,9 @@ impl Addresses {
         let at_home = literal.is_some_and(|address| address.is_loopback() && self.permit(address));
         if url.scheme() != "https" && !(url.scheme() == "http" && at_home) {
             return Err(("not_https", "must begin with https://"));
+        }
+        if url.port() == Some(0) {
+            return Err(("malformed", "must not name port 0"));
         }
         if !url.username().is_empty() || url.password().is_some() {
             return Err(("credentials", "must not hold a user name or a password"));
@@ -205,6 +212,13 @@ mod tests {
         for (wrong, code) in [
             ("portal.example", "malformed"),
             ("https://", "malformed"),
+            ("https://portal.example:0/", "malformed"),
+            ("https://portal.example:00/", "malformed"),
+            (" https://portal.example/", "malformed"),
+            ("https://portal.example/a hook", "malformed"),
+            ("https://portal.example/hook\n", "malformed"),
+            ("https://portal\t.example/", "malformed"),
+            ("https://portal.example/\u{a0}", "malformed"),
             ("mailto:a@b.example", "malformed"),
             ("http://portal.example/", "not_https"),
             ("ftp://portal.example/", "not_https"),

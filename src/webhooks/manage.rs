@@ -2,7 +2,8 @@
 //! hold a secret of the receiver.
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::message::WebhookData;
 use super::read::managed;
@@ -17,11 +18,11 @@ use crate::db::Conn;
 use crate::domain::{Actor, EventType, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
-use crate::id::{ClientId, EndpointId};
+use crate::id::{ClientId, EndpointId, MessageId};
 use crate::journal::Event;
 use crate::records;
 use crate::secrets::WebhookSecret;
-use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens;
 
 /// Creates an endpoint. The response holds the secret, unless it is a replay.
@@ -227,6 +228,55 @@ pub(crate) async fn test(
     Ok(WebhookDelivery::of(delivery))
 }
 
+/// Request to send given-up messages again.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({}))]
+pub struct RetryWebhookDeliveries {
+    /// Only this message; without it all that were given up or cancelled, the oldest first, at most 500 at a time.
+    pub message_id: Option<MessageId>,
+}
+
+/// Messages that are sent again.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RetriedWebhookDeliveries {
+    /// Number of messages that were queued again; below 500 there are no more.
+    #[schema(minimum = 0, maximum = 500)]
+    pub queued: usize,
+}
+
+/// Largest number of messages that one request queues again.
+const RETRIED_AT_ONCE: usize = 500;
+
+/// Queues an endpoint's given-up and cancelled messages again.
+pub(crate) async fn retry(
+    cx: &Context,
+    caller: &Caller<ManageWebhooks>,
+    id: EndpointId,
+    request: RetryWebhookDeliveries,
+    now: Timestamp,
+) -> Result<RetriedWebhookDeliveries, Error> {
+    let (access, requester) = (EndpointAccess::of(caller), Requester::of(caller));
+    let work = move |tx: &mut Tx<'_>| {
+        let endpoint = managed(tx, &id, &access)?;
+        if endpoint.disabled_at.is_some() {
+            return Err(Code::EndpointDisabled.into());
+        }
+        let queued = store::retry(tx, &id, request.message_id.as_ref(), RETRIED_AT_ONCE, now)?;
+        if queued == 0 {
+            return match &request.message_id {
+                Some(_) => Err(Error::not_found().detail("no such message of this endpoint was given up or cancelled")),
+                None => Ok(RetriedWebhookDeliveries { queued }),
+            };
+        }
+        let facts = EndpointFacts { messages: Some(queued), ..EndpointFacts::of(&endpoint) };
+        tx.record(requester.event(EventType::EndpointRetried, &facts, now));
+        tx.wake(Worker::Webhooks);
+        Ok(RetriedWebhookDeliveries { queued })
+    };
+    cx.store.write_large(work).await
+}
+
 /// Seals the secrets of all endpoints again, under another master key; returns the number of secrets.
 pub(crate) fn seal_secrets_again(
     conn: &mut Conn,
@@ -314,6 +364,7 @@ struct EndpointFacts<'a> {
     state: Option<WebhookEndpointState>,
     url_changed: Option<bool>,
     overlap_seconds: Option<i64>,
+    messages: Option<usize>,
 }
 
 impl<'a> EndpointFacts<'a> {
@@ -326,6 +377,7 @@ impl<'a> EndpointFacts<'a> {
             state: None,
             url_changed: None,
             overlap_seconds: None,
+            messages: None,
         }
     }
 }

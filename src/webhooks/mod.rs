@@ -41,7 +41,8 @@ use crate::http::Caller;
 use crate::id::{ClientId, EndpointId, EventId, LinkId, MessageId};
 
 pub use caep::SetMessage;
-pub(crate) use manage::{change, create, delete, rotate_secret, seal_secrets_again, test};
+pub use manage::{RetriedWebhookDeliveries, RetryWebhookDeliveries};
+pub(crate) use manage::{change, create, delete, retry, rotate_secret, seal_secrets_again, test};
 pub use message::WebhookMessage;
 pub(crate) use outbox::{cancel_queued, deliver, maintain, ready};
 pub(crate) use queue::enqueue;

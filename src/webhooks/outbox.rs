@@ -31,6 +31,9 @@ const HELD_BACK: Duration = Duration::seconds(15);
 /// How long a deleted endpoint's row is kept: longer than any transaction that saw it alive.
 const DELETED_FOR: Duration = Duration::days(1);
 
+/// Longest wait that a receiver's `Retry-After` may ask for.
+const LONGEST_ASKED: Duration = Duration::hours(24);
+
 /// Retry intervals by the number of previous attempts; then the message is given up (Standard Webhooks 1.0).
 const RETRIES: [Duration; 7] = [
     Duration::seconds(5),
@@ -151,10 +154,19 @@ fn next(delivery: &Delivery, answer: &Answer, now: Timestamp) -> Attempt {
         Answer::Taken => Attempt::Delivered,
         Answer::Refused(error) => Attempt::Failed { error: error.clone() },
         Answer::Gone => Attempt::Failed { error: "410: the receiver wants no more".to_owned() },
-        Answer::NotTaken(error) => match wait(delivery.attempts) {
-            Some(wait) => Attempt::Again { at: now.plus(wait), error: error.clone() },
-            None => Attempt::Failed { error: error.clone() },
-        },
+        Answer::NotTaken(error) => again(delivery, Duration::ZERO, error, now),
+        Answer::Later(error, asked) => {
+            let asked = Duration::try_from(*asked).unwrap_or(LONGEST_ASKED).min(LONGEST_ASKED);
+            again(delivery, asked, error, now)
+        }
+    }
+}
+
+/// The next attempt, not before the receiver has asked for it.
+fn again(delivery: &Delivery, asked: Duration, error: &str, now: Timestamp) -> Attempt {
+    match wait(delivery.attempts) {
+        Some(wait) => Attempt::Again { at: now.plus(wait.max(asked)), error: error.to_owned() },
+        None => Attempt::Failed { error: error.to_owned() },
     }
 }
 

@@ -5,7 +5,8 @@ use actix_web::{HttpResponse, delete, get, patch, post};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::{
-    ChangeWebhookEndpoint, CreateWebhookEndpoint, RotateWebhookSecret, Sender, WebhookDelivery, WebhookEndpointResponse,
+    ChangeWebhookEndpoint, CreateWebhookEndpoint, RetriedWebhookDeliveries, RetryWebhookDeliveries,
+    RotateWebhookSecret, Sender, WebhookDelivery, WebhookEndpointResponse,
 };
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page, Paging};
@@ -24,6 +25,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(delete_webhook_endpoint)
         .service(rotate_webhook_secret)
         .service(test_webhook_endpoint)
+        .service(retry_webhook_deliveries)
         .service(list_webhook_deliveries);
 }
 
@@ -158,4 +160,21 @@ async fn list_webhook_deliveries(
     paging: Query<Paging>,
 ) -> Result<Json<Page<WebhookDelivery>>, Error> {
     Ok(Json(super::deliveries(&cx, &caller, id.into_inner(), paging.into_inner()).await?))
+}
+
+/// Send given-up messages again
+///
+/// Queues messages that were given up or cancelled, the oldest first, as if they
+/// were new. A receiver sees by `sequence` what is older than it already knows.
+#[utoipa::path(tag = "Webhooks", operation_id = "retryWebhookDeliveries", request_body = RetryWebhookDeliveries,
+    params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
+    responses((status = 202, body = RetriedWebhookDeliveries, description = "The messages are queued"), WriteProblems))]
+#[post("/webhook-endpoints/{id}/retry")]
+async fn retry_webhook_deliveries(
+    cx: Data<Context>,
+    caller: Caller<ManageWebhooks>,
+    id: Path<EndpointId>,
+    body: Body<RetryWebhookDeliveries>,
+) -> Result<Accepted<RetriedWebhookDeliveries>, Error> {
+    Ok(Accepted(super::retry(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
 
 use super::addresses::{Addresses, Refusal};
 use super::signed::TIME_OUT;
@@ -38,6 +40,8 @@ pub(super) enum Answer {
     Taken,
     /// Temporary failure; to be retried.
     NotTaken(String),
+    /// Temporary failure of a receiver that says when to call again.
+    Later(String, Duration),
     /// Permanent refusal.
     Refused(String),
     /// The receiver responded with 410 (Gone).
@@ -99,10 +103,26 @@ impl Sender {
             request = request.header("accept", "application/json");
         }
         match request.send().await {
-            Ok(response) => judge(response, signed.format).await,
+            Ok(response) => {
+                let asked = retry_after(&response, now);
+                match (judge(response, signed.format).await, asked) {
+                    (Answer::NotTaken(error), Some(asked)) => Answer::Later(error, asked),
+                    (answer, _) => answer,
+                }
+            }
             Err(error) => Answer::NotTaken(in_words(&error)),
         }
     }
+}
+
+/// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
+fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
+    let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
+    let seconds = text.parse().ok().or_else(|| {
+        let date = OffsetDateTime::parse(text, &Rfc2822).ok()?;
+        u64::try_from(Timestamp::from_utc(date).since(now).whole_seconds()).ok()
+    })?;
+    Some(Duration::from_secs(seconds))
 }
 
 async fn judge(response: Response, format: WebhookFormat) -> Answer {

@@ -18,7 +18,7 @@ use crate::audit::Outside;
 use crate::context::look_at_clock;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
-use crate::{audit, db, links, mail, revocations, sessions, signing_keys};
+use crate::{audit, clients, db, links, mail, revocations, sessions, signing_keys};
 
 /// Pause of a worker that had nothing to do.
 const MAIL_REST: Duration = Duration::from_millis(500);
@@ -58,6 +58,9 @@ impl Stop {
         // Counts that are not recorded would be lost with the process.
         if let Err(error) = cx.store.record_refusal_counts(time::Duration::ZERO, cx.clock.now()).await {
             tracing::warn!(error.cause = %error, "counted refusals were not recorded");
+        }
+        if let Err(error) = clients::write_uses(cx, cx.clock.now()).await {
+            tracing::warn!(error.cause = %error, "last uses of clients were not written");
         }
     }
 }
@@ -183,6 +186,7 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     crate::webhooks::maintain(cx, now).await?;
     cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, now.minus(idempotency::REMEMBERED))?)).await?;
     cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
+    clients::write_uses(cx, now).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
     Ok(())

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::audit::AuditEvent;
 use crate::error::Error;
 
-const COLUMNS: [&str; 33] = [
+const COLUMNS: [&str; 34] = [
     "log_index",
     "leaf_hash",
     "id",
@@ -32,6 +32,7 @@ const COLUMNS: [&str; 33] = [
     "seq",
     "late",
     "policy_violation",
+    "out_of_session",
     "action",
     "resource_type",
     "resource_id",

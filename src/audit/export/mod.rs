@@ -82,12 +82,19 @@ pub struct ExportQuery {
     pub kind: Option<EventType>,
     /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,
-    /// `true`: only changes despite `read_only` access; `false`: only the other events.
+    /// `true`: only changes despite `read_only` access and activity after the session's end; `false`: only the other
+    /// events.
     pub policy_violation: Option<bool>,
+    /// `true`: only activity events whose own time lies outside their session; `false`: only the other events.
+    pub out_of_session: Option<bool>,
     /// Only events that happened at or after this time (RFC 3339).
     pub occurred_from: Option<Timestamp>,
     /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
+    /// Only events that were recorded at or after this time (RFC 3339).
+    pub recorded_from: Option<Timestamp>,
+    /// Only events that were recorded before this time (RFC 3339).
+    pub recorded_to: Option<Timestamp>,
 }
 
 const fn ndjson() -> ExportFormat {
@@ -110,6 +117,9 @@ impl ExportQuery {
             policy_violation: None,
             occurred_from: None,
             occurred_to: None,
+            out_of_session: None,
+            recorded_from: None,
+            recorded_to: None,
         }
     }
 
@@ -126,6 +136,9 @@ impl ExportQuery {
             policy_violation: self.policy_violation,
             occurred_from: self.occurred_from,
             occurred_to: self.occurred_to,
+            out_of_session: self.out_of_session,
+            recorded_from: self.recorded_from,
+            recorded_to: self.recorded_to,
             page_size: None,
             cursor: None,
         }
@@ -181,7 +194,12 @@ pub(crate) async fn export(
             Ok((size, erased_to, closing.map(|checkpoint| checkpoint.note)))
         })
         .await?;
-    let opening = (format == ExportFormat::Csv).then(csv::header).transpose()?;
+    let opening = match format {
+        // Spreadsheets take a file without the mark for one in a local alphabet.
+        ExportFormat::Csv => Some(format!("\u{feff}{}", csv::header()?)),
+        ExportFormat::Ndjson if !whole => Some(ndjson::view(&query, caller.reach.portal.as_deref())?),
+        _ => None,
+    };
     Ok(Export {
         opening,
         closing: checkpoint.map(|note| ndjson::closing(&note)).transpose()?,

@@ -2,12 +2,34 @@
 
 use serde::Serialize;
 
+use super::ExportQuery;
 use crate::audit::Erased;
 use crate::audit::store::{self, Erasure};
 use crate::error::Error;
 use crate::journal::leaf::canonical;
 use crate::journal::rows::Row;
 use crate::journal::tree::base64;
+
+/// The first line of an export that does not hold the whole log.
+#[derive(Serialize)]
+struct View<'a> {
+    filters: &'a ExportQuery,
+    note: &'static str,
+    /// The portal that the client is bound to, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    portal: Option<&'a str>,
+}
+
+/// The first line of an export that does not hold the whole log.
+#[derive(Serialize)]
+struct Opening<'a> {
+    view: View<'a>,
+}
+
+pub(super) fn view(filters: &ExportQuery, portal: Option<&str>) -> Result<String, Error> {
+    let note = "a view of the log: events are left out, so that it cannot be verified as a whole";
+    Ok(canonical(&Opening { view: View { filters, note, portal } })? + "\n")
+}
 
 /// The last line of a complete export.
 #[derive(Serialize)]

@@ -49,6 +49,7 @@ impl Class {
             | EventType::ConsultantSuspended
             | EventType::ConsultantReinstated
             | EventType::ClientRotated
+            | EventType::ClientChanged
             | EventType::ClientDisabled
             | EventType::LinkResent
             | EventType::LinkRevoked

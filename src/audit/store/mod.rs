@@ -68,6 +68,17 @@ fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoB
         Some(false) => query.filter(diesel::dsl::not(events::policy_violation)),
         None => query,
     };
+    query = match filter.out_of_session {
+        Some(true) => query.filter(events::out_of_session),
+        Some(false) => query.filter(diesel::dsl::not(events::out_of_session)),
+        None => query,
+    };
+    if let Some(from) = filter.recorded_from {
+        query = query.filter(events::recorded_at.ge(from));
+    }
+    if let Some(to) = filter.recorded_to {
+        query = query.filter(events::recorded_at.lt(to));
+    }
     if let Some(from) = filter.occurred_from {
         query = query.filter(events::occurred_at.ge(from));
     }
@@ -219,6 +230,7 @@ pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Era
         seq: row.seq,
         late: row.late,
         policy_violation: row.policy_violation,
+        out_of_session: row.out_of_session,
         trace_id: row.trace_id,
         data,
         erased,
@@ -236,8 +248,24 @@ pub(super) fn erased(row: &Row, erasures: &[Erasure]) -> Option<Erased> {
     covering.map(Erasure::shown)
 }
 
-/// Accesses of a session to a person's data: event type, count, first and last time.
-pub(super) type Touches = (Option<SessionId>, EventType, i64, Option<Timestamp>, Option<Timestamp>);
+/// Accesses of a session to a person's data: how often, and the first and last time.
+#[derive(Debug, Clone, Queryable)]
+pub(super) struct Touches {
+    pub session_id: Option<SessionId>,
+    pub kind: EventType,
+    /// The reported times lie outside the session.
+    pub out_of_session: bool,
+    pub number: i64,
+    occurred: (Option<Timestamp>, Option<Timestamp>),
+    recorded: (Option<Timestamp>, Option<Timestamp>),
+}
+
+impl Touches {
+    /// First and last time: as reported, or else as recorded.
+    pub(super) const fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        if self.out_of_session { self.recorded } else { self.occurred }
+    }
+}
 
 /// Sessions that accessed a person's data, newest first.
 pub(super) fn sessions_touching(
@@ -275,13 +303,14 @@ pub(super) fn touches(
     events::table
         .filter(events::tenant_id.eq(tenant_id).and(events::principal_id.eq(principal_id)))
         .filter(events::session_id.eq_any(sessions))
-        .group_by((events::session_id, events::event_type))
+        .group_by((events::session_id, events::event_type, events::out_of_session))
         .select((
             events::session_id,
             events::event_type,
+            events::out_of_session,
             diesel::dsl::count_star(),
-            diesel::dsl::min(events::occurred_at),
-            diesel::dsl::max(events::occurred_at),
+            (diesel::dsl::min(events::occurred_at), diesel::dsl::max(events::occurred_at)),
+            (diesel::dsl::min(events::recorded_at), diesel::dsl::max(events::recorded_at)),
         ))
         .load(conn)
 }

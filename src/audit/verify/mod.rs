@@ -78,6 +78,12 @@ pub enum Failure {
         /// The reason.
         why: String,
     },
+    /// The export leaves events out.
+    #[error(
+        "this is a view of the log and cannot be verified as a whole: export the log in NDJSON, without filters, by a \
+         client that is bound to no portal; the evidence pack of a link can be verified by itself"
+    )]
+    View,
     /// Events were rewritten together with their hashes: a checkpoint does not match.
     #[error(
         "events {from} to {to}: they are whole in themselves, but they are not the ones that were signed \
@@ -255,6 +261,14 @@ pub fn verify_export(
     })
 }
 
+/// Whether the first line is that of a view: an export that was cut, CSV, or OCSF.
+fn is_view(line: &[u8]) -> bool {
+    let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
+    let opening = serde_json::from_slice::<Value>(line).ok();
+    let has = |name: &str| opening.as_ref().is_some_and(|value| value.get(name).is_some());
+    line.starts_with(b"log_index,") || has("view") || has("class_uid")
+}
+
 /// State of the verification: the lines read so far.
 struct Events {
     log: LogVerifier,
@@ -360,6 +374,9 @@ impl Events {
                 _ => self.bad("is cut off"),
             });
         };
+        if self.number == 1 && is_view(text) {
+            return Err(Failure::View);
+        }
         let value: Value = serde_json::from_slice(text).map_err(|error| self.bad(format!("is not JSON: {error}")))?;
         if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
             return Err(self.bad("is not in canonical form (RFC 8785)"));

@@ -72,6 +72,7 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
             log_index: i64::try_from(index).unwrap(),
             magic_link_id: None,
             occurred_at: moment(),
+            out_of_session: false,
             payload_commitment: Leaf::commitment(&commit(&salt, &payload)),
             policy_violation: false,
             portal: Some("cloud"),

@@ -102,6 +102,13 @@ macro_rules! unsettled_before {
     };
 }
 
+/// Event types whose messages wait for no earlier one: what ends an access shall be known at once.
+const OVERTAKING: [WebhookEvent; 2] = [WebhookEvent::LinkRevoked, WebhookEvent::SessionEnded];
+
+fn overtaking() -> [&'static str; 2] {
+    OVERTAKING.map(WebhookEvent::as_str)
+}
+
 /// Messages to an endpoint that are due, not leased, and wait for no other; oldest first.
 pub(in crate::webhooks) fn due(
     conn: &mut Conn,
@@ -114,7 +121,7 @@ pub(in crate::webhooks) fn due(
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
-        .filter(not(exists(unsettled_before!())))
+        .filter(not(exists(unsettled_before!())).or(deliveries::event_type.eq_any(overtaking())))
         .order(deliveries::id.asc())
         .limit(limit)
         .select(deliveries::id)
@@ -135,6 +142,7 @@ pub(in crate::webhooks) fn postpone(
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(exists(unsettled_before!()))
+        .filter(deliveries::event_type.ne_all(overtaking()))
         .order(deliveries::id.asc())
         .limit(500)
         .select(deliveries::id)
@@ -152,8 +160,8 @@ pub(in crate::webhooks) fn postpone(
 
 /// Leases a due message; `None` if it is leased already.
 ///
-/// [`due`] has checked that no earlier message is unsettled, and that stays true:
-/// settled messages stay settled, and later ones have a higher log index.
+/// [`due`] has checked that no earlier message is unsettled. Only one that a person sends again can be since then, and
+/// the receiver sees by its sequence that it is older.
 pub(in crate::webhooks) fn claim(
     conn: &mut Conn,
     id: &MessageId,
@@ -229,6 +237,36 @@ pub(in crate::webhooks) fn settle(
         .set(deliveries::next_attempt_at.eq(now))
         .execute(conn)?;
     Ok(true)
+}
+
+/// Queues messages again that were given up or cancelled, one or the oldest; returns how many.
+pub(in crate::webhooks) fn retry(
+    conn: &mut Conn,
+    endpoint: &EndpointId,
+    only: Option<&MessageId>,
+    limit: usize,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    let given_up = [MessageState::Failed, MessageState::Cancelled];
+    let mut found = deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoint))
+        .filter(deliveries::state.eq_any(given_up))
+        .into_boxed::<crate::db::Backend>();
+    if let Some(id) = only {
+        found = found.filter(deliveries::id.eq(id));
+    }
+    let ids: Vec<MessageId> = found.order(deliveries::id.asc()).limit(rows(limit)).select(deliveries::id).load(conn)?;
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(&ids))
+        .filter(deliveries::state.eq_any(given_up))
+        .set((
+            deliveries::state.eq(MessageState::Queued),
+            deliveries::attempts.eq(0),
+            deliveries::next_attempt_at.eq(now),
+            deliveries::lease_until.eq(None::<Timestamp>),
+            deliveries::finished_at.eq(None::<Timestamp>),
+        ))
+        .execute(conn)
 }
 
 /// Messages to an endpoint, newest first.

@@ -67,6 +67,9 @@ async fn one_command_revokes_everything_and_waits_until_it_is_done(world: &World
     }
     let order = ["link", "revoke-all", "--tenant", "acme", "--reason", "The contract ended"];
     assert_eq!(json(world, &[order.as_slice(), &["--dry-run"]].concat())["links"], 3);
+    let counted = run(world, &[order.as_slice(), &["--dry-run"]].concat());
+    let counted = String::from_utf8(counted.stdout).unwrap();
+    assert!(counted.starts_with("would be revoked (3 links, 0 sessions): rvk_"), "{counted}");
     let done = json(world, &order);
     assert_eq!((done["state"].as_str(), done["links"].as_i64()), (Some("done"), Some(3)));
     let left = world.admin.get("/v1/magic-links?state=active").await.ok();
@@ -81,6 +84,8 @@ async fn suspending_at_the_command_line_revokes_the_links(world: &World) {
     let link = world.admin.issue(&consultant).await;
     let suspended = json(world, &["consultant", "suspend", &consultant, "--reason", "Left the team"]);
     assert_eq!(suspended["state"], "suspended");
+    let listed = json(world, &["link", "revocations", "--consultant", &consultant]);
+    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["links"]), (&suspended["revocation_id"], &1.into()));
     assert_eq!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
     assert_eq!(json(world, &["consultant", "reinstate", &consultant, "--reason", "Came back"])["state"], "active");
 }
@@ -103,6 +108,23 @@ async fn a_new_key_is_published_a_day_before_it_signs(world: &World) {
     let again = world.stranger().request(reqwest::Method::GET, "/.well-known/jwks.json");
     let again = world.stranger().send(again.header("if-none-match", set.header("etag"))).await;
     assert_eq!(again.status, 304);
+}
+
+#[apply(on_both_databases)]
+async fn suspensions_say_how_much_they_ended_and_sessions_whose_they_are(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let (id, consultant) = (session["id"].as_str().unwrap(), session["consultant"]["id"].as_str().unwrap());
+    let said = |arguments: &[&str]| String::from_utf8(run(world, arguments).stdout).unwrap();
+    let listed = said(&["session", "list"]);
+    assert!(listed.contains("CONSULTANT") && listed.contains(consultant), "{listed}");
+    json(world, &["session", "revoke", id, "--reason", "The laptop was stolen"]);
+    let ended = world.admin.events("&type=session.ended").await;
+    assert_eq!(ended[0]["data"]["end_reason"], "The laptop was stolen");
+    let other = world.admin.issue(consultant).await;
+    let suspended = said(&["consultant", "suspend", consultant, "--reason", "Left the team"]);
+    assert_eq!(suspended, format!("suspended (2 links, 0 sessions): {consultant}\n"));
+    assert_eq!(world.admin.get(&format!("/v1/magic-links/{other}")).await.ok()["state"], "revoked");
 }
 
 #[test]

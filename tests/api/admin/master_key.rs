@@ -146,3 +146,13 @@ async fn a_session_that_hangs_on_a_revoked_key_is_over_in_the_status_list_at_onc
     assert_ne!(list().await, before);
     assert!(!portal.is_active(session["access_token"].as_str().unwrap()).await);
 }
+
+#[apply(on_both_databases)]
+async fn a_wrong_master_key_says_so(world: &World) {
+    for arguments in [&["key", "rotate"][..], &["audit", "checkpoint", "--tenant", "acme"], &["serve"]] {
+        let refused = command(world).env("MAGIC_LINK_MASTER_KEY", OTHER).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains("this is not the master key of the database"), "{said}");
+    }
+}

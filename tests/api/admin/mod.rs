@@ -1,9 +1,11 @@
 //! What operators do: clients, consultants, tenants, signing keys, the command line and metrics.
 
+mod client_changes;
 mod command_line;
 mod directory;
 mod emergency_brake;
 mod master_key;
 mod metrics_and_logs;
+mod readme;
 mod revoked_keys;
 mod signing_keys;

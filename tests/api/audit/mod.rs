@@ -5,6 +5,7 @@ mod legal_holds;
 mod log;
 mod log_key;
 mod retention;
+mod times;
 mod unknown_tenants;
 
 use serde_json::{Value, json};

@@ -71,7 +71,6 @@ async fn a_field_out_of_range_is_named_and_nothing_is_issued(world: &World) {
         ("/profile/name", json!(long(101)), "/profile/name"),
         ("/issued_by/id", json!("emp\u{a0}7"), "/issued_by/id"),
         ("/issued_by/name", json!(""), "/issued_by/name"),
-        ("/issued_by/email", json!("hr@acme.example, eve@evil.example"), "/issued_by/email"),
         ("/requested_by", json!({ "id": "", "name": "Meera Iyer" }), "/requested_by/id"),
         ("/requested_by", json!({ "id": "emp-7", "name": "" }), "/requested_by/name"),
     ];

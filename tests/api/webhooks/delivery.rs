@@ -49,7 +49,7 @@ async fn register(operator: &Api) -> String {
     operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
-/// What a receiver is told by several copies of the service about links that are issued and revoked, by link, once
+/// What a receiver is told by several copies of the service about links that are issued and opened, by link, once
 /// everything is settled.
 async fn told_of(world: &World, receiver: &Receiver, links: usize) -> BTreeMap<String, Vec<String>> {
     let copies = if world.database == Database::Postgres { 2 } else { 1 };
@@ -60,7 +60,8 @@ async fn told_of(world: &World, receiver: &Receiver, links: usize) -> BTreeMap<S
     let consultant = register(&operator).await;
     for _ in 0..links {
         let link = operator.issue(&consultant).await;
-        operator.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+        let token = json!({ "token": world.token(&link, 1).await });
+        world.stranger().at(&copies[0].base).post("/l/continue", &token).await.ok();
     }
     let mut sql = Sql::of(world);
     let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
@@ -107,7 +108,7 @@ async fn what_follows_waits_until_what_came_before_is_settled(world: &World) {
     receiver.answer_with(500);
     let held = portal.issue(&consultant).await;
     tried(&portal, &endpoint, 1).await;
-    portal.post(&format!("{LINKS}/{held}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+    world.click(&world.token(&held, 1).await).await;
     // Another link has nothing to do with it.
     receiver.answer_with(202);
     let other = portal.issue(&consultant).await;
@@ -117,7 +118,7 @@ async fn what_follows_waits_until_what_came_before_is_settled(world: &World) {
     })
     .await;
     let list = deliveries(&portal, &endpoint).await;
-    assert_eq!((&list[1]["type"], &list[1]["attempts"]), (&json!("magic_link.revoked"), &json!(0)));
+    assert_eq!((&list[1]["type"], &list[1]["attempts"]), (&json!("magic_link.opened"), &json!(0)));
     world.clock.advance(time::Duration::seconds(6));
     let messages = receiver.wait_for(4).await;
     let told: Vec<(&str, &Value)> =
@@ -129,7 +130,7 @@ async fn what_follows_waits_until_what_came_before_is_settled(world: &World) {
             ("magic_link.issued", &held),
             ("magic_link.issued", &other),
             ("magic_link.issued", &held),
-            ("magic_link.revoked", &held),
+            ("magic_link.opened", &held),
         ]
     );
 }
@@ -221,7 +222,7 @@ async fn several_copies_send_each_message_once(world: &World) {
     let told = told_of(world, &receiver, 40).await;
     let messages: usize = told.values().map(Vec::len).sum();
     assert_eq!((messages, told.len()), (80, 40), "each once");
-    assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.revoked"]), "{told:?}");
+    assert!(told.values().all(|kinds| *kinds == ["magic_link.issued", "magic_link.opened"]), "{told:?}");
 }
 
 #[apply(on_both_databases)]
@@ -236,7 +237,7 @@ async fn several_copies_keep_the_order_where_messages_fail(world: &World) {
         ResponseTemplate::new(if fresh && issued { 503 } else { 202 })
     });
     let told = told_of(world, &receiver, 20).await;
-    let expected = ["magic_link.issued", "magic_link.issued", "magic_link.revoked"];
+    let expected = ["magic_link.issued", "magic_link.issued", "magic_link.opened"];
     assert!(told.len() == 20 && told.values().all(|kinds| *kinds == expected), "{told:?}");
 }
 
@@ -351,4 +352,93 @@ async fn old_messages_are_forgotten(world: &World) {
     // Upkeep may have been under way: it comes again.
     eventually("old ones are gone", async || (sql.count(&of(&kept)) == 0).then_some(())).await;
     eventually("so is the deleted endpoint", async || (sql.count("FROM webhook_endpoints") == 1).then_some(())).await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn what_ends_an_access_overtakes_and_its_sequence_says_so(world: &World) {
+    let receiver = Receiver::start().await;
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    receiver.answer(|request| {
+        let issued = String::from_utf8_lossy(&request.body).contains("magic_link.issued");
+        ResponseTemplate::new(if issued { 503 } else { 202 })
+    });
+    let link = portal.issue(&world.consultant().await).await;
+    tried(&portal, &endpoint, 1).await;
+    portal.post(&format!("{LINKS}/{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+    let messages = receiver.wait_for(2).await;
+    assert_eq!((messages[0].kind(), messages[1].kind()), ("magic_link.issued", "magic_link.revoked"));
+    receiver.answer_with(202);
+    world.clock.advance(time::Duration::seconds(6));
+    let messages = receiver.wait_for(3).await;
+    assert_eq!(messages[2].kind(), "magic_link.issued", "late, and older");
+    let sequence = |at: usize| messages[at].body["sequence"].as_i64().unwrap();
+    assert!(sequence(2) < sequence(1) && sequence(0) == sequence(2), "{messages:?}");
+    let tested = test(&portal, &endpoint).await;
+    let last = receiver.wait_for(4).await.swap_remove(3);
+    assert_eq!((&json!(last.id), last.body.get("sequence")), (&tested["id"], None));
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn a_receiver_that_asks_for_time_gets_it(world: &World) {
+    let receiver = Receiver::start().await;
+    let endpoint = receiver.endpoint_of(&world.admin).await;
+    let until = (world.clock.now().plus(time::Duration::hours(3))).to_utc();
+    let date = until.format(&time::format_description::well_known::Rfc2822).unwrap().replace("+0000", "GMT");
+    for (attempt, status, asked, wait) in [
+        (1, 429, "120".to_owned(), time::Duration::minutes(2)),
+        (2, 503, date, time::Duration::hours(3)),
+        (3, 500, "999999999".to_owned(), time::Duration::hours(24)),
+    ] {
+        receiver.answer(move |_| ResponseTemplate::new(status).insert_header("retry-after", asked.as_str()));
+        if attempt == 1 {
+            test(&world.admin, &endpoint).await;
+        }
+        let seen = tried(&world.admin, &endpoint, attempt).await;
+        let planned = time_of(&seen["next_attempt_at"]) - time_of(&seen["last_attempt_at"]);
+        let least = wait - time::Duration::minutes(5);
+        assert!(least <= planned && planned <= wait * 1.2, "{planned} after attempt {attempt}");
+        world.clock.advance(planned);
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn what_was_given_up_is_sent_again(world: &World) {
+    let receiver = Receiver::start().await;
+    let portal = world.portal("cloud", "acme").await;
+    let endpoint = receiver.endpoint_of(&portal).await;
+    let path = path_of(&endpoint);
+    receiver.answer_with(500);
+    portal.issue(&world.consultant().await).await;
+    test(&portal, &endpoint).await;
+    let retry = async |body: Value| portal.post(&format!("{path}/retry"), &body).await;
+    let list = eventually("both are tried", async || {
+        let list = deliveries(&portal, &endpoint).await;
+        list.iter().all(|one| one.get("last_error").is_some()).then_some(list)
+    })
+    .await;
+    // As after the last attempt.
+    let given_up = "UPDATE webhook_deliveries SET state = 'failed', finished_at = created_at WHERE finished_at IS NULL";
+    Sql::of(world).run(given_up).unwrap();
+    receiver.answer_with(202);
+    let one = retry(json!({ "message_id": list[0]["id"] })).await;
+    assert_eq!((one.status.as_u16(), &one.body["queued"]), (202, &json!(1)));
+    eventually("it is delivered", async || {
+        (deliveries(&portal, &endpoint).await[0]["state"] == "delivered").then_some(())
+    })
+    .await;
+    retry(json!({ "message_id": list[0]["id"] })).await.refused(404, "not_found");
+    assert_eq!(retry(json!({})).await.body["queued"], 1, "the other one");
+    eventually("it is delivered", async || {
+        (deliveries(&portal, &endpoint).await[1]["state"] == "delivered").then_some(())
+    })
+    .await;
+    assert_eq!(retry(json!({})).await.body["queued"], 0);
+    let events = world.admin.events("&tenant_id=_system&type=webhook_endpoint.retried").await;
+    assert_eq!((events.len(), &events[0]["data"]["messages"]), (2, &json!(1)));
+    portal.patch(&path, &json!({ "state": "disabled" })).await.ok();
+    retry(json!({})).await.refused(409, "webhook_endpoint_disabled");
 }

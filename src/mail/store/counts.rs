@@ -1,0 +1,75 @@
+//! Counts of mail jobs, for the limits of mails.
+
+use diesel::dsl::{exists, not};
+use diesel::prelude::*;
+
+use super::Job;
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::{mail_jobs as jobs, tenants};
+use crate::domain::Template;
+use crate::id::{ConsultantId, LinkId, MailJobId};
+
+/// A mail with a link to a consultant.
+#[derive(Debug, Clone, Queryable)]
+pub(in crate::mail) struct LinkMail {
+    pub magic_link_id: Option<LinkId>,
+    pub generation: Option<i32>,
+    pub created_at: Timestamp,
+}
+
+/// The mails with links to a consultant that were queued since a time, newest first.
+pub(in crate::mail) fn link_mails_since(
+    conn: &mut Conn,
+    consultant: &ConsultantId,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<LinkMail>> {
+    jobs::table
+        .filter(jobs::consultant_id.eq(consultant))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .order(jobs::id.desc())
+        .limit(limit)
+        .select((jobs::magic_link_id, jobs::generation, jobs::created_at))
+        .load(conn)
+}
+
+/// Whether an address other than a consultant's was sent so many mails since a time; `job` is not counted.
+pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
+    let last: Option<MailJobId> = jobs::table
+        .filter(jobs::recipient.eq(job.recipient.as_ref()))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::id.ne(&job.id))
+        .filter(jobs::attempts.gt(0))
+        .order(jobs::id.asc())
+        .offset(limit - 1)
+        .select(jobs::id)
+        .first(conn)
+        .optional()?;
+    Ok(last.is_some())
+}
+
+/// Number of links mailed since a time for all tenants that were never registered.
+pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, since: Timestamp) -> QueryResult<i64> {
+    jobs::table
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .filter(not(exists(tenants::table.filter(tenants::id.eq(jobs::tenant_id)))))
+        .count()
+        .get_result(conn)
+}
+
+/// Number of links mailed for a tenant since a time.
+pub(in crate::mail) fn links_mailed_since(conn: &mut Conn, tenant_id: &str, since: Timestamp) -> QueryResult<i64> {
+    jobs::table
+        .filter(jobs::tenant_id.eq(tenant_id))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(Template::MagicLink))
+        .count()
+        .get_result(conn)
+}

@@ -1,0 +1,99 @@
+//! The commands of the READMEs, run as they are printed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::support::{World, apply, code_of, command, folder, on_both_databases};
+
+/// Somebody who copies commands from a page into a shell.
+struct Reader<'a> {
+    world: &'a World,
+    /// What they exported, and what they take from answers.
+    knows: BTreeMap<&'static str, String>,
+    folder: std::path::PathBuf,
+}
+
+/// The shell commands of a page from a heading on, block by block.
+fn blocks(page: &str, heading: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    let section = text.split_once(heading).expect("the heading").1;
+    let blocks = section.split("```sh\n").skip(1);
+    blocks.map(|block| block.split_once("```").expect("an end").0.to_owned()).collect()
+}
+
+impl<'a> Reader<'a> {
+    fn new(world: &'a World, name: &str) -> Self {
+        Self { world, knows: BTreeMap::new(), folder: folder(&format!("reader-{name}-{:?}", world.database)) }
+    }
+
+    /// Runs a block, but for the lines that say what to keep of an answer; what it prints.
+    fn run(&self, block: &str) -> String {
+        // The service of a test has another port, and secrets are shown as `…`.
+        let block = block.replace("http://127.0.0.1:8080", &self.world.base);
+        let lines: Vec<&str> = block.lines().filter(|line| !line.contains('…')).collect();
+        let block = lines.join("\n");
+        let service = command(self.world);
+        let binaries = Path::new(env!("CARGO_BIN_EXE_magic-link")).parent().unwrap().to_owned();
+        let path = std::env::var("PATH").unwrap();
+        let mut shell = Command::new("bash");
+        shell.args(["-euc", &block]).current_dir(&self.folder).envs(&self.knows);
+        shell.envs(service.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let output = shell.env("PATH", format!("{}:{path}", binaries.display())).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{block}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// The answer of a block that calls the API.
+    fn call(&self, block: &str) -> Value {
+        let said = self.run(block);
+        let answer: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{block}\n{said}"));
+        assert!(answer.get("code").is_none(), "{block}\n{said}");
+        answer
+    }
+
+    fn learn(&mut self, name: &'static str, value: &str) {
+        self.knows.insert(name, value.to_owned());
+    }
+}
+
+/// The word in what was printed that begins like this.
+fn word<'s>(said: &'s str, begin: &str) -> &'s str {
+    said.split_whitespace().find(|word| word.starts_with(begin)).expect("it is printed")
+}
+
+#[apply(on_both_databases)]
+async fn the_life_of_a_link_goes_as_the_readme_prints_it(world: &World) {
+    let mut reader = Reader::new(world, "life");
+    let blocks = blocks("README.md", "## The life of a link");
+    let [set_up, issue, press, redeem, introspect, report, end] = &blocks[..] else { panic!("{blocks:#?}") };
+    let said = reader.run(set_up);
+    reader.learn("CONSULTANT", word(&said, "con_"));
+    reader.learn("KEY", word(&said, "mlsk_"));
+    let link = reader.call(issue);
+    reader.learn("TOKEN", &world.token(link["id"].as_str().unwrap(), 1).await);
+    reader.learn("CODE", &code_of(&reader.call(press)));
+    let session = reader.call(redeem);
+    reader.learn("SESSION", session["id"].as_str().unwrap());
+    reader.learn("ACCESS_TOKEN", session["access_token"].as_str().unwrap());
+    assert_eq!(reader.call(introspect)["active"], true);
+    assert_eq!(reader.call(report)["recorded"], 1);
+    assert_eq!(reader.call(end)["state"], "ended");
+    assert_eq!(reader.call(introspect)["active"], false);
+}
+
+#[apply(on_both_databases)]
+async fn the_audit_log_is_checked_as_its_readme_prints_it(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    world.open_session(&portal).await;
+    let mut reader = Reader::new(world, "audit");
+    let block = blocks("src/audit/README.md", "## Checking the audit log").swap_remove(0);
+    let (once, rest) = block.split_once("export AUDIT_KEY").expect("the key is kept");
+    let said = reader.run(once);
+    reader.learn("AUDIT_KEY", word(&said, "mlsk_"));
+    let said = reader.run(rest.split_once('\n').expect("more follows").1);
+    assert!(said.contains("acme"), "{said}");
+}
