@@ -46,7 +46,9 @@ fn require_bodies(description: &mut Value) {
     for (path, method) in optional {
         let item = description.get_mut("paths").and_then(|paths| paths.get_mut(&path));
         let body = item.and_then(|item| item.get_mut(&method)?.get_mut("requestBody")?.as_object_mut());
-        body.into_iter().for_each(|body| drop(body.insert("required".into(), false.into())));
+        if let Some(body) = body {
+            body.insert("required".into(), false.into());
+        }
     }
 }
 

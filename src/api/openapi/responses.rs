@@ -69,6 +69,8 @@ fn add(response: &mut Value, headers: Headers) {
     let described = headers.iter().map(|(name, description)| ((*name).to_owned(), header(description)));
     if let Some(response) = response.as_object_mut() {
         let all = response.entry("headers").or_insert_with(|| Value::Object(Map::new()));
-        all.as_object_mut().into_iter().for_each(|all| all.extend(described.clone()));
+        if let Some(all) = all.as_object_mut() {
+            all.extend(described);
+        }
     }
 }

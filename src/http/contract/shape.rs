@@ -98,8 +98,8 @@ impl Checked {
             Place::Path | Place::Query => pointer.trim_start_matches('/'),
         };
         let refused = Error::new(code).detail(format!("{named} {detail}"));
-        let pointed = self.errors.into_iter().filter(|(pointer, _, _)| !pointer.is_empty());
-        Err(pointed.fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
+        let at_members = self.errors.into_iter().filter(|(pointer, _, _)| !pointer.is_empty());
+        Err(at_members.fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
     }
 }
 
