@@ -16,7 +16,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    self, Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, Tenants, Validator, check_person, is_portal_id,
+    Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
+    is_portal_id,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
@@ -116,19 +117,13 @@ pub struct RevocationResponse {
     pub client_id: Option<ClientId>,
 }
 
-/// Portal's identifier of a tenant.
-#[derive(ToSchema)]
-#[schema(max_length = 64, example = "acme")]
-#[expect(dead_code, reason = "only its schema is used")]
-struct TenantId(String);
-
 /// Filters of a list of bulk revocations.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RevocationFilter {
     /// Only bulk revocations that select links of this tenant, or of every tenant.
-    #[param(value_type = Option<domain::TenantId>, example = "acme")]
+    #[param(value_type = Option<TenantId>, example = "acme")]
     pub tenant_id: Option<String>,
     /// Only bulk revocations that select links to this portal, or to every portal.
     #[param(value_type = Option<PortalId>)]
