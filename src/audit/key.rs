@@ -21,6 +21,7 @@ use serde::Serialize;
 use signed_note::{Note, StandardSigner, key_id};
 
 use super::store::{self, KeyRow};
+use super::verify::introduction;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
@@ -250,11 +251,6 @@ fn changed(origin: &str, before: &LogSigner, next: &LogSigner, now: Timestamp) -
     Ok(event.with(&serde_json::json!({
         "previous_key": previous_key, "key": key, "key_id": next.id, "statement": statement,
     })))
-}
-
-/// The text that a key signs to introduce the next one. It is no checkpoint, whose second line is a number.
-pub(super) fn introduction(origin: &str, key: &str) -> String {
-    format!("{origin}\nlog-key {key}\n")
 }
 
 /// Stores a key, and records it.

@@ -49,17 +49,7 @@ pub(crate) async fn issue(
     if !cx.config.portals.contains_key(&request.portal) {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
     }
-    if caller.issuing_frozen {
-        return replay(cx, idempotency, reach, Code::IssuingFrozen.into(), now).await;
-    }
-    if let Err(refusal) = cx.tokens.signing_kid(now) {
-        return replay(cx, idempotency, reach, refusal, now).await;
-    }
-    let counted = match limits.count_client(caller.client_id.as_ref()) {
-        Ok(()) => limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await,
-        refused => refused,
-    };
-    if let Err(refusal) = counted {
+    if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
     let (profile_email, profile_refusal) = notice_address(request.profile.email.as_deref());
@@ -173,6 +163,22 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     }
+}
+
+/// What is refused for the moment only: a freeze, a clock that is behind, too many mails.
+async fn may_issue_now(
+    cx: &Context,
+    limits: &mail::Limits,
+    caller: &Caller<IssueLinks>,
+    request: &IssueLink,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if caller.issuing_frozen {
+        return Err(Code::IssuingFrozen.into());
+    }
+    cx.tokens.signing_kid(now)?;
+    limits.count_client(caller.client_id.as_ref())?;
+    limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await
 }
 
 /// Checks every field and computes the window.

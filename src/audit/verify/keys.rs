@@ -9,7 +9,6 @@ use serde_json::Value;
 use signed_note::Note;
 
 use super::LogVerifier;
-use crate::audit::key::introduction;
 
 /// A change of the key that a log records.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -18,6 +17,11 @@ pub struct VerifiedKeyChange {
     pub log_index: u64,
     /// Verifier key of the log from this event on (C2SP `vkey`).
     pub key: String,
+}
+
+/// The text that a key signs to introduce the next one. It is no checkpoint, whose second line is a number.
+pub(in crate::audit) fn introduction(origin: &str, key: &str) -> String {
+    format!("{origin}\nlog-key {key}\n")
 }
 
 /// A `log.key_changed` event whose statement was verified.

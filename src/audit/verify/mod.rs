@@ -19,6 +19,7 @@ use tlog_tiles::{Checkpoint, Hash};
 
 pub use self::evidence::{is_evidence, verify_evidence};
 pub use self::keys::VerifiedKeyChange;
+pub(super) use self::keys::introduction;
 use self::keys::{Change, Keys};
 pub use self::restores::VerifiedRestore;
 use self::restores::{Break, Names, Signed};

@@ -14,7 +14,7 @@ fn complains(reply: &Reply, pointer: &str) -> bool {
 }
 
 /// Makes what the examples name, where that can be done.
-async fn demo(world: &World) {
+fn demo(world: &World) {
     if world.database == Database::Postgres {
         return;
     }
@@ -23,7 +23,7 @@ async fn demo(world: &World) {
 
 #[apply(on_both_databases)]
 async fn null_is_absent_in_every_body(world: &World) {
-    demo(world).await;
+    demo(world);
     let mut tried = 0;
     for (operation, schema) in bodies() {
         let body = example(schema);
@@ -106,7 +106,7 @@ async fn all_that_is_missing_or_wrong_is_told_at_once(world: &World) {
 
 #[apply(on_both_databases)]
 async fn a_whole_number_is_whole_however_it_is_written(world: &World) {
-    demo(world).await;
+    demo(world);
     let mut tried = 0;
     for (operation, schema) in bodies() {
         let body = example(schema);
@@ -130,7 +130,7 @@ async fn a_whole_number_is_whole_however_it_is_written(world: &World) {
 /// PostgreSQL has no NUL in text: it would fail as if it were broken.
 #[apply(on_both_databases)]
 async fn no_nul_goes_past_a_body(world: &World) {
-    demo(world).await;
+    demo(world);
     let mut tried = 0;
     for (operation, schema) in bodies() {
         let body = example(schema);
