@@ -146,6 +146,9 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
+/// A difference between clocks above which the time is in doubt.
+const LARGEST_OFFSET: Duration = Duration::seconds(30);
+
 /// Source of the time: the system clock, the clock of the database's server, or a clock that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
@@ -202,6 +205,11 @@ impl Clock {
             Self::Server(followed) => followed.offset(),
             Self::System | Self::Manual(_) => None,
         }
+    }
+
+    /// Whether the machine, the server and what was told are so far apart that nobody knows the time.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.offset().is_some_and(|offset| offset.abs() > LARGEST_OFFSET)
     }
 
     /// The current moment.

@@ -18,9 +18,6 @@ use crate::store::within;
 /// Time-out of `/readyz`: load balancers wait no longer.
 const READY_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// A difference between the machine's clock and the database's with which the service is not ready.
-const LARGEST_OFFSET: time::Duration = time::Duration::seconds(30);
-
 /// Whether this copy is about to stop: it still serves, and is not ready any more.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stopping(Arc<AtomicBool>);
@@ -93,8 +90,7 @@ async fn reads(cx: &Context, now: Timestamp) -> Result<(), Error> {
 
 /// The machine and the database agree on the time: otherwise one of them is wrong, and nobody knows which.
 fn clock(cx: &Context) -> Result<(), Error> {
-    let apart = cx.clock.offset().is_some_and(|offset| offset.abs() > LARGEST_OFFSET);
-    if apart { Err(Error::unavailable()) } else { Ok(()) }
+    if cx.clock.is_in_doubt() { Err(Error::unavailable()) } else { Ok(()) }
 }
 
 /// Access can be looked up, as every request does, on the connection that is kept for it.

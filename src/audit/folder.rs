@@ -125,8 +125,14 @@ fn lacking(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Option<
         let is_signed = signed.iter().any(|(tenant_id, at, root)| {
             *tenant_id == one.tenant_id && *at == size(one) && root.as_slice() == one.root.0.as_slice()
         });
+        // A restore lets checkpoints of names from before it be missing, and none of its own.
+        let is_of = |restore: &restores::LogRestore| {
+            one.log_name.split_once('/').is_some_and(|(_, suffix)| suffix == restore.suffix)
+        };
+        let own = restored.iter().find(|restore| restore.tenant_id == one.tenant_id && is_of(restore));
+        let is_later = |restore: &&restores::LogRestore| own.is_none_or(|own| restore.restored_at > own.restored_at);
         is_signed
-            || restored.iter().filter(|restore| restore.tenant_id == one.tenant_id).any(|restore| {
+            || restored.iter().filter(is_later).filter(|restore| restore.tenant_id == one.tenant_id).any(|restore| {
                 restore.checkpoint_size.is_some_and(|named| {
                     let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
                     size(one) < named || (size(one) == named && is_named)
@@ -153,7 +159,8 @@ fn read(file: &Path, key: &LogKey) -> Result<OutsideCheckpoint, String> {
     let mut bytes = Vec::new();
     let opened = fs::File::open(file).map_err(|error| error.to_string())?;
     opened.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    OutsideCheckpoint::parse(key, &bytes)
+    // A backup from before a change of the key does not know who signed what came after it.
+    OutsideCheckpoint::parse(key, &bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(key, &bytes).ok_or(why))
 }
 
 /// Replaces a file, so that it is whole at every moment.

@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use actix_web::web::Data;
 use serde::Serialize;
 use serde_json::json;
-use tlog_tiles::Hash;
+use signed_note::Note;
+use tlog_tiles::{Checkpoint, Hash};
 
 use super::key::LogKey;
 use super::verify::LogVerifier;
@@ -43,13 +44,8 @@ impl OutsideCheckpoint {
     /// # Errors
     /// The reason why it is no checkpoint of a log of this service.
     pub(crate) fn parse(key: &LogKey, bytes: &[u8]) -> Result<Self, String> {
-        let origin = bytes.split(|byte| *byte == b'\n').next().and_then(|line| std::str::from_utf8(line).ok());
         let foreign = || "is no checkpoint of a log of this service".to_owned();
-        let log_name = origin.and_then(|origin| key.log_name(origin)).ok_or_else(foreign)?;
-        let tenant_id = log_name.split('/').next().unwrap_or(log_name);
-        if !(tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)) {
-            return Err(foreign());
-        }
+        let (tenant_id, log_name) = log_of(key, bytes).ok_or_else(foreign)?;
         let mut read = Err(foreign());
         for verifier_key in key.verifier_keys(log_name) {
             let verifier = LogVerifier::new(&verifier_key).map_err(|error| error.to_string())?;
@@ -58,6 +54,24 @@ impl OutsideCheckpoint {
         let (size, root) = read?;
         Ok(Self { tenant_id: tenant_id.to_owned(), log_name: log_name.to_owned(), size, root })
     }
+
+    /// A checkpoint of a log of this service by a key that it does not know: to be believed where only the service itself
+    /// writes.
+    pub(super) fn of_unknown_key(key: &LogKey, bytes: &[u8]) -> Option<Self> {
+        let (tenant_id, log_name) = log_of(key, bytes)?;
+        let note = Note::from_bytes(bytes).ok()?;
+        let checkpoint = Checkpoint::from_bytes(note.text()).ok()?;
+        let (size, root) = (checkpoint.size(), *checkpoint.hash());
+        Some(Self { tenant_id: tenant_id.to_owned(), log_name: log_name.to_owned(), size, root })
+    }
+}
+
+/// Tenant and name of the log of this service that a checkpoint is of.
+fn log_of<'b>(key: &LogKey, bytes: &'b [u8]) -> Option<(&'b str, &'b str)> {
+    let origin = std::str::from_utf8(bytes.split(|byte| *byte == b'\n').next()?).ok()?;
+    let log_name = key.log_name(origin)?;
+    let tenant_id = log_name.split('/').next().unwrap_or(log_name);
+    (tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)).then_some((tenant_id, log_name))
 }
 
 /// The newest checkpoint of each log that was kept outside.

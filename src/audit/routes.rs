@@ -17,7 +17,8 @@ use crate::context::Context;
 use crate::domain::{ExternalId, IdempotencyKeyText, LogId, Page, Paging};
 use crate::error::Error;
 use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, ManageAudit, Path, Query, ReadAudit, ReadProblems, WriteProblems,
+    Body, Caller, Created, EvidenceProblems, IdempotencyHeader, Json, ManageAudit, Path, Query, ReadAudit,
+    ReadProblems, WriteProblems,
 };
 use crate::id::{HoldId, LinkId};
 
@@ -274,7 +275,7 @@ async fn list_access_summaries(
 /// Store the response unchanged, byte for byte.
 #[utoipa::path(tag = "Audit", operation_id = "getEvidence",
     params(("id" = LinkId, Path, description = "Link id")),
-    responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence pack, canonical JSON (RFC 8785)"), ReadProblems))]
+    responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence pack, canonical JSON (RFC 8785)"), EvidenceProblems))]
 #[get("/magic-links/{id}/evidence")]
 async fn get_evidence(
     cx: Data<Context>,

@@ -74,11 +74,14 @@ impl Followed {
         looked == NEVER || self.since_birth(now) - looked >= micros(LOOK_EVERY) || step.abs() > micros(STEP)
     }
 
-    /// The server's time minus the machine's own, as of the last look.
+    /// The server's time minus the machine's own, as of the last look; or minus the time that was told, while that stands
+    /// still because the server's went back by more.
     pub(super) fn offset(&self) -> Option<Duration> {
         let looked = self.looked.load(Ordering::SeqCst) != NEVER;
-        let offset = self.base.load(Ordering::SeqCst) - self.own_base.load(Ordering::SeqCst);
-        looked.then(|| Duration::microseconds(offset))
+        let base = self.base.load(Ordering::SeqCst);
+        let own = base - self.own_base.load(Ordering::SeqCst);
+        let told = (base + self.since_birth(Instant::now())).saturating_sub(self.latest.load(Ordering::SeqCst)).min(0);
+        looked.then(|| Duration::microseconds(if told.abs() > own.abs() { told } else { own }))
     }
 
     fn own_base(&self, now: Instant) -> i64 {
@@ -136,6 +139,7 @@ mod tests {
         let before = clock.now();
         clock.look(told(Duration::ZERO));
         assert_eq!(clock.now(), before);
+        assert!(clock.offset().unwrap() < Duration::minutes(-9), "it is behind what it has told");
         clock.look(told(Duration::minutes(20)));
         assert!(clock.now() > before);
     }

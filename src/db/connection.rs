@@ -195,6 +195,8 @@ impl ConnectionManager {
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
                 // Failures are told apart by their text. Not every role may set it.
                 drop(conn.batch_execute("SET lc_messages = 'C'"));
+                // Ours are kept while they rest. Servers before 14 do not know it.
+                drop(conn.batch_execute("SET idle_session_timeout = 0"));
                 fit_postgres(&mut conn)?;
                 if self.by_primary_keys {
                     // Planned once, and not by statistics from before the tables grew. A setting that a cluster does

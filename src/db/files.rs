@@ -37,6 +37,9 @@ pub(super) fn prepare(database: &Path) -> io::Result<Option<File>> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
+    if !fs::metadata(database)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no file", database.display())));
+    }
     // SQLite gives the other two the mode of the first.
     for suffix in ["", "-wal", "-shm"] {
         let mut name = database.as_os_str().to_owned();
@@ -86,6 +89,16 @@ mod tests {
         }
         drop(prepare(&old).unwrap());
         assert_eq!((mode(&old), mode(&log)), (0o600, 0o600));
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let inner = folder.path().join("inner.db");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(prepare(&inner).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(mode(&inner), 0o755);
     }
 
     #[test]

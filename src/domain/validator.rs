@@ -85,9 +85,10 @@ impl Validator {
     }
 }
 
-/// Reads a name without the blanks around it.
+/// Reads a name without the blanks around it; line breaks are no blanks.
 pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    String::deserialize(deserializer).map(|text| text.trim().to_owned())
+    let is_blank = |character: char| character.is_whitespace() && !is_unsafe_char(character);
+    String::deserialize(deserializer).map(|text| text.trim_matches(is_blank).to_owned())
 }
 
 /// Whether a character can make a line look like another text, or like two lines.

@@ -24,9 +24,6 @@ pub(crate) const BODY_LIMIT: usize = 64 * 1024;
 /// Largest body of routes that accept batches of activity events, and of raw bodies, in bytes.
 pub(crate) const BATCH_LIMIT: usize = 1024 * 1024;
 
-/// What some libraries put before UTF-8; a reader may ignore it (RFC 8259, 8.1).
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
 /// Whether the peer of a connection waits with a body until somebody wants it. `100 Continue` is for whom nothing was
 /// refused before.
 #[derive(Debug, Clone, Default)]
@@ -70,8 +67,7 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         Box::pin(async move {
             let bytes = read(&request, payload, LIMIT).await?;
             // A request without any required member may omit the body.
-            let text: &[u8] =
-                if bytes.is_empty() { b"{}" } else { bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes) };
+            let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             if !bytes.is_empty() && !is_type(&request, "application", "json") {
                 return Err(Code::UnsupportedMediaType.into());
             }

@@ -97,6 +97,8 @@ macro_rules! problems {
 problems! {
     /// Problems of a request that reads.
     ReadProblems [400 401 403 404 429 500 503];
+    /// Problems of a request for evidence.
+    EvidenceProblems [400 401 403 404 422 429 500 503];
     /// Problems of a request that changes something.
     WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
     /// Problems of a request about a token or a session.

@@ -64,9 +64,8 @@ pub(crate) async fn set_issuing(
 ) -> Result<Issuing, Error> {
     require_operator(caller)?;
     let mut fields = Validator::default();
-    if request.frozen {
-        fields.text("/reason", request.reason.as_deref().unwrap_or_default(), 3, 500);
-    }
+    let missing = request.frozen.then_some("");
+    fields.optional_text("/reason", request.reason.as_deref().or(missing), 3, 500);
     fields.finish()?;
     let (actor, client_id) = (caller.actor(None), caller.client_id.clone());
     cx.store

@@ -28,7 +28,9 @@ fn open_mode(file: &Path) -> Option<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let mode = std::fs::metadata(file).ok()?.permissions().mode() & 0o777;
+        let found = std::fs::metadata(file).ok()?;
+        // A folder or a device is none of ours.
+        let mode = found.is_file().then(|| found.permissions().mode() & 0o777)?;
         (mode & 0o077 != 0).then(|| format!("{mode:o}"))
     }
     #[cfg(not(unix))]

@@ -136,15 +136,15 @@ async fn signed_at(
     if let Some(known) = known.as_ref().filter(|known| young(known) && known.epochs.cover(&epochs)) {
         return Ok(known.token.clone());
     }
-    let bytes = cx
+    let (bytes, is_kept) = cx
         .store
         .read(move |conn| {
             // A list from before a restore, even if the backup does not know it.
             if (1..records::status_lists::first(conn)?).contains(&list) {
-                return Ok(vec![u8::MAX; INDEXES / 8]);
+                return Ok((vec![u8::MAX; INDEXES / 8], false));
             }
             if records::status_lists::exists(conn, list)? {
-                Ok(bitmap(records::status_lists::over(conn, list, now)?.into_iter()))
+                Ok((bitmap(records::status_lists::over(conn, list, now)?.into_iter()), true))
             } else {
                 Err(Error::not_found())
             }
@@ -154,7 +154,10 @@ async fn signed_at(
         Some(same) => (same.at, same.token.clone()),
         None => (now, sign(cx, list, &bytes, now)?),
     };
-    lists.insert(list, Arc::new(Signed { epochs, bytes, at, token: token.clone() }));
+    // There is no end of numbers from before a restore.
+    if is_kept {
+        lists.insert(list, Arc::new(Signed { epochs, bytes, at, token: token.clone() }));
+    }
     Ok(token)
 }
 

@@ -164,6 +164,7 @@ pub(crate) async fn save(
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
     let (keeps_log, of_every_portal) = (may_set_retention(caller), require_every_portal(caller, "change_values"));
+    let of_all_notices = require_every_portal(caller, "contacts and muted_notices");
     let saved = cx
         .store
         .write(move |tx| {
@@ -178,6 +179,12 @@ pub(crate) async fn save(
                 of_every_portal.clone()?;
             }
             let mut tenant = tenant.clone();
+            if known.as_ref().is_some_and(|known| {
+                (&known.contacts, &known.muted_notices) != (&tenant.contacts, &tenant.muted_notices)
+            }) {
+                // They are told of every portal.
+                of_all_notices.clone()?;
+            }
             if let Some(known) = known {
                 tenant.change_values = request.change_values.unwrap_or(known.change_values);
                 tenant.retention_days = request.retention_days.or(known.retention_days);

@@ -186,7 +186,7 @@ impl Keyring {
         let replaced = self.keys.iter().any(|newer| {
             // One that is retired again has replaced the older ones only until then.
             let until = newer.row.retired_at.map_or(i64::MAX, Timestamp::unix_seconds);
-            is_newer(&newer.row, &key.row) && ends(newer.row.active_from) && issued_at <= until
+            is_newer(&newer.row, &key.row) && ends(newer.row.active_from) && issued_at < until
         });
         (!replaced && !key.row.retired_at.is_some_and(ends)).then_some(key)
     }

@@ -241,7 +241,7 @@ pub struct RetryWebhookDeliveries {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RetriedWebhookDeliveries {
     /// Number of messages that were queued again; below 500 there are no more.
-    #[schema(minimum = 0, maximum = 500)]
+    #[schema(value_type = i64, minimum = 0, maximum = 500)]
     pub queued: usize,
 }
 

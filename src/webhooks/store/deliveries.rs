@@ -343,10 +343,9 @@ pub(in crate::webhooks) fn forget_finished(conn: &mut Conn, limit: usize, before
 
 /// Deletes messages of deleted endpoints; returns how many.
 pub(in crate::webhooks) fn forget_of_deleted(conn: &mut Conn, limit: usize) -> QueryResult<usize> {
-    let deleted: Vec<EndpointId> =
-        endpoints::table.filter(endpoints::deleted_at.is_not_null()).select(endpoints::id).load(conn)?;
+    let deleted = endpoints::table.filter(endpoints::deleted_at.is_not_null()).select(endpoints::id);
     let theirs: Vec<MessageId> = deliveries::table
-        .filter(deliveries::endpoint_id.eq_any(&deleted))
+        .filter(deliveries::endpoint_id.eq_any(deleted))
         .limit(rows(limit))
         .select(deliveries::id)
         .load(conn)?;

@@ -122,14 +122,15 @@ async fn a_tenant_is_registered_replaced_and_listed_by_id(world: &World) {
     assert!(second.get("next_cursor").is_none());
 
     for (path, body, pointer) in [
-        ("_system", json!({ "name": "System" }), "/id"),
-        ("-x", json!({ "name": "X" }), "/id"),
-        ("a%2Fb", json!({ "name": "X" }), "/id"),
         ("acme", json!({ "name": "" }), "/name"),
         ("acme", json!({ "name": "ACME", "time_zone": "Mars/Base" }), "/time_zone"),
         ("acme", json!({ "name": "ACME", "contacts": vec![contacts[0].clone(); 11] }), "/contacts"),
     ] {
         world.admin.put(&format!("/v1/tenants/{path}"), &body).await.refused_field(pointer);
+    }
+    for no_id in ["_system", "-x", "a%2Fb"] {
+        let reply = world.admin.put(&format!("/v1/tenants/{no_id}"), &json!({ "name": "X" })).await;
+        reply.refused(400, "invalid_id");
     }
     let array = json!({ "name": "ACME", "contacts": [["Meera", "hr@acme.example"]] });
     world.admin.put("/v1/tenants/acme", &array).await.refused(400, "invalid_body");
@@ -242,4 +243,21 @@ async fn a_list_of_clients_is_walked_like_any_other(world: &World) {
     }
     assert_eq!(json!(walked), all["items"]);
     assert_eq!(walked.len(), 5);
+}
+
+#[apply(on_both_databases)]
+async fn a_client_of_one_portal_mutes_nobody(world: &World) {
+    let contacts = json!([{ "name": "Meera Iyer", "email": "hr@acme.example" }]);
+    let acme = json!({ "name": "ACME", "contacts": contacts });
+    world.admin.put("/v1/tenants/acme", &acme).await.ok();
+    let cloud = world.client(Some("cloud"), &["acme"], &["tenants:write"]).await;
+    for (member, value) in [("muted_notices", json!(["access_issued"])), ("contacts", json!([]))] {
+        let mut request = acme.clone();
+        request[member] = value;
+        cloud.put("/v1/tenants/acme", &request).await.refused(403, "client_not_permitted");
+    }
+    // What it does not change it may say.
+    cloud.put("/v1/tenants/acme", &acme).await.ok();
+    let both = world.client(None, &["acme"], &["tenants:write"]).await;
+    both.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
 }

@@ -102,6 +102,55 @@ async fn a_database_that_is_behind_is_not_ready_until_the_restore(world: &World)
 
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
+async fn a_second_rollback_is_noticed_like_the_first(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    kept(&admin, &outside).await;
+    let first = Backup::of(world);
+    for _ in 0..20 {
+        admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    }
+    kept(&admin, &outside).await;
+    first.restore(world);
+    let restored = restore(world, &outside).await;
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    eventually("the copy is ready", async || (readiness(&process).await.0 == 200).then_some(())).await;
+    confirm(world, &[&admin]).await;
+    kept(&admin, &outside).await;
+    // The log is still shorter than what the first restore has named as lost.
+    let second = Backup::of(world);
+    kept(&admin, &outside).await;
+    process.kill();
+    second.restore(world);
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_rollback_beyond_a_change_of_the_log_key_is_noticed(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    kept(&admin, &outside).await;
+    let backup = Backup::of(world);
+    let mut rotate = command(world);
+    rotate.args(["audit", "rotate-key"]);
+    assert!(output(rotate).await.status.success());
+    kept(&admin, &outside).await;
+    process.kill();
+    backup.restore(world);
+    // The backup does not know who signed the file.
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    let restored = restore(world, &outside).await;
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    assert_eq!(readiness(&process).await.0, 200);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
 async fn a_file_that_is_no_checkpoint_of_ours_stops_the_restore_only(world: &World) {
     let outside = outside();
     let file = outside.join("acme.checkpoint");

@@ -83,7 +83,11 @@ fn sqlite_template() -> &'static (PathBuf, String) {
     static TEMPLATE: OnceLock<(PathBuf, String)> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
         let file = scratch("template").join("magic-link.db");
-        let key = create_admin(&format!("sqlite://{}", file.display()));
+        let url = format!("sqlite://{}", file.display());
+        let key = create_admin(&url);
+        // The command may end before it has closed its connections, and only this file is copied.
+        let mut conn = diesel::SqliteConnection::establish(&file.to_string_lossy()).expect("the file opens");
+        conn.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)").expect("the log is emptied");
         (file, key)
     })
 }
