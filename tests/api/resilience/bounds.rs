@@ -167,7 +167,10 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
          SELECT 'mlk_' || {id}, tenant_id, 'ess', consultant_id, profile_id, profile_name, reason,
             access, starts_at, expires_at, issued_by_id, issued_by_name, created_at, 1
          FROM ({numbers}) numbers, magic_links WHERE id = '{link}';
-         INSERT INTO audit_events SELECT 'evt_' || {id}, tenant_id, 1000 + i, event_type, occurred_at, recorded_at,
+         INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at,
+            actor_type, actor_id, client_id, portal, magic_link_id, session_id, consultant_id, profile_id, principal_id,
+            source, seq, late, policy_violation, trace_id, payload_commitment, hashes)
+         SELECT 'evt_' || {id}, tenant_id, 1000 + i, event_type, occurred_at, recorded_at,
             actor_type, actor_id, client_id, portal, magic_link_id, session_id, consultant_id, profile_id, principal_id,
             source, seq, late, policy_violation, trace_id, payload_commitment, hashes
          FROM ({numbers}) numbers, audit_events WHERE event_type = 'magic_link.issued'",
