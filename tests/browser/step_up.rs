@@ -66,7 +66,7 @@ fn a_page_that_was_left_asks_for_the_mailed_code_when_the_link_is_opened_again()
         browser.until_state("code_open").await;
         browser.fill("#code-input", &code).await;
         browser.click("#code-submit").await;
-        browser.until_page("home").await;
+        browser.confirm().await;
         assert!(world.read(&link).await.get("spent_at").is_some());
     });
 }
