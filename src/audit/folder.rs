@@ -125,18 +125,18 @@ fn lacking(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Option<
         let is_signed = signed.iter().any(|(tenant_id, at, root)| {
             *tenant_id == one.tenant_id && *at == size(one) && root.as_slice() == one.root.0.as_slice()
         });
+        let mut of_log = restored.iter().filter(|restore| restore.tenant_id == one.tenant_id);
         // A restore lets checkpoints of names from before it be missing, and none of its own.
-        let is_of = |restore: &restores::LogRestore| {
-            one.log_name.split_once('/').is_some_and(|(_, suffix)| suffix == restore.suffix)
-        };
-        let own = restored.iter().find(|restore| restore.tenant_id == one.tenant_id && is_of(restore));
-        let is_later = |restore: &&restores::LogRestore| own.is_none_or(|own| restore.restored_at > own.restored_at);
+        let suffix = one.log_name.split_once('/').map(|(_, suffix)| suffix);
+        let own = of_log.clone().find(|restore| suffix == Some(restore.suffix.as_str()));
         is_signed
-            || restored.iter().filter(is_later).filter(|restore| restore.tenant_id == one.tenant_id).any(|restore| {
-                restore.checkpoint_size.is_some_and(|named| {
-                    let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
-                    size(one) < named || (size(one) == named && is_named)
-                })
+            || of_log.any(|restore| {
+                let is_later = own.is_none_or(|own| restore.restored_at > own.restored_at);
+                is_later
+                    && restore.checkpoint_size.is_some_and(|named| {
+                        let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
+                        size(one) < named || (size(one) == named && is_named)
+                    })
             })
     };
     Ok(checkpoints.iter().find(|one| !is_there(one)).cloned())

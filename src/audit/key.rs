@@ -12,6 +12,7 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use actix_web::web::Data;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -192,7 +193,7 @@ pub(crate) struct LogKeyChange {
 /// When the store is unavailable.
 pub(crate) async fn change(
     cx: &Context,
-    key: &LogKey,
+    key: &Data<LogKey>,
     caller: &Caller<Admin>,
     now: Timestamp,
 ) -> Result<LogKeyChange, Error> {
@@ -219,23 +220,22 @@ pub(crate) async fn change(
 }
 
 /// Records the newest key in logs that another one signs; returns their number.
-pub(super) async fn introduce(cx: &Context, key: &LogKey, now: Timestamp) -> Result<usize, Error> {
+pub(super) async fn introduce(cx: &Context, key: &Data<LogKey>, now: Timestamp) -> Result<usize, Error> {
     let newest = key.newest();
     let id = newest.id.clone();
     let logs = cx.store.read(move |conn| Ok(store::logs_without_key(conn, &id, LOGS_A_TIME)?)).await?;
     if logs.is_empty() {
         return Ok(0);
     }
-    let (service, signers) = (key.service.clone(), key.all());
+    let key = key.clone();
     let told = cx.store.write_large(move |tx| {
         store::lock_key(tx, &newest.id)?;
-        let known = LogKey { service: service.clone(), signers: RwLock::new(signers.clone()) };
         for tenant_id in &logs {
             let log = rows::named_head(tx, tenant_id)?;
             // Another instance may have told it meanwhile, or know a newer one.
             if log.key_id.as_deref() != Some(&newest.id) {
-                let before = known.of_log(log.key_id.as_deref())?;
-                tx.record(changed(&known.origin(&log.name), &before, &newest, now)?.tenant(tenant_id));
+                let before = key.of_log(log.key_id.as_deref())?;
+                tx.record(changed(&key.origin(&log.name), &before, &newest, now)?.tenant(tenant_id));
             }
         }
         Ok(logs.len())

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use actix_web::web::Data;
 use serde::Serialize;
 use serde_json::json;
-use signed_note::Note;
-use tlog_tiles::{Checkpoint, Hash};
+use tlog_tiles::Hash;
 
 use super::key::LogKey;
-use super::verify::LogVerifier;
+use super::verify::{LogVerifier, origin_of, unverified};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, SYSTEM_LOG, is_tenant_id};
@@ -59,17 +58,15 @@ impl OutsideCheckpoint {
     /// writes.
     pub(super) fn of_unknown_key(key: &LogKey, bytes: &[u8]) -> Option<Self> {
         let (tenant_id, log_name) = log_of(key, bytes)?;
-        let note = Note::from_bytes(bytes).ok()?;
-        let checkpoint = Checkpoint::from_bytes(note.text()).ok()?;
-        let (size, root) = (checkpoint.size(), *checkpoint.hash());
+        let any = LogVerifier::new(key.verifier_keys(log_name).first()?).ok()?;
+        let (size, root) = any.size_and_root(&unverified(bytes).ok()?).ok()?;
         Some(Self { tenant_id: tenant_id.to_owned(), log_name: log_name.to_owned(), size, root })
     }
 }
 
 /// Tenant and name of the log of this service that a checkpoint is of.
 fn log_of<'b>(key: &LogKey, bytes: &'b [u8]) -> Option<(&'b str, &'b str)> {
-    let origin = std::str::from_utf8(bytes.split(|byte| *byte == b'\n').next()?).ok()?;
-    let log_name = key.log_name(origin)?;
+    let log_name = key.log_name(origin_of(bytes).ok()?)?;
     let tenant_id = log_name.split('/').next().unwrap_or(log_name);
     (tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)).then_some((tenant_id, log_name))
 }

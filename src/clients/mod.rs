@@ -376,10 +376,10 @@ pub(crate) async fn disable(
             Ok((disabled.unwrap_or(known), order))
         })
         .await?;
-    let revocation_id = order.as_ref().map(|order| order.id.clone());
-    if let (Some(ending), Some(order)) = (ending, order) {
-        ending.carry_out(cx, order).await;
-    }
+    let revocation_id = match ending {
+        Some(ending) => ending.finish(cx, order).await,
+        None => None,
+    };
     Ok(ClientResponse { revocation_id, ..ClientResponse::of(client, None) })
 }
 

@@ -261,10 +261,10 @@ pub(crate) async fn change(
             Ok((after, order))
         })
         .await?;
-    let revocation_id = order.as_ref().map(|order| order.id.clone());
-    if let (Some(ending), Some(order)) = (ending, order) {
-        ending.carry_out(cx, order).await;
-    }
+    let revocation_id = match ending {
+        Some(ending) => ending.finish(cx, order).await,
+        None => None,
+    };
     Ok(ConsultantResponse { revocation_id, ..ConsultantResponse::seen_by(&caller.authority(), changed) })
 }
 
@@ -320,10 +320,7 @@ pub(crate) async fn suspend(
             Ok((suspended, Some(order)))
         })
         .await?;
-    let revocation_id = order.as_ref().map(|order| order.id.clone());
-    if let Some(order) = order {
-        ending.carry_out(cx, order).await;
-    }
+    let revocation_id = ending.finish(cx, order).await;
     Ok(ConsultantResponse { revocation_id, ..ConsultantResponse::seen_by(&caller.authority(), suspended) })
 }
 

@@ -6,6 +6,7 @@ mod failure;
 mod files;
 mod lock;
 mod migrations;
+mod relations;
 pub(crate) mod schema;
 mod server_clock;
 mod text_enum;

@@ -269,6 +269,14 @@ impl Prepared {
         Ok(order)
     }
 
+    /// Carries out what the act has put in force, and gives its id.
+    pub(crate) async fn finish(&self, cx: &Context, order: Option<BulkRevocation>) -> Option<RevocationId> {
+        let order = order?;
+        let id = order.id.clone();
+        self.carry_out(cx, order).await;
+        Some(id)
+    }
+
     /// Carries it out after the commit if it is small; else the worker does, range by range.
     pub(crate) async fn carry_out(&self, cx: &Context, order: BulkRevocation) -> BulkRevocation {
         if !self.small || order.state() != RevocationState::Running {

@@ -151,7 +151,7 @@ pub(crate) async fn save(
     }
     let tenant = Tenant {
         id,
-        name: request.name.trim().to_owned(),
+        name: request.name,
         time_zone: request.time_zone.unwrap_or_else(|| cx.config.default_time_zone.clone()),
         contacts: serde_json::to_string(&request.contacts).map_err(Error::internal)?,
         muted_notices: request.muted_notices.iter().map(|notice| notice.as_str()).collect::<Vec<_>>().join(" "),

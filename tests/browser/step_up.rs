@@ -1,16 +1,23 @@
 //! A portal that wants a code: the page asks for it, and the link stays unspent until it is right.
 
+use crate::browser::Browser;
 use crate::world::World;
+
+/// Opens a link and presses the button: the link, its address, and the code that was mailed.
+async fn asked_for_a_code(world: &World, browser: &Browser) -> (String, String, String) {
+    let (link, address) = world.link().await;
+    browser.open(&address).await;
+    browser.until_state("ready").await;
+    browser.click("#continue").await;
+    browser.until_state("code").await;
+    let code = world.mailed_code(1).await;
+    (link, address, code)
+}
 
 #[test]
 fn five_wrong_codes_leave_the_link_unspent_and_the_right_one_enters_the_portal() {
     World::run_careful(async |world, browser| {
-        let (link, address) = world.link().await;
-        browser.open(&address).await;
-        browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_state("code").await;
-        let code = world.mailed_code(1).await;
+        let (link, _, code) = asked_for_a_code(world, browser).await;
         let other = format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000);
 
         browser.fill("#code-input", "12").await;
@@ -49,12 +56,7 @@ fn five_wrong_codes_leave_the_link_unspent_and_the_right_one_enters_the_portal()
 #[test]
 fn a_page_that_was_left_asks_for_the_mailed_code_when_the_link_is_opened_again() {
     World::run_careful(async |world, browser| {
-        let (link, address) = world.link().await;
-        browser.open(&address).await;
-        browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_state("code").await;
-        let code = world.mailed_code(1).await;
+        let (link, address, code) = asked_for_a_code(world, browser).await;
         // The mail program's own browser is closed to read the mail.
         browser.open("about:blank").await;
         browser.open(&address).await;

@@ -10,7 +10,7 @@ use crate::journal::leaf::canonical;
 use crate::journal::rows::Row;
 use crate::journal::tree::base64;
 
-/// The first line of an export that does not hold the whole log.
+/// What an export that does not hold the whole log was cut to.
 #[derive(Serialize)]
 struct View<'a> {
     filters: &'a ExportQuery,
