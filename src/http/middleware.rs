@@ -15,6 +15,7 @@ use futures_util::FutureExt;
 
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
+use super::head::{take_head, without_body};
 use super::sliced::sliced;
 use super::{Sampler, problem};
 use crate::access::LiveClient;
@@ -50,13 +51,14 @@ impl ResponseError for Finished {
 
 /// The middleware, around all others.
 pub(crate) async fn surround(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace_id = TraceId::of(traceparent);
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_head = take_head(&mut request);
     let path = uri.path();
     let cx = request.app_data::<web::Data<Context>>().cloned();
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
@@ -98,6 +100,7 @@ pub(crate) async fn surround(
             );
         });
     }
+    let outcome = if is_head { outcome.map(without_body) } else { outcome };
     outcome.map_err(|error| {
         let public_url = cx.map(|cx| cx.config.public_url.clone()).unwrap_or_default();
         Finished { error, public_url, path: path.to_owned(), trace_id }.into()
