@@ -26,7 +26,7 @@ use writer::{Size, Writers};
 use crate::clock::Timestamp;
 use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
 use crate::error::Error;
-use crate::journal::{AppendedEvent, Event};
+use crate::journal::{AppendedEvent, Event, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
@@ -128,6 +128,7 @@ impl Store {
             wakeups: Arc::clone(&wakeups),
             refusals: Arc::clone(&refusals),
             metrics: metrics.clone(),
+            heads: Heads::default(),
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
         let started = Writers::start(&pool, writers, max_batch, after).map_err(OpenError::Thread)?;
