@@ -83,6 +83,7 @@ pub const KEYS: &[&str] = &[
     "webhooks.allow_addresses",
     "webhooks.keep_days",
     "webhooks.endpoints_per_client",
+    "webhooks.endpoints_per_tenant",
     "log.format",
     "log.level",
     "log.sample",
