@@ -93,7 +93,7 @@ pub(crate) struct LiveSession {
     pub reason: String,
     pub consultant_name: String,
     pub consultant_email: String,
-    expires_at: Timestamp,
+    pub expires_at: Timestamp,
     /// Response of the first introspection, which stays the same as long as this entry is valid.
     pub introspection: OnceLock<CachedIntrospection>,
 }

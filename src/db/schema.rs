@@ -370,6 +370,37 @@ diesel::table! {
 }
 
 diesel::table! {
+    link_extensions (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_expires_at -> Timestamp,
+        expires_at -> Timestamp,
+        reason -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    link_corrections (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_reason -> Text,
+        previous_ticket -> Nullable<Text>,
+        reason -> Text,
+        ticket -> Nullable<Text>,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     report_checks (id) {
         id -> Text,
         session_id -> Text,
@@ -477,6 +508,7 @@ diesel::table! {
         lease_until -> Nullable<Timestamp>,
         done_at -> Nullable<Timestamp>,
         issued_by_client_id -> Nullable<Text>,
+        ticket -> Nullable<Text>,
     }
 }
 

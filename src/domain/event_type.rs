@@ -34,6 +34,12 @@ text_enum! {
         LinkResent = "magic_link.resent",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// A link's window was extended.
+        LinkExtended = "magic_link.extended",
+        /// A link's window was shortened.
+        LinkShortened = "magic_link.shortened",
+        /// A link's reason or ticket was corrected.
+        LinkCorrected = "magic_link.corrected",
         /// A bulk revocation was created, or counted as a dry run.
         RevocationOrdered = "revocation.ordered",
         /// A link's window has ended.

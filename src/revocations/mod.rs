@@ -50,6 +50,10 @@ pub struct CreateRevocation {
     /// Selects links granted by this person, by the portal's identifier.
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
+    /// Selects links with this ticket, compared exactly and without blanks around it. With `tenant_id`, unless the client
+    /// is bound to one tenant.
+    #[schema(min_length = 1, max_length = 64)]
+    pub ticket: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
     /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
@@ -110,6 +114,10 @@ pub struct RevocationResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub issued_by_id: Option<String>,
+    /// Ticket of the links that it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub ticket: Option<String>,
     /// Client that issued the links that it selects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_by_client_id: Option<ClientId>,
@@ -151,6 +159,7 @@ impl RevocationResponse {
             consultant_id: order.consultant_id,
             profile_id: order.profile_id,
             issued_by_id: order.issued_by_id,
+            ticket: order.ticket,
             issued_by_client_id: order.issued_by_client_id,
             client_id: order.client_id,
             id: order.id,
@@ -174,6 +183,11 @@ pub(crate) async fn create(
     check(&request)?;
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
     let is_wide = is_wide(tenant_ids.as_deref());
+    if request.ticket.is_some() && is_wide {
+        // A ticket of the same name may be another customer's.
+        let detail = "must name the tenant of the ticket, since the client is bound to more than one";
+        return Err(Error::new(Code::ValidationFailed).field("/tenant_id", "required", detail));
+    }
     if (request.everything || is_wide) && !caller.has(Scope::Admin) {
         let detail = "the field everything, and revoking links of more than one tenant, need the scope admin";
         return Err(Error::new(Code::InsufficientScope).detail(detail));
@@ -187,6 +201,7 @@ pub(crate) async fn create(
         consultant_id: request.consultant_id.clone(),
         profile_id: request.profile_id.clone(),
         issued_by_id: request.issued_by_id.clone(),
+        ticket: request.ticket.as_deref().map(|ticket| ticket.trim().to_owned()),
         dry_run: request.dry_run,
         ..BulkRevocation::new(request.reason.trim().to_owned(), &revoker, caller.client_id.as_ref(), now)
     };
@@ -205,7 +220,7 @@ pub(crate) async fn create(
     let event = event.with(&serde_json::json!({
         "revocation_id": order.id, "tenant_ids": tenant_ids, "portal": order.portal,
         "consultant_id": order.consultant_id, "profile_id": order.profile_id, "issued_by_id": order.issued_by_id,
-        "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
+        "ticket": order.ticket, "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
         "acting_session_id": request.acting_session_id,
     }));
     let writing = prepared.clone();
@@ -434,7 +449,8 @@ fn check(request: &CreateRevocation) -> Result<(), Error> {
             fields.external_id(pointer, id);
         }
     }
-    let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id];
+    fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
+    let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id, &request.ticket];
     let selects = request.consultant_id.is_some() || selectors.into_iter().any(Option::is_some);
     if selects == request.everything {
         let detail = "must be true without a selector, and false with one";

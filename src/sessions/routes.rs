@@ -9,13 +9,13 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
 use super::report::{ReportEvents, Reported};
-use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionResponse};
+use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, RevokeSession, SessionResponse};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
     BATCH_LIMIT, Body, Caller, Created, IdempotencyHeader, IntrospectSessions, Json, Path, Query, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, TokenRequest, WriteAudit, WriteProblems, json_answer,
+    ReadProblems, RedeemProblems, RedeemSessions, RevokeLinks, TokenRequest, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
 use crate::records::sessions::SessionFilter;
@@ -27,6 +27,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(list_sessions)
         .service(get_session)
         .service(end_session)
+        .service(revoke_session)
         .service(report_events)
         .service(revoke_token);
 }
@@ -91,6 +92,24 @@ async fn end_session(
     body: Body<EndSession>,
 ) -> Result<Json<SessionResponse>, Error> {
     Ok(Json(super::end(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Revoke a session
+///
+/// Its link stays as it is: the consultant can have a fresh one mailed. From this response
+/// on, introspection reports the access token as inactive. A session that has already ended
+/// is not changed.
+#[utoipa::path(tag = "Sessions", operation_id = "revokeSession", request_body = RevokeSession,
+    params(("id" = SessionId, Path, description = "Identifier of the session")),
+    responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
+#[post("/sessions/{id}/revoke")]
+async fn revoke_session(
+    cx: Data<Context>,
+    caller: Caller<RevokeLinks>,
+    id: Path<SessionId>,
+    body: Body<RevokeSession>,
+) -> Result<Json<SessionResponse>, Error> {
+    Ok(Json(super::revoke(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Report activity events
