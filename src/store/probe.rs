@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::write_probe;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
-use crate::journal::{self, Event};
+use crate::journal::{self, Event, Heads};
 
 /// How long an outcome is told again before the next write: a success, and a failure.
 const SUCCESS_KEPT: Duration = Duration::from_secs(5);
@@ -42,7 +42,7 @@ impl Store {
                     return Err(Error::internal("the row of write_probe is missing"));
                 }
                 let event = Event::new(EventType::AuditRead, Actor::system("readiness"), now);
-                tx.try_out(|conn| journal::append(conn, &[event]).map(drop))
+                tx.try_out(|conn| journal::append(conn, &Heads::default(), &[event]).map(drop))
             })
             .await;
         *last = Some((Instant::now(), outcome.clone()));
