@@ -50,7 +50,7 @@ pub(crate) const SES: Contract = Contract {
     refused: || {
         ResponseTemplate::new(400)
             .insert_header("x-amzn-errortype", "MessageRejected:http://internal.amazon.com/")
-            .set_body_json(json!({ "message": "Email address is not verified: ravi@support.example" }))
+            .set_body_json(json!({ "message": "Local address contains control or whitespace: ravi@support.example" }))
     },
     stranger: || {
         ResponseTemplate::new(403)

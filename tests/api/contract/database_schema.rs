@@ -96,7 +96,13 @@ async fn the_same_indexes_guard_both_databases(world: &World) {
     let migrations = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
     let migrations = std::fs::read_dir(migrations).unwrap().map(|folder| folder.unwrap().path().join("up.sql"));
     let statements: String = migrations.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+    let dropped: Vec<String> = statements
+        .lines()
+        .filter_map(|line| line.strip_prefix("DROP INDEX "))
+        .map(|name| name.replace(';', " ON"))
+        .collect();
     let written = statements.lines().filter(|line| line.starts_with("CREATE") && line.contains("INDEX"));
+    let written = written.filter(|line| !dropped.iter().any(|name| line.contains(&format!(" {name} "))));
     let (found, written) = (plainly(found.iter().map(String::as_str)), plainly(written));
     assert!(found.iter().filter(|index| index.starts_with("create unique")).count() >= 4);
     assert_eq!(found, written);
