@@ -9,7 +9,8 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 
 /// A statement whose text is one of a few: an update, a condition with a list of a fixed length, or SQL by hand.
 ///
-/// diesel prepares such a statement anew, because it cannot know that. It is found again by its text.
+/// diesel prepares such a statement anew, because it cannot know that. It is found again by its text. It returns rows:
+/// `execute` passes a reference on, which hides what is said here.
 #[derive(Debug)]
 pub(crate) struct Prepared<Q, ST>(Q, PhantomData<ST>);
 
@@ -18,7 +19,7 @@ pub(crate) const fn prepared<Q: Query>(query: Q) -> Prepared<Q, Q::SqlType> {
     Prepared(query, PhantomData)
 }
 
-/// Prepares a statement that returns no rows, or SQL by hand that returns columns of these types.
+/// Prepares SQL by hand that returns columns of these types.
 pub(crate) const fn prepared_as<ST, Q>(query: Q) -> Prepared<Q, ST> {
     Prepared(query, PhantomData)
 }

@@ -24,7 +24,7 @@ const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontie
      SELECT count(*) FROM head";
 
 const GROW_HEAD: &str = "UPDATE audit_logs SET size = ?, frontier = ?, suffix = coalesce(?, suffix), \
-     key_id = coalesce(?, key_id) WHERE tenant_id = ? AND size = ? AND frontier = ?";
+     key_id = coalesce(?, key_id) WHERE tenant_id = ? AND size = ? AND frontier = ? RETURNING size";
 
 impl Growth<'_> {
     fn sizes(&self) -> Result<(i64, i64), Error> {
@@ -103,7 +103,7 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<bool, Err
                     .bind::<Text, _>(log.tenant_id)
                     .bind::<BigInt, _>(before)
                     .bind::<Binary, _>(log.before.encode());
-                if prepared_as::<(), _>(grown).execute(conn)? == 0 {
+                if prepared_as::<BigInt, _>(grown).get_result::<i64>(conn).optional()?.is_none() {
                     return Ok(false);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{Array, Binary, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Text};
 use tlog_tiles::Hash;
 
 use super::leaf::Leaf;
@@ -216,14 +216,18 @@ fn begin_logs(conn: &mut Conn, tenants: &[&str]) -> QueryResult<()> {
     }
     match conn {
         Conn::Postgres(conn) => {
-            let text = [NEW, "(SELECT unnest($1) AS tenant_id, $2 AS frontier ORDER BY 1) t ON CONFLICT DO NOTHING"];
+            let text = [
+                NEW,
+                "(SELECT unnest($1) AS tenant_id, $2 AS frontier ORDER BY 1) t ON CONFLICT DO NOTHING RETURNING size",
+            ];
             let new = sql_query(text.concat()).bind::<Array<Text>, _>(tenants).bind::<Binary, _>(Vec::<u8>::new());
-            prepared_as::<(), _>(new).execute(conn).map(drop)
+            prepared_as::<BigInt, _>(new).load::<i64>(conn).map(drop)
         }
         Conn::Sqlite(conn) => tenants.iter().try_for_each(|tenant_id| {
-            let text = [NEW, "(SELECT ? AS tenant_id, x'' AS frontier) t WHERE true ON CONFLICT DO NOTHING"];
+            let text =
+                [NEW, "(SELECT ? AS tenant_id, x'' AS frontier) t WHERE true ON CONFLICT DO NOTHING RETURNING size"];
             let new = sql_query(text.concat()).bind::<Text, _>(*tenant_id);
-            prepared_as::<(), _>(new).execute(conn).map(drop)
+            prepared_as::<BigInt, _>(new).load::<i64>(conn).map(drop)
         }),
     }
 }

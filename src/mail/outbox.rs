@@ -1,6 +1,8 @@
 //! The outbox worker: claims jobs, mints tokens, renders, sends, and stores the outcome.
 
-use futures_util::future::join_all;
+use std::collections::HashMap;
+
+use futures_util::future::{join, join_all};
 use rand::RngExt;
 use time::Duration;
 
@@ -12,8 +14,10 @@ use super::suppressions;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
+use crate::id::MailJobId;
 use crate::journal::Event;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
@@ -43,34 +47,36 @@ const LONGEST_WAIT: Duration = Duration::hours(1);
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
 
-/// A claimed job with the data to render it.
-struct Claimed {
+/// A job with the data to render it.
+struct Queued {
     job: Job,
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
+    /// Why it must not be sent; `None` if it may.
+    withheld: Option<Attempt>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
-fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) -> Result<Option<Attempt>, Error> {
-    let address = super::recipient(tx, &claimed.job)?;
-    let notice = Notice::of(claimed.job.template);
-    let muted = claimed
-        .link
-        .as_ref()
-        .is_some_and(|(_, tenant)| notice.is_some_and(|notice| tenant.muted_notices.contains(&notice)));
+fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Result<Option<Attempt>, Error> {
+    let Due { job, consultant, is_suppressed, tenant, .. } = due;
+    let address = job.recipient.as_ref().unwrap_or(&consultant.email);
+    let muted = tenant.as_ref().map(|tenant| records::tenants::muted(&tenant.muted_notices)).unwrap_or_default();
+    let muted = Notice::of(job.template).is_some_and(|notice| muted.contains(&notice));
     let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
-    let too_late =
-        claimed.job.template == Template::StepUpCode && claimed.job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
+    let too_late = job.template == Template::StepUpCode && job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
         suppressed("the code expired before it could be sent")
     } else if muted {
         suppressed("the tenant has switched this notice off")
-    } else if !config.mail.may_reach(&address) {
+    } else if !config.mail.may_reach(address) {
         suppressed("mail.only_to keeps mail to this address from leaving")
-    } else if limits::notice_is_too_many(tx, &claimed.job, config.limits.mails_per_recipient_hour, now)? {
+    } else if limits::notice_is_too_many(conn, job, config.limits.mails_per_recipient_hour, now)? {
         suppressed("the address had its limit of notices within the hour")
-    } else if suppressions::is_suppressed(tx, &address)? {
+    } else if match &job.recipient {
+        Some(recipient) => suppressions::is_suppressed(conn, recipient)?,
+        None => *is_suppressed,
+    } {
         Some(Attempt::GivenUp { error: SUPPRESSED.to_owned() })
     } else {
         None
@@ -79,6 +85,9 @@ fn why_not(tx: &mut Tx<'_>, config: &Config, claimed: &Claimed, now: Timestamp) 
 
 /// Sends the e-mails of due jobs; returns how many were attempted.
 ///
+/// Their data is read together, and they are claimed together; the outcomes that come at the same time share a
+/// transaction.
+///
 /// # Errors
 /// When the store is unavailable. Claimed jobs are due again when their lease ends.
 pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, Error> {
@@ -86,10 +95,10 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     if !providers.any(now) {
         return Ok(0);
     }
+    let config = cx.config.clone();
     let due = cx.store.read(move |conn| {
-        // None could be claimed.
-        let waits = records::restores::is_running(conn)?;
-        Ok(if waits { Vec::new() } else { store::due(conn, BATCH, now)? })
+        let due = store::due(conn, BATCH, now)?;
+        due.into_iter().map(|due| gather(conn, &config, due, now)).collect::<Result<Vec<Queued>, Error>>()
     });
     let mut due = due.await?;
     if due.is_empty() {
@@ -100,11 +109,32 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     // Each probe uses another e-mail, so that one that always fails cannot keep the circuit open.
     let turn = providers.openings() % due.len();
     due.rotate_left(turn);
-    let mut attempted = 0;
-    for outcome in join_all(due.into_iter().map(|due| attempt(cx, providers, due, now))).await {
-        attempted += usize::from(outcome?);
+    let signing_kid = cx.tokens.signing_kid(now);
+    let (mut attempted, mut batches, mut withheld): (_, Vec<Batch<'_>>, _) = (0, Vec::new(), Vec::new());
+    for mail in due {
+        // Only a link needs a key: notices leave although the clock is behind.
+        let kid = match (mail.job.template, &signing_kid) {
+            (Template::MagicLink, Ok(kid)) => Some(kid.clone()),
+            (Template::MagicLink, Err(_)) => continue,
+            _ => None,
+        };
+        let uncertain = mail.job.provider.as_deref().filter(|_| mail.job.unknown_attempts > 0);
+        let Some(guarded) = providers.choose(uncertain, now) else { continue };
+        attempted += 1;
+        if mail.withheld.is_some() {
+            withheld.push(withhold(cx, guarded, mail, now));
+        } else if let Some(batch) =
+            batches.iter_mut().find(|batch| std::ptr::eq(batch.guarded, guarded) && batch.kid == kid)
+        {
+            batch.mails.push(mail);
+        } else {
+            batches.push(Batch { guarded, kid, mails: vec![mail] });
+        }
     }
-    Ok(attempted)
+    let (sent, withheld) =
+        join(join_all(batches.into_iter().map(|batch| batch.send(cx, now))), join_all(withheld)).await;
+    sent.into_iter().chain(withheld).collect::<Result<(), Error>>()?;
+    signing_kid.map(|_kid| attempted)
 }
 
 /// Cancels stale jobs: their link ended while they were queued.
@@ -120,65 +150,71 @@ pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Err
     Ok(())
 }
 
-/// Claims one job and sends it; `false` if no provider is available now. One transaction per job: one that locked
-/// several could deadlock with a revocation that cancels them.
-async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) -> Result<bool, Error> {
-    // Only a link needs a key: notices leave although the clock is behind.
-    let kid = match due.template {
-        Template::MagicLink => Some(cx.tokens.signing_kid(now)?),
-        _ => None,
-    };
-    let uncertain = due.provider.as_deref().filter(|_| due.unknown_attempts > 0);
-    let Some(guarded) = providers.choose(uncertain, now) else { return Ok(false) };
-    let config = cx.config.clone();
-    let (id, provider) = (due.id, guarded.provider.name());
-    let claimed = cx
-        .store
-        .write(move |tx| {
-            // What a revoked key signed is ended once: no token of it may follow.
-            if let Some(kid) = &kid
-                && !records::signing_keys::hold_all(tx, &[kid])?
-            {
-                return Ok(None);
-            }
-            if let Some(job) = store::claim(tx, &id, provider, kid.as_deref(), now.plus(LEASE), now)? {
-                let claimed = gather(tx, &config, job, now)?;
-                if let Some(attempt) = why_not(tx, &config, &claimed, now)? {
-                    settle(tx, &claimed, provider, &attempt, now)?;
-                    return Ok(None);
+/// E-mails that one provider gets, with links signed by the same key.
+struct Batch<'p> {
+    guarded: &'p Guarded,
+    kid: Option<String>,
+    mails: Vec<Queued>,
+}
+
+impl Batch<'_> {
+    /// Claims the jobs with one statement, and sends those that it got.
+    async fn send(self, cx: &Context, now: Timestamp) -> Result<(), Error> {
+        let Self { guarded, kid, mails } = self;
+        let provider = guarded.provider.name();
+        let ids: Vec<MailJobId> = mails.iter().map(|mail| mail.job.id.clone()).collect();
+        let claim =
+            move |conn: &mut Conn| Ok(store::claim(conn, &ids, provider, kid.as_deref(), now.plus(LEASE), now)?);
+        let claimed = cx.store.write_statement(claim).await?;
+        let mut claimed: HashMap<MailJobId, Job> = claimed.into_iter().map(|job| (job.id.clone(), job)).collect();
+        let sending = mails.into_iter().map(|mail| {
+            let job = claimed.remove(&mail.job.id);
+            async move {
+                match job {
+                    Some(job) => deliver(cx, guarded, Queued { job, ..mail }).await,
+                    None => {
+                        guarded.release();
+                        cx.store.write(move |tx| Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?)).await
+                    }
                 }
-                return Ok(Some(claimed));
             }
-            store::cancel_stale(tx, &id, now)?;
-            Ok(None)
-        })
-        .await?;
-    match claimed {
-        Some(claimed) => deliver(cx, guarded, claimed).await?,
-        None => guarded.release(),
+        });
+        join_all(sending).await.into_iter().collect()
     }
-    Ok(true)
 }
 
-fn gather(tx: &mut Tx<'_>, config: &Config, job: Job, now: Timestamp) -> Result<Claimed, Error> {
-    let consultant = records::consultants::find(tx, &job.consultant_id)?
-        .ok_or_else(|| Error::internal("a mail job without its consultant"))?;
-    let link = match &job.magic_link_id {
-        Some(id) => {
-            let link = records::links::find(tx, id)?.ok_or_else(|| Error::internal("a mail job without its link"))?;
-            let tenant = records::tenants::view(tx, &config.default_time_zone, &link.tenant_id)?;
-            Some((link, tenant))
+/// Settles a job that must not be sent.
+async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp) -> Result<(), Error> {
+    let provider = guarded.provider.name();
+    guarded.release();
+    let work = move |tx: &mut Tx<'_>| {
+        let claimed = store::claim(tx, std::slice::from_ref(&mail.job.id), provider, None, now.plus(LEASE), now)?;
+        match (&mail.withheld, claimed.into_iter().next()) {
+            (Some(attempt), Some(job)) => settle(tx, &job, mail.link.as_ref(), provider, attempt, now),
+            _ => Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?),
         }
-        None => None,
     };
-    let summary = match &job.session_id {
-        Some(id) => Some(summary::summary(tx, id, now)?),
-        None => None,
-    };
-    Ok(Claimed { job, consultant, link, summary })
+    cx.store.write(work).await
 }
 
-async fn deliver(cx: &Context, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
+fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<Queued, Error> {
+    let withheld = why_not(conn, config, &due, now)?;
+    let Due { job, consultant, link, tenant, .. } = due;
+    if job.magic_link_id.is_some() && link.is_none() {
+        return Err(Error::internal("a mail job without its link"));
+    }
+    let link = link.map(|link| {
+        let tenant = TenantView::of(tenant, &config.default_time_zone, &link.tenant_id);
+        (link, tenant)
+    });
+    let summary = match &job.session_id {
+        Some(id) => Some(summary::summary(conn, id, now)?),
+        None => None,
+    };
+    Ok(Queued { job, consultant, link, summary, withheld })
+}
+
+async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
     let now = cx.clock.now();
     let outcome = match compose(cx, &claimed, now) {
         Ok(mail) => {
@@ -202,18 +238,25 @@ async fn deliver(cx: &Context, guarded: &Guarded, claimed: Claimed) -> Result<()
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
-    cx.store.write(move |tx| settle(tx, &claimed, provider, &attempt, now)).await
+    cx.store.write(move |tx| settle(tx, &claimed.job, claimed.link.as_ref(), provider, &attempt, now)).await
 }
 
 /// Stores the outcome of an attempt, and records it.
-fn settle(tx: &mut Tx<'_>, claimed: &Claimed, provider: &str, attempt: &Attempt, now: Timestamp) -> Result<(), Error> {
-    let settled = store::settle(tx, &claimed.job, provider, attempt, now)?;
+fn settle(
+    tx: &mut Tx<'_>,
+    job: &Job,
+    link: Option<&(Link, TenantView)>,
+    provider: &str,
+    attempt: &Attempt,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let settled = store::settle(tx, job, provider, attempt, now)?;
     // An accepted e-mail was sent, even if the job was cancelled meanwhile.
     let left = settled || matches!(attempt, Attempt::Accepted { .. });
-    if left && let Some((link, _)) = &claimed.link {
-        record(tx, &claimed.job, link, provider, attempt, now);
+    if left && let Some((link, _)) = link {
+        record(tx, job, link, provider, attempt, now);
         if matches!(attempt, Attempt::GivenUp { .. }) {
-            super::notices::undelivered(tx, link, &claimed.job, now)?;
+            super::notices::undelivered(tx, link, job, now)?;
         }
     }
     Ok(())
@@ -264,8 +307,8 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 }
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
-fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
-    let Claimed { job, consultant, link, summary } = claimed;
+fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
+    let Queued { job, consultant, link, summary, .. } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {

@@ -247,16 +247,6 @@ pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) 
         .load(conn)
 }
 
-/// Stores that a key signs a token of the link.
-pub(crate) fn note_key(conn: &mut Conn, id: &LinkId, generation: i32, kid: &str) -> QueryResult<()> {
-    let known: i64 = link_keys::table.find((kid, id, generation)).count().get_result(conn)?;
-    if known == 0 {
-        let row = (link_keys::kid.eq(kid), link_keys::magic_link_id.eq(id), link_keys::generation.eq(generation));
-        diesel::insert_into(link_keys::table).values(row).execute(conn)?;
-    }
-    Ok(())
-}
-
 /// Raises the generation and makes the link spendable again; `None` during the cool-down, or if the link has ended.
 pub(crate) fn raise_generation(
     conn: &mut Conn,
@@ -447,7 +437,7 @@ impl Link {
     }
 
     /// Applies a pending bulk revocation that matches the link.
-    fn under(self, order: Option<BulkRevocation>) -> Self {
+    pub(crate) fn under(self, order: Option<BulkRevocation>) -> Self {
         match order {
             Some(order) if self.revoked_at.is_none() => Self {
                 revoked_at: Some(order.created_at),

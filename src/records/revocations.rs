@@ -37,7 +37,7 @@ pub(crate) struct NotBulkRevoked;
 
 /// Condition for statements about `magic_links` and `revocations`: the bulk revocation is pending and matches the link.
 #[derive(Debug, Clone, Copy, QueryId)]
-pub(super) struct BulkRevoked;
+pub(crate) struct BulkRevoked;
 
 macro_rules! condition {
     ($name:ident, $sql:expr) => {

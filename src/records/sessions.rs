@@ -16,7 +16,7 @@ use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions, tenants};
-use crate::db::{Backend, Conn, prepared, prepared_as};
+use crate::db::{Backend, Conn, prepared};
 use crate::domain::{
     Access, AuditState, ChangeValues, Cursor, EndCause, PageRequest, PortalId, Reach, Scan, SessionState, TenantId,
 };
@@ -345,10 +345,11 @@ pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usi
 }
 
 /// Stores the counts of a source. The caller has locked the session, and read the counts since.
-pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
+pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<()> {
     let counted = diesel::update(sources::table.find((&source.session_id, &source.name)))
-        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)));
-    prepared_as::<(), _>(counted).execute(conn)
+        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)))
+        .returning(sources::last_seq);
+    prepared(counted).get_result::<i64>(conn).map(drop)
 }
 
 /// Stores the highest sequence number that the portal has declared for a source.

@@ -73,21 +73,25 @@ pub(crate) struct Tenant {
 pub(crate) struct TenantView {
     pub name: String,
     pub time_zone: String,
-    pub muted_notices: Vec<Notice>,
 }
 
 pub(crate) fn muted(words: &str) -> Vec<Notice> {
     words.split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// Display data of a tenant: its name and time zone, or its id and the default time zone.
-pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryResult<TenantView> {
-    Ok(match find(conn, id)? {
-        Some(tenant) => {
-            TenantView { name: tenant.name, time_zone: tenant.time_zone, muted_notices: muted(&tenant.muted_notices) }
+impl TenantView {
+    /// The name and time zone of a tenant, or its id and the default time zone.
+    pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
+        match tenant {
+            Some(Tenant { name, time_zone, .. }) => Self { name, time_zone },
+            None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned() },
         }
-        None => TenantView { name: id.to_owned(), time_zone: default_time_zone.to_owned(), muted_notices: Vec::new() },
-    })
+    }
+}
+
+/// Display data of a tenant.
+pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryResult<TenantView> {
+    Ok(TenantView::of(find(conn, id)?, default_time_zone, id))
 }
 
 /// Retention of a tenant's payloads in days, if the tenant set it.

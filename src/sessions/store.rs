@@ -15,12 +15,13 @@ pub(crate) fn insert_checks(conn: &mut Conn, rows: &[ReportCheck]) -> QueryResul
     match conn {
         _ if rows.is_empty() => Ok(()),
         Conn::Postgres(conn) => {
-            let text = "INSERT INTO report_checks (id, session_id, due_at) SELECT * FROM unnest($1, $2, $3)";
+            let text =
+                "INSERT INTO report_checks (id, session_id, due_at) SELECT * FROM unnest($1, $2, $3) RETURNING id";
             let all = sql_query(text)
                 .bind::<Array<Text>, _>(rows.iter().map(|row| &row.id).collect::<Vec<_>>())
                 .bind::<Array<Text>, _>(rows.iter().map(|row| &row.session_id).collect::<Vec<_>>())
                 .bind::<Array<sql_types::Timestamp>, _>(rows.iter().map(|row| row.due_at).collect::<Vec<_>>());
-            prepared_as::<(), _>(all).execute(conn).map(drop)
+            prepared_as::<Text, _>(all).load::<String>(conn).map(drop)
         }
         Conn::Sqlite(conn) => {
             rows.iter().try_for_each(|row| diesel::insert_into(checks::table).values(row).execute(conn).map(drop))

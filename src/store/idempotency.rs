@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{self, Bool, Text};
+use diesel::sql_types::{self, Bool, Integer, Text};
 use quick_cache::sync::Cache;
 use time::Duration;
 
@@ -154,7 +154,7 @@ fn insert(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timesta
             Ok(mine.then_some(stored))
         }
         Conn::Sqlite(conn) => {
-            let stored = sql_query(format!("{INSERT} VALUES (?, ?, ?, ?, ?, ?) {UNLESS_KNOWN} ?"))
+            let stored = sql_query(format!("{INSERT} VALUES (?, ?, ?, ?, ?, ?) {UNLESS_KNOWN} ? RETURNING 1"))
                 .bind::<Text, _>(&key.client_id)
                 .bind::<Text, _>(&key.route)
                 .bind::<Text, _>(&key.key)
@@ -162,7 +162,8 @@ fn insert(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timesta
                 .bind::<Text, _>(resource_id)
                 .bind::<sql_types::Timestamp, _>(now)
                 .bind::<sql_types::Timestamp, _>(expired);
-            Ok(Some(prepared_as::<(), _>(stored).execute(conn)? > 0))
+            let stored: Option<i32> = prepared_as::<Integer, _>(stored).get_result(conn).optional()?;
+            Ok(Some(stored.is_some()))
         }
     }
 }

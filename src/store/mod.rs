@@ -228,6 +228,18 @@ impl Store {
         self.writers.write(Size::Large, work).await
     }
 
+    /// Runs one statement, which is a transaction by itself.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub(crate) async fn write_statement<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        self.writers.write(Size::Statement, move |tx| work(tx)).await
+    }
+
     /// Records audit events without any other change.
     ///
     /// # Errors

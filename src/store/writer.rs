@@ -201,16 +201,16 @@ impl Shared {
             while jobs.len() < self.max_batch
                 && let Some(job) = queue.jobs.pop_front()
             {
-                if job.size() == Size::Large && !jobs.is_empty() {
+                let is_alone = job.size() != Size::Small;
+                if is_alone && !jobs.is_empty() {
                     queue.jobs.push_front(job);
                     break;
                 }
                 self.after.metrics.writer_queue.dec();
-                let is_large = job.size() == Size::Large;
                 // A job whose caller has stopped waiting is dropped.
                 if job.begin() {
                     jobs.push(job);
-                    if is_large {
+                    if is_alone {
                         break;
                     }
                 }
@@ -330,32 +330,34 @@ impl Shared {
 
     /// Runs one job in a transaction, and records its refusal in a second one before it is answered.
     fn run_single(&self, connection: &mut Connection<'_>, job: &mut dyn Job) -> Result<(), Error> {
-        let Err(Rejected { error, refusals }) = self.in_transaction(connection, |conn| job.run(conn, &[])) else {
-            return Ok(());
-        };
+        let is_statement = job.size() == Size::Statement;
+        let outcome = self.in_transaction(connection, is_statement, |conn| job.run(conn, &[]));
+        let Err(Rejected { error, refusals }) = outcome else { return Ok(()) };
         let admission = self.after.refusals.admit(refusals);
         if !admission.events.is_empty() {
             let record = |_: &mut Conn| Ok(Kept { events: admission.events.clone(), wakes: Wakes::NONE });
-            let recorded = self.in_transaction(connection, record);
+            let recorded = self.in_transaction(connection, false, record);
             recorded.map_err(|Rejected { .. }| Error::unavailable())?;
         }
         admission.recorded();
         Err(error)
     }
 
-    /// Runs a plain transaction, and again if it lost a race or was the victim of a deadlock.
+    /// Runs a plain transaction, or a statement that is one by itself, and again if it lost a race or was the victim of
+    /// a deadlock.
     ///
     /// diesel does not distinguish a deadlock from other errors. But an error that comes soon and undid everything can
     /// be retried.
     fn in_transaction(
         &self,
         connection: &mut Connection<'_>,
+        is_statement: bool,
         mut work: impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> Result<(), Rejected> {
         let started = Instant::now();
         let mut attempt = 1;
         loop {
-            let (outcome, undone) = self.attempt(connection.get()?, &mut work);
+            let (outcome, undone) = self.attempt(connection.get()?, is_statement, &mut work);
             let Err(rejected) = outcome else { return Ok(()) };
             let error = &rejected.error;
             let refused = undone && error.code() == Code::Unavailable && started.elapsed() < DEADLOCK_WINDOW;
@@ -371,12 +373,17 @@ impl Shared {
     fn attempt(
         &self,
         pooled: &mut Pooled,
+        is_statement: bool,
         work: &mut impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> (Result<(), Rejected>, bool) {
         let Pooled { conn, broken, .. } = pooled;
-        let mut committing = false;
-        let outcome = conn.begin().map_err(Rejected::from).and_then(|()| {
+        let mut committing = is_statement;
+        let begun = if is_statement { Ok(()) } else { conn.begin() };
+        let outcome = begun.map_err(Rejected::from).and_then(|()| {
             let Kept { events, mut wakes } = work(conn)?;
+            if is_statement {
+                return Ok((events, Vec::new(), wakes));
+            }
             let heads = self.after.append(conn, &events, &mut wakes)?;
             committing = true;
             conn.commit()?;
@@ -391,7 +398,7 @@ impl Shared {
                 let failed = rejected.error.code().status() >= 500;
                 // An error may have broken the connection, which is not tested before it is used again.
                 *broken |= failed;
-                let rolled_back = conn.rollback();
+                let rolled_back = if is_statement { Ok(()) } else { conn.rollback() };
                 // A server that lost the connection has rolled back by itself.
                 *broken |= rolled_back.is_err();
                 (Err(rejected), rolled_back.is_ok() && !committing)

@@ -16,6 +16,8 @@ use crate::telemetry::TraceId;
 /// Expected size of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Size {
+    /// One statement without events: it is a transaction by itself.
+    Statement,
     /// A few rows: the job can share a transaction.
     Small,
     /// Possibly many rows and locks: no other job should wait for it in the same transaction.

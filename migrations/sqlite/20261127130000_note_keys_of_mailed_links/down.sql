@@ -1,0 +1,1 @@
+DROP TRIGGER mail_jobs_note_key;
