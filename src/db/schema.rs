@@ -167,6 +167,14 @@ diesel::table! {
         payload_commitment -> Binary,
         hashes -> Binary,
         out_of_session -> Bool,
+        principal_ids -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_event_principals (principal_id, event_id) {
+        principal_id -> Text,
+        event_id -> Text,
     }
 }
 
