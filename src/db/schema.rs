@@ -470,6 +470,8 @@ diesel::table! {
         sessions -> BigInt,
         done_at -> Nullable<Timestamp>,
         replaced_by -> Nullable<Text>,
+        renews -> Bool,
+        renewed -> BigInt,
     }
 }
 
