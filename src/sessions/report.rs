@@ -138,6 +138,9 @@ pub struct Reported {
 /// Largest activity event, as JSON without white space.
 const MAX_EVENT_BYTES: usize = 65_536;
 
+/// Largest number of persons whose data one event concerns.
+const MAX_PRINCIPALS: usize = 100;
+
 /// Largest report that shares its transaction with other write jobs.
 const MAX_SHARED_EVENTS: usize = 50;
 
@@ -327,6 +330,10 @@ fn check(events: &[ActivityEvent]) -> Result<(), Error> {
             if !act.principal_ids.is_empty() {
                 fields.error(at("principal_ids"), "not_allowed", "is given instead of principal_id");
             }
+        }
+        if act.principal_ids.len() > MAX_PRINCIPALS {
+            let detail = format_args!("must hold at most {MAX_PRINCIPALS} persons");
+            fields.error(at("principal_ids"), "out_of_range", detail);
         }
         for (number, principal) in act.principal_ids.iter().enumerate() {
             fields.external_id(&at(&format!("principal_ids/{number}")), principal);
