@@ -6,7 +6,7 @@ use actix_web::web::{Data, ServiceConfig};
 use futures_util::future::LocalBoxFuture;
 
 use crate::access::{AccessReader, ClientUses};
-use crate::audit::{CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
+use crate::audit::{self, CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::{Context, look_at_clock};
@@ -23,7 +23,7 @@ use crate::tokens::Tokens;
 use crate::webhooks::{self, Sender, Webhook};
 
 /// Observers of audit events, called in the transaction that appends the events.
-const OBSERVERS: &[Observer] = &[sessions::schedule_report_checks, webhooks::enqueue];
+const OBSERVERS: &[Observer] = &[sessions::schedule_report_checks, audit::index_principals, webhooks::enqueue];
 
 /// Reason why the service did not start.
 #[derive(Debug, thiserror::Error)]

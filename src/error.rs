@@ -86,6 +86,7 @@ codes! {
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
+    SigningKeyRevoked 410 "signing_key_revoked" "The key that signed the link was revoked" "Use the newest mail; if there is none, ask whoever arranged the access to have a fresh link mailed.";
     LinkExpired 410 "link_expired" "The link has expired" "Ask the customer's administrator for a new link.";
     StepUpVoid 410 "step_up_void" "The code has expired or was used up" "It was tried too often, is older than ten minutes, or belongs to another page: press the button again.";
     TokenExpired 410 "token_expired" "The token is too old" "The consultant can have a fresh link mailed from the landing page.";

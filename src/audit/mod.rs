@@ -38,6 +38,7 @@ use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 use crate::journal::{Event, rows};
+use crate::sessions::PrincipalId;
 
 pub(crate) use checkpoint::{LogAlarms, sign_due};
 pub use deliver::CheckpointChannel;
@@ -49,6 +50,7 @@ pub(crate) use key::{LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
+pub(crate) use store::index_principals;
 
 /// An event of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -99,6 +101,10 @@ pub struct AuditEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     principal_id: Option<String>,
+    /// Persons whose data the event concerns (the portal's own ids), where they are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false, max_items = 100, value_type = Vec<PrincipalId>)]
+    principal_ids: Vec<String>,
     /// Why access was granted, or why the operation was performed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
@@ -179,7 +185,7 @@ pub struct EventFilter {
     pub session_id: Option<SessionId>,
     /// Only events of this consultant.
     pub consultant_id: Option<ConsultantId>,
-    /// Only events that concern this person's data (the portal's own id).
+    /// Only events that concern this person's data (the portal's own id), alone or with that of others.
     #[param(value_type = Option<ExternalId>)]
     pub principal_id: Option<String>,
     /// Only events of this type.

@@ -35,6 +35,9 @@ pub(super) enum KeyCommand {
         /// Why the key is revoked
         #[arg(long)]
         reason: String,
+        /// Keep the links, and mail a fresh one for each to the registered address
+        #[arg(long)]
+        fresh_links: bool,
     },
     /// Seal every secret under a new master key; restart every copy of the service with it afterwards
     Rewrap {
@@ -74,8 +77,9 @@ pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> R
             output.done(&key, "published")
         }
         KeyCommand::Retire { kid } => output.done(&signing_keys::retire(cx, &caller, kid, now).await?, "retired"),
-        KeyCommand::Revoke { kid, reason } => {
-            let revoked = signing_keys::revoke_key(cx, &caller, kid, RevokeKey { reason }, now).await?;
+        KeyCommand::Revoke { kid, reason, fresh_links } => {
+            let request = RevokeKey { reason, fresh_links };
+            let revoked = signing_keys::revoke_key(cx, &caller, kid, request, now).await?;
             output.done(&signing_keys::finish(cx, revoked).await?, "revoked")
         }
         // It has no context with keys.

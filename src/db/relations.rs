@@ -1,17 +1,17 @@
 //! Which tables are joined, and which appear in one query.
 
 use super::schema::{
-    audit_checkpoints, audit_events, audit_logs, audit_payloads, checkpoint_deliveries, clients, consultants,
-    key_revocations, link_expiry, link_keys, magic_links, mail_jobs, mail_suppressions, revocations, service_state,
-    session_sources, sessions, signing_keys, status_lists, tenants, webhook_deliveries, webhook_endpoint_tenants,
-    webhook_endpoints,
+    audit_checkpoints, audit_event_principals, audit_events, audit_logs, audit_payloads, checkpoint_deliveries,
+    clients, consultants, key_revocations, link_expiry, link_keys, magic_links, mail_jobs, mail_suppressions,
+    revocations, service_state, session_sources, sessions, signing_keys, status_lists, tenants, webhook_deliveries,
+    webhook_endpoint_tenants, webhook_endpoints,
 };
 
 diesel::joinable!(sessions -> magic_links (magic_link_id));
 diesel::joinable!(sessions -> consultants (consultant_id));
 diesel::joinable!(magic_links -> consultants (consultant_id));
 diesel::joinable!(mail_jobs -> consultants (consultant_id));
-diesel::allow_tables_to_appear_in_same_query!(audit_events, audit_payloads);
+diesel::allow_tables_to_appear_in_same_query!(audit_event_principals, audit_events, audit_payloads);
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(
     consultants,

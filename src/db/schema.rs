@@ -167,6 +167,14 @@ diesel::table! {
         payload_commitment -> Binary,
         hashes -> Binary,
         out_of_session -> Bool,
+        principal_ids -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit_event_principals (principal_id, event_id) {
+        principal_id -> Text,
+        event_id -> Text,
     }
 }
 
@@ -462,6 +470,8 @@ diesel::table! {
         sessions -> BigInt,
         done_at -> Nullable<Timestamp>,
         replaced_by -> Nullable<Text>,
+        renews -> Bool,
+        renewed -> BigInt,
     }
 }
 

@@ -168,6 +168,7 @@ impl Row {
             consultant_id: event.consultant_id,
             profile_id: event.profile_id,
             principal_id: event.principal_id,
+            principal_ids: event.principal_ids,
             source: event.source,
             seq: event.seq,
             late: event.late,

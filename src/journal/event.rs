@@ -1,5 +1,7 @@
 //! The builder of an audit event. Members that are not set are absent.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use crate::clock::Timestamp;
@@ -45,6 +47,8 @@ pub(crate) struct Event {
     pub(crate) consultant_id: Option<ConsultantId>,
     pub(crate) profile_id: Option<String>,
     pub(crate) principal_id: Option<String>,
+    /// Persons whose data it concerns, where they are several: a JSON array in order, each once.
+    pub(crate) principal_ids: Option<String>,
     pub(crate) source: Option<String>,
     pub(crate) seq: Option<i64>,
     pub(crate) late: bool,
@@ -75,6 +79,7 @@ impl Event {
             consultant_id: None,
             profile_id: None,
             principal_id: None,
+            principal_ids: None,
             source: None,
             seq: None,
             late: false,
@@ -181,12 +186,16 @@ impl Event {
         self
     }
 
-    /// Sets the facts of an activity event: source, sequence number, time, and the person whose data it concerns.
-    pub(crate) fn act(mut self, act: ActivityRef<'_>, occurred_at: Timestamp, principal: Option<&str>) -> Self {
+    /// Sets the facts of an activity event: source, sequence number, time, and the persons whose data it concerns.
+    pub(crate) fn act(mut self, act: ActivityRef<'_>, occurred_at: Timestamp, principals: BTreeSet<&str>) -> Self {
         self.occurred_at = occurred_at;
         self.source = Some(act.source.to_owned());
         self.seq = Some(act.seq);
-        self.principal_id = principal.map(ToOwned::to_owned);
+        if principals.len() > 1 {
+            self.principal_ids = Some(serde_json::json!(principals).to_string());
+        } else {
+            self.principal_id = principals.into_iter().next().map(ToOwned::to_owned);
+        }
         self
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Leaf<'a> {
     pub portal: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub principal_ids: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<&'a str>,
     pub recorded_at: Timestamp,
@@ -131,6 +133,7 @@ mod tests {
             policy_violation: false,
             portal: None,
             principal_id: None,
+            principal_ids: Vec::new(),
             profile_id: None,
             recorded_at: moment,
             result: EventResult::Success,

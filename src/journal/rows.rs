@@ -43,6 +43,7 @@ pub(crate) struct Row {
     pub payload_commitment: Vec<u8>,
     pub hashes: Vec<u8>,
     pub out_of_session: bool,
+    pub principal_ids: Option<String>,
 }
 
 /// A stored payload: the erasable part of an event.
@@ -147,6 +148,7 @@ impl Row {
             policy_violation: self.policy_violation,
             portal: self.portal.as_deref(),
             principal_id: self.principal_id.as_deref(),
+            principal_ids: self.principals(),
             profile_id: self.profile_id.as_deref(),
             recorded_at: self.recorded_at,
             result: self.event_type.result(),
@@ -157,6 +159,13 @@ impl Row {
             trace_id: self.trace_id.as_deref(),
             kind: self.event_type,
         }
+    }
+
+    /// The persons whose data it concerns, where they are several. What is no list any more was tampered with, and is
+    /// none.
+    pub(crate) fn principals(&self) -> Vec<String> {
+        let list = self.principal_ids.as_deref().map(serde_json::from_str);
+        list.and_then(Result::ok).unwrap_or_default()
     }
 
     /// The stored leaf hash; it does not match a row that was tampered with.

@@ -29,7 +29,7 @@ pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
 pub(crate) use issue::issue;
 pub(crate) use read::{list, read, view_within};
-pub(crate) use resend::resend;
+pub(crate) use resend::{renew, resend};
 pub(crate) use revoke::{revoke, revoke_where};
 pub(crate) use store::void_challenges;
 

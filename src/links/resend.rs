@@ -73,6 +73,32 @@ pub(super) fn next_generation(
     Ok(link)
 }
 
+/// Raises the generation of a link whose token, or session, was of a key that is revoked, and queues its mail; `false`
+/// if the link has ended, or a newer mail is under way.
+///
+/// No cool-down and no limit applies: an operator ordered it, once.
+pub(crate) fn renew(
+    tx: &mut Tx<'_>,
+    id: &LinkId,
+    kid: &str,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let Some(link) = records::links::renew(tx, id, kid, now)? else { return Ok(false) };
+    mail::cancel_for_links(tx, std::slice::from_ref(&link), now)?;
+    mail::enqueue_link(tx, &link, now)?;
+    mail::notices::resent(tx, &link, now)?;
+    tx.wake(Worker::Mail);
+    tx.record(
+        Event::new(EventType::LinkResent, actor.clone(), now)
+            .client(client_id)
+            .link(&link)
+            .with(&serde_json::json!({ "generation": link.generation, "revoked_kid": kid })),
+    );
+    Ok(true)
+}
+
 /// The link, unless it has ended.
 fn still_open(
     tx: &mut Tx<'_>,

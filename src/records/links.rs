@@ -272,6 +272,24 @@ pub(crate) fn raise_generation(
         .optional()
 }
 
+/// Raises the generation where the current one is spent, or was signed by a key, and makes the link spendable again;
+/// `None` otherwise, or if the link has ended.
+pub(crate) fn renew(conn: &mut Conn, id: &LinkId, kid: &str, now: Timestamp) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(id))
+        .filter(links::revoked_at.is_null())
+        .filter(NotBulkRevoked)
+        .filter(links::expires_at.gt(now))
+        .filter(links::spent_at.is_not_null().or(exists(token_of(kid))))
+        .set((
+            links::generation.eq(links::generation + 1),
+            links::spent_at.eq(None::<Timestamp>),
+            links::resent_at.eq(Some(now)),
+        ))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
 /// Links that match the filter within the reach, newest first.
 pub(crate) fn list(
     conn: &mut Conn,

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use time::Duration;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{key_revocations as revocations, service_state, signing_keys};
@@ -43,6 +44,10 @@ pub(crate) struct KeyRevocation {
     pub done_at: Option<Timestamp>,
     /// The key that was created because no other could sign.
     pub replaced_by: Option<String>,
+    /// Whether the links are kept, and a fresh one is mailed for each.
+    pub renews: bool,
+    /// For how many that is done.
+    pub renewed: i64,
 }
 
 impl KeyRevocation {
@@ -60,6 +65,8 @@ impl KeyRevocation {
             sessions: 0,
             done_at: None,
             replaced_by: None,
+            renews: false,
+            renewed: 0,
         }
     }
 }
@@ -68,7 +75,16 @@ impl KeyRevocation {
 pub(crate) fn list_usable(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<SigningKeyRow>> {
     signing_keys::table
         .filter(signing_keys::expires_at.is_null().or(signing_keys::expires_at.gt(now)))
-        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc()))
+        .order((signing_keys::created_at.desc(), signing_keys::active_from.desc(), signing_keys::kid.desc()))
+        .load(conn)
+}
+
+/// Keys that were revoked since a time, the newest first: what they signed may still be shown.
+pub(crate) fn list_revoked(conn: &mut Conn, since: Timestamp, limit: i64) -> QueryResult<Vec<SigningKeyRow>> {
+    signing_keys::table
+        .filter(signing_keys::revoked_at.gt(since))
+        .order(signing_keys::revoked_at.desc())
+        .limit(limit)
         .load(conn)
 }
 
@@ -142,11 +158,34 @@ pub(crate) fn revoke_key(conn: &mut Conn, kid: &str, now: Timestamp) -> QueryRes
         .optional()
 }
 
-/// Sets the expiry of every key that has none.
-pub(crate) fn retire_all(conn: &mut Conn, expires_at: Timestamp) -> QueryResult<usize> {
-    diesel::update(signing_keys::table.filter(signing_keys::expires_at.is_null()))
-        .set(signing_keys::expires_at.eq(Some(expires_at)))
+/// Sets when each key that is not retired expires: so long after the next one begins to sign, and never where none does.
+///
+/// To be called whenever a key is added, retired or revoked: a key may sign longer than was planned, or for good. One
+/// that was to expire later does.
+pub(crate) fn plan_expiry(conn: &mut Conn, longest_use: Duration, now: Timestamp) -> QueryResult<()> {
+    let mut next: Option<Timestamp> = None;
+    for key in list_usable(conn, now)?.into_iter().filter(|key| key.retired_at.is_none()) {
+        let planned = next.map(|begins| begins.plus(longest_use));
+        let expires_at = planned.map(|planned| key.expires_at.map_or(planned, |known| known.max(planned)));
+        if expires_at != key.expires_at {
+            diesel::update(signing_keys::table.find(&key.kid))
+                .set(signing_keys::expires_at.eq(expires_at))
+                .execute(conn)?;
+        }
+        next = Some(next.map_or(key.active_from, |begins| begins.min(key.active_from)));
+    }
+    Ok(())
+}
+
+/// Lets the newest key that was to sign later do so from now on; `false` if there is none.
+pub(crate) fn begin_next(conn: &mut Conn, now: Timestamp) -> QueryResult<bool> {
+    let next = list_usable(conn, now)?.into_iter().find(|key| key.retired_at.is_none());
+    let Some(next) = next else { return Ok(false) };
+    diesel::update(signing_keys::table.find(&next.kid))
+        .filter(signing_keys::active_from.gt(now))
+        .set(signing_keys::active_from.eq(now))
         .execute(conn)
+        .map(|rows| rows > 0)
 }
 
 /// Adds a key.
@@ -203,12 +242,21 @@ pub(crate) fn open_revocations(conn: &mut Conn) -> QueryResult<Vec<KeyRevocation
     revocations::table.filter(revocations::done_at.is_null()).order(revocations::created_at.asc()).load(conn)
 }
 
-/// Adds to the counts of links and sessions that a revocation has ended.
-pub(crate) fn count_revoked(conn: &mut Conn, kid: &str, (links, sessions): (i64, i64)) -> QueryResult<usize> {
+/// What a revocation has ended, and renewed, so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Carried {
+    pub links: i64,
+    pub sessions: i64,
+    pub renewed: i64,
+}
+
+/// Adds to the counts of a revocation.
+pub(crate) fn count_revoked(conn: &mut Conn, kid: &str, more: Carried) -> QueryResult<usize> {
     diesel::update(revocations::table.find(kid))
         .set((
-            revocations::links.eq(revocations::links + links),
-            revocations::sessions.eq(revocations::sessions + sessions),
+            revocations::links.eq(revocations::links + more.links),
+            revocations::sessions.eq(revocations::sessions + more.sessions),
+            revocations::renewed.eq(revocations::renewed + more.renewed),
         ))
         .execute(conn)
 }

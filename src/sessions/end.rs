@@ -237,16 +237,16 @@ pub(crate) fn end_all_of_links(
     Ok(number)
 }
 
-/// Ends those of these sessions that are active; returns how many it ended.
-pub(crate) fn end_all(tx: &mut Tx<'_>, ids: &[SessionId], ending: &Ending<'_>) -> Result<usize, Error> {
-    let mut number = 0;
+/// Ends those of these sessions that are active; returns the links of those that it ended.
+pub(crate) fn end_all(tx: &mut Tx<'_>, ids: &[SessionId], ending: &Ending<'_>) -> Result<Vec<LinkId>, Error> {
+    let mut links = Vec::new();
     for id in ids {
         let ended = records::sessions::end(tx, id, &Reach::everything(), EndCause::Revoked, ending.at)?;
         let Some(ended) = ended else { continue };
-        number += 1;
         record_end(tx, &ended, ending)?;
+        links.push(ended.session.magic_link_id);
     }
-    Ok(number)
+    Ok(links)
 }
 
 /// Records the end of a session and queues its notices.

@@ -35,7 +35,7 @@ pub(crate) use end::{Ending, RevocationRequest, end, end_all, end_all_of_links, 
 pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
 pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};
-pub(crate) use report::report;
+pub(crate) use report::{PrincipalId, report};
 
 /// Highest sequence number of an activity event: every JSON parser represents it exactly.
 const MAX_SEQ: i64 = 1_000_000_000;

@@ -104,7 +104,7 @@ pub(crate) async fn open(
             let kids: Vec<&str> = presented.kids().chain(kid.as_deref().ok()).collect();
             let held = records::signing_keys::hold(tx, &kids)?;
             if !presented.kids().all(|kid| held.contains(kid)) {
-                return Err(Code::TokenInvalid.into());
+                return Err(Code::SigningKeyRevoked.into());
             }
             let kid = kid.clone()?;
             if !held.contains(&kid) {
@@ -189,14 +189,18 @@ fn begin(
 /// Verifies the token's signature, issuer and type. Its expiry is checked later, when the link is loaded.
 fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error> {
     let audience = [cx.tokens.issuer()];
-    if let Ok((code, kid)) = cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
-        return Ok(Presented {
-            link_id: code.magic_link_id,
-            generation: code.generation,
-            expires_at_seconds: code.exp,
-            link_kid: code.link_kid,
-            code_kid: Some(kid),
-        });
+    match cx.tokens.verify::<AuthorizationCodeClaims>(token, &audience, now) {
+        Ok((code, kid)) => {
+            return Ok(Presented {
+                link_id: code.magic_link_id,
+                generation: code.generation,
+                expires_at_seconds: code.exp,
+                link_kid: code.link_kid,
+                code_kid: Some(kid),
+            });
+        }
+        Err(error) if error.code() == Code::SigningKeyRevoked => return Err(error),
+        Err(_of_another_kind) => {}
     }
     let (claims, kid) = cx.tokens.verify::<LinkClaims>(token, &audience, now)?;
     Ok(Presented {

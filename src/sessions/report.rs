@@ -1,6 +1,6 @@
 //! Reporting what the consultant viewed, exported and changed.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -82,11 +82,22 @@ pub struct ActivityEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(min_length = 1, max_length = 128, example = "emp-9")]
     pub principal_id: Option<String>,
+    /// Portal's identifiers of all the persons whose data it is, where they are several, such as those in a list that
+    /// was exported; instead of `principal_id`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 100, value_type = Vec<PrincipalId>, default = json!([]))]
+    pub principal_ids: Vec<String>,
     /// Changed fields; only for events of kind `change`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, default = json!([]))]
     pub changes: Vec<Change>,
 }
+
+/// Portal's identifier of a person whose data was accessed.
+#[derive(ToSchema)]
+#[schema(min_length = 1, max_length = 128, example = "emp-9")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct PrincipalId(String);
 
 fn portal() -> String {
     "portal".to_owned()
@@ -126,6 +137,9 @@ pub struct Reported {
 
 /// Largest activity event, as JSON without white space.
 const MAX_EVENT_BYTES: usize = 65_536;
+
+/// Largest number of persons whose data one event concerns.
+const MAX_PRINCIPALS: usize = 100;
 
 /// Largest report that shares its transaction with other write jobs.
 const MAX_SHARED_EVENTS: usize = 50;
@@ -252,11 +266,16 @@ fn event(
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
-        .act(reference(act), act.occurred_at, act.principal_id.as_deref())
+        .act(reference(act), act.occurred_at, principals(act))
         .late(session.end(now).is_some())
         .out_of_session(is_outside)
         .policy_violation(is_after || beyond_access)
         .with(&recorded)
+}
+
+/// The persons whose data it is, each once.
+fn principals(act: &ActivityEvent) -> BTreeSet<&str> {
+    act.principal_id.iter().chain(&act.principal_ids).map(String::as_str).collect()
 }
 
 /// Adds the new events to the counts of their sources.
@@ -308,6 +327,16 @@ fn check(events: &[ActivityEvent]) -> Result<(), Error> {
         fields.text(&at("resource_id"), &act.resource_id, 1, 128);
         if let Some(principal) = &act.principal_id {
             fields.external_id(&at("principal_id"), principal);
+            if !act.principal_ids.is_empty() {
+                fields.error(at("principal_ids"), "not_allowed", "is given instead of principal_id");
+            }
+        }
+        if act.principal_ids.len() > MAX_PRINCIPALS {
+            let detail = format_args!("must hold at most {MAX_PRINCIPALS} persons");
+            fields.error(at("principal_ids"), "out_of_range", detail);
+        }
+        for (number, principal) in act.principal_ids.iter().enumerate() {
+            fields.external_id(&at(&format!("principal_ids/{number}")), principal);
         }
         if act.kind != ActivityKind::Change && !act.changes.is_empty() {
             fields.error(at("changes"), "not_allowed", "belongs to a change only");

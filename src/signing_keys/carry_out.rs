@@ -3,14 +3,17 @@
 //! The tokens of a revoked key are refused from the commit of its revocation on, and sessions that hang on the key are
 //! inactive. Any instance of the service may do the rest, several at once too: every statement is guarded.
 
+use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::Actor;
 use crate::error::Error;
+use crate::id::LinkId;
 use crate::links;
 use crate::records;
 use crate::records::links::{Revoking, Selector};
-use crate::records::signing_keys::KeyRevocation;
+use crate::records::signing_keys::{Carried, KeyRevocation};
 use crate::sessions::{self, Ending};
+use crate::store::Tx;
 
 /// What the tenants of the links are told: the reason of the revocation is for operators.
 const REASON: &str = "the signing key was revoked";
@@ -40,7 +43,8 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
     let mut left = ranges;
     loop {
         let (kid, now) = (revocation.kid.clone(), cx.clock.now());
-        let at = revocation.created_at;
+        // A link that has ended since is revoked as of then, but not mailed.
+        let at = if revocation.renews { now } else { revocation.created_at };
         let (links, sessions) = cx
             .store
             .read(move |conn| {
@@ -61,10 +65,14 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             let (order, range, now) = (revocation.clone(), range.to_vec(), cx.clock.now());
             let counts = cx.store.write_large(move |tx| {
                 let actor = order.actor();
+                if order.renews {
+                    let renewed = renew(tx, &order, &range, now)?;
+                    return counted(tx, &order, (0, 0), renewed);
+                }
                 let revoking =
                     Revoking { at: order.created_at, ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now) };
                 let counts = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
-                counted(tx, &order, counts)
+                counted(tx, &order, counts, 0)
             });
             progressed |= counts.await?;
         }
@@ -75,8 +83,9 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             let counts = cx.store.write_large(move |tx| {
                 let actor = order.actor();
                 let ending = Ending { at: order.created_at, ..Ending::new(&actor, order.client_id.as_ref(), now) };
-                let number = sessions::end_all(tx, &range, &ending)?;
-                counted(tx, &order, (0, number))
+                let ended = sessions::end_all(tx, &range, &ending)?;
+                let renewed = if order.renews { renew(tx, &order, &ended, now)? } else { 0 };
+                counted(tx, &order, (0, ended.len()), renewed)
             });
             progressed |= counts.await?;
         }
@@ -87,11 +96,27 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
     }
 }
 
+/// Mails a fresh link for each of these that is still open; returns how many.
+fn renew(tx: &mut Tx<'_>, order: &KeyRevocation, ids: &[LinkId], now: Timestamp) -> Result<usize, Error> {
+    let mut renewed = 0;
+    for id in ids {
+        let actor = order.actor();
+        renewed += usize::from(links::renew(tx, id, &order.kid, &actor, order.client_id.as_ref(), now)?);
+    }
+    Ok(renewed)
+}
+
 /// Adds to the counts of a revocation; whether there was anything to add.
-fn counted(tx: &mut crate::store::Tx<'_>, order: &KeyRevocation, counts: (usize, usize)) -> Result<bool, Error> {
-    let (links, sessions) = (i64::try_from(counts.0).unwrap_or(0), i64::try_from(counts.1).unwrap_or(0));
-    records::signing_keys::count_revoked(tx, &order.kid, (links, sessions))?;
-    Ok(counts != (0, 0))
+fn counted(
+    tx: &mut Tx<'_>,
+    order: &KeyRevocation,
+    (links, sessions): (usize, usize),
+    renewed: usize,
+) -> Result<bool, Error> {
+    let number = |count: usize| i64::try_from(count).unwrap_or(0);
+    let more = Carried { links: number(links), sessions: number(sessions), renewed: number(renewed) };
+    records::signing_keys::count_revoked(tx, &order.kid, more)?;
+    Ok(more != Carried::default())
 }
 
 impl KeyRevocation {

@@ -55,6 +55,11 @@ pub struct RevokeKey {
     /// Why the key is revoked; for operators, not for the tenants whose links are revoked with it.
     #[schema(min_length = 3, max_length = 400)]
     pub reason: String,
+    /// Whether links that hang on the key are kept, rather than revoked: each gets a fresh token that voids the older
+    /// ones, and it is mailed to the registered address. Their sessions end all the same. Default false.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub fresh_links: bool,
 }
 
 /// List of signing keys.
@@ -79,6 +84,9 @@ pub struct RevokedKey {
     /// Number of sessions ended so far because the key had signed their access tokens, or what opened them.
     #[schema(minimum = 0)]
     pub ended_sessions: i64,
+    /// Number of links for which a fresh one was mailed so far, because the order asked for it.
+    #[schema(minimum = 0)]
+    pub renewed_links: i64,
     /// When the last of them was ended; absent while a worker still does so. None of them is accepted meanwhile.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub done_at: Option<Timestamp>,
@@ -106,7 +114,7 @@ pub(crate) async fn rotate(
     require_operator(caller)?;
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
-    let expires_at = active_from.plus(cx.tokens.longest_use());
+    let longest_use = cx.tokens.longest_use();
     let key_id = cx.tokens.master_key().id().to_owned();
     let event = Event::key_added(&fresh.kid, active_from, caller.actor(None), now).client(caller.client_id.as_ref());
     let (row, replayed) = cx
@@ -119,8 +127,8 @@ pub(crate) async fn rotate(
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;
-            records::signing_keys::retire_all(tx, expires_at)?;
             records::signing_keys::insert(tx, &fresh)?;
+            records::signing_keys::plan_expiry(tx, longest_use, now)?;
             tx.record(event.clone());
             Ok((fresh.clone(), false))
         })
@@ -138,7 +146,7 @@ pub(crate) async fn retire(
     now: Timestamp,
 ) -> Result<SigningKey, Error> {
     require_operator(caller)?;
-    let expires_at = now.plus(cx.tokens.longest_use());
+    let longest_use = cx.tokens.longest_use();
     let event = Event::new(EventType::KeyRetired, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "kid": kid }));
@@ -151,7 +159,8 @@ pub(crate) async fn retire(
                 if !records::signing_keys::can_sign(tx, Some(&kid), now)? {
                     return Err(Code::LastSigningKey.into());
                 }
-                records::signing_keys::retire(tx, &kid, expires_at, now)?;
+                records::signing_keys::retire(tx, &kid, now.plus(longest_use), now)?;
+                records::signing_keys::plan_expiry(tx, longest_use, now)?;
                 tx.record(event.clone());
             }
             Ok(records::signing_keys::find(tx, &kid)?)
@@ -183,6 +192,7 @@ pub(crate) async fn revoke_key(
         master_key => Some(keyring::generate(master_key, now, now)?),
     };
     let (revoked, key_id) = (kid.clone(), cx.tokens.master_key().id().to_owned());
+    let longest_use = cx.tokens.longest_use();
     let revocation = cx
         .store
         .write_large(move |tx| {
@@ -191,21 +201,29 @@ pub(crate) async fn revoke_key(
                 records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?;
                 return Ok(records::signing_keys::find_revocation(tx, &kid)?);
             }
-            let spare = if records::signing_keys::can_sign(tx, None, now)? { None } else { spare.as_ref() };
+            let signs = records::signing_keys::can_sign(tx, None, now)?;
+            let spare = if signs { None } else { spare.as_ref() };
+            if !signs && spare.is_none() {
+                // Better one that not every portal knows yet than none.
+                records::signing_keys::begin_next(tx, now)?;
+            }
             if let Some(spare) = spare {
                 tokens::hold_master_key(tx, &key_id)?;
                 records::signing_keys::insert(tx, spare)?;
                 tx.record(Event::key_added(&spare.kid, now, actor.clone(), now).client(client_id.as_ref()));
             }
+            records::signing_keys::plan_expiry(tx, longest_use, now)?;
             let revocation = KeyRevocation {
                 client_id: client_id.clone(),
                 replaced_by: spare.map(|spare| spare.kid.clone()),
+                renews: request.fresh_links,
                 ..KeyRevocation::new(&kid, &request.reason, &actor, now)
             };
             records::signing_keys::insert_revocation(tx, &revocation)?;
             tx.record(Event::new(EventType::KeyRevoked, actor.clone(), now).client(client_id.as_ref()).with(
                 &serde_json::json!({
                     "kid": kid, "reason": request.reason, "replaced_by": revocation.replaced_by,
+                    "fresh_links": request.fresh_links,
                 }),
             ));
             Ok(Some(revocation))
@@ -278,6 +296,7 @@ async fn read_revoked(cx: &Context, kid: String) -> Result<RevokedKey, Error> {
                 state: KeyState::Expired,
                 revoked_links: revocation.as_ref().map_or(0, |done| done.links),
                 ended_sessions: revocation.as_ref().map_or(0, |done| done.sessions),
+                renewed_links: revocation.as_ref().map_or(0, |done| done.renewed),
                 // A key that expired by itself had signed nothing that was still valid.
                 done_at: revocation.as_ref().map_or(key.expires_at, |done| done.done_at),
                 replaced_by: revocation.and_then(|done| done.replaced_by),

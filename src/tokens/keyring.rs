@@ -115,10 +115,17 @@ pub(crate) struct Key {
     row: Row,
 }
 
+/// A key that was revoked. It verifies nothing, but what it signed is known as ours.
+struct RevokedKey {
+    kid: String,
+    decoding: DecodingKey,
+}
+
 /// Every key that has not expired, newest first.
 #[derive(Default)]
 pub(crate) struct Keyring {
     keys: Vec<Key>,
+    revoked: Vec<RevokedKey>,
     /// The key epoch at which the keys were read.
     epoch: KeyEpoch,
 }
@@ -140,7 +147,22 @@ impl Keyring {
                 row,
             })
         });
-        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, epoch })
+        Ok(Self { keys: keys.collect::<Result<_, Error>>()?, revoked: Vec::new(), epoch })
+    }
+
+    /// The same with keys that were revoked.
+    pub(crate) fn knowing(mut self, revoked: Vec<Row>) -> Result<Self, Error> {
+        let keys = revoked.into_iter().map(|row| {
+            let jwk: Jwk = serde_json::from_str(&row.public_jwk).map_err(Error::internal)?;
+            Ok(RevokedKey { kid: row.kid, decoding: DecodingKey::from_jwk(&jwk).map_err(Error::internal)? })
+        });
+        self.revoked = keys.collect::<Result<_, Error>>()?;
+        Ok(self)
+    }
+
+    /// The public half of a key that was revoked.
+    pub(crate) fn revoked(&self, kid: &str) -> Option<&DecodingKey> {
+        self.revoked.iter().find(|key| key.kid == kid).map(|key| &key.decoding)
     }
 
     pub(crate) const fn epoch(&self) -> KeyEpoch {

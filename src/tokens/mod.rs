@@ -38,6 +38,9 @@ pub use keyring::{KeyState, SigningKey};
 
 pub(crate) use verified::Verified;
 
+/// Largest number of revoked keys whose tokens are told apart from those of strangers: the newest.
+const REVOKED_KEYS: i64 = 32;
+
 /// A token longer than this is refused before it is parsed.
 const MAX_BYTES: usize = 4096;
 
@@ -164,14 +167,17 @@ impl Tokens {
 
     async fn read_keys(&self, db: &Store, now: Timestamp) -> Result<(), Error> {
         // The epoch first: a change in between is then read again, and never missed.
-        let (epoch, stored, rows) = db
+        let since = now.minus(self.longest_use);
+        let (epoch, stored, rows, revoked) = db
             .read(move |conn| {
                 let epoch = records::signing_keys::epoch(conn)?;
-                Ok((epoch, records::master_key::id(conn)?, records::signing_keys::list_usable(conn, now)?))
+                let stored = records::master_key::id(conn)?;
+                let rows = records::signing_keys::list_usable(conn, now)?;
+                Ok((epoch, stored, rows, records::signing_keys::list_revoked(conn, since, REVOKED_KEYS)?))
             })
             .await?;
         check_master_key(&self.master_key, stored.as_deref())?;
-        let fresh = Keyring::open(rows, epoch, &self.master_key)?;
+        let fresh = Keyring::open(rows, epoch, &self.master_key)?.knowing(revoked)?;
         let mut ring = self.keyring.write().unwrap_or_else(PoisonError::into_inner);
         // Of two readings of the same database the older one is not taken; one of another incarnation is.
         if fresh.epoch().covers(ring.epoch()) || fresh.epoch().incarnation != ring.epoch().incarnation {
@@ -280,14 +286,25 @@ impl Tokens {
     /// that signed them.
     ///
     /// # Errors
-    /// `token_invalid`, without the reason.
+    /// `token_invalid`, without the reason; `signing_key_revoked` where it is of a key that was revoked, whoever had
+    /// that key.
     pub(crate) fn verify<C: Claims>(
         &self,
         token: &str,
         audience: &[&str],
         now: Timestamp,
     ) -> Result<(C, String), Error> {
-        self.try_verify(token, &validation(&self.issuer, audience), now).ok_or_else(|| Code::TokenInvalid.into())
+        let validation = validation(&self.issuer, audience);
+        self.try_verify(token, &validation, now).ok_or_else(|| {
+            let of_revoked = self.is_of_revoked_key::<C>(token, &validation);
+            if of_revoked { Code::SigningKeyRevoked } else { Code::TokenInvalid }.into()
+        })
+    }
+
+    fn is_of_revoked_key<C: Claims>(&self, token: &str, validation: &Validation) -> bool {
+        let Some(header) = strict_header(token).filter(|header| header.typ == C::TYP) else { return false };
+        let ring = self.ring();
+        ring.revoked(&header.kid).is_some_and(|key| jsonwebtoken::decode::<C>(token, key, validation).is_ok())
     }
 
     /// The session that an access token names, not verified: only good for what is loaded meanwhile.

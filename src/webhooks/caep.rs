@@ -108,6 +108,11 @@ pub struct SetEvent {
     /// Cause of the session's end by language tag: a fixed term, never free text.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason_admin: Option<BTreeMap<String, String>>,
+    /// Order of the events about a link, as in the other format: an event with a lower number than one that was received
+    /// is older and can be dropped. Absent in a verification. RFC 8417 leaves an event's further members to its issuer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, example = 4213)]
+    sequence: Option<i64>,
     /// Message id in a verification event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 30)]
@@ -157,6 +162,7 @@ pub(super) fn claims(issuer: &str, delivery: &Delivery, endpoint: &Endpoint, dat
                 Some(ActorType::System) | None => Initiator::System,
             }),
             reason_admin: Some(BTreeMap::from([("en".to_owned(), cause.to_string())])),
+            sequence: Some(delivery.log_index + 1),
             state: None,
         };
         (SESSION_REVOKED, subject, event)

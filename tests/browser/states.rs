@@ -75,6 +75,19 @@ fn a_link_that_a_newer_mail_replaced_says_so() {
 }
 
 #[test]
+fn a_link_of_a_revoked_key_says_where_to_find_another_one() {
+    World::run(async |world, browser| {
+        let (_, address) = world.link().await;
+        world
+            .store("UPDATE signing_keys SET expires_at = created_at, retired_at = created_at, revoked_at = created_at");
+        browser.open(&address).await;
+        browser.until_state("withdrawn").await;
+        assert!(browser.text("#next").await.contains("newer mail"));
+        offers(browser, &[]).await;
+    });
+}
+
+#[test]
 fn what_is_no_link_of_ours_says_so() {
     World::run(async |world, browser| {
         browser.open(&format!("{}/l#garbage", world.base)).await;

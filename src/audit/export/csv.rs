@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::audit::AuditEvent;
 use crate::error::Error;
 
-const COLUMNS: [&str; 34] = [
+const COLUMNS: [&str; 35] = [
     "log_index",
     "leaf_hash",
     "id",
@@ -24,6 +24,7 @@ const COLUMNS: [&str; 34] = [
     "consultant_id",
     "profile_id",
     "principal_id",
+    "principal_ids",
     "reason",
     "ticket",
     "address",

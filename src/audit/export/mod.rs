@@ -73,7 +73,7 @@ pub struct ExportQuery {
     pub session_id: Option<SessionId>,
     /// Only events of this consultant.
     pub consultant_id: Option<ConsultantId>,
-    /// Only events that concern this person's data (the portal's own id).
+    /// Only events that concern this person's data (the portal's own id), alone or with that of others.
     #[param(value_type = Option<ExternalId>)]
     pub principal_id: Option<String>,
     /// Only events of this type.

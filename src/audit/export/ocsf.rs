@@ -105,6 +105,7 @@ fn object(event: &AuditEvent) -> Value {
         "unmapped": {
             "leaf_hash": event.leaf_hash, "portal": event.portal, "ticket": event.ticket,
             "magic_link_id": event.magic_link_id, "principal_id": event.principal_id, "profile_id": event.profile_id,
+            "principal_ids": (!event.principal_ids.is_empty()).then_some(&event.principal_ids),
             "source": event.source, "seq": event.seq, "late": event.late.then_some(true),
             "policy_violation": event.policy_violation.then_some(true),
             "trace_id": event.trace_id, "data": event.data, "erased": event.erased,

@@ -1,6 +1,7 @@
 //! The audit log at rest, read side: events are immutable; only payloads can be erased.
 
 mod checkpoints;
+mod persons;
 mod retention;
 
 use std::ops::Range;
@@ -8,27 +9,54 @@ use std::ops::Range;
 use diesel::prelude::*;
 
 use super::{AuditEvent, Erased, EventFilter};
-use crate::clock::Timestamp;
 use crate::db::{Backend, Conn};
-use crate::domain::{Actor, EventType, PageRequest, Reach, Scan, Tenants};
+use crate::domain::{Actor, PageRequest, Reach, Scan, Tenants};
 use crate::error::Error;
-use crate::id::SessionId;
 use crate::journal::leaf::Payload;
 use crate::journal::rows::{Row, StoredEvent, with_payloads};
 use crate::records::scan_end;
 
 pub(super) use checkpoints::*;
+pub(crate) use persons::index_principals;
+pub(super) use persons::{Touches, sessions_touching, touches};
 pub(super) use retention::*;
 
-pub(crate) use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
+pub(crate) use crate::db::schema::{
+    audit_event_principals as principals, audit_events as events, audit_logs as logs, audit_payloads as payloads,
+};
 
 /// Every log, in order of tenant id.
 pub(super) fn logs(conn: &mut Conn) -> QueryResult<Vec<String>> {
     logs::table.select(logs::tenant_id).order(logs::tenant_id).load(conn)
 }
 
+/// Events that concern one person at most, and those that concern several. A person is looked for in both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Among {
+    Single,
+    Several,
+}
+
+impl Among {
+    /// Where events that match the filter are found.
+    const fn of(filter: &EventFilter) -> &'static [Self] {
+        // Without a person, no condition tells the two apart.
+        if filter.principal_id.is_some() { &[Self::Single, Self::Several] } else { &[Self::Single] }
+    }
+}
+
+/// Events that concern a person together with others.
+#[diesel::dsl::auto_type]
+fn principals_of<'a>(id: &'a str) -> _ {
+    principals::table.filter(principals::principal_id.eq(id)).select(principals::event_id)
+}
+
 /// The condition on events that match the filter within the reach.
-fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoBoxed<'a, with_payloads, Backend> {
+fn matching<'a>(
+    filter: &'a EventFilter,
+    reach: &'a Reach,
+    among: Among,
+) -> diesel::dsl::IntoBoxed<'a, with_payloads, Backend> {
     let mut query = with_payloads().into_boxed::<Backend>();
     if let Some(portal) = &reach.portal {
         query = query.filter(events::portal.eq(portal));
@@ -52,7 +80,10 @@ fn matching<'a>(filter: &'a EventFilter, reach: &'a Reach) -> diesel::dsl::IntoB
         query = query.filter(events::consultant_id.eq(id));
     }
     if let Some(id) = &filter.principal_id {
-        query = query.filter(events::principal_id.eq(id));
+        query = match among {
+            Among::Single => query.filter(events::principal_id.eq(id)),
+            Among::Several => query.filter(events::id.eq_any(principals_of(id))),
+        };
     }
     if let Some(kind) = filter.kind {
         query = query.filter(events::event_type.eq(kind));
@@ -111,19 +142,25 @@ pub(super) fn list(
     let end = scan_end(conn, filter, reach, page)?;
     let (mut rows, mut read): (Vec<StoredEvent>, usize) = (Vec::new(), 0);
     loop {
-        let mut query = matching(filter, reach);
-        if let Some(after) = &after {
-            query = query.filter(events::id.lt(after.clone()));
-        }
-        if let Some(end) = &end {
-            query = query.filter(events::id.ge(end.clone()));
-        }
         let wanted = PIECE.min(page.limit - i64::try_from(rows.len()).unwrap_or(i64::MAX));
-        let piece: Vec<StoredEvent> = query
-            .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
-            .order(events::id.desc())
-            .limit(wanted)
-            .load(conn)?;
+        let mut piece: Vec<StoredEvent> = Vec::new();
+        for among in Among::of(filter) {
+            let mut query = matching(filter, reach, *among);
+            if let Some(after) = &after {
+                query = query.filter(events::id.lt(after.clone()));
+            }
+            if let Some(end) = &end {
+                query = query.filter(events::id.ge(end.clone()));
+            }
+            let found: Vec<StoredEvent> = query
+                .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
+                .order(events::id.desc())
+                .limit(wanted)
+                .load(conn)?;
+            piece.extend(found);
+        }
+        piece.sort_by(|(one, _), (other, _)| other.id.as_str().cmp(one.id.as_str()));
+        piece.truncate(usize::try_from(wanted).unwrap_or(usize::MAX));
         read += piece.iter().map(bytes).sum::<usize>();
         after = piece.last().map(|(row, _)| row.id.as_str().to_owned()).or(after);
         let exhausted = i64::try_from(piece.len()).is_ok_and(|found| found < wanted);
@@ -160,7 +197,7 @@ fn scan_end(conn: &mut Conn, filter: &EventFilter, reach: &Reach, page: &PageReq
     if found == *filter && reached == *reach {
         return Ok(None);
     }
-    scan_end!(conn, events, matching(&found, &reached), page)
+    scan_end!(conn, events, matching(&found, &reached, Among::Single), page)
 }
 
 /// The next events of one log that match the filter within the reach, in a range of indexes, and the index at which to go
@@ -171,13 +208,19 @@ pub(super) fn piece(
     reach: &Reach,
     indexes: Range<i64>,
 ) -> QueryResult<(Vec<StoredEvent>, i64)> {
-    let rows: Vec<StoredEvent> = matching(filter, reach)
-        .filter(events::log_index.ge(indexes.start))
-        .filter(events::log_index.lt(indexes.end))
-        .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
-        .order(events::log_index.asc())
-        .limit(PIECE)
-        .load(conn)?;
+    let mut rows: Vec<StoredEvent> = Vec::new();
+    for among in Among::of(filter) {
+        let found: Vec<StoredEvent> = matching(filter, reach, *among)
+            .filter(events::log_index.ge(indexes.start))
+            .filter(events::log_index.lt(indexes.end))
+            .select((events::all_columns, (payloads::salt, payloads::payload).nullable()))
+            .order(events::log_index.asc())
+            .limit(PIECE)
+            .load(conn)?;
+        rows.extend(found);
+    }
+    rows.sort_by_key(|(row, _)| row.log_index);
+    rows.truncate(usize::try_from(PIECE).unwrap_or(usize::MAX));
     let full = i64::try_from(rows.len()).is_ok_and(|found| found == PIECE);
     let next = rows.last().filter(|_| full).map_or(indexes.end, |(last, _)| last.log_index + 1);
     Ok((rows, next))
@@ -202,7 +245,7 @@ pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Era
         Some((_, text)) => Some(serde_json::from_str(&text).map_err(Error::internal)?),
         None => None,
     };
-    let leaf_hash = row.leaf_hash();
+    let (leaf_hash, principal_ids) = (row.leaf_hash(), row.principals());
     let data = payload.as_ref().map(|payload| payload.data.clone());
     let names = payload.unwrap_or_default();
     Ok(AuditEvent {
@@ -222,6 +265,7 @@ pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Era
         consultant_id: row.consultant_id,
         profile_id: row.profile_id,
         principal_id: row.principal_id,
+        principal_ids,
         reason: names.reason,
         ticket: names.ticket,
         address: names.address,
@@ -246,71 +290,4 @@ pub(super) fn erased(row: &Row, erasures: &[Erasure]) -> Option<Erased> {
         tracing::error!(event.id = %row.id, "event payload missing without a recorded erasure");
     }
     covering.map(Erasure::shown)
-}
-
-/// Accesses of a session to a person's data: how often, and the first and last time.
-#[derive(Debug, Clone, Queryable)]
-pub(super) struct Touches {
-    pub session_id: Option<SessionId>,
-    pub kind: EventType,
-    /// The reported times lie outside the session.
-    pub out_of_session: bool,
-    pub number: i64,
-    occurred: (Option<Timestamp>, Option<Timestamp>),
-    recorded: (Option<Timestamp>, Option<Timestamp>),
-}
-
-impl Touches {
-    /// First and last time: as reported, or else as recorded.
-    pub(super) const fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
-        if self.out_of_session { self.recorded } else { self.occurred }
-    }
-}
-
-/// Sessions that accessed a person's data, newest first.
-pub(super) fn sessions_touching(
-    conn: &mut Conn,
-    tenant_id: &str,
-    portal: Option<&str>,
-    principal_id: &str,
-    page: &PageRequest,
-) -> QueryResult<Vec<SessionId>> {
-    let mut query = events::table
-        .filter(events::tenant_id.eq(tenant_id).and(events::principal_id.eq(principal_id)))
-        .filter(events::session_id.is_not_null())
-        .into_boxed::<Backend>();
-    if let Some(portal) = portal {
-        query = query.filter(events::portal.eq(portal));
-    }
-    if let Some(after) = &page.after {
-        query = query.filter(events::session_id.lt(after));
-    }
-    query
-        .select(events::session_id.assume_not_null())
-        .distinct()
-        .order(events::session_id.assume_not_null().desc())
-        .limit(page.limit)
-        .load(conn)
-}
-
-/// Accesses of the given sessions to a person's data.
-pub(super) fn touches(
-    conn: &mut Conn,
-    tenant_id: &str,
-    principal_id: &str,
-    sessions: &[SessionId],
-) -> QueryResult<Vec<Touches>> {
-    events::table
-        .filter(events::tenant_id.eq(tenant_id).and(events::principal_id.eq(principal_id)))
-        .filter(events::session_id.eq_any(sessions))
-        .group_by((events::session_id, events::event_type, events::out_of_session))
-        .select((
-            events::session_id,
-            events::event_type,
-            events::out_of_session,
-            diesel::dsl::count_star(),
-            (diesel::dsl::min(events::occurred_at), diesel::dsl::max(events::occurred_at)),
-            (diesel::dsl::min(events::recorded_at), diesel::dsl::max(events::recorded_at)),
-        ))
-        .load(conn)
 }

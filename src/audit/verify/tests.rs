@@ -77,6 +77,7 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
             policy_violation: false,
             portal: Some("cloud"),
             principal_id: Some("emp-9"),
+            principal_ids: Vec::new(),
             profile_id: None,
             recorded_at: if index < ERASED { long_ago() } else { moment() },
             result: EventResult::Success,

@@ -21,6 +21,7 @@
     link_expired: 'expired',
     token_expired: 'token_expired',
     token_invalid: 'invalid',
+    signing_key_revoked: 'withdrawn',
   };
 
   const { magicLinkToken } = window;
@@ -204,6 +205,11 @@
       next: 'Compare it with your mail: the address must be the one named there. You can paste the whole link here.',
       paste: true,
     }),
+    withdrawn: () => ({
+      heading: 'This link was withdrawn',
+      lead: 'It was mailed with a key that is no longer trusted, so it opens nothing any more. Your access may still be granted. Nothing was opened.',
+      next: 'Look for a newer mail, also in the spam folder, and use the link in it. If there is none, ask the person who arranged the access to send you a fresh link.',
+    }),
     offline: () => ({
       heading: 'No connection',
       lead: `The service could not be reached. ${outcome()}`,
@@ -377,7 +383,7 @@
   function refused({ status, body, wait }) {
     if (status === 0) return show('offline');
     const state = STATE_OF_CODE[body.code];
-    if (state && link) return show(state);
+    if (state && (link || state === 'withdrawn')) return show(state);
     if ([400, 413, 422].includes(status)) return show('invalid');
     return show('busy', { wait });
   }

@@ -110,7 +110,7 @@ async fn an_event_that_cannot_be_written_undoes_its_own_job_only() {
             // Two of them report the same activity event, and neither checks first.
             let seq = if number < 2 { 1 } else { number };
             let activity = crate::journal::ActivityRef { source: "portal", seq };
-            tx.record(saved(&id, now).of_session(&session).act(activity, now, None));
+            tx.record(saved(&id, now).of_session(&session).act(activity, now, std::collections::BTreeSet::new()));
             Ok(id)
         })
     });

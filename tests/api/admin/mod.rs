@@ -4,6 +4,8 @@ mod client_changes;
 mod command_line;
 mod directory;
 mod emergency_brake;
+mod fresh_links;
+mod key_succession;
 mod master_key;
 mod metrics_and_logs;
 mod readme;

@@ -121,7 +121,7 @@ async fn a_repeated_opening_is_signed_as_before_and_ends_with_the_key(world: &Wo
     assert!(portal.is_active(access).await);
     assert_eq!(revoke(world, &old).await["ended_sessions"], 1);
     assert!(!portal.is_active(access).await);
-    portal.post_once("/v1/sessions", "once", &open).await.refused(400, "token_invalid");
+    portal.post_once("/v1/sessions", "once", &open).await.refused(410, "signing_key_revoked");
 }
 
 #[apply(on_both_databases)]

@@ -5,6 +5,7 @@ mod legal_holds;
 mod log;
 mod log_key;
 mod retention;
+mod several_persons;
 mod times;
 mod unknown_tenants;
 

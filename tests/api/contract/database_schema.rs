@@ -118,6 +118,9 @@ async fn the_trail_refuses_to_be_changed(world: &World) {
     refused(&mut sql, "UPDATE audit_events SET actor_id = 'somebody else'");
     refused(&mut sql, "UPDATE audit_events SET source = source");
     refused(&mut sql, "DELETE FROM audit_events");
+    sql.run("INSERT INTO audit_event_principals (principal_id, event_id) VALUES ('emp-9', 'evt_1')").unwrap();
+    refused(&mut sql, "UPDATE audit_event_principals SET principal_id = 'emp-8'");
+    refused(&mut sql, "DELETE FROM audit_event_principals");
     match world.database {
         Database::Sqlite => {
             refused(&mut sql, "INSERT OR REPLACE INTO audit_events SELECT * FROM audit_events");

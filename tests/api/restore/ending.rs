@@ -77,7 +77,7 @@ async fn nothing_comes_back_with_a_backup(world: &World) {
     }
     for (link, token) in [&spent, &revoked, &of_who_leaves].into_iter().zip(&tokens) {
         let pressed = world.stranger().patient().post("/l/continue", &json!({ "token": token })).await;
-        pressed.refused(400, "token_invalid");
+        pressed.refused(410, "signing_key_revoked");
         assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
     }
 

@@ -63,6 +63,7 @@ async fn a_session_that_ends_before_its_time_is_told_as_a_security_event(world: 
     assert_eq!(event["event_timestamp"], claims["iat"]);
     let trail = portal.events("&type=session.ended").await;
     assert_eq!(claims["txn"], trail[0]["id"]);
+    assert_eq!(event["sequence"].as_i64(), trail[0]["log_index"].as_i64().map(|index| index + 1));
     for name in ["Ravi", "Meera", "stolen"] {
         assert!(!claims.to_string().contains(name), "{claims}");
     }
@@ -100,7 +101,8 @@ async fn a_test_is_a_verification_event(world: &World) {
     world.admin.post(&format!("/v1/webhook-endpoints/{id}/test"), &json!({})).await.ok();
     let message = receiver.wait_for(1).await.swap_remove(0);
     let claims = verified(world, &message, &receiver.url()).await;
-    assert_eq!(claims["events"][VERIFICATION]["state"], message.id.as_str());
+    let event = &claims["events"][VERIFICATION];
+    assert_eq!((&event["state"], event.get("sequence")), (&json!(message.id), None));
     assert_eq!(claims["sub_id"], json!({ "format": "opaque", "id": id }));
 }
 

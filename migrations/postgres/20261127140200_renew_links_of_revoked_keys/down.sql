@@ -1,0 +1,2 @@
+ALTER TABLE key_revocations DROP COLUMN renewed;
+ALTER TABLE key_revocations DROP COLUMN renews;
