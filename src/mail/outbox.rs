@@ -20,6 +20,7 @@ use crate::mail_providers::circuit::Guarded;
 use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
+use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -49,6 +50,8 @@ struct Claimed {
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
+    /// The new end that the mail is about.
+    extension: Option<Extension>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -175,7 +178,13 @@ fn gather(tx: &mut Tx<'_>, config: &Config, job: Job, now: Timestamp) -> Result<
         Some(id) => Some(summary::summary(tx, id, now)?),
         None => None,
     };
-    Ok(Claimed { job, consultant, link, summary })
+    let extension = match job.template {
+        Template::AccessChanged | Template::AccessMoved => {
+            records::link_changes::find_extension(tx, &job.dedup_key.parse().map_err(Error::internal)?)?
+        }
+        _ => None,
+    };
+    Ok(Claimed { job, consultant, link, summary, extension })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Claimed) -> Result<(), Error> {
@@ -265,7 +274,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, Error> {
-    let Claimed { job, consultant, link, summary } = claimed;
+    let Claimed { job, consultant, link, summary, extension } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
@@ -297,7 +306,8 @@ fn compose(cx: &Context, claimed: &Claimed, now: Timestamp) -> Result<Outgoing, 
         }
         (template, Some((link, tenant))) => {
             let at = job.created_at;
-            let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };
+            let (summary, extension) = (summary.as_ref(), extension.as_ref());
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, extension };
             render::notice(&cx.config, template, &facts)?
         }
         (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
