@@ -1,7 +1,7 @@
 //! When each client was last seen by this instance, to the minute: a request writes nothing.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use time::Duration;
 
@@ -10,16 +10,13 @@ use crate::id::ClientId;
 
 /// What an instance remembers until it is written down.
 #[derive(Default)]
-pub(crate) struct ClientUses(Mutex<HashMap<ClientId, Timestamp>>);
+pub(crate) struct ClientUses(RwLock<HashMap<ClientId, Timestamp>>);
 
 impl ClientUses {
-    /// Notes that a client was authenticated.
+    /// Notes that a client was authenticated. Callers wait for each other once a minute only.
     pub(crate) fn note(&self, id: &ClientId, now: Timestamp) {
-        let mut seen = self.seen();
-        match seen.get_mut(id) {
-            Some(at) if now.since(*at) < Duration::MINUTE => {}
-            Some(at) => *at = now,
-            None => drop(seen.insert(id.clone(), now)),
+        if self.of(id).is_none_or(|at| now.since(at) >= Duration::MINUTE) {
+            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), now);
         }
     }
 
@@ -33,7 +30,7 @@ impl ClientUses {
         self.seen().iter().filter(|(_, at)| **at >= time).map(|(id, at)| (id.clone(), *at)).collect()
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<ClientId, Timestamp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> RwLockReadGuard<'_, HashMap<ClientId, Timestamp>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -68,7 +68,7 @@ pub(crate) async fn pack(
     // A read, not part of the write above: gathering is slow and must not block writers.
     let text = cx
         .store
-        .read(move |conn| {
+        .read_large(move |conn| {
             let tenant_id = link.tenant_id.clone();
             let filter = EventFilter {
                 tenant_id: Some(tenant_id.clone()),

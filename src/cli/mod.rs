@@ -110,7 +110,7 @@ enum LinkCommand {
     /// List links
     List {
         /// Only links of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only links of this consultant
         #[arg(long)]
@@ -143,7 +143,7 @@ enum LinkCommand {
     /// Revoke every link that matches all given selectors; in force when this returns
     RevokeAll {
         /// Only links of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only links to this portal
         #[arg(long)]
@@ -177,7 +177,7 @@ enum SessionCommand {
     /// List sessions
     List {
         /// Only sessions of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only sessions of this consultant
         #[arg(long)]
@@ -220,6 +220,17 @@ pub fn main() -> ExitCode {
             output.failure(failure.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Parses a tenant id: a filter by another text would find nothing, and not say why.
+fn tenant_id(text: &str) -> Result<String, &'static str> {
+    if crate::domain::is_tenant_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a tenant id has 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit",
+        )
     }
 }
 

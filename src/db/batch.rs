@@ -7,11 +7,11 @@ macro_rules! insert_all {
     ($conn:expr, $table:expr, $rows:expr) => {
         match $conn {
             $crate::db::Conn::Postgres(conn) => {
-                diesel::RunQueryDsl::execute(diesel::insert_into($table).values($rows), conn)
+                diesel::RunQueryDsl::execute(diesel::insert_into($table).values($rows), conn).map(drop)
             }
-            $crate::db::Conn::Sqlite(conn) => {
-                diesel::RunQueryDsl::execute(diesel::insert_into($table).values($rows), conn)
-            }
+            $crate::db::Conn::Sqlite(conn) => $rows.iter().try_for_each(|row| {
+                diesel::RunQueryDsl::execute(diesel::insert_into($table).values(row), conn).map(drop)
+            }),
         }
     };
 }

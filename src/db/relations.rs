@@ -2,8 +2,8 @@
 
 use super::schema::{
     audit_checkpoints, audit_events, audit_logs, audit_payloads, checkpoint_deliveries, clients, consultants,
-    key_revocations, link_expiry, link_keys, magic_links, mail_jobs, revocations, service_state, session_sources,
-    sessions, tenants, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,
+    key_revocations, link_expiry, link_keys, magic_links, mail_jobs, mail_suppressions, revocations, service_state,
+    session_sources, sessions, status_lists, tenants, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,
 };
 
 diesel::joinable!(sessions -> magic_links (magic_link_id));
@@ -22,9 +22,10 @@ diesel::allow_tables_to_appear_in_same_query!(
     revocations,
     session_sources,
     sessions,
+    status_lists,
     tenants,
 );
 diesel::allow_tables_to_appear_in_same_query!(mail_jobs, service_state);
 diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
-diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
+diesel::allow_tables_to_appear_in_same_query!(clients, consultants, mail_suppressions);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints);

@@ -315,6 +315,7 @@ diesel::table! {
         disabled_at -> Nullable<Timestamp>,
         disable_cause -> Nullable<Text>,
         deleted_at -> Nullable<Timestamp>,
+        heard_since -> Text,
     }
 }
 
@@ -322,6 +323,21 @@ diesel::table! {
     webhook_endpoint_tenants (tenant_id, endpoint_id) {
         tenant_id -> Text,
         endpoint_id -> Text,
+    }
+}
+
+diesel::table! {
+    webhook_events (position) {
+        position -> BigInt,
+        tenant_id -> Text,
+        log_index -> BigInt,
+        event_id -> Text,
+        event_type -> Text,
+        portal -> Text,
+        magic_link_id -> Nullable<Text>,
+        data -> Text,
+        recorded_at -> Timestamp,
+        done_up_to -> Nullable<Text>,
     }
 }
 

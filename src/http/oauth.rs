@@ -1,5 +1,7 @@
 //! What clients send to the endpoints of OAuth: introspection (RFC 7662) and revocation (RFC 7009).
 
+use std::borrow::Cow;
+
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
@@ -45,7 +47,7 @@ struct Parameters {
 impl Parameters {
     fn of(form: &[u8]) -> Self {
         let mut parameters = Self::default();
-        for (name, value) in form_urlencoded::parse(form) {
+        for (name, value) in form.split(|byte| *byte == b'&').filter_map(pair) {
             let (values, may_be_empty) = match &*name {
                 "token" => (&mut parameters.token, true),
                 "client_id" => (&mut parameters.client_id, false),
@@ -59,6 +61,15 @@ impl Parameters {
         }
         parameters
     }
+}
+
+/// A parameter of a form. Tokens are long, and need no escapes.
+fn pair(text: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if text.contains(&b'%') || text.contains(&b'+') {
+        return form_urlencoded::parse(text).next();
+    }
+    let mut parts = text.splitn(2, |byte| *byte == b'=').map(String::from_utf8_lossy);
+    Some((parts.next()?, parts.next().unwrap_or_default()))
 }
 
 /// The value of a parameter that may be given once.

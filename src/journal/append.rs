@@ -2,18 +2,39 @@
 
 use std::collections::BTreeMap;
 
+use quick_cache::sync::Cache;
 use rand::Rng;
 
 use super::leaf::{Payload, SALT_BYTES, canonical, commit};
-use super::rows::{self, PayloadRow, Row, lock_log};
-use super::{Event, tree};
-use crate::db::schema::{audit_events, audit_payloads};
-use crate::db::{Conn, insert_all};
+use super::rows::{self, PayloadRow, Row};
+use super::tree::{self, Frontier};
+use super::{Event, growth};
+use crate::db::Conn;
 use crate::error::Error;
 use crate::id::EventId;
 
-/// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
-const ROWS_PER_STATEMENT: usize = 1_000;
+/// Number of logs whose heads are kept in mind.
+const HEADS: usize = 4_096;
+
+/// Heads of logs as this process last committed them.
+///
+/// A guess, which the statement that appends compares with what is stored: it costs no question where it is right.
+pub(crate) struct Heads(Cache<String, Frontier>);
+
+impl Default for Heads {
+    fn default() -> Self {
+        Self(Cache::new(HEADS))
+    }
+}
+
+impl Heads {
+    /// Keeps the heads in mind that a transaction has committed.
+    pub(crate) fn committed(&self, heads: Vec<(String, Frontier)>) {
+        for (tenant_id, head) in heads {
+            self.0.insert(tenant_id, head);
+        }
+    }
+}
 
 /// An event that was appended to its log.
 pub(crate) struct AppendedEvent<'e> {
@@ -23,42 +44,87 @@ pub(crate) struct AppendedEvent<'e> {
     pub log_index: i64,
 }
 
+/// Appended events, and the heads of their logs from the commit on.
+pub(crate) struct Appended<'e> {
+    pub events: Vec<AppendedEvent<'e>>,
+    pub heads: Vec<(String, Frontier)>,
+}
+
+/// A log that grows: its events, and its head before and after them.
+pub(super) struct Growth<'e> {
+    pub tenant_id: &'e str,
+    pub before: Frontier,
+    pub after: Frontier,
+    pub events: Vec<&'e Event>,
+}
+
+/// What a transaction adds to its logs.
+pub(super) struct Addition<'e> {
+    pub logs: Vec<Growth<'e>>,
+    pub rows: Vec<Row>,
+    pub payloads: Vec<PayloadRow>,
+}
+
 /// Appends the events of a transaction, which may hold several write jobs, each to its tenant's log.
 ///
-/// The heads of all logs are locked first, in order of tenant id, and nothing is
-/// locked after them, so two transactions cannot deadlock here. Follow-ups of an
-/// event, such as webhook messages, are only inserted.
-pub(crate) fn append<'e>(conn: &mut Conn, events: &'e [Event]) -> Result<Vec<AppendedEvent<'e>>, Error> {
+/// The heads of several logs are locked first, in order of tenant id, and nothing is
+/// locked after them, so two transactions cannot deadlock here. A log that is alone
+/// is locked by its growth. Follow-ups of an event, such as webhook messages, are
+/// only inserted.
+pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) -> Result<Appended<'e>, Error> {
     let mut by_log: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {
         by_log.entry(&event.tenant_id).or_default().push(event);
     }
-    let mut logs = Vec::with_capacity(by_log.len());
-    for (tenant_id, events) in by_log {
-        logs.push((tenant_id, lock_log(conn, tenant_id)?, events));
-    }
-    let (mut rows, mut payloads) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
-    for (_, log, events) in &mut logs {
-        for event in events {
-            let index = i64::try_from(log.size()).map_err(Error::internal)?;
-            let payload = PayloadRow::of(event, index)?;
-            let mut row = Row::of(event, index, commit(&payload.salt, &payload.payload));
-            row.hashes = tree::encode(&log.push(row.leaf().hash()?).map_err(Error::internal)?);
-            rows.push(row);
-            payloads.push(payload);
+    if let (1, Some((tenant_id, events))) = (by_log.len(), by_log.first_key_value())
+        && let Some(head) = heads.0.get(*tenant_id)
+    {
+        let addition = Addition::of(vec![(*tenant_id, head, events.clone())])?;
+        if growth::grow(conn, &addition)? {
+            return Ok(addition.appended());
         }
     }
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, audit_events::table, rows)?;
+    // A log is never removed: one whose head is known exists.
+    let unknown: Vec<&str> = by_log.keys().copied().filter(|tenant_id| heads.0.get(*tenant_id).is_none()).collect();
+    let tenants: Vec<&str> = by_log.keys().copied().collect();
+    let mut locked = rows::lock_logs(conn, &tenants, &unknown)?;
+    let logs = by_log.into_iter().map(|(tenant_id, events)| {
+        let head = locked.remove(tenant_id).ok_or_else(|| Error::internal("a log without its head"))?;
+        Ok((tenant_id, head, events))
+    });
+    let addition = Addition::of(logs.collect::<Result<_, Error>>()?)?;
+    if growth::grow(conn, &addition)? { Ok(addition.appended()) } else { Err(Error::internal("a log has forked")) }
+}
+
+impl<'e> Addition<'e> {
+    fn of(logs: Vec<(&'e str, Frontier, Vec<&'e Event>)>) -> Result<Self, Error> {
+        let mut addition = Self { logs: Vec::with_capacity(logs.len()), rows: Vec::new(), payloads: Vec::new() };
+        for (tenant_id, before, events) in logs {
+            let mut after = before.clone();
+            for event in &events {
+                let index = i64::try_from(after.size()).map_err(Error::internal)?;
+                let payload = PayloadRow::of(event, index)?;
+                let mut row = Row::of(event, index, commit(&payload.salt, &payload.payload));
+                row.hashes = tree::encode(&after.push(row.leaf().hash()?).map_err(Error::internal)?);
+                addition.rows.push(row);
+                addition.payloads.push(payload);
+            }
+            addition.logs.push(Growth { tenant_id, before, after, events });
+        }
+        Ok(addition)
     }
-    for payloads in payloads.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, audit_payloads::table, payloads)?;
+
+    fn appended(self) -> Appended<'e> {
+        let mut heads = Vec::with_capacity(self.logs.len());
+        let mut events = Vec::with_capacity(self.rows.len());
+        for log in self.logs {
+            events.extend(log.events);
+            heads.push((log.tenant_id.to_owned(), log.after));
+        }
+        let placed = events.into_iter().zip(self.rows);
+        let events = placed.map(|(event, row)| AppendedEvent { event, id: row.id, log_index: row.log_index });
+        Appended { events: events.collect(), heads }
     }
-    for (tenant_id, log, events) in &logs {
-        rows::grow(conn, tenant_id, log, events)?;
-    }
-    let placed = logs.into_iter().flat_map(|(_, _, events)| events).zip(rows);
-    Ok(placed.map(|(event, row)| AppendedEvent { event, id: row.id, log_index: row.log_index }).collect())
 }
 
 impl PayloadRow {

@@ -3,10 +3,11 @@
 pub(crate) mod activity;
 mod append;
 mod event;
+mod growth;
 pub(crate) mod leaf;
 pub(crate) mod rows;
 pub(crate) mod tree;
 
-pub(crate) use append::{AppendedEvent, append};
+pub(crate) use append::{Appended, AppendedEvent, Heads, append};
 pub(crate) use event::{ActivityRef, Event, RefusalKey};
 pub(crate) use tree::Frontier;

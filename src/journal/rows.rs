@@ -3,21 +3,22 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, Binary, Text};
 use tlog_tiles::Hash;
 
-use super::event::Event;
 use super::leaf::Leaf;
 use super::tree::{self, Frontier};
 use crate::clock::Timestamp;
-use crate::db::Conn;
-use crate::db::schema::{audit_events as events, audit_keys as keys, audit_logs as logs, audit_payloads as payloads};
+use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
+use crate::db::{Conn, prepared_as};
 use crate::domain::{ActorType, EventType, SYSTEM_LOG};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
 /// A stored event: the members of its leaf.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = events)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
 pub(crate) struct Row {
     pub id: EventId,
     pub tenant_id: String,
@@ -46,7 +47,7 @@ pub(crate) struct Row {
 
 /// A stored payload: the erasable part of an event.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = payloads)]
+#[diesel(table_name = payloads, treat_none_as_default_value = false)]
 pub(crate) struct PayloadRow {
     pub tenant_id: String,
     pub log_index: i64,
@@ -86,26 +87,6 @@ pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> 
         rows.get(&event).and_then(|hashes| hashes.get(level).copied())
     };
     Ok(wanted.into_iter().filter_map(|node| Some((node, hash(node)?))).collect())
-}
-
-/// Stores the new head of a log, which the caller has locked.
-///
-/// A restore or a change of the key among the new events changes its name or its key.
-pub(crate) fn grow(conn: &mut Conn, tenant_id: &str, log: &Frontier, events: &[&Event]) -> Result<(), Error> {
-    let size = i64::try_from(log.size()).map_err(Error::internal)?;
-    let before = size - i64::try_from(events.len()).map_err(Error::internal)?;
-    let suffix = events.iter().rev().find_map(|event| event.log_suffix());
-    let key_id = events.iter().rev().find_map(|event| event.log_key_id());
-    let grown = diesel::update(logs::table.find(tenant_id))
-        .filter(logs::size.eq(before))
-        .set((
-            logs::size.eq(size),
-            logs::frontier.eq(log.encode()),
-            suffix.map(|suffix| logs::suffix.eq(suffix)),
-            key_id.map(|key_id| logs::key_id.eq(key_id)),
-        ))
-        .execute(conn)?;
-    if grown == 1 { Ok(()) } else { Err(Error::internal(format_args!("log {tenant_id} has forked"))) }
 }
 
 /// Whether a log has begun: reading about a tenant that has none must not begin one.
@@ -186,34 +167,63 @@ impl Row {
 
 /// Locks the head of a tenant's log until the transaction ends, and returns it; creates it if there is none.
 pub(crate) fn lock_log(conn: &mut Conn, tenant_id: &str) -> Result<Frontier, Error> {
-    let locked = |conn: &mut Conn| {
-        let head = logs::table.find(tenant_id).select((logs::size, logs::frontier));
-        match conn {
-            Conn::Postgres(conn) => head.for_no_key_update().get_result(conn).optional(),
-            Conn::Sqlite(conn) => head.get_result(conn).optional(),
+    let mut locked = lock_logs(conn, &[tenant_id], &[tenant_id])?;
+    locked.remove(tenant_id).ok_or_else(|| Error::internal("a log without its head"))
+}
+
+/// Locks the heads of logs until the transaction ends, in order of tenant id, and returns them. Those that may not have
+/// begun are created before: who creates one waits for others that do, and must hold no lock that they wait for.
+pub(crate) fn lock_logs(
+    conn: &mut Conn,
+    tenants: &[&str],
+    unknown: &[&str],
+) -> Result<HashMap<String, Frontier>, Error> {
+    begin_logs(conn, unknown)?;
+    let mut found = locked(conn, tenants)?;
+    if found.len() < tenants.len() {
+        // The database was replaced by one that lacks them.
+        begin_logs(conn, tenants)?;
+        found = locked(conn, tenants)?;
+    }
+    let decoded = found.into_iter().map(|(tenant_id, size, frontier)| {
+        let head = Frontier::decode(size, &frontier);
+        let head = head.ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))?;
+        Ok((tenant_id, head))
+    });
+    decoded.collect()
+}
+
+fn locked(conn: &mut Conn, tenants: &[&str]) -> QueryResult<Vec<(String, i64, Vec<u8>)>> {
+    let head = (logs::tenant_id, logs::size, logs::frontier);
+    match conn {
+        Conn::Postgres(conn) => {
+            let all = logs::table.filter(logs::tenant_id.eq_any(tenants)).order(logs::tenant_id).select(head);
+            all.for_no_key_update().load(conn)
         }
-    };
-    let head: Option<(i64, Vec<u8>)> = locked(conn)?;
-    let head = if let Some(head) = head {
-        head
-    } else {
-        let newest = keys::table.order((keys::created_at.desc(), keys::id.desc())).select(keys::id);
-        let newest: Option<String> = newest.first(conn).optional()?;
-        let empty = (
-            logs::tenant_id.eq(tenant_id),
-            logs::size.eq(0_i64),
-            logs::frontier.eq(Vec::<u8>::new()),
-            newest.map(|id| logs::key_id.eq(id)),
-        );
-        match conn {
-            Conn::Postgres(conn) => {
-                diesel::insert_into(logs::table).values(empty).on_conflict_do_nothing().execute(conn)?
-            }
-            Conn::Sqlite(conn) => diesel::insert_into(logs::table).values(empty).execute(conn)?,
-        };
-        locked(conn)?.ok_or_else(|| Error::internal("a log without its head"))?
-    };
-    let (size, frontier) = head;
-    Frontier::decode(size, &frontier)
-        .ok_or_else(|| Error::internal(format_args!("the head of log {tenant_id} is damaged")))
+        Conn::Sqlite(conn) => {
+            let one = |tenant_id: &&str| logs::table.find(*tenant_id).select(head).get_result(conn).optional();
+            tenants.iter().map(one).filter_map(Result::transpose).collect()
+        }
+    }
+}
+
+/// Creates the logs that have not begun, in order of tenant id.
+fn begin_logs(conn: &mut Conn, tenants: &[&str]) -> QueryResult<()> {
+    const NEW: &str = "INSERT INTO audit_logs (tenant_id, size, frontier, key_id) SELECT t.tenant_id, 0, t.frontier, \
+         coalesce((SELECT id FROM audit_keys ORDER BY created_at DESC, id DESC LIMIT 1), 'checkpoints') FROM ";
+    if tenants.is_empty() {
+        return Ok(());
+    }
+    match conn {
+        Conn::Postgres(conn) => {
+            let text = [NEW, "(SELECT unnest($1) AS tenant_id, $2 AS frontier ORDER BY 1) t ON CONFLICT DO NOTHING"];
+            let new = sql_query(text.concat()).bind::<Array<Text>, _>(tenants).bind::<Binary, _>(Vec::<u8>::new());
+            prepared_as::<(), _>(new).execute(conn).map(drop)
+        }
+        Conn::Sqlite(conn) => tenants.iter().try_for_each(|tenant_id| {
+            let text = [NEW, "(SELECT ? AS tenant_id, x'' AS frontier) t WHERE true ON CONFLICT DO NOTHING"];
+            let new = sql_query(text.concat()).bind::<Text, _>(*tenant_id);
+            prepared_as::<(), _>(new).execute(conn).map(drop)
+        }),
+    }
 }

@@ -14,6 +14,7 @@ use crate::id::LinkId;
 use crate::journal::Event;
 use crate::mail::{self, Delivery};
 use crate::records;
+use crate::records::consultants::Issuable;
 use crate::records::links::Link;
 use crate::store::{IdempotencyKey, Worker, idempotency};
 
@@ -103,8 +104,8 @@ pub(crate) async fn issue(
             let unknown = || {
                 Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")
             };
-            let locked = records::consultants::lock_for_issue(tx, &link.consultant_id, link.client_id.as_ref())?;
-            let (consultant, client_disabled_at) = locked.ok_or_else(unknown)?;
+            let found = records::consultants::lock_for_issue(tx, &link.consultant_id, link.client_id.as_ref())?;
+            let Issuable { consultant, is_suppressed, client_disabled_at } = found.ok_or_else(unknown)?;
             // It was not when the request arrived; since then its links may have been revoked with it.
             if client_disabled_at.is_some() {
                 return Err(Code::Unauthenticated.into());
@@ -112,9 +113,10 @@ pub(crate) async fn issue(
             if consultant.suspended_at.is_some() {
                 return Err(Code::ConsultantSuspended.into());
             }
-            mail::require_open_address(tx, &consultant.email)?;
-            records::links::insert(tx, &link)?;
-            mail::enqueue_link(tx, &link, now)?;
+            if is_suppressed {
+                return Err(Code::AddressSuppressed.into());
+            }
+            mail::insert_with_link(tx, &link, now)?;
             mail::notices::issued(tx, &link, now)?;
             tx.wake(Worker::Mail);
             tx.record(event.clone());

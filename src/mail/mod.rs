@@ -68,9 +68,17 @@ impl Default for Delivery {
 
 /// Queues the e-mail with the link in its current generation.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
+    store::insert(conn, &with_link(link, now))
+}
+
+/// Inserts a link, and queues the e-mail with it.
+pub(crate) fn insert_with_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
+    store::insert_with_link(conn, link, &with_link(link, now))
+}
+
+fn with_link(link: &Link, now: Timestamp) -> Job {
     let dedup_key = format!("{} {}", link.id, link.generation);
-    let job = Job { generation: Some(link.generation), ..about(link, Template::MagicLink, dedup_key, now) };
-    store::insert(conn, &job)
+    Job { generation: Some(link.generation), ..about(link, Template::MagicLink, dedup_key, now) }
 }
 
 /// Queues the e-mail with a one-time code in place of earlier ones; it is cancelled with the link's generation.

@@ -10,9 +10,10 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::Template;
 use crate::error::Error;
+use crate::id::MailJobId;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
-use crate::records::sessions::{CLOSING_GRACE, Session};
+use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
 use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
@@ -69,10 +70,11 @@ pub(crate) fn end_moved(conn: &mut Conn, link: &Link, extension: &Extension, now
     Ok(())
 }
 
-/// Notifies admin and profile owner of a session's end. The summary waits for the closing counts, for a limited time.
-pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
-    let recipients =
-        [(Template::AccessEnded, &link.issued_by_email), (Template::OwnerAccessEnded, &link.profile_email)];
+/// Notifies admin and profile owner of a session's end; whether there is anybody to notify. The summary waits for the
+/// closing counts, for a limited time.
+pub(crate) fn ended(conn: &mut Conn, ended: &Ended, now: Timestamp) -> Result<bool, Error> {
+    let Ended { session, issuer_email, owner_email } = ended;
+    let recipients = [(Template::AccessEnded, issuer_email), (Template::OwnerAccessEnded, owner_email)];
     let due = match session.closed_at {
         Some(_) => now,
         None => session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
@@ -81,13 +83,16 @@ pub(crate) fn ended(conn: &mut Conn, link: &Link, session: &Session, now: Timest
         let Some(to) = to else { continue };
         let job = Job {
             recipient: Some(to.clone()),
+            tenant_id: session.tenant_id.clone(),
+            portal: session.portal.clone(),
+            magic_link_id: Some(session.magic_link_id.clone()),
             session_id: Some(session.id.clone()),
             next_attempt_at: due,
-            ..about(link, template, session.id.to_string(), now)
+            ..Job::new(MailJobId::new(now), template, session.id.to_string(), session.consultant_id.clone(), now)
         };
         store::insert(conn, &job)?;
     }
-    Ok(())
+    Ok(issuer_email.is_some() || owner_email.is_some())
 }
 
 /// Makes the summaries of a session due: its closing counts have arrived.

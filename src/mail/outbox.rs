@@ -140,7 +140,7 @@ async fn attempt(cx: &Context, providers: &Providers, due: Due, now: Timestamp) 
         .write(move |tx| {
             // What a revoked key signed is ended once: no token of it may follow.
             if let Some(kid) = &kid
-                && !records::signing_keys::hold(tx, &[kid])?
+                && !records::signing_keys::hold_all(tx, &[kid])?
             {
                 return Ok(None);
             }

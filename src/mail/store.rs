@@ -10,10 +10,10 @@ use diesel::prelude::*;
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
-use crate::db::{self, Backend, Conn};
+use crate::db::{self, Backend, Both, Conn};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
-use crate::records::links::{Link, note_key};
+use crate::records::links::{Link, insertion, note_key};
 use crate::records::restores::no_restore_runs;
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{scan_end, within};
@@ -25,7 +25,7 @@ const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// A stored mail job.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = jobs)]
+#[diesel(table_name = jobs, treat_none_as_default_value = false)]
 pub(super) struct Job {
     pub id: MailJobId,
     pub template: Template,
@@ -100,8 +100,17 @@ pub(super) fn insert(conn: &mut Conn, job: &Job) -> QueryResult<()> {
     diesel::insert_into(jobs::table).values(job).execute(conn).map(drop)
 }
 
+/// Inserts a link and the job that mails it.
+pub(super) fn insert_with_link(conn: &mut Conn, link: &Link, job: &Job) -> QueryResult<()> {
+    let (link, job) = (insertion!(link), diesel::insert_into(jobs::table).values(job));
+    match conn {
+        Conn::Postgres(conn) => Both(link, job).execute(conn).map(drop),
+        Conn::Sqlite(conn) => link.execute(conn).and_then(|_| job.execute(conn)).map(drop),
+    }
+}
+
 pub(super) fn insert_all(conn: &mut Conn, jobs: &[Job]) -> QueryResult<()> {
-    jobs.chunks(ROWS_PER_STATEMENT).try_for_each(|jobs| db::insert_all!(conn, jobs::table, jobs).map(drop))
+    jobs.chunks(ROWS_PER_STATEMENT).try_for_each(|jobs| db::insert_all!(conn, jobs::table, jobs))
 }
 
 /// The link of a job, if its current generation may still be mailed.

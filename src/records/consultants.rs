@@ -1,10 +1,12 @@
 //! Rows of consultants, and their statements.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Timestamp as SqlTimestamp};
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::db::schema::{clients, consultants};
+use crate::db::schema::{clients, consultants, mail_suppressions as suppressions};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Cursor, PageRequest, Scan, SearchText};
 use crate::id::{ClientId, ConsultantId};
@@ -221,28 +223,49 @@ pub struct ConsultantFilter {
     pub cursor: Option<String>,
 }
 
+/// What issuing a link asks of its consultant and its client.
+#[derive(Debug, Queryable)]
+pub(crate) struct Issuable {
+    pub consultant: Consultant,
+    /// Whether mail to the consultant's address is suppressed.
+    pub is_suppressed: bool,
+    pub client_disabled_at: Option<Timestamp>,
+}
+
 /// Reads a consultant, and when the client was disabled that issues a link for them; blocks a suspension and a disabling
 /// until the transaction ends.
 pub(crate) fn lock_for_issue(
     conn: &mut Conn,
     id: &ConsultantId,
     client_id: Option<&ClientId>,
-) -> QueryResult<Option<(Consultant, Option<Timestamp>)>> {
+) -> QueryResult<Option<Issuable>> {
     let Some(client_id) = client_id else {
-        let locked = match conn {
-            Conn::Postgres(conn) => consultants::table.find(id).for_share().get_result(conn).optional()?,
-            Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional()?,
+        let one = consultants::table.filter(consultants::id.eq(id)).select((
+            consultants::all_columns,
+            exists(suppressed()),
+            diesel::dsl::sql::<Nullable<SqlTimestamp>>("NULL"),
+        ));
+        return match conn {
+            Conn::Postgres(conn) => one.for_share().get_result(conn).optional(),
+            Conn::Sqlite(conn) => one.get_result(conn).optional(),
         };
-        return Ok(locked.map(|consultant| (consultant, None)));
     };
     let both = consultants::table
         .inner_join(clients::table.on(clients::id.eq(client_id)))
         .filter(consultants::id.eq(id))
-        .select((consultants::all_columns, clients::disabled_at));
+        .select((consultants::all_columns, exists(suppressed()), clients::disabled_at));
     match conn {
         Conn::Postgres(conn) => both.for_share().get_result(conn).optional(),
         Conn::Sqlite(conn) => both.get_result(conn).optional(),
     }
+}
+
+/// Suppressions of the consultant's address.
+#[diesel::dsl::auto_type]
+fn suppressed() -> _ {
+    suppressions::table
+        .filter(suppressions::address_key.eq(consultants::email_key))
+        .filter(suppressions::cleared_at.is_null())
 }
 
 /// Reads a consultant for a change, and blocks other changes of the row and the issuing of links for the consultant.

@@ -6,10 +6,10 @@ use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
-use super::within;
+use super::{reached, within};
 use crate::clock::Timestamp;
-use crate::db::Conn;
-use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders};
+use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders, sessions, status_lists};
+use crate::db::{Conn, prepared};
 use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
@@ -46,11 +46,17 @@ impl<'a> Revocation<'a> {
     }
 }
 
-/// Inserts a link with the number of the newest bulk revocation: that one and earlier ones do not apply to the link.
-pub(crate) fn insert(conn: &mut Conn, link: &Link) -> QueryResult<usize> {
-    let newest = orders::table.select(max(orders::seq)).single_value();
-    diesel::insert_into(links::table).values((link, links::issued_after.eq(newest))).execute(conn)
+/// The statement that inserts a link with the number of the newest bulk revocation: that one and earlier ones do not
+/// apply to the link. A macro, because its type has no name.
+macro_rules! insertion {
+    ($link:expr) => {{
+        use $crate::db::schema::{magic_links, revocations};
+        let newest = revocations::table.select(diesel::dsl::max(revocations::seq)).single_value();
+        diesel::insert_into(magic_links::table).values(($link, magic_links::issued_after.eq(newest)))
+    }};
 }
+
+pub(crate) use insertion;
 
 /// The link, whatever the caller's reach.
 pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
@@ -63,6 +69,43 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
         .get_result(conn)
         .optional()?;
     Ok(found.map(|(link, order)| link.under(order)))
+}
+
+/// A link, and what else opening a session asks.
+pub(crate) struct Openable {
+    pub link: Link,
+    pub consultant: ConsultantRef,
+    /// Whether a session was ever opened with the link.
+    pub has_session: bool,
+    /// The newest status list; `None` where there is none yet.
+    pub status_list: Option<i64>,
+}
+
+/// What opening a session asks of a link, whatever the caller's reach.
+pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Openable>> {
+    type Row = (Link, Option<BulkRevocation>, String, String, bool, Option<i64>);
+    let found: Option<Row> = links::table
+        .inner_join(consultants::table)
+        .left_join(orders::table.on(BulkRevoked))
+        .filter(links::id.eq(id))
+        .order(orders::seq.asc())
+        .select((
+            links::all_columns,
+            orders::all_columns.nullable(),
+            consultants::name,
+            consultants::email,
+            exists(sessions::table.filter(sessions::magic_link_id.eq(links::id))),
+            status_lists::table.select(max(status_lists::id)).single_value(),
+        ))
+        // Not `first`: SQLite prepares a statement with a bound LIMIT anew at every run.
+        .get_result(conn)
+        .optional()?;
+    Ok(found.map(|(link, order, name, email, has_session, status_list)| Openable {
+        consultant: ConsultantRef { id: link.consultant_id.clone(), name, email },
+        link: link.under(order),
+        has_session,
+        status_list,
+    }))
 }
 
 /// The link, if it is within the caller's reach.
@@ -111,18 +154,17 @@ pub(super) fn has_begun(now: Timestamp) -> _ {
 
 /// Marks the token's generation as spent; `None` if it cannot be spent.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
-    diesel::update(links::table.find(&spend.link_id))
+    let spending = diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
-        .filter(within!(links, &spend.reach))
+        .filter(reached!(links, &spend.reach))
         .filter(links::spent_at.is_null())
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
         .filter(has_begun(now))
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
-        .returning(links::all_columns)
-        .get_result(conn)
-        .optional()
+        .returning(links::all_columns);
+    prepared(spending).get_result(conn).optional()
 }
 
 /// Revokes a link; `None` if it has ended, or is not within the caller's reach.
@@ -271,7 +313,7 @@ pub(crate) fn expired_after(
 
 /// A link as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::magic_links)]
+#[diesel(table_name = crate::db::schema::magic_links, treat_none_as_default_value = false)]
 pub(crate) struct Link {
     pub id: LinkId,
     pub tenant_id: String,

@@ -16,4 +16,4 @@ pub(crate) mod tenants;
 pub(crate) mod within;
 
 pub(crate) use scan::scan_end;
-pub(crate) use within::within;
+pub(crate) use within::{reached, within};

@@ -2,20 +2,24 @@
 
 use std::collections::HashMap;
 
-use diesel::dsl::{exists, not};
+use diesel::dsl::{case_when, exists, not};
+use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment};
+use diesel::sql_types::Text;
 use serde::Deserialize;
 use time::Duration;
 use utoipa::IntoParams;
 
 use super::links::Link;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
-use super::within;
+use super::{reached, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions};
-use crate::db::{Backend, Conn};
+use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions, tenants};
+use crate::db::{Backend, Conn, prepared, prepared_as};
 use crate::domain::{
-    Access, AuditState, Cursor, EndCause, ExternalId, PageRequest, PortalId, Reach, Scan, SessionState, TenantId,
+    Access, AuditState, ChangeValues, Cursor, EndCause, ExternalId, PageRequest, PortalId, Reach, Scan, SessionState,
+    TenantId,
 };
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
@@ -43,17 +47,45 @@ pub(crate) fn find_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> Que
 }
 
 /// Reads and locks a session within the caller's reach, so that one report at a time is added: overlapping reports
-/// would undo each other.
-pub(crate) fn lock_within(conn: &mut Conn, id: &SessionId, reach: &Reach) -> QueryResult<Option<Session>> {
-    let found = find_within(conn, id, reach)?;
-    match conn {
-        // No caller waits for a row beyond its reach.
-        Conn::Postgres(locked) if found.is_some() => {
-            let row = sessions::table.find(id).select(sessions::id).for_no_key_update();
-            row.get_result::<SessionId>(locked).optional()?;
-            find(conn, id)
-        }
-        _ => Ok(found),
+/// would undo each other. No caller waits for a row beyond its reach.
+///
+/// Reads how the tenant wants values of changes to be stored, too.
+pub(crate) fn lock_within(
+    conn: &mut Conn,
+    id: &SessionId,
+    reach: &Reach,
+) -> QueryResult<Option<(Session, ChangeValues)>> {
+    type Row = (Session, Option<BulkRevocation>, Option<ChangeValues>);
+    let found = sessions::table
+        .inner_join(links::table)
+        .left_join(orders::table.on(BulkRevoked))
+        .filter(sessions::id.eq(id))
+        .filter(reached!(sessions, reach))
+        .order(orders::seq.asc())
+        .select((
+            sessions::all_columns,
+            orders::all_columns.nullable(),
+            tenants::table.filter(tenants::id.eq(sessions::tenant_id)).select(tenants::change_values).single_value(),
+        ));
+    let found: Option<Row> = match conn {
+        Conn::Postgres(conn) => prepared(Locked(found)).get_result(conn).optional()?,
+        Conn::Sqlite(conn) => found.get_result(conn).optional()?,
+    };
+    Ok(found.map(|(session, order, values)| (session.under(order.as_ref()), values.unwrap_or(ChangeValues::Masked))))
+}
+
+/// A query that locks the sessions it finds, and no other row.
+struct Locked<Q>(Q);
+
+impl<Q: Query> Query for Locked<Q> {
+    type SqlType = Q::SqlType;
+}
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Locked<Q> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(out.reborrow())?;
+        out.push_sql(" FOR NO KEY UPDATE OF sessions");
+        Ok(())
     }
 }
 
@@ -241,27 +273,45 @@ fn spared() -> _ {
     exists(links::table.filter(links::id.eq(sessions::magic_link_id)).filter(NotBulkRevoked))
 }
 
-/// Ends a session; `None` if it has already ended. The end of an expired session is its expiry. A session whose link a
-/// pending bulk revocation matches is left to that, which already set time and reason.
-pub(crate) fn end(conn: &mut Conn, id: &SessionId, cause: EndCause, now: Timestamp) -> QueryResult<Option<Session>> {
-    let ran_out = diesel::update(sessions::table.find(id))
+/// A session that has just ended, and who is notified of it.
+#[derive(Debug, Queryable)]
+pub(crate) struct Ended {
+    pub session: Session,
+    pub issuer_email: Option<String>,
+    pub owner_email: Option<String>,
+}
+
+/// Sets the end of a session: its expiry, if that has passed. A macro, because its type has no name.
+macro_rules! end_by {
+    ($cause:expr, $now:expr) => {{
+        let is_over = sessions::expires_at.le($now);
+        let at = case_when(is_over, sessions::expires_at).otherwise($now);
+        let why = case_when(is_over, EndCause::Expired.into_sql::<Text>()).otherwise($cause.into_sql::<Text>());
+        (sessions::ended_at.eq(at.nullable()), sessions::end_cause.eq(why.nullable()))
+    }};
+}
+
+/// Ends a session; `None` if it has already ended, or is not within the reach. The end of an expired session is its
+/// expiry. A session whose link a pending bulk revocation matches is left to that, which already set time and reason.
+pub(crate) fn end(
+    conn: &mut Conn,
+    id: &SessionId,
+    reach: &Reach,
+    cause: EndCause,
+    now: Timestamp,
+) -> QueryResult<Option<Ended>> {
+    let its_link = links::table.filter(links::id.eq(sessions::magic_link_id));
+    let ended = diesel::update(sessions::table.find(id))
         .filter(sessions::ended_at.is_null())
-        .filter(sessions::expires_at.le(now))
+        .filter(reached!(sessions, reach))
         .filter(spared())
-        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
-        .returning(sessions::all_columns)
-        .get_result(conn)
-        .optional()?;
-    if ran_out.is_some() {
-        return Ok(ran_out);
-    }
-    diesel::update(sessions::table.find(id))
-        .filter(sessions::ended_at.is_null())
-        .filter(spared())
-        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
-        .returning(sessions::all_columns)
-        .get_result(conn)
-        .optional()
+        .set(end_by!(cause, now))
+        .returning((
+            sessions::all_columns,
+            its_link.select(links::issued_by_email).single_value(),
+            its_link.select(links::profile_email).single_value(),
+        ));
+    prepared(ended).get_result(conn).optional()
 }
 
 /// Ends the sessions of links that have just been revoked or spent. The end of an expired session is its expiry.
@@ -271,22 +321,12 @@ pub(crate) fn end_all_of_links(
     cause: EndCause,
     now: Timestamp,
 ) -> QueryResult<Vec<Session>> {
-    let ids: Vec<&LinkId> = links.iter().map(|link| &link.id).collect();
-    let mut ended: Vec<Session> = diesel::update(sessions::table)
-        .filter(sessions::magic_link_id.eq_any(ids.clone()))
+    diesel::update(sessions::table)
+        .filter(sessions::magic_link_id.eq_any(links.iter().map(|link| &link.id)))
         .filter(sessions::ended_at.is_null())
-        .filter(sessions::expires_at.le(now))
-        .set((sessions::ended_at.eq(sessions::expires_at.nullable()), sessions::end_cause.eq(Some(EndCause::Expired))))
+        .set(end_by!(cause, now))
         .returning(sessions::all_columns)
-        .get_results(conn)?;
-    let live: Vec<Session> = diesel::update(sessions::table)
-        .filter(sessions::magic_link_id.eq_any(ids))
-        .filter(sessions::ended_at.is_null())
-        .set((sessions::ended_at.eq(Some(now)), sessions::end_cause.eq(Some(cause))))
-        .returning(sessions::all_columns)
-        .get_results(conn)?;
-    ended.extend(live);
-    Ok(ended)
+        .get_results(conn)
 }
 
 /// Active sessions that hang on a key: it signed their access token, or the link token or code that opened them.
@@ -321,6 +361,11 @@ pub(crate) fn close(conn: &mut Conn, id: &SessionId, now: Timestamp) -> QueryRes
         .map(|rows| rows > 0)
 }
 
+/// Counts of reported activity events of a session, by source.
+pub(crate) fn sources_of(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<Source>> {
+    sources::table.filter(sources::session_id.eq(id)).order(sources::source).load(conn)
+}
+
 /// Counts of reported activity events of some sessions, by source.
 pub(crate) fn sources(conn: &mut Conn, ids: &[SessionId]) -> QueryResult<Vec<Source>> {
     sources::table.filter(sources::session_id.eq_any(ids)).order((sources::session_id, sources::source)).load(conn)
@@ -332,9 +377,9 @@ pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usi
 
 /// Stores the counts of a source. The caller has locked the session, and read the counts since.
 pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<usize> {
-    diesel::update(sources::table.find((&source.session_id, &source.name)))
-        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)))
-        .execute(conn)
+    let counted = diesel::update(sources::table.find((&source.session_id, &source.name)))
+        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)));
+    prepared_as::<(), _>(counted).execute(conn)
 }
 
 /// Stores the highest sequence number that the portal has declared for a source.
@@ -342,17 +387,12 @@ pub(crate) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_s
     diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
 }
 
-/// Whether a session was ever opened with the link.
-pub(crate) fn has_any(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
-    diesel::select(diesel::dsl::exists(sessions::table.filter(sessions::magic_link_id.eq(link)))).get_result(conn)
-}
-
 /// Time after a session's end in which its closing counts may arrive.
 pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
 
 /// A session as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::sessions)]
+#[diesel(table_name = crate::db::schema::sessions, treat_none_as_default_value = false)]
 pub(crate) struct Session {
     pub id: SessionId,
     pub magic_link_id: LinkId,
@@ -424,7 +464,7 @@ impl Session {
 
 /// Counts of activity events that one source of a session has reported.
 #[derive(Debug, Clone, PartialEq, Eq, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::session_sources)]
+#[diesel(table_name = crate::db::schema::session_sources, treat_none_as_default_value = false)]
 pub(crate) struct Source {
     pub(crate) session_id: SessionId,
     #[diesel(column_name = source)]

@@ -1,11 +1,13 @@
 //! Rows of signing keys and of their revocations, and their statements. Private keys are sealed.
 
+use std::collections::HashSet;
+
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::{key_revocations as revocations, service_state, signing_keys};
+use crate::db::{Conn, prepared};
 use crate::domain::{Actor, ActorType};
 use crate::id::ClientId;
 
@@ -166,23 +168,24 @@ impl KeyEpoch {
     }
 }
 
-/// Whether none of these keys is revoked. It stays so until the transaction ends: a revocation waits for it.
-pub(crate) fn hold(conn: &mut Conn, kids: &[&str]) -> QueryResult<bool> {
-    for (at, kid) in kids.iter().enumerate() {
-        if kids.iter().take(at).any(|before| before == kid) {
-            continue;
-        }
-        let usable = signing_keys::table.find(*kid).filter(signing_keys::revoked_at.is_null());
-        let held: Option<String> = match conn {
-            // It conflicts with the lock of the table that a revocation takes.
-            Conn::Postgres(conn) => usable.select(signing_keys::kid).for_share().get_result(conn).optional()?,
-            Conn::Sqlite(conn) => usable.select(signing_keys::kid).get_result(conn).optional()?,
-        };
-        if held.is_none() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Those of these keys that are not revoked. They stay so until the transaction ends: a revocation waits for it.
+pub(crate) fn hold(conn: &mut Conn, kids: &[&str]) -> QueryResult<HashSet<String>> {
+    let usable = signing_keys::table
+        .filter(signing_keys::kid.eq_any(kids))
+        .filter(signing_keys::revoked_at.is_null())
+        .select(signing_keys::kid);
+    let held: Vec<String> = match conn {
+        // It conflicts with the lock of the table that a revocation takes.
+        Conn::Postgres(conn) => usable.for_share().load(conn)?,
+        Conn::Sqlite(conn) => prepared(usable).load(conn)?,
+    };
+    Ok(held.into_iter().collect())
+}
+
+/// Whether none of these keys is revoked, as [`hold`].
+pub(crate) fn hold_all(conn: &mut Conn, kids: &[&str]) -> QueryResult<bool> {
+    let held = hold(conn, kids)?;
+    Ok(kids.iter().all(|kid| held.contains(*kid)))
 }
 
 /// Adds a revocation.

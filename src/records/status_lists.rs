@@ -4,10 +4,10 @@ use diesel::dsl::{max, not};
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::{
     consultants, key_revocations, magic_links as links, service_state, sessions, status_lists as lists,
 };
+use crate::db::{Conn, prepared};
 use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
@@ -34,12 +34,12 @@ pub(crate) fn exists(conn: &mut Conn, list: i64) -> QueryResult<bool> {
 }
 
 /// Which of these indexes are taken.
-pub(crate) fn taken(conn: &mut Conn, list: i64, indexes: &[i32]) -> QueryResult<Vec<i32>> {
-    sessions::table
+pub(crate) fn taken<const N: usize>(conn: &mut Conn, list: i64, indexes: &[i32; N]) -> QueryResult<Vec<i32>> {
+    let taken = sessions::table
         .filter(sessions::status_list.eq(list))
         .filter(sessions::status_index.eq_any(indexes))
-        .select(sessions::status_index)
-        .load(conn)
+        .select(sessions::status_index);
+    prepared(taken).load(conn)
 }
 
 /// The indexes of sessions whose end is recorded, whose link is revoked or matched by a pending bulk revocation, whose

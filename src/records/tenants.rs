@@ -90,11 +90,6 @@ pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryR
     })
 }
 
-/// Storage of the values of reported changes.
-pub(crate) fn change_values(conn: &mut Conn, id: &str) -> QueryResult<ChangeValues> {
-    Ok(find(conn, id)?.map_or(ChangeValues::Masked, |tenant| tenant.change_values))
-}
-
 /// Retention of a tenant's payloads in days, if the tenant set it.
 pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
     Ok(find(conn, id)?.and_then(|tenant| tenant.retention_days))

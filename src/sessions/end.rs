@@ -8,7 +8,7 @@ use super::read::view;
 use super::{EndSession, MAX_SEQ, MAX_SOURCES, RevokeSession, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EndCause, EventType, Validator, check_person, is_source};
+use crate::domain::{Actor, EndCause, EventType, Reach, Validator, check_person, is_source};
 use crate::error::Error;
 use crate::http::{Caller, RedeemSessions, RevokeLinks};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -16,7 +16,7 @@ use crate::journal::Event;
 use crate::mail::notices;
 use crate::records;
 use crate::records::links::Link;
-use crate::records::sessions::{Session, Source};
+use crate::records::sessions::{Ended, Session, Source};
 use crate::store::{Tx, Worker};
 
 /// Largest number of expired sessions that one step records.
@@ -62,15 +62,15 @@ pub(crate) async fn end(
         } else {
             (ender.clone(), EndCause::Revoked)
         };
-        if let Some(ended) = records::sessions::end(tx, &id, cause, now)? {
-            record_end(tx, &ended, None, &Ending::new(&actor, client_id.as_ref(), now))?;
+        if let Some(ended) = records::sessions::end(tx, &id, &reach, cause, now)? {
+            record_end(tx, &ended, &Ending::new(&actor, client_id.as_ref(), now))?;
         }
         if let Some(closing) = &request.sources
             && records::sessions::close(tx, &id, now)?
         {
             notices::closed(tx, &known, now)?;
             tx.wake(Worker::Mail);
-            let counted = records::sessions::sources(tx, std::slice::from_ref(&id))?;
+            let counted = records::sessions::sources_of(tx, &id)?;
             for (name, last_seq) in closing {
                 if counted.iter().any(|source| source.name == *name) {
                     records::sessions::close_source(tx, &id, name, *last_seq)?;
@@ -161,15 +161,16 @@ async fn end_within<S>(
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.store
         .write(move |tx| {
-            let Some(known) = records::sessions::find_within(tx, &id, &reach)? else { return Ok(None) };
-            let Some(ended) = records::sessions::end(tx, &id, EndCause::Revoked, now)? else { return Ok(Some(known)) };
+            let Some(ended) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else {
+                return Ok(records::sessions::find_within(tx, &id, &reach)?);
+            };
             let ending = Ending {
                 reason: by.reason.as_deref(),
                 acting_session_id: by.acting_session_id.as_deref(),
                 ..Ending::new(&by.actor, client_id.as_ref(), now)
             };
-            record_end(tx, &ended, None, &ending)?;
-            Ok(Some(ended))
+            record_end(tx, &ended, &ending)?;
+            Ok(Some(ended.session))
         })
         .await
 }
@@ -226,31 +227,34 @@ pub(crate) fn end_all_of_links(
 ) -> Result<usize, Error> {
     let ended = records::sessions::end_all_of_links(tx, links, cause, ending.at)?;
     let by_id: HashMap<&LinkId, &Link> = links.iter().map(|link| (&link.id, link)).collect();
-    for session in &ended {
-        record_end(tx, session, by_id.get(&session.magic_link_id).copied(), ending)?;
+    let mut number = 0;
+    for session in ended {
+        number += usize::from(session.end_cause == Some(cause));
+        let link = by_id.get(&session.magic_link_id).ok_or_else(|| Error::internal("a session without its link"))?;
+        let (issuer_email, owner_email) = (link.issued_by_email.clone(), link.profile_email.clone());
+        record_end(tx, &Ended { session, issuer_email, owner_email }, ending)?;
     }
-    Ok(ended.iter().filter(|session| session.end_cause == Some(cause)).count())
+    Ok(number)
 }
 
 /// Ends those of these sessions that are active; returns how many it ended.
 pub(crate) fn end_all(tx: &mut Tx<'_>, ids: &[SessionId], ending: &Ending<'_>) -> Result<usize, Error> {
     let mut number = 0;
     for id in ids {
-        let Some(session) = records::sessions::end(tx, id, EndCause::Revoked, ending.at)? else { continue };
+        let ended = records::sessions::end(tx, id, &Reach::everything(), EndCause::Revoked, ending.at)?;
+        let Some(ended) = ended else { continue };
         number += 1;
-        record_end(tx, &session, None, ending)?;
+        record_end(tx, &ended, ending)?;
     }
     Ok(number)
 }
 
-/// Records the end of a session and queues its notices. `link` is the session's link, if already loaded.
-fn record_end(tx: &mut Tx<'_>, session: &Session, link: Option<&Link>, ending: &Ending<'_>) -> Result<(), Error> {
+/// Records the end of a session and queues its notices.
+fn record_end(tx: &mut Tx<'_>, ended: &Ended, ending: &Ending<'_>) -> Result<(), Error> {
+    let session = &ended.session;
     let replaced = session.end_cause == Some(EndCause::Replaced);
     // A replaced session continues in the next one, so no notice of its end is sent.
-    if !replaced {
-        let found = if link.is_none() { records::links::find(tx, &session.magic_link_id)? } else { None };
-        let link = link.or(found.as_ref()).ok_or_else(|| Error::internal("a session without its link"))?;
-        notices::ended(tx, link, session, ending.now)?;
+    if !replaced && notices::ended(tx, ended, ending.now)? {
         tx.wake(Worker::Mail);
     }
     let kind = if replaced { EventType::SessionReplaced } else { EventType::SessionEnded };
@@ -276,8 +280,9 @@ pub(crate) async fn end_expired(cx: &Context, now: Timestamp) -> Result<usize, E
         cx.store
             .write(move |tx| {
                 // Another instance may have recorded it already.
-                let Some(session) = records::sessions::end(tx, &id, EndCause::Expired, now)? else { return Ok(()) };
-                record_end(tx, &session, None, &Ending::new(&Actor::system("clock"), None, now))
+                let ended = records::sessions::end(tx, &id, &Reach::everything(), EndCause::Expired, now)?;
+                let Some(ended) = ended else { return Ok(()) };
+                record_end(tx, &ended, &Ending::new(&Actor::system("clock"), None, now))
             })
             .await?;
     }

@@ -1,18 +1,18 @@
 //! Opening a session: the only place where a link token is spent.
 
-use super::{Ending, OpenSession, OpenedSession, end};
+use super::{Ending, OpenSession, OpenedSession, Visitor, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, Validator};
+use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, readable};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::mail::notices;
-use crate::records::links::{Link, Spend};
+use crate::records::links::{Link, Openable, Spend};
 use crate::records::sessions::Session;
-use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
+use crate::store::{Tx, Worker, idempotency};
 use crate::tokens::{AccessClaims, Act, AuthorizationCodeClaims, LinkClaims, Status};
 use crate::{records, status_lists};
 
@@ -57,10 +57,9 @@ pub(crate) async fn open(
     now: Timestamp,
 ) -> Result<(OpenedSession, bool), Error> {
     let visitor = request.visitor.unwrap_or_default();
-    let mut fields = Validator::default();
-    fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
-    fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
-    fields.finish()?;
+    // What a browser says of itself keeps nobody out.
+    let said = |text: Option<String>| text.map(|text| readable(&text)).filter(|text| !text.is_empty());
+    let visitor = Visitor { address: said(visitor.address), user_agent: said(visitor.user_agent) };
     let presented = verify(cx, &request.token, now)?;
     // Each click yields another code, so the fingerprint is that of the link and its generation.
     let asked = serde_json::json!({ "magic_link_id": presented.link_id, "generation": presented.generation });
@@ -71,17 +70,17 @@ pub(crate) async fn open(
     let client = caller.actor(None);
     let config = cx.config.clone();
     let kid = cx.tokens.signing_kid(now);
+    let fresh = SessionId::new(now);
     let Opened { session, consultant, replayed } = cx
         .store
         .write(move |tx| {
-            if let Some(key) = &idempotency
-                && let Claim::Done(id) = idempotency::claim(tx, key, now)?
-            {
-                return replay(tx, &id.parse().map_err(Error::internal)?, &client, client_id.as_ref(), now);
+            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &fresh, now)? {
+                return replay(tx, &id, &client, client_id.as_ref(), now);
             }
-            let Some(link) = records::links::find(tx, &spend.link_id)? else {
+            let Some(found) = records::links::find_to_open(tx, &spend.link_id)? else {
                 return Err(Code::TokenInvalid.into());
             };
+            let Openable { link, consultant, has_session, status_list } = found;
             let too_old = presented.expires_at_seconds <= now.unix_seconds();
             // Checked before the link is spent: no access token can be signed for an unconfigured portal.
             let portal = config.portal(&link.portal)?;
@@ -102,11 +101,13 @@ pub(crate) async fn open(
                 return Err(tx.refuse(code, refused));
             }
             // A key may have been revoked since it verified the token, or was to sign the access token.
-            if !records::signing_keys::hold(tx, &presented.kids().collect::<Vec<_>>())? {
+            let kids: Vec<&str> = presented.kids().chain(kid.as_deref().ok()).collect();
+            let held = records::signing_keys::hold(tx, &kids)?;
+            if !presented.kids().all(|kid| held.contains(kid)) {
                 return Err(Code::TokenInvalid.into());
             }
             let kid = kid.clone()?;
-            if !records::signing_keys::hold(tx, &[&kid])? {
+            if !held.contains(&kid) {
                 return Err(Error::unavailable());
             }
             let Some(link) = records::links::spend(tx, &spend, now)? else {
@@ -115,16 +116,17 @@ pub(crate) async fn open(
                 let refused = Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref());
                 return Err(tx.refuse(code, refused));
             };
-            let consultant = records::consultants::find(tx, &link.consultant_id)?
-                .ok_or_else(|| Error::internal("a link without its consultant"))?;
             let actor = Actor::consultant(&link.consultant_id);
-            if !records::sessions::has_any(tx, &link.id)? {
+            // Exact, because the token was minted after whatever spent the link before it was committed.
+            if has_session {
+                let ending = Ending::new(&actor, client_id.as_ref(), now);
+                end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
+            } else {
                 notices::used(tx, &link, now)?;
             }
-            let ending = Ending::new(&actor, client_id.as_ref(), now);
-            end::end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Replaced, &ending)?;
-            let index = status_lists::allocate_index(tx, now)?;
+            let index = status_lists::allocate_index(tx, status_list, now)?;
             let session = Session {
+                id: fresh.clone(),
                 client_id: client_id.clone(),
                 visitor_address: visitor.address.clone(),
                 visitor_user_agent: visitor.user_agent.clone(),
@@ -133,7 +135,6 @@ pub(crate) async fn open(
                 ..begin(link, config.links.session_life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
-            remember(tx, idempotency.as_ref(), &session.id, now)?;
             tx.record(
                 Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
                     &serde_json::json!({
@@ -141,7 +142,6 @@ pub(crate) async fn open(
                     }),
                 ),
             );
-            let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
             tx.wake(Worker::Mail);
             Ok(Opened { session, consultant, replayed: false })
         })
@@ -217,7 +217,7 @@ fn replay(
     now: Timestamp,
 ) -> Result<Opened, Error> {
     let session = records::sessions::find(tx, id)?.ok_or_else(Error::not_found)?;
-    if session.end(now).is_some() || !records::signing_keys::hold(tx, &session.kids())? {
+    if session.end(now).is_some() || !records::signing_keys::hold_all(tx, &session.kids())? {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
         return Err(tx.refuse(Code::SessionEnded, refused));
@@ -225,13 +225,6 @@ fn replay(
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
     Ok(Opened { session, consultant, replayed: true })
-}
-
-fn remember(tx: &mut Tx<'_>, key: Option<&IdempotencyKey>, id: &SessionId, now: Timestamp) -> Result<(), Error> {
-    match key {
-        Some(key) => Ok(idempotency::remember(tx, key, id.as_str(), now)?),
-        None => Ok(()),
-    }
 }
 
 /// Signs the access token. A replay signs the same claims with the same key again, even if that is retired.

@@ -1,6 +1,6 @@
 //! Reporting what the consultant viewed, exported and changed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -162,11 +162,17 @@ pub(crate) async fn report(
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
     let large = events.len() > MAX_SHARED_EVENTS;
     let work = move |tx: &mut Tx<'_>| {
-        let session = records::sessions::lock_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+        let locked = records::sessions::lock_within(tx, &id, &reach)?;
+        let (session, how) = locked.ok_or_else(Error::not_found)?;
         if session.end(now).is_some_and(|end| end.plus(REPORTING_TAIL) <= now) {
             return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportingClosed, now));
         }
-        let references: Vec<ActivityRef<'_>> = events.iter().map(|(act, _)| reference(act)).collect();
+        let mut sources = records::sessions::sources_of(tx, &id)?;
+        let last: HashMap<&str, i64> = sources.iter().map(|source| (source.name.as_str(), source.last_seq)).collect();
+        // What lies beyond the last number of its source cannot be known yet.
+        let seen = events.iter().map(|(act, _)| reference(act));
+        let references: Vec<ActivityRef<'_>> =
+            seen.filter(|act| last.get(act.source).is_some_and(|last| act.seq <= *last)).collect();
         let earlier = tx.recorded_before();
         let known = activity::known_events(tx, earlier, &id, &references)?;
         let mut fresh = Vec::new();
@@ -179,12 +185,10 @@ pub(crate) async fn report(
                 }
             }
         }
-        let how = records::tenants::change_values(tx, &session.tenant_id)?;
         for (act, fingerprint) in &fresh {
             let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
             tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
         }
-        let mut sources = records::sessions::sources(tx, std::slice::from_ref(&id))?;
         let known_names: HashSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let new_names: HashSet<&str> =
             fresh.iter().map(|(act, _)| act.source.as_str()).filter(|name| !known_names.contains(name)).collect();

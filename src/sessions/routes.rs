@@ -1,7 +1,7 @@
 //! `/v1/sessions` and `/v1/introspect`
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{ACCEPT, Accept, Header, Quality};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use utoipa::ToSchema;
@@ -181,9 +181,17 @@ struct SignedAnswer(String);
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 
-/// Whether the caller accepts the signed form by name; `*/*` gets JSON.
+/// Whether the caller accepts the signed form by name, and likes JSON no better; `*/*` gets JSON.
 fn wants_signed(request: &HttpRequest) -> bool {
-    let accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
-    let mut kinds = accepted.flat_map(|text| text.split(',')).filter_map(|kind| kind.split(';').next());
-    kinds.any(|kind| kind.trim().eq_ignore_ascii_case(SIGNED_INTROSPECTION))
+    let mut texts = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
+    if !texts.any(|text| text.to_ascii_lowercase().contains(SIGNED_INTROSPECTION)) {
+        return false;
+    }
+    let Ok(Accept(accepted)) = Accept::parse(request) else { return false };
+    let best = |is_meant: fn(&str) -> bool| {
+        let weights = accepted.iter().filter(|kind| is_meant(kind.item.essence_str())).map(|kind| kind.quality);
+        weights.max().unwrap_or(Quality::ZERO)
+    };
+    let signed = best(|kind| kind.eq_ignore_ascii_case(SIGNED_INTROSPECTION));
+    signed > Quality::ZERO && signed >= best(|kind| kind == "application/json")
 }

@@ -1,19 +1,31 @@
 //! Statements for report checks and report gaps.
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{self, Array, Text};
 
 use super::gap::ReportCheck;
 use crate::clock::Timestamp;
 use crate::db::schema::{report_checks as checks, report_gaps as gaps};
-use crate::db::{Conn, insert_all};
+use crate::db::{Conn, prepared_as};
 use crate::domain::AuditState;
 use crate::id::{ReportCheckId, SessionId};
 
 pub(crate) fn insert_checks(conn: &mut Conn, rows: &[ReportCheck]) -> QueryResult<()> {
-    for rows in rows.chunks(1_000) {
-        insert_all!(conn, checks::table, rows)?;
+    match conn {
+        _ if rows.is_empty() => Ok(()),
+        Conn::Postgres(conn) => {
+            let text = "INSERT INTO report_checks (id, session_id, due_at) SELECT * FROM unnest($1, $2, $3)";
+            let all = sql_query(text)
+                .bind::<Array<Text>, _>(rows.iter().map(|row| &row.id).collect::<Vec<_>>())
+                .bind::<Array<Text>, _>(rows.iter().map(|row| &row.session_id).collect::<Vec<_>>())
+                .bind::<Array<sql_types::Timestamp>, _>(rows.iter().map(|row| row.due_at).collect::<Vec<_>>());
+            prepared_as::<(), _>(all).execute(conn).map(drop)
+        }
+        Conn::Sqlite(conn) => {
+            rows.iter().try_for_each(|row| diesel::insert_into(checks::table).values(row).execute(conn).map(drop))
+        }
     }
-    Ok(())
 }
 
 /// Checks that are due, the oldest first.

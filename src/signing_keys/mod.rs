@@ -112,11 +112,10 @@ pub(crate) async fn rotate(
     let (row, replayed) = cx
         .store
         .write_large(move |tx| {
-            if let Some(key) = &idempotency {
-                if let Claim::Done(kid) = idempotency::claim(tx, key, now)? {
-                    return Ok((records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?, true));
-                }
-                idempotency::remember(tx, key, &fresh.kid, now)?;
+            if let Some(key) = &idempotency
+                && let Claim::Done(kid) = idempotency::claim(tx, key, &fresh.kid, now)?
+            {
+                return Ok((records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?, true));
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;

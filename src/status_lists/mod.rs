@@ -88,9 +88,9 @@ struct Signed {
     token: String,
 }
 
-/// Allocates an index for a new session. If two sessions choose the same one, the unique constraint refuses the second.
-pub(crate) fn allocate_index(conn: &mut Conn, now: Timestamp) -> Result<(i64, i32), Error> {
-    let newest = records::status_lists::newest(conn)?;
+/// Allocates an index for a new session, given the newest list. If two sessions choose the same one, the unique constraint refuses the second.
+pub(crate) fn allocate_index(conn: &mut Conn, newest: Option<i64>, now: Timestamp) -> Result<(i64, i32), Error> {
+    let newest = newest.unwrap_or(0);
     if let Some(index) = allocate_from(conn, newest)? {
         return Ok((newest, index));
     }

@@ -6,12 +6,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_query;
+use diesel::sql_types::{self, Bool, Text};
 use quick_cache::sync::Cache;
 use time::Duration;
 
 use super::{Conn, Tx};
 use crate::clock::Timestamp;
+use crate::db::prepared_as;
 use crate::db::schema::idempotency_keys as keys;
 use crate::error::{Code, Error};
 use crate::id::{ClientId, Id, Kind};
@@ -33,27 +35,25 @@ pub(crate) struct IdempotencyKey {
 /// Outcome of claiming a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Claim {
-    /// The key is unused: create the resource and [`remember`] it.
+    /// The key is stored for the resource that is about to be created.
     Fresh,
     /// The key was used: the id of the resource that was created.
     Done(String),
 }
 
-/// Claims the key for this transaction.
+/// Claims the key for a resource that this transaction is about to create with the id `fresh`.
 ///
 /// # Errors
 /// `idempotency_key_in_flight` while another transaction has claimed it, `idempotency_key_reused` when it was used for
 /// another request.
-pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, now: Timestamp) -> Result<Claim, Error> {
-    if !try_lock(tx, key)? {
-        return Err(Error::new(Code::IdempotencyKeyInFlight).retry_after(1));
+pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, fresh: &str, now: Timestamp) -> Result<Claim, Error> {
+    let in_flight = || Error::new(Code::IdempotencyKeyInFlight).retry_after(1);
+    match insert(tx, key, fresh, now)? {
+        None => Err(in_flight()),
+        Some(true) => Ok(Claim::Fresh),
+        // A statement of its own: the one before may have begun before the row was committed.
+        Some(false) => find(tx, key, now)?.map(Claim::Done).ok_or_else(in_flight),
     }
-    let conn: &mut Conn = tx;
-    if let Some(resource_id) = find(conn, key, now)? {
-        return Ok(Claim::Done(resource_id));
-    }
-    diesel::delete(keys::table.find((&key.client_id, &key.route, &key.key))).execute(conn)?;
-    Ok(Claim::Fresh)
 }
 
 /// The id of the resource that an earlier request with this key created.
@@ -112,26 +112,10 @@ pub(crate) fn once<K: Kind>(
     now: Timestamp,
 ) -> Result<Option<Id<K>>, Error> {
     let Some(key) = key else { return Ok(None) };
-    if let Claim::Done(id) = claim(tx, key, now)? {
-        return Ok(Some(id.parse().map_err(Error::internal)?));
+    match claim(tx, key, fresh.as_str(), now)? {
+        Claim::Fresh => Ok(None),
+        Claim::Done(id) => Ok(Some(id.parse().map_err(Error::internal)?)),
     }
-    remember(tx, key, fresh.as_str(), now)?;
-    Ok(None)
-}
-
-/// Stores the id of the resource that is created with the key.
-pub(crate) fn remember(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timestamp) -> QueryResult<()> {
-    diesel::insert_into(keys::table)
-        .values((
-            keys::client_id.eq(&key.client_id),
-            keys::route.eq(&key.route),
-            keys::idempotency_key.eq(&key.key),
-            keys::fingerprint.eq(&key.fingerprint),
-            keys::resource_id.eq(resource_id),
-            keys::created_at.eq(now),
-        ))
-        .execute(conn)
-        .map(drop)
 }
 
 /// Deletes expired keys.
@@ -139,17 +123,46 @@ pub(crate) fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<u
     diesel::delete(keys::table.filter(keys::created_at.le(before))).execute(conn)
 }
 
-/// Locks the key until the transaction ends; `false` while another transaction has it.
+/// Stores the key, in place of an expired one; `false` if it is stored already, `None` while another transaction has it.
 ///
-/// An INSERT would make the second caller wait for the first. SQLite has one writer, so it needs no lock.
-fn try_lock(conn: &mut Conn, key: &IdempotencyKey) -> QueryResult<bool> {
-    diesel::define_sql_function! { fn hashtextextended(text: Text, seed: BigInt) -> BigInt; }
-    diesel::define_sql_function! { fn pg_try_advisory_xact_lock(number: BigInt) -> Bool; }
+/// On PostgreSQL it is locked first until the transaction ends: the INSERT alone would make the second caller wait for
+/// the first. SQLite has one writer, so it needs no lock.
+fn insert(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timestamp) -> QueryResult<Option<bool>> {
+    const INSERT: &str = "INSERT INTO idempotency_keys AS known \
+         (client_id, route, idempotency_key, fingerprint, resource_id, created_at) ";
+    const UNLESS_KNOWN: &str = " ON CONFLICT (client_id, route, idempotency_key) DO UPDATE SET \
+         fingerprint = excluded.fingerprint, resource_id = excluded.resource_id, created_at = excluded.created_at \
+         WHERE known.created_at <= ";
+    let expired = now.minus(REMEMBERED);
     match conn {
         Conn::Postgres(conn) => {
-            let name = format!("{} {} {}", key.client_id, key.route, key.key);
-            diesel::select(pg_try_advisory_xact_lock(hashtextextended(name, 0))).get_result(conn)
+            let text = format!(
+                "WITH locked AS MATERIALIZED (SELECT pg_try_advisory_xact_lock(hashtextextended($1, 0)) AS mine), \
+                 stored AS ({INSERT} SELECT $2, $3, $4, $5, $6, $7 FROM locked WHERE mine {UNLESS_KNOWN} $8 RETURNING 1) \
+                 SELECT mine, EXISTS (SELECT 1 FROM stored) FROM locked"
+            );
+            let stored = sql_query(text)
+                .bind::<Text, _>(format!("{} {} {}", key.client_id, key.route, key.key))
+                .bind::<Text, _>(&key.client_id)
+                .bind::<Text, _>(&key.route)
+                .bind::<Text, _>(&key.key)
+                .bind::<Text, _>(&key.fingerprint)
+                .bind::<Text, _>(resource_id)
+                .bind::<sql_types::Timestamp, _>(now)
+                .bind::<sql_types::Timestamp, _>(expired);
+            let (mine, stored): (bool, bool) = prepared_as::<(Bool, Bool), _>(stored).get_result(conn)?;
+            Ok(mine.then_some(stored))
         }
-        Conn::Sqlite(_) => Ok(true),
+        Conn::Sqlite(conn) => {
+            let stored = sql_query(format!("{INSERT} VALUES (?, ?, ?, ?, ?, ?) {UNLESS_KNOWN} ?"))
+                .bind::<Text, _>(&key.client_id)
+                .bind::<Text, _>(&key.route)
+                .bind::<Text, _>(&key.key)
+                .bind::<Text, _>(&key.fingerprint)
+                .bind::<Text, _>(resource_id)
+                .bind::<sql_types::Timestamp, _>(now)
+                .bind::<sql_types::Timestamp, _>(expired);
+            Ok(Some(prepared_as::<(), _>(stored).execute(conn)? > 0))
+        }
     }
 }

@@ -26,7 +26,7 @@ use super::wake::{Wakes, Wakeups};
 use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
-use crate::journal::{self, Event};
+use crate::journal::{self, Appended, Event, Frontier, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
@@ -49,20 +49,26 @@ pub(super) struct Afterwards {
     pub wakeups: Arc<Wakeups>,
     pub refusals: Arc<RefusalCounts>,
     pub metrics: Metrics,
+    pub heads: Heads,
 }
+
+/// Heads of the logs that a transaction let grow, to be kept in mind once it is committed.
+type GrownHeads = Vec<(String, Frontier)>;
 
 impl Afterwards {
     /// Appends the events to their audit logs, and calls the observers.
-    fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<(), Error> {
+    fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<GrownHeads, Error> {
         if events.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let appended = journal::append(conn, events)?;
-        self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))
+        let Appended { events, heads } = journal::append(conn, &self.heads, events)?;
+        self.observers.iter().try_for_each(|observer| observer(conn, &events, wakes))?;
+        Ok(heads)
     }
 
     /// Updates metrics and wakes workers after a commit.
-    fn committed(&self, jobs: usize, events: &[Event], wakes: Wakes) {
+    fn committed(&self, jobs: usize, events: &[Event], heads: GrownHeads, wakes: Wakes) {
+        self.heads.committed(heads);
         self.metrics.write_batch.observe(u32::try_from(jobs).unwrap_or(u32::MAX).into());
         for event in events {
             self.metrics.events.with_label_values(&[event.kind().as_str()]).inc();
@@ -296,13 +302,13 @@ impl Shared {
         let written = conn.end_batch().map_err(Error::from);
         let written = written.and_then(|()| self.after.append(conn, &events, &mut wakes));
         let committed = match written {
-            Ok(()) => conn.commit().map_err(|error| (Error::from(error), true)),
+            Ok(heads) => conn.commit().map(|()| heads).map_err(|error| (Error::from(error), true)),
             Err(error) => Err((error, false)),
         };
         match committed {
-            Ok(()) => {
+            Ok(heads) => {
                 admission.recorded();
-                self.after.committed(done.len(), &events, wakes);
+                self.after.committed(done.len(), &events, heads, wakes);
                 for job in done {
                     job.answer(None);
                 }
@@ -371,14 +377,14 @@ impl Shared {
         let mut committing = false;
         let outcome = conn.begin().map_err(Rejected::from).and_then(|()| {
             let Kept { events, mut wakes } = work(conn)?;
-            self.after.append(conn, &events, &mut wakes)?;
+            let heads = self.after.append(conn, &events, &mut wakes)?;
             committing = true;
             conn.commit()?;
-            Ok((events, wakes))
+            Ok((events, heads, wakes))
         });
         match outcome {
-            Ok((events, wakes)) => {
-                self.after.committed(1, &events, wakes);
+            Ok((events, heads, wakes)) => {
+                self.after.committed(1, &events, heads, wakes);
                 (Ok(()), false)
             }
             Err(rejected) => {

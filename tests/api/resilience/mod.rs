@@ -11,6 +11,7 @@ mod durability;
 mod hanging_database;
 mod mail_races;
 mod outage;
+mod price;
 mod races;
 mod readiness;
 mod storage_failure;

@@ -16,6 +16,7 @@ mod receiver;
 mod replicated;
 mod sink;
 mod sql;
+mod statements;
 mod world;
 
 pub use actors::{Api, Reply};
@@ -32,6 +33,7 @@ pub use receiver::{Message, Receiver};
 pub use replicated::Replicated;
 pub use sink::{Sink, Taking};
 pub use sql::Sql;
+pub use statements::Statements;
 pub use world::{PORTAL_SCOPES, SecondCopy, Settings, World, code_of, folder};
 
 /// Makes two tests of a story, `name::sqlite` and `name::postgres`:

@@ -83,6 +83,7 @@ impl World {
     }
 
     async fn start(database: Database, settings: &Settings) -> Option<Self> {
+        super::statements::tell();
         let (copy, admin_key) = database.copy()?;
         let mails = Mails::start().await;
         let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };

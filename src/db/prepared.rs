@@ -1,0 +1,60 @@
+//! Statements that are prepared once per connection, though diesel would parse and plan them at each run.
+
+use std::marker::PhantomData;
+
+use diesel::backend::Backend;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+
+/// A statement whose text is one of a few: an update, a condition with a list of a fixed length, or SQL by hand.
+///
+/// diesel prepares such a statement anew, because it cannot know that. It is found again by its text.
+#[derive(Debug)]
+pub(crate) struct Prepared<Q, ST>(Q, PhantomData<ST>);
+
+/// Prepares a statement that returns rows.
+pub(crate) const fn prepared<Q: Query>(query: Q) -> Prepared<Q, Q::SqlType> {
+    Prepared(query, PhantomData)
+}
+
+/// Prepares a statement that returns no rows, or SQL by hand that returns columns of these types.
+pub(crate) const fn prepared_as<ST, Q>(query: Q) -> Prepared<Q, ST> {
+    Prepared(query, PhantomData)
+}
+
+impl<Q, ST> QueryId for Prepared<Q, ST> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q, ST> Query for Prepared<Q, ST> {
+    type SqlType = ST;
+}
+
+impl<Q, ST, C> RunQueryDsl<C> for Prepared<Q, ST> {}
+
+impl<Q: QueryFragment<DB>, ST, DB: Backend> QueryFragment<DB> for Prepared<Q, ST> {
+    fn walk_ast<'b>(&'b self, out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        self.0.walk_ast(out)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _backend: &DB) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+/// Two statements in one: PostgreSQL carries out both, and checks foreign keys after them.
+#[derive(Debug, QueryId)]
+pub(crate) struct Both<A, B>(pub A, pub B);
+
+impl<A, B, C> RunQueryDsl<C> for Both<A, B> {}
+
+impl<A: QueryFragment<Pg>, B: QueryFragment<Pg>> QueryFragment<Pg> for Both<A, B> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH first AS (");
+        self.0.walk_ast(out.reborrow())?;
+        out.push_sql(") ");
+        self.1.walk_ast(out)
+    }
+}

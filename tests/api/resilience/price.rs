@@ -1,0 +1,65 @@
+//! What an act of a lone caller costs the database: how many statements, and none of them parsed twice.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Database, Statements, World, apply, eventually, on_both_databases};
+
+/// A link's whole life, and the statements of each of its acts.
+async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static str, (usize, usize))> {
+    let mut request = Api::issue_request(consultant);
+    request["issued_by"].as_object_mut().expect("a person").remove("email");
+    let issue = async {
+        let link = portal.post_once("/v1/magic-links", consultant, &request).await.ok();
+        let link = link["id"].as_str().expect("an id").to_owned();
+        let token = world.token(&link, 1).await;
+        eventually("the mail is known to be accepted", async || {
+            let link = portal.get(&format!("/v1/magic-links/{link}")).await.ok();
+            (link["delivery"]["state"] == "accepted").then_some(())
+        })
+        .await;
+        token
+    };
+    let (issued, token) = Statements::during(world, issue).await;
+    let code = world.click(&token).await;
+    let redeem = async { portal.post_once("/v1/sessions", consultant, &json!({ "token": code })).await.ok() };
+    let (redeemed, session) = Statements::during(world, redeem).await;
+    let events: Vec<Value> = (1..=100).map(|seq| viewed(world, seq)).collect();
+    let path = format!("/v1/sessions/{}/events", session["id"].as_str().expect("an id"));
+    let report = async { portal.post(&path, &json!({ "events": events })).await.ok() };
+    let (reported, _) = Statements::during(world, report).await;
+    let token = session["access_token"].as_str().expect("a token").to_owned();
+    let revoke = async { portal.form("/v1/revoke", &[("token", &token)]).await.ok() };
+    let (revoked, _) = Statements::during(world, revoke).await;
+    vec![
+        ("issue", issued.of("issue", &["INTO \"magic_links\""])),
+        ("mail", issued.of("mail", &["UPDATE \"mail_jobs\"", "UPDATE mail_jobs"])),
+        ("redeem", redeemed.of("redeem", &["INTO \"sessions\""])),
+        ("report", reported.of("report", &["session_sources"])),
+        ("revoke", revoked.of("revoke", &["UPDATE \"sessions\""])),
+    ]
+}
+
+fn viewed(world: &World, seq: i64) -> Value {
+    json!({
+        "seq": seq, "kind": "view", "occurred_at": world.clock.now(), "action": "employee.opened",
+        "resource_type": "employee", "resource_id": "emp-9",
+    })
+}
+
+#[apply(on_both_databases)]
+async fn an_act_costs_a_few_prepared_statements(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    // What a service does once, such as beginning a log, is done with the first life.
+    let _first = life(world, &portal, &world.consultant().await).await;
+    let found = life(world, &portal, &world.consultant().await).await;
+    // Statements of each act, and how many of them are parsed at each run.
+    let most = match world.database {
+        Database::Postgres => [("issue", 7, 0), ("mail", 14, 2), ("redeem", 10, 0), ("report", 7, 0), ("revoke", 6, 1)],
+        Database::Sqlite => [("issue", 11, 2), ("mail", 16, 8), ("redeem", 12, 4), ("report", 10, 4), ("revoke", 8, 4)],
+    };
+    println!("{found:?}");
+    for ((act, (statements, anew)), (_, most, most_anew)) in found.into_iter().zip(most) {
+        assert!((1..=most).contains(&statements), "{act} sends {statements} statements, more than {most}");
+        assert!(anew <= most_anew, "{act} sends {anew} statements that are not prepared");
+    }
+}
