@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use time::Duration;
-
 use crate::clock::Timestamp;
 use crate::id::ClientId;
 
@@ -13,11 +11,9 @@ use crate::id::ClientId;
 pub(crate) struct ClientUses(RwLock<HashMap<ClientId, Timestamp>>);
 
 impl ClientUses {
-    /// Notes that a client was authenticated. Callers wait for each other once a minute only.
+    /// Notes that a client was authenticated. Who has a [`LiveClient`](super::LiveClient) asks it before.
     pub(crate) fn note(&self, id: &ClientId, now: Timestamp) {
-        if self.of(id).is_none_or(|at| now.since(at) >= Duration::MINUTE) {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), now);
-        }
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), now);
     }
 
     /// When a client was last seen here.

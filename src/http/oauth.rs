@@ -47,7 +47,8 @@ struct Parameters {
 impl Parameters {
     fn of(form: &[u8]) -> Self {
         let mut parameters = Self::default();
-        for (name, value) in form.split(|byte| *byte == b'&').filter_map(pair) {
+        // Bytes that are no UTF-8 are replaced, as in decoded text.
+        for (name, value) in lossy(form).split('&').filter_map(pair) {
             let (values, may_be_empty) = match &*name {
                 "token" => (&mut parameters.token, true),
                 "client_id" => (&mut parameters.client_id, false),
@@ -63,13 +64,18 @@ impl Parameters {
     }
 }
 
+/// A form as text. Almost every one is ASCII, and checked as a whole.
+fn lossy(form: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(form).map_or_else(|_invalid| String::from_utf8_lossy(form), Cow::Borrowed)
+}
+
 /// A parameter of a form. Tokens are long, and need no escapes.
-fn pair(text: &[u8]) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    if text.contains(&b'%') || text.contains(&b'+') {
-        return form_urlencoded::parse(text).next();
+fn pair(text: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_some() {
+        return form_urlencoded::parse(text.as_bytes()).next();
     }
-    let mut parts = text.splitn(2, |byte| *byte == b'=').map(String::from_utf8_lossy);
-    Some((parts.next()?, parts.next().unwrap_or_default()))
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    Some((name.into(), value.into()))
 }
 
 /// The value of a parameter that may be given once.
