@@ -23,7 +23,13 @@ pub(super) enum ConsultantCommand {
         email: String,
     },
     /// List consultants
-    List(Pages),
+    List {
+        /// Only consultants whose name or e-mail address holds this text
+        #[arg(long)]
+        search: Option<String>,
+        #[command(flatten)]
+        pages: Pages,
+    },
     /// Suspend a consultant and revoke their links
     Suspend(Decision),
     /// Reinstate a suspended consultant
@@ -51,8 +57,13 @@ pub(super) async fn run(cx: &Context, command: ConsultantCommand, output: &Outpu
             let (consultant, _) = consultants::register(cx, &caller, request, None, now).await?;
             output.done(&consultant, "registered")
         }
-        ConsultantCommand::List(pages) => {
-            let filter = ConsultantFilter { state: None, page_size: Some(pages.page_size), cursor: pages.cursor };
+        ConsultantCommand::List { search, pages } => {
+            let filter = ConsultantFilter {
+                search,
+                page_size: Some(pages.page_size),
+                cursor: pages.cursor,
+                ..ConsultantFilter::default()
+            };
             output.table(&consultants::list(cx, &Caller::operator(), filter).await?, COLUMNS)
         }
         ConsultantCommand::Suspend(Decision { id, reason }) => {

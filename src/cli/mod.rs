@@ -29,7 +29,7 @@ use crate::domain::{LinkState, Paging, SessionState};
 use crate::http::Caller;
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::{self, RevokeLink};
-use crate::records::links::LinkFilter;
+use crate::records::link_lists::LinkFilter;
 use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, CreateRevocation, RevocationFilter};
 use crate::secrets::{MasterKey, MasterKeySource};
@@ -115,6 +115,9 @@ enum LinkCommand {
         /// Only links of this consultant
         #[arg(long)]
         consultant: Option<ConsultantId>,
+        /// Only links with this ticket
+        #[arg(long)]
+        ticket: Option<String>,
         /// Only links in this state
         #[arg(long)]
         state: Option<LinkState>,
@@ -370,11 +373,12 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
     ];
     let now = cx.clock.now();
     match command {
-        LinkCommand::List { tenant, consultant, state, pages } => {
+        LinkCommand::List { tenant, consultant, ticket, state, pages } => {
             let filter = LinkFilter {
                 tenant_id: tenant,
                 consultant_id: consultant,
-                state,
+                ticket,
+                state: state.map(|state| state.to_string()),
                 page_size: Some(pages.page_size),
                 cursor: pages.cursor,
                 ..LinkFilter::default()

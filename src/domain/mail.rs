@@ -47,6 +47,10 @@ text_enum! {
         AccessRevoked = "access_revoked",
         /// Access was revoked, to the consultant.
         AccessWithdrawn = "access_withdrawn",
+        /// The end of an access was moved, to the granting admin.
+        AccessChanged = "access_changed",
+        /// The end of an access was moved, to the consultant.
+        AccessMoved = "access_moved",
         /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
         /// A session ended, to the profile's owner.
@@ -69,6 +73,8 @@ text_enum! {
         LinkResent = "link_resent",
         /// Access was revoked, to the granting admin.
         AccessRevoked = "access_revoked",
+        /// The end of an access was moved, to the granting admin.
+        AccessChanged = "access_changed",
         /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
         /// A session ended, to the profile's owner.

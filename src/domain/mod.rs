@@ -29,7 +29,10 @@ pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
 pub use scope::Scope;
 pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, SessionState, TokenType};
-pub use syntax::{Cursor, ExternalId, IdempotencyKeyText, KeyId, ListNumber, LogId, PortalId, ProviderName, TenantId};
+pub use syntax::{
+    Cursor, ExternalId, IdempotencyKeyText, KeyId, LinkStates, ListNumber, LogId, PortalId, ProviderName, SearchText,
+    TenantId, TicketText,
+};
 pub(crate) use syntax::{
     MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,
     plain_address,

@@ -4,7 +4,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::SYSTEM_LOG;
+use super::{LinkState, SYSTEM_LOG, is_unsafe_char};
 use crate::id;
 
 /// A syntax that the API description states by its pattern: what texts in paths and queries are checked against.
@@ -108,6 +108,15 @@ syntaxes! {
     /// Identifier of a signing key.
     KeyId "^[A-Za-z0-9_-]{1,64}$" 64 is_key_id,
         "must be a key id: 1 to 64 letters, digits, dashes and underscores";
+    /// One to four states of a link, with commas between them.
+    LinkStates "^(scheduled|active|expired|revoked)(,(scheduled|active|expired|revoked)){0,3}$" 40 is_states,
+        "must be one to four of scheduled, active, expired and revoked, with commas between them";
+    /// Identifier of a support ticket.
+    TicketText "^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$" 64 |text| is_free_text(text, 64),
+        "must have 1 to 64 characters, and no control characters";
+    /// A part of a name or of an e-mail address.
+    SearchText "^[^\\x00-\\x1f\\x7f-\\x9f]{1,100}$" 100 |text| is_free_text(text, 100),
+        "must have 1 to 100 characters, and no control characters";
     /// Number of a status list.
     ListNumber "^[0-9]{1,18}$" 18 |text| (1..=18).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()),
         "must be the number of a status list";
@@ -120,6 +129,18 @@ syntaxes! {
     /// `Idempotency-Key`, bare or quoted.
     IdempotencyKeyText "^([!#-~]{1,128}|\"[!#-~]{1,128}\")$" 130 |_| true,
         "must be one key of 1 to 128 printable characters";
+}
+
+/// Whether a text is a list of different states.
+fn is_states(text: &str) -> bool {
+    let words: Vec<&str> = text.split(',').collect();
+    words.len() <= LinkState::ALL.len() && words.iter().all(|word| word.parse::<LinkState>().is_ok())
+}
+
+/// Whether a text of a query can be searched for. What was no UTF-8 has become a replacement character.
+fn is_free_text(text: &str, max: usize) -> bool {
+    let is_wrong = |character: char| is_unsafe_char(character) || character == char::REPLACEMENT_CHARACTER;
+    text.chars().count() <= max && text.chars().any(is_visible) && !text.chars().any(is_wrong)
 }
 
 /// Whether a text has the syntax of a tenant identifier.

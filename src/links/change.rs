@@ -14,10 +14,10 @@ use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks, RevokeLinks};
 use crate::id::{ClientId, CorrectionId, ExtensionId, LinkId};
 use crate::journal::Event;
-use crate::records;
 use crate::records::link_changes::{self, Correction, Extension};
 use crate::records::links::Link;
-use crate::store::{IdempotencyKey, Tx, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
+use crate::{mail, records};
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
 const NOTICE: Duration = Duration::seconds(60);
@@ -80,6 +80,8 @@ impl Change {
         more: serde_json::Value,
     ) -> Result<(), Error> {
         link_changes::insert_extension(tx, extension)?;
+        mail::notices::end_moved(tx, link, extension, self.now)?;
+        tx.wake(Worker::Mail);
         let mut data = serde_json::json!({
             "extension_id": extension.id, "reason": extension.reason, "expires_at": extension.expires_at,
             "previous_expires_at": extension.previous_expires_at,

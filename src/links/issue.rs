@@ -6,8 +6,7 @@ use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    AuditState, ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, plain_address,
-    refuse_support_session,
+    ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, plain_address, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
@@ -123,7 +122,7 @@ pub(crate) async fn issue(
             tx.record(event.clone());
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
             let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-            Ok((link.clone().seen(consultant, Delivery::default(), AuditState::Complete, now), false))
+            Ok((link.clone().seen(consultant, Delivery::default(), None, now), false))
         })
         .await
 }

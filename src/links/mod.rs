@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile};
-use crate::id::{ConsultantId, LinkId};
+use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use change::{correct, extend, shorten};
@@ -229,4 +229,18 @@ pub struct LinkResponse {
     pub revoke_reason: Option<String>,
     /// Completeness of the activity reports: the worst state among the link's sessions.
     pub audit_state: AuditState,
+    /// When the link's first session was opened (RFC 3339, UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_used_at: Option<Timestamp>,
+    /// When the link's newest session was opened (RFC 3339, UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_used_at: Option<Timestamp>,
+    /// Whether the link has a live session.
+    pub in_use: bool,
+    /// Number of activity events that the link's sessions reported.
+    #[schema(minimum = 0)]
+    pub event_count: i64,
+    /// Client that issued the link; absent for the command line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<ClientId>,
 }

@@ -1,7 +1,5 @@
 //! Reading links.
 
-use std::collections::HashMap;
-
 use super::LinkResponse;
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -11,8 +9,10 @@ use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
-use crate::records::links::{Link, LinkFilter};
-use crate::{records, sessions};
+use crate::records;
+use crate::records::link_lists::LinkFilter;
+use crate::records::links::Link;
+use crate::sessions::{self, Usage};
 
 /// A page of the links within the caller's reach.
 pub(crate) async fn list(
@@ -27,7 +27,7 @@ pub(crate) async fn list(
     let views = cx
         .store
         .read(move |conn| {
-            let links = records::links::list(conn, &filter, &reach, &asked, now)?;
+            let links = records::link_lists::list(conn, &filter, &reach, &asked, now)?;
             links.try_map(|links| views(conn, links, now))
         })
         .await?;
@@ -70,20 +70,17 @@ pub(super) fn view(conn: &mut Conn, link: Link, now: Timestamp) -> Result<LinkRe
 fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
     let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
     let consultants: Vec<ConsultantId> = links.iter().map(|link| link.consultant_id.clone()).collect();
-    let consultants: HashMap<ConsultantId, ConsultantRef> = records::links::consultants(conn, &consultants)?
-        .into_iter()
-        .map(|(id, name, email)| (id.clone(), ConsultantRef { id, name, email }))
-        .collect();
+    let consultants = records::links::consultants(conn, &consultants)?;
     let mut deliveries = mail::newest_deliveries(conn, &ids)?;
-    let audit_states = sessions::worst_audit_states(conn, &ids, now)?;
+    let usages = sessions::usage_of_links(conn, &ids, now)?;
     links
         .into_iter()
         .map(|link| {
             let consultant = consultants.get(&link.consultant_id).cloned();
             let consultant = consultant.ok_or_else(|| Error::internal("a link without its consultant"))?;
             let delivery = deliveries.remove(&link.id).unwrap_or_default();
-            let audit_state = audit_states.get(&link.id).copied().unwrap_or(AuditState::Complete);
-            Ok(link.seen(consultant, delivery, audit_state, now))
+            let usage = usages.get(&link.id).copied();
+            Ok(link.seen(consultant, delivery, usage, now))
         })
         .collect()
 }
@@ -94,18 +91,23 @@ impl Link {
         self,
         consultant: ConsultantRef,
         delivery: Delivery,
-        audit_state: AuditState,
+        usage: Option<Usage>,
         now: Timestamp,
     ) -> LinkResponse {
         LinkResponse {
             state: self.state(now),
             consultant,
             delivery,
-            audit_state,
+            audit_state: usage.map_or(AuditState::Complete, |usage| usage.audit_state),
+            first_used_at: usage.map(|usage| usage.first_used_at),
+            last_used_at: usage.map(|usage| usage.last_used_at),
+            in_use: usage.is_some_and(|usage| usage.in_use),
+            event_count: usage.map_or(0, |usage| usage.event_count),
             revoked_by: self.revoked_by(),
             profile: Profile { id: self.profile_id, name: self.profile_name, email: self.profile_email },
             issued_by: Issuer { id: self.issued_by_id, name: self.issued_by_name, email: self.issued_by_email },
             id: self.id,
+            client_id: self.client_id,
             tenant_id: self.tenant_id,
             portal: self.portal,
             reason: self.reason,

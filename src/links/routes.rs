@@ -19,7 +19,7 @@ use crate::http::{
 };
 use crate::id::LinkId;
 use crate::mail;
-use crate::records::links::LinkFilter;
+use crate::records::link_lists::LinkFilter;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service

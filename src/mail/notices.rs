@@ -11,6 +11,7 @@ use crate::db::Conn;
 use crate::domain::Template;
 use crate::error::Error;
 use crate::id::MailJobId;
+use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
 use crate::store::{Tx, Worker};
@@ -58,6 +59,14 @@ pub(crate) fn revoked(conn: &mut Conn, links: &[Link], now: Timestamp) -> Result
         jobs.push(job(Template::AccessWithdrawn));
     }
     store::insert_all(conn, &jobs)?;
+    Ok(())
+}
+
+/// Notifies the admin and the consultant of the link's new end.
+pub(crate) fn end_moved(conn: &mut Conn, link: &Link, extension: &Extension, now: Timestamp) -> Result<(), Error> {
+    let dedup_key = extension.id.to_string();
+    enqueue_notice(conn, link, Template::AccessChanged, dedup_key.clone(), link.issued_by_email.as_ref(), now)?;
+    store::insert(conn, &about(link, Template::AccessMoved, dedup_key, now))?;
     Ok(())
 }
 

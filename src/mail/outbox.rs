@@ -24,6 +24,7 @@ use crate::mail_providers::circuit::Guarded;
 use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
+use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -55,6 +56,8 @@ struct Queued {
     summary: Option<Summary>,
     /// Why it must not be sent; `None` if it may.
     withheld: Option<Attempt>,
+    /// The new end that the mail is about.
+    extension: Option<Extension>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -211,7 +214,13 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         Some(id) => Some(summary::summary(conn, id, now)?),
         None => None,
     };
-    Ok(Queued { job, consultant, link, summary, withheld })
+    let extension = match job.template {
+        Template::AccessChanged | Template::AccessMoved => {
+            records::link_changes::find_extension(conn, &job.dedup_key.parse().map_err(Error::internal)?)?
+        }
+        _ => None,
+    };
+    Ok(Queued { job, consultant, link, summary, extension, withheld })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -308,7 +317,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, .. } = claimed;
+    let Queued { job, consultant, link, summary, extension, .. } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
@@ -340,7 +349,8 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
         }
         (template, Some((link, tenant))) => {
             let at = job.created_at;
-            let facts = Facts { link, tenant, consultant, recipient, at, summary: summary.as_ref() };
+            let (summary, extension) = (summary.as_ref(), extension.as_ref());
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, extension };
             render::notice(&cx.config, template, &facts)?
         }
         (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),

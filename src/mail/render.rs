@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
+use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 
@@ -206,6 +207,8 @@ pub(super) struct Facts<'a> {
     /// When the notified event happened.
     pub at: Timestamp,
     pub summary: Option<&'a Summary>,
+    /// The link's new end, if that is what happened.
+    pub extension: Option<&'a Extension>,
 }
 
 /// Fields of all notices; each template uses what it needs.
@@ -228,9 +231,27 @@ struct NoticeMail {
     at: String,
     at_utc: String,
     summary: Option<SummaryLines>,
+    change: Option<ChangeLines>,
     manage_url: Option<String>,
     reference: String,
     report_to: Option<String>,
+}
+
+/// What changed an access: who, why, and when it was to end before.
+struct ChangeLines {
+    by: String,
+    reason: String,
+    previous: String,
+}
+
+impl ChangeLines {
+    fn of(extension: &Extension, zone: &TimeZone) -> Self {
+        Self {
+            by: inert(extension.actor_name.as_deref().unwrap_or("an operator")),
+            reason: inert(&extension.reason),
+            previous: local(extension.previous_expires_at, zone),
+        }
+    }
 }
 
 struct SummaryLines {
@@ -282,17 +303,20 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
             Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
             Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
+            Mail::AccessChanged => format!("Support access of {who} ends at another time ({place})"),
+            Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
             Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
             _ => format!("The access link for {who} could not be delivered"),
         }
     };
     let (name, is_admin) = match template {
-        Mail::AccessWithdrawn => (&consultant.name, false),
+        Mail::AccessWithdrawn | Mail::AccessMoved => (&consultant.name, false),
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded => (&link.profile_name, false),
         _ => (&link.issued_by_name, true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
+    let end = facts.extension.map_or(link.expires_at, |extension| extension.expires_at);
     let mail = NoticeMail {
         product: config.product_name.clone(),
         heading: heading(inert),
@@ -306,13 +330,19 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         ticket: link.ticket.as_deref().map(inert),
         read_only: link.access == Access::ReadOnly,
         until: match template {
-            Mail::AccessIssued | Mail::AccessUsed | Mail::LinkResent | Mail::OwnerAccessUsed => "Valid until",
+            Mail::AccessIssued
+            | Mail::AccessUsed
+            | Mail::LinkResent
+            | Mail::OwnerAccessUsed
+            | Mail::AccessChanged
+            | Mail::AccessMoved => "Valid until",
             _ => "Was granted until",
         },
-        expires_at: local(link.expires_at, &zone),
-        expires_at_utc: utc(link.expires_at),
+        expires_at: local(end, &zone),
+        expires_at_utc: utc(end),
         at: local(facts.at, &zone),
         at_utc: utc(facts.at),
+        change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
         manage_url: manage_url.map(|url| url.replace("{tenant_id}", &link.tenant_id)),
         reference: link.id.to_string(),
@@ -325,6 +355,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::LinkResent => parts!(&mail, NoticeMail, "link_resent.txt", "link_resent.html"),
         Mail::AccessRevoked => parts!(&mail, NoticeMail, "access_revoked.txt", "access_revoked.html"),
         Mail::AccessWithdrawn => parts!(&mail, NoticeMail, "access_withdrawn.txt", "access_withdrawn.html"),
+        Mail::AccessChanged => parts!(&mail, NoticeMail, "access_changed.txt", "access_changed.html"),
+        Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, consultants, mail_suppressions as suppressions};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{Cursor, PageRequest};
+use crate::domain::{Cursor, PageRequest, Scan, SearchText};
 use crate::id::{ClientId, ConsultantId};
 
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
@@ -29,17 +29,42 @@ pub(crate) fn insert(conn: &mut Conn, consultant: &Consultant) -> QueryResult<us
     diesel::insert_into(consultants::table).values(consultant).execute(conn)
 }
 
-pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageRequest) -> QueryResult<Vec<Consultant>> {
-    let mut query = consultants::table.into_boxed::<Backend>();
-    match filter.state {
-        Some(ConsultantState::Active) => query = query.filter(consultants::suspended_at.is_null()),
-        Some(ConsultantState::Suspended) => query = query.filter(consultants::suspended_at.is_not_null()),
-        None => {}
+/// Number of consultants that one query of a search reads, and the largest number that a page looks at.
+const PIECE: i64 = 1_000;
+const SCANNED: usize = 20_000;
+
+/// Consultants that match the filter, newest first.
+pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageRequest) -> QueryResult<Scan<Consultant>> {
+    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
+    let search = filter.search.as_deref().map(|text| text.trim().to_lowercase());
+    let piece = if search.is_some() { PIECE } else { page.limit };
+    let (mut rows, mut scanned, mut after) = (Vec::new(), 0, page.after.clone());
+    loop {
+        let mut query = consultants::table.into_boxed::<Backend>();
+        match filter.state {
+            Some(ConsultantState::Active) => query = query.filter(consultants::suspended_at.is_null()),
+            Some(ConsultantState::Suspended) => query = query.filter(consultants::suspended_at.is_not_null()),
+            None => {}
+        }
+        if let Some(after) = &after {
+            query = query.filter(consultants::id.lt(after.clone()));
+        }
+        let found: Vec<Consultant> = query.order(consultants::id.desc()).limit(piece).load(conn)?;
+        let Some(search) = &search else { return Ok(Scan::whole(found)) };
+        after = found.last().map(|consultant| consultant.id.as_str().to_owned());
+        scanned += found.len();
+        let exhausted = i64::try_from(found.len()).is_ok_and(|number| number < piece);
+        // Not in SQL: of upper and lower case, SQLite knows those of ASCII only.
+        let hit = |one: &Consultant| one.name.to_lowercase().contains(search) || one.email_key.contains(search);
+        rows.extend(found.into_iter().filter(hit));
+        if exhausted || rows.len() >= limit {
+            rows.truncate(limit);
+            return Ok(Scan::whole(rows));
+        }
+        if scanned >= SCANNED {
+            return Ok(Scan { rows, stopped_at: after });
+        }
     }
-    if let Some(after) = &page.after {
-        query = query.filter(consultants::id.lt(after));
-    }
-    query.order(consultants::id.desc()).limit(page.limit).load(conn)
 }
 
 /// Sets name and address; `None` if there is no such consultant.
@@ -187,6 +212,9 @@ pub struct ConsultantFilter {
     /// Only consultants in this state.
     #[param(inline)]
     pub state: Option<ConsultantState>,
+    /// Only consultants whose name or e-mail address holds this text, in upper or lower case.
+    #[param(value_type = Option<SearchText>, example = "ravi")]
+    pub search: Option<String>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
     #[param(minimum = 1)]
     pub page_size: Option<u32>,

@@ -142,6 +142,10 @@ pub(crate) fn insert_extension(conn: &mut Conn, extension: &Extension) -> QueryR
     diesel::insert_into(extensions::table).values(extension).execute(conn)
 }
 
+pub(crate) fn find_extension(conn: &mut Conn, id: &ExtensionId) -> QueryResult<Option<Extension>> {
+    extensions::table.find(id).get_result(conn).optional()
+}
+
 pub(crate) fn insert_correction(conn: &mut Conn, correction: &Correction) -> QueryResult<usize> {
     diesel::insert_into(corrections::table).values(correction).execute(conn)
 }

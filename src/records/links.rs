@@ -4,18 +4,13 @@ use std::collections::HashMap;
 
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
-use serde::Deserialize;
-use utoipa::IntoParams;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders, sessions, status_lists};
-use crate::db::{Backend, Conn, prepared};
-use crate::domain::{
-    Access, Actor, ActorType, ConsultantRef, Cursor, ExternalId, LinkState, PageRequest, PortalId, Reach, Scan,
-    TenantId,
-};
+use crate::db::{Conn, prepared};
+use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -129,7 +124,7 @@ pub(crate) fn lock(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
 
 /// Reads links, and applies the bulk revocations that were pending before: every read of this module does so, here or
 /// by a join.
-fn under_pending_revocations(
+pub(super) fn under_pending_revocations(
     conn: &mut Conn,
     read: impl FnOnce(&mut Conn) -> QueryResult<Vec<Link>>,
 ) -> QueryResult<Vec<Link>> {
@@ -153,13 +148,13 @@ fn under_pending_revocations(
 
 /// `Link::has_begun` as a condition.
 #[diesel::dsl::auto_type]
-fn has_begun(now: Timestamp) -> _ {
+pub(super) fn has_begun(now: Timestamp) -> _ {
     links::starts_at.le(now).or(links::starts_at.le(links::created_at))
 }
 
 /// Marks the token's generation as spent; `None` if it cannot be spent.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
-    let spent = diesel::update(links::table.find(&spend.link_id))
+    let spending = diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
         .filter(reached!(links, &spend.reach))
         .filter(links::spent_at.is_null())
@@ -169,7 +164,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
         .returning(links::all_columns);
-    prepared(spent).get_result(conn).optional()
+    prepared(spending).get_result(conn).optional()
 }
 
 /// Revokes a link; `None` if it has ended, or is not within the caller's reach.
@@ -290,77 +285,13 @@ pub(crate) fn renew(conn: &mut Conn, id: &LinkId, kid: &str, now: Timestamp) -> 
         .optional()
 }
 
-/// Links that match the filter within the reach, newest first.
-pub(crate) fn list(
-    conn: &mut Conn,
-    filter: &LinkFilter,
-    reach: &Reach,
-    page: &PageRequest,
-    now: Timestamp,
-) -> QueryResult<Scan<Link>> {
-    let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
-    if let Some(tenant_id) = &filter.tenant_id {
-        query = query.filter(links::tenant_id.eq(tenant_id));
-    }
-    if let Some(portal) = &filter.portal {
-        query = query.filter(links::portal.eq(portal));
-    }
-    if let Some(id) = &filter.consultant_id {
-        query = query.filter(links::consultant_id.eq(id));
-    }
-    if let Some(id) = &filter.profile_id {
-        query = query.filter(links::profile_id.eq(id));
-    }
-    if let Some(from) = filter.created_from {
-        query = query.filter(links::created_at.ge(from));
-    }
-    if let Some(to) = filter.created_to {
-        query = query.filter(links::created_at.lt(to));
-    }
-    match filter.state {
-        Some(LinkState::Revoked) => query = query.filter(links::revoked_at.is_not_null().or(not(NotBulkRevoked))),
-        Some(state) => {
-            query = query.filter(links::revoked_at.is_null()).filter(NotBulkRevoked);
-            query = match state {
-                LinkState::Scheduled => query.filter(not(has_begun(now))),
-                LinkState::Active => query.filter(has_begun(now)).filter(links::expires_at.gt(now)),
-                LinkState::Expired | LinkState::Revoked => query.filter(links::expires_at.le(now)),
-            };
-        }
-        None => {}
-    }
-    if let Some(after) = &page.after {
-        query = query.filter(links::id.lt(after));
-    }
-    let end = scan_end(conn, filter, reach, page)?;
-    if let Some(end) = &end {
-        query = query.filter(links::id.ge(end.clone()));
-    }
-    let found = under_pending_revocations(conn, |conn| query.order(links::id.desc()).limit(page.limit).load(conn))?;
-    Ok(Scan::to(found, page, end))
-}
-
-/// The link at which a list stops reading, because its filters may match little.
-fn scan_end(conn: &mut Conn, filter: &LinkFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
-    let indexed = LinkFilter { tenant_id: filter.tenant_id.clone(), ..LinkFilter::default() };
-    if *filter == indexed && reach.portal.is_none() {
-        return Ok(None);
-    }
-    let mut found = links::table.into_boxed::<Backend>();
-    found = match (&filter.consultant_id, &filter.profile_id) {
-        (Some(id), _) => found.filter(links::consultant_id.eq(id)),
-        (None, Some(id)) => found.filter(links::profile_id.eq(id)),
-        (None, None) => found.filter(within!(links, &reach.tenants_of(filter.tenant_id.as_deref()))),
-    };
-    super::scan_end!(conn, links, found, page)
-}
-
 /// Names and e-mail addresses of consultants.
-pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<Vec<(ConsultantId, String, String)>> {
-    consultants::table
+pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<HashMap<ConsultantId, ConsultantRef>> {
+    let rows: Vec<(ConsultantId, String, String)> = consultants::table
         .filter(consultants::id.eq_any(ids))
         .select((consultants::id, consultants::name, consultants::email))
-        .load(conn)
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(id, name, email)| (id.clone(), ConsultantRef { id, name, email })).collect())
 }
 
 /// These links, in order of expiry.
@@ -473,37 +404,6 @@ impl Link {
         let (kind, id) = (self.revoked_by_type?, self.revoked_by_id.clone()?);
         Some(Actor { kind, id, name: self.revoked_by_name.clone() })
     }
-}
-
-/// Filter and page of a list of links.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct LinkFilter {
-    /// Only this tenant.
-    #[param(value_type = Option<TenantId>, example = "acme")]
-    pub tenant_id: Option<String>,
-    /// Only this portal.
-    #[param(value_type = Option<PortalId>)]
-    pub portal: Option<String>,
-    /// Only this consultant.
-    pub consultant_id: Option<ConsultantId>,
-    /// Only this profile.
-    #[param(value_type = Option<ExternalId>)]
-    pub profile_id: Option<String>,
-    /// Only links in this state.
-    #[param(inline)]
-    pub state: Option<LinkState>,
-    /// Only links issued at or after this moment.
-    pub created_from: Option<Timestamp>,
-    /// Only links issued before this moment.
-    pub created_to: Option<Timestamp>,
-    /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
-    pub page_size: Option<u32>,
-    /// `next_cursor` of the previous page.
-    #[param(value_type = Option<Cursor>)]
-    pub cursor: Option<String>,
 }
 
 /// Reason, actor and time of a revocation of links.

@@ -18,7 +18,8 @@ use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions, tenants};
 use crate::db::{Backend, Conn, prepared};
 use crate::domain::{
-    Access, AuditState, ChangeValues, Cursor, EndCause, PageRequest, PortalId, Reach, Scan, SessionState, TenantId,
+    Access, AuditState, ChangeValues, Cursor, EndCause, ExternalId, PageRequest, PortalId, Reach, Scan, SessionState,
+    TenantId,
 };
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
@@ -147,6 +148,17 @@ pub(crate) fn list(
     if let Some(id) = &filter.consultant_id {
         query = query.filter(sessions::consultant_id.eq(id));
     }
+    if let Some(id) = &filter.profile_id {
+        query = query.filter(sessions::profile_id.eq(id));
+    }
+    if let Some(from) = filter.started_from {
+        // Ids sort by the same moment: older sessions are not read.
+        let first = SessionId::first_at(from);
+        query = query.filter(sessions::started_at.ge(from)).filter(sessions::id.ge(first));
+    }
+    if let Some(to) = filter.started_to {
+        query = query.filter(sessions::started_at.lt(to));
+    }
     match filter.state {
         Some(SessionState::Active) => query = query.filter(holds(now)),
         Some(SessionState::Ended) => query = query.filter(not(holds(now))),
@@ -190,35 +202,54 @@ fn scan_end(conn: &mut Conn, filter: &SessionFilter, reach: &Reach, page: &PageR
         return Ok(None);
     }
     let found = sessions::table.into_boxed::<Backend>();
-    let found = match &filter.consultant_id {
+    let mut found = match &filter.consultant_id {
         Some(id) => found.filter(sessions::consultant_id.eq(id)),
         None => found.filter(within!(sessions, &reach.tenants_of(filter.tenant_id.as_deref()))),
     };
+    if let (Some(id), None) = (&filter.profile_id, &filter.consultant_id) {
+        found = found.filter(sessions::profile_id.eq(id));
+    }
     super::scan_end!(conn, sessions, found, page)
 }
 
-/// Sessions in an audit state, or all of them.
-fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
-    // The same rule as `Session::audit_state`, except where a bulk revocation stays pending for the whole grace: every
-    // count of sessions would pay for that.
-    let overdue = now.minus(CLOSING_GRACE);
-    let unclosed = sessions::closed_at.is_null().and(
+/// The moment before which a session must have ended to be unclosed, if its closing counts have not come.
+pub(super) fn overdue(now: Timestamp) -> Timestamp {
+    now.minus(CLOSING_GRACE)
+}
+
+/// Condition that a session ended before `overdue`, and its closing counts have not come.
+///
+/// The same rule as `Session::audit_state`, except where a bulk revocation stays pending for the whole grace: every count
+/// of sessions would pay for that.
+#[diesel::dsl::auto_type]
+pub(super) fn is_unclosed(overdue: Timestamp) -> _ {
+    sessions::closed_at.is_null().and(
         sessions::ended_at
             .is_not_null()
             .and(sessions::ended_at.le(overdue).assume_not_null())
             .or(sessions::ended_at.is_null().and(sessions::expires_at.le(overdue))),
-    );
+    )
+}
+
+/// Condition that numbers are missing in the reports of a session.
+#[diesel::dsl::auto_type]
+pub(super) fn has_gaps() -> _ {
     let closed_elsewhere =
         sources::closing_seq.is_not_null().and(sources::closing_seq.ne(sources::last_seq.nullable()).assume_not_null());
-    let gaps = exists(
+    exists(
         sources::table
             .filter(sources::session_id.eq(sessions::id))
             .filter(sources::event_count.ne(sources::last_seq).or(closed_elsewhere)),
-    );
+    )
+}
+
+/// Sessions in an audit state, or all of them.
+fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
+    let unclosed = is_unclosed(overdue(now));
     let query = sessions::table.into_boxed::<Backend>();
     match state {
-        Some(AuditState::Complete) => query.filter(not(unclosed)).filter(not(gaps)),
-        Some(AuditState::Gaps) => query.filter(not(unclosed)).filter(gaps),
+        Some(AuditState::Complete) => query.filter(not(unclosed)).filter(not(has_gaps())),
+        Some(AuditState::Gaps) => query.filter(not(unclosed)).filter(has_gaps()),
         Some(AuditState::Unclosed) => query.filter(unclosed),
         None => query,
     }
@@ -470,6 +501,13 @@ pub struct SessionFilter {
     pub magic_link_id: Option<LinkId>,
     /// Only this consultant.
     pub consultant_id: Option<ConsultantId>,
+    /// Only sessions as this profile.
+    #[param(value_type = Option<ExternalId>)]
+    pub profile_id: Option<String>,
+    /// Only sessions opened at or after this moment.
+    pub started_from: Option<Timestamp>,
+    /// Only sessions opened before this moment.
+    pub started_to: Option<Timestamp>,
     /// Only sessions in this state.
     #[param(inline)]
     pub state: Option<SessionState>,

@@ -139,8 +139,8 @@ pub(crate) async fn revoke_token(
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
-    let ender = Ender { actor: caller.actor(None), reason: None, acting_session_id: None };
-    end_within(cx, caller, token.claims.sid.clone(), ender, now).await.map(drop)
+    let by = Ender { actor: caller.actor(None), reason: None, acting_session_id: None };
+    end_within(cx, caller, token.claims.sid.clone(), by, now).await.map(drop)
 }
 
 /// Who ends a session before its time, and why.
@@ -155,7 +155,7 @@ async fn end_within<S>(
     cx: &Context,
     caller: &Caller<S>,
     id: SessionId,
-    ender: Ender,
+    by: Ender,
     now: Timestamp,
 ) -> Result<Option<Session>, Error> {
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
@@ -165,9 +165,9 @@ async fn end_within<S>(
                 return Ok(records::sessions::find_within(tx, &id, &reach)?);
             };
             let ending = Ending {
-                reason: ender.reason.as_deref(),
-                acting_session_id: ender.acting_session_id.as_deref(),
-                ..Ending::new(&ender.actor, client_id.as_ref(), now)
+                reason: by.reason.as_deref(),
+                acting_session_id: by.acting_session_id.as_deref(),
+                ..Ending::new(&by.actor, client_id.as_ref(), now)
             };
             record_end(tx, &ended, &ending)?;
             Ok(Some(ended.session))
@@ -188,12 +188,12 @@ pub(crate) async fn revoke(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()?;
-    let ender = Ender {
+    let by = Ender {
         actor: caller.actor(request.requested_by.as_ref()),
         reason: Some(request.reason.trim().to_owned()),
         acting_session_id: request.acting_session_id,
     };
-    end_within(cx, caller, id.clone(), ender, now).await?.ok_or_else(Error::not_found)?;
+    end_within(cx, caller, id.clone(), by, now).await?.ok_or_else(Error::not_found)?;
     read_again(cx, id, now).await
 }
 

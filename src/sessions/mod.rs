@@ -34,7 +34,7 @@ pub(crate) use crate::domain::EndCause;
 pub(crate) use end::{Ending, RevocationRequest, end, end_all, end_all_of_links, end_expired, revoke, revoke_token};
 pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
-pub(crate) use read::{incomplete, list, read, views_of_link, worst_audit_states};
+pub(crate) use read::{Usage, incomplete, list, read, usage_of_links, views_of_link};
 pub(crate) use report::{PrincipalId, report};
 
 /// Highest sequence number of an activity event: every JSON parser represents it exactly.
@@ -127,6 +127,15 @@ pub struct SessionResponse {
     pub profile: Person,
     /// Identifier of the consultant who has access.
     pub consultant_id: ConsultantId,
+    /// Consultant who has access.
+    pub consultant: ConsultantRef,
+    /// Why access was granted.
+    #[schema(max_length = 500)]
+    pub reason: String,
+    /// Identifier of the support ticket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
     /// When the session was opened (RFC 3339, UTC).
@@ -141,6 +150,9 @@ pub struct SessionResponse {
     pub end_cause: Option<EndCause>,
     /// Completeness of the session's activity reports.
     pub audit_state: AuditState,
+    /// Number of activity events received, of all sources.
+    #[schema(minimum = 0)]
+    pub event_count: i64,
     /// Reports of each source: at most 100 that reported events, and 100 that only a closing count names.
     #[schema(max_items = 200)]
     pub sources: Vec<SourceResponse>,
@@ -207,7 +219,13 @@ impl SourceResponse {
 }
 
 impl SessionResponse {
-    fn of(session: Session, sources: Vec<Source>, mut missing: Missing, now: Timestamp) -> Self {
+    fn of(
+        session: Session,
+        consultant: ConsultantRef,
+        sources: Vec<Source>,
+        mut missing: Missing,
+        now: Timestamp,
+    ) -> Self {
         let end = session.end(now);
         let audit_state = session.audit_state(&sources, now);
         Self {
@@ -215,6 +233,10 @@ impl SessionResponse {
             audit_state,
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
             ended_at: end,
+            event_count: sources.iter().map(|source| source.event_count).sum(),
+            consultant,
+            reason: session.reason,
+            ticket: session.ticket,
             sources: sources.into_iter().map(|source| SourceResponse::of(source, &mut missing)).collect(),
             profile: Person { id: session.profile_id, name: session.profile_name },
             visitor: Visitor { address: session.visitor_address, user_agent: session.visitor_user_agent },

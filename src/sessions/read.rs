@@ -6,10 +6,10 @@ use super::{Missing, SessionResponse, missing};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, Page, Paging};
+use crate::domain::{AuditState, ConsultantRef, Page, Paging};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
-use crate::id::{LinkId, SessionId};
+use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::records;
 use crate::records::sessions::{Session, SessionFilter, Source};
 
@@ -29,12 +29,14 @@ pub(crate) async fn list(
             let sessions = records::sessions::list(conn, &filter, &reach, &asked, now)?;
             let ids: Vec<SessionId> = sessions.rows.iter().map(|session| session.id.clone()).collect();
             let mut sources = by_session(records::sessions::sources(conn, &ids)?);
+            let consultants = consultants_of(conn, &sessions.rows)?;
             let view = |session: Session| {
                 let sources = sources.remove(&session.id).unwrap_or_default();
+                let consultant = consultant_of(&consultants, &session)?;
                 // Without the missing numbers: to find them, the events of every session would be read.
-                SessionResponse::of(session, sources, Missing::new(), now)
+                Ok(SessionResponse::of(session, consultant, sources, Missing::new(), now))
             };
-            sessions.try_map(|sessions| Ok(sessions.into_iter().map(view).collect()))
+            sessions.try_map(|sessions| sessions.into_iter().map(view).collect())
         })
         .await?;
     Ok(page.answer(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
@@ -70,7 +72,22 @@ pub(crate) fn incomplete(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult
 pub(super) fn view(conn: &mut Conn, session: Session, now: Timestamp) -> Result<SessionResponse, Error> {
     let sources = records::sessions::sources(conn, std::slice::from_ref(&session.id))?;
     let missing = missing(conn, &session.id, &sources)?;
-    Ok(SessionResponse::of(session, sources, missing, now))
+    let consultant = consultant_of(&consultants_of(conn, std::slice::from_ref(&session))?, &session)?;
+    Ok(SessionResponse::of(session, consultant, sources, missing, now))
+}
+
+/// The consultants of sessions.
+fn consultants_of(conn: &mut Conn, sessions: &[Session]) -> Result<HashMap<ConsultantId, ConsultantRef>, Error> {
+    let ids: Vec<ConsultantId> = sessions.iter().map(|session| session.consultant_id.clone()).collect();
+    Ok(records::links::consultants(conn, &ids)?)
+}
+
+fn consultant_of(
+    consultants: &HashMap<ConsultantId, ConsultantRef>,
+    session: &Session,
+) -> Result<ConsultantRef, Error> {
+    let consultant = consultants.get(&session.consultant_id).cloned();
+    consultant.ok_or_else(|| Error::internal("a session without its consultant"))
 }
 
 /// Largest number of sessions of a link in one answer.
@@ -90,22 +107,53 @@ pub(crate) fn views_of_link(
     sessions.into_iter().map(|session| view(conn, session, now)).collect::<Result<_, _>>().map(Some)
 }
 
-/// The worst audit state among the sessions of each link.
-pub(crate) fn worst_audit_states(
+/// What the sessions of a link tell about it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// The worst audit state among them.
+    pub audit_state: AuditState,
+    /// When the first and the newest of them were opened.
+    pub first_used_at: Timestamp,
+    pub last_used_at: Timestamp,
+    /// Whether one of them is active.
+    pub in_use: bool,
+    /// Number of activity events that they reported.
+    pub event_count: i64,
+}
+
+/// What the sessions of each link tell about it; nothing where none was opened.
+pub(crate) fn usage_of_links(
     conn: &mut Conn,
     links: &[LinkId],
     now: Timestamp,
-) -> Result<HashMap<LinkId, AuditState>, Error> {
+) -> Result<HashMap<LinkId, Usage>, Error> {
     let sessions = records::sessions::of_links(conn, links)?;
     let ids: Vec<SessionId> = sessions.iter().map(|session| session.id.clone()).collect();
     let sources = if ids.is_empty() { HashMap::new() } else { by_session(records::sessions::sources(conn, &ids)?) };
-    let mut worst = HashMap::new();
+    let mut usages = HashMap::new();
     for session in sessions {
-        let state = session.audit_state(sources.get(&session.id).map_or(&[], Vec::as_slice), now);
-        let entry = worst.entry(session.magic_link_id).or_insert(state);
-        *entry = state.max(*entry);
+        let sources = sources.get(&session.id).map_or(&[][..], Vec::as_slice);
+        let own = Usage {
+            audit_state: session.audit_state(sources, now),
+            first_used_at: session.started_at,
+            last_used_at: session.started_at,
+            in_use: session.holds(now),
+            event_count: sources.iter().map(|source| source.event_count).sum(),
+        };
+        usages.entry(session.magic_link_id).and_modify(|usage: &mut Usage| usage.add(own)).or_insert(own);
     }
-    Ok(worst)
+    Ok(usages)
+}
+
+impl Usage {
+    /// Adds another session.
+    fn add(&mut self, other: Self) {
+        self.audit_state = self.audit_state.max(other.audit_state);
+        self.first_used_at = self.first_used_at.min(other.first_used_at);
+        self.last_used_at = self.last_used_at.max(other.last_used_at);
+        self.in_use |= other.in_use;
+        self.event_count += other.event_count;
+    }
 }
 
 fn by_session(sources: Vec<Source>) -> HashMap<SessionId, Vec<Source>> {

@@ -261,3 +261,37 @@ async fn a_client_of_one_portal_mutes_nobody(world: &World) {
     let both = world.client(None, &["acme"], &["tenants:write"]).await;
     both.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
 }
+
+#[apply(on_both_databases)]
+async fn a_consultant_is_found_by_a_part_of_the_name_or_the_address(world: &World) {
+    let mut ids = Vec::new();
+    for (name, email) in [
+        ("Ravi Kumar", "ravi@support.example"),
+        ("Ümit Öztürk", "umit@support.example"),
+        ("Anita Desai", "Anita.Kumar@help.example"),
+    ] {
+        let consultant = world.admin.post("/v1/consultants", &json!({ "name": name, "email": email })).await.ok();
+        ids.push(consultant["id"].as_str().unwrap().to_owned());
+    }
+    world.admin.post(&format!("/v1/consultants/{}/suspend", ids[0]), &json!({ "reason": "Left the team" })).await.ok();
+    for (query, expected) in [
+        ("search=KUMAR", &[2, 0][..]),
+        ("search=kumar&state=active", &[2]),
+        ("search=%C3%B6ZT%C3%9CRK", &[1]),
+        ("search=ravi+kumar", &[0]),
+        ("search=help.example", &[2]),
+        ("search=support.example", &[1, 0]),
+        ("search=%25", &[]),
+        ("search=_", &[]),
+        ("", &[2, 1, 0]),
+    ] {
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = world.admin.get(&format!("/v1/consultants?page_size=1&{query}{cursor}")).await.ok();
+            found.extend(page["items"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()));
+            let Some(next) = page["next_cursor"].as_str() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(found, expected.iter().map(|at| ids[*at].clone()).collect::<Vec<_>>(), "{query}");
+    }
+}

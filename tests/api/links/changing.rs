@@ -265,3 +265,25 @@ async fn a_portal_is_told_of_each_new_end(world: &World) {
         assert!(messages.iter().all(|message| !message.text.contains(name)), "{name}");
     }
 }
+
+#[apply(on_both_databases)]
+async fn admin_and_consultant_are_told_by_whom_and_why_the_end_was_moved(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = portal.issue(&world.consultant().await).await;
+    portal.post(&path(&link, "extend"), &extension(2)).await.ok();
+    for (kind, recipient) in [("access_changed", "hr@acme.example"), ("access_moved", "ravi.")] {
+        let mail = eventually("the notice", async || world.mails.notices(kind).await.into_iter().next()).await;
+        assert!(mail["To"][0]["Email"].as_str().unwrap().starts_with(recipient), "{mail}");
+        let text = mail["Text"].as_str().unwrap();
+        assert!(text.contains("Changed by: Anil Rao") && text.contains("Because: The payroll run"), "{text}");
+    }
+    // The tenant can do without; the consultant is told all the same.
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME", "muted_notices": ["access_changed"] })).await.ok();
+    let shorter = json!({ "expires_at": world.clock.now().plus(Duration::hours(1)), "reason": "Less is needed" });
+    portal.post(&path(&link, "shorten"), &shorter).await.ok();
+    eventually("the consultant is told", async || (world.mails.notices("access_moved").await.len() == 2).then_some(()))
+        .await;
+    let jobs = portal.get("/v1/mail-deliveries?template=access_changed").await.ok();
+    assert_eq!(jobs["items"].as_array().unwrap().len(), 2);
+    assert_eq!(world.mails.notices("access_changed").await.len(), 1);
+}

@@ -2,14 +2,17 @@
 
 use super::*;
 use crate::domain::Template;
+use crate::id::ExtensionId;
 
-const NOTICES: [Template; 9] = [
+const NOTICES: [Template; 11] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
     Template::LinkResent,
     Template::AccessRevoked,
     Template::AccessWithdrawn,
+    Template::AccessChanged,
+    Template::AccessMoved,
     Template::OwnerAccessUsed,
     Template::OwnerAccessEnded,
     Template::LinkBounced,
@@ -30,6 +33,19 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         audit_state: AuditState::Gaps,
     };
     let ended = matches!(template, Template::AccessEnded | Template::OwnerAccessEnded);
+    let changed = matches!(template, Template::AccessChanged | Template::AccessMoved);
+    let extension = Extension {
+        id: ExtensionId::new(link.starts_at),
+        magic_link_id: link.id.clone(),
+        previous_expires_at: link.expires_at.minus(time::Duration::hours(4)),
+        expires_at: link.expires_at,
+        reason: words.to_owned(),
+        actor_type: crate::domain::ActorType::PortalUser,
+        actor_id: "emp-8".to_owned(),
+        actor_name: Some(words.to_owned()),
+        client_id: None,
+        created_at: link.starts_at,
+    };
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),
@@ -37,6 +53,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         recipient: "hr@acme.example",
         at: link.starts_at,
         summary: ended.then_some(&summary),
+        extension: changed.then_some(&extension),
     };
     notice(&CONFIG, template, &facts).unwrap()
 }
@@ -198,6 +215,57 @@ fn every_notice_says_who_where_why_and_until_when() {
     Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     If there is more to do, ask whoever granted it.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_changed: Support access of Asha & Söhne ends at another time (Cloud)
+    Support access of Asha & Söhne ends at another time (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted ends at another time than before.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Changed by: Asha & Söhne
+    Because: Asha & Söhne
+    Was valid until: Mon, 23 Nov 2026, 2:30 pm IST (UTC+05:30)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    It ends by itself; you can end it at any time in the portal.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_moved: Your access to Asha & Söhne (Cloud) ends at another time
+    Your access to Asha & Söhne (Cloud) ends at another time
+
+    Hello Asha & Söhne,
+
+    Your access ends at another time than before. A visit that is open ends
+    with it at the latest.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Changed by: Asha & Söhne
+    Because: Asha & Söhne
+    Was valid until: Mon, 23 Nov 2026, 2:30 pm IST (UTC+05:30)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If the link in your mail is too old, its page mails you a fresh one.
 
     Not expecting this? Report it to security@support.example, with the reference below.
 
