@@ -154,6 +154,10 @@ impl Shape {
         members.collect::<Result<_, String>>().map(Self::Object)
     }
 
+    const fn is_words(&self) -> bool {
+        matches!(self, Self::Text(Text::Words(_)))
+    }
+
     /// The value of a parameter's text.
     pub(super) fn value_of(&self, text: &str) -> Value {
         let read = match self {
@@ -176,7 +180,8 @@ impl Shape {
                     checked.member(name, |checked| shape.check(value, checked));
                 }
             }
-            (Self::List(_, most), Value::Array(items)) if items.len() > *most => {
+            // There are no more words than that; of other lists the verbs say how long they may be.
+            (Self::List(shape, most), Value::Array(items)) if shape.is_words() && items.len() > *most => {
                 checked.error("too_many", format_args!("must have at most {most} items"));
             }
             (Self::List(shape, _), Value::Array(items)) => {

@@ -242,7 +242,6 @@ async fn what_the_visitor_shows_is_checked_and_kept(world: &World) {
     let link = portal.issue(&world.consultant().await).await;
     let code = world.click(&world.token(&link, 1).await).await;
     for (visitor, status, code_of) in [
-        (json!({ "user_agent": "a\r\nSet-Cookie: x" }), 422, "validation_failed"),
         (json!({ "address": "x".repeat(65) }), 422, "validation_failed"),
         (json!({ "user_agent": "x".repeat(501) }), 422, "validation_failed"),
         (json!(["203.0.113.7", "Mozilla/5.0"]), 400, "invalid_body"),
