@@ -80,13 +80,13 @@ impl Calls {
 }
 
 fn note<T: Eq + std::hash::Hash>(prompt: &mut HashSet<T>, one: T, was_prompt: bool) {
-    if !was_prompt {
-        prompt.remove(&one);
-    } else {
+    if was_prompt {
         if prompt.len() >= REMEMBERED {
             prompt.clear();
         }
         prompt.insert(one);
+    } else {
+        prompt.remove(&one);
     }
 }
 
