@@ -335,8 +335,8 @@ diesel::table! {
 }
 
 diesel::table! {
-    webhook_events (position) {
-        position -> BigInt,
+    webhook_events (place) {
+        place -> BigInt,
         tenant_id -> Text,
         log_index -> BigInt,
         event_id -> Text,

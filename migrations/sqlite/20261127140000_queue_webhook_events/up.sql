@@ -1,7 +1,7 @@
 -- Events that webhook endpoints may hear, one row each, until a worker has written the message for every endpoint. The
--- positions rise, and within a tenant they are in the order of its audit log.
+-- places rise, and within a tenant they are in the order of its audit log.
 CREATE TABLE webhook_events (
-    position       INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+    place          INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
     tenant_id      TEXT NOT NULL,
     log_index      BIGINT NOT NULL,
     event_id       TEXT NOT NULL,
@@ -13,9 +13,9 @@ CREATE TABLE webhook_events (
     -- The last endpoint, in order of id, whose message is written.
     done_up_to     TEXT
 );
-CREATE INDEX webhook_events_by_tenant ON webhook_events (tenant_id, position);
+CREATE INDEX webhook_events_by_tenant ON webhook_events (tenant_id, place);
 
--- For each event type the position after which the endpoint hears it, as JSON.
+-- For each event type the place after which the endpoint hears it, as JSON.
 ALTER TABLE webhook_endpoints ADD COLUMN heard_since TEXT NOT NULL DEFAULT '{}';
 
 -- Only endpoints that can hear something have rows.

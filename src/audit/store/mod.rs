@@ -46,10 +46,12 @@ impl Among {
 }
 
 /// Events that concern a person together with others.
-#[diesel::dsl::auto_type]
-fn principals_of<'a>(id: &'a str) -> _ {
-    principals::table.filter(principals::principal_id.eq(id)).select(principals::event_id)
+macro_rules! principals_of {
+    ($id:expr) => {
+        principals::table.filter(principals::principal_id.eq($id)).select(principals::event_id)
+    };
 }
+pub(super) use principals_of;
 
 /// The condition on events that match the filter within the reach.
 fn matching<'a>(
@@ -82,7 +84,7 @@ fn matching<'a>(
     if let Some(id) = &filter.principal_id {
         query = match among {
             Among::Single => query.filter(events::principal_id.eq(id)),
-            Among::Several => query.filter(events::id.eq_any(principals_of(id))),
+            Among::Several => query.filter(events::id.eq_any(principals_of!(id))),
         };
     }
     if let Some(kind) = filter.kind {

@@ -79,7 +79,7 @@ pub(in crate::audit) fn sessions_touching(
             .into_boxed::<Backend>();
         query = match among {
             Among::Single => query.filter(events::principal_id.eq(principal_id)),
-            Among::Several => query.filter(events::id.eq_any(principals_of(principal_id))),
+            Among::Several => query.filter(events::id.eq_any(principals_of!(principal_id))),
         };
         if let Some(portal) = portal {
             query = query.filter(events::portal.eq(portal));
@@ -118,6 +118,6 @@ pub(in crate::audit) fn touches(
             (diesel::dsl::min(events::recorded_at), diesel::dsl::max(events::recorded_at)),
         ));
     let mut touches: Vec<Touches> = of_sessions.clone().filter(events::principal_id.eq(principal_id)).load(conn)?;
-    touches.extend(of_sessions.filter(events::id.eq_any(principals_of(principal_id))).load::<Touches>(conn)?);
+    touches.extend(of_sessions.filter(events::id.eq_any(principals_of!(principal_id))).load::<Touches>(conn)?);
     Ok(touches)
 }

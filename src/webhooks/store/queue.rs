@@ -70,7 +70,7 @@ pub(in crate::webhooks) fn queue(conn: &mut Conn, rows: &[NewQueuedEvent]) -> Qu
 
 /// The newest position that this transaction can see: later events get higher ones.
 pub(in crate::webhooks) fn newest_position(conn: &mut Conn) -> QueryResult<i64> {
-    let newest: Option<i64> = events::table.select(diesel::dsl::max(events::position)).first(conn)?;
+    let newest: Option<i64> = events::table.select(diesel::dsl::max(events::place)).first(conn)?;
     // Where the queue is empty, every older event has its messages.
     Ok(newest.unwrap_or(0))
 }
@@ -80,8 +80,8 @@ pub(in crate::webhooks) fn next_queued(conn: &mut Conn, after: &str) -> QueryRes
     for after in [after, ""] {
         let next = events::table
             .filter(events::tenant_id.gt(after))
-            .order((events::tenant_id.asc(), events::position.asc()))
-            .select((events::tenant_id, events::position))
+            .order((events::tenant_id.asc(), events::place.asc()))
+            .select((events::tenant_id, events::place))
             .first(conn)
             .optional()?;
         if next.is_some() || after.is_empty() {
@@ -93,7 +93,7 @@ pub(in crate::webhooks) fn next_queued(conn: &mut Conn, after: &str) -> QueryRes
 
 /// Locks an event until the transaction ends; `false` if another copy has it, or its messages are written.
 pub(in crate::webhooks) fn hold(conn: &mut Conn, position: i64) -> QueryResult<bool> {
-    let row = events::table.find(position).select(events::position);
+    let row = events::table.find(position).select(events::place);
     let held: Option<i64> = match conn {
         Conn::Postgres(conn) => row.for_update().skip_locked().get_result(conn).optional()?,
         Conn::Sqlite(conn) => row.get_result(conn).optional()?,
@@ -105,10 +105,10 @@ pub(in crate::webhooks) fn hold(conn: &mut Conn, position: i64) -> QueryResult<b
 pub(in crate::webhooks) fn queued(conn: &mut Conn, tenant: &str, limit: i64) -> QueryResult<Vec<QueuedEvent>> {
     events::table
         .filter(events::tenant_id.eq(tenant))
-        .order(events::position.asc())
+        .order(events::place.asc())
         .limit(limit)
         .select((
-            events::position,
+            events::place,
             events::log_index,
             events::event_id,
             events::event_type,
@@ -128,7 +128,7 @@ pub(in crate::webhooks) fn note_progress(conn: &mut Conn, position: i64, endpoin
 
 /// Removes a tenant's events up to one of them.
 pub(in crate::webhooks) fn dequeue(conn: &mut Conn, tenant: &str, last: i64) -> QueryResult<usize> {
-    let done = events::table.filter(events::tenant_id.eq(tenant)).filter(events::position.le(last));
+    let done = events::table.filter(events::tenant_id.eq(tenant)).filter(events::place.le(last));
     diesel::delete(done).execute(conn)
 }
 
@@ -139,7 +139,6 @@ pub(super) fn waiting(conn: &mut Conn) -> QueryResult<i64> {
 
 /// Removes queued events, whoever they are for; returns how many.
 pub(in crate::webhooks) fn forget_queued(conn: &mut Conn, limit: i64) -> QueryResult<usize> {
-    let some: Vec<i64> =
-        events::table.order(events::position.asc()).limit(limit).select(events::position).load(conn)?;
-    diesel::delete(events::table.filter(events::position.eq_any(some))).execute(conn)
+    let some: Vec<i64> = events::table.order(events::place.asc()).limit(limit).select(events::place).load(conn)?;
+    diesel::delete(events::table.filter(events::place.eq_any(some))).execute(conn)
 }
