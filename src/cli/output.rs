@@ -89,15 +89,17 @@ impl Output {
         let line = match failure.downcast_ref::<crate::error::Error>() {
             Some(error) if self.json => {
                 let (code, title) = (error.code().slug(), error.code().title());
+                let errors = Some(error.fields()).filter(|fields| !fields.is_empty());
                 let mut told = serde_json::json!({ "code": code, "title": title, "detail": error.to_string() });
-                if !error.fields().is_empty() {
-                    told["errors"] = serde_json::json!(error.fields());
+                if let (Some(members), Some(errors)) = (told.as_object_mut(), errors) {
+                    members.insert("errors".to_owned(), serde_json::json!(errors));
                 }
                 told.to_string()
             }
             Some(error) => {
-                let fields = error.fields().iter().map(|field| format!("\n  {}: {}", field.pointer, field.detail));
-                format!("error: {error}. {}{}", error.code().help(), fields.collect::<String>())
+                let mut lines = vec![format!("error: {error}. {}", error.code().help())];
+                lines.extend(error.fields().iter().map(|field| format!("  {}: {}", field.pointer, field.detail)));
+                lines.join("\n")
             }
             None if self.json => serde_json::json!({ "code": "failed", "detail": failure.to_string() }).to_string(),
             None => format!("error: {failure}"),

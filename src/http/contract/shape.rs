@@ -217,7 +217,9 @@ impl Shape {
                 values.values_mut().for_each(|value| shape.drop_defaults(value));
             }
             (Self::List(shape, _), Value::Array(items)) => {
-                items.iter_mut().for_each(|item| shape.drop_defaults(item));
+                for item in items.iter_mut() {
+                    shape.drop_defaults(item);
+                }
                 // Lists of texts are sets: scopes, tenants, event types.
                 if let Self::Text(_) = **shape {
                     items.sort_unstable_by(|one, other| one.as_str().cmp(&other.as_str()));
