@@ -64,19 +64,19 @@ impl Timestamp {
     /// The moment `duration` later, or `None` past the year 9999.
     #[must_use]
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
-        self.0.checked_add(duration).filter(|at| at.year() <= 9999).map(Self)
+        self.0.checked_add(whole_micros(duration)).filter(|at| at.year() <= 9999).map(Self)
     }
 
     /// The moment `duration` later, at most the end of the calendar.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(duration))
+        Self(self.0.saturating_add(whole_micros(duration)))
     }
 
     /// The moment `duration` earlier.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(duration))
+        Self(self.0.saturating_sub(whole_micros(duration)))
     }
 
     /// The time from `earlier` until this moment; negative when it lies after it.
@@ -84,6 +84,11 @@ impl Timestamp {
     pub fn since(self, earlier: Self) -> Duration {
         self.0 - earlier.0
     }
+}
+
+/// A duration without the part that no moment has.
+fn whole_micros(duration: Duration) -> Duration {
+    duration - Duration::nanoseconds((duration.subsec_nanoseconds() % 1_000).into())
 }
 
 impl fmt::Display for Timestamp {
@@ -236,6 +241,16 @@ impl Clock {
 mod tests {
     use super::*;
     use time::macros::datetime;
+
+    #[test]
+    fn no_moment_has_a_part_of_a_microsecond() {
+        let at = Timestamp::from_unix_micros(1_000_000);
+        let odd = Duration::nanoseconds(1_234_567);
+        for moment in [at.plus(odd), at.minus(odd), at.checked_add(odd).unwrap()] {
+            assert_eq!(moment, Timestamp::from_unix_micros(moment.unix_micros()));
+        }
+        assert_eq!(at.plus(odd).unix_micros(), 1_001_234);
+    }
 
     #[test]
     fn a_moment_is_cut_to_microseconds_and_brought_to_utc() {

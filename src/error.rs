@@ -50,7 +50,7 @@ macro_rules! codes {
 
 codes! {
     InvalidRequest 400 "invalid_request" "The request is not well formed" "Send HTTP/1.1 with one `Host` and a body of the announced length; name a client's credentials once, in one place.";
-    InvalidBody 400 "invalid_body" "The body is not the JSON object this call takes" "Compare it with the request schema; `errors` points at the member.";
+    InvalidBody 400 "invalid_body" "The body is not what this call takes" "Compare it with the request schema; `errors` points at the member.";
     InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once; `errors` names those at fault.";
     InvalidId 400 "invalid_id" "An id in the path is not well formed" "Compare it with its parameter's description; `errors` names it.";
     InvalidHeader 400 "invalid_header" "A header is not understood" "`detail` names the header.";
@@ -80,7 +80,7 @@ codes! {
     LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";
     AddressSuppressed 409 "address_suppressed" "Mail to the consultant's address came back" "Once the mailbox works, an operator clears it: `POST /v1/mail-suppressions/{id}/clear`.";
-    TooManyEndpoints 409 "too_many_webhook_endpoints" "The client has as many webhook endpoints as it may" "Delete one that is not needed, or let one take more events.";
+    TooManyEndpoints 409 "too_many_webhook_endpoints" "The client, or a tenant of it, has as many webhook endpoints as it may" "`detail` says which. Delete one that is not needed, or let one take more events.";
     EndpointDisabled 409 "webhook_endpoint_disabled" "The webhook endpoint is switched off" "Switch it on first: `PATCH /v1/webhook-endpoints/{id}` with `{\"state\": \"active\"}`.";
     MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` names its state; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";

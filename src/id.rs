@@ -241,6 +241,10 @@ kinds! {
     MessageId = MessageKind "whm" "01kaq3v9e8fwmvd2x7n0c5hc2z";
     /// A scheduled check of a session's activity reports.
     ReportCheckId = ReportCheckKind "rck" "01kaq3v9e8fwmvd2x7n0c5hc3z";
+    /// A change of a link's end.
+    ExtensionId = ExtensionKind "ext" "01kaq3v9e8fwmvd2x7n0c5hc4z";
+    /// A correction of a link's reason or ticket.
+    CorrectionId = CorrectionKind "cor" "01kaq3v9e8fwmvd2x7n0c5hc5z";
 }
 
 #[cfg(test)]

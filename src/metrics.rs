@@ -110,7 +110,10 @@ impl Metrics {
                 &["check"],
             )?,
             outbox: IntGauge::new("outbox_depth", "Mail jobs that are not finished")?,
-            webhook_outbox: IntGauge::new("webhook_outbox_depth", "Webhook messages that are not finished")?,
+            webhook_outbox: IntGauge::new(
+                "webhook_outbox_depth",
+                "Webhook messages that are not finished, and events whose messages are not written yet",
+            )?,
             live_sessions: IntGauge::new("active_sessions", "Active sessions")?,
             incomplete_sessions: IntGaugeVec::new(
                 Opts::new("incomplete_sessions", "Sessions of the last 31 days whose activity reports are incomplete"),

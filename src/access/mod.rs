@@ -12,6 +12,7 @@ mod statements;
 mod uses;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -72,7 +73,7 @@ impl Epochs {
 }
 
 /// A client that is not disabled.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct LiveClient {
     pub id: ClientId,
     pub name: String,
@@ -83,6 +84,8 @@ pub(crate) struct LiveClient {
     pub previous_key_sha256: Option<String>,
     /// Time until which the previous key is valid.
     pub previous_key_expires_at: Option<Timestamp>,
+    /// Minute in which its use was last noted, so that hot callers share no lock.
+    noted: AtomicI64,
 }
 
 /// An active session: not ended, not expired, its link not revoked and its consultant not suspended.
@@ -93,7 +96,7 @@ pub(crate) struct LiveSession {
     pub reason: String,
     pub consultant_name: String,
     pub consultant_email: String,
-    expires_at: Timestamp,
+    pub expires_at: Timestamp,
     /// Response of the first introspection, which stays the same as long as this entry is valid.
     pub introspection: OnceLock<CachedIntrospection>,
 }
@@ -294,6 +297,12 @@ pub(crate) struct CachedIntrospection {
 }
 
 impl LiveClient {
+    /// Whether its use is to be noted: once a minute, as far as this copy of the client knows.
+    pub(crate) fn is_news(&self, now: Timestamp) -> bool {
+        let minute = now.unix_seconds() / 60;
+        self.noted.load(Ordering::Relaxed) != minute && self.noted.swap(minute, Ordering::Relaxed) != minute
+    }
+
     /// Whether the key is this client's, and valid.
     pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
         let sha256 = key.sha256();

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicI64;
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -206,6 +207,7 @@ pub(crate) fn load(
                     key_sha256,
                     previous_key_sha256: previous,
                     previous_key_expires_at: until,
+                    noted: AtomicI64::new(0),
                 });
             }
             (SESSION, Some(id), Some(profile), Some(link), Some(reason), Some(name), Some(email), _, Some(until)) => {

@@ -28,22 +28,29 @@ use crate::{
 
 /// Every documented route. The API description is generated from this only.
 pub(crate) fn routes(service: &mut ServiceConfig) {
+    service.configure(versioned).configure(unversioned);
+}
+
+fn versioned(service: &mut ServiceConfig) {
+    service.service(
+        scope("/v1")
+            // Routes are matched in this order; the most frequent one is first.
+            .configure(sessions::routes::configure)
+            .configure(links::routes::configure)
+            .configure(revocations::routes::configure)
+            .configure(consultants::routes::configure)
+            .configure(tenants::routes::configure)
+            .configure(clients::routes::configure)
+            .configure(signing_keys::routes::configure)
+            .configure(status_lists::routes::configure)
+            .configure(audit::routes::configure)
+            .configure(mail::routes::configure)
+            .configure(webhooks::routes::configure),
+    );
+}
+
+fn unversioned(service: &mut ServiceConfig) {
     service
-        .service(
-            scope("/v1")
-                // Routes are matched in this order; the most frequent one is first.
-                .configure(sessions::routes::configure)
-                .configure(links::routes::configure)
-                .configure(revocations::routes::configure)
-                .configure(consultants::routes::configure)
-                .configure(tenants::routes::configure)
-                .configure(clients::routes::configure)
-                .configure(signing_keys::routes::configure)
-                .configure(status_lists::routes::configure)
-                .configure(audit::routes::configure)
-                .configure(mail::routes::configure)
-                .configure(webhooks::routes::configure),
-        )
         .configure(links::routes::configure_landing)
         .configure(signing_keys::routes::configure_discovery)
         .configure(health);
@@ -133,13 +140,14 @@ pub(crate) fn service(
     > + use<>,
 > {
     let (actix, _) = actix_web::App::new()
-        .wrap(from_fn(head_as_get))
         .wrap(from_fn(surround))
         .configure(|service| app.register(service))
-        // Before the routes: a scope matches every path with its prefix.
-        .configure(pages)
         .into_utoipa_app()
-        .configure(routes)
+        .configure(versioned)
+        // Behind the hot routes, whose callers would wait for the patterns of pages; before the scope of the landing page,
+        // which matches every path with its prefix.
+        .map(|app| app.configure(pages))
+        .configure(unversioned)
         .split_for_parts();
     let known = KnownRoutes::of(description);
     let contract = contract(description);

@@ -21,7 +21,7 @@ use crate::journal::Event;
 use crate::journal::leaf::canonical;
 use crate::journal::rows::StoredEvent;
 use crate::journal::tree::{self, TreeHash, base64};
-use crate::{links, mail, sessions};
+use crate::{links, mail, records, sessions};
 
 /// Events per pack; a link with more must be exported instead.
 const MAX_EVENTS: usize = 10_000;
@@ -68,7 +68,7 @@ pub(crate) async fn pack(
     // A read, not part of the write above: gathering is slow and must not block writers.
     let text = cx
         .store
-        .read(move |conn| {
+        .read_large(move |conn| {
             let tenant_id = link.tenant_id.clone();
             let filter = EventFilter {
                 tenant_id: Some(tenant_id.clone()),
@@ -87,6 +87,9 @@ pub(crate) async fn pack(
                 }
             }
             let sessions = sessions::views_of_link(conn, &link_id, now)?.ok_or(Code::EvidenceTooLarge)?;
+            let limit = i64::try_from(MAX_EVENTS).map_err(Error::internal)?;
+            let ends = records::link_changes::ends_of(conn, &link_id, limit)?;
+            let corrections = records::link_changes::corrections_of(conn, &link_id, limit)?;
             let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
@@ -106,6 +109,7 @@ pub(crate) async fn pack(
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
                 "mails": mail::of_link(conn, &link_id)?, "sessions": sessions,
+                "ends": ends, "corrections": corrections,
                 "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
             });
             if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {

@@ -275,7 +275,7 @@ async fn list_access_summaries(
 /// Store the response unchanged, byte for byte.
 #[utoipa::path(tag = "Audit", operation_id = "getEvidence",
     params(("id" = LinkId, Path, description = "Link id")),
-    responses((status = 200, body = inline(TextBody), content_type = "application/json", description = "The evidence pack, canonical JSON (RFC 8785)"), EvidenceProblems))]
+    responses((status = 200, body = EvidencePack, description = "The evidence pack, canonical JSON (RFC 8785)"), EvidenceProblems))]
 #[get("/magic-links/{id}/evidence")]
 async fn get_evidence(
     cx: Data<Context>,
@@ -285,6 +285,19 @@ async fn get_evidence(
 ) -> Result<HttpResponse, Error> {
     let pack = evidence::pack(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(pack))
+}
+
+/// The signed evidence about a link. The signature is over the bytes of `evidence`, so only the pack as it was answered
+/// can be verified.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it stands for a body in the API description")]
+struct EvidencePack {
+    /// Link, e-mails, sessions, events, refusals and revocation, with the proofs and the checkpoint.
+    #[schema(value_type = Object)]
+    evidence: serde_json::Value,
+    /// Signature lines of a signed note (C2SP `signed-note`) over origin, purpose and SHA-256 of the evidence.
+    #[schema(max_length = 1000)]
+    signature: String,
 }
 
 /// A response body that generators treat as opaque text.

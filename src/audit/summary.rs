@@ -97,7 +97,7 @@ pub(crate) async fn summary(
         .with(&serde_json::json!({ "what": "access_summary", "tenant_id": tenant_id, "principal_id": principal_id }));
     let (items, log) = cx
         .store
-        .read(move |conn| {
+        .read_large(move |conn| {
             let portal = portal.as_deref();
             let mut ids = store::sessions_touching(conn, &tenant_id, portal, &principal_id, &asked)?;
             // Whoever acted as the person could see all of it, whatever was reported.

@@ -14,6 +14,12 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao',
      'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
      'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
+-- One that lasts longer than any document.
+INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
+    expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at) VALUES
+    ('mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-7', 'Meera Iyer',
+     'Migration of the payroll archive', 'read_only', datetime('now', '-1 hour'), datetime('now', '+50 years'), 'emp-7',
+     'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
 INSERT INTO status_lists (id, created_at) VALUES (1, datetime('now', '-30 minutes')) ON CONFLICT DO NOTHING;
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
     reason, client_id, started_at, expires_at, kid, status_list, status_index) VALUES

@@ -34,7 +34,8 @@ use crate::records::sessions::SessionFilter;
 use crate::revocations::{self, CreateRevocation, RevocationFilter};
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
-use crate::{sessions, telemetry};
+use crate::sessions::{self, RevokeSession};
+use crate::telemetry;
 
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
@@ -109,7 +110,7 @@ enum LinkCommand {
     /// List links
     List {
         /// Only links of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only links of this consultant
         #[arg(long)]
@@ -139,7 +140,7 @@ enum LinkCommand {
     /// Revoke every link that matches all given selectors; in force when this returns
     RevokeAll {
         /// Only links of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only links to this portal
         #[arg(long)]
@@ -153,6 +154,9 @@ enum LinkCommand {
         /// Only links that this person granted
         #[arg(long)]
         issued_by: Option<String>,
+        /// Only links with this ticket; with `--tenant`
+        #[arg(long)]
+        ticket: Option<String>,
         /// Every link
         #[arg(long)]
         everything: bool,
@@ -170,7 +174,7 @@ enum SessionCommand {
     /// List sessions
     List {
         /// Only sessions of this tenant
-        #[arg(long)]
+        #[arg(long, value_parser = tenant_id)]
         tenant: Option<String>,
         /// Only sessions of this consultant
         #[arg(long)]
@@ -186,8 +190,8 @@ enum SessionCommand {
         /// Session id
         id: SessionId,
         /// Why the session is revoked; recorded
-        #[arg(long)]
-        reason: Option<String>,
+        #[arg(long, default_value = "Revoked at the command line")]
+        reason: String,
     },
 }
 
@@ -213,6 +217,17 @@ pub fn main() -> ExitCode {
             output.failure(failure.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Parses a tenant id: a filter by another text would find nothing, and not say why.
+fn tenant_id(text: &str) -> Result<String, &'static str> {
+    if crate::domain::is_tenant_id(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "a tenant id has 1 to 64 letters, digits, dots, dashes and underscores, and begins with a letter or a digit",
+        )
     }
 }
 
@@ -349,6 +364,7 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
         ("PORTAL", "/portal"),
         ("CONSULTANT", "/consultant_id"),
         ("PROFILE", "/profile_id"),
+        ("TICKET", "/ticket"),
         ("CREATED", "/created_at"),
         ("REASON", "/reason"),
     ];
@@ -380,13 +396,24 @@ async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(),
             let link = links::revoke(cx, &Caller::operator(), id, request, now).await?;
             output.done(&link, "ended")
         }
-        LinkCommand::RevokeAll { tenant, portal, consultant, profile, issued_by, everything, reason, dry_run } => {
+        LinkCommand::RevokeAll {
+            tenant,
+            portal,
+            consultant,
+            profile,
+            issued_by,
+            ticket,
+            everything,
+            reason,
+            dry_run,
+        } => {
             let request = CreateRevocation {
                 tenant_id: tenant,
                 portal,
                 consultant_id: consultant,
                 profile_id: profile,
                 issued_by_id: issued_by,
+                ticket,
                 everything,
                 reason,
                 dry_run,
@@ -424,7 +451,8 @@ async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Resu
             output.table(&sessions::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
         }
         SessionCommand::Revoke { id, reason } => {
-            output.done(&sessions::revoke(cx, &Caller::operator(), id, reason, now).await?, "ended")
+            let request = RevokeSession { reason, requested_by: None, acting_session_id: None };
+            output.done(&sessions::revoke(cx, &Caller::operator(), id, request, now).await?, "ended")
         }
     }
 }

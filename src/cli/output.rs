@@ -89,9 +89,16 @@ impl Output {
         let line = match failure.downcast_ref::<crate::error::Error>() {
             Some(error) if self.json => {
                 let (code, title) = (error.code().slug(), error.code().title());
-                serde_json::json!({ "code": code, "title": title, "detail": error.to_string() }).to_string()
+                let mut told = serde_json::json!({ "code": code, "title": title, "detail": error.to_string() });
+                if !error.fields().is_empty() {
+                    told["errors"] = serde_json::json!(error.fields());
+                }
+                told.to_string()
             }
-            Some(error) => format!("error: {error}. {}", error.code().help()),
+            Some(error) => {
+                let fields = error.fields().iter().map(|field| format!("\n  {}: {}", field.pointer, field.detail));
+                format!("error: {error}. {}{}", error.code().help(), fields.collect::<String>())
+            }
             None if self.json => serde_json::json!({ "code": "failed", "detail": failure.to_string() }).to_string(),
             None => format!("error: {failure}"),
         };

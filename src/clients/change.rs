@@ -1,5 +1,7 @@
 //! Changing what a client is called and may do.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -13,6 +15,7 @@ use crate::id::ClientId;
 use crate::journal::Event;
 use crate::records;
 use crate::records::clients::Client;
+use crate::webhooks;
 
 /// Changes of a client; absent members stay as they are.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -47,6 +50,7 @@ pub(crate) async fn change(
     check_rights(cx, &mut fields, request.portal.as_deref(), request.tenants.as_deref(), request.scopes.as_deref());
     fields.finish()?;
     let (authority, actor, client_id) = (caller.authority(), caller.actor(None), caller.client_id.clone());
+    let config = Arc::clone(&cx.config);
     let changed = cx
         .store
         .write(move |tx| {
@@ -69,6 +73,7 @@ pub(crate) async fn change(
             }
             authority.require_grantable(&after.authority())?;
             let after = records::clients::change(tx, &after)?.ok_or(Code::ClientDisabled)?;
+            webhooks::follow(tx, &before, &after, &config.webhooks)?;
             let said = |client: &Client| {
                 serde_json::json!({ "name": client.name, "portal": client.portal, "tenants": client.tenants,
                     "scopes": client.scopes })

@@ -24,6 +24,7 @@ use crate::records::revocations::BulkRevocation;
 use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
+use crate::webhooks;
 
 pub use change::ChangeClient;
 pub(crate) use change::change;
@@ -362,6 +363,7 @@ pub(crate) async fn disable(
             let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
             let known = known.ok_or_else(Error::not_found)?;
             let disabled = records::clients::disable(tx, &id, now)?;
+            webhooks::let_go(tx, &id)?;
             // One that is disabled just now may have issued links since they were counted.
             let revoking = revoking.as_ref().filter(|revoking| disabled.is_some() || revoking.may_match());
             let order = revoking.map(|revoking| revoking.enforce(tx)).transpose()?;
@@ -442,6 +444,7 @@ pub(crate) async fn confirm(
                 let known = records::clients::find(tx, &id)?.ok_or_else(Error::not_found)?;
                 return if known.disabled_at.is_none() { Ok(known) } else { Err(Code::ClientDisabled.into()) };
             };
+            webhooks::listen_again(tx, &id)?;
             let event = Event::new(EventType::ClientConfirmed, actor.clone(), now);
             tx.record(event.with(&serde_json::json!({ "client_id": id, "name": client.name })));
             Ok(client)

@@ -395,6 +395,9 @@ mod tests {
         let config = Config::from_toml("limits.trusted_proxies = '10.0.0.0/8, ::1'").unwrap();
         let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
         assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
+        let config = Config::from_toml("limits.trusted_proxies = '::ffff:127.0.0.0/104, ::ffff:0:0/90'").unwrap();
+        let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
+        assert_eq!(proxies, ["127.0.0.0/8", "::ffff:0.0.0.0/90"], "callers are compared as IPv4");
         assert!(Config::from_toml("").unwrap().limits.trusted_proxies.is_empty());
         assert_eq!(Config::from_toml("").unwrap().limits.trusted_header, TrustedHeader::XForwardedFor);
         let config = Config::from_toml("limits.trusted_header = 'Forwarded'").unwrap();
@@ -404,6 +407,17 @@ mod tests {
         for wrong in ["proxy.example", "10.0.0.0/33", "10.0.0.1,,"] {
             let problems = Config::from_toml(&format!("limits.trusted_proxies = '{wrong}'")).unwrap_err().to_string();
             assert!(problems.contains("limits.trusted_proxies:"), "{problems}");
+        }
+    }
+
+    #[test]
+    fn a_log_level_that_would_silence_the_log_is_a_problem() {
+        for level in ["info", "WARN", "off", "magic_link=debug", "info, magic_link::mail=trace"] {
+            assert!(Config::from_toml(&format!("log.level = '{level}'")).is_ok(), "{level}");
+        }
+        for level in ["verbose", "loud", "magic_link", "info,magic_link", "magic_link=loud", ""] {
+            let problems = Config::from_toml(&format!("log.level = '{level}'")).unwrap_err().to_string();
+            assert!(problems.contains("log.level"), "{level}: {problems}");
         }
     }
 

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use figment::value::{Dict, Value};
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use secrecy::SecretString;
 use time::Duration;
+use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
 use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider, TrustedHeader};
@@ -82,6 +83,7 @@ pub const KEYS: &[&str] = &[
     "webhooks.allow_addresses",
     "webhooks.keep_days",
     "webhooks.endpoints_per_client",
+    "webhooks.endpoints_per_tenant",
     "log.format",
     "log.level",
     "log.sample",
@@ -259,7 +261,7 @@ impl Reader<'_> {
         let text = self.optional(key).unwrap_or_default();
         let named = text.split(',').map(str::trim).filter(|_| !text.is_empty());
         let read: Option<Vec<IpNet>> =
-            named.map(|one| one.parse().ok().or_else(|| one.parse().ok().map(IpAddr::into))).collect();
+            named.map(|one| one.parse().ok().or_else(|| one.parse().ok().map(IpAddr::into)).map(canonical)).collect();
         read.unwrap_or_else(|| {
             self.problem(key, "must be addresses and networks between commas, such as 10.0.0.0/8, ::1");
             Vec::new()
@@ -323,8 +325,12 @@ impl Reader<'_> {
 
     fn log_level(&mut self) -> String {
         let level = self.text("log.level", "info");
+        // A word alone that is no level would be read as the only part of the program that logs.
+        let is_read = |part: &str| part.rsplit('=').next().is_some_and(|word| word.parse::<LevelFilter>().is_ok());
         if let Err(error) = level.parse::<tracing_subscriber::filter::Targets>() {
             self.problem("log.level", error);
+        } else if !level.split(',').all(|part| is_read(part.trim())) {
+            self.problem("log.level", "must be error, warn, info, debug, trace or off, or a list of target=level");
         }
         level
     }
@@ -482,4 +488,13 @@ fn flatten(prefix: &str, dict: &Dict, found: &mut Vec<String>) {
 
 fn in_environment(key: &str) -> String {
     format!("{PREFIX}{}", key.to_uppercase().replace('.', "__"))
+}
+
+/// A network of IPv4 addresses that is written as one of IPv6: callers are compared as IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    let mapped = match network {
+        IpNet::V6(v6) => v6.prefix_len().checked_sub(96).zip(v6.addr().to_ipv4_mapped()),
+        IpNet::V4(_) => None,
+    };
+    mapped.and_then(|(length, address)| Ipv4Net::new(address, length).ok()).map_or(network, IpNet::V4)
 }

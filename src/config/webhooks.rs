@@ -14,6 +14,8 @@ pub struct Webhooks {
     pub keep: Duration,
     /// Largest number of endpoints of a client.
     pub endpoints_per_client: u32,
+    /// Largest number of endpoints that hear of a tenant, of all its clients.
+    pub endpoints_per_tenant: u32,
 }
 
 impl Reader<'_> {
@@ -22,6 +24,7 @@ impl Reader<'_> {
             allow_addresses: self.networks("webhooks.allow_addresses"),
             keep: Duration::days(self.number("webhooks.keep_days", 30, 1..=3_650).into()),
             endpoints_per_client: self.number("webhooks.endpoints_per_client", 20, 1..=10_000),
+            endpoints_per_tenant: self.number("webhooks.endpoints_per_tenant", 100, 1..=10_000),
         }
     }
 }

@@ -45,7 +45,7 @@ pub struct ConsultantResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     suspended_at: Option<Timestamp>,
     /// Why the consultant was suspended; only for clients of every tenant and portal with the scope `consultants:write`
-    /// or `admin`.
+    /// or `admin`. Auditors of every tenant read it in the `_system` log.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,

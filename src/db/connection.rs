@@ -69,6 +69,17 @@ impl Conn {
         self.batch_execute("ROLLBACK TO SAVEPOINT act")
     }
 
+    /// Runs statements in the transaction and undoes what they changed. A failure is undone with its job.
+    pub(crate) fn try_out<T, E: From<diesel::result::Error>>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.batch_execute("SAVEPOINT trial")?;
+        let outcome = work(self)?;
+        self.batch_execute("ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial")?;
+        Ok(outcome)
+    }
+
     /// Ends the jobs. Only audit events are left to write: their locks are taken in one order, and may wait.
     pub(crate) fn end_batch(&mut self) -> QueryResult<()> {
         match self {

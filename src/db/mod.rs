@@ -18,7 +18,7 @@ pub(crate) use batch::insert_all;
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use failure::no_connection;
-pub(crate) use lock::{oldest_transaction, transaction_number};
+pub(crate) use lock::{count_endpoints_alone, oldest_transaction, transaction_number};
 pub(crate) use migrations::run as migrate;
 pub(crate) use prepared::{Both, prepared, prepared_as};
 pub(crate) use server_clock::look_at_clock;

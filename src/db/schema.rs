@@ -315,6 +315,7 @@ diesel::table! {
         disabled_at -> Nullable<Timestamp>,
         disable_cause -> Nullable<Text>,
         deleted_at -> Nullable<Timestamp>,
+        heard_since -> Text,
     }
 }
 
@@ -322,6 +323,21 @@ diesel::table! {
     webhook_endpoint_tenants (tenant_id, endpoint_id) {
         tenant_id -> Text,
         endpoint_id -> Text,
+    }
+}
+
+diesel::table! {
+    webhook_events (position) {
+        position -> BigInt,
+        tenant_id -> Text,
+        log_index -> BigInt,
+        event_id -> Text,
+        event_type -> Text,
+        portal -> Text,
+        magic_link_id -> Nullable<Text>,
+        data -> Text,
+        recorded_at -> Timestamp,
+        done_up_to -> Nullable<Text>,
     }
 }
 
@@ -350,6 +366,37 @@ diesel::table! {
         id -> Integer,
         expires_at -> Timestamp,
         link_id -> Text,
+    }
+}
+
+diesel::table! {
+    link_extensions (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_expires_at -> Timestamp,
+        expires_at -> Timestamp,
+        reason -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
+    link_corrections (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_reason -> Text,
+        previous_ticket -> Nullable<Text>,
+        reason -> Text,
+        ticket -> Nullable<Text>,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
     }
 }
 
@@ -461,6 +508,7 @@ diesel::table! {
         lease_until -> Nullable<Timestamp>,
         done_at -> Nullable<Timestamp>,
         issued_by_client_id -> Nullable<Text>,
+        ticket -> Nullable<Text>,
     }
 }
 

@@ -34,6 +34,12 @@ text_enum! {
         LinkResent = "magic_link.resent",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// A link's window was extended.
+        LinkExtended = "magic_link.extended",
+        /// A link's window was shortened.
+        LinkShortened = "magic_link.shortened",
+        /// A link's reason or ticket was corrected.
+        LinkCorrected = "magic_link.corrected",
         /// A bulk revocation was created, or counted as a dry run.
         RevocationOrdered = "revocation.ordered",
         /// A link's window has ended.
@@ -133,11 +139,12 @@ impl EventType {
     pub const fn result(self) -> EventResult {
         match self {
             Self::LinkRefused
+            | Self::LinkCodeRefused
             | Self::SessionRefused
             | Self::AccessRefused
             | Self::PurgeRefused
             | Self::CheckpointRefused => EventResult::Refused,
-            Self::LinkMailFailed => EventResult::Failed,
+            Self::LinkMailFailed | Self::LinkBounced => EventResult::Failed,
             _ => EventResult::Success,
         }
     }
@@ -152,5 +159,23 @@ text_enum! {
         Refused = "refused",
         /// The operation was attempted and failed.
         Failed = "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_that_is_named_a_refusal_or_a_failure_is_none_of_success() {
+        for kind in EventType::ALL {
+            let name = kind.as_str();
+            let expected = match () {
+                () if name.ends_with("refused") => EventResult::Refused,
+                () if name.ends_with("failed") || name.ends_with("bounced") => EventResult::Failed,
+                () => EventResult::Success,
+            };
+            assert_eq!(kind.result(), expected, "{name}");
+        }
     }
 }

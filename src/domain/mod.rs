@@ -34,5 +34,5 @@ pub(crate) use syntax::{
     MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,
     plain_address,
 };
-pub(crate) use validator::{Validator, is_unsafe_char, trimmed};
+pub(crate) use validator::{Validator, is_unsafe_char, readable, trimmed};
 pub use webhook::{WebhookEvent, WebhookFormat};

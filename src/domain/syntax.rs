@@ -168,7 +168,9 @@ pub(crate) fn is_address(text: &str) -> bool {
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     });
-    text.len() <= 254 && local_fits && domain_fits && !text.contains("=?")
+    // Neither an address of a machine, in any spelling, nor punycode that is none.
+    let is_name = || matches!(url::Host::parse(domain), Ok(url::Host::Domain(_)));
+    text.len() <= 254 && local_fits && domain_fits && !text.contains("=?") && is_name()
 }
 
 /// An e-mail address as mail servers take it: an international domain becomes punycode (RFC 5891).
@@ -203,8 +205,11 @@ pub(crate) fn is_visible(character: char) -> bool {
         && !matches!(character,
             '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}' | '\u{1160}' | '\u{17B4}' | '\u{17B5}'
             | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2060}'..='\u{206F}'
-            | '\u{2800}' | '\u{3164}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}' | '\u{FFF9}'..='\u{FFFB}'
-            | '\u{1D173}'..='\u{1D17A}' | '\u{E0000}'..='\u{E0FFF}')
+            | '\u{2800}' | '\u{3164}' | '\u{FDD0}'..='\u{FDEF}' | '\u{FE00}'..='\u{FE0F}' | '\u{FEFF}' | '\u{FFA0}'
+            | '\u{FFF0}'..='\u{FFFB}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+            | '\u{E0000}'..='\u{E0FFF}')
+        // The last two of each plane are no characters.
+        && u32::from(character) & 0xFFFE != 0xFFFE
 }
 
 /// Whether a text has the syntax of a source name.
@@ -222,6 +227,17 @@ mod tests {
         assert!(is_tenant_id("acme") && is_tenant_id("Acme-42.eu_1"));
         for wrong in ["", "_system", "-x", ".x", "a b", "a/b", "ä", &"x".repeat(65)] {
             assert!(!is_tenant_id(wrong), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_that_no_mail_reaches_is_none() {
+        assert!(is_address("a@acme.example") && is_address("a@xn--bcher-kva.example") && is_address("a@1a.example"));
+        for wrong in ["a@1.2.3.4", "a@127.1", "a@0x7f.1", "a@xn--a.example", "a@[127.0.0.1]"] {
+            assert!(!is_address(wrong), "{wrong}");
+        }
+        for hidden in ['\u{1BCA0}', '\u{FFF0}', '\u{FDD0}', '\u{FFFF}', '\u{10FFFE}'] {
+            assert!(!is_visible(hidden), "{hidden:?}");
         }
     }
 

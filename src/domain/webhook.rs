@@ -12,6 +12,10 @@ text_enum! {
         LinkOpened = "magic_link.opened",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// A link's window was extended.
+        LinkExtended = "magic_link.extended",
+        /// A link's window was shortened, and that of its session with it.
+        LinkShortened = "magic_link.shortened",
         /// A link's window has ended.
         LinkExpired = "magic_link.expired",
         /// A session was opened.
@@ -42,6 +46,8 @@ impl WebhookEvent {
             // scanners open the page too.
             EventType::LinkContinued => Self::LinkOpened,
             EventType::LinkRevoked => Self::LinkRevoked,
+            EventType::LinkExtended => Self::LinkExtended,
+            EventType::LinkShortened => Self::LinkShortened,
             EventType::LinkExpired => Self::LinkExpired,
             EventType::SessionOpened => Self::SessionOpened,
             // A replaced session has ended too: its access token is invalid.

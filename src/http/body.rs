@@ -1,10 +1,11 @@
 //! Request bodies: JSON objects of bounded size that arrive in bounded time.
 
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use actix_web::{FromRequest, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -65,12 +66,12 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         let request = request.clone();
         let payload = payload.take();
         Box::pin(async move {
+            if has_body(&request) && !is_type(&request, "application", "json") {
+                return Err(Code::UnsupportedMediaType.into());
+            }
             let bytes = read(&request, payload, LIMIT).await?;
             // A request without any required member may omit the body.
             let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-            if !bytes.is_empty() && !is_type(&request, "application", "json") {
-                return Err(Code::UnsupportedMediaType.into());
-            }
             let mut body = json::parse(text).map_err(|invalid| malformed(&invalid))?;
             let operation = Contract::operation(&request)?;
             operation.check_body(&mut body)?;
@@ -100,18 +101,32 @@ pub(super) async fn read_form(request: &HttpRequest, payload: Payload) -> Result
     read(request, payload, BODY_LIMIT).await
 }
 
-/// A body as it was sent, for signatures over its bytes.
-pub(crate) struct RawBody(pub Bytes);
+/// A body as it will be sent, for signatures over its bytes: it is read when the handler has looked at the head.
+pub(crate) struct RawBody(HttpRequest, Payload);
+
+impl RawBody {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// `body_too_large`, `request_timeout`, or what is wrong with how it is sent.
+    pub(crate) async fn read(self) -> Result<Bytes, Error> {
+        read(&self.0, self.1, BATCH_LIMIT).await
+    }
+}
 
 impl FromRequest for RawBody {
     type Error = Error;
-    type Future = LocalBoxFuture<'static, Result<Self, Error>>;
+    type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let request = request.clone();
-        let payload = payload.take();
-        Box::pin(async move { Ok(Self(read(&request, payload, BATCH_LIMIT).await?)) })
+        ready(Ok(Self(request.clone(), payload.take())))
     }
+}
+
+/// Whether a body was announced: of a length that is not 0, or in chunks.
+fn has_body(request: &HttpRequest) -> bool {
+    let length = request.headers().get(CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || request.headers().contains_key(TRANSFER_ENCODING)
 }
 
 fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {

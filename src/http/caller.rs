@@ -205,7 +205,9 @@ impl<S: Needs> PresentedKey<S> {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(Arc::clone(&client)));
-        if let Some(cx) = self.request.app_data::<web::Data<Context>>() {
+        if client.is_news(now)
+            && let Some(cx) = self.request.app_data::<web::Data<Context>>()
+        {
             cx.client_uses.note(&client.id, now);
         }
         if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {

@@ -24,18 +24,26 @@ impl MessageBody for Unsent {
     }
 }
 
-/// Answers a HEAD as the GET would be answered, without its body.
-pub(crate) async fn head_as_get(
-    mut request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+/// Makes a HEAD a GET; whether it was one.
+pub(super) fn take_head(request: &mut ServiceRequest) -> bool {
     let is_head = request.method() == Method::HEAD;
     if is_head {
         request.head_mut().method = Method::GET;
     }
+    is_head
+}
+
+/// The answer to a HEAD: that of the GET, without its body.
+pub(super) fn without_body(response: ServiceResponse<BoxBody>) -> ServiceResponse<BoxBody> {
+    response.map_body(|_, body| BoxBody::new(Unsent(body.size())))
+}
+
+/// Answers a HEAD as the GET would be answered, without its body. Where [`super::surround`] stands, it does that.
+pub(crate) async fn head_as_get(
+    mut request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let is_head = take_head(&mut request);
     let response = next.call(request).await?.map_into_boxed_body();
-    if !is_head {
-        return Ok(response);
-    }
-    Ok(response.map_body(|_, body| BoxBody::new(Unsent(body.size()))))
+    Ok(if is_head { without_body(response) } else { response })
 }

@@ -8,13 +8,15 @@ use std::time::Instant;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, HeaderName, HeaderValue};
+use actix_web::http::header::{ALLOW, CACHE_CONTROL, HOST, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
 
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
+use super::head::{take_head, without_body};
+use super::parameters::require_known_query;
 use super::sliced::sliced;
 use super::{Sampler, problem};
 use crate::access::LiveClient;
@@ -50,18 +52,25 @@ impl ResponseError for Finished {
 
 /// The middleware, around all others.
 pub(crate) async fn surround(
-    request: ServiceRequest,
+    mut request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace_id = TraceId::of(traceparent);
     let (method, uri) = (request.method().clone(), request.uri().clone());
+    let is_head = take_head(&mut request);
     let path = uri.path();
     let cx = request.app_data::<web::Data<Context>>().cloned();
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
+        if !request.headers().get(HOST).is_none_or(|host| is_host(host.as_bytes())) {
+            return finish(request.error_response(Error::new(Code::InvalidRequest)), cx.as_ref(), path, trace_id).await;
+        }
+        if let Err(error) = require_known_query(request.request()) {
+            return finish(request.error_response(error), cx.as_ref(), path, trace_id).await;
+        }
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => finish(response.map_into_boxed_body(), cx.as_ref(), path, trace_id).await,
             // Only errors before routing end here; the handlers' errors are responses.
@@ -98,10 +107,16 @@ pub(crate) async fn surround(
             );
         });
     }
+    let outcome = if is_head { outcome.map(without_body) } else { outcome };
     outcome.map_err(|error| {
         let public_url = cx.map(|cx| cx.config.public_url.clone()).unwrap_or_default();
         Finished { error, public_url, path: path.to_owned(), trace_id }.into()
     })
+}
+
+/// Whether bytes can be a `Host` (RFC 9112, 3.2): what an address may not hold makes the request malformed.
+fn is_host(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte))
 }
 
 const UNMATCHED: &str = "unmatched";

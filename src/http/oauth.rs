@@ -1,5 +1,7 @@
 //! What clients send to the endpoints of OAuth: introspection (RFC 7662) and revocation (RFC 7009).
 
+use std::borrow::Cow;
+
 use actix_web::dev::Payload;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::{FromRequest, HttpRequest};
@@ -45,7 +47,8 @@ struct Parameters {
 impl Parameters {
     fn of(form: &[u8]) -> Self {
         let mut parameters = Self::default();
-        for (name, value) in form_urlencoded::parse(form) {
+        // Bytes that are no UTF-8 are replaced, as in decoded text.
+        for (name, value) in lossy(form).split('&').filter_map(pair) {
             let (values, may_be_empty) = match &*name {
                 "token" => (&mut parameters.token, true),
                 "client_id" => (&mut parameters.client_id, false),
@@ -59,6 +62,20 @@ impl Parameters {
         }
         parameters
     }
+}
+
+/// A form as text. Almost every one is ASCII, and checked as a whole.
+fn lossy(form: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(form).map_or_else(|_invalid| String::from_utf8_lossy(form), Cow::Borrowed)
+}
+
+/// A parameter of a form. Tokens are long, and need no escapes.
+fn pair(text: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if memchr::memchr2(b'%', b'+', text.as_bytes()).is_some() {
+        return form_urlencoded::parse(text.as_bytes()).next();
+    }
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    Some((name.into(), value.into()))
 }
 
 /// The value of a parameter that may be given once.

@@ -60,6 +60,21 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
+/// Refuses a query where the call has none: its handler does not read it, and a caller who adds `dry_run` to an order that
+/// takes it in the body means it.
+///
+/// # Errors
+/// `invalid_query` with every parameter.
+pub(super) fn require_known_query(request: &HttpRequest) -> Result<(), Error> {
+    if request.query_string().is_empty() || !request.path().starts_with("/v1/") {
+        return Ok(());
+    }
+    match Contract::operation(request) {
+        Ok(operation) if operation.has_no_query() => operation.read_query(request.query_string()).map(drop),
+        _ => Ok(()),
+    }
+}
+
 /// The decoded parameters of the path, by name.
 pub(super) type Texts = HashMap<String, String>;
 

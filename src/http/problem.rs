@@ -77,6 +77,10 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
         response.insert_header((WWW_AUTHENTICATE, "Bearer realm=\"magic-link\""));
         response.append_header((WWW_AUTHENTICATE, "Basic realm=\"magic-link\", charset=\"UTF-8\""));
     }
+    if code == Code::SignatureInvalid {
+        // Of the ways in which providers prove their reports, the one that HTTP knows.
+        response.insert_header((WWW_AUTHENTICATE, "Basic realm=\"mail-events\""));
+    }
     response.json(Problem::of(error, public_url, &instance_of(instance), trace_id))
 }
 

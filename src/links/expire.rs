@@ -2,13 +2,14 @@
 //!
 //! A mark names the last link that was processed; the instance that advances it
 //! records the links in between. A window lasts at least an hour, so no link is
-//! issued behind the mark.
+//! issued behind the mark; and no link is given an end behind it.
 
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType};
 use crate::error::Error;
+use crate::id::LinkId;
 use crate::journal::Event;
 use crate::records;
 use crate::records::links::Link;
@@ -39,8 +40,11 @@ pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize
             if let Some(last) = links.last()
                 && store::move_expiry_mark(tx, &mark, (last.expires_at, &last.id))?
             {
+                // Read again: from here on no link is extended that ends before the mark, but one may have been.
+                let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
                 // A revoked link ended earlier, and that is recorded.
-                for link in links.iter().filter(|link| link.revoked_at.is_none()) {
+                let over = |link: &&Link| link.revoked_at.is_none() && link.expires_at <= last.expires_at;
+                for link in records::links::find_all(tx, &ids)?.iter().filter(over) {
                     tx.record(expired(link, now));
                 }
             }

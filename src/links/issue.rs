@@ -68,7 +68,7 @@ pub(crate) async fn issue(
         profile_name: request.profile.name,
         profile_email,
         reason: request.reason.trim().to_owned(),
-        ticket: request.ticket,
+        ticket: request.ticket.map(|ticket| ticket.trim().to_owned()),
         access: request.access,
         starts_at,
         expires_at,
@@ -222,7 +222,7 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
 }
 
 /// The length of a window; a day is 24 hours.
-fn length(window: WindowLength) -> Option<Duration> {
+pub(super) fn length(window: WindowLength) -> Option<Duration> {
     let hours = match window.unit {
         DurationUnit::Hours => 1,
         DurationUnit::Days => 24,

@@ -3,6 +3,7 @@
 //! Its state follows from its times and is never stored. Its token is minted
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
+mod change;
 mod expire;
 mod freeze;
 mod issue;
@@ -22,6 +23,7 @@ use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issu
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::Delivery;
 
+pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
@@ -102,6 +104,64 @@ pub struct RevokeLink {
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
     /// Identifier of the support session the caller acts in, if any; recorded.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// Request to let a link end later.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "duration": {"value": 4, "unit": "hours"}, "reason": "The payroll run has to be repeated",
+    "extended_by": {"id": "emp-7", "name": "Meera Iyer"}
+}))]
+pub struct ExtendLink {
+    /// How much later the window ends. The whole window lasts at most as long as a link may.
+    pub duration: WindowLength,
+    /// Why the access lasts longer, in the words of the person who extends it.
+    #[schema(min_length = 10, max_length = 500)]
+    pub reason: String,
+    /// Person who extends the access; recorded as asserted by the client, not verified.
+    pub extended_by: Person,
+    /// Identifier of the support session the caller acts in: a request with one is refused.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// Request to let a link end earlier.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "expires_at": "2040-01-01T00:00:00Z", "reason": "The work takes less time than planned",
+    "requested_by": {"id": "emp-7", "name": "Meera Iyer"}
+}))]
+pub struct ShortenLink {
+    /// When the window ends (RFC 3339): at least 60 seconds from now, after its beginning, and before its present end.
+    pub expires_at: Timestamp,
+    /// Why the access ends earlier.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: String,
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    pub requested_by: Option<Person>,
+    /// Identifier of the support session the caller acts in, if any; recorded.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+/// Correction of a link; what is absent stays as it is.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"ticket": "SUP-48231", "requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
+pub struct CorrectLink {
+    /// Why access was granted; the reason before is kept in the link's evidence.
+    #[schema(min_length = 10, max_length = 500)]
+    pub reason: Option<String>,
+    /// Identifier of the support ticket; an empty text removes it.
+    #[schema(max_length = 64)]
+    pub ticket: Option<String>,
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    pub requested_by: Option<Person>,
+    /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
 }

@@ -78,6 +78,7 @@ fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result
         at: revoking.at,
         now: revoking.now,
         reason: None,
+        acting_session_id: revoking.acting_session_id,
     };
     sessions::end_all_of_links(tx, links, sessions::EndCause::Revoked, &ending)
 }

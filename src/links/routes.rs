@@ -2,12 +2,14 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{self, Data};
-use actix_web::{HttpResponse, get, middleware, post, put};
+use actix_web::{HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
-use super::{IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing};
+use super::{
+    CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
+};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
@@ -26,6 +28,9 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(get_magic_link)
         .service(revoke_magic_link)
         .service(resend_magic_link)
+        .service(extend_magic_link)
+        .service(shorten_magic_link)
+        .service(correct_magic_link)
         .service(get_issuing)
         .service(set_issuing);
 }
@@ -155,6 +160,62 @@ async fn resend_magic_link(
     body: Body<ResendLink>,
 ) -> Result<Accepted<LinkResponse>, Error> {
     Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Extend a magic link
+///
+/// Its window ends later. A live session goes on to its own end, and the next one reaches
+/// further. The whole window lasts at most as long as a link may (`links.max_duration_hours`).
+/// Refused while issuing is frozen, and for a link that has ended.
+#[utoipa::path(tag = "Magic links", operation_id = "extendMagicLink", request_body = ExtendLink,
+    params(("id" = LinkId, Path, description = "Identifier of the link"),
+        ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 201, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+#[post("/magic-links/{id}/extend")]
+async fn extend_magic_link(
+    cx: Data<Context>,
+    caller: Caller<IssueLinks>,
+    id: Path<LinkId>,
+    idempotency: IdempotencyHeader,
+    body: Body<ExtendLink>,
+) -> Result<Created<LinkResponse>, Error> {
+    let key = idempotency.scoped(&caller, &body)?;
+    let (value, replayed) = super::extend(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
+    Ok(Created { value, replayed })
+}
+
+/// Shorten a magic link
+///
+/// Its window ends earlier, and so does its live session, whose introspection tells the new
+/// `exp`. A link that ends then already is not changed; one that has ended is refused.
+#[utoipa::path(tag = "Magic links", operation_id = "shortenMagicLink", request_body = ShortenLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link")),
+    responses((status = 200, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+#[post("/magic-links/{id}/shorten")]
+async fn shorten_magic_link(
+    cx: Data<Context>,
+    caller: Caller<RevokeLinks>,
+    id: Path<LinkId>,
+    body: Body<ShortenLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(super::shorten(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Correct a magic link
+///
+/// Its reason and ticket. The evidence of the link shows each of them, by whom and when.
+/// Refused for a link that has ended, or that a bulk revocation matches.
+#[utoipa::path(tag = "Magic links", operation_id = "correctMagicLink", request_body = CorrectLink,
+    params(("id" = LinkId, Path, description = "Identifier of the link")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[patch("/magic-links/{id}")]
+async fn correct_magic_link(
+    cx: Data<Context>,
+    caller: Caller<IssueLinks>,
+    id: Path<LinkId>,
+    body: Body<CorrectLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(super::correct(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Read whether links are issued

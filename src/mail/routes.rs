@@ -53,7 +53,10 @@ async fn report_mail_events(
     provider: Path<String>,
     body: RawBody,
 ) -> Result<HttpResponse, Error> {
-    events::receive(&cx, &certificates, &provider.into_inner(), request.headers(), &body.0, cx.clock.now()).await?;
+    let provider = provider.into_inner();
+    events::admit(&cx, &provider, request.headers())?;
+    let body = body.read().await?;
+    events::receive(&cx, &certificates, &provider, request.headers(), &body, cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

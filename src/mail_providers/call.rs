@@ -1,8 +1,9 @@
 //! HTTP calls to a provider, bounded in time and size; an unknown outcome is reported as such.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use httpdate::parse_http_date;
 use reqwest::header::HeaderMap;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
@@ -27,6 +28,13 @@ pub(crate) fn client() -> Result<Client, reqwest::Error> {
         .build()
 }
 
+/// The wait that a `Retry-After` asks for (RFC 9110, 10.2.3): seconds, or a date in any of HTTP's three forms.
+pub(crate) fn retry_after(text: &str, now: Option<SystemTime>) -> Option<Duration> {
+    let text = text.trim();
+    let until = || parse_http_date(text).ok()?.duration_since(now?).ok();
+    text.parse().ok().map(Duration::from_secs).or_else(until)
+}
+
 /// A provider's complete response.
 pub(super) struct Answer {
     pub status: StatusCode,
@@ -46,10 +54,10 @@ impl Answer {
         let body: Option<serde_json::Value> = serde_json::from_slice(&self.body).ok();
         let members = ["/name", "/Message", "/message", "/Error", "/error", "/error/message", "/errors/0/message"];
         let said = |pointer: &str| body.as_ref()?.pointer(pointer)?.as_str();
-        let kind = self.header("x-amzn-errortype").and_then(|kind| kind.split(':').next());
+        let kind = Some(self.aws_error()).filter(|kind| !kind.is_empty());
         let is_text = self.header("content-type").is_some_and(|kind| kind.starts_with("text/plain"));
         let plain = std::str::from_utf8(&self.body).ok().filter(|_| body.is_none() && is_text);
-        let words = kind.into_iter().chain(members.into_iter().filter_map(said)).chain(plain);
+        let words = kind.as_deref().into_iter().chain(members.into_iter().filter_map(said)).chain(plain);
         let words = providers_words(&words.collect::<Vec<_>>().join(": "));
         if words.is_empty() { what.to_string() } else { format!("{what}: {words}") }
     }
@@ -66,6 +74,28 @@ impl Answer {
         plain.then_some(word)
     }
 
+    /// The kind of an AWS error; empty for another answer. It is named in a header, which may hold a colon and an address
+    /// behind it, or in the body, which may hold a namespace and `#` before it.
+    pub(super) fn aws_error(&self) -> String {
+        let of_header = self.header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).map(ToOwned::to_owned);
+        let of_body = || {
+            let body: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+            let kind = ["__type", "code"].iter().find_map(|member| body.get(member)?.as_str())?;
+            Some(kind.rsplit('#').next().unwrap_or_default().to_owned())
+        };
+        of_header.or_else(of_body).unwrap_or_default()
+    }
+
+    /// Whether the answer says these words.
+    pub(super) fn says(&self, words: &str) -> bool {
+        String::from_utf8_lossy(&self.body).to_ascii_lowercase().contains(words)
+    }
+
+    /// The provider asks to wait, as long as it says.
+    pub(super) fn throttled(&self) -> SendError {
+        SendError::Throttled(self.wait().unwrap_or(WAIT))
+    }
+
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
@@ -77,10 +107,8 @@ impl Answer {
     pub(super) fn refusal(&self) -> SendError {
         let status = self.status;
         match status {
-            StatusCode::TOO_MANY_REQUESTS => SendError::Throttled(self.wait().unwrap_or(WAIT)),
-            StatusCode::SERVICE_UNAVAILABLE if self.wait().is_some() => {
-                SendError::Throttled(self.wait().unwrap_or(WAIT))
-            }
+            StatusCode::TOO_MANY_REQUESTS => self.throttled(),
+            StatusCode::SERVICE_UNAVAILABLE if self.wait().is_some() => self.throttled(),
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
                 SendError::Permanent(self.explain(status))
             }
@@ -91,9 +119,10 @@ impl Answer {
         }
     }
 
-    /// `Retry-After` in seconds.
+    /// `Retry-After`: a date is compared with that of the answer, so that nobody's clock matters.
     fn wait(&self) -> Option<Duration> {
-        self.header("retry-after")?.trim().parse().ok().map(Duration::from_secs)
+        let now = self.header("date").and_then(|date| parse_http_date(date).ok());
+        retry_after(self.header("retry-after")?, now)
     }
 }
 
@@ -136,4 +165,28 @@ pub(super) fn below(base: &url::Url, path: &str) -> String {
 /// The message as JSON. A serialisation error is permanent: a retry would fail too.
 pub(super) fn body(message: &impl serde::Serialize) -> Result<Vec<u8>, SendError> {
     serde_json::to_vec(message).map_err(|error| SendError::Permanent(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_read_in_every_form_that_http_has() {
+        let now = parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").ok();
+        let minute = Some(Duration::from_mins(1));
+        for text in [
+            "60",
+            " 60 ",
+            "Sun, 06 Nov 1994 08:50:37 GMT",
+            "Sunday, 06-Nov-94 08:50:37 GMT",
+            "Sun Nov  6 08:50:37 1994",
+        ] {
+            assert_eq!(retry_after(text, now), minute, "{text}");
+        }
+        for text in ["", "soon", "-1", "Sun, 06 Nov 1994 08:48:37 GMT"] {
+            assert_eq!(retry_after(text, now), None, "{text}");
+        }
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", None), None, "a date says nothing without another");
+    }
 }

@@ -262,7 +262,20 @@ async fn what_only_an_operator_can_mend_waits_for_one() {
     for kind in ["AccountSuspendedException", "SendingPausedException", "MailFromDomainNotVerifiedException:x"] {
         assert!(matches!(SES.outcome(ses(kind)).await, Err(SendError::Credentials(_))), "{kind}");
     }
-    assert!(matches!(SES.outcome(ses("LimitExceededException")).await, Err(SendError::Throttled(_))));
+    let of_body =
+        ResponseTemplate::new(400).set_body_json(json!({ "__type": "com.amazonaws.ses#SendingPausedException" }));
+    let unverified =
+        "Email address is not verified. The following identities failed the check: no-reply@support.example";
+    let unverified = ses("MessageRejected").set_body_json(json!({ "message": unverified }));
+    for account in [of_body, unverified, ses("RequestExpired"), ses("InvalidSignatureException")] {
+        assert!(matches!(SES.outcome(account).await, Err(SendError::Credentials(_))));
+    }
+    assert!(matches!(SES.outcome(ses("MessageRejected")).await, Err(SendError::Permanent(_))));
+    for kind in ["LimitExceededException", "ThrottlingException", "Throttling", "TooManyRequestsException:http://x/"] {
+        assert!(matches!(SES.outcome(ses(kind)).await, Err(SendError::Throttled(_))), "{kind}");
+    }
+    let inactive = ResponseTemplate::new(200).set_body_json(json!({ "ErrorCode": 406, "Message": "inactive" }));
+    assert!(matches!(POSTMARK.outcome(inactive).await, Err(SendError::Permanent(_))));
     for code in [400, 405, 412] {
         let answer = ResponseTemplate::new(422).set_body_json(json!({ "ErrorCode": code }));
         assert!(matches!(POSTMARK.outcome(answer).await, Err(SendError::Credentials(_))), "{code}");

@@ -45,7 +45,7 @@ struct Email<'a> {
 
 #[derive(Deserialize)]
 struct Answer {
-    #[serde(rename = "MessageID")]
+    #[serde(rename = "MessageID", default)]
     message_id: String,
     #[serde(rename = "ErrorCode")]
     error_code: i64,
@@ -88,6 +88,7 @@ impl Provider for Postmark {
         if answer.status == StatusCode::OK {
             let taken: Answer = answer.json("a MessageID")?;
             return match taken.error_code {
+                0 if taken.message_id.is_empty() => Err(SendError::Transient("200 without a MessageID".to_owned())),
                 0 => Ok(Accepted { message_id: Some(taken.message_id) }),
                 code => Err(SendError::Permanent(answer.explain(format_args!("200 with ErrorCode {code}")))),
             };

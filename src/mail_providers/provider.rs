@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::is_unsafe_char;
+use crate::domain::readable;
 use crate::id::MailJobId;
 
 /// A display name and an e-mail address.
@@ -45,17 +45,20 @@ const MAX_WORDS: usize = 300;
 /// A run of this many characters of a token's alphabet may be a piece of one.
 const TOKEN_RUN: usize = 24;
 
+/// Length of a step-up code.
+const CODE_DIGITS: usize = 6;
+
 /// A provider's explanation, on one line and cut.
 ///
 /// It may quote the e-mail: addresses, and whatever can be a piece of a token or a one-time code, are left out.
 pub(crate) fn providers_words(text: &str) -> String {
-    let text: String = text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect();
+    let text = readable(text);
     let mut words = String::new();
     for word in text.split_whitespace() {
         let piece = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
         let quoted = word.contains('@') || word.contains("eyJ") || word.contains('#');
-        let token = word.as_bytes().split(|byte| !piece(*byte)).any(|run| run.len() >= TOKEN_RUN);
-        let code = word.as_bytes().split(|byte| !byte.is_ascii_digit()).any(|run| run.len() == 6);
+        let token = word.as_bytes().split(|byte| !piece(*byte)).any(|run| run.len() >= TOKEN_RUN && !is_name(run));
+        let code = word.as_bytes().split(|byte| !byte.is_ascii_digit()).any(|run| run.len() == CODE_DIGITS);
         if !words.is_empty() {
             words.push(' ');
         }
@@ -65,6 +68,15 @@ pub(crate) fn providers_words(text: &str) -> String {
         words = words.chars().take(MAX_WORDS - 1).chain(['…']).collect();
     }
     words
+}
+
+/// Whether a run is a name of words, as error codes are: `AccountSuspendedException`, `concurrent_idempotent_requests`.
+fn is_name(run: &[u8]) -> bool {
+    let is_word = |word: &[u8]| word.len() >= 2 && word.iter().all(u8::is_ascii_lowercase);
+    let mut capitals = run.chunk_by(|_, next| !next.is_ascii_uppercase());
+    let is_camel =
+        |part: &[u8]| part.split_first().is_some_and(|(first, rest)| first.is_ascii_uppercase() && is_word(rest));
+    run.split(|byte| *byte == b'_').all(is_word) || capitals.all(is_camel)
 }
 
 /// An e-mail to send. No `Debug`: it may hold a token.
@@ -160,6 +172,14 @@ mod tests {
         assert_eq!(providers_words(said), "550 5.1.1 … Recipient address rejected: User unknown in table");
         assert_eq!(providers_words("see https://links.example/l#eyJhbGciOi"), "see …");
         assert_eq!(providers_words(&format!("cut {} off", "aB3_-x".repeat(5))), "cut … off");
+        for name in
+            ["AccountSuspendedException", "MailFromDomainNotVerifiedException:", "concurrent_idempotent_requests"]
+        {
+            assert_eq!(providers_words(name), name);
+        }
+        for piece in ["AkHjqWpLmNbVcXzAsDfGhJkLq", "akhjqwplmnbvcxzasdfghj-klq", "ABCDEFGHIJKLMNOPQRSTUVWXYZ"] {
+            assert_eq!(providers_words(piece), "…", "{piece}");
+        }
         assert_eq!(providers_words("Your code: 042137."), "Your code: …");
         assert_eq!(providers_words("turned \u{202e}around \u{0}"), "turned around");
         assert_eq!(providers_words(&"long ".repeat(200)).chars().count(), MAX_WORDS);

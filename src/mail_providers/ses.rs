@@ -18,6 +18,10 @@ use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::clock::Clock;
 use crate::config;
 
+/// Errors by which AWS asks to slow down, of whatever status.
+const THROTTLING: &[&str] =
+    &["ThrottlingException", "Throttling", "ThrottledException", "TooManyRequestsException", "RequestLimitExceeded"];
+
 /// An Amazon SES account in one region.
 pub(super) struct Ses {
     client: reqwest::Client,
@@ -160,13 +164,12 @@ impl Provider for Ses {
             let taken: Answer = answer.json("a MessageId")?;
             return Ok(Accepted { message_id: Some(taken.message_id) });
         }
-        // The error type may be followed by a colon and a URL.
-        let kind = answer.header("x-amzn-errortype").and_then(|kind| kind.split(':').next()).unwrap_or_default();
-        Err(match kind {
+        Err(match answer.aws_error().as_str() {
             "LimitExceededException" => SendError::Throttled(Duration::from_mins(5)),
-            "AccountSuspendedException" | "SendingPausedException" | "MailFromDomainNotVerifiedException" => {
-                SendError::Credentials(answer.explain(answer.status))
-            }
+            kind if THROTTLING.contains(&kind) => answer.throttled(),
+            // Only these are about the e-mail; but a sender that nobody verified is about the account.
+            "BadRequestException" | "MessageRejected" | "" if !answer.says("not verified") => answer.refusal(),
+            _ if answer.status == StatusCode::BAD_REQUEST => SendError::Credentials(answer.explain(answer.status)),
             _ => answer.refusal(),
         })
     }

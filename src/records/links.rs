@@ -345,6 +345,13 @@ pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<
         .load(conn)
 }
 
+/// These links, in order of expiry.
+pub(crate) fn find_all(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Link>> {
+    under_pending_revocations(conn, |conn| {
+        links::table.filter(links::id.eq_any(ids)).order((links::expires_at.asc(), links::id.asc())).load(conn)
+    })
+}
+
 /// Expired links after a position, in order of expiry.
 pub(crate) fn expired_after(
     conn: &mut Conn,

@@ -2,6 +2,7 @@
 
 pub(crate) mod clients;
 pub(crate) mod consultants;
+pub(crate) mod link_changes;
 pub(crate) mod links;
 pub(crate) mod master_key;
 pub(crate) mod restores;

@@ -26,7 +26,8 @@ macro_rules! bulk_revocation_hits_link {
          AND (revocations.consultant_id IS NULL OR revocations.consultant_id = magic_links.consultant_id) \
          AND (revocations.profile_id IS NULL OR revocations.profile_id = magic_links.profile_id) \
          AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id) \
-         AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = magic_links.client_id)"
+         AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = magic_links.client_id) \
+         AND (revocations.ticket IS NULL OR revocations.ticket = magic_links.ticket)"
     };
 }
 
@@ -111,6 +112,9 @@ macro_rules! bulk_revoked_by {
         }
         if let Some(id) = &order.issued_by_client_id {
             query = query.filter(links::client_id.eq(id).assume_not_null());
+        }
+        if let Some(ticket) = &order.ticket {
+            query = query.filter(links::ticket.eq(ticket).assume_not_null());
         }
         query
     }};
@@ -359,6 +363,7 @@ pub(crate) struct BulkRevocation {
     pub done_at: Option<Timestamp>,
     /// The client that issued the links.
     pub issued_by_client_id: Option<ClientId>,
+    pub ticket: Option<String>,
 }
 
 impl BulkRevocation {
@@ -387,6 +392,7 @@ impl BulkRevocation {
             lease_until: None,
             done_at: None,
             issued_by_client_id: None,
+            ticket: None,
         }
     }
 

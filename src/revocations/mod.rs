@@ -15,6 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{
     Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
     is_portal_id,
@@ -49,6 +50,10 @@ pub struct CreateRevocation {
     /// Selects links granted by this person, by the portal's identifier.
     #[schema(min_length = 1, max_length = 128)]
     pub issued_by_id: Option<String>,
+    /// Selects links with this ticket, compared exactly and without blanks around it. With `tenant_id`, unless the client
+    /// is bound to one tenant.
+    #[schema(min_length = 1, max_length = 64)]
+    pub ticket: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
     /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
     #[serde(default)]
@@ -109,6 +114,10 @@ pub struct RevocationResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
     pub issued_by_id: Option<String>,
+    /// Ticket of the links that it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64)]
+    pub ticket: Option<String>,
     /// Client that issued the links that it selects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issued_by_client_id: Option<ClientId>,
@@ -150,6 +159,7 @@ impl RevocationResponse {
             consultant_id: order.consultant_id,
             profile_id: order.profile_id,
             issued_by_id: order.issued_by_id,
+            ticket: order.ticket,
             issued_by_client_id: order.issued_by_client_id,
             client_id: order.client_id,
             id: order.id,
@@ -173,6 +183,11 @@ pub(crate) async fn create(
     check(&request)?;
     let (portal, tenant_ids) = resolve_selectors(&caller.reach, &request)?;
     let is_wide = is_wide(tenant_ids.as_deref());
+    if request.ticket.is_some() && is_wide {
+        // A ticket of the same name may be another customer's.
+        let detail = "must name the tenant of the ticket, since the client is bound to more than one";
+        return Err(Error::new(Code::ValidationFailed).field("/tenant_id", "required", detail));
+    }
     if (request.everything || is_wide) && !caller.has(Scope::Admin) {
         let detail = "the field everything, and revoking links of more than one tenant, need the scope admin";
         return Err(Error::new(Code::InsufficientScope).detail(detail));
@@ -186,6 +201,7 @@ pub(crate) async fn create(
         consultant_id: request.consultant_id.clone(),
         profile_id: request.profile_id.clone(),
         issued_by_id: request.issued_by_id.clone(),
+        ticket: request.ticket.as_deref().map(|ticket| ticket.trim().to_owned()),
         dry_run: request.dry_run,
         ..BulkRevocation::new(request.reason.trim().to_owned(), &revoker, caller.client_id.as_ref(), now)
     };
@@ -204,7 +220,7 @@ pub(crate) async fn create(
     let event = event.with(&serde_json::json!({
         "revocation_id": order.id, "tenant_ids": tenant_ids, "portal": order.portal,
         "consultant_id": order.consultant_id, "profile_id": order.profile_id, "issued_by_id": order.issued_by_id,
-        "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
+        "ticket": order.ticket, "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
         "acting_session_id": request.acting_session_id,
     }));
     let writing = prepared.clone();
@@ -239,7 +255,9 @@ impl Prepared {
     /// count does not prevent it.
     pub(crate) async fn new(cx: &Context, order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
         let (asked, bound) = (order.clone(), tenant_ids.clone());
-        let counted = cx.store.read(move |conn| Ok(records::revocations::count(conn, &asked, &bound)?)).await;
+        let count = move |conn: &mut Conn| Ok(records::revocations::count(conn, &asked, &bound)?);
+        // A revocation does not wait for its turn.
+        let counted = if order.dry_run { cx.store.read_large(count).await } else { cx.store.read(count).await };
         let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
         // It is in force from when it is written, not from when it was requested.
         let now = cx.clock.now();
@@ -431,7 +449,8 @@ fn check(request: &CreateRevocation) -> Result<(), Error> {
             fields.external_id(pointer, id);
         }
     }
-    let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id];
+    fields.optional_text("/ticket", request.ticket.as_deref(), 1, 64);
+    let selectors = [&request.tenant_id, &request.portal, &request.profile_id, &request.issued_by_id, &request.ticket];
     let selects = request.consultant_id.is_some() || selectors.into_iter().any(Option::is_some);
     if selects == request.everything {
         let detail = "must be true without a selector, and false with one";

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use utoipa::ToSchema;
 
 use super::read::view;
-use super::{EndSession, MAX_SEQ, MAX_SOURCES, SessionResponse};
+use super::{EndSession, MAX_SEQ, MAX_SOURCES, RevokeSession, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EndCause, EventType, Reach, Validator, check_person, is_source};
 use crate::error::Error;
-use crate::http::{Caller, RedeemSessions};
+use crate::http::{Caller, RedeemSessions, RevokeLinks};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::mail::notices;
@@ -139,7 +139,15 @@ pub(crate) async fn revoke_token(
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
-    end_within(cx, caller, token.claims.sid.clone(), None, now).await.map(drop)
+    let ender = Ender { actor: caller.actor(None), reason: None, acting_session_id: None };
+    end_within(cx, caller, token.claims.sid.clone(), ender, now).await.map(drop)
+}
+
+/// Who ends a session before its time, and why.
+struct Ender {
+    actor: Actor,
+    reason: Option<String>,
+    acting_session_id: Option<String>,
 }
 
 /// Ends a session before it expires. One that has already ended, or that the caller cannot see, is not changed.
@@ -147,34 +155,45 @@ async fn end_within<S>(
     cx: &Context,
     caller: &Caller<S>,
     id: SessionId,
-    reason: Option<String>,
+    ender: Ender,
     now: Timestamp,
 ) -> Result<Option<Session>, Error> {
-    let (reach, client_id, actor) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
+    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.store
         .write(move |tx| {
             let Some(ended) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else {
                 return Ok(records::sessions::find_within(tx, &id, &reach)?);
             };
-            let ending = Ending { reason: reason.as_deref(), ..Ending::new(&actor, client_id.as_ref(), now) };
+            let ending = Ending {
+                reason: ender.reason.as_deref(),
+                acting_session_id: ender.acting_session_id.as_deref(),
+                ..Ending::new(&ender.actor, client_id.as_ref(), now)
+            };
             record_end(tx, &ended, &ending)?;
             Ok(Some(ended.session))
         })
         .await
 }
 
-/// Ends a session from the command line; its link is not revoked.
+/// Revokes a session; its link is not revoked. One that has already ended is not changed.
 pub(crate) async fn revoke(
     cx: &Context,
-    caller: &Caller<RedeemSessions>,
+    caller: &Caller<RevokeLinks>,
     id: SessionId,
-    reason: Option<String>,
+    request: RevokeSession,
     now: Timestamp,
 ) -> Result<SessionResponse, Error> {
     let mut fields = Validator::default();
-    fields.optional_text("/reason", reason.as_deref(), 3, 500);
+    fields.text("/reason", &request.reason, 3, 500);
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()?;
-    end_within(cx, caller, id.clone(), reason, now).await?.ok_or_else(Error::not_found)?;
+    let ender = Ender {
+        actor: caller.actor(request.requested_by.as_ref()),
+        reason: Some(request.reason.trim().to_owned()),
+        acting_session_id: request.acting_session_id,
+    };
+    end_within(cx, caller, id.clone(), ender, now).await?.ok_or_else(Error::not_found)?;
     read_again(cx, id, now).await
 }
 
@@ -188,12 +207,14 @@ pub(crate) struct Ending<'a> {
     pub now: Timestamp,
     /// Why, where it was said.
     pub reason: Option<&'a str>,
+    /// The support session that the caller acted in.
+    pub acting_session_id: Option<&'a str>,
 }
 
 impl<'a> Ending<'a> {
     /// Ends sessions at `now`.
     pub(crate) const fn new(actor: &'a Actor, client_id: Option<&'a ClientId>, now: Timestamp) -> Self {
-        Self { actor, client_id, at: now, now, reason: None }
+        Self { actor, client_id, at: now, now, reason: None, acting_session_id: None }
     }
 }
 
@@ -243,9 +264,10 @@ fn record_end(tx: &mut Tx<'_>, ended: &Ended, ending: &Ending<'_>) -> Result<(),
         Some(EndCause::Expired) => (Actor::system("clock"), None),
         _ => (ending.actor.clone(), ending.client_id),
     };
-    tx.record(Event::new(kind, actor, ending.now).at(at).client(client_id).session(session).with(
-        &serde_json::json!({ "cause": session.end_cause, "ended_at": session.ended_at, "end_reason": ending.reason }),
-    ));
+    tx.record(Event::new(kind, actor, ending.now).at(at).client(client_id).session(session).with(&serde_json::json!({
+        "cause": session.end_cause, "ended_at": session.ended_at, "end_reason": ending.reason,
+        "acting_session_id": ending.acting_session_id,
+    })));
     Ok(())
 }
 

@@ -64,7 +64,8 @@ pub struct Introspection<'a> {
     /// Time from which the token is valid, in seconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     nbf: Option<i64>,
-    /// When the token and its session expire, in seconds since 1970-01-01T00:00:00Z. There is no leeway.
+    /// When the session expires, in seconds since 1970-01-01T00:00:00Z: no later than the token, and sooner where its link
+    /// was shortened. There is no leeway.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
     /// Identifier of the token (RFC 7519 `jti`): that of its session.
@@ -200,8 +201,8 @@ pub(super) async fn introspect(
 }
 
 impl ActiveSession {
-    /// The introspection response as JSON. It is serialized once and cached with the session, because neither the token
-    /// nor the session's data changes.
+    /// The introspection response as JSON. It is serialized once and cached with the session, because the token does not
+    /// change, and the session's data not without a new access epoch.
     pub(super) fn json(&self) -> Result<Bytes, Error> {
         let of_this = |told: &&CachedIntrospection| {
             Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
@@ -227,7 +228,8 @@ impl ActiveSession {
             client_id: Some(&claims.client_id),
             iat: Some(claims.iat),
             nbf: Some(claims.nbf),
-            exp: Some(claims.exp),
+            // Sooner than the token says where its link was shortened.
+            exp: Some(claims.exp.min(live.expires_at.unix_seconds())),
             jti: Some(&claims.jti),
             sid: Some(&claims.sid),
             token_type: Some(TokenType::Bearer),

@@ -230,6 +230,21 @@ impl SessionResponse {
     }
 }
 
+/// Request to revoke a session.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"reason": "Nobody knows this visitor", "requested_by": {"id": "emp-7", "name": "Meera Iyer"}}))]
+pub struct RevokeSession {
+    /// Why the session is revoked.
+    #[schema(min_length = 3, max_length = 500)]
+    pub reason: String,
+    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
+    pub requested_by: Option<Person>,
+    /// Identifier of the support session the caller acts in, if any; recorded.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
 /// Request to end a session.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! `/v1/sessions` and `/v1/introspect`
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::ACCEPT;
+use actix_web::http::header::{ACCEPT, Accept, Header, Quality};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use utoipa::ToSchema;
@@ -9,13 +9,13 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::introspect::{Introspection, IntrospectionRequest};
 use super::report::{ReportEvents, Reported};
-use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, SessionResponse};
+use super::{EndSession, OpenSession, OpenedSession, RevocationRequest, RevokeSession, SessionResponse};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
     BATCH_LIMIT, Body, Caller, Created, IdempotencyHeader, IntrospectSessions, Json, Path, Query, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, TokenRequest, WriteAudit, WriteProblems, json_answer,
+    ReadProblems, RedeemProblems, RedeemSessions, RevokeLinks, TokenRequest, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
 use crate::records::sessions::SessionFilter;
@@ -27,6 +27,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(list_sessions)
         .service(get_session)
         .service(end_session)
+        .service(revoke_session)
         .service(report_events)
         .service(revoke_token);
 }
@@ -91,6 +92,24 @@ async fn end_session(
     body: Body<EndSession>,
 ) -> Result<Json<SessionResponse>, Error> {
     Ok(Json(super::end(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Revoke a session
+///
+/// Its link stays as it is: the consultant can have a fresh one mailed. From this response
+/// on, introspection reports the access token as inactive. A session that has already ended
+/// is not changed.
+#[utoipa::path(tag = "Sessions", operation_id = "revokeSession", request_body = RevokeSession,
+    params(("id" = SessionId, Path, description = "Identifier of the session")),
+    responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
+#[post("/sessions/{id}/revoke")]
+async fn revoke_session(
+    cx: Data<Context>,
+    caller: Caller<RevokeLinks>,
+    id: Path<SessionId>,
+    body: Body<RevokeSession>,
+) -> Result<Json<SessionResponse>, Error> {
+    Ok(Json(super::revoke(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Report activity events
@@ -162,9 +181,17 @@ struct SignedAnswer(String);
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 
-/// Whether the caller accepts the signed form by name; `*/*` gets JSON.
+/// Whether the caller accepts the signed form by name, and likes JSON no better; `*/*` gets JSON.
 fn wants_signed(request: &HttpRequest) -> bool {
-    let accepted = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
-    let mut kinds = accepted.flat_map(|text| text.split(',')).filter_map(|kind| kind.split(';').next());
-    kinds.any(|kind| kind.trim().eq_ignore_ascii_case(SIGNED_INTROSPECTION))
+    let mut texts = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
+    if !texts.any(|text| text.to_ascii_lowercase().contains(SIGNED_INTROSPECTION)) {
+        return false;
+    }
+    let Ok(Accept(accepted)) = Accept::parse(request) else { return false };
+    let best = |is_meant: fn(&str) -> bool| {
+        let weights = accepted.iter().filter(|kind| is_meant(kind.item.essence_str())).map(|kind| kind.quality);
+        weights.max().unwrap_or(Quality::ZERO)
+    };
+    let signed = best(|kind| kind.eq_ignore_ascii_case(SIGNED_INTROSPECTION));
+    signed > Quality::ZERO && signed >= best(|kind| kind == "application/json")
 }

@@ -34,16 +34,21 @@ pub(super) fn kept(changes: &[Change], how: ChangeValues, tenant_id: &str, diges
 
 /// Replaces letters and digits by `*`; a long value, such as an account number, keeps its last two for recognition.
 fn masked(value: &str) -> String {
-    let mut left = value.chars().filter(|character| character.is_alphanumeric()).count();
+    let mut left = value.chars().filter(|character| is_hidden(*character)).count();
     let shown = if left >= SHOWS_ITS_END { SHOWN } else { 0 };
     let mask = |character: char| {
-        if !character.is_alphanumeric() {
+        if !is_hidden(character) {
             return character;
         }
         left -= 1;
         if left < shown { character } else { '*' }
     };
     value.chars().map(mask).collect()
+}
+
+/// Whether a character says something: all do but blanks and the punctuation of ASCII, which give a value its shape.
+fn is_hidden(character: char) -> bool {
+    !character.is_whitespace() && (character.is_alphanumeric() || !character.is_ascii())
 }
 
 #[cfg(test)]
@@ -57,6 +62,9 @@ mod tests {
             ("1990-04-12", "****-**-12"),
             ("asha.rao@acme.example", "****.***@****.*****le"),
             ("वेतन", "****"),
+            ("หน่วย", "*****"),
+            ("Jose\u{301}", "*****"),
+            ("♂", "*"),
             ("", ""),
             ("IN 4455 6677", "** **** **77"),
         ] {

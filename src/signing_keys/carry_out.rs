@@ -74,13 +74,7 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             let (order, range, now) = (revocation.clone(), range.to_vec(), cx.clock.now());
             let counts = cx.store.write_large(move |tx| {
                 let actor = order.actor();
-                let ending = Ending {
-                    actor: &actor,
-                    client_id: order.client_id.as_ref(),
-                    at: order.created_at,
-                    now,
-                    reason: None,
-                };
+                let ending = Ending { at: order.created_at, ..Ending::new(&actor, order.client_id.as_ref(), now) };
                 let number = sessions::end_all(tx, &range, &ending)?;
                 counted(tx, &order, (0, number))
             });

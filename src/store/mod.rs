@@ -41,6 +41,12 @@ pub(crate) const POOL_TIMEOUT: Duration = Duration::from_millis(500);
 /// Time-out of the database's answer. Its server may hang while its connections live: then no time-out of its own helps.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Time-out for the turn of a large read: its callers are few and patient.
+const LARGE_READ_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Share of the connections for reads that large ones may hold.
+const LARGE_READERS: usize = 4;
+
 /// Concurrent reads for each core with SQLite: its connections share locks, so more would only wait for each other.
 const SQLITE_READERS: usize = 3;
 
@@ -77,6 +83,8 @@ pub struct Store {
     pool: Pool<ConnectionManager>,
     /// One permit per connection for reads: its holder gets a connection without blocking a thread.
     connections: Arc<Semaphore>,
+    /// One permit per connection that large reads may hold at once: the others stay free for short ones.
+    large_reads: Arc<Semaphore>,
     writers: Arc<Writers>,
     wakeups: Arc<Wakeups>,
     refusals: Arc<RefusalCounts>,
@@ -133,6 +141,7 @@ impl Store {
         Ok(Self {
             pool,
             connections: Arc::new(Semaphore::new(readers)),
+            large_reads: Arc::new(Semaphore::new((readers / LARGE_READERS).max(1))),
             writers: Arc::new(started),
             wakeups,
             refusals,
@@ -167,9 +176,29 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let permit = acquire(&self.connections).await?;
+        let permit = acquire(&self.connections, POOL_TIMEOUT).await?;
         let outcome = self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await;
         outcome.inspect_err(|error| self.metrics.failed(error))
+    }
+
+    /// The same for queries that may read many rows: at most a quarter of the connections for reads do so at once, so
+    /// that short reads need not wait for them.
+    ///
+    /// # Errors
+    /// As [`Store::read`]; `unavailable` also when its turn did not come within `LARGE_READ_TIMEOUT`.
+    pub async fn read_large<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        let turn = acquire(&self.large_reads, LARGE_READ_TIMEOUT).await?;
+        self.read(move |conn| {
+            // Moved to the thread: the query may outlive its caller.
+            let outcome = work(conn);
+            drop(turn);
+            outcome
+        })
+        .await
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -289,9 +318,9 @@ pub(crate) async fn within<T>(limit: Duration, answer: impl Future<Output = Resu
     })
 }
 
-/// Waits for a permit, at most for `POOL_TIMEOUT`.
-async fn acquire(semaphore: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Error> {
-    match tokio::time::timeout(POOL_TIMEOUT, Arc::clone(semaphore).acquire_owned()).await {
+/// Waits for a permit, but not for ever.
+async fn acquire(semaphore: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSemaphorePermit, Error> {
+    match tokio::time::timeout(limit, Arc::clone(semaphore).acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(closed)) => Err(Error::internal(closed)),
         Err(_elapsed) => {

@@ -9,12 +9,14 @@ pub(crate) enum Worker {
     Mail,
     /// Carries bulk revocations out.
     Revocations,
+    /// Writes the messages about events for webhook endpoints.
+    WebhookEvents,
     /// Calls webhook endpoints.
     Webhooks,
 }
 
 impl Worker {
-    const ALL: [Self; 3] = [Self::Mail, Self::Revocations, Self::Webhooks];
+    const ALL: [Self; 4] = [Self::Mail, Self::Revocations, Self::WebhookEvents, Self::Webhooks];
 
     const fn bit(self) -> u8 {
         1 << self as u8
@@ -42,6 +44,7 @@ impl Wakes {
 pub(super) struct Wakeups {
     mail: Notify,
     revocations: Notify,
+    webhook_events: Notify,
     webhooks: Notify,
 }
 
@@ -50,6 +53,7 @@ impl Wakeups {
         match worker {
             Worker::Mail => &self.mail,
             Worker::Revocations => &self.revocations,
+            Worker::WebhookEvents => &self.webhook_events,
             Worker::Webhooks => &self.webhooks,
         }
     }

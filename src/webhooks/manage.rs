@@ -6,11 +6,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::message::WebhookData;
+use super::owner::admit;
 use super::read::managed;
 use super::store::{self, Changes, Delivery};
 use super::{
     ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, EndpointAccess, RotateWebhookSecret, Sender,
-    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, outbox,
+    WebhookDelivery, WebhookEndpointResponse, WebhookEndpointState, heard_since, outbox,
 };
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -61,11 +62,12 @@ pub(crate) async fn create(
         disabled_at: None,
         disable_cause: None,
         deleted_at: None,
+        heard_since: String::new(),
         id,
     };
     let facts = EndpointFacts { events: Some(&endpoint.events), format: Some(format), ..EndpointFacts::of(&endpoint) };
     let event = Requester::of(caller).event(EventType::EndpointCreated, &facts, now);
-    let most = i64::from(cx.config.webhooks.endpoints_per_client);
+    let config = std::sync::Arc::clone(&cx.config);
     let key_id = cx.tokens.master_key().id().to_owned();
     let (made, replayed) = cx
         .store
@@ -82,12 +84,16 @@ pub(crate) async fn create(
             if owner.disabled_at.is_some() {
                 return Err(Code::ClientDisabled.into());
             }
-            if store::count_of(tx, &owner.id)? >= most {
+            let most = config.webhooks.endpoints_per_client;
+            if store::count_of(tx, &owner.id)? >= most.into() {
                 return Err(Error::new(Code::TooManyEndpoints).detail(format!("a client may have {most}")));
             }
+            admit(tx, &store::heard_tenants(owner.tenant_words()), 1, &config.webhooks)?;
+            let heard_since = heard_since::from(store::newest_position(tx)?);
+            let endpoint = Endpoint { heard_since, ..endpoint.clone() };
             store::insert(tx, &endpoint, owner.tenant_words())?;
             tx.record(event.clone());
-            Ok((endpoint.clone(), false))
+            Ok((endpoint, false))
         })
         .await?;
     Ok((WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)), replayed))
@@ -114,10 +120,14 @@ pub(crate) async fn change(
             let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
             check(&mut fields, known.format, description, request.events.as_deref(), audience);
             fields.finish()?;
+            let events = request.events.as_deref().map(|events| words(known.format, Some(events)));
+            let position = store::newest_position(tx)?;
+            let since = |after: &String| heard_since::changed(&known.heard_since, &known.events, after, position);
             let changes = Changes {
                 url: url.clone(),
                 description: request.description.clone().map(text),
-                events: request.events.as_deref().map(|events| words(known.format, Some(events))),
+                heard_since: events.as_ref().map(since).transpose()?,
+                events,
                 audience: request.audience.clone().map(text),
                 updated_at: now,
             };
@@ -130,7 +140,7 @@ pub(crate) async fn change(
             };
             tx.record(requester.event(EventType::EndpointChanged, &facts, now));
             let switched = match request.state {
-                Some(WebhookEndpointState::Active) => store::enable(tx, &id)?,
+                Some(WebhookEndpointState::Active) => store::enable(tx, &id, &heard_since::from(position))?,
                 Some(WebhookEndpointState::Disabled) => store::disable(tx, &endpoint, DisableCause::Client, now)?,
                 None => None,
             };

@@ -1,9 +1,13 @@
 //! A webhook endpoint is a client's URL that receives messages about events.
 //!
-//! Messages are derived from the audit events of a transaction and inserted with
-//! them (`queue`): no message without its event, and no event without its message.
-//! A worker sends each message, signed, until it is accepted, refused permanently,
-//! or given up after about a day. Delivery is at least once; a repeat has the same
+//! Messages are derived from the audit events of a transaction (`queue`): each event
+//! that somebody may hear is queued with it, in one row, and a worker writes the
+//! messages from there. No message without its event, and no event without its
+//! messages. They are for the endpoints that could hear the event when it happened
+//! and still can: not for one that was created, switched on or widened since, and
+//! not for one that was deleted, switched off or narrowed.
+//! Another worker sends each message, signed, until it is accepted, refused
+//! permanently, or given up after about a day. Delivery is at least once; a repeat has the same
 //! `webhook-id`. Messages about one link are sent to an endpoint one after the
 //! other, in the order of the audit log.
 //!
@@ -17,9 +21,11 @@
 
 mod addresses;
 mod caep;
+mod heard_since;
 mod manage;
 mod message;
 mod outbox;
+mod owner;
 mod queue;
 mod read;
 pub(crate) mod routes;
@@ -45,11 +51,12 @@ pub use manage::{RetriedWebhookDeliveries, RetryWebhookDeliveries};
 pub(crate) use manage::{change, create, delete, retry, rotate_secret, seal_secrets_again, test};
 pub use message::WebhookMessage;
 pub(crate) use outbox::{cancel_queued, deliver, maintain, ready};
-pub(crate) use queue::enqueue;
+pub(crate) use owner::{follow, let_go, listen_again};
+pub(crate) use queue::{enqueue, fan_out};
 pub(crate) use read::{deliveries, list, read};
 pub(crate) use sender::Sender;
 pub(crate) use signed::Webhook;
-pub(crate) use store::unfinished;
+pub(crate) use store::{ReadyEndpoint, unfinished};
 
 text_enum! {
     /// State of a webhook endpoint.
@@ -105,6 +112,7 @@ pub(crate) struct Endpoint {
     disabled_at: Option<Timestamp>,
     disable_cause: Option<DisableCause>,
     deleted_at: Option<Timestamp>,
+    heard_since: String,
 }
 
 impl fmt::Debug for Endpoint {
@@ -168,7 +176,7 @@ pub struct CreateWebhookEndpoint {
     #[schema(max_length = 100)]
     pub description: Option<String>,
     /// Event types the endpoint receives; every type by default, including future ones.
-    #[schema(min_items = 1, max_items = 7)]
+    #[schema(min_items = 1, max_items = 9)]
     pub events: Option<Vec<WebhookEvent>>,
     /// Message format, `cloudevents` by default; cannot be changed. With `caep` the only event is `session.ended`.
     #[schema(default = "cloudevents")]
@@ -192,7 +200,7 @@ pub struct ChangeWebhookEndpoint {
     #[schema(max_length = 100)]
     pub description: Option<String>,
     /// Event types the endpoint receives.
-    #[schema(min_items = 1, max_items = 7)]
+    #[schema(min_items = 1, max_items = 9)]
     pub events: Option<Vec<WebhookEvent>>,
     /// `aud` claim of security event tokens; an empty text brings back the URL. Format `caep` only.
     #[schema(max_length = 500)]
@@ -231,7 +239,7 @@ pub struct WebhookEndpointResponse {
     #[schema(max_length = 100)]
     description: Option<String>,
     /// Event types the endpoint receives.
-    #[schema(max_items = 7)]
+    #[schema(max_items = 9)]
     events: Vec<WebhookEvent>,
     /// Message format.
     format: WebhookFormat,

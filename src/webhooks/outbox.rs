@@ -6,7 +6,7 @@ use time::Duration;
 
 use super::sender::{Answer, Sender, SignedMessage};
 use super::store::{self, Attempt, Delivery};
-use super::{DisableCause, Endpoint, EndpointOwner, message};
+use super::{DisableCause, Endpoint, EndpointOwner, ReadyEndpoint, message};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType};
@@ -16,8 +16,9 @@ use crate::journal::Event;
 use crate::records;
 use crate::secrets::WebhookSecret;
 
-/// Concurrent messages per endpoint.
+/// Concurrent messages per endpoint: that answers promptly, and that does not or is not known to.
 const AT_A_TIME: i64 = 4;
+const AT_A_TIME_IF_SLOW: i64 = 1;
 
 /// Rows of a kind per maintenance step.
 const PER_STEP: usize = 1_000;
@@ -49,7 +50,7 @@ const RETRIES: [Duration; 7] = [
 ///
 /// # Errors
 /// When the store is unavailable.
-pub(crate) async fn ready(cx: &Context) -> Result<Vec<EndpointId>, Error> {
+pub(crate) async fn ready(cx: &Context) -> Result<Vec<ReadyEndpoint>, Error> {
     let now = cx.clock.now();
     cx.store
         .read(move |conn| {
@@ -60,22 +61,31 @@ pub(crate) async fn ready(cx: &Context) -> Result<Vec<EndpointId>, Error> {
         .await
 }
 
-/// Sends an endpoint's due messages, a few at a time.
+/// Sends an endpoint's due messages, a few at a time where it answers promptly; returns how many there were.
 ///
 /// # Errors
 /// When the store is unavailable. Claimed messages are due again when their lease ends.
-pub(crate) async fn deliver(cx: &Context, sender: &Sender, endpoint: EndpointId) -> Result<(), Error> {
+pub(crate) async fn deliver(
+    cx: &Context,
+    sender: &Sender,
+    endpoint: EndpointId,
+    is_prompt: bool,
+) -> Result<usize, Error> {
     let now = cx.clock.now();
     let id = endpoint.clone();
-    let due = cx.store.read(move |conn| Ok(store::due(conn, &id, AT_A_TIME, now)?)).await?;
+    let most = if is_prompt { AT_A_TIME } else { AT_A_TIME_IF_SLOW };
+    let due = cx.store.read(move |conn| Ok(store::due(conn, &id, most, now)?)).await?;
     if due.is_empty() {
         // Every due message waits for an earlier one that is not due.
         cx.store.write_large(move |tx| Ok(store::postpone(tx, &endpoint, now.plus(HELD_BACK), now)?)).await?;
-        return Ok(());
+        return Ok(0);
     }
     // A signing key may have been revoked, or the master key changed, since the last message.
     cx.snapshot(None, None, now).await?;
-    join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await.into_iter().collect()
+    let attempts = join_all(due.into_iter().map(|id| attempt(cx, sender, id))).await;
+    let messages = attempts.len();
+    attempts.into_iter().collect::<Result<(), _>>()?;
+    Ok(messages)
 }
 
 /// Claims one message and sends it. One transaction per message, as for mail jobs, to avoid deadlocks.

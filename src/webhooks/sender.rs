@@ -6,14 +6,13 @@ use std::time::Duration;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 use super::addresses::{Addresses, Refusal};
 use super::signed::TIME_OUT;
 use crate::clock::Timestamp;
 use crate::config::Webhooks;
 use crate::domain::WebhookFormat;
+use crate::mail_providers::call;
 use crate::secrets::WebhookSecret;
 
 /// Limit of a refusal's body (RFC 8935, section 2.4).
@@ -117,12 +116,8 @@ impl Sender {
 
 /// `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date.
 fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
-    let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
-    let seconds = text.parse().ok().or_else(|| {
-        let date = OffsetDateTime::parse(text, &Rfc2822).ok()?;
-        u64::try_from(Timestamp::from_utc(date).since(now).whole_seconds()).ok()
-    })?;
-    Some(Duration::from_secs(seconds))
+    let text = response.headers().get("retry-after")?.to_str().ok()?;
+    call::retry_after(text, Some(now.to_utc().into()))
 }
 
 async fn judge(response: Response, format: WebhookFormat) -> Answer {

@@ -3,6 +3,7 @@
 //! Several instances of the service may run the same workers: every step is safe
 //! to run concurrently with itself.
 
+mod calls;
 mod webhooks;
 
 use std::panic::AssertUnwindSafe;
@@ -91,6 +92,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             maintenance_step(&app).await?;
             Ok(MAINTENANCE_REST)
         }),
+        tokio::spawn(webhooks::fan_out(Arc::clone(app), stopped.clone())),
         tokio::spawn(webhooks::run(Arc::clone(app), stopped.clone())),
     ];
     if app.cx.clock.follows() {

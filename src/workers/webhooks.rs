@@ -1,47 +1,65 @@
-//! The webhook worker: each endpoint has a task of its own, so that a slow one does not delay the others.
+//! The webhook workers: one writes the messages about events, the other one sends them. Each endpoint has a task of its
+//! own, so that a slow one does not delay the others.
 
-use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::calls::Calls;
 use super::surviving;
 use crate::app::App;
 use crate::id::EndpointId;
 use crate::store::Worker;
-use crate::webhooks;
+use crate::webhooks::{self, ReadyEndpoint};
 
 /// Pause when there was nothing to do.
 const REST: Duration = Duration::from_millis(500);
 
-/// Largest number of endpoints that are called at the same time.
-const ENDPOINTS_AT_ONCE: usize = 64;
+/// A call that takes longer shows that an endpoint is slow.
+const PROMPT: Duration = Duration::from_secs(2);
+
+/// Writes the messages about queued events, one tenant after the other, so that each has its turn.
+pub(super) async fn fan_out(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
+    let mut turn = String::new();
+    while !*stopped.borrow() {
+        match surviving(webhooks::fan_out(&app.cx, &mut turn)).await {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error.cause = %error, "webhook messages not written; the worker continues"),
+        }
+        tokio::select! {
+            () = app.cx.store.wanted(Worker::WebhookEvents) => {}
+            () = tokio::time::sleep(REST) => {}
+            _ = stopped.changed() => {}
+        }
+    }
+}
 
 pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
-    let (mut calls, mut called): (JoinSet<EndpointId>, HashSet<EndpointId>) = (JoinSet::new(), HashSet::new());
+    let (mut running, mut calls): (JoinSet<Finished>, Calls) = (JoinSet::new(), Calls::default());
     // The endpoint that was started last: the next round begins after it, so that each has its turn.
     let mut last: Option<EndpointId> = None;
     while !*stopped.borrow() {
         match surviving(webhooks::ready(&app.cx)).await {
             Ok(mut ready) => {
-                let before = |id: &EndpointId| last.as_ref().is_some_and(|last| id.as_str() <= last.as_str());
+                let before = |one: &ReadyEndpoint| last.as_ref().is_some_and(|last| one.id.as_str() <= last.as_str());
                 let turn = ready.partition_point(before);
                 ready.rotate_left(turn);
                 for endpoint in ready {
-                    if called.len() < ENDPOINTS_AT_ONCE && called.insert(endpoint.clone()) {
-                        last = Some(endpoint.clone());
-                        calls.spawn(call_endpoint(Arc::clone(&app), endpoint));
+                    if let Some(is_prompt) = calls.begin(&endpoint) {
+                        last = Some(endpoint.id.clone());
+                        running.spawn(call_endpoint(Arc::clone(&app), endpoint.id, is_prompt));
                     }
                 }
             }
             Err(error) => tracing::warn!(error.cause = %error, "webhook worker failed; it continues"),
         }
         tokio::select! {
-            Some(done) = calls.join_next() => {
-                if let Ok(endpoint) = done {
-                    called.remove(&endpoint);
+            Some(done) = running.join_next() => {
+                if let Ok(Finished { endpoint, was_prompt }) = done {
+                    calls.end(&endpoint, was_prompt);
                 }
             }
             () = app.cx.store.wanted(Worker::Webhooks) => {}
@@ -50,14 +68,27 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
         }
     }
     // Calls in progress have a time-out.
-    while calls.join_next().await.is_some() {}
+    while running.join_next().await.is_some() {}
 }
 
-async fn call_endpoint(app: Arc<App>, endpoint: EndpointId) -> EndpointId {
-    if let Err(error) = surviving(webhooks::deliver(&app.cx, &app.webhook_sender, endpoint.clone())).await {
-        tracing::warn!(webhook.endpoint = %endpoint, error.cause = %error, "webhook messages not sent");
-        // The cause is rarely over at once.
-        tokio::time::sleep(REST).await;
+/// An endpoint that was called, and whether it answered promptly, where there was a message for it.
+struct Finished {
+    endpoint: EndpointId,
+    was_prompt: Option<bool>,
+}
+
+async fn call_endpoint(app: Arc<App>, endpoint: EndpointId, is_prompt: bool) -> Finished {
+    let began = Instant::now();
+    match surviving(webhooks::deliver(&app.cx, &app.webhook_sender, endpoint.clone(), is_prompt)).await {
+        Ok(messages) => {
+            let was_prompt = (messages > 0).then(|| began.elapsed() < PROMPT);
+            Finished { endpoint, was_prompt }
+        }
+        Err(error) => {
+            tracing::warn!(webhook.endpoint = %endpoint, error.cause = %error, "webhook messages not sent");
+            // The cause is rarely over at once.
+            tokio::time::sleep(REST).await;
+            Finished { endpoint, was_prompt: None }
+        }
     }
-    endpoint
 }

@@ -51,6 +51,8 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::LinkIssued => "A link was issued",
         WebhookEvent::LinkOpened => "The consultant pressed the button on the landing page; may come several times",
         WebhookEvent::LinkRevoked => "A link was revoked",
+        WebhookEvent::LinkExtended => "A link's window was extended",
+        WebhookEvent::LinkShortened => "A link's window was shortened, and that of its session with it",
         WebhookEvent::LinkExpired => "A link's window has ended",
         WebhookEvent::SessionOpened => "A session was opened",
         WebhookEvent::SessionEnded => "A session ended, whatever the cause",
@@ -69,6 +71,9 @@ fn data(kind: &str) -> Value {
             "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
         "magic_link.opened" => json!({ "actor_type": "consultant" }),
         "magic_link.revoked" => json!({ "actor_type": "portal_user" }),
+        "magic_link.extended" | "magic_link.shortened" => {
+            json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T09:30:00Z" })
+        }
         "magic_link.expired" => json!({ "actor_type": "system", "expires_at": "2026-11-23T07:30:00Z" }),
         "session.opened" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE, "access": "full",
             "expires_at": "2026-11-23T07:30:00Z" }),

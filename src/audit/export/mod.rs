@@ -231,13 +231,14 @@ impl Export {
             let (filter, reach) = (self.filter.clone(), self.reach.clone());
             let (start, end) = (self.next, self.size.min(self.next + SCANNED));
             let (rows, next) =
-                self.cx.store.read(move |conn| Ok(store::piece(conn, &filter, &reach, start..end)?)).await?;
+                self.cx.store.read_large(move |conn| Ok(store::piece(conn, &filter, &reach, start..end)?)).await?;
             self.next = next;
             // Read after the rows, so it includes the erasure of every payload missing in them.
             if rows.iter().any(|(_, payload)| payload.is_none()) {
                 let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
                 let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
-                self.erasures = self.cx.store.read(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
+                self.erasures =
+                    self.cx.store.read_large(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
                 if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
                     // The `audit.purged` event lies beyond the checkpoint that would close this export.
                     tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");

@@ -53,6 +53,9 @@ impl Class {
             | EventType::ClientDisabled
             | EventType::LinkResent
             | EventType::LinkRevoked
+            | EventType::LinkExtended
+            | EventType::LinkShortened
+            | EventType::LinkCorrected
             | EventType::SessionClosed
             | EventType::HoldReleased => Self::api(3, "Update"),
             EventType::AuditPurged => Self::api(4, "Delete"),

@@ -6,7 +6,7 @@ use serde_json::Value;
 use signed_note::Note;
 use tlog_tiles::Hash;
 
-use super::{Failure, LogVerifier, Verified, check_event, leaf_hash, member};
+use super::{Failure, LogVerifier, Verified, check_event, leaf_hash, member, read_canonical};
 use crate::journal::leaf::canonical;
 use crate::journal::tree::base64;
 
@@ -29,10 +29,7 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
     let mut bytes = Vec::new();
     pack.by_ref().take(MAX_PACK_BYTES).read_to_end(&mut bytes)?;
     let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
-    let value: Value = serde_json::from_slice(text).map_err(|error| bad(format!("is not JSON: {error}")))?;
-    if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
-        return Err(bad("is not in canonical form (RFC 8785)".to_owned()));
-    }
+    let value = read_canonical(text).map_err(|why| bad(why.to_owned()))?;
     let evidence = value.get("evidence").ok_or_else(|| bad("holds no evidence".to_owned()))?;
     let signature = member(&value, "signature").as_str().ok_or_else(|| bad("is not signed".to_owned()))?;
     let text = canonical(evidence).map_err(|error| bad(error.to_string()))?;

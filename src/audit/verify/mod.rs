@@ -299,10 +299,7 @@ impl Events {
         if self.number == 1 && is_view(text) {
             return Err(Failure::View);
         }
-        let value: Value = serde_json::from_slice(text).map_err(|error| self.bad(format!("is not JSON: {error}")))?;
-        if !canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text) {
-            return Err(self.bad("is not in canonical form (RFC 8785)"));
-        }
+        let value = read_canonical(text).map_err(|why| self.bad(why))?;
         let members = value.as_object().ok_or_else(|| self.bad("is not a JSON object"))?;
         let names: Vec<&str> = members.keys().map(String::as_str).collect();
         match names.as_slice() {
@@ -393,6 +390,19 @@ impl Events {
         }
         Ok(count)
     }
+}
+
+/// Reads a text that must be as it was written, to the byte; says so where a program on the way has saved it anew.
+fn read_canonical(text: &[u8]) -> Result<Value, &'static str> {
+    if text.starts_with(b"\xEF\xBB\xBF") || text.contains(&0) {
+        return Err("was saved anew in another encoding: verify the file as it was downloaded");
+    }
+    if text.ends_with(b"\r") {
+        return Err("ends as lines of Windows do: the file was changed on the way; verify it as it was downloaded");
+    }
+    let value: Value = serde_json::from_slice(text).map_err(|_invalid| "is not JSON")?;
+    let is_canonical = canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text);
+    if is_canonical { Ok(value) } else { Err("is not in canonical form (RFC 8785)") }
 }
 
 /// A member of an object, or null.

@@ -390,3 +390,20 @@ fn an_erasure_that_came_too_early_is_none() {
         assert!(matches!(outcome, Err(Failure::Line { number, .. }) if number == PURGE + 1), "{outcome:?}");
     }
 }
+
+#[test]
+fn a_file_that_was_saved_anew_is_told_from_a_forged_one() {
+    let line = br#"{"a":1}"#;
+    assert!(read_canonical(line).is_ok());
+    let marked = [b"\xEF\xBB\xBF".as_slice(), line].concat();
+    let wide: Vec<u8> = line.iter().flat_map(|byte| [*byte, 0]).collect();
+    for (text, told) in [
+        (marked, "another encoding"),
+        (wide, "another encoding"),
+        ([line.as_slice(), b"\r"].concat(), "lines of Windows"),
+        (br#"{"a": 1}"#.to_vec(), "canonical"),
+        (b"{".to_vec(), "is not JSON"),
+    ] {
+        assert!(read_canonical(&text).unwrap_err().contains(told), "{told}");
+    }
+}

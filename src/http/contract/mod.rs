@@ -92,6 +92,10 @@ impl Operation {
         })
     }
 
+    pub(super) const fn has_no_query(&self) -> bool {
+        self.query.is_empty()
+    }
+
     /// Checks the decoded parameters of the path.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ pub(super) enum Shape {
     Object(Vec<Member>),
     /// An object with any members, each of one shape.
     Map(Box<Self>),
-    List(Box<Self>),
+    /// A list, and the largest number of its items.
+    List(Box<Self>, usize),
     Text(Text),
     Integer(Range),
     Boolean,
@@ -122,7 +123,10 @@ impl Shape {
         };
         Ok(match kind {
             Some("object") => Self::object(description, schema)?,
-            Some("array") => Self::List(Box::new(Self::of(description, &schema["items"])?)),
+            Some("array") => {
+                let most = schema["maxItems"].as_u64().and_then(|most| most.try_into().ok()).unwrap_or(usize::MAX);
+                Self::List(Box::new(Self::of(description, &schema["items"])?), most)
+            }
             Some("string") => Self::Text(Text::of(schema)?),
             Some("integer") => Self::Integer(Range::of(schema)),
             Some("boolean") => Self::Boolean,
@@ -172,7 +176,10 @@ impl Shape {
                     checked.member(name, |checked| shape.check(value, checked));
                 }
             }
-            (Self::List(shape), Value::Array(items)) => {
+            (Self::List(_, most), Value::Array(items)) if items.len() > *most => {
+                checked.error("too_many", format_args!("must have at most {most} items"));
+            }
+            (Self::List(shape, _), Value::Array(items)) => {
                 for (index, item) in items.iter_mut().enumerate() {
                     checked.member(index, |checked| shape.check(item, checked));
                 }
@@ -181,7 +188,7 @@ impl Shape {
             (Self::Integer(range), Value::Number(number)) => range.check(number, checked),
             (Self::Boolean, Value::Bool(_)) | (Self::Anything, _) => {}
             (Self::Object(_) | Self::Map(_), _) => checked.error("malformed", "must be an object"),
-            (Self::List(_), _) => checked.error("malformed", "must be an array"),
+            (Self::List(..), _) => checked.error("malformed", "must be an array"),
             (Self::Text(_), _) => checked.error("malformed", "must be a string"),
             (Self::Integer(range), _) => range.refuse(checked),
             (Self::Boolean, _) => checked.error("malformed", "must be true or false"),
@@ -204,7 +211,14 @@ impl Shape {
             (Self::Map(shape), Value::Object(values)) => {
                 values.values_mut().for_each(|value| shape.drop_defaults(value));
             }
-            (Self::List(shape), Value::Array(items)) => items.iter_mut().for_each(|item| shape.drop_defaults(item)),
+            (Self::List(shape, _), Value::Array(items)) => {
+                items.iter_mut().for_each(|item| shape.drop_defaults(item));
+                // Lists of texts are sets: scopes, tenants, event types.
+                if let Self::Text(_) = **shape {
+                    items.sort_unstable_by(|one, other| one.as_str().cmp(&other.as_str()));
+                    items.dedup();
+                }
+            }
             _ => {}
         }
     }

@@ -119,6 +119,27 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// Refuses what its head alone condemns, before anybody sends a body.
+///
+/// # Errors
+/// `route_not_found` for a provider without a configuration, `signature_invalid` without what proves a report.
+pub(crate) fn admit(cx: &Context, provider: &str, headers: &HeaderMap) -> Result<(), Error> {
+    let events = &cx.config.mail.events;
+    let require = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
+    let (is_configured, is_proven) = match provider {
+        "ses" => (events.ses.is_some(), true),
+        "postmark" => (events.postmark.is_some(), require(&["authorization"])),
+        "sendgrid" => (events.sendgrid.is_some(), require(sendgrid::PROOF)),
+        "resend" => (events.resend.is_some(), require(resend::PROOF)),
+        _ => (false, false),
+    };
+    match (is_configured, is_proven) {
+        (false, _) => Err(Code::RouteNotFound.into()),
+        (true, false) => Err(unproven()),
+        (true, true) => Ok(()),
+    }
+}
+
 /// Receives a provider's reports.
 pub(crate) async fn receive(
     cx: &Context,
@@ -200,13 +221,23 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
 fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Job>, Error> {
     let found = match (&report.job_id, &report.message_id) {
         (Some(id), _) => store::find(tx, id)?,
-        (None, Some(message)) => store::find_by_message(tx, provider, message)?,
+        (None, Some(message)) => {
+            let ends = message.match_indices('.').map(|(at, _)| at).chain([message.len()]);
+            let mut found = None;
+            for known in ends.filter_map(|end| message.get(..end)) {
+                found = found.or(store::find_by_message(tx, provider, known)?);
+            }
+            found
+        }
         (None, None) => None,
     };
     Ok(found.filter(|job| {
         // With an unknown outcome the provider's message id was never received.
         let same = match (&job.provider_message_id, &report.message_id) {
-            (Some(known), Some(told)) => known == told,
+            // SendGrid appends the way that the e-mail took.
+            (Some(known), Some(told)) => {
+                told.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
             _ => true,
         };
         same && job.provider.as_deref() == Some(provider)

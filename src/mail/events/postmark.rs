@@ -33,7 +33,8 @@ pub(super) const BOUNCES: &[(&str, Kind)] = &[
 
 pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[u8]) -> Result<Vec<Report>, Error> {
     let expected = format!("{}:{}", login.0, login.1.expose_secret());
-    let given = header(headers, "authorization").and_then(|value| value.strip_prefix("Basic "));
+    let given = header(headers, "authorization").and_then(|value| value.split_once(' '));
+    let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")).map(|(_, text)| text);
     let given = given.and_then(|text| STANDARD.decode(text.trim()).ok()).ok_or_else(unproven)?;
     // Digests are compared, so that not even the length leaks.
     let (given, expected) = (digest(&SHA256, &given), digest(&SHA256, expected.as_bytes()));

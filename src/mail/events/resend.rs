@@ -12,6 +12,9 @@ use super::{Kind, Report, header, parse, require_recent, text, unproven};
 use crate::clock::Timestamp;
 use crate::error::Error;
 
+/// Headers that prove a report.
+pub(super) const PROOF: &[&str] = &["svix-id", "svix-timestamp", "svix-signature"];
+
 /// Age of a report: each attempt is signed anew.
 const MAX_AGE: Duration = Duration::minutes(5);
 
@@ -53,9 +56,9 @@ pub(super) fn read(
 
 fn report(body: &Value) -> Option<Report> {
     let word = text(body, "/type")?;
-    let bounce = text(body, "/data/bounce/type").unwrap_or("Permanent");
     let kind = match super::kind(EVENTS, word)? {
-        Kind::Bounced if bounce != "Permanent" => Kind::GivenUp,
+        // Without a type nothing is known of the address.
+        Kind::Bounced if text(body, "/data/bounce/type") != Some("Permanent") => Kind::GivenUp,
         kind => kind,
     };
     let reason = ["/data/bounce/message", "/data/failed/reason", "/data/suppressed/message"];

@@ -11,6 +11,9 @@ use super::{Kind, Report, header, parse, require_recent, text, unproven};
 use crate::clock::Timestamp;
 use crate::error::{Code, Error};
 
+/// Headers that prove a report.
+pub(super) const PROOF: &[&str] = &["x-twilio-email-event-webhook-signature", "x-twilio-email-event-webhook-timestamp"];
+
 /// Age of a report: SendGrid repeats one for 24 hours.
 const MAX_AGE: Duration = Duration::hours(25);
 
@@ -56,9 +59,7 @@ fn report(entry: &Value) -> Option<Report> {
         }
         kind => kind,
     };
-    // It begins with the message id of the send response.
-    let message_id = text(entry, "/sg_message_id").and_then(|id| id.split('.').next());
-    Some(Report::new(kind, text(entry, "/mail_job_id"), message_id, word).because(reason))
+    Some(Report::new(kind, text(entry, "/mail_job_id"), text(entry, "/sg_message_id"), word).because(reason))
 }
 
 /// Whether a bounce is permanent. Without the optional `type` the recipient's server decides, by its status.

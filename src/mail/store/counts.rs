@@ -2,6 +2,7 @@
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
 
 use super::Job;
 use crate::clock::Timestamp;
@@ -9,6 +10,12 @@ use crate::db::Conn;
 use crate::db::schema::{mail_jobs as jobs, tenants};
 use crate::domain::Template;
 use crate::id::{ConsultantId, LinkId, MailJobId};
+
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// A text in lower case.
+    fn lower(text: Nullable<Text>) -> Nullable<Text>;
+}
 
 /// A mail with a link to a consultant.
 #[derive(Debug, Clone, Queryable)]
@@ -39,7 +46,7 @@ pub(in crate::mail) fn link_mails_since(
 /// Whether an address other than a consultant's was sent so many mails since a time; `job` is not counted.
 pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
     let last: Option<MailJobId> = jobs::table
-        .filter(jobs::recipient.eq(job.recipient.as_ref()))
+        .filter(lower(jobs::recipient).eq(job.recipient.as_ref().map(|address| address.to_lowercase())))
         .filter(jobs::id.gt(MailJobId::first_at(since)))
         .filter(jobs::created_at.gt(since))
         .filter(jobs::id.ne(&job.id))

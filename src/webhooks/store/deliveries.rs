@@ -8,9 +8,10 @@ use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpo
 use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, WebhookEvent};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
-use crate::journal::AppendedEvent;
 use crate::records::restores::no_restore_runs;
 use crate::webhooks::{MessageState, message};
+
+use super::queue::{QueuedEvent, forget_queued, waiting};
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 15.
 const ROWS_PER_STATEMENT: usize = 1_000;
@@ -43,18 +44,13 @@ pub(in crate::webhooks) struct Delivery {
 
 impl Delivery {
     /// A message about an event, due at once.
-    pub(in crate::webhooks) fn new(
-        endpoint_id: &EndpointId,
-        recorded: &AppendedEvent<'_>,
-        kind: WebhookEvent,
-        data: String,
-    ) -> Self {
+    pub(in crate::webhooks) fn about(event: &QueuedEvent, endpoint_id: &EndpointId) -> Self {
         Self {
-            event_id: Some(recorded.id.clone()),
-            event_type: kind.to_string(),
-            magic_link_id: recorded.event.magic_link_id.clone(),
-            log_index: recorded.log_index,
-            ..Self::test(endpoint_id, data, recorded.event.recorded_at)
+            event_id: Some(event.event_id.clone()),
+            event_type: event.event_type.clone(),
+            magic_link_id: event.magic_link_id.clone(),
+            log_index: event.log_index,
+            ..Self::test(endpoint_id, event.data.clone(), event.recorded_at)
         }
     }
 
@@ -282,9 +278,10 @@ pub(in crate::webhooks) fn list_deliveries(
     query.order(deliveries::id.desc()).limit(page.limit).load(conn)
 }
 
-/// Number of unsettled messages.
+/// Number of unsettled messages, and of events whose messages are not all written.
 pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
-    deliveries::table.filter(deliveries::finished_at.is_null()).count().get_result(conn)
+    let messages: i64 = deliveries::table.filter(deliveries::finished_at.is_null()).count().get_result(conn)?;
+    Ok(messages + waiting(conn)?)
 }
 
 /// Cancels messages of endpoints that are disabled, or whose client is; returns how many.
@@ -316,18 +313,20 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Tim
         .execute(conn)
 }
 
-/// Cancels messages that are not settled; returns how many.
+/// Cancels messages that are not settled, and events that have none yet; returns how many.
 pub(in crate::webhooks) fn cancel_queued(conn: &mut Conn, limit: usize, now: Timestamp) -> QueryResult<usize> {
+    let events = forget_queued(conn, rows(limit))?;
     let queued: Vec<MessageId> = deliveries::table
         .filter(deliveries::finished_at.is_null())
         .limit(rows(limit))
         .select(deliveries::id)
         .load(conn)?;
-    diesel::update(deliveries::table)
+    let messages = diesel::update(deliveries::table)
         .filter(deliveries::id.eq_any(&queued))
         .filter(deliveries::finished_at.is_null())
         .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
-        .execute(conn)
+        .execute(conn)?;
+    Ok(events + messages)
 }
 
 /// Deletes messages that were settled before a time; returns how many.

@@ -1,5 +1,7 @@
 //! Endpoints at rest.
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
@@ -11,6 +13,9 @@ use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
 use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
+
+/// PostgreSQL accepts 65,535 parameters per statement; a row of tenants has 2.
+const ROWS_PER_STATEMENT: usize = 10_000;
 
 /// Active endpoints of active clients, joined with the clients.
 macro_rules! open {
@@ -24,13 +29,38 @@ macro_rules! open {
 }
 
 /// An endpoint that may receive messages.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
+#[derive(Debug, Clone, Queryable)]
 pub(in crate::webhooks) struct Listener {
     pub id: EndpointId,
     pub events: String,
     pub format: WebhookFormat,
+    pub heard_since: String,
     pub portal: Option<String>,
     pub tenants: String,
+}
+
+/// What some endpoints of a tenant receive; of equal ones there is one, however many endpoints they are.
+#[derive(Debug, Clone, Queryable)]
+pub(in crate::webhooks) struct Audience {
+    tenant_id: String,
+    portal: Option<String>,
+    pub events: String,
+    pub format: WebhookFormat,
+}
+
+impl Audience {
+    pub(in crate::webhooks) fn hears(&self, tenant_id: &str, portal: &str) -> bool {
+        ["*", tenant_id].contains(&self.tenant_id.as_str()) && self.portal.as_deref().is_none_or(|own| own == portal)
+    }
+}
+
+/// An endpoint that waits for calls, and what it shares with others.
+#[derive(Debug, Clone, Queryable)]
+pub(crate) struct ReadyEndpoint {
+    pub id: EndpointId,
+    pub client_id: ClientId,
+    pub tenants: String,
+    pub url: String,
 }
 
 /// Whether any endpoint is active.
@@ -39,30 +69,55 @@ pub(in crate::webhooks) fn any_endpoint(conn: &mut Conn) -> QueryResult<bool> {
     diesel::select(exists(on)).get_result(conn)
 }
 
-/// The endpoints of clients that act for one of these tenants, or for all.
-pub(in crate::webhooks) fn listeners<'a>(
+/// What the endpoints of clients receive that act for one of these tenants, or for all.
+pub(in crate::webhooks) fn audiences<'a>(
     conn: &mut Conn,
     of_tenants: impl Iterator<Item = &'a str>,
-) -> QueryResult<Vec<Listener>> {
-    let mut found: Vec<Listener> = open!()
+) -> QueryResult<Vec<Audience>> {
+    open!()
         .inner_join(tenants::table.on(tenants::endpoint_id.eq(endpoints::id)))
         .filter(tenants::tenant_id.eq_any(of_tenants.chain(std::iter::once("*"))))
+        .select((tenants::tenant_id, clients::portal, endpoints::events, endpoints::format))
+        .distinct()
+        .load(conn)
+}
+
+/// The endpoints after one of them, in order of id, of clients that act for a tenant.
+pub(in crate::webhooks) fn listeners(
+    conn: &mut Conn,
+    of_tenant: &str,
+    after: Option<&EndpointId>,
+    limit: usize,
+) -> QueryResult<Vec<Listener>> {
+    open!()
+        .inner_join(tenants::table.on(tenants::endpoint_id.eq(endpoints::id)))
+        .filter(tenants::tenant_id.eq_any([of_tenant, "*"]))
+        .filter(endpoints::id.gt(after.map_or("", EndpointId::as_str)))
         .order(endpoints::id)
-        .select((endpoints::id, endpoints::events, endpoints::format, clients::portal, clients::tenants))
-        .load(conn)?;
-    // A client of several tenants matches several times.
-    found.dedup();
-    Ok(found)
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
+        .select((
+            endpoints::id,
+            endpoints::events,
+            endpoints::format,
+            endpoints::heard_since,
+            clients::portal,
+            clients::tenants,
+        ))
+        .load(conn)
 }
 
 /// Endpoints with due messages, in order of id.
-pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<EndpointId>> {
+pub(in crate::webhooks) fn ready(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<ReadyEndpoint>> {
     let due = deliveries::table
         .filter(deliveries::endpoint_id.eq(endpoints::id))
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()));
-    open!().filter(exists(due)).order(endpoints::id).select(endpoints::id).load(conn)
+    open!()
+        .filter(exists(due))
+        .order(endpoints::id)
+        .select((endpoints::id, endpoints::client_id, clients::tenants, endpoints::url))
+        .load(conn)
 }
 
 /// The endpoint and its client, regardless of the caller.
@@ -110,19 +165,60 @@ pub(in crate::webhooks) fn count_of(conn: &mut Conn, client: &ClientId) -> Query
         .get_result(conn)
 }
 
-/// Inserts an endpoint and its client's tenants, which never change.
+/// Inserts an endpoint and its client's tenants.
 pub(in crate::webhooks) fn insert(conn: &mut Conn, endpoint: &Endpoint, of_tenants: &str) -> QueryResult<()> {
     diesel::insert_into(endpoints::table).values(endpoint).execute(conn)?;
-    let mut words: Vec<&str> = of_tenants.split_whitespace().collect();
-    words.sort_unstable();
-    words.dedup();
-    if words.contains(&"*") {
-        words = vec!["*"];
+    insert_tenants(conn, std::slice::from_ref(&endpoint.id), of_tenants)
+}
+
+/// The tenants whose events an endpoint of such a client may hear, one word each.
+pub(in crate::webhooks) fn heard_tenants(of_tenants: &str) -> BTreeSet<&str> {
+    let words: BTreeSet<&str> = of_tenants.split_whitespace().collect();
+    if words.contains("*") { BTreeSet::from(["*"]) } else { words }
+}
+
+fn insert_tenants(conn: &mut Conn, ids: &[EndpointId], of_tenants: &str) -> QueryResult<()> {
+    let words = heard_tenants(of_tenants);
+    let row = |word, id| (tenants::tenant_id.eq(word), tenants::endpoint_id.eq(id));
+    let rows: Vec<_> = words.into_iter().flat_map(|word| ids.iter().map(move |id| row(word, id))).collect();
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        insert_all!(conn, tenants::table, rows)?;
     }
-    let row = |word| (tenants::tenant_id.eq(word), tenants::endpoint_id.eq(&endpoint.id));
-    let rows: Vec<_> = words.into_iter().map(row).collect();
-    insert_all!(conn, tenants::table, &rows)?;
     Ok(())
+}
+
+/// The largest number of endpoints that hear one of these tenants.
+pub(in crate::webhooks) fn most_of_a_tenant(conn: &mut Conn, of_tenants: &BTreeSet<&str>) -> QueryResult<i64> {
+    let counts: Vec<i64> = tenants::table
+        .filter(tenants::tenant_id.eq_any(of_tenants))
+        .group_by(tenants::tenant_id)
+        .select(diesel::dsl::count_star())
+        .load(conn)?;
+    Ok(counts.into_iter().max().unwrap_or(0))
+}
+
+/// A client's endpoints.
+pub(in crate::webhooks) fn of_client(conn: &mut Conn, client: &ClientId) -> QueryResult<Vec<EndpointId>> {
+    endpoints::table
+        .filter(endpoints::client_id.eq(client))
+        .filter(endpoints::deleted_at.is_null())
+        .order(endpoints::id)
+        .select(endpoints::id)
+        .load(conn)
+}
+
+/// Lets endpoints hear these tenants and no others; none for no tenants.
+pub(in crate::webhooks) fn replace_tenants(conn: &mut Conn, ids: &[EndpointId], of_tenants: &str) -> QueryResult<()> {
+    diesel::delete(tenants::table.filter(tenants::endpoint_id.eq_any(ids))).execute(conn)?;
+    insert_tenants(conn, ids, of_tenants)
+}
+
+/// Notes from which events on a client's endpoints listen.
+pub(in crate::webhooks) fn listen_from(conn: &mut Conn, client: &ClientId, heard_since: &str) -> QueryResult<()> {
+    diesel::update(endpoints::table.filter(endpoints::client_id.eq(client)))
+        .set(endpoints::heard_since.eq(heard_since))
+        .execute(conn)
+        .map(drop)
 }
 
 /// Changes to an endpoint; absent members stay unchanged.
@@ -134,6 +230,7 @@ pub(in crate::webhooks) struct Changes {
     pub description: Option<Option<String>>,
     pub events: Option<String>,
     pub audience: Option<Option<String>>,
+    pub heard_since: Option<String>,
     pub updated_at: Timestamp,
 }
 
@@ -168,12 +265,20 @@ pub(in crate::webhooks) fn disable(
         .optional()
 }
 
-/// Switches an endpoint on; `None` if it is on already, or deleted.
-pub(in crate::webhooks) fn enable(conn: &mut Conn, id: &EndpointId) -> QueryResult<Option<Endpoint>> {
+/// Switches an endpoint on, for later events; `None` if it is on already, or deleted.
+pub(in crate::webhooks) fn enable(
+    conn: &mut Conn,
+    id: &EndpointId,
+    heard_since: &str,
+) -> QueryResult<Option<Endpoint>> {
     diesel::update(endpoints::table.find(id))
         .filter(endpoints::disabled_at.is_not_null())
         .filter(endpoints::deleted_at.is_null())
-        .set((endpoints::disabled_at.eq(None::<Timestamp>), endpoints::disable_cause.eq(None::<DisableCause>)))
+        .set((
+            endpoints::disabled_at.eq(None::<Timestamp>),
+            endpoints::disable_cause.eq(None::<DisableCause>),
+            endpoints::heard_since.eq(heard_since),
+        ))
         .returning(endpoints::all_columns)
         .get_result(conn)
         .optional()
@@ -224,6 +329,7 @@ pub(in crate::webhooks) fn seal_again(
 
 /// Deletes an endpoint and its secrets; `None` if it was deleted before.
 pub(in crate::webhooks) fn delete(conn: &mut Conn, id: &EndpointId, now: Timestamp) -> QueryResult<Option<Endpoint>> {
+    diesel::delete(tenants::table.filter(tenants::endpoint_id.eq(id))).execute(conn)?;
     diesel::update(endpoints::table.find(id))
         .filter(endpoints::deleted_at.is_null())
         .set((
@@ -254,6 +360,5 @@ pub(in crate::webhooks) fn forget_deleted(conn: &mut Conn, before: Timestamp) ->
         .filter(diesel::dsl::not(exists(deliveries::table.filter(deliveries::endpoint_id.eq(endpoints::id)))))
         .select(endpoints::id)
         .load(conn)?;
-    diesel::delete(tenants::table.filter(tenants::endpoint_id.eq_any(&gone))).execute(conn)?;
     diesel::delete(endpoints::table.filter(endpoints::id.eq_any(&gone))).execute(conn)
 }

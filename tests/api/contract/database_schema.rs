@@ -20,7 +20,9 @@ fn declared() -> Vec<String> {
 fn found(database: Database, sql: &mut Sql) -> Vec<String> {
     let query = match database {
         Database::Sqlite => {
-            "SELECT t.name || ' ' || c.name || ' ' || c.type || ' ' || CASE c.\"notnull\" WHEN 1 THEN 'NO' ELSE 'YES' END \
+            "SELECT t.name || ' ' || c.name || ' ' \
+             || CASE WHEN c.pk = 1 AND t.sql LIKE '%AUTOINCREMENT%' THEN 'BIGINT' ELSE c.type END \
+             || ' ' || CASE c.\"notnull\" WHEN 1 THEN 'NO' ELSE 'YES' END \
              AS text FROM sqlite_schema t, pragma_table_info(t.name) c \
              WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' AND t.name NOT LIKE '\\_\\_diesel%' ESCAPE '\\' \
              ORDER BY t.name, c.cid"

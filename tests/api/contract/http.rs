@@ -138,7 +138,7 @@ async fn a_wrong_method_is_told_the_right_ones(world: &World) {
     for (method, path, allow) in [
         (Method::DELETE, LINKS, "GET, HEAD, POST"),
         (Method::PUT, LINKS, "GET, HEAD, POST"),
-        (Method::DELETE, link, "GET, HEAD"),
+        (Method::DELETE, link, "GET, HEAD, PATCH"),
         (Method::GET, revoke.as_str(), "POST"),
         (Method::GET, "/v1/introspect", "POST"),
         (Method::POST, "/v1/tenants/acme", "GET, HEAD, PUT"),

@@ -116,6 +116,13 @@ async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
         ("/l/preview", format!("{json}content-length: 65537\r\n"), 413, "body_too_large"),
         ("/v1/introspect", format!("{json}content-length: 5\r\n"), 401, "unauthenticated"),
         ("/v1/nowhere", format!("{json}content-length: 5\r\n"), 404, "route_not_found"),
+        (
+            "/l/preview",
+            "content-type: text/plain\r\nexpect: 100-continue\r\ncontent-length: 5\r\n".to_owned(),
+            415,
+            "unsupported_media_type",
+        ),
+        ("/v1/mail-events/postmark", format!("{json}content-length: 5\r\n"), 404, "route_not_found"),
     ] {
         let mut raw = Raw::connect(&world.base);
         raw.send(format!("POST {path} HTTP/1.1\r\nhost: test\r\n{lines}\r\n").as_bytes());
@@ -287,4 +294,18 @@ fn a_copy_that_is_told_to_stop_is_not_ready_before_it_stops_listening() {
         world.admin.at(&process.base).get("/v1/magic-links").await.ok();
         assert!(process.stopped().await.success());
     });
+}
+
+#[apply(on_both_databases)]
+async fn a_host_that_is_no_address_is_refused(world: &World) {
+    for host in ["a b", "a/b", "user@host", "a?b", "a\\b", "<a>"] {
+        let mut raw = Raw::connect(&world.base);
+        raw.send(format!("GET /healthz HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+        assert_problem(&raw.answer(), 400, "invalid_request");
+    }
+    let answer = world.stranger().get("/.well-known/jwks.json").await;
+    assert_eq!(answer.status, 200);
+    let any = world.stranger();
+    let any = any.send(any.request(Method::GET, "/.well-known/jwks.json").header("if-none-match", "*")).await;
+    assert_eq!(any.status, 304);
 }

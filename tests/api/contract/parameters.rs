@@ -136,3 +136,20 @@ async fn numbers_words_and_missing_parameters_are_as_described(world: &World) {
     }
     world.admin.get("/v1/magic-links?page_size=2.0&state=active").await.ok();
 }
+
+#[apply(on_both_databases)]
+async fn a_parameter_that_no_call_has_is_refused_by_every_call(world: &World) {
+    let before = logs(world);
+    let mut tried = 0;
+    for operation in operations().filter(|one| one.path.starts_with("/v1/")) {
+        let address = format!("{}?dry_run=true", operation.address());
+        let request = world.admin.request(operation.method.clone(), &address);
+        if operation.query().contains("dry_run") {
+            continue;
+        }
+        refused_by_name(&world.admin.send(request).await, "invalid_query", "dry_run");
+        tried += 1;
+    }
+    assert!(tried > 60, "{tried} operations");
+    assert_eq!(logs(world), before, "nothing was done");
+}

@@ -1,8 +1,10 @@
 //! Links: issued, listed, revoked one by one or in bulk, and what the consultant sees of them.
 
 mod bulk_revocation;
+pub mod changing;
 mod landing_page;
 mod managing;
 mod step_up;
+mod tickets;
 mod validation;
 mod whole_life;

@@ -134,7 +134,7 @@ impl Reporters {
                 };
                 json!([
                     { "event": "processed", "sg_message_id": message },
-                    { "event": event, "type": word, "sg_message_id": format!("{message}.filter0001"), "mail_job_id": job },
+                    { "event": event, "type": word, "sg_message_id": format!("{message}.filter0001.16648.5515E0B88.0"), "mail_job_id": job },
                 ])
             }
             _ => {

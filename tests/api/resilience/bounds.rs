@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
-use crate::support::{Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Database, Settings, Sql, World, apply, eventually, on_both_databases};
 
 fn activity(world: &World, source: &str, seq: i64) -> Value {
     json!({
@@ -196,4 +197,38 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
         }
         assert_eq!((found, pages), (expected, 2), "{path}");
     }
+}
+
+#[test]
+fn packs_of_evidence_that_hang_leave_room_for_everybody_else() {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        let portal = world.portal("cloud", "acme").await;
+        let session = world.open_session(&portal).await;
+        let evidence = format!("/v1/magic-links/{}/evidence", session["magic_link_id"].as_str().unwrap());
+        let mut sql = Sql::of(world);
+        sql.run("BEGIN; LOCK TABLE audit_erasures IN ACCESS EXCLUSIVE MODE").unwrap();
+        let packs = join_all((0..20).map(|_| portal.get(&evidence)));
+        let others = async {
+            let waiting = format!(
+                "FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock' AND query LIKE '%audit_erasures%'",
+                Sql::name(world)
+            );
+            let mut control = Sql::control(world);
+            eventually("all packs are on record, and some hang", async || {
+                let recorded = sql.count("FROM audit_events WHERE event_type = 'audit.read'");
+                (recorded == 20 && control.count(&waiting) > 0).then_some(())
+            })
+            .await;
+            for _ in 0..5 {
+                portal.get("/v1/sessions").await.ok();
+                portal.get("/readyz").await.ok();
+                portal.get("/v1/audit-events").await.ok();
+            }
+            sql.run("ROLLBACK").unwrap();
+        };
+        let (packs, ()) = join(packs, others).await;
+        let (made, refused): (Vec<_>, Vec<_>) = packs.into_iter().partition(|reply| reply.status == 200);
+        assert!(!made.is_empty());
+        refused.iter().for_each(|reply| _ = reply.refused(503, "unavailable"));
+    });
 }

@@ -63,7 +63,10 @@ fn readers_that_do_not_read_cost_little_and_do_not_stay() {
             eventually("the peer hears of it", async || is_gone(reader).then_some(())).await;
         }
         if let (Some(before), Some(after)) = (before, process.peak_memory_kib()) {
-            assert!(after.saturating_sub(before) < 100 * count as u64, "{before} KiB before, {after} KiB after {count} readers");
+            assert!(
+                after.saturating_sub(before) < 100 * count as u64,
+                "{before} KiB before, {after} KiB after {count} readers"
+            );
             assert!(after < 300 * 1024, "{after} KiB");
         }
     });

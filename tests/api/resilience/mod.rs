@@ -1,6 +1,7 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
 mod bounds;
+mod change_races;
 mod clock_behind;
 mod clocks;
 mod connections;

@@ -20,7 +20,7 @@ pub(super) struct Copies {
 }
 
 impl Copies {
-    fn start(world: &World) -> Self {
+    pub(super) fn start(world: &World) -> Self {
         Self::start_with(world, &[])
     }
 
@@ -72,7 +72,7 @@ fn refusals(trail: &[Value]) -> Vec<&str> {
     refused.map(|event| event["data"]["code"].as_str().expect("a code")).collect()
 }
 
-fn number_of(trail: &[Value], kind: &str) -> usize {
+pub(super) fn number_of(trail: &[Value], kind: &str) -> usize {
     trail.iter().filter(|event| event["type"] == kind).count()
 }
 

@@ -46,7 +46,15 @@ async fn a_fault_that_lasts_is_named_and_is_no_503(world: &World) {
     assert_eq!(metric(&process, "magic_link_database_faults_total").await, "0");
     assert_eq!(metric(&process, "magic_link_ready{check=\"writes\"}").await, "1");
     let mut sql = Sql::of(world);
-    for (table, check) in [("write_probe", "writes"), ("signing_keys", "reads"), ("access_epoch", "access")] {
+    let needed = [
+        ("write_probe", "writes"),
+        ("audit_logs", "writes"),
+        ("audit_events", "writes"),
+        ("audit_payloads", "writes"),
+        ("signing_keys", "reads"),
+        ("access_epoch", "access"),
+    ];
+    for (table, check) in needed {
         sql.run(&format!("ALTER TABLE {table} RENAME TO gone")).unwrap();
         let reply = ready(&admin, false).await;
         reply.refused(500, "database_fault");

@@ -36,6 +36,9 @@ const ORDER: &str = r#"{"tenant_id":"initech","reason":"Asked, and not done","dr
 const ISSUE: &str = r#"{"tenant_id":"acme","portal":"cloud","consultant_id":"con_01kaq3v9e8fwmvd2x7n0c5hb3z",
     "reason":"Payroll run for November","duration":{"value":1,"unit":"hours"},"profile":{"id":"emp-1","name":"Asha"},
     "issued_by":{"id":"emp-7","name":"Meera"}}"#;
+const EXTEND: &str = r#"{"duration":{"value":1,"unit":"hours"},"reason":"Somebody else's access",
+    "extended_by":{"id":"emp-7","name":"Meera"}}"#;
+const SHORTEN: &str = r#"{"expires_at":"2040-01-01T00:00:00Z","reason":"Somebody else's access"}"#;
 const ACT: &str = r#"{"events":[{"seq":1,"occurred_at":"2026-11-22T10:00:00Z","action":"a","resource_type":"b",
     "resource_id":"c"}]}"#;
 const PURGE: &str = r#"{"before":"2020-01-01T00:00:00Z","reason":"Older than anybody"}"#;
@@ -49,6 +52,9 @@ const MATRIX: &[Row] = &[
     ("getMagicLink", Method::GET, "/v1/magic-links/{id}", "links:read", Subject::Link, NO_BODY),
     ("revokeMagicLink", Method::POST, "/v1/magic-links/{id}/revoke", "links:revoke", Subject::Link, REASON),
     ("resendMagicLink", Method::POST, "/v1/magic-links/{id}/resend", "links:issue", Subject::Link, "{}"),
+    ("extendMagicLink", Method::POST, "/v1/magic-links/{id}/extend", "links:issue", Subject::Link, EXTEND),
+    ("shortenMagicLink", Method::POST, "/v1/magic-links/{id}/shorten", "links:revoke", Subject::Link, SHORTEN),
+    ("correctMagicLink", Method::PATCH, "/v1/magic-links/{id}", "links:issue", Subject::Link, r#"{"ticket":"MINE"}"#),
     ("createRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
     ("listRevocations", Method::GET, "/v1/revocations", "links:revoke", Subject::List, NO_BODY),
     ("getIssuing", Method::GET, "/v1/issuing", "admin", Subject::Shared, NO_BODY),
@@ -65,6 +71,7 @@ const MATRIX: &[Row] = &[
         Subject::Session,
         r#"{"sources":{"portal":9}}"#,
     ),
+    ("revokeSession", Method::POST, "/v1/sessions/{id}/revoke", "links:revoke", Subject::Session, REASON),
     ("reportEvents", Method::POST, "/v1/sessions/{id}/events", "audit:write", Subject::Session, ACT),
     ("introspectToken", Method::POST, "/v1/introspect", "sessions:introspect", Subject::Shared, "token=x"),
     ("revokeToken", Method::POST, "/v1/revoke", "sessions:redeem", Subject::Shared, "token=x"),

@@ -261,3 +261,19 @@ async fn what_the_visitor_shows_is_checked_and_kept(world: &World) {
     let opened = &portal.events("&type=session.opened").await[0];
     assert_eq!((&opened["address"], &opened["user_agent"]), (&visitor["address"], &visitor["user_agent"]));
 }
+
+#[apply(on_both_databases)]
+async fn what_a_browser_says_of_itself_keeps_nobody_out(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    for (said, kept) in
+        [("", None), ("\t", None), ("Mozil\u{202E}la\u{7}", Some("Mozil la")), ("Ñandú/1.0", Some("Ñandú/1.0"))]
+    {
+        let link = portal.issue(&world.consultant().await).await;
+        let code = world.click(&world.token(&link, 1).await).await;
+        let visitor = json!({ "address": "", "user_agent": said });
+        portal.post("/v1/sessions", &json!({ "token": code, "visitor": visitor })).await.ok();
+        let opened = portal.events(&format!("&type=session.opened&magic_link_id={link}")).await;
+        let told = opened[0].get("user_agent").and_then(Value::as_str);
+        assert_eq!((told, opened[0].get("address")), (kept, None), "{said:?}");
+    }
+}

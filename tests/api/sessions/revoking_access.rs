@@ -47,6 +47,16 @@ async fn whoever_asks_for_it_gets_a_signed_introspection(world: &World) {
     };
     let reply = ask(token).await;
     assert_eq!(reply.header("content-type"), "application/token-introspection+jwt");
+    for (accept, kind) in [
+        ("application/token-introspection+jwt;q=0, application/json", "application/json"),
+        ("application/token-introspection+jwt;q=0.1, application/json", "application/json"),
+        ("application/json;q=0.5, Application/Token-Introspection+JWT", "application/token-introspection+jwt"),
+        ("*/*", "application/json"),
+    ] {
+        let request = portal.request(Method::POST, "/v1/introspect").form(&[("token", "x")]);
+        let reply = portal.send(request.header("accept", accept)).await;
+        assert_eq!(reply.header("content-type"), kind, "{accept}");
+    }
     let header = jsonwebtoken::decode_header(&reply.text).unwrap();
     assert_eq!(header.typ.as_deref(), Some("token-introspection+jwt"));
     let set: jsonwebtoken::jwk::JwkSet =

@@ -48,6 +48,45 @@ async fn an_end_is_the_consultants_only_where_the_portal_says_so(world: &World) 
 }
 
 #[apply(on_both_databases)]
+async fn an_admin_throws_a_visitor_out_and_the_link_stays(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let (id, token) = (session["id"].as_str().unwrap(), session["access_token"].as_str().unwrap());
+    let path = format!("/v1/sessions/{id}/revoke");
+    let admin = json!({ "id": "emp-7", "name": "Meera Iyer" });
+    let revoke = json!({ "reason": " Nobody knows this visitor ", "requested_by": admin });
+    for wrong in
+        [json!({ "reason": "no" }), json!({ "reason": "Long enough", "requested_by": { "id": "", "name": "x" } })]
+    {
+        portal.post(&path, &wrong).await.refused(422, "validation_failed");
+    }
+    portal.post(&path, &json!({})).await.refused(400, "invalid_body");
+    assert!(portal.is_active(token).await);
+
+    let revoked = portal.post(&path, &revoke).await.ok();
+    assert_eq!((&revoked["state"], &revoked["end_cause"]), (&json!("ended"), &json!("revoked")));
+    assert!(!portal.is_active(token).await);
+    let link = portal.get(&format!("/v1/magic-links/{}", session["magic_link_id"].as_str().unwrap())).await.ok();
+    assert_eq!(link["state"], "active");
+    // Again it changes nothing.
+    let again = json!({ "reason": "Once more", "acting_session_id": id });
+    assert_eq!(portal.post(&path, &again).await.ok(), revoked);
+    let events = world.admin.events(&format!("&session_id={id}&type=session.ended")).await;
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0]["actor"], json!({ "type": "portal_user", "id": "emp-7", "name": "Meera Iyer" }));
+    assert_eq!(events[0]["client_id"], portal.client_id.as_str());
+    assert_eq!(events[0]["data"]["end_reason"], "Nobody knows this visitor");
+
+    // Taking away is no granting: a support session may, and that is on record.
+    let session = world.open_session(&portal).await;
+    let path = format!("/v1/sessions/{}/revoke", session["id"].as_str().unwrap());
+    let own = json!({ "reason": "I am done here", "acting_session_id": session["id"] });
+    portal.post(&path, &own).await.ok();
+    let events = world.admin.events("&type=session.ended").await;
+    assert_eq!(events.last().unwrap()["data"]["acting_session_id"], session["id"]);
+}
+
+#[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
 async fn a_session_that_ran_out_was_ended_by_nobody(world: &World) {
     let portal = world.portal("cloud", "acme").await;

@@ -30,7 +30,7 @@ async fn deliveries(client: &Api, endpoint: &Value) -> Vec<Value> {
 /// Waits until the newest message was tried so often and is not under way any more.
 async fn tried(client: &Api, endpoint: &Value, attempts: i64) -> Value {
     eventually(&format!("attempt {attempts}"), async || {
-        let newest = deliveries(client, endpoint).await.swap_remove(0);
+        let newest = deliveries(client, endpoint).await.into_iter().next()?;
         let done =
             newest["attempts"] == attempts && (newest.get("last_error").is_some() || newest["state"] != "queued");
         // While it is under way, it is due.
@@ -64,8 +64,10 @@ async fn told_of(world: &World, receiver: &Receiver, links: usize) -> BTreeMap<S
         world.stranger().at(&copies[0].base).post("/l/continue", &token).await.ok();
     }
     let mut sql = Sql::of(world);
-    let waiting = "FROM webhook_deliveries WHERE finished_at IS NULL";
-    eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
+    // First the events: their messages are written when they are gone.
+    for waiting in ["FROM webhook_events", "FROM webhook_deliveries WHERE finished_at IS NULL"] {
+        eventually("all are settled", async || (sql.count(waiting) == 0).then_some(())).await;
+    }
     let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for message in receiver.messages().await {
         let link = message.body["data"]["magic_link_id"].as_str().unwrap().to_owned();

@@ -11,12 +11,12 @@ use crate::support::{
 
 const LINKS: &str = "/v1/magic-links";
 
-/// How many messages an endpoint has been written, whatever became of them.
-///
-/// They are written in the act's own transaction: there is nothing to wait for.
-fn written(world: &World, endpoint: &Value) -> usize {
+/// How many messages an endpoint has been written, whatever became of them, once every event has its messages.
+async fn written(world: &World, endpoint: &Value) -> usize {
     let id = endpoint["id"].as_str().unwrap();
-    Sql::of(world).count(&format!("FROM webhook_deliveries WHERE endpoint_id = '{id}'"))
+    let mut sql = Sql::of(world);
+    eventually("no event waits", async || (sql.count("FROM webhook_events") == 0).then_some(())).await;
+    sql.count(&format!("FROM webhook_deliveries WHERE endpoint_id = '{id}'"))
 }
 
 /// A whole visit: the link's id and the session's.
@@ -89,7 +89,7 @@ async fn an_endpoint_hears_what_it_asked_for(world: &World) {
     let request = json!({ "url": receiver.url(), "events": ["session.ended", "magic_link.issued"] });
     let endpoint = portal.post("/v1/webhook-endpoints", &request).await.ok();
     visit(world, &portal).await;
-    assert_eq!(written(world, &endpoint), 2);
+    assert_eq!(written(world, &endpoint).await, 2);
     let messages = receiver.wait_for(2).await;
     assert_eq!(messages.iter().map(Message::kind).collect::<Vec<_>>(), ["magic_link.issued", "session.ended"]);
 }
@@ -109,9 +109,9 @@ async fn what_belongs_to_others_is_not_told(world: &World) {
         foreign.push(receiver.endpoint_of(&other).await);
     }
     visit(world, &portal).await;
-    assert_eq!((written(world, &ours), written(world, &all)), (5, 5));
+    assert_eq!((written(world, &ours).await, written(world, &all).await), (5, 5));
     for endpoint in &foreign {
-        assert_eq!(written(world, endpoint), 0, "{endpoint}");
+        assert_eq!(written(world, endpoint).await, 0, "{endpoint}");
     }
 }
 
@@ -127,7 +127,7 @@ async fn a_disabled_client_hears_nothing(world: &World) {
     world.admin.post(&format!("/v1/clients/{}/disable", portal.client_id), &json!({})).await.ok();
     receiver.answer_with(202);
     world.admin.issue(&world.consultant().await).await;
-    assert_eq!(written(world, &endpoint), 1, "nothing more is written");
+    assert_eq!(written(world, &endpoint).await, 1, "nothing more is written");
     world.clock.advance(time::Duration::minutes(10));
     let path = format!("/v1/webhook-endpoints/{}/deliveries", endpoint["id"].as_str().unwrap());
     eventually("what waited is cancelled", async || {
@@ -146,7 +146,7 @@ async fn an_act_that_did_not_happen_tells_nothing(world: &World) {
     let consultant = world.consultant().await;
     let link = portal.issue(&consultant).await;
     let token = world.token(&link, 1).await;
-    assert_eq!(written(world, &endpoint), 1);
+    assert_eq!(written(world, &endpoint).await, 1);
     let mut sql = Sql::of(world);
     // The head of the log is damaged, so the trail cannot be written: the act is undone, and so is what it would have told.
     let head = "UPDATE audit_logs SET frontier = (SELECT salt FROM audit_payloads WHERE tenant_id = 'acme' AND log_index = 0), \
@@ -156,7 +156,7 @@ async fn an_act_that_did_not_happen_tells_nothing(world: &World) {
     assert!(refused.status.is_server_error(), "{refused:?}");
     let refused = world.stranger().post("/l/continue", &json!({ "token": token })).await;
     assert!(refused.status.is_server_error(), "{refused:?}");
-    assert_eq!(written(world, &endpoint), 1);
+    assert_eq!(written(world, &endpoint).await, 1);
 }
 
 #[apply(on_both_databases)]
@@ -194,7 +194,7 @@ async fn a_window_that_ends_and_reports_that_stay_out_are_told_once(world: &Worl
     world.clock.advance(time::Duration::minutes(1));
     let mut sql = Sql::of(world);
     eventually("it is looked at once more", async || (sql.count("FROM report_checks") == 0).then_some(())).await;
-    assert_eq!(written(world, &endpoint), 4, "that there are gaps was told");
+    assert_eq!(written(world, &endpoint).await, 4, "that there are gaps was told");
     assert_eq!(portal.event_types("&type=audit.gap").await.len(), 2);
     assert_eq!(portal.event_types("&type=magic_link.expired").await.len(), 1);
 }

@@ -3,4 +3,6 @@
 mod caep;
 mod delivery;
 mod endpoints;
+mod fan_out;
+mod limits;
 mod messages;

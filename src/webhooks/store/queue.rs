@@ -1,0 +1,145 @@
+//! Events at rest that wait for their messages.
+
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::schema::webhook_events as events;
+use crate::db::{Conn, insert_all};
+use crate::domain::WebhookEvent;
+use crate::id::{EndpointId, EventId, LinkId};
+use crate::journal::AppendedEvent;
+
+/// PostgreSQL accepts 65,535 parameters per statement; a row has 8.
+const ROWS_PER_STATEMENT: usize = 1_000;
+
+/// An event to be queued. The database gives it its position.
+#[derive(Debug, Insertable)]
+#[diesel(table_name = events)]
+pub(in crate::webhooks) struct NewQueuedEvent {
+    tenant_id: String,
+    log_index: i64,
+    event_id: EventId,
+    event_type: &'static str,
+    portal: String,
+    magic_link_id: Option<LinkId>,
+    data: String,
+    recorded_at: Timestamp,
+}
+
+impl NewQueuedEvent {
+    pub(in crate::webhooks) fn of(
+        recorded: &AppendedEvent<'_>,
+        kind: WebhookEvent,
+        portal: &str,
+        data: String,
+    ) -> Self {
+        Self {
+            tenant_id: recorded.event.tenant_id.clone(),
+            log_index: recorded.log_index,
+            event_id: recorded.id.clone(),
+            event_type: kind.as_str(),
+            portal: portal.to_owned(),
+            magic_link_id: recorded.event.magic_link_id.clone(),
+            data,
+            recorded_at: recorded.event.recorded_at,
+        }
+    }
+}
+
+/// An event whose messages are not all written.
+#[derive(Debug, Clone, Queryable)]
+pub(in crate::webhooks) struct QueuedEvent {
+    pub position: i64,
+    pub log_index: i64,
+    pub event_id: EventId,
+    pub event_type: String,
+    pub portal: String,
+    pub magic_link_id: Option<LinkId>,
+    pub data: String,
+    pub recorded_at: Timestamp,
+    /// The last endpoint, in order of id, whose message is written.
+    pub done_up_to: Option<EndpointId>,
+}
+
+pub(in crate::webhooks) fn queue(conn: &mut Conn, rows: &[NewQueuedEvent]) -> QueryResult<()> {
+    for rows in rows.chunks(ROWS_PER_STATEMENT) {
+        insert_all!(conn, events::table, rows)?;
+    }
+    Ok(())
+}
+
+/// The newest position that this transaction can see: later events get higher ones.
+pub(in crate::webhooks) fn newest_position(conn: &mut Conn) -> QueryResult<i64> {
+    let newest: Option<i64> = events::table.select(diesel::dsl::max(events::position)).first(conn)?;
+    // Where the queue is empty, every older event has its messages.
+    Ok(newest.unwrap_or(0))
+}
+
+/// The next tenant with queued events, in order of id and from the beginning again, and its first event.
+pub(in crate::webhooks) fn next_queued(conn: &mut Conn, after: &str) -> QueryResult<Option<(String, i64)>> {
+    for after in [after, ""] {
+        let next = events::table
+            .filter(events::tenant_id.gt(after))
+            .order((events::tenant_id.asc(), events::position.asc()))
+            .select((events::tenant_id, events::position))
+            .first(conn)
+            .optional()?;
+        if next.is_some() || after.is_empty() {
+            return Ok(next);
+        }
+    }
+    Ok(None)
+}
+
+/// Locks an event until the transaction ends; `false` if another copy has it, or its messages are written.
+pub(in crate::webhooks) fn hold(conn: &mut Conn, position: i64) -> QueryResult<bool> {
+    let row = events::table.find(position).select(events::position);
+    let held: Option<i64> = match conn {
+        Conn::Postgres(conn) => row.for_update().skip_locked().get_result(conn).optional()?,
+        Conn::Sqlite(conn) => row.get_result(conn).optional()?,
+    };
+    Ok(held.is_some())
+}
+
+/// A tenant's first events, in the order of its audit log.
+pub(in crate::webhooks) fn queued(conn: &mut Conn, tenant: &str, limit: i64) -> QueryResult<Vec<QueuedEvent>> {
+    events::table
+        .filter(events::tenant_id.eq(tenant))
+        .order(events::position.asc())
+        .limit(limit)
+        .select((
+            events::position,
+            events::log_index,
+            events::event_id,
+            events::event_type,
+            events::portal,
+            events::magic_link_id,
+            events::data,
+            events::recorded_at,
+            events::done_up_to,
+        ))
+        .load(conn)
+}
+
+/// Notes up to which endpoint an event's messages are written.
+pub(in crate::webhooks) fn note_progress(conn: &mut Conn, position: i64, endpoint: &EndpointId) -> QueryResult<usize> {
+    diesel::update(events::table.find(position)).set(events::done_up_to.eq(Some(endpoint))).execute(conn)
+}
+
+/// Removes a tenant's events up to one of them.
+pub(in crate::webhooks) fn dequeue(conn: &mut Conn, tenant: &str, last: i64) -> QueryResult<usize> {
+    let done = events::table.filter(events::tenant_id.eq(tenant)).filter(events::position.le(last));
+    diesel::delete(done).execute(conn)
+}
+
+/// Number of queued events.
+pub(super) fn waiting(conn: &mut Conn) -> QueryResult<i64> {
+    events::table.count().get_result(conn)
+}
+
+/// Removes queued events, whoever they are for; returns how many.
+pub(in crate::webhooks) fn forget_queued(conn: &mut Conn, limit: i64) -> QueryResult<usize> {
+    let some: Vec<i64> =
+        events::table.order(events::position.asc()).limit(limit).select(events::position).load(conn)?;
+    diesel::delete(events::table.filter(events::position.eq_any(some))).execute(conn)
+}
