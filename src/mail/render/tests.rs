@@ -51,7 +51,7 @@ fn consultant() -> Consultant {
 }
 
 fn tenant(name: &str) -> TenantView {
-    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), muted_notices: Vec::new() }
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned() }
 }
 
 /// Loaded once: that takes longer than rendering an e-mail.
