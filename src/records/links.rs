@@ -159,7 +159,7 @@ fn has_begun(now: Timestamp) -> _ {
 
 /// Marks the token's generation as spent; `None` if it cannot be spent.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
-    let spent = diesel::update(links::table.find(&spend.link_id))
+    let marked = diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
         .filter(reached!(links, &spend.reach))
         .filter(links::spent_at.is_null())
@@ -169,7 +169,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(links::expires_at.gt(now))
         .set(links::spent_at.eq(Some(now)))
         .returning(links::all_columns);
-    prepared(spent).get_result(conn).optional()
+    prepared(marked).get_result(conn).optional()
 }
 
 /// Revokes a link; `None` if it has ended, or is not within the caller's reach.
