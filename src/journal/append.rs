@@ -48,6 +48,8 @@ pub(crate) struct AppendedEvent<'e> {
 pub(crate) struct Appended<'e> {
     pub events: Vec<AppendedEvent<'e>>,
     pub heads: Vec<(String, Frontier)>,
+    /// Whether any webhook endpoint is active: the statement that appends tells, so that no other one asks.
+    pub any_endpoint: bool,
 }
 
 /// A log that grows: its events, and its head before and after them.
@@ -80,8 +82,8 @@ pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) ->
         && let Some(head) = heads.0.get(*tenant_id)
     {
         let addition = Addition::of(vec![(*tenant_id, head, events.clone())])?;
-        if growth::grow(conn, &addition)? {
-            return Ok(addition.appended());
+        if let Some(any_endpoint) = growth::grow(conn, &addition)? {
+            return Ok(addition.appended(any_endpoint));
         }
     }
     // A log is never removed: one whose head is known exists.
@@ -93,7 +95,10 @@ pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) ->
         Ok((tenant_id, head, events))
     });
     let addition = Addition::of(logs.collect::<Result<_, Error>>()?)?;
-    if growth::grow(conn, &addition)? { Ok(addition.appended()) } else { Err(Error::internal("a log has forked")) }
+    match growth::grow(conn, &addition)? {
+        Some(any_endpoint) => Ok(addition.appended(any_endpoint)),
+        None => Err(Error::internal("a log has forked")),
+    }
 }
 
 impl<'e> Addition<'e> {
@@ -114,7 +119,7 @@ impl<'e> Addition<'e> {
         Ok(addition)
     }
 
-    fn appended(self) -> Appended<'e> {
+    fn appended(self, any_endpoint: bool) -> Appended<'e> {
         let mut heads = Vec::with_capacity(self.logs.len());
         let mut events = Vec::with_capacity(self.rows.len());
         for log in self.logs {
@@ -123,7 +128,7 @@ impl<'e> Addition<'e> {
         }
         let placed = events.into_iter().zip(self.rows);
         let events = placed.map(|(event, row)| AppendedEvent { event, id: row.id, log_index: row.log_index });
-        Appended { events: events.collect(), heads }
+        Appended { events: events.collect(), heads, any_endpoint }
     }
 }
 

@@ -21,10 +21,11 @@ const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontie
          $27, $28, $29, $30, $31) WHERE (SELECT count(*) FROM head) = cardinality($1)), \
      payload AS (INSERT INTO audit_payloads (tenant_id, log_index, salt, payload, fingerprint) \
      SELECT * FROM unnest($9, $10, $32, $33, $34) WHERE (SELECT count(*) FROM head) = cardinality($1)) \
-     SELECT count(*) FROM head";
+     SELECT count(*), EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL) FROM head";
 
 const GROW_HEAD: &str = "UPDATE audit_logs SET size = ?, frontier = ?, suffix = coalesce(?, suffix), \
-     key_id = coalesce(?, key_id) WHERE tenant_id = ? AND size = ? AND frontier = ? RETURNING size";
+     key_id = coalesce(?, key_id) WHERE tenant_id = ? AND size = ? AND frontier = ? \
+     RETURNING EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL)";
 
 impl Growth<'_> {
     fn sizes(&self) -> Result<(i64, i64), Error> {
@@ -43,8 +44,9 @@ impl Growth<'_> {
     }
 }
 
-/// Appends to the logs; `false` if a head is not what was expected. If that is the only one, nothing was changed.
-pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<bool, Error> {
+/// Appends to the logs, and tells whether any webhook endpoint is active; `None` if a head is not what was expected. If
+/// that is the only one, nothing was changed.
+pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bool>, Error> {
     let Addition { logs, rows, payloads } = addition;
     match conn {
         Conn::Postgres(conn) => {
@@ -90,10 +92,11 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<bool, Err
                 .bind::<Array<Binary>, _>(of!(payloads, row => &row.salt))
                 .bind::<Array<Text>, _>(of!(payloads, row => &row.payload))
                 .bind::<Array<Nullable<Binary>>, _>(of!(payloads, row => row.fingerprint.as_ref()));
-            let grown: i64 = prepared_as::<BigInt, _>(grown).get_result(conn)?;
-            Ok(usize::try_from(grown).is_ok_and(|grown| grown == logs.len()))
+            let (grown, any_endpoint): (i64, bool) = prepared_as::<(BigInt, Bool), _>(grown).get_result(conn)?;
+            Ok(usize::try_from(grown).is_ok_and(|grown| grown == logs.len()).then_some(any_endpoint))
         }
         Conn::Sqlite(conn) => {
+            let mut any_endpoint = false;
             for log in logs {
                 let (before, after) = log.sizes()?;
                 let grown = sql_query(GROW_HEAD)
@@ -104,8 +107,9 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<bool, Err
                     .bind::<Text, _>(log.tenant_id)
                     .bind::<BigInt, _>(before)
                     .bind::<Binary, _>(log.before.encode());
-                if prepared_as::<BigInt, _>(grown).get_result::<i64>(conn).optional()?.is_none() {
-                    return Ok(false);
+                match prepared_as::<Bool, _>(grown).get_result(conn).optional()? {
+                    Some(any) => any_endpoint = any,
+                    None => return Ok(None),
                 }
             }
             for row in rows {
@@ -114,7 +118,7 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<bool, Err
             for row in payloads {
                 diesel::insert_into(payloads::table).values(row).execute(conn)?;
             }
-            Ok(true)
+            Ok(Some(any_endpoint))
         }
     }
 }

@@ -161,7 +161,7 @@ async fn end_within<S>(
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.store
         .write(move |tx| {
-            let Some(ended) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else {
+            let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else {
                 return Ok(records::sessions::find_within(tx, &id, &reach)?);
             };
             let ending = Ending {
@@ -169,8 +169,8 @@ async fn end_within<S>(
                 acting_session_id: by.acting_session_id.as_deref(),
                 ..Ending::new(&by.actor, client_id.as_ref(), now)
             };
-            record_end(tx, &ended, &ending)?;
-            Ok(Some(ended.session))
+            record_end(tx, &over, &ending)?;
+            Ok(Some(over.session))
         })
         .await
 }

@@ -14,7 +14,7 @@ use crate::db::Conn;
 use crate::domain::{Actor, AuditState, EventType};
 use crate::error::Error;
 use crate::id::{ReportCheckId, SessionId};
-use crate::journal::{AppendedEvent, Event};
+use crate::journal::{Appended, AppendedEvent, Event};
 use crate::records;
 use crate::records::sessions::CLOSING_GRACE;
 use crate::store::{Tx, Wakes};
@@ -34,11 +34,11 @@ pub(super) struct ReportCheck {
 /// Schedules checks for the sessions of the recorded events. It inserts rows and locks none.
 pub(crate) fn schedule_report_checks(
     conn: &mut Conn,
-    recorded: &[AppendedEvent<'_>],
+    recorded: &Appended<'_>,
     _wakes: &mut Wakes,
 ) -> Result<(), Error> {
     let mut due = BTreeSet::new();
-    for AppendedEvent { event, .. } in recorded {
+    for AppendedEvent { event, .. } in &recorded.events {
         let at = match event.kind() {
             EventType::SessionEnded | EventType::SessionReplaced => event.recorded_at.plus(CLOSING_GRACE),
             // Closing counts can reveal gaps in reports that looked complete.

@@ -26,7 +26,7 @@ use writer::{Size, Writers};
 use crate::clock::Timestamp;
 use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
 use crate::error::Error;
-use crate::journal::{AppendedEvent, Event, Heads};
+use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
@@ -55,7 +55,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds what follows from audit events, in the transaction that appends them. The heads of the audit logs are locked by
 /// then, so an observer only reads and inserts.
-pub(crate) type Observer = fn(&mut Conn, &[AppendedEvent<'_>], &mut Wakes) -> Result<(), Error>;
+pub(crate) type Observer = fn(&mut Conn, &Appended<'_>, &mut Wakes) -> Result<(), Error>;
 
 /// The database could not be opened.
 #[derive(Debug, thiserror::Error)]

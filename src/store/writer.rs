@@ -26,7 +26,7 @@ use super::wake::{Wakes, Wakeups};
 use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
-use crate::journal::{self, Appended, Event, Frontier, Heads};
+use crate::journal::{self, Event, Frontier, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
@@ -61,9 +61,9 @@ impl Afterwards {
         if events.is_empty() {
             return Ok(Vec::new());
         }
-        let Appended { events, heads } = journal::append(conn, &self.heads, events)?;
-        self.observers.iter().try_for_each(|observer| observer(conn, &events, wakes))?;
-        Ok(heads)
+        let appended = journal::append(conn, &self.heads, events)?;
+        self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))?;
+        Ok(appended.heads)
     }
 
     /// Updates metrics and wakes workers after a commit.

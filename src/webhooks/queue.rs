@@ -11,7 +11,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Reach, WebhookEvent, WebhookFormat};
 use crate::error::Error;
-use crate::journal::AppendedEvent;
+use crate::journal::{Appended, AppendedEvent};
 use crate::records;
 use crate::store::{Tx, Wakes, Worker};
 
@@ -24,11 +24,11 @@ const EVENTS: i64 = 64;
 /// Queues recorded events that an endpoint may hear: one row each.
 ///
 /// The heads of the logs are locked meanwhile, so no other lock is taken: it only
-/// reads and inserts. Without any endpoint it costs one query per transaction.
-pub(crate) fn enqueue(conn: &mut Conn, recorded: &[AppendedEvent<'_>], wakes: &mut Wakes) -> Result<(), Error> {
-    let tellable = recorded.iter().filter_map(|one| WebhookEvent::of(one.event.kind()).map(|kind| (one, kind)));
+/// reads and inserts. Without any endpoint it asks nothing.
+pub(crate) fn enqueue(conn: &mut Conn, recorded: &Appended<'_>, wakes: &mut Wakes) -> Result<(), Error> {
+    let tellable = recorded.events.iter().filter_map(|one| WebhookEvent::of(one.event.kind()).map(|kind| (one, kind)));
     let tellable: Vec<(&AppendedEvent<'_>, WebhookEvent)> = tellable.collect();
-    if tellable.is_empty() || !store::any_endpoint(conn)? {
+    if tellable.is_empty() || !recorded.any_endpoint {
         return Ok(());
     }
     let tenants: BTreeSet<&str> = tellable.iter().map(|(one, _)| one.event.tenant_id.as_str()).collect();

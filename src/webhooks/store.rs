@@ -11,8 +11,8 @@ pub(super) use deliveries::{
 };
 pub(crate) use endpoints::ReadyEndpoint;
 pub(super) use endpoints::{
-    Changes, any_endpoint, audiences, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets,
-    heard_tenants, insert, list, listen_from, listeners, most_of_a_tenant, of_client, ready, replace_tenants, rotate,
-    seal_again, sealed_secrets,
+    Changes, audiences, change, count_of, delete, disable, enable, find, forget_deleted, forget_secrets, heard_tenants,
+    insert, list, listen_from, listeners, most_of_a_tenant, of_client, ready, replace_tenants, rotate, seal_again,
+    sealed_secrets,
 };
 pub(super) use queue::{NewQueuedEvent, dequeue, hold, newest_position, next_queued, note_progress, queue, queued};

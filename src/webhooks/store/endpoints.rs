@@ -63,12 +63,6 @@ pub(crate) struct ReadyEndpoint {
     pub url: String,
 }
 
-/// Whether any endpoint is active.
-pub(in crate::webhooks) fn any_endpoint(conn: &mut Conn) -> QueryResult<bool> {
-    let on = endpoints::table.filter(endpoints::disabled_at.is_null()).filter(endpoints::deleted_at.is_null());
-    diesel::select(exists(on)).get_result(conn)
-}
-
 /// What the endpoints of clients receive that act for one of these tenants, or for all.
 pub(in crate::webhooks) fn audiences<'a>(
     conn: &mut Conn,
