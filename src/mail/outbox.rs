@@ -173,13 +173,11 @@ impl Batch<'_> {
         let sending = mails.into_iter().map(|mail| {
             let job = claimed.remove(&mail.job.id);
             async move {
-                match job {
-                    Some(job) => deliver(cx, guarded, Queued { job, ..mail }).await,
-                    None => {
-                        guarded.release();
-                        cx.store.write(move |tx| Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?)).await
-                    }
+                if let Some(job) = job {
+                    return deliver(cx, guarded, Queued { job, ..mail }).await;
                 }
+                guarded.release();
+                cx.store.write(move |tx| Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?)).await
             }
         });
         join_all(sending).await.into_iter().collect()
@@ -220,7 +218,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, extension, withheld })
+    Ok(Queued { job, consultant, link, summary, withheld, extension })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {

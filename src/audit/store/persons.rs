@@ -8,7 +8,7 @@ use crate::db::{Backend, Conn, insert_all};
 use crate::domain::{EventType, PageRequest};
 use crate::error::Error;
 use crate::id::{EventId, SessionId};
-use crate::journal::AppendedEvent;
+use crate::journal::Appended;
 use crate::store::Wakes;
 
 /// PostgreSQL accepts 65,535 parameters per statement; a row has 2.
@@ -26,13 +26,9 @@ struct Principal {
 ///
 /// # Errors
 /// When the store is unavailable.
-pub(crate) fn index_principals(
-    conn: &mut Conn,
-    recorded: &[AppendedEvent<'_>],
-    _wakes: &mut Wakes,
-) -> Result<(), Error> {
+pub(crate) fn index_principals(conn: &mut Conn, recorded: &Appended<'_>, _wakes: &mut Wakes) -> Result<(), Error> {
     let mut rows = Vec::new();
-    for one in recorded {
+    for one in &recorded.events {
         let Some(list) = &one.event.principal_ids else { continue };
         let ids: Vec<String> = serde_json::from_str(list).map_err(Error::internal)?;
         rows.extend(ids.into_iter().map(|principal_id| Principal { principal_id, event_id: one.id.clone() }));

@@ -56,7 +56,7 @@ async fn an_act_costs_a_few_prepared_statements(world: &World) {
         Database::Postgres => [("issue", 7), ("mail", 5), ("redeem", 9), ("report", 7), ("revoke", 6)],
         Database::Sqlite => [("issue", 11), ("mail", 8), ("redeem", 12), ("report", 10), ("revoke", 8)],
     };
-    println!("{found:?}");
+    eprintln!("{found:?}");
     for ((act, (statements, anew)), (_, most)) in found.into_iter().zip(most) {
         assert!((1..=most).contains(&statements), "{act} sends {statements} statements, more than {most}");
         assert_eq!(anew, 0, "{act} sends statements that are not prepared");

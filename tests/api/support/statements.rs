@@ -43,7 +43,7 @@ impl Instrumentation for Wire {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
-                self.address = url.split('?').next().unwrap_or_default().to_owned();
+                url.split('?').next().unwrap_or_default().clone_into(&mut self.address);
             }
             InstrumentationEvent::CacheQuery { sql, .. } => {
                 self.prepared.insert(sql.replace('`', "\""));
@@ -90,7 +90,7 @@ impl Statements {
                 let is_plain = ["BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"].iter().any(|word| one.sql.starts_with(word));
                 number += 1;
                 anew += usize::from(!is_plain && !one.prepared);
-                println!("{act:>8} {} {}", if is_plain || one.prepared { " " } else { "!" }, one.sql);
+                eprintln!("{act:>8} {} {}", if is_plain || one.prepared { " " } else { "!" }, one.sql);
             }
         }
         (number, anew)
