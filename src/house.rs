@@ -6,8 +6,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Files outside `records`, `access` and `db` that name the tables of links and sessions, each with its reason.
-const NAMING_TABLES: &[(&str, &str)] =
-    &[("mail/store.rs", "the guarded UPDATE that claims a mail judges its link, pending bulk revocations included")];
+const NAMING_TABLES: &[(&str, &str)] = &[
+    ("mail/store.rs", "a mail about a link that has ended is cancelled, pending bulk revocations included"),
+    (
+        "mail/store/claims.rs",
+        "the guarded UPDATE that claims a mail judges its link, pending bulk revocations included",
+    ),
+];
 
 /// What stays out of files and folders of these names.
 const KEPT_OUT: [(&str, &[&str]); 2] =

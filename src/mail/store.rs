@@ -4,26 +4,17 @@ mod counts;
 
 use std::collections::HashMap;
 
-use diesel::dsl::{exists, not, sql};
-use diesel::pg::Pg;
+use diesel::dsl::{exists, not};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, Query, QueryFragment};
-use diesel::sql_types::{Array, Bool, Nullable, Text};
 
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
-use crate::db::schema::{
-    consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions, revocations as orders,
-    signing_keys, tenants,
-};
+use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Both, Conn, prepared};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
-use crate::records::consultants::Consultant;
 use crate::records::links::{Link, insertion};
-use crate::records::restores::no_restore_runs;
-use crate::records::revocations::{BulkRevocation, BulkRevoked, NotBulkRevoked};
-use crate::records::tenants::Tenant;
+use crate::records::revocations::NotBulkRevoked;
 use crate::records::{scan_end, within};
 
 pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
@@ -133,128 +124,9 @@ macro_rules! mailable_link {
     };
 }
 
-/// A due job, and what its mail is made of.
-pub(super) struct Due {
-    pub job: Job,
-    pub consultant: Consultant,
-    /// Whether mail to the consultant's address is suppressed.
-    pub is_suppressed: bool,
-    pub link: Option<Link>,
-    pub tenant: Option<Tenant>,
-}
+mod claims;
 
-/// Jobs that are due and not leased, the oldest first. Whether they may be mailed is decided by their claim.
-pub(super) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
-    type Row = (Job, Consultant, bool, Option<Link>, Option<Tenant>, Option<BulkRevocation>);
-    let suppressed = suppressions::table
-        .filter(suppressions::address_key.eq(consultants::email_key))
-        .filter(suppressions::cleared_at.is_null());
-    let rows: Vec<Row> = jobs::table
-        .inner_join(consultants::table)
-        .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
-        .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
-        .left_join(orders::table.on(BulkRevoked))
-        .filter(jobs::finished_at.is_null())
-        .filter(jobs::next_attempt_at.le(now))
-        .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-        .filter(no_restore_runs())
-        .order((jobs::id.asc(), orders::seq.asc()))
-        .limit(limit)
-        .select((
-            jobs::all_columns,
-            consultants::all_columns,
-            exists(suppressed),
-            links::all_columns.nullable(),
-            tenants::all_columns.nullable(),
-            orders::all_columns.nullable(),
-        ))
-        .load(conn)?;
-    let mut due: Vec<Due> = Vec::with_capacity(rows.len());
-    for (job, consultant, is_suppressed, link, tenant, order) in rows {
-        // The oldest bulk revocation that matches the link counts.
-        if due.last().is_none_or(|last| last.job.id != job.id) {
-            let link = link.map(|link| link.under(order));
-            due.push(Due { job, consultant, is_suppressed, link, tenant });
-        }
-    }
-    Ok(due)
-}
-
-/// Leases due jobs; leaves out those that are leased already, or whose link may no longer be mailed. Jobs that mail a
-/// link name the key that signs their tokens, which is noted with the link, and are left out where it is revoked.
-pub(super) fn claim(
-    conn: &mut Conn,
-    ids: &[MailJobId],
-    provider: &str,
-    kid: Option<&str>,
-    lease_until: Timestamp,
-    now: Timestamp,
-) -> QueryResult<Vec<Job>> {
-    macro_rules! claim {
-        ($free:expr, $usable:expr) => {
-            diesel::update(jobs::table)
-                .filter($free)
-                .filter(jobs::finished_at.is_null())
-                .filter(jobs::next_attempt_at.le(now))
-                .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
-                .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
-                .filter(no_restore_runs())
-                .filter($usable)
-                .set((
-                    jobs::state.eq(DeliveryState::Sending),
-                    jobs::provider.eq(Some(provider)),
-                    jobs::lease_until.eq(Some(lease_until)),
-                    jobs::attempts.eq(jobs::attempts + 1),
-                    jobs::kid.eq(kid),
-                ))
-                .returning(jobs::all_columns)
-        };
-    }
-    match conn {
-        Conn::Postgres(conn) => {
-            let usable = sql::<Bool>("(SELECT usable FROM key)");
-            let claim = claim!(sql::<Bool>("mail_jobs.id IN (SELECT id FROM free)"), usable);
-            prepared(Claiming { ids: ids.iter().map(MailJobId::as_str).collect(), kid, claim }).get_results(conn)
-        }
-        Conn::Sqlite(conn) => {
-            let key = signing_keys::table.filter(signing_keys::revoked_at.is_null());
-            let key = key.filter(signing_keys::kid.nullable().eq(kid));
-            let usable = exists(key).or(kid.is_none().into_sql::<Bool>());
-            prepared(claim!(jobs::id.eq_any(padded(ids)), usable)).get_results(conn)
-        }
-    }
-}
-
-/// The ids, filled up to one of a few lengths: each is a statement of its own.
-fn padded(ids: &[MailJobId]) -> Vec<&MailJobId> {
-    let length = [1, 4, 16].into_iter().find(|length| ids.len() <= *length).unwrap_or(ids.len());
-    ids.iter().chain(std::iter::repeat_with(|| ids.last()).map_while(|last| last)).take(length).collect()
-}
-
-/// A claim that waits for no job which somebody else has locked, such as a revocation that cancels several: the two
-/// could wait for each other. It holds the key: a revocation of the key waits for it, and so finds what was claimed.
-struct Claiming<'a, Q> {
-    ids: Vec<&'a str>,
-    kid: Option<&'a str>,
-    claim: Q,
-}
-
-impl<Q: Query> Query for Claiming<'_, Q> {
-    type SqlType = Q::SqlType;
-}
-
-impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Claiming<'_, Q> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("WITH free AS MATERIALIZED (SELECT id FROM mail_jobs WHERE id = ANY(");
-        out.push_bind_param::<Array<Text>, _>(&self.ids)?;
-        out.push_sql(") FOR NO KEY UPDATE SKIP LOCKED), held AS MATERIALIZED (SELECT 1 FROM signing_keys WHERE kid = ");
-        out.push_bind_param::<Nullable<Text>, _>(&self.kid)?;
-        out.push_sql(" AND revoked_at IS NULL FOR SHARE), key AS (SELECT ");
-        out.push_bind_param::<Nullable<Text>, _>(&self.kid)?;
-        out.push_sql(" IS NULL OR EXISTS (SELECT 1 FROM held) AS usable) ");
-        self.claim.walk_ast(out.reborrow())
-    }
-}
+pub(super) use claims::{Due, claim, due};
 
 /// Queued jobs whose link may no longer be mailed.
 pub(super) fn stale(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
