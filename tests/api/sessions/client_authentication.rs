@@ -68,7 +68,8 @@ async fn a_client_may_send_its_key_in_the_form_of_these_two_endpoints_only(world
     let query = format!("client_id={}&client_secret={}", client.client_id, client.key());
     for path in ENDPOINTS {
         let reply = stranger.form(&format!("{path}?{query}"), &[("token", token)]).await;
-        reply.refused(401, "unauthenticated");
+        reply.refused(400, "invalid_query");
+        assert_eq!(reply.body["error"], "invalid_request");
         assert!(!reply.text.contains(client.key()));
         let body = json!({ "token": token, "client_id": client.client_id, "client_secret": client.key() });
         stranger.post(path, &body).await.refused(401, "unauthenticated");
