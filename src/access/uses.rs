@@ -1,19 +1,19 @@
 //! When each client was last seen by this instance, to the minute: a request writes nothing.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Timestamp;
 use crate::id::ClientId;
 
 /// What an instance remembers until it is written down.
 #[derive(Default)]
-pub(crate) struct ClientUses(RwLock<HashMap<ClientId, Timestamp>>);
+pub(crate) struct ClientUses(Mutex<HashMap<ClientId, Timestamp>>);
 
 impl ClientUses {
     /// Notes that a client was authenticated. Who has a [`LiveClient`](super::LiveClient) asks it before.
     pub(crate) fn note(&self, id: &ClientId, now: Timestamp) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), now);
+        self.seen().insert(id.clone(), now);
     }
 
     /// When a client was last seen here.
@@ -26,7 +26,7 @@ impl ClientUses {
         self.seen().iter().filter(|(_, at)| **at >= time).map(|(id, at)| (id.clone(), *at)).collect()
     }
 
-    fn seen(&self) -> RwLockReadGuard<'_, HashMap<ClientId, Timestamp>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    fn seen(&self) -> MutexGuard<'_, HashMap<ClientId, Timestamp>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

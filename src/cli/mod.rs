@@ -30,7 +30,7 @@ use crate::http::Caller;
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::links::{self, RevokeLink};
 use crate::records::link_lists::LinkFilter;
-use crate::records::sessions::SessionFilter;
+use crate::records::session_lists::SessionFilter;
 use crate::revocations::{self, CreateRevocation, RevocationFilter};
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;

@@ -91,13 +91,9 @@ pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Stri
     String::deserialize(deserializer).map(|text| text.trim_matches(is_blank).to_owned())
 }
 
-/// A text with a blank for every character that could mislead its reader, and without outer blanks.
-pub(crate) fn readable(text: &str) -> String {
-    text.chars()
-        .map(|character| if is_unsafe_char(character) { ' ' } else { character })
-        .collect::<String>()
-        .trim()
-        .to_owned()
+/// A text on one line, with a blank for every character that could mislead its reader.
+pub(crate) fn one_line(text: &str) -> String {
+    text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect()
 }
 
 /// Whether a character can make a line look like another text, or like two lines.

@@ -65,10 +65,7 @@ pub(crate) async fn surround(
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
-        if !request.headers().get(HOST).is_none_or(|host| is_host(host.as_bytes())) {
-            return finish(request.error_response(Error::new(Code::InvalidRequest)), cx.as_ref(), path, trace_id).await;
-        }
-        if let Err(error) = require_known_query(request.request()) {
+        if let Err(error) = require_host(request.request()).and_then(|()| require_known_query(request.request())) {
             return finish(request.error_response(error), cx.as_ref(), path, trace_id).await;
         }
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
@@ -114,9 +111,11 @@ pub(crate) async fn surround(
     })
 }
 
-/// Whether bytes can be a `Host` (RFC 9112, 3.2): what an address may not hold makes the request malformed.
-fn is_host(bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte))
+/// Refuses a `Host` that cannot be one (RFC 9112, 3.2).
+fn require_host(request: &HttpRequest) -> Result<(), Error> {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(byte);
+    let is_host = |host: &HeaderValue| host.as_bytes().iter().all(fits);
+    if request.headers().get(HOST).is_none_or(is_host) { Ok(()) } else { Err(Code::InvalidRequest.into()) }
 }
 
 const UNMATCHED: &str = "unmatched";

@@ -60,16 +60,8 @@ pub(super) fn next_generation(
     };
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
     mail::require_open_address(tx, &consultant.email)?;
-    mail::cancel_for_links(tx, std::slice::from_ref(&link), now)?;
-    mail::enqueue_link(tx, &link, now)?;
-    mail::notices::resent(tx, &link, now)?;
-    tx.wake(Worker::Mail);
-    tx.record(
-        Event::new(EventType::LinkResent, actor.clone(), now)
-            .client(client_id)
-            .link(&link)
-            .with(&serde_json::json!({ "generation": link.generation })),
-    );
+    let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id);
+    mail_again(tx, &link, event.with(&serde_json::json!({ "generation": link.generation })), now)?;
     Ok(link)
 }
 
@@ -86,17 +78,20 @@ pub(crate) fn renew(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let Some(link) = records::links::renew(tx, id, kid, now)? else { return Ok(false) };
-    mail::cancel_for_links(tx, std::slice::from_ref(&link), now)?;
-    mail::enqueue_link(tx, &link, now)?;
-    mail::notices::resent(tx, &link, now)?;
-    tx.wake(Worker::Mail);
-    tx.record(
-        Event::new(EventType::LinkResent, actor.clone(), now)
-            .client(client_id)
-            .link(&link)
-            .with(&serde_json::json!({ "generation": link.generation, "revoked_kid": kid })),
-    );
+    let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id);
+    let data = serde_json::json!({ "generation": link.generation, "revoked_kid": kid });
+    mail_again(tx, &link, event.with(&data), now)?;
     Ok(true)
+}
+
+/// Queues the mail of a link's new generation instead of older ones, and records it.
+fn mail_again(tx: &mut Tx<'_>, link: &Link, event: Event, now: Timestamp) -> Result<(), Error> {
+    mail::cancel_for_links(tx, std::slice::from_ref(link), now)?;
+    mail::enqueue_link(tx, link, now)?;
+    mail::notices::resent(tx, link, now)?;
+    tx.wake(Worker::Mail);
+    tx.record(event.link(link));
+    Ok(())
 }
 
 /// The link, unless it has ended.

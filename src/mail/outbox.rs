@@ -147,7 +147,7 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
 pub(crate) async fn cancel_stale(cx: &Context, now: Timestamp) -> Result<(), Error> {
     let stale = cx.store.read(move |conn| Ok(store::stale(conn, STALE_PER_STEP, now)?)).await?;
     for id in stale {
-        // One job per transaction, for the same reason as in `attempt`.
+        // One job per transaction: one that locked several could deadlock with a revocation that cancels them.
         cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now)?)).await?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, is_unsafe_char};
+use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, one_line};
 use crate::error::Error;
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
@@ -365,13 +365,6 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         }
     };
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
-}
-
-/// Replaces line breaks and other unsafe characters, such as bidi controls, by spaces.
-///
-/// The API refuses such characters; stored data of other origin may hold them.
-fn one_line(text: &str) -> String {
-    text.chars().map(|character| if is_unsafe_char(character) { ' ' } else { character }).collect()
 }
 
 /// Keeps mail programs from linking user input, and right-to-left input from reordering the text around it.

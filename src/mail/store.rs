@@ -1,4 +1,4 @@
-//! Mail jobs at rest. A job is claimed by a guarded UPDATE with a lease.
+//! Mail jobs at rest.
 
 mod counts;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::readable;
+use crate::domain::one_line;
 use crate::id::MailJobId;
 
 /// A display name and an e-mail address.
@@ -52,7 +52,7 @@ const CODE_DIGITS: usize = 6;
 ///
 /// It may quote the e-mail: addresses, and whatever can be a piece of a token or a one-time code, are left out.
 pub(crate) fn providers_words(text: &str) -> String {
-    let text = readable(text);
+    let text = one_line(text);
     let mut words = String::new();
     for word in text.split_whitespace() {
         let piece = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');

@@ -242,6 +242,17 @@ pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) 
         .load(conn)
 }
 
+/// Begins the next generation of a link, which can be spent again. A macro, because its type has no name.
+macro_rules! next_generation {
+    ($now:expr) => {
+        (
+            links::generation.eq(links::generation + 1),
+            links::spent_at.eq(None::<Timestamp>),
+            links::resent_at.eq(Some($now)),
+        )
+    };
+}
+
 /// Raises the generation and makes the link spendable again; `None` during the cool-down, or if the link has ended.
 pub(crate) fn raise_generation(
     conn: &mut Conn,
@@ -257,11 +268,7 @@ pub(crate) fn raise_generation(
         .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))
         .filter(links::resent_at.le(mailed_before).assume_not_null().or(never_resent))
-        .set((
-            links::generation.eq(links::generation + 1),
-            links::spent_at.eq(None::<Timestamp>),
-            links::resent_at.eq(Some(now)),
-        ))
+        .set(next_generation!(now))
         .returning(links::all_columns)
         .get_result(conn)
         .optional()
@@ -275,11 +282,7 @@ pub(crate) fn renew(conn: &mut Conn, id: &LinkId, kid: &str, now: Timestamp) -> 
         .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))
         .filter(links::spent_at.is_not_null().or(exists(token_of(kid))))
-        .set((
-            links::generation.eq(links::generation + 1),
-            links::spent_at.eq(None::<Timestamp>),
-            links::resent_at.eq(Some(now)),
-        ))
+        .set(next_generation!(now))
         .returning(links::all_columns)
         .get_result(conn)
         .optional()

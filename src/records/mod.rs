@@ -9,6 +9,7 @@ pub(crate) mod master_key;
 pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod scan;
+pub(crate) mod session_lists;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod status_lists;

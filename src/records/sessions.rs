@@ -7,20 +7,15 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::Text;
-use serde::Deserialize;
 use time::Duration;
-use utoipa::IntoParams;
 
 use super::links::Link;
+use super::reached;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
-use super::{reached, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions, tenants};
 use crate::db::{Backend, Conn, prepared};
-use crate::domain::{
-    Access, AuditState, ChangeValues, Cursor, EndCause, ExternalId, PageRequest, PortalId, Reach, Scan, SessionState,
-    TenantId,
-};
+use crate::domain::{Access, AuditState, ChangeValues, EndCause, PageRequest, Reach};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -91,7 +86,7 @@ impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for Locked<Q> {
 
 /// Reads sessions, and applies the bulk revocations that were pending before: every read of this module does so, here
 /// or by a join.
-fn under_pending_revocations(
+pub(super) fn under_pending_revocations(
     conn: &mut Conn,
     read: impl FnOnce(&mut Conn) -> QueryResult<Vec<Session>>,
 ) -> QueryResult<Vec<Session>> {
@@ -118,61 +113,13 @@ fn under_pending_revocations(
 ///
 /// The same rule as [`Session::holds`], which is asked of a row that was read.
 #[diesel::dsl::auto_type]
-fn holds(now: Timestamp) -> _ {
+pub(super) fn holds(now: Timestamp) -> _ {
     sessions::ended_at.is_null().and(sessions::expires_at.gt(now)).and(spared())
 }
 
 /// Number of active sessions.
 pub(crate) fn live(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
     sessions::table.filter(holds(now)).count().get_result(conn)
-}
-
-/// Sessions that match the filter within the reach, newest first.
-pub(crate) fn list(
-    conn: &mut Conn,
-    filter: &SessionFilter,
-    reach: &Reach,
-    page: &PageRequest,
-    now: Timestamp,
-) -> QueryResult<Scan<Session>> {
-    let mut query = in_state(filter.audit_state, now).filter(within!(sessions, reach));
-    if let Some(tenant_id) = &filter.tenant_id {
-        query = query.filter(sessions::tenant_id.eq(tenant_id));
-    }
-    if let Some(portal) = &filter.portal {
-        query = query.filter(sessions::portal.eq(portal));
-    }
-    if let Some(id) = &filter.magic_link_id {
-        query = query.filter(sessions::magic_link_id.eq(id));
-    }
-    if let Some(id) = &filter.consultant_id {
-        query = query.filter(sessions::consultant_id.eq(id));
-    }
-    if let Some(id) = &filter.profile_id {
-        query = query.filter(sessions::profile_id.eq(id));
-    }
-    if let Some(from) = filter.started_from {
-        // Ids sort by the same moment: older sessions are not read.
-        let first = SessionId::first_at(from);
-        query = query.filter(sessions::started_at.ge(from)).filter(sessions::id.ge(first));
-    }
-    if let Some(to) = filter.started_to {
-        query = query.filter(sessions::started_at.lt(to));
-    }
-    match filter.state {
-        Some(SessionState::Active) => query = query.filter(holds(now)),
-        Some(SessionState::Ended) => query = query.filter(not(holds(now))),
-        None => {}
-    }
-    if let Some(after) = &page.after {
-        query = query.filter(sessions::id.lt(after));
-    }
-    let end = scan_end(conn, filter, reach, page)?;
-    if let Some(end) = &end {
-        query = query.filter(sessions::id.ge(end.clone()));
-    }
-    let found = under_pending_revocations(conn, |conn| query.order(sessions::id.desc()).limit(page.limit).load(conn))?;
-    Ok(Scan::to(found, page, end))
 }
 
 /// Sessions in which a consultant acted as a person, newest first.
@@ -193,23 +140,6 @@ pub(crate) fn opened_as(
         query = query.filter(sessions::id.lt(after));
     }
     query.select(sessions::id).order(sessions::id.desc()).limit(page.limit).load(conn)
-}
-
-/// The session at which a list stops reading, because its filters may match little.
-fn scan_end(conn: &mut Conn, filter: &SessionFilter, reach: &Reach, page: &PageRequest) -> QueryResult<Option<String>> {
-    let indexed = SessionFilter { tenant_id: filter.tenant_id.clone(), ..SessionFilter::default() };
-    if filter.magic_link_id.is_some() || (*filter == indexed && reach.portal.is_none()) {
-        return Ok(None);
-    }
-    let found = sessions::table.into_boxed::<Backend>();
-    let mut found = match &filter.consultant_id {
-        Some(id) => found.filter(sessions::consultant_id.eq(id)),
-        None => found.filter(within!(sessions, &reach.tenants_of(filter.tenant_id.as_deref()))),
-    };
-    if let (Some(id), None) = (&filter.profile_id, &filter.consultant_id) {
-        found = found.filter(sessions::profile_id.eq(id));
-    }
-    super::scan_end!(conn, sessions, found, page)
 }
 
 /// The moment before which a session must have ended to be unclosed, if its closing counts have not come.
@@ -244,7 +174,7 @@ pub(super) fn has_gaps() -> _ {
 }
 
 /// Sessions in an audit state, or all of them.
-fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
+pub(super) fn in_state<'a>(state: Option<AuditState>, now: Timestamp) -> sessions::BoxedQuery<'a, Backend> {
     let unclosed = is_unclosed(overdue(now));
     let query = sessions::table.into_boxed::<Backend>();
     match state {
@@ -484,40 +414,4 @@ impl Source {
     pub(crate) fn is_gapless(&self) -> bool {
         self.event_count == self.last_seq && self.closing_seq.is_none_or(|closing| closing == self.last_seq)
     }
-}
-
-/// Filter and page of a list of sessions.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct SessionFilter {
-    /// Only this tenant.
-    #[param(value_type = Option<TenantId>, example = "acme")]
-    pub tenant_id: Option<String>,
-    /// Only this portal.
-    #[param(value_type = Option<PortalId>)]
-    pub portal: Option<String>,
-    /// Only sessions of this link.
-    pub magic_link_id: Option<LinkId>,
-    /// Only this consultant.
-    pub consultant_id: Option<ConsultantId>,
-    /// Only sessions as this profile.
-    #[param(value_type = Option<ExternalId>)]
-    pub profile_id: Option<String>,
-    /// Only sessions opened at or after this moment.
-    pub started_from: Option<Timestamp>,
-    /// Only sessions opened before this moment.
-    pub started_to: Option<Timestamp>,
-    /// Only sessions in this state.
-    #[param(inline)]
-    pub state: Option<SessionState>,
-    /// Only sessions whose activity reports are complete, have gaps, or were never closed.
-    #[param(inline)]
-    pub audit_state: Option<AuditState>,
-    /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
-    pub page_size: Option<u32>,
-    /// `next_cursor` of the previous page.
-    #[param(value_type = Option<Cursor>)]
-    pub cursor: Option<String>,
 }

@@ -4,7 +4,7 @@ use super::{Ending, OpenSession, OpenedSession, Visitor, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, Validator, readable};
+use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, Validator, one_line};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -58,7 +58,8 @@ pub(crate) async fn open(
 ) -> Result<(OpenedSession, bool), Error> {
     let visitor = request.visitor.unwrap_or_default();
     // What a browser says of itself keeps nobody out.
-    let said = |text: Option<String>| text.map(|text| readable(&text)).filter(|text| !text.is_empty());
+    let said =
+        |text: Option<String>| text.map(|text| one_line(&text).trim().to_owned()).filter(|text| !text.is_empty());
     let visitor = Visitor { address: said(visitor.address), user_agent: said(visitor.user_agent) };
     let mut fields = Validator::default();
     fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);

@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::records;
-use crate::records::sessions::{Session, SessionFilter, Source};
+use crate::records::session_lists::SessionFilter;
+use crate::records::sessions::{Session, Source};
 
 /// A page of the sessions within the caller's reach.
 pub(crate) async fn list(
@@ -26,7 +27,7 @@ pub(crate) async fn list(
     let views = cx
         .store
         .read(move |conn| {
-            let sessions = records::sessions::list(conn, &filter, &reach, &asked, now)?;
+            let sessions = records::session_lists::list(conn, &filter, &reach, &asked, now)?;
             let ids: Vec<SessionId> = sessions.rows.iter().map(|session| session.id.clone()).collect();
             let mut sources = by_session(records::sessions::sources(conn, &ids)?);
             let consultants = consultants_of(conn, &sessions.rows)?;

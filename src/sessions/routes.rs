@@ -18,7 +18,7 @@ use crate::http::{
     ReadProblems, RedeemProblems, RedeemSessions, RevokeLinks, TokenRequest, WriteAudit, WriteProblems, json_answer,
 };
 use crate::id::SessionId;
-use crate::records::sessions::SessionFilter;
+use crate::records::session_lists::SessionFilter;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service

@@ -134,6 +134,18 @@ fn insert(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timesta
          fingerprint = excluded.fingerprint, resource_id = excluded.resource_id, created_at = excluded.created_at \
          WHERE known.created_at <= ";
     let expired = now.minus(REMEMBERED);
+    macro_rules! row {
+        ($query:expr) => {
+            $query
+                .bind::<Text, _>(&key.client_id)
+                .bind::<Text, _>(&key.route)
+                .bind::<Text, _>(&key.key)
+                .bind::<Text, _>(&key.fingerprint)
+                .bind::<Text, _>(resource_id)
+                .bind::<sql_types::Timestamp, _>(now)
+                .bind::<sql_types::Timestamp, _>(expired)
+        };
+    }
     match conn {
         Conn::Postgres(conn) => {
             let text = format!(
@@ -141,27 +153,13 @@ fn insert(conn: &mut Conn, key: &IdempotencyKey, resource_id: &str, now: Timesta
                  stored AS ({INSERT} SELECT $2, $3, $4, $5, $6, $7 FROM locked WHERE mine {UNLESS_KNOWN} $8 RETURNING 1) \
                  SELECT mine, EXISTS (SELECT 1 FROM stored) FROM locked"
             );
-            let stored = sql_query(text)
-                .bind::<Text, _>(format!("{} {} {}", key.client_id, key.route, key.key))
-                .bind::<Text, _>(&key.client_id)
-                .bind::<Text, _>(&key.route)
-                .bind::<Text, _>(&key.key)
-                .bind::<Text, _>(&key.fingerprint)
-                .bind::<Text, _>(resource_id)
-                .bind::<sql_types::Timestamp, _>(now)
-                .bind::<sql_types::Timestamp, _>(expired);
+            let lock = format!("{} {} {}", key.client_id, key.route, key.key);
+            let stored = row!(sql_query(text).bind::<Text, _>(lock));
             let (mine, stored): (bool, bool) = prepared_as::<(Bool, Bool), _>(stored).get_result(conn)?;
             Ok(mine.then_some(stored))
         }
         Conn::Sqlite(conn) => {
-            let stored = sql_query(format!("{INSERT} VALUES (?, ?, ?, ?, ?, ?) {UNLESS_KNOWN} ? RETURNING 1"))
-                .bind::<Text, _>(&key.client_id)
-                .bind::<Text, _>(&key.route)
-                .bind::<Text, _>(&key.key)
-                .bind::<Text, _>(&key.fingerprint)
-                .bind::<Text, _>(resource_id)
-                .bind::<sql_types::Timestamp, _>(now)
-                .bind::<sql_types::Timestamp, _>(expired);
+            let stored = row!(sql_query(format!("{INSERT} VALUES (?, ?, ?, ?, ?, ?) {UNLESS_KNOWN} ? RETURNING 1")));
             let stored: Option<i32> = prepared_as::<Integer, _>(stored).get_result(conn).optional()?;
             Ok(Some(stored.is_some()))
         }

@@ -22,7 +22,8 @@ const FAILURE_KEPT: Duration = Duration::from_secs(1);
 pub(super) struct LastProbe(Mutex<Option<(Instant, Result<(), Error>)>>);
 
 impl Store {
-    /// Writes and commits, and appends an event that is taken back, unless that was tried a moment ago. Many callers at once share one attempt.
+    /// Writes and commits, and appends an event that is taken back, unless that was tried a moment ago. Many callers at
+    /// once share one attempt.
     ///
     /// # Errors
     /// Those of the write.

@@ -1,4 +1,4 @@
-//! Both databases and `src/db/schema.rs` tell the same story, and the trail cannot be rewritten.
+//! Both databases and `src/db/schema.rs`, with its folder, tell the same story, and the trail cannot be rewritten.
 
 use crate::support::{Database, Settings, Sql, World, apply, on_both_databases};
 
@@ -6,7 +6,8 @@ use crate::support::{Database, Settings, Sql, World, apply, on_both_databases};
 fn declared() -> Vec<String> {
     let mut columns = Vec::new();
     let mut table = "";
-    for line in include_str!("../../../src/db/schema.rs").lines().map(str::trim) {
+    let text = concat!(include_str!("../../../src/db/schema.rs"), include_str!("../../../src/db/schema/audit.rs"));
+    for line in text.lines().map(str::trim) {
         if let Some((column, kind)) = line.split_once(" -> ").filter(|_| line.ends_with(',')) {
             columns.push(format!("{table} {column} {}", kind.trim_end_matches(',')));
         } else if let Some((name, _)) = line.strip_suffix(") {").and_then(|head| head.split_once(" (")) {

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::notices::notice_of;
 use super::*;
-use crate::domain::Template;
+use crate::domain::{Template, is_unsafe_char};
 
 pub(in crate::mail) use words::words;
 
