@@ -43,6 +43,7 @@ fn link(reason: &str, name: &str) -> Link {
         revoked_by_id: None,
         revoked_by_name: None,
         issued_after: None,
+        replaced_by: None,
     }
 }
 
