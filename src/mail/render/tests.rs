@@ -52,7 +52,7 @@ fn consultant() -> Consultant {
 }
 
 fn tenant(name: &str) -> TenantView {
-    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned() }
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), contacts: Vec::new() }
 }
 
 /// Loaded once: that takes longer than rendering an e-mail.
