@@ -44,16 +44,8 @@ pub(crate) async fn issue(
         Ok(window) => window,
         Err(refusal) => return replay(cx, idempotency, reach, refusal, now).await,
     };
-    if !caller.reach.covers(&request.tenant_id, &request.portal) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
-    }
+    require_permission(cx, caller, &request)?;
     let replaces = request.replace;
-    if replaces && !caller.has(Scope::RevokeLinks) {
-        return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
-    }
-    if !cx.config.portals.contains_key(&request.portal) {
-        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
-    }
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
@@ -182,6 +174,20 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     }
+}
+
+/// Refuses a client that may not issue such a link at all.
+fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &IssueLink) -> Result<(), Error> {
+    if !caller.reach.covers(&request.tenant_id, &request.portal) {
+        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
+    }
+    if request.replace && !caller.has(Scope::RevokeLinks) {
+        return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
+    }
+    if !cx.config.portals.contains_key(&request.portal) {
+        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    }
+    Ok(())
 }
 
 /// What is refused for the moment only: a freeze, a clock that is behind, too many mails.
