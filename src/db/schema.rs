@@ -80,6 +80,18 @@ diesel::table! {
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
         issued_after -> Nullable<BigInt>,
+        replaced_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    open_grants (tenant_id, portal, consultant_id, profile_id) {
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        magic_link_id -> Text,
+        until -> Timestamp,
     }
 }
 

@@ -53,6 +53,7 @@ impl Class {
             | EventType::ClientDisabled
             | EventType::LinkResent
             | EventType::LinkRevoked
+            | EventType::LinkReplaced
             | EventType::LinkExtended
             | EventType::LinkShortened
             | EventType::LinkCorrected

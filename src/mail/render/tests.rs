@@ -43,6 +43,7 @@ fn link(reason: &str, name: &str) -> Link {
         revoked_by_id: None,
         revoked_by_name: None,
         issued_after: None,
+        replaced_by: None,
     }
 }
 
@@ -51,7 +52,7 @@ fn consultant() -> Consultant {
 }
 
 fn tenant(name: &str) -> TenantView {
-    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned() }
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), contacts: Vec::new() }
 }
 
 /// Loaded once: that takes longer than rendering an e-mail.
