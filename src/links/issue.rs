@@ -122,6 +122,9 @@ pub(crate) async fn issue(
                 return Err(access_exists(tx, &link)?);
             }
             mail::notices::issued(tx, &link, now)?;
+            if !link.has_begun(now) {
+                mail::notices::announced(tx, &link, now)?;
+            }
             tx.wake(Worker::Mail);
             tx.record(event.clone());
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.

@@ -3,6 +3,7 @@
 mod crash;
 mod delivery_reports;
 mod end_states;
+mod ends_soon;
 mod fresh_links;
 mod injection;
 mod limits;
