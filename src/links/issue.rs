@@ -137,7 +137,7 @@ pub(crate) async fn issue(
 /// The refusal of a second link for one access, which names the first.
 pub(super) fn access_exists(tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
     let other = records::open_grants::holder(tx, link)?;
-    Ok(Error::new(Code::AccessExists).magic_link(other))
+    Ok(Error::new(Code::AccessExists).magic_link(other.map(|id| id.to_string())))
 }
 
 /// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.
