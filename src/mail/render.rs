@@ -237,6 +237,8 @@ struct NoticeMail {
     until: &'static str,
     expires_at: String,
     expires_at_utc: String,
+    /// Whether the window had not begun when it happened.
+    opens_later: bool,
     starts_at: String,
     starts_at_utc: String,
     at: String,
@@ -386,6 +388,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         },
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
+        opens_later: link.starts_at > facts.at,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),
         at: local(facts.at, &zone),

@@ -88,6 +88,9 @@ async fn a_scheduled_access_is_announced_at_once_and_its_link_arrives_when_it_op
     let announced =
         eventually("it is announced", async || world.mails.notices("access_announced").await.into_iter().next()).await;
     assert!(announced["To"][0]["Email"].as_str().unwrap().starts_with("ravi."), "{announced}");
+    let issued =
+        eventually("the admin is told", async || world.mails.notices("access_issued").await.into_iter().next()).await;
+    assert!(issued["Text"].as_str().unwrap().contains("when the access opens"), "{issued}");
     assert!(announced["Text"].as_str().unwrap().contains("Opens: ") && !announced.to_string().contains("eyJ"));
     world.clock.advance(Duration::days(2) - Duration::seconds(1));
     let other = portal.issue(&world.consultant().await).await;
