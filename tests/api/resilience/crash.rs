@@ -39,15 +39,16 @@ async fn issue_until_killed(caller: Api, consultant: String, acknowledged: Arc<A
     }
 }
 
-/// Reports acts two by two until the service is gone; tells which were acknowledged.
+/// Reports acts two by two, from this number on, until the service is gone; tells which were acknowledged.
 async fn report_until_killed(
     caller: Api,
     path: String,
     source: String,
+    first: i64,
     acknowledged: Arc<AtomicUsize>,
 ) -> Vec<(String, i64)> {
     let mut numbers = Vec::new();
-    for seq in (1..).step_by(2) {
+    for seq in (first..).step_by(2) {
         let act = |seq: i64| {
             json!({ "seq": seq, "source": source, "occurred_at": "2026-11-22T10:00:00Z", "action": "a",
                 "resource_type": "b", "resource_id": "c" })
@@ -132,10 +133,12 @@ async fn the_log_is_whole_after_every_kill_9(world: &World) {
     let mut acknowledged: BTreeSet<(String, i64)> = BTreeSet::new();
     for round in 0..rounds(3).min(50) {
         let number = Arc::new(AtomicUsize::new(0));
+        // A session takes a hundred sources, so a source goes on in the next round, far behind where it was.
+        let first = 1 + 100_000 * i64::try_from(round).unwrap();
         let reporters: Vec<_> = (0..ISSUERS)
             .map(|reporter| {
-                let source = format!("round-{round}-{reporter}");
-                tokio::spawn(report_until_killed(operator.clone(), path.clone(), source, Arc::clone(&number)))
+                let (source, number) = (format!("reporter-{reporter}"), Arc::clone(&number));
+                tokio::spawn(report_until_killed(operator.clone(), path.clone(), source, first, number))
             })
             .collect();
         let enough = 10 + 7 * (round % 5);
