@@ -9,8 +9,6 @@ use std::fmt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::id::LinkId;
-
 macro_rules! codes {
     ($($variant:ident $status:literal $slug:literal $title:literal $help:literal;)*) => {
         /// A stable error code.
@@ -144,7 +142,7 @@ struct More {
     retry_after_seconds: Option<u64>,
     allow: Option<String>,
     limit: Option<(&'static str, u32)>,
-    magic_link_id: Option<LinkId>,
+    magic_link_id: Option<String>,
 }
 
 impl Error {
@@ -196,15 +194,15 @@ impl Error {
 
     /// Names the link that is in the way.
     #[must_use]
-    pub fn magic_link(mut self, id: Option<LinkId>) -> Self {
+    pub fn magic_link(mut self, id: Option<String>) -> Self {
         self.more().magic_link_id = id;
         self
     }
 
     /// The link that is in the way.
     #[must_use]
-    pub fn magic_link_id(&self) -> Option<&LinkId> {
-        self.more.as_ref()?.magic_link_id.as_ref()
+    pub fn magic_link_id(&self) -> Option<&str> {
+        self.more.as_ref()?.magic_link_id.as_deref()
     }
 
     /// Sets the rate limit that was exceeded: its name, and calls per minute.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::databases::Database;
-use crate::load::{Figures, Request, drive};
+use crate::load::{Figures, drive};
 use crate::server::Server;
 use crate::{CALLERS, LENGTH, Sessions, issue_another, mail_sink, pgbench};
 

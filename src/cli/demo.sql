@@ -9,6 +9,7 @@ INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VAL
      datetime('now', '-1 hour'), datetime('now', '-1 hour'));
 INSERT INTO clients (id, name, portal, tenants, scopes, key_sha256, created_at) VALUES
     ('cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'Example client', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour'));
+-- Neither link is in `open_grants`, so that the example that issues a link works as it stands.
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, ticket, access,
     starts_at, expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at) VALUES
     ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao',

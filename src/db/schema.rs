@@ -96,6 +96,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    announced_ends (id) {
+        id -> Integer,
+        expires_at -> Timestamp,
+        link_id -> Text,
+    }
+}
+
+diesel::table! {
     sessions (id) {
         id -> Text,
         magic_link_id -> Text,
@@ -138,6 +146,7 @@ diesel::table! {
         event_count -> BigInt,
         last_seq -> BigInt,
         closing_seq -> Nullable<BigInt>,
+        last_event_at -> Nullable<Timestamp>,
     }
 }
 

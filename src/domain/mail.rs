@@ -41,6 +41,8 @@ text_enum! {
         AccessUsed = "access_used",
         /// A session ended, with a summary, to the granting admin.
         AccessEnded = "access_ended",
+        /// The day's sessions after the first one, to the granting admin.
+        AccessVisits = "access_visits",
         /// A fresh link was sent, to the granting admin.
         LinkResent = "link_resent",
         /// Access was revoked, to the granting admin.
@@ -51,10 +53,18 @@ text_enum! {
         AccessChanged = "access_changed",
         /// The end of an access was moved, to the consultant.
         AccessMoved = "access_moved",
+        /// An access ends soon, to the granting admin.
+        AccessEndsSoon = "access_ends_soon",
+        /// An access ends soon, to the consultant.
+        AccessRunsOut = "access_runs_out",
+        /// A link was issued that opens later, to the consultant.
+        AccessAnnounced = "access_announced",
         /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
         /// A session ended, to the profile's owner.
         OwnerAccessEnded = "owner_access_ended",
+        /// The day's sessions after the first one, to the profile's owner.
+        OwnerAccessVisits = "owner_access_visits",
         /// The mail with the link bounced or failed, to the granting admin.
         LinkBounced = "link_bounced",
     }
@@ -67,7 +77,7 @@ text_enum! {
         AccessIssued = "access_issued",
         /// Access was used for the first time, to the granting admin.
         AccessUsed = "access_used",
-        /// A session ended, with a summary, to the granting admin.
+        /// Sessions ended, with a summary, to the granting admin.
         AccessEnded = "access_ended",
         /// A fresh link was sent, to the granting admin.
         LinkResent = "link_resent",
@@ -75,9 +85,11 @@ text_enum! {
         AccessRevoked = "access_revoked",
         /// The end of an access was moved, to the granting admin.
         AccessChanged = "access_changed",
+        /// An access ends soon, to the granting admin.
+        AccessEndsSoon = "access_ends_soon",
         /// Access was used for the first time, to the profile's owner.
         OwnerAccessUsed = "owner_access_used",
-        /// A session ended, to the profile's owner.
+        /// Sessions ended, to the profile's owner.
         OwnerAccessEnded = "owner_access_ended",
     }
 }
@@ -85,7 +97,11 @@ text_enum! {
 impl Notice {
     /// The notice of a template, if a tenant can mute it.
     pub(crate) fn of(template: Template) -> Option<Self> {
-        template.as_str().parse().ok()
+        match template {
+            Template::AccessVisits => Some(Self::AccessEnded),
+            Template::OwnerAccessVisits => Some(Self::OwnerAccessEnded),
+            template => template.as_str().parse().ok(),
+        }
     }
 }
 

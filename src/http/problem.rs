@@ -54,7 +54,8 @@ pub struct Problem<'a> {
     error: Option<&'static str>,
     /// Link that gives the access which was asked for: only with `access_exists`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    magic_link_id: Option<&'a LinkId>,
+    #[schema(value_type = Option<LinkId>)]
+    magic_link_id: Option<&'a str>,
     /// Trace id of the request, to quote to the operators; it is in their logs.
     #[schema(max_length = 32)]
     trace_id: String,

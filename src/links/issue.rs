@@ -122,6 +122,9 @@ pub(crate) async fn issue(
                 return Err(access_exists(tx, &link)?);
             }
             mail::notices::issued(tx, &link, now)?;
+            if !link.has_begun(now) {
+                mail::notices::announced(tx, &link, now)?;
+            }
             tx.wake(Worker::Mail);
             tx.record(event.clone());
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
@@ -134,7 +137,7 @@ pub(crate) async fn issue(
 /// The refusal of a second link for one access, which names the first.
 pub(super) fn access_exists(tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
     let other = records::open_grants::holder(tx, link)?;
-    Ok(Error::new(Code::AccessExists).magic_link(other))
+    Ok(Error::new(Code::AccessExists).magic_link(other.map(|id| id.to_string())))
 }
 
 /// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.

@@ -62,10 +62,10 @@ pub struct Named {
     pub name: String,
 }
 
-/// Profile or consultant, by name only.
+/// Profile, consultant or contact, by name only.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct NameOnly {
-    /// Name of the profile or consultant.
+    /// Name of the profile, consultant or contact.
     #[schema(max_length = 100)]
     pub name: String,
 }
@@ -99,6 +99,10 @@ pub struct Preview {
     /// IANA time zone of the tenant, in which the page shows times.
     #[schema(max_length = 64)]
     pub time_zone: String,
+    /// Names of people of the tenant who can be asked; their addresses are in the mail.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 3, required = false)]
+    pub contacts: Vec<NameOnly>,
     /// Whether a fresh link can be requested: the link is neither expired nor revoked. With a replaced token only if
     /// the newest mail failed, or is older than a token lives.
     pub can_resend: bool,
@@ -153,6 +157,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 time_zone: tenant.time_zone,
+                contacts: tenant.contacts.into_iter().take(3).map(|contact| NameOnly { name: contact.name }).collect(),
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
                 newest_mailed_at: newest.map(|newest| newest.mailed_at),
                 step_up,

@@ -3,6 +3,7 @@
 //! Its state follows from its times and is never stored. Its token is minted
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
+mod announce;
 mod change;
 mod expire;
 mod freeze;
@@ -23,6 +24,7 @@ use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issu
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
+pub(crate) use announce::announce_ends;
 pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};

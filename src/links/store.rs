@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::step_up::OtpChallenge;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{link_expiry, service_state, step_ups};
+use crate::db::schema::{announced_ends, link_expiry, service_state, step_ups};
 use crate::id::{LinkId, StepUpId};
 use crate::records::links::Link;
 
@@ -111,6 +111,26 @@ pub(crate) fn unfreeze(conn: &mut Conn) -> QueryResult<bool> {
 /// When and why issuing was frozen, if it is.
 pub(crate) fn freeze_state(conn: &mut Conn) -> QueryResult<(Option<Timestamp>, Option<String>)> {
     service_state::table.select((service_state::frozen_at, service_state::freeze_reason)).first(conn)
+}
+
+/// The last link up to which this kind of announcement was made: end of its window, and identifier.
+pub(crate) fn announced_end(conn: &mut Conn, kind: i32) -> QueryResult<(Timestamp, String)> {
+    announced_ends::table.find(kind).select((announced_ends::expires_at, announced_ends::link_id)).get_result(conn)
+}
+
+/// Advances the mark of a kind of announcement; `false` if another instance has.
+pub(crate) fn move_announced_end(
+    conn: &mut Conn,
+    kind: i32,
+    from: &(Timestamp, String),
+    to: (Timestamp, &LinkId),
+) -> QueryResult<bool> {
+    diesel::update(announced_ends::table.find(kind))
+        .filter(announced_ends::expires_at.eq(from.0))
+        .filter(announced_ends::link_id.eq(&from.1))
+        .set((announced_ends::expires_at.eq(to.0), announced_ends::link_id.eq(to.1.as_str())))
+        .execute(conn)
+        .map(|rows| rows > 0)
 }
 
 /// The last link up to which expired windows are recorded: end of its window, and identifier.

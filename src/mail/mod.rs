@@ -21,6 +21,7 @@ use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
 
+mod day;
 pub(crate) mod deliveries;
 mod events;
 mod limits;
@@ -71,9 +72,11 @@ pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> dies
     store::insert(conn, &with_link(link, now))
 }
 
-/// Inserts a link, and queues the e-mail with it; `false` if another link has its access: then nothing may be kept.
+/// Inserts a link, and queues the e-mail with it, to arrive when the link opens; `false` if another link has its access:
+/// then nothing may be kept.
 pub(crate) fn insert_with_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<bool> {
-    store::insert_with_link(conn, link, &with_link(link, now), now)
+    let job = Job { next_attempt_at: link.starts_at.max(now), ..with_link(link, now) };
+    store::insert_with_link(conn, link, &job, now)
 }
 
 fn with_link(link: &Link, now: Timestamp) -> Job {

@@ -5,12 +5,14 @@
 //! a token. The tenant can mute notices; the consultant cannot.
 
 use super::about;
+use super::day::Day;
 use super::store::{self, Job};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::Template;
 use crate::error::Error;
 use crate::id::MailJobId;
+use crate::records;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
@@ -70,29 +72,70 @@ pub(crate) fn end_moved(conn: &mut Conn, link: &Link, extension: &Extension, now
     Ok(())
 }
 
-/// Notifies admin and profile owner of a session's end; whether there is anybody to notify. The summary waits for the
-/// closing counts, for a limited time.
+/// Key of the notices of an end: one for each end that a link is given.
+pub(super) fn end_key(link: &Link) -> String {
+    format!("{} {}", link.id, link.expires_at)
+}
+
+/// Notifies the admin and the consultant that an access ends soon.
+pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    enqueue_notice(conn, link, Template::AccessEndsSoon, end_key(link), link.issued_by_email.as_ref(), now)?;
+    store::insert(conn, &about(link, Template::AccessRunsOut, end_key(link), now))?;
+    Ok(())
+}
+
+/// Notifies the consultant of a link that opens later, and is mailed then.
+pub(crate) fn announced(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    store::insert(conn, &about(link, Template::AccessAnnounced, link.id.to_string(), now))?;
+    Ok(())
+}
+
+/// Notifies admin and profile owner of a session's end; whether there is anybody to notify.
+///
+/// The summary of a link's first session waits for the closing counts, for a limited time. Later ones share a summary of
+/// the tenant's day; one whose end was found out when that day's is under way has its own.
 pub(crate) fn ended(conn: &mut Conn, ended: &Ended, now: Timestamp) -> Result<bool, Error> {
     let Ended { session, issuer_email, owner_email } = ended;
-    let recipients = [(Template::AccessEnded, issuer_email), (Template::OwnerAccessEnded, owner_email)];
-    let due = match session.closed_at {
-        Some(_) => now,
-        None => session.ended_at.unwrap_or(now).plus(CLOSING_GRACE).max(now),
+    let recipients = [
+        (Template::AccessEnded, Template::AccessVisits, issuer_email),
+        (Template::OwnerAccessEnded, Template::OwnerAccessVisits, owner_email),
+    ];
+    if recipients.iter().all(|(_, _, to)| to.is_none()) {
+        return Ok(false);
+    }
+    let ended_at = session.ended_at.unwrap_or(now);
+    let is_first = records::sessions::first_of_link(conn, &session.magic_link_id)?.as_ref() == Some(&session.id);
+    let shared = if is_first { None } else { Some(day_of(conn, &session.tenant_id, ended_at)?) };
+    let shared = shared.filter(|day| now < day.to.plus(CLOSING_GRACE));
+    let due = match (shared, session.closed_at) {
+        (Some(day), _) => day.to.plus(CLOSING_GRACE),
+        (None, Some(_)) => now,
+        (None, None) => ended_at.plus(CLOSING_GRACE).max(now),
     };
-    for (template, to) in recipients {
+    for (single, daily, to) in recipients {
         let Some(to) = to else { continue };
+        let (template, dedup_key, session_id) = match shared {
+            Some(day) => (daily, day.key(&session.magic_link_id), None),
+            None => (single, session.id.to_string(), Some(session.id.clone())),
+        };
         let job = Job {
             recipient: Some(to.clone()),
             tenant_id: session.tenant_id.clone(),
             portal: session.portal.clone(),
             magic_link_id: Some(session.magic_link_id.clone()),
-            session_id: Some(session.id.clone()),
+            session_id,
             next_attempt_at: due,
-            ..Job::new(MailJobId::new(now), template, session.id.to_string(), session.consultant_id.clone(), now)
+            ..Job::new(MailJobId::new(now), template, dedup_key, session.consultant_id.clone(), now)
         };
-        store::insert(conn, &job)?;
+        store::insert_once(conn, &job)?;
     }
-    Ok(issuer_email.is_some() || owner_email.is_some())
+    Ok(true)
+}
+
+/// The day of a moment for a tenant; of one that is not registered, in UTC.
+fn day_of(conn: &mut Conn, tenant: &str, at: Timestamp) -> Result<Day, Error> {
+    let tenant = records::tenants::find(conn, tenant)?;
+    Ok(Day::of(at, tenant.as_ref().map_or("UTC", |tenant| &tenant.time_zone)))
 }
 
 /// Makes the summaries of a session due: its closing counts have arrived.

@@ -6,7 +6,9 @@ use futures_util::future::{join, join_all};
 use rand::RngExt;
 use time::Duration;
 
+use super::day::Day;
 use super::limits;
+use super::notices;
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary};
@@ -54,6 +56,8 @@ struct Queued {
     consultant: Consultant,
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
+    /// The sessions of the day that the mail is about.
+    visits: Vec<Summary>,
     /// Why it must not be sent; `None` if it may.
     withheld: Option<Attempt>,
     /// The new end that the mail is about.
@@ -69,9 +73,14 @@ fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Resul
     let muted = tenant.as_ref().map(|tenant| records::tenants::muted(&tenant.muted_notices)).unwrap_or_default();
     let muted = Notice::of(job.template).is_some_and(|notice| muted.contains(&notice));
     let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
+    let is_of_end = matches!(job.template, Template::AccessEndsSoon | Template::AccessRunsOut);
+    let stale_end = is_of_end
+        && due.link.as_ref().is_none_or(|link| link.ended(now).is_some() || notices::end_key(link) != job.dedup_key);
     let too_late = job.template == Template::StepUpCode && job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
         suppressed("the code expired before it could be sent")
+    } else if stale_end {
+        suppressed("the access has ended, or ends at another time by now")
     } else if muted {
         suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(address) {
@@ -220,13 +229,19 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
+    let visits = match (job.template, &link, Day::in_key(&job.dedup_key)) {
+        (Template::AccessVisits | Template::OwnerAccessVisits, Some((link, _)), Some(day)) => {
+            summary::of_day(conn, &link.id, day, now)?
+        }
+        _ => Vec::new(),
+    };
     let failure = match (job.template, job.dedup_key.split_once(' ')) {
         (Template::LinkBounced, Some((failed, _))) => {
             store::find(conn, &failed.parse().map_err(Error::internal)?)?.and_then(|failed| failed.last_error)
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, withheld, extension, failure })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -323,7 +338,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, extension, failure, .. } = claimed;
+    let Queued { job, consultant, link, summary, visits, extension, failure, .. } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
@@ -357,7 +372,7 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
             let failure = failure.as_deref();
-            let facts = Facts { link, tenant, consultant, recipient, at, summary, extension, failure };
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure };
             render::notice(&cx.config, template, &facts)?
         }
         (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),

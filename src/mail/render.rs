@@ -212,6 +212,8 @@ pub(super) struct Facts<'a> {
     /// When the notified event happened.
     pub at: Timestamp,
     pub summary: Option<&'a Summary>,
+    /// The sessions of a day, if that is what it is about.
+    pub visits: &'a [Summary],
     /// The link's new end, if that is what happened.
     pub extension: Option<&'a Extension>,
     /// Why a mail did not arrive, in the provider's words, if that is what happened.
@@ -235,9 +237,14 @@ struct NoticeMail {
     until: &'static str,
     expires_at: String,
     expires_at_utc: String,
+    /// Whether the window had not begun when it happened.
+    opens_later: bool,
+    starts_at: String,
+    starts_at_utc: String,
     at: String,
     at_utc: String,
     summary: Option<SummaryLines>,
+    visits: Vec<SummaryLines>,
     change: Option<ChangeLines>,
     revoked: Option<RevokedLines>,
     failure: Option<String>,
@@ -331,19 +338,26 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
             Mail::AccessUsed => format!("Support access used by {who} ({place})"),
             Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
+            Mail::AccessVisits => format!("The support visits of a day by {who} ({place})"),
+            Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
             Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
             Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
             Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
             Mail::AccessChanged => format!("Support access of {who} ends at another time ({place})"),
             Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
+            Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
+            Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
+            Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
             Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
             _ => format!("The access link for {who} could not be delivered"),
         }
     };
     let (name, is_admin) = match template {
-        Mail::AccessWithdrawn | Mail::AccessMoved => (&consultant.name, false),
-        Mail::OwnerAccessUsed | Mail::OwnerAccessEnded => (&link.profile_name, false),
+        Mail::AccessWithdrawn | Mail::AccessMoved | Mail::AccessRunsOut | Mail::AccessAnnounced => {
+            (&consultant.name, false)
+        }
+        Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
         _ => (&link.issued_by_name, true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
@@ -366,11 +380,17 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::LinkResent
             | Mail::OwnerAccessUsed
             | Mail::AccessChanged
-            | Mail::AccessMoved => "Valid until",
+            | Mail::AccessMoved
+            | Mail::AccessEndsSoon
+            | Mail::AccessRunsOut
+            | Mail::AccessAnnounced => "Valid until",
             _ => "Was granted until",
         },
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
+        opens_later: link.starts_at > facts.at,
+        starts_at: local(link.starts_at, &zone),
+        starts_at_utc: utc(link.starts_at),
         at: local(facts.at, &zone),
         at_utc: utc(facts.at),
         change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
@@ -378,6 +398,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
+        visits: facts.visits.iter().map(|visit| SummaryLines::of(visit, &zone)).collect(),
         manage_url: manage_url.map(|url| url.replace("{tenant_id}", &link.tenant_id)),
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
@@ -386,11 +407,16 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessIssued => parts!(&mail, NoticeMail, "access_issued.txt", "access_issued.html"),
         Mail::AccessUsed => parts!(&mail, NoticeMail, "access_used.txt", "access_used.html"),
         Mail::AccessEnded => parts!(&mail, NoticeMail, "access_ended.txt", "access_ended.html"),
+        Mail::AccessVisits => parts!(&mail, NoticeMail, "access_visits.txt", "access_visits.html"),
+        Mail::OwnerAccessVisits => parts!(&mail, NoticeMail, "owner_access_visits.txt", "owner_access_visits.html"),
         Mail::LinkResent => parts!(&mail, NoticeMail, "link_resent.txt", "link_resent.html"),
         Mail::AccessRevoked => parts!(&mail, NoticeMail, "access_revoked.txt", "access_revoked.html"),
         Mail::AccessWithdrawn => parts!(&mail, NoticeMail, "access_withdrawn.txt", "access_withdrawn.html"),
         Mail::AccessChanged => parts!(&mail, NoticeMail, "access_changed.txt", "access_changed.html"),
         Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
+        Mail::AccessEndsSoon => parts!(&mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
+        Mail::AccessRunsOut => parts!(&mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
+        Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),

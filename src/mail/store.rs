@@ -100,6 +100,15 @@ pub(super) fn insert(conn: &mut Conn, job: &Job) -> QueryResult<()> {
     diesel::insert_into(jobs::table).values(job).execute(conn).map(drop)
 }
 
+/// Inserts a job, unless its occasion has one.
+pub(super) fn insert_once(conn: &mut Conn, job: &Job) -> QueryResult<()> {
+    let insertion = diesel::insert_into(jobs::table).values(job).on_conflict_do_nothing();
+    match conn {
+        Conn::Postgres(conn) => insertion.execute(conn).map(drop),
+        Conn::Sqlite(conn) => insertion.execute(conn).map(drop),
+    }
+}
+
 /// Inserts a link and the job that mails it; `false` if another link has its access: then nothing may be kept.
 pub(super) fn insert_with_link(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> QueryResult<bool> {
     let (row, job) = (insertion!(link), diesel::insert_into(jobs::table).values(job));

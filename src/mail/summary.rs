@@ -1,10 +1,11 @@
 //! The summary of a session for the notices of its end.
 
+use super::day::Day;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{AuditState, EndCause, EventType};
 use crate::error::Error;
-use crate::id::SessionId;
+use crate::id::{LinkId, SessionId};
 use crate::journal::activity;
 use crate::records;
 
@@ -35,4 +36,15 @@ pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result
         changes: number(EventType::DataChanged),
         audit_state: session.audit_state(&sources, now),
     })
+}
+
+/// Largest number of sessions that the summary of a day tells of.
+const MAX_VISITS: usize = 20;
+
+/// Summarises the sessions of a link that ended on a day, without its first one, which had a summary of its own.
+pub(super) fn of_day(conn: &mut Conn, link: &LinkId, day: Day, now: Timestamp) -> Result<Vec<Summary>, Error> {
+    let mut sessions = records::sessions::of_links(conn, std::slice::from_ref(link))?;
+    sessions.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
+    let of_day = sessions.iter().skip(1).filter(|session| session.end(now).is_some_and(|end| day.holds(end)));
+    of_day.take(MAX_VISITS).map(|session| summary(conn, &session.id, now)).collect()
 }

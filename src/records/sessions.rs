@@ -197,6 +197,16 @@ pub(crate) fn of_links(conn: &mut Conn, links: &[LinkId]) -> QueryResult<Vec<Ses
     under_pending_revocations(conn, |conn| sessions::table.filter(sessions::magic_link_id.eq_any(links)).load(conn))
 }
 
+/// The first session of a link.
+pub(crate) fn first_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<SessionId>> {
+    sessions::table
+        .filter(sessions::magic_link_id.eq(link))
+        .order(sessions::id.asc())
+        .select(sessions::id)
+        .first(conn)
+        .optional()
+}
+
 /// Condition that no pending bulk revocation matches the session's link.
 #[diesel::dsl::auto_type]
 fn spared() -> _ {
@@ -308,7 +318,11 @@ pub(crate) fn insert_source(conn: &mut Conn, source: &Source) -> QueryResult<usi
 /// Stores the counts of a source. The caller has locked the session, and read the counts since.
 pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<()> {
     let counted = diesel::update(sources::table.find((&source.session_id, &source.name)))
-        .set((sources::event_count.eq(source.event_count), sources::last_seq.eq(source.last_seq)))
+        .set((
+            sources::event_count.eq(source.event_count),
+            sources::last_seq.eq(source.last_seq),
+            sources::last_event_at.eq(source.last_event_at),
+        ))
         .returning(sources::last_seq);
     prepared(counted).get_result::<i64>(conn).map(drop)
 }
@@ -403,12 +417,21 @@ pub(crate) struct Source {
     pub(crate) event_count: i64,
     pub(crate) last_seq: i64,
     pub(crate) closing_seq: Option<i64>,
+    /// When the newest of the events happened; absent for those of before this was noted.
+    pub(crate) last_event_at: Option<Timestamp>,
 }
 
 impl Source {
     /// A source that has reported nothing.
     pub(crate) fn new(session: &SessionId, name: &str) -> Self {
-        Self { session_id: session.clone(), name: name.to_owned(), event_count: 0, last_seq: 0, closing_seq: None }
+        Self {
+            session_id: session.clone(),
+            name: name.to_owned(),
+            event_count: 0,
+            last_seq: 0,
+            closing_seq: None,
+            last_event_at: None,
+        }
     }
 
     pub(crate) fn is_gapless(&self) -> bool {

@@ -153,6 +153,9 @@ pub struct SessionResponse {
     /// Number of activity events received, of all sources.
     #[schema(minimum = 0)]
     pub event_count: i64,
+    /// When the newest of the reported activity events happened (RFC 3339, UTC), as the portal states it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_event_at: Option<Timestamp>,
     /// Reports of each source: at most 100 that reported events, and 100 that only a closing count names.
     #[schema(max_items = 200)]
     pub sources: Vec<SourceResponse>,
@@ -234,6 +237,7 @@ impl SessionResponse {
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),
             ended_at: end,
             event_count: sources.iter().map(|source| source.event_count).sum(),
+            last_event_at: sources.iter().filter_map(|source| source.last_event_at).max(),
             consultant,
             reason: session.reason,
             ticket: session.ticket,

@@ -285,19 +285,21 @@ fn count(
     fresh: &[(&ActivityEvent, &Vec<u8>)],
     sources: &mut Vec<Source>,
 ) -> Result<(), Error> {
-    let mut by_source: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    let mut by_source: BTreeMap<&str, (i64, i64, Option<Timestamp>)> = BTreeMap::new();
     for (act, _) in fresh {
-        let (number, last_seq) = by_source.entry(&act.source).or_default();
+        let (number, last_seq, last_event_at) = by_source.entry(&act.source).or_default();
         *number += 1;
         *last_seq = act.seq.max(*last_seq);
+        *last_event_at = Some(act.occurred_at).max(*last_event_at);
     }
-    for (name, (number, last_seq)) in by_source {
+    for (name, (number, last_seq, last_event_at)) in by_source {
         if let Some(source) = sources.iter_mut().find(|source| source.name == name) {
             source.event_count += number;
             source.last_seq = last_seq.max(source.last_seq);
+            source.last_event_at = last_event_at.max(source.last_event_at);
             records::sessions::count_events(tx, source)?;
         } else {
-            let source = Source { event_count: number, last_seq, ..Source::new(session, name) };
+            let source = Source { event_count: number, last_seq, last_event_at, ..Source::new(session, name) };
             records::sessions::insert_source(tx, &source)?;
             sources.push(source);
         }

@@ -55,7 +55,7 @@ pub struct SaveTenant {
     pub contacts: Vec<Contact>,
     /// Notices that are not sent to people of the tenant; by default every notice is sent.
     #[serde(default)]
-    #[schema(max_items = 8, default = json!([]))]
+    #[schema(max_items = 9, default = json!([]))]
     pub muted_notices: Vec<Notice>,
     /// How values of reported changes are stored, from the next report on. If absent it stays as it is; a new tenant
     /// gets `masked`. To change it needs a client that is bound to no portal.
@@ -88,7 +88,7 @@ pub struct TenantResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     retention_days: Option<i32>,
     /// Notices that are not sent to people of the tenant.
-    #[schema(max_items = 8)]
+    #[schema(max_items = 9)]
     muted_notices: Vec<Notice>,
     /// When the tenant was registered (RFC 3339, UTC).
     created_at: Timestamp,

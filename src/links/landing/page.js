@@ -136,6 +136,11 @@
 
   // ---- states ------------------------------------------------------------
 
+  // The people of the tenant who can be asked, or else the tenant.
+  const whom = () => {
+    const names = (link.contacts ?? []).map((contact) => contact.name);
+    return names.length ? `${names.join(' or ')} of ${link.tenant.name}` : link.tenant.name;
+  };
   const portalOf = () => say`the ${link.portal.name} portal of ${link.tenant.name}`;
   const joined = (...pieces) => {
     const text = document.createDocumentFragment();
@@ -192,13 +197,13 @@
       heading: 'This access has ended',
       lead: 'The agreed time is over and the link opens nothing any more.',
       facts: ['portal', 'profile', 'ended'],
-      next: say`If there is more to do, ask ${link.tenant.name} to grant access again.`,
+      next: say`If there is more to do, ask ${whom()} to grant access again.`,
     }),
     revoked: () => ({
       heading: 'This access was withdrawn',
       lead: 'It was ended before its time was over, and the link opens nothing any more.',
       facts: ['portal', 'profile', 'reason'],
-      next: say`If there is more to do, ask ${link.tenant.name} whether access should be granted again.`,
+      next: say`If there is more to do, ask ${whom()} whether access should be granted again.`,
     }),
     invalid: () => ({
       heading: 'This is not a link of ours',

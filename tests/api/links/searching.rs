@@ -143,6 +143,7 @@ async fn a_link_shows_its_use_and_a_session_its_people_and_its_reason(world: &Wo
         assert_eq!(alone["consultant"], opened["consultant"]);
     }
     assert_eq!((&oldest["end_cause"], newest.get("end_cause")), (&json!("replaced"), None));
+    assert_eq!((&oldest["last_event_at"], &newest["last_event_at"]), (&first["started_at"], &second["started_at"]));
 
     let other = world.open_session(&portal).await;
     let ids = [&other, &second, &first].map(|session| session["id"].as_str().unwrap().to_owned());

@@ -1,8 +1,10 @@
 //! Mail: none is lost and none reaches anybody else, whatever the provider does.
 
 mod crash;
+mod daily_summaries;
 mod delivery_reports;
 mod end_states;
+mod ends_soon;
 mod fresh_links;
 mod injection;
 mod limits;

@@ -41,6 +41,9 @@ async fn a_revocation_says_by_whom_and_why_and_speaks_of_this_access(world: &Wor
 async fn the_mail_with_the_link_says_whom_to_ask(world: &World) {
     with_contacts(world).await;
     let link = world.portal("cloud", "acme").await.issue(&world.consultant().await).await;
+    let token = world.token(&link, 1).await;
+    let preview = world.stranger().post("/l/preview", &json!({ "token": token })).await.ok();
+    assert_eq!(preview["contacts"], json!([{ "name": "Meera Iyer" }]), "no address for whoever finds a link");
     let mail = world.mails.wait_for(&link, 1).await;
     for part in ["Text", "HTML"] {
         let part = mail[part].as_str().unwrap();
@@ -54,7 +57,8 @@ async fn a_mail_that_is_refused_for_good_is_told_in_the_providers_words(world: &
     let receiver = Receiver::start().await;
     let portal = world.portal("cloud", "acme").await;
     receiver.endpoint_of(&portal).await;
-    let refusal = ResponseTemplate::new(400).set_body_json(json!({ "Error": "no such mailbox at https://evil.example" }));
+    let refusal =
+        ResponseTemplate::new(400).set_body_json(json!({ "Error": "no such mailbox at https://evil.example" }));
     world.mails.misbehave_about("\"Tags\":[\"magic_link\"]", refusal);
     let link = portal.issue(&world.consultant().await).await;
     let told = notice(world, "link_bounced").await;

@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::Template;
 use crate::id::ExtensionId;
 
-const NOTICES: [Template; 11] = [
+const NOTICES: [Template; 16] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
@@ -16,6 +16,11 @@ const NOTICES: [Template; 11] = [
     Template::OwnerAccessUsed,
     Template::OwnerAccessEnded,
     Template::LinkBounced,
+    Template::AccessEndsSoon,
+    Template::AccessRunsOut,
+    Template::AccessAnnounced,
+    Template::AccessVisits,
+    Template::OwnerAccessVisits,
 ];
 
 /// A notice with this input in every name and in the reason.
@@ -37,6 +42,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         audit_state: AuditState::Gaps,
     };
     let ended = matches!(template, Template::AccessEnded | Template::OwnerAccessEnded);
+    let visits = matches!(template, Template::AccessVisits | Template::OwnerAccessVisits);
     let changed = matches!(template, Template::AccessChanged | Template::AccessMoved);
     let extension = Extension {
         id: ExtensionId::new(link.starts_at),
@@ -57,6 +63,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         recipient: "hr@acme.example",
         at: link.starts_at,
         summary: ended.then_some(&summary),
+        visits: if visits { std::slice::from_ref(&summary) } else { &[] },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
     };
@@ -64,7 +71,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "nine whole mails are long")]
+#[expect(clippy::too_many_lines, reason = "sixteen whole mails are long")]
 fn every_notice_says_who_where_why_and_until_when() {
     let all: Vec<String> = NOTICES
         .iter()
@@ -351,6 +358,129 @@ fn every_notice_says_who_where_why_and_until_when() {
     why, and send it again.
 
     See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_ends_soon: Support access of Asha & Söhne ends soon (Cloud)
+    Support access of Asha & Söhne ends soon (Cloud)
+
+    Hello Asha & Söhne,
+
+    The support access that you granted ends soon.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    It ends by itself. If there is more to do, extend it in the portal
+    before it has ended.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_runs_out: Your access to Asha & Söhne (Cloud) ends soon
+    Your access to Asha & Söhne (Cloud) ends soon
+
+    Hello Asha & Söhne,
+
+    Your access ends soon, and a visit that is open ends with it.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    If you need more time, ask whoever granted it before it has ended.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_announced: You will get access to Asha & Söhne (Cloud)
+    You will get access to Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    You will get temporary access. The link comes with another mail when the
+    access opens.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opens: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    There is nothing to do until then.
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == access_visits: The support visits of a day by Asha & Söhne (Cloud)
+    The support visits of a day by Asha & Söhne (Cloud)
+
+    Hello Asha & Söhne,
+
+    These visits with the support access that you granted ended on the same
+    day.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal, entry by entry.
+
+    See it in the portal, which asks you to sign in: https://cloud.example/acme/support
+
+    Not expecting this? Report it to security@support.example, with the reference below.
+
+    This mail holds no access link, on purpose.
+    Reference mlk_01kaq3v9e8fwmvd2x7n0c5hb1z
+    Sent automatically by Magic Link.
+    == owner_access_visits: The support visits of a day to Cloud of Asha & Söhne as you
+    The support visits of a day to Cloud of Asha & Söhne as you
+
+    Hello Asha & Söhne,
+
+    These visits of a support consultant to the portal as you ended on the
+    same day.
+
+    Support consultant: Asha & Söhne
+    Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
+    Granted by: Asha & Söhne
+    Why: Asha & Söhne (Asha & Söhne)
+    Access level: Full: look and change
+    Opened: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30)
+    Ended: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30), by the consultant
+    What was done: changes: 2, exports: 1, views: 3
+    Record: has gaps: not every act has been reported
+    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+
+    What was done stands in the record of the portal. Ask the person who
+    granted the access if something looks wrong to you.
 
     Not expecting this? Report it to security@support.example, with the reference below.
 

@@ -1,0 +1,1 @@
+ALTER TABLE session_sources DROP COLUMN last_event_at;

@@ -1,0 +1,62 @@
+//! Of a link that is used day by day its admin and the profile's owner hear once a day.
+
+use serde_json::json;
+use time::Duration;
+
+use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+
+const LINKS: &str = "/v1/magic-links";
+
+/// Opens the portal with the newest of so many mails, and says that the work is done.
+async fn visit(world: &World, portal: &Api, link: &str, mails: usize) {
+    let session = portal.redeem(&world.click(&world.token(link, mails).await).await).await.ok();
+    let done = json!({ "consultant_done": true, "sources": {} });
+    portal.post(&format!("/v1/sessions/{}/end", session["id"].as_str().unwrap()), &done).await.ok();
+}
+
+/// Waits for so many notices of this kind; how many visits the newest tells of.
+async fn visits_told(world: &World, kind: &str, count: usize) -> usize {
+    let newest = eventually(kind, async || {
+        let mut notices = world.mails.notices(kind).await;
+        (notices.len() == count).then(|| notices.pop().unwrap())
+    })
+    .await;
+    newest["Text"].as_str().unwrap().matches("Opened: ").count()
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings { manual_clock: true, ..Settings::config("links.resend_cool_down_seconds = 0") })]
+async fn visits_after_the_first_one_are_told_once_a_day(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["duration"] = json!({ "value": 5, "unit": "days" });
+    request["profile"]["email"] = json!("asha.rao@acme.example");
+    let link = portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+    // The next midnight is what a day ends with.
+    let rest = 86_400 - world.clock.now().unix_seconds().rem_euclid(86_400);
+    world.clock.advance(Duration::seconds(rest + 60));
+    portal.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.ok();
+    visit(world, &portal, &link, 2).await;
+    assert_eq!(
+        (visits_told(world, "access_ended", 1).await, visits_told(world, "owner_access_ended", 1).await),
+        (1, 1)
+    );
+    for (day, visits) in [(1, 2), (2, 1)] {
+        for _ in 0..visits {
+            world.clock.advance(Duration::minutes(5));
+            portal.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.ok();
+            let mails = world.mails.about(&link).await.len() + 1;
+            visit(world, &portal, &link, mails).await;
+        }
+        for kind in ["access_visits", "owner_access_visits"] {
+            assert_eq!(world.mails.notices(kind).await.len(), day - 1, "not before the day is over");
+        }
+        world.clock.advance(Duration::days(1));
+        for kind in ["access_visits", "owner_access_visits"] {
+            assert_eq!(visits_told(world, kind, day).await, visits, "day {day}");
+        }
+    }
+    for kind in ["access_ended", "owner_access_ended", "access_used", "owner_access_used"] {
+        assert_eq!(world.mails.notices(kind).await.len(), 1, "{kind}");
+    }
+}

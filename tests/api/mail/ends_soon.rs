@@ -1,0 +1,102 @@
+//! What is told about the beginning and the end of an access: early enough, once, and only while it is true.
+
+use serde_json::{Value, json};
+use time::Duration;
+
+use crate::links::changing::extension;
+use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+
+const LINKS: &str = "/v1/magic-links";
+
+async fn issue(world: &World, portal: &Api, (value, unit): (i64, &str)) -> Value {
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["duration"] = json!({ "value": value, "unit": unit });
+    portal.post(LINKS, &request).await.ok()
+}
+
+/// The notices of an end that were sent, by kind and link, once the worker has looked at the present moment.
+async fn told(world: &World, portal: &Api) -> Vec<(String, String)> {
+    // A link that expires now is recorded by the same step, before the announcements.
+    let marker = issue(world, portal, (1, "hours")).await;
+    let marker = marker["id"].as_str().unwrap().to_owned();
+    portal.post(&format!("{LINKS}/{marker}/revoke"), &json!({ "reason": "A marker" })).await.ok();
+    eventually("the notices are settled", async || {
+        let queued = portal.get("/v1/mail-deliveries?state=queued&page_size=200").await.ok();
+        (queued["items"] == json!([])).then_some(())
+    })
+    .await;
+    let mut told = Vec::new();
+    for kind in ["access_ends_soon", "access_runs_out"] {
+        for mail in world.mails.notices(kind).await {
+            let text = mail["Text"].as_str().unwrap();
+            let link = text.split("Reference ").nth(1).unwrap().split_whitespace().next().unwrap();
+            told.push((kind.to_owned(), link.to_owned()));
+        }
+    }
+    told
+}
+
+/// Waits until both are told of the end of a link.
+async fn both_told(world: &World, portal: &Api, link: &Value) {
+    eventually("both are told", async || {
+        let told = told(world, portal).await;
+        (told.iter().filter(|(_, about)| link["id"] == about.as_str()).count() == 2).then_some(())
+    })
+    .await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn the_end_of_an_access_is_told_shortly_before_and_of_a_long_one_a_day_before(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let (short, long) = (issue(world, &portal, (4, "hours")).await, issue(world, &portal, (3, "days")).await);
+    world.clock.advance(Duration::hours(4) - Duration::minutes(15));
+    both_told(world, &portal, &short).await;
+    let to: Vec<Value> = world.mails.notices("access_ends_soon").await;
+    assert_eq!(to[0]["To"][0]["Email"], "hr@acme.example");
+    assert_eq!(told(world, &portal).await.len(), 2, "the long one has time");
+    world.clock.advance(Duration::days(2) - Duration::hours(4) + Duration::minutes(15));
+    both_told(world, &portal, &long).await;
+    world.clock.advance(Duration::days(1) - Duration::minutes(5));
+    assert_eq!(told(world, &portal).await.len(), 4, "once each");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn an_end_that_was_moved_is_told_again_and_one_that_was_brought_forward_is_not(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let (moved, revoked) = (issue(world, &portal, (2, "hours")).await, issue(world, &portal, (2, "hours")).await);
+    let path = |link: &Value, what: &str| format!("{LINKS}/{}/{what}", link["id"].as_str().unwrap());
+    portal.post(&path(&revoked, "revoke"), &json!({ "reason": "The work is done" })).await.ok();
+    world.clock.advance(Duration::minutes(106));
+    both_told(world, &portal, &moved).await;
+    portal.post(&path(&moved, "extend"), &extension(1)).await.ok();
+    world.clock.advance(Duration::hours(1));
+    eventually("the new end is told, too", async || (told(world, &portal).await.len() == 4).then_some(())).await;
+    let told = told(world, &portal).await;
+    assert!(told.iter().all(|(_, link)| moved["id"] == link.as_str()), "{told:?}");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_scheduled_access_is_announced_at_once_and_its_link_arrives_when_it_opens(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["starts_at"] = json!(world.clock.now().plus(Duration::days(2)));
+    let link = portal.post(LINKS, &request).await.ok();
+    let id = link["id"].as_str().unwrap();
+    let announced =
+        eventually("it is announced", async || world.mails.notices("access_announced").await.into_iter().next()).await;
+    assert!(announced["To"][0]["Email"].as_str().unwrap().starts_with("ravi."), "{announced}");
+    let issued =
+        eventually("the admin is told", async || world.mails.notices("access_issued").await.into_iter().next()).await;
+    assert!(issued["Text"].as_str().unwrap().contains("when the access opens"), "{issued}");
+    assert!(announced["Text"].as_str().unwrap().contains("Opens: ") && !announced.to_string().contains("eyJ"));
+    world.clock.advance(Duration::days(2) - Duration::seconds(1));
+    let other = portal.issue(&world.consultant().await).await;
+    world.mails.wait_for(&other, 1).await;
+    assert!(world.mails.about(id).await.is_empty(), "not before");
+    world.clock.advance(Duration::seconds(1));
+    let token = world.token(id, 1).await;
+    portal.redeem(&world.click(&token).await).await.ok();
+}
