@@ -108,7 +108,7 @@ async fn a_link_expires_or_is_extended(world: &World) {
     // Their ends come one after the other, while they are extended: some at a time, as an address has so many connections.
     let mut sql = Sql::of(world);
     let mut extended = Vec::new();
-    for some in links.chunks(20) {
+    for some in links.chunks(10) {
         for (number, link) in (1..).zip(some) {
             let end = world.clock.now().plus(Duration::milliseconds(300 + 10 * number)).to_string();
             let end = end.replace('T', " ").replace('Z', "");
