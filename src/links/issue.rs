@@ -6,7 +6,8 @@ use super::{IssueLink, LinkResponse, WindowLength, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    ConsultantRef, DurationUnit, EventType, Reach, Validator, check_person, plain_address, refuse_support_session,
+    ConsultantRef, DurationUnit, EventType, Reach, Reentry, Validator, check_person, plain_address,
+    refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
@@ -46,8 +47,12 @@ pub(crate) async fn issue(
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
-    if !cx.config.portals.contains_key(&request.portal) {
+    let Some(portal) = cx.config.portals.get(&request.portal) else {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    };
+    if request.reentry == Reentry::Device && !portal.remembers_devices() {
+        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
+        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
     }
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
@@ -85,11 +90,14 @@ pub(crate) async fn issue(
         revoked_by_id: None,
         revoked_by_name: None,
         issued_after: None,
+        visit: 0,
+        reentry: request.reentry,
     };
     let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
         &serde_json::json!({
             "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
             "profile_name": link.profile_name,
+            "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
         }),
