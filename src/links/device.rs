@@ -70,7 +70,7 @@ pub struct DeviceRequest {
     /// Link token: the fragment of the link's URL, after the `#`. It may have expired.
     #[schema(max_length = 4096)]
     pub token: String,
-    /// Proof of possession, shaped like that of DPoP (RFC 9449): a JWT (ES256) with `typ` `magic-link-proof+jwt` and the
+    /// Proof of possession, shaped like that of RFC 9449: a JWT (ES256) with `typ` `magic-link-proof+jwt` and the
     /// public key as `jwk` in its header, and with exactly the claims `htm`, `htu`, `nonce`, `magic_link_id`, `gen` and
     /// `visit`. It is good once.
     #[schema(max_length = 2048)]

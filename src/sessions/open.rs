@@ -152,23 +152,31 @@ pub(crate) async fn open(
                 ..begin(link, config.links.session_life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
-            let opened = Event::new(EventType::SessionOpened, actor.clone(), now).client(client_id.as_ref());
-            tx.record(opened.session(&session).with(&serde_json::json!({
-                "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
-                "visit": spend.device.is_some().then_some(session.visit), "device": spend.device,
-            })));
-            if let (Some(thumbprint), 0) = (&spend.device, spend.visit) {
-                records::devices::remember(tx, &session, thumbprint, now)?;
-                let remembered = Event::new(EventType::DeviceRemembered, actor, now).client(client_id.as_ref());
-                let data = serde_json::json!({ "device": thumbprint, "generation": session.generation });
-                tx.record(remembered.session(&session).with(&data));
-            }
+            record_opened(tx, &session, &spend, now)?;
             tx.wake(Worker::Mail);
             Ok(Opened { session, consultant, replayed: false })
         })
         .await?;
     let access_token = sign(cx, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
+}
+
+/// Records the opening, and the device that it remembers.
+fn record_opened(tx: &mut Tx<'_>, session: &Session, spend: &Spend, now: Timestamp) -> Result<(), Error> {
+    let event = |kind| {
+        let actor = Actor::consultant(&session.consultant_id);
+        Event::new(kind, actor, now).client(session.client_id.as_ref()).session(session)
+    };
+    tx.record(event(EventType::SessionOpened).with(&serde_json::json!({
+        "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
+        "visit": spend.device.is_some().then_some(session.visit), "device": spend.device,
+    })));
+    if let (Some(thumbprint), 0) = (&spend.device, spend.visit) {
+        records::devices::remember(tx, session, thumbprint, now)?;
+        let data = serde_json::json!({ "device": thumbprint, "generation": session.generation });
+        tx.record(event(EventType::DeviceRemembered).with(&data));
+    }
+    Ok(())
 }
 
 /// Why a token or code cannot be used, unless it is a code for the visit that comes next.

@@ -213,7 +213,7 @@ mod tests {
         for wrong in [
             signed(&other, &header(&own).to_string(), &payload().to_string()),
             format!("{text}."),
-            format!("{text}.{}", &signature[2..]),
+            format!("{text}.{}", signature.get(2..).unwrap()),
             format!("{text}.{}", "A".repeat(86)),
             format!("{text}A.{signature}"),
             format!("{good}.{signature}"),

@@ -68,6 +68,12 @@ fn ten_days_take_one_mail_and_the_copied_link_gets_nowhere() {
         }
         assert_eq!((mails(world, "magic_link").await, mails(world, "step_up_code").await), (1, 1));
 
+        // The portal says a quarter of an hour before that the visit ends.
+        assert_eq!(browser.script("return document.querySelector('#ends-soon')").await, json!(null));
+        world.clock.advance(Duration::minutes(8 * 60 - 10));
+        browser.client.refresh().await.unwrap();
+        assert_eq!(browser.text("#ends-soon").await, "Ends soon: save your work; your link opens the next visit");
+
         // A copy of the link in another browser.
         browser.open(&format!("{}/l", world.base)).await;
         another_browser(browser).await;
