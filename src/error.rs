@@ -9,6 +9,8 @@ use std::fmt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::id::LinkId;
+
 macro_rules! codes {
     ($($variant:ident $status:literal $slug:literal $title:literal $help:literal;)*) => {
         /// A stable error code.
@@ -74,6 +76,7 @@ codes! {
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
+    AccessExists 409 "access_exists" "The consultant has this access already" "One access has one link: extend or revoke the one that `magic_link_id` names, or repeat the request with `\"replace\": true`.";
     ReportLimitReached 409 "report_limit_reached" "The session takes no more sources or events" "A session takes 100,000 activity events of at most 100 sources; open another session.";
     EventConflict 409 "event_conflict" "The number was used for another activity event" "Give every event of a source its own `seq`; repeat an event unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
@@ -87,6 +90,7 @@ codes! {
     MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` names its state; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
+    LinkReplaced 410 "link_replaced" "Another link for the same access replaced this one" "Use the newest mail.";
     LinkRevoked 410 "link_revoked" "The access was revoked" "Ask the customer's administrator.";
     SigningKeyRevoked 410 "signing_key_revoked" "The key that signed the link was revoked" "Use the newest mail; if there is none, ask whoever arranged the access to have a fresh link mailed.";
     LinkExpired 410 "link_expired" "The link has expired" "Ask the customer's administrator for a new link.";
@@ -142,6 +146,7 @@ struct More {
     retry_after_seconds: Option<u64>,
     allow: Option<String>,
     limit: Option<(&'static str, u32)>,
+    magic_link_id: Option<LinkId>,
 }
 
 impl Error {
@@ -189,6 +194,19 @@ impl Error {
     #[must_use]
     pub fn allowed_methods(&self) -> Option<&str> {
         self.more.as_ref()?.allow.as_deref()
+    }
+
+    /// Names the link that is in the way.
+    #[must_use]
+    pub fn magic_link(mut self, id: Option<LinkId>) -> Self {
+        self.more().magic_link_id = id;
+        self
+    }
+
+    /// The link that is in the way.
+    #[must_use]
+    pub fn magic_link_id(&self) -> Option<&LinkId> {
+        self.more.as_ref()?.magic_link_id.as_ref()
     }
 
     /// Sets the rate limit that was exceeded: its name, and calls per minute.

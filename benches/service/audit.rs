@@ -113,12 +113,13 @@ async fn send(server: &Server, requests: Vec<Request>) {
 async fn open_sessions(server: &Server, sink: &mail_sink::MailSink, key: &str) -> Vec<String> {
     let consultant =
         server.post(key, "/v1/consultants", &json!({ "name": "Ravi", "email": "ravi@support.example" })).await;
-    let issue = json!({
+    let mut issue = json!({
         "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant["id"],
         "reason": "Payroll run for November stops at step 3", "duration": { "value": 4, "unit": "hours" },
         "profile": { "id": "emp-1042", "name": "Asha Rao" }, "issued_by": { "id": "emp-7", "name": "Meera Iyer" }
     });
-    for _ in 0..REPORTERS {
+    for reporter in 0..REPORTERS {
+        issue["profile"]["id"] = format!("emp-{reporter}").into();
         server.post(key, "/v1/magic-links", &issue).await;
     }
     let mut sessions = Vec::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::databases::Database;
 use crate::load::{Figures, Request, drive};
 use crate::server::Server;
-use crate::{CALLERS, LENGTH, Sessions, mail_sink, pgbench};
+use crate::{CALLERS, LENGTH, Sessions, issue_another, mail_sink, pgbench};
 
 /// Measurements of each way: a p99 takes many requests.
 const TURNS: usize = 9;
@@ -31,7 +31,7 @@ pub async fn measure(database: Database, url: &str, key: &str, notes: &mut Vec<S
                 // Who was second is first: neither always has the other behind it.
                 let way = (turn + step) % WAYS.len();
                 let server = Server::magic_link(url, &nobody, WAYS[way].1);
-                let request = |_| Request::post(key, "/v1/magic-links", &issue);
+                let request = |_| issue_another(key, &issue);
                 drive(&server, callers, WARM_UP, request).await;
                 figures[way].push(drive(&server, callers, LENGTH, request).await);
             }

@@ -6,7 +6,7 @@ use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection};
 use crate::databases::Database;
 use crate::load::{self, Request, drive};
 use crate::server::Server;
-use crate::{CALLERS, FRESH_TOKENS, LENGTH, SESSIONS, Sessions, median};
+use crate::{CALLERS, FRESH_TOKENS, LENGTH, SESSIONS, Sessions, issue_another, median};
 
 /// Links, and as many sessions.
 const MANY: usize = 1_000_000;
@@ -49,8 +49,7 @@ async fn costs(server: &Server, key: &str, sessions: &Sessions) -> Vec<(&'static
         let path = "/v1/magic-links?tenant_id=acme&state=active&page_size=20";
         drive(server, CALLERS, LENGTH, |_| Request::get_with(key, path)).await
     };
-    let issue =
-        async || drive(server, CALLERS, LENGTH, |_| Request::post(key, "/v1/magic-links", &sessions.issue)).await;
+    let issue = async || drive(server, CALLERS, LENGTH, |_| issue_another(key, &sessions.issue)).await;
     let mut costs = Vec::new();
     for (what, figures) in [
         ("introspection", median(ask).await),

@@ -129,7 +129,7 @@ pub(crate) fn service(
     app: &App,
     stopping: &Stopping,
     description: &Description,
-    description_text: Bytes,
+    [text, text_3_0]: &[Bytes; 2],
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -152,15 +152,16 @@ pub(crate) fn service(
     let known = KnownRoutes::of(description);
     let contract = contract(description);
     // Every reader gets the same buffer.
-    let description = move || {
-        let text = description_text.clone();
-        async move { HttpResponse::Ok().content_type("application/json").body(text) }
+    let document = |text: &Bytes| {
+        let text = text.clone();
+        move || std::future::ready(HttpResponse::Ok().content_type("application/json").body(text.clone()))
     };
     actix
         .app_data(web::Data::new(swagger::config()))
         .app_data(web::Data::new(stopping.clone()))
         .app_data(contract)
-        .service(web::resource("/openapi.json").guard(guard::Get()).to(description))
+        .service(web::resource("/openapi.json").guard(guard::Get()).to(document(text)))
+        .service(web::resource("/openapi-3.0.json").guard(guard::Get()).to(document(text_3_0)))
         .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger::file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))

@@ -21,6 +21,7 @@ use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
 use output::{Column, Failure, Output};
 
+use crate::api::openapi;
 use crate::app::{self, App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -62,6 +63,9 @@ enum Command {
         /// Print the description of webhook messages instead
         #[arg(long)]
         webhooks: bool,
+        /// Print it in OpenAPI 3.0.3, for tools that read nothing newer
+        #[arg(long = "3.0", conflicts_with = "webhooks")]
+        three_zero: bool,
     },
     /// Add the records that the API examples use to the embedded database of a first run
     Demo,
@@ -235,11 +239,13 @@ fn tenant_id(text: &str) -> Result<String, &'static str> {
 }
 
 fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
-    if let Command::Openapi { webhooks } = cli.command {
+    if let Command::Openapi { webhooks, three_zero } = cli.command {
         let description = if webhooks {
-            serde_json::to_string_pretty(&crate::api::openapi::webhooks()?)?
+            serde_json::to_string_pretty(&openapi::webhooks()?)?
+        } else if three_zero {
+            serde_json::to_string_pretty(&openapi::description_3_0(&openapi::description()?)?)?
         } else {
-            crate::api::openapi::description()?.to_pretty_json()?
+            openapi::description()?.to_pretty_json()?
         };
         return Ok(output::line(&description)?);
     }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::r2d2::ManageConnection;
@@ -45,17 +46,20 @@ impl Conn {
         }
     }
 
-    /// Begins a transaction that several write jobs share, each with a savepoint.
+    /// Begins a transaction that several write jobs share, each behind a savepoint if it should be undone alone.
     ///
     /// On PostgreSQL no job waits long for a lock: the others would wait with it, and two batches could wait for each
     /// other.
-    pub(crate) fn begin_batch(&mut self) -> QueryResult<()> {
+    pub(crate) fn begin_batch(&mut self, with_savepoints: bool) -> QueryResult<()> {
+        let savepoint = if with_savepoints { "; SAVEPOINT act" } else { "" };
         match self {
-            Self::Postgres(conn) => AnsiTransactionManager::begin_transaction_sql(
-                conn,
-                "BEGIN; SET LOCAL lock_timeout = '100ms'; SAVEPOINT act",
-            ),
-            Self::Sqlite(conn) => AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE; SAVEPOINT act"),
+            Self::Postgres(conn) => {
+                let begin = format!("BEGIN; SET LOCAL lock_timeout = '100ms'{savepoint}");
+                AnsiTransactionManager::begin_transaction_sql(conn, &begin)
+            }
+            Self::Sqlite(conn) => {
+                AnsiTransactionManager::begin_transaction_sql(conn, &format!("BEGIN IMMEDIATE{savepoint}"))
+            }
         }
     }
 
@@ -69,6 +73,15 @@ impl Conn {
         self.batch_execute("ROLLBACK TO SAVEPOINT act")
     }
 
+    /// Ends the jobs. Only audit events are left to write: their locks are taken in one order, and may wait.
+    pub(crate) fn end_batch(&mut self, with_savepoints: bool) -> QueryResult<()> {
+        let release = if with_savepoints { "RELEASE SAVEPOINT act" } else { "" };
+        match self {
+            Self::Postgres(conn) => conn.batch_execute(&format!("SET LOCAL lock_timeout = '5s'; {release}")),
+            Self::Sqlite(conn) => conn.batch_execute(release),
+        }
+    }
+
     /// Runs statements in the transaction and undoes what they changed. A failure is undone with its job.
     pub(crate) fn try_out<T, E: From<diesel::result::Error>>(
         &mut self,
@@ -80,12 +93,16 @@ impl Conn {
         Ok(outcome)
     }
 
-    /// Ends the jobs. Only audit events are left to write: their locks are taken in one order, and may wait.
-    pub(crate) fn end_batch(&mut self) -> QueryResult<()> {
-        match self {
-            Self::Postgres(conn) => conn.batch_execute("RELEASE SAVEPOINT act; SET LOCAL lock_timeout = '5s'"),
-            Self::Sqlite(conn) => conn.batch_execute("RELEASE SAVEPOINT act"),
+    /// The shortest of a few round trips to the server; none to a file.
+    pub(crate) fn round_trip(&mut self) -> QueryResult<Duration> {
+        let Self::Postgres(conn) = self else { return Ok(Duration::ZERO) };
+        let mut shortest = Duration::MAX;
+        for _ in 0..5 {
+            let asked = Instant::now();
+            conn.batch_execute("SELECT 1")?;
+            shortest = shortest.min(asked.elapsed());
         }
+        Ok(shortest)
     }
 
     /// Why a statement that asks the primary alone found no row: the server takes no writes, or the row is gone.

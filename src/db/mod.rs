@@ -20,7 +20,7 @@ pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use failure::no_connection;
 pub(crate) use lock::{count_endpoints_alone, oldest_transaction, transaction_number};
 pub(crate) use migrations::run as migrate;
-pub(crate) use prepared::{Both, prepared, prepared_as};
+pub(crate) use prepared::{Three, prepared, prepared_as};
 pub(crate) use server_clock::look_at_clock;
 pub(crate) use text_enum::text_enum;
 pub use url::DatabaseUrl;

@@ -45,17 +45,18 @@ impl<Q: QueryFragment<DB>, ST, DB: Backend> QueryFragment<DB> for Prepared<Q, ST
     }
 }
 
-/// Two statements in one: PostgreSQL carries out both, and checks foreign keys after them.
-#[derive(Debug, QueryId)]
-pub(crate) struct Both<A, B>(pub A, pub B);
+/// Three statements in one, which answers what the last one returns: PostgreSQL carries out all of them, and checks
+/// foreign keys after them.
+#[derive(Debug)]
+pub(crate) struct Three<A, B, C>(pub A, pub B, pub C);
 
-impl<A, B, C> RunQueryDsl<C> for Both<A, B> {}
-
-impl<A: QueryFragment<Pg>, B: QueryFragment<Pg>> QueryFragment<Pg> for Both<A, B> {
+impl<A: QueryFragment<Pg>, B: QueryFragment<Pg>, C: QueryFragment<Pg>> QueryFragment<Pg> for Three<A, B, C> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("WITH first AS (");
         self.0.walk_ast(out.reborrow())?;
+        out.push_sql("), second AS (");
+        self.1.walk_ast(out.reborrow())?;
         out.push_sql(") ");
-        self.1.walk_ast(out)
+        self.2.walk_ast(out)
     }
 }

@@ -82,6 +82,18 @@ diesel::table! {
         issued_after -> Nullable<BigInt>,
         visit -> Integer,
         reentry -> Text,
+        replaced_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    open_grants (tenant_id, portal, consultant_id, profile_id) {
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        magic_link_id -> Text,
+        until -> Timestamp,
     }
 }
 

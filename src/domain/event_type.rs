@@ -40,6 +40,8 @@ text_enum! {
         LinkResent = "magic_link.resent",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// A link ended because another link for the same access took its place.
+        LinkReplaced = "magic_link.replaced",
         /// A link's window was extended.
         LinkExtended = "magic_link.extended",
         /// A link's window was shortened.

@@ -33,6 +33,8 @@ text_enum! {
         Expired = "expired",
         /// The link was revoked before the end of its window.
         Revoked = "revoked",
+        /// Another link for the same access took the link's place before the end of its window.
+        Replaced = "replaced",
     }
 }
 
@@ -57,7 +59,7 @@ text_enum! {
         Expired = "expired",
         /// Somebody else ended the session, or its link, its access token or its signing key was revoked.
         Revoked = "revoked",
-        /// A new session was opened with the same link.
+        /// A new session was opened with the same link, or another link for the same access took the link's place.
         Replaced = "replaced",
     }
 }

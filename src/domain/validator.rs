@@ -85,9 +85,12 @@ impl Validator {
     }
 }
 
-/// Reads a name without the blanks around it; line breaks are no blanks.
+/// Reads a name without the blanks around it, those without width included; line breaks are no blanks. A joiner stays:
+/// names in Malayalam end with one.
 pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let is_blank = |character: char| character.is_whitespace() && !is_unsafe_char(character);
+    let is_blank = |character: char| {
+        (character.is_whitespace() || matches!(character, '\u{200B}' | '\u{2060}')) && !is_unsafe_char(character)
+    };
     String::deserialize(deserializer).map(|text| text.trim_matches(is_blank).to_owned())
 }
 
@@ -109,6 +112,19 @@ pub(crate) fn is_unsafe_char(character: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_loses_its_outer_blanks_and_no_joiner() {
+        let read = |name: &str| trimmed(serde_json::Value::from(name)).unwrap();
+        for (name, kept) in [
+            (" Asha Rao\u{a0}", "Asha Rao"),
+            ("\u{200b}Asha Rao\u{2060} ", "Asha Rao"),
+            ("മോഹന്\u{200d}", "മോഹന്\u{200d}"),
+            ("Asha\n", "Asha\n"),
+        ] {
+            assert_eq!(read(name), kept);
+        }
+    }
 
     #[test]
     fn text_is_measured_in_characters_and_kept_on_one_line() {

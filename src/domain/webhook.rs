@@ -10,8 +10,12 @@ text_enum! {
         LinkIssued = "magic_link.issued",
         /// The consultant continued from the landing page to the portal; can occur several times for a link.
         LinkOpened = "magic_link.opened",
+        /// The mail with a link failed or bounced and will not be retried, or the recipient reported it as spam.
+        LinkMailFailed = "magic_link.mail_failed",
         /// A link was revoked.
         LinkRevoked = "magic_link.revoked",
+        /// Another link for the same access took a link's place.
+        LinkReplaced = "magic_link.replaced",
         /// A link's window was extended.
         LinkExtended = "magic_link.extended",
         /// A link's window was shortened, and that of its session with it.
@@ -45,7 +49,9 @@ impl WebhookEvent {
             // Sent after the click on "Continue" and the one-time code, if required. A preview is no event: mail
             // scanners open the page too.
             EventType::LinkContinued | EventType::LinkReentered => Self::LinkOpened,
+            EventType::LinkMailFailed | EventType::LinkBounced => Self::LinkMailFailed,
             EventType::LinkRevoked => Self::LinkRevoked,
+            EventType::LinkReplaced => Self::LinkReplaced,
             EventType::LinkExtended => Self::LinkExtended,
             EventType::LinkShortened => Self::LinkShortened,
             EventType::LinkExpired => Self::LinkExpired,

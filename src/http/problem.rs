@@ -9,6 +9,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::error::{Code, Error, FieldError};
+use crate::id::LinkId;
 use crate::telemetry::TraceId;
 
 /// Problem document (RFC 9457). Programs read `code`, people read the rest.
@@ -51,6 +52,9 @@ pub struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 32, example = "invalid_client")]
     error: Option<&'static str>,
+    /// Link that gives the access which was asked for: only with `access_exists`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    magic_link_id: Option<&'a LinkId>,
     /// Trace id of the request, to quote to the operators; it is in their logs.
     #[schema(max_length = 32)]
     trace_id: String,
@@ -102,6 +106,7 @@ impl<'a> Problem<'a> {
             code: code.slug(),
             errors: error.fields(),
             error: oauth_error(instance, code),
+            magic_link_id: error.magic_link_id(),
             trace_id: trace_id.to_string(),
         }
     }

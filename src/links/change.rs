@@ -5,7 +5,7 @@
 
 use time::Duration;
 
-use super::issue::length;
+use super::issue::{access_exists, length};
 use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -43,9 +43,9 @@ impl Change {
         // No caller waits for a row beyond its reach.
         records::links::find_within(tx, &self.id, &self.reach)?.ok_or_else(Error::not_found)?;
         let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
-        match link.why_not(link.generation, self.now) {
-            Some(code @ (Code::LinkRevoked | Code::LinkExpired)) => Err(self.refuse(tx, &link, code)),
-            _ => Ok(link),
+        match link.ended(self.now) {
+            Some(code) => Err(self.refuse(tx, &link, code)),
+            None => Ok(link),
         }
     }
 
@@ -66,8 +66,7 @@ impl Change {
     /// Why the guarded statement refused a locked link: its end is on record already, or a bulk revocation was written.
     fn why_not(&self, tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
         let link = records::links::find(tx, &self.id)?.unwrap_or_else(|| link.clone());
-        let code = if link.revoked_at.is_some() { Code::LinkRevoked } else { Code::LinkExpired };
-        Ok(self.refuse(tx, &link, code))
+        Ok(self.refuse(tx, &link, link.ended(self.now).unwrap_or(Code::LinkExpired)))
     }
 
     /// Records a new end: the row, and its event.
@@ -154,6 +153,10 @@ pub(crate) async fn extend(
                 Error::new(Code::ValidationFailed).field("/duration", "too_long", detail)
             })?;
             let moved = change.move_end(tx, &link, to)?;
+            // A copy whose clock is ahead may have taken the link for over, and its access for free.
+            if !records::open_grants::take(tx, &moved, now)? {
+                return Err(access_exists(tx, &moved)?);
+            }
             let extension = change.end(fresh.clone(), &request.reason, (link.expires_at, to));
             change.record(tx, EventType::LinkExtended, &moved, &extension, serde_json::Value::Null)?;
             Ok((read::view(tx, moved, now)?, false))

@@ -40,6 +40,7 @@ pub(crate) async fn record_expired(cx: &Context, now: Timestamp) -> Result<usize
             if let Some(last) = links.last()
                 && store::move_expiry_mark(tx, &mark, (last.expires_at, &last.id))?
             {
+                records::open_grants::remove_ended(tx, last.expires_at)?;
                 // Read again: from here on no link is extended that ends before the mark, but one may have been.
                 let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
                 // A revoked link ended earlier, and that is recorded.

@@ -2,11 +2,11 @@
 
 use time::Duration;
 
-use super::{IssueLink, LinkResponse, WindowLength, read};
+use super::{IssueLink, LinkResponse, WindowLength, read, revoke};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    ConsultantRef, DurationUnit, EventType, Reach, Reentry, Validator, check_person, plain_address,
+    ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -17,7 +17,7 @@ use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::consultants::Issuable;
 use crate::records::links::Link;
-use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
@@ -44,16 +44,8 @@ pub(crate) async fn issue(
         Ok(window) => window,
         Err(refusal) => return replay(cx, idempotency, reach, refusal, now).await,
     };
-    if !caller.reach.covers(&request.tenant_id, &request.portal) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
-    }
-    let Some(portal) = cx.config.portals.get(&request.portal) else {
-        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
-    };
-    if request.reentry == Reentry::Device && !portal.remembers_devices() {
-        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
-        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
-    }
+    require_permission(cx, caller, &request)?;
+    let replaces = request.replace;
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
@@ -92,16 +84,18 @@ pub(crate) async fn issue(
         issued_after: None,
         visit: 0,
         reentry: request.reentry,
+        replaced_by: None,
     };
-    let event = Event::new(EventType::LinkIssued, actor, now).client(caller.client_id.as_ref()).link(&link).with(
-        &serde_json::json!({
+    let event = Event::new(EventType::LinkIssued, actor.clone(), now)
+        .client(caller.client_id.as_ref())
+        .link(&link)
+        .with(&serde_json::json!({
             "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
             "profile_name": link.profile_name,
             "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
-        }),
-    );
+        }));
     let reach = reach.clone();
     cx.store
         .write(move |tx| {
@@ -124,7 +118,12 @@ pub(crate) async fn issue(
             if is_suppressed {
                 return Err(Code::AddressSuppressed.into());
             }
-            mail::insert_with_link(tx, &link, now)?;
+            if replaces {
+                revoke::replace(tx, &link, &actor, now)?;
+            }
+            if !mail::insert_with_link(tx, &link, now)? {
+                return Err(access_exists(tx, &link)?);
+            }
             mail::notices::issued(tx, &link, now)?;
             tx.wake(Worker::Mail);
             tx.record(event.clone());
@@ -133,6 +132,12 @@ pub(crate) async fn issue(
             Ok((link.clone().seen(consultant, Delivery::default(), None, now), false))
         })
         .await
+}
+
+/// The refusal of a second link for one access, which names the first.
+pub(super) fn access_exists(tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
+    let other = records::open_grants::holder(tx, link)?;
+    Ok(Error::new(Code::AccessExists).magic_link(other))
 }
 
 /// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.
@@ -172,6 +177,24 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),
     }
+}
+
+/// Refuses a client that may not issue such a link at all.
+fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &IssueLink) -> Result<(), Error> {
+    if !caller.reach.covers(&request.tenant_id, &request.portal) {
+        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
+    }
+    if request.replace && !caller.has(Scope::RevokeLinks) {
+        return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
+    }
+    let Some(portal) = cx.config.portals.get(&request.portal) else {
+        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    };
+    if request.reentry == Reentry::Device && !portal.remembers_devices() {
+        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
+        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
+    }
+    Ok(())
 }
 
 /// What is refused for the moment only: a freeze, a clock that is behind, too many mails.

@@ -139,7 +139,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             let tenant = records::tenants::view(conn, &config.default_time_zone, &link.tenant_id)?;
             let consultant = records::consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);
-            let over = matches!(refusal, Some(Code::LinkRevoked | Code::LinkExpired));
+            let over = link.ended(now).is_some();
             let newest = match refusal {
                 Some(Code::LinkSuperseded) => mail::newest_mail(conn, &link.id, config.links.token_life, now)?,
                 _ => None,
@@ -303,7 +303,7 @@ const fn landing_state(refusal: Option<Code>) -> LandingState {
         None => LandingState::Ready,
         Some(Code::LinkNotYetValid) => LandingState::NotYet,
         Some(Code::LinkSpent) => LandingState::Spent,
-        Some(Code::LinkSuperseded) => LandingState::Superseded,
+        Some(Code::LinkSuperseded | Code::LinkReplaced) => LandingState::Superseded,
         Some(Code::TokenExpired) => LandingState::TokenExpired,
         Some(Code::LinkRevoked) => LandingState::Revoked,
         Some(_) => LandingState::Expired,

@@ -92,6 +92,11 @@ pub struct IssueLink {
     pub reentry: Reentry,
     /// Person at the portal who sent the request, if not `issued_by`; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
+    /// Whether the link takes the place of the one that gives the same consultant the same access (tenant, portal and
+    /// profile), if there is one; default `false`. Needs the scope `links:revoke`, too.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub replace: bool,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -244,6 +249,9 @@ pub struct LinkResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 600)]
     pub revoke_reason: Option<String>,
+    /// Link for the same access that took this one's place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaced_by: Option<LinkId>,
     /// Completeness of the activity reports: the worst state among the link's sessions.
     pub audit_state: AuditState,
     /// When the link's first session was opened (RFC 3339, UTC).

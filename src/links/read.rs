@@ -145,6 +145,7 @@ impl Link {
             spent_at: self.spent_at,
             revoked_at: self.revoked_at,
             revoke_reason: self.revoke_reason,
+            replaced_by: self.replaced_by,
         }
     }
 }

@@ -108,10 +108,8 @@ fn still_open(
     now: Timestamp,
 ) -> Result<Link, Error> {
     let link = records::links::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
-    match link.why_not(link.generation, now) {
-        Some(code @ (Code::LinkRevoked | Code::LinkExpired)) => {
-            Err(tx.refuse(code, Event::link_refused(&link, actor.clone(), code, now).client(client_id)))
-        }
-        _ => Ok(link),
+    match link.ended(now) {
+        Some(code) => Err(tx.refuse(code, Event::link_refused(&link, actor.clone(), code, now).client(client_id))),
+        None => Ok(link),
     }
 }

@@ -3,7 +3,7 @@
 use super::{LinkResponse, RevokeLink, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Validator, check_person};
+use crate::domain::{Actor, EventType, Validator, check_person};
 use crate::error::Error;
 use crate::http::{Caller, RevokeLinks};
 use crate::id::LinkId;
@@ -52,6 +52,26 @@ pub(crate) fn revoke_where(
 ) -> Result<(usize, usize), Error> {
     let links = records::links::revoke_where(tx, selector, revoking)?;
     follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
+}
+
+/// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
+pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
+    let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
+    let reason = "Another link for the same access took its place";
+    let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
+    // One that has ended meanwhile is in nobody's way.
+    let Some(link) = records::links::replace(tx, &other, &by.id, &revoking)? else { return Ok(()) };
+    let links = std::slice::from_ref(&link);
+    mail::cancel_for_links(tx, links, now)?;
+    let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);
+    tx.record(event.with(&serde_json::json!({ "replaced_by": by.id })));
+    sessions::end_all_of_links(
+        tx,
+        links,
+        sessions::EndCause::Replaced,
+        &Ending::new(actor, by.client_id.as_ref(), now),
+    )?;
+    Ok(())
 }
 
 /// Ends the sessions of revoked links, cancels their mails, and records the revocations. Returns how many sessions

@@ -71,9 +71,9 @@ pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> dies
     store::insert(conn, &with_link(link, now))
 }
 
-/// Inserts a link, and queues the e-mail with it.
-pub(crate) fn insert_with_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
-    store::insert_with_link(conn, link, &with_link(link, now))
+/// Inserts a link, and queues the e-mail with it; `false` if another link has its access: then nothing may be kept.
+pub(crate) fn insert_with_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<bool> {
+    store::insert_with_link(conn, link, &with_link(link, now), now)
 }
 
 fn with_link(link: &Link, now: Timestamp) -> Job {

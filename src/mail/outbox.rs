@@ -58,6 +58,8 @@ struct Queued {
     withheld: Option<Attempt>,
     /// The new end that the mail is about.
     extension: Option<Extension>,
+    /// Why the mail did not arrive that the mail is about, in the provider's words.
+    failure: Option<String>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -218,7 +220,13 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, withheld, extension })
+    let failure = match (job.template, job.dedup_key.split_once(' ')) {
+        (Template::LinkBounced, Some((failed, _))) => {
+            store::find(conn, &failed.parse().map_err(Error::internal)?)?.and_then(|failed| failed.last_error)
+        }
+        _ => None,
+    };
+    Ok(Queued { job, consultant, link, summary, withheld, extension, failure })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -315,7 +323,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, extension, .. } = claimed;
+    let Queued { job, consultant, link, summary, extension, failure, .. } = claimed;
     let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
     let email = match (job.template, link) {
         (Template::MagicLink, Some((link, tenant))) => {
@@ -348,7 +356,8 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
         (template, Some((link, tenant))) => {
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
-            let facts = Facts { link, tenant, consultant, recipient, at, summary, extension };
+            let failure = failure.as_deref();
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, extension, failure };
             render::notice(&cx.config, template, &facts)?
         }
         (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),

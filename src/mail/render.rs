@@ -7,13 +7,16 @@ use url::Url;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
-use crate::error::Error;
+use crate::error::{Error, cut};
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
+
+/// Largest number of a tenant's contacts that a mail names.
+const MAX_CONTACTS: usize = 3;
 
 /// A rendered e-mail. No `Debug`: it may hold a token.
 pub(super) struct Email {
@@ -57,6 +60,7 @@ struct LinkMail {
     remembers: bool,
     url: String,
     link_host: String,
+    contacts: Vec<String>,
     reference: String,
     report_to: Option<String>,
 }
@@ -136,6 +140,7 @@ pub(super) fn magic_link(
         remembers: link.reentry == Reentry::Device,
         url: format!("{page}#{token}"),
         link_host: host,
+        contacts: whom_to_ask(tenant),
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
     };
@@ -215,6 +220,8 @@ pub(super) struct Facts<'a> {
     pub summary: Option<&'a Summary>,
     /// The link's new end, if that is what happened.
     pub extension: Option<&'a Extension>,
+    /// Why a mail did not arrive, in the provider's words, if that is what happened.
+    pub failure: Option<&'a str>,
 }
 
 /// Fields of all notices; each template uses what it needs.
@@ -238,6 +245,10 @@ struct NoticeMail {
     at_utc: String,
     summary: Option<SummaryLines>,
     change: Option<ChangeLines>,
+    revoked: Option<RevokedLines>,
+    failure: Option<String>,
+    /// People of the tenant, for those who do not belong to its administration.
+    contacts: Vec<String>,
     manage_url: Option<String>,
     reference: String,
     report_to: Option<String>,
@@ -258,6 +269,26 @@ impl ChangeLines {
             previous: local(extension.previous_expires_at, zone),
         }
     }
+}
+
+/// Who revoked an access, and why.
+struct RevokedLines {
+    by: String,
+    reason: String,
+}
+
+impl RevokedLines {
+    fn of(link: &Link) -> Option<Self> {
+        let reason = link.revoke_reason.as_deref()?;
+        let by = link.revoked_by_name.as_deref().unwrap_or("an operator");
+        Some(Self { by: inert(by), reason: inert(reason) })
+    }
+}
+
+/// The first contacts of a tenant. Their addresses are meant to be written to, and were checked when they were saved.
+fn whom_to_ask(tenant: &TenantView) -> Vec<String> {
+    let shown = tenant.contacts.iter().take(MAX_CONTACTS);
+    shown.map(|contact| format!("{}, {}", inert(&contact.name), contact.email)).collect()
 }
 
 struct SummaryLines {
@@ -349,6 +380,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         at: local(facts.at, &zone),
         at_utc: utc(facts.at),
         change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
+        revoked: RevokedLines::of(link),
+        failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
+        contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
         manage_url: manage_url.map(|url| url.replace("{tenant_id}", &link.tenant_id)),
         reference: link.id.to_string(),

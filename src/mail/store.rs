@@ -6,16 +6,17 @@ use std::collections::HashMap;
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
-use crate::db::{self, Backend, Both, Conn, prepared};
+use crate::db::{self, Backend, Conn, Three, prepared, prepared_as};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::records::links::{Link, insertion};
 use crate::records::revocations::NotBulkRevoked;
-use crate::records::{scan_end, within};
+use crate::records::{open_grants, scan_end, within};
 
 pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
 
@@ -99,12 +100,22 @@ pub(super) fn insert(conn: &mut Conn, job: &Job) -> QueryResult<()> {
     diesel::insert_into(jobs::table).values(job).execute(conn).map(drop)
 }
 
-/// Inserts a link and the job that mails it.
-pub(super) fn insert_with_link(conn: &mut Conn, link: &Link, job: &Job) -> QueryResult<()> {
-    let (link, job) = (insertion!(link), diesel::insert_into(jobs::table).values(job));
+/// Inserts a link and the job that mails it; `false` if another link has its access: then nothing may be kept.
+pub(super) fn insert_with_link(conn: &mut Conn, link: &Link, job: &Job, now: Timestamp) -> QueryResult<bool> {
+    let (row, job) = (insertion!(link), diesel::insert_into(jobs::table).values(job));
     match conn {
-        Conn::Postgres(conn) => Both(link, job).execute(conn).map(drop),
-        Conn::Sqlite(conn) => link.execute(conn).and_then(|_| job.execute(conn)).map(drop),
+        Conn::Postgres(conn) => {
+            let all = prepared_as::<Text, _>(Three(row, job, open_grants::taking(link, now)));
+            Ok(all.get_result::<String>(conn).optional()?.is_some())
+        }
+        Conn::Sqlite(_) => {
+            if !open_grants::take(conn, link, now)? {
+                return Ok(false);
+            }
+            row.execute(conn)?;
+            job.execute(conn)?;
+            Ok(true)
+        }
     }
 }
 

@@ -25,7 +25,10 @@ type Condition = Box<dyn BoxableExpression<links::table, Backend, SqlType = Bool
 fn in_state(state: LinkState, now: Timestamp) -> Condition {
     let open = links::revoked_at.is_null().and(NotBulkRevoked);
     match state {
-        LinkState::Revoked => Box::new(links::revoked_at.is_not_null().or(not(NotBulkRevoked))),
+        LinkState::Replaced => Box::new(links::replaced_by.is_not_null()),
+        LinkState::Revoked => {
+            Box::new(links::replaced_by.is_null().and(links::revoked_at.is_not_null().or(not(NotBulkRevoked))))
+        }
         LinkState::Scheduled => Box::new(open.and(not(has_begun(now))).and(links::expires_at.gt(now))),
         LinkState::Active => Box::new(open.and(has_begun(now)).and(links::expires_at.gt(now))),
         LinkState::Expired => Box::new(open.and(links::expires_at.le(now))),

@@ -201,6 +201,18 @@ pub(crate) fn revoke(
         .optional()
 }
 
+/// Ends a link because another one for the same access takes its place; `None` if it has ended already.
+pub(crate) fn replace(conn: &mut Conn, id: &LinkId, by: &LinkId, revoking: &Revoking<'_>) -> QueryResult<Option<Link>> {
+    diesel::update(links::table.find(id))
+        .filter(links::revoked_at.is_null())
+        .filter(NotBulkRevoked)
+        .filter(links::expires_at.gt(revoking.at))
+        .set((Revocation::of(revoking), links::replaced_by.eq(Some(by))))
+        .returning(links::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
 /// Selects links to revoke, among those that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selector<'a> {
@@ -375,12 +387,16 @@ pub(crate) struct Link {
     /// Number of visits with the current generation.
     pub visit: i32,
     pub reentry: Reentry,
+    /// The link for the same access that took its place.
+    pub replaced_by: Option<LinkId>,
 }
 
 impl Link {
     /// The state, derived from the times.
     pub(crate) fn state(&self, now: Timestamp) -> LinkState {
-        if self.revoked_at.is_some() {
+        if self.replaced_by.is_some() {
+            LinkState::Replaced
+        } else if self.revoked_at.is_some() {
             LinkState::Revoked
         } else if self.expires_at <= now {
             LinkState::Expired
@@ -397,14 +413,26 @@ impl Link {
         self.starts_at <= now.max(self.created_at)
     }
 
-    /// The reason why a token of this generation cannot be used, if any.
-    pub(crate) fn why_not(&self, generation: i32, now: Timestamp) -> Option<Code> {
+    /// How the link has ended, if it has.
+    pub(crate) fn ended(&self, now: Timestamp) -> Option<Code> {
         match self.state(now) {
+            LinkState::Replaced => Some(Code::LinkReplaced),
             LinkState::Revoked => Some(Code::LinkRevoked),
             LinkState::Expired => Some(Code::LinkExpired),
-            LinkState::Scheduled | LinkState::Active if generation != self.generation => Some(Code::LinkSuperseded),
-            LinkState::Scheduled => Some(Code::LinkNotYetValid),
-            LinkState::Active => self.spent_at.is_some().then_some(Code::LinkSpent),
+            LinkState::Scheduled | LinkState::Active => None,
+        }
+    }
+
+    /// The reason why a token of this generation cannot be used, if any.
+    pub(crate) fn why_not(&self, generation: i32, now: Timestamp) -> Option<Code> {
+        if let Some(ended) = self.ended(now) {
+            Some(ended)
+        } else if generation != self.generation {
+            Some(Code::LinkSuperseded)
+        } else if !self.has_begun(now) {
+            Some(Code::LinkNotYetValid)
+        } else {
+            self.spent_at.is_some().then_some(Code::LinkSpent)
         }
     }
 

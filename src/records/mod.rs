@@ -7,6 +7,7 @@ pub(crate) mod link_changes;
 pub(crate) mod link_lists;
 pub(crate) mod links;
 pub(crate) mod master_key;
+pub(crate) mod open_grants;
 pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod scan;

@@ -1,6 +1,7 @@
 //! Rows of tenants, and their statements.
 
 use diesel::prelude::*;
+use serde::Deserialize;
 
 use crate::clock::Timestamp;
 use crate::db::schema::tenants;
@@ -73,6 +74,15 @@ pub(crate) struct Tenant {
 pub(crate) struct TenantView {
     pub name: String,
     pub time_zone: String,
+    /// Whom to ask there.
+    pub contacts: Vec<Contact>,
+}
+
+/// A contact person of a tenant.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Contact {
+    pub name: String,
+    pub email: String,
 }
 
 pub(crate) fn muted(words: &str) -> Vec<Notice> {
@@ -83,8 +93,10 @@ impl TenantView {
     /// The name and time zone of a tenant, or its id and the default time zone.
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
-            Some(Tenant { name, time_zone, .. }) => Self { name, time_zone },
-            None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned() },
+            Some(Tenant { name, time_zone, contacts, .. }) => {
+                Self { name, time_zone, contacts: serde_json::from_str(&contacts).unwrap_or_default() }
+            }
+            None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
         }
     }
 }

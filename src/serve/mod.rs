@@ -89,7 +89,7 @@ impl Service {
         let app = self.app;
         let blocking_threads = usize::try_from(app.cx.config.database_connections).unwrap_or(16) + 2;
         let description = Arc::new(openapi::description()?);
-        let description_text = Bytes::from(description.to_json()?);
+        let texts = [description.to_json()?, openapi::description_3_0(&description)?.to_string()].map(Bytes::from);
         let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());
         let (keep_alive, delay) = (app.cx.config.keep_alive, app.cx.config.shutdown_delay);
         let stopping = Stopping::default();
@@ -107,7 +107,7 @@ impl Service {
         let builder = Server::build().worker_max_blocking_threads(blocking_threads).shutdown_timeout(DRAIN_SECONDS);
         let builder = builder.disable_signals();
         let (connections, is_stopping) = (connections(), stopping.clone());
-        let factory = move || api::service(&app, &is_stopping, &description, description_text.clone());
+        let factory = move || api::service(&app, &is_stopping, &description, &texts);
         let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();
         let signals = tokio::spawn(signals.stop(server.handle(), stopping, delay));

@@ -47,6 +47,9 @@ const LARGE_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Share of the connections for reads that large ones may hold.
 const LARGE_READERS: usize = 4;
 
+/// Longest round trip to a database that stands near: two transactions at a time keep it busy.
+const NEAR: Duration = Duration::from_millis(1);
+
 /// Concurrent reads for each core with SQLite: its connections share locks, so more would only wait for each other.
 const SQLITE_READERS: usize = 3;
 
@@ -110,18 +113,20 @@ impl Store {
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
         db::migrate(&mut first).map_err(OpenError::Migrate)?;
+        let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
         // One connection is the access reader's.
         let pool = pool_of(connections - 1).build_unchecked(manager);
         // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.
         drop(pool.get_timeout(START_TIMEOUT)?);
-        let writers = match (url, max_batch) {
-            // Without batches, each write job has its own transaction.
-            (DatabaseUrl::Postgres(_), 1) => (connections / 2).max(1),
-            (DatabaseUrl::Postgres(_), _) if connections >= 6 => 2,
+        let writers = match url {
+            // Without batches, each write job has its own transaction; at a distance a batch waits for each statement.
+            DatabaseUrl::Postgres(_) if max_batch == 1 || round_trip > NEAR => (connections / 2).max(1),
+            DatabaseUrl::Postgres(_) if connections >= 6 => 2,
             // SQLite has one writer.
-            _ => 1,
+            DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_) => 1,
         };
+        tracing::debug!(?round_trip, writers, "database opened");
         let (wakeups, refusals) = (Arc::new(Wakeups::default()), Arc::new(RefusalCounts::default()));
         let after = writer::Afterwards {
             observers,

@@ -1,18 +1,19 @@
 //! Group commit: write jobs that wait for a writer at the same time share one transaction.
 //!
-//! Each job has a savepoint, so one that is refused, fails or panics does not
-//! affect the others; the audit events of all are appended last, and every caller
-//! is answered after the commit. A lone job is a plain transaction and waits for
-//! no others: it has no savepoint, so its refusal is appended in a second
-//! transaction. A job that cannot continue in the batch (it lost a race, or waits
-//! for a lock) is deferred and run alone afterwards.
+//! One that is refused, fails or panics does not affect the others: the batch is
+//! undone and run again with a savepoint for each job, as are the batches that
+//! follow. While all succeed, there are no savepoints to pay for. The audit events
+//! of all are appended last, and every caller is answered after the commit. A lone
+//! job is a plain transaction and waits for no others: its refusal is appended in a
+//! second transaction. A job that cannot continue in the batch (it lost a race, or
+//! waits for a lock) is deferred and run alone afterwards.
 
 mod job;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ use crate::telemetry::TraceId;
 
 /// Number of subtransactions that PostgreSQL caches for each transaction.
 pub(super) const MAX_BATCH: usize = 64;
+
+/// Number of batches with savepoints after a job that did not succeed: where one is refused, others are.
+const BATCHES_WITH_SAVEPOINTS: u32 = 16;
 
 /// Threads take turns, even if only one transaction may run at a time: a scheduler runs a thread that has slept for a
 /// while sooner than one that has just run the previous job.
@@ -93,6 +97,8 @@ struct Shared {
     wakeup: Condvar,
     /// Largest number of jobs in a transaction.
     max_batch: usize,
+    /// Number of batches that are still to have savepoints.
+    savepoints: AtomicU32,
     after: Afterwards,
 }
 
@@ -112,7 +118,8 @@ impl Writers {
     ) -> std::io::Result<Self> {
         let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots });
         let max_batch = max_batch.clamp(1, MAX_BATCH);
-        let shared = Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, after });
+        let shared =
+            Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, savepoints: AtomicU32::new(0), after });
         let mut started = Self { shared, threads: Threads::new() };
         for number in 1..=slots.max(THREADS) {
             let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
@@ -226,16 +233,19 @@ impl Shared {
     fn commit(&self, pool: &Pool<ConnectionManager>, jobs: Vec<Box<dyn Job>>) {
         let mut connection = Connection { pool, pooled: None };
         let mut rest = jobs;
+        let fewer = |batches: u32| batches.checked_sub(1);
+        let mut with_savepoints = self.savepoints.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok();
         while !rest.is_empty() {
             let mut deferred = Vec::new();
             if rest.len() > 1 {
                 match connection.get() {
-                    Ok(pooled) => rest = self.run_batch(pooled, rest, &mut deferred),
+                    Ok(pooled) => rest = self.run_batch(pooled, rest, &mut deferred, with_savepoints),
                     Err(error) => return answer_all(rest.into_iter(), &error),
                 }
             } else {
                 std::mem::swap(&mut rest, &mut deferred);
             }
+            with_savepoints = true;
             // Before the rest, which may need the very lock that one of these waits for.
             let mut deferred = deferred.into_iter();
             while let Some(mut job) = deferred.next() {
@@ -249,15 +259,17 @@ impl Shared {
         }
     }
 
-    /// Runs jobs in one transaction. Answers those whose outcome is known, and returns those that were not reached.
+    /// Runs jobs in one transaction. Answers those whose outcome is known, and returns those to run
+    /// again or for the first time.
     fn run_batch(
         &self,
         pooled: &mut Pooled,
         jobs: Vec<Box<dyn Job>>,
         deferred: &mut Vec<Box<dyn Job>>,
+        with_savepoints: bool,
     ) -> Vec<Box<dyn Job>> {
         let Pooled { conn, broken, .. } = pooled;
-        if let Err(error) = conn.begin_batch() {
+        if let Err(error) = conn.begin_batch(with_savepoints) {
             *broken = true;
             answer_all(jobs.into_iter(), &error.into());
             return Vec::new();
@@ -270,7 +282,15 @@ impl Shared {
                     kept.events.extend(events);
                     kept.wakes.extend(wakes);
                     done.push(job);
+                    if !with_savepoints {
+                        continue;
+                    }
                     (conn.next_savepoint(), true)
+                }
+                Err(_rejected) if !with_savepoints => {
+                    self.savepoints.store(BATCHES_WITH_SAVEPOINTS, Ordering::SeqCst);
+                    end_lost(pooled);
+                    return done.into_iter().chain(std::iter::once(job)).chain(jobs).collect();
                 }
                 Err(Rejected { error, refusals }) => {
                     // A refusal is final; a job that the database could not run now is retried alone.
@@ -299,7 +319,7 @@ impl Shared {
         let Kept { mut events, mut wakes } = kept;
         let admission = self.after.refusals.admit(refused);
         events.extend(admission.events.iter().cloned());
-        let written = conn.end_batch().map_err(Error::from);
+        let written = conn.end_batch(with_savepoints).map_err(Error::from);
         let written = written.and_then(|()| self.after.append(conn, &events, &mut wakes));
         let committed = match written {
             Ok(heads) => conn.commit().map(|()| heads).map_err(|error| (Error::from(error), true)),

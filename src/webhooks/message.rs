@@ -53,11 +53,11 @@ pub struct WebhookMessage {
     subject: Option<String>,
     /// When the event was recorded, or the test requested (RFC 3339, UTC).
     time: Timestamp,
-    /// Order of the events about a link: a message with a lower number than one that was received is older and can be
-    /// dropped. Absent for a test.
+    /// Order of the events about a link (`CloudEvents` extension Sequence: a text, in the order of its characters): a
+    /// message with a lower one than that of a message that was received is older and can be dropped. Absent for a test.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(minimum = 1, example = 4213)]
-    sequence: Option<i64>,
+    #[schema(pattern = "^[0-9]{19}$", max_length = 19, example = "0000000000000004213")]
+    sequence: Option<String>,
     /// Media type of `data`.
     datacontenttype: DataContentType,
     /// Event data; ids only.
@@ -180,7 +180,7 @@ pub(super) fn compose(
         kind: delivery.event_type.clone(),
         subject,
         time: delivery.created_at,
-        sequence: delivery.event_id.is_some().then_some(delivery.log_index + 1),
+        sequence: delivery.event_id.is_some().then(|| format!("{:019}", delivery.log_index + 1)),
         datacontenttype: DataContentType::Json,
         data,
     };

@@ -141,9 +141,9 @@ impl World {
         self.cloud.post("/v1/magic-links", &request).await.ok()["id"].as_str().expect("an id").to_owned()
     }
 
-    /// A link to the Cloud portal of ACME as Asha Rao: its id and its address.
+    /// A link to the Cloud portal of ACME as an Asha Rao: its id and its address.
     pub async fn link(&self) -> (String, String) {
-        let id = self.issue("acme", ("emp-1042", "Asha Rao")).await;
+        let id = self.cloud.issue(&self.consultant_id).await;
         let address = self.mailed_address(&id, 1).await;
         (id, address)
     }

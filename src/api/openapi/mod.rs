@@ -3,6 +3,7 @@
 mod plain;
 mod requests;
 mod responses;
+mod three_zero;
 mod webhooks;
 
 use actix_web::App;
@@ -81,4 +82,12 @@ pub(super) fn finish(mut description: Description) -> Result<Description, serde_
 pub fn description() -> Result<Description, serde_json::Error> {
     let (_, description) = App::new().into_utoipa_app().openapi(head()).configure(super::routes).split_for_parts();
     finish(description)
+}
+
+/// The same description in OpenAPI 3.0.3, as committed in `openapi/openapi-3.0.json`.
+///
+/// # Errors
+/// As [`description`].
+pub fn description_3_0(description: &Description) -> Result<serde_json::Value, serde_json::Error> {
+    Ok(three_zero::three_zero(serde_json::to_value(description)?))
 }

@@ -50,7 +50,9 @@ const fn summary(event: WebhookEvent) -> &'static str {
     match event {
         WebhookEvent::LinkIssued => "A link was issued",
         WebhookEvent::LinkOpened => "The consultant pressed the button on the landing page; may come several times",
+        WebhookEvent::LinkMailFailed => "The mail with a link did not arrive, and no other attempt is made",
         WebhookEvent::LinkRevoked => "A link was revoked",
+        WebhookEvent::LinkReplaced => "Another link for the same access took a link's place",
         WebhookEvent::LinkExtended => "A link's window was extended",
         WebhookEvent::LinkShortened => "A link's window was shortened, and that of its session with it",
         WebhookEvent::LinkExpired => "A link's window has ended",
@@ -70,7 +72,8 @@ fn data(kind: &str) -> Value {
         "magic_link.issued" => json!({ "actor_type": "portal_user", "access": "full",
             "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
         "magic_link.opened" => json!({ "actor_type": "consultant" }),
-        "magic_link.revoked" => json!({ "actor_type": "portal_user" }),
+        "magic_link.mail_failed" => json!({ "actor_type": "system" }),
+        "magic_link.revoked" | "magic_link.replaced" => json!({ "actor_type": "portal_user" }),
         "magic_link.extended" | "magic_link.shortened" => {
             json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T09:30:00Z" })
         }

@@ -55,6 +55,7 @@ impl Class {
             | EventType::DeviceRemembered
             | EventType::DeviceForgotten
             | EventType::LinkRevoked
+            | EventType::LinkReplaced
             | EventType::LinkExtended
             | EventType::LinkShortened
             | EventType::LinkCorrected

@@ -17,6 +17,7 @@
     link_not_yet_valid: 'not_yet',
     link_spent: 'spent',
     link_superseded: 'superseded',
+    link_replaced: 'superseded',
     link_revoked: 'revoked',
     link_expired: 'expired',
     token_expired: 'token_expired',

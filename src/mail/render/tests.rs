@@ -46,6 +46,7 @@ fn link(reason: &str, name: &str) -> Link {
         issued_after: None,
         visit: 0,
         reentry: Reentry::Mail,
+        replaced_by: None,
     }
 }
 
@@ -54,7 +55,7 @@ fn consultant() -> Consultant {
 }
 
 fn tenant(name: &str) -> TenantView {
-    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned() }
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), contacts: Vec::new() }
 }
 
 /// Loaded once: that takes longer than rendering an e-mail.

@@ -98,6 +98,30 @@ async fn jobs_that_fail_or_panic_leave_their_neighbours_alone() {
 }
 
 #[tokio::test]
+async fn savepoints_are_set_only_where_a_job_was_refused_lately() {
+    let (_folder, store, _metrics) = open();
+    let has_savepoint = |tx: &mut Tx<'_>| Ok(tx.back_to_savepoint().is_ok());
+    let five = || join_all((0..5).map(|_| store.write(has_savepoint)));
+    let savepoints = |outcomes: Vec<Result<bool, Error>>| outcomes.into_iter().map(Result::unwrap).collect::<Vec<_>>();
+    assert_eq!(savepoints(behind_one(&store, five()).await), [false; 5]);
+
+    let refused = || async {
+        let refused = store.write(|_tx: &mut Tx<'_>| Err::<bool, _>(Error::not_found()));
+        let (refused, mut others) = join(refused, five()).await;
+        others.insert(0, refused);
+        others
+    };
+    let mut outcomes = behind_one(&store, refused()).await;
+    assert_eq!(outcomes.remove(0).unwrap_err().code(), Code::NotFound);
+    assert_eq!(savepoints(outcomes), [true; 5], "the batch is run again, with savepoints");
+    assert_eq!(savepoints(behind_one(&store, five()).await), [true; 5], "and so are those that follow");
+    for _ in 0..15 {
+        behind_one(&store, five()).await;
+    }
+    assert_eq!(savepoints(behind_one(&store, five()).await), [false; 5]);
+}
+
+#[tokio::test]
 async fn an_event_that_cannot_be_written_undoes_its_own_job_only() {
     let (_folder, store, _metrics) = open();
     let now = Clock::System.now();

@@ -99,9 +99,10 @@ macro_rules! unsettled_before {
 }
 
 /// Event types whose messages wait for no earlier one: what ends an access shall be known at once.
-const OVERTAKING: [WebhookEvent; 2] = [WebhookEvent::LinkRevoked, WebhookEvent::SessionEnded];
+const OVERTAKING: [WebhookEvent; 3] =
+    [WebhookEvent::LinkRevoked, WebhookEvent::LinkReplaced, WebhookEvent::SessionEnded];
 
-fn overtaking() -> [&'static str; 2] {
+fn overtaking() -> [&'static str; 3] {
     OVERTAKING.map(WebhookEvent::as_str)
 }
 

@@ -97,3 +97,51 @@ async fn the_audit_log_is_checked_as_its_readme_prints_it(world: &World) {
     let said = reader.run(rest.split_once('\n').expect("more follows").1);
     assert!(said.contains("acme"), "{said}");
 }
+
+/// What is learnt from the answers of the blocks before: keys and ids.
+fn set_up<'a>(world: &'a World, name: &str) -> Reader<'a> {
+    let mut reader = Reader::new(world, name);
+    let said = reader.run(&blocks("docker/README.md", "First set-up").swap_remove(0));
+    reader.learn("CONSULTANT", word(&said, "con_"));
+    reader.learn("CLIENT", word(&said, "cli_"));
+    reader.learn("KEY", word(&said, "mlsk_"));
+    reader
+}
+
+#[apply(on_both_databases)]
+async fn an_integrator_registers_an_endpoint_as_the_page_prints_it(world: &World) {
+    let reader = set_up(world, "webhooks");
+    let endpoint = reader.call(&blocks("openapi/README.md", "## Webhooks").swap_remove(0));
+    assert!(endpoint["secret"].as_str().is_some_and(|secret| secret.starts_with("whsec_")), "{endpoint}");
+}
+
+#[apply(on_both_databases)]
+async fn an_operator_curls_as_the_page_prints_it(world: &World) {
+    let mut reader = set_up(world, "curl");
+    let issue = blocks("README.md", "## The life of a link").swap_remove(1);
+    let link = reader.call(&issue)["id"].as_str().unwrap().to_owned();
+    reader.learn("LINK", &link);
+    reader.learn("OPERATOR_KEY", world.admin.key());
+    let block = blocks("openapi/README.md", "## Operations by curl").swap_remove(0);
+    let calls: Vec<&str> = block.split("\n\n").collect();
+    let [list, revoke, revoke_many, how_far, suspend, trail] = &calls[..] else { panic!("{calls:#?}") };
+    assert_eq!(reader.call(list)["items"][0]["id"], *link);
+    assert_eq!(reader.call(revoke)["state"], "revoked");
+    reader.learn("REVOCATION", reader.call(revoke_many)["id"].as_str().unwrap());
+    assert_eq!(reader.call(how_far)["tenant_id"], "acme");
+    assert_eq!(reader.call(suspend)["state"], "suspended");
+    assert!(reader.call(trail)["items"].as_array().unwrap().len() >= 2);
+    let help_desk = reader.run(&blocks("openapi/README.md", "## Access that ends with its ticket").swap_remove(0));
+    assert!(help_desk.contains("mlsk_"), "{help_desk}");
+}
+
+#[apply(on_both_databases)]
+async fn an_emergency_is_ended_as_the_page_prints_it(world: &World) {
+    let mut reader = set_up(world, "emergency");
+    let keys = reader.run("magic-link key list --json");
+    let keys: Value = serde_json::from_str(&keys).unwrap();
+    reader.learn("KID", keys["items"][0]["kid"].as_str().unwrap());
+    reader.run(&blocks("docker/README.md", "In an emergency").swap_remove(0));
+    let revoked = reader.run("magic-link key list --json");
+    assert!(revoked.contains("\"state\":\"revoked\""), "{revoked}");
+}

@@ -291,6 +291,7 @@ async fn an_idempotency_key_is_one_printable_word_for_one_request(world: &World)
     assert_eq!(links["items"].as_array().unwrap().len(), 1);
     assert_eq!(links["items"][0]["id"], link["id"]);
     // Somebody else's key of the same name is another key.
+    let request = Api::issue_request(&consultant);
     let portal = world.portal("cloud", "acme").await;
     assert_ne!(portal.post_once(LINKS, "one", &request).await.ok()["id"], link["id"]);
 }

@@ -170,6 +170,7 @@ async fn head_is_answered_wherever_get_is(world: &World) {
     let documented = documented.map(|(path, _)| path.replace("{tenant_id}", "acme"));
     let pages =
         ["/", "/l", "/l/page.js", "/problems", "/docs/", "/docs/swagger-ui.css", "/docs", "/openapi.json", "/nowhere"];
+    assert_eq!(world.stranger().get("/openapi-3.0.json").await.ok()["openapi"], "3.0.3");
     for path in documented.chain(pages.map(str::to_owned)) {
         let get = world.admin.get(&path).await;
         let head = world.admin.send(world.admin.request(Method::HEAD, &path)).await;

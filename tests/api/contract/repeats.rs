@@ -86,8 +86,10 @@ async fn a_repeat_is_answered_whatever_the_limits_the_freeze_and_the_time(world:
         repeats(portal.post_once(LINKS, "one", &request).await, &first);
     }
     // Repeats have used nothing up.
-    portal.post_once(LINKS, "two", &request).await.ok();
-    portal.post_once(LINKS, "three", &request).await.refused(429, "rate_limited");
+    let mut other = request.clone();
+    other["profile"]["id"] = json!("emp-9");
+    portal.post_once(LINKS, "two", &other).await.ok();
+    portal.post_once(LINKS, "three", &other).await.refused(429, "rate_limited");
     repeats(portal.post_once(LINKS, "one", &request).await, &first);
     assert!(command(world).args(["freeze", "--reason", "Somebody issues links"]).output().unwrap().status.success());
     portal.post_once(LINKS, "four", &request).await.refused(409, "issuing_frozen");
@@ -116,6 +118,7 @@ async fn a_repeat_needs_the_key_the_scope_and_the_clients_own_limit(world: &Worl
     // Its reach is part of the row: by hand, because no call narrows it.
     let mut sql = crate::support::Sql::of(world);
     let other = world.portal("cloud", "acme").await;
+    let request = Api::issue_request(&consultant);
     let link = other.post_once(LINKS, "one", &request).await.ok();
     assert_ne!(link["id"], first["id"]);
     sql.run(&format!("UPDATE clients SET tenants = 'globex' WHERE id = '{}'", other.client_id)).unwrap();

@@ -48,10 +48,12 @@ async fn a_repeated_issue_is_one_link_and_one_mail(world: &World) {
     assert_eq!(walk(&portal, "", 10).await, [id]);
 
     // A refusal is not remembered: the same key serves the mended request.
-    let mut wrong = request.clone();
+    let mut other = request.clone();
+    other["profile"]["id"] = "emp-9".into();
+    let mut wrong = other.clone();
     wrong["reason"] = "short".into();
     portal.post_once(LINKS, "mended", &wrong).await.refused_field("/reason");
-    let mended = portal.post_once(LINKS, "mended", &request).await;
+    let mended = portal.post_once(LINKS, "mended", &other).await;
     assert_eq!((mended.status.as_u16(), mended.header("idempotency-replayed")), (201, ""));
     // Now, because a window that is over is mailed no more.
     world.mails.wait_for(mended.ok()["id"].as_str().unwrap(), 1).await;
@@ -264,6 +266,7 @@ async fn who_asked_stands_in_the_trail(world: &World) {
 
     let mut request = Api::issue_request(&consultant);
     portal.post(LINKS, &request).await.ok();
+    request["profile"]["id"] = json!("emp-9");
     request["requested_by"] = asha.clone();
     let link = portal.post(LINKS, &request).await.ok();
     let issued = portal.events("&type=magic_link.issued").await;

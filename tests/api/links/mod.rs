@@ -4,6 +4,7 @@ mod bulk_revocation;
 pub mod changing;
 mod landing_page;
 mod managing;
+mod one_access;
 mod reentry;
 mod searching;
 mod step_up;

@@ -284,10 +284,11 @@ async fn the_choice_can_be_undone_where_it_was_made(world: &World) {
 #[settings(careful())]
 async fn what_ends_an_access_ends_its_device(world: &World) {
     let page = world.stranger();
-    for (number, end) in ["link", "bulk", "consultant"].into_iter().enumerate() {
+    for (number, end) in ["link", "bulk", "consultant", "another"].into_iter().enumerate() {
         let device = Device::new();
         let consultant = world.consultant().await;
-        let link = world.admin.post(LINKS, &reentry_request(&consultant)).await.ok()["id"].as_str().unwrap().to_owned();
+        let mut request = reentry_request(&consultant);
+        let link = world.admin.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
         let token = world.token(&link, 1).await;
         let first = device.first_code(world, &token, number + 1).await;
         world.admin.redeem(&first).await.ok();
@@ -297,13 +298,19 @@ async fn what_ends_an_access_ends_its_device(world: &World) {
         let (path, body) = match end {
             "link" => (format!("{LINKS}/{link}/revoke"), json!({ "reason": reason })),
             "bulk" => ("/v1/revocations".to_owned(), json!({ "consultant_id": consultant, "reason": reason })),
-            _ => (format!("/v1/consultants/{consultant}/suspend"), json!({ "reason": reason })),
+            "consultant" => (format!("/v1/consultants/{consultant}/suspend"), json!({ "reason": reason })),
+            _ => {
+                request["replace"] = json!(true);
+                (LINKS.to_owned(), request)
+            }
         };
+        let (code, state) =
+            if end == "another" { ("link_replaced", "superseded") } else { ("link_revoked", "revoked") };
         world.admin.post(&path, &body).await.ok();
-        send(&page, "/l/reenter", &token, &proof).await.refused(410, "link_revoked");
-        send(&page, "/l/forget", &token, &device.proof("/l/forget", &json!({}))).await.refused(410, "link_revoked");
-        world.admin.redeem(&held).await.refused(410, "link_revoked");
-        assert_eq!(shown(&page, &token).await["state"], "revoked", "{end}");
+        send(&page, "/l/reenter", &token, &proof).await.refused(410, code);
+        send(&page, "/l/forget", &token, &device.proof("/l/forget", &json!({}))).await.refused(410, code);
+        world.admin.redeem(&held).await.refused(410, code);
+        assert_eq!(shown(&page, &token).await["state"], state, "{end}");
     }
 }
 

@@ -75,11 +75,11 @@ async fn killed_at(world: &World, point: Point) {
     let mut process = start();
     let person = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
     let consultant = world.admin.at(&process.base).post("/v1/consultants", &person).await.ok();
-    let request = Api::issue_request(consultant["id"].as_str().unwrap());
     let mut sql = Sql::of(world);
     let mut links = BTreeSet::new();
     for round in 0..rounds(2).min(20) {
         let operator = world.admin.at(&process.base);
+        let request = Api::issue_request(consultant["id"].as_str().unwrap());
         let (read, offered) = (sink.mails().len(), sink.offered());
         sink.take(point.taking());
         let mut gate = point.gate(world);

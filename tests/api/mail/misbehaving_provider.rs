@@ -38,8 +38,12 @@ async fn quiet_request(operator: &Api) -> Value {
     request
 }
 
+/// Issues for a profile that no other link is for.
 async fn issue(operator: &Api, request: &Value) -> String {
-    operator.post(LINKS, request).await.ok()["id"].as_str().unwrap().to_owned()
+    let other = Api::issue_request(request["consultant_id"].as_str().unwrap());
+    let mut request = request.clone();
+    request["profile"] = other["profile"].clone();
+    operator.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
 /// Waits until the mail of a link is in this state.

@@ -10,3 +10,4 @@ mod misbehaving_provider;
 mod notices;
 mod outbox;
 mod reporters;
+mod true_notices;

@@ -147,7 +147,7 @@ async fn without_an_address_nobody_is_written_to(world: &World) {
     portal.redeem(&code).await.ok();
     let mails = portal.get(&format!("/v1/mail-deliveries?magic_link_id={link}")).await.ok();
     assert_eq!(mails["items"].as_array().unwrap().len(), 1, "{mails}");
-    request["profile"]["email"] = json!("asha@acme.example, eve@evil.example");
+    request["profile"] = json!({ "id": "emp-9", "name": "Asha Rao", "email": "asha@acme.example, eve@evil.example" });
     let link = portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
     let issued = portal.events(&format!("&magic_link_id={link}&type=magic_link.issued")).await;
     assert!(issued[0]["data"]["profile_email_refused"].is_string(), "{issued:?}");

@@ -45,7 +45,8 @@ fn while_the_database_hangs_every_call_is_answered_and_afterwards_all_is_as_it_w
         let session = world.open_session(&portal).await;
         let access_token = session["access_token"].as_str().unwrap();
         let issue = async |number: usize| {
-            let key = format!("key-{number}");
+            let (key, mut request) = (format!("key-{number}"), request.clone());
+            request["profile"]["id"] = format!("emp-{number}").into();
             portal.post_once("/v1/magic-links", &key, &request).await
         };
         issue(0).await.ok();

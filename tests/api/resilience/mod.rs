@@ -8,6 +8,7 @@ mod connections;
 mod crash;
 mod databases;
 mod durability;
+mod grant_races;
 mod hanging_database;
 mod mail_races;
 mod outage;

@@ -124,25 +124,26 @@ fn without_its_database_the_service_lets_nobody_in_and_comes_back_by_itself() {
 fn what_was_acknowledged_before_a_connection_broke_is_there() {
     World::run(Database::Postgres, &Settings::default(), async |world| {
         let portal = world.portal("cloud", "acme").await;
-        let request = Api::issue_request(&world.consultant().await);
+        let consultant = world.consultant().await;
         let (mut control, name) = (Sql::control(world), Sql::name(world));
         let mut acknowledged = Vec::new();
         for round in 0..10 {
-            let keys: Vec<String> = (0..8).map(|number| format!("{round}-{number}")).collect();
-            let issues = join_all(keys.iter().map(|key| portal.post_once("/v1/magic-links", key, &request)));
+            let keys: Vec<(String, Value)> =
+                (0..8).map(|number| (format!("{round}-{number}"), Api::issue_request(&consultant))).collect();
+            let issues = join_all(keys.iter().map(|(key, request)| portal.post_once("/v1/magic-links", key, request)));
             let interrupt = async {
                 tokio::task::yield_now().await;
                 throw_everybody_out(&mut control, &name);
             };
             let (replies, ()) = futures_util::future::join(issues, interrupt).await;
-            for (key, reply) in keys.iter().zip(replies) {
+            for ((key, request), reply) in keys.iter().zip(replies) {
                 if reply.status == 201 {
                     acknowledged.push(reply.ok());
                 } else {
                     reply.refused(503, "unavailable");
                     // The outcome is unknown to the caller, and the same key makes it known.
                     let again = async || {
-                        let reply = portal.post_once("/v1/magic-links", key, &request).await;
+                        let reply = portal.post_once("/v1/magic-links", key, request).await;
                         (reply.status == 201).then_some(reply)
                     };
                     acknowledged.push(eventually("the repeat is answered", again).await.ok());

@@ -98,6 +98,16 @@ async fn is_over(link: &str, redeemed: &[Reply], callers: &[Api], round: usize) 
     assert!(refused.iter().all(|code| ["link_revoked", "link_spent"].contains(code)), "{refused:?}");
 }
 
+/// Each caller issues a link for a profile of its own.
+async fn issue_each(callers: &[Api], consultant: &str) -> Vec<Reply> {
+    let requests: Vec<Value> = callers.iter().map(|_| Api::issue_request(consultant)).collect();
+    let issue = |(caller, request): (&Api, &Value)| {
+        let (caller, request) = (caller.clone(), request.clone());
+        async move { caller.post("/v1/magic-links", &request).await }
+    };
+    join_all(callers.iter().zip(&requests).map(issue)).await
+}
+
 #[apply(on_both_databases)]
 async fn of_sixteen_redeemers_one_gets_a_session_and_fifteen_are_on_record(world: &World) {
     let (copies, consultant) = (Copies::start(world), world.consultant().await);
@@ -125,9 +135,9 @@ async fn of_sixteen_redeemers_one_gets_a_session_and_fifteen_are_on_record(world
 async fn of_sixteen_identical_issues_one_makes_a_link_and_a_mail(world: &World) {
     let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
     let (consultant, callers) = (world.consultant().await, copies.spread(&portal, CALLERS));
-    let request = Api::issue_request(&consultant);
     let mut links = Vec::new();
     for round in 0..rounds(12) {
+        let request = Api::issue_request(&consultant);
         let key = format!("round-{round}");
         let replies = join_all(callers.iter().map(|caller| caller.post_once("/v1/magic-links", &key, &request))).await;
         let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
@@ -154,9 +164,8 @@ async fn no_issue_slips_past_a_suspension(world: &World) {
     let suspender = copies.spread(&patient(world, world.admin.clone()), CALLERS);
     for round in 0..rounds(12) {
         let consultant = world.consultant().await;
-        let request = Api::issue_request(&consultant);
         let callers = copies.spread(&portal, CALLERS);
-        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let issues = issue_each(&callers, &consultant);
         let suspend = format!("/v1/consultants/{consultant}/suspend");
         let reason = json!({ "reason": "Left the support team" });
         let suspension = suspender[round % CALLERS].post(&suspend, &reason);
@@ -183,11 +192,10 @@ async fn no_issue_slips_past_a_suspension(world: &World) {
 async fn no_issue_slips_past_the_disabling_of_its_client(world: &World) {
     let (copies, consultant) = (Copies::start(world), world.consultant().await);
     let disablers = copies.spread(&patient(world, world.admin.clone()), CALLERS);
-    let request = Api::issue_request(&consultant);
     for round in 0..rounds(12) {
         let stolen = patient(world, world.portal("cloud", "acme").await);
         let callers = copies.spread(&stolen, CALLERS);
-        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let issues = issue_each(&callers, &consultant);
         let disable = format!("/v1/clients/{}/disable", stolen.client_id);
         let and_its_links = json!({ "revoke_links": true });
         let (issued, disabled) = join(issues, disablers[round % CALLERS].post(&disable, &and_its_links)).await;
@@ -241,8 +249,7 @@ async fn what_is_issued_while_keys_rotate_works_with_the_key_that_signed_it(worl
     let added = "FROM audit_events WHERE event_type = 'key.added'";
     let before = Sql::of(world).count(added);
     for round in 0..rounds(6) {
-        let request = Api::issue_request(&consultant);
-        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let issues = issue_each(&callers, &consultant);
         let nothing = json!({});
         let rotations = join_all(keepers.iter().map(|keeper| keeper.post("/v1/keys/rotate", &nothing)));
         let (issued, rotated) = join(issues, rotations).await;
@@ -273,12 +280,11 @@ async fn an_order_wins_against_everything_that_was_there_before_it(world: &World
         }
         let code = world.click(&world.token(&links[0], 1).await).await;
         let (fresh, reason) = (json!({}), json!({ "reason": "The work is done" }));
-        let request = Api::issue_request(&consultant);
         let redeemers = join_all(callers.iter().map(|caller| caller.redeem(&code)));
         let [resend, revoke] =
             [format!("/v1/magic-links/{}/resend", links[1]), format!("/v1/magic-links/{}/revoke", links[2])];
         let others = join(callers[0].post(&resend, &fresh), callers[1].post(&revoke, &reason));
-        let issues = join_all(callers.iter().map(|caller| caller.post("/v1/magic-links", &request)));
+        let issues = issue_each(&callers, &consultant);
         let order = json!({ "consultant_id": consultant, "reason": "A laptop was stolen" });
         let order = callers[round % 4].post("/v1/revocations", &order);
         let (((redeemed, (resent, revoked)), issued), order) = join(join(join(redeemers, others), issues), order).await;

@@ -31,11 +31,10 @@ impl Drop for SmallDisk {
 
 /// Issues until the store takes no more, which it says with this code; tells what was acknowledged.
 async fn issue_until_full(operator: &Api, consultant: &str, (status, code): (u16, &str)) -> Vec<String> {
-    let request = Api::issue_request(consultant);
     let mut issued = Vec::new();
     let mut refused = 0;
     while refused < 5 {
-        let reply = operator.post("/v1/magic-links", &request).await;
+        let reply = operator.post("/v1/magic-links", &Api::issue_request(consultant)).await;
         if reply.status == 201 {
             issued.push(reply.body["id"].as_str().unwrap().to_owned());
         } else {

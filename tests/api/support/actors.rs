@@ -1,5 +1,8 @@
 //! Who talks to the service: a caller with a key, or nobody in particular.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
@@ -156,13 +159,19 @@ impl Api {
         self.send(self.request(Method::POST, path).form(fields)).await
     }
 
-    /// A request to issue a link, as an HR admin's form would make it.
+    /// A request to issue a link, as an HR admin's form would make it: for `emp-1042` the first time, and for somebody
+    /// else each further time, because one access has one link.
     pub fn issue_request(consultant_id: &str) -> Value {
+        static ASKED: Mutex<BTreeMap<String, usize>> = Mutex::new(BTreeMap::new());
+        let mut asked = ASKED.lock().expect("no test panics here");
+        let before = asked.entry(consultant_id.to_owned()).or_default();
+        *before += 1;
+        let profile = if *before == 1 { "emp-1042".to_owned() } else { format!("emp-1042-{before}") };
         json!({
             "tenant_id": "acme", "portal": "cloud", "consultant_id": consultant_id,
             "reason": "Payroll run for November stops at step 3", "ticket": "SUP-48213",
             "duration": { "value": 4, "unit": "hours" },
-            "profile": { "id": "emp-1042", "name": "Asha Rao" },
+            "profile": { "id": profile, "name": "Asha Rao" },
             "issued_by": { "id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example" },
             "access": "full"
         })

@@ -375,7 +375,7 @@ async fn what_ends_an_access_overtakes_and_its_sequence_says_so(world: &World) {
     world.clock.advance(time::Duration::seconds(6));
     let messages = receiver.wait_for(3).await;
     assert_eq!(messages[2].kind(), "magic_link.issued", "late, and older");
-    let sequence = |at: usize| messages[at].body["sequence"].as_i64().unwrap();
+    let sequence = |at: usize| messages[at].body["sequence"].as_str().unwrap();
     assert!(sequence(2) < sequence(1) && sequence(0) == sequence(2), "{messages:?}");
     let tested = test(&portal, &endpoint).await;
     let last = receiver.wait_for(4).await.swap_remove(3);

@@ -39,7 +39,7 @@ async fn a_portal_is_told_the_whole_story_in_order(world: &World) {
 
     let mut messages = receiver.wait_for(5).await;
     // What ends an access may overtake what came before; the sequence tells.
-    messages.sort_by_key(|message| message.body["sequence"].as_i64().unwrap());
+    messages.sort_by_key(|message| message.body["sequence"].as_str().unwrap().to_owned());
     let kinds: Vec<&str> = messages.iter().map(Message::kind).collect();
     let story = ["magic_link.issued", "magic_link.opened", "session.opened", "session.ended", "magic_link.revoked"];
     assert_eq!(kinds, story);

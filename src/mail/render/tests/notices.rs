@@ -22,6 +22,10 @@ const NOTICES: [Template; 11] = [
 pub(super) fn notice_of(template: Template, words: &str) -> Email {
     let mut link = link(words, words);
     link.ticket = Some(words.chars().take(20).collect());
+    if matches!(template, Template::AccessRevoked | Template::AccessWithdrawn) {
+        link.revoke_reason = Some(words.to_owned());
+        link.revoked_by_name = Some(words.to_owned());
+    }
     let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
     let summary = Summary {
         started_at: link.starts_at,
@@ -54,6 +58,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         at: link.starts_at,
         summary: ended.then_some(&summary),
         extension: changed.then_some(&extension),
+        failure: (template == Template::LinkBounced).then_some(words),
     };
     notice(&CONFIG, template, &facts).unwrap()
 }
@@ -177,15 +182,16 @@ fn every_notice_says_who_where_why_and_until_when() {
 
     Hello Asha & Söhne,
 
-    The support access that you granted was revoked before its time was
-    over. Its links open nothing any more, and a visit that was open has
-    ended.
+    This support access was revoked before its time was over. Its link opens
+    nothing any more, and a visit that was open has ended.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
     Granted by: Asha & Söhne
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
+    Revoked by: Asha & Söhne
+    Because: Asha & Söhne
     Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
     Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
@@ -203,14 +209,17 @@ fn every_notice_says_who_where_why_and_until_when() {
 
     Hello Asha & Söhne,
 
-    Your access was revoked before its time was over. Your links open
-    nothing any more, and a visit that was open has ended.
+    This access of yours was revoked before its time was over. Its link opens
+    nothing any more, and a visit that was open has ended. Other accesses
+    that you have are not concerned.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
     Granted by: Asha & Söhne
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
+    Revoked by: Asha & Söhne
+    Because: Asha & Söhne
     Revoked: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
     Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
@@ -335,6 +344,7 @@ fn every_notice_says_who_where_why_and_until_when() {
     Granted by: Asha & Söhne
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
+    What came back: Asha & Söhne
     Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     The consultant has no access from it. Tell your support contact, who can see
