@@ -67,7 +67,10 @@ async fn ten_days_take_one_mail_with_a_link_and_one_with_a_code(world: &World) {
     assert_eq!(again[0], &json!({ "device": thumbprint, "generation": 1, "visit": 2 }));
     let opened = told(&trail, "session.opened");
     assert!(opened.iter().all(|data| data["device"] == thumbprint), "{opened:?}");
-    assert_eq!(opened.iter().map(|data| data["visit"].as_i64().unwrap()).collect::<Vec<_>>(), Vec::from_iter(1..=10));
+    assert_eq!(
+        opened.iter().map(|data| data["visit"].as_i64().unwrap()).collect::<Vec<_>>(),
+        (1..=10).collect::<Vec<_>>()
+    );
     let pack = world.admin.get(&format!("{LINKS}/{link}/evidence")).await.ok();
     assert_eq!(pack["evidence"]["link"]["device"]["thumbprint"], thumbprint);
     assert_eq!(pack["evidence"]["sessions"].as_array().unwrap().len(), 10);
