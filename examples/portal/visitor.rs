@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, rt};
 use futures_util::future::LocalBoxFuture;
 
 use crate::App;
-use crate::magic_link::{Access, Act, Error};
+use crate::magic_link::{Access, Act, ActiveToken, Error};
 use crate::sessions::{NotRecorded, Session};
 use crate::web::{Moment, Notice, Place, SESSION_COOKIE, Stop, cookie, log, now, set_cookie};
 
@@ -19,7 +19,7 @@ use crate::web::{Moment, Notice, Place, SESSION_COOKIE, Stop, cookie, log, now, 
 /// A handler that takes one is guarded; a handler that forgot to has nobody to show data to.
 pub struct Visitor {
     session: Arc<Session>,
-    access: Access,
+    token: ActiveToken,
 }
 
 impl FromRequest for Visitor {
@@ -46,13 +46,13 @@ impl Visitor {
         let Some(session) = app.sessions.find(key, place).await else {
             return Ok(None);
         };
-        let access = admit(app, &session, place).await?;
-        if access.is_none() {
+        let token = admit(app, &session, place).await?;
+        if token.is_none() {
             // Its closing count is still owed. The visitor need not wait for that.
             let (app, key, place) = (app.clone(), key.to_owned(), place.clone());
             rt::spawn(async move { leave(&app, &key, &place).await });
         }
-        Ok(access.map(|access| Self { session, access }))
+        Ok(token.map(|token| Self { session, token }))
     }
 
     pub fn session_id(&self) -> &str {
@@ -72,7 +72,7 @@ impl Visitor {
     }
 
     pub fn is_read_only(&self) -> bool {
-        self.access == Access::ReadOnly
+        self.token.access == Access::ReadOnly
     }
 
     /// The form is disabled in a read-only session, but a form is only paint: each change asks here.
@@ -87,6 +87,7 @@ impl Visitor {
             profile: session.profile.name.clone(),
             until: Moment::new(session.expires_at),
             is_read_only: self.is_read_only(),
+            ends_soon: self.token.ends_soon,
             done: format!("{}done", session.place.root()),
             seconds_left: (session.expires_at - now()).whole_seconds().saturating_add(1).max(1),
         }
@@ -94,7 +95,7 @@ impl Visitor {
 }
 
 /// Two questions, both answered now. Nothing is cached: a grant that was revoked a second ago lets nobody in.
-async fn admit(app: &App, session: &Session, place: &Place) -> Result<Option<Access>, Stop> {
+async fn admit(app: &App, session: &Session, place: &Place) -> Result<Option<ActiveToken>, Stop> {
     // Without grace: the end that the company was told is the end, and the clock can say so without the service.
     if now() >= session.expires_at {
         return Ok(None);
@@ -107,7 +108,7 @@ async fn admit(app: &App, session: &Session, place: &Place) -> Result<Option<Acc
     let is_ours = |sid: &str, tenant: &str, portal: &str| {
         sid == session.id && tenant == place.tenant && portal == place.portal.id()
     };
-    Ok(token.filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal)).map(|token| token.access))
+    Ok(token.filter(|token| is_ours(&token.sid, &token.tenant_id, &token.portal)))
 }
 
 /// The strip on top of each visitor page.
@@ -116,6 +117,8 @@ pub struct Banner {
     pub profile: String,
     pub until: Moment,
     pub is_read_only: bool,
+    /// Time to save; the next visit begins with the consultant's link.
+    pub ends_soon: bool,
     pub done: String,
     /// The page reloads itself then, so that data does not stay on a screen after the end.
     pub seconds_left: i64,

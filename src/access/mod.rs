@@ -97,8 +97,9 @@ pub(crate) struct LiveSession {
     pub consultant_name: String,
     pub consultant_email: String,
     pub expires_at: Timestamp,
-    /// Response of the first introspection, which stays the same as long as this entry is valid.
-    pub introspection: OnceLock<CachedIntrospection>,
+    /// Response of the first introspection, which stays the same as long as this entry is valid: until it ends soon, and
+    /// from then on.
+    pub introspection: [OnceLock<CachedIntrospection>; 2],
 }
 
 /// Version of the store at which an entry was read.
@@ -328,7 +329,7 @@ mod tests {
             consultant_name: String::new(),
             consultant_email: String::new(),
             expires_at: now,
-            introspection: OnceLock::new(),
+            introspection: [OnceLock::new(), OnceLock::new()],
         };
         let first = CacheVersion { connection_epoch: 0, incarnation: 1, access: 7 };
         let read = |version, number| SnapshotCache {

@@ -218,7 +218,7 @@ pub(crate) fn load(
                     consultant_name: name,
                     consultant_email: email,
                     expires_at: until,
-                    introspection: OnceLock::new(),
+                    introspection: [OnceLock::new(), OnceLock::new()],
                 };
                 sessions.push((parsed(&id)?, session));
             }

@@ -118,6 +118,12 @@ impl Portal {
         let separator = if address.contains('?') { '&' } else { '?' };
         format!("{address}{separator}code={code}")
     }
+
+    /// Whether consultants may have their browser remembered: they give a mailed code on this service's own page.
+    #[must_use]
+    pub fn remembers_devices(&self) -> bool {
+        self.step_up == StepUpKind::EmailCode && self.landing_url.is_none()
+    }
 }
 
 text_enum! {

@@ -80,6 +80,8 @@ diesel::table! {
         revoked_by_id -> Nullable<Text>,
         revoked_by_name -> Nullable<Text>,
         issued_after -> Nullable<BigInt>,
+        visit -> Integer,
+        reentry -> Text,
         replaced_by -> Nullable<Text>,
     }
 }
@@ -129,6 +131,7 @@ diesel::table! {
         status_index -> Integer,
         link_kid -> Nullable<Text>,
         code_kid -> Nullable<Text>,
+        visit -> Integer,
     }
 }
 
@@ -352,6 +355,17 @@ diesel::table! {
         kid -> Text,
         magic_link_id -> Text,
         generation -> Integer,
+    }
+}
+
+diesel::table! {
+    link_devices (magic_link_id, generation) {
+        magic_link_id -> Text,
+        generation -> Integer,
+        thumbprint -> Text,
+        proofs -> Integer,
+        remembered_at -> Timestamp,
+        forgotten_at -> Nullable<Timestamp>,
     }
 }
 

@@ -26,6 +26,12 @@ text_enum! {
         MailRetried = "mail.retried",
         /// The consultant continued from the landing page to the portal.
         LinkContinued = "magic_link.continued",
+        /// The consultant continued to the portal again, on the device that is remembered.
+        LinkReentered = "magic_link.reentered",
+        /// The consultant's device was remembered for the link: it opens it again without a mail.
+        DeviceRemembered = "magic_link.device_remembered",
+        /// The device that was remembered for the link was forgotten.
+        DeviceForgotten = "magic_link.device_forgotten",
         /// A one-time code was mailed to the consultant.
         LinkCodeSent = "magic_link.code_sent",
         /// A one-time code was refused: it was wrong, expired or used up.

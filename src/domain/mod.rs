@@ -28,7 +28,9 @@ pub(crate) use person::check_person;
 pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
 pub use scope::Scope;
-pub use states::{Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, SessionState, TokenType};
+pub use states::{
+    Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,
+};
 pub use syntax::{
     Cursor, ExternalId, IdempotencyKeyText, KeyId, LinkStates, ListNumber, LogId, PortalId, ProviderName, SearchText,
     TenantId, TicketText,

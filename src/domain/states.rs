@@ -13,6 +13,16 @@ text_enum! {
 }
 
 text_enum! {
+    /// How a visit after the first one of a mail begins.
+    pub enum Reentry {
+        /// With a fresh link by mail.
+        Mail = "mail",
+        /// With the same link in the browser that the consultant chose to have remembered, or else with a fresh link.
+        Device = "device",
+    }
+}
+
+text_enum! {
     /// State of a link, derived from its times.
     pub enum LinkState {
         /// The link's window has not begun.

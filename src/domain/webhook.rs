@@ -48,7 +48,7 @@ impl WebhookEvent {
             EventType::LinkIssued => Self::LinkIssued,
             // Sent after the click on "Continue" and the one-time code, if required. A preview is no event: mail
             // scanners open the page too.
-            EventType::LinkContinued => Self::LinkOpened,
+            EventType::LinkContinued | EventType::LinkReentered => Self::LinkOpened,
             EventType::LinkMailFailed | EventType::LinkBounced => Self::LinkMailFailed,
             EventType::LinkRevoked => Self::LinkRevoked,
             EventType::LinkReplaced => Self::LinkReplaced,

@@ -6,7 +6,7 @@ use super::{IssueLink, LinkResponse, WindowLength, read, revoke};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    ConsultantRef, DurationUnit, EventType, Reach, Scope, Validator, check_person, plain_address,
+    ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -82,6 +82,8 @@ pub(crate) async fn issue(
         revoked_by_id: None,
         revoked_by_name: None,
         issued_after: None,
+        visit: 0,
+        reentry: request.reentry,
         replaced_by: None,
     };
     let event = Event::new(EventType::LinkIssued, actor.clone(), now)
@@ -90,6 +92,7 @@ pub(crate) async fn issue(
         .with(&serde_json::json!({
             "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
             "profile_name": link.profile_name,
+            "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
             "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
         }));
@@ -187,8 +190,12 @@ fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &Issue
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
-    if !cx.config.portals.contains_key(&request.portal) {
+    let Some(portal) = cx.config.portals.get(&request.portal) else {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    };
+    if request.reentry == Reentry::Device && !portal.remembers_devices() {
+        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
+        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
     }
     Ok(())
 }

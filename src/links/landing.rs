@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::device::{self, DeviceChallenge};
 use super::resend;
 use super::step_up::{self, CodeMailed, OpenCode};
 use crate::clock::Timestamp;
@@ -15,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::records::links::Link;
 use crate::store::Tx;
-use crate::tokens::{AuthorizationCodeClaims, LinkClaims};
+use crate::tokens::{AuthorizationCodeClaims, Confirmation, LinkClaims};
 use crate::{mail, records};
 
 /// How long an authorization code is valid.
@@ -96,6 +97,8 @@ pub struct Preview {
     pub starts_at: Timestamp,
     /// When the link's window ends (RFC 3339, UTC).
     pub expires_at: Timestamp,
+    /// When a visit that begins now ends at the latest (RFC 3339, UTC).
+    pub visit_expires_at: Timestamp,
     /// IANA time zone of the tenant, in which the page shows times.
     #[schema(max_length = 64)]
     pub time_zone: String,
@@ -112,6 +115,9 @@ pub struct Preview {
     /// One-time code that was mailed within the last ten minutes and can still be entered, whichever page requested it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_up: Option<OpenCode>,
+    /// Whether this browser can be remembered, or another visit can begin in the one that is; absent where neither is so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceChallenge>,
 }
 
 /// Next step of the landing page: either a redirect to the portal or a one-time code challenge.
@@ -130,6 +136,7 @@ pub struct Continue {
 pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result<Preview, Error> {
     let (claims, _kid) = verify(cx, token, now).await?;
     let config = cx.config.clone();
+    let digests = cx.tokens.master_key().digests();
     cx.store
         .read(move |conn| {
             let link = records::links::find(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
@@ -139,6 +146,18 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             let over = link.ended(now).is_some();
             let newest = match refusal {
                 Some(Code::LinkSuperseded) => mail::newest_mail(conn, &link.id, config.links.token_life, now)?,
+                _ => None,
+            };
+            let newest = newest.filter(|newest| newest.generation > claims.generation);
+            // Without a newer mail the generation was raised because a visit was ended: this token was used.
+            let refusal = match refusal {
+                Some(Code::LinkSuperseded) if newest.is_none() => Some(Code::LinkSpent),
+                refusal => refusal,
+            };
+            let device = match refusal {
+                None | Some(Code::LinkSpent) if claims.generation == link.generation => {
+                    device::challenge(conn, &config, &digests, &link, now)?
+                }
                 _ => None,
             };
             let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
@@ -156,11 +175,13 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 access: link.access,
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
+                visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(config.links.session_life)),
                 time_zone: tenant.time_zone,
                 contacts: tenant.contacts.into_iter().take(3).map(|contact| NameOnly { name: contact.name }).collect(),
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
                 newest_mailed_at: newest.map(|newest| newest.mailed_at),
                 step_up,
+                device,
             })
         })
         .await
@@ -192,7 +213,7 @@ pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result
         .await?;
     match step_up {
         Some(_) => Ok(Continue { redirect_url: None, step_up }),
-        None => redirect(cx, link, kid, now),
+        None => redirect(cx, link, kid, None, now),
     }
 }
 
@@ -204,8 +225,15 @@ pub(super) fn record_continued(tx: &mut Tx<'_>, link: &Link, now: Timestamp) {
     );
 }
 
-/// The portal's callback with a new authorization code; `kid` is the key that signed the link token.
-pub(super) fn redirect(cx: &Context, link: Link, kid: String, now: Timestamp) -> Result<Continue, Error> {
+/// The portal's callback with a new authorization code; `kid` is the key that signed the link token, `device` the
+/// thumbprint of the device that is remembered, or is to be.
+pub(super) fn redirect(
+    cx: &Context,
+    link: Link,
+    kid: String,
+    device: Option<String>,
+    now: Timestamp,
+) -> Result<Continue, Error> {
     let portal = cx.config.portal(&link.portal)?;
     let claims = AuthorizationCodeClaims {
         iss: cx.tokens.issuer().to_owned(),
@@ -216,6 +244,8 @@ pub(super) fn redirect(cx: &Context, link: Link, kid: String, now: Timestamp) ->
         portal: link.portal,
         tenant_id: link.tenant_id.clone(),
         link_kid: Some(kid),
+        visit: link.visit,
+        cnf: device.map(|jkt| Confirmation { jkt }),
         iat: now.unix_seconds(),
         nbf: now.unix_seconds(),
         exp: now.plus(AUTHORIZATION_CODE_LIFE).min(link.expires_at).unix_seconds(),
@@ -242,6 +272,7 @@ pub(crate) async fn request_fresh(
             let link = records::links::find(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
             if link.why_not(claims.generation, now) == Some(Code::LinkSuperseded)
                 && let Some(newest) = mail::newest_mail(tx, &link.id, token_life, now)?
+                && newest.generation > claims.generation
                 && !newest.is_lost
             {
                 let event = Event::link_refused(&link, actor, Code::LinkSuperseded, now);

@@ -5,6 +5,7 @@
 
 mod announce;
 mod change;
+pub(crate) mod device;
 mod expire;
 mod freeze;
 mod issue;
@@ -20,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::domain::{Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile};
+use crate::domain::{
+    Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile, Reentry,
+};
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
@@ -84,6 +87,11 @@ pub struct IssueLink {
     #[serde(default = "full")]
     #[schema(default = "full")]
     pub access: Access,
+    /// How visits after the first one begin; default `mail`. `device` is for portals with `step_up` `email_code` and the
+    /// service's own landing page.
+    #[serde(default = "by_mail")]
+    #[schema(default = "mail")]
+    pub reentry: Reentry,
     /// Person at the portal who sent the request, if not `issued_by`; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
     /// Whether the link takes the place of the one that gives the same consultant the same access (tenant, portal and
@@ -98,6 +106,10 @@ pub struct IssueLink {
 
 const fn full() -> Access {
     Access::Full
+}
+
+const fn by_mail() -> Reentry {
+    Reentry::Mail
 }
 
 /// Request to revoke a link.
@@ -211,6 +223,11 @@ pub struct LinkResponse {
     pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
+    /// How visits after the first one of a mail begin.
+    pub reentry: Reentry,
+    /// Device that is remembered, and opens the link again without a mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<device::RememberedDevice>,
     /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
     /// When the link's window ends (RFC 3339, UTC).
@@ -221,7 +238,7 @@ pub struct LinkResponse {
     pub delivery: Delivery,
     /// When the link was issued (RFC 3339, UTC).
     pub created_at: Timestamp,
-    /// When the newest token of the link was spent (RFC 3339, UTC).
+    /// When the newest token of the link was spent, or its newest visit began on the remembered device (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spent_at: Option<Timestamp>,
     /// When the link was revoked (RFC 3339, UTC).

@@ -1,15 +1,19 @@
 //! Reading links.
 
+use std::collections::HashMap;
+
 use super::LinkResponse;
+use super::device::RememberedDevice;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach};
+use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach, Reentry};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
 use crate::records;
+use crate::records::devices::Device;
 use crate::records::link_lists::LinkFilter;
 use crate::records::links::Link;
 use crate::sessions::{self, Usage};
@@ -73,6 +77,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
     let consultants = records::links::consultants(conn, &consultants)?;
     let mut deliveries = mail::newest_deliveries(conn, &ids)?;
     let usages = sessions::usage_of_links(conn, &ids, now)?;
+    let mut devices = devices_of(conn, &links)?;
     links
         .into_iter()
         .map(|link| {
@@ -80,9 +85,28 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
             let consultant = consultant.ok_or_else(|| Error::internal("a link without its consultant"))?;
             let delivery = deliveries.remove(&link.id).unwrap_or_default();
             let usage = usages.get(&link.id).copied();
-            Ok(link.seen(consultant, delivery, usage, now))
+            let device = devices.remove(&link.id);
+            Ok(LinkResponse { device, ..link.seen(consultant, delivery, usage, now) })
         })
         .collect()
+}
+
+/// The remembered devices of links: those that count for their present generation.
+fn devices_of(conn: &mut Conn, links: &[Link]) -> Result<HashMap<LinkId, RememberedDevice>, Error> {
+    let generations: HashMap<&LinkId, i32> =
+        links.iter().filter(|link| link.reentry == Reentry::Device).map(|link| (&link.id, link.generation)).collect();
+    if generations.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<LinkId> = generations.keys().map(|id| (*id).clone()).collect();
+    let devices = records::devices::of_links(conn, &ids)?;
+    let current =
+        devices.into_iter().filter(|device| generations.get(&device.magic_link_id) == Some(&device.generation));
+    let shown = current.map(|device| {
+        let Device { magic_link_id, thumbprint, remembered_at, .. } = device;
+        (magic_link_id, RememberedDevice { thumbprint, remembered_at })
+    });
+    Ok(shown.collect())
 }
 
 impl Link {
@@ -113,6 +137,8 @@ impl Link {
             reason: self.reason,
             ticket: self.ticket,
             access: self.access,
+            reentry: self.reentry,
+            device: None,
             starts_at: self.starts_at,
             expires_at: self.expires_at,
             created_at: self.created_at,

@@ -3,14 +3,14 @@
 use super::{LinkResponse, ResendLink, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Reach, Validator, check_person, refuse_support_session};
+use crate::domain::{Actor, EventType, Reach, Reentry, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
 use crate::id::{ClientId, LinkId};
 use crate::journal::Event;
 use crate::records::links::Link;
 use crate::store::{Tx, Worker};
-use crate::{mail, records};
+use crate::{mail, records, sessions};
 
 /// Queues a mail with a fresh link to the registered address.
 pub(crate) async fn resend(
@@ -90,6 +90,10 @@ fn mail_again(tx: &mut Tx<'_>, link: &Link, event: Event, now: Timestamp) -> Res
     mail::enqueue_link(tx, link, now)?;
     mail::notices::resent(tx, link, now)?;
     tx.wake(Worker::Mail);
+    if link.reentry == Reentry::Device {
+        // Whoever opens the fresh mail may have their browser remembered instead.
+        sessions::forget_device(tx, link, &event.actor, event.client_id.as_ref(), "resent", now)?;
+    }
     tx.record(event.link(link));
     Ok(())
 }

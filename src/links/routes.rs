@@ -5,6 +5,7 @@ use actix_web::web::{self, Data};
 use actix_web::{HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
@@ -42,6 +43,8 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
             .service(preview_link)
             .service(continue_link)
             .service(verify_code)
+            .service(reenter_link)
+            .service(forget_device)
             .service(request_fresh_link),
     );
 }
@@ -58,6 +61,7 @@ pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
         ("/l/page.css", "text/css; charset=utf-8", include_str!("landing/page.css")),
         ("/l/page.js", SCRIPT, include_str!("landing/page.js")),
         ("/l/paste.js", SCRIPT, include_str!("landing/paste.js")),
+        ("/l/device.js", SCRIPT, include_str!("landing/device.js")),
         ("/l/watch.js", SCRIPT, include_str!("landing/watch.js")),
         (MANGLED, "text/html; charset=utf-8", PAGE),
     ] {
@@ -274,6 +278,30 @@ async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<
 #[post("/verify")]
 async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
     Ok(Json(step_up::verify(&cx, body.value, cx.clock.now()).await?))
+}
+
+/// Open a link again
+///
+/// For links with `reentry: device`, from the browser that the consultant chose to have
+/// remembered. Takes a proof by its key over the nonce of `POST /l/preview`, and returns the
+/// portal's callback with a code for the next visit. The link token may have expired.
+#[utoipa::path(tag = "Landing page", operation_id = "reenterLink", request_body = DeviceRequest,
+    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
+#[post("/reenter")]
+async fn reenter_link(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<Json<Continue>, Error> {
+    Ok(Json(device::reenter(&cx, body.value, cx.clock.now()).await?))
+}
+
+/// Forget a device
+///
+/// The remembered browser opens the link no more; a visit that has begun goes on. Takes a
+/// proof by its key, as `POST /l/reenter` does.
+#[utoipa::path(tag = "Landing page", operation_id = "forgetDevice", request_body = DeviceRequest,
+    responses((status = 204, description = "The device is forgotten"), PublicProblems), security(()))]
+#[post("/forget")]
+async fn forget_device(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<HttpResponse, Error> {
+    device::forget(&cx, body.value, cx.clock.now()).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// Request a fresh link

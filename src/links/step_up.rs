@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::device::{self, VERIFY};
 use super::landing::{self, Continue};
 use super::store;
 use crate::clock::Timestamp;
@@ -27,6 +28,7 @@ use crate::journal::Event;
 use crate::records::links::Link;
 use crate::secrets::sha256_hex;
 use crate::store::{Tx, Worker};
+use crate::tokens::Proof;
 use crate::{mail, records};
 
 /// Number of attempts for a code.
@@ -98,6 +100,10 @@ pub struct VerifyCode {
     /// One-time code from the mail: six digits.
     #[schema(max_length = 6, example = "042137")]
     pub code: String,
+    /// Proof by the key of a device that shall be remembered for the link, as `POST /l/reenter` takes it, with `htu` of this
+    /// request; absent where none shall be.
+    #[schema(max_length = 2048)]
+    pub proof: Option<String>,
 }
 
 /// Creates a one-time code challenge for a usable link and queues its mail. The caller has locked the link: one code is
@@ -142,6 +148,8 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
     let (claims, kid) = landing::verify(cx, &request.token, now).await?;
     cx.tokens.signing_kid(now)?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());
+    let proof = request.proof.as_ref().map(|proof| Proof::verify(proof, &device::address(cx, VERIFY)));
+    let digests = cx.tokens.master_key().digests();
     let config = cx.config.clone();
     let checked = cx
         .store
@@ -152,6 +160,15 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
             if let Some(code) = landing::why_not(&link, &claims, now) {
                 return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
+            // Before the attempt: a page whose proof is refused can send the same code again without it.
+            let device = match &proof {
+                Some(proof) => {
+                    let device = device::new_device(&config, &digests, &link, proof.as_ref(), now);
+                    let refused = Event::link_refused(&link, actor.clone(), Code::ProofInvalid, now);
+                    Some(device.ok_or_else(|| tx.refuse(Code::ProofInvalid, refused))?)
+                }
+                None => None,
+            };
             let refused = |code: Code, tries: Option<i32>| {
                 Event::new(EventType::LinkCodeRefused, actor.clone(), now).link(&link).with(&serde_json::json!({
                     "code": code.slug(), "step_up_id": request.id, "tries": tries,
@@ -169,9 +186,9 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
             }
             store::pass_code(tx, &challenge.id, now)?;
             landing::record_continued(tx, &link, now);
-            Ok(Some(link))
+            Ok(Some((link, device)))
         })
         .await?;
-    let link = checked.ok_or_else(|| Error::new(Code::StepUpCodeWrong).recorded())?;
-    landing::redirect(cx, link, kid, now)
+    let (link, device) = checked.ok_or_else(|| Error::new(Code::StepUpCodeWrong).recorded())?;
+    landing::redirect(cx, link, kid, device, now)
 }

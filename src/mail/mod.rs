@@ -123,6 +123,8 @@ pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(),
 pub(crate) struct NewestMail {
     /// When it went out, or when it was queued.
     pub mailed_at: Timestamp,
+    /// Generation of the link in it.
+    pub generation: i32,
     /// Whether nobody will read a usable link in it: it failed, or is older than a token lives.
     pub is_lost: bool,
 }
@@ -137,7 +139,8 @@ pub(crate) fn newest_mail(
     let Some(job) = store::newest_of_link(conn, link)? else { return Ok(None) };
     let failed = [DeliveryState::Failed, DeliveryState::Bounced, DeliveryState::Cancelled].contains(&job.state);
     let mailed_at = job.finished_at.unwrap_or(job.created_at);
-    Ok(Some(NewestMail { mailed_at, is_lost: failed || mailed_at.plus(token_life) <= now }))
+    let generation = job.generation.unwrap_or_default();
+    Ok(Some(NewestMail { mailed_at, generation, is_lost: failed || mailed_at.plus(token_life) <= now }))
 }
 
 /// Queues the notice to a consultant's old address that it was changed.

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, AuditState, EndCause, Template as MailTemplate, one_line};
+use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
@@ -54,6 +54,10 @@ struct LinkMail {
     expires_at: String,
     expires_at_utc: String,
     token_expires_at: String,
+    /// How long a visit lasts at most.
+    visit: String,
+    /// Whether the consultant may have their browser remembered.
+    remembers: bool,
     url: String,
     link_host: String,
     contacts: Vec<String>,
@@ -132,6 +136,8 @@ pub(super) fn magic_link(
         expires_at: local(link.expires_at, &zone),
         expires_at_utc: utc(link.expires_at),
         token_expires_at: local(token_expires_at, &zone),
+        visit: in_hours(config.links.session_life),
+        remembers: link.reentry == Reentry::Device,
         url: format!("{page}#{token}"),
         link_host: host,
         contacts: whom_to_ask(tenant),
@@ -464,6 +470,14 @@ fn masked(address: &str) -> String {
 
 fn zone(name: &str) -> TimeZone {
     TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
+/// `8 hours`
+fn in_hours(length: time::Duration) -> String {
+    match length.whole_hours() {
+        1 => "1 hour".to_owned(),
+        hours => format!("{hours} hours"),
+    }
 }
 
 /// `Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)`

@@ -8,17 +8,24 @@ use diesel::prelude::*;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{consultants, link_keys, magic_links as links, revocations as orders, sessions, status_lists};
+use crate::db::schema::{
+    consultants, link_devices as devices, link_keys, magic_links as links, revocations as orders, sessions,
+    status_lists,
+};
 use crate::db::{Conn, prepared};
-use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach};
+use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
-/// What spending a token must match: its link and generation, and the caller's reach.
+/// What spending a token must match: its link, generation and visit, and the caller's reach.
 #[derive(Debug, Clone)]
 pub(crate) struct Spend {
     pub link_id: LinkId,
     pub generation: i32,
+    /// Number of visits before this one with the same generation.
+    pub visit: i32,
+    /// Thumbprint of the device that is remembered, or is to be.
+    pub device: Option<String>,
     pub reach: Reach,
 }
 
@@ -152,17 +159,26 @@ pub(super) fn has_begun(now: Timestamp) -> _ {
     links::starts_at.le(now).or(links::starts_at.le(links::created_at))
 }
 
-/// Marks the token's generation as spent; `None` if it cannot be spent.
+/// Marks the token's generation as spent, or begins another visit on the device that is remembered; `None` if neither can
+/// be.
+///
+/// A code of a visit is made after the one before was committed, so the number alone decides between two devices.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
+    let remembered = devices::table
+        .filter(devices::magic_link_id.eq(links::id))
+        .filter(devices::generation.eq(links::generation))
+        .filter(devices::thumbprint.eq(spend.device.as_deref().unwrap_or_default()))
+        .filter(devices::forgotten_at.is_null());
     let spending = diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
+        .filter(links::visit.eq(spend.visit))
         .filter(reached!(links, &spend.reach))
-        .filter(links::spent_at.is_null())
+        .filter(links::spent_at.is_null().or(exists(remembered)))
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
         .filter(has_begun(now))
         .filter(links::expires_at.gt(now))
-        .set(links::spent_at.eq(Some(now)))
+        .set((links::spent_at.eq(Some(now)), links::visit.eq(links::visit + 1)))
         .returning(links::all_columns);
     prepared(spending).get_result(conn).optional()
 }
@@ -260,6 +276,7 @@ macro_rules! next_generation {
         (
             links::generation.eq(links::generation + 1),
             links::spent_at.eq(None::<Timestamp>),
+            links::visit.eq(0),
             links::resent_at.eq(Some($now)),
         )
     };
@@ -367,6 +384,9 @@ pub(crate) struct Link {
     #[diesel(skip_insertion)]
     #[expect(dead_code, reason = "only statements compare it")]
     pub issued_after: Option<i64>,
+    /// Number of visits with the current generation.
+    pub visit: i32,
+    pub reentry: Reentry,
     /// The link for the same access that took its place.
     pub replaced_by: Option<LinkId>,
 }

@@ -332,6 +332,14 @@ pub(crate) fn close_source(conn: &mut Conn, id: &SessionId, source: &str, last_s
     diesel::update(sources::table.find((id, source))).set(sources::closing_seq.eq(Some(last_seq))).execute(conn)
 }
 
+/// How long before its end a session says that it ends soon.
+const ENDS_SOON: Duration = Duration::minutes(15);
+
+/// Whether a session that ends at a time ends soon.
+pub(crate) fn ends_soon(expires_at: Timestamp, now: Timestamp) -> bool {
+    expires_at <= now.plus(ENDS_SOON)
+}
+
 /// Time after a session's end in which its closing counts may arrive.
 pub(crate) const CLOSING_GRACE: Duration = Duration::minutes(15);
 
@@ -367,6 +375,8 @@ pub(crate) struct Session {
     pub link_kid: Option<String>,
     /// The key that signed the code which opened it; `None` if the link token did so itself.
     pub code_kid: Option<String>,
+    /// Which visit with its generation of the link it is, from 1 on.
+    pub visit: i32,
 }
 
 impl Session {

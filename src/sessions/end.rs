@@ -16,7 +16,7 @@ use crate::journal::Event;
 use crate::mail::notices;
 use crate::records;
 use crate::records::links::Link;
-use crate::records::sessions::{Ended, Session, Source};
+use crate::records::sessions::{Ended, Source};
 use crate::store::{Tx, Worker};
 
 /// Largest number of expired sessions that one step records.
@@ -139,43 +139,18 @@ pub(crate) async fn revoke_token(
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
-    let by = Ender { actor: caller.actor(None), reason: None, acting_session_id: None };
-    end_within(cx, caller, token.claims.sid.clone(), by, now).await.map(drop)
-}
-
-/// Who ends a session before its time, and why.
-struct Ender {
-    actor: Actor,
-    reason: Option<String>,
-    acting_session_id: Option<String>,
-}
-
-/// Ends a session before it expires. One that has already ended, or that the caller cannot see, is not changed.
-async fn end_within<S>(
-    cx: &Context,
-    caller: &Caller<S>,
-    id: SessionId,
-    by: Ender,
-    now: Timestamp,
-) -> Result<Option<Session>, Error> {
+    let (id, actor) = (token.claims.sid.clone(), caller.actor(None));
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.store
-        .write(move |tx| {
-            let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else {
-                return Ok(records::sessions::find_within(tx, &id, &reach)?);
-            };
-            let ending = Ending {
-                reason: by.reason.as_deref(),
-                acting_session_id: by.acting_session_id.as_deref(),
-                ..Ending::new(&by.actor, client_id.as_ref(), now)
-            };
-            record_end(tx, &over, &ending)?;
-            Ok(Some(over.session))
+        .write(move |tx| match records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? {
+            Some(over) => record_end(tx, &over, &Ending::new(&actor, client_id.as_ref(), now)),
+            None => Ok(()),
         })
         .await
 }
 
-/// Revokes a session; its link is not revoked. One that has already ended is not changed.
+/// Revokes a session; its link is not revoked, but a device that is remembered for it is forgotten. One that has already
+/// ended is not changed.
 pub(crate) async fn revoke(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
@@ -188,13 +163,45 @@ pub(crate) async fn revoke(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()?;
-    let by = Ender {
-        actor: caller.actor(request.requested_by.as_ref()),
-        reason: Some(request.reason.trim().to_owned()),
-        acting_session_id: request.acting_session_id,
-    };
-    end_within(cx, caller, id.clone(), by, now).await?.ok_or_else(Error::not_found)?;
-    read_again(cx, id, now).await
+    let (actor, reason) = (caller.actor(request.requested_by.as_ref()), request.reason.trim().to_owned());
+    let (reach, client_id, asked) = (caller.reach.clone(), caller.client_id.clone(), id.clone());
+    cx.store
+        .write(move |tx| {
+            let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            // The link before the session, as everybody locks them.
+            records::links::lock(tx, &known.magic_link_id)?;
+            let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else { return Ok(()) };
+            let ending = Ending {
+                reason: Some(&reason),
+                acting_session_id: request.acting_session_id.as_deref(),
+                ..Ending::new(&actor, client_id.as_ref(), now)
+            };
+            record_end(tx, &over, &ending)?;
+            // Whoever it was comes back with a mail only.
+            match records::devices::void_generation(tx, &known.magic_link_id, known.generation)? {
+                Some(link) => forget_device(tx, &link, &actor, client_id.as_ref(), "session_revoked", now),
+                None => Ok(()),
+            }
+        })
+        .await?;
+    read_again(cx, asked, now).await
+}
+
+/// Forgets the device of a link, if one is remembered, and records it. The caller has raised the link's generation, which
+/// decides every race with a visit.
+pub(crate) fn forget_device(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    cause: &str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    if let Some(thumbprint) = records::devices::forget(tx, &link.id, now)? {
+        let data = serde_json::json!({ "device": thumbprint, "cause": cause });
+        tx.record(Event::new(EventType::DeviceForgotten, actor.clone(), now).client(client_id).link(link).with(&data));
+    }
+    Ok(())
 }
 
 /// Who ends sessions, and when they end.

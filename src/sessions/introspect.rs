@@ -13,6 +13,7 @@ use crate::domain::{Access, TokenType};
 use crate::error::Error;
 use crate::http::{IntrospectSessions, TokenRequest};
 use crate::id::{ClientId, LinkId, SessionId};
+use crate::records::sessions::ends_soon;
 use crate::tokens::{Claims, Tokens, Verified};
 
 /// Token introspection request (RFC 7662).
@@ -68,6 +69,9 @@ pub struct Introspection<'a> {
     /// was shortened. There is no leeway.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
+    /// Whether the session ends within 15 minutes: time to save, and to say how the next visit begins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_soon: Option<bool>,
     /// Identifier of the token (RFC 7519 `jti`): that of its session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -120,6 +124,7 @@ pub struct ActorClaim<'a> {
 
 /// An active session, and the access token that was presented for it.
 pub(super) struct ActiveSession {
+    ends_soon: bool,
     token: Arc<Verified>,
     live: Arc<LiveSession>,
 }
@@ -197,7 +202,10 @@ pub(super) async fn introspect(
     let claims = &token.claims;
     let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
     let holds = own_portal && client.reach.covers(&claims.tenant_id, &claims.portal);
-    Ok(Answer { client_id, active: holds.then_some(ActiveSession { token, live }) })
+    Ok(Answer {
+        client_id,
+        active: holds.then(|| ActiveSession { ends_soon: ends_soon(live.expires_at, now), token, live }),
+    })
 }
 
 impl ActiveSession {
@@ -207,12 +215,14 @@ impl ActiveSession {
         let of_this = |told: &&CachedIntrospection| {
             Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
         };
-        if let Some(told) = self.live.introspection.get().filter(of_this) {
+        let [early, late] = &self.live.introspection;
+        let cache = if self.ends_soon { late } else { early };
+        if let Some(told) = cache.get().filter(of_this) {
             return Ok(told.json.clone());
         }
         let json = Bytes::from(serde_json::to_vec(&self.introspection()).map_err(Error::internal)?);
         // Another request may have filled the cache first; its response serves as well.
-        drop(self.live.introspection.set(CachedIntrospection { token: Arc::clone(&self.token), json: json.clone() }));
+        drop(cache.set(CachedIntrospection { token: Arc::clone(&self.token), json: json.clone() }));
         Ok(json)
     }
 
@@ -230,6 +240,7 @@ impl ActiveSession {
             nbf: Some(claims.nbf),
             // Sooner than the token says where its link was shortened.
             exp: Some(claims.exp.min(live.expires_at.unix_seconds())),
+            ends_soon: Some(self.ends_soon),
             jti: Some(&claims.jti),
             sid: Some(&claims.sid),
             token_type: Some(TokenType::Bearer),

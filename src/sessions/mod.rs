@@ -27,11 +27,13 @@ use crate::db::Conn;
 use crate::domain::{Access, AuditState, ConsultantRef, Person, SessionState, TokenType};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
-use crate::records::sessions::{Session, Source};
+use crate::records::sessions::{Session, Source, ends_soon};
 
 pub(crate) use crate::domain::EndCause;
 
-pub(crate) use end::{Ending, RevocationRequest, end, end_all, end_all_of_links, end_expired, revoke, revoke_token};
+pub(crate) use end::{
+    Ending, RevocationRequest, end, end_all, end_all_of_links, end_expired, forget_device, revoke, revoke_token,
+};
 pub(crate) use gap::{check_reports, schedule_report_checks};
 pub(crate) use open::open;
 pub(crate) use read::{Usage, incomplete, list, read, usage_of_links, views_of_link};
@@ -142,6 +144,8 @@ pub struct SessionResponse {
     pub started_at: Timestamp,
     /// When the session expires if it is not ended earlier (RFC 3339, UTC).
     pub expires_at: Timestamp,
+    /// Whether the session is active and ends within 15 minutes.
+    pub ends_soon: bool,
     /// When the session ended (RFC 3339, UTC); absent while it is active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ended_at: Option<Timestamp>,
@@ -232,6 +236,7 @@ impl SessionResponse {
         let end = session.end(now);
         let audit_state = session.audit_state(&sources, now);
         Self {
+            ends_soon: session.holds(now) && ends_soon(session.expires_at, now),
             state: if session.holds(now) { SessionState::Active } else { SessionState::Ended },
             audit_state,
             end_cause: session.end_cause.or_else(|| end.map(|_| EndCause::Expired)),

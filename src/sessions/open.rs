@@ -21,6 +21,10 @@ use crate::{records, status_lists};
 struct Presented {
     link_id: LinkId,
     generation: i32,
+    /// Number of visits before the one that it opens.
+    visit: i32,
+    /// The device that is remembered, or is to be.
+    device: Option<String>,
     expires_at_seconds: i64,
     /// The key that signed the link token.
     link_kid: Option<String>,
@@ -66,11 +70,18 @@ pub(crate) async fn open(
     fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
     fields.finish()?;
     let presented = verify(cx, &request.token, now)?;
-    // Each click yields another code, so the fingerprint is that of the link and its generation.
-    let asked = serde_json::json!({ "magic_link_id": presented.link_id, "generation": presented.generation });
+    // Each click yields another code, so the fingerprint is that of the link, its generation and the visit.
+    let asked = serde_json::json!({
+        "magic_link_id": presented.link_id, "generation": presented.generation, "visit": presented.visit,
+    });
     let idempotency = idempotency.scoped_as(caller, &asked)?;
-    let spend =
-        Spend { link_id: presented.link_id.clone(), generation: presented.generation, reach: caller.reach.clone() };
+    let spend = Spend {
+        link_id: presented.link_id.clone(),
+        generation: presented.generation,
+        visit: presented.visit,
+        device: presented.device.clone(),
+        reach: caller.reach.clone(),
+    };
     let client_id = caller.client_id.clone();
     let client = caller.actor(None);
     let config = cx.config.clone();
@@ -97,7 +108,7 @@ pub(crate) async fn open(
             } else if !presented.is_code() && !own_page {
                 Some(Code::CodeRequired)
             } else if too_old {
-                link.why_not(spend.generation, now).or(Some(Code::TokenExpired))
+                why_not(&link, &spend, now).or(Some(Code::TokenExpired))
             } else {
                 None
             };
@@ -117,7 +128,8 @@ pub(crate) async fn open(
             }
             let Some(link) = records::links::spend(tx, &spend, now)? else {
                 let link = records::links::find(tx, &spend.link_id)?.unwrap_or(link);
-                let code = link.why_not(spend.generation, now).unwrap_or(Code::LinkSpent);
+                let or_else = if spend.device.is_some() { Code::DeviceUnknown } else { Code::LinkSpent };
+                let code = why_not(&link, &spend, now).unwrap_or(or_else);
                 let refused = Event::link_refused(&link, client.clone(), code, now).client(client_id.as_ref());
                 return Err(tx.refuse(code, refused));
             };
@@ -140,19 +152,37 @@ pub(crate) async fn open(
                 ..begin(link, config.links.session_life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
-            tx.record(
-                Event::new(EventType::SessionOpened, actor, now).client(client_id.as_ref()).session(&session).with(
-                    &serde_json::json!({
-                        "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
-                    }),
-                ),
-            );
+            record_opened(tx, &session, &spend, now)?;
             tx.wake(Worker::Mail);
             Ok(Opened { session, consultant, replayed: false })
         })
         .await?;
     let access_token = sign(cx, &session)?;
     Ok((answer(session, consultant, access_token), replayed))
+}
+
+/// Records the opening, and the device that it remembers.
+fn record_opened(tx: &mut Tx<'_>, session: &Session, spend: &Spend, now: Timestamp) -> Result<(), Error> {
+    let event = |kind| {
+        let actor = Actor::consultant(&session.consultant_id);
+        Event::new(kind, actor, now).client(session.client_id.as_ref()).session(session)
+    };
+    tx.record(event(EventType::SessionOpened).with(&serde_json::json!({
+        "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
+        "visit": spend.device.is_some().then_some(session.visit), "device": spend.device,
+    })));
+    if let (Some(thumbprint), 0) = (&spend.device, spend.visit) {
+        records::devices::remember(tx, session, thumbprint, now)?;
+        let data = serde_json::json!({ "device": thumbprint, "generation": session.generation });
+        tx.record(event(EventType::DeviceRemembered).with(&data));
+    }
+    Ok(())
+}
+
+/// Why a token or code cannot be used, unless it is a code for the visit that comes next.
+fn why_not(link: &Link, spend: &Spend, now: Timestamp) -> Option<Code> {
+    let is_next = spend.device.is_some() && spend.visit == link.visit;
+    link.why_not(spend.generation, now).filter(|code| !(is_next && *code == Code::LinkSpent))
 }
 
 /// The session that a link opens: it ends with the link's window at the latest.
@@ -188,6 +218,7 @@ fn begin(
         status_index,
         link_kid: None,
         code_kid: None,
+        visit: link.visit,
     }
 }
 
@@ -199,6 +230,8 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
             return Ok(Presented {
                 link_id: code.magic_link_id,
                 generation: code.generation,
+                visit: code.visit,
+                device: code.cnf.map(|key| key.jkt),
                 expires_at_seconds: code.exp,
                 link_kid: code.link_kid,
                 code_kid: Some(kid),
@@ -211,6 +244,8 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
     Ok(Presented {
         link_id: claims.jti,
         generation: claims.generation,
+        visit: 0,
+        device: None,
         expires_at_seconds: claims.exp,
         link_kid: Some(kid),
         code_kid: None,

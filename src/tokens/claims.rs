@@ -58,9 +58,22 @@ pub(crate) struct AuthorizationCodeClaims {
     /// The key that signed the link token: what the code opens ends with that key, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link_kid: Option<StringId>,
+    /// Number of visits before the one that the code opens.
+    #[serde(default)]
+    pub visit: i32,
+    /// The device that is remembered, or is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cnf: Option<Confirmation>,
     pub iat: i64,
     pub nbf: i64,
     pub exp: i64,
+}
+
+/// The key of a device (RFC 7800), by its JWK thumbprint (RFC 7638, RFC 9449).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Confirmation {
+    pub jkt: String,
 }
 
 /// The access token of a session at a portal (RFC 9068).

@@ -11,6 +11,7 @@
 
 mod claims;
 pub(crate) mod keyring;
+mod proof;
 mod verified;
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -33,8 +34,11 @@ use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::MasterKey;
 use crate::store::{ANSWER_TIMEOUT, Store, within};
 
-pub(crate) use claims::{AccessClaims, Act, AuthorizationCodeClaims, Claims, LinkClaims, Status, status_list_uri};
+pub(crate) use claims::{
+    AccessClaims, Act, AuthorizationCodeClaims, Claims, Confirmation, LinkClaims, Status, status_list_uri,
+};
 pub use keyring::{KeyState, SigningKey};
+pub(crate) use proof::Proof;
 
 pub(crate) use verified::Verified;
 

@@ -69,6 +69,8 @@ fn code_claims() -> AuthorizationCodeClaims {
         portal: link.portal,
         tenant_id: link.tenant_id,
         link_kid: None,
+        visit: 0,
+        cnf: None,
         iat: link.iat,
         nbf: link.nbf,
         exp: link.exp,

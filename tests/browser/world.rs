@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use magic_link::clock::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::actors::Api;
 use crate::browser::{Browser, Installed};
+use crate::in_time::InTime;
 
 const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
 
@@ -38,7 +40,10 @@ pub struct World {
     pub consultant_id: String,
     /// The back end of the Cloud portal of every tenant.
     pub cloud: Api,
+    /// The service's; only [`World::run_in_time`] lets a story move it.
+    pub clock: Clock,
     service: RefCell<Option<Process>>,
+    _in_time: Option<InTime>,
     _portal: Process,
     folder: TempDir,
     service_port: u16,
@@ -48,15 +53,20 @@ pub struct World {
 impl World {
     /// Runs a story in a world and a browser of its own, where there is a browser.
     pub fn run(story: impl AsyncFnOnce(&Self, &Browser)) {
-        Self::run_with(false, story);
+        Self::run_with(&Clock::System, false, story);
     }
 
     /// The same, with a Cloud portal that wants a mailed code.
     pub fn run_careful(story: impl AsyncFnOnce(&Self, &Browser)) {
-        Self::run_with(true, story);
+        Self::run_with(&Clock::System, true, story);
     }
 
-    fn run_with(careful: bool, story: impl AsyncFnOnce(&Self, &Browser)) {
+    /// The same, with a clock that the story moves.
+    pub fn run_in_time(story: impl AsyncFnOnce(&Self, &Browser)) {
+        Self::run_with(&Clock::manual(Clock::System.now()), true, story);
+    }
+
+    fn run_with(clock: &Clock, careful: bool, story: impl AsyncFnOnce(&Self, &Browser)) {
         let Some(installed) = Installed::find() else {
             println!("skipped: chromium and chromedriver are not installed");
             return;
@@ -64,7 +74,7 @@ impl World {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             // Somebody else may take a free port before we do.
-            let world = (0..5).find_map(|_| Self::start(careful)).expect("the service and the portal start");
+            let world = (0..5).find_map(|_| Self::start(clock, careful)).expect("the service and the portal start");
             let browser = Browser::start(&installed, world.folder.path()).await;
             story(&world, &browser).await;
             browser.close().await;
@@ -72,7 +82,7 @@ impl World {
     }
 
     /// `None` if one of the two did not come up.
-    fn start(careful: bool) -> Option<Self> {
+    fn start(clock: &Clock, careful: bool) -> Option<Self> {
         let template = Template::get();
         let folder = scratch("world-");
         fs::write(folder.path().join("magic-link.db"), &template.database).expect("the template can be copied");
@@ -83,7 +93,12 @@ impl World {
         if careful {
             service.env("MAGIC_LINK_PORTALS__CLOUD__STEP_UP", "email_code");
         }
-        let service = Process::start(service.args(["serve", "--json"]), folder.path())?;
+        let (process, in_time) = if matches!(clock, Clock::System) {
+            (Some(Process::start(service.args(["serve", "--json"]), folder.path())?), None)
+        } else {
+            let ports = (service_port, portal_port);
+            (None, Some(InTime::start(folder.path(), ports, MASTER_KEY, clock.clone())?))
+        };
         let mut portal = Command::new(portal_binary());
         portal
             .env("PORTAL_LISTEN", format!("127.0.0.1:{portal_port}"))
@@ -96,7 +111,9 @@ impl World {
             base,
             portal_base,
             consultant_id: template.consultant_id.clone(),
-            service: RefCell::new(Some(service)),
+            clock: clock.clone(),
+            service: RefCell::new(process),
+            _in_time: in_time,
             _portal: portal,
             folder,
             service_port,

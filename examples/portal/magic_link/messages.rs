@@ -122,6 +122,9 @@ pub struct ActiveToken {
     pub tenant_id: String,
     pub portal: String,
     pub access: Access,
+    /// The session ends within a quarter of an hour.
+    #[serde(default)]
+    pub ends_soon: bool,
 }
 
 #[derive(Deserialize)]

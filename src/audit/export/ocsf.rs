@@ -52,6 +52,8 @@ impl Class {
             | EventType::ClientChanged
             | EventType::ClientDisabled
             | EventType::LinkResent
+            | EventType::DeviceRemembered
+            | EventType::DeviceForgotten
             | EventType::LinkRevoked
             | EventType::LinkReplaced
             | EventType::LinkExtended

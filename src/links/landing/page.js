@@ -25,17 +25,20 @@
     signing_key_revoked: 'withdrawn',
   };
 
-  const { magicLinkToken } = window;
+  const { magicLinkToken, magicLinkDevice: device } = window;
   const $ = (id) => document.getElementById(id);
   const parts = Object.fromEntries(
     ['heading', 'lead', 'facts', 'next', 'paste', 'continue', 'resend', 'retry', 'progress', 'note',
-      'paste-input', 'paste-error', 'code', 'code-input', 'code-error', 'code-submit'].map((id) => [id, $(id)]));
+      'paste-input', 'paste-error', 'code', 'code-input', 'code-error', 'code-submit',
+      'remember', 'remember-input', 'forget'].map((id) => [id, $(id)]));
 
-  const buttons = [parts.continue, parts.resend, parts.retry, parts['code-submit']];
+  const buttons = [parts.continue, parts.resend, parts.retry, parts.forget, parts['code-submit']];
 
   let token = '';        // held here only: never in storage, history or an attribute
   let link = null;       // the last preview of this token
   let asking = null;     // the one-time code challenge of this page
+  let key = null;        // this browser's key for this link, where the browser is remembered
+  let canRemember = false;
   let turn = 0;          // a response to an older turn is too late and is discarded
   let acting = false;    // a click is being carried out; further clicks wait
   let again = preview;   // what "Try again" repeats
@@ -159,9 +162,31 @@
     loading: () => ({ heading: 'Checking your link', lead: 'One moment, please. Nothing is opened yet.' }),
     ready: () => ({
       heading: joined('Temporary access to ', portalOf()),
-      facts: ['profile', 'reason', 'until', 'access', 'record'],
+      facts: ['profile', 'reason', 'until', 'visit', 'access', 'record'],
       button: say`Continue to the ${link.portal.name} portal as ${link.profile.name}`,
       note: say`This link was sent to ${link.consultant.name}. Not meant for you? Close this page; nothing happens until you continue.`,
+    }),
+    again: () => ({
+      heading: joined('Your next visit to ', portalOf()),
+      lead: 'This browser is remembered for this access, so no mail is needed.',
+      facts: ['profile', 'reason', 'until', 'visit', 'access', 'record'],
+      button: say`Continue to the ${link.portal.name} portal as ${link.profile.name}`,
+      note: 'Not your own device any more? Forget this browser: the link then opens nothing here.',
+      forget: true,
+    }),
+    elsewhere: () => ({
+      heading: 'This access is remembered in another browser',
+      lead: 'There your link opens the next visit. Here it opens nothing, so that a copied link is worth nothing.',
+      facts: ['portal', 'profile', 'until'],
+      next: 'Open your link in that browser. To go on here instead, have a fresh link sent to your registered address: the other browser is then forgotten.',
+      resend: true,
+    }),
+    forgotten: () => ({
+      heading: 'This browser is forgotten',
+      lead: 'Your link opens nothing here any more. A visit that is open in the portal goes on.',
+      facts: ['portal', 'profile', 'until'],
+      next: 'For the next visit have a fresh link sent to your registered address.',
+      resend: true,
     }),
     not_yet: () => ({
       heading: 'This access has not opened yet',
@@ -287,10 +312,19 @@
     mailed: () => ['Newest mail', moment(link.newest_mailed_at, link.time_zone)],
     from: () => ['Opens', moment(link.starts_at, link.time_zone)],
     until: () => ['Until', moment(link.expires_at, link.time_zone)],
+    visit: () => ['This visit', joined(moment(link.visit_expires_at, link.time_zone), beside(nextVisit()))],
     ended: () => ['Ended', moment(link.expires_at, link.time_zone)],
     access: () => ['Access level', link.access === 'read_only' ? 'Read only: look, but change nothing' : 'Full: look and change'],
     record: () => ['Audit log', 'Everything done during this access is recorded and kept.'],
   };
+
+  // How the visit after this one begins.
+  function nextVisit() {
+    if (link.visit_expires_at === link.expires_at) return 'At most until then.';
+    if (key) return 'At most until then. Open the same link in this browser for the next one.';
+    return 'At most until then. The next one begins with a fresh link by mail'
+      + (link.device ? ', or with this one if you have this browser remembered.' : '.');
+  }
 
   function inWords(seconds) {
     if (seconds > 90) return `${Math.ceil(seconds / 60)} minutes`;
@@ -316,6 +350,8 @@
     parts.resend.hidden = !(view.resend && link.can_resend);
     parts.paste.hidden = !view.paste;
     parts.code.hidden = !view.code;
+    parts.forget.hidden = !view.forget;
+    parts.remember.hidden = !(view.code && canRemember && link.device);
     parts['code-error'].textContent = '';
     parts['code-input'].value = '';
     parts.progress.textContent = '';
@@ -401,17 +437,31 @@
     const mine = ++turn;
     again = preview;
     show('loading');
+    parts['remember-input'].checked = false;
+    if (await look(mine)) showLink();
+  }
+
+  // Takes the link as it is now; whether it could.
+  async function look(mine) {
     const answer = await post('/l/preview');
-    if (mine !== turn) return;
-    if (answer.status !== 200) return refused(answer);
-    if (!isPreview(answer.body)) return show('busy');
+    if (mine !== turn) return false;
+    if (answer.status !== 200) {
+      refused(answer);
+      return false;
+    }
+    if (!isPreview(answer.body)) {
+      show('busy');
+      return false;
+    }
     link = answer.body;
-    showLink();
+    key = link.device?.is_remembered ? await device.find(link.device) : null;
+    return mine === turn;
   }
 
   // A code that was mailed to another page of this link, such as one in a mail
   // program that was closed, can be entered here.
   function showLink() {
+    if (link.device?.is_remembered) return show(key ? 'again' : 'elsewhere');
     const open = link.state === 'ready' && typeof link.step_up?.id === 'string';
     asking = open ? link.step_up : null;
     show(open ? 'code_open' : link.state);
@@ -450,13 +500,63 @@
     timer = setTimeout(() => { if (mine === turn) preview(); }, TIMEOUT_MS);
   }
 
+  // Sends what this browser's key proves. Nonces live a minute, so the link is looked at again first.
+  async function prove(path, words) {
+    const mine = ++turn;
+    again = preview;
+    busyWith(words);
+    if (!await look(mine)) return { mine, answer: null };
+    if (!key) {
+      showLink();
+      return { mine, answer: null };
+    }
+    const answer = await post(path, { proof: await device.prove(key, path, link.device) });
+    if (mine !== turn) return { mine, answer: null };
+    if (answer.status < 300 && answer.status > 0) return { mine, answer };
+    if (answer.body.code === 'device_unknown') await device.forget(link.device);
+    // Another tab was faster, or the link changed: show it as it is now.
+    if ([403, 410].includes(answer.status)) preview();
+    else refused(answer);
+    return { mine, answer: null };
+  }
+
+  async function reenter() {
+    const { mine, answer } = await prove('/l/reenter', 'Opening the portal…');
+    if (answer) leave(answer, mine);
+  }
+
+  async function forget() {
+    const { answer } = await prove('/l/forget', 'Forgetting this browser…');
+    if (!answer) return;
+    await device.forget(link.device);
+    key = null;
+    show('forgotten');
+  }
+
+  // A proof by a new key, which is kept here. Where the browser cannot, the next visit takes a mail.
+  async function newKey() {
+    try {
+      const seen = await post('/l/preview');
+      return await device.prove(await device.create(seen.body.device), '/l/verify', seen.body.device);
+    } catch {
+      return undefined;
+    }
+  }
+
   async function sendCode(code) {
     const mine = ++turn;
     again = preview;
     busyWith('Checking the code…');
-    const answer = await post('/l/verify', { id: asking.id, page_secret: asking.page_secret, code });
+    const proof = !parts.remember.hidden && parts['remember-input'].checked ? await newKey() : undefined;
+    const answer = await post('/l/verify', { id: asking.id, page_secret: asking.page_secret, code, proof });
     if (mine !== turn) return;
     if (answer.status === 200) return leave(answer, mine);
+    if (answer.body.code === 'proof_invalid') {
+      show('code');
+      parts['remember-input'].checked = false;
+      parts['code-error'].textContent = 'This browser could not be remembered. Enter the code again to go on without.';
+      return;
+    }
     if (answer.body.code === 'step_up_void') return show('code_void');
     if (answer.body.code === 'step_up_code_wrong') {
       show('code');
@@ -526,7 +626,8 @@
     });
   }
 
-  onHumanClick(parts.continue, proceed);
+  onHumanClick(parts.continue, () => (key ? reenter() : proceed()));
+  onHumanClick(parts.forget, forget);
   onHumanClick(parts.resend, resend);
   onHumanClick(parts.retry, () => again());
 
@@ -567,5 +668,6 @@
     if (event.persisted) start(token);
   });
 
+  device.isAble().then((able) => { canRemember = able; });
   start(takeFromAddress());
 })();

@@ -10,6 +10,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::clock::Clock;
+use crate::domain::Reentry;
 use crate::id::{ConsultantId, LinkId};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
@@ -43,6 +44,8 @@ fn link(reason: &str, name: &str) -> Link {
         revoked_by_id: None,
         revoked_by_name: None,
         issued_after: None,
+        visit: 0,
+        reentry: Reentry::Mail,
         replaced_by: None,
     }
 }
@@ -92,6 +95,7 @@ fn the_mail_says_who_where_why_and_until_when() {
     The link leads to 127.0.0.1.
 
     The link works once, until Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30).
+    A visit lasts at most 8 hours.
     To get a fresh one while the access lasts, open the same link and press
     "E-mail me a fresh link". It is sent to your registered address only.
 

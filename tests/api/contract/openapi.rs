@@ -182,8 +182,10 @@ fn every_example_runs_as_it_stands() {
             let reply = send_example(world, &operation).await;
             let (method, path) = (operation.method, operation.path);
             // No token lives long enough to stand in a document.
-            if matches!(path, "/v1/sessions" | "/l/preview" | "/l/continue" | "/l/verify" | "/l/resend")
-                && method == Method::POST
+            if matches!(
+                path,
+                "/v1/sessions" | "/l/preview" | "/l/continue" | "/l/verify" | "/l/reenter" | "/l/forget" | "/l/resend"
+            ) && method == Method::POST
             {
                 reply.refused(400, "token_invalid");
             } else if path.starts_with("/v1/mail-events/") {

@@ -5,6 +5,7 @@ pub mod changing;
 mod landing_page;
 mod managing;
 mod one_access;
+mod reentry;
 mod searching;
 mod step_up;
 mod tickets;

@@ -4,16 +4,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use time::Duration;
 
-use crate::support::{Reply, Settings, World, apply, code_of, eventually, on_both_databases};
+use crate::support::device::{careful, mailed_code};
+use crate::support::{Reply, World, apply, code_of, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
-
-/// The Cloud portal wants a code, and has a landing page of its own; ESS wants none.
-fn careful() -> Settings {
-    let portals = "[portals.cloud]\nname = 'Cloud'\naudience = 'https://cloud.example'\ncallback_url = 'https://cloud.example/cb'\n\
-        step_up = 'email_code'\n[portals.ess]\naudience = 'https://ess.example'\ncallback_url = 'https://ess.example/cb'";
-    Settings { tables: portals.to_owned(), ..Settings::manual_clock() }
-}
 
 /// A link to the Cloud portal: its id and its token.
 async fn link(world: &World) -> (String, String) {
@@ -27,20 +21,6 @@ async fn press(world: &World, token: &str) -> Value {
     let answer = world.stranger().post("/l/continue", &json!({ "token": token })).await.ok();
     assert!(answer.get("redirect_url").is_none(), "{answer}");
     answer["step_up"].clone()
-}
-
-/// The code in the newest of so many mails.
-async fn mailed_code(world: &World, count: usize) -> String {
-    let mail = eventually("the code is mailed", async || {
-        let mut mails = world.mails.notices("step_up_code").await;
-        (mails.len() == count).then(|| mails.pop().unwrap())
-    })
-    .await;
-    let digits = |line: &&str| line.len() == 6 && line.bytes().all(|byte| byte.is_ascii_digit());
-    let code = mail["Text"].as_str().unwrap().lines().find(digits).expect("a code").to_owned();
-    assert!(!mail["Subject"].as_str().unwrap().contains(&code), "a locked screen shows subjects");
-    assert!(mail["To"][0]["Email"].as_str().unwrap().ends_with("@support.example"));
-    code
 }
 
 /// The code on another page: only what the link itself tells.

@@ -15,4 +15,5 @@ mod outage;
 mod price;
 mod races;
 mod readiness;
+mod reentry_races;
 mod storage_failure;

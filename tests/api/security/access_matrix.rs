@@ -218,6 +218,8 @@ const PUBLIC: &[&str] = &[
     "previewLink",
     "continueLink",
     "verifyCode",
+    "reenterLink",
+    "forgetDevice",
     "requestFreshLink",
     "reportMailEvents",
 ];

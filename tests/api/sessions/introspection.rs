@@ -7,7 +7,7 @@ use futures_util::future::{join, join_all};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Api, Database, Process, World, apply, on_both_databases, rounds};
+use crate::support::{Api, Database, Process, Settings, World, apply, on_both_databases, rounds};
 
 /// When a question was asked that was answered `active`, and when the revocation was answered.
 #[derive(Default)]
@@ -132,4 +132,24 @@ async fn a_client_is_shut_out_from_its_next_question_on(world: &World) {
     assert!(portal.is_active(token).await);
     world.admin.post(&format!("{path}/disable"), &json!({})).await.ok();
     portal.form("/v1/introspect", &[("token", token)]).await.refused(401, "unauthenticated");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn an_end_is_told_a_quarter_of_an_hour_before(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let session = world.open_session(&portal).await;
+    let token = session["access_token"].as_str().unwrap();
+    let path = format!("/v1/sessions/{}", session["id"].as_str().unwrap());
+    let told = async || {
+        let introspected = portal.form("/v1/introspect", &[("token", token)]).await.ok();
+        (introspected["ends_soon"].clone(), portal.get(&path).await.ok()["ends_soon"].clone())
+    };
+    // The session lasts as long as its window: four hours.
+    for (ahead, soon) in [(0, false), (0, false), (224, false), (1, true), (14, true)] {
+        world.clock.advance(time::Duration::minutes(ahead));
+        assert_eq!(told().await, (soon.into(), soon.into()), "{ahead} minutes later");
+    }
+    world.clock.advance(time::Duration::minutes(1));
+    assert_eq!(told().await, (serde_json::Value::Null, false.into()), "it is over");
 }

@@ -7,6 +7,7 @@ mod authority;
 mod backup;
 pub mod contract;
 mod databases;
+pub mod device;
 pub mod examples;
 mod gate;
 mod mails;
