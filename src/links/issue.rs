@@ -6,7 +6,7 @@ use super::{IssueLink, LinkResponse, WindowLength, read, revoke};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
+    Actor, ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -53,7 +53,7 @@ pub(crate) async fn issue(
     let (issuer_email, issuer_refusal) = notice_address(request.issued_by.email.as_deref());
     let actor = match &request.requested_by {
         Some(person) => caller.actor(Some(person)),
-        None => crate::domain::Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
+        None => Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
     };
     let link = Link {
         id: LinkId::new(now),
@@ -86,16 +86,7 @@ pub(crate) async fn issue(
         reentry: request.reentry,
         replaced_by: None,
     };
-    let event = Event::new(EventType::LinkIssued, actor.clone(), now)
-        .client(caller.client_id.as_ref())
-        .link(&link)
-        .with(&serde_json::json!({
-            "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
-            "profile_name": link.profile_name,
-            "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
-            "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
-            "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
-        }));
+    let event = issued(&link, actor.clone(), (profile_refusal, issuer_refusal), now);
     let reach = reach.clone();
     cx.store
         .write(move |tx| {
@@ -135,6 +126,22 @@ pub(crate) async fn issue(
             Ok((link.clone().seen(consultant, Delivery::default(), None, now), false))
         })
         .await
+}
+
+/// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
+fn issued(
+    link: &Link,
+    actor: Actor,
+    (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
+    now: Timestamp,
+) -> Event {
+    Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
+        "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
+        "profile_name": link.profile_name,
+        "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
+        "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
+        "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
+    }))
 }
 
 /// The refusal of a second link for one access, which names the first.

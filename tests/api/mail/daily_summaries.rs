@@ -51,7 +51,7 @@ async fn visits_after_the_first_one_are_told_once_a_day(world: &World) {
         for kind in ["access_visits", "owner_access_visits"] {
             assert_eq!(world.mails.notices(kind).await.len(), day - 1, "not before the day is over");
         }
-        world.clock.advance(Duration::days(1));
+        world.clock.advance(Duration::days(1) + Duration::minutes(15));
         for kind in ["access_visits", "owner_access_visits"] {
             assert_eq!(visits_told(world, kind, day).await, visits, "day {day}");
         }
