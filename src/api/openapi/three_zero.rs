@@ -1,4 +1,5 @@
-//! The description in OpenAPI 3.0.3, for tools that read nothing newer: NSwag 13, Visual Studio's Connected Services.
+//! The description in OpenAPI 3.0.3, for tools that read nothing newer: `NSwag` 13, Visual
+//! Studio's Connected Services.
 //!
 //! 3.0 has no type `null`, and what stands beside a `$ref` is ignored there.
 
@@ -10,7 +11,9 @@ pub(super) fn three_zero(mut description: Value) -> Value {
         license.remove("identifier");
     }
     rewrite(&mut description);
-    description["openapi"] = json!("3.0.3");
+    if let Some(version) = description.get_mut("openapi") {
+        *version = json!("3.0.3");
+    }
     description
 }
 

@@ -16,7 +16,9 @@ async fn issue_all(callers: &[Api], request: &Value) -> Vec<Reply> {
 #[track_caller]
 fn issued(replies: &[Reply]) -> Vec<String> {
     let (made, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 201);
-    refused.iter().for_each(|reply| reply.refused(409, "access_exists"));
+    for reply in &refused {
+        reply.refused(409, "access_exists");
+    }
     made.iter().map(|reply| reply.body["id"].as_str().unwrap().to_owned()).collect()
 }
 
