@@ -109,7 +109,7 @@ impl Metrics {
                 Opts::new("ready", "Whether a check of readiness passed when last asked"),
                 &["check"],
             )?,
-            outbox: IntGauge::new("outbox_depth", "Mail jobs that are not finished")?,
+            outbox: IntGauge::new("outbox_depth", "Mail jobs that are due or were tried, and are not finished")?,
             webhook_outbox: IntGauge::new(
                 "webhook_outbox_depth",
                 "Webhook messages that are not finished, and events whose messages are not written yet",

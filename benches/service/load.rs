@@ -39,6 +39,10 @@ impl Request {
         Self::with_body(key, "/v1/introspect", "application/x-www-form-urlencoded", &format!("token={token}"))
     }
 
+    pub fn revoke(key: &str, token: &str) -> Self {
+        Self::with_body(key, "/v1/revoke", "application/x-www-form-urlencoded", &format!("token={token}"))
+    }
+
     fn with_body(key: &str, path: &str, kind: &str, body: &str) -> Self {
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {key}\r\ncontent-type: {kind}\r\n\

@@ -20,6 +20,7 @@ mod audit;
 #[path = "../../tests/api/support/databases.rs"]
 mod databases;
 mod issuing;
+mod life;
 mod load;
 mod mail_sink;
 mod million;
@@ -62,6 +63,7 @@ fn main() {
     let parts = [
         ("introspection", Part::Introspection),
         ("issuing", Part::Issuing),
+        ("life", Part::Life),
         ("million", Part::Million),
         ("audit", Part::Audit),
     ];
@@ -83,6 +85,8 @@ enum Part {
     Introspection,
     /// Group commit beside a transaction for each act, in turns.
     Issuing,
+    /// A link's whole life with its mail, for one tenant and for many, the database's CPU included.
+    Life,
     /// A million links, sessions and tokens; takes minutes, and room.
     Million,
     /// The trail; takes minutes.
@@ -98,6 +102,7 @@ async fn measure_part(part: Part) -> Vec<String> {
         match part {
             Part::Introspection => notes.push(introspection(database, &copy.url, key).await),
             Part::Issuing => issuing::measure(database, &copy.url, key, &mut notes).await,
+            Part::Life => life::measure(database, &copy.url, key, &mut notes).await,
             Part::Million => million::measure(database, &copy.url, key, &mut notes).await,
             Part::Audit => audit::measure(database, &copy.url, key, &mut notes).await,
         }
@@ -161,7 +166,7 @@ async fn measure(whole: bool) -> String {
         measure_on(database, &copy.url, key, &mut rows, &mut notes).await;
     }
     if whole {
-        for part in [Part::Introspection, Part::Issuing, Part::Million, Part::Audit] {
+        for part in [Part::Life, Part::Introspection, Part::Issuing, Part::Million, Part::Audit] {
             notes.extend(measure_part(part).await);
         }
     }

@@ -86,11 +86,7 @@ impl Server {
 
     /// CPU time so far, user and system.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The command's name stands in brackets and may hold spaces.
-        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-        let ticks: u32 = [11, 12].iter().map(|field| fields[*field].parse::<u32>().unwrap()).sum();
-        TICK * ticks
+        cpu(&self.child.id().to_string()).unwrap()
     }
 
     pub fn memory_mib(&self) -> u64 {
@@ -114,6 +110,24 @@ impl Drop for Server {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// CPU time of a process so far, user and system; `None` once it is gone.
+fn cpu(process: &str) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The command's name stands in brackets and may hold spaces.
+    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let ticks: u32 = [11, 12].iter().map(|field| fields[*field].parse::<u32>().unwrap()).sum();
+    Some(TICK * ticks)
+}
+
+/// CPU time so far of all processes with such a command line.
+pub fn cpu_of(is_meant: impl Fn(&str) -> bool) -> Duration {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let meant = processes.filter(|process| {
+        std::fs::read_to_string(format!("/proc/{process}/cmdline")).is_ok_and(|command| is_meant(&command))
+    });
+    meant.filter_map(|process| cpu(&process)).sum()
 }
 
 /// The bare server: what a JSON answer costs at least, and what it costs to verify a signature before it.

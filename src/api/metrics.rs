@@ -14,7 +14,7 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
     let asked = cx
         .store
         .read(move |conn| {
-            let outboxes = (mail::unfinished(conn)?, webhooks::unfinished(conn)?);
+            let outboxes = (mail::unfinished(conn, now)?, webhooks::unfinished(conn)?);
             Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?))
         })
         .await;

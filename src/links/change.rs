@@ -155,7 +155,7 @@ pub(crate) async fn extend(
             let moved = change.move_end(tx, &link, to)?;
             // A copy whose clock is ahead may have taken the link for over, and its access for free.
             if !records::open_grants::take(tx, &moved, now)? {
-                return Err(access_exists(tx, &moved)?);
+                return Err(access_exists(tx, &moved, &change.actor, change.client_id.as_ref(), now)?);
             }
             let extension = change.end(fresh.clone(), &request.reason, (link.expires_at, to));
             change.record(tx, EventType::LinkExtended, &moved, &extension, serde_json::Value::Null)?;

@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use time::Duration;
+use url::Url;
 use utoipa::ToSchema;
 
 use super::landing::{self, Continue};
@@ -137,9 +138,13 @@ pub(super) fn new_device(
     Some(proof.thumbprint.clone())
 }
 
-/// The full address of a path of the landing page, as proofs name it.
+/// The full address of a path of the landing page, as proofs name it: a browser spells the origin in its one way.
 pub(super) fn address(cx: &Context, path: &str) -> String {
-    format!("{}{path}", cx.config.public_url)
+    origin(&cx.config.public_url) + path
+}
+
+fn origin(public_url: &str) -> String {
+    Url::parse(public_url).map_or_else(|_| public_url.to_owned(), |url| url.origin().ascii_serialization())
 }
 
 /// Returns the portal's callback with a code for the next visit.
@@ -212,4 +217,22 @@ async fn with_proof(
         })
         .await?;
     Ok((link, kid, device))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_spelled_as_a_browser_spells_it() {
+        for (configured, spelled) in [
+            ("https://links.example", "https://links.example"),
+            ("https://Links.Example:443", "https://links.example"),
+            ("https://links.example:8443", "https://links.example:8443"),
+            ("https://m\u{fc}ller.example", "https://xn--mller-kva.example"),
+            ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ] {
+            assert_eq!(origin(configured), spelled);
+        }
+    }
 }

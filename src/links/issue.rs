@@ -11,7 +11,7 @@ use crate::domain::{
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
-use crate::id::LinkId;
+use crate::id::{ClientId, LinkId};
 use crate::journal::Event;
 use crate::mail::{self, Delivery};
 use crate::records;
@@ -113,7 +113,7 @@ pub(crate) async fn issue(
                 revoke::replace(tx, &link, &actor, now)?;
             }
             if !mail::insert_with_link(tx, &link, now)? {
-                return Err(access_exists(tx, &link)?);
+                return Err(access_exists(tx, &link, &actor, link.client_id.as_ref(), now)?);
             }
             mail::notices::issued(tx, &link, now)?;
             if !link.has_begun(now) {
@@ -144,10 +144,19 @@ fn issued(
     }))
 }
 
-/// The refusal of a second link for one access, which names the first.
-pub(super) fn access_exists(tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
+/// The refusal of a second link for one access, which names the first and is on record with it.
+pub(super) fn access_exists(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<Error, Error> {
     let other = records::open_grants::holder(tx, link)?;
-    Ok(Error::new(Code::AccessExists).magic_link(other.map(|id| id.to_string())))
+    let error = Error::new(Code::AccessExists).magic_link(other.as_ref().map(ToString::to_string));
+    let Some(other) = other.map(|id| records::links::find(tx, &id)).transpose()?.flatten() else { return Ok(error) };
+    let refused = Event::link_refused(&other, actor.clone(), Code::AccessExists, now);
+    Ok(tx.refuse(error, refused.client(client_id)))
 }
 
 /// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.

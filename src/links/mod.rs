@@ -95,7 +95,7 @@ pub struct IssueLink {
     /// Person at the portal who sent the request, if not `issued_by`; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
     /// Whether the link takes the place of the one that gives the same consultant the same access (tenant, portal and
-    /// profile), if there is one; default `false`. Needs the scope `links:revoke`, too.
+    /// profile), if there is one; default `false`. Needs the scope `links:revoke`, too, and a link that opens at once.
     #[serde(default)]
     #[schema(default = false)]
     pub replace: bool,

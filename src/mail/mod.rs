@@ -187,8 +187,8 @@ pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
 }
 
 /// Number of unfinished jobs.
-pub(crate) fn unfinished(conn: &mut Conn) -> diesel::QueryResult<i64> {
-    store::unfinished(conn)
+pub(crate) fn unfinished(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<i64> {
+    store::unfinished(conn, now)
 }
 
 /// Delivery state of the newest e-mail of each link.

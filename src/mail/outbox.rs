@@ -76,11 +76,15 @@ fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Resul
     let is_of_end = matches!(job.template, Template::AccessEndsSoon | Template::AccessRunsOut);
     let stale_end = is_of_end
         && due.link.as_ref().is_none_or(|link| link.ended(now).is_some() || notices::end_key(link) != job.dedup_key);
+    let is_over = |link: &Link| link.ended(now).is_some() || link.has_begun(now);
+    let stale_start = job.template == Template::AccessAnnounced && due.link.as_ref().is_none_or(is_over);
     let too_late = job.template == Template::StepUpCode && job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
         suppressed("the code expired before it could be sent")
     } else if stale_end {
         suppressed("the access has ended, or ends at another time by now")
+    } else if stale_start {
+        suppressed("the access has begun or ended by now")
     } else if muted {
         suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(address) {

@@ -317,7 +317,7 @@ impl SummaryLines {
                 EndCause::Done => "by the consultant",
                 EndCause::Expired => "because its time was over",
                 EndCause::Revoked => "because it was revoked",
-                EndCause::Replaced => "because the next visit began",
+                EndCause::Replaced => "because the next visit, or another link, took its place",
             },
             changes: summary.changes,
             exports: summary.exports,

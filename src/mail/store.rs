@@ -376,9 +376,11 @@ pub(super) fn settle(
     Ok(mine.is_some())
 }
 
-/// Number of unfinished jobs.
-pub(super) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
-    jobs::table.filter(jobs::finished_at.is_null()).count().get_result(conn)
+/// Number of unfinished jobs, without those that wait for a time to come.
+pub(super) fn unfinished(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
+    let due =
+        jobs::table.filter(jobs::finished_at.is_null()).filter(jobs::next_attempt_at.le(now).or(jobs::attempts.gt(0)));
+    due.count().get_result(conn)
 }
 
 /// The job regardless of reach: for authenticated reports.

@@ -164,11 +164,7 @@ pub(super) fn has_begun(now: Timestamp) -> _ {
 ///
 /// A code of a visit is made after the one before was committed, so the number alone decides between two devices.
 pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResult<Option<Link>> {
-    let remembered = devices::table
-        .filter(devices::magic_link_id.eq(links::id))
-        .filter(devices::generation.eq(links::generation))
-        .filter(devices::thumbprint.eq(spend.device.as_deref().unwrap_or_default()))
-        .filter(devices::forgotten_at.is_null());
+    let remembered = remembered().filter(devices::thumbprint.eq(spend.device.as_deref().unwrap_or_default()));
     let spending = diesel::update(links::table.find(&spend.link_id))
         .filter(links::generation.eq(spend.generation))
         .filter(links::visit.eq(spend.visit))
@@ -216,7 +212,7 @@ pub(crate) fn replace(conn: &mut Conn, id: &LinkId, by: &LinkId, revoking: &Revo
 /// Selects links to revoke, among those that have not ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selector<'a> {
-    /// Those of these links that have an unspent token of the current generation signed by a key.
+    /// Those of these links that a token of the current generation opens which a key has signed.
     SignedBy(&'a str, &'a [LinkId]),
     /// These links, which a bulk revocation matches.
     BulkRevoked(&'a [LinkId], i64),
@@ -237,7 +233,7 @@ pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &R
     }
     match selector {
         Selector::SignedBy(kid, ids) => {
-            revoke!(links::id.eq_any(ids).and(exists(token_of(kid))).and(links::spent_at.is_null()).and(NotBulkRevoked))
+            revoke!(links::id.eq_any(ids).and(exists(token_of(kid))).and(opens()).and(NotBulkRevoked))
         }
         Selector::BulkRevoked(ids, seq) => {
             // An older one that is pending has said when and why they ended.
@@ -257,11 +253,26 @@ fn token_of<'a>(kid: &'a str) -> _ {
         .filter(link_keys::generation.eq(links::generation))
 }
 
-/// Open links that have an unspent token of the current generation signed by a key.
+/// The device that is remembered for the link's current generation.
+#[diesel::dsl::auto_type]
+fn remembered() -> _ {
+    devices::table
+        .filter(devices::magic_link_id.eq(links::id))
+        .filter(devices::generation.eq(links::generation))
+        .filter(devices::forgotten_at.is_null())
+}
+
+/// Condition that the token of the link's current generation opens something: it is unspent, or a device is remembered.
+#[diesel::dsl::auto_type]
+fn opens() -> _ {
+    links::spent_at.is_null().or(exists(remembered()))
+}
+
+/// Open links that a token of the current generation opens which a key has signed.
 pub(crate) fn signed_by(conn: &mut Conn, kid: &str, limit: i64, now: Timestamp) -> QueryResult<Vec<LinkId>> {
     links::table
         .filter(exists(token_of(kid)))
-        .filter(links::spent_at.is_null())
+        .filter(opens())
         .filter(links::revoked_at.is_null())
         .filter(NotBulkRevoked)
         .filter(links::expires_at.gt(now))

@@ -149,8 +149,8 @@ pub(crate) async fn revoke_token(
         .await
 }
 
-/// Revokes a session; its link is not revoked, but a device that is remembered for it is forgotten. One that has already
-/// ended is not changed.
+/// Revokes a session; its link is not revoked, but a device that is remembered for it is forgotten, and the visit that has
+/// followed on it ends. A session that has already ended keeps its end.
 pub(crate) async fn revoke(
     cx: &Context,
     caller: &Caller<RevokeLinks>,
@@ -170,16 +170,20 @@ pub(crate) async fn revoke(
             let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             // The link before the session, as everybody locks them.
             records::links::lock(tx, &known.magic_link_id)?;
-            let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? else { return Ok(()) };
             let ending = Ending {
                 reason: Some(&reason),
                 acting_session_id: request.acting_session_id.as_deref(),
                 ..Ending::new(&actor, client_id.as_ref(), now)
             };
-            record_end(tx, &over, &ending)?;
-            // Whoever it was comes back with a mail only.
+            if let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? {
+                record_end(tx, &over, &ending)?;
+            }
+            // Whoever it was comes back with a mail only, also where they are back already.
             match records::devices::void_generation(tx, &known.magic_link_id, known.generation)? {
-                Some(link) => forget_device(tx, &link, &actor, client_id.as_ref(), "session_revoked", now),
+                Some(link) => {
+                    end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Revoked, &ending)?;
+                    forget_device(tx, &link, &actor, client_id.as_ref(), "session_revoked", now)
+                }
                 None => Ok(()),
             }
         })

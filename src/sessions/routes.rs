@@ -97,8 +97,9 @@ async fn end_session(
 /// Revoke a session
 ///
 /// Its link stays as it is: the consultant can have a fresh one mailed. From this response
-/// on, introspection reports the access token as inactive. A session that has already ended
-/// is not changed.
+/// on, introspection reports the access token as inactive. A device that is remembered for
+/// the link is forgotten, and a visit that has followed on it ends. A session that has
+/// already ended keeps its end.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeSession", request_body = RevokeSession,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
     responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]

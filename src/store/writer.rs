@@ -233,7 +233,7 @@ impl Shared {
     fn commit(&self, pool: &Pool<ConnectionManager>, jobs: Vec<Box<dyn Job>>) {
         let mut connection = Connection { pool, pooled: None };
         let mut rest = jobs;
-        let fewer = |batches: u32| batches.checked_sub(1);
+        let fewer = |batches: u32| if rest.len() > 1 { batches.checked_sub(1) } else { None };
         let mut with_savepoints = self.savepoints.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok();
         while !rest.is_empty() {
             let mut deferred = Vec::new();

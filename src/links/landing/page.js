@@ -510,7 +510,14 @@
       showLink();
       return { mine, answer: null };
     }
-    const answer = await post(path, { proof: await device.prove(key, path, link.device) });
+    const proof = await device.prove(key, path, link.device).catch(() => null);
+    if (!proof) {
+      // The key cannot be used: this browser is like any other.
+      await device.forget(link.device);
+      preview();
+      return { mine, answer: null };
+    }
+    const answer = await post(path, { proof });
     if (mine !== turn) return { mine, answer: null };
     if (answer.status < 300 && answer.status > 0) return { mine, answer };
     if (answer.body.code === 'device_unknown') await device.forget(link.device);

@@ -194,6 +194,14 @@ async fn replacing_needs_the_right_to_revoke_and_to_issue(world: &World) {
     portal.post(LINKS, &replacing(&request)).await.refused(409, "issuing_frozen");
     assert_eq!(issuer.get(&format!("{LINKS}/{}", id(&first))).await.ok()["state"], "active");
     world.admin.put("/v1/issuing", &json!({ "frozen": false })).await.ok();
+    // Whoever has the access keeps it until another link opens.
+    let mut later = replacing(&request);
+    later["starts_at"] = json!(world.clock.now().plus(Duration::days(1)));
+    portal.post(LINKS, &later).await.refused_field("/replace");
+    assert_eq!(issuer.get(&format!("{LINKS}/{}", id(&first))).await.ok()["state"], "active");
+    exists(&portal, &request, id(&first)).await;
+    let refused = portal.events(&format!("&type=magic_link.refused&magic_link_id={}", id(&first))).await;
+    assert_eq!((refused.len(), &refused[0]["data"]["code"]), (1, &json!("access_exists")));
     // A request that fails replaces nothing.
     let mut wrong = replacing(&request);
     wrong["duration"]["value"] = json!(0);

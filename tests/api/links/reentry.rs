@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::device::{Device, careful, mailed_code, reentry_request, send, shown};
-use crate::support::{World, apply, code_of, on_both_databases};
+use crate::support::{World, apply, code_of, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -20,7 +20,8 @@ async fn link(world: &World) -> (String, String) {
 /// A link whose first visit has begun in a browser that is remembered, and that visit's session.
 async fn visited(world: &World, device: &Device) -> (String, String, Value) {
     let (link, token) = link(world).await;
-    let code = device.first_code(world, &token, 1).await;
+    let codes = world.mails.notices("step_up_code").await.len();
+    let code = device.first_code(world, &token, codes + 1).await;
     let session = world.admin.redeem(&code).await.ok();
     (link, token, session)
 }
@@ -260,6 +261,59 @@ async fn a_revoked_visit_ends_the_device_with_it_and_mails_nothing(world: &World
     // A visit of an older mail takes nothing from the newest.
     world.admin.post(&path, &asked).await.ok();
     device.reenter(&page, &fresh).await.ok();
+}
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn a_visit_that_is_over_is_revoked_with_its_device_and_what_followed(world: &World) {
+    let asked = json!({ "reason": "The laptop was stolen" });
+    for has_followed in [false, true] {
+        let (device, page) = (Device::new(), world.stranger());
+        let (link, token, first) = visited(world, &device).await;
+        let path = format!("/v1/sessions/{}", first["id"].as_str().unwrap());
+        let followed = if has_followed {
+            let code = code_of(&device.reenter(&page, &token).await.ok());
+            Some(world.admin.redeem(&code).await.ok())
+        } else {
+            world.admin.post(&format!("{path}/end"), &json!({ "sources": {} })).await.ok();
+            None
+        };
+        let before = world.admin.get(&path).await.ok();
+        let revoked = world.admin.post(&format!("{path}/revoke"), &asked).await.ok();
+        assert_eq!((&revoked["end_cause"], &revoked["ended_at"]), (&before["end_cause"], &before["ended_at"]));
+        device.reenter(&page, &token).await.refused(410, "link_superseded");
+        assert!(read(world, &link).await.get("device").is_none());
+        if let Some(followed) = followed {
+            assert!(!world.admin.is_active(followed["access_token"].as_str().unwrap()).await);
+            let ended = world.admin.get(&format!("/v1/sessions/{}", followed["id"].as_str().unwrap())).await.ok();
+            assert_eq!(ended["end_cause"], "revoked");
+        }
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn a_revoked_signing_key_takes_remembered_links_between_two_visits(world: &World) {
+    for fresh_links in [false, true] {
+        let (device, page) = (Device::new(), world.stranger());
+        let (link, token, session) = visited(world, &device).await;
+        let path = format!("/v1/sessions/{}/end", session["id"].as_str().unwrap());
+        world.admin.post(&path, &json!({ "sources": {} })).await.ok();
+        let keys = world.admin.get("/v1/keys").await.ok();
+        let signs = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "active").unwrap();
+        let path = format!("/v1/keys/{}/revoke", signs["kid"].as_str().unwrap());
+        let reason = json!({ "reason": "The key may be in the wrong hands", "fresh_links": fresh_links });
+        world.admin.post(&path, &reason).await.ok();
+        send(&page, "/l/reenter", &token, "eyJ.eyJ.A").await.refused(410, "signing_key_revoked");
+        if fresh_links {
+            let fresh = world.token(&link, 2).await;
+            world.clock.advance(Duration::minutes(1));
+            let code = device.first_code(world, &fresh, 3).await;
+            world.admin.redeem(&code).await.ok();
+        } else {
+            eventually("it is revoked", async || (read(world, &link).await["state"] == "revoked").then_some(())).await;
+        }
+    }
 }
 
 #[apply(on_both_databases)]

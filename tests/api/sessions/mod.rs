@@ -2,6 +2,7 @@
 
 mod client_authentication;
 mod introspection;
+mod one_truth;
 mod opening_and_ending;
 mod reporting;
 mod revoking_access;
