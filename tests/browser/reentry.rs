@@ -72,7 +72,10 @@ fn ten_days_take_one_mail_and_the_copied_link_gets_nowhere() {
         assert_eq!(browser.script("return document.querySelector('#ends-soon')").await, json!(null));
         world.clock.advance(Duration::minutes(8 * 60 - 10));
         browser.client.refresh().await.unwrap();
-        assert_eq!(browser.text("#ends-soon").await, "Ends soon: save your work; your link opens the next visit");
+        assert_eq!(
+            browser.text("#ends-soon").await,
+            "Ends soon: save your work; your link says how the next visit begins"
+        );
 
         // A copy of the link in another browser.
         browser.open(&format!("{}/l", world.base)).await;
