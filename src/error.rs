@@ -196,8 +196,8 @@ impl Error {
 
     /// Names the link that is in the way.
     #[must_use]
-    pub fn magic_link(mut self, id: Option<String>) -> Self {
-        self.more().magic_link_id = id;
+    pub fn magic_link(mut self, id: String) -> Self {
+        self.more().magic_link_id = Some(id);
         self
     }
 

@@ -22,18 +22,22 @@ const LINKS_PER_STEP: i64 = 100;
 const LONG: Duration = Duration::days(2);
 
 /// How long before its end an access is announced to end, with the number of its mark.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 struct Lead {
     mark: i32,
     before: Duration,
+    /// Whether it is that of long windows.
+    is_long: bool,
 }
 
-const LEADS: [Lead; 2] = [Lead { mark: 1, before: Duration::minutes(15) }, Lead { mark: 2, before: Duration::days(1) }];
+const LEADS: [Lead; 2] = [
+    Lead { mark: 1, before: Duration::minutes(15), is_long: false },
+    Lead { mark: 2, before: Duration::DAY, is_long: true },
+];
 
 impl Lead {
     fn is_of(self, link: &Link) -> bool {
-        let is_long = link.starts_at.plus(LONG) < link.expires_at;
-        is_long == (self.before == Duration::DAY)
+        self.is_long == (link.starts_at.plus(LONG) < link.expires_at)
     }
 }
 

@@ -190,30 +190,27 @@ async fn with_proof(
         .store
         .write(move |tx| {
             let link = records::links::lock(tx, &claims.jti)?.ok_or(Code::TokenInvalid)?;
-            let device = records::devices::find(tx, &link)?;
-            let refusal = match (link.why_not(claims.generation, now), &device) {
-                (Some(code), _) if code != Code::LinkSpent => Some(code),
+            let taken = match (link.why_not(claims.generation, now), records::devices::find(tx, &link)?) {
+                (Some(code), _) if code != Code::LinkSpent => Err(code),
                 (_, Some(device)) if may_remember(&config, &link) => match &proof {
-                    Some(proof) if proof.thumbprint != device.thumbprint => Some(Code::DeviceUnknown),
-                    Some(proof) if answers(proof, &digests, &link, Some(device), now) => None,
-                    _ => Some(Code::ProofInvalid),
+                    Some(proof) if proof.thumbprint != device.thumbprint => Err(Code::DeviceUnknown),
+                    // Of two that come with the same proof, one is taken.
+                    Some(proof)
+                        if answers(proof, &digests, &link, Some(&device), now)
+                            && records::devices::take_proof(tx, &device)? =>
+                    {
+                        Ok(device)
+                    }
+                    _ => Err(Code::ProofInvalid),
                 },
-                _ => Some(Code::DeviceUnknown),
+                _ => Err(Code::DeviceUnknown),
             };
-            let actor = Actor::consultant(&link.consultant_id);
-            if let Some(code) = refusal {
-                return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
-            }
-            // Of two that come with the same proof, one is taken.
-            let taken = match device {
-                Some(device) if records::devices::take_proof(tx, &device)? => device,
-                _ => {
-                    let code = Code::ProofInvalid;
-                    return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
-                }
-            };
-            work(tx, &link, &taken)?;
-            Ok((link, taken))
+            let device = taken.map_err(|code| {
+                let actor = Actor::consultant(&link.consultant_id);
+                tx.refuse(code, Event::link_refused(&link, actor, code, now))
+            })?;
+            work(tx, &link, &device)?;
+            Ok((link, device))
         })
         .await?;
     Ok((link, kid, device))

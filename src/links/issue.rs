@@ -152,10 +152,9 @@ pub(super) fn access_exists(
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Error, Error> {
-    let other = records::open_grants::holder(tx, link)?;
-    let error = Error::new(Code::AccessExists).magic_link(other.as_ref().map(ToString::to_string));
-    let Some(other) = other.map(|id| records::links::find(tx, &id)).transpose()?.flatten() else { return Ok(error) };
+    let Some(other) = records::open_grants::holder(tx, link)? else { return Ok(Code::AccessExists.into()) };
     let refused = Event::link_refused(&other, actor.clone(), Code::AccessExists, now);
+    let error = Error::new(Code::AccessExists).magic_link(other.id.to_string());
     Ok(tx.refuse(error, refused.client(client_id)))
 }
 

@@ -177,7 +177,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 expires_at: link.expires_at,
                 visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(config.links.session_life)),
                 time_zone: tenant.time_zone,
-                contacts: tenant.contacts.into_iter().take(3).map(|contact| NameOnly { name: contact.name }).collect(),
+                contacts: tenant.contacts.into_iter().map(|contact| NameOnly { name: contact.name }).collect(),
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
                 newest_mailed_at: newest.map(|newest| newest.mailed_at),
                 step_up,

@@ -57,15 +57,14 @@ pub(crate) fn revoke_where(
 /// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
 pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
     let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
-    let is_open = records::links::find(tx, &other)?.is_some_and(|link| link.ended(now).is_none());
-    if is_open && by.starts_at > now {
+    if other.ended(now).is_none() && by.starts_at > now {
         let detail = "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
         return Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail));
     }
     let reason = "Another link for the same access took its place";
     let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
     // One that has ended meanwhile is in nobody's way.
-    let Some(link) = records::links::replace(tx, &other, &by.id, &revoking)? else { return Ok(()) };
+    let Some(link) = records::links::replace(tx, &other.id, &by.id, &revoking)? else { return Ok(()) };
     let links = std::slice::from_ref(&link);
     mail::cancel_for_links(tx, links, now)?;
     let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);

@@ -1,10 +1,20 @@
 //! The days of a tenant, by which visits are summarised.
 
-use jiff::ToSpan;
 use jiff::tz::TimeZone;
+use jiff::{ToSpan, Zoned};
 
 use crate::clock::Timestamp;
 use crate::id::LinkId;
+
+/// The time zone of this name.
+pub(super) fn zone(name: &str) -> TimeZone {
+    TimeZone::get(name).unwrap_or(TimeZone::UTC)
+}
+
+/// A moment in a time zone.
+pub(super) fn zoned(at: Timestamp, zone: TimeZone) -> Zoned {
+    jiff::Timestamp::from_microsecond(at.unix_micros()).unwrap_or_default().to_zoned(zone)
+}
 
 /// A day: from one midnight to the next, in the time zone of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,10 +25,9 @@ pub(super) struct Day {
 
 impl Day {
     /// The day of this moment.
-    pub(super) fn of(at: Timestamp, zone: &str) -> Self {
-        let zone = TimeZone::get(zone).unwrap_or(TimeZone::UTC);
-        let zoned = jiff::Timestamp::from_microsecond(at.unix_micros()).unwrap_or_default().to_zoned(zone);
-        let midnight = |zoned: Result<jiff::Zoned, jiff::Error>| {
+    pub(super) fn of(at: Timestamp, zone_name: &str) -> Self {
+        let zoned = zoned(at, zone(zone_name));
+        let midnight = |zoned: Result<Zoned, jiff::Error>| {
             let midnight = zoned.and_then(|zoned| zoned.start_of_day());
             midnight.map_or(at, |midnight| Timestamp::from_unix_micros(midnight.timestamp().as_microsecond()))
         };

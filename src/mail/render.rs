@@ -8,15 +8,13 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
+use crate::mail::day::{zone, zoned};
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
-
-/// Largest number of a tenant's contacts that a mail names.
-const MAX_CONTACTS: usize = 3;
 
 /// A rendered e-mail. No `Debug`: it may hold a token.
 pub(super) struct Email {
@@ -292,10 +290,10 @@ impl RevokedLines {
     }
 }
 
-/// The first contacts of a tenant. Their addresses are meant to be written to, and were checked when they were saved.
+/// Whom to ask at a tenant. Their addresses are meant to be written to, and were checked when they were saved.
 fn whom_to_ask(tenant: &TenantView) -> Vec<String> {
-    let shown = tenant.contacts.iter().take(MAX_CONTACTS);
-    shown.map(|contact| format!("{}, {}", inert(&contact.name), contact.email)).collect()
+    let contacts = tenant.contacts.iter();
+    contacts.map(|contact| format!("{}, {}", inert(&contact.name), contact.email)).collect()
 }
 
 struct SummaryLines {
@@ -468,10 +466,6 @@ fn masked(address: &str) -> String {
     }
 }
 
-fn zone(name: &str) -> TimeZone {
-    TimeZone::get(name).unwrap_or(TimeZone::UTC)
-}
-
 /// `8 hours`
 fn in_hours(length: time::Duration) -> String {
     match length.whole_hours() {
@@ -482,14 +476,12 @@ fn in_hours(length: time::Duration) -> String {
 
 /// `Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)`
 fn local(at: Timestamp, zone: &TimeZone) -> String {
-    let zoned = jiff::Timestamp::from_microsecond(at.unix_micros()).unwrap_or_default().to_zoned(zone.clone());
-    zoned.strftime("%a, %-d %b %Y, %-I:%M %P %Z (UTC%:z)").to_string()
+    zoned(at, zone.clone()).strftime("%a, %-d %b %Y, %-I:%M %P %Z (UTC%:z)").to_string()
 }
 
 /// `23 Nov 2026, 13:00 UTC`
 fn utc(at: Timestamp) -> String {
-    let zoned = jiff::Timestamp::from_microsecond(at.unix_micros()).unwrap_or_default().to_zoned(TimeZone::UTC);
-    zoned.strftime("%-d %b %Y, %H:%M UTC").to_string()
+    zoned(at, TimeZone::UTC).strftime("%-d %b %Y, %H:%M UTC").to_string()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use diesel::query_builder::{AstPass, QueryFragment};
 use diesel::serialize::ToSql;
 use diesel::sql_types::{HasSqlType, Text, Timestamp as SqlTimestamp};
 
-use super::links::Link;
+use super::links::{self, Link};
 use super::revocations::BulkRevoked;
 use crate::clock::Timestamp;
 use crate::db::schema::open_grants as grants;
@@ -70,12 +70,13 @@ pub(crate) fn take(conn: &mut Conn, link: &Link, now: Timestamp) -> QueryResult<
 }
 
 /// The link that has this link's access, whether or not its time is over.
-pub(crate) fn holder(conn: &mut Conn, link: &Link) -> QueryResult<Option<LinkId>> {
-    grants::table
+pub(crate) fn holder(conn: &mut Conn, link: &Link) -> QueryResult<Option<Link>> {
+    let holder: Option<LinkId> = grants::table
         .find((&link.tenant_id, &link.portal, &link.consultant_id, &link.profile_id))
         .select(grants::magic_link_id)
         .get_result(conn)
-        .optional()
+        .optional()?;
+    holder.map_or(Ok(None), |id| links::find(conn, &id))
 }
 
 /// Removes the rows of links whose end is recorded.

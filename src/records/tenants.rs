@@ -1,12 +1,13 @@
 //! Rows of tenants, and their statements.
 
 use diesel::prelude::*;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::db::schema::tenants;
 use crate::db::{Backend, Conn};
-use crate::domain::{ChangeValues, Notice, PageRequest, Reach, Tenants};
+use crate::domain::{ChangeValues, Notice, PageRequest, Reach, Tenants, trimmed};
 
 pub(crate) fn find(conn: &mut Conn, id: &str) -> QueryResult<Option<Tenant>> {
     tenants::table.find(id).get_result(conn).optional()
@@ -69,19 +70,28 @@ pub(crate) struct Tenant {
     pub(crate) retention_days: Option<i32>,
 }
 
+/// Largest number of contacts that mails and pages name.
+const MAX_CONTACTS: usize = 3;
+
 /// Display data of a tenant, registered or not.
 #[derive(Debug, Clone)]
 pub(crate) struct TenantView {
     pub name: String,
     pub time_zone: String,
-    /// Whom to ask there.
+    /// Whom to ask there: its first contacts.
     pub contacts: Vec<Contact>,
 }
 
-/// A contact person of a tenant.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Contact {
+/// Contact person at a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Contact {
+    /// Name of the contact person.
+    #[serde(deserialize_with = "trimmed")]
+    #[schema(min_length = 1, max_length = 100)]
     pub name: String,
+    /// E-mail address of the contact person.
+    #[schema(max_length = 254)]
     pub email: String,
 }
 
@@ -94,7 +104,9 @@ impl TenantView {
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
             Some(Tenant { name, time_zone, contacts, .. }) => {
-                Self { name, time_zone, contacts: serde_json::from_str(&contacts).unwrap_or_default() }
+                let mut contacts: Vec<Contact> = serde_json::from_str(&contacts).unwrap_or_default();
+                contacts.truncate(MAX_CONTACTS);
+                Self { name, time_zone, contacts }
             }
             None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
         }

@@ -233,8 +233,9 @@ impl Shared {
     fn commit(&self, pool: &Pool<ConnectionManager>, jobs: Vec<Box<dyn Job>>) {
         let mut connection = Connection { pool, pooled: None };
         let mut rest = jobs;
-        let fewer = |batches: u32| if rest.len() > 1 { batches.checked_sub(1) } else { None };
-        let mut with_savepoints = self.savepoints.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok();
+        let fewer = |batches: u32| batches.checked_sub(1);
+        let mut with_savepoints =
+            rest.len() > 1 && self.savepoints.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok();
         while !rest.is_empty() {
             let mut deferred = Vec::new();
             if rest.len() > 1 {

@@ -17,22 +17,9 @@ use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WriteTenants};
 use crate::journal::Event;
 use crate::records;
-use crate::records::tenants::{Tenant, muted};
+use crate::records::tenants::{Contact, Tenant, muted};
 
 pub(crate) use crate::domain::is_tenant_id;
-
-/// Contact person at a tenant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Contact {
-    /// Name of the contact person.
-    #[serde(deserialize_with = "trimmed")]
-    #[schema(min_length = 1, max_length = 100)]
-    pub name: String,
-    /// E-mail address of the contact person.
-    #[schema(max_length = 254)]
-    pub email: String,
-}
 
 /// Data of a tenant; it replaces the registered data.
 #[derive(Debug, Clone, Deserialize, ToSchema)]

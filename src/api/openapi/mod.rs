@@ -7,6 +7,7 @@ mod three_zero;
 mod webhooks;
 
 use actix_web::App;
+use serde_json::{Map, Value};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, OpenApi as Description};
 use utoipa::{OpenApi, ToSchema};
@@ -75,6 +76,20 @@ pub(super) fn finish(mut description: Description) -> Result<Description, serde_
     serde_json::from_value(description)
 }
 
+/// Changes every object of a description, the inner ones first. Examples are data, even if they look like schemas.
+fn for_each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| for_each_object(item, change)),
+        Value::Object(members) => {
+            for (_, member) in members.iter_mut().filter(|(name, _)| !name.starts_with("example")) {
+                for_each_object(member, change);
+            }
+            change(members);
+        }
+        _ => {}
+    }
+}
+
 /// The complete description, as committed in `openapi/openapi.json`.
 ///
 /// # Errors
@@ -88,6 +103,6 @@ pub fn description() -> Result<Description, serde_json::Error> {
 ///
 /// # Errors
 /// As [`description`].
-pub fn description_3_0(description: &Description) -> Result<serde_json::Value, serde_json::Error> {
+pub fn description_3_0(description: &Description) -> Result<Value, serde_json::Error> {
     Ok(three_zero::three_zero(serde_json::to_value(description)?))
 }

@@ -5,11 +5,18 @@
 
 use serde_json::{Map, Value};
 
+use super::for_each_object;
+
 /// Rewrites the whole description.
 pub(super) fn plain(mut description: Value) -> Value {
     name_page_items(&mut description);
     let texts = text_schemas(&description);
-    rewrite(&mut description, &texts);
+    for_each_object(&mut description, &mut |members| {
+        without_null(members);
+        one_line(members);
+        members.remove("propertyNames");
+        resolve(members, &texts);
+    });
     if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         schemas.retain(|name, _| !texts.contains_key(name));
     }
@@ -35,21 +42,6 @@ fn text_schemas(description: &Value) -> Map<String, Value> {
         schema.is_some_and(|schema| schema.get("type") == Some(&"string".into()) && !schema.contains_key("enum"))
     };
     schemas.into_iter().flatten().filter(|(_, schema)| is_text(schema)).map(|(k, v)| (k.clone(), v.clone())).collect()
-}
-
-fn rewrite(value: &mut Value, texts: &Map<String, Value>) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(item, texts)),
-        Value::Object(members) => {
-            // Examples are data, even if they look like schemas.
-            members.iter_mut().filter(|(name, _)| !name.starts_with("example")).for_each(|(_, v)| rewrite(v, texts));
-            without_null(members);
-            one_line(members);
-            members.remove("propertyNames");
-            resolve(members, texts);
-        }
-        _ => {}
-    }
 }
 
 /// Turns `T or null` into an optional `T`.

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value, json};
 
+use super::for_each_object;
+
 /// Turns a description in OpenAPI 3.1 into one in 3.0.3 that says the same.
 pub(super) fn three_zero(mut description: Value) -> Value {
     if let Some(license) = description.pointer_mut("/info/license").and_then(Value::as_object_mut) {
@@ -17,17 +19,12 @@ pub(super) fn three_zero(mut description: Value) -> Value {
     description
 }
 
-fn rewrite(value: &mut Value) {
-    match value {
-        Value::Array(items) => items.iter_mut().for_each(rewrite),
-        Value::Object(members) => {
-            members.iter_mut().filter(|(name, _)| !name.starts_with("example")).for_each(|(_, value)| rewrite(value));
-            name_null(members);
-            wrap_reference(members);
-            keep_one_example(members);
-        }
-        _ => {}
-    }
+fn rewrite(description: &mut Value) {
+    for_each_object(description, &mut |members| {
+        name_null(members);
+        wrap_reference(members);
+        keep_one_example(members);
+    });
 }
 
 /// `null` is no type in 3.0, but a property of the other one.
