@@ -9,6 +9,7 @@ mod mail;
 mod page;
 mod person;
 mod reach;
+mod restriction;
 mod scope;
 mod states;
 mod syntax;
@@ -27,6 +28,7 @@ pub(crate) use page::{PageRequest, Scan};
 pub(crate) use person::check_person;
 pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use reach::{Reach, Tenants};
+pub use restriction::Forbidden;
 pub use scope::Scope;
 pub use states::{
     Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,
