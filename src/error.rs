@@ -65,6 +65,7 @@ codes! {
     StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five attempts are allowed.";
     DeviceUnknown 403 "device_unknown" "This browser is not remembered" "Have a fresh link mailed from the landing page: it moves the access to the browser that opens it.";
     ProofInvalid 403 "proof_invalid" "The device's proof is invalid" "Take a new nonce from `POST /l/preview`, and sign a proof for this request; a proof is good once, for a minute.";
+    PolicyForbids 403 "policy_forbids" "The tenant's policy does not allow it" "`errors` names each rule and its limit; `GET /v1/tenants/{id}/policy` shows what is in force.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
     RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";

@@ -22,6 +22,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    tenant_policies (tenant_id, seq) {
+        tenant_id -> Text,
+        seq -> BigInt,
+        policy -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     consultants (id) {
         id -> Text,
         name -> Text,
@@ -83,6 +96,7 @@ diesel::table! {
         visit -> Integer,
         reentry -> Text,
         replaced_by -> Nullable<Text>,
+        session_hours -> Nullable<Integer>,
     }
 }
 
@@ -158,7 +172,7 @@ diesel::table! {
         id -> Text,
         template -> Text,
         dedup_key -> Text,
-        consultant_id -> Text,
+        consultant_id -> Nullable<Text>,
         tenant_id -> Text,
         portal -> Text,
         magic_link_id -> Nullable<Text>,

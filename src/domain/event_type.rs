@@ -76,6 +76,8 @@ text_enum! {
         AccessRefused = "access.refused",
         /// A tenant was registered or changed.
         TenantSaved = "tenant.saved",
+        /// The policy of a tenant was changed.
+        PolicySaved = "policy.saved",
         /// A consultant was registered.
         ConsultantRegistered = "consultant.registered",
         /// A consultant's name or e-mail address was changed.

@@ -67,6 +67,8 @@ text_enum! {
         OwnerAccessVisits = "owner_access_visits",
         /// The mail with the link bounced or failed, to the granting admin.
         LinkBounced = "link_bounced",
+        /// The policy of a tenant allows more than before, to the contacts of the tenant.
+        PolicyLoosened = "policy_loosened",
     }
 }
 

@@ -59,6 +59,8 @@ needs! {
     ReadTenants
     /// `tenants:write`
     WriteTenants
+    /// `policies:write`
+    WritePolicies
     /// `consultants:read`
     ReadConsultants
     /// `consultants:write`
@@ -130,6 +132,18 @@ impl<S> Caller<S> {
             return Ok(());
         }
         Err(Error::new(Code::ClientNotPermitted).detail(format!("{what} needs a client of every tenant and portal")))
+    }
+
+    /// Refuses a client of one portal what concerns every portal of a tenant.
+    ///
+    /// # Errors
+    /// `client_not_permitted`
+    pub(crate) fn require_every_portal(&self, setting: &str) -> Result<(), Error> {
+        if self.reach.portal.is_none() {
+            return Ok(());
+        }
+        let detail = format!("changing {setting} needs a client that is bound to no portal");
+        Err(Error::new(Code::ClientNotPermitted).detail(detail))
     }
 
     /// The actor: the portal user whom the client names, or else the client itself.

@@ -2,18 +2,19 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{self, Data};
-use actix_web::{HttpResponse, get, middleware, patch, post, put};
+use actix_web::{Either, HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
-    CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
+    CorrectLink, ExtendLink, IssueLink, Issuing, LinkDraft, LinkResponse, ResendLink, RevokeLink, SetIssuing,
+    ShortenLink,
 };
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::http::{
     Accepted, Admin, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path, PublicProblems, Query,
     ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
@@ -92,7 +93,8 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 /// response contains the token: it is created when the mail is sent.
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = LinkResponse, description = "The issued link"), WriteProblems))]
+    responses((status = 201, body = LinkResponse, description = "The issued link"),
+        (status = 200, body = LinkDraft, description = "What would be issued, for `validate_only`"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
     cx: Data<Context>,
@@ -100,10 +102,16 @@ async fn issue_magic_link(
     caller: Caller<IssueLinks>,
     idempotency: IdempotencyHeader,
     body: Body<IssueLink>,
-) -> Result<Created<LinkResponse>, Error> {
+) -> Result<Either<Created<LinkResponse>, Json<LinkDraft>>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
+    if body.value.validate_only {
+        if key.is_some() {
+            return Err(Error::new(Code::InvalidHeader).detail("validate_only takes no Idempotency-Key"));
+        }
+        return Ok(Either::Right(Json(super::draft(&cx, &caller, body.value, cx.clock.now()).await?)));
+    }
     let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Either::Left(Created { value, replayed }))
 }
 
 /// List magic links

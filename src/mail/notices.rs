@@ -16,6 +16,7 @@ use crate::records;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
+use crate::records::tenants::Tenant;
 use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
@@ -125,7 +126,7 @@ pub(crate) fn ended(conn: &mut Conn, ended: &Ended, now: Timestamp) -> Result<bo
             magic_link_id: Some(session.magic_link_id.clone()),
             session_id,
             next_attempt_at: due,
-            ..Job::new(MailJobId::new(now), template, dedup_key, session.consultant_id.clone(), now)
+            ..Job::new(MailJobId::new(now), template, dedup_key, Some(session.consultant_id.clone()), now)
         };
         store::insert_once(conn, &job)?;
     }
@@ -141,6 +142,21 @@ fn day_of(conn: &mut Conn, tenant: &str, at: Timestamp) -> Result<Day, Error> {
 /// Makes the summaries of a session due: its closing counts have arrived.
 pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
     store::make_due_now(conn, &session.id, now)?;
+    Ok(())
+}
+
+/// Tells the contacts of a tenant that its policy allows more than before.
+pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: Timestamp) -> Result<(), Error> {
+    for (place, contact) in tenant.contacts().into_iter().enumerate() {
+        let dedup_key = format!("{} {seq} {place}", tenant.id);
+        let job = Job {
+            tenant_id: tenant.id.clone(),
+            recipient: Some(contact.email),
+            ..Job::new(MailJobId::new(now), Template::PolicyLoosened, dedup_key, None, now)
+        };
+        store::insert(tx, &job)?;
+        tx.wake(Worker::Mail);
+    }
     Ok(())
 }
 

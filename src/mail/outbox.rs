@@ -9,6 +9,7 @@ use time::Duration;
 use super::day::Day;
 use super::limits;
 use super::notices;
+use super::policy::PolicyChange;
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary};
@@ -53,7 +54,7 @@ const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or th
 /// A job with the data to render it.
 struct Queued {
     job: Job,
-    consultant: Consultant,
+    consultant: Option<Consultant>,
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
     /// The sessions of the day that the mail is about.
@@ -64,12 +65,15 @@ struct Queued {
     extension: Option<Extension>,
     /// Why the mail did not arrive that the mail is about, in the provider's words.
     failure: Option<String>,
+    /// The change of a policy that the mail is about.
+    policy: Option<PolicyChange>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
 fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Result<Option<Attempt>, Error> {
     let Due { job, consultant, is_suppressed, tenant, .. } = due;
-    let address = job.recipient.as_ref().unwrap_or(&consultant.email);
+    let registered = consultant.as_ref().map(|consultant| &consultant.email);
+    let address = job.recipient.as_ref().or(registered).map_or("", String::as_str);
     let muted = tenant.as_ref().map(|tenant| records::tenants::muted(&tenant.muted_notices)).unwrap_or_default();
     let muted = Notice::of(job.template).is_some_and(|notice| muted.contains(&notice));
     let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
@@ -219,6 +223,10 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
+    let policy = match (job.template, &tenant) {
+        (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
+        _ => None,
+    };
     let link = link.map(|link| {
         let tenant = TenantView::of(tenant, &config.default_time_zone, &link.tenant_id);
         (link, tenant)
@@ -245,7 +253,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -342,10 +350,11 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, .. } = claimed;
-    let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
-    let email = match (job.template, link) {
-        (Template::MagicLink, Some((link, tenant))) => {
+    let Queued { job, consultant, link, summary, visits, extension, failure, policy, .. } = claimed;
+    let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
+    let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
+    let email = match (job.template, consultant, link) {
+        (Template::MagicLink, Some(consultant), Some((link, tenant))) => {
             let expires_at = now.max(link.starts_at).plus(cx.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
                 iss: cx.tokens.issuer().to_owned(),
@@ -363,23 +372,27 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let token = cx.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&cx.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        (Template::AddressChanged, _) => render::address_changed(
+        (Template::PolicyLoosened, ..) => {
+            let change = policy.as_ref().ok_or_else(|| Error::internal("a mail about a policy that is not there"))?;
+            render::policy_loosened(&cx.config, change, recipient)?
+        }
+        (Template::AddressChanged, Some(consultant), _) => render::address_changed(
             &cx.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
-        (Template::StepUpCode, Some((link, tenant))) => {
+        (Template::StepUpCode, Some(consultant), Some((link, tenant))) => {
             let code = cx.tokens.master_key().step_up_code(&job.dedup_key);
             let until = job.created_at.plus(STEP_UP_CODE_LIFE).min(link.expires_at);
             render::step_up_code(&cx.config, link, tenant, consultant, recipient, &code, until)?
         }
-        (template, Some((link, tenant))) => {
+        (template, Some(consultant), Some((link, tenant))) => {
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
             let failure = failure.as_deref();
             let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure };
             render::notice(&cx.config, template, &facts)?
         }
-        (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
+        (template, ..) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
     };
     Ok(Outgoing {
         from: Mailbox { name: cx.config.mail.from_name.clone(), address: cx.config.mail.from.clone() },
@@ -407,7 +420,7 @@ mod tests {
 
     fn job(attempts: i32, unknown_attempts: i32) -> Job {
         let now = Clock::System.now();
-        let consultant = crate::id::ConsultantId::new(now);
+        let consultant = Some(crate::id::ConsultantId::new(now));
         let id = crate::id::MailJobId::new(now);
         Job { attempts, unknown_attempts, ..Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now) }
     }

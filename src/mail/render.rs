@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
+use crate::mail::policy::PolicyChange;
 use crate::mail::summary::Summary;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
@@ -134,7 +135,7 @@ pub(super) fn magic_link(
         expires_at: local(link.expires_at, &zone),
         expires_at_utc: utc(link.expires_at),
         token_expires_at: local(token_expires_at, &zone),
-        visit: in_hours(config.links.session_life),
+        visit: in_hours(link.session_life(config.links.session_life)),
         remembers: link.reentry == Reentry::Device,
         url: format!("{page}#{token}"),
         link_host: host,
@@ -162,6 +163,40 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
     Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
+}
+
+/// Fields of the mail about a policy.
+struct PolicyMail {
+    product: String,
+    heading: String,
+    recipient_name: String,
+    tenant_name: String,
+    by: String,
+    at: String,
+    at_utc: String,
+    /// What it is about, what it was, and what it is.
+    differences: Vec<(&'static str, String, String)>,
+    report_to: Option<String>,
+}
+
+/// The mail about a policy that allows more than before. It holds no link.
+pub(super) fn policy_loosened(config: &Config, change: &PolicyChange, recipient: &str) -> Result<Email, Error> {
+    let heading = |show: fn(&str) -> String| {
+        format!("The rules for support access at {} allow more than before", show(&change.tenant_name))
+    };
+    let mail = PolicyMail {
+        product: config.product_name.clone(),
+        heading: heading(inert),
+        recipient_name: inert(&change.recipient_name),
+        tenant_name: inert(&change.tenant_name),
+        by: inert(&change.by),
+        at: local(change.at, &zone(&change.time_zone)),
+        at_utc: utc(change.at),
+        differences: change.differences.clone(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let parts = parts!(&mail, PolicyMail, "policy_loosened.txt", "policy_loosened.html");
+    Ok(Email::new(&change.recipient_name, recipient, &heading(ToOwned::to_owned), parts))
 }
 
 /// Fields of the e-mail with a one-time code.
@@ -424,7 +459,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
-        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged => {
+        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };

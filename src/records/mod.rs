@@ -8,6 +8,7 @@ pub(crate) mod link_lists;
 pub(crate) mod links;
 pub(crate) mod master_key;
 pub(crate) mod open_grants;
+pub(crate) mod policies;
 pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod scan;

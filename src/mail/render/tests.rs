@@ -47,6 +47,7 @@ fn link(reason: &str, name: &str) -> Link {
         visit: 0,
         reentry: Reentry::Mail,
         replaced_by: None,
+        session_hours: None,
     }
 }
 

@@ -46,6 +46,8 @@ const HOLD: &str = r#"{"reason":"The labour court asks for it"}"#;
 const CLIENT: &str = r#"{"name":"Another","tenants":["globex"],"scopes":["links:read"]}"#;
 const CONSULTANT: &str = r#"{"name":"Eve","email":"eve@support.example"}"#;
 
+const POLICY: &str = r#"{"require_ticket":true}"#;
+
 const MATRIX: &[Row] = &[
     ("issueMagicLink", Method::POST, "/v1/magic-links", "links:issue", Subject::Shared, ISSUE),
     ("listMagicLinks", Method::GET, "/v1/magic-links", "links:read", Subject::List, NO_BODY),
@@ -79,6 +81,8 @@ const MATRIX: &[Row] = &[
     ("rotateKey", Method::POST, "/v1/keys/rotate", "admin", Subject::Shared, "{}"),
     ("retireKey", Method::POST, "/v1/keys/{id}/retire", "admin", Subject::Shared, NO_BODY),
     ("revokeKey", Method::POST, "/v1/keys/{id}/revoke", "admin", Subject::Shared, REASON),
+    ("savePolicy", Method::PUT, "/v1/tenants/{id}/policy", "policies:write", Subject::Tenant, POLICY),
+    ("getPolicy", Method::GET, "/v1/tenants/{id}/policy", "tenants:read", Subject::Tenant, NO_BODY),
     ("saveTenant", Method::PUT, "/v1/tenants/{id}", "tenants:write", Subject::Tenant, r#"{"name":"Mine now"}"#),
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),
