@@ -293,6 +293,36 @@ diesel::table! {
 }
 
 diesel::table! {
+    link_requests (id) {
+        id -> Text,
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        profile_name -> Text,
+        profile_email -> Nullable<Text>,
+        reason -> Text,
+        ticket -> Nullable<Text>,
+        access -> Text,
+        reentry -> Text,
+        starts_at -> Timestamp,
+        hours -> Integer,
+        issued_by_id -> Text,
+        issued_by_name -> Text,
+        issued_by_email -> Text,
+        requested_by_id -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        lapses_at -> Timestamp,
+        replaces -> Bool,
+        issued_after -> Nullable<BigInt>,
+        state -> Text,
+        decided_at -> Nullable<Timestamp>,
+        decision -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     link_extensions (id) {
         id -> Text,
         magic_link_id -> Text,
@@ -445,6 +475,7 @@ diesel::table! {
         done_at -> Nullable<Timestamp>,
         issued_by_client_id -> Nullable<Text>,
         ticket -> Nullable<Text>,
+        requests -> BigInt,
     }
 }
 

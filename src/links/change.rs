@@ -6,7 +6,7 @@
 use time::Duration;
 
 use super::issue::access_exists;
-use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, read, store};
+use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, approval, read, store};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
@@ -45,7 +45,15 @@ impl Change {
     fn lock(&self, tx: &mut Tx<'_>) -> Result<Link, Error> {
         link_changes::hold_expiry_mark(tx)?;
         // No caller waits for a row beyond its reach.
-        records::links::find_within(tx, &self.id, &self.reach)?.ok_or_else(Error::not_found)?;
+        if records::links::find_within(tx, &self.id, &self.reach)?.is_none() {
+            return Err(approval::why_none(
+                tx,
+                &self.id,
+                &self.reach,
+                (&self.actor, self.client_id.as_ref()),
+                self.now,
+            )?);
+        }
         let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
         match link.ended(self.now) {
             Some(code) => Err(self.refuse(tx, &link, code)),

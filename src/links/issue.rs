@@ -2,17 +2,17 @@
 
 use time::Duration;
 
-use super::{IssueLink, LinkDraft, LinkResponse, read, revoke};
+use super::{IssueLink, LinkDraft, LinkResponse, approval, read, revoke};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
-    Actor, ConsultantRef, EventType, Reach, Reentry, Scope, Validator, WindowLength, check_person, plain_address,
-    refuse_support_session,
+    Actor, ConsultantRef, EventType, LinkState, Reach, Reentry, Scope, Validator, WindowLength, check_person,
+    plain_address, refuse_support_session,
 };
 use crate::error::{Code, Error};
-use crate::http::{Caller, IssueLinks};
+use crate::http::{AskForLinks, Caller};
 use crate::id::{ClientId, LinkId};
 use crate::journal::Event;
 use crate::mail::{self, Delivery};
@@ -32,7 +32,7 @@ const SKEW: Duration = Duration::seconds(60);
 pub(crate) async fn issue(
     cx: &Context,
     limits: &mail::Limits,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     request: IssueLink,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
@@ -54,14 +54,16 @@ pub(crate) async fn issue(
         return replay(cx, idempotency, reach, refusal, now).await;
     }
     let Asked { link, actor, refused_addresses } = Asked::of(caller, request, starts_at, now);
-    let (reach, config) = (reach.clone(), cx.config.clone());
+    let (reach, config, may_issue) = (reach.clone(), cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
-                let known = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-                return Ok((read::view(tx, known, now)?, true));
+                return Ok((read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?, true));
             }
-            let (link, consultant) = admit(tx, &config, link.clone(), length)?;
+            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length)?;
+            if wants_approval || !may_issue {
+                return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
+            }
             if replaces {
                 revoke::replace(tx, &link, &actor, now)?;
             }
@@ -83,7 +85,7 @@ pub(crate) async fn issue(
 /// Checks a request as `issue` does, and says what it would issue; writes and mails nothing.
 pub(crate) async fn draft(
     cx: &Context,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     request: IssueLink,
     now: Timestamp,
 ) -> Result<LinkDraft, Error> {
@@ -93,10 +95,11 @@ pub(crate) async fn draft(
     require_issuing(cx, caller, now)?;
     let replaces = request.replace;
     let Asked { link, .. } = Asked::of(caller, request, starts_at, now);
-    let config = cx.config.clone();
+    let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .read(move |conn| {
-            let (link, _) = admit(conn, &config, link.clone(), length)?;
+            let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
+            let approval_required = wants_approval || !may_issue;
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
@@ -105,7 +108,8 @@ pub(crate) async fn draft(
                 revoke::require_open(&link, now)?;
             }
             Ok(LinkDraft {
-                state: link.state(now),
+                state: if approval_required { LinkState::Pending } else { link.state(now) },
+                approval_required,
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 access: link.access,
@@ -126,7 +130,7 @@ struct Asked {
 }
 
 impl Asked {
-    fn of(caller: &Caller<IssueLinks>, request: IssueLink, starts_at: Timestamp, now: Timestamp) -> Self {
+    fn of(caller: &Caller<AskForLinks>, request: IssueLink, starts_at: Timestamp, now: Timestamp) -> Self {
         let (profile_email, profile_refusal) = notice_address(request.profile.email.as_deref());
         let (issuer_email, issuer_refusal) = notice_address(request.issued_by.email.as_deref());
         let actor = match &request.requested_by {
@@ -169,15 +173,16 @@ impl Asked {
     }
 }
 
-/// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window.
+/// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
+/// it waits for an approval.
 ///
 /// Locks the rows of consultant and client in a transaction.
-fn admit(
+pub(super) fn admit(
     conn: &mut Conn,
     config: &Config,
     mut link: Link,
     length: Option<Duration>,
-) -> Result<(Link, ConsultantRef), Error> {
+) -> Result<(Link, ConsultantRef, bool), Error> {
     let unknown =
         || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
     let found =
@@ -203,11 +208,12 @@ fn admit(
     }
     link.expires_at = link.starts_at.plus(length);
     link.session_hours = rules.session_hours;
-    Ok((link, ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email }))
+    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    Ok((link, consultant, rules.wants_approval(access, length)))
 }
 
 /// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
-fn issued(
+pub(super) fn issued(
     link: &Link,
     actor: Actor,
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
@@ -260,8 +266,7 @@ async fn repeated(
         .read(move |conn| {
             let Some(id) = idempotency::find(conn, &key, now)? else { return Ok(None) };
             let id = id.parse().map_err(Error::internal)?;
-            let known = records::links::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
-            read::view(conn, known, now).map(Some)
+            read::one_within(conn, &id, &reach, now)?.ok_or_else(Error::not_found).map(Some)
         })
         .await
 }
@@ -276,7 +281,7 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
 }
 
 /// Refuses a client that may not issue such a link at all.
-fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &IssueLink) -> Result<(), Error> {
+fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
@@ -294,7 +299,7 @@ fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &Issue
 }
 
 /// Refuses while issuing is frozen, or no key could sign.
-fn require_issuing(cx: &Context, caller: &Caller<IssueLinks>, now: Timestamp) -> Result<(), Error> {
+fn require_issuing(cx: &Context, caller: &Caller<AskForLinks>, now: Timestamp) -> Result<(), Error> {
     if caller.issuing_frozen {
         return Err(Code::IssuingFrozen.into());
     }
@@ -305,7 +310,7 @@ fn require_issuing(cx: &Context, caller: &Caller<IssueLinks>, now: Timestamp) ->
 async fn may_issue_now(
     cx: &Context,
     limits: &mail::Limits,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     request: &IssueLink,
     now: Timestamp,
 ) -> Result<(), Error> {

@@ -4,6 +4,7 @@
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
 mod announce;
+pub(crate) mod approval;
 mod change;
 pub(crate) mod device;
 mod expire;
@@ -28,12 +29,13 @@ use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use announce::announce_ends;
+pub(crate) use approval::{lapse, withdraw_matched};
 pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
 pub(crate) use issue::{draft, issue};
-pub(crate) use read::{list, read, view_within};
+pub(crate) use read::{list, one_within, read};
 pub(crate) use resend::{renew, resend};
 pub(crate) use revoke::{revoke, revoke_where};
 pub(crate) use store::void_challenges;
@@ -114,6 +116,8 @@ pub struct LinkDraft {
     /// Longest life of a session in hours.
     #[schema(minimum = 1, maximum = 672)]
     pub session_hours: i64,
+    /// Whether it would wait for an approval.
+    pub approval_required: bool,
     /// Link for the same access whose place it would take.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<LinkId>,
@@ -282,6 +286,9 @@ pub struct LinkResponse {
     /// Number of activity events that the link's sessions reported.
     #[schema(minimum = 0)]
     pub event_count: i64,
+    /// Approval that the link waits for, or waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<approval::Approval>,
     /// Client that issued the link; absent for the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,

@@ -1,6 +1,6 @@
 //! Revoking links, and with them their sessions and unsent mails.
 
-use super::{LinkResponse, RevokeLink, read};
+use super::{LinkResponse, RevokeLink, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator, check_person};
@@ -35,8 +35,9 @@ pub(crate) async fn revoke(
                 ..Revoking::new(&request.reason, &actor, client_id.as_ref(), now)
             };
             let Some(link) = records::links::revoke(tx, &id, &reach, &revoking)? else {
-                let ended = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-                return read::view(tx, ended, now);
+                let (by, words) = ((&actor, client_id.as_ref()), (request.reason.as_str(), revoking.acting_session_id));
+                approval::revoked(tx, &id, &reach, by, words, now)?;
+                return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
             };
             follow_up(tx, std::slice::from_ref(&link), &revoking)?;
             read::view(tx, link, now)

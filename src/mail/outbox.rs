@@ -20,7 +20,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
-use crate::id::MailJobId;
+use crate::id::{LinkId, MailJobId};
 use crate::journal::Event;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
@@ -28,6 +28,7 @@ use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
+use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -67,6 +68,8 @@ struct Queued {
     failure: Option<String>,
     /// The change of a policy that the mail is about.
     policy: Option<PolicyChange>,
+    /// The request for a link that the mail is about.
+    request: Option<LinkRequest>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -223,6 +226,22 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
+    let request = match (job.template, job.dedup_key.split_once(' ')) {
+        (Template::ApprovalRequested | Template::RequestDenied, Some((id, _))) => {
+            let id: LinkId = id.parse().map_err(Error::internal)?;
+            records::link_requests::of_links(conn, std::slice::from_ref(&id))?.remove(&id)
+        }
+        _ => None,
+    };
+    // Nobody is asked for a decision that was made.
+    let is_decided = |request: &LinkRequest| request.state(now) != RequestState::Pending;
+    let withheld = match &request {
+        Some(request) if job.template == Template::ApprovalRequested && is_decided(request) => {
+            withheld.or_else(|| Some(Attempt::Suppressed { why: "the request was decided on by now".to_owned() }))
+        }
+        _ => withheld,
+    };
+    let link = link.or_else(|| request.as_ref().map(|request| request.link(job.created_at)));
     let policy = match (job.template, &tenant) {
         (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
         _ => None,
@@ -253,7 +272,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy, request })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -350,7 +369,7 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, policy, .. } = claimed;
+    let Queued { job, consultant, link, summary, visits, extension, failure, policy, request, .. } = claimed;
     let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
     let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
     let email = match (job.template, consultant, link) {
@@ -389,7 +408,8 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
             let failure = failure.as_deref();
-            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure };
+            let request = request.as_ref();
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure, request };
             render::notice(&cx.config, template, &facts)?
         }
         (template, ..) => return Err(Error::internal(format_args!("a {template} mail without its link"))),

@@ -438,7 +438,7 @@ impl Link {
             LinkState::Replaced => Some(Code::LinkReplaced),
             LinkState::Revoked => Some(Code::LinkRevoked),
             LinkState::Expired => Some(Code::LinkExpired),
-            LinkState::Scheduled | LinkState::Active => None,
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
+mod requests;
 
 use std::sync::LazyLock;
 
