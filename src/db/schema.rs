@@ -323,6 +323,25 @@ diesel::table! {
 }
 
 diesel::table! {
+    extension_requests (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_expires_at -> Timestamp,
+        hours -> Integer,
+        reason -> Text,
+        asked_by_id -> Text,
+        asked_by_name -> Text,
+        asked_by_email -> Text,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        lapses_at -> Timestamp,
+        state -> Text,
+        decided_at -> Nullable<Timestamp>,
+        decision -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     link_extensions (id) {
         id -> Text,
         magic_link_id -> Text,

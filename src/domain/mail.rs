@@ -71,6 +71,10 @@ text_enum! {
         ApprovalRequested = "approval_requested",
         /// A link was denied, or nobody decided on it in time, to the person who asked for it.
         RequestDenied = "request_denied",
+        /// An extension waits for an approval, to the contacts of the tenant.
+        ExtensionRequested = "extension_requested",
+        /// An extension was denied, or nobody decided on it in time, to the person who asked for it.
+        ExtensionDenied = "extension_denied",
         /// The policy of a tenant allows more than before, to the contacts of the tenant.
         PolicyLoosened = "policy_loosened",
     }

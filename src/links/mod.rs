@@ -4,13 +4,18 @@
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
 mod announce;
-pub(crate) mod approval;
+mod approval;
 mod change;
+mod changing;
+mod decisions;
 pub(crate) mod device;
 mod expire;
+pub(crate) mod extensions;
 mod freeze;
+mod grant;
 mod issue;
 mod landing;
+mod lapse;
 mod read;
 mod resend;
 mod revoke;
@@ -29,12 +34,13 @@ use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use announce::announce_ends;
-pub(crate) use approval::{lapse, withdraw_matched};
+pub(crate) use approval::withdraw_matched;
 pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
 pub(crate) use issue::{draft, issue};
+pub(crate) use lapse::lapse;
 pub(crate) use read::{list, one_within, read};
 pub(crate) use resend::{renew, resend};
 pub(crate) use revoke::{revoke, revoke_where};
@@ -159,8 +165,9 @@ pub struct ExtendLink {
     /// Why the access lasts longer, in the words of the person who extends it.
     #[schema(min_length = 10, max_length = 500)]
     pub reason: String,
-    /// Person who extends the access; recorded as asserted by the client, not verified.
-    pub extended_by: Person,
+    /// Person who extends the access; recorded as asserted by the client, not verified. With an `email` where the
+    /// extension waits for an approval.
+    pub extended_by: Issuer,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -216,6 +223,16 @@ pub struct ResendLink {
     pub acting_session_id: Option<String>,
 }
 
+/// Device that a consultant chose to have remembered for a link.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RememberedDevice {
+    /// JWK thumbprint of the key that its browser keeps (RFC 7638).
+    #[schema(max_length = 64)]
+    pub thumbprint: String,
+    /// When it was remembered (RFC 3339, UTC).
+    pub remembered_at: Timestamp,
+}
+
 /// Magic link; its token is never included.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LinkResponse {
@@ -246,7 +263,7 @@ pub struct LinkResponse {
     pub reentry: Reentry,
     /// Device that is remembered, and opens the link again without a mail.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<device::RememberedDevice>,
+    pub device: Option<RememberedDevice>,
     /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
     /// When the link's window ends (RFC 3339, UTC).
@@ -288,7 +305,10 @@ pub struct LinkResponse {
     pub event_count: i64,
     /// Approval that the link waits for, or waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub approval: Option<approval::Approval>,
+    pub approval: Option<decisions::Approval>,
+    /// Extension that waits for an approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<decisions::PendingExtension>,
     /// Client that issued the link; absent for the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,

@@ -33,6 +33,7 @@ pub(crate) mod routes;
 mod store;
 mod summary;
 pub(crate) mod suppressions;
+mod wish;
 
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;

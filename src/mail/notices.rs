@@ -13,6 +13,7 @@ use crate::domain::Template;
 use crate::error::Error;
 use crate::id::MailJobId;
 use crate::records;
+use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_changes::Extension;
 use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
@@ -163,6 +164,34 @@ pub(crate) fn request_denied(tx: &mut Tx<'_>, request: &LinkRequest, now: Timest
     store::insert(tx, &Job { recipient: Some(request.issued_by_email.clone()), ..job })?;
     tx.wake(Worker::Mail);
     Ok(())
+}
+
+/// Asks the contacts of a tenant to decide on an extension.
+pub(crate) fn extension_requested(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    request: &ExtensionRequest,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(tenant) = records::tenants::find(tx, &link.tenant_id)? else { return Ok(()) };
+    for (place, contact) in tenant.contacts().into_iter().enumerate() {
+        let dedup_key = format!("{} {place}", request.id);
+        enqueue_notice(tx, link, Template::ExtensionRequested, dedup_key, Some(&contact.email), now)?;
+        tx.wake(Worker::Mail);
+    }
+    Ok(())
+}
+
+/// Tells the person who asked for an extension that it was denied, or that nobody decided in time.
+pub(crate) fn extension_denied(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    request: &ExtensionRequest,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let dedup_key = format!("{} issuer", request.id);
+    tx.wake(Worker::Mail);
+    enqueue_notice(tx, link, Template::ExtensionDenied, dedup_key, Some(&request.asked_by_email), now)
 }
 
 /// A job about a link that does not exist yet: the key names it.

@@ -14,13 +14,14 @@ use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary};
 use super::suppressions;
+use super::wish::Wish;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
-use crate::id::{LinkId, MailJobId};
+use crate::id::MailJobId;
 use crate::journal::Event;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
@@ -28,7 +29,7 @@ use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
-use crate::records::link_requests::{LinkRequest, RequestState};
+use crate::records::link_requests::RequestState;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -68,8 +69,8 @@ struct Queued {
     failure: Option<String>,
     /// The change of a policy that the mail is about.
     policy: Option<PolicyChange>,
-    /// The request for a link that the mail is about.
-    request: Option<LinkRequest>,
+    /// What waits for a decision, or did, that the mail is about.
+    request: Option<Wish>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -226,22 +227,16 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
-    let request = match (job.template, job.dedup_key.split_once(' ')) {
-        (Template::ApprovalRequested | Template::RequestDenied, Some((id, _))) => {
-            let id: LinkId = id.parse().map_err(Error::internal)?;
-            records::link_requests::of_links(conn, std::slice::from_ref(&id))?.remove(&id)
-        }
-        _ => None,
-    };
+    let request = Wish::of(conn, &job)?;
     // Nobody is asked for a decision that was made.
-    let is_decided = |request: &LinkRequest| request.state(now) != RequestState::Pending;
+    let asks = matches!(job.template, Template::ApprovalRequested | Template::ExtensionRequested);
     let withheld = match &request {
-        Some(request) if job.template == Template::ApprovalRequested && is_decided(request) => {
+        Some(wish) if asks && wish.state(now) != RequestState::Pending => {
             withheld.or_else(|| Some(Attempt::Suppressed { why: "the request was decided on by now".to_owned() }))
         }
         _ => withheld,
     };
-    let link = link.or_else(|| request.as_ref().map(|request| request.link(job.created_at)));
+    let link = link.or_else(|| request.as_ref().and_then(|wish| wish.link(job.created_at)));
     let policy = match (job.template, &tenant) {
         (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
         _ => None,

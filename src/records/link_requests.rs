@@ -192,6 +192,11 @@ impl LinkRequest {
 }
 
 impl Decision {
+    /// The form in which it is stored.
+    pub(super) fn stored(&self) -> QueryResult<String> {
+        serde_json::to_string(self).map_err(|error| diesel::result::Error::SerializationError(error.into()))
+    }
+
     /// The decision of a bulk revocation.
     pub(crate) fn of(order: &BulkRevocation) -> Self {
         Self {
@@ -318,8 +323,7 @@ pub(crate) fn matched(conn: &mut Conn, order: &BulkRevocation, limit: i64) -> Qu
 
 /// Marks requests as withdrawn by a bulk revocation.
 pub(crate) fn withdraw(conn: &mut Conn, ids: &[LinkId], order: &BulkRevocation) -> QueryResult<Vec<LinkRequest>> {
-    let decision = serde_json::to_string(&Decision::of(order))
-        .map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+    let decision = Decision::of(order).stored()?;
     diesel::update(requests::table.filter(requests::id.eq_any(ids)))
         .filter(requests::state.eq(RequestState::Pending))
         .set((

@@ -6,6 +6,7 @@ mod words;
 use std::collections::BTreeSet;
 
 use super::notices::notice_of;
+use super::requests::policy_change;
 use super::*;
 use crate::domain::{Template, is_unsafe_char};
 
@@ -33,6 +34,7 @@ pub(in crate::mail) fn letter_of(template: Template, words: &str) -> Email {
             let change = AddressChange { consultant: &consultant, old_address: to, changed_at: link.created_at };
             address_changed(&CONFIG, &change).unwrap()
         }
+        Template::PolicyLoosened => policy_loosened(&CONFIG, &policy_change(words), to).unwrap(),
         notice => notice_of(notice, words),
     }
 }

@@ -1,11 +1,11 @@
 //! Notices about a link, with harmless and hostile input.
 
+use super::requests::wish_of;
 use super::*;
 use crate::domain::Template;
 use crate::id::ExtensionId;
-use crate::records::link_requests::LinkRequest;
 
-pub(super) const NOTICES: [Template; 18] = [
+pub(super) const NOTICES: [Template; 20] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
@@ -24,6 +24,8 @@ pub(super) const NOTICES: [Template; 18] = [
     Template::OwnerAccessVisits,
     Template::ApprovalRequested,
     Template::RequestDenied,
+    Template::ExtensionRequested,
+    Template::ExtensionDenied,
 ];
 
 /// A notice with this input in every name and in the reason.
@@ -59,8 +61,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         client_id: None,
         created_at: link.starts_at,
     };
-    let asked = matches!(template, Template::ApprovalRequested | Template::RequestDenied);
-    let request = LinkRequest::new(&link, "hr@acme.example".to_owned(), None, false, link.expires_at);
+    let request = wish_of(template, &link, words);
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),
@@ -71,7 +72,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         visits: if visits { std::slice::from_ref(&summary) } else { &[] },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
-        request: asked.then_some(&request),
+        request: request.as_ref(),
     };
     notice(&CONFIG, template, &facts).unwrap()
 }
