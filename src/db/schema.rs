@@ -83,6 +83,7 @@ diesel::table! {
         visit -> Integer,
         reentry -> Text,
         replaced_by -> Nullable<Text>,
+        restrictions -> Nullable<Text>,
     }
 }
 
@@ -132,6 +133,7 @@ diesel::table! {
         link_kid -> Nullable<Text>,
         code_kid -> Nullable<Text>,
         visit -> Integer,
+        restrictions -> Nullable<Text>,
     }
 }
 

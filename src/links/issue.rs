@@ -6,8 +6,8 @@ use super::{IssueLink, LinkResponse, WindowLength, read, revoke};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Actor, ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
-    refuse_support_session,
+    Actor, ConsultantRef, DurationUnit, EventType, Reach, Reentry, Restrictions, Scope, Validator, check_person,
+    plain_address, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
@@ -85,6 +85,7 @@ pub(crate) async fn issue(
         visit: 0,
         reentry: request.reentry,
         replaced_by: None,
+        restrictions: Restrictions::of(request.modules, request.forbidden),
     };
     let event = issued(&link, actor.clone(), (profile_refusal, issuer_refusal), now);
     let reach = reach.clone();
@@ -135,9 +136,11 @@ fn issued(
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
     now: Timestamp,
 ) -> Event {
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
     Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
         "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
         "profile_name": link.profile_name,
+        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
         "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
         "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
@@ -242,6 +245,7 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
     fields.external_id("/profile/id", &request.profile.id);
     fields.text("/profile/name", &request.profile.name, 1, 100);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    Restrictions::check(&mut fields, request.modules.as_deref(), &request.forbidden);
     fields.external_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
     let longest = cx.config.links.max_duration;

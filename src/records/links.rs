@@ -13,7 +13,7 @@ use crate::db::schema::{
     status_lists,
 };
 use crate::db::{Conn, prepared};
-use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry};
+use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry, Restrictions};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -400,6 +400,8 @@ pub(crate) struct Link {
     pub reentry: Reentry,
     /// The link for the same access that took its place.
     pub replaced_by: Option<LinkId>,
+    /// What it does not include.
+    pub restrictions: Option<Restrictions>,
 }
 
 impl Link {

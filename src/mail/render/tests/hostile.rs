@@ -5,9 +5,8 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use super::notices::notice_of;
 use super::*;
-use crate::domain::{Template, is_unsafe_char};
+use crate::domain::is_unsafe_char;
 
 pub(in crate::mail) use words::words;
 

@@ -1,0 +1,2 @@
+ALTER TABLE sessions DROP COLUMN restrictions;
+ALTER TABLE magic_links DROP COLUMN restrictions;
