@@ -111,6 +111,17 @@ impl Restrictions {
         Some(Self { json: serde_json::json!(&limits).to_string(), limits })
     }
 
+    /// The same with what a policy forbids, too.
+    pub(crate) fn with(restrictions: Option<Self>, more: &[Forbidden]) -> Option<Self> {
+        let (modules, mut forbidden) = Self::shown(restrictions.as_ref());
+        let missing: Vec<Forbidden> = more.iter().filter(|word| !forbidden.contains(word)).copied().collect();
+        if missing.is_empty() {
+            return restrictions;
+        }
+        forbidden.extend(missing);
+        Self::of(modules, forbidden)
+    }
+
     /// Checks the members `modules` and `forbidden` of a request.
     pub(crate) fn check(fields: &mut Validator, modules: Option<&[String]>, forbidden: &[Forbidden]) {
         if modules.is_some_and(|modules| !(1..=MAX_MODULES).contains(&modules.len())) {

