@@ -16,7 +16,7 @@ use mistakes::{Mistake, explain};
 pub use record::record;
 
 use crate::App;
-use crate::magic_link::{Access, Consultant, Error, Grant, Length, Link, MagicLink, Person};
+use crate::magic_link::{Access, Consultant, Error, Grant, Length, Link, MagicLink, Person, limits};
 use crate::records::profiles;
 use crate::visitor::Visitor;
 use crate::web::{Moment, Place, Portal, Stop, log, page, random_id, see_other};
@@ -39,9 +39,21 @@ pub struct GrantForm {
     duration_unit: String,
     profile_id: String,
     access: Access,
+    /// The only part of the portal, or empty.
+    #[serde(default)]
+    module: String,
+    /// What must not be done, or empty.
+    #[serde(default)]
+    forbidden: String,
     #[serde(default)]
     ticket: String,
 }
+
+/// What the form offers to leave out, in the words that `pages.rs` puts to its acts.
+const MODULES: [(&str, &str); 3] =
+    [("", "Every part"), ("employees", "Employees only"), ("leave", "Leave policy only")];
+const FORBIDDEN: [(&str, &str); 3] =
+    [("", "Nothing is left out"), ("bank_account", "Changing bank accounts"), ("export", "Exporting data")];
 
 impl GrantForm {
     fn empty(app: &App, place: &Place) -> Self {
@@ -54,6 +66,8 @@ impl GrantForm {
             duration_unit: "hours".to_owned(),
             profile_id: String::new(),
             access: Access::Full,
+            module: String::new(),
+            forbidden: String::new(),
             ticket: String::new(),
         }
     }
@@ -71,6 +85,7 @@ struct Row {
     from: Moment,
     until: Moment,
     delivery: String,
+    limits: Vec<String>,
     can_end: bool,
 }
 
@@ -80,6 +95,7 @@ impl Row {
             from: Moment::new(link.starts_at),
             until: Moment::new(link.expires_at),
             delivery: link.delivery.as_ref().map_or("unknown", |delivery| delivery.state.as_str()).replace('_', " "),
+            limits: limits(link.modules.as_deref(), &link.forbidden),
             can_end: matches!(link.state.as_str(), "active" | "scheduled"),
             link,
         }
@@ -94,6 +110,8 @@ struct AdminPage<'a> {
     form: GrantForm,
     portals: [Portal; 2],
     profiles: Vec<Person>,
+    modules: [(&'static str, &'static str); 3],
+    forbidden: [(&'static str, &'static str); 3],
     consultants: Vec<Consultant>,
     note: Option<&'static str>,
     mistakes: Vec<Mistake>,
@@ -157,6 +175,7 @@ async fn issue(
         return mistake("/duration/value", "Give the duration as a whole number.");
     };
     let visitor = Visitor::of(request, place).await?;
+    let some = |word| Vec::from_iter(Some(word).filter(|word: &&str| !word.is_empty()));
     let grant = Grant {
         tenant_id: &place.tenant,
         portal: portal.id(),
@@ -167,6 +186,8 @@ async fn issue(
         profile: &profile,
         issued_by: &admin_of(&place.tenant),
         access: form.access,
+        modules: some(form.module.as_str()),
+        forbidden: some(form.forbidden.as_str()),
         // No grant from a grant: if this browser is a support visitor's, say so. The service refuses and records it.
         acting_session_id: visitor.as_ref().map(Visitor::session_id),
     };
@@ -262,6 +283,8 @@ impl Screen<'_> {
             form,
             portals: Portal::ALL,
             profiles: profiles(&self.place.tenant),
+            modules: MODULES,
+            forbidden: FORBIDDEN,
             consultants: consultants.into_iter().filter(|consultant| consultant.state == "active").collect(),
             note,
             mistakes,

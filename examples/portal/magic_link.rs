@@ -14,7 +14,7 @@ use url::Url;
 use messages::Introspection;
 pub use messages::{
     Access, Act, ActiveToken, AuditEvent, Change, Consultant, Event, Grant, Kind, Length, Link, OpenedSession, Page,
-    Person, Problem,
+    Person, Problem, limits,
 };
 
 /// The longest pause before a second attempt, whatever `Retry-After` asks for: a person is waiting.

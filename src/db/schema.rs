@@ -97,6 +97,7 @@ diesel::table! {
         reentry -> Text,
         replaced_by -> Nullable<Text>,
         session_hours -> Nullable<Integer>,
+        restrictions -> Nullable<Text>,
     }
 }
 
@@ -146,6 +147,7 @@ diesel::table! {
         link_kid -> Nullable<Text>,
         code_kid -> Nullable<Text>,
         visit -> Integer,
+        restrictions -> Nullable<Text>,
     }
 }
 
@@ -319,6 +321,7 @@ diesel::table! {
         state -> Text,
         decided_at -> Nullable<Timestamp>,
         decision -> Nullable<Text>,
+        restrictions -> Nullable<Text>,
     }
 }
 

@@ -64,6 +64,8 @@ text_enum! {
         ExtensionLapsed = "magic_link.extension_lapsed",
         /// A link's window was shortened.
         LinkShortened = "magic_link.shortened",
+        /// A report names acts that their session did not allow: forbidden, changes in a `read_only` one, or after its end.
+        PolicyViolation = "magic_link.policy_violation",
         /// A link's reason or ticket was corrected.
         LinkCorrected = "magic_link.corrected",
         /// A bulk revocation was created, or counted as a dry run.

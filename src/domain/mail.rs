@@ -57,6 +57,8 @@ text_enum! {
         AccessEndsSoon = "access_ends_soon",
         /// An access ends soon, to the consultant.
         AccessRunsOut = "access_runs_out",
+        /// A session did what it does not allow, to the granting admin and the tenant's contacts; it cannot be muted.
+        PolicyViolation = "policy_violation",
         /// A link was issued that opens later, to the consultant.
         AccessAnnounced = "access_announced",
         /// Access was used for the first time, to the profile's owner.

@@ -38,6 +38,8 @@ text_enum! {
         ExtensionLapsed = "magic_link.extension_lapsed",
         /// A link's window was shortened, and that of its session with it.
         LinkShortened = "magic_link.shortened",
+        /// A session did what it does not allow, as one report said; `data.violations` counts.
+        PolicyViolation = "magic_link.policy_violation",
         /// A link's window has ended.
         LinkExpired = "magic_link.expired",
         /// A session was opened.
@@ -81,6 +83,7 @@ impl WebhookEvent {
             EventType::ExtensionWithdrawn => Self::ExtensionWithdrawn,
             EventType::ExtensionLapsed => Self::ExtensionLapsed,
             EventType::LinkShortened => Self::LinkShortened,
+            EventType::PolicyViolation => Self::PolicyViolation,
             EventType::LinkExpired => Self::LinkExpired,
             EventType::SessionOpened => Self::SessionOpened,
             // A replaced session has ended too: its access token is invalid.

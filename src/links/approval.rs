@@ -11,7 +11,7 @@ use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Access, Actor, ConsultantRef, EventType, LinkState, Reach, Validator, WindowLength, check_person,
+    Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator, WindowLength, check_person,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -66,8 +66,10 @@ pub(super) fn ask(
     let request = LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE));
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
     tx.record(Event::new(EventType::LinkRequested, actor.clone(), now).client(link.client_id.as_ref()).link(link).with(
         &serde_json::json!({
+            "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
             "access": link.access, "starts_at": link.starts_at, "hours": request.hours, "lapses_at": request.lapses_at,
             "profile_name": link.profile_name, "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "replace": replaces,

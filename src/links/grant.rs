@@ -5,7 +5,7 @@ use time::Duration;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
-use crate::domain::{Actor, ConsultantRef, EventType, Reentry};
+use crate::domain::{Actor, ConsultantRef, EventType, Reentry, Restrictions};
 use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
@@ -52,6 +52,7 @@ pub(super) fn admit(
     }
     link.expires_at = link.starts_at.plus(length);
     link.session_hours = rules.session_hours;
+    link.restrictions = Restrictions::with(link.restrictions, &rules.forbidden);
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
     Ok((link, consultant, rules.wants_approval(access, length)))
 }
@@ -63,9 +64,11 @@ pub(super) fn issued(
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
     now: Timestamp,
 ) -> Event {
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
     Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
         "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
         "profile_name": link.profile_name,
+        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
         "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
         "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,

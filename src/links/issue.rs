@@ -7,7 +7,7 @@ use super::{IssueLink, LinkDraft, LinkResponse, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Actor, LinkState, Reach, Reentry, Scope, Validator, WindowLength, check_person, plain_address,
+    Actor, LinkState, Reach, Reentry, Restrictions, Scope, Validator, WindowLength, check_person, plain_address,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -95,6 +95,7 @@ pub(crate) async fn draft(
         .read(move |conn| {
             let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
             let approval_required = wants_approval || !may_issue;
+            let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
@@ -108,6 +109,8 @@ pub(crate) async fn draft(
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 access: link.access,
+                modules,
+                forbidden,
                 reentry: link.reentry,
                 session_hours: link.session_life(config.links.session_life).whole_hours(),
                 replaces: holder.map(|other| other.id),
@@ -163,6 +166,7 @@ impl Asked {
             reentry: request.reentry,
             replaced_by: None,
             session_hours: None,
+            restrictions: Restrictions::of(request.modules, request.forbidden),
         };
         Self { link, actor, refused_addresses: (profile_refusal, issuer_refusal) }
     }
@@ -256,6 +260,7 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
     fields.external_id("/profile/id", &request.profile.id);
     fields.text("/profile/name", &request.profile.name, 1, 100);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    Restrictions::check(&mut fields, request.modules.as_deref(), &request.forbidden);
     fields.external_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
     let longest = cx.config.links.max_duration;

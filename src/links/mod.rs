@@ -28,7 +28,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, AuditState, ConsultantRef, Issuer, LinkState, Person, Profile, Reentry, WindowLength,
+    Access, Actor, AuditState, ConsultantRef, Forbidden, Issuer, LinkState, ModuleName, Person, Profile, Reentry,
+    WindowLength,
 };
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
@@ -55,7 +56,7 @@ pub(crate) use store::void_challenges;
     "duration": {"value": 4, "unit": "hours"},
     "profile": {"id": "emp-1042", "name": "Asha Rao"},
     "issued_by": {"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"},
-    "access": "full"
+    "access": "full", "forbidden": ["export", "bank_account"]
 }))]
 pub struct IssueLink {
     /// Portal's identifier of the tenant (customer company).
@@ -84,6 +85,15 @@ pub struct IssueLink {
     #[serde(default = "full")]
     #[schema(default = "full")]
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter: 1 to 20, each once. Absent for all of them.
+    /// What the words mean, and that they are kept to, is the portal's.
+    #[schema(min_items = 1, max_items = 20, value_type = Option<Vec<ModuleName>>, example = json!(["payroll"]))]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may, each once. The portal refuses it; what it reports all the
+    /// same is marked `policy_violation`.
+    #[serde(default)]
+    #[schema(max_items = 10, default = json!([]), example = json!(["export", "bank_account"]))]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one begin; default `mail`. `device` is for portals with `step_up` `email_code` and the
     /// service's own landing page.
     #[serde(default = "by_mail")]
@@ -117,6 +127,14 @@ pub struct LinkDraft {
     pub expires_at: Timestamp,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant could enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, by the request and the tenant's policy; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one of a mail would begin.
     pub reentry: Reentry,
     /// Longest life of a session in hours.
@@ -259,6 +277,14 @@ pub struct LinkResponse {
     pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one of a mail begin.
     pub reentry: Reentry,
     /// Device that is remembered, and opens the link again without a mail.

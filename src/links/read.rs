@@ -7,7 +7,9 @@ use super::{LinkResponse, RememberedDevice};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry};
+use crate::domain::{
+    AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry, Restrictions,
+};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
@@ -144,6 +146,7 @@ impl Link {
         usage: Option<Usage>,
         now: Timestamp,
     ) -> LinkResponse {
+        let (modules, forbidden) = Restrictions::shown(self.restrictions.as_ref());
         LinkResponse {
             state: self.state(now),
             consultant,
@@ -163,6 +166,8 @@ impl Link {
             reason: self.reason,
             ticket: self.ticket,
             access: self.access,
+            modules,
+            forbidden,
             reentry: self.reentry,
             device: None,
             approval: None,

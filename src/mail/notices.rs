@@ -18,7 +18,7 @@ use crate::records::link_changes::Extension;
 use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
-use crate::records::tenants::Tenant;
+use crate::records::tenants::{Contact, Tenant};
 use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
@@ -84,6 +84,26 @@ pub(super) fn end_key(link: &Link) -> String {
 pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
     enqueue_notice(conn, link, Template::AccessEndsSoon, end_key(link), link.issued_by_email.as_ref(), now)?;
     store::insert(conn, &about(link, Template::AccessRunsOut, end_key(link), now))?;
+    Ok(())
+}
+
+/// Notifies the admin and the tenant's contacts that a session did what it does not allow: once an hour of the session,
+/// and once after its end.
+pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
+    let hour = now.since(session.started_at).whole_hours();
+    let occasion = if session.holds(now) { hour.to_string() } else { "late".to_owned() };
+    let contacts = records::tenants::contacts(conn, &link.tenant_id)?;
+    let mut recipients: Vec<String> = link.issued_by_email.iter().cloned().collect();
+    for Contact { email, .. } in contacts {
+        if !recipients.iter().any(|known| known.eq_ignore_ascii_case(&email)) {
+            recipients.push(email);
+        }
+    }
+    for (number, recipient) in recipients.into_iter().enumerate() {
+        let dedup_key = format!("{} {occasion} {number}", session.id);
+        let job = about(link, Template::PolicyViolation, dedup_key, now);
+        store::insert_once(conn, &Job { recipient: Some(recipient), session_id: Some(session.id.clone()), ..job })?;
+    }
     Ok(())
 }
 

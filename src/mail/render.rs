@@ -1,12 +1,15 @@
 //! Rendering e-mails: a plain-text part, and HTML with the same content.
 
+mod lines;
+
 use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
+use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
+use crate::domain::{Access, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
 use crate::mail::summary::Summary;
@@ -51,6 +54,7 @@ struct LinkMail {
     reason: String,
     ticket: Option<String>,
     read_only: bool,
+    limits: LimitLines,
     issued_by_name: String,
     starts_at: Option<String>,
     starts_at_utc: Option<String>,
@@ -118,6 +122,7 @@ pub(super) fn magic_link(
         reason: inert(&link.reason),
         ticket: link.ticket.as_deref().map(inert),
         read_only: link.access == Access::ReadOnly,
+        limits: LimitLines::of(link),
         issued_by_name: inert(&link.issued_by_name),
         starts_at: later.then(|| local(link.starts_at, &zone)),
         starts_at_utc: later.then(|| utc(link.starts_at)),
@@ -172,6 +177,7 @@ struct NoticeMail {
     read_only: bool,
     /// Label of `admin_name`: who asked for the access may not have got it.
     granted: &'static str,
+    limits: LimitLines,
     /// Label of `expires_at`: the access may have ended before.
     until: &'static str,
     expires_at: String,
@@ -193,98 +199,6 @@ struct NoticeMail {
     manage_url: Option<String>,
     reference: String,
     report_to: Option<String>,
-}
-
-/// What changed an access: who, why, and when it was to end before.
-struct ChangeLines {
-    by: String,
-    reason: String,
-    previous: String,
-}
-
-impl ChangeLines {
-    fn of(extension: &Extension, zone: &TimeZone) -> Self {
-        Self {
-            by: inert(extension.actor_name.as_deref().unwrap_or("an operator")),
-            reason: inert(&extension.reason),
-            previous: local(extension.previous_expires_at, zone),
-        }
-    }
-}
-
-/// Who revoked an access, and why.
-struct RevokedLines {
-    by: String,
-    reason: String,
-}
-
-impl RevokedLines {
-    fn of(link: &Link) -> Option<Self> {
-        let reason = link.revoke_reason.as_deref()?;
-        let by = link.revoked_by_name.as_deref().unwrap_or("an operator");
-        Some(Self { by: inert(by), reason: inert(reason) })
-    }
-}
-
-/// What became of a request, and until when it waits.
-struct RequestLines {
-    hours: i32,
-    lapses_at: String,
-    /// Who asked for an extension, and why.
-    asked: Option<RevokedLines>,
-    /// Who decided, and why; nobody if it lapsed.
-    decided: Option<RevokedLines>,
-}
-
-impl RequestLines {
-    fn of(wish: &Wish, zone: &TimeZone) -> Self {
-        let words = |by: &str, reason: &str| RevokedLines { by: inert(by), reason: inert(reason) };
-        let decided = wish.decision().map(|decision| {
-            let by = decision.by.name.as_deref().unwrap_or("an operator");
-            words(by, decision.reason.as_deref().unwrap_or_default())
-        });
-        let asked = wish.asked().map(|(by, reason)| words(by, reason));
-        Self { hours: wish.hours(), lapses_at: local(wish.lapses_at(), zone), asked, decided }
-    }
-}
-
-/// Whom to ask at a tenant. Their addresses are meant to be written to, and were checked when they were saved.
-fn whom_to_ask(tenant: &TenantView) -> Vec<String> {
-    let contacts = tenant.contacts.iter();
-    contacts.map(|contact| format!("{}, {}", inert(&contact.name), contact.email)).collect()
-}
-
-struct SummaryLines {
-    started_at: String,
-    ended_at: String,
-    cause: &'static str,
-    changes: i64,
-    exports: i64,
-    views: i64,
-    record: &'static str,
-}
-
-impl SummaryLines {
-    fn of(summary: &Summary, zone: &TimeZone) -> Self {
-        Self {
-            started_at: local(summary.started_at, zone),
-            ended_at: local(summary.ended_at, zone),
-            cause: match summary.cause {
-                EndCause::Done => "by the consultant",
-                EndCause::Expired => "because its time was over",
-                EndCause::Revoked => "because it was revoked",
-                EndCause::Replaced => "because the next visit, or another link, took its place",
-            },
-            changes: summary.changes,
-            exports: summary.exports,
-            views: summary.views,
-            record: match summary.audit_state {
-                AuditState::Complete => "complete",
-                AuditState::Gaps => "has gaps: not every act has been reported",
-                AuditState::Unclosed => "open: the portal never said how many acts there were",
-            },
-        }
-    }
 }
 
 /// A notice about an access. It never holds a token; an admin's links to the portal's own page.
@@ -309,6 +223,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
             Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
             Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
+            Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
             Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
             Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
@@ -324,6 +239,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             (&consultant.name, false)
         }
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
+        Mail::PolicyViolation => (recipient_name(facts), true),
         Mail::ApprovalRequested | Mail::ExtensionRequested => (&tenant.name, true),
         _ => (&link.issued_by_name, true),
     };
@@ -345,6 +261,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::ApprovalRequested | Mail::RequestDenied => "Asked for by",
             _ => "Granted by",
         },
+        limits: LimitLines::of(link),
         until: match template {
             Mail::AccessIssued
             | Mail::AccessUsed
@@ -357,6 +274,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::AccessAnnounced
             | Mail::ExtensionRequested
             | Mail::ExtensionDenied => "Valid until",
+            Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
             Mail::ApprovalRequested => "Would be valid until",
             Mail::RequestDenied => "Would have been valid until",
             _ => "Was granted until",
@@ -392,6 +310,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
         Mail::AccessEndsSoon => parts!(&mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
         Mail::AccessRunsOut => parts!(&mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
+        Mail::PolicyViolation => parts!(&mail, NoticeMail, "policy_violation.txt", "policy_violation.html"),
         Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
@@ -405,6 +324,15 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         }
     };
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
+}
+
+/// The name of whom a notice to the admin and the tenant's contacts goes to.
+fn recipient_name<'a>(facts: &Facts<'a>) -> &'a String {
+    let contact = facts.tenant.contacts.iter().find(|contact| contact.email == facts.recipient);
+    match contact.filter(|_| facts.link.issued_by_email.as_deref() != Some(facts.recipient)) {
+        Some(contact) => &contact.name,
+        None => &facts.link.issued_by_name,
+    }
 }
 
 /// Keeps mail programs from linking user input, and right-to-left input from reordering the text around it.

@@ -17,7 +17,7 @@ use super::{scan_end, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Scan};
+use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 text_enum! {
@@ -81,6 +81,8 @@ pub(crate) struct LinkRequest {
     pub state: RequestState,
     pub decided_at: Option<Timestamp>,
     decision: Option<String>,
+    /// What it is not to include.
+    pub restrictions: Option<Restrictions>,
 }
 
 impl LinkRequest {
@@ -120,6 +122,7 @@ impl LinkRequest {
             state: RequestState::Pending,
             decided_at: None,
             decision: None,
+            restrictions: link.restrictions,
         }
     }
 
@@ -163,6 +166,7 @@ impl LinkRequest {
             reentry: request.reentry,
             replaced_by: None,
             session_hours: None,
+            restrictions: request.restrictions,
         }
     }
 

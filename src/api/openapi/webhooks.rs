@@ -64,6 +64,7 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::ExtensionWithdrawn => "A request for an extension of a link was withdrawn",
         WebhookEvent::ExtensionLapsed => "Nobody decided in time on an extension of a link",
         WebhookEvent::LinkShortened => "A link's window was shortened, and that of its session with it",
+        WebhookEvent::PolicyViolation => "A session did what it does not allow, as a report said",
         WebhookEvent::LinkExpired => "A link's window has ended",
         WebhookEvent::SessionOpened => "A session was opened",
         WebhookEvent::SessionEnded => "A session ended, whatever the cause",
@@ -95,6 +96,8 @@ fn data(kind: &str) -> Value {
         "magic_link.extended" | "magic_link.shortened" => {
             json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T09:30:00Z" })
         }
+        "magic_link.policy_violation" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE,
+            "violations": 2, "causes": ["forbidden"], "categories": ["export", "bank_account"] }),
         "magic_link.expired" => json!({ "actor_type": "system", "expires_at": "2026-11-23T07:30:00Z" }),
         "session.opened" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE, "access": "full",
             "expires_at": "2026-11-23T07:30:00Z" }),

@@ -5,10 +5,9 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use super::notices::notice_of;
 use super::requests::policy_change;
 use super::*;
-use crate::domain::{Template, is_unsafe_char};
+use crate::domain::is_unsafe_char;
 
 pub(in crate::mail) use words::words;
 

@@ -1,9 +1,6 @@
 //! Mails about what waits for a decision, and about a tenant's policy.
 
-use super::notices::notice_of;
 use super::*;
-use crate::domain::Template;
-use crate::id::ExtensionId;
 use crate::mail::policy::PolicyChange;
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
