@@ -63,7 +63,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         recipient: "hr@acme.example",
         at: link.starts_at,
         summary: ended.then_some(&summary),
-        visits: if visits { std::slice::from_ref(&summary) } else { &[] },
+        visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
     };
