@@ -16,6 +16,7 @@ use diesel::serialize::{self, Output, ToSql};
 use diesel::sql_types;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::format_description::well_known::Rfc3339;
+use time::macros::datetime;
 use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 pub use followed::Followed;
@@ -27,6 +28,9 @@ pub(crate) use followed::Look;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, AsExpression, FromSqlRow)]
 #[diesel(sql_type = sql_types::Timestamp)]
 pub struct Timestamp(PrimitiveDateTime);
+
+/// The first and the last moment that texts of RFC 3339, in UTC, and both databases can tell.
+const CALENDAR: [PrimitiveDateTime; 2] = [datetime!(0000-01-01 00:00), datetime!(9999-12-31 23:59:59.999_999)];
 
 impl Timestamp {
     /// Brings any moment to UTC and to microseconds.
@@ -64,19 +68,25 @@ impl Timestamp {
     /// The moment `duration` later, or `None` past the year 9999.
     #[must_use]
     pub fn checked_add(self, duration: Duration) -> Option<Self> {
-        self.0.checked_add(whole_micros(duration)).filter(|at| at.year() <= 9999).map(Self)
+        let [_, last] = CALENDAR;
+        self.0.checked_add(whole_micros(duration)).filter(|at| *at <= last).map(Self)
     }
 
     /// The moment `duration` later, at most the end of the calendar.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(whole_micros(duration)))
+        Self(self.0.saturating_add(whole_micros(duration))).within_calendar()
     }
 
-    /// The moment `duration` earlier.
+    /// The moment `duration` earlier, at least the beginning of the calendar.
     #[must_use]
     pub fn minus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_sub(whole_micros(duration)))
+        Self(self.0.saturating_sub(whole_micros(duration))).within_calendar()
+    }
+
+    fn within_calendar(self) -> Self {
+        let [first, last] = CALENDAR;
+        Self(self.0.clamp(first, last))
     }
 
     /// The time from `earlier` until this moment; negative when it lies after it.
@@ -112,10 +122,12 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let moment = time::serde::rfc3339::deserialize(deserializer)?;
-        // Close to its ends the calendar of another offset holds days that UTC's does not.
-        let utc = moment.checked_to_offset(UtcOffset::UTC).filter(|utc| utc.year() >= 0);
-        utc.map(Self::from_utc).ok_or_else(|| serde::de::Error::custom("lies outside the calendar"))
+        let moment: OffsetDateTime = time::serde::rfc3339::deserialize(deserializer)?;
+        // Close to its ends the calendar of another offset holds hours that UTC's does not: the largest value of a
+        // library, told in local time. They count as that end, because reports are never refused for their time.
+        let [first, last] = CALENDAR.map(Self);
+        let beyond = if moment.year() < 1_000 { first } else { last };
+        Ok(moment.checked_to_offset(UtcOffset::UTC).map_or(beyond, Self::from_utc).within_calendar())
     }
 }
 
@@ -240,7 +252,6 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use time::macros::datetime;
 
     #[test]
     fn no_moment_has_a_part_of_a_microsecond() {
@@ -260,11 +271,22 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_beyond_the_calendar_is_refused() {
-        for text in ["\"9999-12-31T23:59:59-00:01\"", "\"0000-01-01T00:00:00+00:01\""] {
-            assert!(serde_json::from_str::<Timestamp>(text).is_err(), "{text}");
+    fn a_moment_beyond_the_calendar_is_its_end() {
+        let [first, last] = CALENDAR.map(Timestamp);
+        for (text, end) in [
+            ("\"9999-12-31T23:59:59-00:01\"", last),
+            ("\"9999-12-31T23:59:59.9999999-23:59\"", last),
+            ("\"9999-12-31T23:59:59.9999999Z\"", last),
+            ("\"0000-01-01T00:00:00+00:01\"", first),
+        ] {
+            assert_eq!(serde_json::from_str::<Timestamp>(text).unwrap(), end, "{text}");
         }
-        assert!(serde_json::from_str::<Timestamp>("\"9999-12-31T23:59:59+00:01\"").is_ok());
+        assert!(serde_json::from_str::<Timestamp>("\"9999-12-31T23:59:59+00:01\"").unwrap() < last);
+        for (moment, end) in [(last.plus(Duration::DAY), last), (first.minus(Duration::DAY), first)] {
+            assert_eq!(moment, end);
+            assert_eq!(serde_json::from_value::<Timestamp>(serde_json::to_value(moment).unwrap()).unwrap(), end);
+        }
+        assert_eq!(last.checked_add(Duration::MICROSECOND), None);
     }
 
     #[test]

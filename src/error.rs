@@ -103,6 +103,7 @@ codes! {
     SessionEnded 410 "session_ended" "The session is over" "Open a new session with a fresh link.";
     ReportingClosed 410 "reporting_closed" "The session takes no more reports" "Activity events are accepted until 72 hours after the session's end.";
     BodyTooLarge 413 "body_too_large" "The body is too large" "64 KiB are taken, 1 MiB where activity events are reported.";
+    TargetTooLong 414 "target_too_long" "The target of the request is too long" "The request line may have 16 KiB; lists and texts belong into a body.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
     EvidenceTooLarge 422 "evidence_too_large" "The history of the link is too large for one answer" "10,000 events, 8 MiB of them, or 1,000 sessions are the limit: export the tenant's log instead.";

@@ -8,7 +8,7 @@ use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit, ReadAudit};
 use crate::id::HoldId;
@@ -23,6 +23,7 @@ use crate::store::{IdempotencyKey, idempotency};
 pub struct PlaceHold {
     /// Why the hold is placed.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// When the hold ends (RFC 3339); without it the hold is in force until it is released.
     pub until: Option<Timestamp>,
@@ -37,6 +38,7 @@ pub struct PlaceHold {
 pub struct ReleaseHold {
     /// Why the hold is released.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Portal user who requested the release, recorded as the client asserts it.
     pub requested_by: Option<Person>,

@@ -15,7 +15,7 @@ use super::store::{self, Erasure};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Person, Validator, check_person};
+use crate::domain::{Actor, EventType, Person, Validator, check_person, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit};
 use crate::journal::Event;
@@ -38,6 +38,7 @@ pub struct PurgeLog {
     pub before: Timestamp,
     /// Why the payloads are erased.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Portal user who requested the erasure, recorded as the client asserts it.
     pub requested_by: Option<Person>,

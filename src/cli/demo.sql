@@ -9,10 +9,10 @@ INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VAL
      datetime('now', '-1 hour'), datetime('now', '-1 hour'));
 INSERT INTO clients (id, name, portal, tenants, scopes, key_sha256, created_at) VALUES
     ('cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'Example client', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour'));
--- Neither link is in `open_grants`, so that the example that issues a link works as it stands.
+-- Of other profiles than the example that issues a link: one access has one link.
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, ticket, access,
     starts_at, expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at) VALUES
-    ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao',
+    ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1051', 'Kiran Patel',
      'Payroll run for November stops at step 3', 'SUP-48213', 'full', datetime('now', '-1 hour'), datetime('now', '+27 days'),
      'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
 -- One that lasts longer than any document.
@@ -21,15 +21,18 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     ('mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-7', 'Meera Iyer',
      'Migration of the payroll archive', 'read_only', datetime('now', '-1 hour'), datetime('now', '+50 years'), 'emp-7',
      'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
+INSERT INTO open_grants (tenant_id, portal, consultant_id, profile_id, magic_link_id, until)
+    SELECT tenant_id, portal, consultant_id, profile_id, id, expires_at FROM magic_links
+    WHERE id IN ('mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb6z');
 INSERT INTO status_lists (id, created_at) VALUES (1, datetime('now', '-30 minutes')) ON CONFLICT DO NOTHING;
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
     reason, client_id, started_at, expires_at, kid, status_list, status_index) VALUES
     ('ses_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', 1, 'acme', 'cloud',
-     'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1042', 'Asha Rao', 'full', 'Payroll run for November stops at step 3', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+     'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1051', 'Kiran Patel', 'full', 'Payroll run for November stops at step 3', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
      datetime('now', '-30 minutes'), datetime('now', '+27 days'), 'demo', 1, 0);
 INSERT INTO revocations (id, seq, every_tenant, profile_id, reason, dry_run, links, sessions, actor_type, actor_id,
     created_at, done_at) VALUES
-    ('rvk_01kaq3v9e8fwmvd2x7n0c5hbaz', (SELECT coalesce(max(seq), 0) + 1 FROM revocations), TRUE, 'emp-1042',
+    ('rvk_01kaq3v9e8fwmvd2x7n0c5hbaz', (SELECT coalesce(max(seq), 0) + 1 FROM revocations), TRUE, 'emp-1051',
      'What would a revocation hit?', TRUE, 1, 1, 'system', 'demo', datetime('now', '-1 hour'), datetime('now', '-1 hour'));
 INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, placed_by_id) VALUES
     ('hld_01kaq3v9e8fwmvd2x7n0c5hb7z', 'globex', 'Labour court, case 2026-118', datetime('now', '-1 hour'), 'system', 'demo');

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{ClientResponse, TenantSelector, check_rights, combined, require_apart, with_use, words};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Scope, Validator};
+use crate::domain::{EventType, Scope, Validator, trimmed_if_present};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::ClientId;
@@ -24,6 +24,7 @@ use crate::webhooks;
 pub struct ChangeClient {
     /// New name of the client for operators.
     #[schema(min_length = 1, max_length = 100)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub name: Option<String>,
     /// Identifier of the portal the client is bound to; an empty text for every portal.
     #[schema(max_length = 32)]

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::text_enum;
-use crate::domain::{EventType, Page, PageRequest, Scope, Validator};
+use crate::domain::{EventType, Page, PageRequest, Scope, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::{ClientId, RevocationId};
@@ -53,6 +53,7 @@ struct TenantSelector(String);
 pub struct CreateClient {
     /// Name of the client for operators.
     #[schema(min_length = 1, max_length = 100)]
+    #[serde(deserialize_with = "trimmed")]
     pub name: String,
     /// Identifier of the portal the client is bound to; absent for every portal.
     #[schema(max_length = 32)]

@@ -11,7 +11,9 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Authority, EventType, Page, Paging, Person, Scope, Validator, check_person};
+use crate::domain::{
+    Authority, EventType, Page, Paging, Person, Scope, Validator, check_person, trimmed, trimmed_if_present,
+};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
 use crate::id::{ConsultantId, RevocationId};
@@ -80,6 +82,7 @@ impl ConsultantResponse {
 pub struct RegisterConsultant {
     /// Name of the consultant.
     #[schema(min_length = 1, max_length = 100)]
+    #[serde(deserialize_with = "trimmed")]
     pub name: String,
     /// E-mail address to which links are mailed: one address, without a display name.
     #[schema(max_length = 254)]
@@ -98,6 +101,7 @@ pub struct RegisterConsultant {
 pub struct ChangeConsultant {
     /// New name of the consultant.
     #[schema(min_length = 1, max_length = 100)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub name: Option<String>,
     /// New e-mail address: needs the scope `admin`, revokes the consultant's links and notifies the old address, unless it
     /// differs by upper and lower case only.
@@ -117,6 +121,7 @@ pub struct ChangeConsultant {
 pub struct ConsultantDecision {
     /// Why the consultant is suspended or reinstated.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

@@ -14,7 +14,7 @@ mod text_enum;
 mod url;
 mod wal;
 
-pub(crate) use batch::insert_all;
+pub(crate) use batch::{insert_all, next_rows};
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use failure::no_connection;

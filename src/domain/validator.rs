@@ -85,13 +85,24 @@ impl Validator {
     }
 }
 
-/// Reads a name without the blanks around it, those without width included; line breaks are no blanks. A joiner stays:
-/// names in Malayalam end with one.
-pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+/// A text without the blanks around it, those without width included; line breaks are no blanks. A joiner stays: names
+/// in Malayalam end with one.
+pub(crate) fn without_outer_blanks(text: &str) -> &str {
     let is_blank = |character: char| {
         (character.is_whitespace() || matches!(character, '\u{200B}' | '\u{2060}')) && !is_unsafe_char(character)
     };
-    String::deserialize(deserializer).map(|text| text.trim_matches(is_blank).to_owned())
+    text.trim_matches(is_blank)
+}
+
+/// Reads a name or another line of text [`without_outer_blanks`]. A repeat with an `Idempotency-Key` is told by the same
+/// rule.
+pub(crate) fn trimmed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    String::deserialize(deserializer).map(|text| without_outer_blanks(&text).to_owned())
+}
+
+/// The same of a text that may be absent.
+pub(crate) fn trimmed_if_present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    trimmed(deserializer).map(Some)
 }
 
 /// A text on one line, with a blank for every character that could mislead its reader.

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use super::caller::KnownClient;
 use super::default_route::KnownRoutes;
 use super::head::{take_head, without_body};
-use super::parameters::require_known_query;
+use super::parameters::check_query;
 use super::sliced::sliced;
 use super::{Sampler, problem};
 use crate::access::LiveClient;
@@ -65,7 +65,7 @@ pub(crate) async fn surround(
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
-        if let Err(error) = require_host(request.request()).and_then(|()| require_known_query(request.request())) {
+        if let Err(error) = require_host(request.request()).and_then(|()| check_query(request.request())) {
             return finish(request.error_response(error), cx.as_ref(), path, trace_id).await;
         }
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::contract::Contract;
 use crate::error::{Code, Error};
@@ -50,8 +51,9 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = Ready<Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(Contract::operation(request).and_then(|operation| {
-            let values = operation.read_query(request.query_string())?;
+        let values = request.extensions_mut().remove::<Checked>();
+        let unchecked = || Error::internal(format_args!("the query of {} is not described", request.path()));
+        ready(values.ok_or_else(unchecked).and_then(|Checked(values)| {
             T::deserialize(values).map(Self).map_err(|error| {
                 tracing::warn!(error.cause = %error, "a query is as described, and not taken");
                 Error::new(Code::InvalidQuery)
@@ -60,19 +62,23 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-/// Refuses a query where the call has none: its handler does not read it, and a caller who adds `dry_run` to an order that
-/// takes it in the body means it.
+/// The values of a query that is as described.
+struct Checked(Value);
+
+/// Checks the query of every call below `/v1`, those without parameters included: a caller who adds `dry_run` to an order
+/// that takes it in the body means it. The handler that reads the query finds its values. Elsewhere no call has
+/// parameters, and what a probe or a cache adds is ignored.
 ///
 /// # Errors
-/// `invalid_query` with every parameter.
-pub(super) fn require_known_query(request: &HttpRequest) -> Result<(), Error> {
-    if request.query_string().is_empty() || !request.path().starts_with("/v1/") {
-        return Ok(());
+/// `invalid_query` with every parameter that is not as described.
+pub(super) fn check_query(request: &HttpRequest) -> Result<(), Error> {
+    let described = request.path().starts_with("/v1/").then(|| Contract::find(request)).flatten();
+    let Some(operation) = described else { return Ok(()) };
+    let values = operation.read_query(request.query_string())?;
+    if operation.has_query() {
+        request.extensions_mut().insert(Checked(values));
     }
-    match Contract::operation(request) {
-        Ok(operation) if operation.has_no_query() => operation.read_query(request.query_string()).map(drop),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// The decoded parameters of the path, by name.

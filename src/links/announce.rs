@@ -3,6 +3,8 @@
 //! A mark for each kind names the last link that was looked at; the instance that advances it queues the notices of the
 //! links in between. Whether a notice still holds is seen when it is sent.
 
+use std::collections::HashSet;
+
 use time::Duration;
 
 use super::store;
@@ -11,8 +13,8 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::id::LinkId;
 use crate::mail::notices;
-use crate::records;
 use crate::records::links::Link;
+use crate::records::{self, link_changes};
 use crate::store::Worker;
 
 /// Largest number of links that one step looks at.
@@ -35,10 +37,8 @@ const LEADS: [Lead; 2] = [
     Lead { mark: 2, before: Duration::DAY, is_long: true },
 ];
 
-impl Lead {
-    fn is_of(self, link: &Link) -> bool {
-        self.is_long == (link.starts_at.plus(LONG) < link.expires_at)
-    }
+fn is_long(link: &Link) -> bool {
+    link.starts_at.plus(LONG) < link.expires_at
 }
 
 /// Announces that accesses end soon; returns how many links it looked at.
@@ -75,8 +75,14 @@ async fn announce(cx: &Context, lead: Lead, now: Timestamp) -> Result<usize, Err
                 return Ok(());
             }
             let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
-            let ends_soon = |link: &&Link| link.ended(now).is_none() && link.expires_at <= until && lead.is_of(link);
-            for link in records::links::find_all(tx, &ids)?.iter().filter(ends_soon) {
+            let mut links = records::links::find_all(tx, &ids)?;
+            // A long window whose end was moved when the day before it had begun is announced like a short one.
+            let late = if lead.is_long { HashSet::new() } else { link_changes::moved_late(tx, &links, Duration::DAY)? };
+            links.retain(|link| {
+                let is_its_lead = lead.is_long == is_long(link) || late.contains(&link.id);
+                is_its_lead && link.ended(now).is_none() && link.expires_at <= until
+            });
+            for link in &links {
                 notices::ends_soon(tx, link, now)?;
                 tx.wake(Worker::Mail);
             }

@@ -160,7 +160,7 @@ pub(crate) async fn approve(
         by: deciding.actor.clone(),
         email: Some(email.clone()),
         client_id: deciding.client_id.clone(),
-        reason: request.comment.as_deref().map(|comment| comment.trim().to_owned()),
+        reason: request.comment,
         revocation_id: None,
     };
     let (length, access, config) = (length.flatten(), request.access, cx.config.clone());
@@ -265,7 +265,7 @@ pub(crate) async fn deny(
         by: deciding.actor.clone(),
         email: Some(email),
         client_id: deciding.client_id.clone(),
-        reason: Some(request.reason.trim().to_owned()),
+        reason: Some(request.reason),
         revocation_id: None,
     };
     cx.store
@@ -309,7 +309,7 @@ fn withdrawn(tx: &mut Tx<'_>, deciding: &Deciding, reason: Option<&str>, acting:
         by: deciding.actor.clone(),
         email: None,
         client_id: deciding.client_id.clone(),
-        reason: reason.map(|reason| reason.trim().to_owned()),
+        reason: reason.map(ToOwned::to_owned),
         revocation_id: None,
     };
     let request = deciding.decide(tx, RequestState::Withdrawn, &decision)?;

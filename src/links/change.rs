@@ -143,8 +143,8 @@ pub(crate) async fn correct(
                 link_changes::hold_bulk_revocations(tx)?;
             }
             let link = change.lock(tx)?;
-            let reason = request.reason.as_deref().map_or(link.reason.as_str(), str::trim);
-            let ticket = match request.ticket.as_deref().map(str::trim) {
+            let reason = request.reason.as_deref().unwrap_or(&link.reason);
+            let ticket = match request.ticket.as_deref() {
                 Some(ticket) => Some(ticket).filter(|ticket| !ticket.is_empty()),
                 None => link.ticket.as_deref(),
             };

@@ -135,7 +135,7 @@ impl Change {
             magic_link_id: self.id.clone(),
             previous_expires_at: from,
             expires_at: to,
-            reason: reason.trim().to_owned(),
+            reason: reason.to_owned(),
             actor_type: self.actor.kind,
             actor_id: self.actor.id.clone(),
             actor_name: self.actor.name.clone(),

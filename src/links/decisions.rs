@@ -5,7 +5,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::domain::{Access, Actor, Issuer, Person, Validator, WindowLength, trimmed};
+use crate::domain::{Access, Actor, Issuer, Person, Validator, WindowLength, trimmed, trimmed_if_present};
 use crate::id::{ClientId, ExtensionId};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
@@ -41,6 +41,7 @@ pub struct ApproveLink {
     pub approver: Approver,
     /// Why, in the words of the person who approves.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub comment: Option<String>,
     /// A shorter window than the one that was asked for.
     pub duration: Option<WindowLength>,
@@ -63,6 +64,7 @@ pub struct ApproveExtension {
     pub approver: Approver,
     /// Why, in the words of the person who approves.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub comment: Option<String>,
     /// A shorter extension than the one that was asked for.
     pub duration: Option<WindowLength>,
@@ -83,6 +85,7 @@ pub struct DenyLink {
     pub approver: Approver,
     /// Why the access is denied; told to the person who asked.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
@@ -98,6 +101,7 @@ pub struct WithdrawLink {
     pub requested_by: Option<Person>,
     /// Why the request is withdrawn.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub reason: Option<String>,
     /// Identifier of the support session the caller acts in, if any; recorded.
     #[schema(max_length = 64)]

@@ -50,7 +50,7 @@ pub(super) fn ask(
         magic_link_id: link.id.clone(),
         previous_expires_at: link.expires_at,
         hours: i32::try_from(by.whole_hours()).map_err(Error::internal)?,
-        reason: extending.reason.trim().to_owned(),
+        reason: extending.reason.clone(),
         asked_by_id: extending.by.id.clone(),
         asked_by_name: extending.by.name.clone(),
         asked_by_email: email,
@@ -101,7 +101,7 @@ fn decision(change: &Change, email: Option<String>, reason: Option<&str>) -> Dec
         by: change.actor.clone(),
         email,
         client_id: change.client_id.clone(),
-        reason: reason.map(|reason| reason.trim().to_owned()),
+        reason: reason.map(ToOwned::to_owned),
         revocation_id: None,
     }
 }

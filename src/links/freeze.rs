@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Validator};
+use crate::domain::{Actor, EventType, Validator, trimmed_if_present};
 use crate::error::Error;
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
@@ -35,6 +35,7 @@ pub struct SetIssuing {
     pub frozen: bool,
     /// Why issuing is frozen; required for a freeze.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub reason: Option<String>,
 }
 

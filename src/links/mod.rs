@@ -29,7 +29,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::domain::{
     Access, Actor, AuditState, ConsultantRef, Forbidden, Issuer, LinkState, ModuleName, Person, Profile, Reentry,
-    WindowLength,
+    WindowLength, trimmed, trimmed_if_present,
 };
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
@@ -69,9 +69,11 @@ pub struct IssueLink {
     pub consultant_id: ConsultantId,
     /// Why access is granted, in the words of the person who grants it.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Identifier of the support ticket.
     #[schema(min_length = 1, max_length = 64)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
     /// Length of the window; by default the one that the tenant's policy sets, if it does.
     pub duration: Option<WindowLength>,
@@ -162,6 +164,7 @@ const fn by_mail() -> Reentry {
 pub struct RevokeLink {
     /// Why the link is revoked.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
@@ -182,6 +185,7 @@ pub struct ExtendLink {
     pub duration: WindowLength,
     /// Why the access lasts longer, in the words of the person who extends it.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Person who extends the access; recorded as asserted by the client, not verified. With an `email` where the
     /// extension waits for an approval.
@@ -203,6 +207,7 @@ pub struct ShortenLink {
     pub expires_at: Timestamp,
     /// Why the access ends earlier.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,
@@ -218,9 +223,11 @@ pub struct ShortenLink {
 pub struct CorrectLink {
     /// Why access was granted; the reason before is kept in the link's evidence.
     #[schema(min_length = 10, max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub reason: Option<String>,
     /// Identifier of the support ticket; an empty text removes it.
     #[schema(max_length = 64)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

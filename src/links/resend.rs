@@ -88,6 +88,9 @@ pub(crate) fn renew(
 fn mail_again(tx: &mut Tx<'_>, link: &Link, event: Event, now: Timestamp) -> Result<(), Error> {
     mail::cancel_for_links(tx, std::slice::from_ref(link), now)?;
     mail::enqueue_link(tx, link, now)?;
+    if !link.has_begun(now) {
+        mail::notices::announced(tx, link, now)?;
+    }
     mail::notices::resent(tx, link, now)?;
     tx.wake(Worker::Mail);
     if link.reentry == Reentry::Device {

@@ -58,8 +58,8 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
 }
 
 /// Where mail gateways send people instead of `/l#<token>`: the `#` became a part of the path (`%23`, or `%2523`) or was
-/// lost, or a slash came before it. actix has decoded the first escape of each.
-const MANGLED: &str = "/l{mangled:/?((#|%23|%2523|eyJ).*)?}";
+/// lost, a slash or a parameter came before it, or the path is in capitals. actix has decoded the first escape of each.
+const MANGLED: &str = "/{l:[lL]}{mangled:/?((#|%23|%2523|eyJ|;).*)?}";
 
 /// The landing page with its style sheet and scripts. To read them changes nothing.
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {

@@ -69,7 +69,7 @@ impl Default for Delivery {
     }
 }
 
-/// Queues the e-mail with the link in its current generation.
+/// Queues the e-mail with the link in its current generation, to arrive when the link opens.
 pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<()> {
     store::insert(conn, &with_link(link, now))
 }
@@ -77,13 +77,13 @@ pub(crate) fn enqueue_link(conn: &mut Conn, link: &Link, now: Timestamp) -> dies
 /// Inserts a link, and queues the e-mail with it, to arrive when the link opens; `false` if another link has its access:
 /// then nothing may be kept.
 pub(crate) fn insert_with_link(conn: &mut Conn, link: &Link, now: Timestamp) -> diesel::QueryResult<bool> {
-    let job = Job { next_attempt_at: link.starts_at.max(now), ..with_link(link, now) };
-    store::insert_with_link(conn, link, &job, now)
+    store::insert_with_link(conn, link, &with_link(link, now), now)
 }
 
 fn with_link(link: &Link, now: Timestamp) -> Job {
     let dedup_key = format!("{} {}", link.id, link.generation);
-    Job { generation: Some(link.generation), ..about(link, Template::MagicLink, dedup_key, now) }
+    let job = about(link, Template::MagicLink, dedup_key, now);
+    Job { generation: Some(link.generation), next_attempt_at: link.starts_at.max(now), ..job }
 }
 
 /// Queues the e-mail with a one-time code in place of earlier ones; it is cancelled with the link's generation.

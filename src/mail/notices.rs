@@ -82,8 +82,11 @@ pub(super) fn end_key(link: &Link) -> String {
 
 /// Notifies the admin and the consultant that an access ends soon.
 pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    enqueue_notice(conn, link, Template::AccessEndsSoon, end_key(link), link.issued_by_email.as_ref(), now)?;
-    store::insert(conn, &about(link, Template::AccessRunsOut, end_key(link), now))?;
+    let to_admin = about(link, Template::AccessEndsSoon, end_key(link), now);
+    if let Some(admin) = &link.issued_by_email {
+        store::insert_once(conn, &Job { recipient: Some(admin.clone()), ..to_admin })?;
+    }
+    store::insert_once(conn, &about(link, Template::AccessRunsOut, end_key(link), now))?;
     Ok(())
 }
 
@@ -109,7 +112,8 @@ pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now
 
 /// Notifies the consultant of a link that opens later, and is mailed then.
 pub(crate) fn announced(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    store::insert(conn, &about(link, Template::AccessAnnounced, link.id.to_string(), now))?;
+    let dedup_key = format!("{} {}", link.id, link.generation);
+    store::insert(conn, &about(link, Template::AccessAnnounced, dedup_key, now))?;
     Ok(())
 }
 
@@ -137,6 +141,12 @@ pub(crate) fn ended(conn: &mut Conn, ended: &Ended, now: Timestamp) -> Result<bo
     };
     for (single, daily, to) in recipients {
         let Some(to) = to else { continue };
+        // The mail of a day tells of what has ended in it, whenever it is found out and whatever day that is in another
+        // time zone.
+        let is_told = |day: &Day| day.holds(ended_at);
+        if !is_first && store::days_told(conn, &session.magic_link_id, daily, None)?.iter().any(is_told) {
+            continue;
+        }
         let (template, dedup_key, session_id) = match shared {
             Some(day) => (daily, day.key(&session.magic_link_id), None),
             None => (single, session.id.to_string(), Some(session.id.clone())),

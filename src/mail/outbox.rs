@@ -12,7 +12,7 @@ use super::notices;
 use super::policy::PolicyChange;
 use super::render::{self, AddressChange, Facts};
 use super::store::{self, Attempt, Due, Job};
-use super::summary::{self, Summary};
+use super::summary::{self, Summary, Visits};
 use super::suppressions;
 use super::wish::Wish;
 use crate::clock::Timestamp;
@@ -60,7 +60,7 @@ struct Queued {
     link: Option<(Link, TenantView)>,
     summary: Option<Summary>,
     /// The sessions of the day that the mail is about.
-    visits: Vec<Summary>,
+    visits: Visits,
     /// Why it must not be sent; `None` if it may.
     withheld: Option<Attempt>,
     /// The new end that the mail is about.
@@ -257,9 +257,10 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let visits = match (job.template, &link, Day::in_key(&job.dedup_key)) {
         (Template::AccessVisits | Template::OwnerAccessVisits, Some((link, _)), Some(day)) => {
-            summary::of_day(conn, &link.id, day, now)?
+            let earlier = store::days_told(conn, &link.id, job.template, Some(&job.id))?;
+            summary::of_day(conn, &link.id, day, &earlier, now)?
         }
-        _ => Vec::new(),
+        _ => Visits::default(),
     };
     let failure = match (job.template, job.dedup_key.split_once(' ')) {
         (Template::LinkBounced, Some((failed, _))) => {

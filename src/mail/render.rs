@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::domain::{Access, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
-use crate::mail::summary::Summary;
+use crate::mail::summary::{Summary, Visits};
 use crate::mail::wish::Wish;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
@@ -153,7 +153,7 @@ pub(super) struct Facts<'a> {
     pub at: Timestamp,
     pub summary: Option<&'a Summary>,
     /// The sessions of a day, if that is what it is about.
-    pub visits: &'a [Summary],
+    pub visits: &'a Visits,
     /// The link's new end, if that is what happened.
     pub extension: Option<&'a Extension>,
     /// Why a mail did not arrive, in the provider's words, if that is what happened.
@@ -190,6 +190,8 @@ struct NoticeMail {
     at_utc: String,
     summary: Option<SummaryLines>,
     visits: Vec<SummaryLines>,
+    /// Number of the day's visits that it does not tell of.
+    more_visits: usize,
     change: Option<ChangeLines>,
     revoked: Option<RevokedLines>,
     failure: Option<String>,
@@ -292,7 +294,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
-        visits: facts.visits.iter().map(|visit| SummaryLines::of(visit, &zone)).collect(),
+        visits: facts.visits.told.iter().map(|visit| SummaryLines::of(visit, &zone)).collect(),
+        more_visits: facts.visits.more,
         manage_url: manage_url.map(|url| url.replace("{tenant_id}", &link.tenant_id)),
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),

@@ -8,6 +8,7 @@ use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
+use super::day::Day;
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
@@ -19,9 +20,6 @@ use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
 
 pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
-
-/// PostgreSQL accepts 65,535 parameters per statement; a row has 22.
-const ROWS_PER_STATEMENT: usize = 1_000;
 
 /// A stored mail job.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -130,7 +128,7 @@ pub(super) fn insert_with_link(conn: &mut Conn, link: &Link, job: &Job, now: Tim
 }
 
 pub(super) fn insert_all(conn: &mut Conn, jobs: &[Job]) -> QueryResult<()> {
-    jobs.chunks(ROWS_PER_STATEMENT).try_for_each(|jobs| db::insert_all!(conn, jobs::table, jobs))
+    db::insert_all!(conn, jobs::table, jobs)
 }
 
 /// The link of a job, if its current generation may still be mailed.
@@ -446,6 +444,19 @@ pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>>
 /// Every job about a link, notices included, the oldest first.
 pub(super) fn about_link(conn: &mut Conn, id: &LinkId) -> QueryResult<Vec<Job>> {
     jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).load(conn)
+}
+
+/// The days that a link's summaries of this kind tell of: of all jobs, or of those before one of them.
+pub(super) fn days_told(
+    conn: &mut Conn,
+    link: &LinkId,
+    template: Template,
+    before: Option<&MailJobId>,
+) -> QueryResult<Vec<Day>> {
+    let all = jobs::table.filter(jobs::magic_link_id.eq(link)).filter(jobs::template.eq(template));
+    let found: Vec<(MailJobId, String)> = all.select((jobs::id, jobs::dedup_key)).load(conn)?;
+    let is_before = |id: &MailJobId| before.is_none_or(|before| id.as_str() < before.as_str());
+    Ok(found.iter().filter(|(id, _)| is_before(id)).filter_map(|(_, key)| Day::in_key(key)).collect())
 }
 
 /// The newest mail with a link.

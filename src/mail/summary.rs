@@ -81,10 +81,28 @@ pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result
 /// Largest number of sessions that the summary of a day tells of.
 const MAX_VISITS: usize = 20;
 
-/// Summarises the sessions of a link that ended on a day, without its first one, which had a summary of its own.
-pub(super) fn of_day(conn: &mut Conn, link: &LinkId, day: Day, now: Timestamp) -> Result<Vec<Summary>, Error> {
+/// The visits of a day.
+#[derive(Debug, Default)]
+pub(super) struct Visits {
+    /// Those that the summary of the day tells of.
+    pub told: Vec<Summary>,
+    /// Number of the others.
+    pub more: usize,
+}
+
+/// Summarises the sessions of a link that ended on a day, without its first one, which had a summary of its own, and
+/// without those that the summary of an earlier day tells of, which was another day in another time zone.
+pub(super) fn of_day(
+    conn: &mut Conn,
+    link: &LinkId,
+    day: Day,
+    earlier: &[Day],
+    now: Timestamp,
+) -> Result<Visits, Error> {
     let mut sessions = records::sessions::of_links(conn, std::slice::from_ref(link))?;
     sessions.sort_by(|one, other| one.id.as_str().cmp(other.id.as_str()));
-    let of_day = sessions.iter().skip(1).filter(|session| session.end(now).is_some_and(|end| day.holds(end)));
-    of_day.take(MAX_VISITS).map(|session| summary(conn, &session.id, now)).collect()
+    let is_of_day = |end| day.holds(end) && !earlier.iter().any(|day| day.holds(end));
+    let mut of_day = sessions.iter().skip(1).filter(|session| session.end(now).is_some_and(is_of_day));
+    let told = of_day.by_ref().take(MAX_VISITS).map(|session| summary(conn, &session.id, now));
+    Ok(Visits { told: told.collect::<Result<_, _>>()?, more: of_day.count() })
 }

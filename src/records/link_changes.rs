@@ -1,10 +1,13 @@
 //! Changes of a link that was issued: of its end, and of its reason and ticket. Each is one guarded statement, and a row
 //! of its own.
 
+use std::collections::{HashMap, HashSet};
+
 use diesel::connection::SimpleConnection;
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use serde::Serialize;
+use time::Duration;
 
 use super::links::Link;
 use super::revocations::NotBulkRevoked;
@@ -144,6 +147,18 @@ pub(crate) fn insert_extension(conn: &mut Conn, extension: &Extension) -> QueryR
 
 pub(crate) fn find_extension(conn: &mut Conn, id: &ExtensionId) -> QueryResult<Option<Extension>> {
     extensions::table.find(id).get_result(conn).optional()
+}
+
+/// Of these links those that were given their present end after a moment of their own: `latest` before that end.
+pub(crate) fn moved_late(conn: &mut Conn, links: &[Link], latest: Duration) -> QueryResult<HashSet<LinkId>> {
+    let ids = links.iter().map(|link| &link.id);
+    let moves: Vec<(LinkId, Timestamp, Timestamp)> = extensions::table
+        .filter(extensions::magic_link_id.eq_any(ids))
+        .select((extensions::magic_link_id, extensions::expires_at, extensions::created_at))
+        .load(conn)?;
+    let ends: HashMap<&LinkId, Timestamp> = links.iter().map(|link| (&link.id, link.expires_at)).collect();
+    let late = moves.into_iter().filter(|(id, to, at)| ends.get(id) == Some(to) && at.plus(latest) >= *to);
+    Ok(late.map(|(id, ..)| id).collect())
 }
 
 pub(crate) fn insert_correction(conn: &mut Conn, correction: &Correction) -> QueryResult<usize> {

@@ -87,12 +87,14 @@ pub(crate) struct Openable {
     pub has_session: bool,
     /// The newest status list; `None` where there is none yet.
     pub status_list: Option<i64>,
+    /// Which of the drawn indexes are taken in it, with blanks between them.
+    pub taken: Option<String>,
 }
 
-/// What opening a session asks of a link, whatever the caller's reach.
-pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Openable>> {
-    type Row = (Link, Option<BulkRevocation>, String, String, bool, Option<i64>);
-    let found: Option<Row> = links::table
+/// What opening a session asks of a link, whatever the caller's reach, and of the indexes that were drawn.
+pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId, drawn: &[i32]) -> QueryResult<Option<Openable>> {
+    type Row = (Link, Option<BulkRevocation>, String, String, bool, Option<i64>, Option<String>);
+    let asked = links::table
         .inner_join(consultants::table)
         .left_join(orders::table.on(BulkRevoked))
         .filter(links::id.eq(id))
@@ -104,15 +106,15 @@ pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<O
             consultants::email,
             exists(sessions::table.filter(sessions::magic_link_id.eq(links::id))),
             status_lists::table.select(max(status_lists::id)).single_value(),
-        ))
-        // Not `first`: SQLite prepares a statement with a bound LIMIT anew at every run.
-        .get_result(conn)
-        .optional()?;
-    Ok(found.map(|(link, order, name, email, has_session, status_list)| Openable {
+            super::status_lists::taken(conn, drawn),
+        ));
+    let found: Option<Row> = prepared(asked).get_result(conn).optional()?;
+    Ok(found.map(|(link, order, name, email, has_session, status_list, taken)| Openable {
         consultant: ConsultantRef { id: link.consultant_id.clone(), name, email },
         link: link.under(order),
         has_session,
         status_list,
+        taken,
     }))
 }
 

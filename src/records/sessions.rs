@@ -6,14 +6,16 @@ use diesel::dsl::{case_when, exists, not};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
-use diesel::sql_types::Text;
+use diesel::sql_types::{Bool, Text};
 use time::Duration;
 
 use super::links::Link;
 use super::reached;
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use crate::clock::Timestamp;
-use crate::db::schema::{magic_links as links, revocations as orders, session_sources as sources, sessions, tenants};
+use crate::db::schema::{
+    link_devices as devices, magic_links as links, revocations as orders, session_sources as sources, sessions, tenants,
+};
 use crate::db::{Backend, Conn, prepared};
 use crate::domain::{Access, AuditState, ChangeValues, EndCause, PageRequest, Reach, Restrictions};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
@@ -240,11 +242,38 @@ pub(crate) fn end(
     cause: EndCause,
     now: Timestamp,
 ) -> QueryResult<Option<Ended>> {
+    end_some(conn, id, reach, cause, true, now)
+}
+
+/// The same, but a session that a remembered device may follow with another one is left.
+pub(crate) fn end_without_device(
+    conn: &mut Conn,
+    id: &SessionId,
+    reach: &Reach,
+    cause: EndCause,
+    now: Timestamp,
+) -> QueryResult<Option<Ended>> {
+    end_some(conn, id, reach, cause, false, now)
+}
+
+fn end_some(
+    conn: &mut Conn,
+    id: &SessionId,
+    reach: &Reach,
+    cause: EndCause,
+    also_with_device: bool,
+    now: Timestamp,
+) -> QueryResult<Option<Ended>> {
+    let device = devices::table
+        .filter(devices::magic_link_id.eq(sessions::magic_link_id))
+        .filter(devices::generation.eq(sessions::generation))
+        .filter(devices::forgotten_at.is_null());
     let its_link = links::table.filter(links::id.eq(sessions::magic_link_id));
     let ended = diesel::update(sessions::table.find(id))
         .filter(sessions::ended_at.is_null())
         .filter(reached!(sessions, reach))
         .filter(spared())
+        .filter(not(exists(device)).or(also_with_device.into_sql::<Bool>()))
         .set(end_by!(cause, now))
         .returning((
             sessions::all_columns,

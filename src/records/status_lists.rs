@@ -1,13 +1,15 @@
 //! Rows of status lists, and their statements. The indexes are stored with the sessions.
 
-use diesel::dsl::{max, not};
+use diesel::dsl::{AsExprOf, max, not, sql};
+use diesel::expression::{SqlLiteral, UncheckedBind};
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Text};
 
 use crate::clock::Timestamp;
+use crate::db::Conn;
 use crate::db::schema::{
     consultants, key_revocations, magic_links as links, service_state, sessions, status_lists as lists,
 };
-use crate::db::{Conn, prepared};
 use crate::records::revocations::NotBulkRevoked;
 
 /// The newest list; 0 where there is none yet.
@@ -33,14 +35,28 @@ pub(crate) fn exists(conn: &mut Conn, list: i64) -> QueryResult<bool> {
     diesel::select(diesel::dsl::exists(lists::table.find(list))).get_result(conn)
 }
 
-/// Which of these indexes are taken.
-pub(crate) fn taken<const N: usize>(conn: &mut Conn, list: i64, indexes: &[i32; N]) -> QueryResult<Vec<i32>> {
-    let taken = sessions::table
-        .filter(sessions::status_list.eq(list))
-        .filter(sessions::status_index.eq_any(indexes))
-        .select(sessions::status_index);
-    prepared(taken).load(conn)
+/// An expression that tells which of these indexes are taken in the newest list, with blanks between them.
+///
+/// They are looked up one by one: PostgreSQL would read the whole list for a condition on all of them that was planned
+/// while the list was short.
+pub(super) fn taken(conn: &Conn, indexes: &[i32]) -> Taken {
+    let drawn = indexes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let (all, each, is_taken) = match conn {
+        Conn::Postgres(_) => (
+            "(SELECT string_agg(i::text, ' ') FROM unnest(string_to_array(",
+            ", ',')::integer[]) AS drawn (i) WHERE (SELECT",
+            "i",
+        ),
+        Conn::Sqlite(_) => {
+            ("(SELECT group_concat(value, ' ') FROM json_each('[' || ", " || ']') WHERE (SELECT", "value")
+        }
+    };
+    let newest = "status_index FROM sessions WHERE status_list = (SELECT max(id) FROM status_lists) AND status_index =";
+    sql(all).bind::<Text, _>(drawn).sql(&format!("{each} {newest} {is_taken}) IS NOT NULL)"))
 }
+
+/// See [`taken`].
+pub(super) type Taken = SqlLiteral<Nullable<Text>, UncheckedBind<SqlLiteral<Nullable<Text>>, AsExprOf<String, Text>>>;
 
 /// The indexes of sessions whose end is recorded, whose link is revoked or matched by a pending bulk revocation, whose
 /// consultant is not active, or that hang on a revoked signing key: what introspection calls inactive, even if it was

@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
     Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
-    is_portal_id,
+    is_portal_id, trimmed, trimmed_if_present,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
@@ -53,6 +53,7 @@ pub struct CreateRevocation {
     /// Selects links with this ticket, compared exactly and without blanks around it. With `tenant_id`, unless the client
     /// is bound to one tenant.
     #[schema(min_length = 1, max_length = 64)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
     /// Selects every link within the client's tenants and portal; allowed only without another selector, and with the
     /// scope `admin`, which every bulk revocation needs that reaches more than one tenant.
@@ -61,6 +62,7 @@ pub struct CreateRevocation {
     pub everything: bool,
     /// Why the links are revoked; recorded for each of them, and shown to each tenant that has one.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Whether only to count the links, without revoking them.
     #[serde(default)]

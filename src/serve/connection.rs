@@ -324,7 +324,14 @@ impl AsyncRead for Connection {
             // The peer has sent all it wanted.
             return Poll::Ready(Ok(()));
         }
-        let length = match self.judge(read) {
+        let end = self.judge(read);
+        if let Some(code) = self.framing.flaw() {
+            // actix sees the end of a peer, and nothing of the request.
+            self.refuse(code);
+            buffer.set_filled(before);
+            return Poll::Ready(Ok(()));
+        }
+        let length = match end {
             Some(end) => {
                 self.in_progress = true;
                 if !is_next {

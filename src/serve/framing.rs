@@ -7,9 +7,16 @@
 //! - `Upgrade`, and the option of that name in `Connection`. Nobody has to take the offer (RFC 9110, 7.8), but actix
 //!   would confirm it and hang up, or wait for the end of a stream.
 //! - `Expect: 100-continue`: actix would ask for the body before anybody has looked at the head.
+//!
+//! Two faults of a request line are seen here, because actix cuts a fragment off, and has no limit of its own for a target.
+
+use crate::error::Code;
 
 /// Longest prefix of a line that matters.
 const LINE: usize = 64;
+
+/// Longest request line, in bytes: RFC 9112, 3, asks for 8,000 at least.
+const REQUEST_LINE: usize = 16 * 1024;
 
 /// What replaces the last letter of a hidden word.
 const HIDDEN: u8 = b'_';
@@ -32,6 +39,9 @@ pub(super) struct Framing {
     letters: usize,
     is_http_1_0: bool,
     expects_continue: bool,
+    /// Bytes of the request line so far.
+    request_line: usize,
+    flaw: Option<Code>,
 }
 
 /// What the next line belongs to.
@@ -61,6 +71,11 @@ impl Framing {
         !self.is_in_head() && std::mem::take(&mut self.expects_continue) && !self.is_http_1_0
     }
 
+    /// Why a request line is refused, whatever follows it.
+    pub(super) const fn flaw(&self) -> Option<Code> {
+        self.flaw
+    }
+
     /// The number of these bytes that belong to the request, if it ends among them. Hides offers among them.
     pub(super) fn end(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let mut at = 0;
@@ -79,8 +94,13 @@ impl Framing {
             let newline = memchr::memchr(b'\n', rest);
             let end = newline.map_or(bytes.len(), |length| at + length);
             let line = bytes.get_mut(at..end).unwrap_or_default();
-            if self.part == Part::Head {
-                self.hide(line);
+            match self.part {
+                Part::Start => self.look_at_request_line(line),
+                Part::Head => self.hide(line),
+                _ => {}
+            }
+            if self.flaw.is_some() {
+                return None;
             }
             let line = &*line;
             at = end + 1;
@@ -100,6 +120,17 @@ impl Framing {
                 *self = Self::default();
                 return Some(at);
             }
+        }
+    }
+
+    /// Looks for what no request line may have: more than its length, and the fragment of an address, which a client keeps
+    /// to itself (RFC 9112, 3.2).
+    fn look_at_request_line(&mut self, part: &[u8]) {
+        self.request_line += part.len();
+        if self.request_line > REQUEST_LINE {
+            self.flaw = Some(Code::TargetTooLong);
+        } else if memchr::memchr(b'#', part).is_some() {
+            self.flaw = Some(Code::InvalidRequest);
         }
     }
 
@@ -220,11 +251,31 @@ mod tests {
     #[test]
     fn a_long_line_is_not_kept() {
         let mut framing = Framing::default();
+        assert_eq!(framing.end(&mut b"GET / HTTP/1.1\n".to_owned()), None);
         for _ in 0..1_000 {
             assert_eq!(framing.end(&mut [b'x'; 1_000]), None);
         }
         assert_eq!(framing.line.len(), LINE);
         assert_eq!(framing.end(&mut b"\n\nGET".to_owned()), Some(2));
+    }
+
+    #[test]
+    fn a_flaw_of_the_request_line_is_seen_however_it_is_cut() {
+        let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_LINE));
+        let longest = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(REQUEST_LINE - 15));
+        for (request, flaw) in [
+            (long.as_str(), Some(Code::TargetTooLong)),
+            (&longest, None),
+            ("GET /healthz#top HTTP/1.1\r\n\r\n", Some(Code::InvalidRequest)),
+            ("\r\nGET #/ HTTP/1.1\r\n\r\n", Some(Code::InvalidRequest)),
+            ("POST / HTTP/1.1\r\nx: #\r\ncontent-length: 1\r\n\r\n#", None),
+        ] {
+            for size in [1, 7, 1_000, request.len()] {
+                let (mut framing, mut bytes) = (Framing::default(), request.as_bytes().to_owned());
+                let ended = bytes.chunks_mut(size).any(|part| framing.end(part).is_some());
+                assert_eq!((framing.flaw(), ended), (flaw, flaw.is_none()), "in parts of {size}");
+            }
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::journal::Event;
 use crate::mail::notices;
 use crate::records;
 use crate::records::links::Link;
-use crate::records::sessions::{Ended, Source};
+use crate::records::sessions::{Ended, Session, Source};
 use crate::store::{Tx, Worker};
 
 /// Largest number of expired sessions that one step records.
@@ -62,8 +62,11 @@ pub(crate) async fn end(
         } else {
             (ender.clone(), EndCause::Revoked)
         };
-        if let Some(ended) = records::sessions::end(tx, &id, &reach, cause, now)? {
-            record_end(tx, &ended, &Ending::new(&actor, client_id.as_ref(), now))?;
+        let ending = Ending::new(&actor, client_id.as_ref(), now);
+        if request.requested_by.is_some() {
+            revoke_active(tx, &id, &reach, &ending)?;
+        } else if let Some(ended) = records::sessions::end(tx, &id, &reach, cause, now)? {
+            record_end(tx, &ended, &ending)?;
         }
         if let Some(closing) = &request.sources
             && records::sessions::close(tx, &id, now)?
@@ -111,11 +114,11 @@ async fn read_again(cx: &Context, id: SessionId, now: Timestamp) -> Result<Sessi
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct RevocationRequest {
-    /// Access token whose session is to end.
-    #[schema(max_length = 4096)]
+    /// Access token whose session is to end. Any other text ends none.
+    #[schema(max_length = 65536)]
     token: String,
     /// Ignored: every token is an access token.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 65536)]
     token_type_hint: Option<String>,
     /// Identifier of the client, with `client_secret`; instead of the `Authorization` header.
     #[schema(max_length = 64)]
@@ -141,12 +144,19 @@ pub(crate) async fn revoke_token(
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
     let (id, actor) = (token.claims.sid.clone(), caller.actor(None));
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
-    cx.store
-        .write(move |tx| match records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? {
-            Some(over) => record_end(tx, &over, &Ending::new(&actor, client_id.as_ref(), now)),
-            None => Ok(()),
-        })
-        .await
+    cx.store.write(move |tx| revoke_active(tx, &id, &reach, &Ending::new(&actor, client_id.as_ref(), now))).await
+}
+
+/// Revokes a session that is active. Whoever revokes it trusts no device that may follow it.
+fn revoke_active(tx: &mut Tx<'_>, id: &SessionId, reach: &Reach, ending: &Ending<'_>) -> Result<(), Error> {
+    // In almost all cases there is no device, and one statement is all.
+    if let Some(over) = records::sessions::end_without_device(tx, id, reach, EndCause::Revoked, ending.now)? {
+        return record_end(tx, &over, ending);
+    }
+    match records::sessions::find_within(tx, id, reach)? {
+        Some(known) if known.holds(ending.now) => end_with_device(tx, &known, reach, ending),
+        _ => Ok(()),
+    }
 }
 
 /// Revokes a session; its link is not revoked, but a device that is remembered for it is forgotten, and the visit that has
@@ -163,32 +173,37 @@ pub(crate) async fn revoke(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()?;
-    let (actor, reason) = (caller.actor(request.requested_by.as_ref()), request.reason.trim().to_owned());
+    let (actor, reason) = (caller.actor(request.requested_by.as_ref()), request.reason);
     let (reach, client_id, asked) = (caller.reach.clone(), caller.client_id.clone(), id.clone());
     cx.store
         .write(move |tx| {
             let known = records::sessions::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-            // The link before the session, as everybody locks them.
-            records::links::lock(tx, &known.magic_link_id)?;
             let ending = Ending {
                 reason: Some(&reason),
                 acting_session_id: request.acting_session_id.as_deref(),
                 ..Ending::new(&actor, client_id.as_ref(), now)
             };
-            if let Some(over) = records::sessions::end(tx, &id, &reach, EndCause::Revoked, now)? {
-                record_end(tx, &over, &ending)?;
-            }
-            // Whoever it was comes back with a mail only, also where they are back already.
-            match records::devices::void_generation(tx, &known.magic_link_id, known.generation)? {
-                Some(link) => {
-                    end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Revoked, &ending)?;
-                    forget_device(tx, &link, &actor, client_id.as_ref(), "session_revoked", now)
-                }
-                None => Ok(()),
-            }
+            end_with_device(tx, &known, &reach, &ending)
         })
         .await?;
     read_again(cx, asked, now).await
+}
+
+/// Ends a session, if it is active, with the device that may follow it, and with the visit that has.
+fn end_with_device(tx: &mut Tx<'_>, known: &Session, reach: &Reach, ending: &Ending<'_>) -> Result<(), Error> {
+    // The link before the session, as everybody locks them.
+    records::links::lock(tx, &known.magic_link_id)?;
+    if let Some(over) = records::sessions::end(tx, &known.id, reach, EndCause::Revoked, ending.now)? {
+        record_end(tx, &over, ending)?;
+    }
+    // Whoever it was comes back with a mail only, also where they are back already.
+    match records::devices::void_generation(tx, &known.magic_link_id, known.generation)? {
+        Some(link) => {
+            end_all_of_links(tx, std::slice::from_ref(&link), EndCause::Revoked, ending)?;
+            forget_device(tx, &link, ending.actor, ending.client_id, "session_revoked", ending.now)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Forgets the device of a link, if one is remembered, and records it. The caller has raised the link's generation, which

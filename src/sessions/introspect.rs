@@ -21,11 +21,11 @@ use crate::tokens::{Claims, Tokens, Verified};
 #[schema(example = json!({"token": "eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"}))]
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct IntrospectionRequest {
-    /// Access token to introspect.
-    #[schema(max_length = 4096)]
+    /// Access token to introspect. Any other text is an inactive token.
+    #[schema(max_length = 65536)]
     token: String,
     /// Ignored: every token is an access token.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 65536)]
     token_type_hint: Option<String>,
     /// Identifier of the client, with `client_secret`; instead of the `Authorization` header.
     #[schema(max_length = 64)]

@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{
-    Access, AuditState, ConsultantRef, Forbidden, ModuleName, Person, Restrictions, SessionState, TokenType,
+    Access, AuditState, ConsultantRef, Forbidden, ModuleName, Person, Restrictions, SessionState, TokenType, trimmed,
 };
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
@@ -290,6 +290,7 @@ impl SessionResponse {
 pub struct RevokeSession {
     /// Why the session is revoked.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

@@ -93,10 +93,11 @@ pub(crate) async fn open(
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &fresh, now)? {
                 return replay(tx, &id, &client, client_id.as_ref(), now);
             }
-            let Some(found) = records::links::find_to_open(tx, &spend.link_id)? else {
+            let drawn = status_lists::draw();
+            let Some(found) = records::links::find_to_open(tx, &spend.link_id, &drawn)? else {
                 return Err(Code::TokenInvalid.into());
             };
-            let Openable { link, consultant, has_session, status_list } = found;
+            let Openable { link, consultant, has_session, status_list, taken } = found;
             let too_old = presented.expires_at_seconds <= now.unix_seconds();
             // Checked before the link is spent: no access token can be signed for an unconfigured portal.
             let portal = config.portal(&link.portal)?;
@@ -141,7 +142,7 @@ pub(crate) async fn open(
             } else {
                 notices::used(tx, &link, now)?;
             }
-            let index = status_lists::allocate_index(tx, status_list, now)?;
+            let index = status_lists::allocate_index(tx, &drawn, status_list, taken.as_deref(), now)?;
             let life = link.session_life(config.links.session_life);
             let session = Session {
                 id: fresh.clone(),

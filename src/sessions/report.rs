@@ -206,7 +206,7 @@ pub(crate) async fn report(
         if too_many_sources || before + recorded > MAX_EVENTS {
             return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportLimitReached, now));
         }
-        count(tx, &id, &fresh, &mut sources)?;
+        count(tx, &id, &fresh, &mut sources, now)?;
         violations.tell(tx, &session, client_id.as_ref(), now)?;
         let all = i64::try_from(events.len()).map_err(Error::internal)?;
         Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
@@ -286,13 +286,15 @@ fn count(
     session: &SessionId,
     fresh: &[(&ActivityEvent, &Vec<u8>)],
     sources: &mut Vec<Source>,
+    now: Timestamp,
 ) -> Result<(), Error> {
     let mut by_source: BTreeMap<&str, (i64, i64, Option<Timestamp>)> = BTreeMap::new();
     for (act, _) in fresh {
         let (number, last_seq, last_event_at) = by_source.entry(&act.source).or_default();
         *number += 1;
         *last_seq = act.seq.max(*last_seq);
-        *last_event_at = Some(act.occurred_at).max(*last_event_at);
+        // It has happened, whatever the portal's clock says.
+        *last_event_at = Some(act.occurred_at.min(now)).max(*last_event_at);
     }
     for (name, (number, last_seq, last_event_at)) in by_source {
         if let Some(source) = sources.iter_mut().find(|source| source.name == name) {

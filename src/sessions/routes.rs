@@ -79,8 +79,10 @@ async fn get_session(
 /// End a session
 ///
 /// With `consultant_done` the consultant is on record as who ended it, otherwise the
-/// client or the person it names. The closing counts show whether reports are
-/// missing; they are accepted also for a session that has already ended.
+/// client or the person it names. A session that a person other than the consultant
+/// has ended takes the device along that is remembered for its link. The closing counts
+/// show whether reports are missing; they are accepted also for a session that has
+/// already ended.
 #[utoipa::path(tag = "Sessions", operation_id = "endSession", request_body = EndSession,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
     responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
@@ -133,8 +135,8 @@ async fn report_events(
 
 /// Revoke an access token
 ///
-/// RFC 7009. Authenticates like `introspectToken`. Ends the session of a token of the client's own portal and tenants.
-/// The answer is the same for every other token, and for one whose session has ended.
+/// RFC 7009. Authenticates like `introspectToken`. Ends the session of a token of the client's own portal and tenants,
+/// with the device that is remembered for its link. The answer is the same for every other token, and for one whose session has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeToken",
     request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
     responses((status = 200, description = "The token is invalid from now on, or was before"), WriteProblems))]

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Validator};
+use crate::domain::{Actor, EventType, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
@@ -54,6 +54,7 @@ pub struct RotateKey {
 pub struct RevokeKey {
     /// Why the key is revoked; for operators, not for the tenants whose links are revoked with it.
     #[schema(min_length = 3, max_length = 400)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Whether links that hang on the key are kept, rather than revoked: each gets a fresh token that voids the older
     /// ones, and it is mailed to the registered address. Their sessions end all the same. Default false.

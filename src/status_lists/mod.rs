@@ -34,7 +34,7 @@ use crate::tokens::{Claims, status_list_uri};
 /// Number of indexes in a list.
 const INDEXES: usize = 65_536;
 
-/// Number of candidate indexes for a session. If all of them are taken the list is full enough, and a new one begins.
+/// Number of indexes that are drawn for a session.
 const DRAWN: usize = 8;
 
 /// How far the number of the first list after a restore may lie from the last one before it.
@@ -88,26 +88,32 @@ struct Signed {
     token: String,
 }
 
-/// Allocates an index for a new session, given the newest list. If two sessions choose the same one, the unique constraint refuses the second.
-pub(crate) fn allocate_index(conn: &mut Conn, newest: Option<i64>, now: Timestamp) -> Result<(i64, i32), Error> {
-    let newest = newest.unwrap_or(0);
-    if let Some(index) = allocate_from(conn, newest)? {
-        return Ok((newest, index));
-    }
-    records::status_lists::insert(conn, newest + 1, now)?;
-    let index = allocate_from(conn, newest + 1)?;
-    index.map(|index| (newest + 1, index)).ok_or_else(|| Error::internal("a new status list is full"))
+/// Indexes that are drawn for a new session.
+pub(crate) fn draw() -> [i32; DRAWN] {
+    let mut drawn = [0; DRAWN];
+    drawn.fill_with(|| i32::from(rand::rng().random::<u16>()));
+    drawn
 }
 
-/// A free index in a list; `None` if the list is full enough or does not exist.
-fn allocate_from(conn: &mut Conn, list: i64) -> Result<Option<i32>, Error> {
-    if list == 0 {
-        return Ok(None);
+/// Allocates one of the indexes that were drawn, given the newest list and those that are taken in it. Where all of them
+/// are, the list is full enough, and a new one begins. If two sessions choose the same one, the unique constraint refuses
+/// the second.
+pub(crate) fn allocate_index(
+    conn: &mut Conn,
+    drawn: &[i32; DRAWN],
+    newest: Option<i64>,
+    taken: Option<&str>,
+    now: Timestamp,
+) -> Result<(i64, i32), Error> {
+    let taken: Vec<i32> = taken.unwrap_or_default().split(' ').filter_map(|index| index.parse().ok()).collect();
+    let free = drawn.iter().find(|index| !taken.contains(index));
+    if let (Some(newest), Some(index)) = (newest, free) {
+        return Ok((newest, *index));
     }
-    let mut drawn = [0_i32; DRAWN];
-    drawn.fill_with(|| i32::from(rand::rng().random::<u16>()));
-    let taken = records::status_lists::taken(conn, list, &drawn)?;
-    Ok(drawn.into_iter().find(|index| !taken.contains(index)))
+    let next = newest.unwrap_or(0) + 1;
+    records::status_lists::insert(conn, next, now)?;
+    let [index, ..] = drawn;
+    Ok((next, *index))
 }
 
 /// The signed list, as of now.

@@ -42,7 +42,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::db::text_enum;
-use crate::domain::{Reach, WebhookEvent, WebhookFormat};
+use crate::domain::{Reach, WebhookEvent, WebhookFormat, trimmed_if_present};
 use crate::http::Caller;
 use crate::id::{ClientId, EndpointId, EventId, LinkId, MessageId};
 
@@ -174,6 +174,7 @@ pub struct CreateWebhookEndpoint {
     pub url: String,
     /// Description of the endpoint for operators.
     #[schema(max_length = 100)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub description: Option<String>,
     /// Event types the endpoint receives; every type by default, including future ones.
     #[schema(min_items = 1, max_items = 21)]
@@ -183,6 +184,7 @@ pub struct CreateWebhookEndpoint {
     pub format: Option<WebhookFormat>,
     /// `aud` claim of security event tokens, the URL by default. Format `caep` only.
     #[schema(max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub audience: Option<String>,
     /// Client that owns the endpoint, the caller by default. Another client needs the scope `admin`.
     pub client_id: Option<ClientId>,
@@ -198,12 +200,14 @@ pub struct ChangeWebhookEndpoint {
     pub url: Option<String>,
     /// Description of the endpoint for operators; an empty text clears it.
     #[schema(max_length = 100)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub description: Option<String>,
     /// Event types the endpoint receives.
     #[schema(min_items = 1, max_items = 21)]
     pub events: Option<Vec<WebhookEvent>>,
     /// `aud` claim of security event tokens; an empty text brings back the URL. Format `caep` only.
     #[schema(max_length = 500)]
+    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub audience: Option<String>,
     /// `disabled` cancels queued messages, and events meanwhile produce none; `active` switches the endpoint on again.
     pub state: Option<WebhookEndpointState>,

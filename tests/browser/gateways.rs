@@ -104,6 +104,9 @@ fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() 
             format!("{page}#{token}.%3E"),
             format!("{page}?utm_source=mail#{token}"),
             format!("{page}%23{token}?utm_source=mail"),
+            format!("{}#{token}", page.replace("/l", "/L")),
+            format!("{}%23{token}", page.replace("/l", "/L")),
+            format!("{page};jsessionid=1A2B#{token}"),
         ] {
             browser.open(&address).await;
             browser.until_state("ready").await;

@@ -1,6 +1,8 @@
-//! What holds for every request: a body is required where it has a required member, and optional members may be null.
+//! What holds for every request: a body is required where it has a required member, and optional members of JSON may be
+//! null.
 //!
-//! Serialisers of .NET and Java send null for what is absent. The checks of `http/contract` read both alike.
+//! Serialisers of .NET and Java send null for what is absent. The checks of `http/contract` read both alike. A form has no
+//! null: what it holds is text.
 
 use std::collections::BTreeSet;
 
@@ -12,9 +14,8 @@ pub(super) fn describe(description: &mut Value) {
     let paths = description["paths"].as_object_mut().into_iter().flatten();
     for operation in paths.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten()).map(|(_, one)| one) {
         let contents = operation.pointer("/requestBody/content").and_then(Value::as_object).into_iter().flatten();
-        open.extend(
-            contents.filter_map(|(_, content)| content.pointer("/schema/$ref")?.as_str()).map(ToOwned::to_owned),
-        );
+        let schemas = contents.filter(|(kind, _)| *kind == "application/json").map(|(_, content)| content);
+        open.extend(schemas.filter_map(|content| content.pointer("/schema/$ref")?.as_str()).map(ToOwned::to_owned));
     }
     let mut known = BTreeSet::new();
     while let Some(reference) = open.pop() {

@@ -11,9 +11,6 @@ use crate::id::{EventId, SessionId};
 use crate::journal::Appended;
 use crate::store::Wakes;
 
-/// PostgreSQL accepts 65,535 parameters per statement; a row has 2.
-const ROWS_PER_STATEMENT: usize = 10_000;
-
 /// A person whose data an event concerns together with that of others.
 #[derive(Debug, Insertable)]
 #[diesel(table_name = principals)]
@@ -33,10 +30,7 @@ pub(crate) fn index_principals(conn: &mut Conn, recorded: &Appended<'_>, _wakes:
         let ids: Vec<String> = serde_json::from_str(list).map_err(Error::internal)?;
         rows.extend(ids.into_iter().map(|principal_id| Principal { principal_id, event_id: one.id.clone() }));
     }
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, principals::table, rows)?;
-    }
-    Ok(())
+    Ok(insert_all!(conn, principals::table, rows.as_slice())?)
 }
 
 /// Accesses of a session to a person's data: how often, and the first and last time.

@@ -59,15 +59,19 @@ impl Contract {
     /// # Errors
     /// `internal` for a route that is not described.
     pub(super) fn operation(request: &HttpRequest) -> Result<&Operation, Error> {
-        let missing = || Error::internal(format_args!("{} is not described", request.path()));
-        let contract = request.app_data::<web::Data<Self>>().ok_or_else(missing)?;
+        Self::find(request).ok_or_else(|| Error::internal(format_args!("{} is not described", request.path())))
+    }
+
+    /// The operation that a request is for; `None` for pages, which are not described, and where there is no route.
+    pub(super) fn find(request: &HttpRequest) -> Option<&Operation> {
+        let contract = request.app_data::<web::Data<Self>>()?;
         // Finding the pattern costs more than looking the path up, and most paths have no parameters.
         let operations = match contract.0.get(request.path()) {
             Some(operations) => Some(operations),
             None => request.match_pattern().and_then(|pattern| contract.0.get(&pattern)),
         };
         let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
-        operations.and_then(|of_path| of_path.iter().find(|one| one.method == asked)).ok_or_else(missing)
+        operations?.iter().find(|one| one.method == asked)
     }
 }
 
@@ -92,8 +96,8 @@ impl Operation {
         })
     }
 
-    pub(super) const fn has_no_query(&self) -> bool {
-        self.query.is_empty()
+    pub(super) const fn has_query(&self) -> bool {
+        !self.query.is_empty()
     }
 
     /// Checks the decoded parameters of the path.

@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 
 use super::members;
 use crate::clock::Timestamp;
-use crate::domain::Syntax;
+use crate::domain::{Syntax, without_outer_blanks};
 use crate::error::{Code, Error};
 
 /// Largest number of errors in a problem document.
@@ -200,7 +200,8 @@ impl Shape {
         }
     }
 
-    /// Removes the members of a checked value that equal their default.
+    /// Removes the members of a checked value that equal their default, and the blanks around its texts, which no verb
+    /// keeps.
     pub(super) fn drop_defaults(&self, value: &mut Value) {
         match (self, value) {
             (Self::Object(shapes), Value::Object(values)) => {
@@ -216,6 +217,7 @@ impl Shape {
             (Self::Map(shape), Value::Object(values)) => {
                 values.values_mut().for_each(|value| shape.drop_defaults(value));
             }
+            (Self::Text(Text::Any), Value::String(text)) => *text = without_outer_blanks(text).to_owned(),
             (Self::List(shape, _), Value::Array(items)) => {
                 for item in items.iter_mut() {
                     shape.drop_defaults(item);

@@ -14,7 +14,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::domain::{AuditState, EndCause, Forbidden, Reentry, Restrictions, Template, ViolationCause};
 use crate::id::{ConsultantId, ExtensionId, LinkId};
-use crate::mail::summary::Violations;
+use crate::mail::summary::{Violations, Visits};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
 
@@ -124,7 +124,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         recipient: "hr@acme.example",
         at: link.starts_at,
         summary: ended.then_some(&summary),
-        visits: if visits { std::slice::from_ref(&summary) } else { &[] },
+        visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
         request: request.as_ref(),

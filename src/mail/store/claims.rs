@@ -21,6 +21,8 @@ use crate::records::restores::no_restore_runs;
 use crate::records::revocations::{BulkRevocation, BulkRevoked, NotBulkRevoked};
 use crate::records::tenants::Tenant;
 
+diesel::alias!(jobs as waiting: Waiting);
+
 /// A due job, and what its mail is made of.
 pub(in crate::mail) struct Due {
     pub job: Job,
@@ -37,17 +39,24 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
     let suppressed = suppressions::table
         .filter(suppressions::address_key.nullable().eq(consultants::email_key.nullable()))
         .filter(suppressions::cleared_at.is_null());
+    // Chosen first: of a long queue nothing else is read.
+    let chosen = waiting
+        .filter(waiting.field(jobs::finished_at).is_null())
+        .filter(waiting.field(jobs::next_attempt_at).le(now))
+        .filter(
+            waiting.field(jobs::lease_until).is_null().or(waiting.field(jobs::lease_until).le(now).assume_not_null()),
+        )
+        .order(waiting.field(jobs::id).asc())
+        .limit(limit)
+        .select(waiting.field(jobs::id));
     let rows: Vec<Row> = jobs::table
         .left_join(consultants::table)
         .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
         .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
         .left_join(orders::table.on(BulkRevoked))
-        .filter(jobs::finished_at.is_null())
-        .filter(jobs::next_attempt_at.le(now))
-        .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
+        .filter(jobs::id.eq_any(chosen))
         .filter(no_restore_runs())
         .order((jobs::id.asc(), orders::seq.asc()))
-        .limit(limit)
         .select((
             jobs::all_columns,
             consultants::all_columns.nullable(),

@@ -13,7 +13,7 @@ use super::store::Job;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{Actor, Cursor, EventType, Page, Paging, Person, Validator, check_person};
+use crate::domain::{Actor, Cursor, EventType, Page, Paging, Person, Validator, check_person, trimmed};
 use crate::error::Error;
 use crate::http::{Admin, Caller};
 use crate::id::{MailJobId, SuppressionId};
@@ -107,6 +107,7 @@ impl From<Suppression> for SuppressionResponse {
 pub struct ClearSuppression {
     /// Why the suppression is cleared.
     #[schema(min_length = 3, max_length = 500)]
+    #[serde(deserialize_with = "trimmed")]
     pub reason: String,
     /// Portal user who requested it, recorded as the client asserts it.
     pub requested_by: Option<Person>,

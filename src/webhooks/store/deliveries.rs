@@ -13,14 +13,11 @@ use crate::webhooks::{MessageState, message};
 
 use super::queue::{QueuedEvent, forget_queued, waiting};
 
-/// PostgreSQL accepts 65,535 parameters per statement; a row has 15.
-const ROWS_PER_STATEMENT: usize = 1_000;
-
 diesel::alias!(deliveries as earlier: Earlier);
 
 /// A stored message.
 #[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = deliveries)]
+#[diesel(table_name = deliveries, treat_none_as_default_value = false)]
 pub(in crate::webhooks) struct Delivery {
     pub id: MessageId,
     pub endpoint_id: EndpointId,
@@ -77,10 +74,7 @@ impl Delivery {
 }
 
 pub(in crate::webhooks) fn insert_deliveries(conn: &mut Conn, rows: &[Delivery]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, deliveries::table, rows)?;
-    }
-    Ok(())
+    insert_all!(conn, deliveries::table, rows)
 }
 
 fn rows(limit: usize) -> i64 {

@@ -14,9 +14,6 @@ use crate::domain::{PageRequest, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
 use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
 
-/// PostgreSQL accepts 65,535 parameters per statement; a row of tenants has 2.
-const ROWS_PER_STATEMENT: usize = 10_000;
-
 /// Active endpoints of active clients, joined with the clients.
 macro_rules! open {
     () => {
@@ -175,10 +172,7 @@ fn insert_tenants(conn: &mut Conn, ids: &[EndpointId], of_tenants: &str) -> Quer
     let words = heard_tenants(of_tenants);
     let row = |word, id| (tenants::tenant_id.eq(word), tenants::endpoint_id.eq(id));
     let rows: Vec<_> = words.into_iter().flat_map(|word| ids.iter().map(move |id| row(word, id))).collect();
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, tenants::table, rows)?;
-    }
-    Ok(())
+    insert_all!(conn, tenants::table, rows.as_slice())
 }
 
 /// The largest number of endpoints that hear one of these tenants.

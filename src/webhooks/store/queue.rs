@@ -9,12 +9,9 @@ use crate::domain::WebhookEvent;
 use crate::id::{EndpointId, EventId, LinkId};
 use crate::journal::AppendedEvent;
 
-/// PostgreSQL accepts 65,535 parameters per statement; a row has 8.
-const ROWS_PER_STATEMENT: usize = 1_000;
-
 /// An event to be queued. The database gives it its position.
 #[derive(Debug, Insertable)]
-#[diesel(table_name = events)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
 pub(in crate::webhooks) struct NewQueuedEvent {
     tenant_id: String,
     log_index: i64,
@@ -62,10 +59,7 @@ pub(in crate::webhooks) struct QueuedEvent {
 }
 
 pub(in crate::webhooks) fn queue(conn: &mut Conn, rows: &[NewQueuedEvent]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS_PER_STATEMENT) {
-        insert_all!(conn, events::table, rows)?;
-    }
-    Ok(())
+    insert_all!(conn, events::table, rows)
 }
 
 /// The newest position that this transaction can see: later events get higher ones.

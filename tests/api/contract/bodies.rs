@@ -40,6 +40,30 @@ async fn null_is_absent_in_every_body(world: &World) {
     assert!(tried > 60, "{tried}");
 }
 
+/// A form holds text and no null, and a token of any length is one that is not active.
+#[apply(on_both_databases)]
+async fn a_form_takes_what_is_described(world: &World) {
+    let description: Value = serde_json::from_str(include_str!("../../../openapi/openapi.json")).unwrap();
+    let client = world.portal("cloud", "acme").await;
+    for (path, schema) in [("/v1/introspect", "IntrospectionRequest"), ("/v1/revoke", "RevocationRequest")] {
+        let members = description["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        for (name, member) in members {
+            assert_eq!(member["type"], "string", "{schema} {name}");
+        }
+        let longest = |name: &str| "x".repeat(usize::try_from(members[name]["maxLength"].as_u64().unwrap()).unwrap());
+        assert_eq!(longest("token").len(), 64 * 1024, "a whole body");
+        for (token, hint) in
+            [(longest("token").split_off(1_000), "null".to_owned()), ("x".to_owned(), "y".repeat(60_000))]
+        {
+            let form = [("token", &*token), ("token_type_hint", &*hint)];
+            client.form(path, &form).await.ok();
+            let with_secret =
+                [("client_id", client.client_id.as_str()), ("client_secret", client.key()), form[0], form[1]];
+            world.stranger().form(path, &with_secret).await.ok();
+        }
+    }
+}
+
 #[apply(on_both_databases)]
 async fn null_changes_nothing_and_an_empty_text_clears(world: &World) {
     let portal = world.portal("cloud", "acme").await;

@@ -109,6 +109,20 @@ async fn the_same_indexes_guard_both_databases(world: &World) {
     assert_eq!(found, written);
 }
 
+/// Where a text is compared by the language of the database, an index does not help a join with one that is not, and the
+/// two databases do not have one order.
+#[apply(on_both_databases)]
+async fn every_text_is_compared_by_its_bytes(world: &World) {
+    if world.database == Database::Sqlite {
+        return;
+    }
+    let mut sql = Sql::of(world);
+    let others = "SELECT attrelid::regclass || '.' || attname AS text FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid \
+         WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname NOT LIKE '\\_\\_diesel%' \
+         AND attcollation <> 0 AND attcollation <> '\"C\"'::regcollation";
+    assert_eq!(sql.texts(others), [""; 0]);
+}
+
 #[apply(on_both_databases)]
 async fn the_trail_refuses_to_be_changed(world: &World) {
     // The world's administrator is in it already.

@@ -224,7 +224,7 @@ async fn a_query_takes_what_is_documented_once(world: &World) {
         "created_from=2026-11-22",
         "consultant_id=1",
         "state=active&state=revoked",
-        "created_to=9999-12-31T23:59:59-23:59",
+        "created_to=10000-01-01T00:00:00Z",
     ] {
         let reply = world.admin.get(&format!("{LINKS}?{query}")).await;
         assert_eq!((reply.status.as_u16(), reply.code()), (400, "invalid_query"), "{query}: {reply:?}");
@@ -234,7 +234,9 @@ async fn a_query_takes_what_is_documented_once(world: &World) {
         world.admin.get(&format!("{path}?page_size=0x1")).await.refused(400, "invalid_query");
     }
     world.admin.get("/v1/audit-events?type=magic_link.lost").await.refused(400, "invalid_query");
-    assert_eq!(world.admin.get(&format!("{LINKS}?page_size=100000&state=active")).await.ok()["items"], json!([]));
+    for query in ["page_size=100000&state=active", "created_to=9999-12-31T23:59:59-23:59"] {
+        assert_eq!(world.admin.get(&format!("{LINKS}?{query}")).await.ok()["items"], json!([]));
+    }
 }
 
 #[apply(on_both_databases)]

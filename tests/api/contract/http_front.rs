@@ -59,6 +59,8 @@ async fn an_offer_of_another_protocol_is_ignored_and_the_connection_stays(world:
 async fn what_is_no_request_gets_a_problem(world: &World) {
     let large = format!("GET / HTTP/1.1\r\nhost: test\r\ncookie: {}\r\n\r\n", "x".repeat(KIB * KIB));
     let many = format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let far = format!("GET /{} HTTP/1.1\r\nhost: test\r\n\r\n", "x".repeat(17 * KIB));
+    let asked = format!("GET /v1/magic-links?cursor={} HTTP/1.1\r\nhost: test\r\n\r\n", "x".repeat(70 * KIB));
     for (request, status, code) in [
         ("NONSENSE\r\n\r\n", 400, "invalid_request"),
         ("GET /healthz HTTP/1.1\r\n\r\n", 400, "invalid_request"),
@@ -78,6 +80,10 @@ async fn what_is_no_request_gets_a_problem(world: &World) {
             "invalid_request",
         ),
         ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "invalid_request"),
+        ("GET /healthz#top HTTP/1.1\r\nhost: test\r\n\r\n", 400, "invalid_request"),
+        ("GET /l?utm=mail#eyJ.eyJ.x HTTP/1.1\r\nhost: test\r\n\r\n", 400, "invalid_request"),
+        (&far, 414, "target_too_long"),
+        (&asked, 414, "target_too_long"),
         (&many, 431, "headers_too_large"),
         (&large, 431, "headers_too_large"),
     ] {

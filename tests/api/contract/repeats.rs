@@ -74,6 +74,67 @@ async fn one_request_is_the_same_however_it_is_spelled(world: &World) {
     assert_eq!(again.ok()["kid"], rotated["kid"]);
 }
 
+/// Blanks around a text are kept by no call, so they make no other request of it.
+#[apply(on_both_databases)]
+async fn blanks_around_a_text_change_nothing(world: &World) {
+    let consultant = world.consultant().await;
+    let person = json!({ "id": "emp-7", "name": "Meera Iyer" });
+    let mut issue = Api::issue_request(&consultant);
+    issue["ticket"] = json!("SUP-1");
+    let link = world.admin.issue(&consultant).await;
+    let extend = json!({ "duration": { "value": 1, "unit": "hours" }, "reason": "The payroll run takes longer",
+        "extended_by": person });
+    issue["profile"]["id"] = json!("emp-9");
+    for (path, request, texts) in [
+        (LINKS.to_owned(), issue, &["/reason", "/ticket", "/profile/name", "/issued_by/name"][..]),
+        (format!("{LINKS}/{link}/extend"), extend, &["/reason", "/extended_by/name"]),
+        (
+            "/v1/revocations".to_owned(),
+            json!({ "tenant_id": "acme", "ticket": "SUP-9", "reason": "The ticket was closed", "requested_by": person }),
+            &["/reason", "/ticket", "/requested_by/name"],
+        ),
+        (
+            "/v1/consultants".to_owned(),
+            json!({ "name": "Anita Desai", "email": "anita@support.example", "requested_by": person }),
+            &["/name", "/requested_by/name"],
+        ),
+        (
+            "/v1/clients".to_owned(),
+            json!({ "name": "Portal", "scopes": ["links:read"], "tenants": ["acme"] }),
+            &["/name"],
+        ),
+        (
+            "/v1/audit-log/acme/legal-holds".to_owned(),
+            json!({ "reason": "Labour court, case 2026-118", "requested_by": person }),
+            &["/reason", "/requested_by/name"],
+        ),
+        (
+            "/v1/webhook-endpoints".to_owned(),
+            json!({ "url": "https://portal.example/hook", "description": "Production", "format": "caep",
+                "audience": "https://portal.example" }),
+            &["/description", "/audience"],
+        ),
+    ] {
+        let first = world.admin.post_once(&path, "one", &request).await.ok();
+        let mut blanks = request.clone();
+        for text in texts {
+            let text = blanks.pointer_mut(text).unwrap();
+            *text = json!(format!("\u{200b} {}\u{a0} ", text.as_str().unwrap()));
+        }
+        assert_eq!(world.admin.post_once(&path, "one", &blanks).await.ok()["id"], first["id"], "{path}");
+        // What is stored is the text without them.
+        if path != format!("{LINKS}/{link}/extend") && path != "/v1/consultants" {
+            if path == LINKS {
+                blanks["profile"]["id"] = json!("emp-10");
+            }
+            let other = world.admin.post_once(&path, "two", &blanks).await.ok();
+            for text in texts.iter().filter(|text| first.pointer(text).is_some()) {
+                assert_eq!(other.pointer(text), first.pointer(text), "{path} {text}");
+            }
+        }
+    }
+}
+
 #[apply(on_both_databases)]
 #[settings(Settings { manual_clock: true, ..Settings::config("limits.mails_per_client_minute = 2") })]
 async fn a_repeat_is_answered_whatever_the_limits_the_freeze_and_the_time(world: &World) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use super::changing::extension;
-use crate::support::{Api, Receiver, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Receiver, Settings, Sql, World, apply, command, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -226,4 +226,18 @@ async fn of_links_from_before_the_rule_one_is_extended(world: &World) {
     act(&portal, id(&first), "revoke", json!({ "reason": "There is another" })).await;
     exists(&portal, &request, id(&second)).await;
     assert_eq!(act(&portal, id(&second), "extend", extension(1)).await["state"], "active");
+}
+
+#[apply(on_both_databases)]
+async fn what_the_demonstration_grants_is_an_access_like_any_other(world: &World) {
+    if world.database == Database::Postgres {
+        return;
+    }
+    assert!(command(world).arg("demo").output().unwrap().status.success());
+    for link in ["mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z"] {
+        let shown = world.admin.get(&format!("{LINKS}/{link}")).await.ok();
+        let mut request = Api::issue_request(shown["consultant"]["id"].as_str().unwrap());
+        request["profile"] = shown["profile"].clone();
+        exists(&world.admin, &request, link).await;
+    }
 }

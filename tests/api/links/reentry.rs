@@ -263,6 +263,44 @@ async fn a_revoked_visit_ends_the_device_with_it_and_mails_nothing(world: &World
     device.reenter(&page, &fresh).await.ok();
 }
 
+// What its consultant ends, or its portal when nobody is there any more, goes on later; what somebody else ends does not.
+#[apply(on_both_databases)]
+#[settings(careful())]
+async fn who_ends_a_visit_decides_whether_its_device_is_kept(world: &World) {
+    let by = json!({ "requested_by": { "id": "emp-7", "name": "Meera Iyer" } });
+    for (end, keeps) in [
+        (Some(json!({ "consultant_done": true, "sources": {} })), true),
+        (Some(json!({ "sources": {} })), true),
+        (Some(by), false),
+        (None, false),
+    ] {
+        let (device, page) = (Device::new(), world.stranger());
+        let (link, token, session) = visited(world, &device).await;
+        let access = session["access_token"].as_str().unwrap();
+        let reply = match &end {
+            Some(body) => {
+                world.admin.post(&format!("/v1/sessions/{}/end", session["id"].as_str().unwrap()), body).await
+            }
+            None => world.admin.form("/v1/revoke", &[("token", access)]).await,
+        };
+        assert_eq!(reply.status, 200, "{reply:?}");
+        assert!(!world.admin.is_active(access).await);
+        assert_eq!(read(world, &link).await.get("device").is_some(), keeps, "{end:?}");
+        let forgotten = json!({ "device": device.thumbprint(), "cause": "session_revoked" });
+        let told_of = trail(world, &link).await;
+        assert_eq!(told(&told_of, "magic_link.device_forgotten").contains(&&forgotten), !keeps, "{end:?}");
+        assert_eq!(told(&told_of, "session.ended").len(), 1, "{end:?}");
+        if keeps {
+            device.reenter(&page, &token).await.ok();
+        } else {
+            device.reenter(&page, &token).await.refused(410, "link_superseded");
+        }
+        // Whoever says so again changes nothing.
+        world.admin.form("/v1/revoke", &[("token", access)]).await.ok();
+        assert_eq!(trail(world, &link).await.iter().filter(|event| event["type"] == "session.ended").count(), 1);
+    }
+}
+
 #[apply(on_both_databases)]
 #[settings(careful())]
 async fn a_visit_that_is_over_is_revoked_with_its_device_and_what_followed(world: &World) {

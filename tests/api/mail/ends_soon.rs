@@ -77,6 +77,48 @@ async fn an_end_that_was_moved_is_told_again_and_one_that_was_brought_forward_is
     assert!(told.iter().all(|(_, link)| moved["id"] == link.as_str()), "{told:?}");
 }
 
+// The day before has begun when the end is moved: nothing but the quarter of an hour is left to tell it.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_window_that_becomes_long_shortly_before_its_end_is_told_of_it(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let (becomes, stays) = (issue(world, &portal, (47, "hours")).await, issue(world, &portal, (3, "days")).await);
+    world.clock.advance(Duration::hours(46));
+    portal.post(&format!("{LINKS}/{}/extend", becomes["id"].as_str().unwrap()), &extension(2)).await.ok();
+    assert_eq!(told(world, &portal).await, [], "its end is three hours away");
+    world.clock.advance(Duration::hours(2) + Duration::minutes(50));
+    both_told(world, &portal, &becomes).await;
+    both_told(world, &portal, &stays).await;
+    world.clock.advance(Duration::hours(23));
+    assert_eq!(told(world, &portal).await.len(), 4, "once each");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_scheduled_link_that_is_mailed_again_is_announced_again_and_arrives_when_it_opens(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["starts_at"] = json!(world.clock.now().plus(Duration::days(2)));
+    let link = portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+    let announced = async |count: usize| {
+        eventually("it is announced", async || {
+            (world.mails.notices("access_announced").await.len() == count).then_some(())
+        })
+        .await;
+    };
+    announced(1).await;
+    world.clock.advance(Duration::hours(3));
+    let answer = portal.post(&format!("{LINKS}/{link}/resend"), &json!({})).await.ok();
+    assert_eq!(answer["delivery"]["state"], "queued");
+    announced(2).await;
+    let told = eventually("the admin", async || world.mails.notices("link_resent").await.into_iter().next()).await;
+    assert!(told["Text"].as_str().unwrap().contains("when the access opens"), "{told}");
+    assert!(world.mails.about(&link).await.is_empty(), "not before");
+    world.clock.advance(Duration::days(2) - Duration::hours(3));
+    let token = world.token(&link, 1).await;
+    portal.redeem(&world.click(&token).await).await.ok();
+}
+
 #[apply(on_both_databases)]
 #[settings(Settings::manual_clock())]
 async fn a_scheduled_access_is_announced_at_once_and_its_link_arrives_when_it_opens(world: &World) {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Statements, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Receiver, Statements, World, apply, eventually, on_both_databases};
 
 /// A link's whole life, and the statements of each of its acts.
 async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static str, (usize, usize))> {
@@ -60,5 +60,32 @@ async fn an_act_costs_a_few_prepared_statements(world: &World) {
     for ((act, (statements, anew)), (_, most)) in found.into_iter().zip(most) {
         assert!((1..=most).contains(&statements), "{act} sends {statements} statements, more than {most}");
         assert_eq!(anew, 0, "{act} sends statements that are not prepared");
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed())]
+async fn what_follows_from_an_act_is_prepared_too(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let receiver = Receiver::start().await;
+    receiver.endpoint_of(&portal).await;
+    let consultant = world.consultant().await;
+    let acts = async {
+        let link = portal.issue(&consultant).await;
+        world.token(&link, 1).await;
+        let reason = json!({ "reason": "The work is done" });
+        portal.post(&format!("/v1/magic-links/{link}/revoke"), &reason).await.ok();
+        eventually("both are told", async || {
+            let told = ["access_revoked", "access_withdrawn"].map(|kind| world.mails.notices(kind));
+            let [admin, consultant] = told;
+            (admin.await.len() == 1 && consultant.await.len() == 1).then_some(())
+        })
+        .await;
+    };
+    let (sent, ()) = Statements::during(world, acts).await;
+    for table in ["mail_jobs", "webhook_events"] {
+        let (number, anew) = sent.that_say(&[&format!("INTO \"{table}\"")]);
+        assert!(number >= 2, "{table}: {number}");
+        assert_eq!(anew, [""; 0]);
     }
 }

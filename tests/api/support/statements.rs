@@ -95,6 +95,13 @@ impl Statements {
         }
         (number, anew)
     }
+
+    /// The number of statements that say one of these words, and those among them that were parsed anew.
+    pub fn that_say(&self, words: &[&str]) -> (usize, Vec<&str>) {
+        let all = self.transactions.iter().flatten().filter(|one| words.iter().any(|word| one.sql.contains(word)));
+        let (prepared, anew): (Vec<&Sent>, Vec<&Sent>) = all.partition(|one| one.prepared);
+        (prepared.len() + anew.len(), anew.into_iter().map(|one| one.sql.as_str()).collect())
+    }
 }
 
 fn grouped(sent: Vec<Sent>) -> Vec<Vec<Sent>> {

@@ -1,0 +1,2 @@
+-- The order of bytes is right for what was before, too.
+SELECT 1;
