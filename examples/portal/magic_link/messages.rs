@@ -97,6 +97,26 @@ pub struct Link {
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
     pub delivery: Option<Delivery>,
+    /// Whether somebody is inside with it now.
+    #[serde(default)]
+    pub in_use: bool,
+    /// The approval that it waits for, or waited for.
+    pub approval: Option<Approval>,
+    /// The extension that waits for an approval.
+    pub extension: Option<Extension>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Approval {
+    #[serde(with = "time::serde::rfc3339")]
+    pub lapses_at: OffsetDateTime,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Extension {
+    pub id: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
 }
 
 #[derive(Debug, Deserialize)]
