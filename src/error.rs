@@ -65,12 +65,16 @@ codes! {
     StepUpCodeWrong 403 "step_up_code_wrong" "The code is wrong" "Compare it with the newest mail; five attempts are allowed.";
     DeviceUnknown 403 "device_unknown" "This browser is not remembered" "Have a fresh link mailed from the landing page: it moves the access to the browser that opens it.";
     ProofInvalid 403 "proof_invalid" "The device's proof is invalid" "Take a new nonce from `POST /l/preview`, and sign a proof for this request; a proof is good once, for a minute.";
+    PolicyForbids 403 "policy_forbids" "The tenant's policy does not allow it" "`errors` names each rule and its limit; `GET /v1/tenants/{id}/policy` shows what is in force.";
+    OwnRequest 403 "own_request" "Nobody approves the own access" "Whoever asks, whoever approves and the consultant are three persons, with identifiers and e-mail addresses of their own.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";
     RouteNotFound 404 "route_not_found" "There is no such route" "The routes are listed at /docs.";
     MethodNotAllowed 405 "method_not_allowed" "The route does not take this method" "The `Allow` header lists the methods it takes.";
     RequestTimeout 408 "request_timeout" "The request took too long to arrive" "Send head and body at once.";
     IdempotencyKeyInFlight 409 "idempotency_key_in_flight" "The same request is being worked on" "Repeat it with the same Idempotency-Key after `Retry-After`.";
+    ApprovalRequired 409 "approval_required" "The link waits for an approval" "Have it approved first: `POST /v1/magic-links/{id}/approve`.";
+    AlreadyDecided 409 "already_decided" "The request was decided on already" "`detail` says how; `GET /v1/magic-links/{id}` shows by whom.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
@@ -86,6 +90,7 @@ codes! {
     TooManyEndpoints 409 "too_many_webhook_endpoints" "The client, or a tenant of it, has as many webhook endpoints as it may" "`detail` says which. Delete one that is not needed, or let one take more events.";
     EndpointDisabled 409 "webhook_endpoint_disabled" "The webhook endpoint is switched off" "Switch it on first: `PATCH /v1/webhook-endpoints/{id}` with `{\"state\": \"active\"}`.";
     MailNotRetryable 409 "mail_not_retryable" "This mail cannot be sent again" "`detail` names its state; `POST /v1/magic-links/{id}/resend` mails a fresh link.";
+    RequestLapsed 410 "lapsed" "Nobody decided on the request in time" "Ask anew: a request waits for 24 hours.";
     LinkSpent 410 "link_spent" "The link was used already" "The consultant can have a fresh link mailed from the landing page.";
     LinkSuperseded 410 "link_superseded" "A newer link replaced this one" "Use the newest mail.";
     LinkReplaced 410 "link_replaced" "Another link for the same access replaced this one" "Use the newest mail.";

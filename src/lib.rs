@@ -56,6 +56,7 @@ mod webhooks;
 
 mod mail;
 
+mod policies;
 mod sessions;
 
 mod links;

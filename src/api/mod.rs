@@ -23,7 +23,8 @@ use crate::app::App;
 use crate::context::Context;
 use crate::http::{Contract, KnownRoutes, head_as_get, refuse, surround};
 use crate::{
-    audit, clients, consultants, links, mail, revocations, sessions, signing_keys, status_lists, tenants, webhooks,
+    audit, clients, consultants, links, mail, policies, revocations, sessions, signing_keys, status_lists, tenants,
+    webhooks,
 };
 
 /// Every documented route. The API description is generated from this only.
@@ -40,6 +41,7 @@ fn versioned(service: &mut ServiceConfig) {
             .configure(revocations::routes::configure)
             .configure(consultants::routes::configure)
             .configure(tenants::routes::configure)
+            .configure(policies::routes::configure)
             .configure(clients::routes::configure)
             .configure(signing_keys::routes::configure)
             .configure(status_lists::routes::configure)

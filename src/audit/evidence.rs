@@ -58,7 +58,7 @@ pub(crate) async fn pack(
     let (link, Current { checkpoint, signer, log_name }) = cx
         .store
         .write(move |tx| {
-            let link = links::view_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
+            let link = links::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
             let current = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
             tx.record(event.clone().tenant(&link.tenant_id));
             Ok((link, current))

@@ -27,6 +27,9 @@ pub(super) enum ClientCommand {
         /// Scope of the client; may be repeated
         #[arg(long = "scope", required = true)]
         scopes: Vec<Scope>,
+        /// Scope that the client is to have although it is kept apart from others (`policies:write`); may be repeated
+        #[arg(long = "combined-scope")]
+        combined_scopes: Vec<Scope>,
     },
     /// List clients
     List(Pages),
@@ -46,6 +49,9 @@ pub(super) enum ClientCommand {
         /// Scope of the client, instead of the present ones; may be repeated
         #[arg(long = "scope")]
         scopes: Option<Vec<Scope>>,
+        /// Scope that the client is to have although it is kept apart from others (`policies:write`); may be repeated
+        #[arg(long = "combined-scope")]
+        combined_scopes: Vec<Scope>,
     },
     /// Give a client a new API key and show it, once
     Rotate {
@@ -78,8 +84,8 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
     ];
     let (caller, now) = (Caller::operator(), cx.clock.now());
     match command {
-        ClientCommand::Create { name, portal, tenants, scopes } => {
-            let request = CreateClient { name, portal, tenants, scopes };
+        ClientCommand::Create { name, portal, tenants, scopes, combined_scopes } => {
+            let request = CreateClient { name, portal, tenants, scopes, combined_scopes };
             let (client, _) = clients::create(cx, &caller, request, None, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
@@ -87,8 +93,8 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
             let page = pages.paging().open(cx.tokens.master_key(), "clients")?;
             output.table(&clients::list(cx, &caller, page).await?, COLUMNS)
         }
-        ClientCommand::Change { id, name, portal, tenants, scopes } => {
-            let request = ChangeClient { name, portal, tenants, scopes };
+        ClientCommand::Change { id, name, portal, tenants, scopes, combined_scopes } => {
+            let request = ChangeClient { name, portal, tenants, scopes, combined_scopes };
             output.done(&clients::change(cx, &caller, id, request, now).await?, "changed")
         }
         ClientCommand::Rotate { id, overlap_seconds } => {

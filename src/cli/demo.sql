@@ -40,6 +40,15 @@ INSERT INTO legal_holds (id, tenant_id, reason, placed_at, placed_by_type, place
 INSERT INTO signing_keys (kid, algorithm, public_jwk, sealed_private_key, created_at, active_from, expires_at, retired_at) VALUES
     ('demo', 'ES256', '{}', '', datetime('now', '-90 days'), datetime('now', '-90 days'), datetime('now', '-1 day'),
      datetime('now', '-60 days'));
+-- Three that wait for an approval: one to approve, one to deny, one to withdraw.
+INSERT INTO link_requests (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, reentry, starts_at, hours,
+    issued_by_id, issued_by_name, issued_by_email, client_id, created_at, lapses_at, replaces, state)
+    SELECT id, 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', profile, 'Asha Rao', 'Leave balances of October are wrong',
+    'full', 'mail', datetime('now'), 4, 'emp-7', 'Meera Iyer', 'hr@acme.example', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+    datetime('now', '-1 hour'), datetime('now', '+27 days'), FALSE, 'pending' FROM (
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1051' AS profile UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1052' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1053');
 INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
     unknown_attempts, retry_round, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
     ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',

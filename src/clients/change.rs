@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{ClientResponse, TenantSelector, check_rights, with_use, words};
+use super::{ClientResponse, TenantSelector, check_rights, combined, require_apart, with_use, words};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{EventType, Scope, Validator, trimmed_if_present};
@@ -33,8 +33,12 @@ pub struct ChangeClient {
     #[schema(min_items = 1, max_items = 100, value_type = Option<Vec<TenantSelector>>)]
     pub tenants: Option<Vec<String>>,
     /// Scopes of the client, in place of the present ones.
-    #[schema(min_items = 1, max_items = 14)]
+    #[schema(min_items = 1, max_items = 17)]
     pub scopes: Option<Vec<Scope>>,
+    /// Scopes that the client is to have although they are kept apart from others, as where a client is created.
+    #[serde(default)]
+    #[schema(max_items = 17, default = json!([]))]
+    pub combined_scopes: Vec<Scope>,
 }
 
 /// Changes a client. Both what it was and what it becomes must be such that the caller could create it: nobody raises
@@ -50,6 +54,9 @@ pub(crate) async fn change(
     fields.optional_text("/name", request.name.as_deref(), 1, 100);
     check_rights(cx, &mut fields, request.portal.as_deref(), request.tenants.as_deref(), request.scopes.as_deref());
     fields.finish()?;
+    if let Some(scopes) = &request.scopes {
+        require_apart(caller, scopes, &request.combined_scopes)?;
+    }
     let (authority, actor, client_id) = (caller.authority(), caller.actor(None), caller.client_id.clone());
     let config = Arc::clone(&cx.config);
     let changed = cx
@@ -82,6 +89,7 @@ pub(crate) async fn change(
             let event = Event::new(EventType::ClientChanged, actor.clone(), now).client(client_id.as_ref());
             tx.record(event.with(&serde_json::json!({
                 "client_id": id, "before": said(&before), "after": said(&after),
+                "combined_scopes": combined(&request.combined_scopes),
             })));
             Ok(after)
         })

@@ -62,8 +62,14 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(min_items = 1, max_items = 14)]
+    #[schema(min_items = 1, max_items = 17)]
     pub scopes: Vec<Scope>,
+    /// Scopes that the client is to have although they are kept apart from others: `policies:write` from those that give
+    /// access (`links:issue`, `links:request`, `links:approve`), which a policy is to limit. Only an operator, a client of every tenant and portal, may say
+    /// so. Default none.
+    #[serde(default)]
+    #[schema(max_items = 17, default = json!([]))]
+    pub combined_scopes: Vec<Scope>,
 }
 
 /// Request to rotate a client's API key.
@@ -107,7 +113,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(max_items = 14)]
+    #[schema(max_items = 17)]
     scopes: Vec<Scope>,
     /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,
@@ -233,10 +239,11 @@ pub(crate) async fn create(
         id,
     };
     caller.authority().require_grantable(&client.authority())?;
+    require_apart(caller, &client.scopes(), &request.combined_scopes)?;
     let event = Event::new(EventType::ClientCreated, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
-            "tenants": request.tenants, "scopes": scopes }));
+            "tenants": request.tenants, "scopes": scopes, "combined_scopes": combined(&request.combined_scopes) }));
     let (made, replayed) = cx
         .store
         .write(move |tx| {
@@ -249,6 +256,21 @@ pub(crate) async fn create(
         })
         .await?;
     Ok((ClientResponse::of(made, (!replayed).then_some(&key)), replayed))
+}
+
+/// Refuses scopes that are kept apart, unless an operator combines them by name.
+fn require_apart(caller: &Caller<Admin>, scopes: &[Scope], combined: &[Scope]) -> Result<(), Error> {
+    if !combined.is_empty() {
+        caller.require_operator("combined_scopes")?;
+    }
+    let Some((one, other)) = Scope::kept_apart(scopes, combined) else { return Ok(()) };
+    let detail = format!("{one} is kept apart from {other}: an operator can name it in combined_scopes, too");
+    Err(Error::new(Code::ValidationFailed).field("/scopes", "kept_apart", detail))
+}
+
+/// The scopes for an event; nothing if there are none.
+fn combined(scopes: &[Scope]) -> Option<&[Scope]> {
+    Some(scopes).filter(|scopes| !scopes.is_empty())
 }
 
 fn check(cx: &Context, request: &CreateClient) -> Result<(), Error> {

@@ -2,9 +2,9 @@
 
 use super::schema::{
     audit_checkpoints, audit_event_principals, audit_events, audit_logs, audit_payloads, checkpoint_deliveries,
-    clients, consultants, key_revocations, link_devices, link_expiry, link_keys, magic_links, mail_jobs,
-    mail_suppressions, revocations, service_state, session_sources, sessions, signing_keys, status_lists, tenants,
-    webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,
+    clients, consultants, key_revocations, link_devices, link_expiry, link_keys, link_requests, magic_links, mail_jobs,
+    mail_suppressions, revocations, service_state, session_sources, sessions, signing_keys, status_lists,
+    tenant_policies, tenants, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,
 };
 
 diesel::joinable!(sessions -> magic_links (magic_link_id));
@@ -32,5 +32,8 @@ diesel::allow_tables_to_appear_in_same_query!(
 );
 diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
+diesel::allow_tables_to_appear_in_same_query!(link_requests, revocations);
 diesel::allow_tables_to_appear_in_same_query!(clients, mail_suppressions);
+diesel::allow_tables_to_appear_in_same_query!(clients, tenant_policies);
+diesel::allow_tables_to_appear_in_same_query!(consultants, tenant_policies);
 diesel::allow_tables_to_appear_in_same_query!(clients, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints);

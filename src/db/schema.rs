@@ -22,6 +22,19 @@ diesel::table! {
 }
 
 diesel::table! {
+    tenant_policies (tenant_id, seq) {
+        tenant_id -> Text,
+        seq -> BigInt,
+        policy -> Text,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+    }
+}
+
+diesel::table! {
     consultants (id) {
         id -> Text,
         name -> Text,
@@ -83,6 +96,7 @@ diesel::table! {
         visit -> Integer,
         reentry -> Text,
         replaced_by -> Nullable<Text>,
+        session_hours -> Nullable<Integer>,
     }
 }
 
@@ -158,7 +172,7 @@ diesel::table! {
         id -> Text,
         template -> Text,
         dedup_key -> Text,
-        consultant_id -> Text,
+        consultant_id -> Nullable<Text>,
         tenant_id -> Text,
         portal -> Text,
         magic_link_id -> Nullable<Text>,
@@ -275,6 +289,36 @@ diesel::table! {
         id -> Integer,
         expires_at -> Timestamp,
         link_id -> Text,
+    }
+}
+
+diesel::table! {
+    link_requests (id) {
+        id -> Text,
+        tenant_id -> Text,
+        portal -> Text,
+        consultant_id -> Text,
+        profile_id -> Text,
+        profile_name -> Text,
+        profile_email -> Nullable<Text>,
+        reason -> Text,
+        ticket -> Nullable<Text>,
+        access -> Text,
+        reentry -> Text,
+        starts_at -> Timestamp,
+        hours -> Integer,
+        issued_by_id -> Text,
+        issued_by_name -> Text,
+        issued_by_email -> Text,
+        requested_by_id -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        lapses_at -> Timestamp,
+        replaces -> Bool,
+        issued_after -> Nullable<BigInt>,
+        state -> Text,
+        decided_at -> Nullable<Timestamp>,
+        decision -> Nullable<Text>,
     }
 }
 
@@ -431,6 +475,7 @@ diesel::table! {
         done_at -> Nullable<Timestamp>,
         issued_by_client_id -> Nullable<Text>,
         ticket -> Nullable<Text>,
+        requests -> BigInt,
     }
 }
 

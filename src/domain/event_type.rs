@@ -10,6 +10,16 @@ text_enum! {
     pub enum EventType {
         /// A link was issued.
         LinkIssued = "magic_link.issued",
+        /// A link was asked for, and waits for an approval.
+        LinkRequested = "magic_link.requested",
+        /// A link that waited for an approval was approved.
+        LinkApproved = "magic_link.approved",
+        /// A link that waited for an approval was denied.
+        LinkDenied = "magic_link.denied",
+        /// A request for a link was withdrawn.
+        LinkWithdrawn = "magic_link.withdrawn",
+        /// Nobody decided in time on a link that waited for an approval.
+        LinkLapsed = "magic_link.lapsed",
         /// A mail provider accepted the mail with the link.
         LinkMailed = "magic_link.mailed",
         /// The mail with the link failed and will not be retried.
@@ -76,6 +86,8 @@ text_enum! {
         AccessRefused = "access.refused",
         /// A tenant was registered or changed.
         TenantSaved = "tenant.saved",
+        /// The policy of a tenant was changed.
+        PolicySaved = "policy.saved",
         /// A consultant was registered.
         ConsultantRegistered = "consultant.registered",
         /// A consultant's name or e-mail address was changed.

@@ -67,6 +67,12 @@ text_enum! {
         OwnerAccessVisits = "owner_access_visits",
         /// The mail with the link bounced or failed, to the granting admin.
         LinkBounced = "link_bounced",
+        /// A link waits for an approval, to the contacts of the tenant.
+        ApprovalRequested = "approval_requested",
+        /// A link was denied, or nobody decided on it in time, to the person who asked for it.
+        RequestDenied = "request_denied",
+        /// The policy of a tenant allows more than before, to the contacts of the tenant.
+        PolicyLoosened = "policy_loosened",
     }
 }
 

@@ -89,6 +89,16 @@ impl<R> Scan<R> {
         Self { rows, stopped_at }
     }
 
+    /// The rows of two reads as one, newest first: nothing is shown below the place where one of them stopped.
+    pub(crate) fn merged(self, other: Self, limit: i64, key: impl Fn(&R) -> &str) -> Self {
+        let stopped_at = self.stopped_at.max(other.stopped_at);
+        let mut rows: Vec<R> = self.rows.into_iter().chain(other.rows).collect();
+        rows.retain(|row| stopped_at.as_deref().is_none_or(|end| key(row) >= end));
+        rows.sort_by(|one, two| key(two).cmp(key(one)));
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Self { rows, stopped_at }
+    }
+
     /// Converts the rows.
     pub(crate) fn try_map<T, E>(self, convert: impl FnOnce(Vec<R>) -> Result<Vec<T>, E>) -> Result<Scan<T>, E> {
         Ok(Scan { rows: convert(self.rows)?, stopped_at: self.stopped_at })

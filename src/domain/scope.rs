@@ -7,6 +7,10 @@ text_enum! {
     pub enum Scope {
         /// Issue and resend links.
         IssueLinks = "links:issue",
+        /// Ask for links that wait for an approval, and withdraw such a request.
+        RequestLinks = "links:request",
+        /// Approve and deny links that wait for an approval.
+        ApproveLinks = "links:approve",
         /// Read links and sessions.
         ReadLinks = "links:read",
         /// Revoke links.
@@ -25,6 +29,8 @@ text_enum! {
         ReadTenants = "tenants:read",
         /// Register and change tenants.
         WriteTenants = "tenants:write",
+        /// Change the policies of tenants.
+        WritePolicies = "policies:write",
         /// Read consultants.
         ReadConsultants = "consultants:read",
         /// Register and change consultants.
@@ -37,6 +43,21 @@ text_enum! {
 }
 
 impl Scope {
+    /// Whether the scope lets a client give access, which a policy is to limit.
+    pub(crate) const fn grants(self) -> bool {
+        matches!(self, Self::IssueLinks | Self::RequestLinks | Self::ApproveLinks)
+    }
+
+    /// A scope that is kept apart from another one of these, and is not among `combined`: `policies:write` from those
+    /// that give access.
+    pub(crate) fn kept_apart(scopes: &[Self], combined: &[Self]) -> Option<(Self, Self)> {
+        let policies = Self::WritePolicies;
+        if !scopes.contains(&policies) || combined.contains(&policies) {
+            return None;
+        }
+        scopes.iter().find(|scope| scope.grants()).map(|granting| (policies, *granting))
+    }
+
     /// Parses the stored form: scopes separated by spaces.
     pub(crate) fn of_words(words: &str) -> impl Iterator<Item = Self> {
         words.split_whitespace().filter_map(|word| word.parse().ok())

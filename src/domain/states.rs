@@ -23,8 +23,17 @@ text_enum! {
 }
 
 text_enum! {
-    /// State of a link, derived from its times.
+    /// State of a link, derived from its times and from the approval that it waits for. Clients must take words that they
+    /// do not know.
     pub enum LinkState {
+        /// The link waits for an approval, and gives no access.
+        Pending = "pending",
+        /// The link was denied, and never gave access.
+        Denied = "denied",
+        /// The request for the link was withdrawn by whoever made it, or by a revocation.
+        Withdrawn = "withdrawn",
+        /// Nobody approved the link in time.
+        Lapsed = "lapsed",
         /// The link's window has not begun.
         Scheduled = "scheduled",
         /// The link's window has begun and not ended.

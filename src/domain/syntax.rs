@@ -108,9 +108,9 @@ syntaxes! {
     /// Identifier of a signing key.
     KeyId "^[A-Za-z0-9_-]{1,64}$" 64 is_key_id,
         "must be a key id: 1 to 64 letters, digits, dashes and underscores";
-    /// One to four states of a link, with commas between them.
-    LinkStates "^(scheduled|active|expired|revoked)(,(scheduled|active|expired|revoked)){0,3}$" 40 is_states,
-        "must be one to four of scheduled, active, expired and revoked, with commas between them";
+    /// One to nine states of a link, with commas between them.
+    LinkStates "^(pending|denied|withdrawn|lapsed|scheduled|active|expired|revoked|replaced)(,(pending|denied|withdrawn|lapsed|scheduled|active|expired|revoked|replaced)){0,8}$" 90 is_states,
+        "must be one to nine of pending, denied, withdrawn, lapsed, scheduled, active, expired, revoked and replaced, with commas between them";
     /// Identifier of a support ticket.
     TicketText "^[^\\x00-\\x1f\\x7f-\\x9f]{1,64}$" 64 |text| is_free_text(text, 64),
         "must have 1 to 64 characters, and no control characters";

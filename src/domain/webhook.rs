@@ -8,6 +8,16 @@ text_enum! {
     pub enum WebhookEvent {
         /// A link was issued.
         LinkIssued = "magic_link.issued",
+        /// A link was asked for, and waits for an approval.
+        LinkRequested = "magic_link.requested",
+        /// A link was approved; `magic_link.issued` follows.
+        LinkApproved = "magic_link.approved",
+        /// A link was denied.
+        LinkDenied = "magic_link.denied",
+        /// A request for a link was withdrawn by whoever made it, or by a revocation.
+        LinkWithdrawn = "magic_link.withdrawn",
+        /// Nobody decided on a link in time.
+        LinkLapsed = "magic_link.lapsed",
         /// The consultant continued from the landing page to the portal; can occur several times for a link.
         LinkOpened = "magic_link.opened",
         /// The mail with a link failed or bounced and will not be retried, or the recipient reported it as spam.
@@ -46,6 +56,11 @@ impl WebhookEvent {
     pub(crate) const fn of(kind: EventType) -> Option<Self> {
         Some(match kind {
             EventType::LinkIssued => Self::LinkIssued,
+            EventType::LinkRequested => Self::LinkRequested,
+            EventType::LinkApproved => Self::LinkApproved,
+            EventType::LinkDenied => Self::LinkDenied,
+            EventType::LinkWithdrawn => Self::LinkWithdrawn,
+            EventType::LinkLapsed => Self::LinkLapsed,
             // Sent after the click on "Continue" and the one-time code, if required. A preview is no event: mail
             // scanners open the page too.
             EventType::LinkContinued | EventType::LinkReentered => Self::LinkOpened,

@@ -24,6 +24,8 @@ use crate::secrets::ApiKey;
 pub(crate) trait Needs: 'static {
     /// The scope.
     const SCOPE: Scope;
+    /// Another scope that is enough.
+    const OR: Option<Scope> = None;
 }
 
 macro_rules! needs {
@@ -41,6 +43,8 @@ macro_rules! needs {
 needs! {
     /// `links:issue`
     IssueLinks
+    /// `links:approve`
+    ApproveLinks
     /// `links:read`
     ReadLinks
     /// `links:revoke`
@@ -59,6 +63,8 @@ needs! {
     ReadTenants
     /// `tenants:write`
     WriteTenants
+    /// `policies:write`
+    WritePolicies
     /// `consultants:read`
     ReadConsultants
     /// `consultants:write`
@@ -67,6 +73,15 @@ needs! {
     ManageWebhooks
     /// `admin`
     Admin
+}
+
+/// `links:issue`, or `links:request` for a link that waits for an approval
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum AskForLinks {}
+
+impl Needs for AskForLinks {
+    const SCOPE: Scope = Scope::IssueLinks;
+    const OR: Option<Scope> = Some(Scope::RequestLinks);
 }
 
 /// An authenticated caller that has the scope `S`.
@@ -130,6 +145,18 @@ impl<S> Caller<S> {
             return Ok(());
         }
         Err(Error::new(Code::ClientNotPermitted).detail(format!("{what} needs a client of every tenant and portal")))
+    }
+
+    /// Refuses a client of one portal what concerns every portal of a tenant.
+    ///
+    /// # Errors
+    /// `client_not_permitted`
+    pub(crate) fn require_every_portal(&self, setting: &str) -> Result<(), Error> {
+        if self.reach.portal.is_none() {
+            return Ok(());
+        }
+        let detail = format!("changing {setting} needs a client that is bound to no portal");
+        Err(Error::new(Code::ClientNotPermitted).detail(detail))
     }
 
     /// The actor: the portal user whom the client names, or else the client itself.
@@ -213,11 +240,11 @@ impl<S: Needs> PresentedKey<S> {
         if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {
             limits.check_client(&client.id)?;
         }
-        if client.scopes.contains(&S::SCOPE) {
-            Ok(client)
-        } else {
-            Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}", S::SCOPE)))
+        if client.scopes.iter().any(|scope| *scope == S::SCOPE || Some(*scope) == S::OR) {
+            return Ok(client);
         }
+        let or = S::OR.map_or_else(String::new, |other| format!(" or {other}"));
+        Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}{or}", S::SCOPE)))
     }
 }
 

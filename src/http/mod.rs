@@ -18,8 +18,9 @@ mod sliced;
 
 pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, RawBody};
 pub(crate) use caller::{
-    Admin, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks, PresentedKey, ReadAudit,
-    ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit, WriteConsultants, WriteTenants,
+    Admin, ApproveLinks, AskForLinks, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks,
+    PresentedKey, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit,
+    WriteConsultants, WritePolicies, WriteTenants,
 };
 pub(crate) use contract::Contract;
 pub(crate) use default_route::{KnownRoutes, refuse};

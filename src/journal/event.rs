@@ -147,8 +147,8 @@ impl Event {
     }
 
     /// Sets the consultant.
-    pub(crate) fn consultant(mut self, id: &ConsultantId) -> Self {
-        self.consultant_id = Some(id.clone());
+    pub(crate) fn consultant<'a>(mut self, id: impl Into<Option<&'a ConsultantId>>) -> Self {
+        self.consultant_id = id.into().cloned();
         self
     }
 

@@ -5,10 +5,12 @@
 
 use time::Duration;
 
-use super::issue::{access_exists, length};
-use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, read, store};
+use super::issue::access_exists;
+use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, approval, read, store};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType, Reach, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks, RevokeLinks};
@@ -16,7 +18,9 @@ use crate::id::{ClientId, CorrectionId, ExtensionId, LinkId};
 use crate::journal::Event;
 use crate::records::link_changes::{self, Correction, Extension};
 use crate::records::links::Link;
+use crate::records::policies::{self, PolicyRow};
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
+use crate::tenants::rules::Rules;
 use crate::{mail, records};
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
@@ -41,7 +45,15 @@ impl Change {
     fn lock(&self, tx: &mut Tx<'_>) -> Result<Link, Error> {
         link_changes::hold_expiry_mark(tx)?;
         // No caller waits for a row beyond its reach.
-        records::links::find_within(tx, &self.id, &self.reach)?.ok_or_else(Error::not_found)?;
+        if records::links::find_within(tx, &self.id, &self.reach)?.is_none() {
+            return Err(approval::why_none(
+                tx,
+                &self.id,
+                &self.reach,
+                (&self.actor, self.client_id.as_ref()),
+                self.now,
+            )?);
+        }
         let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
         match link.ended(self.now) {
             Some(code) => Err(self.refuse(tx, &link, code)),
@@ -127,7 +139,7 @@ pub(crate) async fn extend(
     let longest = cx.config.links.max_duration;
     let hours = longest.whole_hours();
     let mut fields = Validator::default();
-    let by = length(request.duration).filter(|by| *by <= longest).unwrap_or_else(|| {
+    let by = request.duration.duration().filter(|by| *by <= longest).unwrap_or_else(|| {
         let detail = format!("must be at least one hour and at most {hours} hours");
         fields.error("/duration", "out_of_range", detail);
         Duration::ZERO
@@ -137,6 +149,7 @@ pub(crate) async fn extend(
     fields.finish()?;
     let change = Change::of(caller, id, caller.actor(Some(&request.extended_by)), now);
     let fresh = ExtensionId::new(now);
+    let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
             if idempotency::once(tx, idempotency.as_ref(), &fresh, now)?.is_some() {
@@ -152,6 +165,7 @@ pub(crate) async fn extend(
                 let detail = format!("the whole window may last {hours} hours, until {latest}");
                 Error::new(Code::ValidationFailed).field("/duration", "too_long", detail)
             })?;
+            rules_of(tx, &config, &link.tenant_id)?.require_total(to.since(link.starts_at))?;
             let moved = change.move_end(tx, &link, to)?;
             // A copy whose clock is ahead may have taken the link for over, and its access for free.
             if !records::open_grants::take(tx, &moved, now)? {
@@ -162,6 +176,13 @@ pub(crate) async fn extend(
             Ok((read::view(tx, moved, now)?, false))
         })
         .await
+}
+
+/// The rules in force for a tenant.
+fn rules_of(conn: &mut Conn, config: &Config, tenant_id: &str) -> Result<Rules, Error> {
+    let row = policies::newest(conn, tenant_id)?;
+    let policy = row.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
+    Ok(Rules::of(&policy, config))
 }
 
 /// Lets a link end earlier, and its live session with it. One that ends then already is not changed.
@@ -225,6 +246,7 @@ pub(crate) async fn correct(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
     let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
+    let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
             if request.ticket.is_some() {
@@ -238,6 +260,9 @@ pub(crate) async fn correct(
             };
             if (reason, ticket) == (&link.reason, link.ticket.as_deref()) {
                 return read::view(tx, link, now);
+            }
+            if ticket.is_none() && link.ticket.is_some() {
+                rules_of(tx, &config, &link.tenant_id)?.require_ticket(None)?;
             }
             let words = (reason, ticket);
             let corrected = link_changes::correct(tx, &link.id, &change.reach, words, link.expires_at, now)?;

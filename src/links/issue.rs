@@ -2,22 +2,26 @@
 
 use time::Duration;
 
-use super::{IssueLink, LinkResponse, WindowLength, read, revoke};
+use super::{IssueLink, LinkDraft, LinkResponse, approval, read, revoke};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{
-    Actor, ConsultantRef, DurationUnit, EventType, Reach, Reentry, Scope, Validator, check_person, plain_address,
-    refuse_support_session,
+    Actor, ConsultantRef, EventType, LinkState, Reach, Reentry, Scope, Validator, WindowLength, check_person,
+    plain_address, refuse_support_session,
 };
 use crate::error::{Code, Error};
-use crate::http::{Caller, IssueLinks};
+use crate::http::{AskForLinks, Caller};
 use crate::id::{ClientId, LinkId};
 use crate::journal::Event;
 use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::consultants::Issuable;
 use crate::records::links::Link;
+use crate::records::policies;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
+use crate::tenants::rules::{Grant, Rules};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
@@ -28,7 +32,7 @@ const SKEW: Duration = Duration::seconds(60);
 pub(crate) async fn issue(
     cx: &Context,
     limits: &mail::Limits,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     request: IssueLink,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
@@ -40,7 +44,7 @@ pub(crate) async fn issue(
     {
         return Ok((link, true));
     }
-    let (starts_at, expires_at) = match check(cx, &request, now) {
+    let (starts_at, length) = match check(cx, &request, now) {
         Ok(window) => window,
         Err(refusal) => return replay(cx, idempotency, reach, refusal, now).await,
     };
@@ -49,65 +53,16 @@ pub(crate) async fn issue(
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
-    let (profile_email, profile_refusal) = notice_address(request.profile.email.as_deref());
-    let (issuer_email, issuer_refusal) = notice_address(request.issued_by.email.as_deref());
-    let actor = match &request.requested_by {
-        Some(person) => caller.actor(Some(person)),
-        None => Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
-    };
-    let link = Link {
-        id: LinkId::new(now),
-        tenant_id: request.tenant_id,
-        portal: request.portal,
-        consultant_id: request.consultant_id,
-        profile_id: request.profile.id,
-        profile_name: request.profile.name,
-        profile_email,
-        reason: request.reason.trim().to_owned(),
-        ticket: request.ticket.map(|ticket| ticket.trim().to_owned()),
-        access: request.access,
-        starts_at,
-        expires_at,
-        issued_by_id: request.issued_by.id,
-        issued_by_name: request.issued_by.name,
-        issued_by_email: issuer_email,
-        client_id: caller.client_id.clone(),
-        created_at: now,
-        generation: 1,
-        resent_at: None,
-        spent_at: None,
-        revoked_at: None,
-        revoke_reason: None,
-        revoked_by_type: None,
-        revoked_by_id: None,
-        revoked_by_name: None,
-        issued_after: None,
-        visit: 0,
-        reentry: request.reentry,
-        replaced_by: None,
-    };
-    let event = issued(&link, actor.clone(), (profile_refusal, issuer_refusal), now);
-    let reach = reach.clone();
+    let Asked { link, actor, refused_addresses } = Asked::of(caller, request, starts_at, now);
+    let (reach, config, may_issue) = (reach.clone(), cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
-                let known = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-                return Ok((read::view(tx, known, now)?, true));
+                return Ok((read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?, true));
             }
-            let unknown = || {
-                Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant")
-            };
-            let found = records::consultants::lock_for_issue(tx, &link.consultant_id, link.client_id.as_ref())?;
-            let Issuable { consultant, is_suppressed, client_disabled_at } = found.ok_or_else(unknown)?;
-            // It was not when the request arrived; since then its links may have been revoked with it.
-            if client_disabled_at.is_some() {
-                return Err(Code::Unauthenticated.into());
-            }
-            if consultant.suspended_at.is_some() {
-                return Err(Code::ConsultantSuspended.into());
-            }
-            if is_suppressed {
-                return Err(Code::AddressSuppressed.into());
+            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length)?;
+            if wants_approval || !may_issue {
+                return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
             }
             if replaces {
                 revoke::replace(tx, &link, &actor, now)?;
@@ -120,16 +75,145 @@ pub(crate) async fn issue(
                 mail::notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
-            tx.record(event.clone());
+            tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-            Ok((link.clone().seen(consultant, Delivery::default(), None, now), false))
+            Ok((link.seen(consultant, Delivery::default(), None, now), false))
         })
         .await
 }
 
+/// Checks a request as `issue` does, and says what it would issue; writes and mails nothing.
+pub(crate) async fn draft(
+    cx: &Context,
+    caller: &Caller<AskForLinks>,
+    request: IssueLink,
+    now: Timestamp,
+) -> Result<LinkDraft, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let (starts_at, length) = check(cx, &request, now)?;
+    require_permission(cx, caller, &request)?;
+    require_issuing(cx, caller, now)?;
+    let replaces = request.replace;
+    let Asked { link, .. } = Asked::of(caller, request, starts_at, now);
+    let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
+    cx.store
+        .read(move |conn| {
+            let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
+            let approval_required = wants_approval || !may_issue;
+            let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
+            if let Some(other) = holder.as_ref().filter(|_| !replaces) {
+                return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
+            }
+            if holder.is_some() {
+                revoke::require_open(&link, now)?;
+            }
+            Ok(LinkDraft {
+                state: if approval_required { LinkState::Pending } else { link.state(now) },
+                approval_required,
+                starts_at: link.starts_at,
+                expires_at: link.expires_at,
+                access: link.access,
+                reentry: link.reentry,
+                session_hours: link.session_life(config.links.session_life).whole_hours(),
+                replaces: holder.map(|other| other.id),
+            })
+        })
+        .await
+}
+
+/// A link that was asked for. How long it lasts is known when the tenant's policy is.
+struct Asked {
+    link: Link,
+    actor: Actor,
+    /// Why the addresses for notices to owner and issuer cannot be used.
+    refused_addresses: (Option<&'static str>, Option<&'static str>),
+}
+
+impl Asked {
+    fn of(caller: &Caller<AskForLinks>, request: IssueLink, starts_at: Timestamp, now: Timestamp) -> Self {
+        let (profile_email, profile_refusal) = notice_address(request.profile.email.as_deref());
+        let (issuer_email, issuer_refusal) = notice_address(request.issued_by.email.as_deref());
+        let actor = match &request.requested_by {
+            Some(person) => caller.actor(Some(person)),
+            None => Actor::portal_user(&request.issued_by.id, &request.issued_by.name),
+        };
+        let link = Link {
+            id: LinkId::new(now),
+            tenant_id: request.tenant_id,
+            portal: request.portal,
+            consultant_id: request.consultant_id,
+            profile_id: request.profile.id,
+            profile_name: request.profile.name,
+            profile_email,
+            reason: request.reason.trim().to_owned(),
+            ticket: request.ticket.map(|ticket| ticket.trim().to_owned()),
+            access: request.access,
+            starts_at,
+            expires_at: starts_at,
+            issued_by_id: request.issued_by.id,
+            issued_by_name: request.issued_by.name,
+            issued_by_email: issuer_email,
+            client_id: caller.client_id.clone(),
+            created_at: now,
+            generation: 1,
+            resent_at: None,
+            spent_at: None,
+            revoked_at: None,
+            revoke_reason: None,
+            revoked_by_type: None,
+            revoked_by_id: None,
+            revoked_by_name: None,
+            issued_after: None,
+            visit: 0,
+            reentry: request.reentry,
+            replaced_by: None,
+            session_hours: None,
+        };
+        Self { link, actor, refused_addresses: (profile_refusal, issuer_refusal) }
+    }
+}
+
+/// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
+/// it waits for an approval.
+///
+/// Locks the rows of consultant and client in a transaction.
+pub(super) fn admit(
+    conn: &mut Conn,
+    config: &Config,
+    mut link: Link,
+    length: Option<Duration>,
+) -> Result<(Link, ConsultantRef, bool), Error> {
+    let unknown =
+        || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
+    let found =
+        records::consultants::lock_for_issue(conn, &link.consultant_id, link.client_id.as_ref(), &link.tenant_id)?;
+    let Issuable { consultant, is_suppressed, client_disabled_at, policy } = found.ok_or_else(unknown)?;
+    // It was not when the request arrived; since then its links may have been revoked with it.
+    if client_disabled_at.is_some() {
+        return Err(Code::Unauthenticated.into());
+    }
+    let policy = policy.as_deref().map(policies::parsed).transpose()?.unwrap_or_default();
+    let rules = Rules::of(&policy, config);
+    let length = length.or(rules.default_duration).ok_or_else(|| {
+        let detail = "is missing, and the tenant's policy sets no default_duration";
+        Error::new(Code::ValidationFailed).field("/duration", "missing", detail)
+    })?;
+    let (access, reentry) = (link.access, link.reentry);
+    rules.require(&Grant { length, access, ticket: link.ticket.as_deref(), reentry })?;
+    if consultant.suspended_at.is_some() {
+        return Err(Code::ConsultantSuspended.into());
+    }
+    if is_suppressed {
+        return Err(Code::AddressSuppressed.into());
+    }
+    link.expires_at = link.starts_at.plus(length);
+    link.session_hours = rules.session_hours;
+    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    Ok((link, consultant, rules.wants_approval(access, length)))
+}
+
 /// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
-fn issued(
+pub(super) fn issued(
     link: &Link,
     actor: Actor,
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
@@ -182,8 +266,7 @@ async fn repeated(
         .read(move |conn| {
             let Some(id) = idempotency::find(conn, &key, now)? else { return Ok(None) };
             let id = id.parse().map_err(Error::internal)?;
-            let known = records::links::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
-            read::view(conn, known, now).map(Some)
+            read::one_within(conn, &id, &reach, now)?.ok_or_else(Error::not_found).map(Some)
         })
         .await
 }
@@ -198,7 +281,7 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
 }
 
 /// Refuses a client that may not issue such a link at all.
-fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &IssueLink) -> Result<(), Error> {
+fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
     if !caller.reach.covers(&request.tenant_id, &request.portal) {
         return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
     }
@@ -215,24 +298,29 @@ fn require_permission(cx: &Context, caller: &Caller<IssueLinks>, request: &Issue
     Ok(())
 }
 
+/// Refuses while issuing is frozen, or no key could sign.
+fn require_issuing(cx: &Context, caller: &Caller<AskForLinks>, now: Timestamp) -> Result<(), Error> {
+    if caller.issuing_frozen {
+        return Err(Code::IssuingFrozen.into());
+    }
+    cx.tokens.signing_kid(now).map(drop)
+}
+
 /// What is refused for the moment only: a freeze, a clock that is behind, too many mails.
 async fn may_issue_now(
     cx: &Context,
     limits: &mail::Limits,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     request: &IssueLink,
     now: Timestamp,
 ) -> Result<(), Error> {
-    if caller.issuing_frozen {
-        return Err(Code::IssuingFrozen.into());
-    }
-    cx.tokens.signing_kid(now)?;
+    require_issuing(cx, caller, now)?;
     limits.count_client(caller.client_id.as_ref())?;
     limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await
 }
 
-/// Checks every field and computes the window.
-fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Timestamp), Error> {
+/// Checks every field; returns when the window begins, and how long it lasts if the request says so.
+fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp, Option<Duration>), Error> {
     let mut fields = Validator::default();
     if !crate::domain::is_tenant_id(&request.tenant_id) {
         fields.error("/tenant_id", "malformed", "has 1 to 64 characters of A-Z, a-z, 0-9, dot, dash and underscore");
@@ -253,45 +341,12 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
         fields.error("/starts_at", "too_far", format_args!("must lie within {hours} hours from now"));
     }
     let starts_at = starts_at.max(now);
-    let expires_at = length(request.duration)
-        .filter(|length| *length <= longest)
-        .and_then(|length| starts_at.checked_add(length))
-        .unwrap_or_else(|| {
-            let hours = longest.whole_hours();
-            fields.error(
-                "/duration",
-                "out_of_range",
-                format_args!("must be at least one hour and at most {hours} hours"),
-            );
-            now
-        });
-    fields.finish()?;
-    Ok((starts_at, expires_at))
-}
-
-/// The length of a window; a day is 24 hours.
-pub(super) fn length(window: WindowLength) -> Option<Duration> {
-    let hours = match window.unit {
-        DurationUnit::Hours => 1,
-        DurationUnit::Days => 24,
-        DurationUnit::Weeks => 7 * 24,
-    };
-    let hours = window.value.checked_mul(hours).filter(|hours| (1..=8_760).contains(hours))?;
-    Some(Duration::hours(hours))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_is_counted_in_hours_of_the_clock() {
-        let window = |value, unit| length(WindowLength { value, unit });
-        assert_eq!(window(4, DurationUnit::Hours), Some(Duration::hours(4)));
-        assert_eq!(window(3, DurationUnit::Days), Some(Duration::hours(72)));
-        assert_eq!(window(2, DurationUnit::Weeks), Some(Duration::hours(336)));
-        for value in [0, -1, i64::MIN, i64::MAX] {
-            assert_eq!(window(value, DurationUnit::Weeks), None, "{value}");
-        }
+    let length = request.duration.map(WindowLength::duration);
+    if length.is_some_and(|length| length.is_none_or(|length| length > longest)) {
+        let hours = longest.whole_hours();
+        let detail = format_args!("must be at least one hour and at most {hours} hours");
+        fields.error("/duration", "out_of_range", detail);
     }
+    fields.finish()?;
+    Ok((starts_at, length.flatten()))
 }

@@ -160,6 +160,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 }
                 _ => None,
             };
+            let life = link.session_life(config.links.session_life);
             let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
             Ok(Preview {
                 state: landing_state(refusal),
@@ -175,7 +176,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 access: link.access,
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
-                visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(config.links.session_life)),
+                visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(life)),
                 time_zone: tenant.time_zone,
                 contacts: tenant.contacts.into_iter().map(|contact| NameOnly { name: contact.name }).collect(),
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),

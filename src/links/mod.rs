@@ -4,6 +4,7 @@
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
 mod announce;
+pub(crate) mod approval;
 mod change;
 pub(crate) mod device;
 mod expire;
@@ -22,33 +23,23 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, AuditState, ConsultantRef, DurationUnit, Issuer, LinkState, Person, Profile, Reentry, trimmed,
+    Access, Actor, AuditState, ConsultantRef, Issuer, LinkState, Person, Profile, Reentry, WindowLength, trimmed,
     trimmed_if_present,
 };
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use announce::announce_ends;
+pub(crate) use approval::{lapse, withdraw_matched};
 pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
-pub(crate) use issue::issue;
-pub(crate) use read::{list, read, view_within};
+pub(crate) use issue::{draft, issue};
+pub(crate) use read::{list, one_within, read};
 pub(crate) use resend::{renew, resend};
 pub(crate) use revoke::{revoke, revoke_where};
 pub(crate) use store::void_challenges;
-
-/// Length of a link's window: from one hour to the configured maximum.
-#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WindowLength {
-    /// Number of units.
-    #[schema(minimum = 1, maximum = 8760, example = 4)]
-    pub value: i64,
-    /// Unit of the length.
-    pub unit: DurationUnit,
-}
 
 /// Magic link to issue.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -78,8 +69,8 @@ pub struct IssueLink {
     #[schema(min_length = 1, max_length = 64)]
     #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
-    /// Length of the window.
-    pub duration: WindowLength,
+    /// Length of the window; by default the one that the tenant's policy sets, if it does.
+    pub duration: Option<WindowLength>,
     /// When the window begins (RFC 3339); default now.
     pub starts_at: Option<Timestamp>,
     /// Profile the consultant acts as.
@@ -102,9 +93,37 @@ pub struct IssueLink {
     #[serde(default)]
     #[schema(default = false)]
     pub replace: bool,
+    /// Whether to check the request only: 200 says what would be issued, and nothing is written or mailed. Default
+    /// `false`. Takes no `Idempotency-Key`.
+    #[serde(default)]
+    #[schema(default = false)]
+    pub validate_only: bool,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
+}
+
+/// What a request would issue.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct LinkDraft {
+    /// State that the link would have.
+    pub state: LinkState,
+    /// When its window would begin (RFC 3339, UTC).
+    pub starts_at: Timestamp,
+    /// When its window would end (RFC 3339, UTC).
+    pub expires_at: Timestamp,
+    /// Access level of the consultant.
+    pub access: Access,
+    /// How visits after the first one of a mail would begin.
+    pub reentry: Reentry,
+    /// Longest life of a session in hours.
+    #[schema(minimum = 1, maximum = 672)]
+    pub session_hours: i64,
+    /// Whether it would wait for an approval.
+    pub approval_required: bool,
+    /// Link for the same access whose place it would take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<LinkId>,
 }
 
 const fn full() -> Access {
@@ -275,6 +294,9 @@ pub struct LinkResponse {
     /// Number of activity events that the link's sessions reported.
     #[schema(minimum = 0)]
     pub event_count: i64,
+    /// Approval that the link waits for, or waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<approval::Approval>,
     /// Client that issued the link; absent for the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,

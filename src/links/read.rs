@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 
 use super::LinkResponse;
+use super::approval::Approval;
 use super::device::RememberedDevice;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach, Reentry};
+use crate::domain::{AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
@@ -15,6 +16,7 @@ use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::devices::Device;
 use crate::records::link_lists::LinkFilter;
+use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::sessions::{self, Usage};
 
@@ -31,8 +33,11 @@ pub(crate) async fn list(
     let views = cx
         .store
         .read(move |conn| {
+            let requests = records::link_requests::list(conn, &filter, &reach, &asked, now)?;
+            let requests = requests.try_map(|requests| requested(conn, requests, now))?;
             let links = records::link_lists::list(conn, &filter, &reach, &asked, now)?;
-            links.try_map(|links| views(conn, links, now))
+            let links = links.try_map(|links| views(conn, links, now))?;
+            Ok(links.merged(requests, asked.limit, |view| view.id.as_str()))
         })
         .await?;
     Ok(page.answer(cx.tokens.master_key(), views, |view| view.id.as_str(), |view| view))
@@ -46,21 +51,36 @@ pub(crate) async fn read(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let reach = caller.reach.clone();
-    cx.store
-        .read(move |conn| {
-            let link = records::links::find_within(conn, &id, &reach)?.ok_or_else(Error::not_found)?;
-            view(conn, link, now)
-        })
-        .await
+    cx.store.read(move |conn| one_within(conn, &id, &reach, now)?.ok_or_else(Error::not_found)).await
 }
 
-/// One link, as returned by the API, if it is within the reach.
-pub(crate) fn view_within(
+/// One link within the reach, or the request for one.
+pub(crate) fn one_within(
     conn: &mut Conn,
     id: &LinkId,
     reach: &Reach,
     now: Timestamp,
 ) -> Result<Option<LinkResponse>, Error> {
+    if let Some(link) = view_within(conn, id, reach, now)? {
+        return Ok(Some(link));
+    }
+    let request = records::link_requests::find_within(conn, id, reach)?;
+    Ok(requested(conn, request.into_iter().collect(), now)?.pop())
+}
+
+/// Requests for links, as returned by the API.
+fn requested(conn: &mut Conn, requests: Vec<LinkRequest>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
+    let consultants: Vec<ConsultantId> = requests.iter().map(|request| request.consultant_id.clone()).collect();
+    let consultants = records::links::consultants(conn, &consultants)?;
+    let shown = requests.iter().filter_map(|request| {
+        let state = Option::<LinkState>::from(request.state(now))?;
+        Some(request.seen(state, consultants.get(&request.consultant_id).cloned()?, now))
+    });
+    Ok(shown.collect())
+}
+
+/// One link, as returned by the API, if it is within the reach.
+fn view_within(conn: &mut Conn, id: &LinkId, reach: &Reach, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
     let link = records::links::find_within(conn, id, reach)?;
     link.map(|link| view(conn, link, now)).transpose()
 }
@@ -78,6 +98,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
     let mut deliveries = mail::newest_deliveries(conn, &ids)?;
     let usages = sessions::usage_of_links(conn, &ids, now)?;
     let mut devices = devices_of(conn, &links)?;
+    let approvals = records::link_requests::of_links(conn, &ids)?;
     links
         .into_iter()
         .map(|link| {
@@ -86,7 +107,8 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
             let delivery = deliveries.remove(&link.id).unwrap_or_default();
             let usage = usages.get(&link.id).copied();
             let device = devices.remove(&link.id);
-            Ok(LinkResponse { device, ..link.seen(consultant, delivery, usage, now) })
+            let approval = approvals.get(&link.id).map(|request| Approval::of(request, now));
+            Ok(LinkResponse { device, approval, ..link.seen(consultant, delivery, usage, now) })
         })
         .collect()
 }
@@ -139,6 +161,7 @@ impl Link {
             access: self.access,
             reentry: self.reentry,
             device: None,
+            approval: None,
             starts_at: self.starts_at,
             expires_at: self.expires_at,
             created_at: self.created_at,

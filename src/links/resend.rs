@@ -1,6 +1,6 @@
 //! Resending mails a fresh token: the next generation invalidates every earlier token and code of the link.
 
-use super::{LinkResponse, ResendLink, read};
+use super::{LinkResponse, ResendLink, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Reach, Reentry, Validator, check_person, refuse_support_session};
@@ -110,7 +110,9 @@ fn still_open(
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Result<Link, Error> {
-    let link = records::links::find_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
+    let Some(link) = records::links::find_within(tx, id, reach)? else {
+        return Err(approval::why_none(tx, id, reach, (actor, client_id), now)?);
+    };
     match link.ended(now) {
         Some(code) => Err(tx.refuse(code, Event::link_refused(&link, actor.clone(), code, now).client(client_id))),
         None => Ok(link),

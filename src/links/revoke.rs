@@ -1,6 +1,6 @@
 //! Revoking links, and with them their sessions and unsent mails.
 
-use super::{LinkResponse, RevokeLink, read};
+use super::{LinkResponse, RevokeLink, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator, check_person};
@@ -35,8 +35,9 @@ pub(crate) async fn revoke(
                 ..Revoking::new(&request.reason, &actor, client_id.as_ref(), now)
             };
             let Some(link) = records::links::revoke(tx, &id, &reach, &revoking)? else {
-                let ended = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-                return read::view(tx, ended, now);
+                let (by, words) = ((&actor, client_id.as_ref()), (request.reason.as_str(), revoking.acting_session_id));
+                approval::revoked(tx, &id, &reach, by, words, now)?;
+                return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
             };
             follow_up(tx, std::slice::from_ref(&link), &revoking)?;
             read::view(tx, link, now)
@@ -57,9 +58,8 @@ pub(crate) fn revoke_where(
 /// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
 pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
     let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
-    if other.ended(now).is_none() && by.starts_at > now {
-        let detail = "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
-        return Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail));
+    if other.ended(now).is_none() {
+        require_open(by, now)?;
     }
     let reason = "Another link for the same access took its place";
     let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
@@ -76,6 +76,16 @@ pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp)
         &Ending::new(actor, by.client_id.as_ref(), now),
     )?;
     Ok(())
+}
+
+/// Refuses a link that opens later the place of one that is open.
+pub(super) fn require_open(by: &Link, now: Timestamp) -> Result<(), Error> {
+    if by.starts_at <= now {
+        return Ok(());
+    }
+    let detail =
+        "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
+    Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail))
 }
 
 /// Ends the sessions of revoked links, cancels their mails, and records the revocations. Returns how many sessions

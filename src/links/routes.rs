@@ -2,21 +2,23 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{self, Data};
-use actix_web::{HttpResponse, get, middleware, patch, post, put};
+use actix_web::{Either, HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::approval::{self, ApproveLink, DenyLink, WithdrawLink};
 use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
-    CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
+    CorrectLink, ExtendLink, IssueLink, Issuing, LinkDraft, LinkResponse, ResendLink, RevokeLink, SetIssuing,
+    ShortenLink,
 };
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::http::{
-    Accepted, Admin, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path, PublicProblems, Query,
-    ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
+    Accepted, Admin, ApproveLinks, AskForLinks, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path,
+    PublicProblems, Query, ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
 };
 use crate::id::LinkId;
 use crate::mail;
@@ -27,6 +29,9 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(issue_magic_link)
         .service(list_magic_links)
         .service(get_magic_link)
+        .service(approve_magic_link)
+        .service(deny_magic_link)
+        .service(withdraw_magic_link)
         .service(revoke_magic_link)
         .service(resend_magic_link)
         .service(extend_magic_link)
@@ -90,20 +95,31 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 ///
 /// Writes the link, its audit event and its mail job in one transaction. No
 /// response contains the token: it is created when the mail is sent.
+///
+/// Where the tenant's policy wants an approval, or the client has `links:request` alone, the
+/// link is `pending`: the tenant's contacts are asked, and nothing else is mailed until
+/// somebody approves it (`approval.lapses_at`).
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = LinkResponse, description = "The issued link"), WriteProblems))]
+    responses((status = 201, body = LinkResponse, description = "The issued link"),
+        (status = 200, body = LinkDraft, description = "What would be issued, for `validate_only`"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
     cx: Data<Context>,
     limits: Data<mail::Limits>,
-    caller: Caller<IssueLinks>,
+    caller: Caller<AskForLinks>,
     idempotency: IdempotencyHeader,
     body: Body<IssueLink>,
-) -> Result<Created<LinkResponse>, Error> {
+) -> Result<Either<Created<LinkResponse>, Json<LinkDraft>>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
+    if body.value.validate_only {
+        if key.is_some() {
+            return Err(Error::new(Code::InvalidHeader).detail("validate_only takes no Idempotency-Key"));
+        }
+        return Ok(Either::Right(Json(super::draft(&cx, &caller, body.value, cx.clock.now()).await?)));
+    }
     let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Either::Left(Created { value, replayed }))
 }
 
 /// List magic links
@@ -129,6 +145,60 @@ async fn get_magic_link(
     id: Path<LinkId>,
 ) -> Result<Json<LinkResponse>, Error> {
     Ok(Json(super::read(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
+}
+
+/// Approve a magic link
+///
+/// One that waits for an approval: it exists from here on, and is mailed. The approval may
+/// shorten it and lower its access. The window begins now at the earliest, in full length.
+/// What issuing judges is judged again: the tenant's policy, the consultant, a freeze, and
+/// bulk revocations since the request.
+#[utoipa::path(tag = "Magic links", operation_id = "approveMagicLink", request_body = ApproveLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb8z", description = "Identifier of the link"),
+        ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/approve")]
+async fn approve_magic_link(
+    cx: Data<Context>,
+    caller: Caller<ApproveLinks>,
+    id: Path<LinkId>,
+    idempotency: IdempotencyHeader,
+    body: Body<ApproveLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    let key = idempotency.scoped(&caller, &body)?;
+    Ok(Json(approval::approve(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?))
+}
+
+/// Deny a magic link
+///
+/// One that waits for an approval. The person who asked for it is told by whom and why.
+#[utoipa::path(tag = "Magic links", operation_id = "denyMagicLink", request_body = DenyLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb9z", description = "Identifier of the link")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/deny")]
+async fn deny_magic_link(
+    cx: Data<Context>,
+    caller: Caller<ApproveLinks>,
+    id: Path<LinkId>,
+    body: Body<DenyLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(approval::deny(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Withdraw a request for a magic link
+///
+/// One that waits for an approval. A revocation of the link does the same.
+#[utoipa::path(tag = "Magic links", operation_id = "withdrawMagicLink", request_body = WithdrawLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hbaz", description = "Identifier of the link")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/withdraw")]
+async fn withdraw_magic_link(
+    cx: Data<Context>,
+    caller: Caller<AskForLinks>,
+    id: Path<LinkId>,
+    body: Body<WithdrawLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(approval::withdraw(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Revoke a magic link

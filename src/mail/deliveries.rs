@@ -27,8 +27,9 @@ pub struct MailDelivery {
     /// Recipient address.
     #[schema(max_length = 254)]
     recipient: String,
-    /// Consultant the e-mail concerns.
-    consultant_id: ConsultantId,
+    /// Consultant the e-mail concerns; absent for one to a tenant's contacts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consultant_id: Option<ConsultantId>,
     /// Tenant the e-mail concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -61,9 +62,9 @@ pub struct MailDelivery {
 
 impl MailDelivery {
     fn of(job: Job, addresses: &HashMap<ConsultantId, String>) -> Self {
-        let registered = || addresses.get(&job.consultant_id).cloned().unwrap_or_default();
+        let registered = || job.consultant_id.as_ref().and_then(|id| addresses.get(id).cloned()).unwrap_or_default();
         Self {
-            recipient: job.recipient.unwrap_or_else(registered),
+            recipient: job.recipient.clone().unwrap_or_else(registered),
             tenant_id: Some(job.tenant_id).filter(|tenant| tenant != SYSTEM_LOG),
             next_attempt_at: job.finished_at.is_none().then_some(job.next_attempt_at),
             at: job.finished_at,
@@ -118,7 +119,7 @@ pub(crate) async fn list(
         .store
         .read(move |conn| {
             let jobs = store::list(conn, &filter, &reach, &asked)?;
-            let addresses = store::addresses(conn, jobs.rows.iter().map(|job| &job.consultant_id))?;
+            let addresses = store::addresses(conn, jobs.rows.iter().filter_map(|job| job.consultant_id.as_ref()))?;
             Ok((jobs, addresses))
         })
         .await?;
@@ -143,11 +144,11 @@ pub(crate) async fn retry(
                 return Err(Error::new(Code::MailNotRetryable).detail(detail));
             }
             let event = Event::new(EventType::MailRetried, actor.clone(), now).client(client_id.as_ref());
-            tx.record(event.tenant(&job.tenant_id).consultant(&job.consultant_id).with(&serde_json::json!({
+            tx.record(event.tenant(&job.tenant_id).consultant(job.consultant_id.as_ref()).with(&serde_json::json!({
                 "mail_job_id": job.id, "template": job.template, "magic_link_id": job.magic_link_id,
             })));
             tx.wake(Worker::Mail);
-            let addresses = store::addresses(tx, std::iter::once(&job.consultant_id))?;
+            let addresses = store::addresses(tx, job.consultant_id.iter())?;
             Ok(MailDelivery::of(job, &addresses))
         })
         .await

@@ -27,8 +27,10 @@ mod events;
 mod limits;
 pub(crate) mod notices;
 mod outbox;
+mod policy;
 mod render;
 pub(crate) mod routes;
+mod settling;
 mod store;
 mod summary;
 pub(crate) mod suppressions;
@@ -97,7 +99,7 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
         tenant_id: link.tenant_id.clone(),
         portal: link.portal.clone(),
         magic_link_id: Some(link.id.clone()),
-        ..Job::new(MailJobId::new(now), template, dedup_key, link.consultant_id.clone(), now)
+        ..Job::new(MailJobId::new(now), template, dedup_key, Some(link.consultant_id.clone()), now)
     }
 }
 
@@ -106,7 +108,10 @@ fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
     if let Some(recipient) = &job.recipient {
         return Ok(recipient.clone());
     }
-    let consultant = records::consultants::find(conn, &job.consultant_id)?;
+    let consultant = match &job.consultant_id {
+        Some(id) => records::consultants::find(conn, id)?,
+        None => None,
+    };
     Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
 }
 
@@ -155,7 +160,7 @@ pub(crate) fn enqueue_address_changed(
     let dedup_key = id.to_string();
     let job = Job {
         recipient: Some(old_address.to_owned()),
-        ..Job::new(id, Template::AddressChanged, dedup_key, consultant.id.clone(), now)
+        ..Job::new(id, Template::AddressChanged, dedup_key, Some(consultant.id.clone()), now)
     };
     store::insert(conn, &job)
 }

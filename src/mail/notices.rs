@@ -14,8 +14,10 @@ use crate::error::Error;
 use crate::id::MailJobId;
 use crate::records;
 use crate::records::link_changes::Extension;
+use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
+use crate::records::tenants::Tenant;
 use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
@@ -135,7 +137,7 @@ pub(crate) fn ended(conn: &mut Conn, ended: &Ended, now: Timestamp) -> Result<bo
             magic_link_id: Some(session.magic_link_id.clone()),
             session_id,
             next_attempt_at: due,
-            ..Job::new(MailJobId::new(now), template, dedup_key, session.consultant_id.clone(), now)
+            ..Job::new(MailJobId::new(now), template, dedup_key, Some(session.consultant_id.clone()), now)
         };
         store::insert_once(conn, &job)?;
     }
@@ -151,6 +153,50 @@ fn day_of(conn: &mut Conn, tenant: &str, at: Timestamp) -> Result<Day, Error> {
 /// Makes the summaries of a session due: its closing counts have arrived.
 pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Result<(), Error> {
     store::make_due_now(conn, &session.id, now)?;
+    Ok(())
+}
+
+/// Asks the contacts of a tenant to decide on a link; the mail leads to the portal's own page.
+pub(crate) fn approval_requested(tx: &mut Tx<'_>, request: &LinkRequest, now: Timestamp) -> Result<(), Error> {
+    let Some(tenant) = records::tenants::find(tx, &request.tenant_id)? else { return Ok(()) };
+    for (place, contact) in tenant.contacts().into_iter().enumerate() {
+        let job = of_request(request, Template::ApprovalRequested, &place.to_string(), now);
+        store::insert(tx, &Job { recipient: Some(contact.email), ..job })?;
+        tx.wake(Worker::Mail);
+    }
+    Ok(())
+}
+
+/// Tells the person who asked for a link that it was denied, or that nobody decided in time.
+pub(crate) fn request_denied(tx: &mut Tx<'_>, request: &LinkRequest, now: Timestamp) -> Result<(), Error> {
+    let job = of_request(request, Template::RequestDenied, "issuer", now);
+    store::insert(tx, &Job { recipient: Some(request.issued_by_email.clone()), ..job })?;
+    tx.wake(Worker::Mail);
+    Ok(())
+}
+
+/// A job about a link that does not exist yet: the key names it.
+fn of_request(request: &LinkRequest, template: Template, to: &str, now: Timestamp) -> Job {
+    let (id, consultant) = (MailJobId::new(now), Some(request.consultant_id.clone()));
+    Job {
+        tenant_id: request.tenant_id.clone(),
+        portal: request.portal.clone(),
+        ..Job::new(id, template, format!("{} {to}", request.id), consultant, now)
+    }
+}
+
+/// Tells the contacts of a tenant that its policy allows more than before.
+pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: Timestamp) -> Result<(), Error> {
+    for (place, contact) in tenant.contacts().into_iter().enumerate() {
+        let dedup_key = format!("{} {seq} {place}", tenant.id);
+        let job = Job {
+            tenant_id: tenant.id.clone(),
+            recipient: Some(contact.email),
+            ..Job::new(MailJobId::new(now), Template::PolicyLoosened, dedup_key, None, now)
+        };
+        store::insert(tx, &job)?;
+        tx.wake(Worker::Mail);
+    }
     Ok(())
 }
 

@@ -9,10 +9,12 @@ use crate::config::Config;
 use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
+use crate::mail::policy::PolicyChange;
 use crate::mail::summary::{Summary, Visits};
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
+use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 
@@ -134,7 +136,7 @@ pub(super) fn magic_link(
         expires_at: local(link.expires_at, &zone),
         expires_at_utc: utc(link.expires_at),
         token_expires_at: local(token_expires_at, &zone),
-        visit: in_hours(config.links.session_life),
+        visit: in_hours(link.session_life(config.links.session_life)),
         remembers: link.reentry == Reentry::Device,
         url: format!("{page}#{token}"),
         link_host: host,
@@ -162,6 +164,40 @@ pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Re
     let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
     let subject = format!("Your {} address was changed", config.product_name);
     Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
+}
+
+/// Fields of the mail about a policy.
+struct PolicyMail {
+    product: String,
+    heading: String,
+    recipient_name: String,
+    tenant_name: String,
+    by: String,
+    at: String,
+    at_utc: String,
+    /// What it is about, what it was, and what it is.
+    differences: Vec<(&'static str, String, String)>,
+    report_to: Option<String>,
+}
+
+/// The mail about a policy that allows more than before. It holds no link.
+pub(super) fn policy_loosened(config: &Config, change: &PolicyChange, recipient: &str) -> Result<Email, Error> {
+    let heading = |show: fn(&str) -> String| {
+        format!("The rules for support access at {} allow more than before", show(&change.tenant_name))
+    };
+    let mail = PolicyMail {
+        product: config.product_name.clone(),
+        heading: heading(inert),
+        recipient_name: inert(&change.recipient_name),
+        tenant_name: inert(&change.tenant_name),
+        by: inert(&change.by),
+        at: local(change.at, &zone(&change.time_zone)),
+        at_utc: utc(change.at),
+        differences: change.differences.clone(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let parts = parts!(&mail, PolicyMail, "policy_loosened.txt", "policy_loosened.html");
+    Ok(Email::new(&change.recipient_name, recipient, &heading(ToOwned::to_owned), parts))
 }
 
 /// Fields of the e-mail with a one-time code.
@@ -222,6 +258,8 @@ pub(super) struct Facts<'a> {
     pub extension: Option<&'a Extension>,
     /// Why a mail did not arrive, in the provider's words, if that is what happened.
     pub failure: Option<&'a str>,
+    /// The request for the link, if it waits for an approval, or was denied.
+    pub request: Option<&'a LinkRequest>,
 }
 
 /// Fields of all notices; each template uses what it needs.
@@ -254,6 +292,7 @@ struct NoticeMail {
     change: Option<ChangeLines>,
     revoked: Option<RevokedLines>,
     failure: Option<String>,
+    request: Option<RequestLines>,
     /// People of the tenant, for those who do not belong to its administration.
     contacts: Vec<String>,
     manage_url: Option<String>,
@@ -289,6 +328,24 @@ impl RevokedLines {
         let reason = link.revoke_reason.as_deref()?;
         let by = link.revoked_by_name.as_deref().unwrap_or("an operator");
         Some(Self { by: inert(by), reason: inert(reason) })
+    }
+}
+
+/// What became of a request, and until when it waits.
+struct RequestLines {
+    hours: i32,
+    lapses_at: String,
+    /// Who decided, and why; nobody if it lapsed.
+    decided: Option<RevokedLines>,
+}
+
+impl RequestLines {
+    fn of(request: &LinkRequest, zone: &TimeZone) -> Self {
+        let decided = request.decision().map(|decision| RevokedLines {
+            by: inert(decision.by.name.as_deref().unwrap_or("an operator")),
+            reason: inert(decision.reason.as_deref().unwrap_or_default()),
+        });
+        Self { hours: request.hours, lapses_at: local(request.lapses_at, zone), decided }
     }
 }
 
@@ -356,6 +413,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
             Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
+            Mail::ApprovalRequested => format!("Please decide on support access for {who} ({place})"),
+            Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
             _ => format!("The access link for {who} could not be delivered"),
         }
     };
@@ -364,6 +423,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             (&consultant.name, false)
         }
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
+        Mail::ApprovalRequested => (&tenant.name, true),
         _ => (&link.issued_by_name, true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
@@ -390,6 +450,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::AccessEndsSoon
             | Mail::AccessRunsOut
             | Mail::AccessAnnounced => "Valid until",
+            Mail::ApprovalRequested => "Would be valid until",
+            Mail::RequestDenied => "Would have been valid until",
             _ => "Was granted until",
         },
         expires_at: local(end, &zone),
@@ -401,6 +463,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         at_utc: utc(facts.at),
         change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
         revoked: RevokedLines::of(link),
+        request: facts.request.map(|request| RequestLines::of(request, &zone)),
         failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
@@ -426,8 +489,10 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
+        Mail::ApprovalRequested => parts!(&mail, NoticeMail, "approval_requested.txt", "approval_requested.html"),
+        Mail::RequestDenied => parts!(&mail, NoticeMail, "request_denied.txt", "request_denied.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
-        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged => {
+        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };

@@ -6,7 +6,7 @@ use diesel::sql_types::{Nullable, Timestamp as SqlTimestamp};
 use serde::Deserialize;
 
 use crate::clock::Timestamp;
-use crate::db::schema::{clients, consultants, mail_suppressions as suppressions};
+use crate::db::schema::{clients, consultants, mail_suppressions as suppressions, tenant_policies as policies};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Cursor, PageRequest, Scan, SearchText};
 use crate::id::{ClientId, ConsultantId};
@@ -230,20 +230,24 @@ pub(crate) struct Issuable {
     /// Whether mail to the consultant's address is suppressed.
     pub is_suppressed: bool,
     pub client_disabled_at: Option<Timestamp>,
+    /// The tenant's policy, as it is stored.
+    pub policy: Option<String>,
 }
 
-/// Reads a consultant, and when the client was disabled that issues a link for them; blocks a suspension and a disabling
-/// until the transaction ends.
+/// Reads a consultant, when the client was disabled that issues a link for them, and the policy of the tenant; blocks a
+/// suspension and a disabling until the transaction ends.
 pub(crate) fn lock_for_issue(
     conn: &mut Conn,
     id: &ConsultantId,
     client_id: Option<&ClientId>,
+    tenant_id: &str,
 ) -> QueryResult<Option<Issuable>> {
     let Some(client_id) = client_id else {
         let one = consultants::table.filter(consultants::id.eq(id)).select((
             consultants::all_columns,
             exists(suppressed()),
             diesel::dsl::sql::<Nullable<SqlTimestamp>>("NULL"),
+            policy_of(tenant_id),
         ));
         return match conn {
             Conn::Postgres(conn) => one.for_share().get_result(conn).optional(),
@@ -253,11 +257,22 @@ pub(crate) fn lock_for_issue(
     let both = consultants::table
         .inner_join(clients::table.on(clients::id.eq(client_id)))
         .filter(consultants::id.eq(id))
-        .select((consultants::all_columns, exists(suppressed()), clients::disabled_at));
+        .select((consultants::all_columns, exists(suppressed()), clients::disabled_at, policy_of(tenant_id)));
     match conn {
         Conn::Postgres(conn) => both.for_share().get_result(conn).optional(),
         Conn::Sqlite(conn) => both.get_result(conn).optional(),
     }
+}
+
+/// The policy that is in force for a tenant.
+#[expect(clippy::elidable_lifetime_names, reason = "`auto_type` demands a name")]
+#[diesel::dsl::auto_type]
+fn policy_of<'a>(tenant_id: &'a str) -> _ {
+    policies::table
+        .filter(policies::tenant_id.eq(tenant_id))
+        .order(policies::seq.desc())
+        .select(policies::policy)
+        .single_value()
 }
 
 /// Suppressions of the consultant's address.

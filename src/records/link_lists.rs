@@ -32,6 +32,10 @@ fn in_state(state: LinkState, now: Timestamp) -> Condition {
         LinkState::Scheduled => Box::new(open.and(not(has_begun(now))).and(links::expires_at.gt(now))),
         LinkState::Active => Box::new(open.and(has_begun(now)).and(links::expires_at.gt(now))),
         LinkState::Expired => Box::new(open.and(links::expires_at.le(now))),
+        // A link in such a state is none yet (`link_requests`).
+        LinkState::Pending | LinkState::Denied | LinkState::Withdrawn | LinkState::Lapsed => {
+            Box::new(false.into_sql::<Bool>())
+        }
     }
 }
 
@@ -100,8 +104,7 @@ pub(crate) fn list(
     if let Some(before) = filter.expires_before {
         query = query.filter(links::expires_at.lt(before));
     }
-    let states = filter.state.iter().flat_map(|words| words.split(',')).filter_map(|word| word.parse().ok());
-    let states = states.map(|state| in_state(state, now));
+    let states = filter.states().map(|state| in_state(state, now));
     if let Some(any) = states.reduce(|one, other| Box::new(one.or(other))) {
         query = query.filter(any);
     }
@@ -193,7 +196,12 @@ pub struct LinkFilter {
 }
 
 impl LinkFilter {
-    fn ticket(&self) -> Option<&str> {
+    /// The states that are asked for; every one if there are none.
+    pub(super) fn states(&self) -> impl Iterator<Item = LinkState> {
+        self.state.iter().flat_map(|words| words.split(',')).filter_map(|word| word.parse().ok())
+    }
+
+    pub(super) fn ticket(&self) -> Option<&str> {
         self.ticket.as_deref().map(str::trim)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use diesel::dsl::{exists, max, not};
 use diesel::prelude::*;
+use time::Duration;
 
 use super::revocations::{self, BulkRevocation, BulkRevoked, NotBulkRevoked};
 use super::{reached, within};
@@ -402,6 +403,8 @@ pub(crate) struct Link {
     pub reentry: Reentry,
     /// The link for the same access that took its place.
     pub replaced_by: Option<LinkId>,
+    /// How long a session lives at most, if the tenant's policy said so when the link was issued.
+    pub session_hours: Option<i32>,
 }
 
 impl Link {
@@ -426,13 +429,18 @@ impl Link {
         self.starts_at <= now.max(self.created_at)
     }
 
+    /// How long a session of the link lives at most, by itself.
+    pub(crate) fn session_life(&self, configured: Duration) -> Duration {
+        self.session_hours.map_or(configured, |hours| Duration::hours(i64::from(hours)).min(configured))
+    }
+
     /// How the link has ended, if it has.
     pub(crate) fn ended(&self, now: Timestamp) -> Option<Code> {
         match self.state(now) {
             LinkState::Replaced => Some(Code::LinkReplaced),
             LinkState::Revoked => Some(Code::LinkRevoked),
             LinkState::Expired => Some(Code::LinkExpired),
-            LinkState::Scheduled | LinkState::Active => None,
+            _ => None,
         }
     }
 

@@ -15,19 +15,48 @@ use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Actor, ActorType, PageRequest, Reach, Scan, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
-/// SQL condition that a bulk revocation is pending and matches a link: the same text in every statement.
+/// SQL condition that a bulk revocation selects a row of a table, and came after it: the same text in every statement.
+macro_rules! bulk_revocation_selects {
+    ($table:literal) => {
+        concat!(
+            "(",
+            $table,
+            ".issued_after IS NULL OR ",
+            $table,
+            ".issued_after < revocations.seq) \
+             AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
+                 WHERE t.revocation_id = revocations.id AND t.tenant_id = ",
+            $table,
+            ".tenant_id)) \
+             AND (revocations.portal IS NULL OR revocations.portal = ",
+            $table,
+            ".portal) \
+             AND (revocations.consultant_id IS NULL OR revocations.consultant_id = ",
+            $table,
+            ".consultant_id) \
+             AND (revocations.profile_id IS NULL OR revocations.profile_id = ",
+            $table,
+            ".profile_id) \
+             AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = ",
+            $table,
+            ".issued_by_id) \
+             AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = ",
+            $table,
+            ".client_id) \
+             AND (revocations.ticket IS NULL OR revocations.ticket = ",
+            $table,
+            ".ticket)"
+        )
+    };
+}
+
+/// SQL condition that a bulk revocation is pending and matches a link.
 macro_rules! bulk_revocation_hits_link {
     () => {
-        "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
-         AND (magic_links.issued_after IS NULL OR magic_links.issued_after < revocations.seq) \
-         AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
-             WHERE t.revocation_id = revocations.id AND t.tenant_id = magic_links.tenant_id)) \
-         AND (revocations.portal IS NULL OR revocations.portal = magic_links.portal) \
-         AND (revocations.consultant_id IS NULL OR revocations.consultant_id = magic_links.consultant_id) \
-         AND (revocations.profile_id IS NULL OR revocations.profile_id = magic_links.profile_id) \
-         AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id) \
-         AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = magic_links.client_id) \
-         AND (revocations.ticket IS NULL OR revocations.ticket = magic_links.ticket)"
+        concat!(
+            "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at AND ",
+            bulk_revocation_selects!("magic_links")
+        )
     };
 }
 
@@ -38,6 +67,11 @@ pub(crate) struct NotBulkRevoked;
 /// Condition for statements about `magic_links` and `revocations`: the bulk revocation is pending and matches the link.
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(crate) struct BulkRevoked;
+
+/// Condition for statements about `link_requests` and `revocations`: the bulk revocation, pending or done, matches the
+/// request.
+#[derive(Debug, Clone, Copy, QueryId)]
+pub(crate) struct RequestRevoked;
 
 macro_rules! condition {
     ($name:ident, $sql:expr) => {
@@ -64,6 +98,7 @@ macro_rules! condition {
 
 condition!(NotBulkRevoked, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", bulk_revocation_hits_link!(), ")"));
 condition!(BulkRevoked, concat!("(", bulk_revocation_hits_link!(), ")"));
+condition!(RequestRevoked, concat!("(NOT revocations.dry_run AND ", bulk_revocation_selects!("link_requests"), ")"));
 
 /// Whether any bulk revocation is pending.
 pub(crate) fn any_pending(conn: &mut Conn) -> QueryResult<bool> {
@@ -303,6 +338,11 @@ pub(crate) fn advance(
         .optional()
 }
 
+/// Counts requests that it withdrew.
+pub(crate) fn count_requests(conn: &mut Conn, order: &BulkRevocation, requests: i64) -> QueryResult<usize> {
+    diesel::update(orders::table.find(&order.id)).set(orders::requests.eq(orders::requests + requests)).execute(conn)
+}
+
 /// Marks a bulk revocation as done; `false` if the lease was lost.
 pub(crate) fn finish(conn: &mut Conn, order: &BulkRevocation, now: Timestamp) -> QueryResult<bool> {
     let nothing = order.done_to.is_none();
@@ -364,6 +404,8 @@ pub(crate) struct BulkRevocation {
     /// The client that issued the links.
     pub issued_by_client_id: Option<ClientId>,
     pub ticket: Option<String>,
+    /// Number of requests that it withdrew.
+    pub requests: i64,
 }
 
 impl BulkRevocation {
@@ -393,6 +435,7 @@ impl BulkRevocation {
             done_at: None,
             issued_by_client_id: None,
             ticket: None,
+            requests: 0,
         }
     }
 

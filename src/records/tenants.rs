@@ -70,6 +70,13 @@ pub(crate) struct Tenant {
     pub(crate) retention_days: Option<i32>,
 }
 
+impl Tenant {
+    /// Whom to ask there.
+    pub(crate) fn contacts(&self) -> Vec<Contact> {
+        serde_json::from_str(&self.contacts).unwrap_or_default()
+    }
+}
+
 /// Largest number of contacts that mails and pages name.
 const MAX_CONTACTS: usize = 3;
 
@@ -103,10 +110,10 @@ impl TenantView {
     /// The name and time zone of a tenant, or its id and the default time zone.
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
-            Some(Tenant { name, time_zone, contacts, .. }) => {
-                let mut contacts: Vec<Contact> = serde_json::from_str(&contacts).unwrap_or_default();
+            Some(tenant) => {
+                let mut contacts = tenant.contacts();
                 contacts.truncate(MAX_CONTACTS);
-                Self { name, time_zone, contacts }
+                Self { name: tenant.name, time_zone: tenant.time_zone, contacts }
             }
             None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
         }

@@ -113,6 +113,11 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     let Some(mut order) = claimed else { return Ok(Progress::LeaseLost) };
     let own = order.id.clone();
     let tenant_ids = cx.store.read(move |conn| Ok(records::revocations::tenants(conn, &own)?)).await?;
+    while let Some(more) = withdraw_requests(cx, &order, cx.clock.now()).await? {
+        if !more {
+            break;
+        }
+    }
     loop {
         let (from, bound) = (order.clone(), tenant_ids.clone());
         let ids =
@@ -129,6 +134,19 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
             }
         }
     }
+}
+
+/// Withdraws requests for links; whether there are more, or `None` if the lease was lost.
+async fn withdraw_requests(cx: &Context, order: &BulkRevocation, now: Timestamp) -> Result<Option<bool>, Error> {
+    let order = order.clone();
+    cx.store
+        .write_large(move |tx| {
+            let withdrawn = links::withdraw_matched(tx, &order, now)?;
+            let counted = i64::try_from(withdrawn).unwrap_or(0);
+            records::revocations::count_requests(tx, &order, counted)?;
+            Ok(Some(withdrawn > 0))
+        })
+        .await
 }
 
 /// Revokes a range, as of the time of the bulk revocation; `None` if the lease was lost and nothing was changed.

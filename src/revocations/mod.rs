@@ -86,6 +86,9 @@ pub struct RevocationResponse {
     /// Number of links: those that matched at its creation, then those recorded as revoked.
     #[schema(minimum = 0)]
     pub links: i64,
+    /// Number of requests for links that it has withdrawn.
+    #[schema(minimum = 0)]
+    pub requests: i64,
     /// Number of sessions: those active at its creation, then those recorded as ended.
     #[schema(minimum = 0)]
     pub sessions: i64,
@@ -167,6 +170,7 @@ impl RevocationResponse {
             id: order.id,
             links: order.links,
             sessions: order.sessions,
+            requests: order.requests,
             reason: order.reason,
             created_at: order.created_at,
             done_at: order.done_at,

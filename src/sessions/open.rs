@@ -143,6 +143,7 @@ pub(crate) async fn open(
                 notices::used(tx, &link, now)?;
             }
             let index = status_lists::allocate_index(tx, &drawn, status_list, taken.as_deref(), now)?;
+            let life = link.session_life(config.links.session_life);
             let session = Session {
                 id: fresh.clone(),
                 client_id: client_id.clone(),
@@ -150,7 +151,7 @@ pub(crate) async fn open(
                 visitor_user_agent: visitor.user_agent.clone(),
                 link_kid: presented.link_kid.clone(),
                 code_kid: presented.code_kid.clone(),
-                ..begin(link, config.links.session_life, &kid, index, now)
+                ..begin(link, life, &kid, index, now)
             };
             records::sessions::insert(tx, &session)?;
             record_opened(tx, &session, &spend, now)?;

@@ -4,6 +4,7 @@
 //! show the identifier of an unregistered tenant, and times in the default zone.
 
 pub(crate) mod routes;
+pub(crate) mod rules;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -86,10 +87,10 @@ pub struct TenantResponse {
 impl From<Tenant> for TenantResponse {
     fn from(tenant: Tenant) -> Self {
         Self {
+            contacts: tenant.contacts(),
             id: tenant.id,
             name: tenant.name,
             time_zone: tenant.time_zone,
-            contacts: serde_json::from_str(&tenant.contacts).unwrap_or_default(),
             change_values: tenant.change_values,
             retention_days: tenant.retention_days,
             muted_notices: muted(&tenant.muted_notices),
@@ -150,8 +151,8 @@ pub(crate) async fn save(
     let event = Event::new(EventType::TenantSaved, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
-    let (keeps_log, of_every_portal) = (may_set_retention(caller), require_every_portal(caller, "change_values"));
-    let of_all_notices = require_every_portal(caller, "contacts and muted_notices");
+    let (keeps_log, of_every_portal) = (may_set_retention(caller), caller.require_every_portal("change_values"));
+    let of_all_notices = caller.require_every_portal("contacts and muted_notices");
     let saved = cx
         .store
         .write(move |tx| {
@@ -197,16 +198,7 @@ fn may_set_retention(caller: &Caller<WriteTenants>) -> Result<(), Error> {
         let detail = "changing retention_days needs the scope audit:manage";
         return Err(Error::new(Code::InsufficientScope).detail(detail));
     }
-    require_every_portal(caller, "retention_days")
-}
-
-/// Refuses a client of one portal: the audit log covers every portal of the tenant.
-fn require_every_portal(caller: &Caller<WriteTenants>, setting: &str) -> Result<(), Error> {
-    if caller.reach.portal.is_none() {
-        return Ok(());
-    }
-    let detail = format!("changing {setting} needs a client that is bound to no portal");
-    Err(Error::new(Code::ClientNotPermitted).detail(detail))
+    caller.require_every_portal("retention_days")
 }
 
 /// A page of the tenants within the caller's reach, in order of id.

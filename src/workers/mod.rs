@@ -190,6 +190,7 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     }
     while sessions::end_expired(cx, now).await? > 0 {}
     while links::record_expired(cx, now).await? > 0 {}
+    while links::lapse(cx, now).await? > 0 {}
     while links::announce_ends(cx, now).await? > 0 {}
     while sessions::check_reports(cx, now).await? > 0 {}
     mail::cancel_stale(cx, now).await?;

@@ -49,6 +49,11 @@ pub fn webhooks() -> Result<Value, serde_json::Error> {
 const fn summary(event: WebhookEvent) -> &'static str {
     match event {
         WebhookEvent::LinkIssued => "A link was issued",
+        WebhookEvent::LinkRequested => "A link was asked for, and waits for an approval",
+        WebhookEvent::LinkApproved => "A link was approved; `magic_link.issued` follows",
+        WebhookEvent::LinkDenied => "A link was denied",
+        WebhookEvent::LinkWithdrawn => "A request for a link was withdrawn by whoever made it, or by a revocation",
+        WebhookEvent::LinkLapsed => "Nobody decided on a link in time",
         WebhookEvent::LinkOpened => "The consultant pressed the button on the landing page; may come several times",
         WebhookEvent::LinkMailFailed => "The mail with a link did not arrive, and no other attempt is made",
         WebhookEvent::LinkRevoked => "A link was revoked",
@@ -71,6 +76,12 @@ fn data(kind: &str) -> Value {
     let more = match kind {
         "magic_link.issued" => json!({ "actor_type": "portal_user", "access": "full",
             "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
+        "magic_link.requested" => json!({ "actor_type": "portal_user", "access": "full",
+            "starts_at": "2026-11-23T03:30:00Z" }),
+        "magic_link.approved" => json!({ "actor_type": "portal_user", "access": "full",
+            "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
+        "magic_link.denied" | "magic_link.withdrawn" => json!({ "actor_type": "portal_user" }),
+        "magic_link.lapsed" => json!({ "actor_type": "system" }),
         "magic_link.opened" => json!({ "actor_type": "consultant" }),
         "magic_link.mail_failed" => json!({ "actor_type": "system" }),
         "magic_link.revoked" | "magic_link.replaced" => json!({ "actor_type": "portal_user" }),

@@ -3,6 +3,7 @@
 mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
+mod requests;
 
 use std::sync::LazyLock;
 
@@ -47,6 +48,7 @@ fn link(reason: &str, name: &str) -> Link {
         visit: 0,
         reentry: Reentry::Mail,
         replaced_by: None,
+        session_hours: None,
     }
 }
 

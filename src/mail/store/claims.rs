@@ -26,7 +26,7 @@ diesel::alias!(jobs as waiting: Waiting);
 /// A due job, and what its mail is made of.
 pub(in crate::mail) struct Due {
     pub job: Job,
-    pub consultant: Consultant,
+    pub consultant: Option<Consultant>,
     /// Whether mail to the consultant's address is suppressed.
     pub is_suppressed: bool,
     pub link: Option<Link>,
@@ -35,9 +35,9 @@ pub(in crate::mail) struct Due {
 
 /// Jobs that are due and not leased, the oldest first. Whether they may be mailed is decided by their claim.
 pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
-    type Row = (Job, Consultant, bool, Option<Link>, Option<Tenant>, Option<BulkRevocation>);
+    type Row = (Job, Option<Consultant>, bool, Option<Link>, Option<Tenant>, Option<BulkRevocation>);
     let suppressed = suppressions::table
-        .filter(suppressions::address_key.eq(consultants::email_key))
+        .filter(suppressions::address_key.nullable().eq(consultants::email_key.nullable()))
         .filter(suppressions::cleared_at.is_null());
     // Chosen first: of a long queue nothing else is read.
     let chosen = waiting
@@ -50,7 +50,7 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
         .limit(limit)
         .select(waiting.field(jobs::id));
     let rows: Vec<Row> = jobs::table
-        .inner_join(consultants::table)
+        .left_join(consultants::table)
         .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
         .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
         .left_join(orders::table.on(BulkRevoked))
@@ -59,7 +59,7 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
         .order((jobs::id.asc(), orders::seq.asc()))
         .select((
             jobs::all_columns,
-            consultants::all_columns,
+            consultants::all_columns.nullable(),
             exists(suppressed),
             links::all_columns.nullable(),
             tenants::all_columns.nullable(),

@@ -158,7 +158,8 @@ pub(super) fn suppress(
         clear_reason: None,
     };
     store::insert(tx, &row)?;
-    let event = Event::new(EventType::AddressSuppressed, Actor::system("mail"), now).consultant(&job.consultant_id);
+    let event = Event::new(EventType::AddressSuppressed, Actor::system("mail"), now);
+    let event = event.consultant(job.consultant_id.as_ref());
     tx.record(event.with(&serde_json::json!({
         "suppression_id": row.id, "address": row.address, "cause": cause, "provider": provider, "mail_job_id": job.id,
     })));

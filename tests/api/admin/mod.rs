@@ -8,6 +8,7 @@ mod fresh_links;
 mod key_succession;
 mod master_key;
 mod metrics_and_logs;
+mod policies;
 mod readme;
 mod revoked_keys;
 mod signing_keys;

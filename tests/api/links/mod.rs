@@ -1,5 +1,6 @@
 //! Links: issued, listed, revoked one by one or in bulk, and what the consultant sees of them.
 
+mod approvals;
 mod bulk_revocation;
 pub mod changing;
 mod landing_page;

@@ -54,6 +54,10 @@ fn readers_that_do_not_read_cost_little_and_do_not_stay() {
         let mut readers: Vec<TcpStream> = (0..count).map(|_| reader(&process.base, 60)).collect();
         // The others are served meanwhile.
         stranger.get("/openapi.json").await.ok();
+        if soak {
+            // As it is configured by default, a peer may take a minute.
+            tokio::time::sleep(Duration::from_mins(1)).await;
+        }
         eventually("all are gone", async || {
             let (open, stalled) = connections(&process).await;
             (open <= 2 && stalled > count / 2).then_some(())

@@ -1,5 +1,6 @@
 //! Races, crashes, outages and full disks: nothing acknowledged is lost, nothing is half done.
 
+mod approval_races;
 mod bounds;
 mod change_races;
 mod clock_behind;

@@ -99,6 +99,7 @@ pub fn create_admin(url: &str) -> String {
     for scope in Scope::ALL {
         command.args(["--scope", scope.as_str()]);
     }
+    command.args(["--combined-scope", "policies:write"]);
     command.env("MAGIC_LINK_DATABASE_URL", url).env("MAGIC_LINK_MASTER_KEY", MASTER_KEY);
     command.env("MAGIC_LINK_MAIL__PROVIDER", "mailpit").current_dir(scratch("cli"));
     let output = command.output().expect("the command line runs");

@@ -127,6 +127,9 @@ impl World {
         if let Some(portal) = portal {
             request["portal"] = portal.into();
         }
+        if scopes.contains(&"policies:write") {
+            request["combined_scopes"] = json!(["policies:write"]);
+        }
         let client = self.admin.post("/v1/clients", &request).await.ok();
         Api::new(&self.base, Some(client["key"].as_str().expect("a key")))
     }

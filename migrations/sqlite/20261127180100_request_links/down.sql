@@ -1,0 +1,2 @@
+ALTER TABLE revocations DROP COLUMN requests;
+DROP TABLE link_requests;
