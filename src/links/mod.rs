@@ -196,7 +196,6 @@ pub struct CorrectLink {
     pub reason: Option<String>,
     /// Identifier of the support ticket; an empty text removes it.
     #[schema(max_length = 64)]
-    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

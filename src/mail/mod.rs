@@ -30,6 +30,7 @@ mod outbox;
 mod policy;
 mod render;
 pub(crate) mod routes;
+mod settling;
 mod store;
 mod summary;
 pub(crate) mod suppressions;

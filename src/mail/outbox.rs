@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
+use futures_util::StreamExt;
 use futures_util::future::{join, join_all};
-use rand::RngExt;
+use futures_util::stream::FuturesUnordered;
 use time::Duration;
 
 use super::day::Day;
@@ -11,6 +12,7 @@ use super::limits;
 use super::notices;
 use super::policy::PolicyChange;
 use super::render::{self, AddressChange, Facts};
+use super::settling::{Sent, next, settle};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary, Visits};
 use super::suppressions;
@@ -19,10 +21,9 @@ use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Notice, STEP_UP_CODE_LIFE, Template};
+use crate::domain::{Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
 use crate::id::MailJobId;
-use crate::journal::Event;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
 use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
@@ -44,11 +45,8 @@ const STALE_PER_STEP: i64 = 100;
 /// Longer than a provider's time-out: an expired lease belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// Attempts, over about a day, before an e-mail is given up.
-const MAX_ATTEMPTS: i32 = 30;
-
-const FIRST_WAIT: Duration = Duration::seconds(2);
-const LONGEST_WAIT: Duration = Duration::hours(1);
+/// How long the outcome of an attempt waits for others that share its transaction.
+const COMPANY: std::time::Duration = std::time::Duration::from_millis(2);
 
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
@@ -193,17 +191,36 @@ impl Batch<'_> {
             move |conn: &mut Conn| Ok(store::claim(conn, &ids, provider, kid.as_deref(), now.plus(LEASE), now)?);
         let claimed = cx.store.write_statement(claim).await?;
         let mut claimed: HashMap<MailJobId, Job> = claimed.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let sending = mails.into_iter().map(|mail| {
-            let job = claimed.remove(&mail.job.id);
-            async move {
-                if let Some(job) = job {
-                    return deliver(cx, guarded, Queued { job, ..mail }).await;
+        let (mut sending, mut stale) = (FuturesUnordered::new(), Vec::new());
+        for mail in mails {
+            match claimed.remove(&mail.job.id) {
+                Some(job) => sending.push(attempt(cx, guarded, Queued { job, ..mail })),
+                None => {
+                    guarded.release();
+                    stale.push(mail.job.id);
                 }
-                guarded.release();
-                cx.store.write(move |tx| Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?)).await
             }
-        });
-        join_all(sending).await.into_iter().collect()
+        }
+        let cancel = |id| cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now).map(drop)?));
+        let cancelled = join_all(stale.into_iter().map(cancel));
+        let settled = async {
+            let mut outcome = Ok(());
+            while let Some(first) = sending.next().await {
+                let mut attempts = vec![first];
+                let company = async {
+                    while let Some(next) = sending.next().await {
+                        attempts.push(next);
+                    }
+                };
+                drop(tokio::time::timeout(COMPANY, company).await);
+                let now = cx.clock.now();
+                // The others have been sent, whatever becomes of these.
+                outcome = cx.store.write(move |tx| settle(tx, &attempts, provider, now)).await.and(outcome);
+            }
+            outcome
+        };
+        let (cancelled, settled) = join(cancelled, settled).await;
+        cancelled.into_iter().collect::<Result<(), Error>>().and(settled)
     }
 }
 
@@ -214,7 +231,10 @@ async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp)
     let work = move |tx: &mut Tx<'_>| {
         let claimed = store::claim(tx, std::slice::from_ref(&mail.job.id), provider, None, now.plus(LEASE), now)?;
         match (&mail.withheld, claimed.into_iter().next()) {
-            (Some(attempt), Some(job)) => settle(tx, &job, mail.link.as_ref(), provider, attempt, now),
+            (Some(attempt), Some(job)) => {
+                let link = mail.link.as_ref().map(|(link, _)| link.clone());
+                settle(tx, &[Sent { job, link, attempt: attempt.clone() }], provider, now)
+            }
             _ => Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?),
         }
     };
@@ -271,7 +291,8 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy, request })
 }
 
-async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(), Error> {
+/// Sends the e-mail of a claimed job.
+async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
     let now = cx.clock.now();
     let outcome = match compose(cx, &claimed, now) {
         Ok(mail) => {
@@ -295,72 +316,7 @@ async fn deliver(cx: &Context, guarded: &Guarded, claimed: Queued) -> Result<(),
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
-    cx.store.write(move |tx| settle(tx, &claimed.job, claimed.link.as_ref(), provider, &attempt, now)).await
-}
-
-/// Stores the outcome of an attempt, and records it.
-fn settle(
-    tx: &mut Tx<'_>,
-    job: &Job,
-    link: Option<&(Link, TenantView)>,
-    provider: &str,
-    attempt: &Attempt,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let settled = store::settle(tx, job, provider, attempt, now)?;
-    // An accepted e-mail was sent, even if the job was cancelled meanwhile.
-    let left = settled || matches!(attempt, Attempt::Accepted { .. });
-    if left && let Some((link, _)) = link {
-        record(tx, job, link, provider, attempt, now);
-        if matches!(attempt, Attempt::GivenUp { .. }) {
-            super::notices::undelivered(tx, link, job, now)?;
-        }
-    }
-    Ok(())
-}
-
-/// The outcome of an attempt that failed or whose result is unknown.
-///
-/// With an open circuit (`closed` is false) the failure is not the e-mail's own:
-/// the job keeps its position in the queue and is not given up.
-fn next(job: &Job, error: &SendError, closed: bool, removes_duplicates: bool, now: Timestamp) -> Attempt {
-    let spent = job.attempts >= MAX_ATTEMPTS && closed;
-    let text = error.to_string();
-    match error {
-        SendError::Permanent(_) => Attempt::GivenUp { error: text },
-        // A duplicate is worse than a missing e-mail: one retry only, unless the provider removes duplicates.
-        SendError::Unknown(_) if spent || (!removes_duplicates && job.unknown_attempts > 0) => {
-            Attempt::Unknown { at: None, error: text }
-        }
-        SendError::Unknown(_) => Attempt::Unknown { at: Some(now.plus(wait(job.attempts))), error: text },
-        // Refused credentials need an operator: retry without limit.
-        SendError::Credentials(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
-        _ if spent => Attempt::GivenUp { error: text },
-        _ if !closed => Attempt::Again { at: job.next_attempt_at, error: text },
-        SendError::Throttled(asked) => {
-            let asked = Duration::try_from(*asked).unwrap_or(LONGEST_WAIT).min(LONGEST_WAIT);
-            Attempt::Again { at: now.plus(wait(job.attempts).max(asked)), error: text }
-        }
-        SendError::Transient(_) => Attempt::Again { at: now.plus(wait(job.attempts)), error: text },
-    }
-}
-
-fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Attempt, now: Timestamp) {
-    let (kind, message_id, error) = match attempt {
-        Attempt::Accepted { message_id } => (EventType::LinkMailed, message_id.as_deref(), None),
-        Attempt::GivenUp { error } | Attempt::Unknown { at: None, error } => {
-            (EventType::LinkMailFailed, None, Some(error))
-        }
-        Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Suppressed { .. } => return,
-    };
-    // Only the link's own e-mail is recorded; notices are listed among the mail deliveries.
-    if job.template != Template::MagicLink {
-        return;
-    }
-    tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
-        "mail_job_id": job.id, "generation": job.generation, "provider": provider,
-        "message_id": message_id, "attempts": job.attempts, "error": error,
-    })));
+    Sent { job: claimed.job, link: claimed.link.map(|(link, _)| link), attempt }
 }
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
@@ -420,60 +376,4 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
         job_id: job.id.clone(),
         idempotency_key: format!("{}-{}", job.id, job.retry_round),
     })
-}
-
-/// Exponential back-off up to an hour, with jitter.
-fn wait(attempts: i32) -> Duration {
-    let doublings = u32::try_from(attempts.clamp(1, 16) - 1).unwrap_or(0);
-    let wait = (FIRST_WAIT * 2_i32.saturating_pow(doublings)).min(LONGEST_WAIT);
-    wait * rand::rng().random_range(0.8..1.2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock::Clock;
-
-    fn job(attempts: i32, unknown_attempts: i32) -> Job {
-        let now = Clock::System.now();
-        let consultant = Some(crate::id::ConsultantId::new(now));
-        let id = crate::id::MailJobId::new(now);
-        Job { attempts, unknown_attempts, ..Job::new(id, Template::MagicLink, "x".to_owned(), consultant, now) }
-    }
-
-    #[test]
-    fn a_mail_that_they_may_have_is_sent_once_more_unless_they_remove_duplicates() {
-        let now = Clock::System.now();
-        let unknown = SendError::Unknown("timed out".to_owned());
-        let ends =
-            |job: &Job, removes| matches!(next(job, &unknown, true, removes, now), Attempt::Unknown { at: None, .. });
-        assert!(!ends(&job(1, 0), false));
-        assert!(ends(&job(2, 1), false));
-        assert!(!ends(&job(2, 1), true));
-        assert!(ends(&job(MAX_ATTEMPTS, 5), true), "bounded all the same");
-    }
-
-    #[test]
-    fn attempts_are_bounded_and_an_outage_takes_none() {
-        let now = Clock::System.now();
-        let failed = SendError::Transient("503".to_owned());
-        let given_up =
-            |attempts, closed| matches!(next(&job(attempts, 0), &failed, closed, false, now), Attempt::GivenUp { .. });
-        assert!(!given_up(MAX_ATTEMPTS - 1, true) && given_up(MAX_ATTEMPTS, true));
-        assert!(!given_up(MAX_ATTEMPTS * 10, false));
-        let waiting = job(1, 0);
-        let Attempt::Again { at, .. } = next(&waiting, &failed, false, false, now) else { panic!("it waits") };
-        assert_eq!(at, waiting.next_attempt_at, "it keeps its place");
-        let refused = SendError::Credentials("401".to_owned());
-        assert!(matches!(next(&job(MAX_ATTEMPTS, 0), &refused, true, false, now), Attempt::Again { .. }));
-    }
-
-    #[test]
-    fn waits_grow_and_stay_bounded() {
-        assert!(wait(1) < Duration::seconds(3));
-        assert!(wait(5) > wait(1));
-        for attempts in [0, 12, 30, i32::MAX] {
-            assert!(wait(attempts) <= LONGEST_WAIT * 1.2, "{attempts}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! Mail jobs at rest.
 
 mod counts;
+mod settled;
 
 use std::collections::HashMap;
 
@@ -12,7 +13,7 @@ use super::day::Day;
 use super::deliveries::DeliveryFilter;
 use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
-use crate::db::{self, Backend, Conn, Three, prepared, prepared_as};
+use crate::db::{self, Backend, Conn, Three, prepared_as};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
 use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
 use crate::records::links::{Link, insertion};
@@ -20,6 +21,7 @@ use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
 
 pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
+pub(super) use settled::{Attempt, settle, settle_accepted};
 
 /// A stored mail job.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -287,92 +289,6 @@ pub(super) fn addresses<'a>(
         .select((consultants::id, consultants::email))
         .load(conn)?;
     Ok(found.into_iter().collect())
-}
-
-/// Outcome of an attempt.
-#[derive(Debug, Clone)]
-pub(super) enum Attempt {
-    Accepted {
-        message_id: Option<String>,
-    },
-    Again {
-        at: Timestamp,
-        error: String,
-    },
-    GivenUp {
-        error: String,
-    },
-    /// The e-mail must not be sent.
-    Suppressed {
-        why: String,
-    },
-    /// The provider may have accepted the e-mail. Without `at` it is not retried.
-    Unknown {
-        at: Option<Timestamp>,
-        error: String,
-    },
-}
-
-/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile.
-pub(super) fn settle(
-    conn: &mut Conn,
-    job: &Job,
-    provider: &str,
-    attempt: &Attempt,
-    now: Timestamp,
-) -> QueryResult<bool> {
-    macro_rules! mine {
-        ($changes:expr) => {
-            prepared(
-                diesel::update(jobs::table.find(&job.id))
-                    .filter(jobs::lease_until.eq(job.lease_until))
-                    .filter(jobs::finished_at.is_null())
-                    .set($changes)
-                    .returning(jobs::id),
-            )
-            .get_result::<MailJobId>(conn)
-            .optional()?
-        };
-    }
-    let provider = jobs::provider.eq(Some(provider));
-    let mine = match attempt {
-        Attempt::Accepted { message_id } => mine!((
-            provider,
-            jobs::state.eq(DeliveryState::Accepted),
-            jobs::finished_at.eq(Some(now)),
-            jobs::provider_message_id.eq(message_id.as_ref()),
-            jobs::last_error.eq(None::<String>),
-        )),
-        Attempt::Again { at, error } => mine!((
-            provider,
-            jobs::state.eq(DeliveryState::Queued),
-            jobs::lease_until.eq(None::<Timestamp>),
-            jobs::next_attempt_at.eq(*at),
-            jobs::last_error.eq(Some(error)),
-        )),
-        Attempt::GivenUp { error } => mine!((
-            provider,
-            jobs::state.eq(DeliveryState::Failed),
-            jobs::finished_at.eq(Some(now)),
-            jobs::last_error.eq(Some(error)),
-        )),
-        Attempt::Suppressed { why } => mine!((
-            jobs::state.eq(DeliveryState::Cancelled),
-            jobs::attempts.eq(jobs::attempts - 1),
-            jobs::finished_at.eq(Some(now)),
-            jobs::last_error.eq(Some(why)),
-        )),
-        Attempt::Unknown { at, error } => mine!((
-            provider,
-            jobs::state.eq(DeliveryState::Unknown),
-            jobs::unknown_attempts.eq(jobs::unknown_attempts + 1),
-            jobs::lease_until.eq(None::<Timestamp>),
-            jobs::next_attempt_at.eq(at.unwrap_or(job.next_attempt_at)),
-            jobs::finished_at.eq(at.is_none().then_some(now)),
-            jobs::last_error.eq(Some(error)),
-        )),
-    };
-    Ok(mine.is_some())
 }
 
 /// Number of unfinished jobs, without those that wait for a time to come.

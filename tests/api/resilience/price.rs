@@ -53,8 +53,8 @@ async fn an_act_costs_a_few_prepared_statements(world: &World) {
     let _first = life(world, &portal, &world.consultant().await).await;
     let found = life(world, &portal, &world.consultant().await).await;
     let most = match world.database {
-        Database::Postgres => [("issue", 7), ("mail", 5), ("redeem", 9), ("report", 7), ("revoke", 6)],
-        Database::Sqlite => [("issue", 11), ("mail", 8), ("redeem", 12), ("report", 10), ("revoke", 8)],
+        Database::Postgres => [("issue", 7), ("mail", 5), ("redeem", 8), ("report", 7), ("revoke", 6)],
+        Database::Sqlite => [("issue", 11), ("mail", 8), ("redeem", 11), ("report", 10), ("revoke", 8)],
     };
     eprintln!("{found:?}");
     for ((act, (statements, anew)), (_, most)) in found.into_iter().zip(most) {
