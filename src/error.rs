@@ -74,6 +74,7 @@ codes! {
     RequestTimeout 408 "request_timeout" "The request took too long to arrive" "Send head and body at once.";
     IdempotencyKeyInFlight 409 "idempotency_key_in_flight" "The same request is being worked on" "Repeat it with the same Idempotency-Key after `Retry-After`.";
     ApprovalRequired 409 "approval_required" "The link waits for an approval" "Have it approved first: `POST /v1/magic-links/{id}/approve`.";
+    RequestExists 409 "request_exists" "The access was asked for already" "`magic_link_id` names the request that waits: have it approved, or withdraw it.";
     AlreadyDecided 409 "already_decided" "The request was decided on already" "`detail` says how; `GET /v1/magic-links/{id}` shows by whom.";
     ExtensionExists 409 "extension_exists" "An extension of the link waits for an approval already" "`extension` of `GET /v1/magic-links/{id}` shows it; decide on it, or withdraw it, first.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";

@@ -90,6 +90,8 @@ pub(crate) async fn pack(
             let limit = i64::try_from(MAX_EVENTS).map_err(Error::internal)?;
             let ends = records::link_changes::ends_of(conn, &link_id, limit)?;
             let corrections = records::link_changes::corrections_of(conn, &link_id, limit)?;
+            let extensions = records::extension_requests::of_link(conn, &link_id, limit)?;
+            let extensions: Vec<Value> = extensions.iter().map(|asked| links::extension_shown(asked, now)).collect();
             let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();
@@ -109,7 +111,7 @@ pub(crate) async fn pack(
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
                 "mails": mail::of_link(conn, &link_id)?, "sessions": sessions,
-                "ends": ends, "corrections": corrections,
+                "ends": ends, "extensions": extensions, "corrections": corrections,
                 "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
             });
             if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {

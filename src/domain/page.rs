@@ -95,6 +95,8 @@ impl<R> Scan<R> {
         let mut rows: Vec<R> = self.rows.into_iter().chain(other.rows).collect();
         rows.retain(|row| stopped_at.as_deref().is_none_or(|end| key(row) >= end));
         rows.sort_by(|one, two| key(two).cmp(key(one)));
+        // What moved from one to the other meanwhile stands in both: the first one counts.
+        rows.dedup_by(|later, first| key(later) == key(first));
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Self { rows, stopped_at }
     }

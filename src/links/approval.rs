@@ -6,10 +6,11 @@
 use time::Duration;
 
 use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approver, is_same};
-use super::grant::{access_exists, admit, issued, replace};
+use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{
     Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator, WindowLength, check_person,
     refuse_support_session,
@@ -30,7 +31,7 @@ const A_TIME: i64 = 100;
 impl LinkRequest {
     /// The request as the API shows it: a link in a state before it exists.
     pub(super) fn seen(&self, state: LinkState, consultant: ConsultantRef, now: Timestamp) -> LinkResponse {
-        let link = self.link(self.decided_at.unwrap_or(now).max(self.created_at));
+        let link = self.link(self.shown_at(now));
         LinkResponse {
             state,
             approval: Some(Approval::of(self, now)),
@@ -61,6 +62,14 @@ pub(super) fn request(
     Ok(LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE)))
 }
 
+/// Refuses a second request for one access while the first one waits: the contacts are asked once.
+pub(super) fn require_first(conn: &mut Conn, request: &LinkRequest, now: Timestamp) -> Result<(), Error> {
+    match requests::waiting_like(conn, request, now)? {
+        Some(other) => Err(Error::new(Code::RequestExists).magic_link(other.to_string())),
+        None => Ok(()),
+    }
+}
+
 /// Takes a request for a link that is admitted but for its approval, in the caller's transaction.
 pub(super) fn ask(
     tx: &mut Tx<'_>,
@@ -81,6 +90,10 @@ pub(super) fn ask(
     if open.is_some() && !replaces {
         return Err(access_exists(tx, link, actor, link.client_id.as_ref(), now)?);
     }
+    if open.is_some() {
+        require_open(link, now)?;
+    }
+    require_first(tx, &request, now)?;
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
     let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
@@ -144,6 +157,21 @@ impl Deciding {
         }
     }
 
+    fn withdrawal(&self, reason: Option<&str>) -> Decision {
+        Decision {
+            by: self.actor.clone(),
+            email: None,
+            client_id: self.client_id.clone(),
+            reason: reason.map(ToOwned::to_owned),
+            revocation_id: None,
+        }
+    }
+
+    fn record_withdrawal(&self, tx: &mut Tx<'_>, request: &LinkRequest, reason: Option<&str>, acting: Option<&str>) {
+        let event = self.event(EventType::LinkWithdrawn, &request.link(self.now));
+        tx.record(event.with(&serde_json::json!({ "reason": reason, "acting_session_id": acting })));
+    }
+
     fn event(&self, kind: EventType, link: &Link) -> Event {
         Event::new(kind, self.actor.clone(), self.now).client(self.client_id.as_ref()).link(link)
     }
@@ -193,6 +221,7 @@ pub(crate) async fn approve(
             let consultant = records::consultants::find(tx, &asked.consultant_id)?.ok_or_else(Error::not_found)?;
             require_another(tx, &deciding, &asked, &email, &consultant.email)?;
             let length = narrowed(&asked, length, access)?;
+            require_portal(&config, &asked.portal, asked.reentry)?;
             let mut wanted = asked.link(now);
             wanted.access = access.unwrap_or(wanted.access);
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.
@@ -315,24 +344,16 @@ pub(crate) async fn withdraw(
     cx.store
         .write(move |tx| {
             deciding.find(tx)?;
-            withdrawn(tx, &deciding, reason.as_deref(), acting.as_deref())?;
+            let decision = deciding.withdrawal(reason.as_deref());
+            let request = deciding.decide(tx, RequestState::Withdrawn, &decision)?;
+            deciding.record_withdrawal(tx, &request, reason_of(&decision), acting.as_deref());
             read::one_within(tx, &deciding.id, &deciding.reach, now)?.ok_or_else(Error::not_found)
         })
         .await
 }
 
-fn withdrawn(tx: &mut Tx<'_>, deciding: &Deciding, reason: Option<&str>, acting: Option<&str>) -> Result<(), Error> {
-    let decision = Decision {
-        by: deciding.actor.clone(),
-        email: None,
-        client_id: deciding.client_id.clone(),
-        reason: reason.map(ToOwned::to_owned),
-        revocation_id: None,
-    };
-    let request = deciding.decide(tx, RequestState::Withdrawn, &decision)?;
-    let event = deciding.event(EventType::LinkWithdrawn, &request.link(deciding.now));
-    tx.record(event.with(&serde_json::json!({ "reason": decision.reason, "acting_session_id": acting })));
-    Ok(())
+fn reason_of(decision: &Decision) -> Option<&str> {
+    decision.reason.as_deref()
 }
 
 /// Why there is no link: it waits for an approval, or did in vain.
@@ -363,20 +384,27 @@ pub(super) fn revoked(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let waits = requests::find_within(tx, id, reach)?.is_some_and(|one| one.state(now) == RequestState::Pending);
-    if waits {
-        let (actor, client_id) = (actor.clone(), client_id.cloned());
-        let deciding = Deciding { id: id.clone(), reach: reach.clone(), actor, client_id, now };
-        withdrawn(tx, &deciding, Some(reason), acting)?;
+    if !waits {
+        return Ok(false);
     }
-    Ok(waits)
+    let (actor, client_id) = (actor.clone(), client_id.cloned());
+    let deciding = Deciding { id: id.clone(), reach: reach.clone(), actor, client_id, now };
+    let decision = deciding.withdrawal(Some(reason));
+    // Waits for an approval that is under way, and finds nothing if it was first.
+    let Some(request) = requests::decide(tx, id, reach, RequestState::Withdrawn, &decision, now)? else {
+        return Ok(false);
+    };
+    deciding.record_withdrawal(tx, &request, reason_of(&decision), acting);
+    Ok(true)
 }
 
-/// Withdraws the next requests that a bulk revocation matches, in the caller's transaction; returns how many.
+/// Withdraws the next requests that a bulk revocation matches, in the caller's transaction; returns how many it matched,
+/// and how many it withdrew.
 pub(crate) fn withdraw_matched(
     tx: &mut Tx<'_>,
     order: &records::revocations::BulkRevocation,
     now: Timestamp,
-) -> Result<usize, Error> {
+) -> Result<(usize, usize), Error> {
     let ids = requests::matched(tx, order, A_TIME)?;
     let withdrawn = requests::withdraw(tx, &ids, order)?;
     let decision = Decision::of(order);
@@ -386,5 +414,5 @@ pub(crate) fn withdraw_matched(
             "reason": order.reason, "revocation_id": order.id,
         })));
     }
-    Ok(ids.len())
+    Ok((ids.len(), withdrawn.len()))
 }

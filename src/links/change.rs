@@ -66,7 +66,8 @@ pub(crate) async fn extend(
             })?;
             let rules = rules_of(tx, &config, &link.tenant_id)?;
             let whole = to.since(link.starts_at);
-            rules.require_total(whole)?;
+            rules.require_extension(&link, whole)?;
+            extensions::require_none(tx, &change, &link)?;
             if !may_issue || rules.wants_approval(link.access, whole) {
                 return Ok((extensions::ask(tx, &change, &link, &extending, by)?, false));
             }

@@ -117,7 +117,7 @@ impl Change {
         to: Timestamp,
         more: serde_json::Value,
     ) -> Result<LinkResponse, Error> {
-        rules_of(tx, config, &link.tenant_id)?.require_total(to.since(link.starts_at))?;
+        rules_of(tx, config, &link.tenant_id)?.require_extension(link, to.since(link.starts_at))?;
         let moved = self.move_end(tx, link, to)?;
         // A copy whose clock is ahead may have taken the link for over, and its access for free.
         if !records::open_grants::take(tx, &moved, self.now)? {

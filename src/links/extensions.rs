@@ -21,8 +21,28 @@ use crate::records::link_requests::{Decision, RequestState};
 use crate::records::links::Link;
 use crate::store::Tx;
 
-/// Number of requests that one transaction marks.
-const A_TIME: i64 = 100;
+/// A request to extend a link as its evidence shows it: who asked, who decided, when and why.
+pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> serde_json::Value {
+    let decision = request.decision();
+    serde_json::json!({
+        "id": request.id, "state": request.state(now), "hours": request.hours, "reason": request.reason,
+        "asked_by": { "id": request.asked_by_id, "name": request.asked_by_name, "email": request.asked_by_email },
+        "client_id": request.client_id, "created_at": request.created_at, "lapses_at": request.lapses_at,
+        "decided_at": request.decided_at, "decision": decision,
+    })
+}
+
+/// Refuses another extension while one waits. One that nobody decided on in time is recorded as lapsed.
+pub(super) fn require_none(tx: &mut Tx<'_>, change: &Change, link: &Link) -> Result<(), Error> {
+    let known = requests::pending_of_links(tx, std::slice::from_ref(&link.id))?.remove(&link.id);
+    match known {
+        None => Ok(()),
+        Some(request) if request.state(change.now) == RequestState::Lapsed => {
+            record_lapsed(tx, vec![request.id], change.now).map(drop)
+        }
+        Some(_) => Err(change.refuse(tx, link, Code::ExtensionExists)),
+    }
+}
 
 /// Takes a request to extend a link that is locked, in the caller's transaction.
 pub(super) fn ask(
@@ -40,10 +60,6 @@ pub(super) fn ask(
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
     if is_same(&email, &consultant.email) || is_same(&extending.by.id, link.consultant_id.as_str()) {
         return Err(change.refuse(tx, link, Code::OwnRequest));
-    }
-    record_lapsed(tx, now)?;
-    if requests::pending_of_links(tx, std::slice::from_ref(&link.id))?.contains_key(&link.id) {
-        return Err(change.refuse(tx, link, Code::ExtensionExists));
     }
     let request = ExtensionRequest {
         id: extending.id.clone(),
@@ -146,6 +162,10 @@ pub(crate) async fn approve(
             }
             // Not beyond the end that was asked for, though the link was shortened meanwhile.
             let to = link.expires_at.plus(by).min(asked.previous_expires_at.plus(by));
+            if to <= link.expires_at {
+                let detail = format!("the link ends at {} by now, which is no sooner", link.expires_at);
+                return Err(Error::new(Code::ValidationFailed).field("/duration", "too_short", detail));
+            }
             let extending = Extending {
                 id: extension.clone(),
                 by: Issuer {
@@ -227,9 +247,9 @@ pub(crate) async fn withdraw(
         .await
 }
 
-/// Records the requests on which nobody decided in time, in the caller's transaction; returns how many.
-pub(super) fn record_lapsed(tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, Error> {
-    let lapsed = requests::lapse(tx, A_TIME, now)?;
+/// Records these requests, on which nobody decided in time, in the caller's transaction; returns how many.
+pub(super) fn record_lapsed(tx: &mut Tx<'_>, due: Vec<ExtensionId>, now: Timestamp) -> Result<usize, Error> {
+    let lapsed = requests::lapse(tx, due)?;
     for request in &lapsed {
         let Some(link) = records::links::find(tx, &request.magic_link_id)? else { continue };
         let event = Event::new(EventType::ExtensionLapsed, Actor::system("clock"), now).link(&link);

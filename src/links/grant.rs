@@ -121,3 +121,15 @@ pub(super) fn require_open(by: &Link, now: Timestamp) -> Result<(), Error> {
         "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
     Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail))
 }
+
+/// Refuses a link to a portal that is not configured, or that cannot remember devices.
+pub(super) fn require_portal(config: &Config, portal: &str, reentry: Reentry) -> Result<(), Error> {
+    let Some(portal) = config.portals.get(portal) else {
+        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
+    };
+    if reentry == Reentry::Device && !portal.remembers_devices() {
+        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
+        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
+    }
+    Ok(())
+}

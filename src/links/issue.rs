@@ -2,12 +2,12 @@
 
 use time::Duration;
 
-use super::grant::{access_exists, admit, issued, replace, require_open};
+use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::{IssueLink, LinkResponse, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Actor, LinkState, Reach, Reentry, Restrictions, Scope, Validator, WindowLength, check_person, plain_address,
+    Actor, LinkState, Reach, Restrictions, Scope, Validator, WindowLength, check_person, plain_address,
     refuse_support_session,
 };
 use crate::error::{Code, Error};
@@ -100,6 +100,10 @@ pub(crate) async fn draft(
             }
             if wants_approval || !may_issue {
                 let request = approval::request(&link, &actor, &consultant, replaces, now)?;
+                if holder.is_some() {
+                    require_open(&link, now)?;
+                }
+                approval::require_first(conn, &request, now)?;
                 return Ok(request.seen(LinkState::Pending, consultant, now));
             }
             if holder.is_some() {
@@ -209,14 +213,7 @@ fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &Issu
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
-    let Some(portal) = cx.config.portals.get(&request.portal) else {
-        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
-    };
-    if request.reentry == Reentry::Device && !portal.remembers_devices() {
-        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
-        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
-    }
-    Ok(())
+    require_portal(&cx.config, &request.portal, request.reentry)
 }
 
 /// Refuses while issuing is frozen, or no key could sign.

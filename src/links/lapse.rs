@@ -7,7 +7,7 @@ use crate::domain::{Actor, EventType};
 use crate::error::Error;
 use crate::journal::Event;
 use crate::mail::notices;
-use crate::records::link_requests as requests;
+use crate::records::{extension_requests, link_requests as requests};
 
 /// Number of requests that one transaction marks.
 const A_TIME: i64 = 100;
@@ -25,7 +25,8 @@ pub(crate) async fn lapse(cx: &Context, now: Timestamp) -> Result<usize, Error> 
                 tx.record(event.with(&serde_json::json!({ "lapses_at": request.lapses_at })));
                 notices::request_denied(tx, request, now)?;
             }
-            Ok(lapsed.len() + extensions::record_lapsed(tx, now)?)
+            let due = extension_requests::due(tx, A_TIME, now)?;
+            Ok(lapsed.len() + extensions::record_lapsed(tx, due, now)?)
         })
         .await
 }

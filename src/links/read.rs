@@ -67,6 +67,10 @@ pub(crate) fn one_within(
         return Ok(Some(link));
     }
     let request = records::link_requests::find_within(conn, id, reach)?;
+    if request.as_ref().is_some_and(|request| request.state == RequestState::Approved) {
+        // It became a link since that was looked for.
+        return view_within(conn, id, reach, now);
+    }
     Ok(requested(conn, request.into_iter().collect(), now)?.pop())
 }
 

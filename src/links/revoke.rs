@@ -34,9 +34,13 @@ pub(crate) async fn revoke(
                 acting_session_id: request.acting_session_id.as_deref(),
                 ..Revoking::new(&request.reason, &actor, client_id.as_ref(), now)
             };
-            let Some(link) = records::links::revoke(tx, &id, &reach, &revoking)? else {
-                let (by, words) = ((&actor, client_id.as_ref()), (request.reason.as_str(), revoking.acting_session_id));
-                approval::revoked(tx, &id, &reach, by, words, now)?;
+            let mut revoked = records::links::revoke(tx, &id, &reach, &revoking)?;
+            let (by, words) = ((&actor, client_id.as_ref()), (request.reason.as_str(), revoking.acting_session_id));
+            if revoked.is_none() && !approval::revoked(tx, &id, &reach, by, words, now)? {
+                // A request that does not wait may have been approved since the link was looked for.
+                revoked = records::links::revoke(tx, &id, &reach, &revoking)?;
+            }
+            let Some(link) = revoked else {
                 return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
             };
             follow_up(tx, std::slice::from_ref(&link), &revoking)?;

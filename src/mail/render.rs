@@ -236,6 +236,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             _ => format!("The access link for {who} could not be delivered"),
         }
     };
+    let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
         Mail::AccessWithdrawn | Mail::AccessMoved | Mail::AccessRunsOut | Mail::AccessAnnounced => {
             (&consultant.name, false)
@@ -243,6 +244,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
         Mail::PolicyViolation => (recipient_name(facts), true),
         Mail::ApprovalRequested | Mail::ExtensionRequested => (&tenant.name, true),
+        Mail::ExtensionDenied => (asked_by.unwrap_or(&link.issued_by_name), true),
         _ => (&link.issued_by_name, true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);

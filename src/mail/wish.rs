@@ -71,6 +71,14 @@ impl Wish {
         }
     }
 
+    /// Who asked for the extension.
+    pub(super) fn asked_by(&self) -> Option<&String> {
+        match self {
+            Self::Link(_) => None,
+            Self::Extension(request) => Some(&request.asked_by_name),
+        }
+    }
+
     /// Who asked for the extension, and why; who asked for a link is in the link.
     pub(super) fn asked(&self) -> Option<(&str, &str)> {
         match self {

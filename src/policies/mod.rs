@@ -46,7 +46,7 @@ pub struct SavePolicy {
     pub require_ticket: Option<bool>,
     /// Which links wait for an approval; default none.
     pub approval: Option<ApprovalRule>,
-    /// How far links may be extended; default as long as a link may be by configuration.
+    /// How far links may be extended; default as long as `max_duration`, or a link by configuration.
     pub extend: Option<ExtensionRule>,
     /// Whether links may be issued in an emergency; default `forbidden`.
     pub emergency: Option<EmergencyRule>,

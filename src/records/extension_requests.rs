@@ -98,18 +98,27 @@ pub(crate) fn decide(
         .optional()
 }
 
-/// Marks requests as lapsed on which nobody decided in time.
-pub(crate) fn lapse(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<ExtensionRequest>> {
-    let due: Vec<ExtensionId> = requests::table
+/// Requests on which nobody decided in time, the oldest first.
+pub(crate) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<ExtensionId>> {
+    requests::table
         .filter(requests::state.eq(RequestState::Pending))
         .filter(requests::lapses_at.le(now))
         .order(requests::lapses_at.asc())
         .limit(limit)
         .select(requests::id)
-        .load(conn)?;
+        .load(conn)
+}
+
+/// Marks requests that are due as lapsed.
+pub(crate) fn lapse(conn: &mut Conn, due: Vec<ExtensionId>) -> QueryResult<Vec<ExtensionRequest>> {
     diesel::update(requests::table.filter(requests::id.eq_any(due)))
         .filter(requests::state.eq(RequestState::Pending))
         .set((requests::state.eq(RequestState::Lapsed), requests::decided_at.eq(requests::lapses_at.nullable())))
         .returning(requests::all_columns)
         .get_results(conn)
+}
+
+/// Everything that was asked for about a link's end, oldest first.
+pub(crate) fn of_link(conn: &mut Conn, link: &LinkId, limit: i64) -> QueryResult<Vec<ExtensionRequest>> {
+    requests::table.filter(requests::magic_link_id.eq(link)).order(requests::id.asc()).limit(limit).load(conn)
 }

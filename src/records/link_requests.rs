@@ -189,6 +189,11 @@ impl LinkRequest {
         }
     }
 
+    /// When the window of the link that it asks for would begin, or would have begun, at the earliest.
+    pub(crate) fn shown_at(&self, now: Timestamp) -> Timestamp {
+        self.decided_at.unwrap_or(now).max(self.created_at)
+    }
+
     /// The state: one that nobody decided on in time has lapsed.
     pub(crate) fn state(&self, now: Timestamp) -> RequestState {
         match self.state {
@@ -256,6 +261,21 @@ pub(crate) fn find_within(conn: &mut Conn, id: &LinkId, reach: &Reach) -> QueryR
     let found: Option<LinkRequest> = requests::table.find(id).get_result(conn).optional()?;
     let found = found.filter(|request| reach.covers(&request.tenant_id, &request.portal));
     Ok(under_revocations(conn, found.into_iter().collect())?.pop())
+}
+
+/// The request that waits for the same access, if there is one.
+pub(crate) fn waiting_like(conn: &mut Conn, request: &LinkRequest, now: Timestamp) -> QueryResult<Option<LinkId>> {
+    let of_tenant = requests::table.filter(requests::tenant_id.eq(&request.tenant_id));
+    of_tenant
+        .filter(requests::portal.eq(&request.portal))
+        .filter(requests::consultant_id.eq(&request.consultant_id))
+        .filter(requests::profile_id.eq(&request.profile_id))
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(now))
+        .filter(not(exists(orders::table.filter(RequestRevoked))))
+        .select(requests::id)
+        .first(conn)
+        .optional()
 }
 
 /// The requests for links, whatever became of them.
@@ -423,7 +443,8 @@ pub(crate) fn list(
     let exhausted = i64::try_from(found.len()).is_ok_and(|number| number < PIECE);
     for request in under_revocations(conn, found)? {
         let Some(state) = Option::<LinkState>::from(request.state(now)) else { continue };
-        let ends_before = filter.expires_before.is_none_or(|before| request.link(now).expires_at < before);
+        let ends_before =
+            filter.expires_before.is_none_or(|before| request.link(request.shown_at(now)).expires_at < before);
         after = Some(request.id.as_str().to_owned());
         if ends_before && (states.is_empty() || states.contains(&state)) {
             rows.push(request);

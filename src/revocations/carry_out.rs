@@ -113,7 +113,11 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     let Some(mut order) = claimed else { return Ok(Progress::LeaseLost) };
     let own = order.id.clone();
     let tenant_ids = cx.store.read(move |conn| Ok(records::revocations::tenants(conn, &own)?)).await?;
-    while let Some(more) = withdraw_requests(cx, &order, cx.clock.now()).await? {
+    loop {
+        let Some((advanced, more)) = withdraw_requests(cx, order, cx.clock.now()).await? else {
+            return Ok(Progress::LeaseLost);
+        };
+        order = advanced;
         if !more {
             break;
         }
@@ -136,15 +140,18 @@ async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {
     }
 }
 
-/// Withdraws requests for links; whether there are more, or `None` if the lease was lost.
-async fn withdraw_requests(cx: &Context, order: &BulkRevocation, now: Timestamp) -> Result<Option<bool>, Error> {
-    let order = order.clone();
+/// Withdraws requests for links, and says whether there are more; `None` if the lease was lost and nothing was changed.
+async fn withdraw_requests(
+    cx: &Context,
+    order: BulkRevocation,
+    now: Timestamp,
+) -> Result<Option<(BulkRevocation, bool)>, Error> {
     cx.store
         .write_large(move |tx| {
-            let withdrawn = links::withdraw_matched(tx, &order, now)?;
-            let counted = i64::try_from(withdrawn).unwrap_or(0);
-            records::revocations::count_requests(tx, &order, counted)?;
-            Ok(Some(withdrawn > 0))
+            let Some(order) = records::revocations::extend_lease(tx, &order, now.plus(LEASE))? else { return Ok(None) };
+            let (matched, withdrawn) = links::withdraw_matched(tx, &order, now)?;
+            records::revocations::count_requests(tx, &order, i64::try_from(withdrawn).unwrap_or(0))?;
+            Ok(Some((order, matched > 0)))
         })
         .await
 }

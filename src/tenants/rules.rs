@@ -3,8 +3,11 @@
 use time::Duration;
 
 use crate::config::Config;
-use crate::domain::{Access, ApprovalFor, ApprovalRule, EmergencyRule, Forbidden, Policy, Reentry, WindowLength};
+use crate::domain::{
+    Access, ApprovalFor, ApprovalRule, EmergencyRule, Forbidden, Policy, Reentry, Restrictions, WindowLength,
+};
 use crate::error::{Code, Error};
+use crate::records::links::Link;
 
 const TICKET_REQUIRED: &str = "the tenant's policy wants a ticket for each link";
 
@@ -46,7 +49,7 @@ impl Rules {
             require_ticket: policy.require_ticket.unwrap_or(false),
             approval_for: approval.required_for,
             longer_than: approval.longer_than.and_then(WindowLength::duration),
-            max_total: policy.extend.and_then(|rule| within(Some(rule.max_total))).unwrap_or(longest),
+            max_total: policy.extend.and_then(|rule| within(Some(rule.max_total))).unwrap_or(max_duration),
             emergency: policy.emergency.unwrap_or(EmergencyRule::Forbidden),
             session_life: session_hours.map_or(config.links.session_life, |hours| Duration::hours(i64::from(hours))),
             session_hours,
@@ -103,17 +106,27 @@ impl Rules {
         Ok(())
     }
 
-    /// Refuses a window that is too long with its extensions.
+    /// Refuses to let a link last longer that is too long then, or that could not be issued as it is any more.
     ///
     /// # Errors
     /// `policy_forbids`
-    pub(crate) fn require_total(&self, length: Duration) -> Result<(), Error> {
-        if length <= self.max_total {
-            return Ok(());
+    pub(crate) fn require_extension(&self, link: &Link, whole: Duration) -> Result<(), Error> {
+        if whole > self.max_total {
+            let hours = self.max_total.whole_hours();
+            let detail = format!("the tenant's policy allows {hours} hours with all extensions");
+            return Err(Error::new(Code::PolicyForbids).field("/duration", "too_long", detail));
         }
-        let hours = self.max_total.whole_hours();
-        let detail = format!("the tenant's policy allows {hours} hours with all extensions");
-        Err(Error::new(Code::PolicyForbids).field("/duration", "too_long", detail))
+        let (access, ticket, reentry) = (link.access, link.ticket.as_deref(), link.reentry);
+        self.require(&Grant { length: Duration::ZERO, access, ticket, reentry })?;
+        let left_out = link.restrictions.as_ref().map(Restrictions::forbidden).unwrap_or_default();
+        match self.forbidden.iter().find(|word| !left_out.contains(word)) {
+            None => Ok(()),
+            Some(word) => {
+                let detail =
+                    format!("the tenant's policy leaves out {word}, which the link includes: issue another one");
+                Err(Error::new(Code::PolicyForbids).field("/forbidden", "not_allowed", detail))
+            }
+        }
     }
 
     /// Whether these rules allow what others do not, or ask less.
