@@ -2,8 +2,9 @@
 
 use time::Duration;
 
+use super::decisions::Emergency;
 use super::grant::{access_exists, admit, issued, replace, require_open};
-use super::{IssueLink, LinkDraft, LinkResponse, approval, read};
+use super::{IssueLink, LinkDraft, LinkResponse, approval, emergency, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
@@ -48,6 +49,7 @@ pub(crate) async fn issue(
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
+    let emergency = request.emergency.clone();
     let Asked { link, actor, refused_addresses } = Asked::of(caller, request, starts_at, now);
     let (reach, config, may_issue) = (reach.clone(), cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
@@ -55,7 +57,7 @@ pub(crate) async fn issue(
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
                 return Ok((read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?, true));
             }
-            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length)?;
+            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length, emergency.is_some())?;
             if wants_approval || !may_issue {
                 return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
             }
@@ -65,14 +67,20 @@ pub(crate) async fn issue(
             if !mail::insert_with_link(tx, &link, now)? {
                 return Err(access_exists(tx, &link, &actor, link.client_id.as_ref(), now)?);
             }
-            mail::notices::issued(tx, &link, now)?;
+            let emergency = match &emergency {
+                Some(Emergency { justification }) => Some(emergency::declare(tx, &link, justification, &actor, now)?),
+                None => None,
+            };
+            if emergency.is_none() {
+                mail::notices::issued(tx, &link, now)?;
+            }
             if !link.has_begun(now) {
                 mail::notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
             tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            Ok((link.seen(consultant, Delivery::default(), None, now), false))
+            Ok((LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) }, false))
         })
         .await
 }
@@ -88,20 +96,26 @@ pub(crate) async fn draft(
     let (starts_at, length) = check(cx, &request, now)?;
     require_permission(cx, caller, &request)?;
     require_issuing(cx, caller, now)?;
-    let replaces = request.replace;
+    let (replaces, is_emergency) = (request.replace, request.emergency.is_some());
     let Asked { link, .. } = Asked::of(caller, request, starts_at, now);
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .read(move |conn| {
-            let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
+            let (link, _, wants_approval) = admit(conn, &config, link.clone(), length, is_emergency)?;
+            if is_emergency {
+                emergency::require_none_open(conn, &link)?;
+            }
             let approval_required = wants_approval || !may_issue;
             let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
             }
-            if holder.is_some() {
+            if let Some(other) = &holder {
                 require_open(&link, now)?;
+                if records::link_reviews::find(conn, &other.id)?.is_some() {
+                    return Err(Error::new(Code::EmergencyAccess).magic_link(other.id.to_string()));
+                }
             }
             Ok(LinkDraft {
                 state: if approval_required { LinkState::Pending } else { link.state(now) },
@@ -218,6 +232,10 @@ fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &Issu
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
+    if request.emergency.is_some() && !(caller.has(Scope::IssueLinks) && caller.has(Scope::EmergencyLinks)) {
+        let detail = "the field emergency needs the scopes links:issue and links:emergency";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
     let Some(portal) = cx.config.portals.get(&request.portal) else {
         return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
     };
@@ -277,6 +295,9 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
         let hours = longest.whole_hours();
         let detail = format_args!("must be at least one hour and at most {hours} hours");
         fields.error("/duration", "out_of_range", detail);
+    }
+    if let Some(emergency) = &request.emergency {
+        emergency::check(&mut fields, emergency, length.flatten(), starts_at > now, request.reentry);
     }
     fields.finish()?;
     Ok((starts_at, length.flatten()))
