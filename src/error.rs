@@ -81,6 +81,9 @@ codes! {
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";
     AccessExists 409 "access_exists" "The consultant has this access already" "One access has one link: extend or revoke the one that `magic_link_id` names, or repeat the request with `\"replace\": true`.";
+    EmergencyAccess 409 "emergency_access" "An emergency access is neither extended nor replaced" "Let it end, or revoke it, and grant ordinary access.";
+    ReviewDue 409 "review_due" "An emergency access waits for its review" "Review the link that `magic_link_id` names first: `POST /v1/magic-links/{id}/review`.";
+    ReviewTooEarly 409 "review_too_early" "The access has not ended" "Review it when it has: what was done is known then.";
     ReportLimitReached 409 "report_limit_reached" "The session takes no more sources or events" "A session takes 100,000 activity events of at most 100 sources; open another session.";
     EventConflict 409 "event_conflict" "The number was used for another activity event" "Give every event of a source its own `seq`; repeat an event unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";

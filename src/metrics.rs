@@ -52,6 +52,8 @@ pub(crate) struct Metrics {
     pub webhook_outbox: IntGauge,
     pub live_sessions: IntGauge,
     pub incomplete_sessions: IntGaugeVec,
+    /// Reviews of emergencies that are open.
+    pub emergency_reviews: IntGaugeVec,
     pub key_ages: IntGaugeVec,
     pub clock_behind: IntGauge,
     pub clock_offset: Gauge,
@@ -115,6 +117,13 @@ impl Metrics {
                 "Webhook messages that are not finished, and events whose messages are not written yet",
             )?,
             live_sessions: IntGauge::new("active_sessions", "Active sessions")?,
+            emergency_reviews: IntGaugeVec::new(
+                Opts::new(
+                    "emergency_reviews",
+                    "Reviews of links that were issued in an emergency, as far as they are open",
+                ),
+                &["state"],
+            )?,
             incomplete_sessions: IntGaugeVec::new(
                 Opts::new("incomplete_sessions", "Sessions of the last 31 days whose activity reports are incomplete"),
                 &["audit_state"],
@@ -137,6 +146,7 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.events.clone()))?;
         metrics.registry.register(Box::new(metrics.marked_events.clone()))?;
         metrics.registry.register(Box::new(metrics.client_errors.clone()))?;
+        metrics.registry.register(Box::new(metrics.emergency_reviews.clone()))?;
         metrics.registry.register(Box::new(metrics.incomplete_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
         metrics.registry.register(Box::new(metrics.read_batch.clone()))?;

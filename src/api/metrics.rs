@@ -15,14 +15,17 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
         .store
         .read(move |conn| {
             let outboxes = (mail::unfinished(conn, now)?, webhooks::unfinished(conn)?);
-            Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?))
+            let reviews = records::link_reviews::count_open(conn, now)?;
+            Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?, reviews))
         })
         .await;
     cx.metrics.store_up.set(i64::from(asked.is_ok()));
     if let Ok(snapshot) = cx.snapshot(None, None, now).await {
         cx.metrics.issuing_frozen.set(i64::from(snapshot.epochs.frozen));
     }
-    if let Ok(((mails, messages), live, (gaps, unclosed))) = asked {
+    if let Ok(((mails, messages), live, (gaps, unclosed), (pending, overdue))) = asked {
+        cx.metrics.emergency_reviews.with_label_values(&["pending"]).set(pending);
+        cx.metrics.emergency_reviews.with_label_values(&["overdue"]).set(overdue);
         cx.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
         cx.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
         cx.metrics.outbox.set(mails);

@@ -62,6 +62,15 @@ INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, r
     ('ext_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '+50 years'), 1,
      'The archive is larger than thought', 'emp-7', 'Meera Iyer', 'hr@acme.example', datetime('now', '-1 hour'),
      datetime('now', '+20 days'), 'pending');
+-- One that was issued in an emergency, has ended, and waits for its review.
+INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
+    expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, revoked_at, revoke_reason) VALUES
+    ('mlk_01kaq3v9e8fwmvd2x7n0c5hbbz', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-1054', 'Nikhil Menon',
+     'The payroll run is stuck', 'full', datetime('now', '-1 hour'), datetime('now', '+3 hours'), 'emp-7', 'Meera Iyer',
+     'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'), 'The work is done');
+INSERT INTO link_reviews (magic_link_id, tenant_id, portal, profile_id, justification, created_at, review_due_at) VALUES
+    ('mlk_01kaq3v9e8fwmvd2x7n0c5hbbz', 'acme', 'cloud', 'emp-1054', 'Salaries are paid in one hour, and the run is stuck',
+     datetime('now', '-1 hour'), datetime('now', '+71 hours'));
 INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
     unknown_attempts, retry_round, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
     ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',

@@ -33,11 +33,11 @@ pub struct ChangeClient {
     #[schema(min_items = 1, max_items = 100, value_type = Option<Vec<TenantSelector>>)]
     pub tenants: Option<Vec<String>>,
     /// Scopes of the client, in place of the present ones.
-    #[schema(min_items = 1, max_items = 17)]
+    #[schema(min_items = 1, max_items = 18)]
     pub scopes: Option<Vec<Scope>>,
     /// Scopes that the client is to have although they are kept apart from others, as where a client is created.
     #[serde(default)]
-    #[schema(max_items = 17, default = json!([]))]
+    #[schema(max_items = 18, default = json!([]))]
     pub combined_scopes: Vec<Scope>,
 }
 

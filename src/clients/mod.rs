@@ -62,13 +62,13 @@ pub struct CreateClient {
     #[schema(min_items = 1, max_items = 100, value_type = Vec<TenantSelector>)]
     pub tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(min_items = 1, max_items = 17)]
+    #[schema(min_items = 1, max_items = 18)]
     pub scopes: Vec<Scope>,
     /// Scopes that the client is to have although they are kept apart from others: `policies:write` from those that give
     /// access (`links:issue`, `links:request`, `links:approve`), which a policy is to limit. Only an operator, a client of every tenant and portal, may say
     /// so. Default none.
     #[serde(default)]
-    #[schema(max_items = 17, default = json!([]))]
+    #[schema(max_items = 18, default = json!([]))]
     pub combined_scopes: Vec<Scope>,
 }
 
@@ -113,7 +113,7 @@ pub struct ClientResponse {
     #[schema(max_items = 100, value_type = Vec<TenantSelector>)]
     tenants: Vec<String>,
     /// Scopes of the client.
-    #[schema(max_items = 17)]
+    #[schema(max_items = 18)]
     scopes: Vec<Scope>,
     /// When the client was created (RFC 3339, UTC).
     created_at: Timestamp,

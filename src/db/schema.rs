@@ -376,6 +376,24 @@ diesel::table! {
 }
 
 diesel::table! {
+    link_reviews (magic_link_id) {
+        magic_link_id -> Text,
+        tenant_id -> Text,
+        portal -> Text,
+        profile_id -> Text,
+        justification -> Text,
+        created_at -> Timestamp,
+        review_due_at -> Timestamp,
+        reviewed_at -> Nullable<Timestamp>,
+        reviewer_id -> Nullable<Text>,
+        reviewer_name -> Nullable<Text>,
+        finding -> Nullable<Text>,
+        comment -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
     report_checks (id) {
         id -> Text,
         session_id -> Text,

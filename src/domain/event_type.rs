@@ -66,6 +66,10 @@ text_enum! {
         LinkShortened = "magic_link.shortened",
         /// A report names acts that their session did not allow: forbidden, changes in a `read_only` one, or after its end.
         PolicyViolation = "magic_link.policy_violation",
+        /// A link was issued in an emergency, without an approval.
+        EmergencyIssued = "magic_link.emergency_issued",
+        /// A link that was issued in an emergency was reviewed.
+        EmergencyReviewed = "magic_link.reviewed",
         /// A link's reason or ticket was corrected.
         LinkCorrected = "magic_link.corrected",
         /// A bulk revocation was created, or counted as a dry run.

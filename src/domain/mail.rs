@@ -57,6 +57,10 @@ text_enum! {
         AccessEndsSoon = "access_ends_soon",
         /// An access ends soon, to the consultant.
         AccessRunsOut = "access_runs_out",
+        /// Access was issued in an emergency, to the granting admin and the tenant's contacts; it cannot be muted.
+        EmergencyIssued = "emergency_issued",
+        /// Access was issued in an emergency, to the profile's owner; it cannot be muted.
+        OwnerEmergencyIssued = "owner_emergency_issued",
         /// A session did what it does not allow, to the granting admin and the tenant's contacts; it cannot be muted.
         PolicyViolation = "policy_violation",
         /// A link was issued that opens later, to the consultant.

@@ -11,6 +11,7 @@ mod person;
 mod policy;
 mod reach;
 mod restriction;
+mod review;
 mod scope;
 mod states;
 mod syntax;
@@ -34,6 +35,7 @@ pub use policy::{ApprovalFor, ApprovalRule, EmergencyRule, ExtensionRule};
 pub(crate) use reach::{Reach, Tenants};
 pub(crate) use restriction::Restrictions;
 pub use restriction::{Forbidden, ViolationCause};
+pub use review::{Finding, ReviewState};
 pub use scope::Scope;
 pub use states::{
     Access, ActivityKind, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,

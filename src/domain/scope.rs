@@ -7,6 +7,8 @@ text_enum! {
     pub enum Scope {
         /// Issue and resend links.
         IssueLinks = "links:issue",
+        /// Issue links in an emergency, which wait for no approval, where the tenant's policy allows it; with `links:issue`.
+        EmergencyLinks = "links:emergency",
         /// Ask for links that wait for an approval, and withdraw such a request.
         RequestLinks = "links:request",
         /// Approve and deny links that wait for an approval.
@@ -45,7 +47,7 @@ text_enum! {
 impl Scope {
     /// Whether the scope lets a client give access, which a policy is to limit.
     pub(crate) const fn grants(self) -> bool {
-        matches!(self, Self::IssueLinks | Self::RequestLinks | Self::ApproveLinks)
+        matches!(self, Self::IssueLinks | Self::EmergencyLinks | Self::RequestLinks | Self::ApproveLinks)
     }
 
     /// A scope that is kept apart from another one of these, and is not among `combined`: `policies:write` from those

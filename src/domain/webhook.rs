@@ -40,6 +40,10 @@ text_enum! {
         LinkShortened = "magic_link.shortened",
         /// A session did what it does not allow, as one report said; `data.violations` counts.
         PolicyViolation = "magic_link.policy_violation",
+        /// A link was issued in an emergency, without an approval.
+        EmergencyIssued = "magic_link.emergency_issued",
+        /// A link that was issued in an emergency was reviewed.
+        EmergencyReviewed = "magic_link.reviewed",
         /// A link's window has ended.
         LinkExpired = "magic_link.expired",
         /// A session was opened.
@@ -84,6 +88,8 @@ impl WebhookEvent {
             EventType::ExtensionLapsed => Self::ExtensionLapsed,
             EventType::LinkShortened => Self::LinkShortened,
             EventType::PolicyViolation => Self::PolicyViolation,
+            EventType::EmergencyIssued => Self::EmergencyIssued,
+            EventType::EmergencyReviewed => Self::EmergencyReviewed,
             EventType::LinkExpired => Self::LinkExpired,
             EventType::SessionOpened => Self::SessionOpened,
             // A replaced session has ended too: its access token is invalid.

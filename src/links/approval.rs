@@ -225,7 +225,7 @@ pub(crate) async fn approve(
             let mut wanted = asked.link(now);
             wanted.access = access.unwrap_or(wanted.access);
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.
-            let admitted = admit(tx, &config, wanted, Some(length));
+            let admitted = admit(tx, &config, wanted, Some(length), false);
             let disabled = |error: Error| match error.code() {
                 Code::Unauthenticated => Code::ClientDisabled.into(),
                 _ => error,

@@ -59,6 +59,9 @@ pub(crate) async fn extend(
                 return Err(Code::IssuingFrozen.into());
             }
             let link = change.lock(tx)?;
+            if records::link_reviews::find(tx, &link.id)?.is_some() {
+                return Err(change.refuse(tx, &link, Code::EmergencyAccess));
+            }
             let latest = link.starts_at.plus(longest);
             let to = link.expires_at.checked_add(by).filter(|to| *to <= latest).ok_or_else(|| {
                 let detail = format!("the whole window may last {hours} hours, until {latest}");

@@ -5,10 +5,13 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
-use crate::domain::{Access, Actor, Issuer, Person, Validator, WindowLength, trimmed, trimmed_if_present};
+use crate::domain::{
+    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, trimmed, trimmed_if_present,
+};
 use crate::id::{ClientId, ExtensionId};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
+use crate::records::link_reviews::Review;
 
 /// How long a request waits for a decision.
 pub(super) const PATIENCE: Duration = Duration::hours(24);
@@ -209,4 +212,81 @@ pub(super) fn check_approver(fields: &mut Validator, approver: &Approver) -> Str
     fields.external_id("/approver/id", &approver.id);
     fields.text("/approver/name", &approver.name, 1, 100);
     fields.email("/approver/email", &approver.email)
+}
+
+/// Emergency for which a link is issued without an approval.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"justification": "Salaries are paid in one hour, and the run is stuck"}))]
+pub struct Emergency {
+    /// Why it could not wait for an approval.
+    #[schema(min_length = 10, max_length = 500)]
+    pub justification: String,
+}
+
+/// Emergency for which a link was issued, and its review.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct EmergencyResponse {
+    /// Why it could not wait for an approval.
+    #[schema(max_length = 500)]
+    pub justification: String,
+    /// State of the review.
+    pub review_state: ReviewState,
+    /// When the review is due (RFC 3339, UTC): 72 hours after the link was issued.
+    pub review_due_at: Timestamp,
+    /// Review; absent until there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub review: Option<ReviewResponse>,
+}
+
+/// Review of an emergency link.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ReviewResponse {
+    /// Person who reviewed the access, as asserted by the client.
+    pub reviewer: Person,
+    /// What the review found.
+    pub finding: Finding,
+    /// What the reviewer says of it.
+    #[schema(max_length = 1000)]
+    pub comment: String,
+    /// When the review was given (RFC 3339, UTC).
+    pub reviewed_at: Timestamp,
+}
+
+/// Review to give.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "reviewer": {"id": "emp-8", "name": "Anil Rao"}, "finding": "justified",
+    "comment": "The run was stuck, and nothing else was touched"
+}))]
+pub struct ReviewLink {
+    /// Person who reviews the access, and did not grant it; recorded as asserted by the client, not verified.
+    pub reviewer: Person,
+    /// What the review found.
+    pub finding: Finding,
+    /// What the reviewer says of it.
+    #[schema(min_length = 3, max_length = 1000)]
+    pub comment: String,
+    /// Identifier of the support session the caller acts in: a request with one is refused.
+    #[schema(max_length = 64)]
+    pub acting_session_id: Option<String>,
+}
+
+impl EmergencyResponse {
+    pub(super) fn of(review: Review, now: Timestamp) -> Self {
+        let review_state = review.state(now);
+        let Review { justification, review_due_at, reviewed_at, reviewer_id, reviewer_name, finding, comment, .. } =
+            review;
+        let review = match (reviewed_at, reviewer_id, reviewer_name, finding) {
+            (Some(reviewed_at), Some(id), Some(name), Some(finding)) => Some(ReviewResponse {
+                reviewer: Person { id, name },
+                finding,
+                comment: comment.unwrap_or_default(),
+                reviewed_at,
+            }),
+            _ => None,
+        };
+        Self { justification, review_state, review_due_at, review }
+    }
 }

@@ -26,6 +26,7 @@ pub(super) fn admit(
     config: &Config,
     mut link: Link,
     length: Option<Duration>,
+    is_emergency: bool,
 ) -> Result<(Link, ConsultantRef, bool), Error> {
     let unknown =
         || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
@@ -44,6 +45,9 @@ pub(super) fn admit(
     })?;
     let (access, reentry) = (link.access, link.reentry);
     rules.require(&Grant { length, access, ticket: link.ticket.as_deref(), reentry })?;
+    if is_emergency {
+        rules.require_emergency()?;
+    }
     if consultant.suspended_at.is_some() {
         return Err(Code::ConsultantSuspended.into());
     }
@@ -54,7 +58,8 @@ pub(super) fn admit(
     link.session_hours = rules.session_hours;
     link.restrictions = Restrictions::with(link.restrictions, &rules.forbidden);
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok((link, consultant, rules.wants_approval(access, length)))
+    // An emergency waits for nobody.
+    Ok((link, consultant, !is_emergency && rules.wants_approval(access, length)))
 }
 
 /// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
@@ -94,6 +99,11 @@ pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp)
     let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
     if other.ended(now).is_none() {
         require_open(by, now)?;
+        if records::link_reviews::find(tx, &other.id)?.is_some() {
+            let refused = Event::link_refused(&other, actor.clone(), Code::EmergencyAccess, now);
+            let error = Error::new(Code::EmergencyAccess).magic_link(other.id.to_string());
+            return Err(tx.refuse(error, refused.client(by.client_id.as_ref())));
+        }
     }
     let reason = "Another link for the same access took its place";
     let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);

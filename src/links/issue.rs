@@ -2,8 +2,9 @@
 
 use time::Duration;
 
+use super::decisions::Emergency;
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
-use super::{IssueLink, LinkResponse, approval, read};
+use super::{IssueLink, LinkResponse, approval, emergency, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
@@ -48,6 +49,7 @@ pub(crate) async fn issue(
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, reach, refusal, now).await;
     }
+    let emergency = request.emergency.clone();
     let Asked { link, actor, refused_addresses } = Asked::of(caller, request, starts_at, now);
     let (reach, config, may_issue) = (reach.clone(), cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
@@ -55,7 +57,7 @@ pub(crate) async fn issue(
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
                 return Ok((read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?, true));
             }
-            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length)?;
+            let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length, emergency.is_some())?;
             if wants_approval || !may_issue {
                 return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
             }
@@ -65,14 +67,20 @@ pub(crate) async fn issue(
             if !mail::insert_with_link(tx, &link, now)? {
                 return Err(access_exists(tx, &link, &actor, link.client_id.as_ref(), now)?);
             }
-            mail::notices::issued(tx, &link, now)?;
+            let emergency = match &emergency {
+                Some(Emergency { justification }) => Some(emergency::declare(tx, &link, justification, &actor, now)?),
+                None => None,
+            };
+            if emergency.is_none() {
+                mail::notices::issued(tx, &link, now)?;
+            }
             if !link.has_begun(now) {
                 mail::notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
             tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            Ok((link.seen(consultant, Delivery::default(), None, now), false))
+            Ok((LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) }, false))
         })
         .await
 }
@@ -88,12 +96,16 @@ pub(crate) async fn draft(
     let (starts_at, length) = check(cx, &request, now)?;
     require_permission(cx, caller, &request)?;
     require_issuing(cx, caller, now)?;
-    let replaces = request.replace;
+    let (replaces, emergency) = (request.replace, request.emergency.clone());
     let Asked { link, actor, .. } = Asked::of(caller, request, starts_at, now);
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .read(move |conn| {
-            let (link, consultant, wants_approval) = admit(conn, &config, link.clone(), length)?;
+            let (link, consultant, wants_approval) = admit(conn, &config, link.clone(), length, emergency.is_some())?;
+            let emergency = match &emergency {
+                Some(Emergency { justification }) => Some(emergency::draft(conn, &link, justification, now)?),
+                None => None,
+            };
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
@@ -106,10 +118,13 @@ pub(crate) async fn draft(
                 approval::require_first(conn, &request, now)?;
                 return Ok(request.seen(LinkState::Pending, consultant, now));
             }
-            if holder.is_some() {
+            if let Some(other) = &holder {
                 require_open(&link, now)?;
+                if records::link_reviews::find(conn, &other.id)?.is_some() {
+                    return Err(Error::new(Code::EmergencyAccess).magic_link(other.id.to_string()));
+                }
             }
-            Ok(link.seen(consultant, Delivery::default(), None, now))
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
         })
         .await
 }
@@ -213,6 +228,10 @@ fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &Issu
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
+    if request.emergency.is_some() && !(caller.has(Scope::IssueLinks) && caller.has(Scope::EmergencyLinks)) {
+        let detail = "the field emergency needs the scopes links:issue and links:emergency";
+        return Err(Error::new(Code::InsufficientScope).detail(detail));
+    }
     require_portal(&cx.config, &request.portal, request.reentry)
 }
 
@@ -265,6 +284,9 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
         let hours = longest.whole_hours();
         let detail = format_args!("must be at least one hour and at most {hours} hours");
         fields.error("/duration", "out_of_range", detail);
+    }
+    if let Some(emergency) = &request.emergency {
+        emergency::check(&mut fields, emergency, length.flatten(), starts_at > now, request.reentry);
     }
     fields.finish()?;
     Ok((starts_at, length.flatten()))

@@ -9,6 +9,7 @@ mod change;
 mod changing;
 mod decisions;
 pub(crate) mod device;
+mod emergency;
 mod expire;
 pub(crate) mod extensions;
 mod freeze;
@@ -18,6 +19,7 @@ mod landing;
 mod lapse;
 mod read;
 mod resend;
+mod review;
 mod revoke;
 pub(crate) mod routes;
 pub(crate) mod step_up;
@@ -45,6 +47,7 @@ pub(crate) use issue::{draft, issue};
 pub(crate) use lapse::lapse;
 pub(crate) use read::{list, one_within, read};
 pub(crate) use resend::{renew, resend};
+pub(crate) use review::review;
 pub(crate) use revoke::{revoke, revoke_where};
 pub(crate) use store::void_challenges;
 
@@ -114,6 +117,10 @@ pub struct IssueLink {
     #[serde(default)]
     #[schema(default = false)]
     pub validate_only: bool,
+    /// Emergency for which the link waits for no approval; needs the scope `links:emergency`, too, and a policy of the
+    /// tenant that allows it. Such a link begins at once, lasts at most 4 hours, can be neither extended nor replaced, and
+    /// has to be reviewed within 72 hours. Everybody concerned is told.
+    pub emergency: Option<decisions::Emergency>,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -305,6 +312,9 @@ pub struct LinkResponse {
     /// Number of activity events that the link's sessions reported.
     #[schema(minimum = 0)]
     pub event_count: i64,
+    /// Emergency for which the link was issued without an approval, and its review.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emergency: Option<decisions::EmergencyResponse>,
     /// Approval that the link waits for, or waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approval: Option<decisions::Approval>,

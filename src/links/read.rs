@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::decisions::{Approval, PendingExtension};
+use super::decisions::{Approval, EmergencyResponse, PendingExtension};
 use super::{LinkResponse, RememberedDevice};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -105,6 +105,9 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
     let usages = sessions::usage_of_links(conn, &ids, now)?;
     let mut devices = devices_of(conn, &links)?;
     let approvals = records::link_requests::of_links(conn, &ids)?;
+    let reviews = records::link_reviews::of_links(conn, &ids)?.into_iter();
+    let mut emergencies: HashMap<LinkId, EmergencyResponse> =
+        reviews.map(|review| (review.magic_link_id.clone(), EmergencyResponse::of(review, now))).collect();
     let extensions = records::extension_requests::pending_of_links(conn, &ids)?;
     links
         .into_iter()
@@ -118,7 +121,8 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
             let waits =
                 |request: &&ExtensionRequest| request.state(now) == RequestState::Pending && link.ended(now).is_none();
             let extension = extensions.get(&link.id).filter(waits).map(PendingExtension::of);
-            Ok(LinkResponse { device, approval, extension, ..link.seen(consultant, delivery, usage, now) })
+            let emergency = emergencies.remove(&link.id);
+            Ok(LinkResponse { device, approval, extension, emergency, ..link.seen(consultant, delivery, usage, now) })
         })
         .collect()
 }
@@ -175,6 +179,7 @@ impl Link {
             reentry: self.reentry,
             device: None,
             approval: None,
+            emergency: None,
             extension: None,
             starts_at: self.starts_at,
             expires_at: self.expires_at,

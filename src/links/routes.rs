@@ -5,7 +5,7 @@ use actix_web::web::{self, Data};
 use actix_web::{Either, HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::decisions::{ApproveExtension, ApproveLink, DenyLink, WithdrawLink};
+use super::decisions::{ApproveExtension, ApproveLink, DenyLink, ReviewLink, WithdrawLink};
 use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
@@ -40,6 +40,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(withdraw_extension)
         .service(shorten_magic_link)
         .service(correct_magic_link)
+        .service(review_magic_link)
         .service(get_issuing)
         .service(set_issuing);
 }
@@ -332,6 +333,26 @@ async fn shorten_magic_link(
     body: Body<ShortenLink>,
 ) -> Result<Json<LinkResponse>, Error> {
     Ok(Json(super::shorten(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Review an emergency link
+///
+/// Says what was found of an access that was issued in an emergency: once, after it has ended, by somebody else than
+/// who granted it. Until then no other emergency link is issued for the same profile.
+#[utoipa::path(tag = "Magic links", operation_id = "reviewMagicLink", request_body = ReviewLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hbbz", description = "Identifier of the link"),
+        ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/review")]
+async fn review_magic_link(
+    cx: Data<Context>,
+    caller: Caller<ApproveLinks>,
+    id: Path<LinkId>,
+    idempotency: IdempotencyHeader,
+    body: Body<ReviewLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    let key = idempotency.scoped(&caller, &body)?;
+    Ok(Json(super::review(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?))
 }
 
 /// Correct a magic link

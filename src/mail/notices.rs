@@ -95,6 +95,26 @@ pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
 pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
     let hour = now.since(session.started_at).whole_hours();
     let occasion = if session.holds(now) { hour.to_string() } else { "late".to_owned() };
+    for (number, recipient) in admin_and_contacts(conn, link)?.into_iter().enumerate() {
+        let dedup_key = format!("{} {occasion} {number}", session.id);
+        let job = about(link, Template::PolicyViolation, dedup_key, now);
+        store::insert_once(conn, &Job { recipient: Some(recipient), session_id: Some(session.id.clone()), ..job })?;
+    }
+    Ok(())
+}
+
+/// Notifies the admin, the tenant's contacts and the profile's owner of an access that was issued in an emergency.
+pub(crate) fn emergency(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
+    for (number, recipient) in admin_and_contacts(conn, link)?.into_iter().enumerate() {
+        let dedup_key = format!("{} {number}", link.id);
+        enqueue_notice(conn, link, Template::EmergencyIssued, dedup_key, Some(&recipient), now)?;
+    }
+    let owner = link.profile_email.as_ref();
+    enqueue_notice(conn, link, Template::OwnerEmergencyIssued, link.id.to_string(), owner, now)
+}
+
+/// The addresses of the admin and of the tenant's contacts, each once.
+fn admin_and_contacts(conn: &mut Conn, link: &Link) -> Result<Vec<String>, Error> {
     let contacts = records::tenants::contacts(conn, &link.tenant_id)?;
     let mut recipients: Vec<String> = link.issued_by_email.iter().cloned().collect();
     for Contact { email, .. } in contacts {
@@ -102,12 +122,7 @@ pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now
             recipients.push(email);
         }
     }
-    for (number, recipient) in recipients.into_iter().enumerate() {
-        let dedup_key = format!("{} {occasion} {number}", session.id);
-        let job = about(link, Template::PolicyViolation, dedup_key, now);
-        store::insert_once(conn, &Job { recipient: Some(recipient), session_id: Some(session.id.clone()), ..job })?;
-    }
-    Ok(())
+    Ok(recipients)
 }
 
 /// Notifies the consultant of a link that opens later, and is mailed then.

@@ -65,6 +65,8 @@ struct Queued {
     extension: Option<Extension>,
     /// Why the mail did not arrive that the mail is about, in the provider's words.
     failure: Option<String>,
+    /// Why the access could not wait for an approval that the mail is about.
+    justification: Option<String>,
     /// The change of a policy that the mail is about.
     policy: Option<PolicyChange>,
     /// What waits for a decision, or did, that the mail is about.
@@ -282,13 +284,19 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => Visits::default(),
     };
+    let justification = match (job.template, &job.magic_link_id) {
+        (Template::EmergencyIssued | Template::OwnerEmergencyIssued, Some(link)) => {
+            records::link_reviews::find(conn, link)?.map(|review| review.justification)
+        }
+        _ => None,
+    };
     let failure = match (job.template, job.dedup_key.split_once(' ')) {
         (Template::LinkBounced, Some((failed, _))) => {
             store::find(conn, &failed.parse().map_err(Error::internal)?)?.and_then(|failed| failed.last_error)
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, policy, request })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, justification, policy, request })
 }
 
 /// Sends the e-mail of a claimed job.
@@ -321,7 +329,8 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, policy, request, .. } = claimed;
+    let Queued { job, consultant, link, summary, visits, extension, failure, justification, policy, request, .. } =
+        claimed;
     let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
     let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
     let email = match (job.template, consultant, link) {
@@ -359,9 +368,21 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
         (template, Some(consultant), Some((link, tenant))) => {
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
-            let failure = failure.as_deref();
+            let (failure, justification) = (failure.as_deref(), justification.as_deref());
             let request = request.as_ref();
-            let facts = Facts { link, tenant, consultant, recipient, at, summary, visits, extension, failure, request };
+            let facts = Facts {
+                link,
+                tenant,
+                consultant,
+                recipient,
+                at,
+                summary,
+                visits,
+                extension,
+                failure,
+                justification,
+                request,
+            };
             render::notice(&cx.config, template, &facts)?
         }
         (template, ..) => return Err(Error::internal(format_args!("a {template} mail without its link"))),

@@ -158,6 +158,8 @@ pub(super) struct Facts<'a> {
     pub extension: Option<&'a Extension>,
     /// Why a mail did not arrive, in the provider's words, if that is what happened.
     pub failure: Option<&'a str>,
+    /// Why an access could not wait for an approval, if that is what happened.
+    pub justification: Option<&'a str>,
     /// The request for the link, if it waits for an approval, or was denied.
     pub request: Option<&'a Wish>,
 }
@@ -196,6 +198,7 @@ struct NoticeMail {
     revoked: Option<RevokedLines>,
     failure: Option<String>,
     request: Option<RequestLines>,
+    justification: Option<String>,
     /// People of the tenant, for those who do not belong to its administration.
     contacts: Vec<String>,
     manage_url: Option<String>,
@@ -225,6 +228,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
             Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
             Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
+            Mail::EmergencyIssued => format!("Emergency access granted to {who} ({place})"),
+            Mail::OwnerEmergencyIssued => format!("Emergency access to {place} of {company} as you"),
             Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
             Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
@@ -241,8 +246,10 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessWithdrawn | Mail::AccessMoved | Mail::AccessRunsOut | Mail::AccessAnnounced => {
             (&consultant.name, false)
         }
-        Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
-        Mail::PolicyViolation => (recipient_name(facts), true),
+        Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits | Mail::OwnerEmergencyIssued => {
+            (&link.profile_name, false)
+        }
+        Mail::PolicyViolation | Mail::EmergencyIssued => (recipient_name(facts), true),
         Mail::ApprovalRequested | Mail::ExtensionRequested => (&tenant.name, true),
         Mail::ExtensionDenied => (asked_by.unwrap_or(&link.issued_by_name), true),
         _ => (&link.issued_by_name, true),
@@ -276,6 +283,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::AccessEndsSoon
             | Mail::AccessRunsOut
             | Mail::AccessAnnounced
+            | Mail::EmergencyIssued
+            | Mail::OwnerEmergencyIssued
             | Mail::ExtensionRequested
             | Mail::ExtensionDenied => "Valid until",
             Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
@@ -293,6 +302,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
         revoked: RevokedLines::of(link),
         request: facts.request.map(|wish| RequestLines::of(wish, &zone)),
+        justification: facts.justification.map(inert),
         failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
@@ -315,6 +325,10 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
         Mail::AccessEndsSoon => parts!(&mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
         Mail::AccessRunsOut => parts!(&mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
+        Mail::EmergencyIssued => parts!(&mail, NoticeMail, "emergency_issued.txt", "emergency_issued.html"),
+        Mail::OwnerEmergencyIssued => {
+            parts!(&mail, NoticeMail, "owner_emergency_issued.txt", "owner_emergency_issued.html")
+        }
         Mail::PolicyViolation => parts!(&mail, NoticeMail, "policy_violation.txt", "policy_violation.html"),
         Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),

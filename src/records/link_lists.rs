@@ -10,11 +10,11 @@ use super::links::{Link, has_begun, under_pending_revocations};
 use super::revocations::NotBulkRevoked;
 use super::{sessions, within};
 use crate::clock::Timestamp;
-use crate::db::schema::{magic_links as links, mail_jobs as jobs, sessions as visits};
+use crate::db::schema::{link_reviews as reviews, magic_links as links, mail_jobs as jobs, sessions as visits};
 use crate::db::{Backend, Conn};
 use crate::domain::{
-    AuditState, Cursor, DeliveryState, ExternalId, LinkState, LinkStates, PageRequest, PortalId, Reach, Scan, Template,
-    TenantId, TicketText,
+    AuditState, Cursor, DeliveryState, ExternalId, LinkState, LinkStates, PageRequest, PortalId, Reach, ReviewState,
+    Scan, Template, TenantId, TicketText,
 };
 use crate::id::{ClientId, ConsultantId};
 
@@ -51,6 +51,17 @@ fn is_mailed(template: Template, state: DeliveryState) -> _ {
 fn is_in_use(now: Timestamp) -> _ {
     let live = visits::magic_link_id.eq(links::id).and(visits::ended_at.is_null()).and(visits::expires_at.gt(now));
     NotBulkRevoked.and(exists(visits::table.filter(live)))
+}
+
+/// Condition that the link was issued in an emergency, and its review is in a state.
+fn is_reviewed(state: ReviewState, now: Timestamp) -> Condition {
+    let open = reviews::table.filter(reviews::magic_link_id.eq(links::id)).filter(reviews::reviewed_at.is_null());
+    let done = reviews::table.filter(reviews::magic_link_id.eq(links::id)).filter(reviews::reviewed_at.is_not_null());
+    match state {
+        ReviewState::Pending => Box::new(exists(open.filter(reviews::review_due_at.gt(now)))),
+        ReviewState::Overdue => Box::new(exists(open.filter(reviews::review_due_at.le(now)))),
+        ReviewState::Done => Box::new(exists(done)),
+    }
 }
 
 /// Condition that the worst audit state of the link's sessions is this one.
@@ -113,6 +124,9 @@ pub(crate) fn list(
     }
     if let Some(state) = filter.audit_state {
         query = query.filter(in_audit_state(state, now));
+    }
+    if let Some(state) = filter.review_state {
+        query = query.filter(is_reviewed(state, now));
     }
     match filter.in_use {
         Some(true) => query = query.filter(is_in_use(now)),
@@ -181,6 +195,9 @@ pub struct LinkFilter {
     pub audit_state: Option<AuditState>,
     /// Only links with a live session, or only those without one.
     pub in_use: Option<bool>,
+    /// Only links that were issued in an emergency and whose review is in this state.
+    #[param(inline)]
+    pub review_state: Option<ReviewState>,
     /// Only links issued at or after this moment.
     pub created_from: Option<Timestamp>,
     /// Only links issued before this moment.

@@ -387,7 +387,11 @@ pub(crate) fn list(
     now: Timestamp,
 ) -> QueryResult<Scan<LinkRequest>> {
     // What only links have, no request matches.
-    if filter.delivery_state.is_some() || filter.audit_state.is_some() || filter.in_use == Some(true) {
+    if filter.review_state.is_some()
+        || filter.delivery_state.is_some()
+        || filter.audit_state.is_some()
+        || filter.in_use == Some(true)
+    {
         return Ok(Scan::whole(Vec::new()));
     }
     let states: Vec<LinkState> = filter.states().collect();

@@ -7,6 +7,7 @@ pub(crate) mod extension_requests;
 pub(crate) mod link_changes;
 pub(crate) mod link_lists;
 pub(crate) mod link_requests;
+pub(crate) mod link_reviews;
 pub(crate) mod links;
 pub(crate) mod master_key;
 pub(crate) mod open_grants;

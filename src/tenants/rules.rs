@@ -95,6 +95,20 @@ impl Rules {
         Err(broken.into_iter().fold(refused, |error, (pointer, code, detail)| error.field(pointer, code, detail)))
     }
 
+    /// Refuses a link in an emergency where the policy does not allow it.
+    ///
+    /// # Errors
+    /// `policy_forbids`
+    pub(crate) fn require_emergency(&self) -> Result<(), Error> {
+        match self.emergency {
+            EmergencyRule::Allowed => Ok(()),
+            EmergencyRule::Forbidden => {
+                let detail = "the tenant's policy allows no access without the approval that it wants";
+                Err(Error::new(Code::PolicyForbids).field("/emergency", "not_allowed", detail))
+            }
+        }
+    }
+
     /// Refuses a link without a ticket where each needs one.
     ///
     /// # Errors

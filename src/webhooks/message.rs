@@ -8,7 +8,8 @@ use super::{Endpoint, caep};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::domain::{
-    Access, ActorType, AuditState, EndCause, Forbidden, ModuleName, ViolationCause, WebhookEvent, WebhookFormat,
+    Access, ActorType, AuditState, EndCause, Finding, Forbidden, ModuleName, ViolationCause, WebhookEvent,
+    WebhookFormat,
 };
 use crate::error::Error;
 use crate::id::{ConsultantId, EndpointId, LinkId, SessionId};
@@ -116,6 +117,12 @@ pub struct WebhookData {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 10)]
     pub(super) categories: Vec<Forbidden>,
+    /// When the review of the emergency is due (RFC 3339, UTC).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) review_due_at: Option<Timestamp>,
+    /// What the review of the emergency found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) finding: Option<Finding>,
     /// When the link's window begins (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) starts_at: Option<Timestamp>,
@@ -146,6 +153,8 @@ struct Tellable {
     violations: Option<i64>,
     causes: Vec<ViolationCause>,
     categories: Vec<Forbidden>,
+    review_due_at: Option<Timestamp>,
+    finding: Option<Finding>,
     starts_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -172,6 +181,8 @@ impl WebhookData {
             violations: more.violations,
             causes: more.causes,
             categories: more.categories,
+            review_due_at: more.review_due_at,
+            finding: more.finding,
             starts_at: more.starts_at,
             expires_at: more.expires_at,
             ended_at: more.ended_at.or_else(|| ended.then_some(event.occurred_at)),

@@ -65,6 +65,8 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::ExtensionLapsed => "Nobody decided in time on an extension of a link",
         WebhookEvent::LinkShortened => "A link's window was shortened, and that of its session with it",
         WebhookEvent::PolicyViolation => "A session did what it does not allow, as a report said",
+        WebhookEvent::EmergencyIssued => "A link was issued in an emergency, without an approval",
+        WebhookEvent::EmergencyReviewed => "A link that was issued in an emergency was reviewed",
         WebhookEvent::LinkExpired => "A link's window has ended",
         WebhookEvent::SessionOpened => "A session was opened",
         WebhookEvent::SessionEnded => "A session ended, whatever the cause",
@@ -98,6 +100,9 @@ fn data(kind: &str) -> Value {
         }
         "magic_link.policy_violation" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE,
             "violations": 2, "causes": ["forbidden"], "categories": ["export", "bank_account"] }),
+        "magic_link.emergency_issued" => json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T07:30:00Z",
+            "review_due_at": "2026-11-26T03:30:00Z" }),
+        "magic_link.reviewed" => json!({ "actor_type": "portal_user", "finding": "justified" }),
         "magic_link.expired" => json!({ "actor_type": "system", "expires_at": "2026-11-23T07:30:00Z" }),
         "session.opened" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE, "access": "full",
             "expires_at": "2026-11-23T07:30:00Z" }),

@@ -36,6 +36,7 @@ impl Class {
             EventType::SessionOpened => Self::authentication(7, "Account Switch"),
             EventType::SessionEnded | EventType::SessionReplaced => Self::authentication(2, "Logoff"),
             EventType::LinkIssued
+            | EventType::EmergencyIssued
             | EventType::ConsultantRegistered
             | EventType::ClientCreated
             | EventType::KeyAdded
@@ -59,6 +60,7 @@ impl Class {
             | EventType::LinkExtended
             | EventType::LinkShortened
             | EventType::LinkCorrected
+            | EventType::EmergencyReviewed
             | EventType::SessionClosed
             | EventType::HoldReleased => Self::api(3, "Update"),
             EventType::AuditPurged => Self::api(4, "Delete"),

@@ -127,6 +127,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),
         failure: (template == Template::LinkBounced).then_some(words),
+        justification: matches!(template, Template::EmergencyIssued | Template::OwnerEmergencyIssued).then_some(words),
         request: request.as_ref(),
     };
     notice(&CONFIG, template, &facts).unwrap()

@@ -3,6 +3,7 @@
 mod approvals;
 mod bulk_revocation;
 pub mod changing;
+mod emergency;
 mod landing_page;
 mod managing;
 mod one_access;

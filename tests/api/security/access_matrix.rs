@@ -39,6 +39,7 @@ const ISSUE: &str = r#"{"tenant_id":"acme","portal":"cloud","consultant_id":"con
 const EXTEND: &str = r#"{"duration":{"value":1,"unit":"hours"},"reason":"Somebody else's access",
     "extended_by":{"id":"emp-7","name":"Meera"}}"#;
 const SHORTEN: &str = r#"{"expires_at":"2040-01-01T00:00:00Z","reason":"Somebody else's access"}"#;
+const REVIEW: &str = r#"{"reviewer":{"id":"emp-8","name":"Anil"},"finding":"justified","comment":"Somebody else's"}"#;
 const ACT: &str = r#"{"events":[{"seq":1,"occurred_at":"2026-11-22T10:00:00Z","action":"a","resource_type":"b",
     "resource_id":"c"}]}"#;
 const PURGE: &str = r#"{"before":"2020-01-01T00:00:00Z","reason":"Older than anybody"}"#;
@@ -88,6 +89,7 @@ const MATRIX: &[Row] = &[
     ),
     ("shortenMagicLink", Method::POST, "/v1/magic-links/{id}/shorten", "links:revoke", Subject::Link, SHORTEN),
     ("correctMagicLink", Method::PATCH, "/v1/magic-links/{id}", "links:issue", Subject::Link, r#"{"ticket":"MINE"}"#),
+    ("reviewMagicLink", Method::POST, "/v1/magic-links/{id}/review", "links:approve", Subject::Link, REVIEW),
     ("createRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
     ("listRevocations", Method::GET, "/v1/revocations", "links:revoke", Subject::List, NO_BODY),
     ("getIssuing", Method::GET, "/v1/issuing", "admin", Subject::Shared, NO_BODY),

@@ -111,8 +111,11 @@ async fn what_an_access_forbids_is_taken_marked_and_told_once(world: &World) {
     assert_eq!(notified(world).await.len(), 4, "a new hour, a new notice");
     // The record of it all is in the evidence, and SIEMs hear of it.
     let evidence = portal.get(&format!("{LINKS}/{link}/evidence")).await.ok()["evidence"].clone();
-    let kinds =
-        evidence["events"].as_array().unwrap().iter().filter(|event| event["type"] == "magic_link.policy_violation");
+    let kinds = evidence["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["leaf"]["type"] == "magic_link.policy_violation");
     assert_eq!(kinds.count(), 3);
     let ocsf =
         world.admin.get("/v1/audit-events/export?tenant_id=acme&format=ocsf&type=magic_link.policy_violation").await;

@@ -26,7 +26,7 @@ async fn a_client_manages_its_own_endpoints(world: &World) {
         (&made["client_id"], &made["url"], &made["state"]),
         (&json!(portal.client_id), &json!(URL), &json!("active"))
     );
-    assert_eq!((&made["format"], made["events"].as_array().unwrap().len()), (&json!("cloudevents"), 11));
+    assert_eq!((&made["format"], made["events"].as_array().unwrap().len()), (&json!("cloudevents"), 23));
     let path = format!("{ENDPOINTS}/{}", made["id"].as_str().unwrap());
     let mut shown = made.clone();
     shown.as_object_mut().unwrap().remove("secret");

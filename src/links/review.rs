@@ -1,0 +1,71 @@
+//! Reviewing what was granted in an emergency.
+
+use super::decisions::ReviewLink;
+use super::{LinkResponse, read};
+use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{EventType, Validator, check_person, refuse_support_session};
+use crate::error::{Code, Error};
+use crate::http::{ApproveLinks, Caller};
+use crate::id::LinkId;
+use crate::journal::Event;
+use crate::records;
+use crate::records::link_reviews::Found;
+use crate::store::{IdempotencyKey, idempotency};
+
+/// Reviews an emergency link, once, after it has ended.
+pub(crate) async fn review(
+    cx: &Context,
+    caller: &Caller<ApproveLinks>,
+    id: LinkId,
+    request: ReviewLink,
+    idempotency: Option<IdempotencyKey>,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Validator::default();
+    check_person(&mut fields, "/reviewer", Some(&request.reviewer));
+    fields.text("/comment", &request.comment, 3, 1_000);
+    fields.finish()?;
+    let actor = caller.actor(Some(&request.reviewer));
+    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    cx.store
+        .write(move |tx| {
+            let link = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            if idempotency::once(tx, idempotency.as_ref(), &link.id, now)?.is_some() {
+                return read::view(tx, link, now);
+            }
+            if records::link_reviews::find(tx, &link.id)?.is_none() {
+                return Err(Error::not_found());
+            }
+            let refused = if link.ended(now).is_none() {
+                Some(Code::ReviewTooEarly)
+            } else if link.issued_by_id.eq_ignore_ascii_case(&request.reviewer.id) {
+                Some(Code::OwnRequest)
+            } else {
+                None
+            };
+            let found = Found {
+                reviewed_at: Some(now),
+                reviewer_id: Some(&request.reviewer.id),
+                reviewer_name: Some(&request.reviewer.name),
+                finding: Some(request.finding),
+                comment: Some(request.comment.trim()),
+                client_id: client_id.as_ref(),
+            };
+            let reviewed = match refused {
+                Some(code) => Err(code),
+                None => records::link_reviews::complete(tx, &link.id, &found)?.ok_or(Code::AlreadyDecided),
+            };
+            if let Err(code) = reviewed {
+                let refused = Event::link_refused(&link, actor.clone(), code, now).client(client_id.as_ref());
+                return Err(tx.refuse(code, refused));
+            }
+            let event = Event::new(EventType::EmergencyReviewed, actor.clone(), now);
+            tx.record(event.client(client_id.as_ref()).link(&link).with(&serde_json::json!({
+                "finding": request.finding, "comment": request.comment.trim(),
+            })));
+            read::view(tx, link, now)
+        })
+        .await
+}
