@@ -75,6 +75,7 @@ codes! {
     IdempotencyKeyInFlight 409 "idempotency_key_in_flight" "The same request is being worked on" "Repeat it with the same Idempotency-Key after `Retry-After`.";
     ApprovalRequired 409 "approval_required" "The link waits for an approval" "Have it approved first: `POST /v1/magic-links/{id}/approve`.";
     AlreadyDecided 409 "already_decided" "The request was decided on already" "`detail` says how; `GET /v1/magic-links/{id}` shows by whom.";
+    ExtensionExists 409 "extension_exists" "An extension of the link waits for an approval already" "`extension` of `GET /v1/magic-links/{id}` shows it; decide on it, or withdraw it, first.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
     ConsultantExists 409 "consultant_exists" "The e-mail address is registered already" "Use the consultant that has it.";

@@ -3,6 +3,7 @@
 //! The demo has no login for the admin and always acts as Meera Iyer. A real portal puts its own login and its
 //! own right to grant in front of every handler here, and both must be out of reach of a support session.
 
+mod decisions;
 mod mistakes;
 mod record;
 
@@ -12,11 +13,12 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde::Deserialize;
 
+pub use decisions::{decide, decide_extension, extend};
 use mistakes::{Mistake, explain};
 pub use record::record;
 
 use crate::App;
-use crate::magic_link::{Access, Consultant, Error, Grant, Length, Link, MagicLink, Person};
+use crate::magic_link::{Access, Consultant, Error, Grant, Length, Link, MagicLink, Person, limits};
 use crate::records::profiles;
 use crate::visitor::Visitor;
 use crate::web::{Moment, Place, Portal, Stop, log, page, random_id, see_other};
@@ -39,9 +41,21 @@ pub struct GrantForm {
     duration_unit: String,
     profile_id: String,
     access: Access,
+    /// The only part of the portal, or empty.
+    #[serde(default)]
+    module: String,
+    /// What must not be done, or empty.
+    #[serde(default)]
+    forbidden: String,
     #[serde(default)]
     ticket: String,
 }
+
+/// What the form offers to leave out, in the words that `pages.rs` puts to its acts.
+const MODULES: [(&str, &str); 3] =
+    [("", "Every part"), ("employees", "Employees only"), ("leave", "Leave policy only")];
+const FORBIDDEN: [(&str, &str); 3] =
+    [("", "Nothing is left out"), ("bank_account", "Changing bank accounts"), ("export", "Exporting data")];
 
 impl GrantForm {
     fn empty(app: &App, place: &Place) -> Self {
@@ -54,6 +68,8 @@ impl GrantForm {
             duration_unit: "hours".to_owned(),
             profile_id: String::new(),
             access: Access::Full,
+            module: String::new(),
+            forbidden: String::new(),
             ticket: String::new(),
         }
     }
@@ -71,7 +87,12 @@ struct Row {
     from: Moment,
     until: Moment,
     delivery: String,
+    limits: Vec<String>,
     can_end: bool,
+    /// Until when it waits for an approval.
+    waits: Option<Moment>,
+    /// The extension that waits for an approval, and the end that it asks for.
+    extension: Option<(String, Moment)>,
 }
 
 impl Row {
@@ -80,7 +101,10 @@ impl Row {
             from: Moment::new(link.starts_at),
             until: Moment::new(link.expires_at),
             delivery: link.delivery.as_ref().map_or("unknown", |delivery| delivery.state.as_str()).replace('_', " "),
-            can_end: matches!(link.state.as_str(), "active" | "scheduled"),
+            limits: limits(link.modules.as_deref(), &link.forbidden),
+            can_end: matches!(link.state.as_str(), "active" | "scheduled" | "pending"),
+            waits: link.approval.as_ref().filter(|_| link.state == "pending").map(|one| Moment::new(one.lapses_at)),
+            extension: link.extension.as_ref().map(|one| (one.id.clone(), Moment::new(one.expires_at))),
             link,
         }
     }
@@ -91,9 +115,12 @@ impl Row {
 struct AdminPage<'a> {
     place: &'a Place,
     admin: Person,
+    second: Person,
     form: GrantForm,
     portals: [Portal; 2],
     profiles: Vec<Person>,
+    modules: [(&'static str, &'static str); 3],
+    forbidden: [(&'static str, &'static str); 3],
     consultants: Vec<Consultant>,
     note: Option<&'static str>,
     mistakes: Vec<Mistake>,
@@ -109,6 +136,10 @@ pub async fn show(app: Data<App>, request: HttpRequest, place: Place, view: Quer
             Some("Access was granted. The consultant gets the link by e-mail; it is shown to nobody else.")
         }
         Some("revoked") => Some("Access was ended. Nobody gets in with it any more."),
+        Some("asked") => Some("A second person has to approve this access. Nothing was mailed to the consultant."),
+        Some("approved") => Some("Approved. The access is on its way, or lasts longer."),
+        Some("denied") => Some("Denied. Nothing was granted; whoever asked is told."),
+        Some("extended") => Some("The access lasts longer, or waits for a second person to say so."),
         Some("resent") => Some("A fresh link is on its way by e-mail. Every older link of this access is void."),
         _ => None,
     };
@@ -130,7 +161,7 @@ pub async fn grant(
     }
     let issued = issue(&app, &request, &place, &form).await?;
     match issued {
-        Ok(portal) => Ok(see_other(&format!("/{}/{}/admin?note=granted", place.tenant, portal.id()))),
+        Ok((portal, note)) => Ok(see_other(&format!("/{}/{}/admin?note={note}", place.tenant, portal.id()))),
         Err(mistakes) => {
             let screen = Screen { app: &app, request: &request, place: &place };
             screen.render(form, None, mistakes, None, StatusCode::UNPROCESSABLE_ENTITY).await
@@ -144,7 +175,7 @@ async fn issue(
     request: &HttpRequest,
     place: &Place,
     form: &GrantForm,
-) -> Result<Result<Portal, Vec<Mistake>>, Stop> {
+) -> Result<Result<(Portal, &'static str), Vec<Mistake>>, Stop> {
     let mistake = |pointer, sentence: &str| Ok(Err(vec![Mistake::about(pointer, sentence)]));
     let Some(portal) = Portal::of_id(&form.portal) else {
         return mistake("/portal", "Choose Cloud or ESS.");
@@ -157,6 +188,7 @@ async fn issue(
         return mistake("/duration/value", "Give the duration as a whole number.");
     };
     let visitor = Visitor::of(request, place).await?;
+    let some = |word| Vec::from_iter(Some(word).filter(|word: &&str| !word.is_empty()));
     let grant = Grant {
         tenant_id: &place.tenant,
         portal: portal.id(),
@@ -167,11 +199,14 @@ async fn issue(
         profile: &profile,
         issued_by: &admin_of(&place.tenant),
         access: form.access,
+        modules: some(form.module.as_str()),
+        forbidden: some(form.forbidden.as_str()),
         // No grant from a grant: if this browser is a support visitor's, say so. The service refuses and records it.
         acting_session_id: visitor.as_ref().map(Visitor::session_id),
     };
     let issued = app.service(portal).issue(&form.request_id, &grant).await;
-    Ok(issued.map(|_| portal).map_err(|error| explain(&error)))
+    let note = |link: Link| if link.state == "pending" { "asked" } else { "granted" };
+    Ok(issued.map(|link| (portal, note(link))).map_err(|error| explain(&error)))
 }
 
 pub async fn revoke(
@@ -259,9 +294,12 @@ impl Screen<'_> {
         let template = AdminPage {
             place: self.place,
             admin: admin_of(&self.place.tenant),
+            second: decisions::second_of(&self.place.tenant),
             form,
             portals: Portal::ALL,
             profiles: profiles(&self.place.tenant),
+            modules: MODULES,
+            forbidden: FORBIDDEN,
             consultants: consultants.into_iter().filter(|consultant| consultant.state == "active").collect(),
             note,
             mistakes,

@@ -57,7 +57,7 @@ field() {
 
 portal_client() {
     "$service" client create --json --name "Example portal ($1)" --portal "$1" --tenant acme --tenant globex \
-        --scope links:issue --scope links:read --scope links:revoke --scope sessions:redeem \
+        --scope links:issue --scope links:approve --scope links:read --scope links:revoke --scope sessions:redeem \
         --scope sessions:introspect --scope audit:write --scope audit:read --scope consultants:read | field key
 }
 

@@ -14,8 +14,11 @@ use url::Url;
 use messages::Introspection;
 pub use messages::{
     Access, Act, ActiveToken, AuditEvent, Change, Consultant, Event, Grant, Kind, Length, Link, OpenedSession, Page,
-    Person, Problem,
+    Person, Problem, limits,
 };
+
+/// The support session from inside which a form was sent, if it was. The service refuses what grants from there.
+pub type Acting<'a> = Option<&'a str>;
 
 /// The longest pause before a second attempt, whatever `Retry-After` asks for: a person is waiting.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -133,6 +136,36 @@ impl MagicLink {
             fields.insert("acting_session_id".into(), session.into());
         }
         taken(self.post(&["v1", "magic-links", link_id, "resend"]).json(&body)).await
+    }
+
+    /// Lets a link last longer. Where the tenant wants it, that waits for an approval.
+    pub async fn extend(
+        &self,
+        link_id: &str,
+        hours: u32,
+        why: &str,
+        by: &Person,
+        acting: Acting<'_>,
+    ) -> Result<(), Error> {
+        let duration = Length { value: hours, unit: "hours" };
+        let key = crate::web::random_id();
+        let body = serde_json::json!({
+            "duration": duration, "reason": why, "extended_by": by, "acting_session_id": acting,
+        });
+        let request =
+            || self.post(&["v1", "magic-links", link_id, "extend"]).header("Idempotency-Key", &key).json(&body);
+        twice(async || taken(request()).await).await
+    }
+
+    /// Approves what waits: a link, or the extension of one. Not repeated: a second attempt would find it decided.
+    pub async fn approve(&self, what: &[&str], by: &Person, acting: Acting<'_>) -> Result<(), Error> {
+        let body = serde_json::json!({"approver": by, "acting_session_id": acting});
+        taken(self.post(&[&["v1", "magic-links"], what, &["approve"]].concat()).json(&body)).await
+    }
+
+    pub async fn deny(&self, what: &[&str], why: &str, by: &Person, acting: Acting<'_>) -> Result<(), Error> {
+        let body = serde_json::json!({"approver": by, "reason": why, "acting_session_id": acting});
+        taken(self.post(&[&["v1", "magic-links"], what, &["deny"]].concat()).json(&body)).await
     }
 
     pub async fn link(&self, link_id: &str) -> Result<Link, Error> {

@@ -129,7 +129,10 @@ fn routes(routes: &mut ServiceConfig) {
         .service(resource("/admin").get(admin::show).post(admin::grant))
         .route("/admin/links/{id}", get().to(admin::record))
         .route("/admin/links/{id}/revoke", post().to(admin::revoke))
-        .route("/admin/links/{id}/resend", post().to(admin::resend));
+        .route("/admin/links/{id}/resend", post().to(admin::resend))
+        .route("/admin/links/{id}/extend", post().to(admin::extend))
+        .route("/admin/links/{id}/{decision}", post().to(admin::decide))
+        .route("/admin/links/{id}/extensions/{extension}/{decision}", post().to(admin::decide_extension));
     routes
         .app_data(FormConfig::default().limit(16 * 1024).error_handler(|_, _| Stop::Unreadable.into()))
         .app_data(QueryConfig::default().error_handler(|_, _| Stop::Unreadable.into()))

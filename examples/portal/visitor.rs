@@ -10,7 +10,7 @@ use actix_web::{FromRequest, HttpRequest, HttpResponse, rt};
 use futures_util::future::LocalBoxFuture;
 
 use crate::App;
-use crate::magic_link::{Access, Act, ActiveToken, Error};
+use crate::magic_link::{Act, ActiveToken, Error, Kind};
 use crate::sessions::{NotRecorded, Session};
 use crate::web::{Moment, Notice, Place, SESSION_COOKIE, Stop, cookie, log, now, set_cookie};
 
@@ -59,8 +59,9 @@ impl Visitor {
         &self.session.id
     }
 
-    /// Records an act. The caller does it, or shows it, only after `Ok`.
+    /// Records an act, if the access includes it. The caller does it, or shows it, only after `Ok`.
     pub async fn report(&self, app: &App, act: Act) -> Result<(), Stop> {
+        self.allows(&act).map_err(|why| Stop::NotIncluded(self.session.place.clone(), why))?;
         let service = app.service(self.session.place.portal);
         self.session.report(service, act).await.map_err(|refusal| {
             log(format_args!("session {}: an act was not recorded: {refusal}", self.session.id));
@@ -71,13 +72,17 @@ impl Visitor {
         })
     }
 
-    pub fn is_read_only(&self) -> bool {
-        self.token.access == Access::ReadOnly
-    }
-
-    /// The form is disabled in a read-only session, but a form is only paint: each change asks here.
-    pub fn may_change(&self) -> Result<(), Stop> {
-        if self.is_read_only() { Err(Stop::ReadOnly(self.session.place.clone())) } else { Ok(()) }
+    /// The one place where `access`, `modules` and `forbidden` are kept to. What a page shows as disabled is only paint.
+    fn allows(&self, act: &Act) -> Result<(), &'static str> {
+        if act.kind == Kind::Change && self.token.is_read_only() {
+            Err("It is read only: you can look, but not change anything.")
+        } else if !self.token.includes(act.module) {
+            Err("It does not reach into this part of the portal.")
+        } else if act.category.is_some_and(|category| self.token.forbids(category)) {
+            Err("The company has left out what you tried.")
+        } else {
+            Ok(())
+        }
     }
 
     pub fn banner(&self) -> Banner {
@@ -86,8 +91,7 @@ impl Visitor {
             consultant: session.consultant_name.clone(),
             profile: session.profile.name.clone(),
             until: Moment::new(session.expires_at),
-            is_read_only: self.is_read_only(),
-            ends_soon: self.token.ends_soon,
+            token: self.token.clone(),
             done: format!("{}done", session.place.root()),
             seconds_left: (session.expires_at - now()).whole_seconds().saturating_add(1).max(1),
         }
@@ -116,9 +120,8 @@ pub struct Banner {
     pub consultant: String,
     pub profile: String,
     pub until: Moment,
-    pub is_read_only: bool,
-    /// Time to save; the next visit begins with the consultant's link.
-    pub ends_soon: bool,
+    /// What the access leaves out, and whether it is time to save.
+    pub token: ActiveToken,
     pub done: String,
     /// The page reloads itself then, so that data does not stay on a screen after the end.
     pub seconds_left: i64,

@@ -139,8 +139,9 @@ pub enum Stop {
     Superseded,
     #[error("access has ended")]
     Ended(Place),
-    #[error("the session is read only")]
-    ReadOnly(Place),
+    /// And why.
+    #[error("the access does not include it")]
+    NotIncluded(Place, &'static str),
     #[error("the service cannot be asked")]
     Unavailable,
     #[error("the act could not be recorded")]
@@ -152,7 +153,7 @@ impl ResponseError for Stop {
         match self {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::ReadOnly(_) => StatusCode::FORBIDDEN,
+            Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => StatusCode::FORBIDDEN,
             Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -173,9 +174,9 @@ impl ResponseError for Stop {
             Self::Ended(_) => Notice::new("ended", "Access has ended")
                 .says("Its time is up, it was ended by the company or by you, or this browser never had it.")
                 .says("If your time window is still open, use the link in your mail again: its page can e-mail you a fresh link."),
-            Self::ReadOnly(place) => Notice::new("refused", "This access is read only")
-                .says("You can look, but not change anything. Nothing was changed.")
-                .says("If the work needs a change, ask the company to grant full access.")
+            Self::NotIncluded(place, why) => Notice::new("refused", "This access does not include that")
+                .says(*why)
+                .says("Nothing was shown or changed. If the work needs it, ask the company to grant it.")
                 .then(&place.root(), "Go back to the portal"),
             Self::Unavailable => Notice::new("unavailable", "Access cannot be checked right now")
                 .says("The service that keeps the grants does not answer, and without its word nobody is let in.")

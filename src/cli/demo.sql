@@ -2,7 +2,11 @@
 -- ACME shows values, so that the portal's record has something to show.
 INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at, change_values) VALUES
     ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now'), 'plain'),
-    ('globex', 'Globex', 'Asia/Kolkata', '[]', datetime('now'), datetime('now'), 'masked')
+    ('globex', 'Globex', 'Asia/Kolkata', '[{"name":"Vikram Shah","email":"vikram.shah@globex.example"}]', datetime('now'), datetime('now'), 'masked')
+    ON CONFLICT DO NOTHING;
+-- At Globex a second person approves each access.
+INSERT INTO tenant_policies (tenant_id, seq, policy, actor_type, actor_id, created_at) VALUES
+    ('globex', 1, '{"approval":{"required_for":"always"}}', 'system', 'demo', datetime('now', '-1 hour'))
     ON CONFLICT DO NOTHING;
 INSERT INTO consultants (id, name, email, email_key, created_at, updated_at) VALUES
     ('con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'Ravi Kumar', 'ravi.kumar@support.example', 'ravi.kumar@support.example',
@@ -49,6 +53,15 @@ INSERT INTO link_requests (id, tenant_id, portal, consultant_id, profile_id, pro
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1051' AS profile UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1052' UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1053');
+-- Two extensions that wait: one to approve, one to deny or withdraw.
+INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name, asked_by_email,
+    created_at, lapses_at, state) VALUES
+    ('ext_01kaq3v9e8fwmvd2x7n0c5hb1z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', datetime('now', '+27 days'), 1,
+     'The payroll run has to be repeated', 'emp-7', 'Meera Iyer', 'hr@acme.example', datetime('now', '-1 hour'),
+     datetime('now', '+20 days'), 'pending'),
+    ('ext_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '+50 years'), 1,
+     'The archive is larger than thought', 'emp-7', 'Meera Iyer', 'hr@acme.example', datetime('now', '-1 hour'),
+     datetime('now', '+20 days'), 'pending');
 INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, magic_link_id, generation, state, attempts,
     unknown_attempts, retry_round, next_attempt_at, provider, last_error, created_at, finished_at) VALUES
     ('mjb_01kaq3v9e8fwmvd2x7n0c5hb6z', 'magic_link', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z 1', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',

@@ -97,6 +97,7 @@ diesel::table! {
         reentry -> Text,
         replaced_by -> Nullable<Text>,
         session_hours -> Nullable<Integer>,
+        restrictions -> Nullable<Text>,
     }
 }
 
@@ -146,6 +147,7 @@ diesel::table! {
         link_kid -> Nullable<Text>,
         code_kid -> Nullable<Text>,
         visit -> Integer,
+        restrictions -> Nullable<Text>,
     }
 }
 
@@ -316,6 +318,26 @@ diesel::table! {
         lapses_at -> Timestamp,
         replaces -> Bool,
         issued_after -> Nullable<BigInt>,
+        state -> Text,
+        decided_at -> Nullable<Timestamp>,
+        decision -> Nullable<Text>,
+        restrictions -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    extension_requests (id) {
+        id -> Text,
+        magic_link_id -> Text,
+        previous_expires_at -> Timestamp,
+        hours -> Integer,
+        reason -> Text,
+        asked_by_id -> Text,
+        asked_by_name -> Text,
+        asked_by_email -> Text,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        lapses_at -> Timestamp,
         state -> Text,
         decided_at -> Nullable<Timestamp>,
         decision -> Nullable<Text>,

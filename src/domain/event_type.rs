@@ -54,8 +54,18 @@ text_enum! {
         LinkReplaced = "magic_link.replaced",
         /// A link's window was extended.
         LinkExtended = "magic_link.extended",
+        /// An extension of a link was asked for, and waits for an approval.
+        ExtensionRequested = "magic_link.extension_requested",
+        /// An extension of a link was denied.
+        ExtensionDenied = "magic_link.extension_denied",
+        /// A request for an extension of a link was withdrawn.
+        ExtensionWithdrawn = "magic_link.extension_withdrawn",
+        /// Nobody decided in time on an extension of a link.
+        ExtensionLapsed = "magic_link.extension_lapsed",
         /// A link's window was shortened.
         LinkShortened = "magic_link.shortened",
+        /// A report names acts that their session did not allow: forbidden, changes in a `read_only` one, or after its end.
+        PolicyViolation = "magic_link.policy_violation",
         /// A link's reason or ticket was corrected.
         LinkCorrected = "magic_link.corrected",
         /// A bulk revocation was created, or counted as a dry run.

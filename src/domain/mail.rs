@@ -57,6 +57,8 @@ text_enum! {
         AccessEndsSoon = "access_ends_soon",
         /// An access ends soon, to the consultant.
         AccessRunsOut = "access_runs_out",
+        /// A session did what it does not allow, to the granting admin and the tenant's contacts; it cannot be muted.
+        PolicyViolation = "policy_violation",
         /// A link was issued that opens later, to the consultant.
         AccessAnnounced = "access_announced",
         /// Access was used for the first time, to the profile's owner.
@@ -71,6 +73,10 @@ text_enum! {
         ApprovalRequested = "approval_requested",
         /// A link was denied, or nobody decided on it in time, to the person who asked for it.
         RequestDenied = "request_denied",
+        /// An extension waits for an approval, to the contacts of the tenant.
+        ExtensionRequested = "extension_requested",
+        /// An extension was denied, or nobody decided on it in time, to the person who asked for it.
+        ExtensionDenied = "extension_denied",
         /// The policy of a tenant allows more than before, to the contacts of the tenant.
         PolicyLoosened = "policy_loosened",
     }

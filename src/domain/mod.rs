@@ -32,14 +32,15 @@ pub use person::{ConsultantRef, Issuer, Person, Profile};
 pub(crate) use policy::Policy;
 pub use policy::{ApprovalFor, ApprovalRule, EmergencyRule, ExtensionRule};
 pub(crate) use reach::{Reach, Tenants};
-pub use restriction::Forbidden;
+pub(crate) use restriction::Restrictions;
+pub use restriction::{Forbidden, ViolationCause};
 pub use scope::Scope;
 pub use states::{
-    Access, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,
+    Access, ActivityKind, AuditState, ChangeValues, DurationUnit, EndCause, LinkState, Reentry, SessionState, TokenType,
 };
 pub use syntax::{
-    Cursor, ExternalId, IdempotencyKeyText, KeyId, LinkStates, ListNumber, LogId, PortalId, ProviderName, SearchText,
-    TenantId, TicketText,
+    Cursor, ExternalId, IdempotencyKeyText, KeyId, LinkStates, ListNumber, LogId, ModuleName, PortalId, ProviderName,
+    SearchText, TenantId, TicketText,
 };
 pub(crate) use syntax::{
     MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,

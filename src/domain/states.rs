@@ -13,6 +13,18 @@ text_enum! {
 }
 
 text_enum! {
+    /// Kind of an activity event.
+    pub enum ActivityKind {
+        /// Data was viewed.
+        View = "view",
+        /// Data was exported.
+        Export = "export",
+        /// Data was changed.
+        Change = "change",
+    }
+}
+
+text_enum! {
     /// How a visit after the first one of a mail begins.
     pub enum Reentry {
         /// With a fresh link by mail.

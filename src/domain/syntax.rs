@@ -105,6 +105,9 @@ syntaxes! {
     /// Portal's identifier of a person or profile.
     ExternalId "^[!-~]{1,128}$" 128 is_external_id,
         "must have 1 to 128 printable ASCII characters and no spaces";
+    /// Portal's word for one of its modules.
+    ModuleName "^[A-Za-z0-9][A-Za-z0-9._-]{0,47}$" 48 is_module_name,
+        "must be a module's word: 1 to 48 letters, digits, dots, dashes and underscores";
     /// Identifier of a signing key.
     KeyId "^[A-Za-z0-9_-]{1,64}$" 64 is_key_id,
         "must be a key id: 1 to 64 letters, digits, dashes and underscores";
@@ -145,9 +148,19 @@ fn is_free_text(text: &str, max: usize) -> bool {
 
 /// Whether a text has the syntax of a tenant identifier.
 pub(crate) fn is_tenant_id(text: &str) -> bool {
+    is_word(text, 64)
+}
+
+/// Whether a text has the syntax of a portal's word for one of its modules. Short, so that a token holds them all.
+fn is_module_name(text: &str) -> bool {
+    is_word(text, 48)
+}
+
+/// Whether a text has letters, digits, dots, dashes and underscores, and begins with one of the first two.
+fn is_word(text: &str, max: usize) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && text.len() <= 64
+        && text.len() <= max
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 

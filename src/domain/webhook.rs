@@ -28,8 +28,18 @@ text_enum! {
         LinkReplaced = "magic_link.replaced",
         /// A link's window was extended.
         LinkExtended = "magic_link.extended",
+        /// An extension of a link was asked for, and waits for an approval.
+        ExtensionRequested = "magic_link.extension_requested",
+        /// An extension of a link was denied.
+        ExtensionDenied = "magic_link.extension_denied",
+        /// A request for an extension of a link was withdrawn.
+        ExtensionWithdrawn = "magic_link.extension_withdrawn",
+        /// Nobody decided in time on an extension of a link.
+        ExtensionLapsed = "magic_link.extension_lapsed",
         /// A link's window was shortened, and that of its session with it.
         LinkShortened = "magic_link.shortened",
+        /// A session did what it does not allow, as one report said; `data.violations` counts.
+        PolicyViolation = "magic_link.policy_violation",
         /// A link's window has ended.
         LinkExpired = "magic_link.expired",
         /// A session was opened.
@@ -68,7 +78,12 @@ impl WebhookEvent {
             EventType::LinkRevoked => Self::LinkRevoked,
             EventType::LinkReplaced => Self::LinkReplaced,
             EventType::LinkExtended => Self::LinkExtended,
+            EventType::ExtensionRequested => Self::ExtensionRequested,
+            EventType::ExtensionDenied => Self::ExtensionDenied,
+            EventType::ExtensionWithdrawn => Self::ExtensionWithdrawn,
+            EventType::ExtensionLapsed => Self::ExtensionLapsed,
             EventType::LinkShortened => Self::LinkShortened,
+            EventType::PolicyViolation => Self::PolicyViolation,
             EventType::LinkExpired => Self::LinkExpired,
             EventType::SessionOpened => Self::SessionOpened,
             // A replaced session has ended too: its access token is invalid.

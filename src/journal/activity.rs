@@ -103,12 +103,26 @@ pub(crate) fn known_events(
     Ok(known)
 }
 
-/// Number of activity events by type.
-pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, i64)>> {
+/// Number of activity events by type and by whether they are marked `policy_violation`.
+pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, bool, i64)>> {
     events::table
         .filter(events::session_id.eq(id))
         .filter(events::seq.is_not_null())
-        .group_by(events::event_type)
-        .select((events::event_type, diesel::dsl::count_star()))
+        .group_by((events::event_type, events::policy_violation))
+        .select((events::event_type, events::policy_violation, diesel::dsl::count_star()))
         .load(conn)
+}
+
+/// Largest number of reports whose violations are read.
+const MOST_VIOLATIONS: i64 = 100;
+
+/// Payloads of the newest events about violations in a session; those that were erased are missing.
+pub(crate) fn violations_of(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<String>> {
+    let found: Vec<Option<String>> = with_payloads()
+        .filter(events::session_id.eq(id).and(events::event_type.eq(EventType::PolicyViolation)))
+        .order(events::id.desc())
+        .limit(MOST_VIOLATIONS)
+        .select(payloads::payload.nullable())
+        .load(conn)?;
+    Ok(found.into_iter().flatten().collect())
 }

@@ -3,17 +3,16 @@
 //! A request is a row of its own. Its approval makes it a link, with the same id, in one transaction that judges what
 //! issuing judges, by the rules of that moment.
 
-use serde::{Deserialize, Serialize};
 use time::Duration;
-use utoipa::ToSchema;
 
-use super::issue::{access_exists, admit, issued};
-use super::{LinkResponse, read, revoke, store};
+use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approver, is_same};
+use super::grant::{access_exists, admit, issued, replace};
+use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Access, Actor, ConsultantRef, EventType, LinkState, Person, Reach, Validator, WindowLength, check_person,
-    refuse_support_session, trimmed, trimmed_if_present,
+    Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator, WindowLength, check_person,
+    refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
@@ -25,141 +24,8 @@ use crate::records::link_requests::{self as requests, Decision, LinkRequest, Req
 use crate::records::links::Link;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
-/// How long a request waits for a decision.
-const PATIENCE: Duration = Duration::hours(24);
-
 /// Number of requests that one transaction marks.
 const A_TIME: i64 = 100;
-
-/// Person at the portal who approves or denies an access.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Approver {
-    /// Portal's identifier of the person.
-    #[schema(min_length = 1, max_length = 128, example = "emp-3")]
-    pub id: String,
-    /// Name of the person.
-    #[schema(min_length = 1, max_length = 100, example = "Vikram Shah")]
-    #[serde(deserialize_with = "trimmed")]
-    pub name: String,
-    /// E-mail address of the person: neither the one of who asks, nor the consultant's.
-    #[schema(max_length = 254, example = "vikram.shah@acme.example")]
-    pub email: String,
-}
-
-/// Approval of a link that waits for one.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "approver": {"id": "emp-3", "name": "Vikram Shah", "email": "vikram.shah@acme.example"},
-    "duration": {"value": 2, "unit": "hours"}, "comment": "Two hours are enough"
-}))]
-pub struct ApproveLink {
-    /// Person who approves; recorded as asserted by the client, not verified. Neither who asked, nor the consultant.
-    pub approver: Approver,
-    /// Why, in the words of the person who approves.
-    #[schema(min_length = 3, max_length = 500)]
-    #[serde(default, deserialize_with = "trimmed_if_present")]
-    pub comment: Option<String>,
-    /// A shorter window than the one that was asked for.
-    pub duration: Option<WindowLength>,
-    /// A lower access level than the one that was asked for.
-    pub access: Option<Access>,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
-    #[schema(max_length = 64)]
-    pub acting_session_id: Option<String>,
-}
-
-/// Denial of a link that waits for an approval.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({
-    "approver": {"id": "emp-3", "name": "Vikram Shah", "email": "vikram.shah@acme.example"},
-    "reason": "The payroll run is over"
-}))]
-pub struct DenyLink {
-    /// Person who denies; recorded as asserted by the client, not verified.
-    pub approver: Approver,
-    /// Why the access is denied; told to the person who asked.
-    #[schema(min_length = 3, max_length = 500)]
-    #[serde(deserialize_with = "trimmed")]
-    pub reason: String,
-    /// Identifier of the support session the caller acts in: a request with one is refused.
-    #[schema(max_length = 64)]
-    pub acting_session_id: Option<String>,
-}
-
-/// Withdrawal of a request for a link.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"requested_by": {"id": "emp-7", "name": "Meera Iyer"}, "reason": "It was solved by telephone"}))]
-pub struct WithdrawLink {
-    /// Person at the portal who requested this; recorded as asserted by the client, not verified.
-    pub requested_by: Option<Person>,
-    /// Why the request is withdrawn.
-    #[schema(min_length = 3, max_length = 500)]
-    #[serde(default, deserialize_with = "trimmed_if_present")]
-    pub reason: Option<String>,
-    /// Identifier of the support session the caller acts in, if any; recorded.
-    #[schema(max_length = 64)]
-    pub acting_session_id: Option<String>,
-}
-
-/// Approval that a link waits for, or waited for.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Approval {
-    /// Whether the link needs an approval: always true.
-    pub required: bool,
-    /// State of the request for it.
-    pub state: RequestState,
-    /// When the request lapses unless somebody decides (RFC 3339, UTC).
-    pub lapses_at: Timestamp,
-    /// Length of the window that was asked for.
-    pub duration: WindowLength,
-    /// Access level that was asked for.
-    pub access: Access,
-    /// Why access was asked for, in the words that were approved.
-    #[schema(max_length = 500)]
-    pub reason: String,
-    /// When it was decided (RFC 3339, UTC).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decided_at: Option<Timestamp>,
-    /// Who decided, as asserted by the client; nobody where it lapsed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decided_by: Option<Actor>,
-    /// E-mail address of the person who decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 254)]
-    pub decided_by_email: Option<String>,
-    /// Client through which it was decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decided_by_client_id: Option<ClientId>,
-    /// Why it was decided so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_length = 600)]
-    pub decision_reason: Option<String>,
-}
-
-impl Approval {
-    pub(super) fn of(request: &LinkRequest, now: Timestamp) -> Self {
-        let state = request.state(now);
-        let decision = request.decision();
-        let lapsed_at = (state == RequestState::Lapsed).then_some(request.lapses_at);
-        Self {
-            required: true,
-            state,
-            lapses_at: request.lapses_at,
-            duration: WindowLength::of(request.length()),
-            access: request.access,
-            reason: request.reason.clone(),
-            decided_at: request.decided_at.or(lapsed_at),
-            decided_by_email: decision.as_ref().and_then(|decision| decision.email.clone()),
-            decided_by_client_id: decision.as_ref().and_then(|decision| decision.client_id.clone()),
-            decision_reason: decision.as_ref().and_then(|decision| decision.reason.clone()),
-            decided_by: decision.map(|decision| decision.by),
-        }
-    }
-}
 
 impl LinkRequest {
     /// The request as the API shows it: a link in a state before it exists.
@@ -171,11 +37,6 @@ impl LinkRequest {
             ..link.seen(consultant, Delivery::default(), None, now)
         }
     }
-}
-
-/// Whether two persons are one: the same identifier or address, whatever the case of their letters.
-fn is_same(one: &str, other: &str) -> bool {
-    one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
 /// Takes a request for a link that is admitted but for its approval, in the caller's transaction.
@@ -205,8 +66,10 @@ pub(super) fn ask(
     let request = LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE));
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
     tx.record(Event::new(EventType::LinkRequested, actor.clone(), now).client(link.client_id.as_ref()).link(link).with(
         &serde_json::json!({
+            "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
             "access": link.access, "starts_at": link.starts_at, "hours": request.hours, "lapses_at": request.lapses_at,
             "profile_name": link.profile_name, "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "replace": replaces,
@@ -269,12 +132,6 @@ impl Deciding {
     }
 }
 
-fn check_approver(fields: &mut Validator, approver: &Approver) -> String {
-    fields.external_id("/approver/id", &approver.id);
-    fields.text("/approver/name", &approver.name, 1, 100);
-    fields.email("/approver/email", &approver.email)
-}
-
 /// Approves a request: the link exists from here on, and is mailed.
 ///
 /// It may be shorter than what was asked for, and lower in access; the rest is as it was asked for. The window begins now
@@ -303,7 +160,7 @@ pub(crate) async fn approve(
         by: deciding.actor.clone(),
         email: Some(email.clone()),
         client_id: deciding.client_id.clone(),
-        reason: request.comment.as_deref().map(|comment| comment.trim().to_owned()),
+        reason: request.comment,
         revocation_id: None,
     };
     let (length, access, config) = (length.flatten(), request.access, cx.config.clone());
@@ -330,7 +187,7 @@ pub(crate) async fn approve(
             let (link, consultant, _) = admitted.map_err(disabled)?;
             let decided = deciding.decide(tx, RequestState::Approved, &decision)?;
             if asked.replaces {
-                revoke::replace(tx, &link, &deciding.actor, now)?;
+                replace(tx, &link, &deciding.actor, now)?;
             }
             if !mail::insert_with_link(tx, &link, now)? {
                 return Err(access_exists(tx, &link, &deciding.actor, deciding.client_id.as_ref(), now)?);
@@ -408,7 +265,7 @@ pub(crate) async fn deny(
         by: deciding.actor.clone(),
         email: Some(email),
         client_id: deciding.client_id.clone(),
-        reason: Some(request.reason.trim().to_owned()),
+        reason: Some(request.reason),
         revocation_id: None,
     };
     cx.store
@@ -452,7 +309,7 @@ fn withdrawn(tx: &mut Tx<'_>, deciding: &Deciding, reason: Option<&str>, acting:
         by: deciding.actor.clone(),
         email: None,
         client_id: deciding.client_id.clone(),
-        reason: reason.map(|reason| reason.trim().to_owned()),
+        reason: reason.map(ToOwned::to_owned),
         revocation_id: None,
     };
     let request = deciding.decide(tx, RequestState::Withdrawn, &decision)?;
@@ -495,24 +352,6 @@ pub(super) fn revoked(
         withdrawn(tx, &deciding, Some(reason), acting)?;
     }
     Ok(waits)
-}
-
-/// Records the requests on which nobody decided in time; returns how many.
-///
-/// # Errors
-/// When the store is unavailable.
-pub(crate) async fn lapse(cx: &Context, now: Timestamp) -> Result<usize, Error> {
-    cx.store
-        .write_large(move |tx| {
-            let lapsed = requests::lapse(tx, A_TIME, now)?;
-            for request in &lapsed {
-                let event = Event::new(EventType::LinkLapsed, Actor::system("clock"), now).link(&request.link(now));
-                tx.record(event.with(&serde_json::json!({ "lapses_at": request.lapses_at })));
-                notices::request_denied(tx, request, now)?;
-            }
-            Ok(lapsed.len())
-        })
-        .await
 }
 
 /// Withdraws the next requests that a bulk revocation matches, in the caller's transaction; returns how many.

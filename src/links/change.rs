@@ -5,123 +5,21 @@
 
 use time::Duration;
 
-use super::issue::access_exists;
-use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, approval, read, store};
+use super::changing::{Change, Extending, rules_of};
+use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, extensions, read, store};
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::context::Context;
-use crate::db::Conn;
-use crate::domain::{Actor, EventType, Reach, Validator, check_person, refuse_support_session};
+use crate::domain::{EventType, Person, Scope, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
-use crate::http::{Caller, IssueLinks, RevokeLinks};
-use crate::id::{ClientId, CorrectionId, ExtensionId, LinkId};
+use crate::http::{AskForLinks, Caller, IssueLinks, RevokeLinks};
+use crate::id::{CorrectionId, ExtensionId, LinkId};
 use crate::journal::Event;
-use crate::records::link_changes::{self, Correction, Extension};
-use crate::records::links::Link;
-use crate::records::policies::{self, PolicyRow};
-use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
-use crate::tenants::rules::Rules;
-use crate::{mail, records};
+use crate::records;
+use crate::records::link_changes::{self, Correction};
+use crate::store::{IdempotencyKey, idempotency};
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
 const NOTICE: Duration = Duration::seconds(60);
-
-/// Who changes a link, and when.
-#[derive(Clone)]
-struct Change {
-    id: LinkId,
-    reach: Reach,
-    actor: Actor,
-    client_id: Option<ClientId>,
-    now: Timestamp,
-}
-
-impl Change {
-    fn of<S>(caller: &Caller<S>, id: LinkId, actor: Actor, now: Timestamp) -> Self {
-        Self { id, reach: caller.reach.clone(), actor, client_id: caller.client_id.clone(), now }
-    }
-
-    /// The link, locked, if it has not ended. From here on no copy of the service records its end.
-    fn lock(&self, tx: &mut Tx<'_>) -> Result<Link, Error> {
-        link_changes::hold_expiry_mark(tx)?;
-        // No caller waits for a row beyond its reach.
-        if records::links::find_within(tx, &self.id, &self.reach)?.is_none() {
-            return Err(approval::why_none(
-                tx,
-                &self.id,
-                &self.reach,
-                (&self.actor, self.client_id.as_ref()),
-                self.now,
-            )?);
-        }
-        let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
-        match link.ended(self.now) {
-            Some(code) => Err(self.refuse(tx, &link, code)),
-            None => Ok(link),
-        }
-    }
-
-    fn refuse(&self, tx: &mut Tx<'_>, link: &Link, code: Code) -> Error {
-        let refused = Event::link_refused(link, self.actor.clone(), code, self.now);
-        tx.refuse(code, refused.client(self.client_id.as_ref()))
-    }
-
-    /// Moves the end of a locked link.
-    fn move_end(&self, tx: &mut Tx<'_>, link: &Link, to: Timestamp) -> Result<Link, Error> {
-        let ends = (link.expires_at, to);
-        match link_changes::move_end(tx, &self.id, &self.reach, ends, self.now)? {
-            Some(moved) => Ok(moved),
-            None => Err(self.why_not(tx, link)?),
-        }
-    }
-
-    /// Why the guarded statement refused a locked link: its end is on record already, or a bulk revocation was written.
-    fn why_not(&self, tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
-        let link = records::links::find(tx, &self.id)?.unwrap_or_else(|| link.clone());
-        Ok(self.refuse(tx, &link, link.ended(self.now).unwrap_or(Code::LinkExpired)))
-    }
-
-    /// Records a new end: the row, and its event.
-    fn record(
-        &self,
-        tx: &mut Tx<'_>,
-        kind: EventType,
-        link: &Link,
-        extension: &Extension,
-        more: serde_json::Value,
-    ) -> Result<(), Error> {
-        link_changes::insert_extension(tx, extension)?;
-        mail::notices::end_moved(tx, link, extension, self.now)?;
-        tx.wake(Worker::Mail);
-        let mut data = serde_json::json!({
-            "extension_id": extension.id, "reason": extension.reason, "expires_at": extension.expires_at,
-            "previous_expires_at": extension.previous_expires_at,
-        });
-        if let (Some(data), serde_json::Value::Object(more)) = (data.as_object_mut(), more) {
-            data.extend(more);
-        }
-        tx.record(
-            Event::new(kind, self.actor.clone(), self.now).client(self.client_id.as_ref()).link(link).with(&data),
-        );
-        Ok(())
-    }
-
-    /// The row of a new end.
-    fn end(&self, id: ExtensionId, reason: &str, (from, to): (Timestamp, Timestamp)) -> Extension {
-        Extension {
-            id,
-            magic_link_id: self.id.clone(),
-            previous_expires_at: from,
-            expires_at: to,
-            reason: reason.to_owned(),
-            actor_type: self.actor.kind,
-            actor_id: self.actor.id.clone(),
-            actor_name: self.actor.name.clone(),
-            client_id: self.client_id.clone(),
-            created_at: self.now,
-        }
-    }
-}
 
 /// Lets a link end later; a live session goes on to its own end.
 ///
@@ -129,7 +27,7 @@ impl Change {
 /// until its end.
 pub(crate) async fn extend(
     cx: &Context,
-    caller: &Caller<IssueLinks>,
+    caller: &Caller<AskForLinks>,
     id: LinkId,
     request: ExtendLink,
     idempotency: Option<IdempotencyKey>,
@@ -145,14 +43,15 @@ pub(crate) async fn extend(
         Duration::ZERO
     });
     fields.text("/reason", &request.reason, 10, 500);
-    check_person(&mut fields, "/extended_by", Some(&request.extended_by));
+    let by_whom = Person { id: request.extended_by.id.clone(), name: request.extended_by.name.clone() };
+    check_person(&mut fields, "/extended_by", Some(&by_whom));
     fields.finish()?;
-    let change = Change::of(caller, id, caller.actor(Some(&request.extended_by)), now);
-    let fresh = ExtensionId::new(now);
-    let config = cx.config.clone();
+    let change = Change::of(caller, id, caller.actor(Some(&by_whom)), now);
+    let extending = Extending { id: ExtensionId::new(now), by: request.extended_by, reason: request.reason };
+    let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write_large(move |tx| {
-            if idempotency::once(tx, idempotency.as_ref(), &fresh, now)?.is_some() {
+            if idempotency::once(tx, idempotency.as_ref(), &extending.id, now)?.is_some() {
                 let known = records::links::find_within(tx, &change.id, &change.reach)?.ok_or_else(Error::not_found)?;
                 return Ok((read::view(tx, known, now)?, true));
             }
@@ -165,24 +64,15 @@ pub(crate) async fn extend(
                 let detail = format!("the whole window may last {hours} hours, until {latest}");
                 Error::new(Code::ValidationFailed).field("/duration", "too_long", detail)
             })?;
-            rules_of(tx, &config, &link.tenant_id)?.require_total(to.since(link.starts_at))?;
-            let moved = change.move_end(tx, &link, to)?;
-            // A copy whose clock is ahead may have taken the link for over, and its access for free.
-            if !records::open_grants::take(tx, &moved, now)? {
-                return Err(access_exists(tx, &moved, &change.actor, change.client_id.as_ref(), now)?);
+            let rules = rules_of(tx, &config, &link.tenant_id)?;
+            let whole = to.since(link.starts_at);
+            rules.require_total(whole)?;
+            if !may_issue || rules.wants_approval(link.access, whole) {
+                return Ok((extensions::ask(tx, &change, &link, &extending, by)?, false));
             }
-            let extension = change.end(fresh.clone(), &request.reason, (link.expires_at, to));
-            change.record(tx, EventType::LinkExtended, &moved, &extension, serde_json::Value::Null)?;
-            Ok((read::view(tx, moved, now)?, false))
+            Ok((change.extend(tx, &config, &link, &extending, to, serde_json::Value::Null)?, false))
         })
         .await
-}
-
-/// The rules in force for a tenant.
-fn rules_of(conn: &mut Conn, config: &Config, tenant_id: &str) -> Result<Rules, Error> {
-    let row = policies::newest(conn, tenant_id)?;
-    let policy = row.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
-    Ok(Rules::of(&policy, config))
 }
 
 /// Lets a link end earlier, and its live session with it. One that ends then already is not changed.

@@ -35,16 +35,6 @@ pub(super) const VERIFY: &str = "/l/verify";
 const REENTER: &str = "/l/reenter";
 const FORGET: &str = "/l/forget";
 
-/// Device that a consultant chose to have remembered for a link.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct RememberedDevice {
-    /// JWK thumbprint of the key that its browser keeps (RFC 7638).
-    #[schema(max_length = 64)]
-    pub thumbprint: String,
-    /// When it was remembered (RFC 3339, UTC).
-    pub remembered_at: Timestamp,
-}
-
 /// What a proof by the device's key must contain (`POST /l/verify`, `/l/reenter`, `/l/forget`).
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct DeviceChallenge {

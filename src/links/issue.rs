@@ -2,26 +2,21 @@
 
 use time::Duration;
 
-use super::{IssueLink, LinkDraft, LinkResponse, approval, read, revoke};
+use super::grant::{access_exists, admit, issued, replace, require_open};
+use super::{IssueLink, LinkDraft, LinkResponse, approval, read};
 use crate::clock::Timestamp;
-use crate::config::Config;
 use crate::context::Context;
-use crate::db::Conn;
 use crate::domain::{
-    Actor, ConsultantRef, EventType, LinkState, Reach, Reentry, Scope, Validator, WindowLength, check_person,
-    plain_address, refuse_support_session,
+    Actor, LinkState, Reach, Reentry, Restrictions, Scope, Validator, WindowLength, check_person, plain_address,
+    refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{AskForLinks, Caller};
-use crate::id::{ClientId, LinkId};
-use crate::journal::Event;
+use crate::id::LinkId;
 use crate::mail::{self, Delivery};
 use crate::records;
-use crate::records::consultants::Issuable;
 use crate::records::links::Link;
-use crate::records::policies;
-use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
-use crate::tenants::rules::{Grant, Rules};
+use crate::store::{IdempotencyKey, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
@@ -65,7 +60,7 @@ pub(crate) async fn issue(
                 return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
             }
             if replaces {
-                revoke::replace(tx, &link, &actor, now)?;
+                replace(tx, &link, &actor, now)?;
             }
             if !mail::insert_with_link(tx, &link, now)? {
                 return Err(access_exists(tx, &link, &actor, link.client_id.as_ref(), now)?);
@@ -100,12 +95,13 @@ pub(crate) async fn draft(
         .read(move |conn| {
             let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
             let approval_required = wants_approval || !may_issue;
+            let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
             }
             if holder.is_some() {
-                revoke::require_open(&link, now)?;
+                require_open(&link, now)?;
             }
             Ok(LinkDraft {
                 state: if approval_required { LinkState::Pending } else { link.state(now) },
@@ -113,6 +109,8 @@ pub(crate) async fn draft(
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 access: link.access,
+                modules,
+                forbidden,
                 reentry: link.reentry,
                 session_hours: link.session_life(config.links.session_life).whole_hours(),
                 replaces: holder.map(|other| other.id),
@@ -145,8 +143,8 @@ impl Asked {
             profile_id: request.profile.id,
             profile_name: request.profile.name,
             profile_email,
-            reason: request.reason.trim().to_owned(),
-            ticket: request.ticket.map(|ticket| ticket.trim().to_owned()),
+            reason: request.reason,
+            ticket: request.ticket,
             access: request.access,
             starts_at,
             expires_at: starts_at,
@@ -168,78 +166,10 @@ impl Asked {
             reentry: request.reentry,
             replaced_by: None,
             session_hours: None,
+            restrictions: Restrictions::of(request.modules, request.forbidden),
         };
         Self { link, actor, refused_addresses: (profile_refusal, issuer_refusal) }
     }
-}
-
-/// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
-/// it waits for an approval.
-///
-/// Locks the rows of consultant and client in a transaction.
-pub(super) fn admit(
-    conn: &mut Conn,
-    config: &Config,
-    mut link: Link,
-    length: Option<Duration>,
-) -> Result<(Link, ConsultantRef, bool), Error> {
-    let unknown =
-        || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
-    let found =
-        records::consultants::lock_for_issue(conn, &link.consultant_id, link.client_id.as_ref(), &link.tenant_id)?;
-    let Issuable { consultant, is_suppressed, client_disabled_at, policy } = found.ok_or_else(unknown)?;
-    // It was not when the request arrived; since then its links may have been revoked with it.
-    if client_disabled_at.is_some() {
-        return Err(Code::Unauthenticated.into());
-    }
-    let policy = policy.as_deref().map(policies::parsed).transpose()?.unwrap_or_default();
-    let rules = Rules::of(&policy, config);
-    let length = length.or(rules.default_duration).ok_or_else(|| {
-        let detail = "is missing, and the tenant's policy sets no default_duration";
-        Error::new(Code::ValidationFailed).field("/duration", "missing", detail)
-    })?;
-    let (access, reentry) = (link.access, link.reentry);
-    rules.require(&Grant { length, access, ticket: link.ticket.as_deref(), reentry })?;
-    if consultant.suspended_at.is_some() {
-        return Err(Code::ConsultantSuspended.into());
-    }
-    if is_suppressed {
-        return Err(Code::AddressSuppressed.into());
-    }
-    link.expires_at = link.starts_at.plus(length);
-    link.session_hours = rules.session_hours;
-    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok((link, consultant, rules.wants_approval(access, length)))
-}
-
-/// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
-pub(super) fn issued(
-    link: &Link,
-    actor: Actor,
-    (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
-    now: Timestamp,
-) -> Event {
-    Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
-        "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
-        "profile_name": link.profile_name,
-        "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
-        "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
-        "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
-    }))
-}
-
-/// The refusal of a second link for one access, which names the first and is on record with it.
-pub(super) fn access_exists(
-    tx: &mut Tx<'_>,
-    link: &Link,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<Error, Error> {
-    let Some(other) = records::open_grants::holder(tx, link)? else { return Ok(Code::AccessExists.into()) };
-    let refused = Event::link_refused(&other, actor.clone(), Code::AccessExists, now);
-    let error = Error::new(Code::AccessExists).magic_link(other.id.to_string());
-    Ok(tx.refuse(error, refused.client(client_id)))
 }
 
 /// Returns the link issued with this key, or else the refusal: a valid request may be refused when repeated later.
@@ -330,6 +260,7 @@ fn check(cx: &Context, request: &IssueLink, now: Timestamp) -> Result<(Timestamp
     fields.external_id("/profile/id", &request.profile.id);
     fields.text("/profile/name", &request.profile.name, 1, 100);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    Restrictions::check(&mut fields, request.modules.as_deref(), &request.forbidden);
     fields.external_id("/issued_by/id", &request.issued_by.id);
     fields.text("/issued_by/name", &request.issued_by.name, 1, 100);
     let longest = cx.config.links.max_duration;

@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
 use crate::db::text_enum;
-use crate::domain::{Access, Actor, EventType, Reach};
+use crate::domain::{Access, Actor, EventType, Forbidden, ModuleName, Reach, Restrictions};
 use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::records::links::Link;
@@ -93,6 +93,14 @@ pub struct Preview {
     pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
     /// When the link's window ends (RFC 3339, UTC).
@@ -162,23 +170,26 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
             };
             let life = link.session_life(config.links.session_life);
             let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
+            let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             Ok(Preview {
                 state: landing_state(refusal),
                 portal: Named {
                     name: config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name).clone(),
                     id: link.portal,
                 },
-                tenant: Named { id: link.tenant_id, name: tenant.name },
+                tenant: Named { id: link.tenant_id, name: tenant.name.clone() },
                 profile: NameOnly { name: link.profile_name },
                 consultant: NameOnly { name: consultant.map(|found| found.name).unwrap_or_default() },
                 reason: link.reason,
                 ticket: link.ticket,
                 access: link.access,
+                modules,
+                forbidden,
                 starts_at: link.starts_at,
                 expires_at: link.expires_at,
                 visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(life)),
+                contacts: tenant.whom_to_ask().map(|contact| NameOnly { name: contact.name.clone() }).collect(),
                 time_zone: tenant.time_zone,
-                contacts: tenant.contacts.into_iter().map(|contact| NameOnly { name: contact.name }).collect(),
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
                 newest_mailed_at: newest.map(|newest| newest.mailed_at),
                 step_up,

@@ -4,13 +4,18 @@
 //! when it is mailed, can be spent once, and is invalidated by the next generation.
 
 mod announce;
-pub(crate) mod approval;
+mod approval;
 mod change;
+mod changing;
+mod decisions;
 pub(crate) mod device;
 mod expire;
+pub(crate) mod extensions;
 mod freeze;
+mod grant;
 mod issue;
 mod landing;
+mod lapse;
 mod read;
 mod resend;
 mod revoke;
@@ -23,19 +28,20 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, AuditState, ConsultantRef, Issuer, LinkState, Person, Profile, Reentry, WindowLength, trimmed,
-    trimmed_if_present,
+    Access, Actor, AuditState, ConsultantRef, Forbidden, Issuer, LinkState, ModuleName, Person, Profile, Reentry,
+    WindowLength, trimmed, trimmed_if_present,
 };
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
 
 pub(crate) use announce::announce_ends;
-pub(crate) use approval::{lapse, withdraw_matched};
+pub(crate) use approval::withdraw_matched;
 pub(crate) use change::{correct, extend, shorten};
 pub(crate) use expire::record_expired;
 pub use freeze::{Issuing, SetIssuing};
 pub(crate) use freeze::{freeze_now, issuing, set_issuing};
 pub(crate) use issue::{draft, issue};
+pub(crate) use lapse::lapse;
 pub(crate) use read::{list, one_within, read};
 pub(crate) use resend::{renew, resend};
 pub(crate) use revoke::{revoke, revoke_where};
@@ -50,7 +56,7 @@ pub(crate) use store::void_challenges;
     "duration": {"value": 4, "unit": "hours"},
     "profile": {"id": "emp-1042", "name": "Asha Rao"},
     "issued_by": {"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"},
-    "access": "full"
+    "access": "full", "forbidden": ["export", "bank_account"]
 }))]
 pub struct IssueLink {
     /// Portal's identifier of the tenant (customer company).
@@ -81,6 +87,15 @@ pub struct IssueLink {
     #[serde(default = "full")]
     #[schema(default = "full")]
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter: 1 to 20, each once. Absent for all of them.
+    /// What the words mean, and that they are kept to, is the portal's.
+    #[schema(min_items = 1, max_items = 20, value_type = Option<Vec<ModuleName>>, example = json!(["payroll"]))]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may, each once. The portal refuses it; what it reports all the
+    /// same is marked `policy_violation`.
+    #[serde(default)]
+    #[schema(max_items = 10, default = json!([]), example = json!(["export", "bank_account"]))]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one begin; default `mail`. `device` is for portals with `step_up` `email_code` and the
     /// service's own landing page.
     #[serde(default = "by_mail")]
@@ -114,6 +129,14 @@ pub struct LinkDraft {
     pub expires_at: Timestamp,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant could enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, by the request and the tenant's policy; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one of a mail would begin.
     pub reentry: Reentry,
     /// Longest life of a session in hours.
@@ -164,8 +187,9 @@ pub struct ExtendLink {
     #[schema(min_length = 10, max_length = 500)]
     #[serde(deserialize_with = "trimmed")]
     pub reason: String,
-    /// Person who extends the access; recorded as asserted by the client, not verified.
-    pub extended_by: Person,
+    /// Person who extends the access; recorded as asserted by the client, not verified. With an `email` where the
+    /// extension waits for an approval.
+    pub extended_by: Issuer,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -224,6 +248,16 @@ pub struct ResendLink {
     pub acting_session_id: Option<String>,
 }
 
+/// Device that a consultant chose to have remembered for a link.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RememberedDevice {
+    /// JWK thumbprint of the key that its browser keeps (RFC 7638).
+    #[schema(max_length = 64)]
+    pub thumbprint: String,
+    /// When it was remembered (RFC 3339, UTC).
+    pub remembered_at: Timestamp,
+}
+
 /// Magic link; its token is never included.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct LinkResponse {
@@ -250,11 +284,19 @@ pub struct LinkResponse {
     pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// How visits after the first one of a mail begin.
     pub reentry: Reentry,
     /// Device that is remembered, and opens the link again without a mail.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<device::RememberedDevice>,
+    pub device: Option<RememberedDevice>,
     /// When the link's window begins (RFC 3339, UTC).
     pub starts_at: Timestamp,
     /// When the link's window ends (RFC 3339, UTC).
@@ -296,7 +338,10 @@ pub struct LinkResponse {
     pub event_count: i64,
     /// Approval that the link waits for, or waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub approval: Option<approval::Approval>,
+    pub approval: Option<decisions::Approval>,
+    /// Extension that waits for an approval.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extension: Option<decisions::PendingExtension>,
     /// Client that issued the link; absent for the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,

@@ -2,21 +2,23 @@
 
 use std::collections::HashMap;
 
-use super::LinkResponse;
-use super::approval::Approval;
-use super::device::RememberedDevice;
+use super::decisions::{Approval, PendingExtension};
+use super::{LinkResponse, RememberedDevice};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry};
+use crate::domain::{
+    AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry, Restrictions,
+};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
 use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::devices::Device;
+use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_lists::LinkFilter;
-use crate::records::link_requests::LinkRequest;
+use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::links::Link;
 use crate::sessions::{self, Usage};
 
@@ -99,6 +101,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
     let usages = sessions::usage_of_links(conn, &ids, now)?;
     let mut devices = devices_of(conn, &links)?;
     let approvals = records::link_requests::of_links(conn, &ids)?;
+    let extensions = records::extension_requests::pending_of_links(conn, &ids)?;
     links
         .into_iter()
         .map(|link| {
@@ -108,7 +111,10 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
             let usage = usages.get(&link.id).copied();
             let device = devices.remove(&link.id);
             let approval = approvals.get(&link.id).map(|request| Approval::of(request, now));
-            Ok(LinkResponse { device, approval, ..link.seen(consultant, delivery, usage, now) })
+            let waits =
+                |request: &&ExtensionRequest| request.state(now) == RequestState::Pending && link.ended(now).is_none();
+            let extension = extensions.get(&link.id).filter(waits).map(PendingExtension::of);
+            Ok(LinkResponse { device, approval, extension, ..link.seen(consultant, delivery, usage, now) })
         })
         .collect()
 }
@@ -140,6 +146,7 @@ impl Link {
         usage: Option<Usage>,
         now: Timestamp,
     ) -> LinkResponse {
+        let (modules, forbidden) = Restrictions::shown(self.restrictions.as_ref());
         LinkResponse {
             state: self.state(now),
             consultant,
@@ -159,9 +166,12 @@ impl Link {
             reason: self.reason,
             ticket: self.ticket,
             access: self.access,
+            modules,
+            forbidden,
             reentry: self.reentry,
             device: None,
             approval: None,
+            extension: None,
             starts_at: self.starts_at,
             expires_at: self.expires_at,
             created_at: self.created_at,

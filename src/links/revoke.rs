@@ -3,8 +3,8 @@
 use super::{LinkResponse, RevokeLink, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Validator, check_person};
-use crate::error::{Code, Error};
+use crate::domain::{EventType, Validator, check_person};
+use crate::error::Error;
 use crate::http::{Caller, RevokeLinks};
 use crate::id::LinkId;
 use crate::journal::Event;
@@ -53,39 +53,6 @@ pub(crate) fn revoke_where(
 ) -> Result<(usize, usize), Error> {
     let links = records::links::revoke_where(tx, selector, revoking)?;
     follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
-}
-
-/// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
-pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
-    let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
-    if other.ended(now).is_none() {
-        require_open(by, now)?;
-    }
-    let reason = "Another link for the same access took its place";
-    let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
-    // One that has ended meanwhile is in nobody's way.
-    let Some(link) = records::links::replace(tx, &other.id, &by.id, &revoking)? else { return Ok(()) };
-    let links = std::slice::from_ref(&link);
-    mail::cancel_for_links(tx, links, now)?;
-    let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);
-    tx.record(event.with(&serde_json::json!({ "replaced_by": by.id })));
-    sessions::end_all_of_links(
-        tx,
-        links,
-        sessions::EndCause::Replaced,
-        &Ending::new(actor, by.client_id.as_ref(), now),
-    )?;
-    Ok(())
-}
-
-/// Refuses a link that opens later the place of one that is open.
-pub(super) fn require_open(by: &Link, now: Timestamp) -> Result<(), Error> {
-    if by.starts_at <= now {
-        return Ok(());
-    }
-    let detail =
-        "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
-    Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail))
 }
 
 /// Ends the sessions of revoked links, cancels their mails, and records the revocations. Returns how many sessions

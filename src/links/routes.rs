@@ -5,13 +5,13 @@ use actix_web::web::{self, Data};
 use actix_web::{Either, HttpResponse, get, middleware, patch, post, put};
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::approval::{self, ApproveLink, DenyLink, WithdrawLink};
+use super::decisions::{ApproveExtension, ApproveLink, DenyLink, WithdrawLink};
 use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
     CorrectLink, ExtendLink, IssueLink, Issuing, LinkDraft, LinkResponse, ResendLink, RevokeLink, SetIssuing,
-    ShortenLink,
+    ShortenLink, approval, extensions,
 };
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
@@ -20,7 +20,7 @@ use crate::http::{
     Accepted, Admin, ApproveLinks, AskForLinks, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path,
     PublicProblems, Query, ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
 };
-use crate::id::LinkId;
+use crate::id::{ExtensionId, LinkId};
 use crate::mail;
 use crate::records::link_lists::LinkFilter;
 
@@ -35,6 +35,9 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
         .service(revoke_magic_link)
         .service(resend_magic_link)
         .service(extend_magic_link)
+        .service(approve_extension)
+        .service(deny_extension)
+        .service(withdraw_extension)
         .service(shorten_magic_link)
         .service(correct_magic_link)
         .service(get_issuing)
@@ -241,6 +244,9 @@ async fn resend_magic_link(
 /// Its window ends later. A live session goes on to its own end, and the next one reaches
 /// further. The whole window lasts at most as long as a link may (`links.max_duration_hours`).
 /// Refused while issuing is frozen, and for a link that has ended.
+///
+/// Where the tenant's policy wants an approval for so long a link, or the client has
+/// `links:request` alone, the link stays as it is, and `extension` shows what waits.
 #[utoipa::path(tag = "Magic links", operation_id = "extendMagicLink", request_body = ExtendLink,
     params(("id" = LinkId, Path, description = "Identifier of the link"),
         ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
@@ -248,7 +254,7 @@ async fn resend_magic_link(
 #[post("/magic-links/{id}/extend")]
 async fn extend_magic_link(
     cx: Data<Context>,
-    caller: Caller<IssueLinks>,
+    caller: Caller<AskForLinks>,
     id: Path<LinkId>,
     idempotency: IdempotencyHeader,
     body: Body<ExtendLink>,
@@ -256,6 +262,59 @@ async fn extend_magic_link(
     let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::extend(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
     Ok(Created { value, replayed })
+}
+
+/// Approve an extension
+///
+/// One that waits for an approval (`extension` of the link): the link ends later from here
+/// on. The approval may be of fewer hours. What extending judges is judged again.
+#[utoipa::path(tag = "Magic links", operation_id = "approveExtension", request_body = ApproveExtension,
+    params(("id" = LinkId, Path, description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb1z", description = "Identifier of the extension")),
+    responses((status = 200, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+#[post("/magic-links/{id}/extensions/{extension_id}/approve")]
+async fn approve_extension(
+    cx: Data<Context>,
+    caller: Caller<ApproveLinks>,
+    ids: Path<(LinkId, ExtensionId)>,
+    body: Body<ApproveExtension>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(extensions::approve(&cx, &caller, ids.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Deny an extension
+///
+/// One that waits for an approval. The link stays as it is; the person who asked is told by
+/// whom and why.
+#[utoipa::path(tag = "Magic links", operation_id = "denyExtension", request_body = DenyLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb2z", description = "Identifier of the extension")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/extensions/{extension_id}/deny")]
+async fn deny_extension(
+    cx: Data<Context>,
+    caller: Caller<ApproveLinks>,
+    ids: Path<(LinkId, ExtensionId)>,
+    body: Body<DenyLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(extensions::deny(&cx, &caller, ids.into_inner(), body.value, cx.clock.now()).await?))
+}
+
+/// Withdraw a request for an extension
+///
+/// One that waits for an approval. The link stays as it is.
+#[utoipa::path(tag = "Magic links", operation_id = "withdrawExtension", request_body = WithdrawLink,
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb2z", description = "Identifier of the extension")),
+    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+#[post("/magic-links/{id}/extensions/{extension_id}/withdraw")]
+async fn withdraw_extension(
+    cx: Data<Context>,
+    caller: Caller<AskForLinks>,
+    ids: Path<(LinkId, ExtensionId)>,
+    body: Body<WithdrawLink>,
+) -> Result<Json<LinkResponse>, Error> {
+    Ok(Json(extensions::withdraw(&cx, &caller, ids.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Shorten a magic link

@@ -9,7 +9,6 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use diesel::prelude::*;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use time::Duration;
@@ -17,13 +16,13 @@ use utoipa::ToSchema;
 
 use super::device::{self, VERIFY};
 use super::landing::{self, Continue};
-use super::store;
+use super::store::{self, OtpChallenge};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE};
 use crate::error::{Code, Error};
-use crate::id::{LinkId, StepUpId};
+use crate::id::StepUpId;
 use crate::journal::Event;
 use crate::records::links::Link;
 use crate::secrets::sha256_hex;
@@ -38,21 +37,6 @@ const TRIES: i32 = 5;
 const COOL_DOWN: Duration = Duration::seconds(30);
 /// Largest number of codes for a link within an hour.
 const CODES_AN_HOUR: usize = 5;
-
-/// A one-time code challenge, as stored: everything but the code.
-#[derive(Debug, Clone, Queryable, Insertable)]
-#[diesel(table_name = crate::db::schema::step_ups)]
-pub(crate) struct OtpChallenge {
-    pub id: StepUpId,
-    pub magic_link_id: LinkId,
-    pub generation: i32,
-    /// SHA-256 of the secret that only the requesting page has, in hex.
-    pub page_sha256: String,
-    pub tries: i32,
-    pub created_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub passed_at: Option<Timestamp>,
-}
 
 /// One-time code challenge: the code was mailed, and the page that requested it must send it to `/l/verify`.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -2,12 +2,26 @@
 
 use diesel::prelude::*;
 
-use super::step_up::OtpChallenge;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{announced_ends, link_expiry, service_state, step_ups};
 use crate::id::{LinkId, StepUpId};
 use crate::records::links::Link;
+
+/// A one-time code challenge, as stored: everything but the code.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = crate::db::schema::step_ups)]
+pub(crate) struct OtpChallenge {
+    pub id: StepUpId,
+    pub magic_link_id: LinkId,
+    pub generation: i32,
+    /// SHA-256 of the secret that only the requesting page has, in hex.
+    pub page_sha256: String,
+    pub tries: i32,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub passed_at: Option<Timestamp>,
+}
 
 /// Creation times of the link's challenges since `since`, newest first.
 pub(crate) fn step_ups_since(conn: &mut Conn, link: &LinkId, since: Timestamp) -> QueryResult<Vec<Timestamp>> {

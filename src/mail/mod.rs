@@ -34,6 +34,7 @@ mod settling;
 mod store;
 mod summary;
 pub(crate) mod suppressions;
+mod wish;
 
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;

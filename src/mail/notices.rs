@@ -13,11 +13,12 @@ use crate::domain::Template;
 use crate::error::Error;
 use crate::id::MailJobId;
 use crate::records;
+use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_changes::Extension;
 use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::sessions::{CLOSING_GRACE, Ended, Session};
-use crate::records::tenants::Tenant;
+use crate::records::tenants::{Contact, Tenant};
 use crate::store::{Tx, Worker};
 
 /// Queues a notice, if there is a recipient. `dedup_key` makes it unique.
@@ -86,6 +87,26 @@ pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
         store::insert_once(conn, &Job { recipient: Some(admin.clone()), ..to_admin })?;
     }
     store::insert_once(conn, &about(link, Template::AccessRunsOut, end_key(link), now))?;
+    Ok(())
+}
+
+/// Notifies the admin and the tenant's contacts that a session did what it does not allow: once an hour of the session,
+/// and once after its end.
+pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
+    let hour = now.since(session.started_at).whole_hours();
+    let occasion = if session.holds(now) { hour.to_string() } else { "late".to_owned() };
+    let contacts = records::tenants::contacts(conn, &link.tenant_id)?;
+    let mut recipients: Vec<String> = link.issued_by_email.iter().cloned().collect();
+    for Contact { email, .. } in contacts {
+        if !recipients.iter().any(|known| known.eq_ignore_ascii_case(&email)) {
+            recipients.push(email);
+        }
+    }
+    for (number, recipient) in recipients.into_iter().enumerate() {
+        let dedup_key = format!("{} {occasion} {number}", session.id);
+        let job = about(link, Template::PolicyViolation, dedup_key, now);
+        store::insert_once(conn, &Job { recipient: Some(recipient), session_id: Some(session.id.clone()), ..job })?;
+    }
     Ok(())
 }
 
@@ -173,6 +194,34 @@ pub(crate) fn request_denied(tx: &mut Tx<'_>, request: &LinkRequest, now: Timest
     store::insert(tx, &Job { recipient: Some(request.issued_by_email.clone()), ..job })?;
     tx.wake(Worker::Mail);
     Ok(())
+}
+
+/// Asks the contacts of a tenant to decide on an extension.
+pub(crate) fn extension_requested(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    request: &ExtensionRequest,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(tenant) = records::tenants::find(tx, &link.tenant_id)? else { return Ok(()) };
+    for (place, contact) in tenant.contacts().into_iter().enumerate() {
+        let dedup_key = format!("{} {place}", request.id);
+        enqueue_notice(tx, link, Template::ExtensionRequested, dedup_key, Some(&contact.email), now)?;
+        tx.wake(Worker::Mail);
+    }
+    Ok(())
+}
+
+/// Tells the person who asked for an extension that it was denied, or that nobody decided in time.
+pub(crate) fn extension_denied(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    request: &ExtensionRequest,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let dedup_key = format!("{} issuer", request.id);
+    tx.wake(Worker::Mail);
+    enqueue_notice(tx, link, Template::ExtensionDenied, dedup_key, Some(&request.asked_by_email), now)
 }
 
 /// A job about a link that does not exist yet: the key names it.

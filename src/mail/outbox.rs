@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{join, join_all, join3};
 use time::Duration;
+use tokio::sync::mpsc;
 
 use super::day::Day;
 use super::limits;
@@ -16,20 +15,21 @@ use super::settling::{Sent, next, settle};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary, Visits};
 use super::suppressions;
+use super::wish::Wish;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Notice, STEP_UP_CODE_LIFE, Template};
 use crate::error::Error;
-use crate::id::{LinkId, MailJobId};
+use crate::id::MailJobId;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
 use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
-use crate::records::link_requests::{LinkRequest, RequestState};
+use crate::records::link_requests::RequestState;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
@@ -44,8 +44,8 @@ const STALE_PER_STEP: i64 = 100;
 /// Longer than a provider's time-out: an expired lease belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How long the outcome of an attempt waits for others that share its transaction.
-const COMPANY: std::time::Duration = std::time::Duration::from_millis(2);
+/// Largest number of e-mails that are settled together.
+const SETTLED_A_TIME: usize = 64;
 
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
@@ -66,8 +66,8 @@ struct Queued {
     failure: Option<String>,
     /// The change of a policy that the mail is about.
     policy: Option<PolicyChange>,
-    /// The request for a link that the mail is about.
-    request: Option<LinkRequest>,
+    /// What waits for a decision, or did, that the mail is about.
+    request: Option<Wish>,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -190,35 +190,32 @@ impl Batch<'_> {
             move |conn: &mut Conn| Ok(store::claim(conn, &ids, provider, kid.as_deref(), now.plus(LEASE), now)?);
         let claimed = cx.store.write_statement(claim).await?;
         let mut claimed: HashMap<MailJobId, Job> = claimed.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let (mut sending, mut stale) = (FuturesUnordered::new(), Vec::new());
+        let (done, mut came) = mpsc::unbounded_channel();
+        let (mut sending, mut stale) = (Vec::new(), Vec::new());
         for mail in mails {
             match claimed.remove(&mail.job.id) {
-                Some(job) => sending.push(attempt(cx, guarded, Queued { job, ..mail })),
+                Some(job) => {
+                    let done = done.clone();
+                    sending.push(async move { drop(done.send(attempt(cx, guarded, Queued { job, ..mail }).await)) });
+                }
                 None => {
                     guarded.release();
                     stale.push(mail.job.id);
                 }
             }
         }
+        drop(done);
         let cancel = |id| cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now).map(drop)?));
-        let cancelled = join_all(stale.into_iter().map(cancel));
-        let settled = async {
-            let mut outcome = Ok(());
-            while let Some(first) = sending.next().await {
-                let mut attempts = vec![first];
-                let company = async {
-                    while let Some(next) = sending.next().await {
-                        attempts.push(next);
-                    }
-                };
-                drop(tokio::time::timeout(COMPANY, company).await);
-                let now = cx.clock.now();
-                // The others have been sent, whatever becomes of these.
-                outcome = cx.store.write(move |tx| settle(tx, &attempts, provider, now)).await.and(outcome);
+        // What comes back while others are settled is settled together, next.
+        let settling = async {
+            let (mut attempts, mut outcome) = (Vec::new(), Ok(()));
+            while came.recv_many(&mut attempts, SETTLED_A_TIME).await > 0 {
+                let (sent, now) = (std::mem::take(&mut attempts), cx.clock.now());
+                outcome = cx.store.write(move |tx| settle(tx, &sent, provider, now)).await.and(outcome);
             }
             outcome
         };
-        let (cancelled, settled) = join(cancelled, settled).await;
+        let (_, cancelled, settled) = join3(join_all(sending), join_all(stale.into_iter().map(cancel)), settling).await;
         cancelled.into_iter().collect::<Result<(), Error>>().and(settled)
     }
 }
@@ -246,22 +243,16 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
-    let request = match (job.template, job.dedup_key.split_once(' ')) {
-        (Template::ApprovalRequested | Template::RequestDenied, Some((id, _))) => {
-            let id: LinkId = id.parse().map_err(Error::internal)?;
-            records::link_requests::of_links(conn, std::slice::from_ref(&id))?.remove(&id)
-        }
-        _ => None,
-    };
+    let request = Wish::of(conn, &job)?;
     // Nobody is asked for a decision that was made.
-    let is_decided = |request: &LinkRequest| request.state(now) != RequestState::Pending;
+    let asks = matches!(job.template, Template::ApprovalRequested | Template::ExtensionRequested);
     let withheld = match &request {
-        Some(request) if job.template == Template::ApprovalRequested && is_decided(request) => {
+        Some(wish) if asks && wish.state(now) != RequestState::Pending => {
             withheld.or_else(|| Some(Attempt::Suppressed { why: "the request was decided on by now".to_owned() }))
         }
         _ => withheld,
     };
-    let link = link.or_else(|| request.as_ref().map(|request| request.link(job.created_at)));
+    let link = link.or_else(|| request.as_ref().and_then(|wish| wish.link(job.created_at)));
     let policy = match (job.template, &tenant) {
         (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
         _ => None,

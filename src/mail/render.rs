@@ -1,22 +1,28 @@
 //! Rendering e-mails: a plain-text part, and HTML with the same content.
 
+mod lines;
+
 use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
+use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, AuditState, EndCause, Reentry, Template as MailTemplate, one_line};
+use crate::domain::{Access, Reentry, Template as MailTemplate, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
-use crate::mail::policy::PolicyChange;
 use crate::mail::summary::{Summary, Visits};
+use crate::mail::wish::Wish;
 use crate::mail_providers::provider::Mailbox;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
-use crate::records::link_requests::LinkRequest;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
+
+mod others;
+
+pub(super) use others::{AddressChange, address_changed, policy_loosened, step_up_code};
 
 /// A rendered e-mail. No `Debug`: it may hold a token.
 pub(super) struct Email {
@@ -48,6 +54,7 @@ struct LinkMail {
     reason: String,
     ticket: Option<String>,
     read_only: bool,
+    limits: LimitLines,
     issued_by_name: String,
     starts_at: Option<String>,
     starts_at_utc: Option<String>,
@@ -62,23 +69,6 @@ struct LinkMail {
     link_host: String,
     contacts: Vec<String>,
     reference: String,
-    report_to: Option<String>,
-}
-
-/// The change of a consultant's address.
-pub(super) struct AddressChange<'a> {
-    pub consultant: &'a Consultant,
-    pub old_address: &'a str,
-    pub changed_at: Timestamp,
-}
-
-struct AddressMail {
-    product: String,
-    consultant_name: String,
-    old_email: String,
-    new_email: String,
-    changed_at: String,
-    changed_at_utc: String,
     report_to: Option<String>,
 }
 
@@ -100,6 +90,8 @@ macro_rules! parts {
         (text, html)
     }};
 }
+
+use parts;
 
 /// The e-mail with the link. The page's URL comes from the configuration only.
 #[expect(clippy::too_many_arguments, reason = "a mail is made of all of these, once")]
@@ -130,6 +122,7 @@ pub(super) fn magic_link(
         reason: inert(&link.reason),
         ticket: link.ticket.as_deref().map(inert),
         read_only: link.access == Access::ReadOnly,
+        limits: LimitLines::of(link),
         issued_by_name: inert(&link.issued_by_name),
         starts_at: later.then(|| local(link.starts_at, &zone)),
         starts_at_utc: later.then(|| utc(link.starts_at)),
@@ -150,99 +143,6 @@ pub(super) fn magic_link(
     Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
-/// The notice to the old address. It holds no link.
-pub(super) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Email, Error> {
-    let mail = AddressMail {
-        product: config.product_name.clone(),
-        consultant_name: inert(&change.consultant.name),
-        old_email: inert(change.old_address),
-        new_email: inert(&masked(&change.consultant.email)),
-        changed_at: local(change.changed_at, &zone(&config.default_time_zone)),
-        changed_at_utc: utc(change.changed_at),
-        report_to: config.mail.report_to.clone(),
-    };
-    let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
-    let subject = format!("Your {} address was changed", config.product_name);
-    Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
-}
-
-/// Fields of the mail about a policy.
-struct PolicyMail {
-    product: String,
-    heading: String,
-    recipient_name: String,
-    tenant_name: String,
-    by: String,
-    at: String,
-    at_utc: String,
-    /// What it is about, what it was, and what it is.
-    differences: Vec<(&'static str, String, String)>,
-    report_to: Option<String>,
-}
-
-/// The mail about a policy that allows more than before. It holds no link.
-pub(super) fn policy_loosened(config: &Config, change: &PolicyChange, recipient: &str) -> Result<Email, Error> {
-    let heading = |show: fn(&str) -> String| {
-        format!("The rules for support access at {} allow more than before", show(&change.tenant_name))
-    };
-    let mail = PolicyMail {
-        product: config.product_name.clone(),
-        heading: heading(inert),
-        recipient_name: inert(&change.recipient_name),
-        tenant_name: inert(&change.tenant_name),
-        by: inert(&change.by),
-        at: local(change.at, &zone(&change.time_zone)),
-        at_utc: utc(change.at),
-        differences: change.differences.clone(),
-        report_to: config.mail.report_to.clone(),
-    };
-    let parts = parts!(&mail, PolicyMail, "policy_loosened.txt", "policy_loosened.html");
-    Ok(Email::new(&change.recipient_name, recipient, &heading(ToOwned::to_owned), parts))
-}
-
-/// Fields of the e-mail with a one-time code.
-struct CodeMail {
-    product: String,
-    code: String,
-    consultant_name: String,
-    tenant_name: String,
-    portal_name: String,
-    profile_name: String,
-    expires_at: String,
-    expires_at_utc: String,
-    reference: String,
-    report_to: Option<String>,
-}
-
-/// The e-mail with a one-time code. It holds no link: the landing page is open already.
-pub(super) fn step_up_code(
-    config: &Config,
-    link: &Link,
-    tenant: &TenantView,
-    consultant: &Consultant,
-    recipient: &str,
-    code: &str,
-    until: Timestamp,
-) -> Result<Email, Error> {
-    let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
-    let mail = CodeMail {
-        product: config.product_name.clone(),
-        code: code.to_owned(),
-        consultant_name: inert(&consultant.name),
-        tenant_name: inert(&tenant.name),
-        portal_name: inert(portal_name),
-        profile_name: inert(&link.profile_name),
-        expires_at: local(until, &zone(&tenant.time_zone)),
-        expires_at_utc: utc(until),
-        reference: link.id.to_string(),
-        report_to: config.mail.report_to.clone(),
-    };
-    let parts = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
-    // The code is not in the subject, which a locked screen shows.
-    let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
-    Ok(Email::new(&consultant.name, recipient, &subject, parts))
-}
-
 /// Data of a notice.
 pub(super) struct Facts<'a> {
     pub link: &'a Link,
@@ -259,7 +159,7 @@ pub(super) struct Facts<'a> {
     /// Why a mail did not arrive, in the provider's words, if that is what happened.
     pub failure: Option<&'a str>,
     /// The request for the link, if it waits for an approval, or was denied.
-    pub request: Option<&'a LinkRequest>,
+    pub request: Option<&'a Wish>,
 }
 
 /// Fields of all notices; each template uses what it needs.
@@ -275,6 +175,9 @@ struct NoticeMail {
     reason: String,
     ticket: Option<String>,
     read_only: bool,
+    /// Label of `admin_name`: who asked for the access may not have got it.
+    granted: &'static str,
+    limits: LimitLines,
     /// Label of `expires_at`: the access may have ended before.
     until: &'static str,
     expires_at: String,
@@ -300,94 +203,6 @@ struct NoticeMail {
     report_to: Option<String>,
 }
 
-/// What changed an access: who, why, and when it was to end before.
-struct ChangeLines {
-    by: String,
-    reason: String,
-    previous: String,
-}
-
-impl ChangeLines {
-    fn of(extension: &Extension, zone: &TimeZone) -> Self {
-        Self {
-            by: inert(extension.actor_name.as_deref().unwrap_or("an operator")),
-            reason: inert(&extension.reason),
-            previous: local(extension.previous_expires_at, zone),
-        }
-    }
-}
-
-/// Who revoked an access, and why.
-struct RevokedLines {
-    by: String,
-    reason: String,
-}
-
-impl RevokedLines {
-    fn of(link: &Link) -> Option<Self> {
-        let reason = link.revoke_reason.as_deref()?;
-        let by = link.revoked_by_name.as_deref().unwrap_or("an operator");
-        Some(Self { by: inert(by), reason: inert(reason) })
-    }
-}
-
-/// What became of a request, and until when it waits.
-struct RequestLines {
-    hours: i32,
-    lapses_at: String,
-    /// Who decided, and why; nobody if it lapsed.
-    decided: Option<RevokedLines>,
-}
-
-impl RequestLines {
-    fn of(request: &LinkRequest, zone: &TimeZone) -> Self {
-        let decided = request.decision().map(|decision| RevokedLines {
-            by: inert(decision.by.name.as_deref().unwrap_or("an operator")),
-            reason: inert(decision.reason.as_deref().unwrap_or_default()),
-        });
-        Self { hours: request.hours, lapses_at: local(request.lapses_at, zone), decided }
-    }
-}
-
-/// Whom to ask at a tenant. Their addresses are meant to be written to, and were checked when they were saved.
-fn whom_to_ask(tenant: &TenantView) -> Vec<String> {
-    let contacts = tenant.contacts.iter();
-    contacts.map(|contact| format!("{}, {}", inert(&contact.name), contact.email)).collect()
-}
-
-struct SummaryLines {
-    started_at: String,
-    ended_at: String,
-    cause: &'static str,
-    changes: i64,
-    exports: i64,
-    views: i64,
-    record: &'static str,
-}
-
-impl SummaryLines {
-    fn of(summary: &Summary, zone: &TimeZone) -> Self {
-        Self {
-            started_at: local(summary.started_at, zone),
-            ended_at: local(summary.ended_at, zone),
-            cause: match summary.cause {
-                EndCause::Done => "by the consultant",
-                EndCause::Expired => "because its time was over",
-                EndCause::Revoked => "because it was revoked",
-                EndCause::Replaced => "because the next visit, or another link, took its place",
-            },
-            changes: summary.changes,
-            exports: summary.exports,
-            views: summary.views,
-            record: match summary.audit_state {
-                AuditState::Complete => "complete",
-                AuditState::Gaps => "has gaps: not every act has been reported",
-                AuditState::Unclosed => "open: the portal never said how many acts there were",
-            },
-        }
-    }
-}
-
 /// A notice about an access. It never holds a token; an admin's links to the portal's own page.
 pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>) -> Result<Email, Error> {
     use MailTemplate as Mail;
@@ -410,11 +225,14 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
             Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
             Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
+            Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
             Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
             Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
             Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
             Mail::ApprovalRequested => format!("Please decide on support access for {who} ({place})"),
             Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
+            Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
+            Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
             _ => format!("The access link for {who} could not be delivered"),
         }
     };
@@ -423,7 +241,8 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             (&consultant.name, false)
         }
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits => (&link.profile_name, false),
-        Mail::ApprovalRequested => (&tenant.name, true),
+        Mail::PolicyViolation => (recipient_name(facts), true),
+        Mail::ApprovalRequested | Mail::ExtensionRequested => (&tenant.name, true),
         _ => (&link.issued_by_name, true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
@@ -440,6 +259,11 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         reason: inert(&link.reason),
         ticket: link.ticket.as_deref().map(inert),
         read_only: link.access == Access::ReadOnly,
+        granted: match template {
+            Mail::ApprovalRequested | Mail::RequestDenied => "Asked for by",
+            _ => "Granted by",
+        },
+        limits: LimitLines::of(link),
         until: match template {
             Mail::AccessIssued
             | Mail::AccessUsed
@@ -449,7 +273,10 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::AccessMoved
             | Mail::AccessEndsSoon
             | Mail::AccessRunsOut
-            | Mail::AccessAnnounced => "Valid until",
+            | Mail::AccessAnnounced
+            | Mail::ExtensionRequested
+            | Mail::ExtensionDenied => "Valid until",
+            Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
             Mail::ApprovalRequested => "Would be valid until",
             Mail::RequestDenied => "Would have been valid until",
             _ => "Was granted until",
@@ -463,7 +290,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         at_utc: utc(facts.at),
         change: facts.extension.map(|extension| ChangeLines::of(extension, &zone)),
         revoked: RevokedLines::of(link),
-        request: facts.request.map(|request| RequestLines::of(request, &zone)),
+        request: facts.request.map(|wish| RequestLines::of(wish, &zone)),
         failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
@@ -486,17 +313,29 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
         Mail::AccessEndsSoon => parts!(&mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
         Mail::AccessRunsOut => parts!(&mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
+        Mail::PolicyViolation => parts!(&mail, NoticeMail, "policy_violation.txt", "policy_violation.html"),
         Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
         Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
         Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
         Mail::ApprovalRequested => parts!(&mail, NoticeMail, "approval_requested.txt", "approval_requested.html"),
         Mail::RequestDenied => parts!(&mail, NoticeMail, "request_denied.txt", "request_denied.html"),
+        Mail::ExtensionRequested => parts!(&mail, NoticeMail, "extension_requested.txt", "extension_requested.html"),
+        Mail::ExtensionDenied => parts!(&mail, NoticeMail, "extension_denied.txt", "extension_denied.html"),
         Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
         Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     };
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
+}
+
+/// The name of whom a notice to the admin and the tenant's contacts goes to.
+fn recipient_name<'a>(facts: &Facts<'a>) -> &'a String {
+    let contact = facts.tenant.contacts.iter().find(|contact| contact.email == facts.recipient);
+    match contact.filter(|_| facts.link.issued_by_email.as_deref() != Some(facts.recipient)) {
+        Some(contact) => &contact.name,
+        None => &facts.link.issued_by_name,
+    }
 }
 
 /// Keeps mail programs from linking user input, and right-to-left input from reordering the text around it.

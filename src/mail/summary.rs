@@ -1,9 +1,13 @@
 //! The summary of a session for the notices of its end.
 
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
 use super::day::Day;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::domain::{AuditState, EndCause, EventType};
+use crate::domain::{AuditState, EndCause, EventType, Forbidden, ViolationCause};
 use crate::error::Error;
 use crate::id::{LinkId, SessionId};
 use crate::journal::activity;
@@ -18,7 +22,41 @@ pub(crate) struct Summary {
     pub views: i64,
     pub exports: i64,
     pub changes: i64,
+    pub violations: Violations,
     pub audit_state: AuditState,
+}
+
+/// What was done in a session beyond what it allows.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Violations {
+    pub count: i64,
+    pub causes: BTreeSet<ViolationCause>,
+    pub categories: BTreeSet<Forbidden>,
+}
+
+/// What the audit log holds of the violations in one report.
+#[derive(Deserialize)]
+struct Recorded {
+    data: Details,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    causes: BTreeSet<ViolationCause>,
+    #[serde(default)]
+    categories: BTreeSet<Forbidden>,
+}
+
+fn violations(conn: &mut Conn, id: &SessionId, count: i64) -> Result<Violations, Error> {
+    let mut violations = Violations { count, ..Violations::default() };
+    if count > 0 {
+        for payload in activity::violations_of(conn, id)? {
+            let Recorded { data } = serde_json::from_str(&payload).map_err(Error::internal)?;
+            violations.causes.extend(data.causes);
+            violations.categories.extend(data.categories);
+        }
+    }
+    Ok(violations)
 }
 
 /// Summarises a session from the activity events reported so far.
@@ -26,7 +64,8 @@ pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result
     let session = records::sessions::find(conn, id)?.ok_or_else(|| Error::internal("a summary without its session"))?;
     let sources = records::sessions::sources(conn, std::slice::from_ref(id))?;
     let acts = activity::events_by_type(conn, id)?;
-    let number = |kind| acts.iter().find(|(found, _)| *found == kind).map_or(0, |(_, number)| *number);
+    let number = |kind| acts.iter().filter(|(found, ..)| *found == kind).map(|(_, _, number)| number).sum::<i64>();
+    let beyond = acts.iter().filter(|(_, beyond, _)| *beyond).map(|(_, _, number)| number).sum::<i64>();
     Ok(Summary {
         started_at: session.started_at,
         ended_at: session.end(now).unwrap_or(now),
@@ -34,6 +73,7 @@ pub(crate) fn summary(conn: &mut Conn, id: &SessionId, now: Timestamp) -> Result
         views: number(EventType::DataViewed),
         exports: number(EventType::DataExported),
         changes: number(EventType::DataChanged),
+        violations: violations(conn, id, beyond)?,
         audit_state: session.audit_state(&sources, now),
     })
 }

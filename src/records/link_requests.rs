@@ -17,7 +17,7 @@ use super::{scan_end, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Scan};
+use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 text_enum! {
@@ -81,6 +81,8 @@ pub(crate) struct LinkRequest {
     pub state: RequestState,
     pub decided_at: Option<Timestamp>,
     decision: Option<String>,
+    /// What it is not to include.
+    pub restrictions: Option<Restrictions>,
 }
 
 impl LinkRequest {
@@ -120,6 +122,7 @@ impl LinkRequest {
             state: RequestState::Pending,
             decided_at: None,
             decision: None,
+            restrictions: link.restrictions,
         }
     }
 
@@ -163,6 +166,7 @@ impl LinkRequest {
             reentry: request.reentry,
             replaced_by: None,
             session_hours: None,
+            restrictions: request.restrictions,
         }
     }
 
@@ -192,6 +196,11 @@ impl LinkRequest {
 }
 
 impl Decision {
+    /// The form in which it is stored.
+    pub(super) fn stored(&self) -> QueryResult<String> {
+        serde_json::to_string(self).map_err(|error| diesel::result::Error::SerializationError(error.into()))
+    }
+
     /// The decision of a bulk revocation.
     pub(crate) fn of(order: &BulkRevocation) -> Self {
         Self {
@@ -318,8 +327,7 @@ pub(crate) fn matched(conn: &mut Conn, order: &BulkRevocation, limit: i64) -> Qu
 
 /// Marks requests as withdrawn by a bulk revocation.
 pub(crate) fn withdraw(conn: &mut Conn, ids: &[LinkId], order: &BulkRevocation) -> QueryResult<Vec<LinkRequest>> {
-    let decision = serde_json::to_string(&Decision::of(order))
-        .map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
+    let decision = Decision::of(order).stored()?;
     diesel::update(requests::table.filter(requests::id.eq_any(ids)))
         .filter(requests::state.eq(RequestState::Pending))
         .set((

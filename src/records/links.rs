@@ -14,7 +14,7 @@ use crate::db::schema::{
     status_lists,
 };
 use crate::db::{Conn, prepared};
-use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry};
+use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry, Restrictions};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -405,6 +405,8 @@ pub(crate) struct Link {
     pub replaced_by: Option<LinkId>,
     /// How long a session lives at most, if the tenant's policy said so when the link was issued.
     pub session_hours: Option<i32>,
+    /// What it does not include.
+    pub restrictions: Option<Restrictions>,
 }
 
 impl Link {

@@ -3,6 +3,7 @@
 pub(crate) mod clients;
 pub(crate) mod consultants;
 pub(crate) mod devices;
+pub(crate) mod extension_requests;
 pub(crate) mod link_changes;
 pub(crate) mod link_lists;
 pub(crate) mod link_requests;

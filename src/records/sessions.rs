@@ -17,7 +17,7 @@ use crate::db::schema::{
     link_devices as devices, magic_links as links, revocations as orders, session_sources as sources, sessions, tenants,
 };
 use crate::db::{Backend, Conn, prepared};
-use crate::domain::{Access, AuditState, ChangeValues, EndCause, PageRequest, Reach};
+use crate::domain::{Access, AuditState, ChangeValues, EndCause, PageRequest, Reach, Restrictions};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
 pub(crate) fn insert(conn: &mut Conn, session: &Session) -> QueryResult<usize> {
@@ -406,6 +406,8 @@ pub(crate) struct Session {
     pub code_kid: Option<String>,
     /// Which visit with its generation of the link it is, from 1 on.
     pub visit: i32,
+    /// What its link does not include.
+    pub restrictions: Option<Restrictions>,
 }
 
 impl Session {

@@ -85,7 +85,7 @@ const MAX_CONTACTS: usize = 3;
 pub(crate) struct TenantView {
     pub name: String,
     pub time_zone: String,
-    /// Whom to ask there: its first contacts.
+    /// Its contacts: at most 10.
     pub contacts: Vec<Contact>,
 }
 
@@ -107,12 +107,16 @@ pub(crate) fn muted(words: &str) -> Vec<Notice> {
 }
 
 impl TenantView {
+    /// Whom to ask there: its first contacts.
+    pub(crate) fn whom_to_ask(&self) -> impl Iterator<Item = &Contact> {
+        self.contacts.iter().take(MAX_CONTACTS)
+    }
+
     /// The name and time zone of a tenant, or its id and the default time zone.
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
             Some(tenant) => {
-                let mut contacts = tenant.contacts();
-                contacts.truncate(MAX_CONTACTS);
+                let contacts = tenant.contacts();
                 Self { name: tenant.name, time_zone: tenant.time_zone, contacts }
             }
             None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
@@ -123,6 +127,11 @@ impl TenantView {
 /// Display data of a tenant.
 pub(crate) fn view(conn: &mut Conn, default_time_zone: &str, id: &str) -> QueryResult<TenantView> {
     Ok(TenantView::of(find(conn, id)?, default_time_zone, id))
+}
+
+/// The contacts of a tenant: at most 10, and none if it is not registered.
+pub(crate) fn contacts(conn: &mut Conn, id: &str) -> QueryResult<Vec<Contact>> {
+    Ok(find(conn, id)?.map_or_else(Vec::new, |tenant| tenant.contacts()))
 }
 
 /// Retention of a tenant's payloads in days, if the tenant set it.

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::access::{CachedIntrospection, LiveSession};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Access, TokenType};
+use crate::domain::{Access, Forbidden, ModuleName, TokenType};
 use crate::error::Error;
 use crate::http::{IntrospectSessions, TokenRequest};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -93,6 +93,14 @@ pub struct Introspection<'a> {
     /// Access level of the consultant.
     #[serde(skip_serializing_if = "Option::is_none")]
     access: Option<Access>,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    modules: Option<&'a [String]>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    forbidden: &'a [Forbidden],
     /// Name of the profile the consultant acts as.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
@@ -247,6 +255,8 @@ impl ActiveSession {
             tenant_id: Some(&claims.tenant_id),
             portal: Some(&claims.portal),
             access: Some(claims.access),
+            modules: claims.modules.as_deref(),
+            forbidden: &claims.forbidden,
             profile_name: Some(&live.profile_name),
             consultant_name: Some(&live.consultant_name),
             consultant_email: Some(&live.consultant_email),

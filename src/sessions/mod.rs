@@ -13,6 +13,7 @@ mod report;
 pub(crate) mod routes;
 mod store;
 mod values;
+mod violations;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
@@ -24,7 +25,9 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::domain::{Access, AuditState, ConsultantRef, Person, SessionState, TokenType, trimmed};
+use crate::domain::{
+    Access, AuditState, ConsultantRef, Forbidden, ModuleName, Person, Restrictions, SessionState, TokenType, trimmed,
+};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
 use crate::records::sessions::{Session, Source, ends_soon};
@@ -99,6 +102,14 @@ pub struct OpenedSession {
     pub consultant: ConsultantRef,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// Access token of the session (JWT, RFC 9068).
     #[schema(max_length = 4096)]
     pub access_token: String,
@@ -140,6 +151,14 @@ pub struct SessionResponse {
     pub ticket: Option<String>,
     /// Access level of the consultant.
     pub access: Access,
+    /// Portal's words for the only modules that the consultant may enter; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub modules: Option<Vec<String>>,
+    /// What the consultant must not do, though the profile may; absent where nothing is forbidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10, required = false)]
+    pub forbidden: Vec<Forbidden>,
     /// When the session was opened (RFC 3339, UTC).
     pub started_at: Timestamp,
     /// When the session expires if it is not ended earlier (RFC 3339, UTC).
@@ -235,6 +254,7 @@ impl SessionResponse {
     ) -> Self {
         let end = session.end(now);
         let audit_state = session.audit_state(&sources, now);
+        let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
         Self {
             ends_soon: session.holds(now) && ends_soon(session.expires_at, now),
             state: if session.holds(now) { SessionState::Active } else { SessionState::Ended },
@@ -255,6 +275,8 @@ impl SessionResponse {
             portal: session.portal,
             consultant_id: session.consultant_id,
             access: session.access,
+            modules,
+            forbidden,
             started_at: session.started_at,
             expires_at: session.expires_at,
         }

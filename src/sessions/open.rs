@@ -4,7 +4,7 @@ use super::{Ending, OpenSession, OpenedSession, Visitor, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, TokenType, Validator, one_line};
+use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, Restrictions, TokenType, Validator, one_line};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -169,7 +169,9 @@ fn record_opened(tx: &mut Tx<'_>, session: &Session, spend: &Spend, now: Timesta
         let actor = Actor::consultant(&session.consultant_id);
         Event::new(kind, actor, now).client(session.client_id.as_ref()).session(session)
     };
+    let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
     tx.record(event(EventType::SessionOpened).with(&serde_json::json!({
+        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
         "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
         "visit": spend.device.is_some().then_some(session.visit), "device": spend.device,
     })));
@@ -221,6 +223,7 @@ fn begin(
         link_kid: None,
         code_kid: None,
         visit: link.visit,
+        restrictions: link.restrictions,
     }
 }
 
@@ -276,6 +279,7 @@ fn replay(
 /// Signs the access token. A replay signs the same claims with the same key again, even if that is retired.
 fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
     let portal = cx.config.portal(&session.portal)?;
+    let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
     let claims = AccessClaims {
         iss: cx.tokens.issuer().to_owned(),
         aud: portal.audience.clone(),
@@ -287,6 +291,8 @@ fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
         portal: session.portal.clone(),
         tenant_id: session.tenant_id.clone(),
         access: session.access,
+        modules,
+        forbidden,
         status: Status::new(cx.tokens.issuer(), session.status_list, session.status_index),
         iat: session.started_at.unix_seconds(),
         nbf: session.started_at.unix_seconds(),
@@ -296,6 +302,7 @@ fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
 }
 
 fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> OpenedSession {
+    let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
     OpenedSession {
         id: session.id,
         magic_link_id: session.magic_link_id,
@@ -304,6 +311,8 @@ fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> 
         profile: Person { id: session.profile_id, name: session.profile_name },
         consultant,
         access: session.access,
+        modules,
+        forbidden,
         access_token,
         token_type: TokenType::Bearer,
         started_at: session.started_at,

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::violations::Violations;
 use super::{MAX_EVENTS, MAX_SEQ, MAX_SOURCES, REPORTING_TAIL, values};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::text_enum;
-use crate::domain::{Access, Actor, AuditState, EventType, Validator, is_source};
+use crate::domain::{ActivityKind, Actor, AuditState, EventType, Forbidden, Validator, is_source};
 use crate::error::{Code, Error};
 use crate::http::{Caller, WriteAudit};
 use crate::id::{ClientId, SessionId};
@@ -20,18 +20,6 @@ use crate::store::Tx;
 
 /// How far a portal's clock may differ from this service's clock.
 const SKEW: time::Duration = time::Duration::minutes(5);
-
-text_enum! {
-    /// Kind of an activity event.
-    pub enum ActivityKind {
-        /// Data was viewed.
-        View = "view",
-        /// Data was exported.
-        Export = "export",
-        /// Data was changed.
-        Change = "change",
-    }
-}
 
 /// Changed field, with its values before and after.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -87,6 +75,10 @@ pub struct ActivityEvent {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, value_type = Vec<PrincipalId>, default = json!([]))]
     pub principal_ids: Vec<String>,
+    /// What was done, in the words of a link's `forbidden`, if it is one of these. Where the link forbids it the event is
+    /// marked `policy_violation`, and so is one of kind `export` where that is forbidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<Forbidden>,
     /// Changed fields; only for events of kind `change`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 100, default = json!([]))]
@@ -199,9 +191,11 @@ pub(crate) async fn report(
                 }
             }
         }
+        let mut violations = Violations::default();
         for (act, fingerprint) in &fresh {
             let changes = values::kept(&act.changes, how, &session.tenant_id, &digests);
-            tx.record(event(&session, act, &changes, client_id.as_ref(), now).fingerprint(fingerprint));
+            let event = event(&session, act, &changes, &mut violations, client_id.as_ref(), now);
+            tx.record(event.fingerprint(fingerprint));
         }
         let known_names: HashSet<&str> = sources.iter().map(|source| source.name.as_str()).collect();
         let new_names: HashSet<&str> =
@@ -213,6 +207,7 @@ pub(crate) async fn report(
             return Err(refuse(tx, &session, &client, client_id.as_ref(), Code::ReportLimitReached, now));
         }
         count(tx, &id, &fresh, &mut sources, now)?;
+        violations.tell(tx, &session, client_id.as_ref(), now)?;
         let all = i64::try_from(events.len()).map_err(Error::internal)?;
         Ok(Reported { recorded, repeated: all - recorded, audit_state: session.audit_state(&sources, now) })
     };
@@ -241,6 +236,8 @@ struct ActivityData<'a> {
     action: &'a str,
     resource_type: &'a str,
     resource_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    category: Option<Forbidden>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     changes: &'a [Change],
 }
@@ -249,6 +246,7 @@ fn event(
     session: &Session,
     act: &ActivityEvent,
     changes: &[Change],
+    violations: &mut Violations,
     client_id: Option<&ClientId>,
     now: Timestamp,
 ) -> Event {
@@ -257,19 +255,23 @@ fn event(
         ActivityKind::Export => EventType::DataExported,
         ActivityKind::Change => EventType::DataChanged,
     };
-    let recorded =
-        ActivityData { action: &act.action, resource_type: &act.resource_type, resource_id: &act.resource_id, changes };
+    let recorded = ActivityData {
+        action: &act.action,
+        resource_type: &act.resource_type,
+        resource_id: &act.resource_id,
+        category: act.category,
+        changes,
+    };
     let ends_at = session.end(now).unwrap_or(session.expires_at);
     let is_after = act.occurred_at > ends_at.plus(SKEW);
     let is_outside = is_after || act.occurred_at < session.started_at.minus(SKEW) || act.occurred_at > now.plus(SKEW);
-    let beyond_access = act.kind == ActivityKind::Change && session.access == Access::ReadOnly;
     Event::new(kind, Actor::consultant(&session.consultant_id), now)
         .client(client_id)
         .session(session)
         .act(reference(act), act.occurred_at, principals(act))
         .late(session.end(now).is_some())
         .out_of_session(is_outside)
-        .policy_violation(is_after || beyond_access)
+        .policy_violation(violations.judge(session, act.kind, act.category, is_after))
         .with(&recorded)
 }
 

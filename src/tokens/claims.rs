@@ -92,6 +92,12 @@ pub(crate) struct AccessClaims {
     pub portal: StringId,
     pub tenant_id: StringId,
     pub access: crate::domain::Access,
+    /// The only modules of the portal that may be entered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modules: Option<Vec<StringId>>,
+    /// What must not be done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<crate::domain::Forbidden>,
     /// Where verifiers find whether the session has ended.
     pub status: Status,
     pub iat: i64,

@@ -91,6 +91,8 @@ fn access_claims() -> AccessClaims {
         portal: link.portal,
         tenant_id: link.tenant_id,
         access: Access::Full,
+        modules: None,
+        forbidden: Vec::new(),
         status: Status::new(ISSUER, 1, 42),
         iat: link.iat,
         nbf: link.nbf,

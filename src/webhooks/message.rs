@@ -7,7 +7,9 @@ use super::store::Delivery;
 use super::{Endpoint, caep};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
-use crate::domain::{Access, ActorType, AuditState, EndCause, WebhookEvent, WebhookFormat};
+use crate::domain::{
+    Access, ActorType, AuditState, EndCause, Forbidden, ModuleName, ViolationCause, WebhookEvent, WebhookFormat,
+};
 use crate::error::Error;
 use crate::id::{ConsultantId, EndpointId, LinkId, SessionId};
 use crate::journal::Event;
@@ -94,6 +96,26 @@ pub struct WebhookData {
     /// Access the link grants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) access: Option<Access>,
+    /// Portal's words for the only modules that the link or session grants; absent for all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
+    pub(super) modules: Option<Vec<String>>,
+    /// What the link or session forbids.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10)]
+    pub(super) forbidden: Vec<Forbidden>,
+    /// Number of acts that the session did not allow, in one report.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 1000)]
+    pub(super) violations: Option<i64>,
+    /// Why the session did not allow them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 3)]
+    pub(super) causes: Vec<ViolationCause>,
+    /// What of the forbidden was done.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(max_items = 10)]
+    pub(super) categories: Vec<Forbidden>,
     /// When the link's window begins (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) starts_at: Option<Timestamp>,
@@ -116,8 +138,14 @@ pub struct WebhookData {
 
 /// Members of an event's data that a message may hold; others can hold names and reasons.
 #[derive(Default, Deserialize)]
+#[serde(default)]
 struct Tellable {
     access: Option<Access>,
+    modules: Option<Vec<String>>,
+    forbidden: Vec<Forbidden>,
+    violations: Option<i64>,
+    causes: Vec<ViolationCause>,
+    categories: Vec<Forbidden>,
     starts_at: Option<Timestamp>,
     expires_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
@@ -139,6 +167,11 @@ impl WebhookData {
             profile_id: event.profile_id.clone(),
             actor_type: Some(event.actor.kind),
             access: more.access,
+            modules: more.modules,
+            forbidden: more.forbidden,
+            violations: more.violations,
+            causes: more.causes,
+            categories: more.categories,
             starts_at: more.starts_at,
             expires_at: more.expires_at,
             ended_at: more.ended_at.or_else(|| ended.then_some(event.occurred_at)),

@@ -177,7 +177,7 @@ pub struct CreateWebhookEndpoint {
     #[serde(default, deserialize_with = "trimmed_if_present")]
     pub description: Option<String>,
     /// Event types the endpoint receives; every type by default, including future ones.
-    #[schema(min_items = 1, max_items = 16)]
+    #[schema(min_items = 1, max_items = 21)]
     pub events: Option<Vec<WebhookEvent>>,
     /// Message format, `cloudevents` by default; cannot be changed. With `caep` the only event is `session.ended`.
     #[schema(default = "cloudevents")]
@@ -203,7 +203,7 @@ pub struct ChangeWebhookEndpoint {
     #[serde(default, deserialize_with = "trimmed_if_present")]
     pub description: Option<String>,
     /// Event types the endpoint receives.
-    #[schema(min_items = 1, max_items = 16)]
+    #[schema(min_items = 1, max_items = 21)]
     pub events: Option<Vec<WebhookEvent>>,
     /// `aud` claim of security event tokens; an empty text brings back the URL. Format `caep` only.
     #[schema(max_length = 500)]
@@ -243,7 +243,7 @@ pub struct WebhookEndpointResponse {
     #[schema(max_length = 100)]
     description: Option<String>,
     /// Event types the endpoint receives.
-    #[schema(max_items = 16)]
+    #[schema(max_items = 21)]
     events: Vec<WebhookEvent>,
     /// Message format.
     format: WebhookFormat,

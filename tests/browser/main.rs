@@ -23,6 +23,7 @@ mod browser;
 mod contract;
 mod world;
 
+mod approval;
 mod arrival;
 mod gateways;
 mod harmless;

@@ -114,3 +114,49 @@ fn the_hr_admin_grants_access_looks_at_the_record_and_revokes() {
         browser.until(&format!("document.querySelector('[data-link={link}]')?.dataset.state === 'revoked'")).await;
     });
 }
+
+#[test]
+fn what_a_grant_leaves_out_is_said_and_kept_to() {
+    World::run(async |world, browser| {
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        browser.fill("#reason", "Payroll run for November stops at step 3").await;
+        browser.choose("#profile_id", "Asha Rao (emp-1042)").await;
+        browser.choose("#module", "Employees only").await;
+        browser.choose("#forbidden", "Changing bank accounts").await;
+        browser.click("#grant button").await;
+        browser.until("document.querySelector('[role=status]')?.innerText.startsWith('Access was granted.')").await;
+        let row = browser.text("[data-link]").await;
+        assert!(row.contains("Only in: employees") && row.contains("Not included: bank account"), "{row}");
+        let link = browser.find("[data-link]").await.attr("data-link").await.unwrap().expect("its id");
+
+        // The consultant reads it before they continue.
+        browser.open(&world.mailed_address(&link, 1).await).await;
+        browser.until_state("ready").await;
+        let facts = browser.text("#facts").await;
+        assert!(facts.contains("Only in") && facts.contains("employees"), "{facts}");
+        assert!(facts.contains("Not included") && facts.contains("changing bank accounts"), "{facts}");
+        browser.arrive().await;
+        let banner = browser.text("#acting-as").await;
+        assert!(banner.contains("Only in: employees") && banner.contains("Not included: bank account"), "{banner}");
+        assert!(!browser.text("main").await.contains("Leave policy"), "what is not granted is not offered");
+
+        // A salary may be changed, and a bank account may not, whatever the page shows.
+        browser.click("a[href$='/employees/emp-9']").await;
+        browser.until_page("employee").await;
+        assert_eq!(browser.script("return document.querySelector('#bank_account').readOnly").await, true);
+        browser.fill("#salary", "51000").await;
+        browser.click("#save").await;
+        browser.until("document.querySelector('#salary')?.defaultValue === '51000'").await;
+        browser.script("document.querySelector('#bank_account').readOnly = false").await;
+        browser.fill("#bank_account", "1234 5678").await;
+        browser.click("#save").await;
+        browser.until_page("refused").await;
+        assert_eq!(browser.text("h1").await, "This access does not include that");
+        browser.open(&format!("{}/acme/cloud/leave-policy", world.portal_base)).await;
+        browser.until_page("refused").await;
+        let trail = world.trail(&link).await;
+        assert_eq!(trail.iter().filter(|kind| *kind == "data.changed").count(), 1, "{trail:?}");
+        assert!(!trail.contains(&"magic_link.policy_violation".to_owned()), "{trail:?}");
+    });
+}

@@ -24,6 +24,7 @@ const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
 
 const PORTAL_SCOPES: &[&str] = &[
     "links:issue",
+    "links:approve",
     "links:read",
     "links:revoke",
     "sessions:redeem",

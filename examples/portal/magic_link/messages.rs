@@ -61,6 +61,12 @@ pub struct Grant<'a> {
     pub profile: &'a Person,
     pub issued_by: &'a Person,
     pub access: Access,
+    /// The only parts of the portal, in its own words; absent for all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<&'a str>,
+    /// What the consultant must not do, in the service's words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<&'a str>,
     /// The support session from inside which the form was sent. The service refuses such a grant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acting_session_id: Option<&'a str>,
@@ -83,11 +89,34 @@ pub struct Link {
     pub reason: String,
     pub ticket: Option<String>,
     pub access: Access,
+    pub modules: Option<Vec<String>>,
+    #[serde(default)]
+    pub forbidden: Vec<String>,
     #[serde(with = "time::serde::rfc3339")]
     pub starts_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
     pub delivery: Option<Delivery>,
+    /// Whether somebody is inside with it now.
+    #[serde(default)]
+    pub in_use: bool,
+    /// The approval that it waits for, or waited for.
+    pub approval: Option<Approval>,
+    /// The extension that waits for an approval.
+    pub extension: Option<Extension>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Approval {
+    #[serde(with = "time::serde::rfc3339")]
+    pub lapses_at: OffsetDateTime,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Extension {
+    pub id: String,
+    #[serde(with = "time::serde::rfc3339")]
+    pub expires_at: OffsetDateTime,
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,16 +144,44 @@ pub struct OpenedSession {
     pub expires_at: OffsetDateTime,
 }
 
+/// What an access leaves out, for people.
+pub fn limits(modules: Option<&[String]>, forbidden: &[String]) -> Vec<String> {
+    let only = modules.map(|modules| format!("Only in: {}", modules.join(", ")));
+    let never = (!forbidden.is_empty()).then(|| format!("Not included: {}", forbidden.join(", ").replace('_', " ")));
+    only.into_iter().chain(never).collect()
+}
+
 /// The part of an active introspection that the guard compares.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub struct ActiveToken {
     pub sid: String,
     pub tenant_id: String,
     pub portal: String,
     pub access: Access,
+    modules: Option<Vec<String>>,
+    #[serde(default)]
+    forbidden: Vec<String>,
     /// The session ends within a quarter of an hour.
     #[serde(default)]
     pub ends_soon: bool,
+}
+
+impl ActiveToken {
+    pub fn is_read_only(&self) -> bool {
+        self.access == Access::ReadOnly
+    }
+
+    pub fn includes(&self, module: &str) -> bool {
+        self.modules.as_ref().is_none_or(|modules| modules.iter().any(|one| one == module))
+    }
+
+    pub fn forbids(&self, category: &str) -> bool {
+        self.forbidden.iter().any(|one| one == category)
+    }
+
+    pub fn limits(&self) -> Vec<String> {
+        limits(self.modules.as_deref(), &self.forbidden)
+    }
 }
 
 #[derive(Deserialize)]
@@ -156,6 +213,12 @@ pub struct Event {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Act {
     pub kind: Kind,
+    /// The part of the portal, in the words of a grant's `modules`.
+    #[serde(skip)]
+    pub module: &'static str,
+    /// What of the words of a grant's `forbidden` it is, if it is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub category: Option<&'static str>,
     pub action: &'static str,
     pub resource_type: &'static str,
     pub resource_id: String,

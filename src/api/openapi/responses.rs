@@ -51,7 +51,8 @@ pub(super) fn describe(description: &mut Value) {
         let of_success = OF_SUCCESS.iter().filter(|(ids, _)| ids.contains(&id.as_str())).map(|(_, headers)| *headers);
         let replayed: Headers = &[("idempotency-replayed", "`true` for the response to a repeat")];
         for headers in of_success.chain(repeats.then_some(replayed)) {
-            if let Some((_, response)) = responses.iter_mut().find(|(status, _)| status.starts_with('2')) {
+            // Of two, the one that creates.
+            if let Some((_, response)) = responses.iter_mut().filter(|(status, _)| status.starts_with('2')).last() {
                 add(response, headers);
             }
             if headers.iter().any(|(name, _)| *name == "etag") {

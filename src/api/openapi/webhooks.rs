@@ -59,7 +59,12 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::LinkRevoked => "A link was revoked",
         WebhookEvent::LinkReplaced => "Another link for the same access took a link's place",
         WebhookEvent::LinkExtended => "A link's window was extended",
+        WebhookEvent::ExtensionRequested => "An extension of a link was asked for, and waits for an approval",
+        WebhookEvent::ExtensionDenied => "An extension of a link was denied",
+        WebhookEvent::ExtensionWithdrawn => "A request for an extension of a link was withdrawn",
+        WebhookEvent::ExtensionLapsed => "Nobody decided in time on an extension of a link",
         WebhookEvent::LinkShortened => "A link's window was shortened, and that of its session with it",
+        WebhookEvent::PolicyViolation => "A session did what it does not allow, as a report said",
         WebhookEvent::LinkExpired => "A link's window has ended",
         WebhookEvent::SessionOpened => "A session was opened",
         WebhookEvent::SessionEnded => "A session ended, whatever the cause",
@@ -81,13 +86,18 @@ fn data(kind: &str) -> Value {
         "magic_link.approved" => json!({ "actor_type": "portal_user", "access": "full",
             "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
         "magic_link.denied" | "magic_link.withdrawn" => json!({ "actor_type": "portal_user" }),
-        "magic_link.lapsed" => json!({ "actor_type": "system" }),
+        "magic_link.extension_requested" | "magic_link.extension_denied" | "magic_link.extension_withdrawn" => {
+            json!({ "actor_type": "portal_user" })
+        }
+        "magic_link.lapsed" | "magic_link.extension_lapsed" => json!({ "actor_type": "system" }),
         "magic_link.opened" => json!({ "actor_type": "consultant" }),
         "magic_link.mail_failed" => json!({ "actor_type": "system" }),
         "magic_link.revoked" | "magic_link.replaced" => json!({ "actor_type": "portal_user" }),
         "magic_link.extended" | "magic_link.shortened" => {
             json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T09:30:00Z" })
         }
+        "magic_link.policy_violation" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE,
+            "violations": 2, "causes": ["forbidden"], "categories": ["export", "bank_account"] }),
         "magic_link.expired" => json!({ "actor_type": "system", "expires_at": "2026-11-23T07:30:00Z" }),
         "session.opened" => json!({ "actor_type": "consultant", "session_id": SessionKind::EXAMPLE, "access": "full",
             "expires_at": "2026-11-23T07:30:00Z" }),

@@ -77,7 +77,7 @@ fn object(event: &AuditEvent) -> Value {
         EventResult::Success => ("Success", 1),
         EventResult::Refused | EventResult::Failed => ("Failure", 2),
     };
-    let (severity, severity_id) = if event.policy_violation {
+    let (severity, severity_id) = if event.policy_violation || event.kind == EventType::PolicyViolation {
         ("Medium", 3)
     } else if event.result == EventResult::Success {
         ("Informational", 1)

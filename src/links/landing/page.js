@@ -162,14 +162,14 @@
     loading: () => ({ heading: 'Checking your link', lead: 'One moment, please. Nothing is opened yet.' }),
     ready: () => ({
       heading: joined('Temporary access to ', portalOf()),
-      facts: ['profile', 'reason', 'until', 'visit', 'access', 'record'],
+      facts: ['profile', 'reason', 'until', 'visit', 'access', ...limits(), 'record'],
       button: say`Continue to the ${link.portal.name} portal as ${link.profile.name}`,
       note: say`This link was sent to ${link.consultant.name}. Not meant for you? Close this page; nothing happens until you continue.`,
     }),
     again: () => ({
       heading: joined('Your next visit to ', portalOf()),
       lead: 'This browser is remembered for this access, so no mail is needed.',
-      facts: ['profile', 'reason', 'until', 'visit', 'access', 'record'],
+      facts: ['profile', 'reason', 'until', 'visit', 'access', ...limits(), 'record'],
       button: say`Continue to the ${link.portal.name} portal as ${link.profile.name}`,
       note: 'Not your own device any more? Forget this browser: the link then opens nothing here.',
       forget: true,
@@ -191,7 +191,7 @@
     not_yet: () => ({
       heading: 'This access has not opened yet',
       lead: joined('Your access to ', portalOf(), ' is arranged. It opens at the time below.'),
-      facts: ['from', 'until', 'profile', 'reason', 'access'],
+      facts: ['from', 'until', 'profile', 'reason', 'access', ...limits()],
       next: 'Come back then with the same link; looking has not used it up.',
       retry: 'Check again',
     }),
@@ -315,8 +315,26 @@
     visit: () => ['This visit', joined(moment(link.visit_expires_at, link.time_zone), beside(nextVisit()))],
     ended: () => ['Ended', moment(link.expires_at, link.time_zone)],
     access: () => ['Access level', link.access === 'read_only' ? 'Read only: look, but change nothing' : 'Full: look and change'],
+    modules: () => ['Only in', link.modules.join(', ')],
+    forbidden: () => ['Not included', link.forbidden.map((word) => FORBIDDEN[word] ?? word).join('; ')],
     record: () => ['Audit log', 'Everything done during this access is recorded and kept.'],
   };
+
+  // What the access leaves out, in the words of the mail.
+  const FORBIDDEN = {
+    export: 'exporting data',
+    delete: 'deleting data',
+    credentials: 'changing passwords and other credentials',
+    mfa: 'changing second factors',
+    contact_details: 'changing contact details',
+    bank_account: 'changing bank accounts',
+    roles: 'changing roles and permissions',
+    api_keys: 'creating or changing API keys',
+    send_mail: 'sending mails',
+    consent: 'giving or withdrawing consent',
+  };
+
+  const limits = () => ['modules', 'forbidden'].filter((name) => link[name]?.length);
 
   // How the visit after this one begins.
   function nextVisit() {

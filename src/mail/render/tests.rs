@@ -4,6 +4,7 @@ mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
 mod requests;
+mod violations;
 
 use std::sync::LazyLock;
 
@@ -11,8 +12,9 @@ use time::macros::datetime;
 
 use super::*;
 use crate::clock::Clock;
-use crate::domain::Reentry;
-use crate::id::{ConsultantId, LinkId};
+use crate::domain::{AuditState, EndCause, Forbidden, Reentry, Restrictions, Template, ViolationCause};
+use crate::id::{ConsultantId, ExtensionId, LinkId};
+use crate::mail::summary::{Violations, Visits};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
 
@@ -49,6 +51,7 @@ fn link(reason: &str, name: &str) -> Link {
         reentry: Reentry::Mail,
         replaced_by: None,
         session_hours: None,
+        restrictions: None,
     }
 }
 
@@ -68,6 +71,66 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     )
     .unwrap()
 });
+
+/// A notice with this input in every name and in the reason.
+fn notice_of(template: Template, words: &str) -> Email {
+    let mut link = link(words, words);
+    link.ticket = Some(words.chars().take(20).collect());
+    if matches!(template, Template::AccessRevoked | Template::AccessWithdrawn) {
+        link.revoke_reason = Some(words.to_owned());
+        link.revoked_by_name = Some(words.to_owned());
+    }
+    let forbidden = || vec![Forbidden::Export, Forbidden::BankAccount];
+    let is_beyond = template == Template::PolicyViolation;
+    if is_beyond {
+        link.restrictions = Restrictions::of(Some(vec!["payroll".to_owned(), "core.hr".to_owned()]), forbidden());
+    }
+    let violations = is_beyond.then(|| Violations {
+        count: 3,
+        causes: [ViolationCause::Forbidden, ViolationCause::ReadOnly].into(),
+        categories: forbidden().into_iter().collect(),
+    });
+    let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
+    let summary = Summary {
+        started_at: link.starts_at,
+        ended_at: link.expires_at,
+        cause: EndCause::Done,
+        views: 3,
+        exports: 1,
+        changes: 2,
+        violations: violations.unwrap_or_default(),
+        audit_state: AuditState::Gaps,
+    };
+    let ended = is_beyond || matches!(template, Template::AccessEnded | Template::OwnerAccessEnded);
+    let visits = matches!(template, Template::AccessVisits | Template::OwnerAccessVisits);
+    let changed = matches!(template, Template::AccessChanged | Template::AccessMoved);
+    let extension = Extension {
+        id: ExtensionId::new(link.starts_at),
+        magic_link_id: link.id.clone(),
+        previous_expires_at: link.expires_at.minus(time::Duration::hours(4)),
+        expires_at: link.expires_at,
+        reason: words.to_owned(),
+        actor_type: crate::domain::ActorType::PortalUser,
+        actor_id: "emp-8".to_owned(),
+        actor_name: Some(words.to_owned()),
+        client_id: None,
+        created_at: link.starts_at,
+    };
+    let request = requests::wish_of(template, &link, words);
+    let facts = Facts {
+        link: &link,
+        tenant: &tenant(words),
+        consultant: &consultant,
+        recipient: "hr@acme.example",
+        at: link.starts_at,
+        summary: ended.then_some(&summary),
+        visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
+        extension: changed.then_some(&extension),
+        failure: (template == Template::LinkBounced).then_some(words),
+        request: request.as_ref(),
+    };
+    notice(&CONFIG, template, &facts).unwrap()
+}
 
 fn mail(reason: &str, name: &str) -> Email {
     let link = link(reason, name);

@@ -285,7 +285,7 @@ async fn a_request_is_checked_without_being_carried_out(world: &World) {
     assert_eq!(
         draft,
         json!({"state": "active", "starts_at": now, "expires_at": now.plus(Duration::hours(6)), "access": "full",
-        "reentry": "mail", "session_hours": 3})
+        "reentry": "mail", "session_hours": 3, "approval_required": false})
     );
     // Nothing was written, mailed or counted.
     assert_eq!(portal.get(LINKS).await.ok()["items"], json!([]));

@@ -7,6 +7,7 @@ mod landing_page;
 mod managing;
 mod one_access;
 mod reentry;
+mod restrictions;
 mod searching;
 mod step_up;
 mod tickets;

@@ -61,7 +61,31 @@ const MATRIX: &[Row] = &[
     ("withdrawMagicLink", Method::POST, "/v1/magic-links/{id}/withdraw", ASK, Subject::Link, "{}"),
     ("revokeMagicLink", Method::POST, "/v1/magic-links/{id}/revoke", "links:revoke", Subject::Link, REASON),
     ("resendMagicLink", Method::POST, "/v1/magic-links/{id}/resend", "links:issue", Subject::Link, "{}"),
-    ("extendMagicLink", Method::POST, "/v1/magic-links/{id}/extend", "links:issue", Subject::Link, EXTEND),
+    ("extendMagicLink", Method::POST, "/v1/magic-links/{id}/extend", ASK, Subject::Link, EXTEND),
+    (
+        "approveExtension",
+        Method::POST,
+        "/v1/magic-links/{id}/extensions/{extension_id}/approve",
+        "links:approve",
+        Subject::Link,
+        APPROVE,
+    ),
+    (
+        "denyExtension",
+        Method::POST,
+        "/v1/magic-links/{id}/extensions/{extension_id}/deny",
+        "links:approve",
+        Subject::Link,
+        DENY,
+    ),
+    (
+        "withdrawExtension",
+        Method::POST,
+        "/v1/magic-links/{id}/extensions/{extension_id}/withdraw",
+        ASK,
+        Subject::Link,
+        "{}",
+    ),
     ("shortenMagicLink", Method::POST, "/v1/magic-links/{id}/shorten", "links:revoke", Subject::Link, SHORTEN),
     ("correctMagicLink", Method::PATCH, "/v1/magic-links/{id}", "links:issue", Subject::Link, r#"{"ticket":"MINE"}"#),
     ("createRevocation", Method::POST, "/v1/revocations", "links:revoke", Subject::Shared, ORDER),
@@ -259,6 +283,7 @@ async fn call(api: &Api, (_, method, path, _, _, body): &Row, id: &str) -> Reply
     let kind = if body.starts_with("token=") { "application/x-www-form-urlencoded" } else { "application/json" };
     // A hold stands within a tenant, which is what the call is about.
     let path = path.replace("{tenant_id}/legal-holds/{id}", "{tenant_id}/legal-holds/hld_01kaq3v9e8fwmvd2x7n0c5hb7z");
+    let path = path.replace("{extension_id}", "ext_01kaq3v9e8fwmvd2x7n0c5hb7z");
     let path = ["{id}", "{tenant_id}", "{principal_id}"].iter().fold(path, |path, name| path.replace(name, id));
     if let Some(query) = body.strip_prefix('?') {
         return api.get(&format!("{path}?{query}")).await;

@@ -7,4 +7,5 @@ mod opening_and_ending;
 mod reporting;
 mod revoking_access;
 mod status_lists;
+mod violations;
 mod who_ended_it;

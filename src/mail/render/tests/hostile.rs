@@ -5,9 +5,9 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use super::notices::notice_of;
+use super::requests::policy_change;
 use super::*;
-use crate::domain::{Template, is_unsafe_char};
+use crate::domain::is_unsafe_char;
 
 pub(in crate::mail) use words::words;
 
@@ -33,6 +33,7 @@ pub(in crate::mail) fn letter_of(template: Template, words: &str) -> Email {
             let change = AddressChange { consultant: &consultant, old_address: to, changed_at: link.created_at };
             address_changed(&CONFIG, &change).unwrap()
         }
+        Template::PolicyLoosened => policy_loosened(&CONFIG, &policy_change(words), to).unwrap(),
         notice => notice_of(notice, words),
     }
 }

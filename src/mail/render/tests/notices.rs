@@ -1,11 +1,8 @@
 //! Notices about a link, with harmless and hostile input.
 
 use super::*;
-use crate::domain::Template;
-use crate::id::ExtensionId;
-use crate::records::link_requests::LinkRequest;
 
-pub(super) const NOTICES: [Template; 18] = [
+pub(super) const NOTICES: [Template; 20] = [
     Template::AccessIssued,
     Template::AccessUsed,
     Template::AccessEnded,
@@ -24,57 +21,9 @@ pub(super) const NOTICES: [Template; 18] = [
     Template::OwnerAccessVisits,
     Template::ApprovalRequested,
     Template::RequestDenied,
+    Template::ExtensionRequested,
+    Template::ExtensionDenied,
 ];
-
-/// A notice with this input in every name and in the reason.
-pub(super) fn notice_of(template: Template, words: &str) -> Email {
-    let mut link = link(words, words);
-    link.ticket = Some(words.chars().take(20).collect());
-    if matches!(template, Template::AccessRevoked | Template::AccessWithdrawn) {
-        link.revoke_reason = Some(words.to_owned());
-        link.revoked_by_name = Some(words.to_owned());
-    }
-    let consultant = Consultant::for_tests(words, "ravi@support.example", link.starts_at);
-    let summary = Summary {
-        started_at: link.starts_at,
-        ended_at: link.expires_at,
-        cause: EndCause::Done,
-        views: 3,
-        exports: 1,
-        changes: 2,
-        audit_state: AuditState::Gaps,
-    };
-    let ended = matches!(template, Template::AccessEnded | Template::OwnerAccessEnded);
-    let visits = matches!(template, Template::AccessVisits | Template::OwnerAccessVisits);
-    let changed = matches!(template, Template::AccessChanged | Template::AccessMoved);
-    let extension = Extension {
-        id: ExtensionId::new(link.starts_at),
-        magic_link_id: link.id.clone(),
-        previous_expires_at: link.expires_at.minus(time::Duration::hours(4)),
-        expires_at: link.expires_at,
-        reason: words.to_owned(),
-        actor_type: crate::domain::ActorType::PortalUser,
-        actor_id: "emp-8".to_owned(),
-        actor_name: Some(words.to_owned()),
-        client_id: None,
-        created_at: link.starts_at,
-    };
-    let asked = matches!(template, Template::ApprovalRequested | Template::RequestDenied);
-    let request = LinkRequest::new(&link, "hr@acme.example".to_owned(), None, false, link.expires_at);
-    let facts = Facts {
-        link: &link,
-        tenant: &tenant(words),
-        consultant: &consultant,
-        recipient: "hr@acme.example",
-        at: link.starts_at,
-        summary: ended.then_some(&summary),
-        visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
-        extension: changed.then_some(&extension),
-        failure: (template == Template::LinkBounced).then_some(words),
-        request: asked.then_some(&request),
-    };
-    notice(&CONFIG, template, &facts).unwrap()
-}
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "sixteen whole mails are long")]

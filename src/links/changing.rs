@@ -1,0 +1,153 @@
+//! What every change of a link that was issued asks: the link is locked, and has not ended.
+
+use super::grant::access_exists;
+use super::{LinkResponse, approval, read};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::db::Conn;
+use crate::domain::{Actor, EventType, Issuer, Reach};
+use crate::error::{Code, Error};
+use crate::http::Caller;
+use crate::id::{ClientId, ExtensionId, LinkId};
+use crate::journal::Event;
+use crate::records::link_changes::{self, Extension};
+use crate::records::links::Link;
+use crate::records::policies::{self, PolicyRow};
+use crate::store::{Tx, Worker};
+use crate::tenants::rules::Rules;
+use crate::{mail, records};
+
+/// Who changes a link, and when.
+#[derive(Clone)]
+pub(super) struct Change {
+    pub id: LinkId,
+    pub reach: Reach,
+    pub actor: Actor,
+    pub client_id: Option<ClientId>,
+    pub now: Timestamp,
+}
+
+/// What lets a link end later: who asked for it, and why.
+#[derive(Clone)]
+pub(super) struct Extending {
+    pub id: ExtensionId,
+    pub by: Issuer,
+    pub reason: String,
+}
+
+impl Change {
+    pub(super) fn of<S>(caller: &Caller<S>, id: LinkId, actor: Actor, now: Timestamp) -> Self {
+        Self { id, reach: caller.reach.clone(), actor, client_id: caller.client_id.clone(), now }
+    }
+
+    /// The link, locked, if it has not ended. From here on no copy of the service records its end.
+    pub(super) fn lock(&self, tx: &mut Tx<'_>) -> Result<Link, Error> {
+        link_changes::hold_expiry_mark(tx)?;
+        // No caller waits for a row beyond its reach.
+        if records::links::find_within(tx, &self.id, &self.reach)?.is_none() {
+            return Err(approval::why_none(
+                tx,
+                &self.id,
+                &self.reach,
+                (&self.actor, self.client_id.as_ref()),
+                self.now,
+            )?);
+        }
+        let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
+        match link.ended(self.now) {
+            Some(code) => Err(self.refuse(tx, &link, code)),
+            None => Ok(link),
+        }
+    }
+
+    pub(super) fn event(&self, kind: EventType, link: &Link) -> Event {
+        Event::new(kind, self.actor.clone(), self.now).client(self.client_id.as_ref()).link(link)
+    }
+
+    pub(super) fn refuse(&self, tx: &mut Tx<'_>, link: &Link, code: Code) -> Error {
+        let refused = Event::link_refused(link, self.actor.clone(), code, self.now);
+        tx.refuse(code, refused.client(self.client_id.as_ref()))
+    }
+
+    /// Moves the end of a locked link.
+    pub(super) fn move_end(&self, tx: &mut Tx<'_>, link: &Link, to: Timestamp) -> Result<Link, Error> {
+        let ends = (link.expires_at, to);
+        match link_changes::move_end(tx, &self.id, &self.reach, ends, self.now)? {
+            Some(moved) => Ok(moved),
+            None => Err(self.why_not(tx, link)?),
+        }
+    }
+
+    /// Why the guarded statement refused a locked link: its end is on record already, or a bulk revocation was written.
+    pub(super) fn why_not(&self, tx: &mut Tx<'_>, link: &Link) -> Result<Error, Error> {
+        let link = records::links::find(tx, &self.id)?.unwrap_or_else(|| link.clone());
+        Ok(self.refuse(tx, &link, link.ended(self.now).unwrap_or(Code::LinkExpired)))
+    }
+
+    /// Records a new end: the row, and its event.
+    pub(super) fn record(
+        &self,
+        tx: &mut Tx<'_>,
+        kind: EventType,
+        link: &Link,
+        extension: &Extension,
+        more: serde_json::Value,
+    ) -> Result<(), Error> {
+        link_changes::insert_extension(tx, extension)?;
+        mail::notices::end_moved(tx, link, extension, self.now)?;
+        tx.wake(Worker::Mail);
+        let mut data = serde_json::json!({
+            "extension_id": extension.id, "reason": extension.reason, "expires_at": extension.expires_at,
+            "previous_expires_at": extension.previous_expires_at,
+        });
+        if let (Some(data), serde_json::Value::Object(more)) = (data.as_object_mut(), more) {
+            data.extend(more);
+        }
+        tx.record(self.event(kind, link).with(&data));
+        Ok(())
+    }
+
+    /// Lets a locked link end later, if the tenant's policy allows so long an access.
+    pub(super) fn extend(
+        &self,
+        tx: &mut Tx<'_>,
+        config: &Config,
+        link: &Link,
+        extending: &Extending,
+        to: Timestamp,
+        more: serde_json::Value,
+    ) -> Result<LinkResponse, Error> {
+        rules_of(tx, config, &link.tenant_id)?.require_total(to.since(link.starts_at))?;
+        let moved = self.move_end(tx, link, to)?;
+        // A copy whose clock is ahead may have taken the link for over, and its access for free.
+        if !records::open_grants::take(tx, &moved, self.now)? {
+            return Err(access_exists(tx, &moved, &self.actor, self.client_id.as_ref(), self.now)?);
+        }
+        let extension = self.end(extending.id.clone(), &extending.reason, (link.expires_at, to));
+        self.record(tx, EventType::LinkExtended, &moved, &extension, more)?;
+        read::view(tx, moved, self.now)
+    }
+
+    /// The row of a new end.
+    pub(super) fn end(&self, id: ExtensionId, reason: &str, (from, to): (Timestamp, Timestamp)) -> Extension {
+        Extension {
+            id,
+            magic_link_id: self.id.clone(),
+            previous_expires_at: from,
+            expires_at: to,
+            reason: reason.to_owned(),
+            actor_type: self.actor.kind,
+            actor_id: self.actor.id.clone(),
+            actor_name: self.actor.name.clone(),
+            client_id: self.client_id.clone(),
+            created_at: self.now,
+        }
+    }
+}
+
+/// The rules in force for a tenant.
+pub(super) fn rules_of(conn: &mut Conn, config: &Config, tenant_id: &str) -> Result<Rules, Error> {
+    let row = policies::newest(conn, tenant_id)?;
+    let policy = row.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
+    Ok(Rules::of(&policy, config))
+}

@@ -1,0 +1,242 @@
+//! Extensions that wait for an approval: the link stays as it is meanwhile.
+
+use time::Duration;
+
+use super::changing::{Change, Extending};
+use super::decisions::{ApproveExtension, Approver, DenyLink, PATIENCE, WithdrawLink, check_approver, is_same};
+use super::{LinkResponse, read, store};
+use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::domain::{
+    Actor, EventType, Issuer, Validator, WindowLength, check_person, plain_address, refuse_support_session,
+};
+use crate::error::{Code, Error};
+use crate::http::{ApproveLinks, AskForLinks, Caller};
+use crate::id::{ExtensionId, LinkId};
+use crate::journal::Event;
+use crate::mail::notices;
+use crate::records;
+use crate::records::extension_requests::{self as requests, ExtensionRequest};
+use crate::records::link_requests::{Decision, RequestState};
+use crate::records::links::Link;
+use crate::store::Tx;
+
+/// Number of requests that one transaction marks.
+const A_TIME: i64 = 100;
+
+/// Takes a request to extend a link that is locked, in the caller's transaction.
+pub(super) fn ask(
+    tx: &mut Tx<'_>,
+    change: &Change,
+    link: &Link,
+    extending: &Extending,
+    by: Duration,
+) -> Result<LinkResponse, Error> {
+    let now = change.now;
+    let Some(email) = extending.by.email.as_deref().and_then(|address| plain_address(address).ok()) else {
+        let detail = "is needed where an extension waits for an approval";
+        return Err(Error::new(Code::ValidationFailed).field("/extended_by/email", "required", detail));
+    };
+    let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+    if is_same(&email, &consultant.email) || is_same(&extending.by.id, link.consultant_id.as_str()) {
+        return Err(change.refuse(tx, link, Code::OwnRequest));
+    }
+    record_lapsed(tx, now)?;
+    if requests::pending_of_links(tx, std::slice::from_ref(&link.id))?.contains_key(&link.id) {
+        return Err(change.refuse(tx, link, Code::ExtensionExists));
+    }
+    let request = ExtensionRequest {
+        id: extending.id.clone(),
+        magic_link_id: link.id.clone(),
+        previous_expires_at: link.expires_at,
+        hours: i32::try_from(by.whole_hours()).map_err(Error::internal)?,
+        reason: extending.reason.clone(),
+        asked_by_id: extending.by.id.clone(),
+        asked_by_name: extending.by.name.clone(),
+        asked_by_email: email,
+        client_id: change.client_id.clone(),
+        created_at: now,
+        lapses_at: now.plus(PATIENCE).min(link.expires_at),
+        state: RequestState::Pending,
+        decided_at: None,
+        decision: None,
+    };
+    requests::insert(tx, &request)?;
+    notices::extension_requested(tx, link, &request, now)?;
+    tx.record(change.event(EventType::ExtensionRequested, link).with(&serde_json::json!({
+        "extension_id": request.id, "hours": request.hours, "reason": request.reason, "lapses_at": request.lapses_at,
+    })));
+    read::view(tx, link.clone(), now)
+}
+
+/// The request to extend the link, if it waits; the link is locked.
+fn waiting(tx: &mut Tx<'_>, change: &Change, link: &Link, id: &ExtensionId) -> Result<ExtensionRequest, Error> {
+    let request = requests::find(tx, id)?.filter(|request| request.magic_link_id == link.id);
+    let request = request.ok_or_else(Error::not_found)?;
+    match request.state(change.now) {
+        RequestState::Pending => Ok(request),
+        RequestState::Lapsed => Err(change.refuse(tx, link, Code::RequestLapsed)),
+        _ => Err(change.refuse(tx, link, Code::AlreadyDecided)),
+    }
+}
+
+fn decide(
+    tx: &mut Tx<'_>,
+    change: &Change,
+    link: &Link,
+    id: &ExtensionId,
+    (state, decision): (RequestState, &Decision),
+) -> Result<ExtensionRequest, Error> {
+    match requests::decide(tx, id, state, decision, change.now)? {
+        Some(request) => Ok(request),
+        None => match waiting(tx, change, link, id) {
+            Ok(_) => Err(Error::unavailable()),
+            Err(refusal) => Err(refusal),
+        },
+    }
+}
+
+fn decision(change: &Change, email: Option<String>, reason: Option<&str>) -> Decision {
+    Decision {
+        by: change.actor.clone(),
+        email,
+        client_id: change.client_id.clone(),
+        reason: reason.map(ToOwned::to_owned),
+        revocation_id: None,
+    }
+}
+
+/// Approves an extension: the link ends later from here on.
+pub(crate) async fn approve(
+    cx: &Context,
+    caller: &Caller<ApproveLinks>,
+    (id, extension): (LinkId, ExtensionId),
+    request: ApproveExtension,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Validator::default();
+    let email = check_approver(&mut fields, &request.approver);
+    fields.optional_text("/comment", request.comment.as_deref(), 3, 500);
+    let shorter = request.duration.map(WindowLength::duration);
+    if shorter.is_some_and(|length| length.is_none()) {
+        fields.error("/duration", "out_of_range", "must be at least one hour, and no longer than was asked for");
+    }
+    fields.finish()?;
+    let change = Change::of(caller, id, person(&request.approver), now);
+    let (shorter, config) = (shorter.flatten(), cx.config.clone());
+    cx.store
+        .write_large(move |tx| {
+            if store::freeze_state(tx)?.0.is_some() {
+                return Err(Code::IssuingFrozen.into());
+            }
+            let link = change.lock(tx)?;
+            let asked = waiting(tx, &change, &link, &extension)?;
+            let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
+            let who = &change.actor.id;
+            let is_own = is_same(who, &asked.asked_by_id) || is_same(&email, &asked.asked_by_email);
+            let is_consultant = is_same(who, link.consultant_id.as_str()) || is_same(&email, &consultant.email);
+            if is_own || is_consultant {
+                return Err(change.refuse(tx, &link, Code::OwnRequest));
+            }
+            let by = shorter.unwrap_or_else(|| asked.length());
+            if by > asked.length() {
+                let detail = format!("must be at most the {} hours that were asked for", asked.hours);
+                return Err(Error::new(Code::ValidationFailed).field("/duration", "too_long", detail));
+            }
+            // Not beyond the end that was asked for, though the link was shortened meanwhile.
+            let to = link.expires_at.plus(by).min(asked.previous_expires_at.plus(by));
+            let extending = Extending {
+                id: extension.clone(),
+                by: Issuer {
+                    id: asked.asked_by_id.clone(),
+                    name: asked.asked_by_name.clone(),
+                    email: Some(asked.asked_by_email.clone()),
+                },
+                reason: asked.reason.clone(),
+            };
+            let approved = decision(&change, Some(email.clone()), request.comment.as_deref());
+            decide(tx, &change, &link, &extension, (RequestState::Approved, &approved))?;
+            let more = serde_json::json!({
+                "asked_by": { "id": extending.by.id, "name": extending.by.name }, "approver_email": email,
+                "comment": approved.reason,
+            });
+            change.extend(tx, &config, &link, &extending, to, more)
+        })
+        .await
+}
+
+fn person(approver: &Approver) -> Actor {
+    Actor::portal_user(&approver.id, &approver.name)
+}
+
+/// Denies an extension; the person who asked is told by whom and why.
+pub(crate) async fn deny(
+    cx: &Context,
+    caller: &Caller<ApproveLinks>,
+    (id, extension): (LinkId, ExtensionId),
+    request: DenyLink,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
+    refuse_support_session(request.acting_session_id.as_deref())?;
+    let mut fields = Validator::default();
+    let email = check_approver(&mut fields, &request.approver);
+    fields.text("/reason", &request.reason, 3, 500);
+    fields.finish()?;
+    let change = Change::of(caller, id, person(&request.approver), now);
+    cx.store
+        .write_large(move |tx| {
+            let link = change.lock(tx)?;
+            waiting(tx, &change, &link, &extension)?;
+            let denied = decision(&change, Some(email.clone()), Some(&request.reason));
+            let asked = decide(tx, &change, &link, &extension, (RequestState::Denied, &denied))?;
+            notices::extension_denied(tx, &link, &asked, now)?;
+            tx.record(change.event(EventType::ExtensionDenied, &link).with(&serde_json::json!({
+                "extension_id": asked.id, "reason": denied.reason, "approver_email": denied.email,
+            })));
+            read::view(tx, link, now)
+        })
+        .await
+}
+
+/// Withdraws a request to extend a link.
+pub(crate) async fn withdraw(
+    cx: &Context,
+    caller: &Caller<AskForLinks>,
+    (id, extension): (LinkId, ExtensionId),
+    request: WithdrawLink,
+    now: Timestamp,
+) -> Result<LinkResponse, Error> {
+    let mut fields = Validator::default();
+    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
+    fields.optional_text("/reason", request.reason.as_deref(), 3, 500);
+    fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
+    fields.finish()?;
+    let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
+    cx.store
+        .write_large(move |tx| {
+            let link = change.lock(tx)?;
+            waiting(tx, &change, &link, &extension)?;
+            let withdrawn = decision(&change, None, request.reason.as_deref());
+            let asked = decide(tx, &change, &link, &extension, (RequestState::Withdrawn, &withdrawn))?;
+            tx.record(change.event(EventType::ExtensionWithdrawn, &link).with(&serde_json::json!({
+                "extension_id": asked.id, "reason": withdrawn.reason, "acting_session_id": request.acting_session_id,
+            })));
+            read::view(tx, link, now)
+        })
+        .await
+}
+
+/// Records the requests on which nobody decided in time, in the caller's transaction; returns how many.
+pub(super) fn record_lapsed(tx: &mut Tx<'_>, now: Timestamp) -> Result<usize, Error> {
+    let lapsed = requests::lapse(tx, A_TIME, now)?;
+    for request in &lapsed {
+        let Some(link) = records::links::find(tx, &request.magic_link_id)? else { continue };
+        let event = Event::new(EventType::ExtensionLapsed, Actor::system("clock"), now).link(&link);
+        tx.record(event.with(&serde_json::json!({ "extension_id": request.id, "lapses_at": request.lapses_at })));
+        if link.ended(now).is_none() {
+            notices::extension_denied(tx, &link, request, now)?;
+        }
+    }
+    Ok(lapsed.len())
+}

@@ -1,0 +1,123 @@
+//! What giving an access asks, whether it is issued or approved.
+
+use time::Duration;
+
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::db::Conn;
+use crate::domain::{Actor, ConsultantRef, EventType, Reentry, Restrictions};
+use crate::error::{Code, Error};
+use crate::id::ClientId;
+use crate::journal::Event;
+use crate::records::consultants::Issuable;
+use crate::records::links::{Link, Revoking};
+use crate::records::policies;
+use crate::sessions::{self, Ending};
+use crate::store::Tx;
+use crate::tenants::rules::{Grant, Rules};
+use crate::{mail, records};
+
+/// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
+/// it waits for an approval.
+///
+/// Locks the rows of consultant and client in a transaction.
+pub(super) fn admit(
+    conn: &mut Conn,
+    config: &Config,
+    mut link: Link,
+    length: Option<Duration>,
+) -> Result<(Link, ConsultantRef, bool), Error> {
+    let unknown =
+        || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
+    let found =
+        records::consultants::lock_for_issue(conn, &link.consultant_id, link.client_id.as_ref(), &link.tenant_id)?;
+    let Issuable { consultant, is_suppressed, client_disabled_at, policy } = found.ok_or_else(unknown)?;
+    // It was not when the request arrived; since then its links may have been revoked with it.
+    if client_disabled_at.is_some() {
+        return Err(Code::Unauthenticated.into());
+    }
+    let policy = policy.as_deref().map(policies::parsed).transpose()?.unwrap_or_default();
+    let rules = Rules::of(&policy, config);
+    let length = length.or(rules.default_duration).ok_or_else(|| {
+        let detail = "is missing, and the tenant's policy sets no default_duration";
+        Error::new(Code::ValidationFailed).field("/duration", "missing", detail)
+    })?;
+    let (access, reentry) = (link.access, link.reentry);
+    rules.require(&Grant { length, access, ticket: link.ticket.as_deref(), reentry })?;
+    if consultant.suspended_at.is_some() {
+        return Err(Code::ConsultantSuspended.into());
+    }
+    if is_suppressed {
+        return Err(Code::AddressSuppressed.into());
+    }
+    link.expires_at = link.starts_at.plus(length);
+    link.session_hours = rules.session_hours;
+    link.restrictions = Restrictions::with(link.restrictions, &rules.forbidden);
+    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    Ok((link, consultant, rules.wants_approval(access, length)))
+}
+
+/// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
+pub(super) fn issued(
+    link: &Link,
+    actor: Actor,
+    (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
+    now: Timestamp,
+) -> Event {
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
+    Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
+        "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
+        "profile_name": link.profile_name,
+        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
+        "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
+        "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
+        "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
+    }))
+}
+
+/// The refusal of a second link for one access, which names the first and is on record with it.
+pub(super) fn access_exists(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    actor: &Actor,
+    client_id: Option<&ClientId>,
+    now: Timestamp,
+) -> Result<Error, Error> {
+    let Some(other) = records::open_grants::holder(tx, link)? else { return Ok(Code::AccessExists.into()) };
+    let refused = Event::link_refused(&other, actor.clone(), Code::AccessExists, now);
+    let error = Error::new(Code::AccessExists).magic_link(other.id.to_string());
+    Ok(tx.refuse(error, refused.client(client_id)))
+}
+
+/// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
+pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
+    let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
+    if other.ended(now).is_none() {
+        require_open(by, now)?;
+    }
+    let reason = "Another link for the same access took its place";
+    let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
+    // One that has ended meanwhile is in nobody's way.
+    let Some(link) = records::links::replace(tx, &other.id, &by.id, &revoking)? else { return Ok(()) };
+    let links = std::slice::from_ref(&link);
+    mail::cancel_for_links(tx, links, now)?;
+    let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);
+    tx.record(event.with(&serde_json::json!({ "replaced_by": by.id })));
+    sessions::end_all_of_links(
+        tx,
+        links,
+        sessions::EndCause::Replaced,
+        &Ending::new(actor, by.client_id.as_ref(), now),
+    )?;
+    Ok(())
+}
+
+/// Refuses a link that opens later the place of one that is open.
+pub(super) fn require_open(by: &Link, now: Timestamp) -> Result<(), Error> {
+    if by.starts_at <= now {
+        return Ok(());
+    }
+    let detail =
+        "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
+    Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail))
+}

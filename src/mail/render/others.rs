@@ -1,0 +1,126 @@
+//! Mails that are about no visit: a changed address, a changed policy, a one-time code.
+
+use askama::Template;
+
+use super::{Email, inert, local, masked, parts, utc, zone};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::error::Error;
+use crate::mail::policy::PolicyChange;
+use crate::records::consultants::Consultant;
+use crate::records::links::Link;
+use crate::records::tenants::TenantView;
+
+/// The change of a consultant's address.
+pub(in crate::mail) struct AddressChange<'a> {
+    pub consultant: &'a Consultant,
+    pub old_address: &'a str,
+    pub changed_at: Timestamp,
+}
+
+struct AddressMail {
+    product: String,
+    consultant_name: String,
+    old_email: String,
+    new_email: String,
+    changed_at: String,
+    changed_at_utc: String,
+    report_to: Option<String>,
+}
+
+/// The notice to the old address. It holds no link.
+pub(in crate::mail) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Email, Error> {
+    let mail = AddressMail {
+        product: config.product_name.clone(),
+        consultant_name: inert(&change.consultant.name),
+        old_email: inert(change.old_address),
+        new_email: inert(&masked(&change.consultant.email)),
+        changed_at: local(change.changed_at, &zone(&config.default_time_zone)),
+        changed_at_utc: utc(change.changed_at),
+        report_to: config.mail.report_to.clone(),
+    };
+    let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
+    let subject = format!("Your {} address was changed", config.product_name);
+    Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
+}
+
+/// Fields of the mail about a policy.
+struct PolicyMail {
+    product: String,
+    heading: String,
+    recipient_name: String,
+    tenant_name: String,
+    by: String,
+    at: String,
+    at_utc: String,
+    /// What it is about, what it was, and what it is.
+    differences: Vec<(&'static str, String, String)>,
+    report_to: Option<String>,
+}
+
+/// The mail about a policy that allows more than before. It holds no link.
+pub(in crate::mail) fn policy_loosened(
+    config: &Config,
+    change: &PolicyChange,
+    recipient: &str,
+) -> Result<Email, Error> {
+    let heading = |show: fn(&str) -> String| {
+        format!("The rules for support access at {} allow more than before", show(&change.tenant_name))
+    };
+    let mail = PolicyMail {
+        product: config.product_name.clone(),
+        heading: heading(inert),
+        recipient_name: inert(&change.recipient_name),
+        tenant_name: inert(&change.tenant_name),
+        by: inert(&change.by),
+        at: local(change.at, &zone(&change.time_zone)),
+        at_utc: utc(change.at),
+        differences: change.differences.clone(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let parts = parts!(&mail, PolicyMail, "policy_loosened.txt", "policy_loosened.html");
+    Ok(Email::new(&change.recipient_name, recipient, &heading(ToOwned::to_owned), parts))
+}
+
+/// Fields of the e-mail with a one-time code.
+struct CodeMail {
+    product: String,
+    code: String,
+    consultant_name: String,
+    tenant_name: String,
+    portal_name: String,
+    profile_name: String,
+    expires_at: String,
+    expires_at_utc: String,
+    reference: String,
+    report_to: Option<String>,
+}
+
+/// The e-mail with a one-time code. It holds no link: the landing page is open already.
+pub(in crate::mail) fn step_up_code(
+    config: &Config,
+    link: &Link,
+    tenant: &TenantView,
+    consultant: &Consultant,
+    recipient: &str,
+    code: &str,
+    until: Timestamp,
+) -> Result<Email, Error> {
+    let portal_name = config.portals.get(&link.portal).map_or(&link.portal, |portal| &portal.name);
+    let mail = CodeMail {
+        product: config.product_name.clone(),
+        code: code.to_owned(),
+        consultant_name: inert(&consultant.name),
+        tenant_name: inert(&tenant.name),
+        portal_name: inert(portal_name),
+        profile_name: inert(&link.profile_name),
+        expires_at: local(until, &zone(&tenant.time_zone)),
+        expires_at_utc: utc(until),
+        reference: link.id.to_string(),
+        report_to: config.mail.report_to.clone(),
+    };
+    let parts = parts!(&mail, CodeMail, "step_up_code.txt", "step_up_code.html");
+    // The code is not in the subject, which a locked screen shows.
+    let subject = format!("Your code for the {portal_name} portal of {}", tenant.name);
+    Ok(Email::new(&consultant.name, recipient, &subject, parts))
+}

@@ -1,0 +1,115 @@
+//! Rows of extensions that wait for an approval, and their statements. At most one waits for each link.
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+use time::Duration;
+
+use super::link_requests::{Decision, RequestState};
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::extension_requests as requests;
+use crate::id::{ClientId, ExtensionId, LinkId};
+
+/// A request to let a link end later.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = requests)]
+pub(crate) struct ExtensionRequest {
+    pub id: ExtensionId,
+    pub magic_link_id: LinkId,
+    /// The end of the link when it was requested.
+    pub previous_expires_at: Timestamp,
+    pub hours: i32,
+    pub reason: String,
+    pub asked_by_id: String,
+    pub asked_by_name: String,
+    pub asked_by_email: String,
+    pub client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    pub lapses_at: Timestamp,
+    pub state: RequestState,
+    pub decided_at: Option<Timestamp>,
+    pub(crate) decision: Option<String>,
+}
+
+impl ExtensionRequest {
+    /// The state: one that nobody decided on in time has lapsed.
+    pub(crate) fn state(&self, now: Timestamp) -> RequestState {
+        match self.state {
+            RequestState::Pending if self.lapses_at <= now => RequestState::Lapsed,
+            state => state,
+        }
+    }
+
+    /// How much later the link is to end.
+    pub(crate) fn length(&self) -> Duration {
+        Duration::hours(i64::from(self.hours))
+    }
+
+    pub(crate) fn decision(&self) -> Option<Decision> {
+        self.decision.as_deref().and_then(|text| serde_json::from_str(text).ok())
+    }
+
+    /// One that somebody of this name denied, in these words.
+    #[cfg(test)]
+    pub(crate) fn denied(self, words: &str) -> Self {
+        let by = crate::domain::Actor::portal_user("emp-3", words);
+        let decision =
+            Decision { by, email: None, client_id: None, reason: Some(words.to_owned()), revocation_id: None };
+        Self { decision: decision.stored().ok(), ..self }
+    }
+}
+
+pub(crate) fn insert(conn: &mut Conn, request: &ExtensionRequest) -> QueryResult<usize> {
+    diesel::insert_into(requests::table).values(request).execute(conn)
+}
+
+pub(crate) fn find(conn: &mut Conn, id: &ExtensionId) -> QueryResult<Option<ExtensionRequest>> {
+    requests::table.find(id).get_result(conn).optional()
+}
+
+/// The requests of these links that wait, whether or not their time is over.
+pub(crate) fn pending_of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<LinkId, ExtensionRequest>> {
+    let found: Vec<ExtensionRequest> = requests::table
+        .filter(requests::magic_link_id.eq_any(ids))
+        .filter(requests::state.eq(RequestState::Pending))
+        .load(conn)?;
+    Ok(found.into_iter().map(|request| (request.magic_link_id.clone(), request)).collect())
+}
+
+/// Decides on a request that waits; `None` if it does not any more.
+pub(crate) fn decide(
+    conn: &mut Conn,
+    id: &ExtensionId,
+    state: RequestState,
+    decision: &Decision,
+    now: Timestamp,
+) -> QueryResult<Option<ExtensionRequest>> {
+    diesel::update(requests::table.find(id))
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(now))
+        .set((
+            requests::state.eq(state),
+            requests::decided_at.eq(Some(now)),
+            requests::decision.eq(Some(decision.stored()?)),
+        ))
+        .returning(requests::all_columns)
+        .get_result(conn)
+        .optional()
+}
+
+/// Marks requests as lapsed on which nobody decided in time.
+pub(crate) fn lapse(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<ExtensionRequest>> {
+    let due: Vec<ExtensionId> = requests::table
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.le(now))
+        .order(requests::lapses_at.asc())
+        .limit(limit)
+        .select(requests::id)
+        .load(conn)?;
+    diesel::update(requests::table.filter(requests::id.eq_any(due)))
+        .filter(requests::state.eq(RequestState::Pending))
+        .set((requests::state.eq(RequestState::Lapsed), requests::decided_at.eq(requests::lapses_at.nullable())))
+        .returning(requests::all_columns)
+        .get_results(conn)
+}

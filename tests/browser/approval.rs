@@ -1,0 +1,63 @@
+//! At a company that wants a second pair of eyes: the first HR admin asks, the second one decides, on the example portal.
+
+use crate::world::World;
+
+/// From now on a second person approves each access to Globex.
+fn careful(world: &World) {
+    world.store(
+        "INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at, change_values) VALUES
+            ('globex', 'Globex', 'Asia/Kolkata', '[]', datetime('now'), datetime('now'), 'plain');
+        INSERT INTO tenant_policies (tenant_id, seq, policy, actor_type, actor_id, created_at) VALUES
+            ('globex', 1, '{\"approval\":{\"required_for\":\"always\"}}', 'system', 'test', datetime('now'))",
+    );
+}
+
+#[test]
+fn a_second_person_approves_and_denies_what_the_first_one_asks_for() {
+    World::run(async |world, browser| {
+        careful(world);
+        let ask = async |profile: &str| {
+            browser.open(&format!("{}/globex/cloud/admin", world.portal_base)).await;
+            browser.until_page("admin").await;
+            browser.fill("#reason", "Payroll run for November stops at step 3").await;
+            browser.choose("#profile_id", profile).await;
+            browser.click("#grant button").await;
+            browser.until("document.querySelector('[role=status]')?.innerText.startsWith('A second person')").await;
+            browser.find("[data-state=pending]").await.attr("data-link").await.unwrap().expect("its id")
+        };
+        let is = |link: &str, state: &str| {
+            format!("document.querySelector('[data-link={link}]')?.dataset.state === '{state}'")
+        };
+        let link = ask("Divya Pillai (emp-512)").await;
+        let row = browser.text(&format!("[data-link='{link}']")).await;
+        assert!(row.contains("for Vikram Shah to decide") && !row.contains("E-mail"), "{row}");
+        browser.click(&format!("[data-link='{link}'] .approve")).await;
+        browser.until(&is(&link, "active")).await;
+
+        // The consultant comes in, and the admins see that somebody is inside.
+        browser.open(&world.mailed_address(&link, 1).await).await;
+        browser.until_state("ready").await;
+        browser.arrive().await;
+        browser.click("#done").await;
+        browser.open(&format!("{}/globex/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+
+        // To let it last is asked for, too.
+        browser.click(&format!("[data-link='{link}'] .extend")).await;
+        browser.until(&format!("document.querySelector('[data-link={link}] .deny') !== null")).await;
+        assert!(browser.text(&format!("[data-link='{link}']")).await.contains("if Vikram Shah approves"));
+        let before = world.read(&link).await["expires_at"].clone();
+        browser.click(&format!("[data-link='{link}'] .deny")).await;
+        browser.until(&format!("document.querySelector('[data-link={link}] .extend') !== null")).await;
+        assert_eq!(world.read(&link).await["expires_at"], before);
+        browser.click(&format!("[data-link='{link}'] .extend")).await;
+        browser.click(&format!("[data-link='{link}'] .approve")).await;
+        browser.until(&format!("document.querySelector('[data-link={link}] .extend') !== null")).await;
+        assert_ne!(world.read(&link).await["expires_at"], before);
+
+        let denied = ask("Lena Fernandes (emp-33)").await;
+        assert_ne!(denied, link);
+        browser.click(&format!("[data-link='{denied}'] .deny")).await;
+        browser.until(&is(&denied, "denied")).await;
+    });
+}
