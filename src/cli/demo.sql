@@ -50,9 +50,9 @@ INSERT INTO link_requests (id, tenant_id, portal, consultant_id, profile_id, pro
     SELECT id, 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', profile, 'Asha Rao', 'Leave balances of October are wrong',
     'full', 'mail', datetime('now'), 4, 'emp-7', 'Meera Iyer', 'hr@acme.example', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
     datetime('now', '-1 hour'), datetime('now', '+27 days'), FALSE, 'pending' FROM (
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1051' AS profile UNION ALL
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1052' UNION ALL
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1053');
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1061' AS profile UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1062' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1063');
 -- Two extensions that wait: one to approve, one to deny or withdraw.
 INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name, asked_by_email,
     created_at, lapses_at, state) VALUES

@@ -39,6 +39,28 @@ impl LinkRequest {
     }
 }
 
+/// The request for a link that is admitted but for its approval.
+///
+/// # Errors
+/// `validation_failed` where nobody says who asks; `own_request` where the consultant does.
+pub(super) fn request(
+    link: &Link,
+    actor: &Actor,
+    consultant: &ConsultantRef,
+    replaces: bool,
+    now: Timestamp,
+) -> Result<LinkRequest, Error> {
+    let Some(email) = link.issued_by_email.clone() else {
+        let detail = "is needed where a link waits for an approval";
+        return Err(Error::new(Code::ValidationFailed).field("/issued_by/email", "required", detail));
+    };
+    if is_same(&email, &consultant.email) || is_same(&link.issued_by_id, link.consultant_id.as_str()) {
+        return Err(Error::new(Code::OwnRequest).detail("the consultant cannot ask for the own access"));
+    }
+    let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
+    Ok(LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE)))
+}
+
 /// Takes a request for a link that is admitted but for its approval, in the caller's transaction.
 pub(super) fn ask(
     tx: &mut Tx<'_>,
@@ -48,22 +70,17 @@ pub(super) fn ask(
     replaces: bool,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let Some(email) = link.issued_by_email.clone() else {
-        let detail = "is needed where a link waits for an approval";
-        return Err(Error::new(Code::ValidationFailed).field("/issued_by/email", "required", detail));
+    let request = match request(link, actor, &consultant, replaces, now) {
+        Err(refusal) if refusal.code() == Code::OwnRequest => {
+            let event = Event::link_refused(link, actor.clone(), Code::OwnRequest, now);
+            return Err(tx.refuse(refusal, event.client(link.client_id.as_ref())));
+        }
+        request => request?,
     };
-    if is_same(&email, &consultant.email) || is_same(&link.issued_by_id, link.consultant_id.as_str()) {
-        let refused = Event::link_refused(link, actor.clone(), Code::OwnRequest, now).client(link.client_id.as_ref());
-        return Err(
-            tx.refuse(Error::new(Code::OwnRequest).detail("the consultant cannot ask for the own access"), refused)
-        );
-    }
     let open = records::open_grants::holder(tx, link)?.filter(|other| other.ended(now).is_none());
     if open.is_some() && !replaces {
         return Err(access_exists(tx, link, actor, link.client_id.as_ref(), now)?);
     }
-    let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
-    let request = LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE));
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
     let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());

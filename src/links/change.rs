@@ -144,7 +144,8 @@ pub(crate) async fn correct(
             }
             let link = change.lock(tx)?;
             let reason = request.reason.as_deref().unwrap_or(&link.reason);
-            let ticket = match request.ticket.as_deref() {
+            // Read as it is: blanks alone are no empty text, which removes the ticket.
+            let ticket = match request.ticket.as_deref().map(str::trim) {
                 Some(ticket) => Some(ticket).filter(|ticket| !ticket.is_empty()),
                 None => link.ticket.as_deref(),
             };

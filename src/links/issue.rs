@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::grant::{access_exists, admit, issued, replace, require_open};
-use super::{IssueLink, LinkDraft, LinkResponse, approval, read};
+use super::{IssueLink, LinkResponse, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
@@ -77,44 +77,35 @@ pub(crate) async fn issue(
         .await
 }
 
-/// Checks a request as `issue` does, and says what it would issue; writes and mails nothing.
+/// Checks a request as `issue` does, and shows the link as it would be; writes and mails nothing.
 pub(crate) async fn draft(
     cx: &Context,
     caller: &Caller<AskForLinks>,
     request: IssueLink,
     now: Timestamp,
-) -> Result<LinkDraft, Error> {
+) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     let (starts_at, length) = check(cx, &request, now)?;
     require_permission(cx, caller, &request)?;
     require_issuing(cx, caller, now)?;
     let replaces = request.replace;
-    let Asked { link, .. } = Asked::of(caller, request, starts_at, now);
+    let Asked { link, actor, .. } = Asked::of(caller, request, starts_at, now);
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .read(move |conn| {
-            let (link, _, wants_approval) = admit(conn, &config, link.clone(), length)?;
-            let approval_required = wants_approval || !may_issue;
-            let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
+            let (link, consultant, wants_approval) = admit(conn, &config, link.clone(), length)?;
             let holder = records::open_grants::holder(conn, &link)?.filter(|other| other.ended(now).is_none());
             if let Some(other) = holder.as_ref().filter(|_| !replaces) {
                 return Err(Error::new(Code::AccessExists).magic_link(other.id.to_string()));
             }
+            if wants_approval || !may_issue {
+                let request = approval::request(&link, &actor, &consultant, replaces, now)?;
+                return Ok(request.seen(LinkState::Pending, consultant, now));
+            }
             if holder.is_some() {
                 require_open(&link, now)?;
             }
-            Ok(LinkDraft {
-                state: if approval_required { LinkState::Pending } else { link.state(now) },
-                approval_required,
-                starts_at: link.starts_at,
-                expires_at: link.expires_at,
-                access: link.access,
-                modules,
-                forbidden,
-                reentry: link.reentry,
-                session_hours: link.session_life(config.links.session_life).whole_hours(),
-                replaces: holder.map(|other| other.id),
-            })
+            Ok(link.seen(consultant, Delivery::default(), None, now))
         })
         .await
 }

@@ -108,45 +108,14 @@ pub struct IssueLink {
     #[serde(default)]
     #[schema(default = false)]
     pub replace: bool,
-    /// Whether to check the request only: 200 says what would be issued, and nothing is written or mailed. Default
-    /// `false`. Takes no `Idempotency-Key`.
+    /// Whether to check the request only: 200 with the link as it would be, and nothing is written or mailed; its id names
+    /// nothing. Default `false`. Takes no `Idempotency-Key`.
     #[serde(default)]
     #[schema(default = false)]
     pub validate_only: bool,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
-}
-
-/// What a request would issue.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct LinkDraft {
-    /// State that the link would have.
-    pub state: LinkState,
-    /// When its window would begin (RFC 3339, UTC).
-    pub starts_at: Timestamp,
-    /// When its window would end (RFC 3339, UTC).
-    pub expires_at: Timestamp,
-    /// Access level of the consultant.
-    pub access: Access,
-    /// Portal's words for the only modules that the consultant could enter; absent for all of them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
-    pub modules: Option<Vec<String>>,
-    /// What the consultant must not do, by the request and the tenant's policy; absent where nothing is forbidden.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 10, required = false)]
-    pub forbidden: Vec<Forbidden>,
-    /// How visits after the first one of a mail would begin.
-    pub reentry: Reentry,
-    /// Longest life of a session in hours.
-    #[schema(minimum = 1, maximum = 672)]
-    pub session_hours: i64,
-    /// Whether it would wait for an approval.
-    pub approval_required: bool,
-    /// Link for the same access whose place it would take.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub replaces: Option<LinkId>,
 }
 
 const fn full() -> Access {
@@ -227,7 +196,6 @@ pub struct CorrectLink {
     pub reason: Option<String>,
     /// Identifier of the support ticket; an empty text removes it.
     #[schema(max_length = 64)]
-    #[serde(default, deserialize_with = "trimmed_if_present")]
     pub ticket: Option<String>,
     /// Person at the portal who requested this; recorded as asserted by the client, not verified.
     pub requested_by: Option<Person>,

@@ -10,8 +10,8 @@ use super::device::{self, DeviceRequest};
 use super::landing::{self, Continue, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
-    CorrectLink, ExtendLink, IssueLink, Issuing, LinkDraft, LinkResponse, ResendLink, RevokeLink, SetIssuing,
-    ShortenLink, approval, extensions,
+    CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
+    approval, extensions,
 };
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
@@ -105,7 +105,7 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = LinkResponse, description = "The issued link"),
-        (status = 200, body = LinkDraft, description = "What would be issued, for `validate_only`"), WriteProblems))]
+        (status = 200, body = LinkResponse, description = "The link as it would be, for `validate_only`"), WriteProblems))]
 #[post("/magic-links")]
 async fn issue_magic_link(
     cx: Data<Context>,
@@ -113,7 +113,7 @@ async fn issue_magic_link(
     caller: Caller<AskForLinks>,
     idempotency: IdempotencyHeader,
     body: Body<IssueLink>,
-) -> Result<Either<Created<LinkResponse>, Json<LinkDraft>>, Error> {
+) -> Result<Either<Created<LinkResponse>, Json<LinkResponse>>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     if body.value.validate_only {
         if key.is_some() {

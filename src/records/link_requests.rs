@@ -12,13 +12,32 @@ use time::Duration;
 
 use super::link_lists::LinkFilter;
 use super::links::Link;
-use super::revocations::{BulkRevocation, RequestRevoked};
+use super::revocations::{BulkRevocation, condition};
 use super::{scan_end, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
+
+/// Condition for statements about `link_requests` and `revocations`: the bulk revocation, pending or done, matches the
+/// request. It selects as one of links does (a test compares them).
+#[derive(Debug, Clone, Copy, diesel::query_builder::QueryId)]
+pub(crate) struct RequestRevoked;
+
+condition!(
+    RequestRevoked,
+    "(NOT revocations.dry_run \
+     AND (link_requests.issued_after IS NULL OR link_requests.issued_after < revocations.seq) \
+     AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
+         WHERE t.revocation_id = revocations.id AND t.tenant_id = link_requests.tenant_id)) \
+     AND (revocations.portal IS NULL OR revocations.portal = link_requests.portal) \
+     AND (revocations.consultant_id IS NULL OR revocations.consultant_id = link_requests.consultant_id) \
+     AND (revocations.profile_id IS NULL OR revocations.profile_id = link_requests.profile_id) \
+     AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = link_requests.issued_by_id) \
+     AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = link_requests.client_id) \
+     AND (revocations.ticket IS NULL OR revocations.ticket = link_requests.ticket))"
+);
 
 text_enum! {
     /// State of a request for a link.

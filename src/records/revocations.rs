@@ -2,12 +2,9 @@
 
 use std::collections::HashMap;
 
-use diesel::backend::Backend as AnyBackend;
 use diesel::dsl::{count as count_of, count_star, exists, max};
-use diesel::expression::{AppearsOnTable, Expression, SelectableExpression, ValidGrouping, is_aggregate};
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::Bool;
+use diesel::query_builder::QueryId;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{magic_links as links, revocation_tenants as tenants, revocations as orders, sessions};
@@ -15,48 +12,19 @@ use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Actor, ActorType, PageRequest, Reach, Scan, Tenants};
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
-/// SQL condition that a bulk revocation selects a row of a table, and came after it: the same text in every statement.
-macro_rules! bulk_revocation_selects {
-    ($table:literal) => {
-        concat!(
-            "(",
-            $table,
-            ".issued_after IS NULL OR ",
-            $table,
-            ".issued_after < revocations.seq) \
-             AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
-                 WHERE t.revocation_id = revocations.id AND t.tenant_id = ",
-            $table,
-            ".tenant_id)) \
-             AND (revocations.portal IS NULL OR revocations.portal = ",
-            $table,
-            ".portal) \
-             AND (revocations.consultant_id IS NULL OR revocations.consultant_id = ",
-            $table,
-            ".consultant_id) \
-             AND (revocations.profile_id IS NULL OR revocations.profile_id = ",
-            $table,
-            ".profile_id) \
-             AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = ",
-            $table,
-            ".issued_by_id) \
-             AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = ",
-            $table,
-            ".client_id) \
-             AND (revocations.ticket IS NULL OR revocations.ticket = ",
-            $table,
-            ".ticket)"
-        )
-    };
-}
-
-/// SQL condition that a bulk revocation is pending and matches a link.
+/// SQL condition that a bulk revocation is pending and matches a link: the same text in every statement.
 macro_rules! bulk_revocation_hits_link {
     () => {
-        concat!(
-            "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at AND ",
-            bulk_revocation_selects!("magic_links")
-        )
+        "revocations.done_at IS NULL AND magic_links.expires_at > revocations.created_at \
+         AND (magic_links.issued_after IS NULL OR magic_links.issued_after < revocations.seq) \
+         AND (revocations.every_tenant OR EXISTS (SELECT 1 FROM revocation_tenants t \
+             WHERE t.revocation_id = revocations.id AND t.tenant_id = magic_links.tenant_id)) \
+         AND (revocations.portal IS NULL OR revocations.portal = magic_links.portal) \
+         AND (revocations.consultant_id IS NULL OR revocations.consultant_id = magic_links.consultant_id) \
+         AND (revocations.profile_id IS NULL OR revocations.profile_id = magic_links.profile_id) \
+         AND (revocations.issued_by_id IS NULL OR revocations.issued_by_id = magic_links.issued_by_id) \
+         AND (revocations.issued_by_client_id IS NULL OR revocations.issued_by_client_id = magic_links.client_id) \
+         AND (revocations.ticket IS NULL OR revocations.ticket = magic_links.ticket)"
     };
 }
 
@@ -68,27 +36,22 @@ pub(crate) struct NotBulkRevoked;
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(crate) struct BulkRevoked;
 
-/// Condition for statements about `link_requests` and `revocations`: the bulk revocation, pending or done, matches the
-/// request.
-#[derive(Debug, Clone, Copy, QueryId)]
-pub(crate) struct RequestRevoked;
-
 macro_rules! condition {
     ($name:ident, $sql:expr) => {
-        impl Expression for $name {
-            type SqlType = Bool;
+        impl diesel::expression::Expression for $name {
+            type SqlType = diesel::sql_types::Bool;
         }
 
-        impl<Tables> AppearsOnTable<Tables> for $name {}
+        impl<Tables> diesel::expression::AppearsOnTable<Tables> for $name {}
 
-        impl<Tables> SelectableExpression<Tables> for $name {}
+        impl<Tables> diesel::expression::SelectableExpression<Tables> for $name {}
 
-        impl<Groups> ValidGrouping<Groups> for $name {
-            type IsAggregate = is_aggregate::Never;
+        impl<Groups> diesel::expression::ValidGrouping<Groups> for $name {
+            type IsAggregate = diesel::expression::is_aggregate::Never;
         }
 
-        impl<DB: AnyBackend> QueryFragment<DB> for $name {
-            fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        impl<DB: diesel::backend::Backend> diesel::query_builder::QueryFragment<DB> for $name {
+            fn walk_ast<'b>(&'b self, mut out: diesel::query_builder::AstPass<'_, 'b, DB>) -> diesel::QueryResult<()> {
                 out.push_sql($sql);
                 Ok(())
             }
@@ -96,9 +59,10 @@ macro_rules! condition {
     };
 }
 
+pub(super) use condition;
+
 condition!(NotBulkRevoked, concat!("NOT EXISTS (SELECT 1 FROM revocations WHERE ", bulk_revocation_hits_link!(), ")"));
 condition!(BulkRevoked, concat!("(", bulk_revocation_hits_link!(), ")"));
-condition!(RequestRevoked, concat!("(NOT revocations.dry_run AND ", bulk_revocation_selects!("link_requests"), ")"));
 
 /// Whether any bulk revocation is pending.
 pub(crate) fn any_pending(conn: &mut Conn) -> QueryResult<bool> {
@@ -454,5 +418,26 @@ impl BulkRevocation {
             Tenants::Only(_) => !self.every_tenant && tenant_ids.iter().all(|id| reach.covers_tenant(id)),
         };
         tenants && (reach.portal.is_none() || reach.portal == self.portal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::debug_query;
+    use diesel::prelude::*;
+    use diesel::sqlite::Sqlite;
+
+    use super::*;
+    use crate::records::link_requests::RequestRevoked;
+
+    #[test]
+    fn what_selects_links_selects_requests_in_the_same_way() {
+        let of_links = debug_query::<Sqlite, _>(&orders::table.filter(BulkRevoked)).to_string();
+        let of_requests = debug_query::<Sqlite, _>(&orders::table.filter(RequestRevoked)).to_string();
+        let selectors = |text: &str, table: &str| {
+            let (_, rest) = text.split_once(&format!("({table}.issued_after")).expect("the place among the others");
+            rest.replace(table, "").replace("))", ")")
+        };
+        assert_eq!(selectors(&of_links, "magic_links"), selectors(&of_requests, "link_requests"));
     }
 }

@@ -60,7 +60,12 @@ fn by_table(mut columns: Vec<String>) -> Vec<String> {
 /// Index definitions without what the two databases write differently.
 fn plainly<'a>(definitions: impl Iterator<Item = &'a str>) -> Vec<String> {
     let plain = |text: &str| {
-        let text = text.to_lowercase().replace("public.", "").replace("using btree ", "").replace(['(', ')', ';'], " ");
+        let text = text
+            .to_lowercase()
+            .replace("public.", "")
+            .replace("using btree ", "")
+            .replace("::text", "")
+            .replace(['(', ')', ';'], " ");
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     };
     let mut plain: Vec<String> = definitions.map(plain).collect();
