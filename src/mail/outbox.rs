@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use futures_util::StreamExt;
-use futures_util::future::{join, join_all};
-use futures_util::stream::FuturesUnordered;
+use futures_util::future::{join, join_all, join3};
 use time::Duration;
+use tokio::sync::mpsc;
 
 use super::day::Day;
 use super::limits;
@@ -45,8 +44,8 @@ const STALE_PER_STEP: i64 = 100;
 /// Longer than a provider's time-out: an expired lease belongs to a worker that died.
 const LEASE: Duration = Duration::seconds(30);
 
-/// How long the outcome of an attempt waits for others that share its transaction.
-const COMPANY: std::time::Duration = std::time::Duration::from_millis(2);
+/// Largest number of e-mails that are settled together.
+const SETTLED_A_TIME: usize = 64;
 
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
@@ -193,35 +192,32 @@ impl Batch<'_> {
             move |conn: &mut Conn| Ok(store::claim(conn, &ids, provider, kid.as_deref(), now.plus(LEASE), now)?);
         let claimed = cx.store.write_statement(claim).await?;
         let mut claimed: HashMap<MailJobId, Job> = claimed.into_iter().map(|job| (job.id.clone(), job)).collect();
-        let (mut sending, mut stale) = (FuturesUnordered::new(), Vec::new());
+        let (done, mut came) = mpsc::unbounded_channel();
+        let (mut sending, mut stale) = (Vec::new(), Vec::new());
         for mail in mails {
             match claimed.remove(&mail.job.id) {
-                Some(job) => sending.push(attempt(cx, guarded, Queued { job, ..mail })),
+                Some(job) => {
+                    let done = done.clone();
+                    sending.push(async move { drop(done.send(attempt(cx, guarded, Queued { job, ..mail }).await)) });
+                }
                 None => {
                     guarded.release();
                     stale.push(mail.job.id);
                 }
             }
         }
+        drop(done);
         let cancel = |id| cx.store.write(move |tx| Ok(store::cancel_stale(tx, &id, now).map(drop)?));
-        let cancelled = join_all(stale.into_iter().map(cancel));
-        let settled = async {
-            let mut outcome = Ok(());
-            while let Some(first) = sending.next().await {
-                let mut attempts = vec![first];
-                let company = async {
-                    while let Some(next) = sending.next().await {
-                        attempts.push(next);
-                    }
-                };
-                drop(tokio::time::timeout(COMPANY, company).await);
-                let now = cx.clock.now();
-                // The others have been sent, whatever becomes of these.
-                outcome = cx.store.write(move |tx| settle(tx, &attempts, provider, now)).await.and(outcome);
+        // What comes back while others are settled is settled together, next.
+        let settling = async {
+            let (mut attempts, mut outcome) = (Vec::new(), Ok(()));
+            while came.recv_many(&mut attempts, SETTLED_A_TIME).await > 0 {
+                let (sent, now) = (std::mem::take(&mut attempts), cx.clock.now());
+                outcome = cx.store.write(move |tx| settle(tx, &sent, provider, now)).await.and(outcome);
             }
             outcome
         };
-        let (cancelled, settled) = join(cancelled, settled).await;
+        let (_, cancelled, settled) = join3(join_all(sending), join_all(stale.into_iter().map(cancel)), settling).await;
         cancelled.into_iter().collect::<Result<(), Error>>().and(settled)
     }
 }
