@@ -53,15 +53,21 @@ INSERT INTO link_requests (id, tenant_id, portal, consultant_id, profile_id, pro
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1061' AS profile UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1062' UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1063');
--- Two extensions that wait: one to approve, one to deny or withdraw.
+-- Three extensions that wait: one to approve, one to deny, one to withdraw, each of a link of its own.
+INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
+    expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at)
+    SELECT id, 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', profile, 'Asha Rao', 'Leave balances of October are wrong', 'full',
+    datetime('now', '-1 hour'), datetime('now', '+20 days'), 'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+    datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes') FROM (
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc2z' AS id, 'emp-1071' AS profile UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc3z', 'emp-1072' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc4z', 'emp-1073');
+INSERT INTO open_grants (tenant_id, portal, consultant_id, profile_id, magic_link_id, until)
+    SELECT tenant_id, portal, consultant_id, profile_id, id, expires_at FROM magic_links WHERE profile_id LIKE 'emp-107_';
 INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name, asked_by_email,
-    created_at, lapses_at, state) VALUES
-    ('ext_01kaq3v9e8fwmvd2x7n0c5hb1z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb1z', datetime('now', '+27 days'), 1,
-     'The payroll run has to be repeated', 'emp-7', 'Meera Iyer', 'hr@acme.example', datetime('now', '-1 hour'),
-     datetime('now', '+20 days'), 'pending'),
-    ('ext_01kaq3v9e8fwmvd2x7n0c5hb2z', 'mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', datetime('now', '+50 years'), 1,
-     'The archive is larger than thought', 'emp-7', 'Meera Iyer', 'hr@acme.example', datetime('now', '-1 hour'),
-     datetime('now', '+20 days'), 'pending');
+    created_at, lapses_at, state)
+    SELECT 'ext_' || substr(id, 5), id, expires_at, 1, 'The payroll run has to be repeated', 'emp-7', 'Meera Iyer', 'hr@acme.example',
+    created_at, expires_at, 'pending' FROM magic_links WHERE profile_id LIKE 'emp-107_';
 -- One that was issued in an emergency, has ended, and waits for its review.
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
     expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, revoked_at, revoke_reason) VALUES

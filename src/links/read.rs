@@ -36,7 +36,7 @@ pub(crate) async fn list(
         .store
         .read(move |conn| {
             let requests = records::link_requests::list(conn, &filter, &reach, &asked, now)?;
-            let requests = requests.try_map(|requests| requested(conn, requests, now))?;
+            let requests = requests.try_map(|requests| requested(conn, &requests, now))?;
             let links = records::link_lists::list(conn, &filter, &reach, &asked, now)?;
             let links = links.try_map(|links| views(conn, links, now))?;
             Ok(links.merged(requests, asked.limit, |view| view.id.as_str()))
@@ -71,11 +71,11 @@ pub(crate) fn one_within(
         // It became a link since that was looked for.
         return view_within(conn, id, reach, now);
     }
-    Ok(requested(conn, request.into_iter().collect(), now)?.pop())
+    Ok(requested(conn, request.as_slice(), now)?.pop())
 }
 
 /// Requests for links, as returned by the API.
-fn requested(conn: &mut Conn, requests: Vec<LinkRequest>, now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
+fn requested(conn: &mut Conn, requests: &[LinkRequest], now: Timestamp) -> Result<Vec<LinkResponse>, Error> {
     let consultants: Vec<ConsultantId> = requests.iter().map(|request| request.consultant_id.clone()).collect();
     let consultants = records::links::consultants(conn, &consultants)?;
     let shown = requests.iter().filter_map(|request| {
@@ -122,7 +122,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
                 |request: &&ExtensionRequest| request.state(now) == RequestState::Pending && link.ended(now).is_none();
             let extension = extensions.get(&link.id).filter(waits).map(PendingExtension::of);
             let emergency = emergencies.remove(&link.id);
-            Ok(LinkResponse { device, approval, extension, emergency, ..link.seen(consultant, delivery, usage, now) })
+            Ok(LinkResponse { device, emergency, approval, extension, ..link.seen(consultant, delivery, usage, now) })
         })
         .collect()
 }

@@ -270,8 +270,8 @@ async fn extend_magic_link(
 /// One that waits for an approval (`extension` of the link): the link ends later from here
 /// on. The approval may be of fewer hours. What extending judges is judged again.
 #[utoipa::path(tag = "Magic links", operation_id = "approveExtension", request_body = ApproveExtension,
-    params(("id" = LinkId, Path, description = "Identifier of the link"),
-        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb1z", description = "Identifier of the extension")),
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc2z", description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc2z", description = "Identifier of the extension")),
     responses((status = 200, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
 #[post("/magic-links/{id}/extensions/{extension_id}/approve")]
 async fn approve_extension(
@@ -288,8 +288,8 @@ async fn approve_extension(
 /// One that waits for an approval. The link stays as it is; the person who asked is told by
 /// whom and why.
 #[utoipa::path(tag = "Magic links", operation_id = "denyExtension", request_body = DenyLink,
-    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link"),
-        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb2z", description = "Identifier of the extension")),
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc3z", description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc3z", description = "Identifier of the extension")),
     responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
 #[post("/magic-links/{id}/extensions/{extension_id}/deny")]
 async fn deny_extension(
@@ -305,8 +305,8 @@ async fn deny_extension(
 ///
 /// One that waits for an approval. The link stays as it is.
 #[utoipa::path(tag = "Magic links", operation_id = "withdrawExtension", request_body = WithdrawLink,
-    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link"),
-        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hb2z", description = "Identifier of the extension")),
+    params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc4z", description = "Identifier of the link"),
+        ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc4z", description = "Identifier of the extension")),
     responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
 #[post("/magic-links/{id}/extensions/{extension_id}/withdraw")]
 async fn withdraw_extension(

@@ -195,15 +195,12 @@ impl Batch<'_> {
         let (done, mut came) = mpsc::unbounded_channel();
         let (mut sending, mut stale) = (Vec::new(), Vec::new());
         for mail in mails {
-            match claimed.remove(&mail.job.id) {
-                Some(job) => {
-                    let done = done.clone();
-                    sending.push(async move { drop(done.send(attempt(cx, guarded, Queued { job, ..mail }).await)) });
-                }
-                None => {
-                    guarded.release();
-                    stale.push(mail.job.id);
-                }
+            if let Some(job) = claimed.remove(&mail.job.id) {
+                let done = done.clone();
+                sending.push(async move { drop(done.send(attempt(cx, guarded, Queued { job, ..mail }).await)) });
+            } else {
+                guarded.release();
+                stale.push(mail.job.id);
             }
         }
         drop(done);

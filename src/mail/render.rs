@@ -214,32 +214,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
     let heading = |show: fn(&str) -> String| {
-        let (who, place, company) = (show(&consultant.name), show(portal_name), show(&tenant.name));
-        match template {
-            Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
-            Mail::AccessUsed => format!("Support access used by {who} ({place})"),
-            Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
-            Mail::AccessVisits => format!("The support visits of a day by {who} ({place})"),
-            Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
-            Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
-            Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
-            Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
-            Mail::AccessChanged => format!("Support access of {who} ends at another time ({place})"),
-            Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
-            Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
-            Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
-            Mail::EmergencyIssued => format!("Emergency access granted to {who} ({place})"),
-            Mail::OwnerEmergencyIssued => format!("Emergency access to {place} of {company} as you"),
-            Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
-            Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
-            Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
-            Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
-            Mail::ApprovalRequested => format!("Please decide on support access for {who} ({place})"),
-            Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
-            Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
-            Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
-            _ => format!("The access link for {who} could not be delivered"),
-        }
+        heading_of(template, [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
     };
     let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
@@ -312,37 +287,73 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         reference: link.id.to_string(),
         report_to: config.mail.report_to.clone(),
     };
-    let parts = match template {
-        Mail::AccessIssued => parts!(&mail, NoticeMail, "access_issued.txt", "access_issued.html"),
-        Mail::AccessUsed => parts!(&mail, NoticeMail, "access_used.txt", "access_used.html"),
-        Mail::AccessEnded => parts!(&mail, NoticeMail, "access_ended.txt", "access_ended.html"),
-        Mail::AccessVisits => parts!(&mail, NoticeMail, "access_visits.txt", "access_visits.html"),
-        Mail::OwnerAccessVisits => parts!(&mail, NoticeMail, "owner_access_visits.txt", "owner_access_visits.html"),
-        Mail::LinkResent => parts!(&mail, NoticeMail, "link_resent.txt", "link_resent.html"),
-        Mail::AccessRevoked => parts!(&mail, NoticeMail, "access_revoked.txt", "access_revoked.html"),
-        Mail::AccessWithdrawn => parts!(&mail, NoticeMail, "access_withdrawn.txt", "access_withdrawn.html"),
-        Mail::AccessChanged => parts!(&mail, NoticeMail, "access_changed.txt", "access_changed.html"),
-        Mail::AccessMoved => parts!(&mail, NoticeMail, "access_moved.txt", "access_moved.html"),
-        Mail::AccessEndsSoon => parts!(&mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
-        Mail::AccessRunsOut => parts!(&mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
-        Mail::EmergencyIssued => parts!(&mail, NoticeMail, "emergency_issued.txt", "emergency_issued.html"),
+    let parts = parts_of(template, &mail)?;
+    Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
+}
+
+/// The heading of a notice, which is its subject, too.
+fn heading_of(template: MailTemplate, [who, place, company]: [String; 3]) -> String {
+    use MailTemplate as Mail;
+    match template {
+        Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
+        Mail::AccessUsed => format!("Support access used by {who} ({place})"),
+        Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
+        Mail::AccessVisits => format!("The support visits of a day by {who} ({place})"),
+        Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
+        Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
+        Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
+        Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
+        Mail::AccessChanged => format!("Support access of {who} ends at another time ({place})"),
+        Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
+        Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
+        Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
+        Mail::EmergencyIssued => format!("Emergency access granted to {who} ({place})"),
+        Mail::OwnerEmergencyIssued => format!("Emergency access to {place} of {company} as you"),
+        Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
+        Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
+        Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
+        Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
+        Mail::ApprovalRequested => format!("Please decide on support access for {who} ({place})"),
+        Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
+        Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
+        Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
+        _ => format!("The access link for {who} could not be delivered"),
+    }
+}
+
+/// Text and HTML of a notice.
+fn parts_of(template: MailTemplate, mail: &NoticeMail) -> Result<(String, String), Error> {
+    use MailTemplate as Mail;
+    Ok(match template {
+        Mail::AccessIssued => parts!(mail, NoticeMail, "access_issued.txt", "access_issued.html"),
+        Mail::AccessUsed => parts!(mail, NoticeMail, "access_used.txt", "access_used.html"),
+        Mail::AccessEnded => parts!(mail, NoticeMail, "access_ended.txt", "access_ended.html"),
+        Mail::AccessVisits => parts!(mail, NoticeMail, "access_visits.txt", "access_visits.html"),
+        Mail::OwnerAccessVisits => parts!(mail, NoticeMail, "owner_access_visits.txt", "owner_access_visits.html"),
+        Mail::LinkResent => parts!(mail, NoticeMail, "link_resent.txt", "link_resent.html"),
+        Mail::AccessRevoked => parts!(mail, NoticeMail, "access_revoked.txt", "access_revoked.html"),
+        Mail::AccessWithdrawn => parts!(mail, NoticeMail, "access_withdrawn.txt", "access_withdrawn.html"),
+        Mail::AccessChanged => parts!(mail, NoticeMail, "access_changed.txt", "access_changed.html"),
+        Mail::AccessMoved => parts!(mail, NoticeMail, "access_moved.txt", "access_moved.html"),
+        Mail::AccessEndsSoon => parts!(mail, NoticeMail, "access_ends_soon.txt", "access_ends_soon.html"),
+        Mail::AccessRunsOut => parts!(mail, NoticeMail, "access_runs_out.txt", "access_runs_out.html"),
+        Mail::EmergencyIssued => parts!(mail, NoticeMail, "emergency_issued.txt", "emergency_issued.html"),
         Mail::OwnerEmergencyIssued => {
-            parts!(&mail, NoticeMail, "owner_emergency_issued.txt", "owner_emergency_issued.html")
+            parts!(mail, NoticeMail, "owner_emergency_issued.txt", "owner_emergency_issued.html")
         }
-        Mail::PolicyViolation => parts!(&mail, NoticeMail, "policy_violation.txt", "policy_violation.html"),
-        Mail::AccessAnnounced => parts!(&mail, NoticeMail, "access_announced.txt", "access_announced.html"),
-        Mail::OwnerAccessUsed => parts!(&mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
-        Mail::OwnerAccessEnded => parts!(&mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
-        Mail::ApprovalRequested => parts!(&mail, NoticeMail, "approval_requested.txt", "approval_requested.html"),
-        Mail::RequestDenied => parts!(&mail, NoticeMail, "request_denied.txt", "request_denied.html"),
-        Mail::ExtensionRequested => parts!(&mail, NoticeMail, "extension_requested.txt", "extension_requested.html"),
-        Mail::ExtensionDenied => parts!(&mail, NoticeMail, "extension_denied.txt", "extension_denied.html"),
-        Mail::LinkBounced => parts!(&mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
+        Mail::PolicyViolation => parts!(mail, NoticeMail, "policy_violation.txt", "policy_violation.html"),
+        Mail::AccessAnnounced => parts!(mail, NoticeMail, "access_announced.txt", "access_announced.html"),
+        Mail::OwnerAccessUsed => parts!(mail, NoticeMail, "owner_access_used.txt", "owner_access_used.html"),
+        Mail::OwnerAccessEnded => parts!(mail, NoticeMail, "owner_access_ended.txt", "owner_access_ended.html"),
+        Mail::ApprovalRequested => parts!(mail, NoticeMail, "approval_requested.txt", "approval_requested.html"),
+        Mail::RequestDenied => parts!(mail, NoticeMail, "request_denied.txt", "request_denied.html"),
+        Mail::ExtensionRequested => parts!(mail, NoticeMail, "extension_requested.txt", "extension_requested.html"),
+        Mail::ExtensionDenied => parts!(mail, NoticeMail, "extension_denied.txt", "extension_denied.html"),
+        Mail::LinkBounced => parts!(mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
         Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
-    };
-    Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
+    })
 }
 
 /// The name of whom a notice to the admin and the tenant's contacts goes to.

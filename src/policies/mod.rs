@@ -169,7 +169,7 @@ fn check(request: &SavePolicy, config: &Config) -> Result<Policy, Error> {
     let mut fields = Validator::default();
     let longest = config.links.max_duration;
     let mut length = |pointer: &str, length: Option<WindowLength>| {
-        let found = length.map(|length| length.duration());
+        let found = length.map(WindowLength::duration);
         match found {
             Some(None) => fields.error(pointer, "out_of_range", "must be one hour to a year"),
             Some(Some(found)) if found > longest => {

@@ -64,6 +64,7 @@ pub(crate) fn count_open(conn: &mut Conn, now: Timestamp) -> QueryResult<(i64, i
 /// The review of an emergency link as it is stored.
 #[derive(Debug, Clone, Queryable, Insertable)]
 #[diesel(table_name = reviews, treat_none_as_default_value = false)]
+#[expect(clippy::struct_field_names, reason = "what is due is the review, here and in the API")]
 pub(crate) struct Review {
     pub magic_link_id: LinkId,
     pub tenant_id: String,

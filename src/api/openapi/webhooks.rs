@@ -81,20 +81,21 @@ fn data(kind: &str) -> Value {
         "consultant_id": "con_01kaq3v9e8fwmvd2x7n0c5hb3z", "profile_id": "emp-1042",
     });
     let more = match kind {
-        "magic_link.issued" => json!({ "actor_type": "portal_user", "access": "full",
+        "magic_link.issued" | "magic_link.approved" => json!({ "actor_type": "portal_user", "access": "full",
             "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
         "magic_link.requested" => json!({ "actor_type": "portal_user", "access": "full",
             "starts_at": "2026-11-23T03:30:00Z" }),
-        "magic_link.approved" => json!({ "actor_type": "portal_user", "access": "full",
-            "starts_at": "2026-11-23T03:30:00Z", "expires_at": "2026-11-23T07:30:00Z" }),
-        "magic_link.denied" | "magic_link.withdrawn" => json!({ "actor_type": "portal_user" }),
-        "magic_link.extension_requested" | "magic_link.extension_denied" | "magic_link.extension_withdrawn" => {
-            json!({ "actor_type": "portal_user" })
-        }
-        "magic_link.lapsed" | "magic_link.extension_lapsed" => json!({ "actor_type": "system" }),
         "magic_link.opened" => json!({ "actor_type": "consultant" }),
-        "magic_link.mail_failed" => json!({ "actor_type": "system" }),
-        "magic_link.revoked" | "magic_link.replaced" => json!({ "actor_type": "portal_user" }),
+        "magic_link.mail_failed" | "magic_link.lapsed" | "magic_link.extension_lapsed" => {
+            json!({ "actor_type": "system" })
+        }
+        "magic_link.revoked"
+        | "magic_link.replaced"
+        | "magic_link.denied"
+        | "magic_link.withdrawn"
+        | "magic_link.extension_requested"
+        | "magic_link.extension_denied"
+        | "magic_link.extension_withdrawn" => json!({ "actor_type": "portal_user" }),
         "magic_link.extended" | "magic_link.shortened" => {
             json!({ "actor_type": "portal_user", "expires_at": "2026-11-23T09:30:00Z" })
         }
