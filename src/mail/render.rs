@@ -224,8 +224,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits | Mail::OwnerEmergencyIssued => {
             (&link.profile_name, false)
         }
-        Mail::PolicyViolation | Mail::EmergencyIssued => (recipient_name(facts), true),
-        Mail::ApprovalRequested | Mail::ExtensionRequested => (&tenant.name, true),
+        Mail::PolicyViolation | Mail::EmergencyIssued | Mail::ApprovalRequested | Mail::ExtensionRequested => {
+            (recipient_name(facts), true)
+        }
         Mail::ExtensionDenied => (asked_by.unwrap_or(&link.issued_by_name), true),
         _ => (&link.issued_by_name, true),
     };
@@ -263,7 +264,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::ExtensionRequested
             | Mail::ExtensionDenied => "Valid until",
             Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
-            Mail::ApprovalRequested => "Would be valid until",
+            Mail::ApprovalRequested => "If approved at once, until",
             Mail::RequestDenied => "Would have been valid until",
             _ => "Was granted until",
         },

@@ -13,4 +13,5 @@ mod searching;
 mod step_up;
 mod tickets;
 mod validation;
+mod waiting_extensions;
 mod whole_life;

@@ -127,3 +127,69 @@ async fn an_approval_comes_before_the_lapse_or_not_at_all(world: &World) {
         assert_eq!(lapsed, (approved, 1 - approved), "round {round}");
     }
 }
+
+#[apply(on_both_databases)]
+async fn a_revocation_beside_an_approval_leaves_no_access(world: &World) {
+    let (portal, copies) = (acme(world).await, Copies::start(world));
+    for round in 0..rounds(12) {
+        let link = ask(&portal, &world.consultant().await).await;
+        let callers = copies.spread(&portal, 2);
+        let path = format!("{LINKS}/{link}/revoke");
+        let reason = json!({"reason": "The work is done"});
+        let (reply, revoked) = join(decide(&callers[0], &link, "approve"), callers[1].post(&path, &reason)).await;
+        let answered = revoked.ok()["state"].clone();
+        assert!(answered == "revoked" || answered == "withdrawn", "round {round}: {answered} after {reply:?}");
+        let state = portal.get(&format!("{LINKS}/{link}")).await.ok()["state"].clone();
+        assert_eq!(state, answered, "round {round}");
+        if reply.status != 200 {
+            reply.refused(409, "already_decided");
+        }
+        let approved = usize::from(reply.status == 200);
+        let (approvals, issues, ends) = trail(&portal, &link).await;
+        assert_eq!((approvals, issues, ends), (approved, approved, 1 - approved), "round {round}");
+    }
+}
+
+#[apply(on_both_databases)]
+async fn of_several_who_ask_and_decide_on_an_extension_one_counts(world: &World) {
+    let portal = acme(world).await;
+    world
+        .admin
+        .put(
+            "/v1/tenants/acme/policy",
+            &json!({"approval": {"required_for": "none", "longer_than": {"value": 4, "unit": "hours"}}}),
+        )
+        .await
+        .ok();
+    let copies = Copies::start(world);
+    for round in 0..rounds(12) {
+        let link = portal.issue(&world.consultant().await).await;
+        let before = portal.get(&format!("{LINKS}/{link}")).await.ok()["expires_at"].clone();
+        let longer = json!({"duration": {"value": 2, "unit": "hours"}, "reason": "The payroll run is repeated",
+            "extended_by": {"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"}});
+        let callers = copies.spread(&portal, 4);
+        let path = format!("{LINKS}/{link}/extend");
+        let asked = join_all(callers.iter().map(|caller| caller.post(&path, &longer))).await;
+        let made: Vec<_> = asked.iter().filter(|reply| reply.status == 201).collect();
+        assert_eq!(made.len(), 1, "round {round}: {:?}", tally(&asked));
+        let extension = made[0].body["extension"]["id"].as_str().unwrap().to_owned();
+        let acts = ["approve", "deny", "withdraw", "approve"];
+        let on = |what: &str| format!("{link}/extensions/{extension}/{what}");
+        let decide = async |caller: &Api, what: &str| {
+            let body = match what {
+                "withdraw" => json!({}),
+                "deny" => json!({"approver": approval()["approver"], "reason": "Not now"}),
+                _ => approval(),
+            };
+            caller.post(&format!("{LINKS}/{}", on(what)), &body).await
+        };
+        let replies = join_all(callers.iter().zip(acts).map(|(caller, what)| decide(caller, what))).await;
+        let decided: Vec<&str> =
+            replies.iter().zip(acts).filter(|(reply, _)| reply.status == 200).map(|(_, what)| what).collect();
+        assert_eq!(decided.len(), 1, "round {round}: {:?}", tally(&replies));
+        let after = portal.get(&format!("{LINKS}/{link}")).await.ok()["expires_at"].clone();
+        assert_eq!(after != before, decided == ["approve"], "round {round}: {decided:?}");
+        let trail = portal.events(&format!("&magic_link_id={link}")).await;
+        assert_eq!(number_of(&trail, "magic_link.extended"), usize::from(decided == ["approve"]), "round {round}");
+    }
+}

@@ -69,7 +69,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
     Access level: Full: look and change
     Length: 9 hours, from the approval on
     Decide until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30)
-    Would be valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    If approved at once, until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
     Without a decision the request lapses by itself.
 

@@ -1,0 +1,111 @@
+//! An extension that waits for a second pair of eyes: the link stays as it is until another person approves it.
+
+use serde_json::{Value, json};
+use time::Duration;
+
+use super::approvals::{acme, act, approval, id, vikram};
+use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+
+const LINKS: &str = "/v1/magic-links";
+
+fn longer(hours: i64, who: &Value) -> Value {
+    json!({"duration": {"value": hours, "unit": "hours"}, "reason": "The payroll run has to be repeated", "extended_by": who})
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn an_extension_waits_for_another_person_too_and_the_link_stays_as_it_is(world: &World) {
+    let portal = acme(world, &json!({"required_for": "none", "longer_than": {"value": 6, "unit": "hours"}})).await;
+    let link = portal.post(LINKS, &Api::issue_request(&world.consultant().await)).await.ok();
+    let meera = json!({"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"});
+    // Up to six hours nobody is asked.
+    let extended = act(&portal, id(&link), "extend", &longer(2, &meera)).await.ok();
+    assert_eq!(extended["extension"], Value::Null);
+    let nobody = json!({"id": "emp-7", "name": "Meera Iyer"});
+    act(&portal, id(&link), "extend", &longer(4, &nobody)).await.refused_field("/extended_by/email");
+    let asked = portal.post_once(&format!("{LINKS}/{}/extend", id(&link)), "once", &longer(4, &meera)).await.ok();
+    assert_eq!(asked["expires_at"], extended["expires_at"], "it stays as it is");
+    let extension = asked["extension"]["id"].as_str().unwrap().to_owned();
+    let until = world.clock.now().plus(Duration::hours(10));
+    assert_eq!(
+        (&asked["extension"]["expires_at"], &asked["extension"]["duration"]["value"]),
+        (&json!(until), &json!(4))
+    );
+    let repeat = portal.post_once(&format!("{LINKS}/{}/extend", id(&link)), "once", &longer(4, &meera)).await;
+    assert_eq!((repeat.header("idempotency-replayed"), &repeat.body["extension"]["id"]), ("true", &json!(extension)));
+    act(&portal, id(&link), "extend", &longer(3, &meera)).await.refused(409, "extension_exists");
+    let mail =
+        eventually("the question", async || world.mails.notices("extension_requested").await.pop()).await.to_string();
+    assert!(mail.contains("vikram@acme.example") && mail.contains("The payroll run has to be repeated"), "{mail}");
+
+    let path = |what: &str| format!("{LINKS}/{}/extensions/{extension}/{what}", id(&link));
+    let own = json!({"approver": {"id": "EMP-7", "name": "Meera", "email": "other@acme.example"}});
+    portal.post(&path("approve"), &own).await.refused(403, "own_request");
+    let own = json!({"approver": {"id": "emp-9", "name": "Meera", "email": "HR@acme.example"}});
+    portal.post(&path("approve"), &own).await.refused(403, "own_request");
+    let mut wider = approval();
+    wider["duration"] = json!({"value": 5, "unit": "hours"});
+    portal.post(&path("approve"), &wider).await.refused_field("/duration");
+    let mut shorter = approval();
+    shorter["duration"] = json!({"value": 3, "unit": "hours"});
+    let longer_now = portal.post(&path("approve"), &shorter).await.ok();
+    assert_eq!(longer_now["expires_at"], json!(world.clock.now().plus(Duration::hours(9))));
+    assert_eq!(longer_now["extension"], Value::Null);
+    portal.post(&path("approve"), &shorter).await.refused(409, "already_decided");
+    let event = portal.events("&type=magic_link.extended").await.pop().unwrap();
+    assert_eq!((&event["actor"]["id"], &event["data"]["asked_by"]["id"]), (&json!("emp-3"), &json!("emp-7")));
+
+    // The next one is denied, the one after it withdrawn, and the last one lapses.
+    let next = async || {
+        let asked = act(&portal, id(&link), "extend", &longer(1, &meera)).await.ok();
+        format!("{LINKS}/{}/extensions/{}", id(&link), asked["extension"]["id"].as_str().unwrap())
+    };
+    let denial = json!({"approver": vikram(), "reason": "Enough is enough"});
+    let denied = portal.post(&format!("{}/deny", next().await), &denial).await.ok();
+    assert_eq!((&denied["expires_at"], &denied["extension"]), (&longer_now["expires_at"], &Value::Null));
+    let mail = eventually("the answer", async || world.mails.notices("extension_denied").await.pop()).await.to_string();
+    assert!(mail.contains("Enough is enough") && mail.contains("Vikram Shah"), "{mail}");
+    portal.post(&format!("{}/withdraw", next().await), &json!({})).await.ok();
+    let last = next().await;
+    world.clock.advance(Duration::hours(10));
+    portal.post(&format!("{last}/approve"), &approval()).await.refused(410, "link_expired");
+    eventually("the lapse", async || {
+        (portal.events("&type=magic_link.extension_lapsed").await.len() == 1).then_some(())
+    })
+    .await;
+    let kinds = portal.event_types(&format!("&magic_link_id={}", id(&link))).await;
+    let asked = kinds.iter().filter(|kind| *kind == "magic_link.extension_requested").count();
+    assert_eq!(asked, 4, "{kinds:?}");
+    // Nobody else's link.
+    let foreign =
+        portal.post(&format!("{LINKS}/mlk_01kaq3v9e8fwmvd2x7n0c5hb1z/extensions/{extension}/deny"), &denial).await;
+    foreign.refused(404, "not_found");
+}
+
+#[apply(on_both_databases)]
+async fn an_extension_never_takes_time_away_and_waits_alone(world: &World) {
+    let portal = acme(world, &json!({"required_for": "none", "longer_than": {"value": 8, "unit": "hours"}})).await;
+    let link = portal.post(LINKS, &Api::issue_request(&world.consultant().await)).await.ok();
+    let meera = json!({"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"});
+    let asked = act(&portal, id(&link), "extend", &longer(8, &meera)).await.ok();
+    // A short one needs nobody, but not beside one that waits.
+    act(&portal, id(&link), "extend", &longer(1, &meera)).await.refused(409, "extension_exists");
+    act(&portal, id(&link), "extend", &longer(9, &meera)).await.refused(409, "extension_exists");
+    let evidence =
+        async || portal.get(&format!("{LINKS}/{}/evidence", id(&link))).await.ok()["evidence"]["extensions"].clone();
+    assert_eq!(evidence().await[0]["state"], "pending");
+    let extension = asked["extension"]["id"].as_str().unwrap();
+    let denial = json!({"approver": vikram(), "reason": "Not now"});
+    portal.post(&format!("{LINKS}/{}/extensions/{extension}/deny", id(&link)), &denial).await.ok();
+    let shown = &evidence().await[0];
+    assert_eq!(
+        (&shown["state"], &shown["asked_by"]["name"], &shown["decision"]["by"]["name"]),
+        (&json!("denied"), &json!("Meera Iyer"), &json!("Vikram Shah"))
+    );
+    act(&portal, id(&link), "extend", &longer(1, &meera)).await.ok();
+
+    // A policy that became stricter binds what lasts longer from then on.
+    let strict = json!({"access_allowed": ["read_only"], "forbidden": ["export"], "require_ticket": true});
+    world.admin.put("/v1/tenants/acme/policy", &strict).await.ok();
+    act(&portal, id(&link), "extend", &longer(1, &meera)).await.refused(403, "policy_forbids");
+}
