@@ -230,6 +230,12 @@ impl fmt::Display for Problems {
 impl std::error::Error for Problems {}
 
 impl Config {
+    /// Whether a portal remembers devices.
+    #[must_use]
+    pub fn remembers_devices(&self) -> bool {
+        self.portals.values().any(Portal::remembers_devices)
+    }
+
     /// Reads the file, then the environment.
     ///
     /// # Errors

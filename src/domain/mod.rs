@@ -51,3 +51,4 @@ pub(crate) use syntax::{
 pub(crate) use validator::{Validator, is_unsafe_char, one_line, trimmed, trimmed_if_present, without_outer_blanks};
 pub use webhook::{WebhookEvent, WebhookFormat};
 pub use window::WindowLength;
+pub(crate) use window::in_hours;

@@ -137,6 +137,12 @@ impl Restrictions {
             .map_or_else(Default::default, |Self { limits, .. }| (limits.modules.clone(), limits.forbidden.clone()))
     }
 
+    /// The same as events record them: nothing where nothing is forbidden.
+    pub(crate) fn recorded(restrictions: Option<&Self>) -> (Option<Vec<String>>, Option<Vec<Forbidden>>) {
+        let (modules, forbidden) = Self::shown(restrictions);
+        (modules, Some(forbidden).filter(|words| !words.is_empty()))
+    }
+
     /// What must not be done.
     pub(crate) fn forbidden(&self) -> &[Forbidden] {
         &self.limits.forbidden

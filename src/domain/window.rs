@@ -35,6 +35,14 @@ impl WindowLength {
     }
 }
 
+/// A length of whole hours for people: `8 hours`.
+pub(crate) fn in_hours(length: Duration) -> String {
+    match length.whole_hours() {
+        1 => "1 hour".to_owned(),
+        hours => format!("{hours} hours"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,19 +5,17 @@
 
 use time::Duration;
 
-use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approver, is_same};
+use super::changing::Change;
+use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one, is_same};
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{
-    Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator, WindowLength, check_person,
-    refuse_support_session,
-};
+use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
-use crate::id::{ClientId, LinkId};
+use crate::id::LinkId;
 use crate::journal::Event;
 use crate::mail::{self, Delivery, notices};
 use crate::records;
@@ -55,7 +53,7 @@ pub(super) fn request(
         let detail = "is needed where a link waits for an approval";
         return Err(Error::new(Code::ValidationFailed).field("/issued_by/email", "required", detail));
     };
-    if is_same(&email, &consultant.email) || is_same(&link.issued_by_id, link.consultant_id.as_str()) {
+    if is_one((&link.issued_by_id, &email), (link.consultant_id.as_str(), &consultant.email)) {
         return Err(Error::new(Code::OwnRequest).detail("the consultant cannot ask for the own access"));
     }
     let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
@@ -96,10 +94,10 @@ pub(super) fn ask(
     require_first(tx, &request, now)?;
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
-    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
+    let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());
     tx.record(Event::new(EventType::LinkRequested, actor.clone(), now).client(link.client_id.as_ref()).link(link).with(
         &serde_json::json!({
-            "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
+            "modules": modules, "forbidden": forbidden,
             "access": link.access, "starts_at": link.starts_at, "hours": request.hours, "lapses_at": request.lapses_at,
             "profile_name": link.profile_name, "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
             "replace": replaces,
@@ -108,73 +106,41 @@ pub(super) fn ask(
     Ok(request.seen(LinkState::Pending, consultant, now))
 }
 
-/// Who decides on a request, and about which one.
-struct Deciding {
-    id: LinkId,
-    reach: Reach,
-    actor: Actor,
-    client_id: Option<ClientId>,
-    now: Timestamp,
+/// The request, if it waits.
+fn waiting(tx: &mut Tx<'_>, change: &Change) -> Result<LinkRequest, Error> {
+    let Some(request) = requests::find_within(tx, &change.id, &change.reach)? else {
+        // A link that never waited for anybody.
+        let link = records::links::find_within(tx, &change.id, &change.reach)?.ok_or_else(Error::not_found)?;
+        let refusal = Error::new(Code::AlreadyDecided).detail("the link needed no approval");
+        return Err(change.refuse(tx, &link, refusal));
+    };
+    change.require_waiting(tx, &request).map(|()| request)
 }
 
-impl Deciding {
-    fn of<S>(caller: &Caller<S>, id: LinkId, actor: Actor, now: Timestamp) -> Self {
-        Self { id, reach: caller.reach.clone(), actor, client_id: caller.client_id.clone(), now }
+/// Stores the decision: one statement decides between two of them, a lapse and a bulk revocation.
+fn decide(
+    tx: &mut Tx<'_>,
+    change: &Change,
+    (state, decision): (RequestState, &Decision),
+) -> Result<LinkRequest, Error> {
+    match requests::decide(tx, &change.id, &change.reach, state, decision, change.now)? {
+        Some(request) => Ok(request),
+        None => match waiting(tx, change) {
+            Ok(_) => Err(Error::unavailable()),
+            Err(refusal) => Err(refusal),
+        },
     }
+}
 
-    /// The request, if it waits.
-    fn find(&self, tx: &mut Tx<'_>) -> Result<LinkRequest, Error> {
-        let Some(request) = requests::find_within(tx, &self.id, &self.reach)? else {
-            // A link that never waited for anybody.
-            let link = records::links::find_within(tx, &self.id, &self.reach)?.ok_or_else(Error::not_found)?;
-            return Err(self.refuse_link(tx, &link, Code::AlreadyDecided, "the link needed no approval"));
-        };
-        match request.state(self.now) {
-            RequestState::Pending => Ok(request),
-            RequestState::Lapsed => Err(self.refuse(tx, &request, Code::RequestLapsed, "nobody decided in time")),
-            state => Err(self.refuse(tx, &request, Code::AlreadyDecided, format!("it was {state}"))),
-        }
-    }
-
-    fn refuse(&self, tx: &mut Tx<'_>, request: &LinkRequest, code: Code, detail: impl Into<String>) -> Error {
-        self.refuse_link(tx, &request.link(self.now), code, detail)
-    }
-
-    fn refuse_link(&self, tx: &mut Tx<'_>, link: &Link, code: Code, detail: impl Into<String>) -> Error {
-        let event = Event::link_refused(link, self.actor.clone(), code, self.now).client(self.client_id.as_ref());
-        tx.refuse(Error::new(code).detail(detail.into()), event)
-    }
-
-    /// Stores the decision: one statement decides between two of them, a lapse and a bulk revocation.
-    fn decide(&self, tx: &mut Tx<'_>, state: RequestState, decision: &Decision) -> Result<LinkRequest, Error> {
-        let decided = requests::decide(tx, &self.id, &self.reach, state, decision, self.now)?;
-        match decided {
-            Some(request) => Ok(request),
-            None => match self.find(tx) {
-                Ok(_) => Err(Error::unavailable()),
-                Err(refusal) => Err(refusal),
-            },
-        }
-    }
-
-    fn withdrawal(&self, reason: Option<&str>) -> Decision {
-        Decision {
-            by: self.actor.clone(),
-            email: None,
-            client_id: self.client_id.clone(),
-            reason: reason.map(ToOwned::to_owned),
-            revocation_id: None,
-        }
-    }
-
-    fn record_withdrawal(&self, tx: &mut Tx<'_>, request: &LinkRequest, reason: Option<&str>, acting: Option<&str>) {
-        let event = self.event(EventType::LinkWithdrawn, &request.link(self.now));
-        tx.record(event.with(&serde_json::json!({ "reason": reason, "acting_session_id": acting })));
-    }
-
-    fn event(&self, kind: EventType, link: &Link) -> Event {
-        Event::new(kind, self.actor.clone(), self.now).client(self.client_id.as_ref()).link(link)
-    }
+fn record_withdrawal(
+    tx: &mut Tx<'_>,
+    change: &Change,
+    request: &LinkRequest,
+    reason: Option<&str>,
+    acting: Option<&str>,
+) {
+    let event = change.event(EventType::LinkWithdrawn, &request.link(change.now));
+    tx.record(event.with(&serde_json::json!({ "reason": reason, "acting_session_id": acting })));
 }
 
 /// Approves a request: the link exists from here on, and is mailed.
@@ -189,37 +155,23 @@ pub(crate) async fn approve(
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Validator::default();
-    let email = check_approver(&mut fields, &request.approver);
-    fields.optional_text("/comment", request.comment.as_deref(), 3, 500);
-    let length = request.duration.map(WindowLength::duration);
-    if length.is_some_and(|length| length.is_none()) {
-        fields.error("/duration", "out_of_range", "must be at least one hour, and no longer than was asked for");
-    }
-    fields.finish()?;
+    let ApproveLink { approver, comment, duration, access, acting_session_id } = request;
+    let (email, length) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
     cx.tokens.signing_kid(now)?;
-    let approver = request.approver;
-    let deciding = Deciding::of(caller, id, Actor::portal_user(&approver.id, &approver.name), now);
-    let decision = Decision {
-        by: deciding.actor.clone(),
-        email: Some(email.clone()),
-        client_id: deciding.client_id.clone(),
-        reason: request.comment,
-        revocation_id: None,
-    };
-    let (length, access, config) = (length.flatten(), request.access, cx.config.clone());
+    let change = Change::of(caller, id, approver.actor(), now);
+    let decision = change.decision(Some(&email), comment.as_deref());
+    let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
-            if idempotency::once(tx, idempotency.as_ref(), &deciding.id, now)?.is_some() {
-                return read::one_within(tx, &deciding.id, &deciding.reach, now)?.ok_or_else(Error::not_found);
+            if idempotency::once(tx, idempotency.as_ref(), &change.id, now)?.is_some() {
+                return read::one_within(tx, &change.id, &change.reach, now)?.ok_or_else(Error::not_found);
             }
             if store::freeze_state(tx)?.0.is_some() {
                 return Err(Code::IssuingFrozen.into());
             }
-            let asked = deciding.find(tx)?;
+            let asked = waiting(tx, &change)?;
             let consultant = records::consultants::find(tx, &asked.consultant_id)?.ok_or_else(Error::not_found)?;
-            require_another(tx, &deciding, &asked, &email, &consultant.email)?;
+            require_another(tx, &change, &asked, &email, &consultant.email)?;
             let length = narrowed(&asked, length, access)?;
             require_portal(&config, &asked.portal, asked.reentry)?;
             let mut wanted = asked.link(now);
@@ -231,12 +183,12 @@ pub(crate) async fn approve(
                 _ => error,
             };
             let (link, consultant, _) = admitted.map_err(disabled)?;
-            let decided = deciding.decide(tx, RequestState::Approved, &decision)?;
+            let decided = decide(tx, &change, (RequestState::Approved, &decision))?;
             if asked.replaces {
-                replace(tx, &link, &deciding.actor, now)?;
+                replace(tx, &link, &change.actor, now)?;
             }
             if !mail::insert_with_link(tx, &link, now)? {
-                return Err(access_exists(tx, &link, &deciding.actor, deciding.client_id.as_ref(), now)?);
+                return Err(access_exists(tx, &link, &change.actor, change.client_id.as_ref(), now)?);
             }
             requests::keep_place(tx, &decided)?;
             notices::issued(tx, &link, now)?;
@@ -244,12 +196,12 @@ pub(crate) async fn approve(
                 notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
-            tx.record(deciding.event(EventType::LinkApproved, &link).with(&serde_json::json!({
+            tx.record(change.event(EventType::LinkApproved, &link).with(&serde_json::json!({
                 "approver_email": email, "comment": decision.reason, "requested_at": asked.created_at,
                 "asked": { "access": asked.access, "hours": asked.hours }, "access": link.access,
                 "starts_at": link.starts_at, "expires_at": link.expires_at,
             })));
-            tx.record(issued(&link, deciding.actor.clone(), (None, None), now));
+            tx.record(issued(&link, change.actor.clone(), (None, None), now));
             let approval = Some(Approval::of(&decided, now));
             Ok(LinkResponse { approval, ..link.seen(consultant, Delivery::default(), None, now) })
         })
@@ -274,22 +226,21 @@ fn narrowed(asked: &LinkRequest, length: Option<Duration>, access: Option<Access
 /// Refuses who asked, and the consultant, as the approver: whatever the case of the letters of an id or an address.
 fn require_another(
     tx: &mut Tx<'_>,
-    deciding: &Deciding,
+    change: &Change,
     asked: &LinkRequest,
     email: &str,
     consultant_email: &str,
 ) -> Result<(), Error> {
-    let id = &deciding.actor.id;
-    let asked_for = is_same(id, &asked.issued_by_id)
-        || is_same(email, &asked.issued_by_email)
+    let id = change.actor.id.as_str();
+    let asked_for = is_one((id, email), (&asked.issued_by_id, &asked.issued_by_email))
         || asked.requested_by_id.as_deref().is_some_and(|sender| is_same(id, sender));
-    let is_consultant = is_same(id, asked.consultant_id.as_str()) || is_same(email, consultant_email);
+    let is_consultant = is_one((id, email), (asked.consultant_id.as_str(), consultant_email));
     let detail = match (asked_for, is_consultant) {
         (true, _) => "who asked for the access cannot approve it",
         (_, true) => "the consultant cannot approve the own access",
         _ => return Ok(()),
     };
-    Err(deciding.refuse(tx, asked, Code::OwnRequest, detail))
+    Err(change.refuse(tx, &asked.link(change.now), Error::new(Code::OwnRequest).detail(detail)))
 }
 
 /// Denies a request; the person who asked is told by whom and why.
@@ -300,28 +251,17 @@ pub(crate) async fn deny(
     request: DenyLink,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Validator::default();
-    let email = check_approver(&mut fields, &request.approver);
-    fields.text("/reason", &request.reason, 3, 500);
-    fields.finish()?;
-    let actor = Actor::portal_user(&request.approver.id, &request.approver.name);
-    let deciding = Deciding::of(caller, id, actor, now);
-    let decision = Decision {
-        by: deciding.actor.clone(),
-        email: Some(email),
-        client_id: deciding.client_id.clone(),
-        reason: Some(request.reason),
-        revocation_id: None,
-    };
+    let email = request.check()?;
+    let change = Change::of(caller, id, request.approver.actor(), now);
+    let decision = change.decision(Some(&email), Some(&request.reason));
     cx.store
         .write(move |tx| {
-            deciding.find(tx)?;
-            let denied = deciding.decide(tx, RequestState::Denied, &decision)?;
+            waiting(tx, &change)?;
+            let denied = decide(tx, &change, (RequestState::Denied, &decision))?;
             notices::request_denied(tx, &denied, now)?;
-            let event = deciding.event(EventType::LinkDenied, &denied.link(now));
+            let event = change.event(EventType::LinkDenied, &denied.link(now));
             tx.record(event.with(&serde_json::json!({ "reason": decision.reason, "approver_email": decision.email })));
-            read::one_within(tx, &deciding.id, &deciding.reach, now)?.ok_or_else(Error::not_found)
+            read::one_within(tx, &change.id, &change.reach, now)?.ok_or_else(Error::not_found)
         })
         .await
 }
@@ -334,67 +274,32 @@ pub(crate) async fn withdraw(
     request: WithdrawLink,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let mut fields = Validator::default();
-    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
-    fields.optional_text("/reason", request.reason.as_deref(), 3, 500);
-    fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
-    fields.finish()?;
-    let deciding = Deciding::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
-    let (reason, acting) = (request.reason, request.acting_session_id);
+    request.check()?;
+    let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
     cx.store
         .write(move |tx| {
-            deciding.find(tx)?;
-            let decision = deciding.withdrawal(reason.as_deref());
-            let request = deciding.decide(tx, RequestState::Withdrawn, &decision)?;
-            deciding.record_withdrawal(tx, &request, reason_of(&decision), acting.as_deref());
-            read::one_within(tx, &deciding.id, &deciding.reach, now)?.ok_or_else(Error::not_found)
+            waiting(tx, &change)?;
+            let reason = request.reason.as_deref();
+            let withdrawn = decide(tx, &change, (RequestState::Withdrawn, &change.decision(None, reason)))?;
+            record_withdrawal(tx, &change, &withdrawn, reason, request.acting_session_id.as_deref());
+            read::one_within(tx, &change.id, &change.reach, now)?.ok_or_else(Error::not_found)
         })
         .await
 }
 
-fn reason_of(decision: &Decision) -> Option<&str> {
-    decision.reason.as_deref()
-}
-
-/// Why there is no link: it waits for an approval, or did in vain.
-pub(super) fn why_none(
-    tx: &mut Tx<'_>,
-    id: &LinkId,
-    reach: &Reach,
-    (actor, client_id): (&Actor, Option<&ClientId>),
-    now: Timestamp,
-) -> Result<Error, Error> {
-    let Some(request) = requests::find_within(tx, id, reach)? else { return Ok(Error::not_found()) };
-    let deciding =
-        Deciding { id: id.clone(), reach: reach.clone(), actor: actor.clone(), client_id: client_id.cloned(), now };
-    Ok(match request.state(now) {
-        RequestState::Pending => deciding.refuse(tx, &request, Code::ApprovalRequired, "nobody has decided yet"),
-        RequestState::Lapsed => deciding.refuse(tx, &request, Code::RequestLapsed, "nobody decided in time"),
-        state => deciding.refuse(tx, &request, Code::AlreadyDecided, format!("it was {state}")),
-    })
-}
-
 /// Withdraws the request that somebody revokes, in the caller's transaction; `false` if it does not wait.
-pub(super) fn revoked(
-    tx: &mut Tx<'_>,
-    id: &LinkId,
-    reach: &Reach,
-    (actor, client_id): (&Actor, Option<&ClientId>),
-    (reason, acting): (&str, Option<&str>),
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let waits = requests::find_within(tx, id, reach)?.is_some_and(|one| one.state(now) == RequestState::Pending);
+pub(super) fn revoked(tx: &mut Tx<'_>, change: &Change, reason: &str, acting: Option<&str>) -> Result<bool, Error> {
+    let Change { id, reach, now, .. } = change;
+    let waits = requests::find_within(tx, id, reach)?.is_some_and(|one| one.state(*now) == RequestState::Pending);
     if !waits {
         return Ok(false);
     }
-    let (actor, client_id) = (actor.clone(), client_id.cloned());
-    let deciding = Deciding { id: id.clone(), reach: reach.clone(), actor, client_id, now };
-    let decision = deciding.withdrawal(Some(reason));
+    let decision = change.decision(None, Some(reason));
     // Waits for an approval that is under way, and finds nothing if it was first.
-    let Some(request) = requests::decide(tx, id, reach, RequestState::Withdrawn, &decision, now)? else {
+    let Some(request) = requests::decide(tx, id, reach, RequestState::Withdrawn, &decision, *now)? else {
         return Ok(false);
     };
-    deciding.record_withdrawal(tx, &request, reason_of(&decision), acting);
+    record_withdrawal(tx, change, &request, Some(reason), acting);
     Ok(true)
 }
 

@@ -74,7 +74,7 @@ pub(crate) async fn extend(
             if !may_issue || rules.wants_approval(link.access, whole) {
                 return Ok((extensions::ask(tx, &change, &link, &extending, by)?, false));
             }
-            Ok((change.extend(tx, &config, &link, &extending, to, serde_json::Value::Null)?, false))
+            Ok((change.extend(tx, &link, &extending, to, serde_json::Value::Null)?, false))
         })
         .await
 }

@@ -1,7 +1,7 @@
 //! What every change of a link that was issued asks: the link is locked, and has not ended.
 
 use super::grant::access_exists;
-use super::{LinkResponse, approval, read};
+use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
@@ -11,8 +11,9 @@ use crate::http::Caller;
 use crate::id::{ClientId, ExtensionId, LinkId};
 use crate::journal::Event;
 use crate::records::link_changes::{self, Extension};
+use crate::records::link_requests::{self, Decision, LinkRequest, RequestState};
 use crate::records::links::Link;
-use crate::records::policies::{self, PolicyRow};
+use crate::records::policies;
 use crate::store::{Tx, Worker};
 use crate::tenants::rules::Rules;
 use crate::{mail, records};
@@ -45,15 +46,14 @@ impl Change {
         link_changes::hold_expiry_mark(tx)?;
         // No caller waits for a row beyond its reach.
         if records::links::find_within(tx, &self.id, &self.reach)?.is_none() {
-            return Err(approval::why_none(
-                tx,
-                &self.id,
-                &self.reach,
-                (&self.actor, self.client_id.as_ref()),
-                self.now,
-            )?);
+            return Err(self.why_none(tx)?);
         }
         let link = records::links::lock(tx, &self.id)?.ok_or_else(Error::not_found)?;
+        self.require_open(tx, link)
+    }
+
+    /// The link, if it has not ended.
+    pub(super) fn require_open(&self, tx: &mut Tx<'_>, link: Link) -> Result<Link, Error> {
         match link.ended(self.now) {
             Some(code) => Err(self.refuse(tx, &link, code)),
             None => Ok(link),
@@ -64,9 +64,42 @@ impl Change {
         Event::new(kind, self.actor.clone(), self.now).client(self.client_id.as_ref()).link(link)
     }
 
-    pub(super) fn refuse(&self, tx: &mut Tx<'_>, link: &Link, code: Code) -> Error {
-        let refused = Event::link_refused(link, self.actor.clone(), code, self.now);
-        tx.refuse(code, refused.client(self.client_id.as_ref()))
+    pub(super) fn refuse(&self, tx: &mut Tx<'_>, link: &Link, refusal: impl Into<Error>) -> Error {
+        let refusal = refusal.into();
+        let refused = Event::link_refused(link, self.actor.clone(), refusal.code(), self.now);
+        tx.refuse(refusal, refused.client(self.client_id.as_ref()))
+    }
+
+    /// A decision of whoever changes the link.
+    pub(super) fn decision(&self, email: Option<&str>, reason: Option<&str>) -> Decision {
+        Decision {
+            by: self.actor.clone(),
+            email: email.map(ToOwned::to_owned),
+            client_id: self.client_id.clone(),
+            reason: reason.map(ToOwned::to_owned),
+            revocation_id: None,
+        }
+    }
+
+    /// Refuses a request for a link that does not wait any more.
+    pub(super) fn require_waiting(&self, tx: &mut Tx<'_>, request: &LinkRequest) -> Result<(), Error> {
+        let state = request.state(self.now);
+        let Some(code) = state.refusal() else { return Ok(()) };
+        let detail = match state {
+            RequestState::Lapsed => "nobody decided in time".to_owned(),
+            state => format!("it was {state}"),
+        };
+        Err(self.refuse(tx, &request.link(self.now), Error::new(code).detail(detail)))
+    }
+
+    /// Why there is no link: it waits for an approval, or did in vain.
+    pub(super) fn why_none(&self, tx: &mut Tx<'_>) -> Result<Error, Error> {
+        let Some(request) = link_requests::find_within(tx, &self.id, &self.reach)? else {
+            return Ok(Error::not_found());
+        };
+        self.require_waiting(tx, &request)?;
+        let refusal = Error::new(Code::ApprovalRequired).detail("nobody has decided yet");
+        Ok(self.refuse(tx, &request.link(self.now), refusal))
     }
 
     /// Moves the end of a locked link.
@@ -107,17 +140,15 @@ impl Change {
         Ok(())
     }
 
-    /// Lets a locked link end later, if the tenant's policy allows so long an access.
+    /// Lets a locked link end later.
     pub(super) fn extend(
         &self,
         tx: &mut Tx<'_>,
-        config: &Config,
         link: &Link,
         extending: &Extending,
         to: Timestamp,
         more: serde_json::Value,
     ) -> Result<LinkResponse, Error> {
-        rules_of(tx, config, &link.tenant_id)?.require_extension(link, to.since(link.starts_at))?;
         let moved = self.move_end(tx, link, to)?;
         // A copy whose clock is ahead may have taken the link for over, and its access for free.
         if !records::open_grants::take(tx, &moved, self.now)? {
@@ -147,7 +178,6 @@ impl Change {
 
 /// The rules in force for a tenant.
 pub(super) fn rules_of(conn: &mut Conn, config: &Config, tenant_id: &str) -> Result<Rules, Error> {
-    let row = policies::newest(conn, tenant_id)?;
-    let policy = row.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
+    let policy = policies::policy_of(policies::newest(conn, tenant_id)?.as_ref())?;
     Ok(Rules::of(&policy, config))
 }

@@ -6,8 +6,10 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, trimmed, trimmed_if_present,
+    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, refuse_support_session,
+    trimmed, trimmed_if_present,
 };
+use crate::error::Error;
 use crate::id::{ClientId, ExtensionId};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
@@ -192,11 +194,7 @@ impl PendingExtension {
             duration: WindowLength::of(request.length()),
             expires_at: request.previous_expires_at.plus(request.length()),
             reason: request.reason.clone(),
-            extended_by: Issuer {
-                id: request.asked_by_id.clone(),
-                name: request.asked_by_name.clone(),
-                email: Some(request.asked_by_email.clone()),
-            },
+            extended_by: request.asked_by(),
             lapses_at: request.lapses_at,
         }
     }
@@ -207,8 +205,59 @@ pub(super) fn is_same(one: &str, other: &str) -> bool {
     one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
+/// Whether an identifier and an address name the person that others do.
+pub(super) fn is_one(one: (&str, &str), other: (&str, &str)) -> bool {
+    is_same(one.0, other.0) || is_same(one.1, other.1)
+}
+
+/// Checks an approval of a link or of an extension; returns the approver's address, and the shorter length.
+pub(super) fn check_approval(
+    approver: &Approver,
+    comment: Option<&str>,
+    duration: Option<WindowLength>,
+    acting_session_id: Option<&str>,
+) -> Result<(String, Option<Duration>), Error> {
+    refuse_support_session(acting_session_id)?;
+    let mut fields = Validator::default();
+    let email = check_approver(&mut fields, approver);
+    fields.optional_text("/comment", comment, 3, 500);
+    let length = duration.map(WindowLength::duration);
+    if length.is_some_and(|length| length.is_none()) {
+        fields.error("/duration", "out_of_range", "must be at least one hour, and no longer than was asked for");
+    }
+    fields.finish()?;
+    Ok((email, length.flatten()))
+}
+
+impl Approver {
+    pub(super) fn actor(&self) -> Actor {
+        Actor::portal_user(&self.id, &self.name)
+    }
+}
+
+impl DenyLink {
+    /// Checks the denial; returns the approver's address.
+    pub(super) fn check(&self) -> Result<String, Error> {
+        refuse_support_session(self.acting_session_id.as_deref())?;
+        let mut fields = Validator::default();
+        let email = check_approver(&mut fields, &self.approver);
+        fields.text("/reason", &self.reason, 3, 500);
+        fields.finish().map(|()| email)
+    }
+}
+
+impl WithdrawLink {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let mut fields = Validator::default();
+        check_person(&mut fields, "/requested_by", self.requested_by.as_ref());
+        fields.optional_text("/reason", self.reason.as_deref(), 3, 500);
+        fields.optional_text("/acting_session_id", self.acting_session_id.as_deref(), 1, 64);
+        fields.finish()
+    }
+}
+
 /// Checks who decides; returns the address.
-pub(super) fn check_approver(fields: &mut Validator, approver: &Approver) -> String {
+fn check_approver(fields: &mut Validator, approver: &Approver) -> String {
     fields.external_id("/approver/id", &approver.id);
     fields.text("/approver/name", &approver.name, 1, 100);
     fields.email("/approver/email", &approver.email)

@@ -2,14 +2,12 @@
 
 use time::Duration;
 
-use super::changing::{Change, Extending};
-use super::decisions::{ApproveExtension, Approver, DenyLink, PATIENCE, WithdrawLink, check_approver, is_same};
+use super::changing::{Change, Extending, rules_of};
+use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{
-    Actor, EventType, Issuer, Validator, WindowLength, check_person, plain_address, refuse_support_session,
-};
+use crate::domain::{Actor, EventType, plain_address};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::{ExtensionId, LinkId};
@@ -26,7 +24,7 @@ pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> ser
     let decision = request.decision();
     serde_json::json!({
         "id": request.id, "state": request.state(now), "hours": request.hours, "reason": request.reason,
-        "asked_by": { "id": request.asked_by_id, "name": request.asked_by_name, "email": request.asked_by_email },
+        "asked_by": request.asked_by(),
         "client_id": request.client_id, "created_at": request.created_at, "lapses_at": request.lapses_at,
         "decided_at": request.decided_at, "decision": decision,
     })
@@ -58,7 +56,7 @@ pub(super) fn ask(
         return Err(Error::new(Code::ValidationFailed).field("/extended_by/email", "required", detail));
     };
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-    if is_same(&email, &consultant.email) || is_same(&extending.by.id, link.consultant_id.as_str()) {
+    if is_one((&extending.by.id, &email), (link.consultant_id.as_str(), &consultant.email)) {
         return Err(change.refuse(tx, link, Code::OwnRequest));
     }
     let request = ExtensionRequest {
@@ -89,10 +87,9 @@ pub(super) fn ask(
 fn waiting(tx: &mut Tx<'_>, change: &Change, link: &Link, id: &ExtensionId) -> Result<ExtensionRequest, Error> {
     let request = requests::find(tx, id)?.filter(|request| request.magic_link_id == link.id);
     let request = request.ok_or_else(Error::not_found)?;
-    match request.state(change.now) {
-        RequestState::Pending => Ok(request),
-        RequestState::Lapsed => Err(change.refuse(tx, link, Code::RequestLapsed)),
-        _ => Err(change.refuse(tx, link, Code::AlreadyDecided)),
+    match request.state(change.now).refusal() {
+        None => Ok(request),
+        Some(code) => Err(change.refuse(tx, link, code)),
     }
 }
 
@@ -112,16 +109,6 @@ fn decide(
     }
 }
 
-fn decision(change: &Change, email: Option<String>, reason: Option<&str>) -> Decision {
-    Decision {
-        by: change.actor.clone(),
-        email,
-        client_id: change.client_id.clone(),
-        reason: reason.map(ToOwned::to_owned),
-        revocation_id: None,
-    }
-}
-
 /// Approves an extension: the link ends later from here on.
 pub(crate) async fn approve(
     cx: &Context,
@@ -130,17 +117,10 @@ pub(crate) async fn approve(
     request: ApproveExtension,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Validator::default();
-    let email = check_approver(&mut fields, &request.approver);
-    fields.optional_text("/comment", request.comment.as_deref(), 3, 500);
-    let shorter = request.duration.map(WindowLength::duration);
-    if shorter.is_some_and(|length| length.is_none()) {
-        fields.error("/duration", "out_of_range", "must be at least one hour, and no longer than was asked for");
-    }
-    fields.finish()?;
-    let change = Change::of(caller, id, person(&request.approver), now);
-    let (shorter, config) = (shorter.flatten(), cx.config.clone());
+    let ApproveExtension { approver, comment, duration, acting_session_id } = request;
+    let (email, shorter) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
+    let change = Change::of(caller, id, approver.actor(), now);
+    let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
             if store::freeze_state(tx)?.0.is_some() {
@@ -149,10 +129,10 @@ pub(crate) async fn approve(
             let link = change.lock(tx)?;
             let asked = waiting(tx, &change, &link, &extension)?;
             let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-            let who = &change.actor.id;
-            let is_own = is_same(who, &asked.asked_by_id) || is_same(&email, &asked.asked_by_email);
-            let is_consultant = is_same(who, link.consultant_id.as_str()) || is_same(&email, &consultant.email);
-            if is_own || is_consultant {
+            let who = (change.actor.id.as_str(), email.as_str());
+            if is_one(who, (&asked.asked_by_id, &asked.asked_by_email))
+                || is_one(who, (link.consultant_id.as_str(), &consultant.email))
+            {
                 return Err(change.refuse(tx, &link, Code::OwnRequest));
             }
             let by = shorter.unwrap_or_else(|| asked.length());
@@ -166,28 +146,17 @@ pub(crate) async fn approve(
                 let detail = format!("the link ends at {} by now, which is no sooner", link.expires_at);
                 return Err(Error::new(Code::ValidationFailed).field("/duration", "too_short", detail));
             }
-            let extending = Extending {
-                id: extension.clone(),
-                by: Issuer {
-                    id: asked.asked_by_id.clone(),
-                    name: asked.asked_by_name.clone(),
-                    email: Some(asked.asked_by_email.clone()),
-                },
-                reason: asked.reason.clone(),
-            };
-            let approved = decision(&change, Some(email.clone()), request.comment.as_deref());
+            rules_of(tx, &config, &link.tenant_id)?.require_extension(&link, to.since(link.starts_at))?;
+            let extending = Extending { id: extension.clone(), by: asked.asked_by(), reason: asked.reason.clone() };
+            let approved = change.decision(Some(&email), comment.as_deref());
             decide(tx, &change, &link, &extension, (RequestState::Approved, &approved))?;
             let more = serde_json::json!({
                 "asked_by": { "id": extending.by.id, "name": extending.by.name }, "approver_email": email,
                 "comment": approved.reason,
             });
-            change.extend(tx, &config, &link, &extending, to, more)
+            change.extend(tx, &link, &extending, to, more)
         })
         .await
-}
-
-fn person(approver: &Approver) -> Actor {
-    Actor::portal_user(&approver.id, &approver.name)
 }
 
 /// Denies an extension; the person who asked is told by whom and why.
@@ -198,17 +167,13 @@ pub(crate) async fn deny(
     request: DenyLink,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    refuse_support_session(request.acting_session_id.as_deref())?;
-    let mut fields = Validator::default();
-    let email = check_approver(&mut fields, &request.approver);
-    fields.text("/reason", &request.reason, 3, 500);
-    fields.finish()?;
-    let change = Change::of(caller, id, person(&request.approver), now);
+    let email = request.check()?;
+    let change = Change::of(caller, id, request.approver.actor(), now);
     cx.store
         .write_large(move |tx| {
             let link = change.lock(tx)?;
             waiting(tx, &change, &link, &extension)?;
-            let denied = decision(&change, Some(email.clone()), Some(&request.reason));
+            let denied = change.decision(Some(&email), Some(&request.reason));
             let asked = decide(tx, &change, &link, &extension, (RequestState::Denied, &denied))?;
             notices::extension_denied(tx, &link, &asked, now)?;
             tx.record(change.event(EventType::ExtensionDenied, &link).with(&serde_json::json!({
@@ -227,17 +192,13 @@ pub(crate) async fn withdraw(
     request: WithdrawLink,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let mut fields = Validator::default();
-    check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
-    fields.optional_text("/reason", request.reason.as_deref(), 3, 500);
-    fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
-    fields.finish()?;
+    request.check()?;
     let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
     cx.store
         .write_large(move |tx| {
             let link = change.lock(tx)?;
             waiting(tx, &change, &link, &extension)?;
-            let withdrawn = decision(&change, None, request.reason.as_deref());
+            let withdrawn = change.decision(None, request.reason.as_deref());
             let asked = decide(tx, &change, &link, &extension, (RequestState::Withdrawn, &withdrawn))?;
             tx.record(change.event(EventType::ExtensionWithdrawn, &link).with(&serde_json::json!({
                 "extension_id": asked.id, "reason": withdrawn.reason, "acting_session_id": request.acting_session_id,

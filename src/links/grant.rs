@@ -10,7 +10,8 @@ use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
 use crate::records::consultants::Issuable;
-use crate::records::links::{Link, Revoking};
+use crate::records::link_ends::{self, Revoking};
+use crate::records::links::Link;
 use crate::records::policies;
 use crate::sessions::{self, Ending};
 use crate::store::Tx;
@@ -69,11 +70,11 @@ pub(super) fn issued(
     (profile_refusal, issuer_refusal): (Option<&str>, Option<&str>),
     now: Timestamp,
 ) -> Event {
-    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
+    let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());
     Event::new(EventType::LinkIssued, actor, now).client(link.client_id.as_ref()).link(link).with(&serde_json::json!({
         "access": link.access, "starts_at": link.starts_at, "expires_at": link.expires_at,
         "profile_name": link.profile_name,
-        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
+        "modules": modules, "forbidden": forbidden,
         "reentry": (link.reentry == Reentry::Device).then_some(link.reentry),
         "issued_by": { "id": link.issued_by_id, "name": link.issued_by_name },
         "profile_email_refused": profile_refusal, "issuer_email_refused": issuer_refusal,
@@ -108,7 +109,7 @@ pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp)
     let reason = "Another link for the same access took its place";
     let revoking = Revoking::new(reason, actor, by.client_id.as_ref(), now);
     // One that has ended meanwhile is in nobody's way.
-    let Some(link) = records::links::replace(tx, &other.id, &by.id, &revoking)? else { return Ok(()) };
+    let Some(link) = link_ends::replace(tx, &other.id, &by.id, &revoking)? else { return Ok(()) };
     let links = std::slice::from_ref(&link);
     mail::cancel_for_links(tx, links, now)?;
     let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::changing::Change;
 use super::device::{self, DeviceChallenge};
 use super::resend;
 use super::step_up::{self, CodeMailed, OpenCode};
@@ -291,7 +292,8 @@ pub(crate) async fn request_fresh(
                 let refusal = tx.refuse(Code::LinkSuperseded, event);
                 return Err(refusal.detail(format!("a newer link was mailed at {}; use that one", newest.mailed_at)));
             }
-            resend::next_generation(tx, &claims.jti, &Reach::everything(), fresh, &actor, None, now)?;
+            let (id, reach) = (claims.jti.clone(), Reach::everything());
+            resend::next_generation(tx, &Change { id, reach, actor, client_id: None, now }, fresh)?;
             Ok(())
         })
         .await

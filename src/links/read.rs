@@ -7,9 +7,7 @@ use super::{LinkResponse, RememberedDevice};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{
-    AuditState, ConsultantRef, Issuer, LinkState, Page, Paging, Profile, Reach, Reentry, Restrictions,
-};
+use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach, Reentry, Restrictions};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
@@ -79,7 +77,7 @@ fn requested(conn: &mut Conn, requests: &[LinkRequest], now: Timestamp) -> Resul
     let consultants: Vec<ConsultantId> = requests.iter().map(|request| request.consultant_id.clone()).collect();
     let consultants = records::links::consultants(conn, &consultants)?;
     let shown = requests.iter().filter_map(|request| {
-        let state = Option::<LinkState>::from(request.state(now))?;
+        let state = request.state(now).of_link()?;
         Some(request.seen(state, consultants.get(&request.consultant_id).cloned()?, now))
     });
     Ok(shown.collect())

@@ -1,9 +1,10 @@
 //! Resending mails a fresh token: the next generation invalidates every earlier token and code of the link.
 
-use super::{LinkResponse, ResendLink, approval, read};
+use super::changing::Change;
+use super::{LinkResponse, ResendLink, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Reach, Reentry, Validator, check_person, refuse_support_session};
+use crate::domain::{Actor, EventType, Reentry, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IssueLinks};
 use crate::id::{ClientId, LinkId};
@@ -25,42 +26,34 @@ pub(crate) async fn resend(
     let mut fields = Validator::default();
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
-    let actor = caller.actor(request.requested_by.as_ref());
-    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
     cx.tokens.signing_kid(now)?;
     limits.count_client(caller.client_id.as_ref())?;
     let fresh = limits.fresh();
     cx.store
         .write(move |tx| {
-            let link = next_generation(tx, &id, &reach, fresh, &actor, client_id.as_ref(), now)?;
+            let link = next_generation(tx, &change, fresh)?;
             read::view(tx, link, now)
         })
         .await
 }
 
 /// Raises the generation and queues its mail. A refusal because the link has ended is recorded.
-pub(super) fn next_generation(
-    tx: &mut Tx<'_>,
-    id: &LinkId,
-    reach: &Reach,
-    limits: mail::Fresh,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<Link, Error> {
-    let known = still_open(tx, id, reach, actor, client_id, now)?;
+pub(super) fn next_generation(tx: &mut Tx<'_>, change: &Change, limits: mail::Fresh) -> Result<Link, Error> {
+    let now = change.now;
+    let known = still_open(tx, change)?;
     // A recipient's links are counted, of whichever link they are: one transaction at a time.
     records::consultants::lock_for_change(tx, &known.consultant_id)?;
     let cool_down = mail::fresh_link(tx, limits, &known, now)?;
-    let Some(link) = records::links::raise_generation(tx, id, reach, now.minus(cool_down), now)? else {
+    let Some(link) = records::links::raise_generation(tx, &change.id, &change.reach, now.minus(cool_down), now)? else {
         // A concurrent revocation or resend was first.
-        still_open(tx, id, reach, actor, client_id, now)?;
+        still_open(tx, change)?;
         let wait = cool_down.whole_seconds() + 1;
         return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));
     };
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
     mail::require_open_address(tx, &consultant.email)?;
-    let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id);
+    let event = change.event(EventType::LinkResent, &link);
     mail_again(tx, &link, event.with(&serde_json::json!({ "generation": link.generation })), now)?;
     Ok(link)
 }
@@ -78,7 +71,7 @@ pub(crate) fn renew(
     now: Timestamp,
 ) -> Result<bool, Error> {
     let Some(link) = records::links::renew(tx, id, kid, now)? else { return Ok(false) };
-    let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id);
+    let event = Event::new(EventType::LinkResent, actor.clone(), now).client(client_id).link(&link);
     let data = serde_json::json!({ "generation": link.generation, "revoked_kid": kid });
     mail_again(tx, &link, event.with(&data), now)?;
     Ok(true)
@@ -97,24 +90,14 @@ fn mail_again(tx: &mut Tx<'_>, link: &Link, event: Event, now: Timestamp) -> Res
         // Whoever opens the fresh mail may have their browser remembered instead.
         sessions::forget_device(tx, link, &event.actor, event.client_id.as_ref(), "resent", now)?;
     }
-    tx.record(event.link(link));
+    tx.record(event);
     Ok(())
 }
 
 /// The link, unless it has ended.
-fn still_open(
-    tx: &mut Tx<'_>,
-    id: &LinkId,
-    reach: &Reach,
-    actor: &Actor,
-    client_id: Option<&ClientId>,
-    now: Timestamp,
-) -> Result<Link, Error> {
-    let Some(link) = records::links::find_within(tx, id, reach)? else {
-        return Err(approval::why_none(tx, id, reach, (actor, client_id), now)?);
-    };
-    match link.ended(now) {
-        Some(code) => Err(tx.refuse(code, Event::link_refused(&link, actor.clone(), code, now).client(client_id))),
-        None => Ok(link),
+fn still_open(tx: &mut Tx<'_>, change: &Change) -> Result<Link, Error> {
+    match records::links::find_within(tx, &change.id, &change.reach)? {
+        Some(link) => change.require_open(tx, link),
+        None => Err(change.why_none(tx)?),
     }
 }

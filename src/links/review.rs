@@ -1,6 +1,6 @@
 //! Reviewing what was granted in an emergency.
 
-use super::decisions::ReviewLink;
+use super::decisions::{ReviewLink, is_same};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -40,7 +40,7 @@ pub(crate) async fn review(
             }
             let refused = if link.ended(now).is_none() {
                 Some(Code::ReviewTooEarly)
-            } else if link.issued_by_id.eq_ignore_ascii_case(&request.reviewer.id) {
+            } else if is_same(&link.issued_by_id, &request.reviewer.id) {
                 Some(Code::OwnRequest)
             } else {
                 None

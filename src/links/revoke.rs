@@ -1,5 +1,6 @@
 //! Revoking links, and with them their sessions and unsent mails.
 
+use super::changing::Change;
 use super::{LinkResponse, RevokeLink, approval, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -8,10 +9,11 @@ use crate::error::Error;
 use crate::http::{Caller, RevokeLinks};
 use crate::id::LinkId;
 use crate::journal::Event;
-use crate::records::links::{Link, Revoking, Selector};
+use crate::mail;
+use crate::records::link_ends::{self, Revoking, Selector};
+use crate::records::links::Link;
 use crate::sessions::{self, Ending};
 use crate::store::{Tx, Worker};
-use crate::{mail, records};
 
 /// Revokes a link. One that has already ended is not changed.
 pub(crate) async fn revoke(
@@ -26,22 +28,21 @@ pub(crate) async fn revoke(
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.optional_text("/acting_session_id", request.acting_session_id.as_deref(), 1, 64);
     fields.finish()?;
-    let actor = caller.actor(request.requested_by.as_ref());
-    let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
+    let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
     cx.store
         .write(move |tx| {
+            let (id, reach, acting) = (&change.id, &change.reach, request.acting_session_id.as_deref());
             let revoking = Revoking {
-                acting_session_id: request.acting_session_id.as_deref(),
-                ..Revoking::new(&request.reason, &actor, client_id.as_ref(), now)
+                acting_session_id: acting,
+                ..Revoking::new(&request.reason, &change.actor, change.client_id.as_ref(), now)
             };
-            let mut revoked = records::links::revoke(tx, &id, &reach, &revoking)?;
-            let (by, words) = ((&actor, client_id.as_ref()), (request.reason.as_str(), revoking.acting_session_id));
-            if revoked.is_none() && !approval::revoked(tx, &id, &reach, by, words, now)? {
+            let mut revoked = link_ends::revoke(tx, id, reach, &revoking)?;
+            if revoked.is_none() && !approval::revoked(tx, &change, &request.reason, acting)? {
                 // A request that does not wait may have been approved since the link was looked for.
-                revoked = records::links::revoke(tx, &id, &reach, &revoking)?;
+                revoked = link_ends::revoke(tx, id, reach, &revoking)?;
             }
             let Some(link) = revoked else {
-                return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
+                return read::one_within(tx, id, reach, now)?.ok_or_else(Error::not_found);
             };
             follow_up(tx, std::slice::from_ref(&link), &revoking)?;
             read::view(tx, link, now)
@@ -55,7 +56,7 @@ pub(crate) fn revoke_where(
     selector: Selector<'_>,
     revoking: &Revoking<'_>,
 ) -> Result<(usize, usize), Error> {
-    let links = records::links::revoke_where(tx, selector, revoking)?;
+    let links = link_ends::revoke_where(tx, selector, revoking)?;
     follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
 }
 

@@ -194,10 +194,14 @@ pub(crate) fn closed(conn: &mut Conn, session: &Session, now: Timestamp) -> Resu
 
 /// Asks the contacts of a tenant to decide on a link; the mail leads to the portal's own page.
 pub(crate) fn approval_requested(tx: &mut Tx<'_>, request: &LinkRequest, now: Timestamp) -> Result<(), Error> {
-    let Some(tenant) = records::tenants::find(tx, &request.tenant_id)? else { return Ok(()) };
-    for (place, contact) in tenant.contacts().into_iter().enumerate() {
-        let job = of_request(request, Template::ApprovalRequested, &place.to_string(), now);
-        store::insert(tx, &Job { recipient: Some(contact.email), ..job })?;
+    let contacts = records::tenants::contacts(tx, &request.tenant_id)?;
+    to_each(tx, contacts, |place| of_request(request, Template::ApprovalRequested, &place.to_string(), now))
+}
+
+/// Queues a job for each contact; `job` is told the contact's place.
+fn to_each(tx: &mut Tx<'_>, contacts: Vec<Contact>, job: impl Fn(usize) -> Job) -> Result<(), Error> {
+    for (place, contact) in contacts.into_iter().enumerate() {
+        store::insert(tx, &Job { recipient: Some(contact.email), ..job(place) })?;
         tx.wake(Worker::Mail);
     }
     Ok(())
@@ -218,13 +222,8 @@ pub(crate) fn extension_requested(
     request: &ExtensionRequest,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let Some(tenant) = records::tenants::find(tx, &link.tenant_id)? else { return Ok(()) };
-    for (place, contact) in tenant.contacts().into_iter().enumerate() {
-        let dedup_key = format!("{} {place}", request.id);
-        enqueue_notice(tx, link, Template::ExtensionRequested, dedup_key, Some(&contact.email), now)?;
-        tx.wake(Worker::Mail);
-    }
-    Ok(())
+    let contacts = records::tenants::contacts(tx, &link.tenant_id)?;
+    to_each(tx, contacts, |place| about(link, Template::ExtensionRequested, format!("{} {place}", request.id), now))
 }
 
 /// Tells the person who asked for an extension that it was denied, or that nobody decided in time.
@@ -251,17 +250,10 @@ fn of_request(request: &LinkRequest, template: Template, to: &str, now: Timestam
 
 /// Tells the contacts of a tenant that its policy allows more than before.
 pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: Timestamp) -> Result<(), Error> {
-    for (place, contact) in tenant.contacts().into_iter().enumerate() {
-        let dedup_key = format!("{} {seq} {place}", tenant.id);
-        let job = Job {
-            tenant_id: tenant.id.clone(),
-            recipient: Some(contact.email),
-            ..Job::new(MailJobId::new(now), Template::PolicyLoosened, dedup_key, None, now)
-        };
-        store::insert(tx, &job)?;
-        tx.wake(Worker::Mail);
-    }
-    Ok(())
+    to_each(tx, tenant.contacts(), |place| Job {
+        tenant_id: tenant.id.clone(),
+        ..Job::new(MailJobId::new(now), Template::PolicyLoosened, format!("{} {seq} {place}", tenant.id), None, now)
+    })
 }
 
 /// Notifies the admin that the e-mail with the link did not arrive; of other e-mails it does nothing.

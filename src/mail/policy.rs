@@ -4,9 +4,8 @@ use super::store::Job;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
-use crate::domain::Policy;
 use crate::error::Error;
-use crate::records::policies::{self, PolicyRow};
+use crate::records::policies;
 use crate::records::tenants::Tenant;
 use crate::tenants::rules::Rules;
 
@@ -29,7 +28,7 @@ impl PolicyChange {
         let row = policies::find(conn, &tenant.id, seq)?;
         let row = row.ok_or_else(|| Error::internal("a mail about a policy that is not there"))?;
         let before = policies::find(conn, &tenant.id, seq - 1)?;
-        let before: Policy = before.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
+        let before = policies::policy_of(before.as_ref())?;
         let rules = Rules::of(&row.policy()?, config);
         let address = job.recipient.clone().unwrap_or_default();
         let contact = tenant.contacts().into_iter().find(|contact| contact.email == address);

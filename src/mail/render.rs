@@ -9,7 +9,7 @@ use url::Url;
 use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, Reentry, Template as MailTemplate, one_line};
+use crate::domain::{Access, Reentry, Template as MailTemplate, in_hours, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
 use crate::mail::summary::{Summary, Visits};
@@ -398,14 +398,6 @@ fn masked(address: &str) -> String {
     match address.split_once('@') {
         Some((local, domain)) => format!("{}…@{domain}", local.chars().next().unwrap_or('…')),
         None => "…".to_owned(),
-    }
-}
-
-/// `8 hours`
-fn in_hours(length: time::Duration) -> String {
-    match length.whole_hours() {
-        1 => "1 hour".to_owned(),
-        hours => format!("{hours} hours"),
     }
 }
 

@@ -129,7 +129,7 @@ crate::db::text_enum! {
 
 impl PolicyResponse {
     fn of(tenant_id: String, row: Option<&PolicyRow>, config: &Config) -> Result<Self, Error> {
-        let policy = row.map(PolicyRow::policy).transpose()?.unwrap_or_default();
+        let policy = policies::policy_of(row)?;
         let rules = Rules::of(&policy, config);
         let set = [
             (policy.max_duration.is_some(), PolicyMember::MaxDuration),
@@ -216,8 +216,7 @@ fn check(request: &SavePolicy, config: &Config) -> Result<Policy, Error> {
             fields.error("/session_hours", "contradicts_configuration", detail);
         }
     }
-    let remembers = config.portals.values().any(crate::config::Portal::remembers_devices);
-    if request.reentry == Some(Reentry::Device) && !remembers {
+    if request.reentry == Some(Reentry::Device) && !config.remembers_devices() {
         let detail = "device needs a portal with step_up = email_code and the service's own landing page";
         fields.error("/reentry", "contradicts_configuration", detail);
     }
@@ -266,7 +265,7 @@ pub(crate) async fn save(
             let unknown = || Error::not_found().detail("register the tenant first: PUT /v1/tenants/{id}");
             let tenant = tenants::lock(tx, &tenant_id)?.ok_or_else(unknown)?;
             let known = policies::newest(tx, &tenant_id)?;
-            let before = known.as_ref().map(PolicyRow::policy).transpose()?.unwrap_or_default();
+            let before = policies::policy_of(known.as_ref())?;
             if before == policy {
                 return PolicyResponse::of(tenant_id.clone(), known.as_ref(), &config);
             }

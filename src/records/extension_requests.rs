@@ -9,6 +9,7 @@ use super::link_requests::{Decision, RequestState};
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::extension_requests as requests;
+use crate::domain::Issuer;
 use crate::id::{ClientId, ExtensionId, LinkId};
 
 /// A request to let a link end later.
@@ -33,12 +34,14 @@ pub(crate) struct ExtensionRequest {
 }
 
 impl ExtensionRequest {
-    /// The state: one that nobody decided on in time has lapsed.
     pub(crate) fn state(&self, now: Timestamp) -> RequestState {
-        match self.state {
-            RequestState::Pending if self.lapses_at <= now => RequestState::Lapsed,
-            state => state,
-        }
+        self.state.at(self.lapses_at, now)
+    }
+
+    /// Who asked for it.
+    pub(crate) fn asked_by(&self) -> Issuer {
+        let (id, name) = (self.asked_by_id.clone(), self.asked_by_name.clone());
+        Issuer { id, name, email: Some(self.asked_by_email.clone()) }
     }
 
     /// How much later the link is to end.
@@ -47,7 +50,7 @@ impl ExtensionRequest {
     }
 
     pub(crate) fn decision(&self) -> Option<Decision> {
-        self.decision.as_deref().and_then(|text| serde_json::from_str(text).ok())
+        Decision::parsed(self.decision.as_deref())
     }
 
     /// One that somebody of this name denied, in these words.

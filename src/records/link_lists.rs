@@ -76,6 +76,40 @@ fn in_audit_state(state: AuditState, now: Timestamp) -> Condition {
     }
 }
 
+/// Applies what the filter says of a row, whether it is a link or a request for one.
+macro_rules! filtered {
+    ($query:ident, $rows:ident, $filter:ident) => {
+        if let Some(tenant_id) = &$filter.tenant_id {
+            $query = $query.filter($rows::tenant_id.eq(tenant_id));
+        }
+        if let Some(portal) = &$filter.portal {
+            $query = $query.filter($rows::portal.eq(portal));
+        }
+        if let Some(id) = &$filter.consultant_id {
+            $query = $query.filter($rows::consultant_id.eq(id));
+        }
+        if let Some(id) = &$filter.profile_id {
+            $query = $query.filter($rows::profile_id.eq(id));
+        }
+        if let Some(ticket) = $filter.ticket() {
+            $query = $query.filter($rows::ticket.eq(ticket).assume_not_null());
+        }
+        if let Some(id) = &$filter.issued_by_id {
+            $query = $query.filter($rows::issued_by_id.eq(id));
+        }
+        if let Some(id) = &$filter.client_id {
+            $query = $query.filter($rows::client_id.eq(id).assume_not_null());
+        }
+        if let Some(from) = $filter.created_from {
+            $query = $query.filter($rows::created_at.ge(from));
+        }
+        if let Some(to) = $filter.created_to {
+            $query = $query.filter($rows::created_at.lt(to));
+        }
+    };
+}
+pub(super) use filtered;
+
 /// Links that match the filter within the reach, newest first.
 pub(crate) fn list(
     conn: &mut Conn,
@@ -85,33 +119,7 @@ pub(crate) fn list(
     now: Timestamp,
 ) -> QueryResult<Scan<Link>> {
     let mut query = links::table.into_boxed::<Backend>().filter(within!(links, reach));
-    if let Some(tenant_id) = &filter.tenant_id {
-        query = query.filter(links::tenant_id.eq(tenant_id));
-    }
-    if let Some(portal) = &filter.portal {
-        query = query.filter(links::portal.eq(portal));
-    }
-    if let Some(id) = &filter.consultant_id {
-        query = query.filter(links::consultant_id.eq(id));
-    }
-    if let Some(id) = &filter.profile_id {
-        query = query.filter(links::profile_id.eq(id));
-    }
-    if let Some(ticket) = filter.ticket() {
-        query = query.filter(links::ticket.eq(ticket).assume_not_null());
-    }
-    if let Some(id) = &filter.issued_by_id {
-        query = query.filter(links::issued_by_id.eq(id));
-    }
-    if let Some(id) = &filter.client_id {
-        query = query.filter(links::client_id.eq(id).assume_not_null());
-    }
-    if let Some(from) = filter.created_from {
-        query = query.filter(links::created_at.ge(from));
-    }
-    if let Some(to) = filter.created_to {
-        query = query.filter(links::created_at.lt(to));
-    }
+    filtered!(query, links, filter);
     if let Some(before) = filter.expires_before {
         query = query.filter(links::expires_at.lt(before));
     }

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use time::Duration;
 
-use super::link_lists::LinkFilter;
+use super::link_lists::{LinkFilter, filtered};
 use super::links::Link;
 use super::revocations::{BulkRevocation, condition};
 use super::{scan_end, within};
@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan};
+use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
 /// Condition for statements about `link_requests` and `revocations`: the bulk revocation, pending or done, matches the
@@ -52,6 +53,36 @@ text_enum! {
         Withdrawn = "withdrawn",
         /// Nobody decided in time.
         Lapsed = "lapsed",
+    }
+}
+
+impl RequestState {
+    /// The state at a time of a request that is stored in this one: one that nobody decided on in time has lapsed.
+    pub(super) fn at(self, lapses_at: Timestamp, now: Timestamp) -> Self {
+        match self {
+            Self::Pending if lapses_at <= now => Self::Lapsed,
+            state => state,
+        }
+    }
+
+    /// Why nobody can decide on the request any more; `None` while it waits.
+    pub(crate) fn refusal(self) -> Option<Code> {
+        match self {
+            Self::Pending => None,
+            Self::Lapsed => Some(Code::RequestLapsed),
+            Self::Approved | Self::Denied | Self::Withdrawn => Some(Code::AlreadyDecided),
+        }
+    }
+
+    /// The state of the link that is asked for; `None` where the link exists.
+    pub(crate) fn of_link(self) -> Option<LinkState> {
+        Some(match self {
+            Self::Pending => LinkState::Pending,
+            Self::Denied => LinkState::Denied,
+            Self::Withdrawn => LinkState::Withdrawn,
+            Self::Lapsed => LinkState::Lapsed,
+            Self::Approved => return None,
+        })
     }
 }
 
@@ -194,22 +225,18 @@ impl LinkRequest {
         self.decided_at.unwrap_or(now).max(self.created_at)
     }
 
-    /// The state: one that nobody decided on in time has lapsed.
     pub(crate) fn state(&self, now: Timestamp) -> RequestState {
-        match self.state {
-            RequestState::Pending if self.lapses_at <= now => RequestState::Lapsed,
-            state => state,
-        }
+        self.state.at(self.lapses_at, now)
     }
 
     pub(crate) fn decision(&self) -> Option<Decision> {
-        self.decision.as_deref().and_then(|text| serde_json::from_str(text).ok())
+        Decision::parsed(self.decision.as_deref())
     }
 
     /// Applies a bulk revocation that matches the request.
     fn under(self, order: Option<BulkRevocation>) -> Self {
         let Some(order) = order.filter(|order| self.is_hit(order)) else { return self };
-        let decision = serde_json::to_string(&Decision::of(&order)).ok();
+        let decision = Decision::of(&order).stored().ok();
         Self { state: RequestState::Withdrawn, decided_at: Some(order.created_at), decision, ..self }
     }
 
@@ -225,6 +252,11 @@ impl Decision {
         serde_json::to_string(self).map_err(|error| diesel::result::Error::SerializationError(error.into()))
     }
 
+    /// The decision that is stored, if there is one.
+    pub(super) fn parsed(stored: Option<&str>) -> Option<Self> {
+        stored.and_then(|text| serde_json::from_str(text).ok())
+    }
+
     /// The decision of a bulk revocation.
     pub(crate) fn of(order: &BulkRevocation) -> Self {
         Self {
@@ -234,19 +266,6 @@ impl Decision {
             reason: Some(order.reason.clone()),
             revocation_id: Some(order.id.clone()),
         }
-    }
-}
-
-impl From<RequestState> for Option<LinkState> {
-    /// The state of the link that is asked for; `None` where the link exists.
-    fn from(state: RequestState) -> Self {
-        Some(match state {
-            RequestState::Pending => LinkState::Pending,
-            RequestState::Denied => LinkState::Denied,
-            RequestState::Withdrawn => LinkState::Withdrawn,
-            RequestState::Lapsed => LinkState::Lapsed,
-            RequestState::Approved => return None,
-        })
     }
 }
 
@@ -316,14 +335,16 @@ pub(crate) fn decide(
     decision: &Decision,
     now: Timestamp,
 ) -> QueryResult<Option<LinkRequest>> {
-    let decision =
-        serde_json::to_string(decision).map_err(|error| diesel::result::Error::SerializationError(error.into()))?;
     diesel::update(requests::table.find(id))
         .filter(within!(requests, reach))
         .filter(requests::state.eq(RequestState::Pending))
         .filter(requests::lapses_at.gt(now))
         .filter(not(exists(orders::table.filter(RequestRevoked))))
-        .set((requests::state.eq(state), requests::decided_at.eq(Some(now)), requests::decision.eq(Some(decision))))
+        .set((
+            requests::state.eq(state),
+            requests::decided_at.eq(Some(now)),
+            requests::decision.eq(Some(decision.stored()?)),
+        ))
         .returning(requests::all_columns)
         .get_result(conn)
         .optional()
@@ -403,33 +424,7 @@ pub(crate) fn list(
         .into_boxed::<Backend>()
         .filter(within!(requests, reach))
         .filter(requests::state.ne(RequestState::Approved));
-    if let Some(tenant_id) = &filter.tenant_id {
-        query = query.filter(requests::tenant_id.eq(tenant_id));
-    }
-    if let Some(portal) = &filter.portal {
-        query = query.filter(requests::portal.eq(portal));
-    }
-    if let Some(id) = &filter.consultant_id {
-        query = query.filter(requests::consultant_id.eq(id));
-    }
-    if let Some(id) = &filter.profile_id {
-        query = query.filter(requests::profile_id.eq(id));
-    }
-    if let Some(ticket) = filter.ticket() {
-        query = query.filter(requests::ticket.eq(ticket).assume_not_null());
-    }
-    if let Some(id) = &filter.issued_by_id {
-        query = query.filter(requests::issued_by_id.eq(id));
-    }
-    if let Some(id) = &filter.client_id {
-        query = query.filter(requests::client_id.eq(id).assume_not_null());
-    }
-    if let Some(from) = filter.created_from {
-        query = query.filter(requests::created_at.ge(from));
-    }
-    if let Some(to) = filter.created_to {
-        query = query.filter(requests::created_at.lt(to));
-    }
+    filtered!(query, requests, filter);
     if let Some(after) = &page.after {
         query = query.filter(requests::id.lt(after));
     }
@@ -446,7 +441,7 @@ pub(crate) fn list(
     let found = query.order(requests::id.desc()).limit(PIECE).load(conn)?;
     let exhausted = i64::try_from(found.len()).is_ok_and(|number| number < PIECE);
     for request in under_revocations(conn, found)? {
-        let Some(state) = Option::<LinkState>::from(request.state(now)) else { continue };
+        let Some(state) = request.state(now).of_link() else { continue };
         let ends_before =
             filter.expires_before.is_none_or(|before| request.link(request.shown_at(now)).expires_at < before);
         after = Some(request.id.as_str().to_owned());

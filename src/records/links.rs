@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use diesel::dsl::{exists, max, not};
+use diesel::dsl::{exists, max};
 use diesel::prelude::*;
 use time::Duration;
 
@@ -16,7 +16,7 @@ use crate::db::schema::{
 use crate::db::{Conn, prepared};
 use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry, Restrictions};
 use crate::error::Code;
-use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
+use crate::id::{ClientId, ConsultantId, LinkId};
 
 /// What spending a token must match: its link, generation and visit, and the caller's reach.
 #[derive(Debug, Clone)]
@@ -28,30 +28,6 @@ pub(crate) struct Spend {
     /// Thumbprint of the device that is remembered, or is to be.
     pub device: Option<String>,
     pub reach: Reach,
-}
-
-/// Columns that a revocation sets.
-#[derive(AsChangeset)]
-#[diesel(table_name = links)]
-struct Revocation<'a> {
-    revoked_at: Option<Timestamp>,
-    revoke_reason: Option<&'a str>,
-    revoked_by_type: Option<ActorType>,
-    revoked_by_id: Option<&'a str>,
-    revoked_by_name: Option<&'a str>,
-}
-
-impl<'a> Revocation<'a> {
-    fn of(revoking: &Revoking<'a>) -> Self {
-        let actor = revoking.actor;
-        Self {
-            revoked_at: Some(revoking.at),
-            revoke_reason: Some(revoking.reason),
-            revoked_by_type: Some(actor.kind),
-            revoked_by_id: Some(&actor.id),
-            revoked_by_name: actor.name.as_deref(),
-        }
-    }
 }
 
 /// The statement that inserts a link with the number of the newest bulk revocation: that one and earlier ones do not
@@ -182,74 +158,10 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
     prepared(spending).get_result(conn).optional()
 }
 
-/// Revokes a link; `None` if it has ended, or is not within the caller's reach.
-pub(crate) fn revoke(
-    conn: &mut Conn,
-    id: &LinkId,
-    reach: &Reach,
-    revoking: &Revoking<'_>,
-) -> QueryResult<Option<Link>> {
-    diesel::update(links::table.find(id))
-        .filter(within!(links, reach))
-        .filter(links::revoked_at.is_null())
-        .filter(NotBulkRevoked)
-        .filter(links::expires_at.gt(revoking.at))
-        .set(Revocation::of(revoking))
-        .returning(links::all_columns)
-        .get_result(conn)
-        .optional()
-}
-
-/// Ends a link because another one for the same access takes its place; `None` if it has ended already.
-pub(crate) fn replace(conn: &mut Conn, id: &LinkId, by: &LinkId, revoking: &Revoking<'_>) -> QueryResult<Option<Link>> {
-    diesel::update(links::table.find(id))
-        .filter(links::revoked_at.is_null())
-        .filter(NotBulkRevoked)
-        .filter(links::expires_at.gt(revoking.at))
-        .set((Revocation::of(revoking), links::replaced_by.eq(Some(by))))
-        .returning(links::all_columns)
-        .get_result(conn)
-        .optional()
-}
-
-/// Selects links to revoke, among those that have not ended.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Selector<'a> {
-    /// Those of these links that a token of the current generation opens which a key has signed.
-    SignedBy(&'a str, &'a [LinkId]),
-    /// These links, which a bulk revocation matches.
-    BulkRevoked(&'a [LinkId], i64),
-}
-
-/// Revokes links, except those that a pending bulk revocation matches: it already set their time and reason.
-pub(crate) fn revoke_where(conn: &mut Conn, selector: Selector<'_>, revoking: &Revoking<'_>) -> QueryResult<Vec<Link>> {
-    macro_rules! revoke {
-        ($condition:expr) => {
-            diesel::update(links::table)
-                .filter($condition)
-                .filter(links::revoked_at.is_null())
-                .filter(links::expires_at.gt(revoking.at))
-                .set(Revocation::of(revoking))
-                .returning(links::all_columns)
-                .get_results(conn)
-        };
-    }
-    match selector {
-        Selector::SignedBy(kid, ids) => {
-            revoke!(links::id.eq_any(ids).and(exists(token_of(kid))).and(opens()).and(NotBulkRevoked))
-        }
-        Selector::BulkRevoked(ids, seq) => {
-            // An older one that is pending has said when and why they ended.
-            let older = orders::table.filter(BulkRevoked).filter(orders::seq.lt(seq));
-            revoke!(links::id.eq_any(ids).and(not(exists(older))))
-        }
-    }
-}
-
 /// Condition that a token of the link's current generation was signed by a key.
 #[expect(clippy::elidable_lifetime_names, reason = "`auto_type` demands a name")]
 #[diesel::dsl::auto_type]
-fn token_of<'a>(kid: &'a str) -> _ {
+pub(super) fn token_of<'a>(kid: &'a str) -> _ {
     link_keys::table
         .filter(link_keys::kid.eq(kid))
         .filter(link_keys::magic_link_id.eq(links::id))
@@ -267,7 +179,7 @@ fn remembered() -> _ {
 
 /// Condition that the token of the link's current generation opens something: it is unspent, or a device is remembered.
 #[diesel::dsl::auto_type]
-fn opens() -> _ {
+pub(super) fn opens() -> _ {
     links::spent_at.is_null().or(exists(remembered()))
 }
 
@@ -477,32 +389,5 @@ impl Link {
     pub(crate) fn revoked_by(&self) -> Option<Actor> {
         let (kind, id) = (self.revoked_by_type?, self.revoked_by_id.clone()?);
         Some(Actor { kind, id, name: self.revoked_by_name.clone() })
-    }
-}
-
-/// Reason, actor and time of a revocation of links.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Revoking<'a> {
-    pub reason: &'a str,
-    pub actor: &'a Actor,
-    pub client_id: Option<&'a ClientId>,
-    /// The support session that the caller acted in.
-    pub acting_session_id: Option<&'a str>,
-    /// The bulk revocation that is carried out.
-    pub revocation_id: Option<&'a RevocationId>,
-    /// Time of the revocation: earlier than `now` where a bulk revocation is carried out.
-    pub at: Timestamp,
-    pub now: Timestamp,
-}
-
-impl<'a> Revoking<'a> {
-    /// A revocation that applies from `now` on.
-    pub(crate) const fn new(
-        reason: &'a str,
-        actor: &'a Actor,
-        client_id: Option<&'a ClientId>,
-        now: Timestamp,
-    ) -> Self {
-        Self { reason, actor, client_id, acting_session_id: None, revocation_id: None, at: now, now }
     }
 }

@@ -5,6 +5,7 @@ pub(crate) mod consultants;
 pub(crate) mod devices;
 pub(crate) mod extension_requests;
 pub(crate) mod link_changes;
+pub(crate) mod link_ends;
 pub(crate) mod link_lists;
 pub(crate) mod link_requests;
 pub(crate) mod link_reviews;

@@ -55,6 +55,11 @@ pub(crate) fn parsed(text: &str) -> Result<Policy, Error> {
     serde_json::from_str(text).map_err(Error::internal)
 }
 
+/// The policy that a change left; before the first one, everything is as configured.
+pub(crate) fn policy_of(row: Option<&PolicyRow>) -> Result<Policy, Error> {
+    row.map(PolicyRow::policy).transpose().map(Option::unwrap_or_default)
+}
+
 /// The newest change of a tenant's policy.
 pub(crate) fn newest(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<PolicyRow>> {
     policies::table.filter(policies::tenant_id.eq(tenant_id)).order(policies::seq.desc()).first(conn).optional()

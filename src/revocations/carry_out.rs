@@ -7,7 +7,7 @@ use crate::context::Context;
 use crate::domain::Actor;
 use crate::error::Error;
 use crate::id::{LinkId, RevocationId};
-use crate::records::links::{Revoking, Selector};
+use crate::records::link_ends::{Revoking, Selector};
 use crate::records::revocations::BulkRevocation;
 use crate::{db, links, records};
 

@@ -169,9 +169,9 @@ fn record_opened(tx: &mut Tx<'_>, session: &Session, spend: &Spend, now: Timesta
         let actor = Actor::consultant(&session.consultant_id);
         Event::new(kind, actor, now).client(session.client_id.as_ref()).session(session)
     };
-    let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
+    let (modules, forbidden) = Restrictions::recorded(session.restrictions.as_ref());
     tx.record(event(EventType::SessionOpened).with(&serde_json::json!({
-        "modules": modules, "forbidden": (!forbidden.is_empty()).then_some(forbidden),
+        "modules": modules, "forbidden": forbidden,
         "generation": session.generation, "access": session.access, "expires_at": session.expires_at,
         "visit": spend.device.is_some().then_some(session.visit), "device": spend.device,
     })));

@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::id::LinkId;
 use crate::links;
 use crate::records;
-use crate::records::links::{Revoking, Selector};
+use crate::records::link_ends::{Revoking, Selector};
 use crate::records::signing_keys::{Carried, KeyRevocation};
 use crate::sessions::{self, Ending};
 use crate::store::Tx;

@@ -4,7 +4,7 @@ use time::Duration;
 
 use crate::config::Config;
 use crate::domain::{
-    Access, ApprovalFor, ApprovalRule, EmergencyRule, Forbidden, Policy, Reentry, Restrictions, WindowLength,
+    Access, ApprovalFor, ApprovalRule, EmergencyRule, Forbidden, Policy, Reentry, Restrictions, WindowLength, in_hours,
 };
 use crate::error::{Code, Error};
 use crate::records::links::Link;
@@ -35,7 +35,6 @@ impl Rules {
         let longest = config.links.max_duration;
         let within = |length: Option<WindowLength>| length.and_then(WindowLength::duration).map(|one| one.min(longest));
         let max_duration = within(policy.max_duration).unwrap_or(longest);
-        let remembers = config.portals.values().any(crate::config::Portal::remembers_devices);
         let session_hours = policy.session_hours.map(|hours| {
             let configured = i32::try_from(config.links.session_life.whole_hours()).unwrap_or(i32::MAX);
             hours.min(configured)
@@ -53,7 +52,7 @@ impl Rules {
             emergency: policy.emergency.unwrap_or(EmergencyRule::Forbidden),
             session_life: session_hours.map_or(config.links.session_life, |hours| Duration::hours(i64::from(hours))),
             session_hours,
-            reentry: policy.reentry.unwrap_or(if remembers { Reentry::Device } else { Reentry::Mail }),
+            reentry: policy.reentry.unwrap_or(if config.remembers_devices() { Reentry::Device } else { Reentry::Mail }),
         }
     }
 
@@ -82,7 +81,7 @@ impl Rules {
             let detail = format!("the tenant's policy allows {} only", allowed.join(", "));
             broken.push(("/access", "not_allowed", detail));
         }
-        if self.require_ticket && grant.ticket.is_none() {
+        if self.lacks_ticket(grant.ticket) {
             broken.push(("/ticket", "ticket_required", TICKET_REQUIRED.to_owned()));
         }
         if grant.reentry == Reentry::Device && self.reentry == Reentry::Mail {
@@ -109,12 +108,16 @@ impl Rules {
         }
     }
 
+    const fn lacks_ticket(&self, ticket: Option<&str>) -> bool {
+        self.require_ticket && ticket.is_none()
+    }
+
     /// Refuses a link without a ticket where each needs one.
     ///
     /// # Errors
     /// `policy_forbids`
     pub(crate) fn require_ticket(&self, ticket: Option<&str>) -> Result<(), Error> {
-        if self.require_ticket && ticket.is_none() {
+        if self.lacks_ticket(ticket) {
             return Err(Error::new(Code::PolicyForbids).field("/ticket", "ticket_required", TICKET_REQUIRED));
         }
         Ok(())
@@ -174,12 +177,8 @@ impl Rules {
     }
 
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let hours = |length: Duration| match length.whole_hours() {
-            1 => "1 hour".to_owned(),
-            hours => format!("{hours} hours"),
-        };
         let words = |words: Vec<&str>| if words.is_empty() { "nothing".to_owned() } else { words.join(", ") };
-        let longer = self.longer_than.map(|length| format!("longer than {}", hours(length)));
+        let longer = self.longer_than.map(|length| format!("longer than {}", in_hours(length)));
         let approval = match (self.approval_for, longer) {
             (ApprovalFor::None, None) => "none".to_owned(),
             (ApprovalFor::None, Some(longer)) => longer,
@@ -189,15 +188,15 @@ impl Rules {
             (ApprovalFor::Always, _) => "every one".to_owned(),
         };
         vec![
-            ("Longest access", hours(self.max_duration)),
-            ("Usual length", self.default_duration.map_or_else(|| "none".to_owned(), hours)),
+            ("Longest access", in_hours(self.max_duration)),
+            ("Usual length", self.default_duration.map_or_else(|| "none".to_owned(), in_hours)),
             ("Access levels", words(self.access_allowed.iter().map(|access| access.as_str()).collect())),
             ("Never included", words(self.forbidden.iter().map(|word| word.as_str()).collect())),
             ("Ticket", if self.require_ticket { "required" } else { "not required" }.to_owned()),
             ("Access that waits for an approval", approval),
-            ("Longest access with extensions", hours(self.max_total)),
+            ("Longest access with extensions", in_hours(self.max_total)),
             ("Access in an emergency", self.emergency.to_string()),
-            ("Longest visit", hours(self.session_life)),
+            ("Longest visit", in_hours(self.session_life)),
             (
                 "Visits after the first one begin with",
                 match self.reentry {

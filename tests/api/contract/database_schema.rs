@@ -6,7 +6,11 @@ use crate::support::{Database, Settings, Sql, World, apply, on_both_databases};
 fn declared() -> Vec<String> {
     let mut columns = Vec::new();
     let mut table = "";
-    let text = concat!(include_str!("../../../src/db/schema.rs"), include_str!("../../../src/db/schema/audit.rs"));
+    let text = concat!(
+        include_str!("../../../src/db/schema.rs"),
+        include_str!("../../../src/db/schema/audit.rs"),
+        include_str!("../../../src/db/schema/links.rs"),
+    );
     for line in text.lines().map(str::trim) {
         if let Some((column, kind)) = line.split_once(" -> ").filter(|_| line.ends_with(',')) {
             columns.push(format!("{table} {column} {}", kind.trim_end_matches(',')));
