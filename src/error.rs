@@ -66,6 +66,8 @@ codes! {
     DeviceUnknown 403 "device_unknown" "This browser is not remembered" "Have a fresh link mailed from the landing page: it moves the access to the browser that opens it.";
     ProofInvalid 403 "proof_invalid" "The device's proof is invalid" "Take a new nonce from `POST /l/preview`, and sign a proof for this request; a proof is good once, for a minute.";
     PolicyForbids 403 "policy_forbids" "The tenant's policy does not allow it" "`errors` names each rule and its limit; `GET /v1/tenants/{id}/policy` shows what is in force.";
+    CustomerSignatureRequired 403 "customer_signature_required" "The customer's key must sign this" "`GET /v1/tenants/{id}/approval-key` shows the key; send what it signed as `signed_approval`, or as `signed_change`.";
+    CustomerSignatureInvalid 403 "customer_signature_invalid" "This is not what the customer's key must sign" "`errors` says what differs: read the link again, and have `approval.terms` or `extension.terms` signed.";
     OwnRequest 403 "own_request" "Nobody approves the own access" "Whoever asks, whoever approves and the consultant are three persons, with identifiers and e-mail addresses of their own.";
     SupportSessionCannotGrant 403 "support_session_cannot_grant" "A support session cannot grant access" "Granting calls must come from a person of the customer, without `acting_session_id`.";
     NotFound 404 "not_found" "There is no such thing for this client" "Check the id, and that the client's tenants and portal reach it.";

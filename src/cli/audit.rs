@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Failure, Output, output};
 use crate::app::App;
-use crate::audit::verify::{self, Verified};
+use crate::audit::verify::{self, ApprovalKey, Verified, VerifiedApprovalKeyChange, VerifiedApprovals};
 use crate::audit::{self, ExportFormat, ExportQuery};
 use crate::http::Caller;
 
@@ -31,6 +31,10 @@ pub(super) enum AuditCommand {
         /// Older checkpoint, to narrow down what was rewritten; may be repeated
         #[arg(long, value_name = "FILE")]
         since: Vec<PathBuf>,
+        /// Public key with which the customer signs approvals, from the customer (a JWK, or PEM): while one was in
+        /// effect, each approval must be signed by it; may be repeated
+        #[arg(long, value_name = "FILE")]
+        approval_key: Vec<PathBuf>,
     },
     /// Sign and print the current checkpoint of an audit log
     Checkpoint {
@@ -62,7 +66,9 @@ pub(super) enum AuditCommand {
 
 /// Runs `verify`, which needs no store; returns any other command.
 pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<AuditCommand>, Failure> {
-    let AuditCommand::Verify { file, checkpoint, key, since } = command else { return Ok(Some(command)) };
+    let AuditCommand::Verify { file, checkpoint, key, since, approval_key } = command else { return Ok(Some(command)) };
+    let approval_keys: Vec<ApprovalKey> =
+        approval_key.iter().map(|file| approval_key_of(file)).collect::<Result<_, _>>()?;
     let mut input = open(&file)?;
     let bar = progress(&file);
     let is_pack = verify::is_evidence(input.fill_buf()?);
@@ -73,14 +79,14 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
                 check it without --checkpoint and --since"
                 .into());
         }
-        verify::verify_evidence(&mut input, &key)
+        verify::verify_evidence(&mut input, &key, &approval_keys)
     } else {
         let checkpoint = checkpoint.ok_or(
             "an export is checked against a checkpoint that was kept outside: --checkpoint FILE \
              (the one inside the export comes from where the export comes from)",
         )?;
         let since: Vec<Vec<u8>> = since.iter().map(|path| read(path)).collect::<Result<_, _>>()?;
-        verify::verify_export(&mut input, &key, &read(&checkpoint)?, &since, |bytes| bar.inc(bytes))
+        verify::verify_export(&mut input, &key, &read(&checkpoint)?, &since, &approval_keys, |bytes| bar.inc(bytes))
     };
     bar.finish_and_clear();
     let verified = verified?;
@@ -144,10 +150,23 @@ fn said(verified: &Verified, is_pack: bool) -> String {
     let changed =
         verified.key_changes.iter().map(|change| format!("; the key was changed at event {}", change.log_index));
     let changed = changed.collect::<String>();
+    let approved = verified.approvals.as_ref().map(approvals_said).unwrap_or_default();
     format!(
-        "verified: {} events{erased} in {what} of {}{beyond}{restored}{changed}",
+        "verified: {} events{erased} in {what} of {}{beyond}{restored}{changed}{approved}",
         verified.events, verified.tenant_id
     )
+}
+
+fn approvals_said(found: &VerifiedApprovals) -> String {
+    let count = |number: u64, words: &str| if number > 0 { format!(", {number} {words}") } else { String::new() };
+    let erased = count(found.erased, "more by their hashes alone");
+    let unsigned = count(found.unsigned, "without a signature while no key was in effect");
+    let changes = found.key_changes.iter().map(|change| {
+        let VerifiedApprovalKeyChange { log_index, key_thumbprint, is_ordered } = change;
+        let ordered = if *is_ordered { ", which an operator ordered, 72 hours later" } else { "" };
+        format!("; approval key from event {log_index} on{ordered}: {key_thumbprint}")
+    });
+    format!("; the customer has signed {} approvals{erased}{unsigned}{}", found.signed, changes.collect::<String>())
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
@@ -156,6 +175,13 @@ fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {
     }
     let opened = File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(Box::new(BufReader::with_capacity(1 << 20, opened)))
+}
+
+fn approval_key_of(file: &Path) -> Result<ApprovalKey, Failure> {
+    let text = String::from_utf8(read(file)?).unwrap_or_default();
+    let wrong =
+        || format!("{} holds no public key on P-256: a JWK with kty, crv, x and y alone, or PEM", file.display());
+    ApprovalKey::of_file(&text).ok_or_else(|| wrong().into())
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -2,7 +2,8 @@
 -- ACME shows values, so that the portal's record has something to show.
 INSERT INTO tenants (id, name, time_zone, contacts, created_at, updated_at, change_values) VALUES
     ('acme', 'ACME Ltd', 'Asia/Kolkata', '[{"name":"Meera Iyer","email":"hr@acme.example"}]', datetime('now'), datetime('now'), 'plain'),
-    ('globex', 'Globex', 'Asia/Kolkata', '[{"name":"Vikram Shah","email":"vikram.shah@globex.example"}]', datetime('now'), datetime('now'), 'masked')
+    ('globex', 'Globex', 'Asia/Kolkata', '[{"name":"Vikram Shah","email":"vikram.shah@globex.example"}]', datetime('now'), datetime('now'), 'masked'),
+    ('initech', 'Initech', 'Asia/Kolkata', '[{"name":"Leela Nair","email":"leela.nair@initech.example"}]', datetime('now'), datetime('now'), 'masked')
     ON CONFLICT DO NOTHING;
 -- At Globex a second person approves each access.
 INSERT INTO tenant_policies (tenant_id, seq, policy, actor_type, actor_id, created_at) VALUES

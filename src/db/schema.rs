@@ -37,6 +37,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    tenant_approval_keys (tenant_id, seq) {
+        tenant_id -> Text,
+        seq -> BigInt,
+        public_key -> Nullable<Text>,
+        effective_at -> Timestamp,
+        signed_change -> Nullable<Text>,
+        actor_type -> Text,
+        actor_id -> Text,
+        actor_name -> Nullable<Text>,
+        client_id -> Nullable<Text>,
+        created_at -> Timestamp,
+        cancelled_at -> Nullable<Timestamp>,
+    }
+}
+
+diesel::table! {
     consultants (id) {
         id -> Text,
         name -> Text,

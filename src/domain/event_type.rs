@@ -102,6 +102,12 @@ text_enum! {
         TenantSaved = "tenant.saved",
         /// The policy of a tenant was changed.
         PolicySaved = "policy.saved",
+        /// A tenant's approval key was registered, or replaced or removed by what it has signed.
+        ApprovalKeyChanged = "approval_key.changed",
+        /// An operator ordered another approval key for a tenant, or its removal; it takes effect at `data.effective_at`.
+        ApprovalKeyChangeOrdered = "approval_key.change_ordered",
+        /// An ordered change of a tenant's approval key was cancelled.
+        ApprovalKeyChangeCancelled = "approval_key.change_cancelled",
         /// A consultant was registered.
         ConsultantRegistered = "consultant.registered",
         /// A consultant's name or e-mail address was changed.

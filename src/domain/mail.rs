@@ -83,6 +83,8 @@ text_enum! {
         ExtensionDenied = "extension_denied",
         /// The policy of a tenant allows more than before, to the contacts of the tenant.
         PolicyLoosened = "policy_loosened",
+        /// The approval key of a tenant was changed, or is to be, to the contacts of the tenant.
+        ApprovalKeyChanged = "approval_key_changed",
     }
 }
 

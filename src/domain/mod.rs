@@ -2,6 +2,7 @@
 
 mod actor;
 mod authority;
+mod es256;
 mod event_type;
 mod grant;
 pub(crate) mod json;
@@ -21,6 +22,10 @@ mod window;
 
 pub use actor::{Actor, ActorType};
 pub(crate) use authority::Authority;
+pub(crate) use es256::Jws;
+pub use es256::PublicKey;
+#[cfg(test)]
+pub(crate) use es256::{COORDINATE_BYTES, TestKey};
 pub(crate) use event_type::SYSTEM_LOG;
 pub use event_type::{EventResult, EventType};
 pub(crate) use grant::refuse_support_session;

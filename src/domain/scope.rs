@@ -31,7 +31,7 @@ text_enum! {
         ReadTenants = "tenants:read",
         /// Register and change tenants.
         WriteTenants = "tenants:write",
-        /// Change the policies of tenants.
+        /// Change the policies and approval keys of tenants.
         WritePolicies = "policies:write",
         /// Read consultants.
         ReadConsultants = "consultants:read",

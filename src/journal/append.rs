@@ -182,6 +182,7 @@ impl Row {
             payload_commitment,
             hashes: Vec::new(),
             out_of_session: event.out_of_session,
+            approval: event.approval,
         }
     }
 }

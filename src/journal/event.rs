@@ -12,6 +12,8 @@ use crate::records::links::Link;
 use crate::records::sessions::Session;
 use crate::telemetry::TraceId;
 
+use super::leaf::ApprovalProof;
+
 /// Source and sequence number of an activity event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ActivityRef<'a> {
@@ -61,6 +63,8 @@ pub(crate) struct Event {
     pub(crate) data: serde_json::Value,
     pub(crate) fingerprint: Option<Vec<u8>>,
     pub(crate) trace_id: Option<String>,
+    /// The proof that the customer signed it, as JSON.
+    pub(crate) approval: Option<String>,
 }
 
 impl Event {
@@ -92,6 +96,7 @@ impl Event {
             data: serde_json::Value::Object(serde_json::Map::new()),
             fingerprint: None,
             trace_id: None,
+            approval: None,
         }
     }
 
@@ -143,6 +148,12 @@ impl Event {
     /// Sets the portal, if the event concerns only one.
     pub(crate) fn portal(mut self, portal: Option<&str>) -> Self {
         self.portal = portal.map(ToOwned::to_owned);
+        self
+    }
+
+    /// Sets the proof that the customer signed the approval.
+    pub(crate) fn approval(mut self, proof: Option<&ApprovalProof>) -> Self {
+        self.approval = proof.map(|proof| serde_json::json!(proof).to_string());
         self
     }
 

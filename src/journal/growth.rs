@@ -16,11 +16,11 @@ const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontie
      WHERE l.tenant_id = h.tenant_id AND l.size = h.old_size AND l.frontier = h.old_frontier RETURNING 1), \
      event AS (INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at, actor_type, \
          actor_id, client_id, portal, magic_link_id, session_id, consultant_id, profile_id, principal_id, source, seq, \
-         late, policy_violation, trace_id, payload_commitment, hashes, out_of_session, principal_ids) \
+         late, policy_violation, trace_id, payload_commitment, hashes, out_of_session, principal_ids, approval) \
      SELECT * FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, \
-         $27, $28, $29, $30, $31) WHERE (SELECT count(*) FROM head) = cardinality($1)), \
+         $27, $28, $29, $30, $31, $32) WHERE (SELECT count(*) FROM head) = cardinality($1)), \
      payload AS (INSERT INTO audit_payloads (tenant_id, log_index, salt, payload, fingerprint) \
-     SELECT * FROM unnest($9, $10, $32, $33, $34) WHERE (SELECT count(*) FROM head) = cardinality($1)) \
+     SELECT * FROM unnest($9, $10, $33, $34, $35) WHERE (SELECT count(*) FROM head) = cardinality($1)) \
      SELECT count(*), EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL) FROM head";
 
 const GROW_HEAD: &str = "UPDATE audit_logs SET size = ?, frontier = ?, suffix = coalesce(?, suffix), \
@@ -89,6 +89,7 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bo
                 .bind::<Array<Binary>, _>(of!(rows, row => &row.hashes))
                 .bind::<Array<Bool>, _>(of!(rows, row => row.out_of_session))
                 .bind::<Array<Nullable<Text>>, _>(of!(rows, row => row.principal_ids.as_ref()))
+                .bind::<Array<Nullable<Text>>, _>(of!(rows, row => row.approval.as_ref()))
                 .bind::<Array<Binary>, _>(of!(payloads, row => &row.salt))
                 .bind::<Array<Text>, _>(of!(payloads, row => &row.payload))
                 .bind::<Array<Nullable<Binary>>, _>(of!(payloads, row => row.fingerprint.as_ref()));

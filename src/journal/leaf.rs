@@ -32,11 +32,24 @@ pub(crate) fn commit(salt: &[u8], payload: &str) -> Vec<u8> {
     digest(&SHA256, &[salt, payload.as_bytes()].concat()).as_ref().to_vec()
 }
 
+/// The proof that a customer signed an approval, or a change of the key for that: what was signed is a part of the payload, and can be erased.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ApprovalProof {
+    /// SHA-256 of the signed text (base64); absent where the key was changed and nothing was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jws_sha256: Option<String>,
+    /// JWK thumbprint (RFC 7638) of the key that signed it, or of the next key where it was changed.
+    pub key_thumbprint: String,
+}
+
 /// The members of a leaf, in the order of RFC 8785; absent ones are omitted.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leaf<'a> {
     pub actor_id: &'a str,
     pub actor_type: ActorType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approval: Option<ApprovalProof>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<&'a ClientId>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -121,6 +134,7 @@ mod tests {
         Leaf {
             actor_id,
             actor_type: ActorType::Consultant,
+            approval: None,
             client_id: None,
             consultant_id: None,
             id,

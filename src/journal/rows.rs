@@ -7,7 +7,7 @@ use diesel::sql_query;
 use diesel::sql_types::{Array, BigInt, Binary, Text};
 use tlog_tiles::Hash;
 
-use super::leaf::Leaf;
+use super::leaf::{ApprovalProof, Leaf};
 use super::tree::{self, Frontier};
 use crate::clock::Timestamp;
 use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
@@ -44,6 +44,7 @@ pub(crate) struct Row {
     pub hashes: Vec<u8>,
     pub out_of_session: bool,
     pub principal_ids: Option<String>,
+    pub approval: Option<String>,
 }
 
 /// A stored payload: the erasable part of an event.
@@ -136,6 +137,7 @@ impl Row {
         Leaf {
             actor_id: &self.actor_id,
             actor_type: self.actor_type,
+            approval: self.approval(),
             client_id: self.client_id.as_ref(),
             consultant_id: self.consultant_id.as_ref(),
             id: &self.id,
@@ -166,6 +168,11 @@ impl Row {
     pub(crate) fn principals(&self) -> Vec<String> {
         let list = self.principal_ids.as_deref().map(serde_json::from_str);
         list.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The proof that the customer signed it. What is no proof any more was tampered with, and is none.
+    pub(crate) fn approval(&self) -> Option<ApprovalProof> {
+        self.approval.as_deref().and_then(|proof| serde_json::from_str(proof).ok())
     }
 
     /// The stored leaf hash; it does not match a row that was tampered with.

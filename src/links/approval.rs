@@ -8,6 +8,7 @@ use time::Duration;
 use super::changing::Change;
 use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one, is_same};
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
+use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -19,9 +20,10 @@ use crate::id::LinkId;
 use crate::journal::Event;
 use crate::mail::{self, Delivery, notices};
 use crate::records;
-use crate::records::link_requests::{self as requests, Decision, LinkRequest, RequestState};
+use crate::records::link_requests::{self as requests, Decision, LinkRequest, RequestState, SignedApproval};
 use crate::records::links::Link;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
+use crate::tokens::{ApprovalTerms, Signed};
 
 /// Number of requests that one transaction marks.
 const A_TIME: i64 = 100;
@@ -155,11 +157,12 @@ pub(crate) async fn approve(
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let ApproveLink { approver, comment, duration, access, acting_session_id } = request;
+    let ApproveLink { approver, comment, duration, access, signed_approval, acting_session_id } = request;
+    signed::check(signed_approval.as_deref())?;
     let (email, length) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
     cx.tokens.signing_kid(now)?;
     let change = Change::of(caller, id, approver.actor(), now);
-    let decision = change.decision(Some(&email), comment.as_deref());
+    let judged = change.decision(Some(&email), comment.as_deref());
     let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
@@ -176,6 +179,18 @@ pub(crate) async fn approve(
             require_portal(&config, &asked.portal, asked.reentry)?;
             let mut wanted = asked.link(now);
             wanted.access = access.unwrap_or(wanted.access);
+            let terms = asked.terms();
+            let terms = ApprovalTerms { access: wanted.access, duration_seconds: length.whole_seconds(), ..terms };
+            let presented = Presented {
+                kind: Signed::Approval,
+                terms: &terms,
+                email: &email,
+                asked_at: asked.created_at,
+                text: signed_approval.as_deref(),
+            };
+            let signed = signed::require(tx, &change, &asked.link(now), &presented)?;
+            let proof = signed.as_ref().map(SignedApproval::proof);
+            let decision = Decision { signed, ..judged.clone() };
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.
             let admitted = admit(tx, &config, wanted, Some(length), false);
             let disabled = |error: Error| match error.code() {
@@ -196,7 +211,11 @@ pub(crate) async fn approve(
                 notices::announced(tx, &link, now)?;
             }
             tx.wake(Worker::Mail);
-            tx.record(change.event(EventType::LinkApproved, &link).with(&serde_json::json!({
+            let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());
+            let event = change.event(EventType::LinkApproved, &link).approval(proof.as_ref());
+            tx.record(event.with(&serde_json::json!({
+                "modules": modules, "forbidden": forbidden,
+                "signed_approval": decision.signed.as_ref().map(|signed| &signed.jws),
                 "approver_email": email, "comment": decision.reason, "requested_at": asked.created_at,
                 "asked": { "access": asked.access, "hours": asked.hours }, "access": link.access,
                 "starts_at": link.starts_at, "expires_at": link.expires_at,

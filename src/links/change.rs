@@ -47,7 +47,8 @@ pub(crate) async fn extend(
     check_person(&mut fields, "/extended_by", Some(&by_whom));
     fields.finish()?;
     let change = Change::of(caller, id, caller.actor(Some(&by_whom)), now);
-    let extending = Extending { id: ExtensionId::new(now), by: request.extended_by, reason: request.reason };
+    let (asked_by, reason) = (request.extended_by, request.reason);
+    let extending = Extending { id: ExtensionId::new(now), by: asked_by, reason, signed: None };
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write_large(move |tx| {
@@ -119,7 +120,7 @@ pub(crate) async fn shorten(
             let more = serde_json::json!({
                 "session_id": session, "acting_session_id": request.acting_session_id,
             });
-            change.record(tx, EventType::LinkShortened, &moved, &extension, more)?;
+            change.record(tx, EventType::LinkShortened, &moved, &extension, more, None)?;
             read::view(tx, moved, now)
         })
         .await

@@ -10,8 +10,9 @@ use crate::error::{Code, Error};
 use crate::http::Caller;
 use crate::id::{ClientId, ExtensionId, LinkId};
 use crate::journal::Event;
+use crate::journal::leaf::ApprovalProof;
 use crate::records::link_changes::{self, Extension};
-use crate::records::link_requests::{self, Decision, LinkRequest, RequestState};
+use crate::records::link_requests::{self, Decision, LinkRequest, RequestState, SignedApproval};
 use crate::records::links::Link;
 use crate::records::policies;
 use crate::store::{Tx, Worker};
@@ -34,6 +35,8 @@ pub(super) struct Extending {
     pub id: ExtensionId,
     pub by: Issuer,
     pub reason: String,
+    /// The approval as the customer has signed it.
+    pub signed: Option<SignedApproval>,
 }
 
 impl Change {
@@ -78,6 +81,7 @@ impl Change {
             client_id: self.client_id.clone(),
             reason: reason.map(ToOwned::to_owned),
             revocation_id: None,
+            signed: None,
         }
     }
 
@@ -125,6 +129,7 @@ impl Change {
         link: &Link,
         extension: &Extension,
         more: serde_json::Value,
+        proof: Option<&ApprovalProof>,
     ) -> Result<(), Error> {
         link_changes::insert_extension(tx, extension)?;
         mail::notices::end_moved(tx, link, extension, self.now)?;
@@ -136,7 +141,7 @@ impl Change {
         if let (Some(data), serde_json::Value::Object(more)) = (data.as_object_mut(), more) {
             data.extend(more);
         }
-        tx.record(self.event(kind, link).with(&data));
+        tx.record(self.event(kind, link).approval(proof).with(&data));
         Ok(())
     }
 
@@ -155,7 +160,8 @@ impl Change {
             return Err(access_exists(tx, &moved, &self.actor, self.client_id.as_ref(), self.now)?);
         }
         let extension = self.end(extending.id.clone(), &extending.reason, (link.expires_at, to));
-        self.record(tx, EventType::LinkExtended, &moved, &extension, more)?;
+        let proof = extending.signed.as_ref().map(SignedApproval::proof);
+        self.record(tx, EventType::LinkExtended, &moved, &extension, more, proof.as_ref())?;
         read::view(tx, moved, self.now)
     }
 

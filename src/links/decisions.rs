@@ -14,6 +14,8 @@ use crate::id::{ClientId, ExtensionId};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::link_reviews::Review;
+use crate::records::links::Link;
+use crate::tokens::ApprovalTerms;
 
 /// How long a request waits for a decision.
 pub(super) const PATIENCE: Duration = Duration::hours(24);
@@ -52,6 +54,12 @@ pub struct ApproveLink {
     pub duration: Option<WindowLength>,
     /// A lower access level than the one that was asked for.
     pub access: Option<Access>,
+    /// The approval as the customer has signed it, where the tenant has an approval key
+    /// (`/v1/tenants/{id}/approval-key`): a JWS (ES256) in compact form with `typ` `magic-link-approval+jwt` and the key's
+    /// thumbprint as `kid`, over exactly the members of `approval.terms` as they are approved, `approver_id`,
+    /// `approver_email`, `iat` and `exp` (seconds since 1970; at most 24 hours later).
+    #[schema(max_length = 16384)]
+    pub signed_approval: Option<String>,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -73,6 +81,12 @@ pub struct ApproveExtension {
     pub comment: Option<String>,
     /// A shorter extension than the one that was asked for.
     pub duration: Option<WindowLength>,
+    /// The approval as the customer has signed it, where the tenant has an approval key
+    /// (`/v1/tenants/{id}/approval-key`): a JWS (ES256) in compact form with `typ` `magic-link-extension-approval+jwt` and the key's
+    /// thumbprint as `kid`, over exactly the members of `extension.terms` as they are approved, `approver_id`,
+    /// `approver_email`, `iat` and `exp` (seconds since 1970; at most 24 hours later).
+    #[schema(max_length = 16384)]
+    pub signed_approval: Option<String>,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
@@ -132,7 +146,7 @@ pub struct Approval {
     /// When it was decided (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<Timestamp>,
-    /// Who decided, as asserted by the client; nobody where it lapsed.
+    /// Who decided, as asserted by the client unless there is a `signed_approval`; nobody where it lapsed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<Actor>,
     /// E-mail address of the person who decided.
@@ -146,6 +160,17 @@ pub struct Approval {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 600)]
     pub decision_reason: Option<String>,
+    /// What the customer has to sign, where the tenant has an approval key; absent once it is decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub terms: Option<ApprovalTerms>,
+    /// The approval as the customer has signed it (JWS in compact form); absent where it is the client's word alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 16384)]
+    pub signed_approval: Option<String>,
+    /// Thumbprint of the key that signed it (RFC 7638).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 43)]
+    pub key_thumbprint: Option<String>,
 }
 
 impl Approval {
@@ -153,6 +178,8 @@ impl Approval {
         let state = request.state(now);
         let decision = request.decision();
         let lapsed_at = (state == RequestState::Lapsed).then_some(request.lapses_at);
+        let signed = decision.as_ref().and_then(|decision| decision.signed.clone());
+        let (signed_approval, key_thumbprint) = signed.map(|signed| (signed.jws, signed.key_thumbprint)).unzip();
         Self {
             required: true,
             state,
@@ -165,6 +192,9 @@ impl Approval {
             decided_by_client_id: decision.as_ref().and_then(|decision| decision.client_id.clone()),
             decision_reason: decision.as_ref().and_then(|decision| decision.reason.clone()),
             decided_by: decision.map(|decision| decision.by),
+            terms: (state == RequestState::Pending).then(|| request.terms()),
+            signed_approval,
+            key_thumbprint,
         }
     }
 }
@@ -185,16 +215,19 @@ pub struct PendingExtension {
     pub extended_by: Issuer,
     /// When it lapses unless somebody decides (RFC 3339, UTC).
     pub lapses_at: Timestamp,
+    /// What the customer has to sign, where the tenant has an approval key.
+    pub terms: ApprovalTerms,
 }
 
 impl PendingExtension {
-    pub(super) fn of(request: &ExtensionRequest) -> Self {
+    pub(super) fn of(request: &ExtensionRequest, link: &Link) -> Self {
         Self {
             id: request.id.clone(),
             duration: WindowLength::of(request.length()),
             expires_at: request.previous_expires_at.plus(request.length()),
             reason: request.reason.clone(),
             extended_by: request.asked_by(),
+            terms: request.terms(link),
             lapses_at: request.lapses_at,
         }
     }

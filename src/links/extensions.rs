@@ -4,6 +4,7 @@ use time::Duration;
 
 use super::changing::{Change, Extending, rules_of};
 use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one};
+use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -18,6 +19,7 @@ use crate::records::extension_requests::{self as requests, ExtensionRequest};
 use crate::records::link_requests::{Decision, RequestState};
 use crate::records::links::Link;
 use crate::store::Tx;
+use crate::tokens::{ApprovalTerms, Signed};
 
 /// A request to extend a link as its evidence shows it: who asked, who decided, when and why.
 pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> serde_json::Value {
@@ -117,7 +119,8 @@ pub(crate) async fn approve(
     request: ApproveExtension,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
-    let ApproveExtension { approver, comment, duration, acting_session_id } = request;
+    let ApproveExtension { approver, comment, duration, signed_approval, acting_session_id } = request;
+    signed::check(signed_approval.as_deref())?;
     let (email, shorter) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
     let change = Change::of(caller, id, approver.actor(), now);
     let config = cx.config.clone();
@@ -126,6 +129,8 @@ pub(crate) async fn approve(
             if store::freeze_state(tx)?.0.is_some() {
                 return Err(Code::IssuingFrozen.into());
             }
+            // Before the link, as where a link is approved that replaces one.
+            signed::hold_key(tx, &change)?;
             let link = change.lock(tx)?;
             let asked = waiting(tx, &change, &link, &extension)?;
             let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
@@ -147,12 +152,22 @@ pub(crate) async fn approve(
                 return Err(Error::new(Code::ValidationFailed).field("/duration", "too_short", detail));
             }
             rules_of(tx, &config, &link.tenant_id)?.require_extension(&link, to.since(link.starts_at))?;
-            let extending = Extending { id: extension.clone(), by: asked.asked_by(), reason: asked.reason.clone() };
-            let approved = change.decision(Some(&email), comment.as_deref());
+            let terms = ApprovalTerms { duration_seconds: by.whole_seconds(), ..asked.terms(&link) };
+            let presented = Presented {
+                kind: Signed::ExtensionApproval,
+                terms: &terms,
+                email: &email,
+                asked_at: asked.created_at,
+                text: signed_approval.as_deref(),
+            };
+            let signed = signed::require(tx, &change, &link, &presented)?;
+            let (by, reason) = (asked.asked_by(), asked.reason.clone());
+            let extending = Extending { id: extension.clone(), by, reason, signed: signed.clone() };
+            let approved = Decision { signed, ..change.decision(Some(&email), comment.as_deref()) };
             decide(tx, &change, &link, &extension, (RequestState::Approved, &approved))?;
             let more = serde_json::json!({
                 "asked_by": { "id": extending.by.id, "name": extending.by.name }, "approver_email": email,
-                "comment": approved.reason,
+                "comment": approved.reason, "signed_approval": approved.signed.map(|signed| signed.jws),
             });
             change.extend(tx, &link, &extending, to, more)
         })

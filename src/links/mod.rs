@@ -22,6 +22,7 @@ mod resend;
 mod review;
 mod revoke;
 pub(crate) mod routes;
+mod signed;
 pub(crate) mod step_up;
 mod store;
 

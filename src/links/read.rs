@@ -118,7 +118,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
             let approval = approvals.get(&link.id).map(|request| Approval::of(request, now));
             let waits =
                 |request: &&ExtensionRequest| request.state(now) == RequestState::Pending && link.ended(now).is_none();
-            let extension = extensions.get(&link.id).filter(waits).map(PendingExtension::of);
+            let extension = extensions.get(&link.id).filter(waits).map(|asked| PendingExtension::of(asked, &link));
             let emergency = emergencies.remove(&link.id);
             Ok(LinkResponse { device, emergency, approval, extension, ..link.seen(consultant, delivery, usage, now) })
         })

@@ -125,8 +125,10 @@ pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Times
 
 /// Whether a notice goes to an address that had its limit of notices within the hour.
 pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now: Timestamp) -> QueryResult<bool> {
-    let is_warning =
-        matches!(job.template, Template::AddressChanged | Template::PolicyLoosened | Template::PolicyViolation);
+    let is_warning = matches!(
+        job.template,
+        Template::AddressChanged | Template::PolicyLoosened | Template::ApprovalKeyChanged | Template::PolicyViolation
+    );
     if job.recipient.is_none() || is_warning {
         return Ok(false);
     }

@@ -6,6 +6,7 @@
 
 use super::about;
 use super::day::Day;
+use super::policy::CANCELLED;
 use super::store::{self, Job};
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -13,6 +14,7 @@ use crate::domain::Template;
 use crate::error::Error;
 use crate::id::MailJobId;
 use crate::records;
+use crate::records::approval_keys::ApprovalKeyRow;
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_changes::Extension;
 use crate::records::link_requests::LinkRequest;
@@ -253,6 +255,24 @@ pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: T
     to_each(tx, tenant.contacts(), |place| Job {
         tenant_id: tenant.id.clone(),
         ..Job::new(MailJobId::new(now), Template::PolicyLoosened, format!("{} {seq} {place}", tenant.id), None, now)
+    })
+}
+
+/// Tells the contacts of a tenant that its approval key was changed, or is to be, or that it is kept.
+pub(crate) fn approval_key_changed(
+    tx: &mut Tx<'_>,
+    tenant: &Tenant,
+    change: &ApprovalKeyRow,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut number = change.seq.to_string();
+    number.extend(change.cancelled_at.map(|_| CANCELLED));
+    to_each(tx, tenant.contacts(), |place| {
+        let dedup_key = format!("{} {number} {place}", tenant.id);
+        Job {
+            tenant_id: tenant.id.clone(),
+            ..Job::new(MailJobId::new(now), Template::ApprovalKeyChanged, dedup_key, None, now)
+        }
     })
 }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::day::Day;
 use super::limits;
 use super::notices;
-use super::policy::PolicyChange;
+use super::policy::RulesChange;
 use super::render::{self, AddressChange, Facts};
 use super::settling::{Sent, next, settle};
 use super::store::{self, Attempt, Due, Job};
@@ -66,8 +66,8 @@ struct Queued {
     failure: Option<String>,
     /// Why the access could not wait for an approval that the mail is about.
     justification: Option<String>,
-    /// The change of a policy that the mail is about.
-    policy: Option<PolicyChange>,
+    /// The change of a policy, or of an approval key, that the mail is about.
+    rules: Option<RulesChange>,
     /// What waits for a decision, or did, that the mail is about.
     request: Option<Wish>,
 }
@@ -252,8 +252,10 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         _ => withheld,
     };
     let link = link.or_else(|| request.as_ref().and_then(|wish| wish.link(job.created_at)));
-    let policy = match (job.template, &tenant) {
-        (Template::PolicyLoosened, Some(tenant)) => Some(PolicyChange::of(conn, config, tenant, &job)?),
+    let rules = match (job.template, &tenant) {
+        (Template::PolicyLoosened | Template::ApprovalKeyChanged, Some(tenant)) => {
+            Some(RulesChange::of(conn, config, tenant, &job)?)
+        }
         _ => None,
     };
     let link = link.map(|link| {
@@ -289,7 +291,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, justification, policy, request })
+    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, justification, rules, request })
 }
 
 /// Sends the e-mail of a claimed job.
@@ -322,7 +324,7 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, justification, policy, request, .. } =
+    let Queued { job, consultant, link, summary, visits, extension, failure, justification, rules, request, .. } =
         claimed;
     let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
     let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
@@ -345,9 +347,9 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let token = cx.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&cx.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        (Template::PolicyLoosened, ..) => {
-            let change = policy.as_ref().ok_or_else(|| Error::internal("a mail about a policy that is not there"))?;
-            render::policy_loosened(&cx.config, change, recipient)?
+        (Template::PolicyLoosened | Template::ApprovalKeyChanged, ..) => {
+            let change = rules.as_ref().ok_or_else(|| Error::internal("a mail about a change that is not there"))?;
+            render::rules_changed(&cx.config, change, recipient)?
         }
         (Template::AddressChanged, Some(consultant), _) => render::address_changed(
             &cx.config,

@@ -1,16 +1,18 @@
-//! What a mail about a tenant's policy says.
+//! What a mail about a tenant's policy, or about its approval key, says.
 
 use super::store::Job;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
+use crate::domain::Template;
 use crate::error::Error;
+use crate::records::approval_keys::{self, ApprovalKeyRow};
 use crate::records::policies;
 use crate::records::tenants::Tenant;
 use crate::tenants::rules::Rules;
 
-/// A change of a tenant's policy, for a contact of the tenant.
-pub(super) struct PolicyChange {
+/// A change of what binds grants at a tenant, for a contact there.
+pub(super) struct RulesChange {
     pub tenant_name: String,
     pub time_zone: String,
     /// Name of the contact; their address if they are none any more.
@@ -19,26 +21,74 @@ pub(super) struct PolicyChange {
     pub at: Timestamp,
     /// What it is about, what it was, and what it is.
     pub differences: Vec<(&'static str, String, String)>,
+    pub what: Changed,
 }
 
-impl PolicyChange {
+/// What was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// The policy: it allows more than before.
+    Policy,
+    /// The approval key: where there was none before.
+    KeyRegistered,
+    /// The approval key: it has signed the change.
+    KeyReplaced,
+    KeyRemoved,
+    /// The approval key, from this time on, as an operator has ordered.
+    KeyToBeReplaced(Timestamp),
+    KeyToBeRemoved(Timestamp),
+    /// The change that was ordered of it was cancelled.
+    KeyKept,
+}
+
+impl Changed {
+    fn of(row: &ApprovalKeyRow, had: bool, has: bool) -> Self {
+        match (row.cancelled_at, had, has) {
+            (Some(_), ..) => Self::KeyKept,
+            (None, false, _) => Self::KeyRegistered,
+            (None, true, true) if row.is_at_once() => Self::KeyReplaced,
+            (None, true, false) if row.is_at_once() => Self::KeyRemoved,
+            (None, true, true) => Self::KeyToBeReplaced(row.effective_at),
+            (None, true, false) => Self::KeyToBeRemoved(row.effective_at),
+        }
+    }
+}
+
+impl RulesChange {
     /// The change that a job names: tenant, number of the change, and place of the contact.
     pub(super) fn of(conn: &mut Conn, config: &Config, tenant: &Tenant, job: &Job) -> Result<Self, Error> {
-        let seq = job.dedup_key.split(' ').nth(1).and_then(|seq| seq.parse::<i64>().ok()).unwrap_or_default();
-        let row = policies::find(conn, &tenant.id, seq)?;
-        let row = row.ok_or_else(|| Error::internal("a mail about a policy that is not there"))?;
-        let before = policies::find(conn, &tenant.id, seq - 1)?;
-        let before = policies::policy_of(before.as_ref())?;
-        let rules = Rules::of(&row.policy()?, config);
+        let number = job.dedup_key.split(' ').nth(1).unwrap_or_default();
+        let seq = number.trim_end_matches(CANCELLED).parse::<i64>().unwrap_or_default();
+        let missing = || Error::internal("a mail about a change that is not there");
+        let (by, at, differences, what) = if job.template == Template::ApprovalKeyChanged {
+            let (row, before) = approval_keys::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
+            let before = before.map(|before| before.key()).transpose()?.flatten();
+            let key = row.key()?;
+            let what = Changed::of(&row, before.is_some(), key.is_some());
+            let shown = [before, key].map(|key| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint()));
+            let [before, after] = shown;
+            (row.actor_name, row.cancelled_at.unwrap_or(row.created_at), vec![("Key", before, after)], what)
+        } else {
+            let row = policies::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
+            let before = policies::find(conn, &tenant.id, seq - 1)?;
+            let before = policies::policy_of(before.as_ref())?;
+            let rules = Rules::of(&row.policy()?, config);
+            let differences = rules.differences(&Rules::of(&before, config));
+            (row.actor_name, row.created_at, differences, Changed::Policy)
+        };
         let address = job.recipient.clone().unwrap_or_default();
         let contact = tenant.contacts().into_iter().find(|contact| contact.email == address);
         Ok(Self {
             tenant_name: tenant.name.clone(),
             time_zone: tenant.time_zone.clone(),
             recipient_name: contact.map_or(address, |contact| contact.name),
-            by: row.actor_name.unwrap_or_else(|| "an operator".to_owned()),
-            at: row.created_at,
-            differences: rules.differences(&Rules::of(&before, config)),
+            by: by.unwrap_or_else(|| "an operator".to_owned()),
+            at,
+            differences,
+            what,
         })
     }
 }
+
+/// Follows the number of a change that was cancelled.
+pub(super) const CANCELLED: char = 'x';

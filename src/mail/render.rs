@@ -22,7 +22,7 @@ use crate::records::tenants::TenantView;
 
 mod others;
 
-pub(super) use others::{AddressChange, address_changed, policy_loosened, step_up_code};
+pub(super) use others::{AddressChange, address_changed, rules_changed, step_up_code};
 
 /// A rendered e-mail. No `Debug`: it may hold a token.
 pub(super) struct Email {
@@ -351,7 +351,7 @@ fn parts_of(template: MailTemplate, mail: &NoticeMail) -> Result<(String, String
         Mail::ExtensionRequested => parts!(mail, NoticeMail, "extension_requested.txt", "extension_requested.html"),
         Mail::ExtensionDenied => parts!(mail, NoticeMail, "extension_denied.txt", "extension_denied.html"),
         Mail::LinkBounced => parts!(mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
-        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened => {
+        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened | Mail::ApprovalKeyChanged => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     })

@@ -3,6 +3,7 @@
 //! It binds whoever issues, approves or extends a link, and changes no link that exists. What it leaves out is as the
 //! service is configured.
 
+pub(crate) mod approval_key;
 pub(crate) mod routes;
 
 use serde::{Deserialize, Serialize};

@@ -57,8 +57,8 @@ impl ExtensionRequest {
     #[cfg(test)]
     pub(crate) fn denied(self, words: &str) -> Self {
         let by = crate::domain::Actor::portal_user("emp-3", words);
-        let decision =
-            Decision { by, email: None, client_id: None, reason: Some(words.to_owned()), revocation_id: None };
+        let reason = Some(words.to_owned());
+        let decision = Decision { by, email: None, client_id: None, reason, revocation_id: None, signed: None };
         Self { decision: decision.stored().ok(), ..self }
     }
 }

@@ -98,6 +98,17 @@ pub(crate) struct Decision {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocation_id: Option<RevocationId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedApproval>,
+}
+
+/// An approval as the customer has signed it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SignedApproval {
+    /// The signed text (JWS in compact form).
+    pub jws: String,
+    /// JWK thumbprint of the key (RFC 7638).
+    pub key_thumbprint: String,
 }
 
 /// A request for a link as it is stored.
@@ -265,6 +276,7 @@ impl Decision {
             client_id: order.client_id.clone(),
             reason: Some(order.reason.clone()),
             revocation_id: Some(order.id.clone()),
+            signed: None,
         }
     }
 }

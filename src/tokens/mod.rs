@@ -9,6 +9,7 @@
 //! depends on the store, so the times of link tokens and codes are returned to
 //! the caller and not checked here.
 
+mod approval;
 mod claims;
 pub(crate) mod keyring;
 mod proof;
@@ -34,6 +35,8 @@ use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::MasterKey;
 use crate::store::{ANSWER_TIMEOUT, Store, within};
 
+pub use approval::ApprovalTerms;
+pub(crate) use approval::{CustomerSigned, KEY_CHANGE_WAIT, MAX_SIGNED_BYTES, NO_KEY, Signed, proof_of};
 pub(crate) use claims::{
     AccessClaims, Act, AuthorizationCodeClaims, Claims, Confirmation, LinkClaims, Status, status_list_uri,
 };

@@ -3,13 +3,9 @@
 //! It is a JWT of a type of its own: the header carries the public key, and the payload what the proof is for. Nothing in
 //! it is trusted but what the signature and our nonce say.
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 
-use crate::domain::json;
+use crate::domain::{Jws, PublicKey, json};
 use crate::id::LinkId;
 
 /// `typ` of a proof.
@@ -17,9 +13,6 @@ const TYP: &str = "magic-link-proof+jwt";
 
 /// A proof longer than this is refused before it is parsed.
 pub(crate) const MAX_BYTES: usize = 2048;
-
-/// Length of a coordinate of a point on P-256.
-const COORDINATE_BYTES: usize = 32;
 
 /// A proof whose signature holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,51 +45,15 @@ struct Header {
     jwk: PublicKey,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PublicKey {
-    kty: String,
-    crv: String,
-    x: String,
-    y: String,
-}
-
-impl PublicKey {
-    /// The point in uncompressed form, if the members tell one on P-256 in the one way there is.
-    fn point(&self) -> Option<Vec<u8>> {
-        if self.kty != "EC" || self.crv != "P-256" {
-            return None;
-        }
-        let coordinate = |text: &str| {
-            let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-            (bytes.len() == COORDINATE_BYTES).then_some(bytes)
-        };
-        Some([vec![4], coordinate(&self.x)?, coordinate(&self.y)?].concat())
-    }
-
-    /// JWK thumbprint (RFC 7638).
-    fn thumbprint(&self) -> String {
-        let members = format!(r#"{{"crv":"P-256","kty":"EC","x":"{}","y":"{}"}}"#, self.x, self.y);
-        URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()))
-    }
-}
-
 impl Proof {
     /// Verifies form, key, signature, and that the proof is for a POST to this address; `None` where anything is wrong.
     pub(crate) fn verify(text: &str, address: &str) -> Option<Self> {
-        if text.len() > MAX_BYTES {
-            return None;
-        }
-        let (signed, signature) = text.rsplit_once('.')?;
-        let (header, payload) = signed.split_once('.')?;
-        let header: Header = json::from_slice(&URL_SAFE_NO_PAD.decode(header).ok()?).ok()?;
+        let jws = Jws::parse(text, MAX_BYTES)?;
+        let header: Header = jws.header()?;
         if header.typ != TYP || header.alg != "ES256" {
             return None;
         }
-        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, header.jwk.point()?);
-        // It refuses a point that is not on the curve, too.
-        key.verify(signed.as_bytes(), &URL_SAFE_NO_PAD.decode(signature).ok()?).ok()?;
-        let claims: ProofClaims = json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        let claims: ProofClaims = json::from_slice(jws.signed_by(&header.jwk)?).ok()?;
         let is_for_this = claims.htm == "POST" && claims.htu == address;
         is_for_this.then(|| Self { thumbprint: header.jwk.thumbprint(), claims })
     }
@@ -104,26 +61,17 @@ impl Proof {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::rand::SystemRandom;
-    use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+    use base64::Engine;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::{COORDINATE_BYTES, TestKey};
 
     const HERE: &str = "https://links.example/l/reenter";
 
-    fn key() -> EcdsaKeyPair {
-        EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
-    }
-
-    fn jwk(key: &EcdsaKeyPair) -> Value {
-        let point = key.public_key().as_ref();
-        let coordinate = |from: usize| URL_SAFE_NO_PAD.encode(&point[from..from + COORDINATE_BYTES]);
-        json!({ "kty": "EC", "crv": "P-256", "x": coordinate(1), "y": coordinate(33) })
-    }
-
-    fn header(key: &EcdsaKeyPair) -> Value {
-        json!({ "typ": TYP, "alg": "ES256", "jwk": jwk(key) })
+    fn header(key: &TestKey) -> Value {
+        json!({ "typ": TYP, "alg": "ES256", "jwk": key.public() })
     }
 
     fn payload() -> Value {
@@ -131,16 +79,10 @@ mod tests {
             "visit": 2 })
     }
 
-    fn signed(key: &EcdsaKeyPair, header: &str, payload: &str) -> String {
-        let text = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
-        let signature = key.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
-    }
-
     #[test]
     fn a_proof_tells_its_key_and_what_it_is_for() {
-        let key = key();
-        let proof = signed(&key, &header(&key).to_string(), &payload().to_string());
+        let key = TestKey::new();
+        let proof = key.jws(&header(&key).to_string(), &payload().to_string());
         let known = Proof::verify(&proof, HERE).unwrap();
         assert_eq!((known.claims.generation, known.claims.visit, known.claims.nonce.as_str()), (1, 2, "n"));
         assert_eq!(known.thumbprint.len(), 43);
@@ -148,24 +90,8 @@ mod tests {
     }
 
     #[test]
-    fn the_thumbprint_is_that_of_rfc_7638() {
-        // The key of RFC 7517, appendix A.1; its thumbprint was computed by another library.
-        let key = PublicKey {
-            kty: "EC".to_owned(),
-            crv: "P-256".to_owned(),
-            x: "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4".to_owned(),
-            y: "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM".to_owned(),
-        };
-        let jwk = json!({ "kty": key.kty, "crv": key.crv, "x": key.x, "y": key.y });
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(jwk).unwrap();
-        let hash = jsonwebtoken::jwk::ThumbprintHash::SHA256;
-        assert_eq!(key.thumbprint(), jwk.thumbprint(hash).unwrap());
-        assert!(key.point().is_some());
-    }
-
-    #[test]
     fn a_header_with_anything_else_is_refused() {
-        let key = key();
+        let key = TestKey::new();
         let good = header(&key);
         let with = |pointer: &str, value: Value| {
             let mut other = good.clone();
@@ -198,20 +124,20 @@ mod tests {
             plus("", "crit", json!(["b64"])),
             json!({ "typ": TYP, "alg": "ES256" }),
         ] {
-            let proof = signed(&key, &wrong.to_string(), &payload().to_string());
+            let proof = key.jws(&wrong.to_string(), &payload().to_string());
             assert_eq!(Proof::verify(&proof, HERE), None, "{wrong}");
         }
         let twice = good.to_string().replacen("\"alg\"", "\"alg\":\"none\",\"alg\"", 1);
-        assert_eq!(Proof::verify(&signed(&key, &twice, &payload().to_string()), HERE), None, "{twice}");
+        assert_eq!(Proof::verify(&key.jws(&twice, &payload().to_string()), HERE), None, "{twice}");
     }
 
     #[test]
     fn a_signature_of_another_key_or_over_anything_else_is_refused() {
-        let (own, other) = (key(), key());
-        let good = signed(&own, &header(&own).to_string(), &payload().to_string());
+        let (own, other) = (TestKey::new(), TestKey::new());
+        let good = own.jws(&header(&own).to_string(), &payload().to_string());
         let (text, signature) = good.rsplit_once('.').unwrap();
         for wrong in [
-            signed(&other, &header(&own).to_string(), &payload().to_string()),
+            other.jws(&header(&own).to_string(), &payload().to_string()),
             format!("{text}."),
             format!("{text}.{}", signature.get(2..).unwrap()),
             format!("{text}.{}", "A".repeat(86)),
@@ -228,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_payload_with_anything_else_is_refused() {
-        let key = key();
+        let key = TestKey::new();
         for (name, value) in [
             ("htm", json!("GET")),
             ("htu", json!("https://links.example/l/reenter/")),
@@ -241,7 +167,7 @@ mod tests {
         ] {
             let mut wrong = payload();
             wrong[name] = value;
-            let proof = signed(&key, &header(&key).to_string(), &wrong.to_string());
+            let proof = key.jws(&header(&key).to_string(), &wrong.to_string());
             assert_eq!(Proof::verify(&proof, HERE), None, "{wrong}");
         }
     }

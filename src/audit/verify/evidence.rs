@@ -6,6 +6,7 @@ use serde_json::Value;
 use signed_note::Note;
 use tlog_tiles::Hash;
 
+use super::approvals::{ApprovalKey, Approvals};
 use super::{Failure, LogVerifier, Verified, check_event, leaf_hash, member, read_canonical};
 use crate::journal::leaf::canonical;
 use crate::journal::tree::base64;
@@ -19,11 +20,13 @@ pub fn is_evidence(beginning: &[u8]) -> bool {
     beginning.starts_with(b"{\"evidence\"")
 }
 
-/// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof.
+/// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof. With `approval_keys`
+/// each approval in it must be signed by one of them.
 ///
 /// # Errors
 /// The first mismatch.
-pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Failure> {
+pub fn verify_evidence(pack: &mut impl Read, key: &str, approval_keys: &[ApprovalKey]) -> Result<Verified, Failure> {
+    let mut approvals = Approvals::new(approval_keys, false);
     let bad = |why: String| Failure::Line { number: 1, why };
     let log = LogVerifier::new(key)?;
     let mut bytes = Vec::new();
@@ -51,13 +54,22 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str) -> Result<Verified, Fail
             let name = member(member(event, "leaf"), "id");
             check_event(event, log.tenant_id(), None).map_err(|why| bad(format!("event {name}: {why}")))?;
             check_proof(event, size, root).map_err(|why| bad(format!("event {name}: {why}")))?;
+            approvals.follow(event).map_err(|why| bad(format!("event {name}: {why}")))?;
             count += 1;
             erased += u64::from(event.get("erased").is_some());
         }
     }
     let (tenant_id, root_hash) = (log.tenant_id().to_owned(), base64(&root.0));
-    let (restores, key_changes) = (Vec::new(), Vec::new());
-    Ok(Verified { tenant_id, events: count, erased, root_hash, checkpoint_size: size, restores, key_changes })
+    Ok(Verified {
+        tenant_id,
+        events: count,
+        erased,
+        root_hash,
+        checkpoint_size: size,
+        restores: Vec::new(),
+        key_changes: Vec::new(),
+        approvals: approvals.found(),
+    })
 }
 
 /// Verifies that an event is in the tree of a checkpoint.

@@ -5,6 +5,7 @@
 //! every byte of it is verified. [`verify_export`] recomputes every leaf and every
 //! root, and compares them with checkpoints that were kept outside.
 
+mod approvals;
 mod evidence;
 mod keys;
 mod log_verifier;
@@ -17,6 +18,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tlog_tiles::Hash;
 
+use self::approvals::Approvals;
+pub use self::approvals::{ApprovalKey, VerifiedApprovalKeyChange, VerifiedApprovals};
 pub use self::evidence::{is_evidence, verify_evidence};
 pub use self::keys::VerifiedKeyChange;
 pub(super) use self::keys::introduction;
@@ -53,6 +56,9 @@ pub struct Verified {
     /// Changes of the key that signs the log.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub key_changes: Vec<VerifiedKeyChange>,
+    /// What was found of the customer's signatures; absent where no key of the customer was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<VerifiedApprovals>,
 }
 
 /// Why verification failed.
@@ -113,7 +119,8 @@ pub enum Failure {
 ///
 /// `key` is the log's verifier key and `checkpoint` a checkpoint that was kept
 /// outside; `since` may hold older ones, which narrow down where events were
-/// rewritten. `progress` receives the number of bytes read.
+/// rewritten. With `approval_keys`, those with which the customer signs approvals,
+/// each approval is checked, too. `progress` receives the number of bytes read.
 ///
 /// # Errors
 /// The first mismatch. Input that cannot be parsed is a failure.
@@ -122,6 +129,7 @@ pub fn verify_export(
     key: &str,
     checkpoint: &[u8],
     since: &[Vec<u8>],
+    approval_keys: &[ApprovalKey],
     mut progress: impl FnMut(u64),
 ) -> Result<Verified, Failure> {
     let log = LogVerifier::new(key)?;
@@ -138,7 +146,8 @@ pub fn verify_export(
 
     let (names, keys) = (Names::new(log.origin.clone()), Keys::new(log.key.clone()));
     let (frontier, erased, purges) = (Frontier::default(), Vec::new(), Vec::new());
-    let mut events = Events { log, names, keys, frontier, number: 0, erased, purges };
+    let approvals = Approvals::new(approval_keys, true);
+    let mut events = Events { log, names, keys, frontier, number: 0, erased, purges, approvals };
     let read = events.read(export, &mut signed, &mut progress);
     for checkpoint in &signed {
         // Where the log was not read to its end, its last keys are not known.
@@ -180,6 +189,7 @@ pub fn verify_export(
         checkpoint_size: own.map_or(0, |own| own.size),
         restores: events.names.restores(),
         key_changes: events.keys.changes(),
+        approvals: events.approvals.found(),
     })
 }
 
@@ -192,7 +202,7 @@ fn is_view(line: &[u8]) -> bool {
 }
 
 /// State of the verification: the lines read so far.
-struct Events {
+struct Events<'k> {
     log: LogVerifier,
     names: Names,
     keys: Keys,
@@ -202,6 +212,7 @@ struct Events {
     erased: Vec<ErasedRun>,
     /// Erasures recorded in the log.
     purges: Vec<Purge>,
+    approvals: Approvals<'k>,
 }
 
 /// Consecutive events of one day without a payload and with the same erasure.
@@ -227,7 +238,7 @@ struct Purge {
     erased: Erased,
 }
 
-impl Events {
+impl Events<'_> {
     fn bad(&self, why: impl Into<String>) -> Failure {
         Failure::Line { number: self.number, why: why.into() }
     }
@@ -322,6 +333,8 @@ impl Events {
     fn event(&mut self, event: &Value) -> Result<(), Failure> {
         let index = self.frontier.size();
         check_event(event, self.log.tenant_id(), Some(index)).map_err(|why| self.bad(why))?;
+        let approvals = self.approvals.follow(event);
+        approvals.map_err(|why| self.bad(why))?;
         let leaf = member(event, "leaf");
         if let Some(erased) = event.get("erased") {
             let erased = Erased::parse(erased).ok_or_else(|| self.bad("the erasure is malformed"))?;

@@ -65,6 +65,7 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
         let leaf = Leaf {
             actor_id: if index == PURGE { "retention" } else { "con_1" },
             actor_type: if index == PURGE { ActorType::System } else { ActorType::Consultant },
+            approval: None,
             client_id: None,
             consultant_id: None,
             id: &id,
@@ -124,7 +125,7 @@ impl Log {
     /// Verifies an export against the log's last checkpoint and an older one.
     fn verify(&self, key: &str, export: &[u8], since: &[u64]) -> Result<Verified, Failure> {
         let since: Vec<Vec<u8>> = since.iter().map(|size| self.checkpoint(*size)).collect();
-        verify_export(&mut io::Cursor::new(export), key, &self.checkpoint(EVENTS), &since, |_| {})
+        verify_export(&mut io::Cursor::new(export), key, &self.checkpoint(EVENTS), &since, &[], |_| {})
     }
 }
 
@@ -312,7 +313,7 @@ fn an_untouched_export_passes() {
     assert_eq!((verified.events, verified.erased, verified.checkpoint_size), (EVENTS, ERASED, EVENTS));
     // A log that has grown since the external checkpoint passes too, with the size that is covered.
     let older = log.checkpoint(5);
-    let verified = verify_export(&mut io::Cursor::new(log.whole()), &vkey(&key), &older, &[], |_| {}).unwrap();
+    let verified = verify_export(&mut io::Cursor::new(log.whole()), &vkey(&key), &older, &[], &[], |_| {}).unwrap();
     assert_eq!((verified.events, verified.checkpoint_size), (EVENTS, 5));
 }
 

@@ -46,6 +46,7 @@ diesel::table! {
         hashes -> Binary,
         out_of_session -> Bool,
         principal_ids -> Nullable<Text>,
+        approval -> Nullable<Text>,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Mails that are about no visit: a changed address, a changed policy, a one-time code.
+//! Mails that are about no visit: a changed address, a changed policy or approval key, a one-time code.
 
 use askama::Template;
 
@@ -6,7 +6,7 @@ use super::{Email, inert, local, masked, parts, utc, zone};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
-use crate::mail::policy::PolicyChange;
+use crate::mail::policy::{Changed, RulesChange};
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
@@ -44,8 +44,8 @@ pub(in crate::mail) fn address_changed(config: &Config, change: &AddressChange<'
     Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
 }
 
-/// Fields of the mail about a policy.
-struct PolicyMail {
+/// Fields of the mail about a policy, or about an approval key.
+struct RulesMail {
     product: String,
     heading: String,
     recipient_name: String,
@@ -53,33 +53,45 @@ struct PolicyMail {
     by: String,
     at: String,
     at_utc: String,
+    /// When it takes effect, where that is later.
+    effective: Option<(String, String)>,
     /// What it is about, what it was, and what it is.
     differences: Vec<(&'static str, String, String)>,
+    what: Changed,
     report_to: Option<String>,
 }
 
-/// The mail about a policy that allows more than before. It holds no link.
-pub(in crate::mail) fn policy_loosened(
-    config: &Config,
-    change: &PolicyChange,
-    recipient: &str,
-) -> Result<Email, Error> {
-    let heading = |show: fn(&str) -> String| {
-        format!("The rules for support access at {} allow more than before", show(&change.tenant_name))
+/// The mail about a policy that allows more than before, or about an approval key. It holds no link.
+pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, recipient: &str) -> Result<Email, Error> {
+    let (before, after) = match change.what {
+        Changed::Policy => ("The rules for support access at ", " allow more than before"),
+        Changed::KeyRegistered => ("Support access at ", " is approved by signature from now on"),
+        Changed::KeyReplaced => ("The key that signs approvals at ", " was replaced"),
+        Changed::KeyRemoved => ("The key that signs approvals at ", " was removed"),
+        Changed::KeyToBeReplaced(_) => ("The key that signs approvals at ", " is to be replaced"),
+        Changed::KeyToBeRemoved(_) => ("The key that signs approvals at ", " is to be removed"),
+        Changed::KeyKept => ("The key that signs approvals at ", " is kept"),
     };
-    let mail = PolicyMail {
+    let zone = zone(&change.time_zone);
+    let mail = RulesMail {
         product: config.product_name.clone(),
-        heading: heading(inert),
+        heading: format!("{before}{}{after}", inert(&change.tenant_name)),
         recipient_name: inert(&change.recipient_name),
         tenant_name: inert(&change.tenant_name),
         by: inert(&change.by),
-        at: local(change.at, &zone(&change.time_zone)),
+        at: local(change.at, &zone),
         at_utc: utc(change.at),
+        effective: match change.what {
+            Changed::KeyToBeReplaced(at) | Changed::KeyToBeRemoved(at) => Some((local(at, &zone), utc(at))),
+            _ => None,
+        },
         differences: change.differences.clone(),
+        what: change.what,
         report_to: config.mail.report_to.clone(),
     };
-    let parts = parts!(&mail, PolicyMail, "policy_loosened.txt", "policy_loosened.html");
-    Ok(Email::new(&change.recipient_name, recipient, &heading(ToOwned::to_owned), parts))
+    let parts = parts!(&mail, RulesMail, "rules_changed.txt", "rules_changed.html");
+    let subject = format!("{before}{}{after}", change.tenant_name);
+    Ok(Email::new(&change.recipient_name, recipient, &subject, parts))
 }
 
 /// Fields of the e-mail with a one-time code.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::{Database, Process, Receiver, Settings, World, code_of};
+use crate::support::{Api, Auditor, Database, Process, Receiver, Settings, World, code_of};
 
 /// Lets a program verify messages: one JSON object a line on its standard input, exit code 0 if all are good.
 fn verify(program: &mut Command, lines: &str) -> bool {
@@ -103,5 +103,53 @@ fn standard_libraries_of_two_languages_verify_our_access_tokens() {
         forged.replace_range(60..61, if &forged[60..61] == "A" { "B" } else { "A" });
         let bad = [line(&tokens[0], "https://ess.example"), line(&tokens[1], audience), line(&forged, audience)];
         take(&line(&tokens[0], audience), &bad);
+    });
+}
+
+#[test]
+#[ignore = "needs the libraries that `make interop` installs"]
+fn a_customer_approves_with_the_lines_of_the_readme() {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        let acme =
+            json!({ "name": "ACME Ltd", "contacts": [{ "name": "Vikram Shah", "email": "vikram@acme.example" }] });
+        world.admin.put("/v1/tenants/acme", &acme).await.ok();
+        let always = json!({ "approval": { "required_for": "always" } });
+        world.admin.put("/v1/tenants/acme/policy", &always).await.ok();
+        let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+        let folder = crate::support::folder("customer");
+        let python = here.join("target/interop/venv/bin/python");
+        let run = |script: &str, arguments: &[&str], input: &str| {
+            std::fs::write(folder.join("script.py"), script).unwrap();
+            let mut program = Command::new(&python);
+            program.current_dir(&folder).arg("script.py").args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = program.spawn().expect("`make interop` has installed it");
+            child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            assert!(output.status.success(), "{script}");
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        };
+        let key = run(
+            "from cryptography.hazmat.primitives.asymmetric import ec\nfrom cryptography.hazmat.primitives import serialization as s\n\
+             import jwt\nfrom jwt.algorithms import ECAlgorithm\nkey = ec.generate_private_key(ec.SECP256R1())\n\
+             open('approval-key.pem', 'wb').write(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))\n\
+             open('customer.pem', 'wb').write(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))\n\
+             print(ECAlgorithm.to_jwk(key.public_key()))",
+            &[],
+            "",
+        );
+        let jwk: serde_json::Value = serde_json::from_str(&key).unwrap();
+        let public = json!({ "kty": jwk["kty"], "crv": jwk["crv"], "x": jwk["x"], "y": jwk["y"] });
+        world.admin.put("/v1/tenants/acme/approval-key", &json!({ "public_key": public })).await.ok();
+        let asked = world.admin.post("/v1/magic-links", &Api::issue_request(&world.consultant().await)).await.ok();
+        let readme = std::fs::read_to_string(here.join("openapi/README.md")).unwrap();
+        let lines = readme.split("```python\n# approve.py").nth(1).unwrap().split("```").next().unwrap();
+        let lines = lines.split_once('\n').unwrap().1;
+        let text = run(lines, &["emp-3", "vikram.shah@acme.example"], &asked.to_string());
+        let approver = json!({ "id": "emp-3", "name": "Vikram Shah", "email": "vikram.shah@acme.example" });
+        let path = format!("/v1/magic-links/{}/approve", asked["id"].as_str().unwrap());
+        world.admin.post(&path, &json!({ "approver": approver, "signed_approval": text })).await.ok();
+        let mut auditor = Auditor::of("acme", &world.admin).await;
+        auditor.approval_keys = vec![std::fs::read_to_string(folder.join("customer.pem")).unwrap()];
+        auditor.audit(&world.admin).await;
     });
 }

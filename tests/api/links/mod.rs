@@ -10,6 +10,7 @@ mod one_access;
 mod reentry;
 mod restrictions;
 mod searching;
+mod signed_approvals;
 mod step_up;
 mod tickets;
 mod validation;

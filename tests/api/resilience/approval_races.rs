@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use super::races::{Copies, number_of, patient, tally};
-use crate::support::{Api, Sql, World, apply, on_both_databases, rounds};
+use crate::support::{Api, Auditor, Signer, Sql, World, apply, on_both_databases, rounds};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -191,5 +191,32 @@ async fn of_several_who_ask_and_decide_on_an_extension_one_counts(world: &World)
         assert_eq!(after != before, decided == ["approve"], "round {round}: {decided:?}");
         let trail = portal.events(&format!("&magic_link_id={link}")).await;
         assert_eq!(number_of(&trail, "magic_link.extended"), usize::from(decided == ["approve"]), "round {round}");
+    }
+}
+
+#[apply(on_both_databases)]
+async fn an_approval_beside_a_new_approval_key_is_of_before_or_refused(world: &World) {
+    let (portal, copies) = (acme(world).await, Copies::start(world));
+    let tenant = json!({"name": "ACME Ltd", "contacts": [{"name": "Vikram Shah", "email": "vikram@acme.example"}]});
+    world.admin.put("/v1/tenants/acme", &tenant).await.ok();
+    let customer = Signer::new();
+    for round in 0..rounds(12) {
+        let link = ask(&portal, &world.consultant().await).await;
+        let callers = copies.spread(&portal, 2);
+        let keeper = patient(world, world.client(None, &["acme"], &["policies:write"]).await);
+        let key = json!({"public_key": customer.jwk()});
+        let registering = keeper.put("/v1/tenants/acme/approval-key", &key);
+        let (reply, saved) = join(decide(&callers[usize::from(round % 2 == 1)], &link, "approve"), registering).await;
+        saved.ok();
+        if reply.status != 200 {
+            reply.refused(403, "customer_signature_required");
+        }
+        // The log agrees: while the key was in effect nothing was approved without it.
+        let mut auditor = Auditor::of("acme", &world.admin).await;
+        auditor.approval_keys = vec![customer.pem()];
+        auditor.audit(&world.admin).await;
+        // Its own word removes it again, for the next round.
+        let word = customer.successor("acme", "none", world.clock.now().unix_seconds());
+        keeper.post("/v1/tenants/acme/approval-key/remove", &json!({"signed_change": word})).await.ok();
     }
 }

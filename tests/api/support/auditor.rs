@@ -12,6 +12,8 @@ pub struct Auditor {
     pub folder: PathBuf,
     pub log: String,
     pub key: String,
+    /// Public keys with which the customer signs approvals.
+    pub approval_keys: Vec<String>,
 }
 
 impl Auditor {
@@ -22,7 +24,7 @@ impl Auditor {
         let log = format!("/v1/audit-log/{tenant_id}");
         let key = api.get(&format!("{log}/verifier-key")).await;
         assert_eq!(key.status, 200, "{key:?}");
-        Self { folder, key: key.text.trim().to_owned(), log }
+        Self { folder, key: key.text.trim().to_owned(), log, approval_keys: Vec::new() }
     }
 
     /// The log's checkpoint as of now.
@@ -55,6 +57,9 @@ impl Auditor {
         for (number, text) in checkpoints.iter().enumerate() {
             command.arg(if number == 0 { "--checkpoint" } else { "--since" });
             command.arg(save(format!("checkpoint-{number}"), text));
+        }
+        for (number, text) in self.approval_keys.iter().enumerate() {
+            command.arg("--approval-key").arg(save(format!("approval-key-{number}"), text));
         }
         command.output().expect("the command runs")
     }

@@ -1,12 +1,8 @@
 //! A consultant's browser that is remembered: it holds a key, and signs proofs with it.
 
-use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{Api, Reply, Settings, World, code_of, eventually};
+use super::{Api, Reply, Settings, Signer, World, code_of, eventually};
 
 /// The address of the service in its configuration.
 const SERVICE: &str = "http://127.0.0.1:8080";
@@ -44,25 +40,17 @@ pub async fn mailed_code(world: &World, count: usize) -> String {
 
 /// A browser with a key of its own.
 pub struct Device {
-    key: EcdsaKeyPair,
+    key: Signer,
 }
 
 impl Device {
     pub fn new() -> Self {
-        Self { key: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).expect("a key") }
-    }
-
-    /// The public key as a JWK.
-    fn jwk(&self) -> Value {
-        let point = self.key.public_key().as_ref();
-        let coordinate = |from: usize| URL_SAFE_NO_PAD.encode(&point[from..from + 32]);
-        json!({ "kty": "EC", "crv": "P-256", "x": coordinate(1), "y": coordinate(33) })
+        Self { key: Signer::new() }
     }
 
     /// RFC 7638.
     pub fn thumbprint(&self) -> String {
-        let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(self.jwk()).expect("a key");
-        jwk.thumbprint(jsonwebtoken::jwk::ThumbprintHash::SHA256).expect("a thumbprint")
+        self.key.thumbprint()
     }
 
     /// A proof for a path, about what `POST /l/preview` said.
@@ -76,11 +64,7 @@ impl Device {
 
     /// A proof with any claims.
     pub fn sign(&self, claims: &Value) -> String {
-        let header = json!({ "typ": "magic-link-proof+jwt", "alg": "ES256", "jwk": self.jwk() });
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let text = format!("{}.{}", part(&header), part(claims));
-        let signature = self.key.sign(&SystemRandom::new(), text.as_bytes()).expect("a signature");
-        format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+        self.key.jws(&json!({ "typ": "magic-link-proof+jwt", "alg": "ES256", "jwk": self.key.jwk() }), claims)
     }
 
     /// Gives the mailed code, and asks to be remembered.

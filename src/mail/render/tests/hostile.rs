@@ -5,9 +5,10 @@ mod words;
 
 use std::collections::BTreeSet;
 
-use super::requests::policy_change;
+use super::requests::rules_change;
 use super::*;
 use crate::domain::is_unsafe_char;
+use crate::mail::policy::Changed;
 
 pub(in crate::mail) use words::words;
 
@@ -33,7 +34,11 @@ pub(in crate::mail) fn letter_of(template: Template, words: &str) -> Email {
             let change = AddressChange { consultant: &consultant, old_address: to, changed_at: link.created_at };
             address_changed(&CONFIG, &change).unwrap()
         }
-        Template::PolicyLoosened => policy_loosened(&CONFIG, &policy_change(words), to).unwrap(),
+        Template::PolicyLoosened => rules_changed(&CONFIG, &rules_change(words, Changed::Policy), to).unwrap(),
+        Template::ApprovalKeyChanged => {
+            let change = rules_change(words, Changed::KeyToBeRemoved(link.expires_at));
+            rules_changed(&CONFIG, &change, to).unwrap()
+        }
         notice => notice_of(notice, words),
     }
 }

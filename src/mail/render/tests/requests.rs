@@ -1,7 +1,7 @@
 //! Mails about what waits for a decision, and about a tenant's policy.
 
 use super::*;
-use crate::mail::policy::PolicyChange;
+use crate::mail::policy::{Changed, RulesChange};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
 
@@ -33,9 +33,10 @@ pub(super) fn wish_of(template: Template, link: &Link, words: &str) -> Option<Wi
     }
 }
 
-/// A change of a policy with this input in every name.
-pub(super) fn policy_change(words: &str) -> PolicyChange {
-    PolicyChange {
+/// A change of what binds grants, with this input in every name.
+pub(super) fn rules_change(words: &str, what: Changed) -> RulesChange {
+    RulesChange {
+        what,
         tenant_name: words.to_owned(),
         time_zone: "Asia/Kolkata".to_owned(),
         recipient_name: words.to_owned(),
@@ -163,7 +164,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
 
 #[test]
 fn the_contacts_of_a_tenant_read_what_its_policy_allows_now() {
-    let email = policy_loosened(&CONFIG, &policy_change("Asha & Söhne"), "meera@acme.example").unwrap();
+    let email = rules_changed(&CONFIG, &rules_change("Asha & Söhne", Changed::Policy), "meera@acme.example").unwrap();
     insta::assert_snapshot!(format!("{}\n{}", email.subject, email.text), @r#"
     The rules for support access at Asha & Söhne allow more than before
     The rules for support access at Asha & Söhne allow more than before
@@ -183,5 +184,107 @@ fn the_contacts_of_a_tenant_read_what_its_policy_allows_now() {
 
     This mail holds no link, on purpose.
     Sent automatically by Magic Link.
+    "#);
+}
+
+#[test]
+fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
+    let at = link("", "").expires_at;
+    let all = [
+        Changed::KeyRegistered,
+        Changed::KeyReplaced,
+        Changed::KeyRemoved,
+        Changed::KeyToBeReplaced(at),
+        Changed::KeyToBeRemoved(at),
+        Changed::KeyKept,
+    ];
+    let all = all.map(|what| {
+        let differences = vec![("Key", "none".to_owned(), "8rGvOiZmD4".to_owned())];
+        let change = RulesChange { differences, ..rules_change("Asha & Söhne", what) };
+        let email = rules_changed(&CONFIG, &change, "meera@acme.example").unwrap();
+        format!("== {}\n{}", email.subject, email.text.split("Was this not").next().unwrap())
+    });
+    insta::assert_snapshot!(all.join("\n"), @r#"
+    == Support access at Asha & Söhne is approved by signature from now on
+    Support access at Asha & Söhne is approved by signature from now on
+
+    Hello Asha & Söhne,
+
+    From now on an approval of support access at Asha & Söhne counts
+    only if somebody there has signed it with the key below.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Key: 8rGvOiZmD4 (before: none)
+
+
+    == The key that signs approvals at Asha & Söhne was replaced
+    The key that signs approvals at Asha & Söhne was replaced
+
+    Hello Asha & Söhne,
+
+    An approval of support access at Asha & Söhne counts only if it is
+    signed. The key for that was replaced, and the key before has signed the
+    change.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Key: 8rGvOiZmD4 (before: none)
+
+
+    == The key that signs approvals at Asha & Söhne was removed
+    The key that signs approvals at Asha & Söhne was removed
+
+    Hello Asha & Söhne,
+
+    An approval of support access at Asha & Söhne had to be signed. It
+    has not any more: the key for that was removed, and has signed that itself.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Key: 8rGvOiZmD4 (before: none)
+
+
+    == The key that signs approvals at Asha & Söhne is to be replaced
+    The key that signs approvals at Asha & Söhne is to be replaced
+
+    Hello Asha & Söhne,
+
+    An approval of support access at Asha & Söhne counts only if it is
+    signed. An operator has ordered another key for that, which the key before
+    has not signed. Until it takes effect the change can be cancelled.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Takes effect: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Key: 8rGvOiZmD4 (before: none)
+
+
+    == The key that signs approvals at Asha & Söhne is to be removed
+    The key that signs approvals at Asha & Söhne is to be removed
+
+    Hello Asha & Söhne,
+
+    An approval of support access at Asha & Söhne counts only if it is
+    signed. An operator has ordered to remove the key for that, which the key
+    has not signed. Until it takes effect the change can be cancelled.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Takes effect: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Key: 8rGvOiZmD4 (before: none)
+
+
+    == The key that signs approvals at Asha & Söhne is kept
+    The key that signs approvals at Asha & Söhne is kept
+
+    Hello Asha & Söhne,
+
+    An operator had ordered to change the key that signs approvals of support
+    access at Asha & Söhne. That was cancelled: the key stays as it is.
+
+    Changed by: Asha & Söhne
+    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Key: 8rGvOiZmD4 (before: none)
     "#);
 }

@@ -36,6 +36,8 @@ const ACT: &str = r#"{"events":[{"seq":1,"occurred_at":"2026-11-22T10:00:00Z","a
 const PURGE: &str = r#"{"before":"2020-01-01T00:00:00Z","reason":"Older than anybody"}"#;
 const HOLD: &str = r#"{"reason":"The labour court asks for it"}"#;
 const CLIENT: &str = r#"{"name":"Another","tenants":["globex"],"scopes":["links:read"]}"#;
+const APPROVAL_KEY: &str = r#"{"public_key":{"kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+    "y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}}"#;
 const CONSULTANT: &str = r#"{"name":"Eve","email":"eve@support.example"}"#;
 
 /// Either of two scopes is enough.
@@ -107,6 +109,24 @@ pub const MATRIX: &[Row] = &[
     ("revokeKey", Method::POST, "/v1/keys/{id}/revoke", "admin", Subject::Shared, REASON),
     ("savePolicy", Method::PUT, "/v1/tenants/{id}/policy", "policies:write", Subject::Tenant, POLICY),
     ("getPolicy", Method::GET, "/v1/tenants/{id}/policy", "tenants:read", Subject::Tenant, NO_BODY),
+    ("saveApprovalKey", Method::PUT, "/v1/tenants/{id}/approval-key", "policies:write", Subject::Tenant, APPROVAL_KEY),
+    ("getApprovalKey", Method::GET, "/v1/tenants/{id}/approval-key", "tenants:read", Subject::Tenant, NO_BODY),
+    (
+        "removeApprovalKey",
+        Method::POST,
+        "/v1/tenants/{id}/approval-key/remove",
+        "policies:write",
+        Subject::Tenant,
+        "{}",
+    ),
+    (
+        "cancelApprovalKeyChange",
+        Method::POST,
+        "/v1/tenants/{id}/approval-key/cancel",
+        "policies:write",
+        Subject::Tenant,
+        "{}",
+    ),
     ("saveTenant", Method::PUT, "/v1/tenants/{id}", "tenants:write", Subject::Tenant, r#"{"name":"Mine now"}"#),
     ("listTenants", Method::GET, "/v1/tenants", "tenants:read", Subject::List, NO_BODY),
     ("getTenant", Method::GET, "/v1/tenants/{id}", "tenants:read", Subject::Tenant, NO_BODY),

@@ -1,0 +1,128 @@
+//! Rows of the keys with which tenants sign approvals: each change is a row, and the newest one in effect counts.
+
+use diesel::prelude::*;
+
+use crate::clock::Timestamp;
+use crate::db::Conn;
+use crate::db::schema::tenant_approval_keys as keys;
+use crate::domain::{Actor, ActorType, PublicKey};
+use crate::error::Error;
+use crate::id::ClientId;
+
+/// A change of a tenant's approval key.
+#[derive(Debug, Clone, Queryable, Insertable)]
+#[diesel(table_name = keys)]
+pub(crate) struct ApprovalKeyRow {
+    pub tenant_id: String,
+    /// Number of the change, from 1 on.
+    pub seq: i64,
+    /// The key from then on (a JWK); `None` if nothing has to be signed any more.
+    public_key: Option<String>,
+    /// When the change takes effect; at once where it is the time of the change.
+    pub effective_at: Timestamp,
+    /// What the key before has signed, if it has.
+    pub signed_change: Option<String>,
+    actor_type: ActorType,
+    actor_id: String,
+    pub actor_name: Option<String>,
+    client_id: Option<ClientId>,
+    pub created_at: Timestamp,
+    pub cancelled_at: Option<Timestamp>,
+}
+
+impl ApprovalKeyRow {
+    pub(crate) fn new(
+        (tenant_id, seq): (&str, i64),
+        public_key: Option<String>,
+        signed_change: Option<String>,
+        effective_at: Timestamp,
+        (actor, client_id): (&Actor, Option<&ClientId>),
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            tenant_id: tenant_id.to_owned(),
+            seq,
+            public_key,
+            effective_at,
+            signed_change,
+            actor_type: actor.kind,
+            actor_id: actor.id.clone(),
+            actor_name: actor.name.clone(),
+            client_id: client_id.cloned(),
+            created_at: now,
+            cancelled_at: None,
+        }
+    }
+
+    /// The key from this change on.
+    pub(crate) fn key(&self) -> Result<Option<PublicKey>, Error> {
+        let key = self.public_key.as_deref().map(serde_json::from_str);
+        key.transpose().map_err(Error::internal)
+    }
+
+    /// Whether it took effect when it was made.
+    pub(crate) fn is_at_once(&self) -> bool {
+        self.effective_at == self.created_at
+    }
+}
+
+/// The newest change of a tenant's key, whatever became of it.
+pub(crate) fn newest(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<ApprovalKeyRow>> {
+    keys::table.filter(keys::tenant_id.eq(tenant_id)).order(keys::seq.desc()).first(conn).optional()
+}
+
+/// The change that counts. One that took effect at once counts from its commit on, whatever clocks say.
+pub(crate) fn in_effect(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<Option<ApprovalKeyRow>> {
+    keys::table
+        .filter(keys::tenant_id.eq(tenant_id).and(keys::cancelled_at.is_null()))
+        .filter(keys::effective_at.le(now).or(keys::effective_at.eq(keys::created_at)))
+        .order(keys::seq.desc())
+        .first(conn)
+        .optional()
+}
+
+/// The change that was ordered and waits.
+pub(crate) fn ordered(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<Option<ApprovalKeyRow>> {
+    keys::table
+        .filter(keys::tenant_id.eq(tenant_id).and(keys::cancelled_at.is_null()))
+        .filter(keys::effective_at.gt(now).and(keys::effective_at.gt(keys::created_at)))
+        .order(keys::seq.desc())
+        .first(conn)
+        .optional()
+}
+
+/// A change by its number, and the one in effect when it was made.
+pub(crate) fn find(
+    conn: &mut Conn,
+    tenant_id: &str,
+    seq: i64,
+) -> QueryResult<Option<(ApprovalKeyRow, Option<ApprovalKeyRow>)>> {
+    let found: Option<ApprovalKeyRow> = keys::table.find((tenant_id, seq)).get_result(conn).optional()?;
+    let Some(found) = found else { return Ok(None) };
+    let before = keys::table
+        .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)))
+        .filter(keys::cancelled_at.is_null().and(keys::effective_at.le(found.created_at)))
+        .order(keys::seq.desc())
+        .first(conn)
+        .optional()?;
+    Ok(Some((found, before)))
+}
+
+pub(crate) fn insert(conn: &mut Conn, row: &ApprovalKeyRow) -> QueryResult<usize> {
+    diesel::insert_into(keys::table).values(row).execute(conn)
+}
+
+/// Cancels a change that waits; `None` if it took effect, or was cancelled already.
+pub(crate) fn cancel(
+    conn: &mut Conn,
+    tenant_id: &str,
+    seq: i64,
+    now: Timestamp,
+) -> QueryResult<Option<ApprovalKeyRow>> {
+    diesel::update(keys::table.find((tenant_id, seq)))
+        .filter(keys::cancelled_at.is_null().and(keys::effective_at.gt(now)))
+        .set(keys::cancelled_at.eq(Some(now)))
+        .returning(keys::all_columns)
+        .get_result(conn)
+        .optional()
+}
