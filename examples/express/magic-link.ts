@@ -221,9 +221,8 @@ export class MagicLink {
   }
 
   /** Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`. */
-  private close(session: Session, done = false): Promise<void> {
+  private close(session: Session): Promise<void> {
     session.closed = true;
-    session.done ||= done;
     this.owed.add(session);
     return session.inTurn(async () => {
       try {
@@ -406,8 +405,9 @@ export class MagicLink {
     this.ownForm(request);
     const session = this.mine(request);
     if (!session) throw ended();
+    session.done = true;
     this.forget((one) => one === session);
-    await this.close(session, true);
+    await this.close(session);
     this.setCookie(response, session.tenant, 'portal_session', '', 0);
     response.send(page('goodbye', 'Your support session is over', '<p>Thank you. You can close this page.</p>'));
   }

@@ -203,10 +203,10 @@ class MagicLink:
                 act = {name: open_act[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
                 self.number(session, {**act, "action": "change.not_applied", "changes": back})
 
-    async def close(self, session, done=False):
+    async def close(self, session):
         """Ends the session with its count (rule 10). What the service does not take now is sent again by `sweep`."""
         async with session.lock:
-            session.closed, session.done = True, session.done or done
+            session.closed = True
             self.owed.add(session)
             try:
                 with contextlib.suppress(Refused):
@@ -363,8 +363,9 @@ class MagicLink:
         session = self.sessions.get(request.cookies.get("portal_session", ""))
         if not session or session.tenant != tenant:
             raise Stop(*ENDED)
+        session.done = True                         # before the sweep can see it
         self.forget(lambda one: one is session)
-        await self.close(session, done=True)
+        await self.close(session)
         answer = page("goodbye", "Your support session is over", "<p>Thank you. You can close this page.</p>")
         self.set_cookie(answer, tenant, "portal_session", "", 0)
         return answer

@@ -173,7 +173,7 @@ class Hop(http.server.BaseHTTPRequestHandler):
         pass
 
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         fault = self.server.fault(self.path)
         with self.server.lock:
             self.server.seen.append((self.path, dict(self.headers), body))
@@ -198,6 +198,16 @@ class Hop(http.server.BaseHTTPRequestHandler):
         self.wfile.write(text.encode())
 
     do_GET = do_POST
+
+    def body(self):
+        if "chunked" not in (self.headers.get("Transfer-Encoding") or ""):
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        chunks = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            chunks.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(chunks)
 
     def hang_up(self):
         self.close_connection = True
