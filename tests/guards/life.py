@@ -21,7 +21,11 @@ class Round:
         hook = {"url": f"http://127.0.0.1:{port}/webhooks/magic-link"}
         self.endpoint = self.service.call("POST", "/v1/webhook-endpoints", hook)
         self.secret = self.endpoint["secret"]
-        self.portal = Portal(options.portal, port, (self.wire or self.service).base, self.service.key, self.secret)
+        try:
+            self.portal = Portal(options.portal, port, (self.wire or self.service).base, self.service.key, self.secret)
+        except BaseException:
+            self.service.stop()
+            raise
 
     def end(self):
         self.portal.stop()
