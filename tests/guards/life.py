@@ -1,8 +1,8 @@
-"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late] [--json FILE]`.
+"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims] [--offline COMMAND] [--json FILE]`.
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, json, secrets, sys, threading, time, traceback
+import argparse, datetime, json, secrets, subprocess, sys, threading, time, traceback
 
 from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
@@ -251,6 +251,24 @@ def messages_are_checked_and_older_ones_dropped(r):
     assert {one["state"] for one in found} == {"delivered"}, found
 
 
+def a_token_is_verified_without_asking(r):
+    """For back ends behind the portal: `--offline COMMAND` takes a token on each line and says yes or no."""
+    if not r.offline:
+        return "not offered"
+    link = r.service.issue()
+    code = r.service.click(link).split("code=")[1]
+    token = r.service.call("POST", "/v1/sessions", {"token": code})["access_token"]
+
+    def say(*tokens, issuer=r.service.base, audience=r.service.audience):
+        command = f"{r.offline} {issuer} {audience}"
+        return subprocess.run(command, shell=True, input="\n".join(tokens) + "\n", capture_output=True, text=True, check=True).stdout.split()
+    head, claims, signature = token.split(".")
+    assert say(token, r.service.token(link), code, f"{head}.{claims}.{'A' * len(signature)}", "no token") == ["yes", "no", "no", "no", "no"]
+    assert say(token, audience="https://portal.example/ess") == ["no"]
+    r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+    eventually("the list says so", lambda: say(token) == ["no"])
+
+
 def without_the_service_nobody_is_let_in(r):
     link, browser, home = r.visit()
     r.salary(browser, home)
@@ -382,7 +400,7 @@ STRAIGHT = [nobody_gets_in_without_a_session, the_callback_redeems_once_and_hide
             a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
-            messages_are_checked_and_older_ones_dropped, without_the_service_nobody_is_let_in,
+            messages_are_checked_and_older_ones_dropped, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
 WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,
          what_is_not_recorded_does_not_happen, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
@@ -394,6 +412,7 @@ def main():
     parser.add_argument("--portal", required=True)
     parser.add_argument("--without", default="")
     parser.add_argument("--only", default="")
+    parser.add_argument("--offline")
     parser.add_argument("--json")
     options = parser.parse_args()
     results = {}
@@ -402,7 +421,7 @@ def main():
         if not steps:
             continue
         round = Round(options, wired)
-        round.without = set(options.without.split(","))
+        round.without, round.offline = set(options.without.split(",")), options.offline
         try:
             for step in steps:
                 name = step.__name__.replace("_", " ")

@@ -87,10 +87,28 @@ def spring():
         except (RuntimeError, subprocess.TimeoutExpired):
             raise NotRun("Maven does not reach its repository; see tests/guards/spring_jars.py")
     shutil.rmtree(folder / "classes", ignore_errors=True)
-    run("javac", "-parameters", "-Xlint:all,-serial,-processing", "-Werror", "-d", folder / "classes", "-cp", libraries / "*", *folder.glob("*.java"))
+    run("javac", "-parameters", "-Xlint:all,-serial,-processing", "-Werror", "-d", folder / "classes", "-cp", libraries / "*", *folder.glob("*.java"), HERE / "TryOffline.java")
     version = {name: next(libraries.glob(f"{name}-[0-9]*.jar")).stem.rsplit("-", 1)[1] for name in ("spring-boot", "spring-security-web", "tomcat-embed-core")}
     said = f"Java {run('java', '--version').split()[1]}, Spring Boot {version['spring-boot']}, Spring Security {version['spring-security-web']}, Tomcat {version['tomcat-embed-core']}"
     return f"exec java -XX:TieredStopAtLevel=1 -cp '{folder}/classes:{libraries}/*' portal.App", said
+
+
+def offline(name):
+    """How to ask it for a token's validity without the service, where it can be asked."""
+    if name == "spring":
+        folder = FOLDER / "spring"
+        libraries = os.environ.get("GUARDS_SPRING_JARS", folder / "target/dependency")
+        return ["--offline", f"java -XX:TieredStopAtLevel=1 -cp '{folder}/classes:{libraries}/*' portal.TryOffline"]
+    return []
+
+
+def typed(name, service):
+    """The README's commands, where this machine has what they call."""
+    if name == "portal" or name == "aspnetcore" and not shutil.which("dotnet") or name == "spring" and os.environ.get("GUARDS_SPRING_JARS"):
+        return "not run"
+    done = subprocess.run([sys.executable, HERE / "typed.py", service, name], capture_output=True, text=True)
+    print(done.stdout + done.stderr, end="", flush=True)
+    return "failed" if done.returncode else "ok"
 
 
 def portal():
@@ -120,8 +138,9 @@ def life(name, service):
         return {}, f"not run: {why}"
     result = FOLDER / f"{name}.json"
     result.unlink(missing_ok=True)
-    subprocess.run([sys.executable, HERE / "life.py", "--binary", service, "--portal", start, "--without", WITHOUT.get(name, ""), "--json", result], check=False)
-    return json.loads(result.read_text()) if result.exists() else {"the portal starts": "failed"}, said
+    subprocess.run([sys.executable, HERE / "life.py", "--binary", service, "--portal", start, "--without", WITHOUT.get(name, ""), "--json", result, *offline(name)], check=False)
+    steps = json.loads(result.read_text()) if result.exists() else {"the portal starts": "failed"}
+    return steps | {"a page is guarded as its README prints it": typed(name, service)}, said
 
 
 def table(results, service):

@@ -43,11 +43,12 @@ class Service:
         self.base = f"http://127.0.0.1:{self.port}"
         self.binary = os.path.abspath(binary)
         self.process = None
+        self.audience = "https://portal.example/cloud"
         callback = f"http://127.0.0.1:{portal_port}/{{tenant_id}}/cloud"
         self.env = dict(
             os.environ, MAGIC_LINK_LISTEN=f"127.0.0.1:{self.port}", MAGIC_LINK_PUBLIC_URL=self.base,
             MAGIC_LINK_DATABASE_URL=f"sqlite://{self.folder}/magic-link.db", MAGIC_LINK_MAIL__PROVIDER="preview",
-            MAGIC_LINK_PORTALS__CLOUD__CALLBACK_URL=callback + "/callback", MAGIC_LINK_PORTALS__CLOUD__AUDIENCE=callback,
+            MAGIC_LINK_PORTALS__CLOUD__CALLBACK_URL=callback + "/callback", MAGIC_LINK_PORTALS__CLOUD__AUDIENCE=self.audience,
             MAGIC_LINK_WEBHOOKS__ALLOW_ADDRESSES="127.0.0.0/8")
         self.consultant = self.command("consultant", "add", "--name", "Ravi Kumar", "--email", "ravi.kumar@support.example")["id"]
         self.stranger = self.command("consultant", "add", "--name", "Mallory Fox", "--email", "mallory.fox@support.example")["id"]
