@@ -337,7 +337,7 @@ public sealed class Guard : BackgroundService
     // --- the guard ---
 
     /// <summary>The path of this tenant's pages, and of its cookies (rule 5).</summary>
-    public string Root(string? tenant) => Regex.IsMatch(tenant ?? "", @"\A[A-Za-z0-9_-]{1,64}\z") ? $"/{tenant}/{Options.Portal}/" : throw Stop.NoSuchPage();
+    public string Root(string? tenant) => Regex.IsMatch(tenant ?? "", @"\A[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z") ? $"/{tenant}/{Options.Portal}/" : throw Stop.NoSuchPage();
 
     private Session? Mine(HttpContext context, string? tenant) =>
         sessions.TryGetValue(context.Request.Cookies["portal_session"] ?? "", out var session) && session.Tenant == tenant ? session : null;

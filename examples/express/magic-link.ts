@@ -262,7 +262,7 @@ export class MagicLink {
 
   /** The path of this tenant's pages, and of its cookies (rule 5). */
   root(tenant: unknown): string {
-    if (typeof tenant !== 'string' || !/^[A-Za-z0-9_-]{1,64}$/.test(tenant)) throw new Stop(404, 'refused', 'There is no such page');
+    if (typeof tenant !== 'string' || !/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(tenant)) throw new Stop(404, 'refused', 'There is no such page');
     return `/${tenant}/${this.settings.portal}/`;
   }
 

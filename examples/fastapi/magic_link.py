@@ -249,7 +249,7 @@ class MagicLink:
 
     def root(self, tenant):
         """The path of this tenant's pages, and of its cookies (rule 5)."""
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", tenant):
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tenant):
             raise Stop(404, "refused", "There is no such page")
         return f"/{tenant}/{self.portal}/"
 

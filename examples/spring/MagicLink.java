@@ -345,7 +345,7 @@ public class MagicLink implements DisposableBean {
 
     /** The path of this tenant's pages, and of its cookies (rule 5). */
     public String root(String tenant) {
-        if (!Pattern.matches("[A-Za-z0-9_-]{1,64}", tenant)) throw Stop.noSuchPage();
+        if (!Pattern.matches("[A-Za-z0-9][A-Za-z0-9._-]{0,63}", tenant)) throw Stop.noSuchPage();
         return "/" + tenant + "/" + portal + "/";
     }
 

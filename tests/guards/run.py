@@ -9,6 +9,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER, EXAMPLES, HERE = ROOT / "target/guards", ROOT / "examples", ROOT / "tests/guards"
 
 
+DOTNET = f"DOTNET_ROOT={FOLDER}/dotnet/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 exec {FOLDER}/dotnet/dotnet/dotnet"
+
+
 class NotRun(Exception):
     """Why a guard cannot be run on this machine."""
 
@@ -67,10 +70,11 @@ def aspnetcore():
     run(sys.executable, HERE / "dotnet/assemble.py", assembled)
     (folder / "build").mkdir(exist_ok=True)
     sources = [*folder.glob("*.cs"), HERE / "dotnet/ImplicitUsings.cs"]
-    run(assembled / "bridge/bin/python", HERE / "dotnet/compile.py", assembled, folder / "build/Portal.dll", *sources)
+    compiler = [assembled / "bridge/bin/python", HERE / "dotnet/compile.py", assembled]
+    run(*compiler, folder / "build/Portal.dll", *sources)
+    run(*compiler, folder / "build/TryOffline.dll", folder / "Offline.cs", *(HERE / "dotnet").glob("*.cs"))
     version = next((assembled / "dotnet/shared/Microsoft.AspNetCore.App").iterdir()).name
-    start = f"cd {folder} && DOTNET_ROOT={assembled}/dotnet DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1 exec {assembled}/dotnet/dotnet build/Portal.dll"
-    return start, f"ASP.NET Core {version}, Roslyn 4.8 (no SDK here: put together from packages)"
+    return f"cd {folder} && {DOTNET} build/Portal.dll", f"ASP.NET Core {version}, Roslyn 4.8 (no SDK here: put together from packages)"
 
 
 def spring():
@@ -95,6 +99,8 @@ def spring():
 
 def offline(name):
     """How to ask it for a token's validity without the service, where it can be asked."""
+    if name == "aspnetcore" and (FOLDER / "aspnetcore/build/TryOffline.dll").exists():
+        return ["--offline", f"{DOTNET} {FOLDER}/aspnetcore/build/TryOffline.dll"]
     if name == "spring":
         folder = FOLDER / "spring"
         libraries = os.environ.get("GUARDS_SPRING_JARS", folder / "target/dependency")

@@ -54,7 +54,7 @@ class Service:
         self.stranger = self.command("consultant", "add", "--name", "Mallory Fox", "--email", "mallory.fox@support.example")["id"]
         wanted = [word for scope in SCOPES for word in ("--scope", scope)]
         self.key = self.command("client", "create", "--name", "Cloud portal", "--portal", "cloud",
-                                "--tenant", "acme", "--tenant", "globex", *wanted)["key"]
+                                "--tenant", "acme", "--tenant", "globex", "--tenant", "acme.co-op_1", *wanted)["key"]
 
     def command(self, *words):
         done = subprocess.run([self.binary, *words, "--json"], env=self.env, cwd=self.folder, capture_output=True, text=True)
