@@ -6,7 +6,7 @@ FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help run test check format house lint openapi openapi-check bench bench-million soak trace interop image-build release
+.PHONY: help run test check format house lint openapi openapi-check bench bench-million soak trace interop guards image-build release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,9 @@ soak: ## The races, crashes and large orders with their full counts; takes ten m
 
 interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
 	@CARGO="$(CARGO)" sh tests/interop/run.sh
+
+guards: ## Let the guards of examples/ run the life of a link; needs python3, npm, java and their registries
+	@CARGO="$(CARGO)" python3 tests/guards/run.py
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link

@@ -201,7 +201,7 @@ pub async fn answer(
     let (session, session_key, is_first) = confirmed.ok_or(Stop::Superseded)?;
     // The earlier session of this browser, if any, is over: close it with its count, or it would look lost.
     if let Some(earlier) = cookie(&request, SESSION_COOKIE).filter(|earlier| is_first && *earlier != session_key) {
-        leave(&app, earlier, &place).await;
+        leave(&app, earlier, &place, false).await;
     }
     let mut response = see_other(&place.root());
     let lifetime_seconds = (session.expires_at - now()).whole_seconds().max(0);

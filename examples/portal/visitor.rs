@@ -48,9 +48,9 @@ impl Visitor {
         };
         let token = admit(app, &session, place).await?;
         if token.is_none() {
-            // Its closing count is still owed. The visitor need not wait for that.
+            // Its closing count is still owed. The visitor need not wait for that, and has not said that they are done.
             let (app, key, place) = (app.clone(), key.to_owned(), place.clone());
-            rt::spawn(async move { leave(&app, &key, &place).await });
+            rt::spawn(async move { leave(&app, &key, &place, false).await });
         }
         Ok(token.map(|token| Self { session, token }))
     }
@@ -130,7 +130,7 @@ pub struct Banner {
 /// `POST /{tenant}/{portal}/done`: "I am done".
 pub async fn done(app: Data<App>, request: HttpRequest, place: Place) -> Result<HttpResponse, Stop> {
     let ended = match cookie(&request, SESSION_COOKIE) {
-        Some(key) => leave(&app, key, &place).await,
+        Some(key) => leave(&app, key, &place, true).await,
         None => None,
     };
     let Some(is_ended) = ended else {
@@ -150,11 +150,11 @@ pub async fn done(app: Data<App>, request: HttpRequest, place: Place) -> Result<
 }
 
 /// Ends the session behind a cookie. `None`: there was none. Otherwise whether the service knows of the end.
-pub async fn leave(app: &App, key: &str, place: &Place) -> Option<bool> {
+pub async fn leave(app: &App, key: &str, place: &Place, consultant_done: bool) -> Option<bool> {
     app.sessions.find(key, place).await?;
     // Here first: whatever the service answers, this browser is out. Of several callers one gets the session.
     let session = app.sessions.remove(key).await?;
-    Some(close(app, &session, true).await)
+    Some(close(app, &session, consultant_done).await)
 }
 
 /// Sends the closing count. Without it the service cannot tell a quiet end from lost events.

@@ -89,10 +89,10 @@ impl Place {
     fn of(request: &HttpRequest) -> Option<Self> {
         let tenant = request.match_info().get("tenant")?;
         let portal = Portal::of_id(request.match_info().get("portal")?)?;
-        // The tenant goes into a cookie path and into links: letters and digits that need no escaping there.
-        let is_plain = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-        let is_short = (1..=64).contains(&tenant.len());
-        (is_plain && is_short).then(|| Self { tenant: tenant.to_owned(), portal })
+        // The tenant goes into a cookie path and into links: what the service takes for one needs no escaping there.
+        let is_plain = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+        let begins_well = tenant.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+        (is_plain && begins_well && tenant.len() <= 64).then(|| Self { tenant: tenant.to_owned(), portal })
     }
 }
 

@@ -136,6 +136,22 @@ async fn an_operator_curls_as_the_page_prints_it(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_night_is_reviewed_as_the_page_prints_it(world: &World) {
+    let mut reader = set_up(world, "review");
+    let issue = blocks("README.md", "## The life of a link").swap_remove(1);
+    let link = reader.call(&issue)["id"].as_str().unwrap().to_owned();
+    let blocks = blocks("openapi/README.md", "## A nightly review");
+    let said = reader.run(&blocks[0]);
+    reader.learn("REVIEW_KEY", word(&said, "mlsk_"));
+    reader.learn("SINCE", "2026-11-27T20:30:00Z");
+    let calls: Vec<&str> = blocks[1].lines().filter(|line| line.starts_with("curl")).collect();
+    let found: Vec<usize> =
+        calls.iter().map(|call| reader.call(call)["items"].as_array().expect("a list").len()).collect();
+    // One link is open, and nothing is amiss.
+    assert_eq!(found, [1, 0, 0, 0, 0, 0, 0, 0], "{link}");
+}
+
+#[apply(on_both_databases)]
 async fn an_emergency_is_ended_as_the_page_prints_it(world: &World) {
     let mut reader = set_up(world, "emergency");
     let keys = reader.run("magic-link key list --json");

@@ -1,0 +1,451 @@
+"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims] [--offline COMMAND] [--json FILE]`.
+
+Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
+"""
+import argparse, datetime, json, secrets, subprocess, sys, threading, time, traceback
+
+from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
+
+ACCOUNT, SALARY = "0072 0167 3390", "50000"
+
+
+class Round:
+    """One service and one portal beside it."""
+
+    def __init__(self, options, wired):
+        port = free_port()
+        self.service = Service(options.binary, port)
+        self.service.start()
+        self.service.keep_values("acme", "ACME")
+        self.wire = Wire(self.service) if wired else None
+        hook = {"url": f"http://127.0.0.1:{port}/webhooks/magic-link"}
+        self.endpoint = self.service.call("POST", "/v1/webhook-endpoints", hook)
+        self.secret = self.endpoint["secret"]
+        try:
+            self.portal = Portal(options.portal, port, (self.wire or self.service).base, self.service.key, self.secret)
+        except BaseException:
+            self.service.stop()
+            raise
+
+    def end(self):
+        self.portal.stop()
+        if self.wire:
+            self.wire.shutdown()
+        self.service.stop()
+
+    def visit(self, **changes):
+        """Somebody inside, with a fresh link."""
+        link, browser = self.service.issue(**changes), Browser(self.portal)
+        home = browser.arrive(self.service.click(link))
+        return link, browser, home
+
+    def save(self, browser, home, salary, account=ACCOUNT, site="same-origin"):
+        return browser.post(home + "employees/emp-9", site, bank_account=account, salary=str(salary))
+
+    def salary(self, browser, home):
+        page = browser.go(home + "employees/emp-9")
+        assert page.status == 200, page
+        return page.text.split('name="salary" value="')[1].split('"')[0]
+
+    def complete(self, link, cause):
+        """The service has the closing count, and nothing is missing."""
+        def closed():
+            session = self.service.session(link)
+            return session if session["state"] == "ended" and self.closings(link) else None
+        session = eventually("the closing count", closed)
+        assert (session["end_cause"], session["audit_state"]) == (cause, "complete"), session
+        assert self.closings(link)[-1]["data"]["sources"] == {"portal": len(self.service.reported(link))}, self.closings(link)
+
+    def closings(self, link):
+        events = self.service.call("GET", f"/v1/audit-events?magic_link_id={link['id']}&type=session.closed")
+        return events["items"]
+
+
+def refused(answer, status=403):
+    assert answer.status == status, answer
+    assert "Nikhil" not in answer.text and "acting-as" not in answer.text, "a refusal shows data"
+    return answer
+
+
+# --- straight at the service -------------------------------------------------------------------------------------------
+
+def nobody_gets_in_without_a_session(r):
+    browser = Browser(r.portal)
+    for target in ("/acme/cloud/", "/acme/cloud/employees/emp-9", "/globex/cloud/"):
+        refused(browser.go(target))
+    browser.cookies[("portal_session", "/acme/cloud/")] = secrets.token_hex(32)
+    refused(browser.go("/acme/cloud/employees/emp-9"))
+    refused(browser.go("/acme/cloud/callback?code=eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"), 400)
+    assert browser.go("/acme/cloud/callback").status in (400, 403)
+
+
+def every_tenant_of_the_service_has_its_pages(r):
+    link, browser, home = r.visit(tenant_id="acme.co-op_1")
+    assert home == "/acme.co-op_1/cloud/" and browser.go(home).status == 200
+
+
+def the_callback_redeems_once_and_hides_the_code(r):
+    link, browser = r.service.issue(), Browser(r.portal)
+    address = r.service.click(link)
+    assert browser.go(address, "HEAD").status >= 400 and r.service.sessions(link) == [], "HEAD redeemed"
+    answer = browser.go(address, site="cross-site")
+    assert answer.status == 303 and "code" not in answer.location, answer
+    assert "no-store" in answer.header("cache-control") and answer.header("referrer-policy") == "no-referrer", answer.headers
+    assert r.service.sessions(link)[0]["state"] == "active"
+    assert len(browser.set) == 1, browser.set
+    (name, (value, flags)), = browser.set.items()
+    assert "httponly" in flags and flags["samesite"].lower() == "lax" and flags["path"] == "/acme/cloud/" and len(value) >= 32, flags
+    refused(browser.go("/acme/cloud/employees/emp-9"))
+    spent = Browser(r.portal).go(address)
+    assert spent.status in (409, 410) and "link_spent" in spent.text, spent
+
+
+def the_visitor_says_who_they_are(r):
+    link, browser = r.service.issue(), Browser(r.portal)
+    planted = "f" * 64
+    browser.cookies[("portal_session", "/acme/cloud/")] = planted
+    page = browser.go(browser.go(r.service.click(link)).location)
+    assert page.page == "arrival" and "Ravi Kumar" in page.text and link["profile"]["name"] in page.text, page
+    question = browser.question(page)
+    for site in ("cross-site", "same-site", "none"):
+        refused(browser.post("/acme/cloud/arrival", site, question=question, answer="yes"))
+    refused(browser.post("/acme/cloud/arrival", question="0" * len(question), answer="yes"))
+    refused(Browser(r.portal).post("/acme/cloud/arrival", question=question, answer="yes"))
+    done = browser.post("/acme/cloud/arrival", question=question, answer="yes")
+    value, flags = browser.set["portal_session"]
+    assert done.status == 303 and value != planted and len(value) >= 32, done
+    assert "httponly" in flags and flags["samesite"].lower() == "lax" and flags["path"] == "/acme/cloud/", flags
+    assert browser.go("/acme/cloud/").status == 200
+    other = Browser(r.portal)
+    other.cookies[("portal_session", "/globex/cloud/")] = value
+    refused(other.go("/globex/cloud/employees/emp-9"))
+
+
+def a_code_of_somebody_else_changes_nothing(r):
+    """Login CSRF: the browser of a visitor is sent to the callback with the code of another link."""
+    link, browser, home = r.visit()
+    theirs = r.service.issue(consultant_id=r.service.stranger)
+    asked = browser.go(browser.go(r.service.click(theirs), site="cross-site").location)
+    assert "Mallory" in asked.text and "Ravi" in asked.text, "the page must name both"
+    assert "Ravi Kumar" in browser.go(home).text and "Mallory" not in browser.go(home).text
+    said = browser.post(home + "arrival", question=browser.question(asked), answer="no")
+    assert said.status == 200, said
+    assert r.service.session(theirs)["state"] == "ended" and r.service.session(link)["state"] == "active"
+    assert browser.go(home).status == 200
+
+
+def the_banner_says_who_acts_as_whom_until_when(r):
+    link, browser, home = r.visit(access="read_only", modules=["employees"], forbidden=["bank_account"])
+    text = browser.go(home).text
+    banner = text.split('id="acting-as"')[1].split("</section>")[0]
+    until = r.service.session(link)["expires_at"][:16]
+    for fact in ("Ravi Kumar", link["profile"]["name"], until, "recorded", 'id="done"'):
+        assert fact in banner, f"{fact!r} is not in the banner: {banner}"
+    for fact in ("read only", "employees", "bank account"):
+        assert fact in banner.lower().replace("_", " "), f"{fact!r} is not in the banner: {banner}"
+    answer = browser.go(home)
+    assert "no-store" in answer.header("cache-control") and "frame-ancestors 'none'" in answer.header("content-security-policy")
+
+
+def what_the_access_leaves_out_is_refused_in_one_place(r):
+    link, browser, home = r.visit(modules=["employees"], forbidden=["bank_account", "export"])
+    refused(browser.go(home + "leave-policy"))
+    refused(r.save(browser, home, SALARY, account="9999 9999"))
+    if "export" not in r.without:
+        refused(browser.go(home + "employees.csv"))
+    assert r.service.reported(link) == [], "what is refused is not reported"
+    assert r.save(browser, home, 51000).status == 303
+    assert r.salary(browser, home) == "51000"
+    assert r.save(browser, home, SALARY).status == 303
+    link, browser, home = r.visit(access="read_only")
+    refused(r.save(browser, home, 52000))
+    assert r.salary(browser, home) == SALARY
+    assert [act["type"] for act in r.service.reported(link)] == ["data.viewed"]
+
+
+def acts_are_numbered_in_order_however_many_come_at_once(r):
+    link, browser, home = r.visit()
+    refused(r.save(browser, home, 50500, site="cross-site"))
+    assert r.save(browser, home, 51000).status == 303
+    many = [threading.Thread(target=browser.go, args=(home + "employees/emp-9",)) for _ in range(12)]
+    for one in many:
+        one.start()
+    for one in many:
+        one.join()
+    assert r.save(browser, home, SALARY).status == 303
+    acts = r.service.reported(link)
+    assert [act["seq"] for act in acts] == list(range(1, 15)), [act["seq"] for act in acts]
+    assert acts[0]["changes"] == [{"field": "salary", "before": SALARY, "after": "51000"}], acts[0]
+    assert acts[-1]["changes"] == [{"field": "salary", "before": "51000", "after": SALARY}], acts[-1]
+    assert all(act["principal_id"] == "emp-9" for act in acts)
+
+
+def i_am_done_closes_the_record(r):
+    link, browser, home = r.visit()
+    r.salary(browser, home)
+    refused(browser.post(home + "done", site="cross-site"))
+    assert browser.go(home).status == 200
+    value = browser.cookies[("portal_session", home)]
+    answer = browser.post(home + "done")
+    assert answer.status == 200 and answer.page == "goodbye", answer
+    assert ("portal_session", home) not in browser.cookies
+    browser.cookies[("portal_session", home)] = value
+    refused(browser.go(home))
+    r.complete(link, "done")
+
+
+def a_revocation_is_seen_by_the_next_request(r):
+    link, browser, home = r.visit()
+    r.salary(browser, home)
+    r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+    refused(browser.go(home + "employees/emp-9"))
+    r.complete(link, "revoked")
+
+
+def a_link_of_another_tenant_opens_nothing(r):
+    link, browser = r.service.issue(tenant_id="globex"), Browser(r.portal)
+    answer = browser.go(r.service.click(link).replace("/globex/", "/acme/"))
+    assert answer.status >= 400 and not browser.cookies, answer
+    eventually("it is ended", lambda: r.service.session(link)["state"] == "ended")
+
+
+def messages_are_checked_and_older_ones_dropped(r):
+    if "webhook" in r.without:
+        return "not offered"
+    link, browser, home = r.visit()
+    session = r.service.session(link)
+
+    def message(kind, sequence):
+        ids = {"magic_link_id": link["id"], "session_id": session["id"], "tenant_id": "acme", "portal": "cloud"}
+        return json.dumps({"specversion": "1.0", "id": "evt_01kaq3v9e8fwmvd2x7n0c5hb5z", "source": r.service.base, "type": kind,
+                           "subject": session["id"], "sequence": sequence, "data": ids | {"actor_type": "system"}})
+
+    def post(body, headers):
+        return request(r.portal.port, "POST", "/webhooks/magic-link", body, headers)[0]
+    ended, now = message("session.ended", "9" * 18 + "5"), int(time.time())
+    other = "whsec_" + "A" * 43 + "="
+    good = signed(r.secret, ended)
+    forged = {
+        "of another secret": signed(r.secret, ended, key=other), "of another body": signed(r.secret, ended + " "),
+        "six minutes old": signed(r.secret, ended, at=now - 360), "from the future": signed(r.secret, ended, at=now + 360),
+        "without a signature": {**good, "webhook-signature": ""}, "of another version": {**good, "webhook-signature": good["webhook-signature"].replace("v1,", "v2,")},
+        "with another id": {**good, "webhook-id": "whm_other"}, "without headers": {},
+        "with an odd time": {**good, "webhook-timestamp": "soon"}, "with an odd signature": {**good, "webhook-signature": "v1,é v1 ,"}}
+    for what, headers in forged.items():
+        headers = {name: value.encode("utf-8") for name, value in headers.items()}
+        status = post(ended, headers)
+        assert status in (400, 401, 403), f"a message {what}: {status}"
+    assert browser.go(home).status == 200, "a forged message ended a session"
+    newest = message("session.opened", "9" * 19)
+    two = signed(r.secret, newest)
+    two["webhook-signature"] = "v1,AAAA " + two["webhook-signature"]
+    assert post(newest, two) in range(200, 300), "one of two signatures fits"
+    assert post(ended, good) in range(200, 300), "an older message is dropped, and accepted"
+    assert browser.go(home).status == 200, "an older message ended a session"
+    link, browser, home = r.visit()
+    session = r.service.session(link)
+    ended = message("session.ended", "9" * 18 + "5")
+    assert post(ended, signed(r.secret, ended)) in range(200, 300)
+    refused(browser.go(home))
+    eventually("its count is sent", lambda: r.closings(link))
+    # And what the service itself sends is taken, a test among it.
+    r.service.call("POST", f"/v1/webhook-endpoints/{r.endpoint['id']}/test", status=(200, 201, 202))
+    def delivered():
+        found = r.service.call("GET", f"/v1/webhook-endpoints/{r.endpoint['id']}/deliveries?page_size=200")["items"]
+        return found if found and all(one["state"] != "queued" for one in found) else None
+    found = eventually("all messages are delivered", delivered)
+    assert {one["state"] for one in found} == {"delivered"}, found
+
+
+def a_token_is_verified_without_asking(r):
+    """For back ends behind the portal: `--offline COMMAND` takes a token on each line and says yes or no."""
+    if not r.offline:
+        return "not offered"
+    link = r.service.issue()
+    code = r.service.click(link).split("code=")[1]
+    token = r.service.call("POST", "/v1/sessions", {"token": code})["access_token"]
+
+    def say(*tokens, issuer=r.service.base, audience=r.service.audience):
+        command = f"{r.offline} {issuer} {audience}"
+        return subprocess.run(command, shell=True, input="\n".join(tokens) + "\n", capture_output=True, text=True, check=True).stdout.split()
+    head, claims, signature = token.split(".")
+    assert say(token, r.service.token(link), code, f"{head}.{claims}.{'A' * len(signature)}", "no token") == ["yes", "no", "no", "no", "no"]
+    assert say(token, audience="https://portal.example/ess") == ["no"]
+    r.service.call("POST", f"/v1/magic-links/{link['id']}/revoke", {"reason": "The laptop was stolen"})
+    eventually("the list says so", lambda: say(token) == ["no"])
+
+
+def without_the_service_nobody_is_let_in(r):
+    link, browser, home = r.visit()
+    r.salary(browser, home)
+    _, leaver, _ = leaving = r.visit()
+    r.service.stop()
+    for target in (home, home + "employees/emp-9"):
+        refused(browser.go(target), 503)
+    refused(r.save(browser, home, 77000), 503)
+    refused(Browser(r.portal).go("/acme/cloud/callback?code=eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"), 503)
+    goodbye = leaver.post(home + "done")
+    assert goodbye.status == 200 and goodbye.page == "goodbye", goodbye
+    r.service.start()
+    assert r.salary(browser, home) == SALARY
+    refused(leaver.go(home))
+    if "late" not in r.without:
+        r.complete(leaving[0], "done")
+
+
+# --- through a wire that fails -----------------------------------------------------------------------------------------
+
+def a_lost_answer_to_the_code_is_asked_for_again(r):
+    link, browser = r.service.issue(), Browser(r.portal)
+    r.wire.fail("/v1/sessions", "lose")
+    assert browser.go(r.service.click(link)).status == 303
+    first, second = r.wire.calls("/v1/sessions")[-2:]
+    keys = [{name.lower(): value for name, value in call[1].items()}["idempotency-key"] for call in (first, second)]
+    assert keys[0] == keys[1] and first[2] == second[2], keys
+    assert len(r.service.sessions(link)) == 1
+    body = json.loads(first[2])
+    assert body["visitor"] == {"address": "127.0.0.1", "user_agent": "Guards/1.0"}, body["visitor"]
+
+
+def a_lost_answer_to_a_report_is_no_second_act(r):
+    link, browser, home = r.visit()
+    r.wire.fail(r"/v1/sessions/[^/]+/events", "lose")
+    assert r.save(browser, home, 51000).status == 303
+    assert r.salary(browser, home) == "51000"
+    assert [act["seq"] for act in r.service.reported(link)] == [1, 2]
+    assert r.save(browser, home, SALARY).status == 303
+
+
+def what_is_not_recorded_does_not_happen(r):
+    link, browser, home = r.visit()
+    events = r"/v1/sessions/[^/]+/events"
+    r.wire.fail(events, "lose", 99)
+    refused(r.save(browser, home, 66000), 503)
+    r.wire.heal()
+    # The same again is the same act, under the same number.
+    assert r.save(browser, home, 66000).status == 303
+    assert [act["seq"] for act in r.service.reported(link)] == [1]
+    r.wire.fail(events, "lose", 99)
+    refused(r.save(browser, home, 67000), 503)
+    r.wire.heal()
+    # Something else instead: the record says that the change did not happen.
+    assert r.salary(browser, home) == "66000"
+    acts = r.service.reported(link)
+    assert [act["seq"] for act in acts] == [1, 2, 3, 4], acts
+    assert acts[2]["action"] == "change.not_applied", acts[2]
+    assert acts[2]["changes"] == [{"field": "salary", "before": "67000", "after": "66000"}], acts[2]
+    # A view that was never taken leaves no gap.
+    r.wire.fail(events, "refuse", 99)
+    refused(browser.go(home + "employees/emp-9"), 503)
+    r.wire.heal()
+    assert r.save(browser, home, SALARY).status == 303
+    assert browser.post(home + "done").page == "goodbye"
+    r.complete(link, "done")
+
+
+def an_answer_that_is_not_a_clear_yes_is_a_no(r):
+    link, browser, home = r.visit()
+    true = r.service.session(link)
+
+    def changed(**changes):
+        return lambda status, text: (status, json.dumps({name: value for name, value in (json.loads(text) | changes).items() if value is not None}))
+    odd = {
+        "another session": changed(sid="ses_01kaq3v9e8fwmvd2x7n0c5hb2z"), "another tenant": changed(tenant_id="globex"),
+        "another portal": changed(portal="ess"), "a text for true": changed(active="true"), "no session": changed(sid=None),
+        "a page": lambda *_: (200, "<html>Welcome</html>"), "a list": lambda *_: (200, "[true]"), "nothing": lambda *_: (200, ""),
+        "401": lambda *_: (401, '{"code":"unauthenticated"}'), "500": lambda *_: (500, "oops"), "302": lambda *_: (302, "")}
+    if "claims" not in r.without:
+        odd["no actor"] = changed(act=None)
+        odd["no end"] = changed(exp=None)
+    for what, fault in odd.items():
+        r.wire.heal()
+        r.wire.fail("/v1/introspect", fault, 99)
+        answer = browser.go(home + "employees/emp-9")
+        assert answer.status in (403, 503), f"{what}: {answer}"
+        assert "Nikhil" not in answer.text, what
+        r.wire.heal()
+        if browser.go(home).status != 200:
+            link, browser, home = r.visit()
+    assert true["state"] == "active"
+
+
+def there_is_no_grace_after_the_end(r):
+    def told(name, text):
+        return lambda status, answer: (status, json.dumps(json.loads(answer) | {name: text}))
+
+    def wait(until):
+        time.sleep(max(0, until.timestamp() - time.time()) + 0.05)
+    until = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=3)
+    r.wire.fail("/v1/sessions", told("expires_at", until.isoformat().replace("+00:00", "Z")))
+    link, browser, home = r.visit()
+    assert browser.go(home).status == 200
+    wait(until)
+    refused(browser.go(home + "employees/emp-9"))
+    # The clock of the portal says so before the service does, and nobody said that they were done.
+    r.complete(link, "revoked")
+    if "claims" in r.without:
+        return
+    # A link that was shortened ends with the `exp` of the introspection. An answer that is kept too long does not outlive it.
+    link, browser, home = r.visit()
+    until = datetime.datetime.now(datetime.UTC).replace(microsecond=0) + datetime.timedelta(seconds=2)
+    r.wire.fail("/v1/introspect", told("exp", int(until.timestamp())), 99)
+    assert browser.go(home).status == 200
+    wait(until)
+    refused(browser.go(home + "employees/emp-9"))
+    r.wire.heal()
+
+
+def its_log_holds_no_code_token_or_key(r):
+    r.visit()
+    text = open(r.portal.log.name, errors="replace").read()
+    for secret in ("eyJ", "mlsk_", "whsec_", r.secret):
+        assert secret not in text, f"{secret[:6]}… is in the portal's log"
+
+
+STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code, the_visitor_says_who_they_are,
+            a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
+            what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
+            i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
+            messages_are_checked_and_older_ones_dropped, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
+            its_log_holds_no_code_token_or_key]
+WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,
+         what_is_not_recorded_does_not_happen, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--portal", required=True)
+    parser.add_argument("--without", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("--offline")
+    parser.add_argument("--json")
+    options = parser.parse_args()
+    results = {}
+    for steps, wired in ((STRAIGHT, False), (WIRED, True)):
+        steps = [step for step in steps if options.only in step.__name__]
+        if not steps:
+            continue
+        round = Round(options, wired)
+        round.without, round.offline = set(options.without.split(",")), options.offline
+        try:
+            for step in steps:
+                name = step.__name__.replace("_", " ")
+                try:
+                    results[name] = step(round) or "ok"
+                except Exception:
+                    results[name] = "failed"
+                    traceback.print_exc()
+                    print(open(round.portal.log.name).read()[-1500:], file=sys.stderr)
+                print(f"{results[name]:8} {name}", flush=True)
+        finally:
+            round.end()
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(results, file)
+    failed = list(results.values()).count("failed")
+    print(f"{len(results) - failed} passed, {failed} failed")
+    sys.exit(1 if failed or not results else 0)
+
+
+main()
