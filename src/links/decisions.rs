@@ -165,8 +165,9 @@ pub struct Approval {
     pub terms: Option<ApprovalTerms>,
     /// The approval as the customer has signed it (JWS in compact form); absent where it is the client's word alone.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "signed_approval")]
     #[schema(max_length = 16384)]
-    pub signed_approval: Option<String>,
+    pub signed: Option<String>,
     /// Thumbprint of the key that signed it (RFC 7638).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 43)]
@@ -179,7 +180,7 @@ impl Approval {
         let decision = request.decision();
         let lapsed_at = (state == RequestState::Lapsed).then_some(request.lapses_at);
         let signed = decision.as_ref().and_then(|decision| decision.signed.clone());
-        let (signed_approval, key_thumbprint) = signed.map(|signed| (signed.jws, signed.key_thumbprint)).unzip();
+        let (signed, key_thumbprint) = signed.map(|signed| (signed.jws, signed.key_thumbprint)).unzip();
         Self {
             required: true,
             state,
@@ -193,7 +194,7 @@ impl Approval {
             decision_reason: decision.as_ref().and_then(|decision| decision.reason.clone()),
             decided_by: decision.map(|decision| decision.by),
             terms: (state == RequestState::Pending).then(|| request.terms()),
-            signed_approval,
+            signed,
             key_thumbprint,
         }
     }

@@ -129,11 +129,9 @@ pub(super) fn hold_key(tx: &mut Tx<'_>, change: &Change) -> Result<(), Error> {
 
 /// Checks the length of a signature before anything else looks at it.
 pub(super) fn check(text: Option<&str>) -> Result<(), Error> {
-    match text.filter(|text| text.len() > MAX_SIGNED_BYTES) {
-        None => Ok(()),
-        Some(_) => {
-            let detail = format!("must have at most {MAX_SIGNED_BYTES} characters");
-            Err(Error::new(Code::ValidationFailed).field("/signed_approval", "too_long", detail))
-        }
+    if text.is_none_or(|text| text.len() <= MAX_SIGNED_BYTES) {
+        return Ok(());
     }
+    let detail = format!("must have at most {MAX_SIGNED_BYTES} characters");
+    Err(Error::new(Code::ValidationFailed).field("/signed_approval", "too_long", detail))
 }

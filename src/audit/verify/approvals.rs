@@ -214,14 +214,16 @@ fn terms_of(leaf: &Value, data: &Value, signed: &CustomerSigned) -> Value {
     let none = json!([]);
     if let Some(extension) = data.get("extension_id") {
         set("extension_id", extension);
-        ["access", "modules"].into_iter().for_each(|name| set(name, signed.member(name)));
+        for name in ["access", "modules"] {
+            set(name, signed.member(name));
+        }
     } else {
         set("access", member(data, "access"));
         set("modules", data.get("modules").filter(|modules| !modules.is_null()).unwrap_or(&none));
     }
-    ["forbidden", "duration_seconds", "not_before", "nonce"]
-        .into_iter()
-        .for_each(|name| set(name, signed.member(name)));
+    for name in ["forbidden", "duration_seconds", "not_before", "nonce"] {
+        set(name, signed.member(name));
+    }
     terms
 }
 
@@ -426,7 +428,7 @@ mod tests {
         // A key that the customer does not have approves nothing for them.
         let text = jws(&next, "magic-link-approval+jwt", &self::claims(false));
         let foreign = event("magic_link.approved", Some(&text), &next);
-        assert!(follow(&keys, &[foreign.clone()]).is_err());
+        assert!(follow(&keys, std::slice::from_ref(&foreign)).is_err());
         assert!(follow(&[ApprovalKey(next.public())], &[foreign]).is_ok());
     }
 }

@@ -105,7 +105,7 @@ async fn an_approval_counts_only_as_the_customer_signed_it(world: &World) {
         ("exp", json!(now), "over"),
         ("exp", json!(now + 86_401), "24 hours"),
         ("exp", json!(i64::MAX), "24 hours"),
-        ("exp", json!(now as f64 + 0.5), "whole number"),
+        ("exp", json!(1.5), "whole number"),
         ("reason", json!("more"), "does not belong"),
     ] {
         let mut wrong = right.clone();
