@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Failure, Output, output};
 use crate::app::App;
-use crate::audit::verify::{self, ApprovalKey, Verified, VerifiedApprovalKeyChange, VerifiedApprovals};
+use crate::audit::verify::{self, ApprovalKey, KeyChangedBy, Verified, VerifiedApprovalKeyChange, VerifiedApprovals};
 use crate::audit::{self, ExportFormat, ExportQuery};
 use crate::http::Caller;
 
@@ -159,14 +159,24 @@ fn said(verified: &Verified, is_pack: bool) -> String {
 
 fn approvals_said(found: &VerifiedApprovals) -> String {
     let count = |number: u64, words: &str| if number > 0 { format!(", {number} {words}") } else { String::new() };
-    let erased = count(found.erased, "more by their hashes alone");
-    let unsigned = count(found.unsigned, "without a signature while no key was in effect");
+    let erased = count(found.erased, "by their hashes alone");
+    let unsigned = count(found.unsigned, "not signed");
+    let without = count(found.without_approval, "links and extensions that wanted none while a key was in effect");
     let changes = found.key_changes.iter().map(|change| {
-        let VerifiedApprovalKeyChange { log_index, key_thumbprint, is_ordered } = change;
-        let ordered = if *is_ordered { ", which an operator ordered, 72 hours later" } else { "" };
-        format!("; approval key from event {log_index} on{ordered}: {key_thumbprint}")
+        let VerifiedApprovalKeyChange { log_index, key_thumbprint, by } = change;
+        let why = match by {
+            KeyChangedBy::First => "",
+            KeyChangedBy::Signature => ", as the key before has signed",
+            KeyChangedBy::ErasedSignature => ", as the key before has signed: only the hash of that is left",
+            KeyChangedBy::Operator => " and 72 hours, as an operator ordered",
+        };
+        format!("; approval key from event {log_index} on{why}: {key_thumbprint}")
     });
-    format!("; the customer has signed {} approvals{erased}{unsigned}{}", found.signed, changes.collect::<String>())
+    format!(
+        "; approvals: {} signed by the customer{erased}{unsigned}{without}{}",
+        found.signed,
+        changes.collect::<String>()
+    )
 }
 
 fn open(file: &Path) -> Result<Box<dyn BufRead>, Failure> {

@@ -49,6 +49,7 @@ diesel::table! {
         client_id -> Nullable<Text>,
         created_at -> Timestamp,
         cancelled_at -> Nullable<Timestamp>,
+        told -> Text,
     }
 }
 

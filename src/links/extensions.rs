@@ -167,7 +167,7 @@ pub(crate) async fn approve(
             decide(tx, &change, &link, &extension, (RequestState::Approved, &approved))?;
             let more = serde_json::json!({
                 "asked_by": { "id": extending.by.id, "name": extending.by.name }, "approver_email": email,
-                "comment": approved.reason, "signed_approval": approved.signed.map(|signed| signed.jws),
+                "comment": approved.reason, "requested_at": asked.created_at, "signed_approval": approved.signed.map(|signed| signed.jws),
             });
             change.extend(tx, &link, &extending, to, more)
         })

@@ -267,7 +267,7 @@ pub(crate) fn approval_key_changed(
 ) -> Result<(), Error> {
     let mut number = change.seq.to_string();
     number.extend(change.cancelled_at.map(|_| CANCELLED));
-    to_each(tx, tenant.contacts(), |place| {
+    to_each(tx, change.told(), |place| {
         let dedup_key = format!("{} {number} {place}", tenant.id);
         Job {
             tenant_id: tenant.id.clone(),

@@ -42,14 +42,15 @@ pub(super) enum Changed {
 }
 
 impl Changed {
-    fn of(row: &ApprovalKeyRow, had: bool, has: bool) -> Self {
-        match (row.cancelled_at, had, has) {
-            (Some(_), ..) => Self::KeyKept,
-            (None, false, _) => Self::KeyRegistered,
-            (None, true, true) if row.is_at_once() => Self::KeyReplaced,
-            (None, true, false) if row.is_at_once() => Self::KeyRemoved,
-            (None, true, true) => Self::KeyToBeReplaced(row.effective_at),
-            (None, true, false) => Self::KeyToBeRemoved(row.effective_at),
+    /// What the mail about a change says, whatever became of it since.
+    fn of(row: &ApprovalKeyRow, is_kept: bool, had: bool, has: bool) -> Self {
+        match (had, has) {
+            _ if is_kept => Self::KeyKept,
+            (false, _) => Self::KeyRegistered,
+            (true, true) if row.is_at_once() => Self::KeyReplaced,
+            (true, false) if row.is_at_once() => Self::KeyRemoved,
+            (true, true) => Self::KeyToBeReplaced(row.effective_at),
+            (true, false) => Self::KeyToBeRemoved(row.effective_at),
         }
     }
 }
@@ -64,10 +65,12 @@ impl RulesChange {
             let (row, before) = approval_keys::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = before.map(|before| before.key()).transpose()?.flatten();
             let key = row.key()?;
-            let what = Changed::of(&row, before.is_some(), key.is_some());
+            let is_kept = number.ends_with(CANCELLED);
+            let what = Changed::of(&row, is_kept, before.is_some(), key.is_some());
             let shown = [before, key].map(|key| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint()));
             let [before, after] = shown;
-            (row.actor_name, row.cancelled_at.unwrap_or(row.created_at), vec![("Key", before, after)], what)
+            let at = row.cancelled_at.filter(|_| is_kept).unwrap_or(row.created_at);
+            (row.actor_name, at, vec![("Key", before, after)], what)
         } else {
             let row = policies::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = policies::find(conn, &tenant.id, seq - 1)?;

@@ -231,6 +231,18 @@ async fn change(
                     takes_effect((key, *since), (&tenant_id, next.as_ref()), signed.as_deref(), is_operator, now)?
                 }
             };
+            if signed.as_ref().is_some_and(|_| current.is_some())
+                && keys::is_used(tx, &tenant_id, signed.as_deref().unwrap_or_default())?
+            {
+                let why = "it has made a change before";
+                return Err(Error::new(Code::CustomerSignatureInvalid).field("/signed_change", "invalid", why));
+            }
+            // Whoever heard of the key in effect hears of this one, though the contacts were changed before.
+            let mut told = tenant.contacts();
+            let heard = keys::in_effect(tx, &tenant_id, now)?.map(|row| row.told()).unwrap_or_default();
+            told.extend(
+                heard.into_iter().filter(|one| !tenant.contacts().iter().any(|other| other.email == one.email)),
+            );
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
                 keys::cancel(tx, &tenant_id, waiting.seq, now)?;
@@ -238,7 +250,8 @@ async fn change(
             let seq = keys::newest(tx, &tenant_id)?.map_or(1, |newest| newest.seq + 1);
             let signed = signed.clone().filter(|_| current.is_some());
             let by = (&actor, client_id.as_ref());
-            let row = ApprovalKeyRow::new((&tenant_id, seq), stored.clone(), signed.clone(), effective_at, by, now);
+            let row =
+                ApprovalKeyRow::new((&tenant_id, seq), stored.clone(), signed.clone(), effective_at, by, &told, now);
             keys::insert(tx, &row)?;
             notices::approval_key_changed(tx, &tenant, &row, now)?;
             let kind =

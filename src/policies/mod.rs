@@ -16,7 +16,7 @@ use crate::domain::{
     Access, ApprovalFor, ApprovalRule, EmergencyRule, EventType, ExtensionRule, Forbidden, Person, Policy, Reentry,
     Validator, WindowLength, check_person, is_tenant_id, refuse_support_session,
 };
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
 use crate::journal::Event;
 use crate::mail::notices;
@@ -270,10 +270,15 @@ pub(crate) async fn save(
             if before == policy {
                 return PolicyResponse::of(tenant_id.clone(), known.as_ref(), &config);
             }
+            let (rules, rules_before) = (Rules::of(&policy, &config), Rules::of(&before, &config));
+            if rules.asks_less(&rules_before) && approval_key::in_effect(tx, &tenant_id, now)?.is_some() {
+                let detail = "while an approval key is in effect no less may want an approval: remove the key first";
+                return Err(Error::new(Code::CustomerSignatureRequired).detail(detail));
+            }
             let seq = known.map_or(1, |known| known.seq + 1);
             let row = PolicyRow::new(&tenant_id, seq, &policy, &actor, client_id.as_ref(), now)?;
             policies::insert(tx, &row)?;
-            let loosens = Rules::of(&policy, &config).loosens(&Rules::of(&before, &config));
+            let loosens = rules.loosens(&rules_before);
             if loosens {
                 notices::policy_loosened(tx, &tenant, seq, now)?;
             }

@@ -58,8 +58,8 @@ async fn get_policy(
 /// Register or replace a tenant's approval key
 ///
 /// From then on an approval counts only if the customer has signed it with this key
-/// (`signed_approval`), so that neither the portal nor this service can approve by itself. The
-/// first key is in effect at once. The key in effect signs its successor (`signed_change`), which
+/// (`signed_approval`), and the policy cannot come to want fewer approvals. The first key is in
+/// effect at once. The key in effect signs its successor (`signed_change`), which
 /// is then in effect at once; without that an operator can order the change, which takes effect
 /// after 72 hours and can be cancelled until then. Every contact of the tenant is mailed.
 #[utoipa::path(tag = "Tenants", operation_id = "saveApprovalKey", request_body = SaveApprovalKey,

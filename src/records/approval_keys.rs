@@ -1,6 +1,7 @@
 //! Rows of the keys with which tenants sign approvals: each change is a row, and the newest one in effect counts.
 
 use diesel::prelude::*;
+use time::Duration;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
@@ -8,6 +9,7 @@ use crate::db::schema::tenant_approval_keys as keys;
 use crate::domain::{Actor, ActorType, PublicKey};
 use crate::error::Error;
 use crate::id::ClientId;
+use crate::records::tenants::Contact;
 
 /// A change of a tenant's approval key.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -28,6 +30,8 @@ pub(crate) struct ApprovalKeyRow {
     client_id: Option<ClientId>,
     pub created_at: Timestamp,
     pub cancelled_at: Option<Timestamp>,
+    /// Who was told of the change, as JSON: of the next one they hear, too, whoever the contacts are by then.
+    told: String,
 }
 
 impl ApprovalKeyRow {
@@ -37,6 +41,7 @@ impl ApprovalKeyRow {
         signed_change: Option<String>,
         effective_at: Timestamp,
         (actor, client_id): (&Actor, Option<&ClientId>),
+        told: &[Contact],
         now: Timestamp,
     ) -> Self {
         Self {
@@ -51,6 +56,7 @@ impl ApprovalKeyRow {
             client_id: client_id.cloned(),
             created_at: now,
             cancelled_at: None,
+            told: serde_json::json!(told).to_string(),
         }
     }
 
@@ -58,6 +64,11 @@ impl ApprovalKeyRow {
     pub(crate) fn key(&self) -> Result<Option<PublicKey>, Error> {
         let key = self.public_key.as_deref().map(serde_json::from_str);
         key.transpose().map_err(Error::internal)
+    }
+
+    /// Who was told of the change.
+    pub(crate) fn told(&self) -> Vec<Contact> {
+        serde_json::from_str(&self.told).unwrap_or_default()
     }
 
     /// Whether it took effect when it was made.
@@ -101,7 +112,8 @@ pub(crate) fn find(
     let Some(found) = found else { return Ok(None) };
     let before = keys::table
         .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)))
-        .filter(keys::cancelled_at.is_null().and(keys::effective_at.le(found.created_at)))
+        .filter(keys::cancelled_at.is_null())
+        .filter(keys::effective_at.le(found.created_at).or(keys::effective_at.eq(keys::created_at)))
         .order(keys::seq.desc())
         .first(conn)
         .optional()?;
@@ -112,7 +124,14 @@ pub(crate) fn insert(conn: &mut Conn, row: &ApprovalKeyRow) -> QueryResult<usize
     diesel::insert_into(keys::table).values(row).execute(conn)
 }
 
-/// Cancels a change that waits; `None` if it took effect, or was cancelled already.
+/// Whether a change was made by this signed text before: its word is good once.
+pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> QueryResult<bool> {
+    let same = keys::tenant_id.eq(tenant_id).and(keys::signed_change.eq(signed_change).assume_not_null());
+    diesel::select(diesel::dsl::exists(keys::table.filter(same))).get_result(conn)
+}
+
+/// Cancels a change that waits; `None` if it takes effect within a minute, or was cancelled already: who asked so late may
+/// be answered when others have acted on it.
 pub(crate) fn cancel(
     conn: &mut Conn,
     tenant_id: &str,
@@ -120,7 +139,7 @@ pub(crate) fn cancel(
     now: Timestamp,
 ) -> QueryResult<Option<ApprovalKeyRow>> {
     diesel::update(keys::table.find((tenant_id, seq)))
-        .filter(keys::cancelled_at.is_null().and(keys::effective_at.gt(now)))
+        .filter(keys::cancelled_at.is_null().and(keys::effective_at.gt(now.plus(Duration::MINUTE))))
         .set(keys::cancelled_at.eq(Some(now)))
         .returning(keys::all_columns)
         .get_result(conn)

@@ -149,13 +149,15 @@ pub(super) fn overdue(now: Timestamp) -> Timestamp {
     now.minus(CLOSING_GRACE)
 }
 
-/// Condition that a session ended before `overdue`, and its closing counts have not come.
+/// Condition that a session ended before `overdue`, and its closing counts have not come, or not those of all sources.
 ///
 /// The same rule as `Session::audit_state`, except where a bulk revocation stays pending for the whole grace: every count
 /// of sessions would pay for that.
 #[diesel::dsl::auto_type]
 pub(super) fn is_unclosed(overdue: Timestamp) -> _ {
-    sessions::closed_at.is_null().and(
+    let open_source =
+        exists(sources::table.filter(sources::session_id.eq(sessions::id)).filter(sources::closing_seq.is_null()));
+    sessions::closed_at.is_null().or(open_source).and(
         sessions::ended_at
             .is_not_null()
             .and(sessions::ended_at.le(overdue).assume_not_null())
@@ -438,7 +440,8 @@ impl Session {
 
     pub(crate) fn audit_state(&self, sources: &[Source], now: Timestamp) -> AuditState {
         let overdue = self.end(now).is_some_and(|end| end.plus(CLOSING_GRACE) <= now);
-        if self.closed_at.is_none() && overdue {
+        let is_open = self.closed_at.is_none() || sources.iter().any(|source| source.closing_seq.is_none());
+        if is_open && overdue {
             AuditState::Unclosed
         } else if sources.iter().any(|source| !source.is_gapless()) {
             AuditState::Gaps

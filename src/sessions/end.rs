@@ -1,15 +1,16 @@
 //! Ending sessions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use utoipa::ToSchema;
 
 use super::read::view;
+use super::report::refuse;
 use super::{EndSession, MAX_SEQ, MAX_SOURCES, RevokeSession, SessionResponse};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EndCause, EventType, Reach, Validator, check_person, is_source};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::http::{Caller, RedeemSessions, RevokeLinks};
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::journal::Event;
@@ -68,26 +69,8 @@ pub(crate) async fn end(
         } else if let Some(ended) = records::sessions::end(tx, &id, &reach, cause, now)? {
             record_end(tx, &ended, &ending)?;
         }
-        if let Some(closing) = &request.sources
-            && records::sessions::close(tx, &id, now)?
-        {
-            notices::closed(tx, &known, now)?;
-            tx.wake(Worker::Mail);
-            let counted = records::sessions::sources_of(tx, &id)?;
-            for (name, last_seq) in closing {
-                if counted.iter().any(|source| source.name == *name) {
-                    records::sessions::close_source(tx, &id, name, *last_seq)?;
-                } else {
-                    let closing_seq = Some(*last_seq);
-                    records::sessions::insert_source(tx, &Source { closing_seq, ..Source::new(&id, name) })?;
-                }
-            }
-            tx.record(
-                Event::new(EventType::SessionClosed, client.clone(), now)
-                    .client(client_id.as_ref())
-                    .session(&known)
-                    .with(&serde_json::json!({ "sources": closing })),
-            );
+        if let Some(counts) = &request.sources {
+            close(tx, &known, counts, (&reach, &client, client_id.as_ref()), now)?;
         }
         Ok(())
     };
@@ -98,6 +81,47 @@ pub(crate) async fn end(
     }
     // Not in the transaction, which others may share: the answer reads what was reported.
     read_again(cx, asked, now).await
+}
+
+/// Takes closing counts. Each source has its own, from whoever reports for it; of two for one source the higher counts, so
+/// that none hides what is missing.
+fn close(
+    tx: &mut Tx<'_>,
+    known: &Session,
+    counts: &BTreeMap<String, i64>,
+    (reach, client, client_id): (&Reach, &Actor, Option<&ClientId>),
+    now: Timestamp,
+) -> Result<(), Error> {
+    let id = &known.id;
+    records::sessions::lock_within(tx, id, reach)?.ok_or_else(Error::not_found)?;
+    let is_first = records::sessions::close(tx, id, now)?;
+    if is_first {
+        notices::closed(tx, known, now)?;
+        tx.wake(Worker::Mail);
+    }
+    let counted = records::sessions::sources_of(tx, id)?;
+    let mut names: BTreeSet<&str> = counted.iter().map(|source| source.name.as_str()).collect();
+    let mut told = BTreeMap::new();
+    for (name, last_seq) in counts {
+        names.insert(name);
+        match counted.iter().find(|source| source.name == *name) {
+            Some(source) if source.closing_seq.is_some_and(|told| told >= *last_seq) => continue,
+            Some(_) => drop(records::sessions::close_source(tx, id, name, *last_seq)?),
+            None => {
+                let closing_seq = Some(*last_seq);
+                records::sessions::insert_source(tx, &Source { closing_seq, ..Source::new(id, name) })?;
+            }
+        }
+        told.insert(name, last_seq);
+    }
+    if names.len() > MAX_SOURCES {
+        return Err(refuse(tx, known, client, client_id, Code::ReportLimitReached, now));
+    }
+    if is_first || !told.is_empty() {
+        let event = Event::new(EventType::SessionClosed, client.clone(), now).client(client_id).session(known);
+        tx.record(event.with(&serde_json::json!({ "sources": told })));
+    }
+    Ok(())
 }
 
 async fn read_again(cx: &Context, id: SessionId, now: Timestamp) -> Result<SessionResponse, Error> {

@@ -62,7 +62,7 @@ pub struct Visitor {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64, example = "203.0.113.7")]
     pub address: Option<String>,
-    /// `User-Agent` header of the visitor's browser (RFC 9110).
+    /// `User-Agent` header of the visitor's browser (RFC 9110); what is longer than 500 characters is cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500, example = "Mozilla/5.0")]
     pub user_agent: Option<String>,
@@ -305,7 +305,8 @@ pub struct RevokeSession {
 #[schema(example = json!({"consultant_done": true, "sources": {"portal": 2}}))]
 pub struct EndSession {
     /// Closing counts: the last sequence number of each source by its name, 0 for none. They show whether reports are
-    /// missing.
+    /// missing. Several clients may each close their own sources, also later; of two counts for one source the higher
+    /// one stays. A source that has reported and is never closed leaves the session `unclosed`.
     pub sources: Option<BTreeMap<String, i64>>,
     /// Whether the consultant said that they are done; recorded as asserted by the client, not verified. Without it the
     /// session was ended by the client, or by `requested_by`. Default false.

@@ -43,6 +43,9 @@ impl Presented {
     }
 }
 
+/// Characters that are kept of what a browser says of itself.
+const MAX_USER_AGENT: usize = 500;
+
 /// The session of the response: opened now, or by the earlier request with the same idempotency key.
 struct Opened {
     session: Session,
@@ -64,10 +67,10 @@ pub(crate) async fn open(
     // What a browser says of itself keeps nobody out.
     let said =
         |text: Option<String>| text.map(|text| one_line(&text).trim().to_owned()).filter(|text| !text.is_empty());
-    let visitor = Visitor { address: said(visitor.address), user_agent: said(visitor.user_agent) };
+    let cut = |text: String| text.chars().take(MAX_USER_AGENT).collect::<String>().trim_end().to_owned();
+    let visitor = Visitor { address: said(visitor.address), user_agent: said(visitor.user_agent).map(cut) };
     let mut fields = Validator::default();
     fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
-    fields.optional_text("/visitor/user_agent", visitor.user_agent.as_deref(), 1, 500);
     fields.finish()?;
     let presented = verify(cx, &request.token, now)?;
     // Each click yields another code, so the fingerprint is that of the link, its generation and the visit.

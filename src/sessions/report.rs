@@ -218,7 +218,7 @@ fn reference(act: &ActivityEvent) -> ActivityRef<'_> {
     ActivityRef { source: &act.source, seq: act.seq }
 }
 
-fn refuse(
+pub(super) fn refuse(
     tx: &mut Tx<'_>,
     session: &Session,
     client: &Actor,

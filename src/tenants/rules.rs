@@ -148,7 +148,19 @@ impl Rules {
 
     /// Whether these rules allow what others do not, or ask less.
     pub(crate) fn loosens(&self, before: &Self) -> bool {
-        let weaker_approval = Access::ALL.iter().any(|access| {
+        self.max_duration > before.max_duration
+            || self.access_allowed.iter().any(|access| !before.access_allowed.contains(access))
+            || before.forbidden.iter().any(|word| !self.forbidden.contains(word))
+            || (before.require_ticket && !self.require_ticket)
+            || self.max_total > before.max_total
+            || self.asks_less(before)
+            || self.session_life > before.session_life
+            || self.reentry > before.reentry
+    }
+
+    /// Whether something that other rules want an approval of is granted without one.
+    pub(crate) fn asks_less(&self, before: &Self) -> bool {
+        let weaker = Access::ALL.iter().any(|access| {
             // Every length at which one of the two rules begins to ask.
             let lengths = [Duration::hours(1), before.max_duration]
                 .into_iter()
@@ -158,15 +170,7 @@ impl Rules {
                 .into_iter()
                 .any(|length| before.wants_approval(*access, length) && !self.wants_approval(*access, length))
         });
-        self.max_duration > before.max_duration
-            || self.access_allowed.iter().any(|access| !before.access_allowed.contains(access))
-            || before.forbidden.iter().any(|word| !self.forbidden.contains(word))
-            || (before.require_ticket && !self.require_ticket)
-            || weaker_approval
-            || self.max_total > before.max_total
-            || self.emergency > before.emergency
-            || self.session_life > before.session_life
-            || self.reentry > before.reentry
+        weaker || self.emergency > before.emergency
     }
 
     /// What differs from other rules, for people: what it is about, what it was, and what it is.

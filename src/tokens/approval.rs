@@ -196,12 +196,6 @@ impl CustomerSigned {
     pub(crate) fn member(&self, name: &str) -> &Value {
         self.said.get(name).unwrap_or(&Value::Null)
     }
-
-    /// Whether it was good at this time.
-    pub(crate) fn was_good(&self, at: Timestamp) -> bool {
-        let at = at.unix_seconds();
-        self.iat <= at.saturating_add(SKEW_SECONDS) && at < self.exp
-    }
 }
 
 /// Whether a member says what it must: addresses without regard to case, as approvers are compared.

@@ -12,6 +12,7 @@ CREATE TABLE tenant_approval_keys (
     client_id     TEXT COLLATE "C",
     created_at    TIMESTAMP NOT NULL,
     cancelled_at  TIMESTAMP,
+    told          TEXT COLLATE "C" NOT NULL,
     PRIMARY KEY (tenant_id, seq)
 );
 -- The proof that a customer signed an approval is a part of the event's leaf.

@@ -121,10 +121,14 @@ fn data(kind: &str) -> Value {
 fn message(kind: &str, summary: &str) -> Value {
     let data = data(kind);
     let subject = ["session_id", "magic_link_id", "webhook_endpoint_id"].into_iter().find_map(|name| data.get(name));
-    let example = json!({
+    let mut example = json!({
         "specversion": "1.0", "id": EventKind::EXAMPLE, "source": "https://links.example", "type": kind,
         "subject": subject, "time": "2026-11-23T05:12:44.120394Z", "datacontenttype": "application/json", "data": data,
     });
+    // A message that is about no event has no place among them.
+    if !kind.starts_with("webhook_endpoint.") {
+        example["sequence"] = json!("0000000000000000042");
+    }
     let header = |name: &str, description: &str, example: &str| {
         json!({ "name": name, "in": "header", "required": true, "description": description, "example": example,
             "schema": { "type": "string", "maxLength": 200 } })

@@ -21,7 +21,7 @@ pub fn is_evidence(beginning: &[u8]) -> bool {
 }
 
 /// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof. With `approval_keys`
-/// each approval in it must be signed by one of them.
+/// what is signed in it must be signed by one of them; what is not is counted.
 ///
 /// # Errors
 /// The first mismatch.
@@ -68,7 +68,7 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str, approval_keys: &[Approva
         checkpoint_size: size,
         restores: Vec::new(),
         key_changes: Vec::new(),
-        approvals: approvals.found(),
+        approvals: approvals.found().map_err(bad)?,
     })
 }
 

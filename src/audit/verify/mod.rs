@@ -19,7 +19,7 @@ use serde_json::Value;
 use tlog_tiles::Hash;
 
 use self::approvals::Approvals;
-pub use self::approvals::{ApprovalKey, VerifiedApprovalKeyChange, VerifiedApprovals};
+pub use self::approvals::{ApprovalKey, KeyChangedBy, VerifiedApprovalKeyChange, VerifiedApprovals};
 pub use self::evidence::{is_evidence, verify_evidence};
 pub use self::keys::VerifiedKeyChange;
 pub(super) use self::keys::introduction;
@@ -180,6 +180,7 @@ pub fn verify_export(
     let agreed = signed.iter().filter(|checkpoint| checkpoint.agrees == Some(true));
     events.agrees(root, agreed.map(|checkpoint| checkpoint.size).max().unwrap_or(0))?;
     let erased = events.check_erasures()?;
+    let approvals = events.approvals.found().map_err(|why| events.bad(why))?;
     let own = signed.iter().find(|checkpoint| checkpoint.number == 1 && checkpoint.agrees == Some(true));
     Ok(Verified {
         tenant_id: events.log.tenant_id().to_owned(),
@@ -189,7 +190,7 @@ pub fn verify_export(
         checkpoint_size: own.map_or(0, |own| own.size),
         restores: events.names.restores(),
         key_changes: events.keys.changes(),
-        approvals: events.approvals.found(),
+        approvals,
     })
 }
 

@@ -173,11 +173,11 @@ async fn an_approval_counts_only_as_the_customer_signed_it(world: &World) {
     let (checkpoint, export) = (auditor.checkpoint(&world.admin).await, auditor.export(&world.admin).await);
     auditor.approval_keys = vec![customer.pem()];
     for said in [auditor.accepts(&pack.text, &[]), auditor.accepts(&export, &[&checkpoint])] {
-        assert!(said.contains("the customer has signed 1 approvals"), "{said}");
+        assert!(said.contains("approvals: 1 signed by the customer"), "{said}");
     }
-    auditor.approval_keys = vec![other.jwk().to_string(), customer.jwk().to_string()];
-    auditor.accepts(&export, &[&checkpoint]);
-    auditor.approval_keys.pop();
+    auditor.approval_keys = vec![customer.jwk().to_string(), other.jwk().to_string()];
+    auditor.refuses(&export, &[&checkpoint], "never had the approval key");
+    auditor.approval_keys.remove(0);
     auditor.refuses(&export, &[&checkpoint], "none of those given");
     auditor.refuses(&pack.text, &[], "none of those given");
     auditor.approval_keys = vec!["no key".to_owned()];
@@ -225,7 +225,7 @@ async fn an_extension_is_signed_like_the_access(world: &World) {
     auditor.accepts(&pack.text, &[]);
     let (checkpoint, export) = (auditor.checkpoint(&world.admin).await, auditor.export(&world.admin).await);
     let said = auditor.accepts(&export, &[&checkpoint]);
-    assert!(said.contains("signed 1 approvals, 1 without a signature while no key"), "{said}");
+    assert!(said.contains("1 signed by the customer, 1 not signed, 1 links and extensions that wanted none"), "{said}");
 }
 
 #[apply(on_both_databases)]
@@ -247,6 +247,14 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     world.admin.put("/v1/tenants/acme", &json!({"name": "ACME Ltd", "contacts": contacts})).await.ok();
     keeper.put(KEY, &json!({"public_key": first.jwk()})).await.ok();
     keeper.put(KEY, &json!({"public_key": first.jwk()})).await.ok();
+
+    // While it is there, the policy does not come to ask for less.
+    let none = json!({"approval": {"required_for": "none"}});
+    keeper.put("/v1/tenants/acme/policy", &none).await.refused(403, "customer_signature_required");
+    let emergency = json!({"approval": always(), "emergency": "allowed"});
+    keeper.put("/v1/tenants/acme/policy", &emergency).await.refused(403, "customer_signature_required");
+    let stricter = json!({"approval": always(), "require_ticket": true});
+    keeper.put("/v1/tenants/acme/policy", &stricter).await.ok();
 
     // The tenant's own client needs the word of the key.
     let replace = |key: &Signer, word: Option<String>| json!({"public_key": key.jwk(), "signed_change": word});
@@ -283,6 +291,9 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     keeper.post(&format!("{KEY}/cancel"), &json!({})).await.ok();
     world.clock.advance(Duration::hours(73));
     assert_eq!(keeper.get(KEY).await.ok()["key_thumbprint"], json!(first.thumbprint()));
+    // Whoever heard of the key hears of its end, whoever the contacts have become.
+    let eve = json!({"name": "ACME Ltd", "contacts": [{"name": "Eve", "email": "eve@elsewhere.example"}]});
+    world.admin.put("/v1/tenants/acme", &eve).await.ok();
     world.admin.post(&format!("{KEY}/remove"), &json!({})).await.ok();
     let ask = async || {
         let request = Api::issue_request(&world.consultant().await);
@@ -302,12 +313,14 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     let support = json!({"public_key": first.jwk(), "acting_session_id": "ses_1"});
     keeper.put(KEY, &support).await.refused(403, "support_session_cannot_grant");
 
-    // Six changes, the cancelled one twice: each of both contacts.
+    // Six mails to each of both contacts, one to the new one.
     let told = eventually("everybody is told", async || {
         let told = world.mails.notices("approval_key_changed").await;
-        (told.len() == 12).then_some(told)
+        (told.len() == 13).then_some(told)
     })
     .await;
+    let is_to_dev = |mail: &&Value| mail["To"][0]["Email"] == "dev@acme.example";
+    assert_eq!(told.iter().filter(is_to_dev).count(), 6);
     let told: Vec<String> = told.iter().map(|mail| mail["Subject"].as_str().unwrap().to_owned()).collect();
     for words in ["from now on", "was replaced", "is kept", "is to be removed"] {
         assert!(told.iter().any(|subject| subject.contains(words)), "{words}: {told:?}");
@@ -320,5 +333,5 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     auditor.approval_keys = vec![first.pem(), second.pem()];
     let (checkpoint, export) = (auditor.checkpoint(&world.admin).await, auditor.export(&world.admin).await);
     let said = auditor.accepts(&export, &[&checkpoint]);
-    assert!(said.contains("signed 1 approvals, 1 without") && said.contains("an operator ordered"), "{said}");
+    assert!(said.contains("1 signed by the customer, 1 not signed") && said.contains("an operator ordered"), "{said}");
 }

@@ -235,3 +235,55 @@ async fn the_closing_count_tells_what_is_missing(world: &World) {
     portal.post(&events, &batch([act(world, 4)])).await.ok();
     assert_eq!(states().await, both("gaps"), "more than the portal said there was");
 }
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn each_source_is_closed_and_no_count_hides_what_is_missing(world: &World) {
+    let (portal, path, events) = visit(world).await;
+    let mut payroll = act(world, 1);
+    payroll["source"] = "payroll".into();
+    portal.post(&events, &batch([act(world, 1), payroll])).await.ok();
+    let end = async |sources: Value| portal.post(&format!("{path}/end"), &json!({ "sources": sources })).await;
+    let is_listed = async |state: &str| {
+        let page = portal.get(&format!("/v1/sessions?audit_state={state}")).await.ok();
+        !page["items"].as_array().unwrap().is_empty()
+    };
+    // One of two sources has said how much it reported: the other one may have lost everything after its first act.
+    assert_eq!(end(json!({ "portal": 1 })).await.ok()["audit_state"], "complete");
+    world.clock.advance(time::Duration::minutes(16));
+    assert_eq!(portal.get(&path).await.ok()["audit_state"], "unclosed");
+    assert!(is_listed("unclosed").await && !is_listed("complete").await && !is_listed("gaps").await);
+    crate::support::eventually("the gap is told", async || {
+        let gaps = portal.events("&type=audit.gap").await;
+        gaps.first().map(|gap| assert_eq!(gap["data"]["audit_state"], "unclosed"))
+    })
+    .await;
+
+    // Its own word is taken when it comes, and a lower one takes nothing back.
+    assert_eq!(end(json!({ "payroll": 3 })).await.ok()["audit_state"], "gaps");
+    let closed = end(json!({ "payroll": 1, "portal": 0 })).await.ok();
+    assert_eq!((&closed["audit_state"], &closed["sources"][0]["closing_seq"]), (&json!("gaps"), &json!(3)));
+    assert!(is_listed("gaps").await && !is_listed("unclosed").await);
+    for seq in [2, 3] {
+        let mut late = act(world, seq);
+        late["source"] = "payroll".into();
+        portal.post(&events, &batch([late])).await.ok();
+    }
+    assert_eq!(portal.get(&path).await.ok()["audit_state"], "complete");
+    let told = portal.events("&type=session.closed").await;
+    let told: Vec<&Value> = told.iter().map(|event| &event["data"]["sources"]).collect();
+    assert!(
+        told.len() == 2 && told.contains(&&json!({ "portal": 1 })) && told.contains(&&json!({ "payroll": 3 })),
+        "{told:?}"
+    );
+
+    // However often a session is closed, it has no more sources than it may report from.
+    let many = (0..99).map(|number| (format!("s{number}"), json!(0))).collect::<serde_json::Map<_, _>>();
+    end(Value::Object(many)).await.refused(409, "report_limit_reached");
+    let session = world.open_session(&portal).await;
+    let events = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
+    portal.post(&events, &batch([act(world, 1)])).await.ok();
+    portal.post(&events.replace("/events", "/end"), &json!({ "sources": {} })).await.ok();
+    world.clock.advance(time::Duration::minutes(16));
+    assert_eq!(portal.get(&events.replace("/events", "")).await.ok()["audit_state"], "unclosed", "it named no source");
+}
