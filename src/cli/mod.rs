@@ -6,10 +6,12 @@
 
 mod audit;
 mod client;
+mod config;
 mod consultant;
 mod demo;
 mod key;
 mod mail;
+mod migrate;
 mod output;
 mod restore;
 mod webhook;
@@ -36,7 +38,7 @@ use crate::revocations::{self, CreateRevocation, RevocationFilter};
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
 use crate::sessions::{self, RevokeSession};
-use crate::telemetry;
+use crate::telemetry::{self, LogLevel};
 
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
@@ -56,8 +58,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGINT or SIGTERM
     Serve,
-    /// Apply pending database migrations
-    Migrate,
+    /// Apply pending database migrations, with nothing but the address of the database
+    Migrate(migrate::Migrate),
     /// Print the API description (OpenAPI 3.1)
     Openapi {
         /// Print the description of webhook messages instead
@@ -69,6 +71,9 @@ enum Command {
     },
     /// Add the records that the API examples use to the embedded database of a first run
     Demo,
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// API clients and their keys
     #[command(subcommand)]
     Client(client::ClientCommand),
@@ -254,6 +259,12 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
     }
+    if let Command::Migrate(command) = cli.command {
+        return migrate::run(&Config::load_for_migrating(cli.config.as_deref())?, &command, output);
+    }
+    if let Command::Config(config::ConfigCommand::Check) = cli.command {
+        return config::check(&Config::load(cli.config.as_deref())?, output);
+    }
     let mut config = if opens_keys(&cli.command) {
         Config::load(cli.config.as_deref())?
     } else {
@@ -264,11 +275,11 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         config.log.level = "warn".into();
         config.database_connections = 4;
     }
-    telemetry::init(&config.log);
+    let log_level = telemetry::init(&config.log);
     let system = actix_web::rt::System::new();
     let outcome = system.block_on(async move {
         match cli.command {
-            Command::Serve => Box::pin(serve(config, output)).await,
+            Command::Serve => Box::pin(serve(config, log_level, output)).await,
             Command::Audit(command) => {
                 audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await
             }
@@ -311,9 +322,9 @@ const fn opens_keys(command: &Command) -> bool {
     }
 }
 
-async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
+async fn serve(config: Config, log_level: LogLevel, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
-    let service = Service::build(config, Clock::System).await?;
+    let service = Service::build(config, Clock::System).await?.with_log_level(log_level);
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
         let mut started = serde_json::json!({ "port": port, "public_url": public_url });
@@ -329,8 +340,6 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
 
 async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        // Opening the store has applied the migrations.
-        Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
         Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
         Command::Client(command) => client::run(cx, command, output).await,
         Command::Consultant(command) => consultant::run(cx, command, output).await,
@@ -349,7 +358,12 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
-        Command::Serve | Command::Openapi { .. } | Command::Audit(_) | Command::Restore(_) => Ok(()),
+        Command::Serve
+        | Command::Migrate(_)
+        | Command::Config(_)
+        | Command::Openapi { .. }
+        | Command::Audit(_)
+        | Command::Restore(_) => Ok(()),
     }
 }
 

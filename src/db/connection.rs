@@ -217,7 +217,7 @@ impl ConnectionManager {
                 let mut conn = PgConnection::establish(&url.for_the_service())?;
                 conn.batch_execute(
                     "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
-                     SET lock_timeout = '5s'; \
+                     SET lock_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;

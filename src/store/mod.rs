@@ -78,6 +78,30 @@ pub enum OpenError {
     /// A migration failed.
     #[error("cannot migrate the database: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
+    /// The database lacks migrations, and is not to be migrated now.
+    #[error(
+        "the database lacks migrations ({}): run `magic-link migrate`, which `migrate_at_start = false` leaves to you",
+        .0.join(", ")
+    )]
+    NotMigrated(Vec<String>),
+    /// A later version of the program has changed the database.
+    #[error(
+        "the database is newer than this version of the program: it has migrations that this one cannot work beside \
+         ({}); start the version that applied them, or a later one",
+        .0.join(", ")
+    )]
+    Newer(Vec<String>),
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    /// Largest number of connections, that of the access reader included.
+    pub connections: u32,
+    /// Largest number of write jobs that share a commit.
+    pub max_batch: u32,
+    /// Whether pending migrations are applied.
+    pub migrate: bool,
 }
 
 /// The store. Cheap to clone; all clones share one pool.
@@ -100,11 +124,10 @@ impl Store {
     /// Opens the store and runs pending migrations.
     ///
     /// # Errors
-    /// [`OpenError`] when the database cannot be reached or migrated.
+    /// [`OpenError`] when the database cannot be reached or migrated, or is of another version.
     pub(crate) fn open(
         url: &DatabaseUrl,
-        connections: u32,
-        max_batch: u32,
+        Opening { connections, max_batch, migrate }: Opening,
         observers: &'static [Observer],
         metrics: &Metrics,
     ) -> Result<Self, OpenError> {
@@ -112,12 +135,12 @@ impl Store {
         let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
-        db::migrate(&mut first).map_err(OpenError::Migrate)?;
+        bring_up_to_date(&mut first, migrate)?;
         let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
         // One connection is the access reader's.
         let pool = pool_of(connections - 1).build_unchecked(manager);
-        // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.
+        // `build` would wait for `POOL_TIMEOUT` only.
         drop(pool.get_timeout(START_TIMEOUT)?);
         let writers = match url {
             // Without batches, each write job has its own transaction; at a distance a batch waits for each statement.
@@ -335,9 +358,27 @@ async fn acquire(semaphore: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSem
     }
 }
 
-/// A pool that opens connections on demand, and tests none before use until one has broken.
+/// Applies pending migrations, unless that is left to somebody else.
+///
+/// Where nothing is pending nothing is locked or written: the role of a service need not own its tables.
+fn bring_up_to_date(conn: &mut Conn, migrate: bool) -> Result<(), OpenError> {
+    let found = db::difference(conn).map_err(|error| OpenError::Migrate(error.into()))?;
+    if !found.unknown.is_empty() {
+        return Err(OpenError::Newer(found.unknown));
+    }
+    if found.pending.is_empty() {
+        return Ok(());
+    }
+    if !migrate {
+        return Err(OpenError::NotMigrated(found.pending));
+    }
+    db::migrate(conn).map(drop).map_err(OpenError::Migrate)
+}
+
+/// A pool that opens connections on demand, one ahead of it, and tests none before use until one has broken.
 pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
-    Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
+    let pool = Pool::builder().max_size(connections).min_idle(Some(1));
+    pool.test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
 }
 
 /// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since

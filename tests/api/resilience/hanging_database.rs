@@ -126,6 +126,30 @@ fn a_process_whose_database_hangs_stops_when_it_is_told_to() {
 }
 
 #[test]
+fn what_a_process_knows_itself_is_told_while_its_database_hangs() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let process = Process::start_with(world, &[("MAGIC_LINK_METRICS_LISTEN", "127.0.0.1:0")], Stdio::null());
+        let admin = Api::new(&process.base, Some(world.admin.key()));
+        admin.get("/v1/clients").await.ok();
+        let metrics = async || {
+            let asked = Instant::now();
+            let reply = reqwest::get(format!("{}/metrics", process.metrics)).await.unwrap();
+            (reply.text().await.unwrap(), asked.elapsed())
+        };
+        assert!(metrics().await.0.contains("magic_link_database_up 1"));
+        let stopped = Stopped::all(world);
+        for _ in 0..3 {
+            let (text, took) = metrics().await;
+            assert!(text.contains("magic_link_database_up 0"), "{text}");
+            assert!(took < Duration::from_secs(2), "took {took:?}");
+        }
+        drop(stopped);
+        eventually("it is up again", async || metrics().await.0.contains("magic_link_database_up 1").then_some(()))
+            .await;
+    });
+}
+
+#[test]
 fn a_command_whose_database_hangs_ends() {
     World::run(Database::Postgres, &Settings::no_service(), async |world| {
         // A command's own connections cannot be stopped before it has them: the writer's lock holds it there.
