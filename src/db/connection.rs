@@ -194,6 +194,7 @@ impl FileId {
 ///
 /// The derived `establish` of [`Conn`] tries one database after the other, and
 /// would make an empty SQLite file out of a mistyped PostgreSQL address.
+#[derive(Debug)]
 pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,

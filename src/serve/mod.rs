@@ -25,6 +25,7 @@ use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::SLICE;
+use crate::store::MOST_GIVEN_UP;
 use crate::telemetry::LogLevel;
 use crate::workers;
 
@@ -99,7 +100,9 @@ impl Service {
         let hangups = signals::at_each_hangup(move || reload::read_again(&config, log_level.as_ref()))?;
         let stop = workers::start(&self.app);
         let app = self.app;
-        let blocking_threads = usize::try_from(app.cx.config.database_connections).unwrap_or(16) + 2;
+        // Those that the database holds are left behind, and others take their place.
+        let readers = usize::try_from(app.cx.config.database_connections).unwrap_or(16);
+        let blocking_threads = readers * (1 + MOST_GIVEN_UP) + 2;
         let description = Arc::new(openapi::description()?);
         let texts = [description.to_json()?, openapi::description_3_0(&description)?.to_string()].map(Bytes::from);
         let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());

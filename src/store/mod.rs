@@ -3,6 +3,7 @@
 //! A verb passes a closure to [`Store::read`] or [`Store::write`]; it calls
 //! statement functions, which are one statement each and take [`Conn`].
 
+mod connections;
 pub(crate) mod idempotency;
 mod probe;
 mod refusals;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use connections::{Connections, Current, Plan};
 use diesel::r2d2::{Pool, PooledConnection};
 use idempotency::MetKeys;
 use probe::LastProbe;
 use refusals::{Admission, RefusalCounts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wake::Wakeups;
-use writer::{Size, Writers};
+use writer::Size;
 
 use crate::clock::Timestamp;
 use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
@@ -30,6 +32,7 @@ use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
+pub(crate) use connections::{Answers, GivenUp, MOST_GIVEN_UP};
 pub(crate) use idempotency::{Claim, IdempotencyKey};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
@@ -107,12 +110,7 @@ pub(crate) struct Opening {
 /// The store. Cheap to clone; all clones share one pool.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<ConnectionManager>,
-    /// One permit per connection for reads: its holder gets a connection without blocking a thread.
-    connections: Arc<Semaphore>,
-    /// One permit per connection that large reads may hold at once: the others stay free for short ones.
-    large_reads: Arc<Semaphore>,
-    writers: Arc<Writers>,
+    current: Arc<Current>,
     wakeups: Arc<Wakeups>,
     refusals: Arc<RefusalCounts>,
     metrics: Metrics,
@@ -138,10 +136,6 @@ impl Store {
         bring_up_to_date(&mut first, migrate)?;
         let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
-        // One connection is the access reader's.
-        let pool = pool_of(connections - 1).build_unchecked(manager);
-        // `build` would wait for `POOL_TIMEOUT` only.
-        drop(pool.get_timeout(START_TIMEOUT)?);
         let writers = match url {
             // Without batches, each write job has its own transaction; at a distance a batch waits for each statement.
             DatabaseUrl::Postgres(_) if max_batch == 1 || round_trip > NEAR => (connections / 2).max(1),
@@ -150,6 +144,12 @@ impl Store {
             DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_) => 1,
         };
         tracing::debug!(?round_trip, writers, "database opened");
+        // Each writer needs a connection, too.
+        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
+        let readers = match url {
+            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
+            DatabaseUrl::Postgres(_) => rest,
+        };
         let (wakeups, refusals) = (Arc::new(Wakeups::default()), Arc::new(RefusalCounts::default()));
         let after = writer::Afterwards {
             observers,
@@ -159,18 +159,13 @@ impl Store {
             heads: Heads::default(),
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
-        let started = Writers::start(&pool, writers, max_batch, after).map_err(OpenError::Thread)?;
-        // Each writer needs a connection, too.
-        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
-        let readers = match url {
-            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
-            DatabaseUrl::Postgres(_) => rest,
-        };
+        // One connection is the access reader's.
+        let plan = Plan { url: url.clone(), connections: connections - 1, writers, readers, max_batch, after };
+        let opened = Connections::open(&plan).map_err(OpenError::Thread)?;
+        // A caller would wait for `POOL_TIMEOUT` only.
+        drop(opened.pool.get_timeout(START_TIMEOUT)?);
         Ok(Self {
-            pool,
-            connections: Arc::new(Semaphore::new(readers)),
-            large_reads: Arc::new(Semaphore::new((readers / LARGE_READERS).max(1))),
-            writers: Arc::new(started),
+            current: Arc::new(Current::new(plan, opened)),
             wakeups,
             refusals,
             metrics: metrics.clone(),
@@ -181,7 +176,7 @@ impl Store {
 
     /// Number of connections, and of idle ones.
     pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
-        self.pool.state()
+        self.current.get().pool.state()
     }
 
     /// Wakes a worker for what was committed before.
@@ -204,8 +199,17 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let permit = acquire(&self.connections, POOL_TIMEOUT).await?;
-        let outcome = self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await;
+        self.read_through(&self.current.get(), work).await
+    }
+
+    async fn read_through<T, F>(&self, set: &Arc<Connections>, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        let permit = acquire(&set.reads, POOL_TIMEOUT).await?;
+        let read = on_a_thread(set.pool.clone(), permit, move |pooled| discard_if_broken(pooled, work));
+        let outcome = self.current.watch(set, read).await;
         outcome.inspect_err(|error| self.metrics.failed(error))
     }
 
@@ -219,14 +223,15 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let turn = acquire(&self.large_reads, LARGE_READ_TIMEOUT).await?;
-        self.read(move |conn| {
+        let set = self.current.get();
+        let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
+        let work = move |conn: &mut Conn| {
             // Moved to the thread: the query may outlive its caller.
             let outcome = work(conn);
             drop(turn);
             outcome
-        })
-        .await
+        };
+        self.read_through(&set, work).await
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -241,7 +246,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Small, work).await
+        self.write_as(Size::Small, work).await
     }
 
     /// The same for a job that may touch many rows: it has a transaction of its own.
@@ -253,7 +258,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Large, work).await
+        self.write_as(Size::Large, work).await
     }
 
     /// Runs one statement, which is a transaction by itself.
@@ -265,7 +270,18 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Statement, move |tx| work(tx)).await
+        self.write_as(Size::Statement, move |tx| work(tx)).await
+    }
+
+    async fn write_as<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let set = self.current.get();
+        // At once: a job may be large, and would be part of each future that waits for it.
+        let queued = set.writers.queue(size, work);
+        self.current.watch(&set, set.writers.answer(queued)).await
     }
 
     /// Records audit events without any other change.
@@ -316,23 +332,28 @@ impl Store {
         admission.recorded();
         Ok(())
     }
+}
 
-    #[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
-    async fn on_a_thread<T, F>(&self, permit: OwnedSemaphorePermit, work: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
-    {
-        let pool = self.pool.clone();
-        let trace_id = TraceId::current();
-        let reading = tokio::task::spawn_blocking(move || {
-            let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
-            drop(permit);
-            outcome
-        });
-        let read = async { reading.await.map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))? };
-        within(ANSWER_TIMEOUT, read).await
-    }
+/// Runs work on a thread at once, and waits for its answer.
+#[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
+fn on_a_thread<T, F>(
+    pool: Pool<ConnectionManager>,
+    permit: OwnedSemaphorePermit,
+    work: F,
+) -> impl Future<Output = Result<T, Error>> + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
+{
+    let trace_id = TraceId::current();
+    let reading = tokio::task::spawn_blocking(move || {
+        let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
+        drop(permit);
+        outcome
+    });
+    within(ANSWER_TIMEOUT, async {
+        reading.await.map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))?
+    })
 }
 
 /// Waits for an answer of the database, but not for ever.
