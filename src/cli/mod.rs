@@ -10,10 +10,13 @@ mod config;
 mod consultant;
 mod demo;
 mod key;
+mod link;
 mod mail;
 mod migrate;
 mod output;
+mod place;
 mod restore;
+mod session;
 mod webhook;
 
 use std::path::PathBuf;
@@ -21,23 +24,18 @@ use std::process::ExitCode;
 
 use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
-use output::{Column, Failure, Output};
+use output::{Failure, Output};
 
 use crate::api::openapi;
 use crate::app::{self, App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
-use crate::domain::{LinkState, Paging, SessionState};
+use crate::domain::Paging;
 use crate::http::Caller;
-use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::links::{self, RevokeLink};
-use crate::records::link_lists::LinkFilter;
-use crate::records::session_lists::SessionFilter;
-use crate::revocations::{self, CreateRevocation, RevocationFilter};
+use crate::links;
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
-use crate::sessions::{self, RevokeSession};
 use crate::telemetry::{self, LogLevel};
 
 /// Temporary, recorded support access to HR portals.
@@ -60,6 +58,10 @@ enum Command {
     Serve,
     /// Apply pending database migrations, with nothing but the address of the database
     Migrate(migrate::Migrate),
+    /// Back the embedded database up into a file, while the service runs
+    Backup(place::Backup),
+    /// Copy an embedded database to an empty one on PostgreSQL, while no service runs
+    Copy(place::Copy),
     /// Print the API description (OpenAPI 3.1)
     Openapi {
         /// Print the description of webhook messages instead
@@ -82,7 +84,7 @@ enum Command {
     Consultant(consultant::ConsultantCommand),
     /// Magic links
     #[command(subcommand)]
-    Link(LinkCommand),
+    Link(link::LinkCommand),
     /// Issue no links until `unfreeze`; existing links stay valid
     Freeze {
         /// Why issuing is frozen
@@ -99,7 +101,7 @@ enum Command {
     Restore(restore::Restore),
     /// Sessions at the portals
     #[command(subcommand)]
-    Session(SessionCommand),
+    Session(session::SessionCommand),
     /// Mail deliveries and suppressed addresses
     #[command(subcommand)]
     Mail(mail::MailCommand),
@@ -112,99 +114,6 @@ enum Command {
     /// Audit log: checkpoints, exports and their offline verification
     #[command(subcommand)]
     Audit(AuditCommand),
-}
-
-#[derive(Subcommand)]
-enum LinkCommand {
-    /// List links
-    List {
-        /// Only links of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only links of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only links with this ticket
-        #[arg(long)]
-        ticket: Option<String>,
-        /// Only links in this state
-        #[arg(long)]
-        state: Option<LinkState>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke a link and end its sessions
-    Revoke {
-        /// Link id
-        id: LinkId,
-        /// Why the link is revoked
-        #[arg(long)]
-        reason: String,
-    },
-    /// List bulk revocations, with their selectors
-    Revocations {
-        /// Only those of this consultant's links
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke every link that matches all given selectors; in force when this returns
-    RevokeAll {
-        /// Only links of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only links to this portal
-        #[arg(long)]
-        portal: Option<String>,
-        /// Only links of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only links to this profile
-        #[arg(long)]
-        profile: Option<String>,
-        /// Only links that this person granted
-        #[arg(long)]
-        issued_by: Option<String>,
-        /// Only links with this ticket; with `--tenant`
-        #[arg(long)]
-        ticket: Option<String>,
-        /// Every link
-        #[arg(long)]
-        everything: bool,
-        /// Why the links are revoked
-        #[arg(long)]
-        reason: String,
-        /// Only count the links, revoke nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum SessionCommand {
-    /// List sessions
-    List {
-        /// Only sessions of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only sessions of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only sessions in this state
-        #[arg(long)]
-        state: Option<SessionState>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke a session; its link is not changed
-    Revoke {
-        /// Session id
-        id: SessionId,
-        /// Why the session is revoked; recorded
-        #[arg(long, default_value = "Revoked at the command line")]
-        reason: String,
-    },
 }
 
 #[derive(Args, Clone)]
@@ -259,8 +168,13 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
     }
-    if let Command::Migrate(command) = cli.command {
-        return migrate::run(&Config::load_for_migrating(cli.config.as_deref())?, &command, output);
+    // What they need is the address of the database.
+    let settings = || Config::load_for_migrating(cli.config.as_deref());
+    match &cli.command {
+        Command::Migrate(command) => return migrate::run(&settings()?, command, output),
+        Command::Backup(command) => return place::back_up(&settings()?, command, output),
+        Command::Copy(command) => return place::copy(&settings()?, command, output),
+        _ => {}
     }
     if let Command::Config(config::ConfigCommand::Check) = cli.command {
         return config::check(&Config::load(cli.config.as_deref())?, output);
@@ -343,7 +257,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
         Command::Client(command) => client::run(cx, command, output).await,
         Command::Consultant(command) => consultant::run(cx, command, output).await,
-        Command::Link(command) => link(cx, command, output).await,
+        Command::Link(command) => link::run(cx, command, output).await,
         Command::Freeze { reason } => {
             let request = links::SetIssuing { frozen: true, reason: Some(reason) };
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
@@ -354,130 +268,18 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
             output.done(&issuing, "issuing goes on")
         }
-        Command::Session(command) => session(cx, command, output).await,
+        Command::Session(command) => session::run(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
         Command::Serve
         | Command::Migrate(_)
+        | Command::Backup(_)
+        | Command::Copy(_)
         | Command::Config(_)
         | Command::Openapi { .. }
         | Command::Audit(_)
         | Command::Restore(_) => Ok(()),
-    }
-}
-
-async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("TENANT", "/tenant_id"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant/name"),
-        ("PROFILE", "/profile/name"),
-        ("EXPIRES", "/expires_at"),
-        ("MAIL", "/delivery/state"),
-    ];
-    const REVOCATIONS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("LINKS", "/links"),
-        ("SESSIONS", "/sessions"),
-        ("TENANTS", "/tenant_ids"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant_id"),
-        ("PROFILE", "/profile_id"),
-        ("TICKET", "/ticket"),
-        ("CREATED", "/created_at"),
-        ("REASON", "/reason"),
-    ];
-    let now = cx.clock.now();
-    match command {
-        LinkCommand::List { tenant, consultant, ticket, state, pages } => {
-            let filter = LinkFilter {
-                tenant_id: tenant,
-                consultant_id: consultant,
-                ticket,
-                state: state.map(|state| state.to_string()),
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..LinkFilter::default()
-            };
-            output.table(&links::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
-        }
-        LinkCommand::Revocations { consultant, pages } => {
-            let filter = RevocationFilter {
-                consultant_id: consultant,
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..RevocationFilter::default()
-            };
-            let page = revocations::list(cx, &Caller::operator(), filter).await?;
-            output.table(&page, REVOCATIONS)
-        }
-        LinkCommand::Revoke { id, reason } => {
-            let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
-            let link = links::revoke(cx, &Caller::operator(), id, request, now).await?;
-            output.done(&link, "ended")
-        }
-        LinkCommand::RevokeAll {
-            tenant,
-            portal,
-            consultant,
-            profile,
-            issued_by,
-            ticket,
-            everything,
-            reason,
-            dry_run,
-        } => {
-            let request = CreateRevocation {
-                tenant_id: tenant,
-                portal,
-                consultant_id: consultant,
-                profile_id: profile,
-                issued_by_id: issued_by,
-                ticket,
-                everything,
-                reason,
-                dry_run,
-                ..CreateRevocation::default()
-            };
-            let order = revocations::create(cx, &Caller::operator(), request, None, now).await?;
-            revocations::finish_pending(cx).await?;
-            let order = revocations::read(cx, &Caller::operator(), order.id).await?;
-            output.counted(&order, if dry_run { "would be revoked" } else { "revoked" }, Some(&order))
-        }
-    }
-}
-
-async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("TENANT", "/tenant_id"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant_id"),
-        ("PROFILE", "/profile/name"),
-        ("EXPIRES", "/expires_at"),
-    ];
-    let now = cx.clock.now();
-    match command {
-        SessionCommand::List { tenant, consultant, state, pages } => {
-            let filter = SessionFilter {
-                tenant_id: tenant,
-                consultant_id: consultant,
-                state,
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..SessionFilter::default()
-            };
-            output.table(&sessions::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
-        }
-        SessionCommand::Revoke { id, reason } => {
-            let request = RevokeSession { reason, requested_by: None, acting_session_id: None };
-            output.done(&sessions::revoke(cx, &Caller::operator(), id, request, now).await?, "ended")
-        }
     }
 }
 

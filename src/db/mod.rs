@@ -1,7 +1,9 @@
 //! Two databases behind one connection type, and the differences between them.
 
+mod backup;
 mod batch;
 mod connection;
+mod copy;
 mod failure;
 mod files;
 mod lock;
@@ -15,9 +17,11 @@ mod text_enum;
 mod url;
 mod wal;
 
+pub(crate) use backup::back_up;
 pub(crate) use batch::{insert_all, next_rows};
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
+pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::no_connection;
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
 pub(crate) use migrations::{Difference, difference, run as migrate};
