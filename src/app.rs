@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::secrets::{MasterKey, MasterKeyError};
 use crate::sessions;
 use crate::status_lists::StatusLists;
-use crate::store::{Observer, OpenError, Store};
+use crate::store::{Observer, OpenError, Opening, Store};
 use crate::tokens::Tokens;
 use crate::webhooks::{self, Sender, Webhook};
 
@@ -98,8 +98,13 @@ pub(crate) fn open_context(
 
 async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
     let metrics = Metrics::new()?;
-    let (url, connections) = (&config.database_url, config.database_connections);
-    let store = Store::open(url, connections, config.database_batch, OBSERVERS, &metrics)?;
+    let url = &config.database_url;
+    let opening = Opening {
+        connections: config.database_connections,
+        max_batch: config.database_batch,
+        migrate: config.migrate_at_start,
+    };
+    let store = Store::open(url, opening, OBSERVERS, &metrics)?;
     // After the store, which runs the migrations.
     let access = AccessReader::open(url, &metrics)?;
     let clock = if url.is_sqlite() { clock } else { clock.following() };

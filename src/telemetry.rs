@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,13 +11,13 @@ use tokio::task::futures::TaskLocalFuture;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter, format, layer};
-use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -71,12 +72,13 @@ impl fmt::Display for TraceId {
     }
 }
 
-/// Adds the trace id of the request to every line.
+/// Adds the trace id of the request to every line, and to a warning or an error how many like it got no line before it.
 ///
-/// `tracing` would take it from a span, which would be created for each request, logged or not.
+/// `tracing` would take the trace id from a span, which would be created for each request, logged or not.
 struct Traced<F> {
     format: F,
     is_json: bool,
+    restraint: Restraint,
 }
 
 impl<S, N, F> FormatEvent<S, N> for Traced<F>
@@ -86,16 +88,28 @@ where
     F: FormatEvent<S, N>,
 {
     fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Some(trace_id) = TraceId::current() else { return self.format.format_event(context, writer, event) };
+        // Nothing written is no line.
+        let Some(left_out) = self.restraint.take(event, Instant::now()) else { return Ok(()) };
+        let trace_id = TraceId::current();
+        if trace_id.is_none() && left_out == 0 {
+            return self.format.format_event(context, writer, event);
+        }
         let mut line = String::new();
         self.format.format_event(context, Writer::new(&mut line), event)?;
         let line = line.trim_end();
-        if self.is_json {
-            let open = line.strip_suffix('}').ok_or(fmt::Error)?;
-            writeln!(writer, "{open},\"trace_id\":\"{trace_id}\"}}")
-        } else {
-            writeln!(writer, "{line} trace_id={trace_id}")
+        let line = if self.is_json { line.strip_suffix('}').ok_or(fmt::Error)? } else { line };
+        write!(writer, "{line}")?;
+        match (self.is_json, left_out) {
+            (_, 0) => {}
+            (true, _) => write!(writer, ",\"log.left_out\":{left_out}")?,
+            (false, _) => write!(writer, " log.left_out={left_out}")?,
         }
+        match (self.is_json, trace_id) {
+            (_, None) => {}
+            (true, Some(trace_id)) => write!(writer, ",\"trace_id\":\"{trace_id}\"")?,
+            (false, Some(trace_id)) => write!(writer, " trace_id={trace_id}")?,
+        }
+        writeln!(writer, "{}", if self.is_json { "}" } else { "" })
     }
 }
 
@@ -125,52 +139,119 @@ impl PerMinute {
     }
 }
 
-/// Keeps peers from writing the log.
+/// Time in which warnings or errors of one kind get one line.
+const KIND_REST: Duration = Duration::from_secs(1);
+
+/// Kinds that are told apart at a time; beyond it, only places in the program are.
+const KINDS: usize = 1_024;
+
+/// Keeps peers and outages from filling the log.
 ///
 /// - What actix calls an error of ours and is a peer's, a request that is malformed or a connection that broke off, is
 ///   no line: it is counted (`magic_link_http_request_seconds`, route `unmatched`), and the first has one of its own.
-/// - Of the same warning, such as that of a database that does not answer, there are 60 a minute.
+/// - Of warnings and errors of one kind, such as that of a database that does not answer, there is one a second, and of
+///   those from one place in the program there are 60 a minute.
 #[derive(Default)]
-struct Restraint(Mutex<HashMap<Identifier, PerMinute>>);
+struct Restraint(Mutex<Lines>);
 
-impl<S: Subscriber> Layer<S> for Restraint {
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+#[derive(Default)]
+struct Lines {
+    places: HashMap<Identifier, PerMinute>,
+    /// When each kind got its last line, and how many got none since.
+    kinds: HashMap<u64, (Instant, u64)>,
+}
+
+impl Restraint {
+    /// Whether an event gets a line: how many of its kind before it got none.
+    fn take(&self, event: &Event<'_>, now: Instant) -> Option<u64> {
         let metadata = event.metadata();
-        if *metadata.level() == Level::WARN {
-            let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            return lines.entry(metadata.callsite()).or_default().take(Instant::now()).is_some();
+        let is_restrained = *metadata.level() <= Level::WARN;
+        if !is_restrained && !metadata.target().starts_with("actix_http::") {
+            return Some(0);
         }
-        if !metadata.target().starts_with("actix_http::") {
-            return true;
+        let mut kind = Kind { hasher: DefaultHasher::new(), ..Kind::default() };
+        kind.with_cause = *metadata.level() == Level::ERROR;
+        metadata.callsite().hash(&mut kind.hasher);
+        event.record(&mut kind);
+        if kind.is_fault_of_a_peer && metadata.target().starts_with("actix_http::") {
+            return None;
         }
-        let mut message = Message::default();
-        event.record(&mut message);
-        !message.0.starts_with("stream error: ")
+        if !is_restrained {
+            return Some(0);
+        }
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lines { places, kinds } = &mut *lines;
+        if kinds.len() >= KINDS {
+            kinds.retain(|_, (last, _)| now.duration_since(*last) < KIND_REST);
+        }
+        let mut left_out = 0;
+        if kinds.len() < KINDS {
+            let (last, count) = kinds.entry(kind.hasher.finish()).or_insert((now, 0));
+            if *last != now && now.duration_since(*last) < KIND_REST {
+                *count += 1;
+                return None;
+            }
+            left_out = std::mem::take(count);
+            *last = now;
+        }
+        let before = places.entry(metadata.callsite()).or_default().take(now)?;
+        Some(left_out + before)
     }
 }
 
-/// The message of an event.
+/// What tells the kinds of events apart: the place in the program, the message, and names. The cause of an error is one
+/// of them, that of a warning is not.
 #[derive(Default)]
-struct Message(String);
+struct Kind {
+    hasher: DefaultHasher,
+    with_cause: bool,
+    is_fault_of_a_peer: bool,
+}
 
-impl Visit for Message {
+impl Visit for Kind {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            self.0 = format!("{value:?}");
+            let message = format!("{value:?}");
+            self.is_fault_of_a_peer = message.starts_with("stream error: ");
+            message.hash(&mut self.hasher);
+        } else if field.name() == "error.cause" && self.with_cause {
+            format!("{value:?}").hash(&mut self.hasher);
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() != "error.cause" || self.with_cause {
+            value.hash(&mut self.hasher);
         }
     }
 }
 
-/// Starts logging to standard error, unless a subscriber is already set.
+/// The level of the log that is being written.
+#[derive(Clone)]
+pub struct LogLevel(reload::Handle<Targets, Registry>);
+
+impl LogLevel {
+    /// Logs by another filter from now on.
+    pub(crate) fn set(&self, level: &str) {
+        // It fails once nothing is logged any more.
+        drop(self.0.reload(targets(level)));
+    }
+}
+
+fn targets(level: &str) -> Targets {
+    level.parse().unwrap_or_else(|_unreadable| Targets::new().with_default(Level::INFO))
+}
+
+/// Starts logging to standard error, unless a subscriber is already set; returns what changes the level.
 ///
 /// Whatever the level, the libraries in `TALKATIVE` log nothing below `info`.
-pub fn init(log: &Log) {
-    let filter: Targets = log.level.parse().unwrap_or_else(|_unreadable| Targets::new().with_default(Level::INFO));
+pub fn init(log: &Log) -> LogLevel {
+    let (filter, level) = reload::Layer::new(targets(&log.level));
     let discreet = filter_fn(|metadata| {
         let library = metadata.target().split(':').next().unwrap_or_default();
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
-    let chosen = tracing_subscriber::registry().with(filter).with(discreet).with(Restraint::default());
+    let chosen = tracing_subscriber::registry().with(filter).with(discreet);
     if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
         tracing::debug!("logging is already set up");
     }
@@ -182,6 +263,7 @@ pub fn init(log: &Log) {
             print(info);
         }
     }));
+    LogLevel(level)
 }
 
 /// The layer that writes each log event as one line.
@@ -192,12 +274,13 @@ where
 {
     // Without colours: `Traced` formats the lines of requests without them.
     let lines = layer().with_writer(writer).with_ansi(false);
+    let restraint = Restraint::default();
     match kind {
         LogFormat::Json => {
             let format = format().json().flatten_event(true).with_current_span(false).with_span_list(false);
-            lines.json().event_format(Traced { format, is_json: true }).boxed()
+            lines.json().event_format(Traced { format, is_json: true, restraint }).boxed()
         }
-        LogFormat::Text => lines.event_format(Traced { format: format().compact(), is_json: false }).boxed(),
+        LogFormat::Text => lines.event_format(Traced { format: format().compact(), is_json: false, restraint }).boxed(),
     }
 }
 
@@ -243,24 +326,40 @@ mod tests {
     }
 
     #[test]
-    fn the_same_warning_is_written_sixty_times_a_minute_and_the_fault_of_a_peer_not_at_all() {
+    fn of_one_kind_there_is_a_line_a_second_and_the_fault_of_a_peer_has_none() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Mutex::new(File::create(file.path()).unwrap());
-        let chosen = tracing_subscriber::registry().with(Restraint::default()).with(lines(LogFormat::Json, writer));
+        let chosen = tracing_subscriber::registry().with(lines(LogFormat::Json, writer));
+        let unready = |number: u32| tracing::warn!(number, error.cause = %number, "not ready");
         tracing::subscriber::with_default(chosen, || {
             for number in 0..200 {
-                tracing::warn!(number, "not ready");
+                unready(number);
+                tracing::error!(error.cause = if number % 2 == 0 { "gone" } else { "broken" }, "internal error");
+                tracing::warn!(worker.name = if number % 2 == 0 { "mail" } else { "audit" }, "step failed");
                 tracing::error!(target: "actix_http::h1::dispatcher", "stream error: request parse error: {number}");
             }
-            tracing::warn!("another one");
             tracing::error!(target: "actix_http::h1::dispatcher", "write zero; closing");
+            std::thread::park_timeout(KIND_REST + Duration::from_millis(50));
+            unready(200);
         });
         let text = std::fs::read_to_string(file.path()).unwrap();
         let count = |what: &str| text.matches(what).count();
-        assert_eq!(
-            (count("not ready"), count("another one"), count("stream error"), count("write zero")),
-            (60, 1, 0, 1)
-        );
+        assert_eq!((count("not ready"), count("\"log.left_out\":199")), (2, 1), "{text}");
+        assert_eq!((count("gone"), count("broken"), count("\"mail\""), count("\"audit\"")), (1, 1, 1, 1), "{text}");
+        assert_eq!((count("stream error"), count("write zero")), (0, 1), "{text}");
+    }
+
+    #[test]
+    fn kinds_without_end_are_sixty_lines_a_minute() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let writer = Mutex::new(File::create(file.path()).unwrap());
+        let chosen = tracing_subscriber::registry().with(lines(LogFormat::Text, writer));
+        tracing::subscriber::with_default(chosen, || {
+            for number in 0..3_000 {
+                tracing::error!(error.cause = %number, "internal error");
+            }
+        });
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap().lines().count(), 60);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! served at once.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::store::{Threads, check_out, discard_if_broken, within};
 
 /// Time-out of a caller, its query included.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Largest number of callers that share a query.
 const MAX_BATCH: usize = 512;
@@ -70,6 +71,8 @@ struct Shared<Q, A> {
 pub(crate) struct Coalescer<Q, A> {
     shared: Arc<Shared<Q, A>>,
     threads: Threads,
+    /// Whether nobody waits for the thread.
+    abandoned: AtomicBool,
 }
 
 impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
@@ -84,7 +87,12 @@ impl<Q: Send + 'static, A: Send + 'static> Coalescer<Q, A> {
         let reader = Arc::clone(&shared);
         let mut threads = Threads::new();
         threads.spawn("coalescing-reader".to_owned(), move || reader.run(&pool, query))?;
-        Ok(Self { shared, threads })
+        Ok(Self { shared, threads, abandoned: AtomicBool::new(false) })
+    }
+
+    /// Leaves the thread alone, which the database holds.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
     }
 
     /// Queues at once, and waits for the answer of a query that has not begun yet.
@@ -110,7 +118,9 @@ impl<Q, A> Drop for Coalescer<Q, A> {
     fn drop(&mut self) {
         self.shared.queue().closed = true;
         self.shared.wakeup.notify_one();
-        self.threads.finish();
+        if !self.abandoned.load(Ordering::SeqCst) {
+            self.threads.finish();
+        }
     }
 }
 

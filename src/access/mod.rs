@@ -14,11 +14,13 @@ mod uses;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use diesel::prelude::*;
+use diesel::r2d2::Pool;
 
-use self::coalescer::{Coalescer, Gauges};
+use self::coalescer::{ANSWER_TIMEOUT, Coalescer, Gauges};
 use self::statements::{Found, LoadEpochs};
 pub(crate) use self::uses::ClientUses;
 use crate::clock::Timestamp;
@@ -29,7 +31,7 @@ use crate::id::{ClientId, LinkId, SessionId};
 use crate::metrics::Metrics;
 use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::{ApiKey, same_sha256};
-use crate::store::{OpenError, pool_of};
+use crate::store::{Answers, GivenUp, OpenError, pool_of};
 use crate::tokens::Verified;
 
 /// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
@@ -156,8 +158,10 @@ struct Answer {
 /// Loads snapshots, for many callers at once.
 #[derive(Debug)]
 pub(crate) struct AccessReader {
-    cache: Arc<RwLock<SnapshotCache>>,
-    reader: Coalescer<SnapshotQuery, Answer>,
+    url: DatabaseUrl,
+    metrics: Metrics,
+    reader: RwLock<Arc<Reader>>,
+    given_up: GivenUp,
 }
 
 impl AccessReader {
@@ -166,6 +170,62 @@ impl AccessReader {
     /// # Errors
     /// When its thread does not start.
     pub(crate) fn open(url: &DatabaseUrl, metrics: &Metrics) -> Result<Self, OpenError> {
+        let first = Reader::open(url, metrics).map_err(OpenError::Thread)?;
+        Ok(Self {
+            url: url.clone(),
+            metrics: metrics.clone(),
+            reader: RwLock::new(Arc::new(first)),
+            given_up: GivenUp::default(),
+        })
+    }
+
+    /// Loads a snapshot; mostly only the epochs are queried.
+    pub(crate) async fn load(
+        &self,
+        client: Option<&ClientId>,
+        session: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<Snapshot, Error> {
+        let reader = Arc::clone(&self.reader.read().unwrap_or_else(PoisonError::into_inner));
+        let asked = Instant::now();
+        let outcome = reader.load(client, session, now).await;
+        match &outcome {
+            Ok(_) => reader.answers.note(),
+            // No answer, and no refusal either: the database hangs.
+            Err(_) if asked.elapsed() >= ANSWER_TIMEOUT && reader.answers.are_missing() => self.give_up(&reader),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// Asks through another connection from now on, where nothing is known yet: the one that hangs may lead to a server
+    /// that has been replaced, and what it may still say is remembered by nobody.
+    fn give_up(&self, hung: &Arc<Reader>) {
+        let mut reader = self.reader.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&reader, hung) || self.url.is_sqlite() || !self.given_up.take(&hung.pool) {
+            return;
+        }
+        match Reader::open(&self.url, &self.metrics) {
+            Ok(fresh) => {
+                hung.queries.abandon();
+                *reader = Arc::new(fresh);
+            }
+            Err(error) => tracing::warn!(error.cause = %error, "no thread for another connection"),
+        }
+    }
+}
+
+/// One connection, its thread, and what was read through it.
+#[derive(Debug)]
+struct Reader {
+    pool: Pool<ConnectionManager>,
+    cache: Arc<RwLock<SnapshotCache>>,
+    queries: Coalescer<SnapshotQuery, Answer>,
+    answers: Answers,
+}
+
+impl Reader {
+    fn open(url: &DatabaseUrl, metrics: &Metrics) -> std::io::Result<Self> {
         // Only a failure ends the connection: what was read through it is valid only for the server that answered.
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
         let pool = pool.build_unchecked(ConnectionManager::by_primary_keys(url.clone()));
@@ -178,12 +238,11 @@ impl AccessReader {
         let cache = Arc::new(RwLock::new(SnapshotCache::of(none)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };
         let query = move |conn: &mut Conn, queries: &[SnapshotQuery]| loader.load(conn, queries);
-        let reader = Coalescer::start(pool, query, gauges).map_err(OpenError::Thread)?;
-        Ok(Self { cache, reader })
+        let queries = Coalescer::start(pool.clone(), query, gauges)?;
+        Ok(Self { pool, cache, queries, answers: Answers::begin() })
     }
 
-    /// Loads a snapshot; mostly only the epochs are queried.
-    pub(crate) async fn load(
+    async fn load(
         &self,
         client: Option<&ClientId>,
         session: Option<&SessionId>,
@@ -191,13 +250,13 @@ impl AccessReader {
     ) -> Result<Snapshot, Error> {
         let nothing_else = client.is_none() && session.is_none();
         if let Some((version, client, session)) = self.lookup(client, session) {
-            let Answer { state, version: current } = self.reader.load(SnapshotQuery::Epochs).await?;
+            let Answer { state, version: current } = self.queries.load(SnapshotQuery::Epochs).await?;
             if nothing_else || current == version {
                 return Ok(Snapshot { client, session, ..state }.at(now));
             }
         }
         let query = SnapshotQuery::Rows { client: client.cloned(), session: session.cloned() };
-        Ok(self.reader.load(query).await?.state.at(now))
+        Ok(self.queries.load(query).await?.state.at(now))
     }
 
     /// The cached client and session, and their version; `None` if one of them is not cached.

@@ -1,9 +1,15 @@
 //! `/metrics`: the gauges are refreshed from the store, then rendered (Prometheus text format).
 
+use std::time::Duration;
+
 use crate::context::Context;
 use crate::error::Error;
 use crate::sessions::incomplete;
+use crate::store::within;
 use crate::{mail, records, webhooks};
+
+/// Time-out of the database: what this process knows itself is told then.
+const METRICS_TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Renders all metrics. If the store is unavailable, `store_up` is 0 and its gauges keep their last values.
 ///
@@ -11,16 +17,16 @@ use crate::{mail, records, webhooks};
 /// When the text cannot be encoded.
 pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
     let now = cx.clock.now();
-    let asked = cx
-        .store
-        .read(move |conn| {
-            let outboxes = (mail::unfinished(conn, now)?, webhooks::unfinished(conn)?);
-            let reviews = records::link_reviews::count_open(conn, now)?;
-            Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?, reviews))
-        })
-        .await;
+    let asked = cx.store.read(move |conn| {
+        let outboxes = (mail::unfinished(conn, now)?, webhooks::unfinished(conn)?);
+        let reviews = records::link_reviews::count_open(conn, now)?;
+        Ok((outboxes, records::sessions::live(conn, now)?, incomplete(conn, now)?, reviews))
+    });
+    // Both at once, so that whoever asks waits for one of them only.
+    let (asked, snapshot) =
+        tokio::join!(within(METRICS_TIMEOUT, asked), within(METRICS_TIMEOUT, cx.snapshot(None, None, now)));
     cx.metrics.store_up.set(i64::from(asked.is_ok()));
-    if let Ok(snapshot) = cx.snapshot(None, None, now).await {
+    if let Ok(snapshot) = snapshot {
         cx.metrics.issuing_frozen.set(i64::from(snapshot.epochs.frozen));
     }
     if let Ok(((mails, messages), live, (gaps, unclosed), (pending, overdue))) = asked {

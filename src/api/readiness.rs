@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::audit;
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db;
 use crate::error::Error;
 use crate::http::PublicProblems;
 use crate::store::within;
@@ -35,8 +36,8 @@ impl Stopping {
 /// Check that the service is ready
 ///
 /// Reads the database, compares it with the checkpoints that were kept outside, and writes a row of its own unless that
-/// succeeded within the last five seconds. `detail` names the check that failed: `reads`, `clock`, `access`, `checkpoints` or
-/// `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
+/// succeeded within the last five seconds. `detail` names the check that failed: `schema`, `reads`, `clock`, `access`,
+/// `checkpoints` or `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
 /// until `magic-link restore`, and for a copy that is about to stop (`stopping`). 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
     responses((status = 200, body = Readiness, description = "The service is ready"), PublicProblems))]
@@ -62,7 +63,19 @@ struct Readiness {
 
 async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<bool, Error> {
     let now = cx.clock.now();
-    passed(cx, "reads", "the database cannot be read", reads(cx, now).await)?;
+    let difference = cx.store.read(|conn| Ok(db::difference(conn)?)).await;
+    let fits = difference.as_ref().is_ok_and(db::Difference::is_none);
+    // Before the reads, which may fail because of it.
+    if difference.is_ok() {
+        let apart = "the database has migrations that this version of the program cannot work beside, or lacks some: run \
+                     the version that applied them, or `magic-link migrate`";
+        passed(cx, "schema", apart, if fits { Ok(()) } else { Err(Error::unavailable()) })?;
+    }
+    let read = match difference {
+        Ok(_) => reads(cx, now).await,
+        Err(error) => Err(error),
+    };
+    passed(cx, "reads", "the database cannot be read", read)?;
     let apart =
         "this machine's clock and the database's are more than 30 seconds apart: let both follow the same NTP servers";
     passed(cx, "clock", apart, clock(cx))?;

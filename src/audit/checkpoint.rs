@@ -8,12 +8,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use actix_web::web::Data;
+use diesel::QueryResult;
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 
 use super::key::{self, LogKey, LogSigner};
 use super::store::{self, CheckpointRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{Actor, EventType};
 use crate::error::{Code, Error};
 use crate::journal::rows::{self, LogHead};
@@ -84,15 +86,49 @@ fn refuse(
 }
 
 /// Whether the stored log is consistent with the last checkpoint and with its own head.
-fn extends(tx: &mut Tx<'_>, tenant_id: &str, head: &Frontier, root: Hash, last: &CheckpointRow) -> Result<bool, Error> {
+fn extends(conn: &mut Conn, tenant_id: &str, head: &Frontier, root: Hash, last: &CheckpointRow) -> Result<bool, Error> {
     let signed_root = Hash(<[u8; HASH_SIZE]>::try_from(last.root.as_slice()).map_err(Error::internal)?);
     let signed_size = u64::try_from(last.size).map_err(Error::internal)?;
     if signed_size >= head.size() {
         return Ok(signed_size == head.size() && signed_root == root);
     }
-    let proof = tree::prove(tx, tenant_id, |nodes| tlog_tiles::prove_tree(head.size(), signed_size, nodes))?;
+    let proof = tree::prove(conn, tenant_id, |nodes| tlog_tiles::prove_tree(head.size(), signed_size, nodes))?;
     // Missing nodes are a sign of tampering too, not an error.
     Ok(proof.is_ok_and(|proof| tlog_tiles::check_tree(&proof, head.size(), root, signed_size, signed_root).is_ok()))
+}
+
+/// The newest signed checkpoint of each log of a database.
+pub(crate) struct NewestCheckpoints(Vec<CheckpointRow>);
+
+impl NewestCheckpoints {
+    /// Reads them.
+    pub(crate) fn of(conn: &mut Conn) -> QueryResult<Self> {
+        let mut newest = Vec::new();
+        for tenant_id in store::logs(conn)? {
+            newest.extend(store::latest_checkpoint(conn, &tenant_id)?);
+        }
+        Ok(Self(newest))
+    }
+
+    /// How many there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Refuses another database whose logs do not extend them: it is no copy.
+    ///
+    /// # Errors
+    /// `log_forked`, with the log's name.
+    pub(crate) fn require_in(&self, conn: &mut Conn) -> Result<(), Error> {
+        for last in &self.0 {
+            let head = rows::head(conn, &last.tenant_id)?;
+            let root = head.root().map_err(Error::internal)?;
+            if !extends(conn, &last.tenant_id, &head, root, last)? {
+                return Err(Error::new(Code::LogForked).detail(format!("log {}", last.tenant_id)));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Signs a checkpoint of a log.

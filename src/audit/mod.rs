@@ -40,7 +40,7 @@ use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 use crate::journal::{Event, rows};
 use crate::sessions::PrincipalId;
 
-pub(crate) use checkpoint::{LogAlarms, sign_due};
+pub(crate) use checkpoint::{LogAlarms, NewestCheckpoints, sign_due};
 pub use deliver::CheckpointChannel;
 pub(crate) use deliver::{Outside, deliver_due};
 pub use export::ExportFormat;

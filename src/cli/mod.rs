@@ -6,12 +6,17 @@
 
 mod audit;
 mod client;
+mod config;
 mod consultant;
 mod demo;
 mod key;
+mod link;
 mod mail;
+mod migrate;
 mod output;
+mod place;
 mod restore;
+mod session;
 mod webhook;
 
 use std::path::PathBuf;
@@ -19,24 +24,19 @@ use std::process::ExitCode;
 
 use audit::AuditCommand;
 use clap::{Args, Parser, Subcommand};
-use output::{Column, Failure, Output};
+use output::{Failure, Output};
 
 use crate::api::openapi;
 use crate::app::{self, App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
-use crate::domain::{LinkState, Paging, SessionState};
+use crate::domain::Paging;
 use crate::http::Caller;
-use crate::id::{ConsultantId, LinkId, SessionId};
-use crate::links::{self, RevokeLink};
-use crate::records::link_lists::LinkFilter;
-use crate::records::session_lists::SessionFilter;
-use crate::revocations::{self, CreateRevocation, RevocationFilter};
+use crate::links;
 use crate::secrets::{MasterKey, MasterKeySource};
 use crate::serve::Service;
-use crate::sessions::{self, RevokeSession};
-use crate::telemetry;
+use crate::telemetry::{self, LogLevel};
 
 /// Temporary, recorded support access to HR portals.
 #[derive(Parser)]
@@ -56,8 +56,12 @@ struct Cli {
 enum Command {
     /// Serve until SIGINT or SIGTERM
     Serve,
-    /// Apply pending database migrations
-    Migrate,
+    /// Apply pending database migrations, with nothing but the address of the database
+    Migrate(migrate::Migrate),
+    /// Back the embedded database up into a file, while the service runs
+    Backup(place::Backup),
+    /// Copy an embedded database to an empty one on PostgreSQL, while no service runs
+    Copy(place::Copy),
     /// Print the API description (OpenAPI 3.1)
     Openapi {
         /// Print the description of webhook messages instead
@@ -69,6 +73,9 @@ enum Command {
     },
     /// Add the records that the API examples use to the embedded database of a first run
     Demo,
+    /// The configuration
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// API clients and their keys
     #[command(subcommand)]
     Client(client::ClientCommand),
@@ -77,7 +84,7 @@ enum Command {
     Consultant(consultant::ConsultantCommand),
     /// Magic links
     #[command(subcommand)]
-    Link(LinkCommand),
+    Link(link::LinkCommand),
     /// Issue no links until `unfreeze`; existing links stay valid
     Freeze {
         /// Why issuing is frozen
@@ -94,7 +101,7 @@ enum Command {
     Restore(restore::Restore),
     /// Sessions at the portals
     #[command(subcommand)]
-    Session(SessionCommand),
+    Session(session::SessionCommand),
     /// Mail deliveries and suppressed addresses
     #[command(subcommand)]
     Mail(mail::MailCommand),
@@ -107,99 +114,6 @@ enum Command {
     /// Audit log: checkpoints, exports and their offline verification
     #[command(subcommand)]
     Audit(AuditCommand),
-}
-
-#[derive(Subcommand)]
-enum LinkCommand {
-    /// List links
-    List {
-        /// Only links of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only links of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only links with this ticket
-        #[arg(long)]
-        ticket: Option<String>,
-        /// Only links in this state
-        #[arg(long)]
-        state: Option<LinkState>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke a link and end its sessions
-    Revoke {
-        /// Link id
-        id: LinkId,
-        /// Why the link is revoked
-        #[arg(long)]
-        reason: String,
-    },
-    /// List bulk revocations, with their selectors
-    Revocations {
-        /// Only those of this consultant's links
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke every link that matches all given selectors; in force when this returns
-    RevokeAll {
-        /// Only links of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only links to this portal
-        #[arg(long)]
-        portal: Option<String>,
-        /// Only links of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only links to this profile
-        #[arg(long)]
-        profile: Option<String>,
-        /// Only links that this person granted
-        #[arg(long)]
-        issued_by: Option<String>,
-        /// Only links with this ticket; with `--tenant`
-        #[arg(long)]
-        ticket: Option<String>,
-        /// Every link
-        #[arg(long)]
-        everything: bool,
-        /// Why the links are revoked
-        #[arg(long)]
-        reason: String,
-        /// Only count the links, revoke nothing
-        #[arg(long)]
-        dry_run: bool,
-    },
-}
-
-#[derive(Subcommand)]
-enum SessionCommand {
-    /// List sessions
-    List {
-        /// Only sessions of this tenant
-        #[arg(long, value_parser = tenant_id)]
-        tenant: Option<String>,
-        /// Only sessions of this consultant
-        #[arg(long)]
-        consultant: Option<ConsultantId>,
-        /// Only sessions in this state
-        #[arg(long)]
-        state: Option<SessionState>,
-        #[command(flatten)]
-        pages: Pages,
-    },
-    /// Revoke a session; its link is not changed
-    Revoke {
-        /// Session id
-        id: SessionId,
-        /// Why the session is revoked; recorded
-        #[arg(long, default_value = "Revoked at the command line")]
-        reason: String,
-    },
 }
 
 #[derive(Args, Clone)]
@@ -254,6 +168,17 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
     }
+    // What they need is the address of the database.
+    let settings = || Config::load_for_migrating(cli.config.as_deref());
+    match &cli.command {
+        Command::Migrate(command) => return migrate::run(&settings()?, command, output),
+        Command::Backup(command) => return place::back_up(&settings()?, command, output),
+        Command::Copy(command) => return place::copy(&settings()?, command, output),
+        _ => {}
+    }
+    if let Command::Config(config::ConfigCommand::Check) = cli.command {
+        return config::check(&Config::load(cli.config.as_deref())?, output);
+    }
     let mut config = if opens_keys(&cli.command) {
         Config::load(cli.config.as_deref())?
     } else {
@@ -264,11 +189,11 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         config.log.level = "warn".into();
         config.database_connections = 4;
     }
-    telemetry::init(&config.log);
+    let log_level = telemetry::init(&config.log);
     let system = actix_web::rt::System::new();
     let outcome = system.block_on(async move {
         match cli.command {
-            Command::Serve => Box::pin(serve(config, output)).await,
+            Command::Serve => Box::pin(serve(config, log_level, output)).await,
             Command::Audit(command) => {
                 audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await
             }
@@ -311,9 +236,9 @@ const fn opens_keys(command: &Command) -> bool {
     }
 }
 
-async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
+async fn serve(config: Config, log_level: LogLevel, output: &Output) -> Result<(), Failure> {
     let public_url = config.public_url.clone();
-    let service = Service::build(config, Clock::System).await?;
+    let service = Service::build(config, Clock::System).await?.with_log_level(log_level);
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);
     if output.json {
         let mut started = serde_json::json!({ "port": port, "public_url": public_url });
@@ -329,12 +254,10 @@ async fn serve(config: Config, output: &Output) -> Result<(), Failure> {
 
 async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        // Opening the store has applied the migrations.
-        Command::Migrate => output.done(&serde_json::json!({ "migrated": true }), "the database is up to date"),
         Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
         Command::Client(command) => client::run(cx, command, output).await,
         Command::Consultant(command) => consultant::run(cx, command, output).await,
-        Command::Link(command) => link(cx, command, output).await,
+        Command::Link(command) => link::run(cx, command, output).await,
         Command::Freeze { reason } => {
             let request = links::SetIssuing { frozen: true, reason: Some(reason) };
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
@@ -345,125 +268,18 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
             output.done(&issuing, "issuing goes on")
         }
-        Command::Session(command) => session(cx, command, output).await,
+        Command::Session(command) => session::run(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
-        Command::Serve | Command::Openapi { .. } | Command::Audit(_) | Command::Restore(_) => Ok(()),
-    }
-}
-
-async fn link(cx: &Context, command: LinkCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("TENANT", "/tenant_id"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant/name"),
-        ("PROFILE", "/profile/name"),
-        ("EXPIRES", "/expires_at"),
-        ("MAIL", "/delivery/state"),
-    ];
-    const REVOCATIONS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("LINKS", "/links"),
-        ("SESSIONS", "/sessions"),
-        ("TENANTS", "/tenant_ids"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant_id"),
-        ("PROFILE", "/profile_id"),
-        ("TICKET", "/ticket"),
-        ("CREATED", "/created_at"),
-        ("REASON", "/reason"),
-    ];
-    let now = cx.clock.now();
-    match command {
-        LinkCommand::List { tenant, consultant, ticket, state, pages } => {
-            let filter = LinkFilter {
-                tenant_id: tenant,
-                consultant_id: consultant,
-                ticket,
-                state: state.map(|state| state.to_string()),
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..LinkFilter::default()
-            };
-            output.table(&links::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
-        }
-        LinkCommand::Revocations { consultant, pages } => {
-            let filter = RevocationFilter {
-                consultant_id: consultant,
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..RevocationFilter::default()
-            };
-            let page = revocations::list(cx, &Caller::operator(), filter).await?;
-            output.table(&page, REVOCATIONS)
-        }
-        LinkCommand::Revoke { id, reason } => {
-            let request = RevokeLink { reason, requested_by: None, acting_session_id: None };
-            let link = links::revoke(cx, &Caller::operator(), id, request, now).await?;
-            output.done(&link, "ended")
-        }
-        LinkCommand::RevokeAll {
-            tenant,
-            portal,
-            consultant,
-            profile,
-            issued_by,
-            ticket,
-            everything,
-            reason,
-            dry_run,
-        } => {
-            let request = CreateRevocation {
-                tenant_id: tenant,
-                portal,
-                consultant_id: consultant,
-                profile_id: profile,
-                issued_by_id: issued_by,
-                ticket,
-                everything,
-                reason,
-                dry_run,
-                ..CreateRevocation::default()
-            };
-            let order = revocations::create(cx, &Caller::operator(), request, None, now).await?;
-            revocations::finish_pending(cx).await?;
-            let order = revocations::read(cx, &Caller::operator(), order.id).await?;
-            output.counted(&order, if dry_run { "would be revoked" } else { "revoked" }, Some(&order))
-        }
-    }
-}
-
-async fn session(cx: &Context, command: SessionCommand, output: &Output) -> Result<(), Failure> {
-    const COLUMNS: &[Column] = &[
-        ("ID", "/id"),
-        ("STATE", "/state"),
-        ("TENANT", "/tenant_id"),
-        ("PORTAL", "/portal"),
-        ("CONSULTANT", "/consultant_id"),
-        ("PROFILE", "/profile/name"),
-        ("EXPIRES", "/expires_at"),
-    ];
-    let now = cx.clock.now();
-    match command {
-        SessionCommand::List { tenant, consultant, state, pages } => {
-            let filter = SessionFilter {
-                tenant_id: tenant,
-                consultant_id: consultant,
-                state,
-                page_size: Some(pages.page_size),
-                cursor: pages.cursor,
-                ..SessionFilter::default()
-            };
-            output.table(&sessions::list(cx, &Caller::operator(), filter, now).await?, COLUMNS)
-        }
-        SessionCommand::Revoke { id, reason } => {
-            let request = RevokeSession { reason, requested_by: None, acting_session_id: None };
-            output.done(&sessions::revoke(cx, &Caller::operator(), id, request, now).await?, "ended")
-        }
+        Command::Serve
+        | Command::Migrate(_)
+        | Command::Backup(_)
+        | Command::Copy(_)
+        | Command::Config(_)
+        | Command::Openapi { .. }
+        | Command::Audit(_)
+        | Command::Restore(_) => Ok(()),
     }
 }
 

@@ -6,6 +6,7 @@ use secrecy::{SecretSlice, SecretString};
 use url::{Host, Url};
 
 use super::reader::{Reader, is_loopback_url};
+use crate::secrets::Kept;
 
 /// Settings of mail.
 #[derive(Debug, Clone)]
@@ -42,11 +43,11 @@ pub struct MailEvents {
     /// Amazon SES, through Amazon SNS.
     pub ses: Option<SesEvents>,
     /// Postmark: user and password.
-    pub postmark: Option<(String, SecretString)>,
+    pub postmark: Option<(String, Kept<SecretString>)>,
     /// SendGrid: its public key in DER.
     pub sendgrid: Option<Vec<u8>>,
     /// Resend: the secret of the webhook.
-    pub resend: Option<SecretSlice<u8>>,
+    pub resend: Option<Kept<SecretSlice<u8>>>,
 }
 
 /// Source of reports of Amazon SES.
@@ -68,7 +69,7 @@ pub enum Provider {
         /// Base URL.
         url: Url,
         /// Basic credentials.
-        login: Option<(String, SecretString)>,
+        login: Option<(String, Kept<SecretString>)>,
     },
     /// Amazon SES v2.
     Ses(Ses),
@@ -88,9 +89,9 @@ pub struct Ses {
     /// The region, which is part of every signature.
     pub region: String,
     /// Id of the access key.
-    pub access_key_id: String,
+    pub access_key_id: Kept<SecretString>,
     /// Secret of the access key.
-    pub secret_access_key: SecretString,
+    pub secret_access_key: Kept<SecretString>,
     /// The configuration set, without click and open events.
     pub configuration_set: Option<String>,
 }
@@ -101,7 +102,7 @@ pub struct Postmark {
     /// Base URL of the API.
     pub url: Url,
     /// The server's token.
-    pub server_token: SecretString,
+    pub server_token: Kept<SecretString>,
     /// The stream that the mails belong to.
     pub message_stream: String,
 }
@@ -112,7 +113,7 @@ pub struct SendGrid {
     /// Base URL of the API; the European one differs.
     pub url: Url,
     /// A key that may send mail.
-    pub api_key: SecretString,
+    pub api_key: Kept<SecretString>,
 }
 
 /// An account at Resend.
@@ -121,7 +122,7 @@ pub struct Resend {
     /// Base URL of the API.
     pub url: Url,
     /// A key that may send mail.
-    pub api_key: SecretString,
+    pub api_key: Kept<SecretString>,
 }
 
 impl Reader<'_> {
@@ -168,6 +169,7 @@ impl Reader<'_> {
     }
 
     fn mail_events(&mut self) -> MailEvents {
+        const PUBLIC_KEY: &str = "mail.sendgrid_events_public_key";
         let ses = self.optional("mail.ses_events_topic_arn").map(|topic_arn| {
             if !topic_arn.starts_with("arn:aws:sns:") {
                 self.problem(
@@ -179,32 +181,23 @@ impl Reader<'_> {
             let sns_url = instead.then(|| self.provider_url("mail.ses_sns_url", "https://sns.amazonaws.com"));
             SesEvents { topic_arn, sns_url }
         });
-        let postmark =
-            match (self.optional("mail.postmark_events_user"), self.optional("mail.postmark_events_password")) {
-                (Some(user), Some(password)) if password.len() >= 16 => Some((user, password.into())),
-                (None, None) => None,
-                _ => {
-                    self.problem(
-                        "mail.postmark_events_password",
-                        "needs mail.postmark_events_user and 16 characters or more",
-                    );
-                    None
-                }
-            };
-        let sendgrid = self.base64("mail.sendgrid_events_public_key", "");
-        let resend = self.base64("mail.resend_events_secret", "whsec_").map(SecretSlice::from);
-        MailEvents { ses, postmark, sendgrid, resend }
-    }
-
-    fn base64(&mut self, key: &str, prefix: &str) -> Option<Vec<u8>> {
-        let text = self.optional(key)?;
-        match text.strip_prefix(prefix).and_then(|text| STANDARD.decode(text.trim()).ok()) {
-            Some(bytes) if bytes.len() >= 24 => Some(bytes),
-            _ => {
-                self.problem(key, format_args!("must be {prefix} base64 as the provider shows it"));
-                None
-            }
+        let before = self.problem_count();
+        let user = self.optional("mail.postmark_events_user");
+        let long = |text: &str| match text.len() {
+            0..16 => Err("must have 16 characters or more".to_owned()),
+            _ => Ok(SecretString::from(text)),
+        };
+        let password = self.secret("mail.postmark_events_password", long);
+        if user.is_some() != password.is_some() && self.problem_count() == before {
+            self.problem("mail.postmark_events_password", "needs mail.postmark_events_user, and the user a password");
         }
+        let postmark = user.zip(password);
+        let sendgrid = self
+            .optional(PUBLIC_KEY)
+            .and_then(|text| base64_behind("", &text).map_err(|problem| self.problem(PUBLIC_KEY, problem)).ok());
+        let resend =
+            self.secret("mail.resend_events_secret", |text| base64_behind("whsec_", text).map(SecretSlice::from));
+        MailEvents { ses, postmark, sendgrid, resend }
     }
 
     /// The provider of this name, with its own keys.
@@ -214,8 +207,9 @@ impl Reader<'_> {
             "mailpit" => {
                 let url = self.mailpit_url();
                 let user = self.optional("mail.mailpit_user");
-                let password = self.optional("mail.mailpit_password");
-                Provider::Mailpit { url, login: user.map(|user| (user, password.unwrap_or_default().into())) }
+                let password = self.secret("mail.mailpit_password", |text| Ok(SecretString::from(text)));
+                let password = password.unwrap_or_else(|| Kept::new(SecretString::default()));
+                Provider::Mailpit { url, login: user.map(|user| (user, password)) }
             }
             "ses" => {
                 let region = self.text("mail.ses_region", "ap-south-1");
@@ -228,25 +222,25 @@ impl Reader<'_> {
                 Provider::Ses(Ses {
                     url: self.provider_url("mail.ses_url", &format!("https://email.{region}.amazonaws.com")),
                     access_key_id: self.needed("mail.ses_access_key_id"),
-                    secret_access_key: self.needed("mail.ses_secret_access_key").into(),
+                    secret_access_key: self.needed("mail.ses_secret_access_key"),
                     configuration_set: self.optional("mail.ses_configuration_set"),
                     region,
                 })
             }
             "postmark" => Provider::Postmark(Postmark {
                 url: self.provider_url("mail.postmark_url", "https://api.postmarkapp.com"),
-                server_token: self.needed("mail.postmark_server_token").into(),
+                server_token: self.needed("mail.postmark_server_token"),
                 message_stream: self.text("mail.postmark_message_stream", "outbound"),
             }),
             "sendgrid" => Provider::SendGrid(SendGrid {
                 url: self.provider_url("mail.sendgrid_url", "https://api.sendgrid.com"),
-                api_key: self.needed("mail.sendgrid_api_key").into(),
+                api_key: self.needed("mail.sendgrid_api_key"),
             }),
             "resend" => {
                 self.tracking_is_off("mail.resend_tracking_is_off", "a domain that tracks clicks");
                 Provider::Resend(Resend {
                     url: self.provider_url("mail.resend_url", "https://api.resend.com"),
-                    api_key: self.needed("mail.resend_api_key").into(),
+                    api_key: self.needed("mail.resend_api_key"),
                 })
             }
             _ => {
@@ -267,15 +261,6 @@ impl Reader<'_> {
                 ),
             );
         }
-    }
-
-    fn needed(&mut self, key: &str) -> String {
-        let value = self.optional(key);
-        let value = self.required(key, value);
-        if value.chars().any(|character| character.is_control() || character == ' ') {
-            self.problem(key, "must not hold spaces or line breaks");
-        }
-        value
     }
 
     /// Base URL of the Mailpit server. Whoever reads on the way sees every link, so plain HTTP is allowed only on
@@ -303,6 +288,14 @@ impl Reader<'_> {
             self.problem(key, "must be an https address (http on loopback) without user, query and fragment");
         }
         url
+    }
+}
+
+/// Bytes in base64, as a provider shows them.
+fn base64_behind(prefix: &str, text: &str) -> Result<Vec<u8>, String> {
+    match text.strip_prefix(prefix).and_then(|text| STANDARD.decode(text.trim()).ok()) {
+        Some(bytes) if bytes.len() >= 24 => Ok(bytes),
+        _ => Err(format!("must be {prefix} base64 as the provider shows it")),
     }
 }
 

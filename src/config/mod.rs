@@ -4,17 +4,21 @@
 //! `MAGIC_LINK_LINKS__TOKEN_HOURS=12`. All problems are reported at once, by key.
 //! A first run needs no configuration.
 
+mod keys;
 mod mail;
+mod portals;
 mod reader;
+mod secrets;
 mod webhooks;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use figment::Figment;
 use figment::providers::{Env, Format};
+use figment::value::Dict;
 use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use time::Duration;
@@ -22,10 +26,13 @@ use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
-use crate::secrets::{MasterKeySource, WebhookSecret};
+use crate::secrets::{Kept, MasterKeySource, WebhookSecret};
 
+use secrets::SecretFile;
+
+pub use keys::KEYS;
 pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
-pub use reader::KEYS;
+pub use secrets::Reread;
 pub use webhooks::Webhooks;
 
 /// The file that is read when none is named.
@@ -42,7 +49,12 @@ impl Format for Toml {
     const NAME: &'static str = "TOML";
 
     fn from_str<T: DeserializeOwned>(text: &str) -> Result<T, Self::Error> {
-        toml::from_str(text)
+        // Its own text shows the line, which may hold a secret.
+        toml::from_str(text).map_err(|error: toml::de::Error| {
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.matches('\n').count() + 1;
+            serde::de::Error::custom(format_args!("line {line}: {}", error.message()))
+        })
     }
 }
 
@@ -67,6 +79,8 @@ pub struct Config {
     pub database_connections: u32,
     /// Largest number of write jobs that share a commit.
     pub database_batch: u32,
+    /// Whether pending migrations are applied when the database is opened.
+    pub migrate_at_start: bool,
     /// Source of the master key, which seals signing keys.
     pub master_key: MasterKeySource,
     /// Time-out of a request's body.
@@ -91,6 +105,11 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Logging.
     pub log: Log,
+    /// What is in force, by key, without secrets.
+    pub shown: BTreeMap<String, String>,
+    secret_files: Vec<SecretFile>,
+    /// The file that was asked for.
+    file: Option<PathBuf>,
 }
 
 /// A portal that links lead to.
@@ -157,7 +176,7 @@ pub struct Audit {
     /// Retention of payloads, for tenants that set none.
     pub retention: Duration,
     /// URL that receives every checkpoint, and the secret that signs the requests.
-    pub webhook: Option<(Url, WebhookSecret)>,
+    pub webhook: Option<(Url, Kept<WebhookSecret>)>,
     /// Folder that keeps the newest checkpoint of each log, outside of the database.
     pub checkpoint_folder: Option<PathBuf>,
 }
@@ -216,6 +235,13 @@ text_enum! {
     }
 }
 
+/// What migrating needs: the address of the database, and where to say how it goes.
+#[derive(Debug, Clone)]
+pub(crate) struct ForMigrating {
+    pub database_url: DatabaseUrl,
+    pub log: Log,
+}
+
 /// All problems of a configuration.
 #[derive(Debug)]
 pub struct Problems(Vec<String>);
@@ -241,7 +267,27 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn load(file: Option<&Path>) -> Result<Self, Problems> {
-        Self::from_figment(&Self::figment(file)?, true)
+        Self::load_as(file, true)
+    }
+
+    fn load_as(file: Option<&Path>, needs_master_key: bool) -> Result<Self, Problems> {
+        let config = Self::from_figment(&Self::figment(file)?, needs_master_key, credentials())?;
+        Ok(Self { file: file.map(Path::to_owned), ..config })
+    }
+
+    /// The configuration as it is now in the same places.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_again(&self) -> Result<Self, Problems> {
+        Self::load(self.file.as_deref())
+    }
+
+    /// Keys with another value in `other`, except the level of the log.
+    pub(crate) fn differing<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
+        let keys: BTreeSet<&str> = self.shown.keys().chain(other.shown.keys()).map(String::as_str).collect();
+        let differs = |key: &&str| *key != "log.level" && self.shown.get(*key) != other.shown.get(*key);
+        keys.into_iter().filter(differs).collect()
     }
 
     /// The same for what opens no keys: it need not say where the master key is.
@@ -249,7 +295,16 @@ impl Config {
     /// # Errors
     /// As [`Config::load`].
     pub(crate) fn load_without_master_key(file: Option<&Path>) -> Result<Self, Problems> {
-        Self::from_figment(&Self::figment(file)?, false)
+        Self::load_as(file, false)
+    }
+
+    /// What `magic-link migrate` needs, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_for_migrating(file: Option<&Path>) -> Result<ForMigrating, Problems> {
+        let root = Self::extract(&Self::figment(file)?)?;
+        reader::read_for_migrating(&root, credentials()).map_err(Problems)
     }
 
     fn figment(file: Option<&Path>) -> Result<Figment, Problems> {
@@ -270,14 +325,16 @@ impl Config {
     /// # Errors
     /// All problems at once, each with its key.
     pub fn from_toml(text: &str) -> Result<Self, Problems> {
-        Self::from_figment(&Figment::new().merge(Toml::string(text)), true)
+        Self::from_figment(&Figment::new().merge(Toml::string(text)), true, None)
     }
 
-    fn from_figment(figment: &Figment, needs_master_key: bool) -> Result<Self, Problems> {
-        let root = figment
-            .extract()
-            .map_err(|errors| Problems(errors.into_iter().map(|error| error.to_string()).collect()))?;
-        reader::read(&root, needs_master_key).map_err(Problems)
+    fn from_figment(figment: &Figment, needs_master_key: bool, credentials: Option<PathBuf>) -> Result<Self, Problems> {
+        reader::read(&Self::extract(figment)?, needs_master_key, credentials).map_err(Problems)
+    }
+
+    fn extract(figment: &Figment) -> Result<Dict, Problems> {
+        let problems = |errors: figment::Error| errors.into_iter().map(|error| error.to_string()).collect();
+        figment.extract().map_err(|errors| Problems(problems(errors)))
     }
 
     /// The portal of this id.
@@ -295,6 +352,11 @@ impl Config {
     }
 }
 
+/// The folder in which systemd hands credentials over, each in a file of its name.
+fn credentials() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
 /// Whether Kubernetes set the variable, as it does for a Service called `magic-link`: it is not a setting.
 fn is_service_link(key: &str) -> bool {
     let key = key.to_ascii_lowercase();
@@ -302,147 +364,4 @@ fn is_service_link(key: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_is_needed_for_a_first_run() {
-        let config = Config::from_toml("").unwrap();
-        assert_eq!(config.public_url, "http://127.0.0.1:8080");
-        assert_eq!(config.portals.keys().collect::<Vec<_>>(), ["cloud", "ess"]);
-        assert!(matches!(config.mail.provider, Provider::Preview));
-        assert!(config.database_url.is_sqlite() && config.is_loopback());
-        assert_eq!(config.links.max_duration, Duration::weeks(4));
-    }
-
-    #[test]
-    fn all_problems_are_reported_at_once_by_key() {
-        let problems = Config::from_toml(
-            "colour = 'red'\nlisten = 'here'\ndefault_time_zone = 'Mars/Base'\n[links]\ntoken_hours = -1\n\
-             [portals.hr]\nlanding_url = 'ftp://hr'\nface = 'x'\n[mail]\nfrom = 'a@b, c@d'\nprovider = 'pigeon'",
-        )
-        .unwrap_err()
-        .to_string();
-        for key in [
-            "colour:",
-            "listen:",
-            "default_time_zone:",
-            "links.token_hours:",
-            "portals.hr.callback_url:",
-            "portals.hr.audience:",
-            "portals.hr.landing_url:",
-            "portals.hr.face:",
-            "mail.from:",
-            "mail.provider:",
-        ] {
-            assert!(problems.contains(key), "{key} is missing in {problems}");
-        }
-    }
-
-    #[test]
-    fn addresses_that_would_mislead_are_refused() {
-        let portal = |id: &str, audience: &str, callback: &str| {
-            format!("[portals.{id}]\naudience = '{audience}'\ncallback_url = '{callback}'\n")
-        };
-        let callback = "https://p.example/{tenant_id}/c";
-        for (text, key) in [
-            ("public_url = 'http://127.0.0.1:8080/ml'".to_owned(), "public_url:"),
-            ("public_url = 'http://user:word@127.0.0.1:8080'".to_owned(), "public_url:"),
-            ("public_url = 'http://links.example'".to_owned(), "public_url: must be an https address"),
-            ("public_url = 'http://10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
-            ("public_url = 'http://localhost.example'".to_owned(), "public_url: must be an https address"),
-            ("public_url = 'http://0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
-            // Nothing was said, and nobody could reach what follows from it.
-            ("listen = '0.0.0.0:8080'".to_owned(), "public_url: must be an https address"),
-            ("listen = '10.0.0.7:8080'".to_owned(), "public_url: must be an https address"),
-            ("[portals]".to_owned(), "portals:"),
-            (portal("cloud", "", callback), "portals.cloud.audience:"),
-            (portal("cloud", "a", callback) + &portal("ess", "a", callback), "portals.ess.audience:"),
-            (portal("cloud", "a", "http://p.example/c"), "portals.cloud.callback_url:"),
-            (portal("cloud", "a", "https://p.example/{tenant}/c"), "portals.cloud.callback_url:"),
-            ("log.level = 'magic_link=loud'".to_owned(), "log.level:"),
-        ] {
-            let problems = Config::from_toml(&text).unwrap_err().to_string();
-            assert!(problems.contains(key), "{text}: {problems}");
-        }
-    }
-
-    #[test]
-    fn what_kubernetes_injects_is_no_setting() {
-        for injected in ["SERVICE_HOST", "service_port_http", "PORT", "PORT_8080_TCP_ADDR"] {
-            assert!(is_service_link(injected), "{injected}");
-        }
-        assert!(!is_service_link("portals__cloud__name") && !is_service_link("public_url"));
-    }
-
-    #[test]
-    fn the_preview_mailbox_stays_on_this_machine() {
-        for public in [
-            "listen = '0.0.0.0:8080'\npublic_url = 'http://127.0.0.1:8080'",
-            "public_url = 'https://links.example'\n[portals.cloud]\naudience = 'a'\ncallback_url = 'https://p.example/c'",
-            "database_url = 'postgres://host/name?sslmode=disable'\nmaster_key = 'x'",
-        ] {
-            let problems = Config::from_toml(public).unwrap_err().to_string();
-            assert!(problems.contains("mail.provider: preview"), "{problems}");
-        }
-    }
-
-    #[test]
-    fn numbers_are_read_and_kept_within_bounds() {
-        let config = Config::from_toml("limits.public_per_minute = 7\n[links]\nresend_cool_down_seconds = 0").unwrap();
-        assert_eq!(config.limits.public_per_minute, 7);
-        assert_eq!(config.links.resend_cool_down, Duration::ZERO);
-        let unsigned = figment::providers::Serialized::default("links", BTreeMap::from([("token_hours", 12_u64)]));
-        let config = Config::from_figment(&Figment::new().merge(unsigned), true).unwrap();
-        assert_eq!(config.links.token_life, Duration::hours(12));
-        let problems = Config::from_toml("database_connections = 1\nlog.sample = 1.5").unwrap_err().to_string();
-        assert!(
-            problems.contains("database_connections: must be") && problems.contains("log.sample: must be"),
-            "{problems}"
-        );
-    }
-
-    #[test]
-    fn proxies_are_addresses_and_networks() {
-        let config = Config::from_toml("limits.trusted_proxies = '10.0.0.0/8, ::1'").unwrap();
-        let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
-        assert_eq!(proxies, ["10.0.0.0/8", "::1/128"]);
-        let config = Config::from_toml("limits.trusted_proxies = '::ffff:127.0.0.0/104, ::ffff:0:0/90'").unwrap();
-        let proxies: Vec<String> = config.limits.trusted_proxies.iter().map(ToString::to_string).collect();
-        assert_eq!(proxies, ["127.0.0.0/8", "::ffff:0.0.0.0/90"], "callers are compared as IPv4");
-        assert!(Config::from_toml("").unwrap().limits.trusted_proxies.is_empty());
-        assert_eq!(Config::from_toml("").unwrap().limits.trusted_header, TrustedHeader::XForwardedFor);
-        let config = Config::from_toml("limits.trusted_header = 'Forwarded'").unwrap();
-        assert_eq!(config.limits.trusted_header, TrustedHeader::Forwarded);
-        let problems = Config::from_toml("limits.trusted_header = 'x-real-ip'").unwrap_err().to_string();
-        assert!(problems.contains("limits.trusted_header:"), "{problems}");
-        for wrong in ["proxy.example", "10.0.0.0/33", "10.0.0.1,,"] {
-            let problems = Config::from_toml(&format!("limits.trusted_proxies = '{wrong}'")).unwrap_err().to_string();
-            assert!(problems.contains("limits.trusted_proxies:"), "{problems}");
-        }
-    }
-
-    #[test]
-    fn a_log_level_that_would_silence_the_log_is_a_problem() {
-        for level in ["info", "WARN", "off", "magic_link=debug", "info, magic_link::mail=trace"] {
-            assert!(Config::from_toml(&format!("log.level = '{level}'")).is_ok(), "{level}");
-        }
-        for level in ["verbose", "loud", "magic_link", "info,magic_link", "magic_link=loud", ""] {
-            let problems = Config::from_toml(&format!("log.level = '{level}'")).unwrap_err().to_string();
-            assert!(problems.contains("log.level"), "{level}: {problems}");
-        }
-    }
-
-    #[test]
-    fn secrets_do_not_print() {
-        let config = Config::from_toml("master_key = 'hidden-words'").unwrap();
-        assert!(!format!("{config:?}").contains("hidden-words"));
-    }
-
-    #[test]
-    fn a_callback_carries_the_tenant_and_the_code() {
-        let config = Config::from_toml("").unwrap();
-        let cloud = config.portals.get("cloud").unwrap();
-        assert_eq!(cloud.callback("acme", "c0de"), "http://127.0.0.1:8081/acme/cloud/callback?code=c0de");
-    }
-}
+mod tests;

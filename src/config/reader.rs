@@ -1,6 +1,7 @@
 //! Reads keys one by one, so that one problem does not hide the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -13,89 +14,28 @@ use time::Duration;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
-use super::{Audit, Config, Limits, Links, Log, PREFIX, Portal, Provider, TrustedHeader};
+use super::keys::{KEYS, PORTAL_KEYS, SECRETS};
+use super::secrets::SecretFile;
+use super::{Audit, Config, ForMigrating, Limits, Links, Log, PREFIX, Provider, TrustedHeader};
 use crate::db::DatabaseUrl;
-use crate::secrets::{MasterKeySource, WebhookSecret};
-
-/// Every key, except those of portals.
-pub const KEYS: &[&str] = &[
-    "default_time_zone",
-    "product_name",
-    "listen",
-    "metrics_listen",
-    "public_url",
-    "database_url",
-    "database_connections",
-    "database_batch",
-    "master_key",
-    "master_key_file",
-    "body_timeout_seconds",
-    "write_timeout_seconds",
-    "keep_alive_seconds",
-    "shutdown_delay_seconds",
-    "links.max_duration_hours",
-    "links.token_hours",
-    "links.session_hours",
-    "links.resend_cool_down_seconds",
-    "limits.connections_per_address",
-    "limits.public_per_minute",
-    "limits.client_per_minute",
-    "limits.trusted_proxies",
-    "limits.trusted_header",
-    "limits.mails_per_client_minute",
-    "limits.mails_per_tenant_day",
-    "limits.mails_per_recipient_hour",
-    "limits.fresh_links_per_recipient_hour",
-    "mail.provider",
-    "mail.fallback_provider",
-    "mail.from",
-    "mail.from_name",
-    "mail.report_to",
-    "mail.only_to",
-    "mail.mailpit_url",
-    "mail.mailpit_user",
-    "mail.mailpit_password",
-    "mail.ses_region",
-    "mail.ses_url",
-    "mail.ses_access_key_id",
-    "mail.ses_secret_access_key",
-    "mail.ses_configuration_set",
-    "mail.ses_tracking_is_off",
-    "mail.postmark_url",
-    "mail.postmark_server_token",
-    "mail.postmark_message_stream",
-    "mail.sendgrid_url",
-    "mail.sendgrid_api_key",
-    "mail.resend_url",
-    "mail.resend_api_key",
-    "mail.resend_tracking_is_off",
-    "mail.ses_events_topic_arn",
-    "mail.ses_sns_url",
-    "mail.postmark_events_user",
-    "mail.postmark_events_password",
-    "mail.sendgrid_events_public_key",
-    "mail.resend_events_secret",
-    "audit.checkpoint_minutes",
-    "audit.retention_days",
-    "audit.webhook_url",
-    "audit.checkpoint_folder",
-    "audit.webhook_secret",
-    "webhooks.allow_addresses",
-    "webhooks.keep_days",
-    "webhooks.endpoints_per_client",
-    "webhooks.endpoints_per_tenant",
-    "log.format",
-    "log.level",
-    "log.sample",
-];
-const PORTAL_KEYS: &[&str] = &["name", "audience", "callback_url", "landing_url", "manage_url", "step_up"];
+use crate::secrets::{Kept, MasterKeySource, WebhookSecret};
 
 /// Reads the whole configuration, or returns all its problems.
-pub(super) fn read(root: &Dict, needs_master_key: bool) -> Result<Config, Vec<String>> {
-    let mut reader = Reader { root, needs_master_key, problems: Vec::new(), warnings: Vec::new() };
+pub(super) fn read(root: &Dict, needs_master_key: bool, credentials: Option<PathBuf>) -> Result<Config, Vec<String>> {
+    let mut reader = Reader::of(root, credentials);
+    reader.needs_master_key = needs_master_key;
     reader.refuse_unknown_keys();
     let config = reader.config();
-    if reader.problems.is_empty() { Ok(Config { warnings: reader.warnings, ..config }) } else { Err(reader.problems) }
+    reader.show_unread();
+    let Reader { problems, warnings, shown, secret_files, .. } = reader;
+    if problems.is_empty() { Ok(Config { warnings, shown, secret_files, ..config }) } else { Err(problems) }
+}
+
+/// Reads what migrating needs, and nothing else: whoever migrates has no other setting.
+pub(super) fn read_for_migrating(root: &Dict, credentials: Option<PathBuf>) -> Result<ForMigrating, Vec<String>> {
+    let mut reader = Reader::of(root, credentials);
+    let settings = ForMigrating { database_url: reader.database_url(), log: reader.log() };
+    if reader.problems.is_empty() { Ok(settings) } else { Err(reader.problems) }
 }
 
 pub(super) fn is_loopback_url(text: &str) -> bool {
@@ -109,17 +49,36 @@ pub(super) fn is_loopback_url(text: &str) -> bool {
 
 /// Reads keys one by one, so that one problem does not hide the next.
 pub(super) struct Reader<'a> {
-    root: &'a Dict,
+    pub(super) root: &'a Dict,
     needs_master_key: bool,
+    /// The folder in which a supervisor hands credentials over.
+    pub(super) credentials: Option<PathBuf>,
     problems: Vec<String>,
     warnings: Vec<String>,
+    /// What is in force, without secrets, by key.
+    shown: BTreeMap<String, String>,
+    pub(super) secret_files: Vec<SecretFile>,
+}
+
+impl<'a> Reader<'a> {
+    const fn of(root: &'a Dict, credentials: Option<PathBuf>) -> Self {
+        Self {
+            root,
+            needs_master_key: false,
+            credentials,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+            shown: BTreeMap::new(),
+            secret_files: Vec::new(),
+        }
+    }
 }
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
         let listen: SocketAddr = self.parsed("listen", "127.0.0.1:8080");
         let public_url = self.public_url(listen);
-        let database_url: DatabaseUrl = self.parsed("database_url", "sqlite://data/magic-link.db");
+        let database_url = self.database_url();
         let config = Config {
             product_name: self.text("product_name", "Magic Link"),
             default_time_zone: self.time_zone("default_time_zone", "Asia/Kolkata"),
@@ -127,6 +86,7 @@ impl Reader<'_> {
             metrics_listen: self.optional_address("metrics_listen"),
             database_connections: self.number("database_connections", 16, 4..=1_000),
             database_batch: self.number("database_batch", 64, 1..=64),
+            migrate_at_start: self.parsed("migrate_at_start", "true"),
             master_key: self.master_key(&database_url),
             body_timeout: std::time::Duration::from_secs(self.number("body_timeout_seconds", 10, 1..=300).into()),
             write_timeout: std::time::Duration::from_secs(self.number("write_timeout_seconds", 30, 1..=600).into()),
@@ -163,14 +123,13 @@ impl Reader<'_> {
                 checkpoint_folder: self.optional("audit.checkpoint_folder").map(PathBuf::from),
             },
             webhooks: self.webhooks(),
-            log: Log {
-                format: self.parsed("log.format", "json"),
-                level: self.log_level(),
-                sample: self.number("log.sample", 100, 1..=1_000_000),
-            },
+            log: self.log(),
             public_url,
             database_url,
             warnings: Vec::new(),
+            shown: BTreeMap::new(),
+            secret_files: Vec::new(),
+            file: None,
         };
         if let Some(warning) = config.database_url.warning() {
             self.warning("database_url", warning);
@@ -188,6 +147,24 @@ impl Reader<'_> {
 
     pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {
         self.problems.push(format!("{key}: {what}"));
+    }
+
+    pub(super) const fn problem_count(&self) -> usize {
+        self.problems.len()
+    }
+
+    /// Notes what is in force.
+    pub(super) fn show(&mut self, key: &str, value: impl fmt::Display) {
+        self.shown.insert(key.to_owned(), value.to_string());
+    }
+
+    /// Notes which keys are set, and have no effect.
+    fn show_unread(&mut self) {
+        let mut found = Vec::new();
+        flatten("", self.root, &mut found);
+        for key in found {
+            self.shown.entry(key).or_insert_with(|| "(set, and not in use)".to_owned());
+        }
     }
 
     /// For what a closed network may need.
@@ -211,6 +188,14 @@ impl Reader<'_> {
 
     /// A scalar as text; numbers and booleans are accepted, because the environment has no quotes.
     pub(super) fn optional(&mut self, key: &str) -> Option<String> {
+        let value = self.value(key);
+        if !SECRETS.contains(&key) {
+            self.show(key, value.as_deref().map_or(Cow::Borrowed("(not set)"), without_credentials));
+        }
+        value
+    }
+
+    fn value(&mut self, key: &str) -> Option<String> {
         let mut value: Option<&Value> = None;
         let mut dict = Some(self.root);
         for part in key.split('.') {
@@ -233,8 +218,16 @@ impl Reader<'_> {
         }
     }
 
+    /// The value, or the default.
+    pub(super) fn or(&mut self, key: &str, default: &str) -> String {
+        self.optional(key).unwrap_or_else(|| {
+            self.show(key, default);
+            default.to_owned()
+        })
+    }
+
     pub(super) fn text(&mut self, key: &str, default: &str) -> String {
-        let text = self.optional(key).unwrap_or_else(|| default.to_owned());
+        let text = self.or(key, default);
         if text.is_empty() || text.chars().any(char::is_control) {
             self.problem(key, "must be a line of text");
         }
@@ -247,7 +240,7 @@ impl Reader<'_> {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        let text = self.optional(key).unwrap_or_else(|| default.to_owned());
+        let text = self.or(key, default);
         text.parse().unwrap_or_else(|error| {
             self.problem(key, error);
             match default.parse() {
@@ -270,7 +263,7 @@ impl Reader<'_> {
 
     /// The name of a header, in any case.
     fn header(&mut self, key: &str) -> TrustedHeader {
-        let name = self.optional(key).unwrap_or_else(|| "x-forwarded-for".to_owned()).to_ascii_lowercase();
+        let name = self.or(key, "x-forwarded-for").to_ascii_lowercase();
         name.parse().unwrap_or_else(|error| {
             self.problem(key, error);
             TrustedHeader::XForwardedFor
@@ -289,7 +282,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn number(&mut self, key: &str, default: u32, range: std::ops::RangeInclusive<u32>) -> u32 {
-        let Some(text) = self.optional(key) else { return default };
+        let text = self.or(key, &default.to_string());
         match text.parse() {
             Ok(number) if range.contains(&number) => number,
             _ => {
@@ -300,11 +293,12 @@ impl Reader<'_> {
     }
 
     /// Receiver of checkpoints. The operator chooses it, so it may be a private address.
-    fn checkpoint_webhook(&mut self) -> Option<(Url, WebhookSecret)> {
+    fn checkpoint_webhook(&mut self) -> Option<(Url, Kept<WebhookSecret>)> {
         const URL: &str = "audit.webhook_url";
         const SECRET: &str = "audit.webhook_secret";
-        let (url, secret) = (self.optional(URL), self.optional(SECRET));
-        if url.is_some() != secret.is_some() {
+        let before = self.problem_count();
+        let (url, secret) = (self.optional(URL), self.secret(SECRET, str::parse::<WebhookSecret>));
+        if url.is_some() != secret.is_some() && self.problem_count() == before {
             let missing = if url.is_none() { URL } else { SECRET };
             self.problem(missing, "the URL and its secret must be set together");
         }
@@ -319,8 +313,31 @@ impl Reader<'_> {
                 None
             }
         });
-        let secret = secret.and_then(|text| text.parse().map_err(|error: String| self.problem(SECRET, error)).ok());
         url.zip(secret)
+    }
+
+    fn database_url(&mut self) -> DatabaseUrl {
+        const KEY: &str = "database_url";
+        let default = || (DatabaseUrl::FIRST_RUN.to_owned(), None);
+        let (text, file) = self.secret_text(KEY).unwrap_or_else(default);
+        let url: DatabaseUrl = text.parse().unwrap_or_else(|error| {
+            self.problem(KEY, error);
+            DatabaseUrl::first_run()
+        });
+        if file.is_none() {
+            self.show(KEY, url.without_credentials());
+        }
+        let followed = url.clone();
+        self.follow(KEY, &text, file, move |text| followed.take_credentials_of(text));
+        url
+    }
+
+    fn log(&mut self) -> Log {
+        Log {
+            format: self.parsed("log.format", "json"),
+            level: self.log_level(),
+            sample: self.number("log.sample", 100, 1..=1_000_000),
+        }
     }
 
     fn log_level(&mut self) -> String {
@@ -338,7 +355,7 @@ impl Reader<'_> {
     fn public_url(&mut self, listen: SocketAddr) -> String {
         // Follows `listen`, so that a first run on another port needs one setting only.
         let default = format!("http://{listen}");
-        let text = self.optional("public_url").unwrap_or(default);
+        let text = self.or("public_url", &default);
         match Url::parse(&text) {
             Ok(url)
                 if (url.scheme() == "https" || (url.scheme() == "http" && is_loopback_url(&text)))
@@ -372,13 +389,19 @@ impl Reader<'_> {
     }
 
     fn master_key(&mut self, database_url: &DatabaseUrl) -> MasterKeySource {
-        match (self.optional("master_key"), self.optional("master_key_file")) {
+        let (key, file) = (self.optional("master_key"), self.secret_file("master_key"));
+        match (&key, &file) {
+            (Some(_), None) => self.show("master_key", "(set)"),
+            (None, Some(file)) => self.show("master_key", format_args!("(in {})", file.display())),
+            _ => {}
+        }
+        match (key, file) {
             (Some(_), Some(_)) => {
                 self.problem("master_key", "give either master_key or master_key_file");
                 MasterKeySource::Given(SecretString::default())
             }
             (Some(key), None) => MasterKeySource::Given(key.into()),
-            (None, Some(file)) => MasterKeySource::File(file.into()),
+            (None, Some(file)) => MasterKeySource::File(file),
             (None, None) => {
                 if self.needs_master_key && !database_url.is_sqlite() {
                     self.problem(
@@ -392,87 +415,11 @@ impl Reader<'_> {
         }
     }
 
-    fn portals(&mut self, public_url: &str) -> BTreeMap<String, Portal> {
-        let ids: Vec<String> = match self.root.get("portals").and_then(Value::as_dict) {
-            Some(portals) => portals.keys().cloned().collect(),
-            None if is_loopback_url(public_url) => vec!["cloud".into(), "ess".into()],
-            None => Vec::new(),
-        };
-        if ids.is_empty() {
-            self.problem("portals", "name at least one: [portals.cloud] with callback_url and audience");
-        }
-        let mut audiences = BTreeSet::new();
-        let mut portals = BTreeMap::new();
-        for id in ids {
-            let portal = self.portal(&id, public_url);
-            if !portal.audience.is_empty() && !audiences.insert(portal.audience.clone()) {
-                self.problem(
-                    &format!("portals.{id}.audience"),
-                    "is the audience of another portal, which would accept its tokens",
-                );
-            }
-            portals.insert(id, portal);
-        }
-        portals
-    }
-
-    fn portal(&mut self, id: &str, public_url: &str) -> Portal {
-        let key = |field: &str| format!("portals.{id}.{field}");
-        if !crate::domain::is_portal_id(id) {
-            self.problem(&format!("portals.{id}"), "an id has 1 to 32 characters of a-z, 0-9 and -");
-        }
-        // The example portal of this repository, for a first run on one machine.
-        let example = (is_loopback_url(public_url) && matches!(id, "cloud" | "ess")).then(|| {
-            (format!("http://127.0.0.1:8081/{{tenant_id}}/{id}/callback"), format!("http://127.0.0.1:8081/{id}"))
-        });
-        let (callback, audience) = example.unzip();
-        let callback_url = self.optional(&key("callback_url")).or(callback);
-        let audience = self.optional(&key("audience")).or(audience);
-        let name = match id {
-            "cloud" => "Cloud",
-            "ess" => "ESS",
-            other => other,
-        };
-        let portal = Portal {
-            name: self.text(&key("name"), name),
-            audience: self.required(&key("audience"), audience),
-            callback_url: self.required(&key("callback_url"), callback_url),
-            landing_url: self.optional(&key("landing_url")),
-            manage_url: self.optional(&key("manage_url")),
-            step_up: self.parsed(&key("step_up"), "none"),
-        };
-        self.check_address(&key("callback_url"), &portal.callback_url);
-        if let Some(landing_url) = &portal.landing_url {
-            self.check_address(&key("landing_url"), landing_url);
-        }
-        if let Some(manage_url) = &portal.manage_url {
-            self.check_address(&key("manage_url"), manage_url);
-        }
-        portal
-    }
-
     pub(super) fn required(&mut self, key: &str, value: Option<String>) -> String {
         value.filter(|text| !text.is_empty()).unwrap_or_else(|| {
             self.problem(key, "is required");
             String::new()
         })
-    }
-
-    /// Checks a URL that visitors are sent to, with `{tenant_id}` filled in.
-    fn check_address(&mut self, key: &str, address: &str) {
-        if address.is_empty() {
-            return;
-        }
-        let example = address.replace("{tenant_id}", "acme");
-        let private = is_loopback_url(&example);
-        match Url::parse(&example) {
-            Ok(url) if (url.scheme() == "https" || (url.scheme() == "http" && private))
-                && url.fragment().is_none() && url.username().is_empty() && !example.contains(['{', '}']) => {}
-            _ => self.problem(
-                key,
-                "must be an https address (http on loopback) without fragment; it may hold {tenant_id} and no other braces",
-            ),
-        }
     }
 }
 
@@ -484,6 +431,21 @@ fn flatten(prefix: &str, dict: &Dict, found: &mut Vec<String>) {
             None => found.push(key),
         }
     }
+}
+
+/// A URL without user, password and query; anything else as it is.
+fn without_credentials(value: &str) -> Cow<'_, str> {
+    let Some(mut url) = value.contains("://").then(|| Url::parse(value).ok()).flatten() else { return value.into() };
+    if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
+        return value.into();
+    }
+    // It fails only where there is no host to have a user.
+    if url.set_username("").and_then(|()| url.set_password(None)).is_err() {
+        return "(set)".into();
+    }
+    let query = if url.query().is_some() { "?…" } else { "" };
+    url.set_query(None);
+    format!("{url}{query}").into()
 }
 
 fn in_environment(key: &str) -> String {

@@ -194,6 +194,7 @@ impl FileId {
 ///
 /// The derived `establish` of [`Conn`] tries one database after the other, and
 /// would make an empty SQLite file out of a mistyped PostgreSQL address.
+#[derive(Debug)]
 pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,
@@ -217,7 +218,7 @@ impl ConnectionManager {
                 let mut conn = PgConnection::establish(&url.for_the_service())?;
                 conn.batch_execute(
                     "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET statement_timeout = '30s'; \
-                     SET lock_timeout = '5s'; \
+                     SET lock_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;

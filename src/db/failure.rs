@@ -76,6 +76,12 @@ fn passes(text: &str) -> bool {
         || PASSING_INSIDE.iter().any(|(_, part)| text.contains(part))
 }
 
+/// Whether a statement waited for a lock until it was given up, and everything that it did is undone.
+pub(super) fn waited_in_vain(text: &str) -> bool {
+    const WAITED: [&str; 3] = ["canceling statement due to lock timeout", "deadlock detected", "database is locked"];
+    WAITED.iter().any(|part| text.contains(part))
+}
+
 impl From<Diesel> for Error {
     fn from(error: Diesel) -> Self {
         match &error {

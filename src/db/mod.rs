@@ -1,26 +1,32 @@
 //! Two databases behind one connection type, and the differences between them.
 
+mod backup;
 mod batch;
 mod connection;
+mod copy;
 mod failure;
 mod files;
 mod lock;
 mod migrations;
 mod prepared;
 mod relations;
+mod roles;
 pub(crate) mod schema;
 mod server_clock;
 mod text_enum;
 mod url;
 mod wal;
 
+pub(crate) use backup::back_up;
 pub(crate) use batch::{insert_all, next_rows};
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
+pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::no_connection;
-pub(crate) use lock::{count_endpoints_alone, oldest_transaction, transaction_number};
-pub(crate) use migrations::run as migrate;
+pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
+pub(crate) use migrations::{Difference, difference, run as migrate};
 pub(crate) use prepared::{Three, prepared, prepared_as};
+pub(crate) use roles::grant;
 pub(crate) use server_clock::look_at_clock;
 pub(crate) use text_enum::text_enum;
 pub use url::DatabaseUrl;

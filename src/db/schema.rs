@@ -466,3 +466,10 @@ diesel::table! {
         written_at -> Timestamp,
     }
 }
+
+diesel::table! {
+    tolerated_migrations (version) {
+        version -> Text,
+        known_since -> Text,
+    }
+}

@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::secrets::Kept;
+
 /// Kind and address of the database.
 #[derive(Clone)]
 pub enum DatabaseUrl {
@@ -30,6 +32,36 @@ impl FromStr for DatabaseUrl {
 }
 
 impl DatabaseUrl {
+    /// The embedded database of a first run, as text.
+    pub(crate) const FIRST_RUN: &str = "sqlite://data/magic-link.db";
+
+    /// The embedded database of a first run.
+    pub(crate) fn first_run() -> Self {
+        Self::Sqlite(PathBuf::from("data/magic-link.db"))
+    }
+
+    /// The address for everybody's eyes: the user stays, the password does not.
+    pub(crate) fn without_credentials(&self) -> String {
+        match self {
+            Self::Postgres(url) => url.shown(true),
+            Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+        }
+    }
+
+    /// Connects as another user, or with another password, from now on.
+    ///
+    /// # Errors
+    /// What is wrong with the new address, which must lead to the same database.
+    pub(crate) fn take_credentials_of(&self, text: &str) -> Result<(), String> {
+        match (self, text.parse()?) {
+            (Self::Postgres(url), Self::Postgres(next)) if url.shown(false) == next.shown(false) => {
+                url.text.set(next.text.get());
+                Ok(())
+            }
+            _ => Err("only user and password change while the service runs: restart it for another address".to_owned()),
+        }
+    }
+
     /// What an operator should know about the address.
     pub(crate) fn warning(&self) -> Option<&str> {
         match self {
@@ -71,7 +103,7 @@ fn sqlite_file(path: &str) -> Result<PathBuf, String> {
 /// `postgres://…`, as libpq reads it.
 #[derive(Clone)]
 pub struct PostgresUrl {
-    text: SecretString,
+    text: Kept<SecretString>,
     /// What an operator should know about it.
     warning: Option<String>,
 }
@@ -81,7 +113,7 @@ const TLS: bool = cfg!(feature = "pg-tls");
 
 impl PostgresUrl {
     fn parse(text: &str) -> Result<Self, String> {
-        let mut url = Self { text: text.into(), warning: None };
+        let mut url = Self { text: Kept::new(text.into()), warning: None };
         url.warning = url.transport(TLS)?;
         match url.parameter("target_session_attrs").as_deref() {
             None | Some("read-write" | "primary") => Ok(url),
@@ -114,10 +146,29 @@ impl PostgresUrl {
         }
     }
 
+    /// The address without passwords, with or without the user.
+    fn shown(&self, with_user: bool) -> String {
+        let text = self.text.get();
+        let (address, query) = text.expose_secret().split_once('?').unwrap_or((text.expose_secret(), ""));
+        let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        let user = credentials.split(':').next().filter(|user| with_user && !user.is_empty());
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        let is_shown = |pair: &&str| {
+            let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
+            let name = name.unwrap_or_default();
+            !name.contains("password") && (with_user || name != "user")
+        };
+        let query = query.split('&').filter(|pair| !pair.is_empty()).filter(is_shown).collect::<Vec<_>>().join("&");
+        let mark = if query.is_empty() { "" } else { "?" };
+        format!("{scheme}://{user}{hosts}{path}{mark}{query}")
+    }
+
     /// The hosts; those of parameters count, too. None stands for this machine.
     fn hosts(&self) -> Vec<String> {
-        let text = self.text.expose_secret();
-        let rest = text.split_once("://").map_or("", |(_, rest)| rest);
+        let text = self.text.get();
+        let rest = text.expose_secret().split_once("://").map_or("", |(_, rest)| rest);
         let authority = rest.split(['/', '?']).next().unwrap_or_default();
         let named = authority.rsplit('@').next().unwrap_or_default().split(',').map(|host| {
             let end = if host.starts_with('[') { host.find(']').map(|at| at + 1) } else { host.find(':') };
@@ -131,7 +182,8 @@ impl PostgresUrl {
     /// A parameter of the query; of several, libpq takes the last one.
     fn parameter(&self, name: &str) -> Option<String> {
         // libpq accepts addresses that URL parsers refuse, such as ones without a host.
-        let query = self.text.expose_secret().split_once('?').map_or("", |(_, query)| query);
+        let text = self.text.get();
+        let query = text.expose_secret().split_once('?').map_or("", |(_, query)| query);
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.filter(|(key, _)| key == name).last().map(|(_, value)| value.into_owned())
     }
@@ -143,9 +195,12 @@ impl PostgresUrl {
             ("connect_timeout", "2"),
             ("tcp_user_timeout", "5000"),
             ("keepalives_idle", "5"),
+            ("keepalives_interval", "2"),
+            ("keepalives_count", "2"),
             ("target_session_attrs", "read-write"),
         ];
-        let url = self.text.expose_secret();
+        let text = self.text.get();
+        let url = text.expose_secret();
         wanted.iter().filter(|(name, _)| self.parameter(name).is_none()).fold(url.to_owned(), |url, (name, value)| {
             let separator = if url.contains('?') { '&' } else { '?' };
             format!("{url}{separator}{name}={value}")
@@ -238,8 +293,10 @@ mod tests {
 
     #[test]
     fn what_can_be_read_on_the_way_to_another_machine_is_said() {
-        let said =
-            |text: &str, tls| PostgresUrl { text: format!("postgres://{text}").into(), warning: None }.transport(tls);
+        let said = |text: &str, tls| {
+            let text = Kept::new(format!("postgres://{text}").into());
+            PostgresUrl { text, warning: None }.transport(tls)
+        };
         for at_home in [
             "",
             "/name",
@@ -290,6 +347,7 @@ mod tests {
         assert_eq!(
             asked("postgres://one,two/name?sslmode=disable").unwrap(),
             "postgres://one,two/name?sslmode=disable&connect_timeout=2&tcp_user_timeout=5000&keepalives_idle=5\
+             &keepalives_interval=2&keepalives_count=2\
              &target_session_attrs=read-write"
         );
         let said =

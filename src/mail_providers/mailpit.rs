@@ -10,12 +10,13 @@ use url::Url;
 
 use super::call;
 use super::provider::{Accepted, HEADERS, Mailbox, Outgoing, Provider, SendError};
+use crate::secrets::Kept;
 
 /// A Mailpit server.
 pub(super) struct Mailpit {
     client: reqwest::Client,
     url: String,
-    login: Option<(String, SecretString)>,
+    login: Option<(String, Kept<SecretString>)>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +52,7 @@ struct Answer {
 }
 
 impl Mailpit {
-    pub(super) fn new(url: &Url, login: Option<(String, SecretString)>) -> Result<Self, reqwest::Error> {
+    pub(super) fn new(url: &Url, login: Option<(String, Kept<SecretString>)>) -> Result<Self, reqwest::Error> {
         Ok(Self { client: call::client()?, url: call::below(url, "/api/v1/send"), login })
     }
 }
@@ -74,7 +75,7 @@ impl Provider for Mailpit {
         };
         let mut request = self.client.post(&self.url);
         if let Some((user, password)) = &self.login {
-            request = request.basic_auth(user, Some(password.expose_secret()));
+            request = request.basic_auth(user, Some(password.get().expose_secret()));
         }
         let answer = call::call(request, call::body(&message)?).await?;
         if answer.status == StatusCode::OK {

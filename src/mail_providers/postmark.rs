@@ -10,12 +10,13 @@ use serde::{Deserialize, Serialize};
 use super::call;
 use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::config;
+use crate::secrets::Kept;
 
 /// A Postmark server: a sender with its own token.
 pub(super) struct Postmark {
     client: reqwest::Client,
     url: String,
-    server_token: SecretString,
+    server_token: Kept<SecretString>,
     message_stream: String,
 }
 
@@ -83,7 +84,7 @@ impl Provider for Postmark {
             track_links: "None",
         };
         let request = self.client.post(&self.url).header("accept", "application/json");
-        let request = request.header("x-postmark-server-token", self.server_token.expose_secret());
+        let request = request.header("x-postmark-server-token", self.server_token.get().expose_secret());
         let answer = call::call(request, call::body(&message)?).await?;
         if answer.status == StatusCode::OK {
             let taken: Answer = answer.json("a MessageID")?;

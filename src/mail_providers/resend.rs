@@ -13,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::call;
 use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::config;
+use crate::secrets::Kept;
 
 /// An account at Resend.
 pub(super) struct Resend {
     client: reqwest::Client,
     url: String,
-    api_key: SecretString,
+    api_key: Kept<SecretString>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +70,7 @@ impl Provider for Resend {
             headers: HEADERS.iter().copied().collect(),
             tags: [Tag { name: "template", value: mail.tag }, Tag { name: "mail_job_id", value: mail.job_id.as_str() }],
         };
-        let request = self.client.post(&self.url).bearer_auth(self.api_key.expose_secret());
+        let request = self.client.post(&self.url).bearer_auth(self.api_key.get().expose_secret());
         let request = request.header("idempotency-key", &mail.idempotency_key);
         let answer = call::call(request, call::body(&message)?).await?;
         if answer.status == StatusCode::OK {

@@ -10,12 +10,13 @@ use serde::Serialize;
 use super::call;
 use super::provider::{Accepted, HEADERS, Mailbox, Outgoing, Provider, SendError};
 use crate::config;
+use crate::secrets::Kept;
 
 /// An account at SendGrid.
 pub(super) struct SendGrid {
     client: reqwest::Client,
     url: String,
-    api_key: SecretString,
+    api_key: Kept<SecretString>,
 }
 
 #[derive(Serialize)]
@@ -115,7 +116,7 @@ impl Provider for SendGrid {
                 subscription: Switch { enable: false },
             },
         };
-        let request = self.client.post(&self.url).bearer_auth(self.api_key.expose_secret());
+        let request = self.client.post(&self.url).bearer_auth(self.api_key.get().expose_secret());
         let answer = call::call(request, call::body(&message)?).await?;
         if answer.status == StatusCode::ACCEPTED {
             return Ok(Accepted { message_id: answer.header("x-message-id").map(ToOwned::to_owned) });

@@ -10,13 +10,14 @@ use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
 use reqwest::StatusCode;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::call;
 use super::provider::{Accepted, HEADERS, Outgoing, Provider, SendError};
 use crate::clock::Clock;
 use crate::config;
+use crate::secrets::Kept;
 
 /// Errors by which AWS asks to slow down, of whatever status.
 const THROTTLING: &[&str] =
@@ -27,7 +28,8 @@ pub(super) struct Ses {
     client: reqwest::Client,
     url: String,
     region: String,
-    credentials: Credentials,
+    access_key_id: Kept<SecretString>,
+    secret_access_key: Kept<SecretString>,
     configuration_set: Option<String>,
     clock: Clock,
 }
@@ -98,12 +100,12 @@ struct Answer {
 
 impl Ses {
     pub(super) fn new(ses: &config::Ses, clock: Clock) -> Result<Self, reqwest::Error> {
-        let secret = ses.secret_access_key.expose_secret();
         Ok(Self {
             client: call::client()?,
             url: call::below(&ses.url, "/v2/email/outbound-emails"),
             region: ses.region.clone(),
-            credentials: Credentials::new(&ses.access_key_id, secret, None, None, "configuration"),
+            access_key_id: ses.access_key_id.clone(),
+            secret_access_key: ses.secret_access_key.clone(),
             configuration_set: ses.configuration_set.clone(),
             clock,
         })
@@ -113,7 +115,9 @@ impl Ses {
     fn signature(&self, body: &[u8]) -> Result<Vec<(String, String)>, SendError> {
         let broken = |error: &dyn std::fmt::Display| SendError::Credentials(format!("cannot sign: {error}"));
         let now = u64::try_from(self.clock.now().unix_seconds()).unwrap_or(0);
-        let identity = self.credentials.clone().into();
+        let (id, secret) = (self.access_key_id.get(), self.secret_access_key.get());
+        let credentials = Credentials::new(id.expose_secret(), secret.expose_secret(), None, None, "configuration");
+        let identity = credentials.into();
         let parameters = v4::SigningParams::builder()
             .identity(&identity)
             .region(&self.region)

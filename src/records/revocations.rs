@@ -242,6 +242,15 @@ pub(crate) fn set_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermar
         .execute(conn)
 }
 
+/// Takes the transaction watermark of a pending bulk revocation back, if it is still this one.
+pub(crate) fn forget_xid_watermark(conn: &mut Conn, id: &RevocationId, xid_watermark: i64) -> QueryResult<usize> {
+    diesel::update(orders::table.find(id))
+        .filter(orders::done_at.is_null())
+        .filter(orders::xid_watermark.eq(xid_watermark).assume_not_null())
+        .set(orders::xid_watermark.eq(None::<i64>))
+        .execute(conn)
+}
+
 /// Lets the pending bulk revocations be carried out from here on: leases and watermarks of another server do not count.
 pub(crate) fn release_pending(conn: &mut Conn) -> QueryResult<usize> {
     diesel::update(orders::table)

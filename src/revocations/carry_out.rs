@@ -4,12 +4,13 @@ use time::Duration;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::{self, Older};
 use crate::domain::Actor;
 use crate::error::Error;
 use crate::id::{LinkId, RevocationId};
 use crate::records::link_ends::{Revoking, Selector};
 use crate::records::revocations::BulkRevocation;
-use crate::{db, links, records};
+use crate::{links, records};
 
 /// Links revoked in one transaction: it bounds how long other transactions wait.
 const RANGE: usize = 100;
@@ -77,30 +78,35 @@ pub(super) async fn at_once(cx: &Context, order: BulkRevocation) -> BulkRevocati
     read.ok().flatten().unwrap_or(order)
 }
 
-/// The transaction watermark of a bulk revocation, if set, and the oldest open transaction.
-async fn read_watermark(cx: &Context, id: &RevocationId) -> Result<(Option<i64>, i64), Error> {
+/// The transaction watermark of a bulk revocation, and what has become of the transactions below it.
+async fn read_watermark(cx: &Context, id: &RevocationId) -> Result<Option<(i64, Older)>, Error> {
     let own = id.clone();
     cx.store
-        .read(move |conn| Ok((records::revocations::xid_watermark(conn, &own)?, db::oldest_transaction(conn)?)))
+        .read(move |conn| {
+            let Some(watermark) = records::revocations::xid_watermark(conn, &own)? else { return Ok(None) };
+            Ok(Some((watermark, db::older_than(conn, watermark)?)))
+        })
         .await
 }
 
 /// Whether a transaction that issues a link without seeing the bulk revocation may still be open.
 async fn has_older_writers(cx: &Context, id: &RevocationId) -> Result<bool, Error> {
     let mut seen = read_watermark(cx, id).await?;
-    if seen.0.is_none() {
-        let own = id.clone();
+    if let None | Some((_, Older::Unknown)) = seen {
+        let (own, unknown) = (id.clone(), seen.map(|(watermark, _)| watermark));
         // A transaction begun after the commit of the bulk revocation: those that do not see it have lower numbers.
         cx.store
             .write_large(move |tx| {
                 let number = db::transaction_number(tx)?;
+                if let Some(unknown) = unknown {
+                    records::revocations::forget_xid_watermark(tx, &own, unknown)?;
+                }
                 Ok(records::revocations::set_xid_watermark(tx, &own, number)?)
             })
             .await?;
         seen = read_watermark(cx, id).await?;
     }
-    let (xid_watermark, oldest) = seen;
-    Ok(xid_watermark.is_none_or(|xid_watermark| oldest < xid_watermark))
+    Ok(!matches!(seen, Some((_, Older::Ended))))
 }
 
 async fn carry_out(cx: &Context, id: &RevocationId) -> Result<Progress, Error> {

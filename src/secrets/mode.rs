@@ -24,7 +24,7 @@ pub(crate) fn tighten(file: &Path) {
 }
 
 /// The mode of a file in octal digits, if anybody but its owner may read or write it.
-fn open_mode(file: &Path) -> Option<String> {
+pub(crate) fn open_mode(file: &Path) -> Option<String> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

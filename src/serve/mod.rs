@@ -3,6 +3,7 @@
 mod connection;
 mod framing;
 mod refusal;
+mod reload;
 mod signals;
 
 use std::fmt;
@@ -24,6 +25,8 @@ use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::http::SLICE;
+use crate::store::MOST_GIVEN_UP;
+use crate::telemetry::LogLevel;
 use crate::workers;
 
 /// Time-out of a connection that is closing.
@@ -37,6 +40,7 @@ pub struct Service {
     app: Arc<App>,
     listener: TcpListener,
     metrics_listener: Option<TcpListener>,
+    log_level: Option<LogLevel>,
 }
 
 impl Service {
@@ -51,7 +55,13 @@ impl Service {
         // Boxed: whoever awaits this would carry the whole of it.
         let app = Arc::new(Box::pin(App::open(config, clock)).await?);
         let metrics_listener = metrics_listen.map(bind).transpose()?;
-        Ok(Self { app, listener: bind(listen)?, metrics_listener })
+        Ok(Self { app, listener: bind(listen)?, metrics_listener, log_level: None })
+    }
+
+    /// Lets SIGHUP change the level of the log, too.
+    #[must_use]
+    pub(crate) fn with_log_level(self, log_level: LogLevel) -> Self {
+        Self { log_level: Some(log_level), ..self }
     }
 
     /// The port that the service listens on: chosen by the operating system if the configuration says 0.
@@ -71,7 +81,8 @@ impl Service {
     }
 
     /// Serves until SIGTERM, says for a moment that it is not ready, then lets requests and mails in progress finish, for
-    /// less than half a minute. SIGINT ends it at once.
+    /// less than half a minute. SIGINT waits for no requests, and a second signal for nothing. At SIGHUP it reads secrets
+    /// and the level of the log again.
     ///
     /// # Errors
     /// When the listener fails, or something in progress did not finish.
@@ -85,9 +96,13 @@ impl Service {
     /// When the listener fails.
     pub async fn run_until(self, stopped: impl Future<Output = ()>) -> std::io::Result<()> {
         let signals = Signals::listen()?;
+        let (config, log_level) = (Arc::clone(&self.app.cx.config), self.log_level);
+        let hangups = signals::at_each_hangup(move || reload::read_again(&config, log_level.as_ref()))?;
         let stop = workers::start(&self.app);
         let app = self.app;
-        let blocking_threads = usize::try_from(app.cx.config.database_connections).unwrap_or(16) + 2;
+        // Those that the database holds are left behind, and others take their place.
+        let readers = usize::try_from(app.cx.config.database_connections).unwrap_or(16);
+        let blocking_threads = readers * (1 + MOST_GIVEN_UP) + 2;
         let description = Arc::new(openapi::description()?);
         let texts = [description.to_json()?, openapi::description_3_0(&description)?.to_string()].map(Bytes::from);
         let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());
@@ -110,24 +125,31 @@ impl Service {
         let factory = move || api::service(&app, &is_stopping, &description, &texts);
         let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();
-        let signals = tokio::spawn(signals.stop(server.handle(), stopping, delay));
-        let outcome = tokio::select! {
-            outcome = &mut server => outcome,
-            // The server handles the stop command only while it is polled.
-            () = stopped => tokio::join!(handle.stop(true), server).1,
+        let at_once = signals.stop(server.handle(), stopping, delay);
+        let orderly = async {
+            let outcome = tokio::select! {
+                outcome = &mut server => outcome,
+                // The server handles the stop command only while it is polled.
+                () = stopped => tokio::join!(handle.stop(true), server).1,
+            };
+            let is_finished = stop.finish().await;
+            if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
+                handle.stop(false).await;
+                drop(metrics.await);
+            }
+            if is_finished { outcome } else { Err(by_force("the database or a provider did not answer")) }
         };
-        signals.abort();
-        let is_finished = stop.finish().await;
-        if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
-            handle.stop(false).await;
-            drop(metrics.await);
-        }
-        if !is_finished {
-            let reason = "stopped by force: the database or a provider did not answer";
-            return Err(std::io::Error::new(std::io::ErrorKind::TimedOut, reason));
-        }
+        let outcome = tokio::select! {
+            outcome = orderly => outcome,
+            () = at_once => Err(by_force("a second signal came; what was in progress is left as it is")),
+        };
+        hangups.abort();
         outcome
     }
+}
+
+fn by_force(why: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::TimedOut, format!("stopped by force: {why}"))
 }
 
 /// Starts a server for HTTP/1.1, as `HttpServer` of actix would, but on connections that have an end.

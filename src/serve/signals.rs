@@ -1,4 +1,4 @@
-//! The signals that stop the service.
+//! The signals that stop the service, and the one at which it reads again what can change.
 
 use std::io;
 use std::time::Duration;
@@ -6,6 +6,8 @@ use std::time::Duration;
 use actix_server::ServerHandle;
 #[cfg(unix)]
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
+
+use tokio::task::JoinHandle;
 
 use crate::api::Stopping;
 
@@ -34,25 +36,56 @@ impl Signals {
     }
 
     /// Waits for SIGTERM, then for `delay` while `/readyz` says 503, so that balancers send no more requests to a
-    /// listener that closes. Then requests in progress finish. A second signal ends the wait, and SIGINT or SIGQUIT
-    /// everything.
+    /// listener that closes. Then requests in progress finish. SIGINT or SIGQUIT ends them at once.
+    ///
+    /// It ends with a second signal, after which nothing is waited for.
     pub(super) async fn stop(mut self, server: ServerHandle, stopping: Stopping, delay: Duration) {
         let is_graceful = tokio::select! {
             _ = self.terminate.recv() => true,
             _ = self.interrupt.recv() => false,
             _ = self.quit.recv() => false,
         };
-        if is_graceful {
-            stopping.begin();
-            tracing::info!(seconds = delay.as_secs(), "SIGTERM received; not ready any more");
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = self.terminate.recv() => {}
-                _ = self.interrupt.recv() => {}
+        let orderly = async {
+            if is_graceful {
+                stopping.begin();
+                tracing::info!(seconds = delay.as_secs(), "SIGTERM received; not ready any more");
+                tokio::time::sleep(delay).await;
+                tracing::info!("the listener closes; requests in progress finish");
             }
+            server.stop(is_graceful).await;
+            // The workers finish, too.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = orderly => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+            _ = self.quit.recv() => {}
         }
-        server.stop(is_graceful).await;
     }
+}
+
+/// Calls `work` at each SIGHUP.
+///
+/// # Errors
+/// When the operating system does not report signals.
+#[cfg(unix)]
+pub(super) fn at_each_hangup(mut work: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            work();
+        }
+    }))
+}
+
+/// There is no such signal.
+///
+/// # Errors
+/// Never.
+#[cfg(not(unix))]
+pub(super) fn at_each_hangup(_work: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    Ok(tokio::spawn(std::future::ready(())))
 }
 
 #[cfg(not(unix))]
@@ -69,5 +102,6 @@ impl Signals {
     pub(super) async fn stop(self, server: ServerHandle, _stopping: Stopping, _delay: Duration) {
         drop(actix_web::rt::signal::ctrl_c().await);
         server.stop(false).await;
+        drop(actix_web::rt::signal::ctrl_c().await);
     }
 }

@@ -3,6 +3,7 @@
 //! A verb passes a closure to [`Store::read`] or [`Store::write`]; it calls
 //! statement functions, which are one statement each and take [`Conn`].
 
+mod connections;
 pub(crate) mod idempotency;
 mod probe;
 mod refusals;
@@ -15,13 +16,14 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use connections::{Connections, Current, Plan};
 use diesel::r2d2::{Pool, PooledConnection};
 use idempotency::MetKeys;
 use probe::LastProbe;
 use refusals::{Admission, RefusalCounts};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wake::Wakeups;
-use writer::{Size, Writers};
+use writer::Size;
 
 use crate::clock::Timestamp;
 use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
@@ -30,6 +32,7 @@ use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
+pub(crate) use connections::{Answers, GivenUp, MOST_GIVEN_UP};
 pub(crate) use idempotency::{Claim, IdempotencyKey};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
@@ -78,17 +81,36 @@ pub enum OpenError {
     /// A migration failed.
     #[error("cannot migrate the database: {0}")]
     Migrate(Box<dyn std::error::Error + Send + Sync>),
+    /// The database lacks migrations, and is not to be migrated now.
+    #[error(
+        "the database lacks migrations ({}): run `magic-link migrate`, which `migrate_at_start = false` leaves to you",
+        .0.join(", ")
+    )]
+    NotMigrated(Vec<String>),
+    /// A later version of the program has changed the database.
+    #[error(
+        "the database is newer than this version of the program: it has migrations that this one cannot work beside \
+         ({}); start the version that applied them, or a later one",
+        .0.join(", ")
+    )]
+    Newer(Vec<String>),
+}
+
+/// How a store is opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opening {
+    /// Largest number of connections, that of the access reader included.
+    pub connections: u32,
+    /// Largest number of write jobs that share a commit.
+    pub max_batch: u32,
+    /// Whether pending migrations are applied.
+    pub migrate: bool,
 }
 
 /// The store. Cheap to clone; all clones share one pool.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool<ConnectionManager>,
-    /// One permit per connection for reads: its holder gets a connection without blocking a thread.
-    connections: Arc<Semaphore>,
-    /// One permit per connection that large reads may hold at once: the others stay free for short ones.
-    large_reads: Arc<Semaphore>,
-    writers: Arc<Writers>,
+    current: Arc<Current>,
     wakeups: Arc<Wakeups>,
     refusals: Arc<RefusalCounts>,
     metrics: Metrics,
@@ -100,11 +122,10 @@ impl Store {
     /// Opens the store and runs pending migrations.
     ///
     /// # Errors
-    /// [`OpenError`] when the database cannot be reached or migrated.
+    /// [`OpenError`] when the database cannot be reached or migrated, or is of another version.
     pub(crate) fn open(
         url: &DatabaseUrl,
-        connections: u32,
-        max_batch: u32,
+        Opening { connections, max_batch, migrate }: Opening,
         observers: &'static [Observer],
         metrics: &Metrics,
     ) -> Result<Self, OpenError> {
@@ -112,13 +133,9 @@ impl Store {
         let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
-        db::migrate(&mut first).map_err(OpenError::Migrate)?;
+        bring_up_to_date(&mut first, migrate)?;
         let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
-        // One connection is the access reader's.
-        let pool = pool_of(connections - 1).build_unchecked(manager);
-        // `build` would open every connection within `POOL_TIMEOUT`; one is enough to begin with.
-        drop(pool.get_timeout(START_TIMEOUT)?);
         let writers = match url {
             // Without batches, each write job has its own transaction; at a distance a batch waits for each statement.
             DatabaseUrl::Postgres(_) if max_batch == 1 || round_trip > NEAR => (connections / 2).max(1),
@@ -127,6 +144,12 @@ impl Store {
             DatabaseUrl::Postgres(_) | DatabaseUrl::Sqlite(_) => 1,
         };
         tracing::debug!(?round_trip, writers, "database opened");
+        // Each writer needs a connection, too.
+        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
+        let readers = match url {
+            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
+            DatabaseUrl::Postgres(_) => rest,
+        };
         let (wakeups, refusals) = (Arc::new(Wakeups::default()), Arc::new(RefusalCounts::default()));
         let after = writer::Afterwards {
             observers,
@@ -136,18 +159,13 @@ impl Store {
             heads: Heads::default(),
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
-        let started = Writers::start(&pool, writers, max_batch, after).map_err(OpenError::Thread)?;
-        // Each writer needs a connection, too.
-        let rest = usize::try_from(connections.saturating_sub(1 + writers)).unwrap_or(1).max(1);
-        let readers = match url {
-            DatabaseUrl::Sqlite(_) => rest.min(SQLITE_READERS * available_parallelism().map_or(1, usize::from)),
-            DatabaseUrl::Postgres(_) => rest,
-        };
+        // One connection is the access reader's.
+        let plan = Plan { url: url.clone(), connections: connections - 1, writers, readers, max_batch, after };
+        let opened = Connections::open(&plan).map_err(OpenError::Thread)?;
+        // A caller would wait for `POOL_TIMEOUT` only.
+        drop(opened.pool.get_timeout(START_TIMEOUT)?);
         Ok(Self {
-            pool,
-            connections: Arc::new(Semaphore::new(readers)),
-            large_reads: Arc::new(Semaphore::new((readers / LARGE_READERS).max(1))),
-            writers: Arc::new(started),
+            current: Arc::new(Current::new(plan, opened)),
             wakeups,
             refusals,
             metrics: metrics.clone(),
@@ -158,7 +176,7 @@ impl Store {
 
     /// Number of connections, and of idle ones.
     pub(crate) fn pool_state(&self) -> diesel::r2d2::State {
-        self.pool.state()
+        self.current.get().pool.state()
     }
 
     /// Wakes a worker for what was committed before.
@@ -181,8 +199,17 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let permit = acquire(&self.connections, POOL_TIMEOUT).await?;
-        let outcome = self.on_a_thread(permit, move |pooled| discard_if_broken(pooled, work)).await;
+        self.read_through(&self.current.get(), work).await
+    }
+
+    async fn read_through<T, F>(&self, set: &Arc<Connections>, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        let permit = acquire(&set.reads, POOL_TIMEOUT).await?;
+        let read = on_a_thread(set.pool.clone(), permit, move |pooled| discard_if_broken(pooled, work));
+        let outcome = self.current.watch(set, read).await;
         outcome.inspect_err(|error| self.metrics.failed(error))
     }
 
@@ -196,14 +223,15 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        let turn = acquire(&self.large_reads, LARGE_READ_TIMEOUT).await?;
-        self.read(move |conn| {
+        let set = self.current.get();
+        let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
+        let work = move |conn: &mut Conn| {
             // Moved to the thread: the query may outlive its caller.
             let outcome = work(conn);
             drop(turn);
             outcome
-        })
-        .await
+        };
+        self.read_through(&set, work).await
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -218,7 +246,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Small, work).await
+        self.write_as(Size::Small, work).await
     }
 
     /// The same for a job that may touch many rows: it has a transaction of its own.
@@ -230,7 +258,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Large, work).await
+        self.write_as(Size::Large, work).await
     }
 
     /// Runs one statement, which is a transaction by itself.
@@ -242,7 +270,18 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        self.writers.write(Size::Statement, move |tx| work(tx)).await
+        self.write_as(Size::Statement, move |tx| work(tx)).await
+    }
+
+    async fn write_as<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
+    {
+        let set = self.current.get();
+        // At once: a job may be large, and would be part of each future that waits for it.
+        let queued = set.writers.queue(size, work);
+        self.current.watch(&set, set.writers.answer(queued)).await
     }
 
     /// Records audit events without any other change.
@@ -293,23 +332,28 @@ impl Store {
         admission.recorded();
         Ok(())
     }
+}
 
-    #[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
-    async fn on_a_thread<T, F>(&self, permit: OwnedSemaphorePermit, work: F) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
-    {
-        let pool = self.pool.clone();
-        let trace_id = TraceId::current();
-        let reading = tokio::task::spawn_blocking(move || {
-            let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
-            drop(permit);
-            outcome
-        });
-        let read = async { reading.await.map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))? };
-        within(ANSWER_TIMEOUT, read).await
-    }
+/// Runs work on a thread at once, and waits for its answer.
+#[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
+fn on_a_thread<T, F>(
+    pool: Pool<ConnectionManager>,
+    permit: OwnedSemaphorePermit,
+    work: F,
+) -> impl Future<Output = Result<T, Error>> + use<T, F>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
+{
+    let trace_id = TraceId::current();
+    let reading = tokio::task::spawn_blocking(move || {
+        let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
+        drop(permit);
+        outcome
+    });
+    within(ANSWER_TIMEOUT, async {
+        reading.await.map_err(|panic| Error::internal(format_args!("query panicked: {panic}")))?
+    })
 }
 
 /// Waits for an answer of the database, but not for ever.
@@ -335,9 +379,27 @@ async fn acquire(semaphore: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSem
     }
 }
 
-/// A pool that opens connections on demand, and tests none before use until one has broken.
+/// Applies pending migrations, unless that is left to somebody else.
+///
+/// Where nothing is pending nothing is locked or written: the role of a service need not own its tables.
+fn bring_up_to_date(conn: &mut Conn, migrate: bool) -> Result<(), OpenError> {
+    let found = db::difference(conn).map_err(|error| OpenError::Migrate(error.into()))?;
+    if !found.unknown.is_empty() {
+        return Err(OpenError::Newer(found.unknown));
+    }
+    if found.pending.is_empty() {
+        return Ok(());
+    }
+    if !migrate {
+        return Err(OpenError::NotMigrated(found.pending));
+    }
+    db::migrate(conn).map(drop).map_err(OpenError::Migrate)
+}
+
+/// A pool that opens connections on demand, one ahead of it, and tests none before use until one has broken.
 pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManager> {
-    Pool::builder().max_size(connections).test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
+    let pool = Pool::builder().max_size(connections).min_idle(Some(1));
+    pool.test_on_check_out(false).connection_timeout(POOL_TIMEOUT)
 }
 
 /// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since

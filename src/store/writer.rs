@@ -21,7 +21,7 @@ use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::oneshot;
 
 pub(super) use self::job::Size;
-use self::job::{Job, Kept, Rejected, WriteJob};
+use self::job::{Job, Kept, Queued, Rejected, WriteJob};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
 use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
@@ -60,6 +60,17 @@ pub(super) struct Afterwards {
 type GrownHeads = Vec<(String, Frontier)>;
 
 impl Afterwards {
+    /// The same for other connections, which may lead to another server: no log is known there yet.
+    pub(super) fn anew(&self) -> Self {
+        Self {
+            observers: self.observers,
+            wakeups: Arc::clone(&self.wakeups),
+            refusals: Arc::clone(&self.refusals),
+            metrics: self.metrics.clone(),
+            heads: Heads::default(),
+        }
+    }
+
     /// Appends the events to their audit logs, and calls the observers.
     fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<GrownHeads, Error> {
         if events.is_empty() {
@@ -106,6 +117,8 @@ struct Shared {
 pub(super) struct Writers {
     shared: Arc<Shared>,
     threads: Threads,
+    /// Whether nobody waits for the threads.
+    abandoned: AtomicBool,
 }
 
 impl Writers {
@@ -120,7 +133,7 @@ impl Writers {
         let max_batch = max_batch.clamp(1, MAX_BATCH);
         let shared =
             Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, savepoints: AtomicU32::new(0), after });
-        let mut started = Self { shared, threads: Threads::new() };
+        let mut started = Self { shared, threads: Threads::new(), abandoned: AtomicBool::new(false) };
         for number in 1..=slots.max(THREADS) {
             let (shared, pool) = (Arc::clone(&started.shared), pool.clone());
             started.threads.spawn(format!("writer-{number}"), move || shared.run(&pool))?;
@@ -128,13 +141,24 @@ impl Writers {
         Ok(started)
     }
 
-    /// Queues a job, and waits until its transaction is committed.
-    pub(super) async fn write<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    /// Leaves the threads alone: those that the database does not hold end when they have nothing to do.
+    pub(super) fn abandon(&self) {
+        self.abandoned.store(true, Ordering::SeqCst);
+        self.close();
+    }
+
+    fn close(&self) {
+        self.shared.queue().closed = true;
+        self.shared.wakeup.notify_all();
+    }
+
+    /// Queues a job.
+    pub(super) fn queue<T, F>(&self, size: Size, work: F) -> Queued<T>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        let (caller, mut answer) = oneshot::channel();
+        let (caller, answer) = oneshot::channel();
         let begun = Arc::new(AtomicBool::new(false));
         let job =
             WriteJob { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
@@ -149,6 +173,11 @@ impl Writers {
             self.shared.after.metrics.writer_queue.inc();
         }
         self.shared.wakeup.notify_one();
+        Queued { begun, answer }
+    }
+
+    /// Waits until the transaction of a job is committed.
+    pub(super) async fn answer<T>(&self, Queued { begun, mut answer }: Queued<T>) -> Result<T, Error> {
         let answered = |answer: Result<_, oneshot::error::RecvError>| {
             answer.unwrap_or_else(|_dropped| Err(Error::internal("a writer dropped a job")))
         };
@@ -168,9 +197,10 @@ impl Writers {
 
 impl Drop for Writers {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.wakeup.notify_all();
-        self.threads.finish();
+        self.close();
+        if !self.abandoned.load(Ordering::SeqCst) {
+            self.threads.finish();
+        }
     }
 }
 

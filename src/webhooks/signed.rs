@@ -7,6 +7,7 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use crate::clock::Timestamp;
+use crate::secrets::Kept;
 
 pub(crate) use crate::secrets::WebhookSecret;
 
@@ -17,12 +18,12 @@ pub(super) const TIME_OUT: Duration = Duration::from_secs(15);
 pub(crate) struct Webhook {
     http: Client,
     url: Url,
-    secret: WebhookSecret,
+    secret: Kept<WebhookSecret>,
 }
 
 impl Webhook {
     /// Sets up the HTTP client. Redirects are not followed: they could lead anywhere.
-    pub(crate) fn new(url: Url, secret: WebhookSecret) -> Result<Self, reqwest::Error> {
+    pub(crate) fn new(url: Url, secret: Kept<WebhookSecret>) -> Result<Self, reqwest::Error> {
         let http = Client::builder().timeout(TIME_OUT).redirect(Policy::none()).no_proxy().build()?;
         Ok(Self { http, url, secret })
     }
@@ -39,7 +40,7 @@ impl Webhook {
             .header("content-type", "application/cloudevents+json")
             .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
-            .header("webhook-signature", self.secret.sign(id, seconds, &body))
+            .header("webhook-signature", self.secret.get().sign(id, seconds, &body))
             .body(body);
         // Without the URL, which may hold a password.
         let response = request.send().await.map_err(|error| error.without_url().to_string())?;

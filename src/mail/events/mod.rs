@@ -165,7 +165,7 @@ pub(crate) async fn receive(
         }
         "resend" => {
             let secret = events.resend.as_ref().ok_or(Code::RouteNotFound)?;
-            ("resend", resend::read(secret, headers, body, now)?)
+            ("resend", resend::read(&secret.get(), headers, body, now)?)
         }
         _ => return Err(Code::RouteNotFound.into()),
     };

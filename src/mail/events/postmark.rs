@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::{Kind, Report, header, parse, text, unproven};
 use crate::error::Error;
+use crate::secrets::Kept;
 
 /// `Type` of a bounce. Of the documented types these end nothing: `Transient` (a delay), `Subscribe`, `Unsubscribe`,
 /// `AutoResponder`, `AddressChange`, `OpenRelayTest` and `ChallengeVerification` (answers to an e-mail that arrived),
@@ -31,8 +32,12 @@ pub(super) const BOUNCES: &[(&str, Kind)] = &[
     ("Unknown", Kind::GivenUp),
 ];
 
-pub(super) fn read(login: &(String, SecretString), headers: &HeaderMap, body: &[u8]) -> Result<Vec<Report>, Error> {
-    let expected = format!("{}:{}", login.0, login.1.expose_secret());
+pub(super) fn read(
+    login: &(String, Kept<SecretString>),
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Vec<Report>, Error> {
+    let expected = format!("{}:{}", login.0, login.1.get().expose_secret());
     let given = header(headers, "authorization").and_then(|value| value.split_once(' '));
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic")).map(|(_, text)| text);
     let given = given.and_then(|text| STANDARD.decode(text.trim()).ok()).ok_or_else(unproven)?;

@@ -105,3 +105,10 @@ where
         drop(self.caller.send(outcome));
     }
 }
+
+/// What is known of a job on its way through a writer.
+pub(in crate::store) struct Queued<T> {
+    /// Whether a writer has taken it, or its caller has given it up.
+    pub begun: Arc<AtomicBool>,
+    pub answer: oneshot::Receiver<Result<T, Error>>,
+}

@@ -15,12 +15,13 @@ use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
-use crate::store::{Store, Tx, Worker};
+use crate::store::{Opening, Store, Tx, Worker};
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
-    let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), 4, 64, &[], &metrics).unwrap();
+    let opening = Opening { connections: 4, max_batch: 64, migrate: true };
+    let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), opening, &[], &metrics).unwrap();
     (folder, store, metrics)
 }
 

@@ -165,3 +165,43 @@ fn a_store_is_not_opened_with_another_master_key() {
         assert!(text.contains("sealed under another master key"), "{text}");
     });
 }
+
+#[test]
+fn the_configuration_in_force_is_shown_without_a_secret() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let place = crate::support::folder("credentials");
+        let credentials = [("master_key", crate::support::MASTER_KEY), ("mail.resend_api_key", "re_hidden\n")];
+        for (name, text) in credentials {
+            std::fs::write(place.join(name), text).unwrap();
+        }
+        let check = |changes: &[(&str, &str)]| {
+            let mut command = command(world);
+            command.env_remove("MAGIC_LINK_MASTER_KEY").env("CREDENTIALS_DIRECTORY", &place);
+            command.envs(changes.iter().copied()).args(["config", "check"]);
+            let output = command.output().unwrap();
+            let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+            (output.status.code(), out, err)
+        };
+        let resend = [
+            ("MAGIC_LINK_MAIL__PROVIDER", "resend"),
+            ("MAGIC_LINK_MAIL__FROM", "links@hr.in"),
+            ("MAGIC_LINK_MAIL__RESEND_TRACKING_IS_OFF", "true"),
+        ];
+        let (code, shown, said) = check(&resend);
+        assert_eq!(code, Some(0), "{said}");
+        for line in [
+            "links.session_hours = 8",
+            "mail.provider = resend",
+            &format!("mail.resend_api_key = (in {}/mail.resend_api_key)", place.display()),
+            &format!("master_key = (in {}/master_key)", place.display()),
+            "portals.cloud.name = Cloud",
+        ] {
+            assert!(shown.lines().any(|one| one == line), "{line} is missing in {shown}");
+        }
+        assert!(!shown.contains("hidden") && !shown.contains(crate::support::MASTER_KEY), "{shown}");
+        let wrong = [resend.as_slice(), &[("MAGIC_LINK_MASTER_KEY", "bm90LTMyLWJ5dGVz")]].concat();
+        let (code, _, said) = check(&wrong);
+        assert!(code == Some(1) && said.contains("the master key must be"), "{said}");
+        assert!(!said.contains("bm90LTMyLWJ5dGVz"), "{said}");
+    });
+}

@@ -252,6 +252,40 @@ async fn a_link_that_is_being_issued_beside_an_order_is_waited_for(world: &World
     assert_eq!(Sql::of(world).count("FROM magic_links WHERE revoked_at IS NULL"), 0);
 }
 
+#[test]
+fn who_writes_into_another_database_of_the_server_holds_no_order_back() {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        let mut elsewhere = Sql::control(world);
+        elsewhere.run("BEGIN; SELECT pg_current_xact_id()").unwrap();
+        world.admin.issue(&world.consultant().await).await;
+        let order = json!({ "tenant_id": "acme", "reason": "The contract ended" });
+        let order = world.admin.post("/v1/revocations", &order).await.ok();
+        assert_eq!((&order["state"], &order["links"]), (&json!("done"), &json!(1)));
+        elsewhere.run("COMMIT").unwrap();
+    });
+}
+
+#[test]
+fn an_order_that_was_moved_to_a_younger_server_is_carried_out() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let first = Process::start(world);
+        let operator = world.admin.at(&first.base);
+        let request = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+        let consultant = operator.post("/v1/consultants", &request).await.ok()["id"].as_str().unwrap().to_owned();
+        plant(world, &consultant, "acme", 10 * MANY);
+        let order = operator.post("/v1/revocations", &json!({ "tenant_id": "acme", "reason": "It ended" })).await.ok();
+        first.kill();
+        let mut sql = Sql::of(world);
+        // As a dump of a server that has seen far more transactions has it.
+        let moved = "UPDATE revocations SET done_at = NULL, lease_until = NULL, xid_watermark = 9000000000000000";
+        sql.run(moved).unwrap();
+        let second = Process::start(world);
+        done(&world.admin.at(&second.base), &order).await;
+        assert_eq!(sql.count("FROM magic_links WHERE revoked_at IS NULL"), 0);
+        assert_eq!(sql.count("FROM revocations WHERE xid_watermark < 9000000000000000"), 1);
+    });
+}
+
 #[apply(on_both_databases)]
 async fn no_mail_leaves_for_a_link_that_an_order_hits(world: &World) {
     let portal = world.portal("cloud", "acme").await;

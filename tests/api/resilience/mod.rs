@@ -17,4 +17,6 @@ mod price;
 mod races;
 mod readiness;
 mod reentry_races;
+mod stopping;
 mod storage_failure;
+mod upgrades;

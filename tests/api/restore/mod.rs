@@ -3,6 +3,7 @@
 mod confirming;
 mod ending;
 mod log;
+mod moving;
 mod readiness;
 mod runbook;
 

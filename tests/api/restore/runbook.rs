@@ -28,6 +28,8 @@ async fn run(world: &World, folder: &Path, block: &str) {
     let file = world.database_url.strip_prefix("sqlite://").unwrap_or_default();
     shell.args(["-eu", "-c", &block.replace("data/magic-link.db", file)]).current_dir(folder);
     shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    // Whoever backs up and restores owns the tables.
+    shell.env("MAGIC_LINK_DATABASE_URL", &world.database_url);
     shell.env("PATH", format!("{programs}:{servers}:{path}"));
     let output = super::output(shell).await;
     assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -36,10 +38,6 @@ async fn run(world: &World, folder: &Path, block: &str) {
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn the_page_brings_a_backup_back_safely(world: &World) {
-    if world.database == Database::Sqlite && Command::new("sqlite3").arg("--version").output().is_err() {
-        assert!(std::env::var_os("CI").is_none(), "sqlite3 is not installed");
-        return;
-    }
     let place = folder(&format!("runbook-{:?}", world.database));
     let [backup, put_back, restore] = blocks(world.database).try_into().expect("three blocks of commands");
     let process = Process::start(world);

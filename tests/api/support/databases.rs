@@ -14,6 +14,9 @@ use magic_link::domain::Scope;
 /// Base64 of 32 bytes; every test service uses it.
 pub const MASTER_KEY: &str = "dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgISE=";
 
+/// The role that every service of a test runs as on PostgreSQL: it has what `magic-link migrate --grant-to` gives.
+pub const ROLE: &str = "magic_link_run";
+
 /// Whether PostgreSQL syncs its commits: tests need no such thing, measurements do.
 pub static DURABLE: AtomicBool = AtomicBool::new(false);
 
@@ -108,6 +111,19 @@ pub fn create_admin(url: &str) -> String {
     client["key"].as_str().expect("a key").to_owned()
 }
 
+/// Lets the role of the services into a database.
+pub fn grant(url: &str) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_magic-link"));
+    command.args(["migrate", "--grant-to", ROLE]).env("MAGIC_LINK_DATABASE_URL", url).current_dir(scratch("cli"));
+    let output = command.output().expect("the command line runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The address of a database for a service.
+pub fn for_a_service(url: &str) -> String {
+    url.replace("postgres://postgres@", &format!("postgres://{ROLE}@"))
+}
+
 /// A throw-away server of the installed binaries, for all tests of this process.
 struct Postgres {
     folder: String,
@@ -161,6 +177,8 @@ impl Postgres {
         let mut control = control.expect("PostgreSQL answers within half a minute");
         control.batch_execute("CREATE DATABASE template_ml").expect("a database can be made");
         let admin_key = create_admin(&url("template_ml"));
+        control.batch_execute(&format!("CREATE ROLE {ROLE} LOGIN")).expect("a role can be made");
+        grant(&url("template_ml"));
         Self { folder, admin_key, control: Mutex::new(control), _server: server }
     }
 

@@ -25,7 +25,7 @@ pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
 pub use authority::Authority;
 pub use backup::Backup;
-pub use databases::{DURABLE, Database, MASTER_KEY, binaries, create_admin};
+pub use databases::{DURABLE, Database, MASTER_KEY, ROLE, binaries, create_admin, for_a_service, grant};
 pub use gate::{Gate, Moment};
 pub use macro_rules_attribute::apply;
 pub use mails::{Mails, generation_of, link_of, token_of};

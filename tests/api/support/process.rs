@@ -38,6 +38,11 @@ impl Process {
         Self::spawn(command)
     }
 
+    /// The same of a command that says all of it.
+    pub fn of(command: Command) -> Self {
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the service starts");
         let stdout = child.stdout.take().expect("standard output is piped");
@@ -67,6 +72,12 @@ impl Process {
         assert!(sent.expect("kill runs").success());
     }
 
+    /// Sends SIGHUP.
+    pub fn ask_to_read_again(&self) {
+        let sent = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        assert!(sent.expect("kill runs").success());
+    }
+
     /// Waits for it to end by itself.
     pub async fn stopped(mut self) -> ExitStatus {
         super::eventually("the process ends", async || self.child.try_wait().expect("a child")).await
@@ -86,7 +97,7 @@ pub fn command(world: &World) -> Command {
     command
         .env("MAGIC_LINK_LISTEN", "127.0.0.1:0")
         .env("MAGIC_LINK_PUBLIC_URL", "http://127.0.0.1:8080")
-        .env("MAGIC_LINK_DATABASE_URL", &world.database_url)
+        .env("MAGIC_LINK_DATABASE_URL", super::for_a_service(&world.database_url))
         .env("MAGIC_LINK_DATABASE_CONNECTIONS", "8")
         .env("MAGIC_LINK_MASTER_KEY", MASTER_KEY)
         .env("MAGIC_LINK_LIMITS__PUBLIC_PER_MINUTE", "100000")

@@ -72,7 +72,8 @@ pub struct Statements {
 impl Statements {
     /// What the service sends while the part runs.
     pub async fn during<T>(world: &World, part: impl Future<Output = T>) -> (Self, T) {
-        let database = world.database_url.split('?').next().unwrap_or_default().to_owned();
+        let url = super::for_a_service(&world.database_url);
+        let database = url.split('?').next().unwrap_or_default().to_owned();
         SENT.lock().expect("no test panics here").insert(database.clone(), Vec::new());
         let outcome = part.await;
         let sent = SENT.lock().expect("no test panics here").remove(&database).unwrap_or_default();

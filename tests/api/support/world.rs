@@ -9,7 +9,7 @@ use magic_link::serve::Service;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::databases::{Copy, scratch};
+use super::databases::{Copy, for_a_service, scratch};
 use super::{Api, Database, MASTER_KEY, Mails};
 
 /// What the back end of a portal may do.
@@ -87,7 +87,7 @@ impl World {
         let (copy, admin_key) = database.copy()?;
         let mails = Mails::start().await;
         let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };
-        let config = config(&copy.url, &mails.url(), settings);
+        let config = config(&for_a_service(&copy.url), &mails.url(), settings);
         let (port, service) = if settings.no_service {
             (0, None)
         } else {
@@ -181,7 +181,8 @@ pub struct SecondCopy {
 
 impl SecondCopy {
     pub fn start(world: &World, clock: Clock) -> Self {
-        let (port, service) = serve(config(&world.database_url, &world.mails.url(), &Settings::default()), clock);
+        let (port, service) =
+            serve(config(&for_a_service(&world.database_url), &world.mails.url(), &Settings::default()), clock);
         Self { base: format!("http://127.0.0.1:{port}"), service: Some(service) }
     }
 }

@@ -1,0 +1,102 @@
+//! A backup of the embedded database, while others read and write.
+//!
+//! `VACUUM INTO` reads everything in one transaction: what was committed before it is in the backup, the write-ahead log
+//! included, and nothing else. SQLite's online backup API, which diesel does not offer, would begin again with each
+//! write of another process, and copy free pages as well.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::Text;
+
+use super::{Conn, ConnectionManager, DatabaseUrl};
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackupError {
+    /// PostgreSQL has tools of its own.
+    #[error(
+        "this is for SQLite: of PostgreSQL `pg_dump` makes a backup (see \"Backup and restore\" in docker/README.md)"
+    )]
+    NotSqlite,
+    /// There is no database to back up.
+    #[error("there is no database at {0}")]
+    Missing(String),
+    /// The place of the backup cannot be used.
+    #[error("{0} cannot be written: {1}")]
+    Place(String, io::Error),
+    /// The database cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Connect(#[from] diesel::ConnectionError),
+    /// The copy failed.
+    #[error("the backup failed: {0}")]
+    Failed(#[from] diesel::result::Error),
+    /// What was written is not what was read.
+    #[error("the backup is damaged: {0}")]
+    Damaged(String),
+}
+
+#[derive(QueryableByName)]
+struct Line {
+    #[diesel(sql_type = Text)]
+    line: String,
+}
+
+/// Writes a backup to a new file, for its owner alone, checks it, and returns its connection.
+///
+/// A file that could not be finished is removed.
+pub(crate) fn back_up(url: &DatabaseUrl, place: &Path) -> Result<Conn, BackupError> {
+    let DatabaseUrl::Sqlite(database) = url else { return Err(BackupError::NotSqlite) };
+    if !database.is_file() {
+        return Err(BackupError::Missing(database.display().to_string()));
+    }
+    let unusable = |error| BackupError::Place(place.display().to_string(), error);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    drop(options.open(place).map_err(unusable)?);
+    let outcome = write(url, place).and_then(|()| {
+        sync(place).map_err(unusable)?;
+        check(place)
+    });
+    if outcome.is_err() {
+        drop(fs::remove_file(place));
+    }
+    outcome
+}
+
+fn write(url: &DatabaseUrl, place: &Path) -> Result<(), BackupError> {
+    let Conn::Sqlite(mut conn) = ConnectionManager::new(url.clone()).open()? else {
+        return Err(BackupError::NotSqlite);
+    };
+    // It fills a file that is there and empty.
+    sql_query("VACUUM INTO ?").bind::<Text, _>(place.to_string_lossy()).execute(&mut conn)?;
+    Ok(())
+}
+
+/// SQLite does not wait for the disk here.
+fn sync(place: &Path) -> io::Result<()> {
+    File::open(place)?.sync_all()?;
+    let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or_else(|| Path::new("."));
+    File::open(folder)?.sync_all()
+}
+
+/// Reads every page of the backup, and whether each index and reference is whole.
+fn check(place: &Path) -> Result<Conn, BackupError> {
+    let mut conn = SqliteConnection::establish(&place.to_string_lossy())?;
+    conn.batch_execute("PRAGMA foreign_keys = ON; PRAGMA query_only = ON")?;
+    let mut lines: Vec<Line> =
+        sql_query("SELECT integrity_check AS line FROM pragma_integrity_check").load(&mut conn)?;
+    lines.retain(|Line { line }| line != "ok");
+    let broken = "SELECT \"table\" || ' refers to what is not there' AS line FROM pragma_foreign_key_check";
+    lines.extend(sql_query(broken).load::<Line>(&mut conn)?);
+    match lines.first() {
+        Some(Line { line }) => Err(BackupError::Damaged(line.clone())),
+        None => Ok(Conn::Sqlite(conn)),
+    }
+}

@@ -1,0 +1,162 @@
+//! The connections of a store, and the threads that write through them: a set of them is given up as a whole where the
+//! database hangs.
+//!
+//! The server of a connection may hang, or have been replaced by another one, while its kernel keeps the connection
+//! alive: no time-out of the database's own helps, and no thread that waits for it can be woken. So what waits is left
+//! behind, and another set of connections is opened.
+
+use std::io;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use diesel::r2d2::Pool;
+use tokio::sync::Semaphore;
+
+use super::writer::{Afterwards, Writers};
+use super::{LARGE_READERS, pool_of};
+use crate::db::{ConnectionManager, DatabaseUrl};
+use crate::error::{Code, Error};
+
+/// Time without any answer after which connections are given up. Workers ask several times a second.
+pub(crate) const SILENCE: Duration = Duration::from_secs(8);
+
+/// Sets that are given up at a time: a database that hangs for long must not be held by ever more threads.
+pub(crate) const MOST_GIVEN_UP: usize = 3;
+
+/// When the database answered last.
+#[derive(Debug)]
+pub(crate) struct Answers {
+    since: Instant,
+    /// Milliseconds from then on.
+    last: AtomicU64,
+}
+
+impl Answers {
+    /// It begins with an answer.
+    pub(crate) fn begin() -> Self {
+        Self { since: Instant::now(), last: AtomicU64::new(0) }
+    }
+
+    /// There was one just now.
+    pub(crate) fn note(&self) {
+        self.last.store(self.elapsed(), Ordering::Relaxed);
+    }
+
+    /// Whether there has been none for a while.
+    pub(crate) fn are_missing(&self) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        u128::from(self.elapsed().saturating_sub(last)) >= SILENCE.as_millis()
+    }
+
+    fn elapsed(&self) -> u64 {
+        u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Pools whose connections hang.
+#[derive(Debug, Default)]
+pub(crate) struct GivenUp(Mutex<Vec<Pool<ConnectionManager>>>);
+
+impl GivenUp {
+    /// Whether one more may be given up; it is then remembered until none of its connections is in use.
+    pub(crate) fn take(&self, pool: &Pool<ConnectionManager>) -> bool {
+        let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| {
+            let state = pool.state();
+            state.connections > state.idle_connections
+        });
+        let may = pools.len() < MOST_GIVEN_UP;
+        if may {
+            tracing::warn!("the database does not answer: its connections are given up, and others are opened");
+            pools.push(pool.clone());
+        }
+        may
+    }
+}
+
+/// How a set is opened.
+pub(super) struct Plan {
+    pub url: DatabaseUrl,
+    pub connections: u32,
+    pub writers: u32,
+    pub readers: usize,
+    pub max_batch: usize,
+    pub after: Afterwards,
+}
+
+/// A set of connections, and who uses them.
+pub(super) struct Connections {
+    pub pool: Pool<ConnectionManager>,
+    /// One permit per connection for reads: its holder gets a connection without blocking a thread.
+    pub reads: Arc<Semaphore>,
+    /// One permit per connection that large reads may hold at once: the others stay free for short ones.
+    pub large_reads: Arc<Semaphore>,
+    pub writers: Writers,
+    answers: Answers,
+}
+
+impl Connections {
+    pub(super) fn open(plan: &Plan) -> io::Result<Self> {
+        let pool = pool_of(plan.connections).build_unchecked(ConnectionManager::new(plan.url.clone()));
+        Ok(Self {
+            writers: Writers::start(&pool, plan.writers, plan.max_batch, plan.after.anew())?,
+            pool,
+            reads: Arc::new(Semaphore::new(plan.readers)),
+            large_reads: Arc::new(Semaphore::new((plan.readers / LARGE_READERS).max(1))),
+            answers: Answers::begin(),
+        })
+    }
+}
+
+/// The set that is in use.
+pub(super) struct Current {
+    plan: Plan,
+    set: RwLock<Arc<Connections>>,
+    given_up: GivenUp,
+}
+
+impl Current {
+    pub(super) fn new(plan: Plan, first: Connections) -> Self {
+        Self { plan, set: RwLock::new(Arc::new(first)), given_up: GivenUp::default() }
+    }
+
+    pub(super) fn get(&self) -> Arc<Connections> {
+        Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits for an answer through a set, and gives the set up where none comes to anybody.
+    pub(super) async fn watch<T>(
+        &self,
+        set: &Arc<Connections>,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let mut answer = pin!(answer);
+        if let Ok(outcome) = tokio::time::timeout(SILENCE, &mut answer).await {
+            // Whoever got no connection has not been answered.
+            if !outcome.as_ref().is_err_and(|error| error.code() == Code::Unavailable) {
+                set.answers.note();
+            }
+            return outcome;
+        }
+        if set.answers.are_missing() && !self.plan.url.is_sqlite() {
+            self.give_up(set);
+        }
+        answer.await
+    }
+
+    fn give_up(&self, hung: &Arc<Connections>) {
+        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&set, hung) || !self.given_up.take(&hung.pool) {
+            return;
+        }
+        match Connections::open(&self.plan) {
+            Ok(fresh) => {
+                hung.writers.abandon();
+                *set = Arc::new(fresh);
+            }
+            Err(error) => tracing::warn!(error.cause = %error, "no threads for other connections"),
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The signals that stop a copy of the service, and the one at which it reads again what can change.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+
+use crate::support::{Api, Database, Process, Settings, Sql, World, command, eventually, folder};
+
+#[test]
+fn a_second_signal_ends_a_copy_at_once() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start_with(world, &[("MAGIC_LINK_SHUTDOWN_DELAY_SECONDS", "300")], Stdio::null());
+        let stranger = world.stranger().at(&process.base);
+        process.ask_to_stop();
+        eventually("it is told", async || (stranger.get("/readyz").await.status == 503).then_some(())).await;
+        let asked = Instant::now();
+        process.ask_to_stop();
+        let status = process.stopped().await;
+        assert!(asked.elapsed() < Duration::from_secs(5), "took {:?}", asked.elapsed());
+        assert_eq!(status.code(), Some(1), "what was in progress is not known");
+    });
+}
+
+#[test]
+fn what_is_in_progress_does_not_hold_a_copy_that_is_told_twice() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let process = Process::start_with(world, &[], Stdio::null());
+        let admin = world.admin.at(&process.base);
+        let mut sql = Sql::of(world);
+        sql.run("BEGIN; LOCK TABLE consultants IN ACCESS EXCLUSIVE MODE").unwrap();
+        let held = async { drop(admin.request(reqwest::Method::GET, "/v1/consultants").send().await) };
+        // Not in the transaction, which sees the activity of one moment only.
+        let mut control = Sql::control(world);
+        let waiting = format!(
+            "FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock' AND query LIKE '%consultants%'",
+            Sql::name(world)
+        );
+        let stop = async {
+            eventually("the caller waits", async || (control.count(&waiting) > 0).then_some(())).await;
+            process.ask_to_stop();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let asked = Instant::now();
+            process.ask_to_stop();
+            assert_eq!(process.stopped().await.code(), Some(1));
+            // By itself the caller would wait for the lock for five seconds.
+            assert!(asked.elapsed() < Duration::from_secs(3), "took {:?}", asked.elapsed());
+        };
+        futures_util::future::join(held, stop).await;
+        sql.run("ROLLBACK").unwrap();
+    });
+}
+
+#[test]
+fn secrets_and_the_level_of_the_log_are_read_again() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let place = folder("read-again");
+        let [file, secret, log] = ["magic-link.toml", "password", "log"].map(|name| place.join(name));
+        let write = |level: &str, hours: u32| {
+            let text = format!(
+                "[links]\ntoken_hours = {hours}\n[log]\nlevel = '{level}'\n[mail]\npostmark_events_user = 'postmark'\n\
+                 postmark_events_password_file = '{}'\n",
+                secret.display()
+            );
+            fs::write(&file, text).unwrap();
+        };
+        let set = |password: &str| fs::write(&secret, format!("{password}\n")).unwrap();
+        write("warn", 12);
+        set("the-first-password");
+        let mut command = command(world);
+        command.env_remove("MAGIC_LINK_LOG__LEVEL").stderr(fs::File::create(&log).unwrap());
+        command.args(["serve", "--json", "--config"]).arg(&file);
+        let process = Process::of(command);
+        let stranger = Api::new(&process.base, None);
+        let report = async |password: &str| {
+            let login = format!("Basic {}", STANDARD.encode(format!("postmark:{password}")));
+            let request = stranger.request(reqwest::Method::POST, "/v1/mail-events/postmark");
+            let body = json!({ "RecordType": "Open" });
+            stranger.send(request.header("authorization", login).json(&body)).await.status.as_u16()
+        };
+        let said = || fs::read_to_string(&log).unwrap();
+        assert!(report("the-first-password").await < 300);
+        assert_eq!(report("the-second-password").await, 401);
+
+        set("the-second-password");
+        write("info", 13);
+        process.ask_to_read_again();
+        eventually("it is read", async || (report("the-second-password").await < 300).then_some(())).await;
+        assert_eq!(report("the-first-password").await, 401);
+        eventually("it says so", async || said().contains("SIGHUP: read again").then_some(())).await;
+        assert!(said().contains("\"config.needs_restart\":\"links.token_hours\""), "{}", said());
+
+        // What cannot be used changes nothing.
+        set("short");
+        write("nonsense", 13);
+        process.ask_to_read_again();
+        eventually("it says so", async || said().contains("the configuration is kept as it was").then_some(())).await;
+        assert!(said().contains("this secret is kept as it was"), "{}", said());
+        assert!(report("the-second-password").await < 300);
+        assert!(!said().contains("-password") && !said().contains("short"), "{}", said());
+        process.ask_to_stop();
+        assert!(process.stopped().await.success());
+    });
+}
