@@ -100,6 +100,7 @@ async fn a_page_of_large_events_ends_early(world: &World) {
 #[apply(on_both_databases)]
 async fn an_act_that_ends_many_links_does_so_in_ranges(world: &World) {
     let portal = world.portal("cloud", "acme").await;
+    Sql::of(world).note_appends();
     let acts = ["suspend", "another address", "disable"];
     for (number, act) in acts.into_iter().enumerate() {
         let consultant = world.consultant().await;
@@ -148,6 +149,7 @@ async fn an_act_that_ends_many_links_does_so_in_ranges(world: &World) {
             "FROM audit_events WHERE event_type = 'magic_link.revoked' AND consultant_id = '{consultant}'"
         ));
         assert_eq!(recorded, hit, "{act}: each once");
+        assert_eq!(Sql::of(world).largest_append("acme"), 100, "{act}: a range at a time");
     }
 }
 
