@@ -99,6 +99,28 @@ async fn a_page_of_large_events_ends_early(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_link_with_very_many_mails_is_too_large_for_a_pack(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = portal.issue(&world.consultant().await).await;
+    world.token(&link, 1).await;
+    let pack = format!("/v1/magic-links/{link}/evidence");
+    assert_eq!(portal.get(&pack).await.status, 200);
+    // Two there are: the link's, and the notice for whoever issued it.
+    let (numbers, id) = Sql::numbers(world.database, 9_999);
+    let rest = "consultant_id, tenant_id, portal, magic_link_id, generation, session_id, recipient, state, attempts,
+        unknown_attempts, retry_round, next_attempt_at, created_at, finished_at";
+    let planted = format!(
+        "INSERT INTO mail_jobs (id, template, dedup_key, {rest}) SELECT 'mjb_' || {id}, template, {id}, {}
+         FROM ({numbers}) numbers, mail_jobs WHERE template = 'magic_link'",
+        rest.replace("state", "'cancelled'").replace("finished_at", "created_at")
+    );
+    Sql::of(world).run(&planted).unwrap();
+    portal.get(&pack).await.refused(422, "evidence_too_large");
+    Sql::of(world).run("DELETE FROM mail_jobs WHERE dedup_key = '00000000000000000000000007'").unwrap();
+    assert_eq!(portal.get(&pack).await.status, 200);
+}
+
+#[apply(on_both_databases)]
 async fn an_act_that_ends_many_links_does_so_in_ranges(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     Sql::of(world).note_appends();
