@@ -88,6 +88,11 @@ pub(crate) async fn pack(
             }
             let sessions = sessions::views_of_link(conn, &link_id, now)?.ok_or(Code::EvidenceTooLarge)?;
             let limit = i64::try_from(MAX_EVENTS).map_err(Error::internal)?;
+            // Each notice of each resend is one: of few events many mails may follow.
+            let mails = mail::of_link(conn, &link_id, limit + 1)?;
+            if mails.len() > MAX_EVENTS {
+                return Err(Code::EvidenceTooLarge.into());
+            }
             let ends = records::link_changes::ends_of(conn, &link_id, limit)?;
             let corrections = records::link_changes::corrections_of(conn, &link_id, limit)?;
             let extensions = records::extension_requests::of_link(conn, &link_id, limit)?;
@@ -110,7 +115,7 @@ pub(crate) async fn pack(
                 .map(|at| json!({ "revoked_at": at, "revoked_by": link.revoked_by, "reason": link.revoke_reason }));
             let mut evidence = json!({
                 "made_at": now, "tenant_id": tenant_id, "link": link,
-                "mails": mail::of_link(conn, &link_id)?, "sessions": sessions,
+                "mails": mails, "sessions": sessions,
                 "ends": ends, "extensions": extensions, "corrections": corrections,
                 "events": events, "refusals": refusals, "checkpoint": checkpoint.note,
             });

@@ -234,9 +234,9 @@ pub(crate) struct MailRecord {
     finished_at: Option<Timestamp>,
 }
 
-/// Every e-mail about a link, oldest first.
-pub(crate) fn of_link(conn: &mut Conn, link: &LinkId) -> diesel::QueryResult<Vec<MailRecord>> {
-    let jobs = store::about_link(conn, link)?;
+/// The e-mails about a link, oldest first.
+pub(crate) fn of_link(conn: &mut Conn, link: &LinkId, limit: i64) -> diesel::QueryResult<Vec<MailRecord>> {
+    let jobs = store::about_link(conn, link, limit)?;
     let record = |job: store::Job| MailRecord {
         id: job.id,
         template: job.template,

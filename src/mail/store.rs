@@ -357,9 +357,9 @@ pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>>
         .load(conn)
 }
 
-/// Every job about a link, notices included, the oldest first.
-pub(super) fn about_link(conn: &mut Conn, id: &LinkId) -> QueryResult<Vec<Job>> {
-    jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).load(conn)
+/// Jobs about a link, notices included, the oldest first.
+pub(super) fn about_link(conn: &mut Conn, id: &LinkId, limit: i64) -> QueryResult<Vec<Job>> {
+    jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).limit(limit).load(conn)
 }
 
 /// The days that a link's summaries of this kind tell of: of all jobs, or of those before one of them.

@@ -248,12 +248,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/master.key");
         let source = MasterKeySource::FileOrNew(path.clone());
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert!(MasterKey::load(&source).is_ok());
+        assert_eq!(mode(), 0o600, "from the beginning");
         let first = fs::read_to_string(&path).unwrap();
         assert!(MasterKey::load(&source).is_ok());
         assert_eq!(fs::read_to_string(&path).unwrap(), first);
-        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(), 0o600);
         // One that a copy made readable is not left so; one that an operator provides is the operator's.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(MasterKey::load(&MasterKeySource::File(path.clone())).is_ok());

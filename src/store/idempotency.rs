@@ -21,6 +21,9 @@ use crate::id::{ClientId, Id, Kind};
 /// Lifetime of a key.
 pub(crate) const REMEMBERED: Duration = Duration::hours(24);
 
+/// Number of expired keys that one transaction deletes.
+const PER_STEP: i64 = 1_000;
+
 /// A key that a client sent to a route.
 #[derive(Debug, Clone)]
 pub(crate) struct IdempotencyKey {
@@ -118,9 +121,12 @@ pub(crate) fn once<K: Kind>(
     }
 }
 
-/// Deletes expired keys.
-pub(crate) fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
-    diesel::delete(keys::table.filter(keys::created_at.le(before))).execute(conn)
+/// Deletes the oldest expired keys, as many as one transaction may; whether there are more.
+pub(crate) fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
+    let expired = keys::table.filter(keys::created_at.le(before)).order(keys::created_at.asc());
+    let last = expired.offset(PER_STEP - 1).limit(1).select(keys::created_at).first(conn).optional()?;
+    diesel::delete(keys::table.filter(keys::created_at.le(last.unwrap_or(before)))).execute(conn)?;
+    Ok(last.is_some())
 }
 
 /// Stores the key, in place of an expired one; `false` if it is stored already, `None` while another transaction has it.

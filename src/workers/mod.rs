@@ -195,7 +195,8 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     while sessions::check_reports(cx, now).await? > 0 {}
     mail::cancel_stale(cx, now).await?;
     crate::webhooks::maintain(cx, now).await?;
-    cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, now.minus(idempotency::REMEMBERED))?)).await?;
+    let expired = now.minus(idempotency::REMEMBERED);
+    while cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, expired)?)).await? {}
     cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
     clients::write_uses(cx, now).await?;
     app.limits.forget_idle();

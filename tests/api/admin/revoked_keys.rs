@@ -122,16 +122,26 @@ async fn a_repeated_opening_is_signed_as_before_and_ends_with_the_key(world: &Wo
     assert_eq!(revoke(world, &old).await["ended_sessions"], 1);
     assert!(!portal.is_active(access).await);
     portal.post_once("/v1/sessions", "once", &open).await.refused(410, "signing_key_revoked");
+
+    // The key of the link token alone, and the end of the session is not on record yet.
+    let token = world.token(&portal.issue(&world.consultant().await).await, 1).await;
+    let first = rotate(world).await;
+    let open = json!({ "token": world.click(&token).await });
+    portal.post_once("/v1/sessions", "twice", &open).await.ok();
+    Sql::of(world).run(&format!("UPDATE signing_keys SET revoked_at = created_at WHERE kid = '{first}'")).unwrap();
+    portal.post_once("/v1/sessions", "twice", &open).await.refused(410, "session_ended");
 }
 
 #[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
 async fn much_that_hangs_on_a_key_is_ended_in_ranges_and_refused_at_once(world: &World) {
     let portal = world.portal("cloud", "acme").await;
+    let kid = rotate(world).await;
     let session = world.open_session(&portal).await;
     let access = session["access_token"].as_str().unwrap();
+    assert_ne!(kid_of(access), kid);
     let consultant = world.consultant().await;
     let (numbers, id) = Sql::numbers(world.database, MANY);
-    let kid = kid_of(access);
     let mut sql = Sql::of(world);
     sql.run(&format!(
         "INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access,
@@ -145,6 +155,7 @@ async fn much_that_hangs_on_a_key_is_ended_in_ranges_and_refused_at_once(world: 
     .unwrap();
     // The session hangs on it only by what opened it.
     sql.run(&format!("UPDATE sessions SET link_kid = '{kid}', code_kid = '{kid}'")).unwrap();
+    sql.note_appends();
     let first = revoke(world, &kid).await;
     assert!(first["revoked_links"].as_u64().unwrap() >= 100, "{first}");
     assert!(!portal.is_active(access).await);
@@ -158,6 +169,7 @@ async fn much_that_hangs_on_a_key_is_ended_in_ranges_and_refused_at_once(world: 
     assert_eq!(sql.count("FROM magic_links WHERE revoked_at IS NOT NULL"), MANY);
     let recorded = sql.count("FROM audit_events WHERE event_type = 'magic_link.revoked'");
     assert_eq!(recorded, MANY);
+    assert_eq!(sql.largest_append("acme"), 100, "a range at a time");
 }
 
 #[apply(on_both_databases)]

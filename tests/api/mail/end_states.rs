@@ -269,6 +269,26 @@ async fn what_is_given_up_later_is_no_longer_undone_and_a_hard_bounce_is_heard_a
 
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
+async fn a_report_finds_its_mail_by_an_id_with_dots(world: &World) {
+    let reporters = Reporters::new().await;
+    // SendGrid appends the way that the mail took, with another dot.
+    let id = "14c5d75ce93.dfd.64b469";
+    let (_api, process, operator) = service(world, &reporters, "sendgrid", taken("sendgrid", id)).await;
+    let (link, job, _) = mailed(&operator, "ravi@support.example").await;
+    let report = async |event: &str, job: Option<&str>, told: &str| {
+        let more = json!({ "type": "bounce", "mail_job_id": job, "sg_message_id": told });
+        let report = reporters.prove("sendgrid", &sendgrid(event, &more), now());
+        assert_eq!(tell(&process.base, "sendgrid", report).await.status, 204);
+        state(&operator, &link).await
+    };
+    let whole = format!("{id}.recvd-5f.0");
+    assert_eq!(report("delivered", Some(&job), &format!("{id}x.recvd-5f.0")).await, OPEN, "another mail");
+    assert_eq!(report("delivered", None, &whole).await, DELIVERED);
+    assert_eq!(report("bounce", Some(&job), &whole).await, SUPPRESSED);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
 async fn a_recorded_report_cannot_be_sent_again_much_later(world: &World) {
     let reporters = Reporters::new().await;
     for (provider, old) in

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use time::Duration;
 
-use crate::support::{Database, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Settings, Sql, World, apply, eventually, on_both_databases};
 
 fn activity(world: &World, source: &str, seq: i64) -> Value {
     json!({
@@ -98,8 +99,31 @@ async fn a_page_of_large_events_ends_early(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_link_with_very_many_mails_is_too_large_for_a_pack(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = portal.issue(&world.consultant().await).await;
+    world.token(&link, 1).await;
+    let pack = format!("/v1/magic-links/{link}/evidence");
+    assert_eq!(portal.get(&pack).await.status, 200);
+    // Two there are: the link's, and the notice for whoever issued it.
+    let (numbers, id) = Sql::numbers(world.database, 9_999);
+    let rest = "consultant_id, tenant_id, portal, magic_link_id, generation, session_id, recipient, state, attempts,
+        unknown_attempts, retry_round, next_attempt_at, created_at, finished_at";
+    let planted = format!(
+        "INSERT INTO mail_jobs (id, template, dedup_key, {rest}) SELECT 'mjb_' || {id}, template, {id}, {}
+         FROM ({numbers}) numbers, mail_jobs WHERE template = 'magic_link'",
+        rest.replace("state", "'cancelled'").replace("finished_at", "created_at")
+    );
+    Sql::of(world).run(&planted).unwrap();
+    portal.get(&pack).await.refused(422, "evidence_too_large");
+    Sql::of(world).run("DELETE FROM mail_jobs WHERE dedup_key = '00000000000000000000000007'").unwrap();
+    assert_eq!(portal.get(&pack).await.status, 200);
+}
+
+#[apply(on_both_databases)]
 async fn an_act_that_ends_many_links_does_so_in_ranges(world: &World) {
     let portal = world.portal("cloud", "acme").await;
+    Sql::of(world).note_appends();
     let acts = ["suspend", "another address", "disable"];
     for (number, act) in acts.into_iter().enumerate() {
         let consultant = world.consultant().await;
@@ -148,7 +172,52 @@ async fn an_act_that_ends_many_links_does_so_in_ranges(world: &World) {
             "FROM audit_events WHERE event_type = 'magic_link.revoked' AND consultant_id = '{consultant}'"
         ));
         assert_eq!(recorded, hit, "{act}: each once");
+        assert_eq!(Sql::of(world).largest_append("acme"), 100, "{act}: a range at a time");
     }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn expired_idempotency_keys_are_deleted_in_ranges(world: &World) {
+    let request = Api::issue_request(&world.consultant().await);
+    world.admin.post_once("/v1/magic-links", "one", &request).await.ok();
+    let (numbers, id) = Sql::numbers(world.database, 1_500);
+    let mut sql = Sql::of(world);
+    sql.run(&format!(
+        "INSERT INTO idempotency_keys (client_id, route, idempotency_key, fingerprint, resource_id, created_at)
+         SELECT client_id, route, {id}, fingerprint, resource_id, created_at FROM ({numbers}) numbers, idempotency_keys"
+    ))
+    .unwrap();
+    // Each a little younger than the one before it, and the first range is all that can be deleted.
+    let (age, gate, on) = match world.database {
+        Database::Sqlite => (
+            "strftime('%Y-%m-%d %H:%M:%S', created_at, '+' || CAST(idempotency_key AS INTEGER) || ' seconds') || '.5'",
+            "CREATE TRIGGER gate BEFORE DELETE ON idempotency_keys WHEN OLD.idempotency_key = printf('%026d', 1200)
+             BEGIN SELECT RAISE(ABORT, 'not yet'); END",
+            "",
+        ),
+        Database::Postgres => (
+            "created_at + CAST(idempotency_key AS INTEGER) * INTERVAL '1 second'",
+            "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not yet'; END $$;
+             CREATE TRIGGER gate BEFORE DELETE ON idempotency_keys FOR EACH ROW
+                WHEN (OLD.idempotency_key = lpad('1200', 26, '0')) EXECUTE FUNCTION gate()",
+            " ON idempotency_keys",
+        ),
+    };
+    sql.run(&format!("UPDATE idempotency_keys SET created_at = {age} WHERE idempotency_key <> 'one'; {gate}")).unwrap();
+    world.clock.advance(Duration::hours(26));
+    eventually("a range is deleted", async || {
+        let left = sql.count("FROM idempotency_keys");
+        assert!(left >= 501, "more than one range");
+        (left == 501).then_some(())
+    })
+    .await;
+    sql.run(&format!("DROP TRIGGER gate{on}")).unwrap();
+    eventually("the others are, too", async || {
+        world.clock.advance(Duration::seconds(16));
+        (sql.count("FROM idempotency_keys") == 0).then_some(())
+    })
+    .await;
 }
 
 #[apply(on_both_databases)]

@@ -1,6 +1,7 @@
 //! Which databases the service works with: one that takes writes, in every script, and that was set up once.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -11,8 +12,18 @@ use crate::support::{
 
 /// What `magic-link serve` says that does not start.
 fn refused(world: &World, url: &str) -> String {
-    let output = command(world).env("MAGIC_LINK_DATABASE_URL", url).args(["serve", "--json"]).output().unwrap();
-    assert!(!output.status.success(), "it serves {url}");
+    let mut serve = command(world);
+    serve.env("MAGIC_LINK_DATABASE_URL", url).args(["serve", "--json"]).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (mut child, started) = (serve.spawn().unwrap(), Instant::now());
+    while child.try_wait().unwrap().is_none() {
+        if started.elapsed() > Duration::from_mins(1) {
+            child.kill().unwrap();
+            panic!("it serves {url}");
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success(), "{url}");
     String::from_utf8(output.stderr).unwrap()
 }
 

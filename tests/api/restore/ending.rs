@@ -127,6 +127,9 @@ async fn what_was_queued_is_not_sent(world: &World) {
     confirm(world, &[&admin, &portal]).await;
     let path = format!("/v1/magic-links/{link}");
     assert_eq!(admin.get(&path).await.ok()["delivery"]["state"], "cancelled");
+    // That one ends with its link; nobody else revokes a notice.
+    let notices = format!("/v1/mail-deliveries?template=access_issued&magic_link_id={link}");
+    assert_eq!(admin.get(&notices).await.ok()["items"][0]["state"], "cancelled");
     let deliveries = format!("/v1/webhook-endpoints/{}/deliveries", text(&endpoint, "id"));
     let of_issuing = async || {
         let messages = portal.get(&deliveries).await.ok();

@@ -79,6 +79,27 @@ impl Sql {
         }
     }
 
+    /// Notes from now on how many events each transaction appends to a log: ranges are seen by it.
+    pub fn note_appends(&mut self) {
+        let noted = "CREATE TABLE appends (tenant_id TEXT NOT NULL, events BIGINT NOT NULL)";
+        let insert = "INSERT INTO appends VALUES (NEW.tenant_id, NEW.size - OLD.size)";
+        let trigger = "CREATE TRIGGER note_appends AFTER UPDATE ON audit_logs FOR EACH ROW";
+        let statements = match self {
+            Self::Sqlite(_) => format!("{noted}; {trigger} BEGIN {insert}; END"),
+            Self::Postgres(_) => format!(
+                "{noted}; CREATE FUNCTION note_appends() RETURNS trigger LANGUAGE plpgsql AS \
+                 $$ BEGIN {insert}; RETURN NULL; END $$; {trigger} EXECUTE FUNCTION note_appends()"
+            ),
+        };
+        self.run(&statements).expect("the owner may");
+    }
+
+    /// The largest number of events that a transaction has appended to a log since they are noted.
+    pub fn largest_append(&mut self, tenant_id: &str) -> usize {
+        let largest = "SELECT CAST(max(events) AS TEXT) AS text FROM appends";
+        self.texts(&format!("{largest} WHERE tenant_id = '{tenant_id}'"))[0].parse().expect("events were appended")
+    }
+
     /// How many rows `from …` has.
     pub fn count(&mut self, from: &str) -> usize {
         let rows = self.texts(&format!("SELECT CAST(count(*) AS TEXT) AS text {from}"));
