@@ -119,11 +119,6 @@ pub fn grant(url: &str) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The address of a database for a service.
-pub fn for_a_service(url: &str) -> String {
-    url.replace("postgres://postgres@", &format!("postgres://{ROLE}@"))
-}
-
 /// A throw-away server of the installed binaries, for all tests of this process.
 struct Postgres {
     folder: String,

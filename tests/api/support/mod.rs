@@ -25,7 +25,7 @@ pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
 pub use authority::Authority;
 pub use backup::Backup;
-pub use databases::{DURABLE, Database, MASTER_KEY, ROLE, binaries, create_admin, for_a_service, grant};
+pub use databases::{DURABLE, Database, MASTER_KEY, ROLE, binaries, create_admin, grant};
 pub use gate::{Gate, Moment};
 pub use macro_rules_attribute::apply;
 pub use mails::{Mails, generation_of, link_of, token_of};
@@ -37,7 +37,7 @@ pub use signer::Signer;
 pub use sink::{Sink, Taking};
 pub use sql::Sql;
 pub use statements::Statements;
-pub use world::{PORTAL_SCOPES, SecondCopy, Settings, World, code_of, folder};
+pub use world::{PORTAL_SCOPES, SecondCopy, Settings, World, code_of, folder, for_a_service};
 
 /// Makes two tests of a story, `name::sqlite` and `name::postgres`:
 ///

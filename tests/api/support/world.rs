@@ -9,7 +9,7 @@ use magic_link::serve::Service;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::databases::{Copy, for_a_service, scratch};
+use super::databases::{Copy, ROLE, scratch};
 use super::{Api, Database, MASTER_KEY, Mails};
 
 /// What the back end of a portal may do.
@@ -240,4 +240,9 @@ fn serve(config: Config, clock: Clock) -> (u16, (oneshot::Sender<()>, JoinHandle
 /// A folder for the files of another process.
 pub fn folder(name: &str) -> std::path::PathBuf {
     scratch(name)
+}
+
+/// The address of a database for a service.
+pub fn for_a_service(url: &str) -> String {
+    url.replace("postgres://postgres@", &format!("postgres://{ROLE}@"))
 }
