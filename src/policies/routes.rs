@@ -8,7 +8,7 @@ use super::{PolicyResponse, SavePolicy};
 use crate::context::Context;
 use crate::domain::TenantId;
 use crate::error::Error;
-use crate::http::{Body, Caller, Json, Path, ReadProblems, ReadTenants, WritePolicies, WriteProblems};
+use crate::http::{Body, Caller, Json, Path, ReadTenants, WritePolicies};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(save_policy).service(get_policy);
@@ -22,7 +22,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// before. The tenant has to be registered.
 #[utoipa::path(tag = "Tenants", operation_id = "savePolicy", request_body = SavePolicy,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = PolicyResponse, description = "The policy that is in force"), WriteProblems))]
+    responses((status = 200, body = PolicyResponse, description = "The policy that is in force")))]
 #[put("/tenants/{id}/policy")]
 async fn save_policy(
     cx: Data<Context>,
@@ -38,7 +38,7 @@ async fn save_policy(
 /// As it is in force: a portal draws its form from it.
 #[utoipa::path(tag = "Tenants", operation_id = "getPolicy",
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = PolicyResponse, description = "The policy that is in force"), ReadProblems))]
+    responses((status = 200, body = PolicyResponse, description = "The policy that is in force")))]
 #[get("/tenants/{id}/policy")]
 async fn get_policy(
     cx: Data<Context>,
