@@ -105,7 +105,7 @@ async fn an_approved_extension_is_judged_by_what_holds_when_it_is_approved(world
     act(&world.admin, &link, &approve, &approval()).await.refused(409, "issuing_frozen");
     world.admin.put("/v1/issuing", &json!({ "frozen": false })).await.ok();
     let hours = json!({ "value": 4, "unit": "hours" });
-    let policy = json!({ "approval": rule, "max_duration": hours, "extend": { "max_total": hours } });
+    let policy = json!({ "max_duration": hours, "extend": { "max_total": hours } });
     world.admin.put("/v1/tenants/acme/policy", &policy).await.ok();
     act(&world.admin, &link, &approve, &approval()).await.refused(403, "policy_forbids");
 }
