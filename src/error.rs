@@ -7,12 +7,14 @@ use std::borrow::Cow;
 use std::fmt;
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 macro_rules! codes {
     ($($variant:ident $status:literal $slug:literal $title:literal $help:literal;)*) => {
         /// A stable error code.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $(#[doc = $title] $variant,)*
         }
@@ -124,6 +126,25 @@ codes! {
     MasterKeyMismatch 503 "master_key_mismatch" "The database is sealed under another master key" "The master key was changed, or this is the wrong one: start this copy of the service with the one that `magic-link key rewrap` sealed everything under.";
     RestoreRequired 503 "restore_required" "The database was restored from a backup" "Stop every copy of the service, run `magic-link restore`, and start them again.";
     Unavailable 503 "unavailable" "The service cannot answer just now" "Repeat the request after `Retry-After`, with the same Idempotency-Key.";
+}
+
+/// The description explains every code: generators drop the documentation of single values.
+impl PartialSchema for Code {
+    fn schema() -> RefOr<Schema> {
+        let told: Vec<String> =
+            Self::ALL.iter().map(|code| format!("- `{}`: {}.", code.slug(), code.title())).collect();
+        let description =
+            format!("Stable name of a problem. There may be others some day: go by the status.\n\n{}", told.join("\n"));
+        let slugs = Self::ALL.iter().map(|code| code.slug());
+        let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(slugs));
+        object.description(Some(description)).examples([Self::NotFound.slug()]).build().into()
+    }
+}
+
+impl ToSchema for Code {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("ProblemCode")
+    }
 }
 
 /// An invalid field of a request.

@@ -13,7 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
 use actix_web::{HttpResponse, get};
 use bytes::Bytes;
-use utoipa::openapi::OpenApi as Description;
+use serde_json::Value;
 use utoipa_actix_web::AppExt;
 use utoipa_actix_web::scope::scope;
 use utoipa_actix_web::service_config::ServiceConfig;
@@ -83,6 +83,8 @@ fn health(service: &mut ServiceConfig) {
 }
 
 /// Check that the process runs
+///
+/// Asks nothing of the database: a process that answers need not be started anew.
 #[utoipa::path(tag = "Operations", operation_id = "getHealth", security(()),
     responses((status = 200, description = "The process runs")))]
 #[get("/healthz")]
@@ -113,12 +115,10 @@ async fn show_metrics(cx: web::Data<Context>) -> HttpResponse {
 }
 
 /// The contract of the description, which is the same for every application of the process.
-fn contract(description: &Description) -> web::Data<Contract> {
+fn contract(description: &Value) -> web::Data<Contract> {
     static CONTRACT: OnceLock<web::Data<Contract>> = OnceLock::new();
-    let read =
-        || serde_json::to_value(description).map_err(|error| error.to_string()).and_then(|all| Contract::of(&all));
     let checked = || {
-        read().unwrap_or_else(|error| {
+        Contract::of(description).unwrap_or_else(|error| {
             tracing::error!(error.cause = %error, "the API description cannot be checked against");
             Contract::default()
         })
@@ -130,8 +130,8 @@ fn contract(description: &Description) -> web::Data<Contract> {
 pub(crate) fn service(
     app: &App,
     stopping: &Stopping,
-    description: &Description,
-    [text, text_3_0]: &[Bytes; 2],
+    description: &Value,
+    [text, text_3_0, text_webhooks]: &[Bytes; 3],
 ) -> actix_web::App<
     impl actix_web::dev::ServiceFactory<
         actix_web::dev::ServiceRequest,
@@ -164,6 +164,7 @@ pub(crate) fn service(
         .app_data(contract)
         .service(web::resource("/openapi.json").guard(guard::Get()).to(document(text)))
         .service(web::resource("/openapi-3.0.json").guard(guard::Get()).to(document(text_3_0)))
+        .service(web::resource("/webhooks.json").guard(guard::Get()).to(document(text_webhooks)))
         .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger::file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))

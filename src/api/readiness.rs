@@ -13,7 +13,6 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db;
 use crate::error::Error;
-use crate::http::PublicProblems;
 use crate::store::within;
 
 /// Time-out of `/readyz`: load balancers wait no longer.
@@ -40,7 +39,7 @@ impl Stopping {
 /// `checkpoints` or `writes`. 503 may pass by itself, but for `restore_required`: a database that was restored from a backup is not ready
 /// until `magic-link restore`, and for a copy that is about to stop (`stopping`). 500 does not pass. Answers within two seconds, also when the database does not.
 #[utoipa::path(tag = "Operations", operation_id = "getReadiness", security(()),
-    responses((status = 200, body = Readiness, description = "The service is ready"), PublicProblems))]
+    responses((status = 200, body = Readiness, description = "The service is ready")))]
 #[get("/readyz")]
 pub(super) async fn readyz(
     cx: web::Data<Context>,

@@ -190,7 +190,7 @@ pub struct EventFilter {
     pub principal_id: Option<String>,
     /// Only events of this type.
     #[serde(rename = "type")]
-    #[param(rename = "type", inline)]
+    #[param(rename = "type")]
     pub kind: Option<EventType>,
     /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,
@@ -208,7 +208,7 @@ pub struct EventFilter {
     /// Only events that were recorded before this time (RFC 3339).
     pub recorded_to: Option<Timestamp>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

@@ -16,10 +16,7 @@ use super::{AuditEvent, EventFilter, evidence};
 use crate::context::Context;
 use crate::domain::{ExternalId, IdempotencyKeyText, LogId, Page, Paging};
 use crate::error::Error;
-use crate::http::{
-    Body, Caller, Created, EvidenceProblems, IdempotencyHeader, Json, ManageAudit, Path, Query, ReadAudit,
-    ReadProblems, WriteProblems,
-};
+use crate::http::{Body, Caller, Created, IdempotencyHeader, Json, ManageAudit, Path, Query, ReadAudit};
 use crate::id::{HoldId, LinkId};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -44,7 +41,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Newest first, limited to the client's tenants and portal. The `_system` log is
 /// readable only by clients of every tenant. Reading is recorded as `audit.read`.
 #[utoipa::path(tag = "Audit", operation_id = "listAuditEvents", params(EventFilter),
-    responses((status = 200, body = Page<AuditEvent>, description = "A page of audit events"), ReadProblems))]
+    responses((status = 200, body = Page<AuditEvent>, description = "A page of audit events")))]
 #[get("/audit-events")]
 async fn list_audit_events(
     cx: Data<Context>,
@@ -64,7 +61,7 @@ async fn list_audit_events(
 /// response that is cut off is incomplete. Exporting is recorded as
 /// `audit.exported`.
 #[utoipa::path(tag = "Audit", operation_id = "exportAuditEvents", params(ExportQuery),
-    responses((status = 200, content((inline(TextBody) = "application/x-ndjson"), (inline(TextBody) = "text/csv")), description = "The audit log, one event per line; `text/csv` with `format=csv`"), ReadProblems))]
+    responses((status = 200, content((inline(TextBody) = "application/x-ndjson"), (inline(TextBody) = "text/csv")), description = "The audit log, one event per line; `text/csv` with `format=csv`")))]
 #[get("/audit-events/export")]
 async fn export_audit_events(
     cx: Data<Context>,
@@ -90,7 +87,7 @@ async fn export_audit_events(
 /// Size, last checkpoint, deliveries of checkpoints, retention and legal hold.
 #[utoipa::path(tag = "Audit", operation_id = "getAuditLog",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
-    responses((status = 200, body = AuditLog, description = "State of the audit log"), ReadProblems))]
+    responses((status = 200, body = AuditLog, description = "State of the audit log")))]
 #[get("/audit-log/{tenant_id}")]
 async fn get_audit_log(
     cx: Data<Context>,
@@ -109,7 +106,7 @@ async fn get_audit_log(
 /// are not protected.
 #[utoipa::path(tag = "Audit", operation_id = "getCheckpoint",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
-    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The checkpoint, a signed note (C2SP `signed-note`)"), ReadProblems))]
+    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The checkpoint, a signed note (C2SP `signed-note`)")))]
 #[get("/audit-log/{tenant_id}/checkpoint")]
 async fn get_checkpoint(
     cx: Data<Context>,
@@ -125,7 +122,7 @@ async fn get_checkpoint(
 /// Inclusion proof (RFC 6962, section 2.1.1).
 #[utoipa::path(tag = "Audit", operation_id = "getInclusionProof",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), InclusionQuery),
-    responses((status = 200, body = InclusionProof, description = "The inclusion proof"), ReadProblems))]
+    responses((status = 200, body = InclusionProof, description = "The inclusion proof")))]
 #[get("/audit-log/{tenant_id}/proofs/inclusion")]
 async fn get_inclusion_proof(
     cx: Data<Context>,
@@ -141,7 +138,7 @@ async fn get_inclusion_proof(
 /// Consistency proof between two tree sizes (RFC 6962, section 2.1.2).
 #[utoipa::path(tag = "Audit", operation_id = "getConsistencyProof",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), ConsistencyQuery),
-    responses((status = 200, body = ConsistencyProof, description = "The consistency proof"), ReadProblems))]
+    responses((status = 200, body = ConsistencyProof, description = "The consistency proof")))]
 #[get("/audit-log/{tenant_id}/proofs/consistency")]
 async fn get_consistency_proof(
     cx: Data<Context>,
@@ -158,7 +155,7 @@ async fn get_consistency_proof(
 /// checkpoints. Keep it with the first checkpoint.
 #[utoipa::path(tag = "Audit", operation_id = "getVerifierKey",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
-    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The verifier key (C2SP `vkey`)"), ReadProblems))]
+    responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The verifier key (C2SP `vkey`)")))]
 #[get("/audit-log/{tenant_id}/verifier-key")]
 async fn get_verifier_key(
     cx: Data<Context>,
@@ -178,7 +175,7 @@ async fn get_verifier_key(
 /// erases expired payloads by itself, once an hour.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
-    responses((status = 200, body = PurgedLog, description = "Number of erased payloads"), WriteProblems))]
+    responses((status = 200, body = PurgedLog, description = "Number of erased payloads")))]
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
     cx: Data<Context>,
@@ -196,7 +193,7 @@ async fn purge_audit_log(
 #[utoipa::path(tag = "Audit", operation_id = "placeLegalHold", request_body = PlaceHold,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"),
         ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Key that makes a retry safe for 24 hours")),
-    responses((status = 201, body = LegalHold, description = "The legal hold was placed"), WriteProblems))]
+    responses((status = 201, body = LegalHold, description = "The legal hold was placed")))]
 #[post("/audit-log/{tenant_id}/legal-holds")]
 async fn place_legal_hold(
     cx: Data<Context>,
@@ -207,7 +204,7 @@ async fn place_legal_hold(
 ) -> Result<Created<LegalHold>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Created { location: None, value, replayed })
 }
 
 /// List legal holds
@@ -215,7 +212,7 @@ async fn place_legal_hold(
 /// Needs a client that is bound to no portal: reasons concern the whole tenant.
 #[utoipa::path(tag = "Audit", operation_id = "listLegalHolds",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log"), Paging),
-    responses((status = 200, body = Page<LegalHold>, description = "A page of legal holds, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<LegalHold>, description = "A page of legal holds, newest first")))]
 #[get("/audit-log/{tenant_id}/legal-holds")]
 async fn list_legal_holds(
     cx: Data<Context>,
@@ -234,7 +231,7 @@ async fn list_legal_holds(
 #[utoipa::path(tag = "Audit", operation_id = "releaseLegalHold", request_body = ReleaseHold,
     params(("tenant_id" = LogId, Path, example = "globex", description = "Tenant of the audit log"),
         ("id" = HoldId, Path, description = "Legal hold id")),
-    responses((status = 200, body = LegalHold, description = "The released legal hold"), WriteProblems))]
+    responses((status = 200, body = LegalHold, description = "The released legal hold")))]
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
 async fn release_legal_hold(
     cx: Data<Context>,
@@ -255,7 +252,7 @@ async fn release_legal_hold(
 /// sessions.
 #[utoipa::path(tag = "Audit", operation_id = "listAccessSummaries",
     params(("principal_id" = ExternalId, Path, example = "emp-9", description = "Person whose data was accessed (the portal's own id)"), SummaryQuery),
-    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first")))]
 #[get("/access-summaries/{principal_id}")]
 async fn list_access_summaries(
     cx: Data<Context>,
@@ -275,7 +272,7 @@ async fn list_access_summaries(
 /// Store the response unchanged, byte for byte.
 #[utoipa::path(tag = "Audit", operation_id = "getEvidence",
     params(("id" = LinkId, Path, description = "Link id")),
-    responses((status = 200, body = EvidencePack, description = "The evidence pack, canonical JSON (RFC 8785)"), EvidenceProblems))]
+    responses((status = 200, body = EvidencePack, description = "The evidence pack, canonical JSON (RFC 8785)")))]
 #[get("/magic-links/{id}/evidence")]
 async fn get_evidence(
     cx: Data<Context>,

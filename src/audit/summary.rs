@@ -25,7 +25,7 @@ pub struct SummaryQuery {
     #[param(value_type = LogId, example = "acme")]
     pub tenant_id: String,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

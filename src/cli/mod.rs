@@ -157,9 +157,9 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         let description = if webhooks {
             serde_json::to_string_pretty(&openapi::webhooks()?)?
         } else if three_zero {
-            serde_json::to_string_pretty(&openapi::description_3_0(&openapi::description()?)?)?
+            serde_json::to_string_pretty(&openapi::description_3_0(&openapi::description()?))?
         } else {
-            openapi::description()?.to_pretty_json()?
+            serde_json::to_string_pretty(&openapi::description()?)?
         };
         return Ok(output::line(&description)?);
     }

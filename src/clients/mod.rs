@@ -99,7 +99,7 @@ pub struct DisableClient {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ClientResponse {
     /// Identifier of the client, and its user name for Basic authentication (RFC 7617).
-    id: ClientId,
+    pub(super) id: ClientId,
     /// Name of the client for operators.
     #[schema(max_length = 100)]
     name: String,

@@ -8,7 +8,7 @@ use super::{ChangeClient, ClientResponse, CreateClient, DisableClient, RotateCli
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
-use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, Query, ReadProblems, WriteProblems};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, Query};
 use crate::id::ClientId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -28,7 +28,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// to tenants, it can hand out only scopes that it has.
 #[utoipa::path(tag = "Clients", operation_id = "createClient", request_body = CreateClient,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; a repeated response omits the key")),
-    responses((status = 201, body = ClientResponse, description = "The created client, with its key"), WriteProblems))]
+    responses((status = 201, body = ClientResponse, description = "The created client, with its key")))]
 #[post("/clients")]
 async fn create_client(
     cx: Data<Context>,
@@ -38,12 +38,14 @@ async fn create_client(
 ) -> Result<Created<ClientResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     let (client, replayed) = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { value: client, replayed })
+    Ok(Created { location: Some(format!("/v1/clients/{}", client.id)), value: client, replayed })
 }
 
 /// List clients
+///
+/// Newest first, those within the caller's own reach. Keys are not shown.
 #[utoipa::path(tag = "Clients", operation_id = "listClients", params(Paging),
-    responses((status = 200, body = Page<ClientResponse>, description = "A page of clients"), ReadProblems))]
+    responses((status = 200, body = Page<ClientResponse>, description = "A page of clients")))]
 #[get("/clients")]
 async fn list_clients(
     cx: Data<Context>,
@@ -55,9 +57,11 @@ async fn list_clients(
 }
 
 /// Read a client
+///
+/// Its reach, scopes and last use. Its key is not shown.
 #[utoipa::path(tag = "Clients", operation_id = "getClient",
     params(("id" = ClientId, Path, description = "Identifier of the client")),
-    responses((status = 200, body = ClientResponse, description = "The client"), ReadProblems))]
+    responses((status = 200, body = ClientResponse, description = "The client")))]
 #[get("/clients/{id}")]
 async fn get_client(
     cx: Data<Context>,
@@ -74,7 +78,7 @@ async fn get_client(
 /// create, as it is or as it would become.
 #[utoipa::path(tag = "Clients", operation_id = "changeClient", request_body = ChangeClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
-    responses((status = 200, body = ClientResponse, description = "The client"), WriteProblems))]
+    responses((status = 200, body = ClientResponse, description = "The client")))]
 #[patch("/clients/{id}")]
 async fn change_client(
     cx: Data<Context>,
@@ -92,7 +96,7 @@ async fn change_client(
 /// caller could not create.
 #[utoipa::path(tag = "Clients", operation_id = "rotateClient", request_body = RotateClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
-    responses((status = 200, body = ClientResponse, description = "The client with its new key"), WriteProblems))]
+    responses((status = 200, body = ClientResponse, description = "The client with its new key")))]
 #[post("/clients/{id}/rotate")]
 async fn rotate_client(
     cx: Data<Context>,
@@ -109,7 +113,7 @@ async fn rotate_client(
 /// scope `links:revoke`, every link that it issued is revoked in the same transaction.
 #[utoipa::path(tag = "Clients", operation_id = "disableClient", request_body = DisableClient,
     params(("id" = ClientId, Path, description = "Identifier of the client")),
-    responses((status = 200, body = ClientResponse, description = "The disabled client"), WriteProblems))]
+    responses((status = 200, body = ClientResponse, description = "The disabled client")))]
 #[post("/clients/{id}/disable")]
 async fn disable_client(
     cx: Data<Context>,

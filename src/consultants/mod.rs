@@ -30,7 +30,7 @@ pub(crate) use crate::domain::refuse_support_session;
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ConsultantResponse {
     /// Identifier of the consultant.
-    id: ConsultantId,
+    pub(super) id: ConsultantId,
     /// Name of the consultant.
     #[schema(max_length = 100)]
     name: String,

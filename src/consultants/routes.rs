@@ -8,10 +8,7 @@ use super::{ChangeConsultant, ConsultantDecision, ConsultantResponse, RegisterCo
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
-use crate::http::{
-    Body, Caller, Created, IdempotencyHeader, Json, Path, Query, ReadConsultants, ReadProblems, WriteConsultants,
-    WriteProblems,
-};
+use crate::http::{Body, Caller, Created, IdempotencyHeader, Json, Path, Query, ReadConsultants, WriteConsultants};
 use crate::id::ConsultantId;
 use crate::records::consultants::ConsultantFilter;
 
@@ -30,7 +27,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Needs a client of every tenant and portal: every tenant reads the directory.
 #[utoipa::path(tag = "Consultants", operation_id = "registerConsultant", request_body = RegisterConsultant,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = ConsultantResponse, description = "The registered consultant"), WriteProblems))]
+    responses((status = 201, body = ConsultantResponse, description = "The registered consultant")))]
 #[post("/consultants")]
 async fn register_consultant(
     cx: Data<Context>,
@@ -40,12 +37,14 @@ async fn register_consultant(
 ) -> Result<Created<ConsultantResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::register(&cx, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Created { location: Some(format!("/v1/consultants/{}", value.id)), value, replayed })
 }
 
 /// List consultants
+///
+/// The directory, newest first. Why somebody was suspended is told to operators only.
 #[utoipa::path(tag = "Consultants", operation_id = "listConsultants", params(ConsultantFilter),
-    responses((status = 200, body = Page<ConsultantResponse>, description = "A page of consultants"), ReadProblems))]
+    responses((status = 200, body = Page<ConsultantResponse>, description = "A page of consultants")))]
 #[get("/consultants")]
 async fn list_consultants(
     cx: Data<Context>,
@@ -56,9 +55,11 @@ async fn list_consultants(
 }
 
 /// Read a consultant
+///
+/// Name, address and state. Why somebody was suspended is told to operators only.
 #[utoipa::path(tag = "Consultants", operation_id = "getConsultant",
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
-    responses((status = 200, body = ConsultantResponse, description = "The consultant"), ReadProblems))]
+    responses((status = 200, body = ConsultantResponse, description = "The consultant")))]
 #[get("/consultants/{id}")]
 async fn get_consultant(
     cx: Data<Context>,
@@ -74,7 +75,7 @@ async fn get_consultant(
 /// and notifies the old address.
 #[utoipa::path(tag = "Consultants", operation_id = "changeConsultant", request_body = ChangeConsultant,
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
-    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+    responses((status = 200, body = ConsultantResponse, description = "The consultant")))]
 #[patch("/consultants/{id}")]
 async fn change_consultant(
     cx: Data<Context>,
@@ -92,7 +93,7 @@ async fn change_consultant(
 /// told only that the consultant was suspended.
 #[utoipa::path(tag = "Consultants", operation_id = "suspendConsultant", request_body = ConsultantDecision,
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
-    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+    responses((status = 200, body = ConsultantResponse, description = "The consultant")))]
 #[post("/consultants/{id}/suspend")]
 async fn suspend_consultant(
     cx: Data<Context>,
@@ -108,7 +109,7 @@ async fn suspend_consultant(
 /// The consultant can get links again; revoked links stay revoked.
 #[utoipa::path(tag = "Consultants", operation_id = "reinstateConsultant", request_body = ConsultantDecision,
     params(("id" = ConsultantId, Path, description = "Identifier of the consultant")),
-    responses((status = 200, body = ConsultantResponse, description = "The consultant"), WriteProblems))]
+    responses((status = 200, body = ConsultantResponse, description = "The consultant")))]
 #[post("/consultants/{id}/reinstate")]
 async fn reinstate_consultant(
     cx: Data<Context>,

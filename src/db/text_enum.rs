@@ -20,7 +20,7 @@ macro_rules! text_enum {
                 let words = [$(concat!("- `", $text, "`:", $($variant_doc, " ",)*)),*].map(str::trim_end);
                 let description = [concat!($($doc, "\n",)*).trim(), &words.join("\n")].join("\n\n");
                 let object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([$($text),*]));
-                object.description(Some(description)).build().into()
+                object.description(Some(description)).examples(Self::ALL.first().map(|word| word.as_str())).build().into()
             }
         }
 

@@ -22,7 +22,7 @@ const SIGNATURE_BYTES: usize = 32;
 #[into_params(parameter_in = Query)]
 pub struct Paging {
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1, example = 50)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// Value of `next_cursor` of the previous page; absent for the first page.
     #[param(value_type = Option<Cursor>)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use actix_web::dev::ResourceDef;
 use actix_web::{HttpRequest, HttpResponse, web};
-use utoipa::openapi::OpenApi;
+use serde_json::Value;
 
 use crate::error::{Code, Error};
 
@@ -16,20 +16,21 @@ pub(crate) struct KnownRoutes {
 }
 
 impl KnownRoutes {
-    pub(crate) fn of(description: &OpenApi) -> Self {
-        let documented = description.paths.paths.iter().map(|(path, item)| {
+    pub(crate) fn of(description: &Value) -> Self {
+        let paths = || description["paths"].as_object().into_iter().flatten();
+        let documented = paths().map(|(path, item)| {
             let methods = [
-                ("GET", item.get.is_some()),
-                ("HEAD", item.get.is_some()),
-                ("POST", item.post.is_some()),
-                ("PUT", item.put.is_some()),
-                ("PATCH", item.patch.is_some()),
-                ("DELETE", item.delete.is_some()),
+                ("GET", "get"),
+                ("HEAD", "get"),
+                ("POST", "post"),
+                ("PUT", "put"),
+                ("PATCH", "patch"),
+                ("DELETE", "delete"),
             ];
-            let methods = methods.into_iter().filter(|(_, known)| *known).map(|(method, _)| method).collect();
-            (ResourceDef::new(path.as_str()), methods)
+            let known = methods.into_iter().filter(|(_, name)| item.get(name).is_some());
+            (ResourceDef::new(path.as_str()), known.map(|(method, _)| method).collect())
         });
-        let plain = description.paths.paths.keys().filter(|path| !path.contains('{')).cloned();
+        let plain = paths().map(|(path, _)| path).filter(|path| !path.contains('{')).cloned();
         Self { methods: documented.collect(), plain: plain.collect() }
     }
 

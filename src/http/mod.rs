@@ -31,9 +31,6 @@ pub(crate) use oauth::TokenRequest;
 pub(crate) use parameters::{Path, Query};
 pub(crate) use problem::{Problem, bare_problem};
 pub(crate) use rate_limit::{Limits, limit_public, network};
-pub(crate) use reply::{
-    Accepted, Created, EvidenceProblems, Json, PublicProblems, ReadProblems, RedeemProblems, ReportProblems,
-    WriteProblems, cached, json as json_answer,
-};
+pub(crate) use reply::{Accepted, Created, Json, cached, json as json_answer};
 pub(crate) use sampler::Sampler;
 pub(crate) use sliced::SLICE;

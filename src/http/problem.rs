@@ -26,7 +26,7 @@ use crate::telemetry::TraceId;
 pub struct Problem<'a> {
     /// URL of the page that explains the code.
     #[serde(rename = "type")]
-    #[schema(max_length = 500)]
+    #[schema(max_length = 500, format = "uri")]
     kind: String,
     /// Summary of the problem, the same for each code.
     #[schema(max_length = 200)]
@@ -42,7 +42,7 @@ pub struct Problem<'a> {
     #[schema(max_length = 200)]
     instance: &'a str,
     /// Stable name of the problem.
-    #[schema(max_length = 64)]
+    #[schema(value_type = Code)]
     code: &'static str,
     /// Fields that are invalid.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]

@@ -1,16 +1,12 @@
-//! Responses, and the problems that each kind of operation can return.
-
-use std::collections::BTreeMap;
+//! Responses.
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch};
+use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
-use utoipa::IntoResponses;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
 
-use crate::error::{Code, Error};
+use crate::error::Error;
 use crate::secrets::sha256_hex;
 
 /// 200 with a JSON body.
@@ -18,6 +14,8 @@ pub(crate) struct Json<T>(pub T);
 
 /// 201 with a JSON body, and a header if it is replayed.
 pub(crate) struct Created<T> {
+    /// The path at which it can be read, if it can alone.
+    pub location: Option<String>,
     pub value: T,
     pub replayed: bool,
 }
@@ -48,6 +46,9 @@ impl<T: Serialize> Responder for Created<T> {
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
         let mut response = json(StatusCode::CREATED, &self.value);
+        if let Some(path) = self.location.and_then(|path| HeaderValue::try_from(path).ok()) {
+            response.headers_mut().insert(LOCATION, path);
+        }
         if self.replayed {
             let replayed = (HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
             response.headers_mut().insert(replayed.0, replayed.1);
@@ -80,43 +81,4 @@ pub(crate) fn cached(
     let mut answer = if unchanged { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     answer.insert_header((CACHE_CONTROL, policy)).insert_header((ETAG, tag));
     if unchanged { answer.finish() } else { answer.content_type(content_type).body(body.to_owned()) }
-}
-
-macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident [$($status:literal)*];)*) => {$(
-        $(#[$doc])*
-        pub(crate) struct $name;
-
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<Response>> {
-                [$($status),*].into_iter().map(|status| (status.to_string(), describe(status).into())).collect()
-            }
-        }
-    )*};
-}
-
-problems! {
-    /// Problems of a request that reads.
-    ReadProblems [400 401 403 404 429 500 503];
-    /// Problems of a request for evidence.
-    EvidenceProblems [400 401 403 404 422 429 500 503];
-    /// Problems of a request that changes something.
-    WriteProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
-    /// Problems of a request about a token or a session.
-    RedeemProblems [400 401 403 404 408 409 410 413 415 422 429 500 503];
-    /// Problems of a mail provider's report.
-    ReportProblems [400 401 404 408 413 415 500 503];
-    /// Problems of a request that needs no API key.
-    PublicProblems [400 403 404 408 409 410 413 415 429 500 503];
-}
-
-/// The problem response of a status, with the codes of the error table.
-fn describe(status: u16) -> Response {
-    let codes: Vec<String> = Code::ALL
-        .iter()
-        .filter(|code| code.status() == status)
-        .map(|code| format!("`{}`: {}", code.slug(), code.title()))
-        .collect();
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    ResponseBuilder::new().description(codes.join("; ")).content("application/problem+json", content).build()
 }

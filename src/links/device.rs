@@ -11,7 +11,7 @@ use time::Duration;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::landing::{self, Continue};
+use super::landing::{self, Continued};
 use crate::clock::Timestamp;
 use crate::config::{Config, Portal};
 use crate::context::Context;
@@ -138,7 +138,7 @@ fn origin(public_url: &str) -> String {
 }
 
 /// Returns the portal's callback with a code for the next visit.
-pub(crate) async fn reenter(cx: &Context, request: DeviceRequest, now: Timestamp) -> Result<Continue, Error> {
+pub(crate) async fn reenter(cx: &Context, request: DeviceRequest, now: Timestamp) -> Result<Continued, Error> {
     let (link, kid, device) = with_proof(cx, request, REENTER, now, move |tx, link, device| {
         let data = serde_json::json!({
             "generation": link.generation, "visit": link.visit + 1, "device": device.thumbprint,

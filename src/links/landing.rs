@@ -131,7 +131,7 @@ pub struct Preview {
 
 /// Next step of the landing page: either a redirect to the portal or a one-time code challenge.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Continue {
+pub struct Continued {
     /// URL to open next: the portal's callback with an authorization code that is valid for 60 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 4096)]
@@ -202,7 +202,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
 
 /// Returns the callback with an authorization code, or starts a one-time code challenge if the portal requires one.
 /// The link stays unspent until the portal redeems the authorization code.
-pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continue, Error> {
+pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result<Continued, Error> {
     let (claims, kid) = verify(cx, token, now).await?;
     cx.tokens.signing_kid(now)?;
     let config = cx.config.clone();
@@ -225,7 +225,7 @@ pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result
         })
         .await?;
     match step_up {
-        Some(_) => Ok(Continue { redirect_url: None, step_up }),
+        Some(_) => Ok(Continued { redirect_url: None, step_up }),
         None => redirect(cx, link, kid, None, now),
     }
 }
@@ -246,7 +246,7 @@ pub(super) fn redirect(
     kid: String,
     device: Option<String>,
     now: Timestamp,
-) -> Result<Continue, Error> {
+) -> Result<Continued, Error> {
     let portal = cx.config.portal(&link.portal)?;
     let claims = AuthorizationCodeClaims {
         iss: cx.tokens.issuer().to_owned(),
@@ -264,7 +264,7 @@ pub(super) fn redirect(
         exp: now.plus(AUTHORIZATION_CODE_LIFE).min(link.expires_at).unix_seconds(),
     };
     let code = cx.tokens.sign(&claims, now)?;
-    Ok(Continue { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
+    Ok(Continued { redirect_url: Some(portal.callback(&link.tenant_id, &code)), step_up: None })
 }
 
 /// Mails a fresh link to the registered address, and says why it does not: whoever shows a token of ours may know.

@@ -7,7 +7,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::decisions::{ApproveExtension, ApproveLink, DenyLink, ReviewLink, WithdrawLink};
 use super::device::{self, DeviceRequest};
-use super::landing::{self, Continue, LandingRequest, Preview};
+use super::landing::{self, Continued, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
     CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
@@ -18,7 +18,7 @@ use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::{Code, Error};
 use crate::http::{
     Accepted, Admin, ApproveLinks, AskForLinks, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path,
-    PublicProblems, Query, ReadLinks, ReadProblems, RevokeLinks, WriteProblems, limit_public,
+    Query, ReadLinks, RevokeLinks, limit_public,
 };
 use crate::id::{ExtensionId, LinkId};
 use crate::mail;
@@ -106,7 +106,7 @@ fn landing_file(content_type: &'static str, text: &'static str) -> HttpResponse 
 #[utoipa::path(tag = "Magic links", operation_id = "issueMagicLink", request_body = IssueLink,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
     responses((status = 201, body = LinkResponse, description = "The issued link"),
-        (status = 200, body = LinkResponse, description = "The link as it would be, for `validate_only`"), WriteProblems))]
+        (status = 200, body = LinkResponse, description = "The link as it would be, for `validate_only`")))]
 #[post("/magic-links")]
 async fn issue_magic_link(
     cx: Data<Context>,
@@ -123,12 +123,15 @@ async fn issue_magic_link(
         return Ok(Either::Right(Json(super::draft(&cx, &caller, body.value, cx.clock.now()).await?)));
     }
     let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Either::Left(Created { value, replayed }))
+    Ok(Either::Left(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value, replayed }))
 }
 
 /// List magic links
+///
+/// Newest first, within the client's tenants and portal. Filters are combined. A request that
+/// waits for an approval is listed as a link is.
 #[utoipa::path(tag = "Magic links", operation_id = "listMagicLinks", params(LinkFilter),
-    responses((status = 200, body = Page<LinkResponse>, description = "A page of links"), ReadProblems))]
+    responses((status = 200, body = Page<LinkResponse>, description = "A page of links")))]
 #[get("/magic-links")]
 async fn list_magic_links(
     cx: Data<Context>,
@@ -139,9 +142,11 @@ async fn list_magic_links(
 }
 
 /// Read a magic link
+///
+/// State, window, mail, use and reports, and who granted, changed and ended it. Never the token.
 #[utoipa::path(tag = "Magic links", operation_id = "getMagicLink",
     params(("id" = LinkId, Path, description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link"), ReadProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[get("/magic-links/{id}")]
 async fn get_magic_link(
     cx: Data<Context>,
@@ -160,7 +165,7 @@ async fn get_magic_link(
 #[utoipa::path(tag = "Magic links", operation_id = "approveMagicLink", request_body = ApproveLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb8z", description = "Identifier of the link"),
         ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/approve")]
 async fn approve_magic_link(
     cx: Data<Context>,
@@ -178,7 +183,7 @@ async fn approve_magic_link(
 /// One that waits for an approval. The person who asked for it is told by whom and why.
 #[utoipa::path(tag = "Magic links", operation_id = "denyMagicLink", request_body = DenyLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb9z", description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/deny")]
 async fn deny_magic_link(
     cx: Data<Context>,
@@ -194,7 +199,7 @@ async fn deny_magic_link(
 /// One that waits for an approval. A revocation of the link does the same.
 #[utoipa::path(tag = "Magic links", operation_id = "withdrawMagicLink", request_body = WithdrawLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hbaz", description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/withdraw")]
 async fn withdraw_magic_link(
     cx: Data<Context>,
@@ -211,7 +216,7 @@ async fn withdraw_magic_link(
 /// reports its tokens as inactive. A link that has already ended is not changed.
 #[utoipa::path(tag = "Magic links", operation_id = "revokeMagicLink", request_body = RevokeLink,
     params(("id" = LinkId, Path, description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/revoke")]
 async fn revoke_magic_link(
     cx: Data<Context>,
@@ -228,7 +233,7 @@ async fn revoke_magic_link(
 /// token and code of the link is then invalid.
 #[utoipa::path(tag = "Magic links", operation_id = "resendMagicLink", request_body = ResendLink,
     params(("id" = LinkId, Path, description = "Identifier of the link")),
-    responses((status = 202, body = LinkResponse, description = "The link, with its mail queued"), WriteProblems))]
+    responses((status = 202, body = LinkResponse, description = "The link, with its mail queued")))]
 #[post("/magic-links/{id}/resend")]
 async fn resend_magic_link(
     cx: Data<Context>,
@@ -251,7 +256,7 @@ async fn resend_magic_link(
 #[utoipa::path(tag = "Magic links", operation_id = "extendMagicLink", request_body = ExtendLink,
     params(("id" = LinkId, Path, description = "Identifier of the link"),
         ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+    responses((status = 201, body = LinkResponse, description = "The link with its new end")))]
 #[post("/magic-links/{id}/extend")]
 async fn extend_magic_link(
     cx: Data<Context>,
@@ -262,7 +267,7 @@ async fn extend_magic_link(
 ) -> Result<Created<LinkResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::extend(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value, replayed })
 }
 
 /// Approve an extension
@@ -272,7 +277,7 @@ async fn extend_magic_link(
 #[utoipa::path(tag = "Magic links", operation_id = "approveExtension", request_body = ApproveExtension,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc2z", description = "Identifier of the link"),
         ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc2z", description = "Identifier of the extension")),
-    responses((status = 200, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link with its new end")))]
 #[post("/magic-links/{id}/extensions/{extension_id}/approve")]
 async fn approve_extension(
     cx: Data<Context>,
@@ -290,7 +295,7 @@ async fn approve_extension(
 #[utoipa::path(tag = "Magic links", operation_id = "denyExtension", request_body = DenyLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc3z", description = "Identifier of the link"),
         ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc3z", description = "Identifier of the extension")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/extensions/{extension_id}/deny")]
 async fn deny_extension(
     cx: Data<Context>,
@@ -307,7 +312,7 @@ async fn deny_extension(
 #[utoipa::path(tag = "Magic links", operation_id = "withdrawExtension", request_body = WithdrawLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hc4z", description = "Identifier of the link"),
         ("extension_id" = ExtensionId, Path, example = "ext_01kaq3v9e8fwmvd2x7n0c5hc4z", description = "Identifier of the extension")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/extensions/{extension_id}/withdraw")]
 async fn withdraw_extension(
     cx: Data<Context>,
@@ -324,7 +329,7 @@ async fn withdraw_extension(
 /// `exp`. A link that ends then already is not changed; one that has ended is refused.
 #[utoipa::path(tag = "Magic links", operation_id = "shortenMagicLink", request_body = ShortenLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z", description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link with its new end"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link with its new end")))]
 #[post("/magic-links/{id}/shorten")]
 async fn shorten_magic_link(
     cx: Data<Context>,
@@ -342,7 +347,7 @@ async fn shorten_magic_link(
 #[utoipa::path(tag = "Magic links", operation_id = "reviewMagicLink", request_body = ReviewLink,
     params(("id" = LinkId, Path, example = "mlk_01kaq3v9e8fwmvd2x7n0c5hbbz", description = "Identifier of the link"),
         ("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[post("/magic-links/{id}/review")]
 async fn review_magic_link(
     cx: Data<Context>,
@@ -361,7 +366,7 @@ async fn review_magic_link(
 /// Refused for a link that has ended, or that a bulk revocation matches.
 #[utoipa::path(tag = "Magic links", operation_id = "correctMagicLink", request_body = CorrectLink,
     params(("id" = LinkId, Path, description = "Identifier of the link")),
-    responses((status = 200, body = LinkResponse, description = "The link"), WriteProblems))]
+    responses((status = 200, body = LinkResponse, description = "The link")))]
 #[patch("/magic-links/{id}")]
 async fn correct_magic_link(
     cx: Data<Context>,
@@ -377,7 +382,7 @@ async fn correct_magic_link(
 /// Needs a client of every tenant and portal. `/readyz` says it to everybody, without
 /// the reason.
 #[utoipa::path(tag = "Operations", operation_id = "getIssuing",
-    responses((status = 200, body = Issuing, description = "Whether links are issued"), ReadProblems))]
+    responses((status = 200, body = Issuing, description = "Whether links are issued")))]
 #[get("/issuing")]
 async fn get_issuing(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Issuing>, Error> {
     Ok(Json(super::issuing(&cx, &caller).await?))
@@ -389,7 +394,7 @@ async fn get_issuing(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Is
 /// links and sessions are not affected. Freezing again changes nothing. Needs a
 /// client of every tenant and portal.
 #[utoipa::path(tag = "Operations", operation_id = "setIssuing", request_body = SetIssuing,
-    responses((status = 200, body = Issuing, description = "Whether links are issued"), WriteProblems))]
+    responses((status = 200, body = Issuing, description = "Whether links are issued")))]
 #[put("/issuing")]
 async fn set_issuing(cx: Data<Context>, caller: Caller<Admin>, body: Body<SetIssuing>) -> Result<Json<Issuing>, Error> {
     Ok(Json(super::set_issuing(&cx, &caller, body.value, cx.clock.now()).await?))
@@ -400,7 +405,7 @@ async fn set_issuing(cx: Data<Context>, caller: Caller<Admin>, body: Body<SetIss
 /// For landing pages. Changes nothing. The token's signature is verified, but it
 /// may be expired or replaced, as `state` shows.
 #[utoipa::path(tag = "Landing page", operation_id = "previewLink", request_body = LandingRequest,
-    responses((status = 200, body = Preview, description = "Preview of the link"), PublicProblems), security(()))]
+    responses((status = 200, body = Preview, description = "Preview of the link")), security(()))]
 #[post("/preview")]
 async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Preview>, Error> {
     Ok(Json(landing::preview(&cx, &body.value.token, cx.clock.now()).await?))
@@ -412,9 +417,9 @@ async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<J
 /// minute, or mails a one-time code to the registered address if the portal
 /// requires one (`step_up`). The link is spent only when the portal redeems.
 #[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
-    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
+    responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/continue")]
-async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Continue>, Error> {
+async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<Json<Continued>, Error> {
     Ok(Json(landing::proceed(&cx, &body.value.token, cx.clock.now()).await?))
 }
 
@@ -424,9 +429,9 @@ async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<
 /// attempts, counted before the comparison, on any page with a token of the same
 /// link. A `page_secret`, if given, has to be that of the challenge.
 #[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
-    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
+    responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/verify")]
-async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<Continue>, Error> {
+async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<Continued>, Error> {
     Ok(Json(step_up::verify(&cx, body.value, cx.clock.now()).await?))
 }
 
@@ -436,9 +441,9 @@ async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<C
 /// remembered. Takes a proof by its key over the nonce of `POST /l/preview`, and returns the
 /// portal's callback with a code for the next visit. The link token may have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "reenterLink", request_body = DeviceRequest,
-    responses((status = 200, body = Continue, description = "Next step of the page"), PublicProblems), security(()))]
+    responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/reenter")]
-async fn reenter_link(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<Json<Continue>, Error> {
+async fn reenter_link(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<Json<Continued>, Error> {
     Ok(Json(device::reenter(&cx, body.value, cx.clock.now()).await?))
 }
 
@@ -447,7 +452,7 @@ async fn reenter_link(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<Js
 /// The remembered browser opens the link no more; a visit that has begun goes on. Takes a
 /// proof by its key, as `POST /l/reenter` does.
 #[utoipa::path(tag = "Landing page", operation_id = "forgetDevice", request_body = DeviceRequest,
-    responses((status = 204, description = "The device is forgotten"), PublicProblems), security(()))]
+    responses((status = 204, description = "The device is forgotten")), security(()))]
 #[post("/forget")]
 async fn forget_device(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<HttpResponse, Error> {
     device::forget(&cx, body.value, cx.clock.now()).await?;
@@ -460,7 +465,7 @@ async fn forget_device(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<H
 /// over; `Retry-After` says how long it lasts. A token that was replaced is refused
 /// (`link_superseded`) unless the newest mail failed or is older than a token lives.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
-    responses((status = 202, description = "A fresh link is queued"), PublicProblems), security(()))]
+    responses((status = 202, description = "A fresh link is queued")), security(()))]
 #[post("/resend")]
 async fn request_fresh_link(
     cx: Data<Context>,

@@ -15,7 +15,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::device::{self, VERIFY};
-use super::landing::{self, Continue};
+use super::landing::{self, Continued};
 use super::store::{self, OtpChallenge};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -128,7 +128,7 @@ pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<
 }
 
 /// Verifies the code and returns the portal's callback. The link stays unspent until the portal redeems.
-pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continue, Error> {
+pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) -> Result<Continued, Error> {
     let (claims, kid) = landing::verify(cx, &request.token, now).await?;
     cx.tokens.signing_kid(now)?;
     let right = cx.tokens.master_key().step_up_code(request.id.as_str());

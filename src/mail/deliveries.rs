@@ -93,13 +93,11 @@ pub struct DeliveryFilter {
     /// Only e-mails about this link.
     pub magic_link_id: Option<LinkId>,
     /// Only e-mails in this delivery state.
-    #[param(inline)]
     pub state: Option<DeliveryState>,
     /// Only e-mails of this template.
-    #[param(inline)]
     pub template: Option<Template>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

@@ -13,9 +13,7 @@ use super::suppressions::{self, ClearSuppression, SuppressionFilter, Suppression
 use crate::context::Context;
 use crate::domain::{Page, ProviderName, Template as MailTemplate};
 use crate::error::{Code, Error};
-use crate::http::{
-    Accepted, Admin, Body, Caller, Json, Path, Query, RawBody, ReadLinks, ReadProblems, ReportProblems, WriteProblems,
-};
+use crate::http::{Accepted, Admin, Body, Caller, Json, Path, Query, RawBody, ReadLinks};
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail_providers::Mailbox;
 use crate::mail_providers::preview::Mail;
@@ -44,7 +42,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// and changes nothing.
 #[utoipa::path(tag = "Mail", operation_id = "reportMailEvents", request_body = MailReport, security(()),
     params(("provider" = ProviderName, Path, example = "postmark", description = "Mail provider that sends the report")),
-    responses((status = 204, description = "The report was accepted"), ReportProblems))]
+    responses((status = 204, description = "The report was accepted")))]
 #[post("/mail-events/{provider}")]
 async fn report_mail_events(
     cx: Data<Context>,
@@ -65,7 +63,7 @@ async fn report_mail_events(
 /// Addresses that are sent no e-mail because one bounced permanently or the
 /// recipient complained. Needs a client of every tenant and portal.
 #[utoipa::path(tag = "Mail", operation_id = "listMailSuppressions", params(SuppressionFilter),
-    responses((status = 200, body = Page<SuppressionResponse>, description = "A page of suppressed addresses, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<SuppressionResponse>, description = "A page of suppressed addresses, newest first")))]
 #[get("/mail-suppressions")]
 async fn list_mail_suppressions(
     cx: Data<Context>,
@@ -82,7 +80,7 @@ async fn list_mail_suppressions(
 /// a cleared address changes nothing.
 #[utoipa::path(tag = "Mail", operation_id = "clearMailSuppression", request_body = ClearSuppression,
     params(("id" = SuppressionId, Path, description = "Suppression id")),
-    responses((status = 200, body = SuppressionResponse, description = "The cleared address"), WriteProblems))]
+    responses((status = 200, body = SuppressionResponse, description = "The cleared address")))]
 #[post("/mail-suppressions/{id}/clear")]
 async fn clear_mail_suppression(
     cx: Data<Context>,
@@ -105,6 +103,8 @@ struct MailReport {
     #[schema(max_length = 64)]
     #[schema(rename = "RecordType")]
     record_type: Option<String>,
+    #[serde(flatten)]
+    others: std::collections::HashMap<String, serde_json::Value>,
 }
 
 /// List mail deliveries
@@ -112,7 +112,7 @@ struct MailReport {
 /// Delivery state of every e-mail about links within the client's reach. A client
 /// of every tenant and portal also sees e-mails that concern no link.
 #[utoipa::path(tag = "Mail", operation_id = "listMailDeliveries", params(DeliveryFilter),
-    responses((status = 200, body = Page<MailDelivery>, description = "A page of mail deliveries, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<MailDelivery>, description = "A page of mail deliveries, newest first")))]
 #[get("/mail-deliveries")]
 async fn list_mail_deliveries(
     cx: Data<Context>,
@@ -128,7 +128,7 @@ async fn list_mail_deliveries(
 /// link or code is sent only while the link is open in the same generation.
 #[utoipa::path(tag = "Mail", operation_id = "retryMailDelivery",
     params(("id" = MailJobId, Path, description = "Mail job id")),
-    responses((status = 202, body = MailDelivery, description = "The e-mail is queued again"), WriteProblems))]
+    responses((status = 202, body = MailDelivery, description = "The e-mail is queued again")))]
 #[post("/mail-deliveries/{id}/retry")]
 async fn retry_mail_delivery(
     cx: Data<Context>,

@@ -9,7 +9,7 @@ use super::{PolicyResponse, SavePolicy};
 use crate::context::Context;
 use crate::domain::TenantId;
 use crate::error::Error;
-use crate::http::{Body, Caller, Json, Path, ReadProblems, ReadTenants, WritePolicies, WriteProblems};
+use crate::http::{Body, Caller, Json, Path, ReadTenants, WritePolicies};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service
@@ -29,7 +29,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// before. The tenant has to be registered.
 #[utoipa::path(tag = "Tenants", operation_id = "savePolicy", request_body = SavePolicy,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = PolicyResponse, description = "The policy that is in force"), WriteProblems))]
+    responses((status = 200, body = PolicyResponse, description = "The policy that is in force")))]
 #[put("/tenants/{id}/policy")]
 async fn save_policy(
     cx: Data<Context>,
@@ -45,7 +45,7 @@ async fn save_policy(
 /// As it is in force: a portal draws its form from it.
 #[utoipa::path(tag = "Tenants", operation_id = "getPolicy",
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = PolicyResponse, description = "The policy that is in force"), ReadProblems))]
+    responses((status = 200, body = PolicyResponse, description = "The policy that is in force")))]
 #[get("/tenants/{id}/policy")]
 async fn get_policy(
     cx: Data<Context>,
@@ -64,7 +64,7 @@ async fn get_policy(
 /// after 72 hours and can be cancelled until then. Every contact of the tenant is mailed.
 #[utoipa::path(tag = "Tenants", operation_id = "saveApprovalKey", request_body = SaveApprovalKey,
     params(("id" = TenantId, Path, example = "initech", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits"), WriteProblems))]
+    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits")))]
 #[put("/tenants/{id}/approval-key")]
 async fn save_approval_key(
     cx: Data<Context>,
@@ -78,7 +78,7 @@ async fn save_approval_key(
 /// Read a tenant's approval key
 #[utoipa::path(tag = "Tenants", operation_id = "getApprovalKey",
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits"), ReadProblems))]
+    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits")))]
 #[get("/tenants/{id}/approval-key")]
 async fn get_approval_key(
     cx: Data<Context>,
@@ -94,7 +94,7 @@ async fn get_approval_key(
 /// orders it: then it takes effect after 72 hours. Without a key nothing happens.
 #[utoipa::path(tag = "Tenants", operation_id = "removeApprovalKey", request_body = RemoveApprovalKey,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits"), WriteProblems))]
+    responses((status = 200, body = ApprovalKeyResponse, description = "The key, and the change that waits")))]
 #[post("/tenants/{id}/approval-key/remove")]
 async fn remove_approval_key(
     cx: Data<Context>,
@@ -110,7 +110,7 @@ async fn remove_approval_key(
 /// The key stays in effect. Without such a change nothing happens.
 #[utoipa::path(tag = "Tenants", operation_id = "cancelApprovalKeyChange", request_body = CancelApprovalKeyChange,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = ApprovalKeyResponse, description = "The key in effect"), WriteProblems))]
+    responses((status = 200, body = ApprovalKeyResponse, description = "The key in effect")))]
 #[post("/tenants/{id}/approval-key/cancel")]
 async fn cancel_approval_key_change(
     cx: Data<Context>,

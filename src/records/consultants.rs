@@ -210,13 +210,12 @@ text_enum! {
 #[into_params(parameter_in = Query)]
 pub struct ConsultantFilter {
     /// Only consultants in this state.
-    #[param(inline)]
     pub state: Option<ConsultantState>,
     /// Only consultants whose name or e-mail address holds this text, in upper or lower case.
     #[param(value_type = Option<SearchText>, example = "ravi")]
     pub search: Option<String>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

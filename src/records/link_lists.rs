@@ -196,15 +196,12 @@ pub struct LinkFilter {
     /// Only links that this client issued.
     pub client_id: Option<ClientId>,
     /// Only links whose newest mail is in this state.
-    #[param(inline)]
     pub delivery_state: Option<DeliveryState>,
     /// Only links of whose sessions this is the worst audit state.
-    #[param(inline)]
     pub audit_state: Option<AuditState>,
     /// Only links with a live session, or only those without one.
     pub in_use: Option<bool>,
     /// Only links that were issued in an emergency and whose review is in this state.
-    #[param(inline)]
     pub review_state: Option<ReviewState>,
     /// Only links issued at or after this moment.
     pub created_from: Option<Timestamp>,
@@ -213,7 +210,7 @@ pub struct LinkFilter {
     /// Only links whose window ends before this moment.
     pub expires_before: Option<Timestamp>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

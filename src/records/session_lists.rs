@@ -36,13 +36,11 @@ pub struct SessionFilter {
     /// Only sessions opened before this moment.
     pub started_to: Option<Timestamp>,
     /// Only sessions in this state.
-    #[param(inline)]
     pub state: Option<SessionState>,
     /// Only sessions whose activity reports are complete, have gaps, or were never closed.
-    #[param(inline)]
     pub audit_state: Option<AuditState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

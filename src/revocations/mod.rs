@@ -145,10 +145,9 @@ pub struct RevocationFilter {
     /// Only bulk revocations of this consultant's links.
     pub consultant_id: Option<ConsultantId>,
     /// Only bulk revocations in this state.
-    #[param(inline)]
     pub state: Option<RevocationState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

@@ -8,9 +8,7 @@ use super::{CreateRevocation, RevocationFilter, RevocationResponse};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
-use crate::http::{
-    Accepted, Body, Caller, IdempotencyHeader, Json, Path, Query, ReadProblems, RevokeLinks, WriteProblems,
-};
+use crate::http::{Accepted, Body, Caller, IdempotencyHeader, Json, Path, Query, RevokeLinks};
 use crate::id::RevocationId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -27,7 +25,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// by whatever selectors, and also to be read.
 #[utoipa::path(tag = "Magic links", operation_id = "createRevocation", request_body = CreateRevocation,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 202, body = RevocationResponse, description = "The bulk revocation"), WriteProblems))]
+    responses((status = 202, body = RevocationResponse, description = "The bulk revocation")))]
 #[post("/revocations")]
 async fn create_revocation(
     cx: Data<Context>,
@@ -45,7 +43,7 @@ async fn create_revocation(
 /// included. One that reaches more than one tenant is shown to clients with the scope
 /// `admin` only.
 #[utoipa::path(tag = "Magic links", operation_id = "listRevocations", params(RevocationFilter),
-    responses((status = 200, body = Page<RevocationResponse>, description = "A page of bulk revocations, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<RevocationResponse>, description = "A page of bulk revocations, newest first")))]
 #[get("/revocations")]
 async fn list_revocations(
     cx: Data<Context>,
@@ -56,9 +54,11 @@ async fn list_revocations(
 }
 
 /// Read a bulk revocation
+///
+/// Its selectors and counts. `state` is `done` once every link it matches is marked; it is in force before.
 #[utoipa::path(tag = "Magic links", operation_id = "getRevocation",
     params(("id" = RevocationId, Path, description = "Identifier of the bulk revocation")),
-    responses((status = 200, body = RevocationResponse, description = "The bulk revocation"), ReadProblems))]
+    responses((status = 200, body = RevocationResponse, description = "The bulk revocation")))]
 #[get("/revocations/{id}")]
 async fn get_revocation(
     cx: Data<Context>,

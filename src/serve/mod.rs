@@ -104,7 +104,8 @@ impl Service {
         let readers = usize::try_from(app.cx.config.database_connections).unwrap_or(16);
         let blocking_threads = readers * (1 + MOST_GIVEN_UP) + 2;
         let description = Arc::new(openapi::description()?);
-        let texts = [description.to_json()?, openapi::description_3_0(&description)?.to_string()].map(Bytes::from);
+        let three_zero = openapi::description_3_0(&description).to_string();
+        let texts = [description.to_string(), three_zero, openapi::webhooks()?.to_string()].map(Bytes::from);
         let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());
         let (keep_alive, delay) = (app.cx.config.keep_alive, app.cx.config.shutdown_delay);
         let stopping = Stopping::default();

@@ -139,16 +139,19 @@ async fn read_again(cx: &Context, id: SessionId, now: Timestamp) -> Result<Sessi
 #[expect(dead_code, reason = "only its schema is used")]
 pub struct RevocationRequest {
     /// Access token whose session is to end. Any other text ends none.
-    #[schema(max_length = 65536)]
+    #[schema(max_length = 65536, examples("eyJhbGciOiJFUzI1NiJ9.e30.c2lnbmF0dXJl"))]
     token: String,
     /// Ignored: every token is an access token.
-    #[schema(max_length = 65536)]
+    #[schema(max_length = 65536, examples("access_token"))]
     token_type_hint: Option<String>,
     /// Identifier of the client, with `client_secret`; instead of the `Authorization` header.
-    #[schema(max_length = 64)]
+    #[schema(max_length = 64, examples("cli_01kaq3v9e8fwmvd2x7n0c5hb4z"))]
     client_id: Option<String>,
     /// API key of the client (`client_secret_post`); not beside an `Authorization` header.
-    #[schema(max_length = 128)]
+    #[schema(
+        max_length = 128,
+        examples("mlsk_01kaq3v9e8fwmvd2x7n0c5hb4z_0123456789012345678901234567890123456789012")
+    )]
     client_secret: Option<String>,
 }
 

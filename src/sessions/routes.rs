@@ -15,7 +15,7 @@ use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::Error;
 use crate::http::{
     BATCH_LIMIT, Body, Caller, Created, IdempotencyHeader, IntrospectSessions, Json, Path, Query, ReadLinks,
-    ReadProblems, RedeemProblems, RedeemSessions, RevokeLinks, TokenRequest, WriteAudit, WriteProblems, json_answer,
+    RedeemSessions, RevokeLinks, TokenRequest, WriteAudit, json_answer,
 };
 use crate::id::SessionId;
 use crate::records::session_lists::SessionFilter;
@@ -39,7 +39,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// `Idempotency-Key` a lost response can be requested again while the session is active.
 #[utoipa::path(tag = "Sessions", operation_id = "openSession", request_body = OpenSession,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe while the session is active")),
-    responses((status = 201, body = OpenedSession, description = "The opened session, with its access token"), RedeemProblems))]
+    responses((status = 201, body = OpenedSession, description = "The opened session, with its access token")))]
 #[post("/sessions")]
 async fn open_session(
     cx: Data<Context>,
@@ -48,12 +48,14 @@ async fn open_session(
     body: Body<OpenSession>,
 ) -> Result<Created<OpenedSession>, Error> {
     let (value, replayed) = super::open(&cx, &caller, body.value, idempotency, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Created { location: Some(format!("/v1/sessions/{}", value.id)), value, replayed })
 }
 
 /// List sessions
+///
+/// Newest first, within the client's tenants and portal. Filters are combined.
 #[utoipa::path(tag = "Sessions", operation_id = "listSessions", params(SessionFilter),
-    responses((status = 200, body = Page<SessionResponse>, description = "A page of sessions"), ReadProblems))]
+    responses((status = 200, body = Page<SessionResponse>, description = "A page of sessions")))]
 #[get("/sessions")]
 async fn list_sessions(
     cx: Data<Context>,
@@ -64,9 +66,11 @@ async fn list_sessions(
 }
 
 /// Read a session
+///
+/// Who visits as whom, until when, how it ended, and which reports are missing.
 #[utoipa::path(tag = "Sessions", operation_id = "getSession",
     params(("id" = SessionId, Path, description = "Identifier of the session")),
-    responses((status = 200, body = SessionResponse, description = "The session"), ReadProblems))]
+    responses((status = 200, body = SessionResponse, description = "The session")))]
 #[get("/sessions/{id}")]
 async fn get_session(
     cx: Data<Context>,
@@ -85,7 +89,7 @@ async fn get_session(
 /// already ended.
 #[utoipa::path(tag = "Sessions", operation_id = "endSession", request_body = EndSession,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
-    responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
+    responses((status = 200, body = SessionResponse, description = "The session")))]
 #[post("/sessions/{id}/end")]
 async fn end_session(
     cx: Data<Context>,
@@ -104,7 +108,7 @@ async fn end_session(
 /// already ended keeps its end.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeSession", request_body = RevokeSession,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
-    responses((status = 200, body = SessionResponse, description = "The session"), WriteProblems))]
+    responses((status = 200, body = SessionResponse, description = "The session")))]
 #[post("/sessions/{id}/revoke")]
 async fn revoke_session(
     cx: Data<Context>,
@@ -122,7 +126,7 @@ async fn revoke_session(
 /// accepted until 72 hours after the session's end, and marked `late` once it has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "reportEvents", request_body = ReportEvents,
     params(("id" = SessionId, Path, description = "Identifier of the session")),
-    responses((status = 200, body = Reported, description = "Every event is recorded"), RedeemProblems))]
+    responses((status = 200, body = Reported, description = "Every event is recorded")))]
 #[post("/sessions/{id}/events")]
 async fn report_events(
     cx: Data<Context>,
@@ -139,7 +143,7 @@ async fn report_events(
 /// with the device that is remembered for its link. The answer is the same for every other token, and for one whose session has ended.
 #[utoipa::path(tag = "Sessions", operation_id = "revokeToken",
     request_body(content = RevocationRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, description = "The token is invalid from now on, or was before"), WriteProblems))]
+    responses((status = 200, description = "The token is invalid from now on, or was before")))]
 #[post("/revoke")]
 async fn revoke_token(cx: Data<Context>, request: TokenRequest<RedeemSessions>) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
@@ -156,7 +160,7 @@ async fn revoke_token(cx: Data<Context>, request: TokenRequest<RedeemSessions>) 
 /// for every other token it is `{"active": false}`, without a reason.
 #[utoipa::path(tag = "Sessions", operation_id = "introspectToken",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 200, content((Introspection = "application/json"), (inline(SignedAnswer) = "application/token-introspection+jwt")), description = "Whether the token is active, and its claims if it is"), WriteProblems))]
+    responses((status = 200, content((Introspection = "application/json"), (inline(SignedAnswer) = "application/token-introspection+jwt")), description = "Whether the token is active, and its claims if it is")))]
 #[post("/introspect")]
 async fn introspect_token(
     cx: Data<Context>,

@@ -10,9 +10,7 @@ use super::{RevokeKey, RevokedKey, RotateKey, SigningKey, SigningKeys};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, KeyId};
 use crate::error::Error;
-use crate::http::{
-    Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, PublicProblems, ReadProblems, WriteProblems, cached,
-};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, cached};
 
 const JSON: &str = "application/json";
 
@@ -132,7 +130,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Normally published a day before they sign (see `rotateKey`), and until everything they
 /// signed has expired.
 #[utoipa::path(tag = "Discovery", operation_id = "getJwks", security(()),
-    responses((status = 200, body = JwkSet, description = "JWK set of the public keys"), PublicProblems))]
+    responses((status = 200, body = JwkSet, description = "JWK set of the public keys")))]
 #[get("/.well-known/jwks.json")]
 async fn get_jwks(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let now = cx.clock.now();
@@ -145,7 +143,7 @@ async fn get_jwks(cx: Data<Context>, request: HttpRequest) -> Result<HttpRespons
 ///
 /// For libraries that read the issuer and its keys from here. There is no login.
 #[utoipa::path(tag = "Discovery", operation_id = "getOpenidConfiguration", security(()),
-    responses((status = 200, body = Discovery, description = "Metadata of the issuer"), PublicProblems))]
+    responses((status = 200, body = Discovery, description = "Metadata of the issuer")))]
 #[get("/.well-known/openid-configuration")]
 async fn get_openid_configuration(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     discovery(&cx, &request)
@@ -155,7 +153,7 @@ async fn get_openid_configuration(cx: Data<Context>, request: HttpRequest) -> Re
 ///
 /// The same document as `openid-configuration`, at the path of RFC 8414.
 #[utoipa::path(tag = "Discovery", operation_id = "getAuthorizationServer", security(()),
-    responses((status = 200, body = Discovery, description = "Metadata of the issuer"), PublicProblems))]
+    responses((status = 200, body = Discovery, description = "Metadata of the issuer")))]
 #[get("/.well-known/oauth-authorization-server")]
 async fn get_authorization_server(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     discovery(&cx, &request)
@@ -170,7 +168,7 @@ fn discovery(cx: &Context, request: &HttpRequest) -> Result<HttpResponse, Error>
 ///
 /// The newest 100, newest first, including expired and revoked keys.
 #[utoipa::path(tag = "Signing keys", operation_id = "listKeys",
-    responses((status = 200, body = SigningKeys, description = "The keys"), ReadProblems))]
+    responses((status = 200, body = SigningKeys, description = "The keys")))]
 #[get("/keys")]
 async fn list_keys(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<SigningKeys>, Error> {
     Ok(Json(super::list(&cx, &caller, cx.clock.now()).await?))
@@ -182,7 +180,7 @@ async fn list_keys(cx: Data<Context>, caller: Caller<Admin>) -> Result<Json<Sign
 /// keys stay published until everything they signed has expired.
 #[utoipa::path(tag = "Signing keys", operation_id = "rotateKey", request_body = RotateKey,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe; kept for 24 hours")),
-    responses((status = 201, body = SigningKey, description = "The new key"), WriteProblems))]
+    responses((status = 201, body = SigningKey, description = "The new key")))]
 #[post("/keys/rotate")]
 async fn rotate_key(
     cx: Data<Context>,
@@ -192,7 +190,7 @@ async fn rotate_key(
 ) -> Result<Created<SigningKey>, Error> {
     let once = idempotency.scoped(&caller, &body)?;
     let (key, replayed) = super::rotate(&cx, &caller, &body.value, once, cx.clock.now()).await?;
-    Ok(Created { value: key, replayed })
+    Ok(Created { location: None, value: key, replayed })
 }
 
 /// Retire a signing key
@@ -200,7 +198,7 @@ async fn rotate_key(
 /// The key stops signing; what it signed stays valid. Refused if no other key can sign.
 #[utoipa::path(tag = "Signing keys", operation_id = "retireKey",
     params(("id" = KeyId, Path, example = "demo", description = "Identifier of the key (`kid`)")),
-    responses((status = 200, body = SigningKey, description = "The key"), WriteProblems))]
+    responses((status = 200, body = SigningKey, description = "The key")))]
 #[post("/keys/{id}/retire")]
 async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>) -> Result<Json<SigningKey>, Error> {
     Ok(Json(super::retire(&cx, &caller, kid.into_inner(), cx.clock.now()).await?))
@@ -214,7 +212,7 @@ async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>)
 /// of many links and sessions, a worker records the end (`done_at`).
 #[utoipa::path(tag = "Signing keys", operation_id = "revokeKey", request_body = RevokeKey,
     params(("id" = KeyId, Path, example = "demo", description = "Identifier of the key (`kid`)")),
-    responses((status = 200, body = RevokedKey, description = "The key, and what was revoked with it"), WriteProblems))]
+    responses((status = 200, body = RevokedKey, description = "The key, and what was revoked with it")))]
 #[post("/keys/{id}/revoke")]
 async fn revoke_key(
     cx: Data<Context>,

@@ -10,7 +10,7 @@ use super::StatusLists;
 use crate::context::Context;
 use crate::domain::ListNumber;
 use crate::error::Error;
-use crate::http::{Path, PublicProblems, cached};
+use crate::http::{Path, cached};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(get_status_lists).service(get_status_list);
@@ -44,7 +44,7 @@ const ASK_AGAIN: &str = "no-cache";
 /// URLs of every list that a valid access token can name, for verifiers that fetch
 /// the lists beforehand.
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusLists", security(()),
-    responses((status = 200, body = StatusListAddresses, description = "URLs of the status lists"), PublicProblems))]
+    responses((status = 200, body = StatusListAddresses, description = "URLs of the status lists")))]
 #[get("/status-lists")]
 async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
     let status_lists = super::addresses(&cx, cx.clock.now()).await?;
@@ -60,8 +60,7 @@ async fn get_status_lists(cx: Data<Context>, request: HttpRequest) -> Result<Htt
 /// the list, refuse the access token.
 #[utoipa::path(tag = "Discovery", operation_id = "getStatusList", security(()),
     params(("id" = ListNumber, Path, example = "1", description = "Number of the status list")),
-    responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "Status list token"),
-        PublicProblems))]
+    responses((status = 200, body = StatusListToken, content_type = "application/statuslist+jwt", description = "Status list token")))]
 #[get("/status-lists/{id}")]
 async fn get_status_list(
     cx: Data<Context>,

@@ -8,7 +8,7 @@ use super::{SaveTenant, TenantResponse};
 use crate::context::Context;
 use crate::domain::{Page, Paging, TenantId};
 use crate::error::Error;
-use crate::http::{Body, Caller, Json, Path, Query, ReadProblems, ReadTenants, WriteProblems, WriteTenants};
+use crate::http::{Body, Caller, Json, Path, Query, ReadTenants, WriteTenants};
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
     service.service(save_tenant).service(list_tenants).service(get_tenant);
@@ -20,7 +20,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// issued for a tenant that is not registered.
 #[utoipa::path(tag = "Tenants", operation_id = "saveTenant", request_body = SaveTenant,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = TenantResponse, description = "The tenant"), WriteProblems))]
+    responses((status = 200, body = TenantResponse, description = "The tenant")))]
 #[put("/tenants/{id}")]
 async fn save_tenant(
     cx: Data<Context>,
@@ -32,8 +32,10 @@ async fn save_tenant(
 }
 
 /// List tenants
+///
+/// In order of `id`, those that the client is bound to.
 #[utoipa::path(tag = "Tenants", operation_id = "listTenants", params(Paging),
-    responses((status = 200, body = Page<TenantResponse>, description = "A page of tenants, in order of id"), ReadProblems))]
+    responses((status = 200, body = Page<TenantResponse>, description = "A page of tenants, in order of id")))]
 #[get("/tenants")]
 async fn list_tenants(
     cx: Data<Context>,
@@ -44,9 +46,11 @@ async fn list_tenants(
 }
 
 /// Read a tenant
+///
+/// Name, time zone, contacts and retention. A tenant is there once it was registered (`saveTenant`).
 #[utoipa::path(tag = "Tenants", operation_id = "getTenant",
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
-    responses((status = 200, body = TenantResponse, description = "The tenant"), ReadProblems))]
+    responses((status = 200, body = TenantResponse, description = "The tenant")))]
 #[get("/tenants/{id}")]
 async fn get_tenant(
     cx: Data<Context>,

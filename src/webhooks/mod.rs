@@ -96,7 +96,7 @@ text_enum! {
 #[derive(Clone, Queryable, Insertable)]
 #[diesel(table_name = crate::db::schema::webhook_endpoints)]
 pub(crate) struct Endpoint {
-    id: EndpointId,
+    pub(super) id: EndpointId,
     client_id: ClientId,
     url: String,
     description: Option<String>,

@@ -11,9 +11,7 @@ use super::{
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
-use crate::http::{
-    Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, Path, Query, ReadProblems, WriteProblems,
-};
+use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, Path, Query};
 use crate::id::EndpointId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -36,7 +34,7 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// response only. `openapi/webhooks.json` describes the messages.
 #[utoipa::path(tag = "Webhooks", operation_id = "createWebhookEndpoint", request_body = CreateWebhookEndpoint,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Key that makes a retry safe for 24 hours; a replayed response omits the secret")),
-    responses((status = 201, body = WebhookEndpointResponse, description = "The webhook endpoint was created"), WriteProblems))]
+    responses((status = 201, body = WebhookEndpointResponse, description = "The webhook endpoint was created")))]
 #[post("/webhook-endpoints")]
 async fn create_webhook_endpoint(
     cx: Data<Context>,
@@ -47,14 +45,14 @@ async fn create_webhook_endpoint(
 ) -> Result<Created<WebhookEndpointResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
     let (value, replayed) = super::create(&cx, &sender, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { value, replayed })
+    Ok(Created { location: Some(format!("/v1/webhook-endpoints/{}", value.id)), value, replayed })
 }
 
 /// List webhook endpoints
 ///
 /// The client's own endpoints; with the scope `admin` those of every client within its reach.
 #[utoipa::path(tag = "Webhooks", operation_id = "listWebhookEndpoints", params(Paging),
-    responses((status = 200, body = Page<WebhookEndpointResponse>, description = "A page of webhook endpoints, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<WebhookEndpointResponse>, description = "A page of webhook endpoints, newest first")))]
 #[get("/webhook-endpoints")]
 async fn list_webhook_endpoints(
     cx: Data<Context>,
@@ -65,9 +63,11 @@ async fn list_webhook_endpoints(
 }
 
 /// Read a webhook endpoint
+///
+/// Address, events, format and state. Its secret is not shown.
 #[utoipa::path(tag = "Webhooks", operation_id = "getWebhookEndpoint",
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint"), ReadProblems))]
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint")))]
 #[get("/webhook-endpoints/{id}")]
 async fn get_webhook_endpoint(
     cx: Data<Context>,
@@ -83,7 +83,7 @@ async fn get_webhook_endpoint(
 /// the new URL.
 #[utoipa::path(tag = "Webhooks", operation_id = "changeWebhookEndpoint", request_body = ChangeWebhookEndpoint,
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint"), WriteProblems))]
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint")))]
 #[patch("/webhook-endpoints/{id}")]
 async fn change_webhook_endpoint(
     cx: Data<Context>,
@@ -100,7 +100,7 @@ async fn change_webhook_endpoint(
 /// Queued messages are not sent, and the secrets are deleted.
 #[utoipa::path(tag = "Webhooks", operation_id = "deleteWebhookEndpoint",
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 204, description = "The webhook endpoint was deleted"), WriteProblems))]
+    responses((status = 204, description = "The webhook endpoint was deleted")))]
 #[delete("/webhook-endpoints/{id}")]
 async fn delete_webhook_endpoint(
     cx: Data<Context>,
@@ -118,7 +118,7 @@ async fn delete_webhook_endpoint(
 /// `client_not_permitted` for the endpoint of a client that the caller could not create.
 #[utoipa::path(tag = "Webhooks", operation_id = "rotateWebhookSecret", request_body = RotateWebhookSecret,
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint with its new secret"), WriteProblems))]
+    responses((status = 200, body = WebhookEndpointResponse, description = "The webhook endpoint with its new secret")))]
 #[post("/webhook-endpoints/{id}/rotate-secret")]
 async fn rotate_webhook_secret(
     cx: Data<Context>,
@@ -135,7 +135,7 @@ async fn rotate_webhook_secret(
 /// for format `caep`. Its delivery state is listed among the deliveries.
 #[utoipa::path(tag = "Webhooks", operation_id = "testWebhookEndpoint",
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 202, body = WebhookDelivery, description = "The test message is queued"), WriteProblems))]
+    responses((status = 202, body = WebhookDelivery, description = "The test message is queued")))]
 #[post("/webhook-endpoints/{id}/test")]
 async fn test_webhook_endpoint(
     cx: Data<Context>,
@@ -151,7 +151,7 @@ async fn test_webhook_endpoint(
 /// delivered, failed or was cancelled.
 #[utoipa::path(tag = "Webhooks", operation_id = "listWebhookDeliveries",
     params(("id" = EndpointId, Path, description = "Webhook endpoint id"), Paging),
-    responses((status = 200, body = Page<WebhookDelivery>, description = "A page of messages, newest first"), ReadProblems))]
+    responses((status = 200, body = Page<WebhookDelivery>, description = "A page of messages, newest first")))]
 #[get("/webhook-endpoints/{id}/deliveries")]
 async fn list_webhook_deliveries(
     cx: Data<Context>,
@@ -168,7 +168,7 @@ async fn list_webhook_deliveries(
 /// were new. A receiver sees by `sequence` what is older than it already knows.
 #[utoipa::path(tag = "Webhooks", operation_id = "retryWebhookDeliveries", request_body = RetryWebhookDeliveries,
     params(("id" = EndpointId, Path, description = "Webhook endpoint id")),
-    responses((status = 202, body = RetriedWebhookDeliveries, description = "The messages are queued"), WriteProblems))]
+    responses((status = 202, body = RetriedWebhookDeliveries, description = "The messages are queued")))]
 #[post("/webhook-endpoints/{id}/retry")]
 async fn retry_webhook_deliveries(
     cx: Data<Context>,

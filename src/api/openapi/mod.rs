@@ -1,6 +1,11 @@
 //! The API description (OpenAPI 3.1), generated from the routes.
 
+mod answers;
+mod formats;
+mod operations;
+mod parameters;
 mod plain;
+mod problems;
 mod requests;
 mod responses;
 mod three_zero;
@@ -23,13 +28,12 @@ pub use webhooks::webhooks;
 #[openapi(
     info(
         title = "Magic Link",
-        description = "Gives one support consultant access to one customer portal as one user profile, for a stated \
-            reason and a limited time, and records it in an audit log.\n\nAuthenticate with `Bearer <API key>`, or with \
-            Basic: the client id and the key. Every failure is a problem document (RFC 9457) with a stable `code`; \
-            `/problems` explains each.",
+        contact(name = "The operators of this service", url = "https://github.com/magic-link/magic-link"),
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
     ),
     servers((url = "/", description = "This service")),
+    // Found in parameters only.
+    components(schemas(crate::audit::ExportFormat)),
     tags(
         (name = "Magic links", description = "Grant, read, revoke and resend access"),
         (name = "Sessions", description = "Redeem a link, check access, report activity events"),
@@ -56,25 +60,34 @@ pub(crate) fn head() -> Description {
 ///
 /// # Errors
 /// When the generated document is invalid: a bug that every test would detect.
-pub(super) fn finish(mut description: Description) -> Result<Description, serde_json::Error> {
+pub(super) fn finish(mut description: Description) -> Result<Value, serde_json::Error> {
     let components = description.components.get_or_insert_with(Components::new);
     components.schemas.insert("Problem".into(), <Problem<'_> as utoipa::PartialSchema>::schema());
     let mut referenced = Vec::new();
     <Problem<'_> as ToSchema>::schemas(&mut referenced);
     components.schemas.extend(referenced);
     components.schemas.extend(Syntax::schemas());
-    for (name, scheme) in [("bearer", HttpAuthScheme::Bearer), ("basic", HttpAuthScheme::Basic)] {
-        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(scheme).build());
-        components.security_schemes.insert(name.into(), scheme.into());
-    }
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("The API key of a client"));
+    components.security_schemes.insert("bearer".into(), SecurityScheme::Http(bearer.build()).into());
     let none: [&str; 0] = [];
-    description.security =
-        Some(vec![SecurityRequirement::new("bearer", none), SecurityRequirement::new("basic", none)]);
+    description.security = Some(vec![SecurityRequirement::new("bearer", none)]);
     let mut description = plain::plain(serde_json::to_value(description)?);
     requests::describe(&mut description);
+    parameters::describe(&mut description);
+    operations::secure(&mut description);
+    problems::describe(&mut description);
     responses::describe(&mut description);
-    serde_json::from_value(description)
+    answers::open(&mut description);
+    answers::show(&mut description)?;
+    let introduction = INFO.replace("{{scopes}}", &operations::scopes_table(&description));
+    if let Some(info) = description.get_mut("info").and_then(Value::as_object_mut) {
+        info.insert("description".into(), introduction.into());
+    }
+    Ok(description)
 }
+
+/// What holds for every operation.
+const INFO: &str = include_str!("info.md");
 
 /// Changes every object of a description, the inner ones first. Examples are data, even if they look like schemas.
 fn for_each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
@@ -94,15 +107,13 @@ fn for_each_object(value: &mut Value, change: &mut impl FnMut(&mut Map<String, V
 ///
 /// # Errors
 /// When the generated document is invalid: a bug that every test would detect.
-pub fn description() -> Result<Description, serde_json::Error> {
+pub fn description() -> Result<Value, serde_json::Error> {
     let (_, description) = App::new().into_utoipa_app().openapi(head()).configure(super::routes).split_for_parts();
     finish(description)
 }
 
 /// The same description in OpenAPI 3.0.3, as committed in `openapi/openapi-3.0.json`.
-///
-/// # Errors
-/// As [`description`].
-pub fn description_3_0(description: &Description) -> Result<Value, serde_json::Error> {
-    Ok(three_zero::three_zero(serde_json::to_value(description)?))
+#[must_use]
+pub fn description_3_0(description: &Value) -> Value {
+    three_zero::three_zero(description.clone())
 }

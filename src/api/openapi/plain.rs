@@ -5,7 +5,7 @@
 
 use serde_json::{Map, Value};
 
-use super::for_each_object;
+use super::{for_each_object, formats};
 
 /// Rewrites the whole description.
 pub(super) fn plain(mut description: Value) -> Value {
@@ -16,6 +16,7 @@ pub(super) fn plain(mut description: Value) -> Value {
         one_line(members);
         members.remove("propertyNames");
         resolve(members, &texts);
+        formats::name(members);
     });
     if let Some(schemas) = description.pointer_mut("/components/schemas").and_then(Value::as_object_mut) {
         schemas.retain(|name, _| !texts.contains_key(name));
@@ -62,11 +63,14 @@ fn without_null(schema: &mut Map<String, Value>) {
     }
 }
 
-/// Unwraps the lines of documentation comments within paragraphs.
+/// Unwraps the lines of documentation comments within paragraphs. The items of a list stay apart.
 fn one_line(schema: &mut Map<String, Value>) {
     if let Some(Value::String(text)) = schema.get_mut("description") {
-        let paragraphs: Vec<String> = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
-        *text = paragraphs.join("\n\n");
+        let paragraphs = text.split("\n\n").map(|paragraph| {
+            let items = paragraph.split("\n- ").map(|item| item.replace('\n', " "));
+            items.collect::<Vec<_>>().join("\n- ")
+        });
+        *text = paragraphs.collect::<Vec<_>>().join("\n\n");
     }
 }
 

@@ -17,16 +17,25 @@ pub(super) fn describe(description: &mut Value) {
         let schemas = contents.filter(|(kind, _)| *kind == "application/json").map(|(_, content)| content);
         open.extend(schemas.filter_map(|content| content.pointer("/schema/$ref")?.as_str()).map(ToOwned::to_owned));
     }
-    let mut known = BTreeSet::new();
-    while let Some(reference) = open.pop() {
-        if let Some(schema) = description.pointer_mut(reference.trim_start_matches('#'))
-            && known.insert(reference.clone())
-        {
-            references(schema, &mut open);
+    for reference in reachable(description, open) {
+        if let Some(schema) = description.pointer_mut(reference.trim_start_matches('#')) {
             optional_members_may_be_null(schema);
         }
     }
     require_bodies(description);
+}
+
+/// The references that lead from these to others, and these.
+pub(super) fn reachable(description: &Value, mut open: Vec<String>) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    while let Some(reference) = open.pop() {
+        if let Some(named) = description.pointer(reference.trim_start_matches('#'))
+            && known.insert(reference)
+        {
+            references(named, &mut open);
+        }
+    }
+    known
 }
 
 fn require_bodies(description: &mut Value) {
@@ -53,7 +62,8 @@ fn require_bodies(description: &mut Value) {
     }
 }
 
-fn references(schema: &Value, open: &mut Vec<String>) {
+/// Adds every reference that stands in a value.
+pub(super) fn references(schema: &Value, open: &mut Vec<String>) {
     match schema {
         Value::Object(members) => {
             open.extend(members.get("$ref").and_then(Value::as_str).map(ToOwned::to_owned));

@@ -1,77 +1,76 @@
-//! Headers of the responses, and the answer to a conditional request.
+//! Headers of successful responses, and the answer to a conditional request.
 
 use serde_json::{Map, Value, json};
 
-/// Names and descriptions.
-type Headers = &'static [(&'static str, &'static str)];
+use super::operations::{self, parameters};
 
-/// Headers of each response of a status.
-const OF_STATUS: &[(&str, Headers)] = &[
-    ("401", &[("www-authenticate", "Schemes that are taken: Bearer and Basic (RFC 9110)")]),
-    ("409", &[("retry-after", "Seconds to wait, where waiting helps")]),
-    (
-        "429",
-        &[
-            ("retry-after", "Seconds to wait"),
-            ("ratelimit", "State of the limit that was exceeded (draft-ietf-httpapi-ratelimit-headers)"),
-            ("ratelimit-policy", "The limit that was exceeded (draft-ietf-httpapi-ratelimit-headers)"),
-        ],
-    ),
-    ("503", &[("retry-after", "Seconds to wait")]),
+/// Operations that answer with an entity tag.
+const CACHED: &[&str] =
+    &["getJwks", "getOpenidConfiguration", "getAuthorizationServer", "getStatusLists", "getStatusList"];
+
+/// Operations whose 201 says where what was created can be read, with an example.
+const CREATED: &[(&str, &str)] = &[
+    ("createClient", "/v1/clients/cli_01kaq3v9e8fwmvd2x7n0c5hb4z"),
+    ("createWebhookEndpoint", "/v1/webhook-endpoints/whe_01kaq3v9e8fwmvd2x7n0c5hc1z"),
+    ("extendMagicLink", "/v1/magic-links/mlk_01kaq3v9e8fwmvd2x7n0c5hb1z"),
+    ("issueMagicLink", "/v1/magic-links/mlk_01kaq3v9e8fwmvd2x7n0c5hb1z"),
+    ("openSession", "/v1/sessions/ses_01kaq3v9e8fwmvd2x7n0c5hb2z"),
+    ("registerConsultant", "/v1/consultants/con_01kaq3v9e8fwmvd2x7n0c5hb3z"),
 ];
 
-/// Headers of the success of an operation.
-const OF_SUCCESS: &[(&[&str], Headers)] = &[
-    (
-        &["getJwks", "getOpenidConfiguration", "getAuthorizationServer", "getStatusLists", "getStatusList"],
-        &[("etag", "Entity tag, for `If-None-Match`"), ("cache-control", "How long the response may be cached")],
-    ),
-    (
-        &["exportAuditEvents"],
-        &[
-            ("content-disposition", "Name of the file to save the export as"),
-            ("link", "Where the complete log is, of a format that cannot be verified by itself"),
-        ],
-    ),
-];
-
-/// Describes the headers of all responses.
+/// Describes the headers of all successes.
 pub(super) fn describe(description: &mut Value) {
-    let paths = description["paths"].as_object_mut().into_iter().flatten();
-    for (_, operation) in paths.flat_map(|(_, item)| item.as_object_mut().into_iter().flatten()) {
+    operations::for_each(description, |_, operation| {
         let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
-        let repeats =
-            operation["parameters"].as_array().into_iter().flatten().any(|one| one["name"] == "Idempotency-Key");
-        let Some(responses) = operation["responses"].as_object_mut() else { continue };
-        for (status, headers) in OF_STATUS {
-            if let Some(response) = responses.get_mut(*status) {
-                add(response, headers);
-            }
+        let repeats = parameters(operation).any(|one| one["name"] == "Idempotency-Key");
+        let Some(responses) = operation["responses"].as_object_mut() else { return };
+        // Of two, the one that creates.
+        let success = responses.iter_mut().filter(|(status, _)| status.starts_with('2')).last();
+        let Some(success) = success.and_then(|(_, response)| response.as_object_mut()) else { return };
+        let mut headers = Map::new();
+        if repeats {
+            headers.extend([header("Idempotency-Replayed", "`true` for the response to a repeat", &json!("true"))]);
         }
-        let of_success = OF_SUCCESS.iter().filter(|(ids, _)| ids.contains(&id.as_str())).map(|(_, headers)| *headers);
-        let replayed: Headers = &[("idempotency-replayed", "`true` for the response to a repeat")];
-        for headers in of_success.chain(repeats.then_some(replayed)) {
-            // Of two, the one that creates.
-            if let Some((_, response)) = responses.iter_mut().filter(|(status, _)| status.starts_with('2')).last() {
-                add(response, headers);
-            }
-            if headers.iter().any(|(name, _)| *name == "etag") {
-                let mut unchanged = json!({ "description": "The client's copy, named in `If-None-Match`, is current" });
-                add(&mut unchanged, headers);
-                responses.insert("304".into(), unchanged);
-            }
+        if let Some((_, address)) = CREATED.iter().find(|(created, _)| *created == id) {
+            headers.extend([header("Location", "Path at which it can be read", &json!(address))]);
         }
-    }
+        if id == "exportAuditEvents" {
+            headers.extend([
+                header(
+                    "Content-Disposition",
+                    "Name of the file to save the export as",
+                    &json!("attachment; filename=\"acme-audit.ndjson\""),
+                ),
+                header(
+                    "Link",
+                    "Where the complete log is, of a format that cannot be verified by itself",
+                    &json!("</v1/audit-events/export?format=ndjson&tenant_id=acme>; rel=\"canonical\""),
+                ),
+            ]);
+        }
+        if CACHED.contains(&&*id) {
+            headers.extend([
+                header("ETag", "Entity tag, for `If-None-Match`", &json!("\"1b4f0e9851971998e732078544c96b36\"")),
+                header("Cache-Control", "How long the response may be cached", &json!("public, max-age=300")),
+            ]);
+        }
+        if headers.is_empty() {
+            return;
+        }
+        success.insert("headers".into(), headers.clone().into());
+        if CACHED.contains(&&*id) {
+            let unchanged = "The client's copy, named in `If-None-Match`, is current";
+            responses.insert("304".into(), json!({ "description": unchanged, "headers": headers }));
+        }
+    });
 }
 
-fn add(response: &mut Value, headers: Headers) {
-    let header =
-        |description: &str| json!({ "description": description, "schema": { "type": "string", "maxLength": 500 } });
-    let described = headers.iter().map(|(name, description)| ((*name).to_owned(), header(description)));
-    if let Some(response) = response.as_object_mut() {
-        let all = response.entry("headers").or_insert_with(|| Value::Object(Map::new()));
-        if let Some(all) = all.as_object_mut() {
-            all.extend(described);
-        }
-    }
+/// A header with an example.
+pub(super) fn header(name: &str, description: &str, example: &Value) -> (String, Value) {
+    let schema = if example.is_number() {
+        json!({ "type": "integer", "format": "int64", "minimum": 0 })
+    } else {
+        json!({ "type": "string", "maxLength": 500 })
+    };
+    (name.to_owned(), json!({ "description": description, "schema": schema, "example": example }))
 }

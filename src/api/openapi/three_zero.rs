@@ -5,13 +5,20 @@
 
 use serde_json::{Map, Value, json};
 
-use super::for_each_object;
+use super::{for_each_object, operations};
 
 /// Turns a description in OpenAPI 3.1 into one in 3.0.3 that says the same.
 pub(super) fn three_zero(mut description: Value) -> Value {
     if let Some(license) = description.pointer_mut("/info/license").and_then(Value::as_object_mut) {
         license.remove("identifier");
+        license.insert("url".into(), "https://spdx.org/licenses/MIT.html".into());
     }
+    // Only OAuth has scopes there; the descriptions of the operations still name them.
+    operations::for_each(&mut description, |_, operation| {
+        if operation["security"] != json!([{}]) {
+            operation["security"] = json!([{ "bearer": [] }]);
+        }
+    });
     rewrite(&mut description);
     if let Some(version) = description.get_mut("openapi") {
         *version = json!("3.0.3");

@@ -62,7 +62,7 @@ pub struct ExportQuery {
     pub tenant_id: String,
     /// Format of the export; `ndjson` by default.
     #[serde(default = "ndjson")]
-    #[param(inline, required = false)]
+    #[param(required = false, default = "ndjson")]
     pub format: ExportFormat,
     /// Only events of this portal.
     #[param(value_type = Option<PortalId>)]
@@ -78,7 +78,7 @@ pub struct ExportQuery {
     pub principal_id: Option<String>,
     /// Only events of this type.
     #[serde(rename = "type")]
-    #[param(rename = "type", inline)]
+    #[param(rename = "type")]
     pub kind: Option<EventType>,
     /// `true`: only activity events reported after their session had ended; `false`: only the other events.
     pub late: Option<bool>,

@@ -119,10 +119,9 @@ pub struct ClearSuppression {
 #[into_params(parameter_in = Query)]
 pub struct SuppressionFilter {
     /// Only suppressions in this state.
-    #[param(inline)]
     pub state: Option<SuppressionState>,
     /// Items per page, 50 by default; a value above 200 counts as 200.
-    #[param(minimum = 1)]
+    #[param(minimum = 1, default = 50)]
     pub page_size: Option<u32>,
     /// `next_cursor` of the previous page.
     #[param(value_type = Option<Cursor>)]

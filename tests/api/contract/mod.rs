@@ -1,7 +1,9 @@
 //! What others build on: HTTP, the API description, signatures, and the database schema.
 
 mod bodies;
+mod codes;
 mod database_schema;
+mod description;
 mod epochs;
 mod http;
 mod http_front;

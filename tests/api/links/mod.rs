@@ -7,6 +7,7 @@ mod emergency;
 mod landing_page;
 mod managing;
 mod one_access;
+mod over;
 mod reentry;
 mod restrictions;
 mod searching;

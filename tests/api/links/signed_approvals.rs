@@ -268,6 +268,8 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     ] {
         why(&keeper.put(KEY, &replace(&second, Some(wrong))).await);
     }
+    let other = successor(world, &first, &second.thumbprint());
+    why(&keeper.post(&format!("{KEY}/remove"), &json!({"signed_change": other})).await);
     world.clock.advance(Duration::minutes(10));
     let word = successor(world, &first, &second.thumbprint());
     let saved = keeper.put(KEY, &replace(&second, Some(word.clone()))).await.ok();
@@ -310,8 +312,28 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     let free = ask().await;
     why(&act(&portal, &free, "approve", &signed(&text)).await);
     act(&portal, &free, "approve", &approval()).await.ok();
-    let support = json!({"public_key": first.jwk(), "acting_session_id": "ses_1"});
-    keeper.put(KEY, &support).await.refused(403, "support_session_cannot_grant");
+    let bound = world.client(Some("cloud"), &["acme"], &["policies:write"]).await;
+    for (path, key) in
+        [(KEY.to_owned(), Some(first.jwk())), (format!("{KEY}/remove"), None), (format!("{KEY}/cancel"), None)]
+    {
+        let with = |name: &str, value: Value| {
+            let mut body = json!({ name: value });
+            body["public_key"] = json!(key);
+            body
+        };
+        let send = async |api: &Api, body: Value| match &key {
+            Some(_) => api.put(&path, &body).await,
+            None => {
+                let mut body = body;
+                body.as_object_mut().unwrap().remove("public_key");
+                api.post(&path, &body).await
+            }
+        };
+        send(&keeper, with("acting_session_id", json!("ses_1"))).await.refused(403, "support_session_cannot_grant");
+        let nobody = json!({"id": "emp-7", "name": ""});
+        send(&keeper, with("requested_by", nobody)).await.refused(422, "validation_failed");
+        send(&bound, with("requested_by", Value::Null)).await.refused(403, "client_not_permitted");
+    }
 
     // Six mails to each of both contacts, one to the new one.
     let told = eventually("everybody is told", async || {

@@ -3,5 +3,6 @@
 mod access_matrix;
 mod api_keys;
 mod authority;
+mod operators;
 mod rate_limits;
 mod secrecy;

@@ -52,15 +52,26 @@ pub fn differences(method: &str, path: &str, status: u16, headers: &HeaderMap, b
     let Some((_, item)) = PATHS.iter().find(|(pattern, _)| pattern.is_match(path)) else { return Vec::new() };
     // HEAD is answered as GET is, without the body.
     let Some(operation) = item.get(&method.to_lowercase()) else { return Vec::new() };
-    let response = &operation["responses"][status.to_string()];
+    let response = resolved(&operation["responses"][status.to_string()]);
     if response.is_null() {
         return vec![format!("the status {status} is not described")];
     }
     let mut found = Vec::new();
-    for name in HEADERS.iter().filter(|name| headers.contains_key(**name)) {
-        if response["headers"][name].is_null() {
-            found.push(format!("the header {name} is not described"));
+    let described = response["headers"].as_object();
+    let is_described = |name: &str| described.is_some_and(|all| all.keys().any(|one| one.eq_ignore_ascii_case(name)));
+    for name in HEADERS.iter().filter(|name| headers.contains_key(**name) && !is_described(name)) {
+        found.push(format!("the header {name} is not described"));
+    }
+    // What is created says where it is.
+    for name in ["location", "etag"].into_iter().filter(|name| is_described(name) && !headers.contains_key(*name)) {
+        found.push(format!("the header {name} is missing"));
+    }
+    let problem: Option<Value> = if status < 400 { None } else { serde_json::from_str(body).ok() };
+    if let Some(code) = problem.as_ref().and_then(|problem| problem["code"].as_str()) {
+        if response["content"]["application/problem+json"]["examples"][code].is_null() {
+            found.push(format!("the code {code} is not described"));
         }
+        seen::note(operation["operationId"].as_str().expect("an operationId"), code);
     }
     let kind = headers.get("content-type").and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default();
@@ -74,6 +85,13 @@ pub fn differences(method: &str, path: &str, status: u16, headers: &HeaderMap, b
         }
         None | Some(Some(_)) => {}
     }
+    found
+}
+
+/// Where a value differs from a closed schema.
+pub fn misfits(schema: &'static Value, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    check(schema, value, "", &mut found);
     found
 }
 
@@ -171,5 +189,26 @@ fn bound(schema: &Value, least: &str, most: &str, size: usize, at: &str, found: 
     if schema[least].as_u64().is_some_and(|least| size < least) || schema[most].as_u64().is_some_and(|most| size > most)
     {
         found.push(format!("{at} has a size of {size}"));
+    }
+}
+
+/// Which codes the tests have seen of which operation, for `contract::codes`.
+pub mod seen {
+    use std::collections::BTreeSet;
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::sync::{LazyLock, Mutex, PoisonError};
+
+    /// A line for each operation and code, of any number of test processes. `make test` begins it anew.
+    pub const FILE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/codes-seen.txt");
+
+    /// Notes that an operation has answered with a code.
+    pub fn note(operation: &str, code: &str) {
+        static NOTED: LazyLock<Mutex<BTreeSet<String>>> = LazyLock::new(Mutex::default);
+        let line = format!("{operation} {code}\n");
+        if NOTED.lock().unwrap_or_else(PoisonError::into_inner).insert(line.clone()) {
+            let file = OpenOptions::new().create(true).append(true).open(FILE);
+            file.and_then(|mut file| file.write_all(line.as_bytes())).expect("what was seen is noted");
+        }
     }
 }

@@ -4,6 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use super::contract::seen;
+
 /// A connection to the service on which a test writes what it likes.
 pub struct Raw(TcpStream);
 
@@ -36,7 +38,7 @@ impl Raw {
                 Err(_) => break,
             }
         }
-        String::from_utf8(answer).expect("text")
+        noted(answer)
     }
 
     /// What the service says first, at once.
@@ -67,6 +69,17 @@ impl Raw {
                 break;
             }
         }
-        String::from_utf8(answer).expect("text")
+        noted(answer)
     }
+}
+
+/// An answer as text. Its code is noted: what is refused before there is a request belongs to no operation.
+fn noted(answer: Vec<u8>) -> String {
+    let answer = String::from_utf8(answer).expect("text");
+    let body = answer.rsplit("\r\n\r\n").next().unwrap_or_default();
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    if let Some(code) = problem["code"].as_str() {
+        seen::note("-", code);
+    }
+    answer
 }

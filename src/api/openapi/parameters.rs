@@ -1,0 +1,38 @@
+//! Examples of parameters, by name: a name means the same in every operation.
+//!
+//! They stand in the schema, not beside it: what stands beside it is filled in by pages that try calls, and a filter that
+//! nobody asked for hides what is there.
+
+use serde_json::{Value, json};
+
+use super::operations;
+
+/// Describes an example of each parameter that has none.
+pub(super) fn describe(description: &mut Value) {
+    operations::for_each(description, |_, operation| {
+        let all = operation.get_mut("parameters").and_then(Value::as_array_mut);
+        for parameter in all.into_iter().flatten() {
+            let has_its_own = !parameter["example"].is_null() || parameter.pointer("/schema/$ref").is_some();
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            let Some(schema) = parameter["schema"].as_object_mut() else { continue };
+            if let (false, false, Some(example)) = (has_its_own, schema.contains_key("examples"), example(&name)) {
+                schema.insert("examples".into(), json!([example]));
+            }
+        }
+    });
+}
+
+fn example(name: &str) -> Option<Value> {
+    Some(match name {
+        "Idempotency-Key" => json!("9a3c1d5e-7f42-4c0e-8a51-2f1f7c9d4b60"),
+        "cursor" => json!("eyJhZnRlciI6Im1sa18wMWthcTN2OWU4ZndtdmQyeDduMGM1aGIxeiJ9"),
+        "portal" => json!("cloud"),
+        "principal_id" | "profile_id" => json!("emp-1042"),
+        "issued_by_id" => json!("emp-7"),
+        "page_size" => json!(50),
+        "in_use" | "late" | "out_of_session" | "policy_violation" => json!(true),
+        name if name.ends_with("_from") => json!("2026-11-23T00:00:00Z"),
+        name if name.ends_with("_to") || name.ends_with("_before") => json!("2026-11-30T00:00:00Z"),
+        _ => return None,
+    })
+}
