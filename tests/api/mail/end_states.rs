@@ -6,7 +6,7 @@ use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::reporters::{Reporters, mailed, now, state, taken, tell};
-use crate::support::{Api, Process, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Process, Settings, Sql, World, apply, eventually, on_both_databases};
 
 /// What a report makes of an accepted mail.
 const OPEN: &str = "accepted";
@@ -275,16 +275,18 @@ async fn a_report_finds_its_mail_by_an_id_with_dots(world: &World) {
     let id = "14c5d75ce93.dfd.64b469";
     let (_api, process, operator) = service(world, &reporters, "sendgrid", taken("sendgrid", id)).await;
     let (link, job, _) = mailed(&operator, "ravi@support.example").await;
-    let report = async |event: &str, told: &str| {
+    // This provider gives every mail the same id: the notice for whoever issued the link would be found as well.
+    Sql::of(world).run("DELETE FROM mail_jobs WHERE template <> 'magic_link'").unwrap();
+    let report = async |event: &str, job: Option<&str>, told: &str| {
         let more = json!({ "type": "bounce", "mail_job_id": job, "sg_message_id": told });
         let report = reporters.prove("sendgrid", &sendgrid(event, &more), now());
         assert_eq!(tell(&process.base, "sendgrid", report).await.status, 204);
         state(&operator, &link).await
     };
     let whole = format!("{id}.recvd-5f.0");
-    assert_eq!(report("delivered", &format!("{id}x.recvd-5f.0")).await, OPEN, "another mail");
-    assert_eq!(report("delivered", &whole).await, DELIVERED);
-    assert_eq!(report("bounce", &whole).await, SUPPRESSED);
+    assert_eq!(report("delivered", Some(&job), &format!("{id}x.recvd-5f.0")).await, OPEN, "another mail");
+    assert_eq!(report("delivered", None, &whole).await, DELIVERED);
+    assert_eq!(report("bounce", Some(&job), &whole).await, SUPPRESSED);
 }
 
 #[apply(on_both_databases)]
