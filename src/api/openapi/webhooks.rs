@@ -126,8 +126,8 @@ fn message(kind: &str, summary: &str) -> Value {
         "subject": subject, "time": "2026-11-23T05:12:44.120394Z", "datacontenttype": "application/json", "data": data,
     });
     // A message that is about no event has no place among them.
-    if !kind.starts_with("webhook_endpoint.") {
-        example["sequence"] = json!("0000000000000000042");
+    if let Some(members) = example.as_object_mut().filter(|_| !kind.starts_with("webhook_endpoint.")) {
+        members.insert("sequence".to_owned(), "0000000000000000042".into());
     }
     let header = |name: &str, description: &str, example: &str| {
         json!({ "name": name, "in": "header", "required": true, "description": description, "example": example,

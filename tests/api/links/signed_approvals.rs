@@ -321,13 +321,12 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
             body["public_key"] = json!(key);
             body
         };
-        let send = async |api: &Api, body: Value| match &key {
-            Some(_) => api.put(&path, &body).await,
-            None => {
-                let mut body = body;
-                body.as_object_mut().unwrap().remove("public_key");
-                api.post(&path, &body).await
+        let send = async |api: &Api, mut body: Value| {
+            if key.is_some() {
+                return api.put(&path, &body).await;
             }
+            body.as_object_mut().unwrap().remove("public_key");
+            api.post(&path, &body).await
         };
         send(&keeper, with("acting_session_id", json!("ses_1"))).await.refused(403, "support_session_cannot_grant");
         let nobody = json!({"id": "emp-7", "name": ""});
