@@ -158,8 +158,8 @@ pub(crate) async fn approve(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let ApproveLink { approver, comment, duration, access, signed_approval, acting_session_id } = request;
-    signed::check(signed_approval.as_deref())?;
-    let (email, length) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
+    let texts = (signed_approval.as_deref(), acting_session_id.as_deref());
+    let (email, length) = check_approval(&approver, comment.as_deref(), duration, texts)?;
     cx.tokens.signing_kid(now)?;
     let change = Change::of(caller, id, approver.actor(), now);
     let judged = change.decision(Some(&email), comment.as_deref());

@@ -15,7 +15,7 @@ use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::link_reviews::Review;
 use crate::records::links::Link;
-use crate::tokens::ApprovalTerms;
+use crate::tokens::{ApprovalTerms, check_signed};
 
 /// How long a request waits for a decision.
 pub(super) const PATIENCE: Duration = Duration::hours(24);
@@ -249,12 +249,13 @@ pub(super) fn check_approval(
     approver: &Approver,
     comment: Option<&str>,
     duration: Option<WindowLength>,
-    acting_session_id: Option<&str>,
+    (signed_approval, acting_session_id): (Option<&str>, Option<&str>),
 ) -> Result<(String, Option<Duration>), Error> {
     refuse_support_session(acting_session_id)?;
     let mut fields = Validator::default();
     let email = check_approver(&mut fields, approver);
     fields.optional_text("/comment", comment, 3, 500);
+    check_signed(&mut fields, "/signed_approval", signed_approval);
     let length = duration.map(WindowLength::duration);
     if length.is_some_and(|length| length.is_none()) {
         fields.error("/duration", "out_of_range", "must be at least one hour, and no longer than was asked for");

@@ -120,8 +120,8 @@ pub(crate) async fn approve(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let ApproveExtension { approver, comment, duration, signed_approval, acting_session_id } = request;
-    signed::check(signed_approval.as_deref())?;
-    let (email, shorter) = check_approval(&approver, comment.as_deref(), duration, acting_session_id.as_deref())?;
+    let texts = (signed_approval.as_deref(), acting_session_id.as_deref());
+    let (email, shorter) = check_approval(&approver, comment.as_deref(), duration, texts)?;
     let change = Change::of(caller, id, approver.actor(), now);
     let config = cx.config.clone();
     cx.store

@@ -14,7 +14,7 @@ use crate::records::link_requests::{LinkRequest, SignedApproval};
 use crate::records::links::Link;
 use crate::records::tenants;
 use crate::store::Tx;
-use crate::tokens::{ApprovalTerms, CustomerSigned, MAX_SIGNED_BYTES, Signed, proof_of};
+use crate::tokens::{ApprovalTerms, CustomerSigned, Signed, proof_of};
 
 impl LinkRequest {
     /// What a signed approval says of it.
@@ -125,13 +125,4 @@ pub(super) fn hold_key(tx: &mut Tx<'_>, change: &Change) -> Result<(), Error> {
         tenants::lock(tx, &link.tenant_id)?;
     }
     Ok(())
-}
-
-/// Checks the length of a signature before anything else looks at it.
-pub(super) fn check(text: Option<&str>) -> Result<(), Error> {
-    if text.is_none_or(|text| text.len() <= MAX_SIGNED_BYTES) {
-        return Ok(());
-    }
-    let detail = format!("must have at most {MAX_SIGNED_BYTES} characters");
-    Err(Error::new(Code::ValidationFailed).field("/signed_approval", "too_long", detail))
 }

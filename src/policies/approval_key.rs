@@ -18,7 +18,7 @@ use crate::mail::notices;
 use crate::records::approval_keys::{self as keys, ApprovalKeyRow};
 use crate::records::tenants::{self, Tenant};
 use crate::store::Tx;
-use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, MAX_SIGNED_BYTES, NO_KEY, Signed, proof_of};
+use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed, proof_of};
 
 /// Key with which a tenant signs approvals.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -207,9 +207,7 @@ async fn change(
     if next.as_ref().is_some_and(|key| !key.is_on_the_curve()) {
         fields.error("/public_key", "malformed", "must be the coordinates of a point on P-256");
     }
-    if signed.as_ref().is_some_and(|signed| signed.len() > MAX_SIGNED_BYTES) {
-        fields.error("/signed_change", "too_long", format_args!("must have at most {MAX_SIGNED_BYTES} characters"));
-    }
+    check_signed(&mut fields, "/signed_change", signed.as_deref());
     fields.finish()?;
     let stored = next.as_ref().map(serde_json::to_string).transpose().map_err(Error::internal)?;
     let (actor, client_id) = (caller.actor(requested_by.as_ref()), caller.client_id.clone());

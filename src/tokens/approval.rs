@@ -14,12 +14,12 @@ use utoipa::ToSchema;
 
 use super::SKEW_SECONDS;
 use crate::clock::Timestamp;
-use crate::domain::{Access, Forbidden, Jws, PublicKey, json};
+use crate::domain::{Access, Forbidden, Jws, ModuleName, PublicKey, Validator, json};
 use crate::id::{ConsultantId, ExtensionId, LinkId};
 use crate::journal::leaf::{ApprovalProof, canonical};
 
 /// A signed text longer than this is refused before it is parsed.
-pub(crate) const MAX_SIGNED_BYTES: usize = 16_384;
+const MAX_SIGNED_BYTES: usize = 16_384;
 
 /// How long a signature can be good.
 const LONGEST_LIFE: Duration = Duration::hours(24);
@@ -77,7 +77,7 @@ pub struct ApprovalTerms {
     /// Access level.
     pub access: Access,
     /// The only modules that may be entered; empty where the access is limited to none in particular.
-    #[schema(max_items = 20)]
+    #[schema(max_items = 20, value_type = Vec<ModuleName>)]
     pub modules: Vec<String>,
     /// What must not be done.
     #[schema(max_items = 10)]
@@ -205,6 +205,16 @@ fn is_same(name: &str, said: &Value, expected: &Value) -> bool {
             said.trim().to_lowercase() == expected.trim().to_lowercase()
         }
         _ => said == expected,
+    }
+}
+
+/// Checks a text that is to be signed before anybody looks at what it says.
+pub(crate) fn check_signed(fields: &mut Validator, pointer: &str, text: Option<&str>) {
+    let Some(text) = text else { return };
+    if text.len() > MAX_SIGNED_BYTES {
+        fields.error(pointer, "too_long", format_args!("must have at most {MAX_SIGNED_BYTES} characters"));
+    } else if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+        fields.error(pointer, "malformed", "must be a JWS in compact form: base64url and dots");
     }
 }
 

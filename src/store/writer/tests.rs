@@ -1,11 +1,12 @@
 //! Write jobs that share a transaction with others that fail or panic.
 
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use futures_util::future::{join, join_all, join3};
+use futures_util::future::{join, join_all};
 use tempfile::TempDir;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::db::schema::{audit_events, tenants};
@@ -45,11 +46,21 @@ fn saved(tenant_id: &str, now: Timestamp) -> Event {
 async fn behind_one<T>(store: &Store, others: impl Future<Output = Vec<T>>) -> Vec<T> {
     let (open_gate, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
-    let first = store.write(move |_tx| {
-        let _closed = gate.lock().unwrap().recv();
-        Ok(())
+    let begun = Arc::new(Notify::new());
+    let first = store.write({
+        let begun = Arc::clone(&begun);
+        move |_tx| {
+            begun.notify_one();
+            let _closed = gate.lock().unwrap().recv();
+            Ok(())
+        }
     });
-    let (first, others, ()) = join3(first, others, async move { drop(open_gate) }).await;
+    // They are queued while a writer is in the first one's hands, and the gate is opened after that.
+    let others = async move {
+        begun.notified().await;
+        join(others, async move { drop(open_gate) }).await.0
+    };
+    let (first, others) = join(first, others).await;
     first.unwrap();
     others
 }
