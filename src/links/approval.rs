@@ -193,6 +193,12 @@ pub(crate) async fn approve(
             let decision = Decision { signed, ..judged.clone() };
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.
             let admitted = admit(tx, &config, wanted, Some(length), false);
+            if let Err(refusal) = &admitted
+                && refusal.code() == Code::ConsultantSuspended
+            {
+                // The suspension has withdrawn the request, too.
+                waiting(tx, &change)?;
+            }
             let disabled = |error: Error| match error.code() {
                 Code::Unauthenticated => Code::ClientDisabled.into(),
                 _ => error,

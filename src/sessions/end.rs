@@ -23,6 +23,10 @@ use crate::store::{Tx, Worker};
 /// Largest number of expired sessions that one step records.
 const EXPIRED_PER_STEP: i64 = 100;
 
+/// Largest number of sources that have reported into a session or were closed: as many as report, and as many that had
+/// nothing to report, or could not.
+const MAX_NAMED_SOURCES: usize = 2 * MAX_SOURCES;
+
 /// Largest number of closing counts that share their transaction with other write jobs.
 const MAX_SHARED_SOURCES: usize = 10;
 
@@ -114,7 +118,7 @@ fn close(
         }
         told.insert(name, last_seq);
     }
-    if names.len() > MAX_SOURCES {
+    if names.len() > MAX_NAMED_SOURCES {
         return Err(refuse(tx, known, client, client_id, Code::ReportLimitReached, now));
     }
     if is_first || !told.is_empty() {

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
 use diesel::{PgConnection, QueryResult, SqliteConnection};
 
-use super::{Database, World};
+use super::{Database, ROLE, World};
 
 /// A connection of the test's own, with the settings that the service uses.
 pub enum Sql {
@@ -87,7 +87,7 @@ impl Sql {
         let statements = match self {
             Self::Sqlite(_) => format!("{noted}; {trigger} BEGIN {insert}; END"),
             Self::Postgres(_) => format!(
-                "{noted}; CREATE FUNCTION note_appends() RETURNS trigger LANGUAGE plpgsql AS \
+                "{noted}; GRANT INSERT ON appends TO {ROLE}; CREATE FUNCTION note_appends() RETURNS trigger LANGUAGE plpgsql AS \
                  $$ BEGIN {insert}; RETURN NULL; END $$; {trigger} EXECUTE FUNCTION note_appends()"
             ),
         };
