@@ -31,7 +31,7 @@ use crate::id::{ClientId, LinkId, SessionId};
 use crate::metrics::Metrics;
 use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::{ApiKey, same_sha256};
-use crate::store::{Answers, GivenUp, OpenError, pool_of};
+use crate::store::{Answers, OpenError, Replaceable, pool_of};
 use crate::tokens::Verified;
 
 /// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
@@ -160,8 +160,7 @@ struct Answer {
 pub(crate) struct AccessReader {
     url: DatabaseUrl,
     metrics: Metrics,
-    reader: RwLock<Arc<Reader>>,
-    given_up: GivenUp,
+    reader: Replaceable<Reader>,
 }
 
 impl AccessReader {
@@ -171,12 +170,7 @@ impl AccessReader {
     /// When its thread does not start.
     pub(crate) fn open(url: &DatabaseUrl, metrics: &Metrics) -> Result<Self, OpenError> {
         let first = Reader::open(url, metrics).map_err(OpenError::Thread)?;
-        Ok(Self {
-            url: url.clone(),
-            metrics: metrics.clone(),
-            reader: RwLock::new(Arc::new(first)),
-            given_up: GivenUp::default(),
-        })
+        Ok(Self { url: url.clone(), metrics: metrics.clone(), reader: Replaceable::new(first) })
     }
 
     /// Loads a snapshot; mostly only the epochs are queried.
@@ -186,7 +180,7 @@ impl AccessReader {
         session: Option<&SessionId>,
         now: Timestamp,
     ) -> Result<Snapshot, Error> {
-        let reader = Arc::clone(&self.reader.read().unwrap_or_else(PoisonError::into_inner));
+        let reader = self.reader.get();
         let asked = Instant::now();
         let outcome = reader.load(client, session, now).await;
         match &outcome {
@@ -201,16 +195,9 @@ impl AccessReader {
     /// Asks through another connection from now on, where nothing is known yet: the one that hangs may lead to a server
     /// that has been replaced, and what it may still say is remembered by nobody.
     fn give_up(&self, hung: &Arc<Reader>) {
-        let mut reader = self.reader.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&reader, hung) || self.url.is_sqlite() || !self.given_up.take(&hung.pool) {
-            return;
-        }
-        match Reader::open(&self.url, &self.metrics) {
-            Ok(fresh) => {
-                hung.queries.abandon();
-                *reader = Arc::new(fresh);
-            }
-            Err(error) => tracing::warn!(error.cause = %error, "no thread for another connection"),
+        if !self.url.is_sqlite() {
+            let open = || Reader::open(&self.url, &self.metrics);
+            self.reader.give_up(hung, &hung.pool, open, |hung| hung.queries.abandon());
         }
     }
 }

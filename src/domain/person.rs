@@ -6,6 +6,11 @@ use utoipa::ToSchema;
 use super::{Validator, trimmed};
 use crate::id::ConsultantId;
 
+/// Whether two persons are one: the same identifier or address, whatever the case of their letters.
+pub(crate) fn is_same(one: &str, other: &str) -> bool {
+    one.trim().to_lowercase() == other.trim().to_lowercase()
+}
+
 /// Person at the portal, or profile, by the portal's identifier.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]

@@ -43,6 +43,18 @@ pub(crate) struct ApprovalProof {
     pub key_thumbprint: String,
 }
 
+impl ApprovalProof {
+    /// The proof of what this key signed, or of a change to this key.
+    pub(crate) fn of(signed: Option<&str>, key_thumbprint: String) -> Self {
+        Self { jws_sha256: signed.map(Self::hash), key_thumbprint }
+    }
+
+    /// The hash of a signed text (base64).
+    pub(crate) fn hash(signed: &str) -> String {
+        base64(digest(&SHA256, signed.as_bytes()).as_ref())
+    }
+}
+
 /// The members of a leaf, in the order of RFC 8785; absent ones are omitted.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Leaf<'a> {

@@ -6,14 +6,14 @@
 use time::Duration;
 
 use super::changing::Change;
-use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one, is_same};
+use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one};
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator};
+use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator, is_same};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::LinkId;
@@ -179,8 +179,8 @@ pub(crate) async fn approve(
             require_portal(&config, &asked.portal, asked.reentry)?;
             let mut wanted = asked.link(now);
             wanted.access = access.unwrap_or(wanted.access);
-            let terms = asked.terms();
-            let terms = ApprovalTerms { access: wanted.access, duration_seconds: length.whole_seconds(), ..terms };
+            let terms =
+                ApprovalTerms { access: wanted.access, duration_seconds: length.whole_seconds(), ..asked.terms() };
             let presented = Presented {
                 kind: Signed::Approval,
                 terms: &terms,
@@ -188,7 +188,7 @@ pub(crate) async fn approve(
                 asked_at: asked.created_at,
                 text: signed_approval.as_deref(),
             };
-            let signed = signed::require(tx, &change, &asked.link(now), &presented)?;
+            let signed = signed::require(tx, &change, &wanted, &presented)?;
             let proof = signed.as_ref().map(SignedApproval::proof);
             let decision = Decision { signed, ..judged.clone() };
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, refuse_support_session,
-    trimmed, trimmed_if_present,
+    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, is_same,
+    refuse_support_session, trimmed, trimmed_if_present,
 };
 use crate::error::Error;
 use crate::id::{ClientId, ExtensionId};
@@ -232,11 +232,6 @@ impl PendingExtension {
             lapses_at: request.lapses_at,
         }
     }
-}
-
-/// Whether two persons are one: the same identifier or address, whatever the case of their letters.
-pub(super) fn is_same(one: &str, other: &str) -> bool {
-    one.trim().to_lowercase() == other.trim().to_lowercase()
 }
 
 /// Whether an identifier and an address name the person that others do.

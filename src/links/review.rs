@@ -1,10 +1,10 @@
 //! Reviewing what was granted in an emergency.
 
-use super::decisions::{ReviewLink, is_same};
+use super::decisions::ReviewLink;
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Validator, check_person, refuse_support_session};
+use crate::domain::{EventType, Validator, check_person, is_same, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, Caller};
 use crate::id::LinkId;

@@ -1,11 +1,13 @@
 //! Approvals that the customer has signed: where a tenant has an approval key, nothing else approves.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use time::Duration;
 
 use super::changing::Change;
 use crate::clock::Timestamp;
 use crate::domain::Restrictions;
 use crate::error::{Code, Error};
+use crate::id::ExtensionId;
 use crate::journal::leaf::ApprovalProof;
 use crate::policies::approval_key;
 use crate::records;
@@ -14,64 +16,61 @@ use crate::records::link_requests::{LinkRequest, SignedApproval};
 use crate::records::links::Link;
 use crate::records::tenants;
 use crate::store::Tx;
-use crate::tokens::{ApprovalTerms, CustomerSigned, Signed, proof_of};
+use crate::tokens::{ApprovalTerms, CustomerSigned, Signed};
 
 impl LinkRequest {
     /// What a signed approval says of it.
     pub(super) fn terms(&self) -> ApprovalTerms {
-        let (modules, forbidden) = Restrictions::shown(self.restrictions.as_ref());
-        let terms = ApprovalTerms {
-            magic_link_id: self.id.clone(),
-            extension_id: None,
-            tenant_id: self.tenant_id.clone(),
-            portal: self.portal.clone(),
-            consultant_id: self.consultant_id.clone(),
-            profile_id: self.profile_id.clone(),
-            access: self.access,
-            modules: modules.unwrap_or_default(),
-            forbidden,
-            duration_seconds: self.length().whole_seconds(),
-            not_before: self.starts_at.unix_seconds(),
-            nonce: String::new(),
-        };
-        terms.about(&json!({
+        let asked = json!({
             "profile": [self.profile_name, self.profile_email], "reason": self.reason, "ticket": self.ticket,
             "reentry": self.reentry, "starts_at": self.starts_at, "created_at": self.created_at, "replaces": self.replaces,
             "issued_by": [self.issued_by_id, self.issued_by_name, self.issued_by_email],
             "requested_by": self.requested_by_id, "client": self.client_id,
-        }))
+        });
+        terms(&self.link(self.starts_at), None, (self.starts_at, self.length()), &asked)
     }
 }
 
 impl ExtensionRequest {
     /// What a signed approval says of it.
     pub(super) fn terms(&self, link: &Link) -> ApprovalTerms {
-        let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
-        let terms = ApprovalTerms {
-            magic_link_id: link.id.clone(),
-            extension_id: Some(self.id.clone()),
-            tenant_id: link.tenant_id.clone(),
-            portal: link.portal.clone(),
-            consultant_id: link.consultant_id.clone(),
-            profile_id: link.profile_id.clone(),
-            access: link.access,
-            modules: modules.unwrap_or_default(),
-            forbidden,
-            duration_seconds: self.length().whole_seconds(),
-            not_before: self.previous_expires_at.unix_seconds(),
-            nonce: String::new(),
-        };
-        terms.about(&json!({
+        let asked = json!({
             "reason": self.reason, "previous_expires_at": self.previous_expires_at, "created_at": self.created_at,
             "asked_by": [self.asked_by_id, self.asked_by_name, self.asked_by_email], "client": self.client_id,
-        }))
+        });
+        terms(link, Some(&self.id), (self.previous_expires_at, self.length()), &asked)
     }
+}
+
+/// What a signed approval says of a link, or of an extension that is asked for it.
+fn terms(
+    link: &Link,
+    extension_id: Option<&ExtensionId>,
+    (not_before, length): (Timestamp, Duration),
+    asked: &Value,
+) -> ApprovalTerms {
+    let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
+    let terms = ApprovalTerms {
+        magic_link_id: link.id.clone(),
+        extension_id: extension_id.cloned(),
+        tenant_id: link.tenant_id.clone(),
+        portal: link.portal.clone(),
+        consultant_id: link.consultant_id.clone(),
+        profile_id: link.profile_id.clone(),
+        access: link.access,
+        modules: modules.unwrap_or_default(),
+        forbidden,
+        duration_seconds: length.whole_seconds(),
+        not_before: not_before.unix_seconds(),
+        nonce: String::new(),
+    };
+    terms.about(asked)
 }
 
 impl SignedApproval {
     /// What the leaf of its event says of it.
     pub(super) fn proof(&self) -> ApprovalProof {
-        proof_of(Some(&self.jws), &self.key_thumbprint)
+        ApprovalProof::of(Some(&self.jws), self.key_thumbprint.clone())
     }
 }
 

@@ -14,11 +14,12 @@ use crate::domain::{EventType, Person, PublicKey, Validator, check_person, is_te
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
 use crate::journal::Event;
+use crate::journal::leaf::ApprovalProof;
 use crate::mail::notices;
 use crate::records::approval_keys::{self as keys, ApprovalKeyRow};
 use crate::records::tenants::{self, Tenant};
 use crate::store::Tx;
-use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed, proof_of};
+use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed};
 
 /// Key with which a tenant signs approvals.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -115,9 +116,10 @@ pub(crate) fn in_effect(
     tenant_id: &str,
     now: Timestamp,
 ) -> Result<Option<(PublicKey, Timestamp)>, Error> {
-    let row = keys::in_effect(conn, tenant_id, now)?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(row.key()?.map(|key| (key, row.effective_at)))
+    match keys::in_effect(conn, tenant_id, now)? {
+        Some(row) => row.key_since(),
+        None => Ok(None),
+    }
 }
 
 fn shown(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> Result<ApprovalKeyResponse, Error> {
@@ -186,8 +188,11 @@ fn takes_effect(
         signed.check_time(since, now)?;
         signed.check_terms(&expected)
     });
-    let refusal = |why| Error::new(Code::CustomerSignatureInvalid).field("/signed_change", "invalid", why);
-    checked.map_err(refusal).map(|()| now)
+    checked.map_err(invalid).map(|()| now)
+}
+
+fn invalid(why: impl Into<String>) -> Error {
+    Error::new(Code::CustomerSignatureInvalid).field("/signed_change", "invalid", why)
 }
 
 fn thumbprint(key: Option<&PublicKey>) -> String {
@@ -215,38 +220,38 @@ async fn change(
     cx.store
         .write(move |tx| {
             let tenant = registered(tx, &tenant_id)?;
-            let current = in_effect(tx, &tenant_id, now)?;
+            let row = keys::in_effect(tx, &tenant_id, now)?;
+            let current = row.as_ref().map(ApprovalKeyRow::key_since).transpose()?.flatten();
             if current.as_ref().map(|(key, _)| key) == next.as_ref() {
                 return shown(tx, &tenant_id, now);
             }
-            if tenant.contacts().is_empty() {
+            let contacts = tenant.contacts();
+            if contacts.is_empty() {
                 let detail = "the tenant has no contact who could be told: name one first, PUT /v1/tenants/{id}";
                 return Err(Error::new(Code::ValidationFailed).detail(detail));
             }
+            // Where no key is in effect, nobody's word is asked for.
+            let signed = signed.clone().filter(|_| current.is_some());
             let effective_at = match &current {
                 None => now,
                 Some((key, since)) => {
                     takes_effect((key, *since), (&tenant_id, next.as_ref()), signed.as_deref(), is_operator, now)?
                 }
             };
-            if signed.as_ref().is_some_and(|_| current.is_some())
-                && keys::is_used(tx, &tenant_id, signed.as_deref().unwrap_or_default())?
+            if let Some(signed) = &signed
+                && keys::is_used(tx, &tenant_id, signed)?
             {
-                let why = "it has made a change before";
-                return Err(Error::new(Code::CustomerSignatureInvalid).field("/signed_change", "invalid", why));
+                return Err(invalid("it has made a change before"));
             }
             // Whoever heard of the key in effect hears of this one, though the contacts were changed before.
-            let mut told = tenant.contacts();
-            let heard = keys::in_effect(tx, &tenant_id, now)?.map(|row| row.told()).unwrap_or_default();
-            told.extend(
-                heard.into_iter().filter(|one| !tenant.contacts().iter().any(|other| other.email == one.email)),
-            );
+            let mut told = row.map(|row| row.told()).unwrap_or_default();
+            told.retain(|one| contacts.iter().all(|other| other.email != one.email));
+            told.splice(0..0, contacts);
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
                 keys::cancel(tx, &tenant_id, waiting.seq, now)?;
             }
             let seq = keys::newest(tx, &tenant_id)?.map_or(1, |newest| newest.seq + 1);
-            let signed = signed.clone().filter(|_| current.is_some());
             let by = (&actor, client_id.as_ref());
             let row =
                 ApprovalKeyRow::new((&tenant_id, seq), stored.clone(), signed.clone(), effective_at, by, &told, now);
@@ -254,7 +259,7 @@ async fn change(
             notices::approval_key_changed(tx, &tenant, &row, now)?;
             let kind =
                 if effective_at == now { EventType::ApprovalKeyChanged } else { EventType::ApprovalKeyChangeOrdered };
-            let proof = proof_of(signed.as_deref(), &thumbprint(next.as_ref()));
+            let proof = ApprovalProof::of(signed.as_deref(), thumbprint(next.as_ref()));
             let event = Event::new(kind, actor.clone(), now).client(client_id.as_ref()).tenant(&tenant_id);
             let event = event.approval(Some(&proof));
             tx.record(event.with(&json!({

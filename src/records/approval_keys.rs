@@ -66,6 +66,11 @@ impl ApprovalKeyRow {
         key.transpose().map_err(Error::internal)
     }
 
+    /// The key, and since when it is in effect.
+    pub(crate) fn key_since(&self) -> Result<Option<(PublicKey, Timestamp)>, Error> {
+        Ok(self.key()?.map(|key| (key, self.effective_at)))
+    }
+
     /// Who was told of the change.
     pub(crate) fn told(&self) -> Vec<Contact> {
         serde_json::from_str(&self.told).unwrap_or_default()
@@ -82,11 +87,21 @@ pub(crate) fn newest(conn: &mut Conn, tenant_id: &str) -> QueryResult<Option<App
     keys::table.filter(keys::tenant_id.eq(tenant_id)).order(keys::seq.desc()).first(conn).optional()
 }
 
-/// The change that counts. One that took effect at once counts from its commit on, whatever clocks say.
+/// The change that counts.
 pub(crate) fn in_effect(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<Option<ApprovalKeyRow>> {
+    in_effect_before(conn, (tenant_id, i64::MAX), now)
+}
+
+/// The change that counts among those before one. One that took effect at once counts from its commit on, whatever clocks
+/// say.
+fn in_effect_before(
+    conn: &mut Conn,
+    (tenant_id, seq): (&str, i64),
+    at: Timestamp,
+) -> QueryResult<Option<ApprovalKeyRow>> {
     keys::table
-        .filter(keys::tenant_id.eq(tenant_id).and(keys::cancelled_at.is_null()))
-        .filter(keys::effective_at.le(now).or(keys::effective_at.eq(keys::created_at)))
+        .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)).and(keys::cancelled_at.is_null()))
+        .filter(keys::effective_at.le(at).or(keys::effective_at.eq(keys::created_at)))
         .order(keys::seq.desc())
         .first(conn)
         .optional()
@@ -110,13 +125,7 @@ pub(crate) fn find(
 ) -> QueryResult<Option<(ApprovalKeyRow, Option<ApprovalKeyRow>)>> {
     let found: Option<ApprovalKeyRow> = keys::table.find((tenant_id, seq)).get_result(conn).optional()?;
     let Some(found) = found else { return Ok(None) };
-    let before = keys::table
-        .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)))
-        .filter(keys::cancelled_at.is_null())
-        .filter(keys::effective_at.le(found.created_at).or(keys::effective_at.eq(keys::created_at)))
-        .order(keys::seq.desc())
-        .first(conn)
-        .optional()?;
+    let before = in_effect_before(conn, (tenant_id, seq), found.created_at)?;
     Ok(Some((found, before)))
 }
 

@@ -57,11 +57,11 @@ impl Answers {
 
 /// Pools whose connections hang.
 #[derive(Debug, Default)]
-pub(crate) struct GivenUp(Mutex<Vec<Pool<ConnectionManager>>>);
+struct GivenUp(Mutex<Vec<Pool<ConnectionManager>>>);
 
 impl GivenUp {
     /// Whether one more may be given up; it is then remembered until none of its connections is in use.
-    pub(crate) fn take(&self, pool: &Pool<ConnectionManager>) -> bool {
+    fn take(&self, pool: &Pool<ConnectionManager>) -> bool {
         let mut pools = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|pool| {
             let state = pool.state();
@@ -73,6 +73,45 @@ impl GivenUp {
             pools.push(pool.clone());
         }
         may
+    }
+}
+
+/// What uses connections, and is given up with them where the database hangs.
+#[derive(Debug)]
+pub(crate) struct Replaceable<T> {
+    current: RwLock<Arc<T>>,
+    given_up: GivenUp,
+}
+
+impl<T> Replaceable<T> {
+    pub(crate) fn new(first: T) -> Self {
+        Self { current: RwLock::new(Arc::new(first)), given_up: GivenUp::default() }
+    }
+
+    /// The one that is in use.
+    pub(crate) fn get(&self) -> Arc<T> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another one in the place of one whose connections hang, unless somebody has by now.
+    pub(crate) fn give_up(
+        &self,
+        hung: &Arc<T>,
+        pool: &Pool<ConnectionManager>,
+        open: impl FnOnce() -> io::Result<T>,
+        abandon: impl FnOnce(&T),
+    ) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, hung) || !self.given_up.take(pool) {
+            return;
+        }
+        match open() {
+            Ok(fresh) => {
+                abandon(hung);
+                *current = Arc::new(fresh);
+            }
+            Err(error) => tracing::warn!(error.cause = %error, "no threads for other connections"),
+        }
     }
 }
 
@@ -113,17 +152,16 @@ impl Connections {
 /// The set that is in use.
 pub(super) struct Current {
     plan: Plan,
-    set: RwLock<Arc<Connections>>,
-    given_up: GivenUp,
+    set: Replaceable<Connections>,
 }
 
 impl Current {
     pub(super) fn new(plan: Plan, first: Connections) -> Self {
-        Self { plan, set: RwLock::new(Arc::new(first)), given_up: GivenUp::default() }
+        Self { plan, set: Replaceable::new(first) }
     }
 
     pub(super) fn get(&self) -> Arc<Connections> {
-        Arc::clone(&self.set.read().unwrap_or_else(PoisonError::into_inner))
+        self.set.get()
     }
 
     /// Waits for an answer through a set, and gives the set up where none comes to anybody.
@@ -141,22 +179,8 @@ impl Current {
             return outcome;
         }
         if set.answers.are_missing() && !self.plan.url.is_sqlite() {
-            self.give_up(set);
+            self.set.give_up(set, &set.pool, || Connections::open(&self.plan), |hung| hung.writers.abandon());
         }
         answer.await
-    }
-
-    fn give_up(&self, hung: &Arc<Connections>) {
-        let mut set = self.set.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&set, hung) || !self.given_up.take(&hung.pool) {
-            return;
-        }
-        match Connections::open(&self.plan) {
-            Ok(fresh) => {
-                hung.writers.abandon();
-                *set = Arc::new(fresh);
-            }
-            Err(error) => tracing::warn!(error.cause = %error, "no threads for other connections"),
-        }
     }
 }

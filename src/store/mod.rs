@@ -32,7 +32,7 @@ use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
-pub(crate) use connections::{Answers, GivenUp, MOST_GIVEN_UP};
+pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
 pub(crate) use idempotency::{Claim, IdempotencyKey};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;

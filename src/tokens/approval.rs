@@ -6,7 +6,7 @@
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use time::Duration;
@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 
 use super::SKEW_SECONDS;
 use crate::clock::Timestamp;
-use crate::domain::{Access, Forbidden, Jws, ModuleName, PublicKey, Validator, json};
+use crate::domain::{Access, Forbidden, Jws, ModuleName, PublicKey, Validator, is_same, json};
 use crate::id::{ConsultantId, ExtensionId, LinkId};
-use crate::journal::leaf::{ApprovalProof, canonical};
+use crate::journal::leaf::canonical;
 
 /// A signed text longer than this is refused before it is parsed.
 const MAX_SIGNED_BYTES: usize = 16_384;
@@ -180,7 +180,7 @@ impl CustomerSigned {
         for (name, value) in expected {
             match self.said.get(name) {
                 None => return Err(format!("{name} is missing")),
-                Some(said) if !is_same(name, said, value) => {
+                Some(said) if !fits(name, said, value) => {
                     return Err(format!("{name} is {said}, and must be {value}"));
                 }
                 Some(_) => {}
@@ -199,11 +199,9 @@ impl CustomerSigned {
 }
 
 /// Whether a member says what it must: addresses without regard to case, as approvers are compared.
-fn is_same(name: &str, said: &Value, expected: &Value) -> bool {
+fn fits(name: &str, said: &Value, expected: &Value) -> bool {
     match (name, said, expected) {
-        ("approver_email", Value::String(said), Value::String(expected)) => {
-            said.trim().to_lowercase() == expected.trim().to_lowercase()
-        }
+        ("approver_email", Value::String(said), Value::String(expected)) => is_same(said, expected),
         _ => said == expected,
     }
 }
@@ -216,10 +214,4 @@ pub(crate) fn check_signed(fields: &mut Validator, pointer: &str, text: Option<&
     } else if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
         fields.error(pointer, "malformed", "must be a JWS in compact form: base64url and dots");
     }
-}
-
-/// What the leaf of an event says of an approval: the hash of the signed text, and the key.
-pub(crate) fn proof_of(signed: Option<&str>, key_thumbprint: &str) -> ApprovalProof {
-    let jws_sha256 = signed.map(|signed| STANDARD.encode(digest(&SHA256, signed.as_bytes())));
-    ApprovalProof { jws_sha256, key_thumbprint: key_thumbprint.to_owned() }
 }

@@ -36,7 +36,7 @@ use crate::secrets::MasterKey;
 use crate::store::{ANSWER_TIMEOUT, Store, within};
 
 pub use approval::ApprovalTerms;
-pub(crate) use approval::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed, proof_of};
+pub(crate) use approval::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed};
 pub(crate) use claims::{
     AccessClaims, Act, AuthorizationCodeClaims, Claims, Confirmation, LinkClaims, Status, status_list_uri,
 };

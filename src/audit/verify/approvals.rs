@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use time::Duration;
 
@@ -13,7 +12,6 @@ use super::{member, time};
 use crate::clock::Timestamp;
 use crate::domain::{EventType, PublicKey};
 use crate::journal::leaf::ApprovalProof;
-use crate::journal::tree::base64;
 use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed};
 
 /// A key with which a customer signs approvals.
@@ -71,26 +69,33 @@ pub enum KeyChangedBy {
     Operator,
 }
 
-/// What a link gives, as its newest event in the log tells.
+/// What the log tells of a link.
+#[derive(Debug, Default)]
+struct Known {
+    is_approved: bool,
+    /// What it gives; unknown where that was erased.
+    given: Option<Given>,
+}
+
+/// What a link gives.
 #[derive(Debug, Clone, PartialEq)]
 struct Given {
     access: Value,
     modules: Value,
     forbidden: Value,
     window: (Value, Value),
-    /// Whether it was approved, and is not issued yet.
-    is_approval: bool,
 }
 
 impl Given {
-    fn of(data: &Value, is_approval: bool) -> Self {
-        Self {
+    /// As an event says that approves or issues the link; `None` where that was erased.
+    fn of(event: &Value) -> Option<Self> {
+        let data = member(member(event, "payload"), "data");
+        event.get("erased").is_none().then(|| Self {
             access: member(data, "access").clone(),
             modules: words(member(data, "modules")),
             forbidden: words(member(data, "forbidden")),
             window: (member(data, "starts_at").clone(), member(data, "expires_at").clone()),
-            is_approval,
-        }
+        })
     }
 }
 
@@ -111,7 +116,7 @@ pub(super) struct Approvals<'k> {
     ordered: Option<(Timestamp, Option<String>)>,
     /// The newest time of the events so far: whoever keeps the log cannot date an event earlier to have it count.
     newest: Option<Timestamp>,
-    links: HashMap<String, Given>,
+    links: HashMap<String, Known>,
     had: BTreeSet<String>,
     found: VerifiedApprovals,
 }
@@ -204,7 +209,8 @@ impl<'k> Approvals<'k> {
 
     fn key_ordered(&mut self, event: &Value, newest: Timestamp) -> Result<(), String> {
         self.forget_order();
-        let (change, next) = key_change(event, KeyChangedBy::Operator)?;
+        let proof = proof(member(event, "leaf"))?.ok_or(NO_KEY_NAMED)?;
+        let (change, next) = key_change(event, proof, KeyChangedBy::Operator);
         self.ordered = Some((newest.plus(KEY_CHANGE_WAIT), next));
         self.found.key_changes.push(change);
         Ok(())
@@ -213,7 +219,7 @@ impl<'k> Approvals<'k> {
     fn key_changed(&mut self, event: &Value, at: Timestamp) -> Result<(), String> {
         self.forget_order();
         let leaf = member(event, "leaf");
-        let proof = proof(leaf)?.ok_or("the change of the approval key names no key")?;
+        let proof = proof(leaf)?.ok_or(NO_KEY_NAMED)?;
         let mut by = KeyChangedBy::First;
         if let Some((thumbprint, since)) = &self.in_effect {
             let Some(hash) = &proof.jws_sha256 else {
@@ -228,7 +234,7 @@ impl<'k> Approvals<'k> {
                 by = KeyChangedBy::Signature;
             }
         }
-        let (change, next) = key_change(event, by)?;
+        let (change, next) = key_change(event, proof, by);
         self.put_in_effect(next, at);
         self.found.key_changes.push(change);
         Ok(())
@@ -237,18 +243,14 @@ impl<'k> Approvals<'k> {
     /// A link that was approved is issued as it was approved.
     fn issued(&mut self, event: &Value) -> Result<(), String> {
         let id = member(member(event, "leaf"), "magic_link_id").as_str().unwrap_or_default().to_owned();
-        let is_erased = event.get("erased").is_some();
-        let given = Given::of(member(member(event, "payload"), "data"), false);
-        match self.links.get(&id).filter(|known| known.is_approval) {
-            Some(approved) if !is_erased && (Given { is_approval: true, ..given.clone() }) != *approved => {
-                return Err("it was issued otherwise than it was approved".to_owned());
-            }
-            Some(_) => {}
-            None => self.found.without_approval += u64::from(self.in_effect.is_some()),
+        let is_new = !self.links.contains_key(&id);
+        self.found.without_approval += u64::from(is_new && self.in_effect.is_some());
+        let known = self.links.entry(id).or_default();
+        let given = Given::of(event);
+        if known.is_approved && given.is_some() && known.given.is_some() && given != known.given {
+            return Err("it was issued otherwise than it was approved".to_owned());
         }
-        if !is_erased {
-            self.links.insert(id, given);
-        }
+        known.given = given.or(known.given.take());
         Ok(())
     }
 
@@ -257,7 +259,7 @@ impl<'k> Approvals<'k> {
         let data = member(member(event, "payload"), "data");
         let id = member(leaf, "magic_link_id").as_str().unwrap_or_default().to_owned();
         let is_link = kind == Signed::Approval;
-        if is_link && self.links.insert(id.clone(), Given::of(data, true)).is_some() {
+        if is_link && self.links.insert(id.clone(), Known { is_approved: true, given: Given::of(event) }).is_some() {
             return Err("it was approved before".to_owned());
         }
         let Some(proof) = proof(leaf)? else {
@@ -279,7 +281,7 @@ impl<'k> Approvals<'k> {
             self.found.erased += 1;
             return Ok(());
         };
-        let given = self.links.get(&id).cloned();
+        let given = self.links.get(&id).and_then(|known| known.given.clone());
         let since = time(data, "requested_at").ok_or("the approval has no valid `requested_at`")?;
         let signed = check(text, kind, key, (since, at), |signed| terms_of(leaf, data, given.as_ref(), signed))?;
         check_window(data, kind, at, &signed)?;
@@ -288,13 +290,14 @@ impl<'k> Approvals<'k> {
     }
 }
 
-fn key_change(event: &Value, by: KeyChangedBy) -> Result<(VerifiedApprovalKeyChange, Option<String>), String> {
-    let leaf = member(event, "leaf");
-    let key_thumbprint = proof(leaf)?.ok_or("the change of the approval key names no key")?.key_thumbprint;
+fn key_change(event: &Value, proof: ApprovalProof, by: KeyChangedBy) -> (VerifiedApprovalKeyChange, Option<String>) {
+    let log_index = member(member(event, "leaf"), "log_index").as_u64().unwrap_or_default();
+    let key_thumbprint = proof.key_thumbprint;
     let next = Some(key_thumbprint.clone()).filter(|thumbprint| thumbprint != NO_KEY);
-    let log_index = member(leaf, "log_index").as_u64().unwrap_or_default();
-    Ok((VerifiedApprovalKeyChange { log_index, key_thumbprint, by }, next))
+    (VerifiedApprovalKeyChange { log_index, key_thumbprint, by }, next)
 }
+
+const NO_KEY_NAMED: &str = "the change of the approval key names no key";
 
 fn proof(leaf: &Value) -> Result<Option<ApprovalProof>, String> {
     let proof = leaf.get("approval").cloned().map(serde_json::from_value).transpose();
@@ -307,7 +310,7 @@ fn signed_text<'e>(event: &'e Value, name: &str, hash: &str) -> Result<Option<&'
         return Ok(None);
     }
     let text = member(member(member(event, "payload"), "data"), name).as_str();
-    match text.filter(|text| base64(digest(&SHA256, text.as_bytes()).as_ref()) == hash) {
+    match text.filter(|text| ApprovalProof::hash(text) == hash) {
         Some(text) => Ok(Some(text)),
         None => Err("the text that the customer signed is not the one that the log names".to_owned()),
     }

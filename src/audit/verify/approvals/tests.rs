@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::domain::TestKey;
-use crate::tokens::proof_of;
 
 const LINK: &str = "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z";
 const CONSULTANT: &str = "con_01kaq3v9e8fwmvd2x7n0c5hb3z";
@@ -48,7 +47,7 @@ fn event(kind: &str, text: Option<&str>, key: &TestKey) -> Value {
         "consultant_id": CONSULTANT, "profile_id": "emp-1042", "actor_id": "emp-3", "log_index": 7,
     });
     if let Some(text) = text {
-        leaf["approval"] = json!(proof_of(Some(text), &key.public().thumbprint()));
+        leaf["approval"] = json!(ApprovalProof::of(Some(text), key.public().thumbprint()));
     }
     json!({ "leaf": leaf, "payload": { "data": data } })
 }
@@ -56,7 +55,7 @@ fn event(kind: &str, text: Option<&str>, key: &TestKey) -> Value {
 fn key_event(kind: &str, at: &str, text: Option<&str>, next: &str) -> Value {
     json!({
         "leaf": { "type": kind, "recorded_at": at, "tenant_id": "acme", "log_index": 1,
-            "approval": proof_of(text, next) },
+            "approval": ApprovalProof::of(text, next.to_owned()) },
         "payload": { "data": { "signed_change": text } },
     })
 }
@@ -210,6 +209,19 @@ fn while_a_key_is_in_effect_nothing_else_approves() {
     let mut cancelled = key_event("approval_key.change_cancelled", AT, None, "none");
     cancelled["leaf"].as_object_mut().unwrap().remove("approval");
     assert!(follow(&keys, &[first.clone(), order("2026-11-20T01:00:00Z"), mark, cancelled]).is_err());
+
+    // Of a link whose approval was erased nothing tells what it gives: what was signed of its extension stands.
+    let text = jws(&key, "magic-link-approval+jwt", &self::claims(false));
+    let mut erased = [event("magic_link.approved", Some(&text), &key), event("magic_link.issued", None, &key)];
+    for event in &mut erased {
+        event["erased"] = json!({});
+        event.as_object_mut().unwrap().remove("payload");
+    }
+    let text = jws(&key, "magic-link-extension-approval+jwt", &self::claims(true));
+    let extended = event("magic_link.extended", Some(&text), &key);
+    let [approved, issued] = erased;
+    let found = follow(&keys, &[first.clone(), approved, issued, extended]).unwrap();
+    assert_eq!((found.erased, found.signed, found.without_approval), (1, 1, 0));
 
     // What is issued is what was approved, once; what wanted no approval is counted.
     let text = jws(&key, "magic-link-approval+jwt", &self::claims(false));
