@@ -7,7 +7,7 @@ use super::Failure;
 use super::output::{Output, line};
 use crate::config::ForMigrating;
 use crate::db::{self, ConnectionManager, DatabaseUrl, Difference};
-use crate::store::OpenError;
+use crate::store::{OpenError, bring_up_to_date};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -34,15 +34,10 @@ fn on(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(),
     let manager = ConnectionManager::new(settings.database_url.clone());
     let alone = if command.check { None } else { manager.prepare()? };
     let mut conn = manager.open()?;
-    let found = db::difference(&mut conn)?;
     if command.check {
-        return checked(&found, output);
+        return checked(&db::difference(&mut conn)?, output);
     }
-    if !found.unknown.is_empty() {
-        return Err(OpenError::Newer(found.unknown).into());
-    }
-    let applied =
-        if found.pending.is_empty() { Vec::new() } else { db::migrate(&mut conn).map_err(OpenError::Migrate)? };
+    let applied = bring_up_to_date(&mut conn, true)?;
     drop(alone);
     if let Some(role) = &command.grant_to {
         db::grant(&mut conn, role)?;

@@ -10,7 +10,7 @@ use super::output::{Output, line};
 use crate::audit::NewestCheckpoints;
 use crate::config::ForMigrating;
 use crate::db::{self, Conn, ConnectionManager, DatabaseUrl};
-use crate::store::OpenError;
+use crate::store::{OpenError, bring_up_to_date};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -62,13 +62,7 @@ pub(super) fn copy(settings: &ForMigrating, command: &Copy, output: &Output) -> 
         return Err(format!("there is no database at {}", path.display()).into());
     }
     let (mut from, mut to) = (open(&command.from)?, open(&command.to)?);
-    let difference = db::difference(&mut from)?;
-    if !difference.unknown.is_empty() {
-        return Err(OpenError::Newer(difference.unknown).into());
-    }
-    if !difference.pending.is_empty() {
-        return Err(OpenError::NotMigrated(difference.pending).into());
-    }
+    drop(bring_up_to_date(&mut from, false)?);
     db::migrate(&mut to).map_err(OpenError::Migrate)?;
     let rows = db::copy_all(&mut from, &mut to)?;
     let checkpoints = NewestCheckpoints::of(&mut from)?;

@@ -133,7 +133,7 @@ impl Store {
         let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
         let mut first = manager.open()?;
-        bring_up_to_date(&mut first, migrate)?;
+        drop(bring_up_to_date(&mut first, migrate)?);
         let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
         let writers = match url {
@@ -379,21 +379,21 @@ async fn acquire(semaphore: &Arc<Semaphore>, limit: Duration) -> Result<OwnedSem
     }
 }
 
-/// Applies pending migrations, unless that is left to somebody else.
+/// Applies pending migrations, unless that is left to somebody else; returns their names.
 ///
 /// Where nothing is pending nothing is locked or written: the role of a service need not own its tables.
-fn bring_up_to_date(conn: &mut Conn, migrate: bool) -> Result<(), OpenError> {
+pub(crate) fn bring_up_to_date(conn: &mut Conn, migrate: bool) -> Result<Vec<String>, OpenError> {
     let found = db::difference(conn).map_err(|error| OpenError::Migrate(error.into()))?;
     if !found.unknown.is_empty() {
         return Err(OpenError::Newer(found.unknown));
     }
     if found.pending.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     if !migrate {
         return Err(OpenError::NotMigrated(found.pending));
     }
-    db::migrate(conn).map(drop).map_err(OpenError::Migrate)
+    db::migrate(conn).map_err(OpenError::Migrate)
 }
 
 /// A pool that opens connections on demand, one ahead of it, and tests none before use until one has broken.
