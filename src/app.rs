@@ -126,7 +126,7 @@ impl App {
         let cx = open_context(config, clock, Some(master_key)).await?;
         let (config, clock) = (&cx.config, &cx.clock);
         let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
-        let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key);
+        let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key).await;
         let webhook = config.audit.webhook.clone();
         let (mail_providers, mailbox) = mail_providers::open(&config.mail, clock)?;
         Ok(Self {

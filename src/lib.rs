@@ -23,6 +23,7 @@
 // Floors, from the lowest to the highest: a module uses only what stands above it in this list (`house.rs` checks it).
 pub mod clock;
 pub mod error;
+mod files;
 mod id;
 mod metrics;
 mod secrets;

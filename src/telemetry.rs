@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -11,6 +11,7 @@ use tokio::task::futures::TaskLocalFuture;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter, format, layer};
@@ -228,13 +229,17 @@ impl Visit for Kind {
 
 /// The level of the log that is being written.
 #[derive(Clone)]
-pub struct LogLevel(reload::Handle<Targets, Registry>);
+pub struct LogLevel {
+    handle: reload::Handle<Targets, Registry>,
+    /// Writes what is left when the last one goes.
+    _lines: Arc<WorkerGuard>,
+}
 
 impl LogLevel {
     /// Logs by another filter from now on.
     pub(crate) fn set(&self, level: &str) {
         // It fails once nothing is logged any more.
-        drop(self.0.reload(targets(level)));
+        drop(self.handle.reload(targets(level)));
     }
 }
 
@@ -242,7 +247,11 @@ fn targets(level: &str) -> Targets {
     level.parse().unwrap_or_else(|_unreadable| Targets::new().with_default(Level::INFO))
 }
 
-/// Starts logging to standard error, unless a subscriber is already set; returns what changes the level.
+/// Lines that wait for a slow reader of the log.
+const LINES_KEPT: usize = 8_192;
+
+/// Starts logging to standard error, unless a subscriber is already set; returns what changes the level, and has to be
+/// kept until the end.
 ///
 /// Whatever the level, the libraries in `TALKATIVE` log nothing below `info`.
 pub fn init(log: &Log) -> LogLevel {
@@ -252,7 +261,9 @@ pub fn init(log: &Log) -> LogLevel {
         *metadata.level() <= Level::INFO || !TALKATIVE.contains(&library)
     });
     let chosen = tracing_subscriber::registry().with(filter).with(discreet);
-    if chosen.with(lines(log.format, std::io::stderr)).try_init().is_err() {
+    // Whoever reads standard error may stop: lines are lost then, and nothing else waits.
+    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(LINES_KEPT).finish(std::io::stderr());
+    if chosen.with(lines(log.format, writer)).try_init().is_err() {
         tracing::debug!("logging is already set up");
     }
     let print = std::panic::take_hook();
@@ -263,7 +274,7 @@ pub fn init(log: &Log) -> LogLevel {
             print(info);
         }
     }));
-    LogLevel(level)
+    LogLevel { handle: level, _lines: Arc::new(guard) }
 }
 
 /// The layer that writes each log event as one line.

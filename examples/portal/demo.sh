@@ -65,15 +65,18 @@ mkdir -p data
 
 # Keys are shown once, so they are kept for the next run. Without its database a key is worth nothing.
 if [ ! -f data/demo.env ] || [ ! -f data/magic-link.db ]; then
-    consultant=$("$service" demo --json | field id)
+    seeded=$("$service" demo --json)
+    consultant=$(echo "$seeded" | field id)
+    admin_key=$(echo "$seeded" | field key)
     cloud_key=$(portal_client cloud)
     ess_key=$(portal_client ess)
-    if [ -z "$consultant" ] || [ -z "$cloud_key" ] || [ -z "$ess_key" ]; then
+    if [ -z "$consultant" ] || [ -z "$admin_key" ] || [ -z "$cloud_key" ] || [ -z "$ess_key" ]; then
         echo "The demo data could not be made; see above." >&2
         exit 1
     fi
     cat > data/demo.env.new <<END
 CONSULTANT=$consultant
+ADMIN_KEY=$admin_key
 CLOUD_KEY=$cloud_key
 ESS_KEY=$ess_key
 END
@@ -104,7 +107,8 @@ cat <<END
   Mailbox   $service_url/dev/mailbox
   Portal    $portal_url/
 
-  The keys of the portal's two clients are in data/demo.env, the logs in data/service.log and data/portal.log.
+  Swagger's examples run with ADMIN_KEY of data/demo.env, which may do everything. The keys of the portal's two clients
+  are there, too; the logs are data/service.log and data/portal.log.
   Grant access on the portal's page, or issue a first link from another terminal:
 
 (. "$PWD/data/demo.env"; curl $service_url/v1/magic-links -H "Authorization: Bearer \$CLOUD_KEY" -H 'Content-Type: application/json' -d '{"tenant_id": "acme", "portal": "cloud", "consultant_id": "'\$CONSULTANT'", "reason": "Payroll run for November stops at step 3", "duration": {"value": 4, "unit": "hours"}, "profile": {"id": "emp-1042", "name": "Asha Rao"}, "issued_by": {"id": "emp-7", "name": "Meera Iyer"}}')

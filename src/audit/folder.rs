@@ -5,9 +5,10 @@
 //! checkpoint, and until then no file is replaced: it is the evidence.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::key::LogKey;
 use super::restored::{OutsideCheckpoint, OutsideCheckpoints};
@@ -23,6 +24,9 @@ const COMPARED: usize = 32;
 /// A checkpoint is shorter.
 const MAX_BYTES: u64 = 16 * 1024;
 
+/// How long the folder may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 const EXTENSION: &str = "checkpoint";
 
 /// The folder, if one is configured.
@@ -37,12 +41,16 @@ impl CheckpointFolder {
     ///
     /// # Errors
     /// When the folder cannot be created or read.
-    pub(crate) fn open(path: Option<PathBuf>, key: &LogKey) -> io::Result<Self> {
+    pub(crate) async fn open(path: Option<PathBuf>, key: &LogKey) -> io::Result<Self> {
         let mut newest = Vec::new();
-        if let Some(path) = &path {
-            fs::create_dir_all(path)?;
-            for file in files(path)?.into_iter().rev().take(COMPARED).rev() {
-                match read(&file, key) {
+        if let Some(path) = path.clone() {
+            let read = move || {
+                fs::create_dir_all(&path)?;
+                let newest = files(&path)?.into_iter().rev().take(COMPARED).rev();
+                Ok(newest.map(|file| (read(&file), file)).collect::<Vec<_>>())
+            };
+            for (bytes, file) in bounded(read).await? {
+                match bytes.map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, key)) {
                     Ok(checkpoint) => newest.push(checkpoint),
                     Err(why) => tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped"),
                 }
@@ -64,7 +72,8 @@ impl CheckpointFolder {
         let mut all = OutsideCheckpoints::default();
         let Some(path) = &self.path else { return Ok(all) };
         for file in files(path).map_err(|error| format!("{}: {error}", path.display()))? {
-            all.add(read(&file, key).map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
+            let read = read(&file).map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, key));
+            all.add(read.map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
         }
         Ok(all)
     }
@@ -74,15 +83,18 @@ impl CheckpointFolder {
         let Some(path) = &self.path else { return Ok(()) };
         let fresh = OutsideCheckpoint::parse(key, checkpoint.note.as_bytes())?;
         let file = path.join(format!("{}.{EXTENSION}", checkpoint.tenant_id));
-        if file.exists() {
-            let known = read(&file, key)?;
+        let known = file.clone();
+        let known = bounded(move || if known.try_exists()? { read(&known).map(Some) } else { Ok(None) }).await;
+        if let Some(bytes) = known.map_err(|error| error.to_string())? {
+            let known = parse(&bytes, key)?;
             let lacking =
                 cx.store.read(move |conn| lacking(conn, &[known])).await.map_err(|error| error.to_string())?;
             if lacking.is_some() {
                 return Err("the file holds a checkpoint that the database lacks: run `magic-link restore`".to_owned());
             }
         }
-        replace(&file, &checkpoint.note).await.map_err(|error| error.to_string())?;
+        let note = checkpoint.note.clone();
+        bounded(move || replace(&file, &note)).await.map_err(|error| error.to_string())?;
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.retain(|one| one.tenant_id != fresh.tenant_id);
         newest.push(fresh);
@@ -155,20 +167,29 @@ fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-fn read(file: &Path, key: &LogKey) -> Result<OutsideCheckpoint, String> {
-    let mut bytes = Vec::new();
-    let opened = fs::File::open(file).map_err(|error| error.to_string())?;
-    opened.take(MAX_BYTES).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    crate::files::read(file, MAX_BYTES)
+}
+
+fn parse(bytes: &[u8], key: &LogKey) -> Result<OutsideCheckpoint, String> {
     // A backup from before a change of the key does not know who signed what came after it.
-    OutsideCheckpoint::parse(key, &bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(key, &bytes).ok_or(why))
+    OutsideCheckpoint::parse(key, bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(key, bytes).ok_or(why))
 }
 
 /// Replaces a file, so that it is whole at every moment.
-async fn replace(file: &Path, text: &str) -> io::Result<()> {
-    use tokio::io::AsyncWriteExt;
+fn replace(file: &Path, text: &str) -> io::Result<()> {
     let fresh = file.with_extension("new");
-    let mut opened = tokio::fs::File::create(&fresh).await?;
-    opened.write_all(text.as_bytes()).await?;
-    opened.sync_all().await?;
-    tokio::fs::rename(&fresh, file).await
+    let mut opened = fs::File::create(&fresh)?;
+    opened.write_all(text.as_bytes())?;
+    opened.sync_all()?;
+    fs::rename(&fresh, file)
+}
+
+/// Works on the folder on a thread of its own, which is left behind where the folder does not answer: it may be that of
+/// another machine.
+async fn bounded<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
+        Ok(done) => done?,
+        Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "the folder does not answer")),
+    }
 }

@@ -99,7 +99,7 @@ pub(crate) async fn place(
     request: PlaceHold,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(LegalHold, bool), Error> {
+) -> Result<LegalHold, Error> {
     log::check_whole(caller, &tenant_id)?;
     if let Some(key) = idempotency.clone() {
         // Its end may be over by now.
@@ -109,7 +109,7 @@ pub(crate) async fn place(
             None => Ok(None),
         };
         if let Some(known) = cx.store.read(find).await? {
-            return Ok((known.into(), true));
+            return Ok(known.into());
         }
     }
     let mut fields = Validator::default();
@@ -137,11 +137,11 @@ pub(crate) async fn place(
         released_by_name: None,
         placed_tenants: caller.reach.tenant_words(),
     };
-    let (placed, replayed) = cx
+    let placed = cx
         .store
         .write_large(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now)? {
-                return Ok((store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?, true));
+                return Ok(store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?);
             }
             // An erasure takes the same lock, so the two are serialized.
             lock_log(tx, &hold.tenant_id)?;
@@ -149,10 +149,10 @@ pub(crate) async fn place(
             let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
             let event = event.tenant(&hold.tenant_id).because(&hold.reason);
             tx.record(event.with(&serde_json::json!({ "legal_hold_id": hold.id, "until": hold.until })));
-            Ok((hold.clone(), false))
+            Ok(hold.clone())
         })
         .await?;
-    Ok((placed.into(), replayed))
+    Ok(placed.into())
 }
 
 /// Releases a hold, for a caller who reaches all that the client reached that placed it. Releasing a released hold

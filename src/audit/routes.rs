@@ -203,8 +203,8 @@ async fn place_legal_hold(
     body: Body<PlaceHold>,
 ) -> Result<Created<LegalHold>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    let (value, replayed) = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
-    Ok(Created { location: None, value, replayed })
+    let value = holds::place(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
+    Ok(Created { location: None, value })
 }
 
 /// List legal holds

@@ -86,7 +86,7 @@ pub(super) async fn run(cx: &Context, command: ClientCommand, output: &Output) -
     match command {
         ClientCommand::Create { name, portal, tenants, scopes, combined_scopes } => {
             let request = CreateClient { name, portal, tenants, scopes, combined_scopes };
-            let (client, _) = clients::create(cx, &caller, request, None, now).await?;
+            let client = clients::create(cx, &caller, request, None, now).await?;
             output.secret(&client, "The key is shown this once; keep it where secrets are kept.")
         }
         ClientCommand::List(pages) => {

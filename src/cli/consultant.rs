@@ -54,7 +54,7 @@ pub(super) async fn run(cx: &Context, command: ConsultantCommand, output: &Outpu
     match command {
         ConsultantCommand::Add { name, email } => {
             let request = RegisterConsultant { name, email, requested_by: None, acting_session_id: None };
-            let (consultant, _) = consultants::register(cx, &caller, request, None, now).await?;
+            let consultant = consultants::register(cx, &caller, request, None, now).await?;
             output.done(&consultant, "registered")
         }
         ConsultantCommand::List { search, pages } => {

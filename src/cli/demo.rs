@@ -4,9 +4,11 @@ use diesel::connection::SimpleConnection;
 use serde::Serialize;
 
 use super::Failure;
+use crate::clients::{self, CreateClient};
 use crate::context::Context;
-use crate::domain::{Actor, EventType};
+use crate::domain::{Actor, EventType, Scope};
 use crate::error::Error;
+use crate::http::Caller;
 use crate::id::{ConsultantId, Kind, LinkId, LinkKind};
 use crate::journal::Event;
 use crate::records;
@@ -18,8 +20,21 @@ const ROWS: &str = include_str!("demo.sql");
 pub(super) struct Seeded {
     /// The consultant of the examples.
     id: ConsultantId,
+    /// API key of a new client with every scope for every tenant.
+    key: Option<String>,
     /// Whether the records existed before.
     existed: bool,
+}
+
+/// The client that tries every operation.
+fn admin() -> CreateClient {
+    CreateClient {
+        name: "Everything, for trying the operations".into(),
+        portal: None,
+        tenants: vec!["*".into()],
+        scopes: Scope::ALL.to_vec(),
+        combined_scopes: vec![Scope::WritePolicies],
+    }
 }
 
 /// Inserts the records of the examples into the embedded database of a first run.
@@ -41,5 +56,6 @@ pub(super) async fn seed(cx: &Context) -> Result<Seeded, Failure> {
             Ok((link.consultant_id, false))
         })
         .await?;
-    Ok(Seeded { id, existed })
+    let client = clients::create(cx, &Caller::operator(), admin(), None, now).await?;
+    Ok(Seeded { id, key: client.key, existed })
 }

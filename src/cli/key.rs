@@ -73,7 +73,7 @@ pub(super) async fn run(cx: &Context, command: KeyCommand, output: &Output) -> R
     let (caller, now) = (Caller::operator(), cx.clock.now());
     match command {
         KeyCommand::Rotate { now: at_once } => {
-            let (key, _) = signing_keys::rotate(cx, &caller, &RotateKey { at_once }, None, now).await?;
+            let key = signing_keys::rotate(cx, &caller, &RotateKey { at_once }, None, now).await?;
             output.done(&key, "published")
         }
         KeyCommand::Retire { kid } => output.done(&signing_keys::retire(cx, &caller, kid, now).await?, "retired"),

@@ -21,7 +21,7 @@ pub(super) struct Migrate {
 }
 
 pub(super) fn run(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(), Failure> {
-    telemetry::init(&settings.log);
+    let _log = telemetry::init(&settings.log);
     let DatabaseUrl::Sqlite(path) = &settings.database_url else { return on(settings, command, output) };
     // To look at a file must not make it.
     if command.check && !path.exists() {

@@ -190,6 +190,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         config.database_connections = 4;
     }
     let log_level = telemetry::init(&config.log);
+    let _log = log_level.clone();
     let system = actix_web::rt::System::new();
     let outcome = system.block_on(async move {
         match cli.command {

@@ -30,7 +30,7 @@ pub(super) struct Copy {
 }
 
 pub(super) fn back_up(settings: &ForMigrating, command: &Backup, output: &Output) -> Result<(), Failure> {
-    telemetry::init(&settings.log);
+    let _log = telemetry::init(&settings.log);
     let url = &settings.database_url;
     // Before the backup, which may have more.
     let checkpoints = match url {
@@ -53,7 +53,7 @@ pub(super) fn back_up(settings: &ForMigrating, command: &Backup, output: &Output
 }
 
 pub(super) fn copy(settings: &ForMigrating, command: &Copy, output: &Output) -> Result<(), Failure> {
-    telemetry::init(&settings.log);
+    let _log = telemetry::init(&settings.log);
     let DatabaseUrl::Sqlite(path) = &command.from else { return Err(db::CopyError::Direction.into()) };
     if command.to.is_sqlite() {
         return Err(db::CopyError::Direction.into());

@@ -136,7 +136,7 @@ pub struct ClientResponse {
     /// API key: returned once, when the client is created or its key is rotated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 128)]
-    key: Option<String>,
+    pub(crate) key: Option<String>,
 }
 
 text_enum! {
@@ -217,7 +217,7 @@ pub(crate) async fn create(
     request: CreateClient,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(ClientResponse, bool), Error> {
+) -> Result<ClientResponse, Error> {
     check(cx, &request)?;
     let tenants = request.tenants.join(" ");
     let scopes = words(&request.scopes);
@@ -255,7 +255,7 @@ pub(crate) async fn create(
             Ok((client.clone(), false))
         })
         .await?;
-    Ok((ClientResponse::of(made, (!replayed).then_some(&key)), replayed))
+    Ok(ClientResponse::of(made, (!replayed).then_some(&key)))
 }
 
 /// Refuses scopes that are kept apart, unless an operator combines them by name.

@@ -37,8 +37,8 @@ async fn create_client(
     body: Body<CreateClient>,
 ) -> Result<Created<ClientResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    let (client, replayed) = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { location: Some(format!("/v1/clients/{}", client.id)), value: client, replayed })
+    let client = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
+    Ok(Created { location: Some(format!("/v1/clients/{}", client.id)), value: client })
 }
 
 /// List clients

@@ -1,7 +1,6 @@
 //! Secrets by file: `<key>_file` beside each key that holds one, or a credential of systemd that is called like the key.
 
 use std::fmt;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +8,7 @@ use secrecy::SecretString;
 
 use super::Config;
 use super::reader::Reader;
+use crate::files;
 use crate::secrets::{Kept, open_mode, sha256_hex};
 
 /// Largest file that is taken for a secret.
@@ -66,10 +66,7 @@ impl Config {
 /// The line in a file, without its end.
 fn read(path: &PathBuf) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
-    if fs::metadata(path).map_err(cannot)?.len() > MAX_BYTES {
-        return Err(format!("{} is too large for a secret", path.display()));
-    }
-    let text = fs::read_to_string(path).map_err(cannot)?;
+    let text = files::read_text(path, MAX_BYTES).map_err(cannot)?;
     let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(text.to_owned()) }
 }
@@ -171,6 +168,8 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
+
+    use std::fs;
 
     use super::*;
     use crate::config::Provider;

@@ -145,7 +145,7 @@ pub(crate) async fn register(
     request: RegisterConsultant,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(ConsultantResponse, bool), Error> {
+) -> Result<ConsultantResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     require_operator(caller)?;
     let mut fields = Validator::default();
@@ -168,21 +168,21 @@ pub(crate) async fn register(
         .client(caller.client_id.as_ref())
         .consultant(&consultant.id)
         .with(&serde_json::json!({ "name": consultant.name, "email": consultant.email }));
-    let (made, replayed) = cx
+    let made = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now)? {
-                return Ok((records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+                return Ok(records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?);
             }
             if records::consultants::email_taken(tx, &consultant.email_key, None)? {
                 return Err(Code::ConsultantExists.into());
             }
             records::consultants::insert(tx, &consultant)?;
             tx.record(event.clone());
-            Ok((consultant.clone(), false))
+            Ok(consultant.clone())
         })
         .await?;
-    Ok((ConsultantResponse::seen_by(&caller.authority(), made), replayed))
+    Ok(ConsultantResponse::seen_by(&caller.authority(), made))
 }
 
 /// A page of the directory, newest first.

@@ -36,8 +36,8 @@ async fn register_consultant(
     body: Body<RegisterConsultant>,
 ) -> Result<Created<ConsultantResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    let (value, replayed) = super::register(&cx, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { location: Some(format!("/v1/consultants/{}", value.id)), value, replayed })
+    let value = super::register(&cx, &caller, body.value, key, cx.clock.now()).await?;
+    Ok(Created { location: Some(format!("/v1/consultants/{}", value.id)), value })
 }
 
 /// List consultants

@@ -3,7 +3,7 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use serde_json::{Value, json};
 
 use super::contract::Contract;
@@ -11,7 +11,7 @@ use super::parameters::{Texts, path_texts};
 use super::{Body, Caller};
 use crate::error::{Code, Error};
 use crate::secrets::sha256_hex;
-use crate::store::IdempotencyKey;
+use crate::store::{IdempotencyKey, Replayed};
 
 const HEADER: &str = "idempotency-key";
 
@@ -24,6 +24,7 @@ struct Sent {
     method: String,
     route: String,
     path: Texts,
+    replayed: Replayed,
 }
 
 impl IdempotencyHeader {
@@ -41,7 +42,7 @@ impl IdempotencyHeader {
         let (Some(client_id), Some(sent)) = (caller.client_id.clone(), self.0) else { return Ok(None) };
         let fingerprint = fingerprint(&sent.method, &sent.route, &sent.path, request)?;
         let route = format!("{} {}", sent.method, sent.route);
-        Ok(Some(IdempotencyKey { client_id, route, key: sent.key, fingerprint }))
+        Ok(Some(IdempotencyKey { client_id, route, key: sent.key, fingerprint, replayed: sent.replayed }))
     }
 }
 
@@ -79,7 +80,9 @@ fn refused() -> Error {
 
 fn sent(request: &HttpRequest, key: String) -> Result<IdempotencyHeader, Error> {
     let (method, route) = (request.method().to_string(), Contract::operation(request)?.route().to_owned());
-    Ok(IdempotencyHeader(Some(Sent { key, method, route, path: path_texts(request)? })))
+    let replayed = Replayed::default();
+    request.extensions_mut().insert(replayed.clone());
+    Ok(IdempotencyHeader(Some(Sent { key, method, route, path: path_texts(request)?, replayed })))
 }
 
 fn parse(text: &str) -> Option<String> {

@@ -23,6 +23,7 @@ use crate::access::LiveClient;
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::journal::Event;
+use crate::store::Replayed;
 use crate::telemetry::TraceId;
 
 /// An error with all that its response needs.
@@ -162,7 +163,12 @@ async fn finish(
         }
         None => response,
     };
+    let replayed = response.request().extensions().get::<Replayed>().is_some_and(Replayed::is_so);
+    let is_answered = response.status().is_success();
     let headers = response.headers_mut();
+    if replayed && is_answered {
+        headers.insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
+    }
     headers.insert(HeaderName::from_static("x-content-type-options"), HeaderValue::from_static("nosniff"));
     if path.starts_with("/v1/") && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

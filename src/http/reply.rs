@@ -2,7 +2,7 @@
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, HeaderName, HeaderValue, IfNoneMatch, LOCATION};
+use actix_web::http::header::{CACHE_CONTROL, ETAG, EntityTag, Header, HeaderValue, IfNoneMatch, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, Responder};
 use serde::Serialize;
 
@@ -12,12 +12,11 @@ use crate::secrets::sha256_hex;
 /// 200 with a JSON body.
 pub(crate) struct Json<T>(pub T);
 
-/// 201 with a JSON body, and a header if it is replayed.
+/// 201 with a JSON body.
 pub(crate) struct Created<T> {
     /// The path at which it can be read, if it can alone.
     pub location: Option<String>,
     pub value: T,
-    pub replayed: bool,
 }
 
 /// 202 with a JSON body.
@@ -48,10 +47,6 @@ impl<T: Serialize> Responder for Created<T> {
         let mut response = json(StatusCode::CREATED, &self.value);
         if let Some(path) = self.location.and_then(|path| HeaderValue::try_from(path).ok()) {
             response.headers_mut().insert(LOCATION, path);
-        }
-        if self.replayed {
-            let replayed = (HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
-            response.headers_mut().insert(replayed.0, replayed.1);
         }
         response
     }

@@ -6,14 +6,14 @@
 use time::Duration;
 
 use super::changing::Change;
-use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one};
+use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator, is_same};
+use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::LinkId;
@@ -55,10 +55,12 @@ pub(super) fn request(
         let detail = "is needed where a link waits for an approval";
         return Err(Error::new(Code::ValidationFailed).field("/issued_by/email", "required", detail));
     };
-    if is_one((&link.issued_by_id, &email), (link.consultant_id.as_str(), &consultant.email)) {
+    let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
+    let consultant = [(link.consultant_id.as_str(), Some(&*consultant.email))];
+    let asks = is_among((&link.issued_by_id, Some(&email)), &consultant);
+    if asks || sender.as_deref().is_some_and(|sender| is_among((sender, None), &consultant)) {
         return Err(Error::new(Code::OwnRequest).detail("the consultant cannot ask for the own access"));
     }
-    let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
     Ok(LinkRequest::new(link, email, sender, replaces, now.plus(PATIENCE)))
 }
 
@@ -256,14 +258,15 @@ fn require_another(
     email: &str,
     consultant_email: &str,
 ) -> Result<(), Error> {
-    let id = change.actor.id.as_str();
-    let asked_for = is_one((id, email), (&asked.issued_by_id, &asked.issued_by_email))
-        || asked.requested_by_id.as_deref().is_some_and(|sender| is_same(id, sender));
-    let is_consultant = is_one((id, email), (asked.consultant_id.as_str(), consultant_email));
-    let detail = match (asked_for, is_consultant) {
-        (true, _) => "who asked for the access cannot approve it",
-        (_, true) => "the consultant cannot approve the own access",
-        _ => return Ok(()),
+    let approver = (change.actor.id.as_str(), Some(email));
+    let mut asking = vec![(asked.issued_by_id.as_str(), Some(&*asked.issued_by_email))];
+    asking.extend(asked.requested_by_id.as_deref().map(|sender| (sender, None)));
+    let detail = if is_among(approver, &asking) {
+        "who asked for the access cannot approve it"
+    } else if is_among(approver, &[(asked.consultant_id.as_str(), Some(consultant_email))]) {
+        "the consultant cannot approve the own access"
+    } else {
+        return Ok(());
     };
     Err(change.refuse(tx, &asked.link(change.now), Error::new(Code::OwnRequest).detail(detail)))
 }

@@ -32,7 +32,7 @@ pub(crate) async fn extend(
     request: ExtendLink,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(LinkResponse, bool), Error> {
+) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     let longest = cx.config.links.max_duration;
     let hours = longest.whole_hours();
@@ -54,7 +54,7 @@ pub(crate) async fn extend(
         .write_large(move |tx| {
             if idempotency::once(tx, idempotency.as_ref(), &extending.id, now)?.is_some() {
                 let known = records::links::find_within(tx, &change.id, &change.reach)?.ok_or_else(Error::not_found)?;
-                return Ok((read::view(tx, known, now)?, true));
+                return read::view(tx, known, now);
             }
             if store::freeze_state(tx)?.0.is_some() {
                 return Err(Code::IssuingFrozen.into());
@@ -73,9 +73,9 @@ pub(crate) async fn extend(
             rules.require_extension(&link, whole)?;
             extensions::require_none(tx, &change, &link)?;
             if !may_issue || rules.wants_approval(link.access, whole) {
-                return Ok((extensions::ask(tx, &change, &link, &extending, by)?, false));
+                return extensions::ask(tx, &change, &link, &extending, by);
             }
-            Ok((change.extend(tx, &link, &extending, to, serde_json::Value::Null)?, false))
+            change.extend(tx, &link, &extending, to, serde_json::Value::Null)
         })
         .await
 }

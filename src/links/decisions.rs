@@ -234,9 +234,14 @@ impl PendingExtension {
     }
 }
 
-/// Whether an identifier and an address name the person that others do.
-pub(super) fn is_one(one: (&str, &str), other: (&str, &str)) -> bool {
-    is_same(one.0, other.0) || is_same(one.1, other.1)
+/// A person by identifier, and by address where that is known.
+pub(super) type Party<'a> = (&'a str, Option<&'a str>);
+
+/// Whether a person is one of others, by identifier or by address.
+pub(super) fn is_among(one: Party<'_>, others: &[Party<'_>]) -> bool {
+    others.iter().any(|other| {
+        is_same(one.0, other.0) || one.1.zip(other.1).is_some_and(|(address, other)| is_same(address, other))
+    })
 }
 
 /// Checks an approval of a link or of an extension; returns the approver's address, and the shorter length.
@@ -340,7 +345,7 @@ pub struct ReviewResponse {
     "comment": "The run was stuck, and nothing else was touched"
 }))]
 pub struct ReviewLink {
-    /// Person who reviews the access, and did not grant it; recorded as asserted by the client, not verified.
+    /// Person who reviews the access: neither who granted it or sent the request, nor the consultant; recorded as asserted by the client, not verified.
     pub reviewer: Person,
     /// What the review found.
     pub finding: Finding,

@@ -45,7 +45,7 @@ pub(super) fn check(
 }
 
 /// The review that is due of an emergency link.
-fn due(link: &Link, justification: &str, now: Timestamp) -> Review {
+fn due(link: &Link, justification: &str, requested_by: Option<&str>, now: Timestamp) -> Review {
     Review {
         magic_link_id: link.id.clone(),
         tenant_id: link.tenant_id.clone(),
@@ -60,6 +60,7 @@ fn due(link: &Link, justification: &str, now: Timestamp) -> Review {
         finding: None,
         comment: None,
         client_id: None,
+        requested_by_id: requested_by.map(ToOwned::to_owned),
     }
 }
 
@@ -71,7 +72,7 @@ pub(super) fn declare(
     actor: &Actor,
     now: Timestamp,
 ) -> Result<EmergencyResponse, Error> {
-    let review = due(link, justification, now);
+    let review = due(link, justification, Some(actor.id.as_str()), now);
     if !records::link_reviews::insert(tx, &review)? {
         return Err(review_due(tx, link, actor, now)?);
     }
@@ -92,7 +93,7 @@ pub(super) fn draft(
 ) -> Result<EmergencyResponse, Error> {
     match records::link_reviews::open_for(conn, &link.tenant_id, &link.portal, &link.profile_id)? {
         Some(other) => Err(Error::new(Code::ReviewDue).magic_link(other.to_string())),
-        None => Ok(EmergencyResponse::of(due(link, justification, now), now)),
+        None => Ok(EmergencyResponse::of(due(link, justification, None, now), now)),
     }
 }
 

@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::changing::{Change, Extending, rules_of};
-use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_one};
+use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
@@ -58,7 +58,8 @@ pub(super) fn ask(
         return Err(Error::new(Code::ValidationFailed).field("/extended_by/email", "required", detail));
     };
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-    if is_one((&extending.by.id, &email), (link.consultant_id.as_str(), &consultant.email)) {
+    let asking = (&*extending.by.id, Some(&*email));
+    if is_among(asking, &[(link.consultant_id.as_str(), Some(&*consultant.email))]) {
         return Err(change.refuse(tx, link, Code::OwnRequest));
     }
     let request = ExtensionRequest {
@@ -134,11 +135,18 @@ pub(crate) async fn approve(
             let link = change.lock(tx)?;
             let asked = waiting(tx, &change, &link, &extension)?;
             let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-            let who = (change.actor.id.as_str(), email.as_str());
-            if is_one(who, (&asked.asked_by_id, &asked.asked_by_email))
-                || is_one(who, (link.consultant_id.as_str(), &consultant.email))
-            {
+            let others = [
+                (asked.asked_by_id.as_str(), Some(&*asked.asked_by_email)),
+                (link.consultant_id.as_str(), Some(&*consultant.email)),
+            ];
+            if is_among((&change.actor.id, Some(&email)), &others) {
                 return Err(change.refuse(tx, &link, Code::OwnRequest));
+            }
+            // As of a link: what a client asked for that was disabled since is not approved.
+            if let Some(client) = &asked.client_id
+                && records::clients::is_disabled(tx, client)?
+            {
+                return Err(change.refuse(tx, &link, Code::ClientDisabled));
             }
             let by = shorter.unwrap_or_else(|| asked.length());
             if by > asked.length() {

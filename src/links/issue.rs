@@ -32,13 +32,13 @@ pub(crate) async fn issue(
     request: IssueLink,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(LinkResponse, bool), Error> {
+) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     let reach = &caller.reach;
     if let Some(key) = idempotency.as_ref().filter(|key| cx.store.has_met(key))
         && let Some(link) = repeated(cx, key.clone(), reach, now).await?
     {
-        return Ok((link, true));
+        return Ok(link);
     }
     let (starts_at, length) = match check(cx, &request, now) {
         Ok(window) => window,
@@ -55,11 +55,11 @@ pub(crate) async fn issue(
     cx.store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
-                return Ok((read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?, true));
+                return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
             }
             let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length, emergency.is_some())?;
             if wants_approval || !may_issue {
-                return Ok((approval::ask(tx, &link, &actor, consultant, replaces, now)?, false));
+                return approval::ask(tx, &link, &actor, consultant, replaces, now);
             }
             if replaces {
                 replace(tx, &link, &actor, now)?;
@@ -80,7 +80,7 @@ pub(crate) async fn issue(
             tx.wake(Worker::Mail);
             tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            Ok((LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) }, false))
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
         })
         .await
 }
@@ -189,9 +189,9 @@ async fn replay(
     reach: &Reach,
     refusal: Error,
     now: Timestamp,
-) -> Result<(LinkResponse, bool), Error> {
+) -> Result<LinkResponse, Error> {
     let Some(key) = idempotency else { return Err(refusal) };
-    repeated(cx, key, reach, now).await?.map(|link| (link, true)).ok_or(refusal)
+    repeated(cx, key, reach, now).await?.ok_or(refusal)
 }
 
 /// The link that an earlier request with this key issued.
@@ -253,7 +253,7 @@ async fn may_issue_now(
 ) -> Result<(), Error> {
     require_issuing(cx, caller, now)?;
     limits.count_client(caller.client_id.as_ref())?;
-    limits.count_new_link(cx, &request.tenant_id, &request.consultant_id, now).await
+    limits.count_new_link(cx, caller.client_id.as_ref(), &request.tenant_id, &request.consultant_id, now).await
 }
 
 /// Checks every field; returns when the window begins, and how long it lasts if the request says so.

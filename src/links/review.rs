@@ -1,10 +1,10 @@
 //! Reviewing what was granted in an emergency.
 
-use super::decisions::ReviewLink;
+use super::decisions::{ReviewLink, is_among};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Validator, check_person, is_same, refuse_support_session};
+use crate::domain::{EventType, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, Caller};
 use crate::id::LinkId;
@@ -35,12 +35,12 @@ pub(crate) async fn review(
             if idempotency::once(tx, idempotency.as_ref(), &link.id, now)?.is_some() {
                 return read::view(tx, link, now);
             }
-            if records::link_reviews::find(tx, &link.id)?.is_none() {
-                return Err(Error::not_found());
-            }
+            let due = records::link_reviews::find(tx, &link.id)?.ok_or_else(Error::not_found)?;
+            let mut others = vec![(link.issued_by_id.as_str(), None), (link.consultant_id.as_str(), None)];
+            others.extend(due.requested_by_id.as_deref().map(|sender| (sender, None)));
             let refused = if link.ended(now).is_none() {
                 Some(Code::ReviewTooEarly)
-            } else if is_same(&link.issued_by_id, &request.reviewer.id) {
+            } else if is_among((&request.reviewer.id, None), &others) {
                 Some(Code::OwnRequest)
             } else {
                 None

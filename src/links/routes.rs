@@ -122,8 +122,8 @@ async fn issue_magic_link(
         }
         return Ok(Either::Right(Json(super::draft(&cx, &caller, body.value, cx.clock.now()).await?)));
     }
-    let (value, replayed) = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Either::Left(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value, replayed }))
+    let value = super::issue(&cx, &limits, &caller, body.value, key, cx.clock.now()).await?;
+    Ok(Either::Left(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value }))
 }
 
 /// List magic links
@@ -266,8 +266,8 @@ async fn extend_magic_link(
     body: Body<ExtendLink>,
 ) -> Result<Created<LinkResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    let (value, replayed) = super::extend(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
-    Ok(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value, replayed })
+    let value = super::extend(&cx, &caller, id.into_inner(), body.value, key, cx.clock.now()).await?;
+    Ok(Created { location: Some(format!("/v1/magic-links/{}", value.id)), value })
 }
 
 /// Approve an extension
@@ -404,6 +404,8 @@ async fn set_issuing(cx: Data<Context>, caller: Caller<Admin>, body: Body<SetIss
 ///
 /// For landing pages. Changes nothing. The token's signature is verified, but it
 /// may be expired or replaced, as `state` shows.
+///
+/// To try it, take the token of a mail: an example would have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "previewLink", request_body = LandingRequest,
     responses((status = 200, body = Preview, description = "Preview of the link")), security(()))]
 #[post("/preview")]
@@ -416,6 +418,8 @@ async fn preview_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<J
 /// Returns the portal's callback with an authorization code that is valid for a
 /// minute, or mails a one-time code to the registered address if the portal
 /// requires one (`step_up`). The link is spent only when the portal redeems.
+///
+/// To try it, take the token of a mail: an example would have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "continueLink", request_body = LandingRequest,
     responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/continue")]
@@ -428,6 +432,8 @@ async fn continue_link(cx: Data<Context>, body: Body<LandingRequest>) -> Result<
 /// For portals that require one. The code is valid for ten minutes and five
 /// attempts, counted before the comparison, on any page with a token of the same
 /// link. A `page_secret`, if given, has to be that of the challenge.
+///
+/// To try it, take token and code of a mail: an example would have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "verifyCode", request_body = VerifyCode,
     responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/verify")]
@@ -440,6 +446,8 @@ async fn verify_code(cx: Data<Context>, body: Body<VerifyCode>) -> Result<Json<C
 /// For links with `reentry: device`, from the browser that the consultant chose to have
 /// remembered. Takes a proof by its key over the nonce of `POST /l/preview`, and returns the
 /// portal's callback with a code for the next visit. The link token may have expired.
+///
+/// To try it, let the landing page remember the browser: only its key makes a proof.
 #[utoipa::path(tag = "Landing page", operation_id = "reenterLink", request_body = DeviceRequest,
     responses((status = 200, body = Continued, description = "Next step of the page")), security(()))]
 #[post("/reenter")]
@@ -451,6 +459,8 @@ async fn reenter_link(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<Js
 ///
 /// The remembered browser opens the link no more; a visit that has begun goes on. Takes a
 /// proof by its key, as `POST /l/reenter` does.
+///
+/// To try it, let the landing page remember the browser: only its key makes a proof.
 #[utoipa::path(tag = "Landing page", operation_id = "forgetDevice", request_body = DeviceRequest,
     responses((status = 204, description = "The device is forgotten")), security(()))]
 #[post("/forget")]
@@ -464,6 +474,8 @@ async fn forget_device(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<H
 /// Mailed to the registered address, if the link is still open and its cool-down is
 /// over; `Retry-After` says how long it lasts. A token that was replaced is refused
 /// (`link_superseded`) unless the newest mail failed or is older than a token lives.
+///
+/// To try it, take the token of a mail: an example would have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
     responses((status = 202, description = "A fresh link is queued")), security(()))]
 #[post("/resend")]

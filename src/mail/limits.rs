@@ -28,7 +28,9 @@ use crate::store::{ANSWER_TIMEOUT, within};
 const HOUR: Duration = Duration::hours(1);
 const DAY_SECONDS: i64 = 86_400;
 
-const RECIPIENT: &str = "the recipient's hourly limit of mailed links is reached";
+const RECIPIENT: &str = "the hourly limit of links mailed to this recipient is reached";
+
+const WARNED: &str = "the tenant's contacts were warned of such changes too often within the hour";
 
 const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
 const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
@@ -71,7 +73,7 @@ pub(crate) struct Fresh {
     pub cool_down: Duration,
     /// Fresh links of one link per hour.
     pub per_hour: u32,
-    /// Links mailed to one recipient per hour.
+    /// Links of one tenant mailed to one recipient per hour.
     pub per_recipient_hour: u32,
 }
 
@@ -108,8 +110,7 @@ fn rate_limited(detail: &'static str, wait: i64) -> Error {
 /// `resend_cool_down` while the cool-down lasts, or when the hour's limit is reached; `rate_limited` when the
 /// recipient's limit is.
 pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Timestamp) -> Result<Duration, Error> {
-    let mails =
-        store::link_mails_since(conn, &link.consultant_id, now.minus(HOUR), i64::from(limits.per_recipient_hour))?;
+    let mails = store::link_mails_since(conn, link, now.minus(HOUR), i64::from(limits.per_recipient_hour))?;
     let fresh = mails.iter().filter(|mail| mail.magic_link_id.as_ref() == Some(&link.id));
     let fresh = fresh.filter(|mail| mail.generation > Some(1)).map(|mail| mail.created_at).collect::<Vec<_>>();
     if let Some(until) = limits.until(link.resent_at.unwrap_or(link.created_at), &fresh, now) {
@@ -133,6 +134,26 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
         return Ok(false);
     }
     store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
+}
+
+/// Refuses one more change of which a tenant's contacts are warned, where they were warned so often within the hour: the
+/// warnings themselves are never left out.
+///
+/// # Errors
+/// `rate_limited`, with the wait in `Retry-After`.
+pub(crate) fn require_room_to_warn(
+    conn: &mut Conn,
+    tenant_id: &str,
+    per_hour: u32,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let warned = store::warnings_since(conn, tenant_id, now.minus(HOUR), i64::from(per_hour))?;
+    match warned.last() {
+        Some(oldest) if u32::try_from(warned.len()).unwrap_or(u32::MAX) >= per_hour => {
+            Err(rate_limited(WARNED, oldest.plus(HOUR).since(now).whole_seconds() + 1))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check(limiter: &DefaultKeyedRateLimiter<String>, key: &String, detail: &'static str) -> Result<(), Error> {
@@ -175,18 +196,21 @@ impl Limits {
         check(&self.clients, &client.to_string(), "too many links per minute")
     }
 
-    /// Counts the e-mail with a new link, for its tenant and its recipient.
+    /// Counts the e-mail with a new link, for its tenant, and for its recipient as far as the client causes them: no
+    /// client uses up what others may mail to the same person.
     ///
     /// # Errors
     /// `rate_limited`, with the wait in `Retry-After`.
     pub(crate) async fn count_new_link(
         &self,
         cx: &Context,
+        client: Option<&ClientId>,
         tenant_id: &str,
         recipient: &ConsultantId,
         now: Timestamp,
     ) -> Result<(), Error> {
-        check(&self.recipients, &recipient.to_string(), RECIPIENT)?;
+        let client = client.map_or("", ClientId::as_str);
+        check(&self.recipients, &format!("{client} {recipient}"), RECIPIENT)?;
         // All who wait for the tenant's lock share the time-out.
         within(ANSWER_TIMEOUT, async {
             let bucket = if self.is_registered(cx, tenant_id, now).await? { tenant_id } else { UNREGISTERED };

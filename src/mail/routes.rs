@@ -40,6 +40,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Called by the providers `ses` (through Amazon SNS), `postmark`, `sendgrid` and
 /// `resend`, each in its own format. A report that is not authenticated is refused
 /// and changes nothing.
+///
+/// To try it, configure the provider: without, there is no such route.
 #[utoipa::path(tag = "Mail", operation_id = "reportMailEvents", request_body = MailReport, security(()),
     params(("provider" = ProviderName, Path, example = "postmark", description = "Mail provider that sends the report")),
     responses((status = 204, description = "The report was accepted")))]

@@ -20,7 +20,9 @@ use crate::records::links::{Link, insertion};
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
 
-pub(super) use counts::{link_mails_since, links_mailed_since, links_mailed_to_unregistered, was_mailed_often};
+pub(super) use counts::{
+    link_mails_since, links_mailed_since, links_mailed_to_unregistered, warnings_since, was_mailed_often,
+};
 pub(super) use settled::{Attempt, settle, settle_accepted};
 
 /// A stored mail job.

@@ -15,11 +15,14 @@ use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
 use crate::journal::Event;
 use crate::journal::leaf::ApprovalProof;
-use crate::mail::notices;
+use crate::mail::{self, notices};
 use crate::records::approval_keys::{self as keys, ApprovalKeyRow};
 use crate::records::tenants::{self, Tenant};
 use crate::store::Tx;
 use crate::tokens::{CustomerSigned, KEY_CHANGE_WAIT, NO_KEY, Signed, check_signed};
+
+/// Number of persons who are no contacts any more and hear of changes all the same.
+const MAX_TOLD: usize = 50;
 
 /// Key with which a tenant signs approvals.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -217,6 +220,7 @@ async fn change(
     let stored = next.as_ref().map(serde_json::to_string).transpose().map_err(Error::internal)?;
     let (actor, client_id) = (caller.actor(requested_by.as_ref()), caller.client_id.clone());
     let is_operator = caller.authority().is_operator();
+    let config = cx.config.clone();
     cx.store
         .write(move |tx| {
             let tenant = registered(tx, &tenant_id)?;
@@ -246,7 +250,10 @@ async fn change(
             // Whoever heard of the key in effect hears of this one, though the contacts were changed before.
             let mut told = row.map(|row| row.told()).unwrap_or_default();
             told.retain(|one| contacts.iter().all(|other| other.email != one.email));
+            // Of more than can be told, those who heard first: nobody pushes them out by changing contacts.
+            told.drain(..told.len().saturating_sub(MAX_TOLD));
             told.splice(0..0, contacts);
+            mail::require_room_to_warn(tx, &tenant_id, config.limits.mails_per_recipient_hour, now)?;
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
                 keys::cancel(tx, &tenant_id, waiting.seq, now)?;

@@ -19,7 +19,7 @@ use crate::domain::{
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
 use crate::journal::Event;
-use crate::mail::notices;
+use crate::mail::{self, notices};
 use crate::records::policies::{self, PolicyRow};
 use crate::records::tenants;
 use crate::tenants::rules::Rules;
@@ -280,6 +280,7 @@ pub(crate) async fn save(
             policies::insert(tx, &row)?;
             let loosens = rules.loosens(&rules_before);
             if loosens {
+                mail::require_room_to_warn(tx, &tenant_id, config.limits.mails_per_recipient_hour, now)?;
                 notices::policy_loosened(tx, &tenant, seq, now)?;
             }
             let event = Event::new(EventType::PolicySaved, actor.clone(), now).client(client_id.as_ref());

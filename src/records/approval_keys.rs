@@ -133,10 +133,15 @@ pub(crate) fn insert(conn: &mut Conn, row: &ApprovalKeyRow) -> QueryResult<usize
     diesel::insert_into(keys::table).values(row).execute(conn)
 }
 
-/// Whether a change was made by this signed text before: its word is good once.
+/// Whether a change was made by the word of this signed text before: it is good once, however it was signed. Of one text
+/// there are many signatures, and who holds one of ES256 makes a second one without the key.
 pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> QueryResult<bool> {
-    let same = keys::tenant_id.eq(tenant_id).and(keys::signed_change.eq(signed_change).assume_not_null());
-    diesel::select(diesel::dsl::exists(keys::table.filter(same))).get_result(conn)
+    let word = signed_change.rsplit_once('.').map_or(signed_change, |(word, _signature)| word);
+    // The texts that begin with the word and a dot: a slash is the character after it.
+    let (from, to) = (format!("{word}."), format!("{word}/"));
+    let same = keys::signed_change.ge(from).and(keys::signed_change.lt(to)).assume_not_null();
+    let same = keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(same);
+    diesel::select(diesel::dsl::exists(same)).get_result(conn)
 }
 
 /// Cancels a change that waits; `None` if it takes effect within a minute, or was cancelled already: who asked so late may

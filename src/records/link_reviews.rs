@@ -79,6 +79,8 @@ pub(crate) struct Review {
     pub finding: Option<Finding>,
     pub comment: Option<String>,
     pub client_id: Option<ClientId>,
+    /// Who sent the request for the link, where that was somebody else than who grants it.
+    pub requested_by_id: Option<String>,
 }
 
 impl Review {

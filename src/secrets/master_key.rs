@@ -11,8 +11,12 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD
 use rand::Rng;
 use secrecy::{ExposeSecret, SecretSlice};
 
+use crate::files;
 use crate::secrets::MasterKeySource;
 use crate::secrets::mode::{tighten, warn_if_open};
+
+/// Largest file that is taken for a key.
+const MAX_BYTES: u64 = 64 * 1024;
 
 const KEY_BYTES: usize = 32;
 
@@ -71,16 +75,16 @@ impl MasterKey {
             MasterKeySource::Given(text) => Self::parse(text.expose_secret()),
             MasterKeySource::File(path) => {
                 warn_if_open(path);
-                Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?)
+                Self::parse(&files::read_text(path, MAX_BYTES).map_err(|error| failed(path, error))?)
             }
-            MasterKeySource::FileOrNew(path) => match fs::read_to_string(path) {
+            MasterKeySource::FileOrNew(path) => match files::read_text(path, MAX_BYTES) {
                 Ok(text) => {
                     tighten(path);
                     Self::parse(&text)
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     create(path).map_err(|error| failed(path, error))?;
-                    Self::parse(&fs::read_to_string(path).map_err(|error| failed(path, error))?)
+                    Self::parse(&files::read_text(path, MAX_BYTES).map_err(|error| failed(path, error))?)
                 }
                 Err(error) => Err(failed(path, error)),
             },

@@ -1,6 +1,7 @@
 //! The signals that stop the service, and the one at which it reads again what can change.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_server::ServerHandle;
@@ -70,11 +71,13 @@ impl Signals {
 /// # Errors
 /// When the operating system does not report signals.
 #[cfg(unix)]
-pub(super) fn at_each_hangup(mut work: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    let mut hangup = signal(SignalKind::hangup())?;
+pub(super) fn at_each_hangup(work: impl Fn() + Send + Sync + 'static) -> io::Result<JoinHandle<()>> {
+    let (mut hangup, work) = (signal(SignalKind::hangup())?, Arc::new(work));
     Ok(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            work();
+            let work = Arc::clone(&work);
+            // It reads files.
+            drop(tokio::task::spawn_blocking(move || work()).await);
         }
     }))
 }
@@ -84,7 +87,7 @@ pub(super) fn at_each_hangup(mut work: impl FnMut() + Send + 'static) -> io::Res
 /// # Errors
 /// Never.
 #[cfg(not(unix))]
-pub(super) fn at_each_hangup(_work: impl FnMut() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(super) fn at_each_hangup(_work: impl Fn() + Send + Sync + 'static) -> io::Result<JoinHandle<()>> {
     Ok(tokio::spawn(std::future::ready(())))
 }
 

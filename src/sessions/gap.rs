@@ -46,11 +46,11 @@ pub(crate) fn schedule_report_checks(
             _ if event.late => event.recorded_at,
             _ => continue,
         };
-        due.extend(event.session_id.as_ref().map(|session| (at, session.as_str())));
+        due.extend(event.session_id.as_ref().map(|session| (at, session.as_str(), event.recorded_at)));
     }
-    let check = |(due_at, session): (Timestamp, &str)| {
+    let check = |(due_at, session, now): (Timestamp, &str, Timestamp)| {
         let session_id = session.parse().map_err(Error::internal)?;
-        Ok(ReportCheck { id: ReportCheckId::new(due_at), session_id, due_at })
+        Ok(ReportCheck { id: ReportCheckId::new(now), session_id, due_at })
     };
     let checks = due.into_iter().map(check).collect::<Result<Vec<_>, Error>>()?;
     Ok(store::insert_checks(conn, &checks)?)

@@ -4,7 +4,9 @@ use super::{Ending, OpenSession, OpenedSession, Visitor, end};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::domain::{Actor, ConsultantRef, EndCause, EventType, Person, Restrictions, TokenType, Validator, one_line};
+use crate::domain::{
+    Actor, ConsultantRef, EndCause, EventType, Person, Reach, Restrictions, TokenType, Validator, one_line,
+};
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
 use crate::id::{ClientId, LinkId, SessionId};
@@ -46,13 +48,6 @@ impl Presented {
 /// Characters that are kept of what a browser says of itself.
 const MAX_USER_AGENT: usize = 500;
 
-/// The session of the response: opened now, or by the earlier request with the same idempotency key.
-struct Opened {
-    session: Session,
-    consultant: ConsultantRef,
-    replayed: bool,
-}
-
 /// Spends the link token and opens a session: of concurrent callers exactly one succeeds.
 ///
 /// A refusal is recorded too: `tx.refuse` rolls the write job back and keeps its event.
@@ -62,7 +57,7 @@ pub(crate) async fn open(
     request: OpenSession,
     idempotency: IdempotencyHeader,
     now: Timestamp,
-) -> Result<(OpenedSession, bool), Error> {
+) -> Result<OpenedSession, Error> {
     let visitor = request.visitor.unwrap_or_default();
     // What a browser says of itself keeps nobody out.
     let said =
@@ -90,11 +85,11 @@ pub(crate) async fn open(
     let config = cx.config.clone();
     let kid = cx.tokens.signing_kid(now);
     let fresh = SessionId::new(now);
-    let Opened { session, consultant, replayed } = cx
+    let (session, consultant) = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &fresh, now)? {
-                return replay(tx, &id, &client, client_id.as_ref(), now);
+                return replay(tx, &id, &spend.reach, (&client, client_id.as_ref()), now);
             }
             let drawn = status_lists::draw();
             let Some(found) = records::links::find_to_open(tx, &spend.link_id, &drawn)? else {
@@ -159,11 +154,11 @@ pub(crate) async fn open(
             records::sessions::insert(tx, &session)?;
             record_opened(tx, &session, &spend, now)?;
             tx.wake(Worker::Mail);
-            Ok(Opened { session, consultant, replayed: false })
+            Ok((session, consultant))
         })
         .await?;
     let access_token = sign(cx, &session)?;
-    Ok((answer(session, consultant, access_token), replayed))
+    Ok(answer(session, consultant, access_token))
 }
 
 /// Records the opening, and the device that it remembers.
@@ -264,11 +259,12 @@ fn verify(cx: &Context, token: &str, now: Timestamp) -> Result<Presented, Error>
 fn replay(
     tx: &mut Tx<'_>,
     id: &SessionId,
-    client: &Actor,
-    client_id: Option<&ClientId>,
+    reach: &Reach,
+    (client, client_id): (&Actor, Option<&ClientId>),
     now: Timestamp,
-) -> Result<Opened, Error> {
-    let session = records::sessions::find(tx, id)?.ok_or_else(Error::not_found)?;
+) -> Result<(Session, ConsultantRef), Error> {
+    let session = records::sessions::find(tx, id)?.filter(|one| reach.covers(&one.tenant_id, &one.portal));
+    let session = session.ok_or_else(Error::not_found)?;
     if session.end(now).is_some() || !records::signing_keys::hold_all(tx, &session.kids())? {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
@@ -276,7 +272,7 @@ fn replay(
     }
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok(Opened { session, consultant, replayed: true })
+    Ok((session, consultant))
 }
 
 /// Signs the access token. A replay signs the same claims with the same key again, even if that is retired.

@@ -37,6 +37,8 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Redeems the code from the callback (or the link token, for a portal with its
 /// own landing page). This is the only call that spends a link. With an
 /// `Idempotency-Key` a lost response can be requested again while the session is active.
+///
+/// To try it, take the token of a mail, or the code that the landing page hands to the portal: an example would have expired.
 #[utoipa::path(tag = "Sessions", operation_id = "openSession", request_body = OpenSession,
     params(("Idempotency-Key" = Option<IdempotencyKeyText>, Header, description = "Makes a repeat safe while the session is active")),
     responses((status = 201, body = OpenedSession, description = "The opened session, with its access token")))]
@@ -47,8 +49,8 @@ async fn open_session(
     idempotency: IdempotencyHeader,
     body: Body<OpenSession>,
 ) -> Result<Created<OpenedSession>, Error> {
-    let (value, replayed) = super::open(&cx, &caller, body.value, idempotency, cx.clock.now()).await?;
-    Ok(Created { location: Some(format!("/v1/sessions/{}", value.id)), value, replayed })
+    let value = super::open(&cx, &caller, body.value, idempotency, cx.clock.now()).await?;
+    Ok(Created { location: Some(format!("/v1/sessions/{}", value.id)), value })
 }
 
 /// List sessions

@@ -111,32 +111,32 @@ pub(crate) async fn rotate(
     request: &RotateKey,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(SigningKey, bool), Error> {
+) -> Result<SigningKey, Error> {
     require_operator(caller)?;
     let active_from = now.plus(if request.at_once { AT_ONCE } else { PUBLISHED_BEFORE_USE });
     let fresh = keyring::generate(cx.tokens.master_key(), now, active_from)?;
     let longest_use = cx.tokens.longest_use();
     let key_id = cx.tokens.master_key().id().to_owned();
     let event = Event::key_added(&fresh.kid, active_from, caller.actor(None), now).client(caller.client_id.as_ref());
-    let (row, replayed) = cx
+    let row = cx
         .store
         .write_large(move |tx| {
             if let Some(key) = &idempotency
                 && let Claim::Done(kid) = idempotency::claim(tx, key, &fresh.kid, now)?
             {
-                return Ok((records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?, true));
+                return Ok(records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?);
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;
             records::signing_keys::insert(tx, &fresh)?;
             records::signing_keys::plan_expiry(tx, longest_use, now)?;
             tx.record(event.clone());
-            Ok((fresh.clone(), false))
+            Ok(fresh.clone())
         })
         .await?;
     cx.tokens.refresh(&cx.store, now).await?;
     let key = SigningKey::of_all(std::iter::once(&row), now).pop().ok_or_else(Error::not_found)?;
-    Ok((key, replayed))
+    Ok(key)
 }
 
 /// Stops a key from signing; what it signed stays valid. A retired or expired key is not changed.

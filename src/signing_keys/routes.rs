@@ -189,8 +189,8 @@ async fn rotate_key(
     body: Body<RotateKey>,
 ) -> Result<Created<SigningKey>, Error> {
     let once = idempotency.scoped(&caller, &body)?;
-    let (key, replayed) = super::rotate(&cx, &caller, &body.value, once, cx.clock.now()).await?;
-    Ok(Created { location: None, value: key, replayed })
+    let key = super::rotate(&cx, &caller, &body.value, once, cx.clock.now()).await?;
+    Ok(Created { location: None, value: key })
 }
 
 /// Retire a signing key

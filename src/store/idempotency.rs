@@ -4,6 +4,8 @@
 //! Refusals are not stored. A key is valid for 24 hours.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use diesel::prelude::*;
 use diesel::sql_query;
@@ -33,6 +35,19 @@ pub(crate) struct IdempotencyKey {
     pub key: String,
     /// SHA-256 of the request in canonical form, in hex.
     pub fingerprint: String,
+    /// Whether the request repeats one that was answered: `Idempotency-Replayed` tells it.
+    pub replayed: Replayed,
+}
+
+/// What is known of a request that has a key, wherever its key goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Replayed(Arc<AtomicBool>);
+
+impl Replayed {
+    /// Whether an earlier request with the key was found.
+    pub(crate) fn is_so(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Outcome of claiming a key.
@@ -74,7 +89,10 @@ pub(crate) fn find(conn: &mut Conn, key: &IdempotencyKey, now: Timestamp) -> Res
         .optional()?;
     match known {
         None => Ok(None),
-        Some((fingerprint, resource_id)) if fingerprint == key.fingerprint => Ok(Some(resource_id)),
+        Some((fingerprint, resource_id)) if fingerprint == key.fingerprint => {
+            key.replayed.0.store(true, Ordering::Relaxed);
+            Ok(Some(resource_id))
+        }
         Some(_) => Err(Code::IdempotencyKeyReused.into()),
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn create(
     request: CreateWebhookEndpoint,
     idempotency: Option<IdempotencyKey>,
     now: Timestamp,
-) -> Result<(WebhookEndpointResponse, bool), Error> {
+) -> Result<WebhookEndpointResponse, Error> {
     let format = request.format.unwrap_or(WebhookFormat::Cloudevents);
     let mut fields = Validator::default();
     let url = check_url(sender, &mut fields, Some(&request.url));
@@ -96,7 +96,7 @@ pub(crate) async fn create(
             Ok((endpoint, false))
         })
         .await?;
-    Ok((WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)), replayed))
+    Ok(WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)))
 }
 
 /// Changes an endpoint, or switches it on or off. Maintenance cancels the queued messages of one that is off.

@@ -8,7 +8,7 @@ use super::{Endpoint, caep};
 use crate::clock::Timestamp;
 use crate::db::text_enum;
 use crate::domain::{
-    Access, ActorType, AuditState, EndCause, Finding, Forbidden, ModuleName, ViolationCause, WebhookEvent,
+    Access, ActorType, AuditState, EndCause, Finding, Forbidden, ModuleName, Reach, ViolationCause, WebhookEvent,
     WebhookFormat,
 };
 use crate::error::Error;
@@ -198,6 +198,13 @@ impl WebhookData {
     pub(super) fn is_revocation(&self) -> bool {
         self.session_id.is_some() && self.cause.is_some_and(|cause| cause != EndCause::Expired)
     }
+}
+
+/// Whether a client of this reach may read what a message tells: it may have been queued for one that reached further.
+pub(super) fn is_within(delivery: &Delivery, reach: &Reach) -> Result<bool, Error> {
+    let data: WebhookData = serde_json::from_str(&delivery.data).map_err(Error::internal)?;
+    // A test is about no tenant.
+    Ok(data.tenant_id.is_none_or(|tenant| reach.covers(&tenant, data.portal.as_deref().unwrap_or_default())))
 }
 
 /// Media type and body of a message. A repeat is identical byte for byte, except for the signature of a SET.

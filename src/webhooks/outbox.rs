@@ -98,12 +98,15 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
             let open = |(endpoint, owner): &(Endpoint, EndpointOwner)| {
                 endpoint.disabled_at.is_none() && owner.disabled_at.is_none()
             };
-            let Some((endpoint, _)) = store::find(tx, &delivery.endpoint_id)?.filter(open) else {
-                let why = "the endpoint or its client was disabled";
-                store::settle(tx, &delivery, &Attempt::Cancelled { why }, now)?;
-                return Ok(None);
+            let why = match store::find(tx, &delivery.endpoint_id)?.filter(open) {
+                Some((endpoint, owner)) if message::is_within(&delivery, &owner.reach())? => {
+                    return Ok(Some((delivery, endpoint)));
+                }
+                Some(_) => "the client may not read any more what it tells",
+                None => "the endpoint or its client was disabled",
             };
-            Ok(Some((delivery, endpoint)))
+            store::settle(tx, &delivery, &Attempt::Cancelled { why }, now)?;
+            Ok(None)
         })
         .await?;
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };

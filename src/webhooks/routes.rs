@@ -44,8 +44,8 @@ async fn create_webhook_endpoint(
     body: Body<CreateWebhookEndpoint>,
 ) -> Result<Created<WebhookEndpointResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    let (value, replayed) = super::create(&cx, &sender, &caller, body.value, key, cx.clock.now()).await?;
-    Ok(Created { location: Some(format!("/v1/webhook-endpoints/{}", value.id)), value, replayed })
+    let value = super::create(&cx, &sender, &caller, body.value, key, cx.clock.now()).await?;
+    Ok(Created { location: Some(format!("/v1/webhook-endpoints/{}", value.id)), value })
 }
 
 /// List webhook endpoints

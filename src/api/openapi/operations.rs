@@ -62,7 +62,7 @@ operations! {
         ValidationFailed;
     approveExtension [ApproveLinks]
         PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided
-        IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired ValidationFailed;
+        ClientDisabled IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     denyExtension [ApproveLinks]
         SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided RequestLapsed LinkReplaced
         LinkRevoked LinkExpired ValidationFailed;

@@ -7,11 +7,29 @@ use serde_json::{Value, json};
 
 use super::operations;
 
+/// What an example ends is nothing that another example needs: (operation, parameter, id), as `cli/demo.sql` makes them.
+const OWN: &[(&str, &str, &str)] = &[
+    ("reinstateConsultant", "id", "con_01kaq3v9e8fwmvd2x7n0c5hd1z"),
+    ("suspendConsultant", "id", "con_01kaq3v9e8fwmvd2x7n0c5hd2z"),
+    ("rotateClient", "id", "cli_01kaq3v9e8fwmvd2x7n0c5hd1z"),
+    ("disableClient", "id", "cli_01kaq3v9e8fwmvd2x7n0c5hd2z"),
+    ("revokeMagicLink", "id", "mlk_01kaq3v9e8fwmvd2x7n0c5hd1z"),
+    ("endSession", "id", "ses_01kaq3v9e8fwmvd2x7n0c5hd2z"),
+    ("revokeSession", "id", "ses_01kaq3v9e8fwmvd2x7n0c5hd3z"),
+    ("deleteWebhookEndpoint", "id", "whe_01kaq3v9e8fwmvd2x7n0c5hd1z"),
+    ("purgeAuditLog", "tenant_id", "initech"),
+];
+
 /// Describes an example of each parameter that has none.
 pub(super) fn describe(description: &mut Value) {
     operations::for_each(description, |_, operation| {
+        let operation_id = operation["operationId"].as_str().unwrap_or_default().to_owned();
         let all = operation.get_mut("parameters").and_then(Value::as_array_mut);
         for parameter in all.into_iter().flatten() {
+            let own = OWN.iter().find(|(id, name, _)| operation_id == *id && parameter["name"] == *name);
+            if let Some((_, _, example)) = own {
+                parameter["example"] = json!(example);
+            }
             let has_its_own = !parameter["example"].is_null() || parameter.pointer("/schema/$ref").is_some();
             let name = parameter["name"].as_str().unwrap_or_default().to_owned();
             let Some(schema) = parameter["schema"].as_object_mut() else { continue };

@@ -96,5 +96,6 @@ diesel::table! {
         finding -> Nullable<Text>,
         comment -> Nullable<Text>,
         client_id -> Nullable<Text>,
+        requested_by_id -> Nullable<Text>,
     }
 }

@@ -9,7 +9,8 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{mail_jobs as jobs, tenants};
 use crate::domain::Template;
-use crate::id::{ConsultantId, LinkId, MailJobId};
+use crate::id::{LinkId, MailJobId};
+use crate::records::links::Link;
 
 #[diesel::declare_sql_function]
 extern "SQL" {
@@ -25,15 +26,15 @@ pub(in crate::mail) struct LinkMail {
     pub created_at: Timestamp,
 }
 
-/// The mails with links to a consultant that were queued since a time, newest first.
+/// The mails with links of the same tenant to the same consultant that were queued since a time, newest first.
 pub(in crate::mail) fn link_mails_since(
     conn: &mut Conn,
-    consultant: &ConsultantId,
+    link: &Link,
     since: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<LinkMail>> {
     jobs::table
-        .filter(jobs::consultant_id.eq(consultant))
+        .filter(jobs::consultant_id.eq(&link.consultant_id).and(jobs::tenant_id.eq(&link.tenant_id)))
         .filter(jobs::id.gt(MailJobId::first_at(since)))
         .filter(jobs::created_at.gt(since))
         .filter(jobs::template.eq(Template::MagicLink))
@@ -57,6 +58,24 @@ pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Times
         .first(conn)
         .optional()?;
     Ok(last.is_some())
+}
+
+/// When a tenant's contacts were warned since a time of what binds the tenant, the newest first.
+pub(in crate::mail) fn warnings_since(
+    conn: &mut Conn,
+    tenant_id: &str,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<Timestamp>> {
+    jobs::table
+        .filter(jobs::tenant_id.eq(tenant_id))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq_any([Template::PolicyLoosened, Template::ApprovalKeyChanged]))
+        .order(jobs::id.desc())
+        .limit(limit)
+        .select(jobs::created_at)
+        .load(conn)
 }
 
 /// Number of links mailed since a time for all tenants that were never registered.
