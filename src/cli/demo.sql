@@ -18,7 +18,7 @@ INSERT INTO consultants (id, name, email, email_key, created_at, updated_at, sus
     ('con_01kaq3v9e8fwmvd2x7n0c5hd1z', 'Priya Nair', 'priya.nair@support.example', 'priya.nair@support.example',
      datetime('now', '-1 hour'), datetime('now', '-1 hour'), datetime('now', '-1 hour'), 'On leave');
 INSERT INTO clients (id, name, portal, tenants, scopes, key_sha256, created_at) VALUES
-    ('cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'Example client', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour')),
+    ('cli_01kaq3v9e8fwmvd2x7n0c5hb4z', 'Example client', 'cloud', 'acme', 'links:read links:request', '', datetime('now', '-1 hour')),
     ('cli_01kaq3v9e8fwmvd2x7n0c5hd1z', 'Client to rotate', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour')),
     ('cli_01kaq3v9e8fwmvd2x7n0c5hd2z', 'Client to disable', 'cloud', 'acme', 'links:read', '', datetime('now', '-1 hour'));
 -- Of other profiles than the example that issues a link: one access has one link.

@@ -19,6 +19,7 @@ use crate::restore::restore;
 
 const CLIENTS: &[Column] =
     &[("ID", "/id"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("KEY ROTATED", "/rotated_at"), ("NAME", "/name")];
+const APPROVAL_KEYS: &[Column] = &[("TENANT", "/tenant_id"), ("KEY", "/key_thumbprint"), ("SINCE", "/since")];
 const CONSULTANTS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email")];
 
 #[derive(Args)]
@@ -74,6 +75,10 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
             of("tenant_id"),
             of("checkpoint_size")
         ))?;
+    }
+    if done.get("approval_keys").and_then(|keys| keys.as_array()).is_some_and(|keys| !keys.is_empty()) {
+        line("\nApproval keys of the backup; ask each tenant whether it is still theirs, before issuing is unfrozen:")?;
+        output.table(&json!({ "items": done.get("approval_keys") }), APPROVAL_KEYS)?;
     }
     line("\nClients, disabled until `magic-link client confirm ID…`; rotate a key that may have changed since:")?;
     output.table(&json!({ "items": done.get("clients") }), CLIENTS)?;

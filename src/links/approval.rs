@@ -6,7 +6,7 @@
 use time::Duration;
 
 use super::changing::Change;
-use super::decisions::{Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
+use super::decisions::{ASKING, Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
 use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
@@ -78,7 +78,7 @@ pub(super) fn ask(
     link: &Link,
     actor: &Actor,
     consultant: ConsultantRef,
-    replaces: bool,
+    (replaces, per_hour): (bool, u32),
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let request = match request(link, actor, &consultant, replaces, now) {
@@ -96,6 +96,7 @@ pub(super) fn ask(
         require_open(link, now)?;
     }
     require_first(tx, &request, now)?;
+    mail::require_room(tx, &link.tenant_id, ASKING, per_hour, now)?;
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
     let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());
@@ -193,6 +194,7 @@ pub(crate) async fn approve(
             let signed = signed::require(tx, &change, &wanted, &presented)?;
             let proof = signed.as_ref().map(SignedApproval::proof);
             let decision = Decision { signed, ..judged.clone() };
+            change.require_asker(tx, &wanted, wanted.client_id.as_ref(), asked.replaces)?;
             // What issuing judges, by the rules of now: the policy, a suspension, the client that asked.
             let admitted = admit(tx, &config, wanted, Some(length), false);
             if let Err(refusal) = &admitted
@@ -201,11 +203,7 @@ pub(crate) async fn approve(
                 // The suspension has withdrawn the request, too.
                 waiting(tx, &change)?;
             }
-            let disabled = |error: Error| match error.code() {
-                Code::Unauthenticated => Code::ClientDisabled.into(),
-                _ => error,
-            };
-            let (link, consultant, _) = admitted.map_err(disabled)?;
+            let (link, consultant, _) = admitted?;
             let decided = decide(tx, &change, (RequestState::Approved, &decision))?;
             if asked.replaces {
                 replace(tx, &link, &change.actor, now)?;

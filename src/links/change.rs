@@ -73,7 +73,7 @@ pub(crate) async fn extend(
             rules.require_extension(&link, whole)?;
             extensions::require_none(tx, &change, &link)?;
             if !may_issue || rules.wants_approval(link.access, whole) {
-                return extensions::ask(tx, &change, &link, &extending, by);
+                return extensions::ask(tx, &change, &link, &extending, (by, config.limits.mails_per_recipient_hour));
             }
             change.extend(tx, &link, &extending, to, serde_json::Value::Null)
         })

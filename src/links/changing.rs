@@ -5,7 +5,7 @@ use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Issuer, Reach};
+use crate::domain::{Actor, Authority, EventType, Issuer, Reach, Scope};
 use crate::error::{Code, Error};
 use crate::http::Caller;
 use crate::id::{ClientId, ExtensionId, LinkId};
@@ -71,6 +71,31 @@ impl Change {
         let refusal = refusal.into();
         let refused = Event::link_refused(link, self.actor.clone(), refusal.code(), self.now);
         tx.refuse(refusal, refused.client(self.client_id.as_ref()))
+    }
+
+    /// Refuses to decide on what a client asked for and could not ask for any more.
+    pub(super) fn require_asker(
+        &self,
+        tx: &mut Tx<'_>,
+        link: &Link,
+        client: Option<&ClientId>,
+        replaces: bool,
+    ) -> Result<(), Error> {
+        // Somebody with the command line asked.
+        let Some(id) = client else { return Ok(()) };
+        let refusal = match records::clients::hold(tx, id)?.filter(|client| client.disabled_at.is_none()) {
+            None => Error::from(Code::ClientDisabled),
+            Some(client) => {
+                let Authority { reach, scopes } = client.authority();
+                let may_ask = scopes.contains(&Scope::IssueLinks) || scopes.contains(&Scope::RequestLinks);
+                let may_replace = !replaces || scopes.contains(&Scope::RevokeLinks);
+                if reach.covers(&link.tenant_id, &link.portal) && may_ask && may_replace {
+                    return Ok(());
+                }
+                Error::new(Code::ClientNotPermitted).detail("the client that asked for it may not any more")
+            }
+        };
+        Err(self.refuse(tx, link, refusal))
     }
 
     /// A decision of whoever changes the link.

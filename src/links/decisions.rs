@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, is_same,
+    Access, Actor, Finding, Issuer, Person, ReviewState, Template, Validator, WindowLength, check_person, is_same,
     refuse_support_session, trimmed, trimmed_if_present,
 };
 use crate::error::Error;
@@ -233,6 +233,9 @@ impl PendingExtension {
         }
     }
 }
+
+/// Mails that ask the contacts of a tenant for a decision.
+pub(super) const ASKING: &[Template] = &[Template::ApprovalRequested, Template::ExtensionRequested];
 
 /// A person by identifier, and by address where that is known.
 pub(super) type Party<'a> = (&'a str, Option<&'a str>);

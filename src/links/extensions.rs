@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::changing::{Change, Extending, rules_of};
-use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
+use super::decisions::{ASKING, ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
@@ -13,7 +13,7 @@ use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::{ExtensionId, LinkId};
 use crate::journal::Event;
-use crate::mail::notices;
+use crate::mail::{self, notices};
 use crate::records;
 use crate::records::extension_requests::{self as requests, ExtensionRequest};
 use crate::records::link_requests::{Decision, RequestState};
@@ -50,7 +50,7 @@ pub(super) fn ask(
     change: &Change,
     link: &Link,
     extending: &Extending,
-    by: Duration,
+    (by, per_hour): (Duration, u32),
 ) -> Result<LinkResponse, Error> {
     let now = change.now;
     let Some(email) = extending.by.email.as_deref().and_then(|address| plain_address(address).ok()) else {
@@ -78,6 +78,7 @@ pub(super) fn ask(
         decided_at: None,
         decision: None,
     };
+    mail::require_room(tx, &link.tenant_id, ASKING, per_hour, now)?;
     requests::insert(tx, &request)?;
     notices::extension_requested(tx, link, &request, now)?;
     tx.record(change.event(EventType::ExtensionRequested, link).with(&serde_json::json!({
@@ -142,12 +143,7 @@ pub(crate) async fn approve(
             if is_among((&change.actor.id, Some(&email)), &others) {
                 return Err(change.refuse(tx, &link, Code::OwnRequest));
             }
-            // As of a link: what a client asked for that was disabled since is not approved.
-            if let Some(client) = &asked.client_id
-                && records::clients::is_disabled(tx, client)?
-            {
-                return Err(change.refuse(tx, &link, Code::ClientDisabled));
-            }
+            change.require_asker(tx, &link, asked.client_id.as_ref(), false)?;
             let by = shorter.unwrap_or_else(|| asked.length());
             if by > asked.length() {
                 let detail = format!("must be at most the {} hours that were asked for", asked.hours);

@@ -59,7 +59,8 @@ pub(crate) async fn issue(
             }
             let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length, emergency.is_some())?;
             if wants_approval || !may_issue {
-                return approval::ask(tx, &link, &actor, consultant, replaces, now);
+                let per_hour = config.limits.mails_per_recipient_hour;
+                return approval::ask(tx, &link, &actor, consultant, (replaces, per_hour), now);
             }
             if replaces {
                 replace(tx, &link, &actor, now)?;

@@ -30,7 +30,7 @@ const DAY_SECONDS: i64 = 86_400;
 
 const RECIPIENT: &str = "the hourly limit of links mailed to this recipient is reached";
 
-const WARNED: &str = "the tenant's contacts were warned of such changes too often within the hour";
+const CONTACTS: &str = "the tenant's contacts had too many mails about the like within the hour";
 
 const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
 const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
@@ -124,33 +124,46 @@ pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Times
     }
 }
 
-/// Whether a notice goes to an address that had its limit of notices within the hour.
+/// Whether a notice goes to somebody who had the hour's limit of a tenant's notices.
+///
+/// What must not be missed is never held back: a warning has its limit where it is caused ([`require_room`]).
 pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now: Timestamp) -> QueryResult<bool> {
+    let is_mail_to_open = matches!(job.template, Template::MagicLink | Template::StepUpCode);
     let is_warning = matches!(
         job.template,
-        Template::AddressChanged | Template::PolicyLoosened | Template::ApprovalKeyChanged | Template::PolicyViolation
+        Template::AddressChanged
+            | Template::PolicyLoosened
+            | Template::ApprovalKeyChanged
+            | Template::ApprovalRequested
+            | Template::ExtensionRequested
+            | Template::EmergencyIssued
+            | Template::OwnerEmergencyIssued
+            | Template::PolicyViolation
     );
-    if job.recipient.is_none() || is_warning {
+    if is_mail_to_open || is_warning {
         return Ok(false);
     }
     store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
 }
 
-/// Refuses one more change of which a tenant's contacts are warned, where they were warned so often within the hour: the
-/// warnings themselves are never left out.
+/// Refuses what all contacts of a tenant would be mailed about, where each had so many mails about the like within the
+/// hour.
 ///
 /// # Errors
 /// `rate_limited`, with the wait in `Retry-After`.
-pub(crate) fn require_room_to_warn(
+pub(crate) fn require_room(
     conn: &mut Conn,
     tenant_id: &str,
+    like: &[Template],
     per_hour: u32,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let warned = store::warnings_since(conn, tenant_id, now.minus(HOUR), i64::from(per_hour))?;
-    match warned.last() {
-        Some(oldest) if u32::try_from(warned.len()).unwrap_or(u32::MAX) >= per_hour => {
-            Err(rate_limited(WARNED, oldest.plus(HOUR).since(now).whole_seconds() + 1))
+    let contacts = records::tenants::contacts(conn, tenant_id)?.len().max(1);
+    let most = usize::try_from(per_hour).map_err(Error::internal)?.saturating_mul(contacts);
+    let mailed = store::mails_since(conn, (tenant_id, like), now.minus(HOUR), i64::try_from(most).unwrap_or(i64::MAX))?;
+    match mailed.last() {
+        Some(oldest) if mailed.len() >= most => {
+            Err(rate_limited(CONTACTS, oldest.plus(HOUR).since(now).whole_seconds() + 1))
         }
         _ => Ok(()),
     }

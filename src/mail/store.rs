@@ -2,6 +2,7 @@
 
 mod counts;
 mod settled;
+mod turns;
 
 use std::collections::HashMap;
 
@@ -21,7 +22,7 @@ use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
 
 pub(super) use counts::{
-    link_mails_since, links_mailed_since, links_mailed_to_unregistered, warnings_since, was_mailed_often,
+    link_mails_since, links_mailed_since, links_mailed_to_unregistered, mails_since, was_mailed_often,
 };
 pub(super) use settled::{Attempt, settle, settle_accepted};
 

@@ -10,7 +10,9 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{EventType, Person, PublicKey, Validator, check_person, is_tenant_id, refuse_support_session};
+use crate::domain::{
+    Actor, EventType, Person, PublicKey, Template, Validator, check_person, is_tenant_id, refuse_support_session,
+};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
 use crate::journal::Event;
@@ -220,7 +222,7 @@ async fn change(
     let stored = next.as_ref().map(serde_json::to_string).transpose().map_err(Error::internal)?;
     let (actor, client_id) = (caller.actor(requested_by.as_ref()), caller.client_id.clone());
     let is_operator = caller.authority().is_operator();
-    let config = cx.config.clone();
+    let per_hour = cx.config.limits.mails_per_recipient_hour;
     cx.store
         .write(move |tx| {
             let tenant = registered(tx, &tenant_id)?;
@@ -253,7 +255,7 @@ async fn change(
             // Of more than can be told, those who heard first: nobody pushes them out by changing contacts.
             told.drain(..told.len().saturating_sub(MAX_TOLD));
             told.splice(0..0, contacts);
-            mail::require_room_to_warn(tx, &tenant_id, config.limits.mails_per_recipient_hour, now)?;
+            mail::require_room(tx, &tenant_id, &[Template::ApprovalKeyChanged], per_hour, now)?;
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
                 keys::cancel(tx, &tenant_id, waiting.seq, now)?;
@@ -331,6 +333,32 @@ pub(crate) async fn cancel(
             shown(tx, &tenant_id, now)
         })
         .await
+}
+
+/// Key with which a tenant signs approvals, after a restore: it may have been replaced or removed since the backup.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestoredApprovalKey {
+    tenant_id: String,
+    key_thumbprint: String,
+    since: Timestamp,
+}
+
+/// Cancels the changes that a restored backup still has waiting: each may have been cancelled since.
+pub(crate) fn cancel_key_changes(tx: &mut Tx<'_>, actor: &Actor, now: Timestamp) -> Result<(), Error> {
+    for tenant_id in keys::cancel_all(tx, now)? {
+        tx.record(Event::new(EventType::ApprovalKeyChangeCancelled, actor.clone(), now).tenant(&tenant_id));
+    }
+    Ok(())
+}
+
+/// What counts of all tenants that ever had a key: the key, or that there is none any more.
+pub(crate) async fn restored_keys(cx: &Context, now: Timestamp) -> Result<Vec<RestoredApprovalKey>, Error> {
+    let rows = cx.store.read(move |conn| Ok(keys::all_in_effect(conn, now)?)).await?;
+    let shown = |row: ApprovalKeyRow| {
+        let key_thumbprint = thumbprint(row.key()?.as_ref());
+        Ok(RestoredApprovalKey { tenant_id: row.tenant_id, key_thumbprint, since: row.effective_at })
+    };
+    rows.into_iter().map(shown).collect()
 }
 
 /// The approval key of a tenant, registered or not.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::domain::{
     Access, ApprovalFor, ApprovalRule, EmergencyRule, EventType, ExtensionRule, Forbidden, Person, Policy, Reentry,
-    Validator, WindowLength, check_person, is_tenant_id, refuse_support_session,
+    Template, Validator, WindowLength, check_person, is_tenant_id, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
@@ -280,7 +280,8 @@ pub(crate) async fn save(
             policies::insert(tx, &row)?;
             let loosens = rules.loosens(&rules_before);
             if loosens {
-                mail::require_room_to_warn(tx, &tenant_id, config.limits.mails_per_recipient_hour, now)?;
+                let per_hour = config.limits.mails_per_recipient_hour;
+                mail::require_room(tx, &tenant_id, &[Template::PolicyLoosened], per_hour, now)?;
                 notices::policy_loosened(tx, &tenant, seq, now)?;
             }
             let event = Event::new(EventType::PolicySaved, actor.clone(), now).client(client_id.as_ref());

@@ -144,6 +144,32 @@ pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> 
     diesel::select(diesel::dsl::exists(same)).get_result(conn)
 }
 
+/// Cancels every change that waits; returns the tenants.
+pub(crate) fn cancel_all(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<String>> {
+    diesel::update(keys::table)
+        .filter(keys::cancelled_at.is_null())
+        .filter(keys::effective_at.gt(now).and(keys::effective_at.gt(keys::created_at)))
+        .set(keys::cancelled_at.eq(Some(now)))
+        .returning(keys::tenant_id)
+        .get_results(conn)
+}
+
+/// The change that counts of every tenant that has one, in order of tenants.
+pub(crate) fn all_in_effect(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<ApprovalKeyRow>> {
+    let rows: Vec<ApprovalKeyRow> = keys::table
+        .filter(keys::cancelled_at.is_null())
+        .filter(keys::effective_at.le(now).or(keys::effective_at.eq(keys::created_at)))
+        .order((keys::tenant_id.asc(), keys::seq.desc()))
+        .load(conn)?;
+    let mut newest: Vec<ApprovalKeyRow> = Vec::new();
+    for row in rows {
+        if newest.last().is_none_or(|last| last.tenant_id != row.tenant_id) {
+            newest.push(row);
+        }
+    }
+    Ok(newest)
+}
+
 /// Cancels a change that waits; `None` if it takes effect within a minute, or was cancelled already: who asked so late may
 /// be answered when others have acted on it.
 pub(crate) fn cancel(

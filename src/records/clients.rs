@@ -187,14 +187,12 @@ impl Client {
     }
 }
 
-/// Whether a client was disabled; until the end of the transaction it is not.
-pub(crate) fn is_disabled(conn: &mut Conn, id: &ClientId) -> QueryResult<bool> {
-    let disabled_at = clients::table.find(id).select(clients::disabled_at);
-    let disabled_at: Option<Option<Timestamp>> = match conn {
-        Conn::Postgres(conn) => disabled_at.for_share().get_result(conn).optional()?,
-        Conn::Sqlite(conn) => disabled_at.get_result(conn).optional()?,
-    };
-    Ok(disabled_at.flatten().is_some())
+/// Reads a client that stays as it is until the end of the transaction.
+pub(crate) fn hold(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
+    match conn {
+        Conn::Postgres(conn) => clients::table.find(id).for_share().get_result(conn).optional(),
+        Conn::Sqlite(conn) => clients::table.find(id).get_result(conn).optional(),
+    }
 }
 
 /// Reads and locks a client, so that one transaction at a time counts what belongs to it.

@@ -3,8 +3,8 @@
 //!
 //! [`restore`] ends all that, from its first commit on, for every instance of the
 //! service: issuing is frozen, every link is revoked, every signing key is
-//! replaced, every status list so far has all its bits set, every client is
-//! disabled and every consultant suspended until somebody confirms them. The
+//! replaced, every status list so far has all its bits set, every ordered change
+//! of an approval key is cancelled, every client is disabled and every consultant suspended until somebody confirms them. The
 //! database gets another *incarnation*, so that nothing counts that an instance
 //! has cached. The rest is done in ranges; while it is not complete, no mail and
 //! no webhook message is sent, and the service is not ready. To repeat a restore is
@@ -23,6 +23,7 @@ use crate::domain::{Actor, SYSTEM_LOG, Validator};
 use crate::error::{Code, Error};
 use crate::http::Caller;
 use crate::id::RevocationId;
+use crate::policies::approval_key::{self, RestoredApprovalKey};
 use crate::store::{Tx, Worker};
 use crate::tokens::keyring;
 use crate::{links, mail, records, revocations, signing_keys, status_lists, webhooks};
@@ -50,6 +51,8 @@ pub(crate) struct RestoreResponse {
     origin_suffix: String,
     /// Logs of which a checkpoint was kept outside.
     checkpoints: Vec<RestoredLog>,
+    /// Keys with which tenants sign approvals, as the backup has them.
+    approval_keys: Vec<RestoredApprovalKey>,
     /// Clients that are disabled until they are confirmed.
     clients: Vec<UnconfirmedClient>,
     /// Consultants who are suspended until they are confirmed.
@@ -93,6 +96,7 @@ pub(crate) async fn restore(
             let order = revocations::revoke_everything(tx, &reason, &actor, now)?;
             let revoked_keys = signing_keys::replace_all(tx, &fresh, &reason, &actor, now)?;
             status_lists::begin_anew(tx, now)?;
+            approval_key::cancel_key_changes(tx, &actor, now)?;
             let clients = records::clients::disable_until_confirmed(tx, now)?;
             let unconfirmed = format!("{reason}; not confirmed since");
             let consultants = records::consultants::suspend_until_confirmed(tx, &unconfirmed, now)?;
@@ -122,6 +126,7 @@ pub(crate) async fn restore(
         logs: logs + 1,
         origin_suffix: suffix,
         checkpoints: begun.system_log.into_iter().chain(named).collect(),
+        approval_keys: approval_key::restored_keys(cx, now).await?,
         clients: clients::unconfirmed(cx).await?,
         consultants: consultants::unconfirmed(cx).await?,
     })

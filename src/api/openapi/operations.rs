@@ -48,7 +48,7 @@ operations! {
     listMagicLinks [ReadLinks];
     getMagicLink [ReadLinks] NotFound;
     approveMagicLink [ApproveLinks]
-        PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound AlreadyDecided AccessExists IssuingFrozen
+        ClientNotPermitted PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound AlreadyDecided AccessExists IssuingFrozen
         ClientDisabled RequestLapsed ValidationFailed ClockBehind;
     denyMagicLink [ApproveLinks] SupportSessionCannotGrant NotFound AlreadyDecided RequestLapsed ValidationFailed;
     withdrawMagicLink [IssueLinks RequestLinks] NotFound AlreadyDecided RequestLapsed ValidationFailed;
@@ -61,7 +61,7 @@ operations! {
         AccessExists EmergencyAccess IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired
         ValidationFailed;
     approveExtension [ApproveLinks]
-        PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided
+        ClientNotPermitted PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided
         ClientDisabled IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     denyExtension [ApproveLinks]
         SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided RequestLapsed LinkReplaced

@@ -18,6 +18,7 @@ const OWN: &[(&str, &str, &str)] = &[
     ("revokeSession", "id", "ses_01kaq3v9e8fwmvd2x7n0c5hd3z"),
     ("deleteWebhookEndpoint", "id", "whe_01kaq3v9e8fwmvd2x7n0c5hd1z"),
     ("purgeAuditLog", "tenant_id", "initech"),
+    ("savePolicy", "id", "initech"),
 ];
 
 /// Describes an example of each parameter that has none.

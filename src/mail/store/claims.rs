@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
 
-use super::Job;
+use super::{Job, turns};
 use crate::clock::Timestamp;
 use crate::db::schema::{
     consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions, revocations as orders,
@@ -33,14 +33,37 @@ pub(in crate::mail) struct Due {
     pub tenant: Option<Tenant>,
 }
 
-/// Jobs that are due and not leased, the oldest first. Whether they may be mailed is decided by their claim.
+/// Reads jobs with what their mails are made of.
+macro_rules! read {
+    ($conn:expr, $chosen:expr) => {{
+        let suppressed = suppressions::table
+            .filter(suppressions::address_key.nullable().eq(consultants::email_key.nullable()))
+            .filter(suppressions::cleared_at.is_null());
+        jobs::table
+            .left_join(consultants::table)
+            .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
+            .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
+            .left_join(orders::table.on(BulkRevoked))
+            .filter($chosen)
+            .filter(no_restore_runs())
+            .order((jobs::id.asc(), orders::seq.asc()))
+            .select((
+                jobs::all_columns,
+                consultants::all_columns.nullable(),
+                exists(suppressed),
+                links::all_columns.nullable(),
+                tenants::all_columns.nullable(),
+                orders::all_columns.nullable(),
+            ))
+            .load::<Row>($conn)
+            .map(whole)
+    }};
+}
+/// Jobs that are due and not leased: the oldest, or of many each tenant's in turn. Whether they may be mailed is decided by
+/// their claim.
 pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
-    type Row = (Job, Option<Consultant>, bool, Option<Link>, Option<Tenant>, Option<BulkRevocation>);
-    let suppressed = suppressions::table
-        .filter(suppressions::address_key.nullable().eq(consultants::email_key.nullable()))
-        .filter(suppressions::cleared_at.is_null());
     // Chosen first: of a long queue nothing else is read.
-    let chosen = waiting
+    let oldest = waiting
         .filter(waiting.field(jobs::finished_at).is_null())
         .filter(waiting.field(jobs::next_attempt_at).le(now))
         .filter(
@@ -49,23 +72,22 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
         .order(waiting.field(jobs::id).asc())
         .limit(limit)
         .select(waiting.field(jobs::id));
-    let rows: Vec<Row> = jobs::table
-        .left_join(consultants::table)
-        .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
-        .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
-        .left_join(orders::table.on(BulkRevoked))
-        .filter(jobs::id.eq_any(chosen))
-        .filter(no_restore_runs())
-        .order((jobs::id.asc(), orders::seq.asc()))
-        .select((
-            jobs::all_columns,
-            consultants::all_columns.nullable(),
-            exists(suppressed),
-            links::all_columns.nullable(),
-            tenants::all_columns.nullable(),
-            orders::all_columns.nullable(),
-        ))
-        .load(conn)?;
+    let due = read!(conn, jobs::id.eq_any(oldest))?;
+    if i64::try_from(due.len()).unwrap_or(limit) < limit {
+        return Ok(due);
+    }
+    let next = turns::next(conn, due.iter().map(|due| due.job.id.clone()), limit, now)?;
+    if due.iter().all(|due| next.contains(&due.job.id)) {
+        return Ok(due);
+    }
+    read!(conn, jobs::id.eq_any(next))
+}
+
+/// What is read of a job.
+type Row = (Job, Option<Consultant>, bool, Option<Link>, Option<Tenant>, Option<BulkRevocation>);
+
+/// The jobs of the rows, of which there is one for each bulk revocation that matches.
+fn whole(rows: Vec<Row>) -> Vec<Due> {
     let mut due: Vec<Due> = Vec::with_capacity(rows.len());
     for (job, consultant, is_suppressed, link, tenant, order) in rows {
         // The oldest bulk revocation that matches the link counts.
@@ -74,7 +96,7 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
             due.push(Due { job, consultant, is_suppressed, link, tenant });
         }
     }
-    Ok(due)
+    due
 }
 
 /// Leases due jobs; leaves out those that are leased already, or whose link may no longer be mailed. Jobs that mail a

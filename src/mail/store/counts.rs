@@ -44,26 +44,33 @@ pub(in crate::mail) fn link_mails_since(
         .load(conn)
 }
 
-/// Whether an address other than a consultant's was sent so many mails since a time; `job` is not counted.
+/// Whether somebody was sent so many notices of the same tenant since a time; `job` is not counted. A consultant has those
+/// without an address of their own.
 pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Timestamp, limit: i64) -> QueryResult<bool> {
-    let last: Option<MailJobId> = jobs::table
-        .filter(lower(jobs::recipient).eq(job.recipient.as_ref().map(|address| address.to_lowercase())))
+    let sent = jobs::table
+        .filter(jobs::tenant_id.eq(&job.tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(since)))
         .filter(jobs::created_at.gt(since))
         .filter(jobs::id.ne(&job.id))
         .filter(jobs::attempts.gt(0))
         .order(jobs::id.asc())
         .offset(limit - 1)
-        .select(jobs::id)
-        .first(conn)
-        .optional()?;
+        .select(jobs::id);
+    let last: Option<MailJobId> = match &job.recipient {
+        Some(address) => sent.filter(lower(jobs::recipient).eq(address.to_lowercase())).first(conn).optional()?,
+        None => sent
+            .filter(jobs::consultant_id.eq(&job.consultant_id).and(jobs::recipient.is_null()))
+            .filter(jobs::template.ne_all([Template::MagicLink, Template::StepUpCode]))
+            .first(conn)
+            .optional()?,
+    };
     Ok(last.is_some())
 }
 
-/// When a tenant's contacts were warned since a time of what binds the tenant, the newest first.
-pub(in crate::mail) fn warnings_since(
+/// When mails of some templates were queued for a tenant since a time, the newest first.
+pub(in crate::mail) fn mails_since(
     conn: &mut Conn,
-    tenant_id: &str,
+    (tenant_id, templates): (&str, &[Template]),
     since: Timestamp,
     limit: i64,
 ) -> QueryResult<Vec<Timestamp>> {
@@ -71,7 +78,7 @@ pub(in crate::mail) fn warnings_since(
         .filter(jobs::tenant_id.eq(tenant_id))
         .filter(jobs::id.gt(MailJobId::first_at(since)))
         .filter(jobs::created_at.gt(since))
-        .filter(jobs::template.eq_any([Template::PolicyLoosened, Template::ApprovalKeyChanged]))
+        .filter(jobs::template.eq_any(templates.to_vec()))
         .order(jobs::id.desc())
         .limit(limit)
         .select(jobs::created_at)

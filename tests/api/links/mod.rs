@@ -7,6 +7,7 @@ mod emergency;
 mod landing_page;
 mod managing;
 mod one_access;
+mod outlived;
 mod over;
 mod reentry;
 mod restrictions;
