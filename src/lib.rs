@@ -69,6 +69,7 @@ mod consultants;
 mod signing_keys;
 
 mod restore;
+mod sandbox;
 
 pub mod app;
 

@@ -16,6 +16,7 @@ mod migrate;
 mod output;
 mod place;
 mod restore;
+mod sandbox;
 mod session;
 mod webhook;
 
@@ -99,6 +100,9 @@ enum Command {
     /// and webhook messages are cancelled, and every client and consultant waits
     /// for `client confirm` and `consultant confirm`. To repeat it is safe.
     Restore(restore::Restore),
+    /// Services for tests, whose clock can be moved forward
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
     /// Sessions at the portals
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -194,6 +198,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     let outcome = system.block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, log_level, output)).await,
+            Command::Sandbox(command) => sandbox::run(&config, command, output).await,
             Command::Audit(command) => {
                 audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await
             }
@@ -279,7 +284,8 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         | Command::Config(_)
         | Command::Openapi { .. }
         | Command::Audit(_)
-        | Command::Restore(_) => Ok(()),
+        | Command::Restore(_)
+        | Command::Sandbox(_) => Ok(()),
     }
 }
 

@@ -183,8 +183,11 @@ async fn send_example(world: &World, operation: &Operation) -> Reply {
 #[test]
 fn every_example_runs_as_it_stands() {
     for operation in examples::operations() {
-        World::run(Database::Sqlite, &Settings::default(), async |world| {
-            let demo = command(world).arg("demo").output().unwrap();
+        let is_sandbox = operation.path.starts_with("/v1/sandbox/");
+        let settings = if is_sandbox { Settings::sandbox() } else { Settings::default() };
+        World::run(Database::Sqlite, &settings, async |world| {
+            let mut demo = command(world);
+            let demo = demo.arg("demo").env("MAGIC_LINK_SANDBOX", is_sandbox.to_string()).output().unwrap();
             assert!(demo.status.success(), "{}", String::from_utf8_lossy(&demo.stderr));
             let reply = send_example(world, &operation).await;
             let (method, path) = (operation.method, operation.path);
