@@ -7,6 +7,7 @@
 mod audit;
 mod client;
 mod config;
+mod conformance;
 mod consultant;
 mod demo;
 mod key;
@@ -103,6 +104,8 @@ enum Command {
     /// Services for tests, whose clock can be moved forward
     #[command(subcommand)]
     Sandbox(sandbox::SandboxCommand),
+    /// Test a portal as its visitor, against a private service with a clock of its own
+    Conformance(Box<conformance::Conformance>),
     /// Sessions at the portals
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -182,6 +185,9 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     }
     if let Command::Config(config::ConfigCommand::Check) = cli.command {
         return config::check(&Config::load(cli.config.as_deref())?, output);
+    }
+    if let Command::Conformance(command) = cli.command {
+        return conformance::start(*command, output);
     }
     let mut config = if opens_keys(&cli.command) {
         Config::load(cli.config.as_deref())?
@@ -282,6 +288,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         | Command::Backup(_)
         | Command::Copy(_)
         | Command::Config(_)
+        | Command::Conformance(_)
         | Command::Openapi { .. }
         | Command::Audit(_)
         | Command::Restore(_)
