@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use futures_util::future::LocalBoxFuture;
+use time::Duration;
 
 use crate::access::{AccessReader, ClientUses};
 use crate::audit::{self, CheckpointFolder, LogAlarms, LogKey, PurgeSchedule};
@@ -15,6 +16,7 @@ use crate::http::{Limits, Sampler};
 use crate::mail::{self, Certificates};
 use crate::mail_providers::{self, Mailbox, Providers};
 use crate::metrics::Metrics;
+use crate::sandbox;
 use crate::secrets::{MasterKey, MasterKeyError};
 use crate::sessions;
 use crate::status_lists::StatusLists;
@@ -40,6 +42,9 @@ pub enum StartError {
     /// The database does not tell the time.
     #[error("cannot ask the database for the time: {0} (see the log for the cause)")]
     Clock(Error),
+    /// The database, or the configuration, is a sandbox's, and the other is not.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxMismatch),
     /// The folder for checkpoints cannot be used.
     #[error("audit.checkpoint_folder: {0}")]
     Folder(std::io::Error),
@@ -57,6 +62,19 @@ pub enum StartError {
         /// The error of the operating system.
         error: std::io::Error,
     },
+}
+
+/// The database, or the configuration, is a sandbox's, and the other is not.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxMismatch {
+    /// The database belongs to people.
+    #[error("sandbox: this database is no sandbox's: make one of an empty database by `magic-link sandbox init`")]
+    Database,
+    /// The clock of this one is moved.
+    #[error(
+        "sandbox: this database is a sandbox's, whose clock is moved: set `sandbox = true`, or another database_url"
+    )]
+    Configuration,
 }
 
 /// Shared by all requests and workers: the context, and the state of each slice.
@@ -96,23 +114,44 @@ pub(crate) fn open_context(
     Box::pin(open_unboxed(config, clock, master_key))
 }
 
-async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
+/// Opens the store alone.
+///
+/// # Errors
+/// [`StartError`] names the part that failed.
+pub(crate) fn open_store(config: &Config) -> Result<(Store, Metrics), StartError> {
     let metrics = Metrics::new()?;
-    let url = &config.database_url;
     let opening = Opening {
         connections: config.database_connections,
         max_batch: config.database_batch,
         migrate: config.migrate_at_start,
     };
-    let store = Store::open(url, opening, OBSERVERS, &metrics)?;
+    Ok((Store::open(&config.database_url, opening, OBSERVERS, &metrics)?, metrics))
+}
+
+/// How far a sandbox's clock was moved; `None` where neither the configuration nor the database is a sandbox's.
+async fn sandbox_of(config: &Config, store: &Store) -> Result<Option<Duration>, StartError> {
+    match (config.sandbox, sandbox::moved(store).await?) {
+        (true, None) => Err(SandboxMismatch::Database.into()),
+        (false, Some(_)) => Err(SandboxMismatch::Configuration.into()),
+        (_, moved) => Ok(moved),
+    }
+}
+
+async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
+    let (store, metrics) = open_store(&config)?;
+    let url = &config.database_url;
     // After the store, which runs the migrations.
     let access = AccessReader::open(url, &metrics)?;
     let clock = if url.is_sqlite() { clock } else { clock.following() };
     look_at_clock(&clock, &store, &metrics).await.map_err(StartError::Clock)?;
+    let moved = sandbox_of(&config, &store).await?;
+    let clock = moved.map_or(clock.clone(), |moved| clock.of_sandbox(moved));
     let tokens = match master_key {
         Some(master_key) => Tokens::open(&config, master_key, &store, clock.now()).await?,
         None => Tokens::without_keys(&config)?,
     };
+    // Again: what became a sandbox's meanwhile has no key yet, and what has a key becomes none.
+    sandbox_of(&config, &store).await?;
     Ok(Context { config: Arc::new(config), clock, store, tokens, access, client_uses: ClientUses::default(), metrics })
 }
 
@@ -125,7 +164,7 @@ impl App {
         let master_key = MasterKey::load(&config.master_key)?;
         let cx = open_context(config, clock, Some(master_key)).await?;
         let (config, clock) = (&cx.config, &cx.clock);
-        let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), &config.public_url, clock.now()).await?;
+        let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), cx.tokens.issuer(), clock.now()).await?;
         let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key).await;
         let webhook = config.audit.webhook.clone();
         let (mail_providers, mailbox) = mail_providers::open(&config.mail, clock)?;

@@ -4,6 +4,7 @@
 //! an argument, so a test can choose the time.
 
 mod followed;
+mod moved;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use time::{Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
 pub use followed::Followed;
 pub(crate) use followed::Look;
+pub use moved::Moved;
 
 /// A moment in UTC, cut to microseconds because that is what both databases keep.
 ///
@@ -166,7 +168,7 @@ impl utoipa::ToSchema for Timestamp {}
 /// A difference between clocks above which the time is in doubt.
 const LARGEST_OFFSET: Duration = Duration::seconds(30);
 
-/// Source of the time: the system clock, the clock of the database's server, or a clock that a test moves.
+/// Source of the time: the system clock, the clock of the database's server, that of a sandbox, or one that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
     /// The system clock.
@@ -176,6 +178,8 @@ pub enum Clock {
     Server(Arc<Followed>),
     /// A clock that moves only by [`Clock::advance`]: microseconds since 1970.
     Manual(Arc<AtomicI64>),
+    /// The clock of a sandbox: another one, moved forward as its database says.
+    Sandbox(Arc<Moved>),
 }
 
 impl Clock {
@@ -191,6 +195,42 @@ impl Clock {
         Self::Server(Arc::new(Followed::new(error)))
     }
 
+    /// The clock of a sandbox, which goes by this one and is moved forward by [`Clock::move_to`].
+    pub(crate) fn of_sandbox(self, moved: Duration) -> Self {
+        let clock = Self::Sandbox(Arc::new(Moved::new(self)));
+        clock.move_to(moved);
+        clock
+    }
+
+    /// Whether it is the clock of a sandbox.
+    pub(crate) const fn is_of_sandbox(&self) -> bool {
+        matches!(self, Self::Sandbox(_))
+    }
+
+    /// Moves a sandbox's clock to so much after the true time, unless it is further on; others are not affected.
+    pub(crate) fn move_to(&self, moved: Duration) {
+        if let Self::Sandbox(clock) = self {
+            clock.move_to(moved);
+        }
+    }
+
+    /// How far a sandbox's clock was moved.
+    pub(crate) fn moved(&self) -> Duration {
+        match self {
+            Self::Sandbox(clock) => clock.moved(),
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// The time by which others judge what they get from us, such as the age of a signed call: a sandbox's clock is not
+    /// theirs.
+    pub(crate) fn true_now(&self) -> Timestamp {
+        match self {
+            Self::Sandbox(clock) => clock.source().now(),
+            own => own.now(),
+        }
+    }
+
     /// The clock that will follow the server's; a manual clock stays what it is.
     pub(crate) fn following(self) -> Self {
         match self {
@@ -200,27 +240,27 @@ impl Clock {
     }
 
     /// Whether it follows the clock of a server.
-    pub(crate) const fn follows(&self) -> bool {
-        matches!(self, Self::Server(_))
+    pub(crate) fn follows(&self) -> bool {
+        matches!(self.source(), Self::Server(_))
     }
 
     /// Whether the server should be asked for the time: once a minute, and when the machine's own clock was set.
     pub(crate) fn wants_a_look(&self) -> bool {
-        matches!(self, Self::Server(followed) if followed.wants_a_look())
+        matches!(self.source(), Self::Server(followed) if followed.wants_a_look())
     }
 
     /// Takes the server's time over.
     pub(crate) fn look(&self, look: Look) {
-        if let Self::Server(followed) = self {
+        if let Self::Server(followed) = self.source() {
             followed.look(look);
         }
     }
 
     /// The server's time minus the machine's own, as of the last look.
     pub(crate) fn offset(&self) -> Option<Duration> {
-        match self {
+        match self.source() {
             Self::Server(followed) => followed.offset(),
-            Self::System | Self::Manual(_) => None,
+            _ => None,
         }
     }
 
@@ -237,12 +277,21 @@ impl Clock {
             Self::System => Timestamp::from_utc(OffsetDateTime::now_utc()),
             Self::Server(followed) => Timestamp::from_unix_micros(followed.now()),
             Self::Manual(micros) => Timestamp::from_unix_micros(micros.load(Ordering::SeqCst)),
+            Self::Sandbox(clock) => clock.now(),
+        }
+    }
+
+    /// The clock that a sandbox's goes by, or itself.
+    fn source(&self) -> &Self {
+        match self {
+            Self::Sandbox(clock) => clock.source(),
+            own => own,
         }
     }
 
     /// Moves a manual clock; others are not affected.
     pub fn advance(&self, by: Duration) {
-        if let Self::Manual(micros) = self {
+        if let Self::Manual(micros) = self.source() {
             let by = i64::try_from(by.whole_microseconds()).unwrap_or(i64::MAX);
             micros.fetch_add(by, Ordering::SeqCst);
         }

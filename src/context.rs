@@ -9,6 +9,7 @@ use crate::db;
 use crate::error::Error;
 use crate::id::{ClientId, SessionId};
 use crate::metrics::Metrics;
+use crate::records;
 use crate::store::Store;
 use crate::tokens::Tokens;
 
@@ -48,6 +49,18 @@ pub(crate) async fn look_at_clock(clock: &Clock, store: &Store, metrics: &Metric
 }
 
 impl Context {
+    /// Takes over how far the clock of a sandbox was moved, by whichever copy of the service.
+    ///
+    /// # Errors
+    /// `unavailable` when the store does not answer.
+    pub(crate) async fn follow_sandbox(&self) -> Result<(), Error> {
+        if self.clock.is_of_sandbox() {
+            let moved = self.store.read(|conn| Ok(records::sandboxes::moved(conn)?)).await?;
+            self.clock.move_to(moved.unwrap_or_default());
+        }
+        Ok(())
+    }
+
     /// Loads the current state of a client, a session and the epochs.
     ///
     /// If the signing keys have changed since this instance read them, it reads them again first.

@@ -70,6 +70,7 @@ mod consultants;
 mod signing_keys;
 
 mod restore;
+mod sandbox;
 
 pub mod app;
 

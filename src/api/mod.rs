@@ -23,8 +23,8 @@ use crate::app::App;
 use crate::context::Context;
 use crate::http::{Contract, KnownRoutes, head_as_get, refuse, surround};
 use crate::{
-    audit, clients, consultants, links, mail, policies, revocations, sessions, signing_keys, status_lists, tenants,
-    webhooks,
+    audit, clients, consultants, links, mail, policies, revocations, sandbox, sessions, signing_keys, status_lists,
+    tenants, webhooks,
 };
 
 /// Every documented route. The API description is generated from this only.
@@ -47,7 +47,8 @@ fn versioned(service: &mut ServiceConfig) {
             .configure(status_lists::routes::configure)
             .configure(audit::routes::configure)
             .configure(mail::routes::configure)
-            .configure(webhooks::routes::configure),
+            .configure(webhooks::routes::configure)
+            .configure(sandbox::routes::configure),
     );
 }
 
@@ -148,7 +149,10 @@ pub(crate) fn service(
         .configure(versioned)
         // Behind the hot routes, whose callers would wait for the patterns of pages; before the scope of the landing page,
         // which matches every path with its prefix.
-        .map(|app| app.configure(pages))
+        .map(|actix| {
+            let actix = actix.configure(pages);
+            if app.cx.config.sandbox { actix.configure(signing_keys::routes::configure_sandbox) } else { actix }
+        })
         .configure(unversioned)
         .split_for_parts();
     let known = KnownRoutes::of(description);

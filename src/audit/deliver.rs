@@ -74,7 +74,7 @@ pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<u
         let root = URL_SAFE_NO_PAD.encode(&checkpoint.root);
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
         let outcome = match outside {
-            Outside::Webhook(webhook) => webhook.send(&id, message(cx, &checkpoint, &id), now).await,
+            Outside::Webhook(webhook) => webhook.send(&id, message(cx, &checkpoint, &id), cx.clock.true_now()).await,
             Outside::Folder(folder, key) => folder.keep(cx, key, &checkpoint).await,
         };
         if let Err(error) = &outcome {
@@ -104,7 +104,7 @@ fn retry_after(attempts: i32) -> Duration {
 /// The message (`CloudEvents` 1.0, JSON).
 fn message(cx: &Context, checkpoint: &CheckpointRow, id: &str) -> String {
     json!({
-        "specversion": "1.0", "id": id, "source": cx.config.public_url, "type": "audit.checkpoint",
+        "specversion": "1.0", "id": id, "source": cx.tokens.issuer(), "type": "audit.checkpoint",
         "subject": checkpoint.tenant_id, "time": checkpoint.signed_at, "datacontenttype": "application/json",
         "data": { "tenant_id": checkpoint.tenant_id, "size": checkpoint.size, "checkpoint": checkpoint.note },
     })

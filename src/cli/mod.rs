@@ -7,6 +7,7 @@
 mod audit;
 mod client;
 mod config;
+mod conformance;
 mod consultant;
 mod demo;
 mod key;
@@ -16,6 +17,7 @@ mod migrate;
 mod output;
 mod place;
 mod restore;
+mod sandbox;
 mod session;
 mod webhook;
 
@@ -99,6 +101,11 @@ enum Command {
     /// and webhook messages are cancelled, and every client and consultant waits
     /// for `client confirm` and `consultant confirm`. To repeat it is safe.
     Restore(restore::Restore),
+    /// Services for tests, whose clock can be moved forward
+    #[command(subcommand)]
+    Sandbox(sandbox::SandboxCommand),
+    /// Test a portal as its visitor, against a private service with a clock of its own
+    Conformance(Box<conformance::Conformance>),
     /// Sessions at the portals
     #[command(subcommand)]
     Session(session::SessionCommand),
@@ -179,6 +186,9 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     if let Command::Config(config::ConfigCommand::Check) = cli.command {
         return config::check(&Config::load(cli.config.as_deref())?, output);
     }
+    if let Command::Conformance(command) = cli.command {
+        return conformance::start(*command, output);
+    }
     let mut config = if opens_keys(&cli.command) {
         Config::load(cli.config.as_deref())?
     } else {
@@ -195,6 +205,7 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
     let outcome = system.block_on(async move {
         match cli.command {
             Command::Serve => Box::pin(serve(config, log_level, output)).await,
+            Command::Sandbox(command) => sandbox::run(&config, command, output).await,
             Command::Audit(command) => {
                 audit::run(Box::pin(App::open(config, Clock::System)).await?, command, output).await
             }
@@ -278,9 +289,11 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         | Command::Backup(_)
         | Command::Copy(_)
         | Command::Config(_)
+        | Command::Conformance(_)
         | Command::Openapi { .. }
         | Command::Audit(_)
-        | Command::Restore(_) => Ok(()),
+        | Command::Restore(_)
+        | Command::Sandbox(_) => Ok(()),
     }
 }
 

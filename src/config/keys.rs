@@ -12,6 +12,7 @@ pub const KEYS: &[&str] = &[
     "database_connections",
     "database_batch",
     "migrate_at_start",
+    "sandbox",
     "master_key",
     "master_key_file",
     "body_timeout_seconds",

@@ -125,6 +125,13 @@ pub struct Resend {
     pub api_key: Kept<SecretString>,
 }
 
+impl Mail {
+    /// Whether every mail is caught, and shown to whoever tests.
+    pub(super) const fn stays_here(&self) -> bool {
+        matches!(self.provider, Provider::Preview | Provider::Mailpit { .. }) && self.fallback.is_none()
+    }
+}
+
 impl Reader<'_> {
     pub(super) fn mail(&mut self) -> Mail {
         let provider = self.text("mail.provider", "preview");

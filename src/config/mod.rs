@@ -69,7 +69,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Address that serves `/metrics`, if any; it needs no authentication.
     pub metrics_listen: Option<SocketAddr>,
-    /// Base URL in links, and `iss` of tokens, without a trailing slash.
+    /// Base URL in links, without a trailing slash.
     pub public_url: String,
     /// The database.
     pub database_url: DatabaseUrl,
@@ -81,6 +81,8 @@ pub struct Config {
     pub database_batch: u32,
     /// Whether pending migrations are applied when the database is opened.
     pub migrate_at_start: bool,
+    /// Whether the service is a sandbox, whose clock can be moved forward.
+    pub sandbox: bool,
     /// Source of the master key, which seals signing keys.
     pub master_key: MasterKeySource,
     /// Time-out of a request's body.
@@ -343,6 +345,12 @@ impl Config {
     /// When it was removed from the configuration while there are links to it.
     pub(crate) fn portal(&self, id: &str) -> Result<&Portal, Error> {
         self.portals.get(id).ok_or_else(|| Error::internal(format_args!("portal {id} is no longer configured")))
+    }
+
+    /// `iss` of tokens: one of a sandbox counts nowhere else.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        if self.sandbox { format!("{}/sandbox", self.public_url) } else { self.public_url.clone() }
     }
 
     /// Whether the service can only be reached from this machine.

@@ -87,6 +87,7 @@ impl Reader<'_> {
             database_connections: self.number("database_connections", 16, 4..=1_000),
             database_batch: self.number("database_batch", 64, 1..=64),
             migrate_at_start: self.parsed("migrate_at_start", "true"),
+            sandbox: self.parsed("sandbox", "false"),
             master_key: self.master_key(&database_url),
             body_timeout: std::time::Duration::from_secs(self.number("body_timeout_seconds", 10, 1..=300).into()),
             write_timeout: std::time::Duration::from_secs(self.number("write_timeout_seconds", 30, 1..=600).into()),
@@ -133,6 +134,13 @@ impl Reader<'_> {
         };
         if let Some(warning) = config.database_url.warning() {
             self.warning("database_url", warning);
+        }
+        if config.sandbox && !config.mail.stays_here() {
+            self.problem(
+                "sandbox",
+                "a sandbox sends no real mail, which would arrive with links of another time: set `mail.provider` to \
+                 mailpit or preview, and no `mail.fallback_provider`",
+            );
         }
         let preview = matches!(config.mail.provider, Provider::Preview);
         if preview && !(config.is_loopback() && config.database_url.is_sqlite()) {

@@ -196,3 +196,20 @@ fn a_callback_carries_the_tenant_and_the_code() {
     let cloud = config.portals.get("cloud").unwrap();
     assert_eq!(cloud.callback("acme", "c0de"), "http://127.0.0.1:8081/acme/cloud/callback?code=c0de");
 }
+
+#[test]
+fn a_sandbox_sends_no_real_mail() {
+    let with = |mail: &str| Config::from_toml(&format!("sandbox = true\n[mail]\n{mail}"));
+    let issuer = with("").expect("preview").issuer();
+    assert_eq!(issuer, "http://127.0.0.1:8080/sandbox");
+    assert!(with("provider = 'mailpit'").is_ok());
+    let postmark = "postmark_server_token = 't'\nfrom = 'a@b.example.org'";
+    for mail in [
+        format!("provider = 'postmark'\n{postmark}"),
+        format!("provider = 'mailpit'\nfallback_provider = 'postmark'\n{postmark}"),
+    ] {
+        let problems = with(&mail).expect_err("a real provider").to_string();
+        assert!(problems.contains("sandbox: a sandbox sends no real mail"), "{problems}");
+    }
+    assert_eq!(Config::from_toml("").expect("no sandbox").issuer(), "http://127.0.0.1:8080");
+}

@@ -401,6 +401,7 @@ diesel::table! {
         incarnation -> BigInt,
         restoring_at -> Nullable<Timestamp>,
         first_status_list -> BigInt,
+        sandbox_moved_micros -> Nullable<BigInt>,
     }
 }
 

@@ -144,6 +144,10 @@ text_enum! {
         IssuingFrozen = "issuing.frozen",
         /// The freeze of issuing was ended.
         IssuingUnfrozen = "issuing.unfrozen",
+        /// An empty database became that of a sandbox.
+        SandboxCreated = "sandbox.created",
+        /// The clock of a sandbox was moved forward.
+        SandboxClockMoved = "sandbox.clock_moved",
         /// A signing key was added.
         KeyAdded = "key.added",
         /// A signing key was retired: it signs no more, and what it signed stays valid.

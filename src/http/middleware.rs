@@ -69,6 +69,11 @@ pub(crate) async fn surround(
         if let Err(error) = require_host(request.request()).and_then(|()| check_query(request.request())) {
             return finish(request.error_response(error), cx.as_ref(), path, trace_id).await;
         }
+        if let Some(cx) = cx.as_ref().filter(|cx| cx.clock.is_of_sandbox() && path != "/healthz")
+            && let Err(error) = Box::pin(cx.follow_sandbox()).await
+        {
+            return finish(request.error_response(error), Some(cx), path, trace_id).await;
+        }
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => finish(response.map_into_boxed_body(), cx.as_ref(), path, trace_id).await,
             // Only errors before routing end here; the handlers' errors are responses.

@@ -16,6 +16,7 @@ pub(crate) mod open_grants;
 pub(crate) mod policies;
 pub(crate) mod restores;
 pub(crate) mod revocations;
+pub(crate) mod sandboxes;
 pub(crate) mod scan;
 pub(crate) mod session_lists;
 pub(crate) mod sessions;

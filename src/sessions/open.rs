@@ -292,7 +292,7 @@ fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
         access: session.access,
         modules,
         forbidden,
-        status: Status::new(cx.tokens.issuer(), session.status_list, session.status_index),
+        status: Status::new(&cx.config.public_url, session.status_list, session.status_index),
         iat: session.started_at.unix_seconds(),
         nbf: session.started_at.unix_seconds(),
         exp: session.expires_at.unix_seconds(),

@@ -1,6 +1,6 @@
 //! `/.well-known/…` and `/v1/keys`
 
-use actix_web::web::Data;
+use actix_web::web::{Data, ServiceConfig as PageConfig, resource};
 use actix_web::{HttpRequest, HttpResponse, get, post};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -97,16 +97,16 @@ pub(crate) struct Discovery {
 struct Word(String);
 
 impl Discovery {
-    fn of(issuer: &str) -> Self {
+    fn of(issuer: &str, public_url: &str) -> Self {
         let methods = vec!["client_secret_basic", "client_secret_post"];
         Self {
             issuer: issuer.to_owned(),
-            jwks_uri: format!("{issuer}/.well-known/jwks.json"),
-            introspection_endpoint: format!("{issuer}/v1/introspect"),
+            jwks_uri: format!("{public_url}/.well-known/jwks.json"),
+            introspection_endpoint: format!("{public_url}/v1/introspect"),
             introspection_endpoint_auth_methods_supported: methods.clone(),
-            revocation_endpoint: format!("{issuer}/v1/revoke"),
+            revocation_endpoint: format!("{public_url}/v1/revoke"),
             revocation_endpoint_auth_methods_supported: methods,
-            status_list_aggregation_endpoint: format!("{issuer}/v1/status-lists"),
+            status_list_aggregation_endpoint: format!("{public_url}/v1/status-lists"),
             introspection_signing_alg_values_supported: vec!["ES256"],
             grant_types_supported: Vec::new(),
             response_types_supported: Vec::new(),
@@ -118,6 +118,17 @@ impl Discovery {
 
 pub(crate) fn configure_discovery(service: &mut ServiceConfig) {
     service.service(get_jwks).service(get_openid_configuration).service(get_authorization_server);
+}
+
+/// The metadata of a sandbox, where libraries look for that of its issuer, whose path is `/sandbox`.
+pub(crate) fn configure_sandbox(service: &mut PageConfig) {
+    for path in ["/sandbox/.well-known/openid-configuration", "/.well-known/oauth-authorization-server/sandbox"] {
+        service.service(resource(path).get(get_sandbox_metadata));
+    }
+}
+
+async fn get_sandbox_metadata(cx: Data<Context>, request: HttpRequest) -> Result<HttpResponse, Error> {
+    discovery(&cx, &request)
 }
 
 /// The routes below `/v1`.
@@ -160,7 +171,8 @@ async fn get_authorization_server(cx: Data<Context>, request: HttpRequest) -> Re
 }
 
 fn discovery(cx: &Context, request: &HttpRequest) -> Result<HttpResponse, Error> {
-    let text = serde_json::to_string(&Discovery::of(cx.tokens.issuer())).map_err(Error::internal)?;
+    let text =
+        serde_json::to_string(&Discovery::of(cx.tokens.issuer(), &cx.config.public_url)).map_err(Error::internal)?;
     Ok(cached(request, "public, max-age=3600", JSON, &text))
 }
 

@@ -170,7 +170,7 @@ async fn signed_at(
 fn sign(cx: &Context, list: i64, bytes: &[u8], now: Timestamp) -> Result<String, Error> {
     let claims = StatusListClaims {
         iss: cx.tokens.issuer().to_owned(),
-        sub: status_list_uri(cx.tokens.issuer(), list),
+        sub: status_list_uri(&cx.config.public_url, list),
         iat: now.unix_seconds(),
         exp: now.unix_seconds() + LIFE_SECONDS,
         ttl: TTL_SECONDS,
@@ -194,7 +194,7 @@ pub(crate) async fn addresses(cx: &Context, now: Timestamp) -> Result<Vec<String
     // A list is obsolete once the next one is older than any session can be.
     let since = now.minus(cx.config.links.max_duration);
     let lists = cx.store.read(move |conn| Ok(records::status_lists::filled_since(conn, since)?)).await?;
-    Ok(lists.into_iter().map(|list| status_list_uri(cx.tokens.issuer(), list)).collect())
+    Ok(lists.into_iter().map(|list| status_list_uri(&cx.config.public_url, list)).collect())
 }
 
 /// One bit for each index, index 0 in the lowest bit of the first byte.

@@ -143,11 +143,11 @@ pub(crate) struct Reference {
 }
 
 impl Status {
-    pub(crate) fn new(issuer: &str, list: i64, index: i32) -> Self {
-        Self { status_list: Reference { idx: index, uri: status_list_uri(issuer, list) } }
+    pub(crate) fn new(public_url: &str, list: i64, index: i32) -> Self {
+        Self { status_list: Reference { idx: index, uri: status_list_uri(public_url, list) } }
     }
 }
 
-pub(crate) fn status_list_uri(issuer: &str, list: i64) -> String {
-    format!("{issuer}/v1/status-lists/{list}")
+pub(crate) fn status_list_uri(public_url: &str, list: i64) -> String {
+    format!("{public_url}/v1/status-lists/{list}")
 }

@@ -127,10 +127,11 @@ impl Tokens {
     }
 
     fn of(config: &Config, master_key: MasterKey) -> Self {
+        let issuer = config.issuer();
         let audiences: Vec<&str> = config.portals.values().map(|portal| portal.audience.as_str()).collect();
         Self {
-            access: validation(&config.public_url, &audiences),
-            issuer: config.public_url.clone(),
+            access: validation(&issuer, &audiences),
+            issuer,
             master_key,
             // A window may begin `max_duration` ahead, and last as long.
             longest_use: config.links.max_duration * 2 + time::Duration::hours(24),

@@ -111,7 +111,7 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
         .await?;
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };
     let answer = match signed(cx, &delivery, &endpoint, now) {
-        Ok(signed) => sender.send(signed, now).await,
+        Ok(signed) => sender.send(signed, cx.clock.true_now()).await,
         Err(_logged) => Answer::NotTaken("signing failed; the service's log has the cause".to_owned()),
     };
     if answer != Answer::Taken {

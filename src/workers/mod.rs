@@ -101,6 +101,13 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             Ok(CLOCK_REST)
         }));
     }
+    if app.cx.clock.is_of_sandbox() {
+        workers.push(spawn("sandbox", app, &stopped, None, CLOCK_LOOK, |app| async move {
+            // Another copy may have moved the clock, and what is due is due here, too.
+            app.cx.follow_sandbox().await?;
+            Ok(CLOCK_LOOK)
+        }));
+    }
     if app.checkpoint_webhook.is_some() {
         // A worker of its own, because a receiver may be slow.
         workers.push(spawn("checkpoints", app, &stopped, None, AUDIT_REST, |app| async move {

@@ -46,7 +46,8 @@ pub use webhooks::webhooks;
         (name = "Audit", description = "Audit log, proofs, exports, retention and legal holds"),
         (name = "Landing page", description = "Calls of the page that the mailed link opens"),
         (name = "Discovery", description = "Public keys (JWK set), status lists and service metadata"),
-        (name = "Operations", description = "Health and readiness")
+        (name = "Operations", description = "Health and readiness"),
+        (name = "Sandbox", description = "Clock of a service for tests")
     )
 )]
 struct Head;

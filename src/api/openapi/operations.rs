@@ -79,6 +79,8 @@ operations! {
         LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     getIssuing [Admin] ClientNotPermitted;
     setIssuing [Admin] ClientNotPermitted ValidationFailed;
+    getSandboxClock [Admin] ClientNotPermitted NotFound;
+    moveSandboxClock [Admin] ClientNotPermitted NotFound ValidationFailed;
     previewLink [] TokenInvalid SigningKeyRevoked;
     continueLink []
         TokenInvalid LinkNotYetValid AddressSuppressed LinkSpent LinkSuperseded LinkReplaced LinkRevoked

@@ -11,4 +11,5 @@ mod metrics_and_logs;
 mod policies;
 mod readme;
 mod revoked_keys;
+mod sandbox;
 mod signing_keys;

@@ -2,6 +2,7 @@
 
 mod bodies;
 mod codes;
+mod conformance;
 mod database_schema;
 mod description;
 mod epochs;

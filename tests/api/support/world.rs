@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::databases::{Copy, ROLE, scratch};
-use super::{Api, Database, MASTER_KEY, Mails};
+use super::{Api, Database, MASTER_KEY, Mails, Sql};
 
 /// What the back end of a portal may do.
 pub const PORTAL_SCOPES: &[&str] = &[
@@ -50,6 +50,11 @@ impl Settings {
         Self { manual_clock: true, ..Self::default() }
     }
 
+    /// With a sandbox's database, whose clock the test moves through the API.
+    pub fn sandbox() -> Self {
+        Self::config("sandbox = true")
+    }
+
     /// With a database and a mail server only: the test starts [`super::Process`]es.
     pub fn no_service() -> Self {
         Self { no_service: true, ..Self::default() }
@@ -85,6 +90,10 @@ impl World {
     async fn start(database: Database, settings: &Settings) -> Option<Self> {
         super::statements::tell();
         let (copy, admin_key) = database.copy()?;
+        if settings.config.contains("sandbox = true") {
+            // It holds an administrator already, and `magic-link sandbox init` is for empty ones.
+            Sql::open(&copy.url).run("UPDATE service_state SET sandbox_moved_micros = 0").expect("a sandbox's");
+        }
         let mails = Mails::start().await;
         let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };
         let config = config(&for_a_service(&copy.url), &mails.url(), settings);
@@ -181,8 +190,11 @@ pub struct SecondCopy {
 
 impl SecondCopy {
     pub fn start(world: &World, clock: Clock) -> Self {
-        let (port, service) =
-            serve(config(&for_a_service(&world.database_url), &world.mails.url(), &Settings::default()), clock);
+        Self::start_with(world, clock, &Settings::default())
+    }
+
+    pub fn start_with(world: &World, clock: Clock, settings: &Settings) -> Self {
+        let (port, service) = serve(config(&for_a_service(&world.database_url), &world.mails.url(), settings), clock);
         Self { base: format!("http://127.0.0.1:{port}"), service: Some(service) }
     }
 }

@@ -87,6 +87,8 @@ pub const MATRIX: &[Row] = &[
     ("listRevocations", Method::GET, "/v1/revocations", "links:revoke", Subject::List, NO_BODY),
     ("getIssuing", Method::GET, "/v1/issuing", "admin", Subject::Shared, NO_BODY),
     ("setIssuing", Method::PUT, "/v1/issuing", "admin", Subject::Shared, r#"{"frozen":false}"#),
+    ("getSandboxClock", Method::GET, "/v1/sandbox/clock", "admin", Subject::Shared, NO_BODY),
+    ("moveSandboxClock", Method::POST, "/v1/sandbox/clock", "admin", Subject::Shared, r#"{"advance_seconds":3600}"#),
     ("getRevocation", Method::GET, "/v1/revocations/{id}", "links:revoke", Subject::Revocation, NO_BODY),
     ("openSession", Method::POST, "/v1/sessions", "sessions:redeem", Subject::Shared, r#"{"token":"x"}"#),
     ("listSessions", Method::GET, "/v1/sessions", "links:read", Subject::List, NO_BODY),

@@ -1,0 +1,4 @@
+DELETE FROM tolerated_migrations WHERE version = '20261128030000';
+DROP TRIGGER service_state_refuse_moving_back ON service_state;
+DROP FUNCTION refuse_moving_back();
+ALTER TABLE service_state DROP COLUMN sandbox_moved_micros;
