@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
 use super::{click, confirm, json, ready};
-use crate::support::{Api, Backup, Receiver, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Backup, Receiver, Signer, Sql, World, apply, eventually, on_both_databases};
 
 /// The claims of a token, unverified.
 fn claims(token: &str) -> Value {
@@ -171,4 +171,26 @@ async fn a_revocation_that_was_pending_in_the_backup_is_carried_out(world: &Worl
     let pending = format!("/v1/revocations/{}", text(&order, "id"));
     eventually("it is carried out", async || (admin.get(&pending).await.ok()["state"] == "done").then_some(())).await;
     assert_eq!(admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+}
+
+/// An order to remove the key waits in the backup, and was cancelled after it.
+#[apply(on_both_databases)]
+async fn an_ordered_change_of_an_approval_key_does_not_come_back(world: &World) {
+    let admin = world.admin.clone().patient();
+    let tenant = json!({ "name": "ACME", "contacts": [{ "name": "Anil Rao", "email": "anil@acme.example" }] });
+    admin.put("/v1/tenants/acme", &tenant).await.ok();
+    let (path, customer) = ("/v1/tenants/acme/approval-key", Signer::new());
+    admin.put(path, &json!({ "public_key": customer.jwk() })).await.ok();
+    let ordered = admin.post(&format!("{path}/remove"), &json!({})).await.ok();
+    assert!(ordered["ordered_change"].is_object(), "{ordered}");
+    let backup = Backup::of(world);
+    admin.post(&format!("{path}/cancel"), &json!({})).await.ok();
+    backup.restore(world);
+    let done = json(world, &["restore"]).await;
+    assert_eq!(done["approval_keys"][0]["tenant_id"], "acme");
+    assert_eq!(done["approval_keys"][0]["key_thumbprint"], json!(customer.thumbprint()));
+    confirm(world, &[&world.admin]).await;
+    ready(world).await;
+    let key = admin.get(path).await.ok();
+    assert_eq!((&key["required"], key.get("ordered_change")), (&json!(true), None));
 }

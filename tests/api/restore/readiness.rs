@@ -164,3 +164,30 @@ async fn a_file_that_is_no_checkpoint_of_ours_stops_the_restore_only(world: &Wor
     std::fs::remove_file(&file).unwrap();
     assert!(restore(world, &outside).await.status.success());
 }
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_checkpoint_that_cannot_be_read_holds_nothing_else(world: &World) {
+    // A pipe stands for the file of a folder on another machine that does not answer.
+    let outside = outside();
+    let pipe = outside.join("acme.checkpoint");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    let link = admin.issue(&register(&admin).await).await;
+    world.mails.wait_for(&link, 1).await;
+    eventually("the failure is told", async || {
+        let log = admin.get("/v1/audit-log/acme").await.ok();
+        let error = log["deliveries"][0]["last_error"].as_str()?.to_owned();
+        error.contains("no regular file").then_some(())
+    })
+    .await;
+    assert_eq!(readiness(&process).await.0, 200);
+    process.ask_to_stop();
+    assert!(process.stopped().await.success());
+}
+
+async fn register(admin: &Api) -> String {
+    let consultant = json!({ "name": "Ravi Kumar", "email": "ravi.kumar@support.example" });
+    admin.post("/v1/consultants", &consultant).await.ok()["id"].as_str().unwrap().to_owned()
+}
