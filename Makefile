@@ -39,11 +39,12 @@ openapi: ## Write the API description
 	$(BIN)/magic-link openapi > openapi/openapi.json
 	$(BIN)/magic-link openapi --3.0 > openapi/openapi-3.0.json
 	$(BIN)/magic-link openapi --webhooks > openapi/webhooks.json
+	$(BIN)/magic-link openapi --collection > openapi/collection.json
 
 # With a test, so that it is the binary that the tests have built: their libraries have features that ours go without.
 openapi-check: ## Check that the API description is the one of the routes
 	$(CARGO) build --locked --profile test --bin magic-link --test api
-	@for document in openapi.json: openapi-3.0.json:--3.0 webhooks.json:--webhooks; do \
+	@for document in openapi.json: openapi-3.0.json:--3.0 webhooks.json:--webhooks collection.json:--collection; do \
 		file=openapi/$${document%%:*}; \
 		$(BIN)/magic-link openapi $${document#*:} | diff -u $$file - \
 			|| { echo "$$file is not current: run 'make openapi' and commit it" >&2; exit 1; }; \

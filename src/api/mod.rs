@@ -127,6 +127,14 @@ fn contract(description: &Value) -> web::Data<Contract> {
     CONTRACT.get_or_init(|| web::Data::new(checked())).clone()
 }
 
+/// What holds for every operation, for people and programs that read it.
+const GUIDE: &str = include_str!("../../openapi/README.md");
+
+/// Serves a text that is a part of the program.
+fn written(kind: &'static str, text: &'static str) -> impl Fn() -> std::future::Ready<HttpResponse> + Clone {
+    move || std::future::ready(HttpResponse::Ok().content_type(format!("{kind}; charset=utf-8")).body(text))
+}
+
 /// The actix application.
 pub(crate) fn service(
     app: &App,
@@ -169,6 +177,8 @@ pub(crate) fn service(
         .service(web::resource("/openapi.json").guard(guard::Get()).to(document(text)))
         .service(web::resource("/openapi-3.0.json").guard(guard::Get()).to(document(text_3_0)))
         .service(web::resource("/webhooks.json").guard(guard::Get()).to(document(text_webhooks)))
+        .service(web::resource("/llms.txt").guard(guard::Get()).to(written("text/plain", include_str!("llms.txt"))))
+        .service(web::resource("/integrators.md").guard(guard::Get()).to(written("text/markdown", GUIDE)))
         .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger::file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))

@@ -72,6 +72,9 @@ enum Command {
         /// Print it in OpenAPI 3.0.3, for tools that read nothing newer
         #[arg(long = "3.0", conflicts_with = "webhooks")]
         three_zero: bool,
+        /// Print a collection of the calls for Postman, Bruno, Insomnia and others
+        #[arg(long, conflicts_with_all = ["webhooks", "three_zero"])]
+        collection: bool,
     },
     /// Add the records that the API examples use to the embedded database of a first run
     Demo,
@@ -160,8 +163,10 @@ fn tenant_id(text: &str) -> Result<String, &'static str> {
 }
 
 fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
-    if let Command::Openapi { webhooks, three_zero } = cli.command {
-        let description = if webhooks {
+    if let Command::Openapi { webhooks, three_zero, collection } = cli.command {
+        let description = if collection {
+            serde_json::to_string_pretty(&openapi::collection(&openapi::description()?))?
+        } else if webhooks {
             serde_json::to_string_pretty(&openapi::webhooks()?)?
         } else if three_zero {
             serde_json::to_string_pretty(&openapi::description_3_0(&openapi::description()?))?

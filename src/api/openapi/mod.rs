@@ -1,6 +1,7 @@
 //! The API description (OpenAPI 3.1), generated from the routes.
 
 mod answers;
+mod collection;
 mod formats;
 mod operations;
 mod parameters;
@@ -21,6 +22,7 @@ use utoipa_actix_web::AppExt;
 use crate::domain::Syntax;
 use crate::http::Problem;
 
+pub use collection::collection;
 pub use webhooks::webhooks;
 
 /// Info, servers and tags of the API description.

@@ -176,6 +176,14 @@ async fn head_is_answered_wherever_get_is(world: &World) {
     let documented = documented.map(|(path, _)| path.replace("{tenant_id}", "acme"));
     let pages =
         ["/", "/l", "/l/page.js", "/problems", "/docs/", "/docs/swagger-ui.css", "/docs", "/openapi.json", "/nowhere"];
+    // Whoever reads documentation by program finds all of it.
+    let index = world.stranger().get("/llms.txt").await;
+    assert!(index.header("content-type").starts_with("text/plain"), "{index:?}");
+    let links: Vec<&str> = index.text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() >= 8 && links.contains(&"/integrators.md"), "{links:?}");
+    for link in links {
+        assert_eq!(world.stranger().get(link).await.status, 200, "{link}");
+    }
     assert_eq!(world.stranger().get("/openapi-3.0.json").await.ok()["openapi"], "3.0.3");
     for path in documented.chain(pages.map(str::to_owned)) {
         let get = world.admin.get(&path).await;

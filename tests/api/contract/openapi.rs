@@ -61,6 +61,31 @@ fn the_description_in_3_0_says_the_same_without_what_3_0_does_not_know() {
 }
 
 #[test]
+fn the_collection_has_every_operation_as_its_example_shows_it() {
+    let committed: Value = serde_json::from_str(include_str!("../../../openapi/collection.json")).unwrap();
+    let generated = magic_link::api::openapi::collection(&self::committed());
+    assert!(generated == committed, "openapi/collection.json is not current: run `make openapi` and commit it");
+    let folders = committed["item"].as_array().unwrap();
+    let calls: Vec<&Value> = folders.iter().flat_map(|folder| folder["item"].as_array().unwrap()).collect();
+    let shown = |call: &Value| {
+        let of = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+        (of("/request/method"), of("/request/url/raw"), of("/request/body/raw"))
+    };
+    let mut found: Vec<_> = calls.into_iter().map(shown).collect();
+    let mut expected: Vec<_> = examples::operations()
+        .map(|one| {
+            let content = &one.described["requestBody"]["content"]["application/json"];
+            let body =
+                if content.is_null() { String::new() } else { format!("{:#}", examples::example(&content["schema"])) };
+            (one.method.to_string(), format!("{{{{base_url}}}}{}", one.address()), body)
+        })
+        .collect();
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
 fn the_committed_description_of_the_messages_is_the_generated_one() {
     let committed: Value = serde_json::from_str(include_str!("../../../openapi/webhooks.json")).unwrap();
     let generated = magic_link::api::openapi::webhooks().unwrap();
