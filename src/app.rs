@@ -120,6 +120,7 @@ pub(crate) fn open_context(
 /// [`StartError`] names the part that failed.
 pub(crate) fn open_store(config: &Config) -> Result<(Store, Metrics), StartError> {
     let metrics = Metrics::new()?;
+    metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION"), &crate::db::newest_migration()]).set(1);
     let opening = Opening {
         connections: config.database_connections,
         max_batch: config.database_batch,

@@ -21,7 +21,11 @@ const TOGETHER: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 5
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// Request durations, by route and status.
+    /// Gauges of what the database holds: they are told only while it answers.
+    of_database: Registry,
+    /// Version of the program, and its newest migration.
+    pub build: IntGaugeVec,
+    /// Request durations, by method, route and status.
     pub requests: HistogramVec,
     /// Committed audit events, by type.
     pub events: IntCounterVec,
@@ -49,7 +53,11 @@ pub(crate) struct Metrics {
     /// Outcome of each check of readiness, when it was last asked for.
     pub ready: IntGaugeVec,
     pub outbox: IntGauge,
+    pub outbox_oldest: IntGauge,
+    /// Attempts to send a mail, by provider and outcome.
+    pub mail_attempts: IntCounterVec,
     pub webhook_outbox: IntGauge,
+    pub webhook_outbox_oldest: IntGauge,
     pub live_sessions: IntGauge,
     pub incomplete_sessions: IntGaugeVec,
     /// Reviews of emergencies that are open.
@@ -70,9 +78,14 @@ impl Metrics {
         let batch_sizes = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(TOGETHER.to_vec());
         let metrics = Self {
             registry: Registry::new_custom(Some("magic_link".to_owned()), None)?,
+            of_database: Registry::new_custom(Some("magic_link".to_owned()), None)?,
+            build: IntGaugeVec::new(
+                Opts::new("build_info", "Version of the program, and the newest migration that it knows"),
+                &["version", "schema"],
+            )?,
             requests: HistogramVec::new(
                 HistogramOpts::new("http_request_seconds", "Request durations").buckets(SECONDS.to_vec()),
-                &["route", "status"],
+                &["method", "route", "status"],
             )?,
             events: IntCounterVec::new(
                 Opts::new("events_total", "Audit events that this process committed"),
@@ -112,6 +125,18 @@ impl Metrics {
                 &["check"],
             )?,
             outbox: IntGauge::new("outbox_depth", "Mail jobs that are due or were tried, and are not finished")?,
+            outbox_oldest: IntGauge::new(
+                "outbox_oldest_seconds",
+                "Seconds since the oldest mail job was queued that is due or was tried; 0 if there is none",
+            )?,
+            mail_attempts: IntCounterVec::new(
+                Opts::new("mail_attempts_total", "Attempts of this process to send a mail"),
+                &["provider", "outcome"],
+            )?,
+            webhook_outbox_oldest: IntGauge::new(
+                "webhook_outbox_oldest_seconds",
+                "Seconds since the oldest webhook message was made that is not finished; 0 if there is none",
+            )?,
             webhook_outbox: IntGauge::new(
                 "webhook_outbox_depth",
                 "Webhook messages that are not finished, and events whose messages are not written yet",
@@ -142,12 +167,16 @@ impl Metrics {
                 &["kid", "state"],
             )?,
         };
+        metrics.registry.register(Box::new(metrics.build.clone()))?;
+        metrics.registry.register(Box::new(metrics.mail_attempts.clone()))?;
+        metrics.of_database.register(Box::new(metrics.outbox_oldest.clone()))?;
+        metrics.of_database.register(Box::new(metrics.webhook_outbox_oldest.clone()))?;
         metrics.registry.register(Box::new(metrics.requests.clone()))?;
         metrics.registry.register(Box::new(metrics.events.clone()))?;
         metrics.registry.register(Box::new(metrics.marked_events.clone()))?;
         metrics.registry.register(Box::new(metrics.client_errors.clone()))?;
-        metrics.registry.register(Box::new(metrics.emergency_reviews.clone()))?;
-        metrics.registry.register(Box::new(metrics.incomplete_sessions.clone()))?;
+        metrics.of_database.register(Box::new(metrics.emergency_reviews.clone()))?;
+        metrics.of_database.register(Box::new(metrics.incomplete_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
         metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
         metrics.registry.register(Box::new(metrics.writer_queue.clone()))?;
@@ -158,9 +187,9 @@ impl Metrics {
         metrics.registry.register(Box::new(metrics.store_up.clone()))?;
         metrics.registry.register(Box::new(metrics.database_faults.clone()))?;
         metrics.registry.register(Box::new(metrics.ready.clone()))?;
-        metrics.registry.register(Box::new(metrics.outbox.clone()))?;
-        metrics.registry.register(Box::new(metrics.webhook_outbox.clone()))?;
-        metrics.registry.register(Box::new(metrics.live_sessions.clone()))?;
+        metrics.of_database.register(Box::new(metrics.outbox.clone()))?;
+        metrics.of_database.register(Box::new(metrics.webhook_outbox.clone()))?;
+        metrics.of_database.register(Box::new(metrics.live_sessions.clone()))?;
         metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
         metrics.registry.register(Box::new(metrics.clock_offset.clone()))?;
@@ -169,8 +198,11 @@ impl Metrics {
     }
 
     /// Records the duration of a request.
-    pub(crate) fn answered(&self, route: &str, status: &str, took: std::time::Duration) {
-        self.requests.with_label_values(&[route, status]).observe(took.as_secs_f64());
+    pub(crate) fn answered(&self, (method, route): (&str, &str), status: &str, took: std::time::Duration) {
+        // Whoever invents methods makes no series of their own.
+        let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&method);
+        let method = if known { method } else { "other" };
+        self.requests.with_label_values(&[method, route, status]).observe(took.as_secs_f64());
     }
 
     /// Counts an error of the store, if it is one that lasts.
@@ -180,10 +212,14 @@ impl Metrics {
         }
     }
 
-    /// The response of `/metrics`.
-    pub(crate) fn text(&self) -> Result<Vec<u8>, Error> {
+    /// The response of `/metrics`; with the gauges of the database while it answers: an old value would be a lie.
+    pub(crate) fn text(&self, with_database: bool) -> Result<Vec<u8>, Error> {
+        let mut families = self.registry.gather();
+        if with_database {
+            families.extend(self.of_database.gather());
+        }
         let mut text = Vec::new();
-        TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(Error::internal)?;
+        TextEncoder::new().encode(&families, &mut text).map_err(Error::internal)?;
         Ok(text)
     }
 }
@@ -195,8 +231,12 @@ mod tests {
     #[test]
     fn no_two_metrics_share_a_name() {
         let metrics = Metrics::new().unwrap();
-        metrics.answered("/v1/introspect", "200", std::time::Duration::from_micros(20));
-        let text = String::from_utf8(metrics.text().unwrap()).unwrap();
-        assert!(text.contains("magic_link_http_request_seconds_count{route=\"/v1/introspect\",status=\"200\"} 1"));
+        metrics.answered(("POST", "/v1/introspect"), "200", std::time::Duration::from_micros(20));
+        metrics.answered(("BREW", "/v1/introspect"), "405", std::time::Duration::from_micros(20));
+        let text = |with_database| String::from_utf8(metrics.text(with_database).unwrap()).unwrap();
+        let count = |labels: &str| format!("magic_link_http_request_seconds_count{{{labels}}} 1");
+        assert!(text(true).contains(&count("method=\"POST\",route=\"/v1/introspect\",status=\"200\"")));
+        assert!(text(true).contains(&count("method=\"other\",route=\"/v1/introspect\",status=\"405\"")));
+        assert!(text(true).contains("magic_link_outbox_depth") && !text(false).contains("magic_link_outbox_depth"));
     }
 }

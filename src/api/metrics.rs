@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::error::Error;
 use crate::sessions::incomplete;
@@ -11,7 +12,7 @@ use crate::{mail, records, webhooks};
 /// Time-out of the database: what this process knows itself is told then.
 const METRICS_TIMEOUT: Duration = Duration::from_millis(1_500);
 
-/// Renders all metrics. If the store is unavailable, `store_up` is 0 and its gauges keep their last values.
+/// Renders all metrics. If the store is unavailable, `store_up` is 0 and what it holds is left out.
 ///
 /// # Errors
 /// When the text cannot be encoded.
@@ -25,7 +26,8 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
     // Both at once, so that whoever asks waits for one of them only.
     let (asked, snapshot) =
         tokio::join!(within(METRICS_TIMEOUT, asked), within(METRICS_TIMEOUT, cx.snapshot(None, None, now)));
-    cx.metrics.store_up.set(i64::from(asked.is_ok()));
+    let is_up = asked.is_ok();
+    cx.metrics.store_up.set(is_up.into());
     if let Ok(snapshot) = snapshot {
         cx.metrics.issuing_frozen.set(i64::from(snapshot.epochs.frozen));
     }
@@ -34,8 +36,11 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
         cx.metrics.emergency_reviews.with_label_values(&["overdue"]).set(overdue);
         cx.metrics.incomplete_sessions.with_label_values(&["gaps"]).set(gaps);
         cx.metrics.incomplete_sessions.with_label_values(&["unclosed"]).set(unclosed);
-        cx.metrics.outbox.set(mails);
-        cx.metrics.webhook_outbox.set(messages);
+        let age = |oldest: Option<Timestamp>| oldest.map_or(0, |oldest| now.since(oldest).whole_seconds().max(0));
+        cx.metrics.outbox.set(mails.0);
+        cx.metrics.outbox_oldest.set(age(mails.1));
+        cx.metrics.webhook_outbox.set(messages.0);
+        cx.metrics.webhook_outbox_oldest.set(age(messages.1));
         cx.metrics.live_sessions.set(live);
     }
     let pool = cx.store.pool_state();
@@ -47,5 +52,5 @@ pub(crate) async fn show(cx: &Context) -> Result<Vec<u8>, Error> {
         let age = now.since(key.created_at).whole_seconds();
         cx.metrics.key_ages.with_label_values(&[key.kid.as_str(), key.state.as_str()]).set(age);
     }
-    cx.metrics.text()
+    cx.metrics.text(is_up)
 }

@@ -57,6 +57,12 @@ impl Difference {
     }
 }
 
+/// Version of the newest migration that this program knows.
+pub(crate) fn newest() -> String {
+    let known = names(&SQLITE as &dyn MigrationSource<Sqlite>).unwrap_or_default();
+    known.into_iter().map(|(version, _)| version).max().unwrap_or_default()
+}
+
 /// Compares the migrations of the database with those of this program. It only reads.
 pub(crate) fn difference(conn: &mut Conn) -> QueryResult<Difference> {
     let known = match conn {

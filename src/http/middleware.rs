@@ -89,7 +89,7 @@ pub(crate) async fn surround(
     };
     let took = started.elapsed();
     if let Some(cx) = &cx {
-        cx.metrics.answered(&route, status.as_str(), took);
+        cx.metrics.answered((method.as_str(), &route), status.as_str(), took);
     }
     // What clients were refused is always logged. Strangers can have as much refused as they like.
     let line = match &sampler {

@@ -193,7 +193,7 @@ pub(crate) async fn cancel_queued(cx: &Context) -> Result<usize, Error> {
 }
 
 /// Number of unfinished jobs.
-pub(crate) fn unfinished(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<i64> {
+pub(crate) fn unfinished(conn: &mut Conn, now: Timestamp) -> diesel::QueryResult<(i64, Option<Timestamp>)> {
     store::unfinished(conn, now)
 }
 

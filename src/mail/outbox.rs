@@ -310,6 +310,8 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
     };
     let now = cx.clock.now();
     let provider = guarded.provider.name();
+    let told = if outcome.is_ok() { "accepted" } else { "failed" };
+    cx.metrics.mail_attempts.with_label_values(&[provider, told]).inc();
     let attempt = match outcome {
         Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
         Err((error, closed)) => {

@@ -295,10 +295,11 @@ pub(super) fn addresses<'a>(
 }
 
 /// Number of unfinished jobs, without those that wait for a time to come.
-pub(super) fn unfinished(conn: &mut Conn, now: Timestamp) -> QueryResult<i64> {
+pub(super) fn unfinished(conn: &mut Conn, now: Timestamp) -> QueryResult<(i64, Option<Timestamp>)> {
     let due =
         jobs::table.filter(jobs::finished_at.is_null()).filter(jobs::next_attempt_at.le(now).or(jobs::attempts.gt(0)));
-    due.count().get_result(conn)
+    let oldest = due.order(jobs::id.asc()).select(jobs::created_at).first(conn).optional()?;
+    Ok((due.count().get_result(conn)?, oldest))
 }
 
 /// The job regardless of reach: for authenticated reports.

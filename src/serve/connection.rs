@@ -231,7 +231,7 @@ impl Connection {
         self.head_since = None;
         self.outgoing = refusal::problem(code, &self.limits.public_url);
         let connections = &self.place.connections;
-        connections.metrics.answered("unmatched", &code.status().to_string(), Duration::ZERO);
+        connections.metrics.answered(("other", "unmatched"), &code.status().to_string(), Duration::ZERO);
         if let Some(left_out) = connections.sampler.take_refusal() {
             tracing::info!(
                 http.status = code.status(),

@@ -274,9 +274,11 @@ pub(in crate::webhooks) fn list_deliveries(
 }
 
 /// Number of unsettled messages, and of events whose messages are not all written.
-pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<i64> {
-    let messages: i64 = deliveries::table.filter(deliveries::finished_at.is_null()).count().get_result(conn)?;
-    Ok(messages + waiting(conn)?)
+pub(crate) fn unfinished(conn: &mut Conn) -> QueryResult<(i64, Option<Timestamp>)> {
+    let open = deliveries::table.filter(deliveries::finished_at.is_null());
+    let messages: i64 = open.count().get_result(conn)?;
+    let oldest = open.order(deliveries::id.asc()).select(deliveries::created_at).first(conn).optional()?;
+    Ok((messages + waiting(conn)?, oldest))
 }
 
 /// Cancels messages of endpoints that are disabled, or whose client is; returns how many.
