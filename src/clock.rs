@@ -31,8 +31,9 @@ pub use moved::Moved;
 #[diesel(sql_type = sql_types::Timestamp)]
 pub struct Timestamp(PrimitiveDateTime);
 
-/// The first and the last moment that texts of RFC 3339, in UTC, and both databases can tell.
-const CALENDAR: [PrimitiveDateTime; 2] = [datetime!(0000-01-01 00:00), datetime!(9999-12-31 23:59:59.999_999)];
+/// The first and the last moment that texts of RFC 3339, in UTC, and both databases can tell. RFC 3339 has a year 0, which
+/// is one before Christ to PostgreSQL, and none at all to many readers.
+const CALENDAR: [PrimitiveDateTime; 2] = [datetime!(0001-01-01 00:00), datetime!(9999-12-31 23:59:59.999_999)];
 
 impl Timestamp {
     /// Brings any moment to UTC and to microseconds.
@@ -125,8 +126,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let moment: OffsetDateTime = time::serde::rfc3339::deserialize(deserializer)?;
-        // Close to its ends the calendar of another offset holds hours that UTC's does not: the largest value of a
-        // library, told in local time. They count as that end, because reports are never refused for their time.
+        // Close to its ends the calendar of another offset holds hours that UTC's does not: the smallest or the largest
+        // value of a library, told in local time. They count as that end, because reports are never refused for their time.
         let [first, last] = CALENDAR.map(Self);
         let beyond = if moment.year() < 1_000 { first } else { last };
         Ok(moment.checked_to_offset(UtcOffset::UTC).map_or(beyond, Self::from_utc).within_calendar())
@@ -326,6 +327,8 @@ mod tests {
             ("\"9999-12-31T23:59:59-00:01\"", last),
             ("\"9999-12-31T23:59:59.9999999-23:59\"", last),
             ("\"9999-12-31T23:59:59.9999999Z\"", last),
+            ("\"0001-01-01T00:00:00+05:30\"", first),
+            ("\"0000-12-31T18:30:00Z\"", first),
             ("\"0000-01-01T00:00:00+00:01\"", first),
         ] {
             assert_eq!(serde_json::from_str::<Timestamp>(text).unwrap(), end, "{text}");

@@ -111,7 +111,7 @@ cat <<END
   are there, too; the logs are data/service.log and data/portal.log.
   Grant access on the portal's page, or issue a first link from another terminal:
 
-(. "$PWD/data/demo.env"; curl $service_url/v1/magic-links -H "Authorization: Bearer \$CLOUD_KEY" -H 'Content-Type: application/json' -d '{"tenant_id": "acme", "portal": "cloud", "consultant_id": "'\$CONSULTANT'", "reason": "Payroll run for November stops at step 3", "duration": {"value": 4, "unit": "hours"}, "profile": {"id": "emp-1042", "name": "Asha Rao"}, "issued_by": {"id": "emp-7", "name": "Meera Iyer"}}')
+(. "$PWD/data/demo.env"; curl $service_url/v1/magic-links -H "Authorization: Bearer \$CLOUD_KEY" -H 'Content-Type: application/json' -d '{"tenant_id": "acme", "portal": "cloud", "consultant_id": "'\$CONSULTANT'", "reason": "Payroll run for November stops at step 3", "duration": {"value": 4, "unit": "hours"}, "profile": {"id": "emp-1042", "name": "Asha Rao"}, "issued_by": {"id": "emp-7", "name": "Meera Iyer"}, "replace": true}')
 
   Then open the mailbox. Ctrl-C ends everything.
 

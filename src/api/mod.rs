@@ -8,7 +8,6 @@ mod swagger;
 
 use std::sync::OnceLock;
 
-use actix_web::guard;
 use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig as PageConfig};
 use actix_web::{HttpResponse, get};
@@ -174,12 +173,12 @@ pub(crate) fn service(
         .app_data(web::Data::new(swagger::config()))
         .app_data(web::Data::new(stopping.clone()))
         .app_data(contract)
-        .service(web::resource("/openapi.json").guard(guard::Get()).to(document(text)))
-        .service(web::resource("/openapi-3.0.json").guard(guard::Get()).to(document(text_3_0)))
-        .service(web::resource("/webhooks.json").guard(guard::Get()).to(document(text_webhooks)))
-        .service(web::resource("/llms.txt").guard(guard::Get()).to(written("text/plain", include_str!("llms.txt"))))
-        .service(web::resource("/integrators.md").guard(guard::Get()).to(written("text/markdown", GUIDE)))
-        .service(web::resource("/docs/{file:.*}").guard(guard::Get()).to(swagger::file))
+        .service(web::resource("/openapi.json").get(document(text)))
+        .service(web::resource("/openapi-3.0.json").get(document(text_3_0)))
+        .service(web::resource("/webhooks.json").get(document(text_webhooks)))
+        .service(web::resource("/llms.txt").get(written("text/plain", include_str!("llms.txt"))))
+        .service(web::resource("/integrators.md").get(written("text/markdown", GUIDE)))
+        .service(web::resource("/docs/{file:.*}").get(swagger::file))
         .service(web::redirect("/docs", "/docs/"))
         .app_data(web::Data::new(known))
         .default_service(web::to(refuse))

@@ -37,6 +37,11 @@ fn admin() -> CreateClient {
     }
 }
 
+/// The addresses of the consultants.
+fn emails() -> impl Iterator<Item = &'static str> {
+    ROWS.split('\'').filter(|text| text.ends_with("@support.example"))
+}
+
 /// Inserts the records of the examples into the embedded database of a first run.
 pub(super) async fn seed(cx: &Context) -> Result<Seeded, Failure> {
     if !(cx.config.is_loopback() && cx.config.database_url.is_sqlite()) {
@@ -44,18 +49,26 @@ pub(super) async fn seed(cx: &Context) -> Result<Seeded, Failure> {
     }
     let link_id: LinkId = LinkKind::EXAMPLE.parse()?;
     let now = cx.clock.now();
-    let (id, existed) = cx
+    let seeded = cx
         .store
         .write_large(move |tx| {
             if let Some(link) = records::links::find(tx, &link_id)? {
-                return Ok((link.consultant_id, true));
+                return Ok(Ok((link.consultant_id, true)));
+            }
+            for email in emails() {
+                if records::consultants::email_taken(tx, email, None)? {
+                    return Ok(Err(email));
+                }
             }
             tx.batch_execute(ROWS)?;
             let link = records::links::find(tx, &link_id)?.ok_or_else(|| Error::internal("no demo link"))?;
             tx.record(Event::new(EventType::LinkIssued, Actor::system("demo"), now).link(&link));
-            Ok((link.consultant_id, false))
+            Ok(Ok((link.consultant_id, false)))
         })
         .await?;
+    let (id, existed) = seeded.map_err(|email| {
+        format!("demo data is for a database of its own: in this one a consultant has the address {email} already")
+    })?;
     let client = clients::create(cx, &Caller::operator(), admin(), None, now).await?;
     Ok(Seeded { id, key: client.key, existed })
 }

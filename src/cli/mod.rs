@@ -129,7 +129,7 @@ enum Command {
 #[derive(Args, Clone)]
 struct Pages {
     /// Items per page
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     page_size: u32,
     /// `next_cursor` of the previous page
     #[arg(long, allow_hyphen_values = true)]

@@ -1,8 +1,11 @@
 //! `magic-link backup` and `magic-link copy`: the whole database in another place, and the audit logs compared with it.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
+use clap::{Arg, Args};
 use serde_json::json;
 
 use super::Failure;
@@ -22,11 +25,33 @@ pub(super) struct Backup {
 #[derive(Args)]
 pub(super) struct Copy {
     /// The embedded database, `sqlite://…`; nobody writes into it meanwhile
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = Address)]
     from: DatabaseUrl,
     /// An empty database on PostgreSQL, `postgres://…`, by the role that is to own its tables
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = Address)]
     to: DatabaseUrl,
+}
+
+/// Reads the address of a database. A refusal does not repeat it, as those of other arguments do: it may hold a password.
+#[derive(Clone)]
+struct Address;
+
+impl TypedValueParser for Address {
+    type Value = DatabaseUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<DatabaseUrl, clap::Error> {
+        let parsed = value.to_str().map_or_else(|| Err("must be UTF-8".to_owned()), str::parse);
+        parsed.map_err(|problem| {
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            clap::Error::raw(ErrorKind::ValueValidation, format!("invalid value for '{argument}': {problem}\n"))
+                .with_cmd(command)
+        })
+    }
 }
 
 pub(super) fn back_up(settings: &ForMigrating, command: &Backup, output: &Output) -> Result<(), Failure> {

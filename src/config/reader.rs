@@ -443,7 +443,12 @@ fn flatten(prefix: &str, dict: &Dict, found: &mut Vec<String>) {
 
 /// A URL without user, password and query; anything else as it is.
 fn without_credentials(value: &str) -> Cow<'_, str> {
-    let Some(mut url) = value.contains("://").then(|| Url::parse(value).ok()).flatten() else { return value.into() };
+    if !value.contains("://") {
+        return value.into();
+    }
+    // Behind an @ that is not where the user ends, or in what is no URL, may stand the rest of a password.
+    let is_plain = |url: &Url| !url.path().contains('@') && !url.fragment().unwrap_or_default().contains('@');
+    let Some(mut url) = Url::parse(value).ok().filter(is_plain) else { return "(set)".into() };
     if url.username().is_empty() && url.password().is_none() && url.query().is_none() {
         return value.into();
     }

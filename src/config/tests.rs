@@ -133,7 +133,7 @@ fn a_log_level_that_would_silence_the_log_is_a_problem() {
 #[test]
 fn what_is_in_force_is_shown_without_a_secret() {
     let config = Config::from_toml(
-        "database_url = 'postgres://app:hidden-1@localhost/links?sslmode=require&password=hidden-2&x=%20'\n\
+        "database_url = 'postgres://app:hidden-1@localhost/links?sslmode=require&password=hidden-2&application_name=%20'\n\
          master_key = 'hidden-3'\nlinks.token_hours = 12\n[mail]\nfrom = 'links@hr.in'\nprovider = 'postmark'\n\
          postmark_server_token = 'hidden-4'\nsendgrid_api_key = 'hidden-5'\n[audit]\n\
          webhook_url = 'https://u:hidden-6@log.hr.in/in?key=hidden-7'\n\
@@ -149,7 +149,7 @@ fn what_is_in_force_is_shown_without_a_secret() {
     };
     assert!(!format!("{shown:?}").contains("hidden") && !format!("{shown:?}").contains("aGlkZGVu"), "{shown:?}");
     for (key, value) in [
-        ("database_url", "postgres://app@localhost/links?sslmode=require&x=%20"),
+        ("database_url", "postgres://app@localhost/links?sslmode=require&application_name=%20"),
         ("master_key", "(set)"),
         ("links.token_hours", "12"),
         ("links.session_hours", "8"),
@@ -159,6 +159,31 @@ fn what_is_in_force_is_shown_without_a_secret() {
         ("audit.checkpoint_folder", "(not set)"),
     ] {
         assert_eq!(shown.get(key).map(String::as_str), Some(value), "{key}");
+    }
+}
+
+#[test]
+fn the_rest_of_a_password_that_is_not_percent_encoded_is_not_shown() {
+    for url in [
+        "http://u:hidden/hidden@127.0.0.1:8025",
+        "http://u:7/hidden@127.0.0.1:8025",
+        "http://u:7?hidden@127.0.0.1:8025",
+        "http://u:7#hidden@127.0.0.1:8025",
+        "http://u:hid%zzhidden@127.0.0.1:8025",
+        "http://u:hidden hidden@127.0.0.1:8025",
+        "http://u@hidden@127.0.0.1:8025",
+    ] {
+        for key in ["mail.mailpit_url", "audit.webhook_url", "public_url", "portals.cloud.callback_url"] {
+            let text = format!(
+                "database_url = 'postgres://u:Sekret@localhost/links?sslmode=disable'\n{key} = '{url}'\n\
+                 mail.provider = 'mailpit'\naudit.webhook_secret = 'whsec_aGlkZGVuLTggaGlkZGVuLTggaGlkZGVuLTg='"
+            );
+            let said = match Config::from_toml(&text) {
+                Ok(config) => format!("{:?} {:?}", config.shown, config.warnings),
+                Err(problems) => problems.to_string(),
+            };
+            assert!(!said.contains("hidden"), "{key} = {url}: {said}");
+        }
     }
 }
 

@@ -192,6 +192,7 @@ pub(crate) async fn list(
     mut filter: ConsultantFilter,
 ) -> Result<Page<ConsultantResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    filter.search = filter.search.map(|text| text.trim().to_lowercase());
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let asked = page.clone();
     let rows = cx.store.read(move |conn| Ok(records::consultants::list(conn, &filter, &asked)?)).await?;

@@ -201,7 +201,13 @@ fn in_sqlite(column: &Column) -> String {
         "bytea" => format!("'''\\x' || lower(hex({name})) || '''' || substr({name}, 1, 0)"),
         // Fractions of a second are as long as they need to be.
         "timestamp without time zone" => {
-            format!("'''' || substr({name}, 1, 19) || '.' || substr(substr({name}, 21) || '000000', 1, 6) || ''''")
+            let year = format!("substr({name}, 1, 4)");
+            // The year 0, which versions before wrote, is 1 BC to PostgreSQL.
+            format!(
+                "'''' || CASE {year} WHEN '0000' THEN '0001' ELSE {year} END || substr({name}, 5, 15) || '.' \
+                 || substr(substr({name}, 21) || '000000', 1, 6) || CASE {year} WHEN '0000' THEN ' BC' ELSE '' END \
+                 || ''''"
+            )
         }
         "integer" | "bigint" => format!("CAST({name} AS TEXT)"),
         _ => format!("'''' || replace({name}, '''', '''''') || ''''"),
@@ -214,7 +220,10 @@ fn in_postgres(column: &Column) -> String {
     match column.data_type.as_str() {
         "boolean" => format!("CASE {name} WHEN false THEN 'false' WHEN true THEN 'true' END"),
         "bytea" => format!("'''\\x' || encode({name}, 'hex') || ''''"),
-        "timestamp without time zone" => format!("'''' || to_char({name}, 'YYYY-MM-DD HH24:MI:SS.US') || ''''"),
+        "timestamp without time zone" => format!(
+            "'''' || to_char({name}, 'YYYY-MM-DD HH24:MI:SS.US') \
+             || CASE WHEN {name} < '0001-01-01' THEN ' BC' ELSE '' END || ''''"
+        ),
         "integer" | "bigint" => format!("CAST({name} AS TEXT)"),
         _ => format!("'''' || replace({name}, '''', '''''') || ''''"),
     }

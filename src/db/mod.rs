@@ -14,6 +14,7 @@ mod roles;
 pub(crate) mod schema;
 mod server_clock;
 mod text_enum;
+mod uri;
 mod url;
 mod wal;
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::uri;
 use crate::secrets::Kept;
 
 /// Kind and address of the database.
@@ -40,10 +41,10 @@ impl DatabaseUrl {
         Self::Sqlite(PathBuf::from("data/magic-link.db"))
     }
 
-    /// The address for everybody's eyes: the user stays, the password does not.
+    /// The address for everybody's eyes: the user stays, passwords do not.
     pub(crate) fn without_credentials(&self) -> String {
         match self {
-            Self::Postgres(url) => url.shown(true),
+            Self::Postgres(url) => url.shown(),
             Self::Sqlite(path) => format!("sqlite://{}", path.display()),
         }
     }
@@ -54,7 +55,7 @@ impl DatabaseUrl {
     /// What is wrong with the new address, which must lead to the same database.
     pub(crate) fn take_credentials_of(&self, text: &str) -> Result<(), String> {
         match (self, text.parse()?) {
-            (Self::Postgres(url), Self::Postgres(next)) if url.shown(false) == next.shown(false) => {
+            (Self::Postgres(url), Self::Postgres(next)) if url.place() == next.place() => {
                 url.text.set(next.text.get());
                 Ok(())
             }
@@ -113,6 +114,7 @@ const TLS: bool = cfg!(feature = "pg-tls");
 
 impl PostgresUrl {
     fn parse(text: &str) -> Result<Self, String> {
+        uri::judge(text)?;
         let mut url = Self { text: Kept::new(text.into()), warning: None };
         url.warning = url.transport(TLS)?;
         match url.parameter("target_session_attrs").as_deref() {
@@ -146,21 +148,28 @@ impl PostgresUrl {
         }
     }
 
-    /// The address without passwords, with or without the user.
-    fn shown(&self, with_user: bool) -> String {
+    /// The address for everybody's eyes.
+    fn shown(&self) -> String {
+        // One that is written in any other way may hold the password, too.
+        let is_plain = |user: &str| user.chars().all(|c| c.is_alphanumeric() || "_-.".contains(c));
+        let shown_user = |user: &str| if is_plain(user) { format!("{user}@") } else { "…@".to_owned() };
+        self.written(shown_user, |name| !uri::is_secret(name))
+    }
+
+    /// The address without user and password: which database it is.
+    fn place(&self) -> String {
+        self.written(|_user| String::new(), |name| !uri::is_secret(name) && name != "user")
+    }
+
+    fn written(&self, user: impl Fn(&str) -> String, is_shown: impl Fn(&str) -> bool) -> String {
         let text = self.text.get();
         let (address, query) = text.expose_secret().split_once('?').unwrap_or((text.expose_secret(), ""));
         let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (credentials, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let user = credentials.split(':').next().filter(|user| with_user && !user.is_empty());
-        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        let is_shown = |pair: &&str| {
-            let name = url::form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
-            let name = name.unwrap_or_default();
-            !name.contains("password") && (with_user || name != "user")
-        };
-        let query = query.split('&').filter(|pair| !pair.is_empty()).filter(is_shown).collect::<Vec<_>>().join("&");
+        let user = credentials.split(':').next().filter(|user| !user.is_empty()).map(user).unwrap_or_default();
+        let pairs = query.split('&').filter(|pair| !pair.is_empty() && is_shown(&uri::name_of(pair)));
+        let query = pairs.collect::<Vec<_>>().join("&");
         let mark = if query.is_empty() { "" } else { "?" };
         format!("{scheme}://{user}{hosts}{path}{mark}{query}")
     }
@@ -368,5 +377,96 @@ mod tests {
     fn a_password_does_not_print() {
         let url: DatabaseUrl = "postgres://user:word@host/name?sslmode=disable".parse().unwrap();
         assert!(!format!("{url:?}").contains("word"));
+    }
+
+    #[test]
+    fn no_part_of_a_password_prints_however_it_is_written() {
+        let at = "@127.0.0.1:5999/db?sslmode=disable";
+        for password in [
+            "Sek%ret",
+            "Sek%zzret",
+            "Sekret%",
+            "Sek%00ret",
+            "Sek ret",
+            "Sek\tret",
+            "Sek\u{a0}ret",
+            "Sek@ret",
+            "Sek/ret",
+            "Sek?ret",
+            "Sek?ret=1",
+            "Sek?ret=1&xyzzy",
+            "7/Sekret",
+            "Sek/r@et",
+            "Sek:ret",
+            "Sek#ret",
+            "Sek[ret",
+            "Sek]ret",
+            "Sek,ret",
+            "Sek&ret",
+            "Sek=ret",
+            "Sek+ret",
+            "Sek%40ret",
+            "नSekret",
+            "Sek\nret",
+            "Sek\\ret",
+            "Sek\"ret",
+            "Sek'ret",
+        ] {
+            for user in ["u", "", "u%3A", "u:"] {
+                for text in
+                    [format!("{user}:{password}{at}"), format!("{user}:{password}@/db?host=/tmp&sslmode=disable")]
+                {
+                    says_nothing(&text, &["Sek", "ret", "xyzzy"]);
+                }
+            }
+        }
+        for text in [
+            // Without a host, or with the password somewhere else.
+            "u:Sekret",
+            "u:Sekret/db",
+            "u:Sekret,other/db",
+            "[u:Sekret/db",
+            "[::1]Sekret/db",
+            "u@127.0.0.1/db?password=Sek&ret",
+            "u@127.0.0.1/db?password=Sek&ret=1",
+            "u@127.0.0.1/db?password=Sek=ret",
+            "u@127.0.0.1/db?password=Sek@ret",
+            "u@127.0.0.1/db?p%61ssword=Sek%ret",
+            "u@127.0.0.1/db?p%61ssword=Sekret",
+            "u@127.0.0.1/db?Password=Sekret",
+            "u@127.0.0.1/db?pwd=Sekret",
+            "u@127.0.0.1/db?Sekret",
+            "u@127.0.0.1/db?sslpassword=Sekret",
+            "u@127.0.0.1/db?scram_client_key=Sekret",
+            "u%3ASekret@127.0.0.1/db",
+        ] {
+            says_nothing(text, &["Sek", "ret"]);
+        }
+        // What is percent-encoded as it should be is taken.
+        for password in ["Sek%25ret", "Sek%20ret", "Sek%40ret", "Sek%2Fret", "Sek%3Fret", "Sek:ret", "Sek#ret"] {
+            let url: DatabaseUrl = format!("postgres://u:{password}{at}").parse().expect(password);
+            assert_eq!(url.without_credentials(), "postgres://u@127.0.0.1:5999/db?sslmode=disable");
+        }
+    }
+
+    /// Neither the refusal of an address, nor the address as it is shown, nor what is said where nobody answers.
+    #[track_caller]
+    fn says_nothing(text: &str, pieces: &[&str]) {
+        let parsed = format!("postgres://{text}").parse::<DatabaseUrl>();
+        let said = match &parsed {
+            Err(refused) => refused.clone(),
+            Ok(url) => format!("{} {url:?} {}", url.without_credentials(), url.warning().unwrap_or_default()),
+        };
+        for piece in pieces {
+            assert!(!said.contains(piece), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_is_none_is_named() {
+        let refused = "postgres://u@127.0.0.1/db?sslmod=require".parse::<DatabaseUrl>().unwrap_err();
+        assert!(refused.contains("sslmod "), "{refused}");
+        let hidden = "postgres://u:p@127.0.0.1/db?sslmod=require".parse::<DatabaseUrl>().unwrap_err();
+        assert!(hidden.contains("parameter") && !hidden.contains("sslmod "), "{hidden}");
     }
 }

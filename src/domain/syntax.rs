@@ -4,6 +4,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
+use super::validator::without_outer_blanks;
 use super::{LinkState, SYSTEM_LOG, is_unsafe_char};
 use crate::id;
 
@@ -207,11 +208,13 @@ pub(crate) fn is_address(text: &str) -> bool {
     text.len() <= 254 && local_fits && domain_fits && !text.contains("=?") && is_name()
 }
 
-/// An e-mail address as mail servers take it: an international domain becomes punycode (RFC 5891).
+/// An e-mail address as mail servers take it: an international domain becomes punycode (RFC 5891), and blanks around it
+/// are left away as around any other text.
 ///
 /// # Errors
 /// Why the address cannot be taken.
 pub(crate) fn plain_address(text: &str) -> Result<String, &'static str> {
+    let text = without_outer_blanks(text);
     if is_address(text) {
         return Ok(text.to_owned());
     }
@@ -298,6 +301,7 @@ mod tests {
     fn an_international_domain_becomes_punycode_and_the_rest_says_why() {
         for (given, plain) in [
             ("ravi@support.example", "ravi@support.example"),
+            (" ravi@support.example\u{a0}", "ravi@support.example"),
             ("ravi@bücher.example", "ravi@xn--bcher-kva.example"),
             ("ravi@उदाहरण.भारत", "ravi@xn--p1b6ci4b4b3a.xn--h2brj9c"),
             ("a.b+c@BÜCHER.example", "a.b+c@xn--bcher-kva.example"),

@@ -86,6 +86,10 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
     }
 }
 
+/// For an operation that takes no body: none, or an object without members, which some libraries send.
+#[derive(serde::Deserialize)]
+pub(crate) struct NoMembers {}
+
 /// `invalid_body` for a text that is no JSON, or has a member twice.
 fn malformed(invalid: &json::Invalid) -> Error {
     let named = if invalid.pointer.is_empty() { "the body" } else { &invalid.pointer };

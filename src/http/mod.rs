@@ -16,7 +16,7 @@ mod reply;
 mod sampler;
 mod sliced;
 
-pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, RawBody};
+pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, NoMembers, RawBody};
 pub(crate) use caller::{
     Admin, ApproveLinks, AskForLinks, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks,
     PresentedKey, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit,

@@ -17,7 +17,8 @@ use crate::error::{Code, Error};
 
 /// A token, and the credentials of the client that sends it: in the header, or in the form (`client_secret_post`).
 ///
-/// Other parameters of the form are ignored, as OAuth requires. No message repeats what the form says.
+/// Other parameters of the form are ignored, as OAuth requires, but none may be there twice (RFC 6749, 3.2). No message
+/// repeats what the form says.
 pub(crate) struct TokenRequest<S> {
     /// The credentials, which are not checked yet.
     pub presented: PresentedKey<S>,
@@ -42,24 +43,37 @@ struct Parameters {
     token: Vec<String>,
     client_id: Vec<String>,
     client_secret: Vec<String>,
+    /// Whether another parameter is there twice.
+    repeats: bool,
 }
 
 impl Parameters {
     fn of(form: &[u8]) -> Self {
         let mut parameters = Self::default();
+        let mut others: Vec<Cow<'_, str>> = Vec::new();
+        let text = lossy(form);
         // Bytes that are no UTF-8 are replaced, as in decoded text.
-        for (name, value) in lossy(form).split('&').filter_map(pair) {
+        for (name, value) in text.split('&').filter_map(pair) {
             let (values, may_be_empty) = match &*name {
                 "token" => (&mut parameters.token, true),
                 "client_id" => (&mut parameters.client_id, false),
                 "client_secret" => (&mut parameters.client_secret, false),
-                _ => continue,
+                _ => {
+                    if !(name.is_empty() || value.is_empty()) {
+                        others.push(name);
+                    }
+                    continue;
+                }
             };
             // A parameter without a value counts as left out (RFC 6749, 3.1).
             if may_be_empty || !value.is_empty() {
                 values.push(value.into_owned());
             }
         }
+        let all = others.len();
+        others.sort_unstable();
+        others.dedup();
+        parameters.repeats = others.len() < all;
         parameters
     }
 }
@@ -126,6 +140,9 @@ impl<S: Needs> FromRequest for TokenRequest<S> {
             };
             let token = match unreadable {
                 Some(error) => Err(error),
+                None if parameters.repeats => {
+                    Err(Error::new(Code::InvalidBody).detail("each parameter must be given once"))
+                }
                 None => once("token", parameters.token, Code::InvalidBody)
                     .and_then(|token| token.ok_or_else(|| Error::new(Code::InvalidBody).detail("token is missing"))),
             };
@@ -154,6 +171,9 @@ mod tests {
                     ..Parameters::default()
                 },
             ),
+            ("hint=a&hint=b&token=x", Parameters { token: text("x"), repeats: true, ..Parameters::default() }),
+            ("hint=&hint=b&h%69nt=&token=x", Parameters { token: text("x"), ..Parameters::default() }),
+            ("hint=a&h%69nt=b", Parameters { repeats: true, ..Parameters::default() }),
         ] {
             assert_eq!(Parameters::of(form.as_bytes()), parameters, "{form}");
         }

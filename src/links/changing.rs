@@ -12,7 +12,7 @@ use crate::id::{ClientId, ExtensionId, LinkId};
 use crate::journal::Event;
 use crate::journal::leaf::ApprovalProof;
 use crate::records::link_changes::{self, Extension};
-use crate::records::link_requests::{self, Decision, LinkRequest, RequestState, SignedApproval};
+use crate::records::link_requests::{self, Decision, LinkRequest, SignedApproval};
 use crate::records::links::Link;
 use crate::records::policies;
 use crate::store::{Tx, Worker};
@@ -114,11 +114,7 @@ impl Change {
     pub(super) fn require_waiting(&self, tx: &mut Tx<'_>, request: &LinkRequest) -> Result<(), Error> {
         let state = request.state(self.now);
         let Some(code) = state.refusal() else { return Ok(()) };
-        let detail = match state {
-            RequestState::Lapsed => "nobody decided in time".to_owned(),
-            state => format!("it was {state}"),
-        };
-        Err(self.refuse(tx, &request.link(self.now), Error::new(code).detail(detail)))
+        Err(self.refuse(tx, &request.link(self.now), Error::new(code).detail(state.in_words())))
     }
 
     /// Why there is no link: it waits for an approval, or did in vain.

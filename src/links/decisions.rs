@@ -1,6 +1,6 @@
 //! What is said about a link or an extension that waits for an approval: requests and answers.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
@@ -59,10 +59,16 @@ pub struct ApproveLink {
     /// thumbprint as `kid`, over exactly the members of `approval.terms` as they are approved, `approver_id`,
     /// `approver_email`, `iat` and `exp` (seconds since 1970; at most 24 hours later).
     #[schema(max_length = 16384)]
+    #[serde(default, deserialize_with = "without_line_break")]
     pub signed_approval: Option<String>,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]
     pub acting_session_id: Option<String>,
+}
+
+/// Reads what the customer has signed without the line break that a program prints behind it.
+fn without_line_break<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(deserializer).map(|text| Some(text.trim().to_owned()))
 }
 
 /// Approval of an extension that waits for one.
@@ -86,6 +92,7 @@ pub struct ApproveExtension {
     /// thumbprint as `kid`, over exactly the members of `extension.terms` as they are approved, `approver_id`,
     /// `approver_email`, `iat` and `exp` (seconds since 1970; at most 24 hours later).
     #[schema(max_length = 16384)]
+    #[serde(default, deserialize_with = "without_line_break")]
     pub signed_approval: Option<String>,
     /// Identifier of the support session the caller acts in: a request with one is refused.
     #[schema(max_length = 64)]

@@ -91,9 +91,10 @@ pub(super) fn ask(
 fn waiting(tx: &mut Tx<'_>, change: &Change, link: &Link, id: &ExtensionId) -> Result<ExtensionRequest, Error> {
     let request = requests::find(tx, id)?.filter(|request| request.magic_link_id == link.id);
     let request = request.ok_or_else(Error::not_found)?;
-    match request.state(change.now).refusal() {
+    let state = request.state(change.now);
+    match state.refusal() {
         None => Ok(request),
-        Some(code) => Err(change.refuse(tx, link, code)),
+        Some(code) => Err(change.refuse(tx, link, Error::new(code).detail(state.in_words()))),
     }
 }
 

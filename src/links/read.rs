@@ -28,6 +28,7 @@ pub(crate) async fn list(
     now: Timestamp,
 ) -> Result<Page<LinkResponse>, Error> {
     let paging = Paging { page_size: filter.page_size.take(), cursor: filter.cursor.take() };
+    let filter = filter.normalised();
     let page = paging.open(cx.tokens.master_key(), &filter)?;
     let (reach, asked) = (caller.reach.clone(), page.clone());
     let views = cx

@@ -58,9 +58,13 @@ pub(crate) fn configure_landing(service: &mut ServiceConfig) {
     );
 }
 
-/// Where mail gateways send people instead of `/l#<token>`: the `#` became a part of the path (`%23`, or `%2523`) or was
-/// lost, a slash or a parameter came before it, or the path is in capitals. actix has decoded the first escape of each.
-const MANGLED: &str = "/{l:[lL]}{mangled:/?((#|%23|%2523|eyJ|;).*)?}";
+/// Where mail gateways and mail programs send people instead of `/l#<token>`: the `#` became a part of the path, escaped
+/// once or several times, or another sign (`*`, `&#35;`, `-23`); it was lost; a slash, a parameter or what stood around the
+/// link came with it; or the path is in capitals. Only what goes on as a word does is another path.
+const MANGLED: &str = r"/{slashes:/*}{l:[lL]}{mangled:/*(?s:(?:eyJ|[^A-Za-z0-9_/]).*)?}";
+
+/// Any other path that holds a token is one of the page's, too: whoever opens it has a link of ours.
+const WITH_TOKEN: &str = r"/{mangled:(?s:.*eyJ[A-Za-z0-9_-]*\.eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]{86}.*)}";
 
 /// The landing page with its style sheet and scripts. To read them changes nothing.
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
@@ -73,6 +77,7 @@ pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
         ("/l/device.js", SCRIPT, include_str!("landing/device.js")),
         ("/l/watch.js", SCRIPT, include_str!("landing/watch.js")),
         (MANGLED, "text/html; charset=utf-8", PAGE),
+        (WITH_TOKEN, "text/html; charset=utf-8", PAGE),
     ] {
         let answer = move || async move { landing_file(content_type, text) };
         service.service(web::resource(path).get(answer));

@@ -213,8 +213,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal = config.portals.get(&link.portal);
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
+    let opens_later = link.starts_at > facts.at;
     let heading = |show: fn(&str) -> String| {
-        heading_of(template, [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
+        heading_of(template, opens_later, [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
     };
     let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
@@ -270,7 +271,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         },
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
-        opens_later: link.starts_at > facts.at,
+        opens_later,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),
         at: local(facts.at, &zone),
@@ -293,7 +294,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
 }
 
 /// The heading of a notice, which is its subject, too.
-fn heading_of(template: MailTemplate, [who, place, company]: [String; 3]) -> String {
+fn heading_of(template: MailTemplate, opens_later: bool, [who, place, company]: [String; 3]) -> String {
     use MailTemplate as Mail;
     match template {
         Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
@@ -301,6 +302,8 @@ fn heading_of(template: MailTemplate, [who, place, company]: [String; 3]) -> Str
         Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
         Mail::AccessVisits => format!("The support visits of a day by {who} ({place})"),
         Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
+        // A link is mailed when its access opens: until then there is none to resend.
+        Mail::LinkResent if opens_later => format!("Support access was announced to {who} again ({place})"),
         Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
         Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
         Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),

@@ -13,7 +13,7 @@ use super::suppressions::{self, ClearSuppression, SuppressionFilter, Suppression
 use crate::context::Context;
 use crate::domain::{Page, ProviderName, Template as MailTemplate};
 use crate::error::{Code, Error};
-use crate::http::{Accepted, Admin, Body, Caller, Json, Path, Query, RawBody, ReadLinks};
+use crate::http::{Accepted, Admin, Body, Caller, Json, NoMembers, Path, Query, RawBody, ReadLinks};
 use crate::id::{MailJobId, SuppressionId};
 use crate::mail_providers::Mailbox;
 use crate::mail_providers::preview::Mail;
@@ -136,6 +136,7 @@ async fn retry_mail_delivery(
     cx: Data<Context>,
     caller: Caller<Admin>,
     id: Path<MailJobId>,
+    _body: Body<NoMembers>,
 ) -> Result<Accepted<MailDelivery>, Error> {
     Ok(Accepted(deliveries::retry(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }

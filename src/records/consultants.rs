@@ -36,7 +36,7 @@ const SCANNED: usize = 20_000;
 /// Consultants that match the filter, newest first.
 pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageRequest) -> QueryResult<Scan<Consultant>> {
     let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let search = filter.search.as_deref().map(|text| text.trim().to_lowercase());
+    let search = filter.search.as_deref();
     let piece = if search.is_some() { PIECE } else { page.limit };
     let (mut rows, mut scanned, mut after) = (Vec::new(), 0, page.after.clone());
     loop {
@@ -50,7 +50,7 @@ pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageReques
             query = query.filter(consultants::id.lt(after.clone()));
         }
         let found: Vec<Consultant> = query.order(consultants::id.desc()).limit(piece).load(conn)?;
-        let Some(search) = &search else { return Ok(Scan::whole(found)) };
+        let Some(search) = search else { return Ok(Scan::whole(found)) };
         after = found.last().map(|consultant| consultant.id.as_str().to_owned());
         scanned += found.len();
         let exhausted = i64::try_from(found.len()).is_ok_and(|number| number < piece);

@@ -1,5 +1,7 @@
 //! Lists of links: what they are searched by. Every list is read in order of id, and looks at a bounded number of rows.
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
@@ -218,6 +220,16 @@ pub struct LinkFilter {
 }
 
 impl LinkFilter {
+    /// The filter in one spelling for one meaning: a cursor is good for whatever asks for the same links.
+    pub(crate) fn normalised(mut self) -> Self {
+        self.ticket = self.ticket().map(ToOwned::to_owned);
+        self.state = self.state.map(|words| {
+            let words: BTreeSet<&str> = words.split(',').collect();
+            words.into_iter().collect::<Vec<_>>().join(",")
+        });
+        self
+    }
+
     /// The states that are asked for; every one if there are none.
     pub(super) fn states(&self) -> impl Iterator<Item = LinkState> {
         self.state.iter().flat_map(|words| words.split(',')).filter_map(|word| word.parse().ok())

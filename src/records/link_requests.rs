@@ -74,6 +74,14 @@ impl RequestState {
         }
     }
 
+    /// How it came to that, for who decides too late.
+    pub(crate) fn in_words(self) -> String {
+        match self {
+            Self::Lapsed => "nobody decided in time".to_owned(),
+            state => format!("it was {state}"),
+        }
+    }
+
     /// The state of the link that is asked for; `None` where the link exists.
     pub(crate) fn of_link(self) -> Option<LinkState> {
         Some(match self {

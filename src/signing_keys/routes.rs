@@ -10,7 +10,7 @@ use super::{RevokeKey, RevokedKey, RotateKey, SigningKey, SigningKeys};
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, KeyId};
 use crate::error::Error;
-use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, Path, cached};
+use crate::http::{Admin, Body, Caller, Created, IdempotencyHeader, Json, NoMembers, Path, cached};
 
 const JSON: &str = "application/json";
 
@@ -212,7 +212,12 @@ async fn rotate_key(
     params(("id" = KeyId, Path, example = "demo", description = "Identifier of the key (`kid`)")),
     responses((status = 200, body = SigningKey, description = "The key")))]
 #[post("/keys/{id}/retire")]
-async fn retire_key(cx: Data<Context>, caller: Caller<Admin>, kid: Path<String>) -> Result<Json<SigningKey>, Error> {
+async fn retire_key(
+    cx: Data<Context>,
+    caller: Caller<Admin>,
+    kid: Path<String>,
+    _body: Body<NoMembers>,
+) -> Result<Json<SigningKey>, Error> {
     Ok(Json(super::retire(&cx, &caller, kid.into_inner(), cx.clock.now()).await?))
 }
 

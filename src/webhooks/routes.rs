@@ -11,7 +11,7 @@ use super::{
 use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page, Paging};
 use crate::error::Error;
-use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, Path, Query};
+use crate::http::{Accepted, Body, Caller, Created, IdempotencyHeader, Json, ManageWebhooks, NoMembers, Path, Query};
 use crate::id::EndpointId;
 
 pub(crate) fn configure(service: &mut ServiceConfig) {
@@ -106,6 +106,7 @@ async fn delete_webhook_endpoint(
     cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
+    _body: Body<NoMembers>,
 ) -> Result<HttpResponse, Error> {
     super::delete(&cx, &caller, id.into_inner(), cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
@@ -141,6 +142,7 @@ async fn test_webhook_endpoint(
     cx: Data<Context>,
     caller: Caller<ManageWebhooks>,
     id: Path<EndpointId>,
+    _body: Body<NoMembers>,
 ) -> Result<Accepted<WebhookDelivery>, Error> {
     Ok(Accepted(super::test(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -38,10 +40,13 @@ fn a_link_is_found_in_whatever_is_pasted() {
     World::run(async |world, browser| {
         let (_, link) = world.link().await;
         let token = link.split_once('#').unwrap().1;
-        let safe = format!(
-            "https://eur01.safelinks.protection.outlook.com/?url={}&data=05%7C01%7Cravi%40support.example%7Ceyx&sdata=aB%2Fc%3D&reserved=0",
-            escaped(&link, '%', ".-_")
-        );
+        let safe_of = |link: &str| {
+            format!(
+                "https://eur01.safelinks.protection.outlook.com/?url={}&data=05%7C01%7Cravi%40support.example%7Ceyx&sdata=aB%2Fc%3D&reserved=0",
+                escaped(link, '%', ".-_")
+            )
+        };
+        let safe = safe_of(&link);
         let proofpoint = |address: &str| {
             let address = escaped(address, '-', "./").replace('/', "_");
             format!("https://urldefense.proofpoint.com/v2/url?u={address}&d=DwMFaQ&c=euGZ_-s&r=eyJ&m=x-y_z&s=q&e=")
@@ -72,6 +77,36 @@ fn a_link_is_found_in_whatever_is_pasted() {
             ("another gateway", format!("https://linkprotect.cudasvc.com/url?a={}&c=E,1,x", escaped(&link, '%', ""))),
             ("Markdown", format!("[Open]({})", link.replace('_', "\\_"))),
             ("invisible characters", wrapped(&link, 40, "\u{200b}", "").replace('\n', "")),
+            (
+                "marks of direction",
+                format!("\u{202a}{}\u{202c}", wrapped(&link, 40, "\u{2066}\u{202d}", "\u{2069}").replace('\n', "")),
+            ),
+            ("wrapped, then SafeLinks", safe_of(&wrapped(&link, 76, "", "\r"))),
+            ("wrapped by blanks, then SafeLinks", safe_of(&wrapped(&link, 76, "", "").replace('\n', " "))),
+            ("quoted, then SafeLinks", safe_of(&wrapped(&link, 70, "> ", "\r"))),
+            ("quoted, then SafeLinks, quoted", wrapped(&safe_of(&wrapped(&link, 70, "> ", "\r")), 72, "> ", "")),
+            ("quoted-printable, then SafeLinks", safe_of(&wrapped(&link, 75, "", "=\r"))),
+            ("wrapped, then SafeLinks twice", safe_of(&safe_of(&wrapped(&link, 76, "", "\r")))),
+            ("wrapped, then SafeLinks, then Proofpoint 2", proofpoint(&safe_of(&wrapped(&link, 76, "", "\r")))),
+            ("escaped invisible characters", wrapped(&link, 40, "%E2%80%8B%C2%AD", "").replace('\n', "")),
+            ("entities of invisible characters", wrapped(&link, 40, "&shy;&#8203;&zwnj;", "").replace('\n', "")),
+            ("source of a page", wrapped(&link, 40, "", "<wbr>").replace('\n', "")),
+            ("source of a page, wrapped", wrapped(&link, 76, "", "<br />\r")),
+            (
+                "source of a page, in pieces",
+                format!(
+                    "<span class=\"x\">{}</span>",
+                    wrapped(&link, 60, "", "</span><span class=\"x\">").replace('\n', "")
+                ),
+            ),
+            ("full-width signs", link.replace('#', "＃").replace('.', "．")),
+            (
+                "source of a mail in base64",
+                format!(
+                    "Content-Transfer-Encoding: base64\n\n{}\n--x--\n",
+                    wrapped(&STANDARD.encode(format!("नमस्ते Ravi,\nopen {link}\nRegards")), 76, "", "\r")
+                ),
+            ),
         ] {
             println!("{name}: {text}");
             paste(browser, world, &text).await;
@@ -107,13 +142,35 @@ fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() 
             format!("{}#{token}", page.replace("/l", "/L")),
             format!("{}%23{token}", page.replace("/l", "/L")),
             format!("{page};jsessionid=1A2B#{token}"),
+            // Escaped by two gateways or more, or another sign than #.
+            format!("{page}%252523{token}"),
+            format!("{page}&#35;{token}"),
+            format!("{page}*{token}"),
+            format!("{page}.%23{token}"),
+            format!("{page}%20%23{token}"),
+            format!("{page}%3F%23{token}"),
+            format!("{page}%2F%23{token}"),
+            format!("{page}-23{token}"),
+            format!("{page}=23{token}"),
+            format!("{page}:{token}"),
+            format!("{page}%0D%0A%23{token}"),
+            format!("{}#{token}", page.replace("/l", "//l")),
+            format!("{}{token}", page.replace("/l", "/link/")),
+            // Wrapped, and the wrap escaped.
+            format!("{page}#{}", wrapped(token, 60, "", "%0D%0A").replace('\n', "")),
+            format!("{page}#{}", wrapped(token, 60, "", "%20").replace('\n', "")),
+            format!("{page}#{}", wrapped(token, 60, "", "=%0D%0A").replace('\n', "")),
+            format!("{page}#{}", wrapped(token, 60, "%C2%AD", "").replace('\n', "")),
+            format!("{page}%23{}", wrapped(token, 60, "%0D%0A%3E%20", "").replace('\n', "")),
         ] {
             browser.open(&address).await;
             browser.until_state("ready").await;
             assert_eq!(browser.client.current_url().await.unwrap().as_str(), page, "{address}");
         }
-        browser.open(&format!("{page}%23")).await;
-        browser.until_state("paste").await;
+        for cut in ["%23", ".", ")", "%20", "%22", "%3E", "%C2%A0", "%E2%80%8B", "%E2%80%A6", "//"] {
+            browser.open(&format!("{page}{cut}")).await;
+            browser.until_state("paste").await;
+        }
     });
 }
 

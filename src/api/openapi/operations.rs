@@ -138,7 +138,7 @@ operations! {
     getAuthorizationServer [];
     listKeys [Admin] ClientNotPermitted;
     rotateKey [Admin] ClientNotPermitted;
-    retireKey [Admin] ClientNotPermitted NotFound LastSigningKey;
+    retireKey [Admin] InvalidBody ClientNotPermitted NotFound LastSigningKey BodyTooLarge UnsupportedMediaType;
     revokeKey [Admin] ClientNotPermitted NotFound ValidationFailed;
     // Status lists
     getStatusLists [];
@@ -162,15 +162,15 @@ operations! {
     listMailSuppressions [Admin] ClientNotPermitted;
     clearMailSuppression [Admin] ClientNotPermitted NotFound ValidationFailed;
     listMailDeliveries [ReadLinks];
-    retryMailDelivery [Admin] NotFound MailNotRetryable;
+    retryMailDelivery [Admin] InvalidBody NotFound MailNotRetryable BodyTooLarge UnsupportedMediaType;
     // Webhooks
     createWebhookEndpoint [ManageWebhooks] ClientDisabled TooManyEndpoints ValidationFailed;
     listWebhookEndpoints [ManageWebhooks];
     getWebhookEndpoint [ManageWebhooks] NotFound;
     changeWebhookEndpoint [ManageWebhooks] NotFound ValidationFailed;
-    deleteWebhookEndpoint [ManageWebhooks] NotFound;
+    deleteWebhookEndpoint [ManageWebhooks] InvalidBody NotFound BodyTooLarge UnsupportedMediaType;
     rotateWebhookSecret [ManageWebhooks] ClientNotPermitted NotFound ValidationFailed;
-    testWebhookEndpoint [ManageWebhooks] NotFound EndpointDisabled;
+    testWebhookEndpoint [ManageWebhooks] InvalidBody NotFound EndpointDisabled BodyTooLarge UnsupportedMediaType;
     listWebhookDeliveries [ManageWebhooks] NotFound;
     retryWebhookDeliveries [ManageWebhooks] NotFound EndpointDisabled;
     // Health

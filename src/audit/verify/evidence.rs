@@ -16,8 +16,13 @@ const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Whether the beginning of a file is that of an evidence pack, not of an export.
 #[must_use]
+///
+/// Also where a program has saved it anew: with blanks, in another order or in another encoding. What is wrong with it is
+/// told then in the words of evidence.
 pub fn is_evidence(beginning: &[u8]) -> bool {
-    beginning.starts_with(b"{\"evidence\"")
+    let mut words = beginning.iter().copied().filter(u8::is_ascii_graphic);
+    let start: Vec<u8> = words.by_ref().take(b"{\"signature\"".len()).collect();
+    start.starts_with(b"{\"evidence\"") || start == b"{\"signature\""
 }
 
 /// Verifies an evidence pack: its signature, its checkpoint, and each event with its inclusion proof. With `approval_keys`
@@ -31,7 +36,8 @@ pub fn verify_evidence(pack: &mut impl Read, key: &str, approval_keys: &[Approva
     let log = LogVerifier::new(key)?;
     let mut bytes = Vec::new();
     pack.by_ref().take(MAX_PACK_BYTES).read_to_end(&mut bytes)?;
-    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    // Whatever saved it may have ended its last line.
+    let text = bytes.strip_suffix(b"\r\n").or_else(|| bytes.strip_suffix(b"\n")).unwrap_or(&bytes);
     let value = read_canonical(text).map_err(|why| bad(why.to_owned()))?;
     let evidence = value.get("evidence").ok_or_else(|| bad("holds no evidence".to_owned()))?;
     let signature = member(&value, "signature").as_str().ok_or_else(|| bad("is not signed".to_owned()))?;

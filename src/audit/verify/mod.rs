@@ -406,6 +406,10 @@ impl Events<'_> {
     }
 }
 
+/// What another program has written is the same JSON with other bytes, at best.
+const WRITTEN_ANEW: &str = "is not in canonical form (RFC 8785): it was formatted anew or changed on the way; verify the \
+                            file as it was downloaded";
+
 /// Reads a text that must be as it was written, to the byte; says so where a program on the way has saved it anew.
 fn read_canonical(text: &[u8]) -> Result<Value, &'static str> {
     if text.starts_with(b"\xEF\xBB\xBF") || text.contains(&0) {
@@ -416,7 +420,7 @@ fn read_canonical(text: &[u8]) -> Result<Value, &'static str> {
     }
     let value: Value = serde_json::from_slice(text).map_err(|_invalid| "is not JSON")?;
     let is_canonical = canonical(&value).is_ok_and(|canonical| canonical.as_bytes() == text);
-    if is_canonical { Ok(value) } else { Err("is not in canonical form (RFC 8785)") }
+    if is_canonical { Ok(value) } else { Err(WRITTEN_ANEW) }
 }
 
 /// A member of an object, or null.

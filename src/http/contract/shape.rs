@@ -162,7 +162,11 @@ impl Shape {
     pub(super) fn value_of(&self, text: &str) -> Value {
         let read = match self {
             Self::Integer(_) if text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b'.')) => {
-                serde_json::from_str(text).ok()
+                // More digits than any type holds are a number, too.
+                let is_huge = text.starts_with(|first| matches!(first, '1'..='9'))
+                    && text.bytes().all(|byte| byte.is_ascii_digit());
+                let huge = || is_huge.then(|| i64::MAX.into());
+                serde_json::from_str::<Value>(text).ok().filter(|number| !is_huge || !number.is_f64()).or_else(huge)
             }
             Self::Boolean => text.parse().ok().map(Value::Bool),
             _ => None,
@@ -310,6 +314,15 @@ impl Range {
             && let Ok(whole) = format!("{whole:.0}").parse::<i64>()
         {
             *number = whole.into();
+        }
+        // A page may have as many items as the caller likes, and a range may end behind everything: without a limit of its
+        // own, a parameter is as large as its type lets it be.
+        let of_type = i128::from(self.of_type.1);
+        if checked.place == Place::Query
+            && self.allowed.1 == self.of_type.1
+            && number.as_i128().is_some_and(|number| number > of_type)
+        {
+            *number = self.of_type.1.into();
         }
         let (least, most) = if checked.place == Place::Body { self.of_type } else { self.allowed };
         if !number.as_i64().is_some_and(|number| (least..=most).contains(&number)) {

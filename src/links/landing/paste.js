@@ -4,8 +4,8 @@
   'use strict';
 
   // Header, payload and signature of a JWT. The signature (ES256) has 64 bytes, so its end is known
-  // whatever follows it.
-  var TOKEN = /eyJ[\w-]*\.eyJ[\w-]*\.[\w-]{86}/;
+  // whatever follows it. Bounded, so that no text keeps the page busy.
+  var TOKEN = /eyJ[\w-]{1,500}\.eyJ[\w-]{1,4096}\.[\w-]{86}/;
   var LONGEST = 200000;
   // Gateways wrap each other.
   var DECODED_TIMES = 3;
@@ -18,15 +18,43 @@
     return character(parseInt(digits, 16));
   }
 
+  var NAMED = { amp: '&', num: '#', period: '.', lowbar: '_', hyphen: '-', dash: '-' };
+
+  // Entities of what is in no token are left away, such as those of a soft hyphen.
   function withoutEntities(text) {
     return text
       .replace(/&#x([0-9a-f]{1,6});/gi, function (_, digits) { return hex(digits); })
       .replace(/&#(\d{1,7});/g, function (_, digits) { return character(parseInt(digits, 10)); })
-      .replace(/&amp;/gi, '&');
+      .replace(/&(amp|num|period|lowbar|hyphen|dash);/gi, function (_, name) { return NAMED[name.toLowerCase()]; })
+      .replace(/&(?:shy|zwn?j|lrm|rlm|nobreak|zerowidthspace|nbsp);/gi, '');
   }
 
   function percentDecoded(text) {
-    return text.replace(/%([0-7][0-9a-f])/gi, function (_, digits) { return hex(digits); });
+    return text.replace(/(?:%[0-9a-f]{2})+/gi, function (escaped) {
+      try {
+        return decodeURIComponent(escaped);
+      } catch (error) {
+        // No UTF-8.
+        return escaped.replace(/%([0-7][0-9a-f])/gi, function (_, digits) { return hex(digits); });
+      }
+    });
+  }
+
+  // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs
+  // become those that they stand for.
+  function clean(text) {
+    var visible = withoutEntities(text).replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '');
+    return visible.normalize ? visible.normalize('NFKC') : visible;
+  }
+
+  // The marks of replies.
+  function unquoted(text) {
+    return text.replace(/^[ \t]*(?:[>|][ \t]*)+/gm, '');
+  }
+
+  // Small tags stand within a link that was copied from a page's source: <wbr>, <br>, <span>.
+  function withoutTags(text) {
+    return text.replace(/<\/?[a-z][a-z0-9]*(?:\s[^<>]{0,100})?>/gi, '');
   }
 
   function quotedPrintable(text) {
@@ -57,12 +85,38 @@
     }
   }
 
+  // A part of a mail's source: lines of base64.
+  function mimePart(text) {
+    var lines = text.match(/^(?:[A-Za-z0-9+\/]{60,76}\r?\n)+(?:[A-Za-z0-9+\/]+={0,2})?/gm) || [];
+    return lines.map(function (part) {
+      var whole = joined(part);
+      try {
+        return atob(whole.slice(0, whole.length - whole.length % 4));
+      } catch (error) {
+        return '';
+      }
+    }).join('\n');
+  }
+
+  // A token in a text as it stands, or wrapped.
+  function found(text) {
+    var plain = withoutTags(unquoted(text));
+    var candidates = [text, joined(plain), joined(quotedPrintable(plain))];
+    for (var at = 0; at < candidates.length; at += 1) {
+      var token = TOKEN.exec(candidates[at]) || TOKEN.exec(base64(candidates[at]));
+      if (token) return token[0];
+    }
+    return '';
+  }
+
+  // What is escaped is cleaned again once it is decoded: a gateway escapes the line breaks of a link, too.
   function tokenOf(text) {
     for (var time = 0; time <= DECODED_TIMES; time += 1) {
+      text = clean(text);
       var rewritten = PROOFPOINT.exec(joined(text));
       if (rewritten) text = proofpoint(rewritten[1]);
-      var found = TOKEN.exec(text) || TOKEN.exec(base64(text));
-      if (found) return found[0];
+      var token = found(text);
+      if (token) return token;
       text = percentDecoded(text);
     }
     return '';
@@ -70,9 +124,9 @@
 
   // The first whole token in a text, or ''.
   window.magicLinkToken = function (text) {
-    var clean = withoutEntities(String(text).slice(0, LONGEST)).replace(/[\u00ad\u200b-\u200f\u2060\ufeff\\]/g, '');
-    // The marks of replies.
-    var unquoted = clean.replace(/^[ \t]*(?:[>|][ \t]*)+/gm, '');
-    return tokenOf(clean) || tokenOf(joined(unquoted)) || tokenOf(joined(quotedPrintable(unquoted)));
+    var pasted = clean(String(text).slice(0, LONGEST));
+    var plain = withoutTags(unquoted(pasted));
+    // Joined before anything is decoded, because a wrap may cut an escape.
+    return tokenOf(pasted) || tokenOf(joined(plain)) || tokenOf(joined(quotedPrintable(plain))) || tokenOf(mimePart(plain));
   };
 })();

@@ -43,7 +43,8 @@ impl RevokedLines {
 
 /// What became of a request, and until when it waits.
 pub(super) struct RequestLines {
-    pub hours: i32,
+    /// How long, in words.
+    pub hours: String,
     pub lapses_at: String,
     /// Who asked for an extension, and why.
     pub asked: Option<RevokedLines>,
@@ -59,8 +60,13 @@ impl RequestLines {
             words(by, decision.reason.as_deref().unwrap_or_default())
         });
         let asked = wish.asked().map(|(by, reason)| words(by, reason));
-        Self { hours: wish.hours(), lapses_at: local(wish.lapses_at(), zone), asked, decided }
+        Self { hours: in_hours(wish.hours()), lapses_at: local(wish.lapses_at(), zone), asked, decided }
     }
+}
+
+/// A length of whole hours, as people say it.
+fn in_hours(hours: i32) -> String {
+    if hours == 1 { "1 hour".to_owned() } else { format!("{hours} hours") }
 }
 
 /// Whom to ask at a tenant. Their addresses are meant to be written to, and were checked when they were saved.

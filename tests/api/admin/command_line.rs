@@ -1,6 +1,6 @@
 //! The command line over the same store as a running service.
 
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -136,11 +136,66 @@ fn exit_codes_tell_refused_from_wrong_usage() {
         assert_eq!(code(&["link", "revoke", "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "--reason", "nobody has it"]), Some(1));
         assert_eq!(code(&["link", "revoke", "not-an-id", "--reason", "typo"]), Some(2));
         assert_eq!(code(&["client", "create", "--name", "No tenant"]), Some(2));
+        for list in ["link", "consultant", "client", "session", "mail"] {
+            assert_eq!(code(&[list, "list", "--page-size", "0"]), Some(2), "{list}: the API refuses it, too");
+        }
         assert_eq!(code(&["--config", "/nowhere.toml", "migrate"]), Some(1));
 
         let refused = run(world, &["link", "revoke", "mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "--reason", "gone", "--json"]);
         let problem: Value = serde_json::from_slice(&refused.stderr).unwrap();
         assert_eq!(problem["code"], "not_found");
+    });
+}
+
+#[test]
+fn no_command_repeats_a_part_of_the_databases_password() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let says_nothing = |command: &mut Command, address: &str| {
+            let output = command.output().unwrap();
+            let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
+            let said = out + &err;
+            assert!(!said.contains("Sek") && !said.contains("xyz"), "{command:?}\n{address}\n{said}");
+            (output.status.success(), said)
+        };
+        // Percent-encoded as it should be: nobody answers there, and the address as it is shown has no password.
+        for (password, is_taken) in [
+            ("Sek%25%2F%3F%40%20xyz", true),
+            ("Sek%xyz", false),
+            ("Sek%00xyz", false),
+            ("Sek xyz", false),
+            ("Sek@xyz", false),
+            ("Sek/xyz", false),
+            ("Sek?xyz=1", false),
+        ] {
+            let address = format!("postgres://u:{password}@127.0.0.1:1/db?sslmode=disable");
+            for arguments in [
+                "config check",
+                "serve",
+                "migrate",
+                "migrate --check",
+                "migrate --grant-to app",
+                "link list",
+                "consultant list",
+                "mail list",
+                "key rotate",
+                "freeze --reason Rehearsal",
+                "backup none.db",
+                "demo",
+            ] {
+                let mut command = command(world);
+                command.args(arguments.split(' ')).env("MAGIC_LINK_DATABASE_URL", &address);
+                let (is_done, said) = says_nothing(&mut command, &address);
+                assert_eq!(is_done, is_taken && arguments == "config check", "{arguments}: {said}");
+                let is_named = said.contains("database_url: user and password must be percent-encoded");
+                assert_eq!(is_named, !is_taken, "{arguments}: {said}");
+            }
+            let nothing = format!("sqlite://u:{password}@127.0.0.1/db");
+            for (from, to) in [("sqlite://none.db", &address), (&nothing, &address), (&address, &address)] {
+                let mut command = command(world);
+                command.args(["copy", "--from", from, "--to", to]);
+                assert!(!says_nothing(&mut command, &address).0);
+            }
+        }
     });
 }
 

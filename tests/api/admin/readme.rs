@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{World, apply, code_of, command, folder, on_both_databases};
+use crate::support::{Database, Settings, World, apply, code_of, command, folder, on_both_databases};
 
 /// Somebody who copies commands from a page into a shell.
 struct Reader<'a> {
@@ -67,7 +67,58 @@ fn word<'s>(said: &'s str, begin: &str) -> &'s str {
 
 #[apply(on_both_databases)]
 async fn the_life_of_a_link_goes_as_the_readme_prints_it(world: &World) {
-    let mut reader = Reader::new(world, "life");
+    live_as_printed(world, Reader::new(world, "life")).await;
+}
+
+/// `make run` has made the demo data, and somebody issues the first link that it prints, twice.
+#[test]
+fn the_life_of_a_link_goes_as_printed_after_make_run() {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        let mut reader = Reader::new(world, "after-make-run");
+        let seeded: Value = serde_json::from_str(&reader.run("magic-link demo --json")).unwrap();
+        reader.learn("CONSULTANT", seeded["id"].as_str().unwrap());
+        reader.learn("CLOUD_KEY", seeded["key"].as_str().unwrap());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/portal/demo.sh");
+        let script = std::fs::read_to_string(script).unwrap();
+        let printed = script.lines().find_map(|line| line.split_once("; curl $service_url")).expect("a line").1;
+        let printed = printed.strip_suffix(')').expect("a subshell").replace("\\$", "$");
+        for _ in 0..2 {
+            let link = reader.call(&format!("curl http://127.0.0.1:8080{printed}"));
+            assert_eq!(link["profile"]["id"], "emp-1042");
+        }
+        live_as_printed(world, reader).await;
+        // And what the other pages set up.
+        let said = Reader::new(world, "after-make-run-too").run("magic-link demo");
+        assert!(said.contains("con_"), "{said}");
+    });
+}
+
+/// What is set up first by a page does not end in an error that tells nothing.
+#[test]
+fn demo_data_is_refused_by_name_where_its_people_are_known() {
+    World::run(Database::Sqlite, &Settings::default(), async |world| {
+        let run = |arguments: &[&str]| command(world).args(arguments).output().unwrap();
+        let ravi = ["consultant", "add", "--name", "Ravi Kumar", "--email", "Ravi.Kumar@support.example"];
+        assert!(run(&ravi).status.success());
+        let refused = run(&["demo"]);
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(refused.status.code() == Some(1) && said.contains("ravi.kumar@support.example already"), "{said}");
+    });
+}
+
+/// Each page may be the first that somebody follows, and Swagger's examples run beside them.
+#[apply(on_both_databases)]
+async fn no_two_pages_set_up_the_same_person(world: &World) {
+    let reader = Reader::new(world, "persons");
+    let add = blocks("README.md", "## The life of a link").swap_remove(0);
+    let add = add.lines().next().unwrap();
+    assert!(reader.run(add).contains("con_"));
+    let document: Value = serde_json::from_str(include_str!("../../../openapi/openapi.json")).unwrap();
+    let example = &document["components"]["schemas"]["RegisterConsultant"]["example"];
+    world.admin.post("/v1/consultants", example).await.ok();
+}
+
+async fn live_as_printed(world: &World, mut reader: Reader<'_>) {
     let blocks = blocks("README.md", "## The life of a link");
     let [set_up, issue, press, redeem, introspect, report, end] = &blocks[..] else { panic!("{blocks:#?}") };
     let said = reader.run(set_up);

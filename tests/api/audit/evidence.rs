@@ -34,6 +34,25 @@ async fn evidence_about_a_link_stands_by_itself(world: &World) {
         assert_ne!(forged, pack.text, "{what}");
         assert_eq!(auditor.verify(&forged, &[]).status.code(), Some(1), "{what}");
     }
+    // What another program has saved is told in the words of evidence, and an end of the last line is none of its own.
+    let pretty = serde_json::to_string_pretty(&pack.body).unwrap();
+    let reversed = format!("{{\"signature\":{},\"evidence\":{}}}", pack.body["signature"], evidence);
+    for saved in [
+        format!("\u{feff}{}", pack.text),
+        format!("\n{}", pack.text),
+        format!("{pretty}\n"),
+        format!(" {}", pack.text),
+        reversed,
+        pack.text.replace(':', ": "),
+    ] {
+        let verified = auditor.verify(&saved, &[]);
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        assert!(verified.status.code() == Some(1) && said.contains("as it was downloaded"), "{said}");
+        assert!(!said.contains("--checkpoint"), "{said}");
+    }
+    for end in ["", "\n", "\r\n"] {
+        auditor.accepts(&format!("{}{end}", pack.text.trim_end()), &[]);
+    }
     // Whoever asks about a whole log is not content with a pack.
     auditor.refuses(&pack.text, &[&auditor.checkpoint(&world.admin).await], "evidence pack");
     let system = Auditor::of("_system", &world.admin).await;

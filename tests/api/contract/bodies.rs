@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::examples::{bodies, example, inner, is_of_type, members, with};
+use crate::support::examples::{bodies, example, inner, is_of_type, members, operations, with};
 use crate::support::{Api, Database, Reply, World, apply, command, on_both_databases};
 
 /// Whether a reply says that a member is not as it should be.
@@ -40,6 +40,34 @@ async fn null_is_absent_in_every_body(world: &World) {
         }
     }
     assert!(tried > 60, "{tried}");
+}
+
+/// A call that takes no body is not done for whoever means something by one. Some libraries send an empty object.
+#[apply(on_both_databases)]
+async fn a_body_is_refused_where_none_is_taken(world: &World) {
+    demo(world);
+    let mut tried = 0;
+    for operation in operations().filter(|one| one.method != Method::GET && !one.takes_a_body()) {
+        let send = async |kind: &str, text: &str| {
+            let call = world.admin.request(operation.method.clone(), &operation.address());
+            world.admin.send(call.header("content-type", kind).body(text.to_owned())).await
+        };
+        let at = format!("{} {}", operation.method, operation.path);
+        let meant = send("application/json", r#"{"nope":1}"#).await;
+        assert_eq!((meant.code(), &meant.body["errors"][0]["pointer"]), ("invalid_body", &json!("/nope")), "{at}");
+        for text in ["[]", "null", "{", "x"] {
+            send("application/json", text).await.refused(400, "invalid_body");
+        }
+        send("text/plain", "x").await.refused(415, "unsupported_media_type");
+        send("application/json", &" ".repeat(70_000)).await.refused(413, "body_too_large");
+        // Whether it is done or not, it is not for the body.
+        for (kind, text) in [("application/json", ""), ("application/json", "{}"), ("application/json", " { } ")] {
+            let reply = send(kind, text).await;
+            assert!(![400, 413, 415].contains(&reply.status.as_u16()), "{at} {text:?}: {reply:?}");
+        }
+        tried += 1;
+    }
+    assert!(tried >= 4, "{tried}");
 }
 
 /// A form holds text and no null, and a token of any length is one that is not active.

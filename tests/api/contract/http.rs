@@ -148,6 +148,11 @@ async fn a_wrong_method_is_told_the_right_ones(world: &World) {
         (Method::POST, "/l", "GET, HEAD"),
         (Method::DELETE, "/l/page.js", "GET, HEAD"),
         (Method::PUT, "/problems", "GET, HEAD"),
+        (Method::POST, "/docs/", "GET, HEAD"),
+        (Method::DELETE, "/docs/swagger-ui.css", "GET, HEAD"),
+        (Method::PUT, "/openapi.json", "GET, HEAD"),
+        (Method::OPTIONS, "/openapi-3.0.json", "GET, HEAD"),
+        (Method::PATCH, "/webhooks.json", "GET, HEAD"),
     ] {
         for api in [&world.admin, &world.stranger()] {
             let reply = api.send(api.request(method.clone(), path)).await;
@@ -216,7 +221,10 @@ async fn a_query_takes_what_is_documented_once(world: &World) {
         "colour=red",
         "page_size=many",
         "page_size=-1",
-        "page_size=4294967296",
+        "page_size=0",
+        "page_size=04",
+        "page_size=1e9",
+        "page_size=99999999999999999999.5.1",
         "page_size=",
         "state=gone",
         "state=",
@@ -234,6 +242,12 @@ async fn a_query_takes_what_is_documented_once(world: &World) {
         world.admin.get(&format!("{path}?page_size=0x1")).await.refused(400, "invalid_query");
     }
     world.admin.get("/v1/audit-events?type=magic_link.lost").await.refused(400, "invalid_query");
+    for size in
+        ["200", "201", "2147483648", "4294967296", "9223372036854775808", "99999999999999999999", &"9".repeat(400)]
+    {
+        let page = world.admin.get(&format!("{LINKS}?page_size={size}")).await;
+        assert_eq!(page.status, 200, "more than 200 counts as 200: {page:?}");
+    }
     for query in ["page_size=100000&state=active", "created_to=9999-12-31T23:59:59-23:59"] {
         assert_eq!(world.admin.get(&format!("{LINKS}?{query}")).await.ok()["items"], json!([]));
     }
@@ -271,6 +285,33 @@ async fn a_cursor_serves_its_own_list_only(world: &World) {
         let reply = world.admin.get(&format!("{LINKS}?{filter}&cursor={cursor}")).await;
         reply.refused(400, "invalid_cursor");
     }
+}
+
+/// A cursor is good for whatever means the same, as an idempotency key is.
+#[apply(on_both_databases)]
+async fn a_cursor_belongs_to_what_a_filter_means(world: &World) {
+    for _ in 0..3 {
+        let mut request = Api::issue_request(&world.consultant().await);
+        request["ticket"] = json!("SUP-1");
+        world.admin.post(LINKS, &request).await.ok();
+    }
+    for (path, one, other) in [
+        (LINKS, "state=active,scheduled", "state=scheduled,active"),
+        (LINKS, "state=active", "state=active,active"),
+        (LINKS, "ticket=SUP-1", "ticket=%20SUP-1%20"),
+        (LINKS, "ticket=SUP-1&state=active", "state=active&ticket=SUP-1%C2%A0"),
+        (LINKS, "created_from=2026-01-01T00:00:00Z", "created_from=2026-01-01T05:30:00%2B05:30"),
+        ("/v1/consultants", "search=ravi", "search=%20RAVI"),
+    ] {
+        let first = world.admin.get(&format!("{path}?{one}&page_size=1")).await.ok();
+        let cursor = first["next_cursor"].as_str().unwrap_or_else(|| panic!("{one}: {first}"));
+        let next = world.admin.get(&format!("{path}?{one}&page_size=1&cursor={cursor}")).await.ok();
+        assert_eq!(world.admin.get(&format!("{path}?{other}&page_size=1&cursor={cursor}")).await.ok(), next, "{other}");
+    }
+    let first = world.admin.get(&format!("{LINKS}?state=active&page_size=1")).await.ok();
+    let cursor = first["next_cursor"].as_str().unwrap();
+    let other = world.admin.get(&format!("{LINKS}?state=active,revoked&page_size=1&cursor={cursor}")).await;
+    other.refused(400, "invalid_cursor");
 }
 
 #[apply(on_both_databases)]

@@ -236,6 +236,11 @@ async fn no_problem_shows_a_token_or_a_long_path(world: &World) {
     ] {
         for method in [Method::GET, Method::POST] {
             let reply = world.admin.send(world.admin.request(method, &path)).await;
+            if reply.status == 200 {
+                // Whoever opens a path with a token gets the page that takes it.
+                assert!(path.starts_with("/l/") && !reply.text.contains(&token), "{reply:?}");
+                continue;
+            }
             let instance = reply.body["instance"].as_str().unwrap();
             assert!(reply.status.is_client_error() && instance.len() <= 200, "{reply:?}");
             assert!(!reply.text.contains(&token) && !reply.text.contains(&key), "{reply:?}");

@@ -187,6 +187,67 @@ async fn the_page_names_every_state_and_changes_nothing(world: &World) {
     assert!(portal.events("&type=magic_link.resent").await.is_empty());
 }
 
+/// Where a gateway or a mail program sends somebody who has a link of ours, there is a page that takes it.
+#[apply(on_both_databases)]
+async fn whatever_is_left_of_a_links_address_is_the_page(world: &World) {
+    let link = world.portal("cloud", "acme").await.issue(&world.consultant().await).await;
+    let token = world.token(&link, 1).await;
+    let stranger = world.stranger();
+    for tail in [
+        "",
+        "/",
+        "//",
+        ".",
+        "...",
+        ")",
+        "*",
+        "&",
+        "&%2335;",
+        "%20",
+        "%09",
+        "%0A",
+        "%0D%0A",
+        "%22",
+        "%3E",
+        "%C2%A0",
+        "%E2%80%8B",
+        "%E2%80%A6",
+        "%AD",
+        "%23",
+        "%2523",
+        "%252523",
+        "%25252523",
+        ".%23",
+        "%20%23",
+        "%3F%23",
+        "%2F%23",
+        "-23",
+        "=23",
+        ":",
+        "?",
+        ";jsessionid=1",
+        "/%20",
+        "%5B",
+    ] {
+        for path in [format!("/l{tail}"), format!("/L{tail}"), format!("//l{tail}"), format!("/l{tail}{token}")] {
+            let shown = stranger.get(&path).await;
+            let kind = shown.header("content-type").to_owned();
+            assert_eq!((shown.status.as_u16(), kind.as_str()), (200, "text/html; charset=utf-8"), "{path}");
+            assert!(!shown.text.contains(&token), "{path}");
+        }
+    }
+    for path in [format!("/link/{token}"), format!("/open/{token}/"), format!("/{token}")] {
+        assert_eq!(stranger.get(&path).await.status, 200, "{path}");
+    }
+    // Other words are other paths.
+    let v1 = format!("/v1/magic-links/{token}");
+    for (path, status) in
+        [("/lx", 404), ("/l_x", 404), ("/l1", 404), ("/l/x", 404), ("/links", 404), ("/l/verify", 405), (&v1, 401)]
+    {
+        assert_eq!(stranger.get(path).await.status, status, "{path}");
+    }
+}
+
 #[apply(on_both_databases)]
 async fn looking_at_a_link_leaves_it_unspent(world: &World) {
     let link = world.admin.issue(&world.consultant().await).await;

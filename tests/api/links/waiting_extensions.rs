@@ -51,7 +51,13 @@ async fn an_extension_waits_for_another_person_too_and_the_link_stays_as_it_is(w
     let longer_now = portal.post(&path("approve"), &shorter).await.ok();
     assert_eq!(longer_now["expires_at"], json!(world.clock.now().plus(Duration::hours(9))));
     assert_eq!(longer_now["extension"], Value::Null);
-    portal.post(&path("approve"), &shorter).await.refused(409, "already_decided");
+    // How it was decided is told, as of a link.
+    let reason = json!({"approver": approval()["approver"], "reason": "Too late"});
+    for (what, body) in [("approve", &shorter), ("deny", &reason), ("withdraw", &json!({}))] {
+        let refused = portal.post(&path(what), body).await;
+        assert_eq!(refused.body["detail"], "it was approved", "{what}");
+        refused.refused(409, "already_decided");
+    }
     let event = portal.events("&type=magic_link.extended").await.pop().unwrap();
     assert_eq!((&event["actor"]["id"], &event["data"]["asked_by"]["id"]), (&json!("emp-3"), &json!("emp-7")));
 

@@ -140,6 +140,24 @@ async fn a_staging_system_writes_to_nobody_else(world: &World) {
     assert!(world.mails.everything().await.iter().all(|mail| to(mail).ends_with("@support.example")));
 }
 
+/// Blanks around an address are left away, as around any other text: they shall not keep a notice from anybody.
+#[apply(on_both_databases)]
+async fn blanks_around_an_address_lose_no_notice(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = json!({ "name": "Ravi Kumar", "email": "\u{a0}ravi@support.example " });
+    let consultant = world.admin.post("/v1/consultants", &consultant).await.ok();
+    assert_eq!(consultant["email"], "ravi@support.example");
+    let mut request = Api::issue_request(consultant["id"].as_str().unwrap());
+    request["issued_by"]["email"] = json!(" meera@acme.example\u{2009}");
+    request["profile"]["email"] = json!(" asha.rao@acme.example");
+    let link = portal.post(LINKS, &request).await.ok();
+    assert_eq!(
+        (&link["issued_by"]["email"], &link["profile"]["email"]),
+        (&json!("meera@acme.example"), &json!("asha.rao@acme.example"))
+    );
+    assert_eq!(to(&notice(world, "access_issued", 1).await), "meera@acme.example");
+}
+
 #[apply(on_both_databases)]
 async fn without_an_address_nobody_is_written_to(world: &World) {
     let portal = world.portal("cloud", "acme").await;

@@ -1,9 +1,10 @@
 //! Notices say what is true, of this access, and whom to ask.
 
 use serde_json::{Value, json};
+use time::Duration;
 use wiremock::ResponseTemplate;
 
-use crate::support::{Message, Receiver, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Message, Receiver, Settings, World, apply, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -35,6 +36,47 @@ async fn a_revocation_says_by_whom_and_why_and_speaks_of_this_access(world: &Wor
         assert_eq!(asks, kind == "access_withdrawn", "{text}");
     }
     assert!(notice(world, "access_withdrawn").await.contains("Other accesses"));
+}
+
+// No mail about an access that has not opened speaks of a link that somebody has: none was mailed.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn before_an_access_opens_no_mail_speaks_of_a_link_that_was_mailed(world: &World) {
+    with_contacts(world).await;
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["starts_at"] = json!(world.clock.now().plus(Duration::hours(2)));
+    request["issued_by"]["email"] = json!("hr@acme.example");
+    let link = portal.post(LINKS, &request).await.ok();
+    assert_eq!(link["state"], "scheduled");
+    let path = format!("{LINKS}/{}", link["id"].as_str().unwrap());
+    world.clock.advance(Duration::seconds(61));
+    portal.post(&format!("{path}/resend"), &json!({})).await.ok();
+    let refused = portal.post(&format!("{path}/resend"), &json!({})).await;
+    assert!(!refused.body["title"].as_str().unwrap().contains("link"), "{}", refused.body);
+    refused.refused(429, "resend_cool_down");
+    let longer = json!({ "duration": { "value": 1, "unit": "hours" }, "reason": "The run takes longer",
+        "extended_by": { "id": "emp-8", "name": "Anil Rao" } });
+    portal.post(&format!("{path}/extend"), &longer).await.ok();
+    portal.post(&format!("{path}/revoke"), &json!({ "reason": "The ticket was closed" })).await.ok();
+    for (kind, says) in [
+        ("access_announced", "The link comes with another mail"),
+        ("link_resent", "Support access was announced to Ravi Kumar again (Cloud)"),
+        ("access_changed", "ends at another time"),
+        ("access_moved", "The link comes with another mail when the access opens"),
+        ("access_revoked", "No link to it was mailed"),
+        ("access_withdrawn", "no link to it will be mailed"),
+    ] {
+        let mail = eventually(kind, async || world.mails.notices(kind).await.into_iter().next()).await;
+        let [subject, text, html] =
+            ["Subject", "Text", "HTML"].map(|part| mail[part].as_str().unwrap().replace('\n', " "));
+        assert!(text.contains(says) && html.contains(says), "{says}: {text}");
+        for untrue in
+            ["resh access link", "resh link", "Its link opens", "link in your mail", "were sent", "links before it"]
+        {
+            assert!(!text.contains(untrue) && !html.contains(untrue) && !subject.contains(untrue), "{untrue}: {text}");
+        }
+    }
 }
 
 #[apply(on_both_databases)]

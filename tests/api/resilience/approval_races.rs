@@ -217,8 +217,7 @@ async fn an_approval_beside_a_new_approval_key_is_of_before_or_refused(world: &W
         auditor.audit(&world.admin).await;
         // Its own word removes it again, for the next round: another one each time, for each is good once.
         let now = world.clock.now().unix_seconds();
-        let word =
-            json!({"tenant_id": "acme", "key_thumbprint": "none", "iat": now, "exp": now + 60 + i64::try_from(round).unwrap()});
+        let word = json!({"tenant_id": "acme", "key_thumbprint": "none", "iat": now, "exp": now + 60 + i64::try_from(round).unwrap()});
         let word = customer.signed("magic-link-approval-key+jwt", &word);
         keeper.post("/v1/tenants/acme/approval-key/remove", &json!({"signed_change": word})).await.ok();
     }

@@ -76,7 +76,8 @@ fn from_sqlite_to_postgresql_everything_moves_and_goes_on() {
         let admin = Api::new(&process.base, Some(key));
         let request = json!({ "name": "रवि 'Ravi' O\\'Kumar", "email": "ravi@support.example" });
         let consultant = admin.post("/v1/consultants", &request).await.ok();
-        let consultant_id = consultant["id"].as_str().unwrap();
+        let consultant_id = consultant["id"].as_str().unwrap().to_owned();
+        let consultant_id = consultant_id.as_str();
         let issue = async |admin: &Api, profile: &str| {
             let mut request = Api::issue_request(consultant_id);
             request["profile"]["id"] = profile.into();
@@ -93,14 +94,22 @@ fn from_sqlite_to_postgresql_everything_moves_and_goes_on() {
         let change = json!({ "seq": 1, "source": "portal", "kind": "change", "occurred_at": session["started_at"],
             "action": "employee.salary.updated", "resource_type": "employee", "resource_id": "emp-9",
             "changes": [{ "field": "basic", "before": "50000", "after": "52000" }] });
+        // The smallest time of a library, told in local time.
+        let mut undated = change.clone();
+        (undated["seq"], undated["occurred_at"]) = (2.into(), "0001-01-01T00:00:00+05:30".into());
         let events = format!("/v1/sessions/{}/events", session["id"].as_str().unwrap());
-        admin.post(&events, &json!({ "events": [change] })).await.ok();
+        admin.post(&events, &json!({ "events": [change, undated] })).await.ok();
         let unspent = issue(&admin, "emp-2").await;
         world.mails.wait_for(&unspent, 1).await;
         let revoked = issue(&admin, "emp-3").await;
         admin.post(&format!("/v1/magic-links/{revoked}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
         let auditor = Auditor::of("acme", &admin).await;
         let newest = auditor.checkpoint(&admin).await;
+        // And one that versions before took as it was, which no calendar of PostgreSQL's spells like this.
+        let undated = "UPDATE consultants SET created_at = '0000-02-29 18:30:00.500'";
+        Sql::open(&sqlite.url).run(undated).unwrap();
+        let consultant = admin.get(&format!("/v1/consultants/{consultant_id}")).await.ok();
+        assert_eq!(consultant["created_at"], "0000-02-29T18:30:00.5Z");
         process.ask_to_stop();
         assert!(process.stopped().await.success());
 

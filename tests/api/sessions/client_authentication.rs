@@ -110,6 +110,14 @@ async fn credentials_in_two_places_or_twice_are_no_valid_request(world: &World) 
         ] {
             assert_invalid(&stranger.form(path, &twice).await);
         }
+        // Nor is any other parameter taken twice; who is not authenticated hears of neither.
+        for name in ["token_type_hint", "colour", "token"] {
+            let twice = [("token", "hidden"), (name, "hidden"), (name, "x")];
+            let reply = client.form(path, &twice).await;
+            reply.refused(400, "invalid_body");
+            assert!(reply.body["error"] == "invalid_request" && !reply.text.contains("hidden"), "{reply:?}");
+            stranger.form(path, &twice).await.refused(401, "unauthenticated");
+        }
         assert_invalid(&stranger.form(path, &[("client_secret", key), ("token", "hidden")]).await);
         assert_invalid(&client.form(path, &[("client_id", "cli_hidden"), ("token", "x")]).await);
         // A client may name itself beside its header, and what is empty was left out.

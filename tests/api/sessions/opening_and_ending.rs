@@ -3,9 +3,11 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 
-use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+use magic_link::clock::Timestamp;
+
+use crate::support::{Api, Process, Settings, World, apply, code_of, eventually, on_both_databases};
 
 const SESSIONS: &str = "/v1/sessions";
 
@@ -17,6 +19,41 @@ fn claims(token: &Value) -> Value {
 
 fn path_of(session: &Value) -> String {
     format!("{SESSIONS}/{}", session["id"].as_str().unwrap())
+}
+
+// Ids sort by time of creation, and so do the lists: no id is made for a time to come. In a process of its own: the tests
+// beside it move their clocks.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn what_is_created_after_a_session_ended_sorts_by_its_time(world: &World) {
+    let process = Process::start(world);
+    let admin = world.admin.at(&process.base);
+    let consultant = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+    let consultant = admin.post("/v1/consultants", &consultant).await.ok()["id"].as_str().unwrap().to_owned();
+    let open = async || {
+        let mut request = Api::issue_request(&consultant);
+        request["replace"] = json!(true);
+        let link = admin.post("/v1/magic-links", &request).await.ok();
+        let token = world.mails.token(link["id"].as_str().unwrap(), 1).await;
+        let answer = admin.stranger().post("/l/continue", &json!({ "token": token })).await.ok();
+        (link, admin.redeem(&code_of(&answer)).await.ok())
+    };
+    let (_link, session) = open().await;
+    admin.post(&format!("{}/end", path_of(&session)), &json!({})).await.ok();
+    let (link, session) = open().await;
+    for (created, at) in [(&link, "created_at"), (&session, "started_at")] {
+        let id: Timestamp = created_of(created["id"].as_str().unwrap());
+        let at: Timestamp = serde_json::from_value(created[at].clone()).unwrap();
+        assert!(id.since(at).abs() < Duration::SECOND, "{created}: {id}");
+    }
+}
+
+/// The time in an id: the first 48 of its 128 bits, in digits of five.
+fn created_of(id: &str) -> Timestamp {
+    let digits = id.split_once('_').unwrap().1.chars();
+    let value = |digit| "0123456789abcdefghjkmnpqrstvwxyz".find(digit).unwrap() as u128;
+    let bits = digits.fold(0_u128, |bits, digit| (bits << 5) | value(digit));
+    Timestamp::from_utc(OffsetDateTime::from_unix_timestamp_nanos(((bits >> 80) * 1_000_000) as i128).unwrap())
 }
 
 #[apply(on_both_databases)]

@@ -41,6 +41,11 @@ impl Operation {
         all.into_iter().flatten().filter(move |one| one["in"] == place.as_str())
     }
 
+    /// Whether a body is described, JSON or not.
+    pub fn takes_a_body(&self) -> bool {
+        !self.described["requestBody"].is_null()
+    }
+
     /// The path with the examples of its parameters.
     pub fn address(&self) -> String {
         let mut path = self.path.to_owned();
