@@ -167,34 +167,38 @@ impl Metrics {
                 &["kid", "state"],
             )?,
         };
-        metrics.registry.register(Box::new(metrics.build.clone()))?;
-        metrics.registry.register(Box::new(metrics.mail_attempts.clone()))?;
-        metrics.of_database.register(Box::new(metrics.outbox_oldest.clone()))?;
-        metrics.of_database.register(Box::new(metrics.webhook_outbox_oldest.clone()))?;
-        metrics.registry.register(Box::new(metrics.requests.clone()))?;
-        metrics.registry.register(Box::new(metrics.events.clone()))?;
-        metrics.registry.register(Box::new(metrics.marked_events.clone()))?;
-        metrics.registry.register(Box::new(metrics.client_errors.clone()))?;
-        metrics.of_database.register(Box::new(metrics.emergency_reviews.clone()))?;
-        metrics.of_database.register(Box::new(metrics.incomplete_sessions.clone()))?;
-        metrics.registry.register(Box::new(metrics.reader_queue.clone()))?;
-        metrics.registry.register(Box::new(metrics.read_batch.clone()))?;
-        metrics.registry.register(Box::new(metrics.writer_queue.clone()))?;
-        metrics.registry.register(Box::new(metrics.write_batch.clone()))?;
-        metrics.registry.register(Box::new(metrics.open_connections.clone()))?;
-        metrics.registry.register(Box::new(metrics.connections_ended.clone()))?;
-        metrics.registry.register(Box::new(metrics.connections.clone()))?;
-        metrics.registry.register(Box::new(metrics.store_up.clone()))?;
-        metrics.registry.register(Box::new(metrics.database_faults.clone()))?;
-        metrics.registry.register(Box::new(metrics.ready.clone()))?;
-        metrics.of_database.register(Box::new(metrics.outbox.clone()))?;
-        metrics.of_database.register(Box::new(metrics.webhook_outbox.clone()))?;
-        metrics.of_database.register(Box::new(metrics.live_sessions.clone()))?;
-        metrics.registry.register(Box::new(metrics.key_ages.clone()))?;
-        metrics.registry.register(Box::new(metrics.clock_behind.clone()))?;
-        metrics.registry.register(Box::new(metrics.clock_offset.clone()))?;
-        metrics.registry.register(Box::new(metrics.issuing_frozen.clone()))?;
-        Ok(metrics)
+        metrics.registered()
+    }
+
+    fn registered(self) -> prometheus::Result<Self> {
+        self.registry.register(Box::new(self.build.clone()))?;
+        self.registry.register(Box::new(self.mail_attempts.clone()))?;
+        self.of_database.register(Box::new(self.outbox_oldest.clone()))?;
+        self.of_database.register(Box::new(self.webhook_outbox_oldest.clone()))?;
+        self.registry.register(Box::new(self.requests.clone()))?;
+        self.registry.register(Box::new(self.events.clone()))?;
+        self.registry.register(Box::new(self.marked_events.clone()))?;
+        self.registry.register(Box::new(self.client_errors.clone()))?;
+        self.of_database.register(Box::new(self.emergency_reviews.clone()))?;
+        self.of_database.register(Box::new(self.incomplete_sessions.clone()))?;
+        self.registry.register(Box::new(self.reader_queue.clone()))?;
+        self.registry.register(Box::new(self.read_batch.clone()))?;
+        self.registry.register(Box::new(self.writer_queue.clone()))?;
+        self.registry.register(Box::new(self.write_batch.clone()))?;
+        self.registry.register(Box::new(self.open_connections.clone()))?;
+        self.registry.register(Box::new(self.connections_ended.clone()))?;
+        self.registry.register(Box::new(self.connections.clone()))?;
+        self.registry.register(Box::new(self.store_up.clone()))?;
+        self.registry.register(Box::new(self.database_faults.clone()))?;
+        self.registry.register(Box::new(self.ready.clone()))?;
+        self.of_database.register(Box::new(self.outbox.clone()))?;
+        self.of_database.register(Box::new(self.webhook_outbox.clone()))?;
+        self.of_database.register(Box::new(self.live_sessions.clone()))?;
+        self.registry.register(Box::new(self.key_ages.clone()))?;
+        self.registry.register(Box::new(self.clock_behind.clone()))?;
+        self.registry.register(Box::new(self.clock_offset.clone()))?;
+        self.registry.register(Box::new(self.issuing_frozen.clone()))?;
+        Ok(self)
     }
 
     /// Records the duration of a request.

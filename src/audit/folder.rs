@@ -187,9 +187,10 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
 
 /// Works on the folder on a thread of its own, which is left behind where the folder does not answer: it may be that of
 /// another machine.
+#[expect(clippy::disallowed_methods, reason = "it reads and writes files, and asks nothing of the database")]
 async fn bounded<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
-        Ok(done) => done?,
+        Ok(done) => done.map_err(io::Error::other)?,
         Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "the folder does not answer")),
     }
 }

@@ -141,7 +141,7 @@ pub(crate) async fn place(
         .store
         .write_large(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now)? {
-                return Ok(store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found)?);
+                return store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found);
             }
             // An erasure takes the same lock, so the two are serialized.
             lock_log(tx, &hold.tenant_id)?;

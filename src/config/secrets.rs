@@ -1,7 +1,7 @@
 //! Secrets by file: `<key>_file` beside each key that holds one, or a credential of systemd that is called like the key.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use secrecy::SecretString;
@@ -64,7 +64,7 @@ impl Config {
 }
 
 /// The line in a file, without its end.
-fn read(path: &PathBuf) -> Result<String, String> {
+fn read(path: &Path) -> Result<String, String> {
     let cannot = |error: std::io::Error| format!("{} cannot be read: {error}", path.display());
     let text = files::read_text(path, MAX_BYTES).map_err(cannot)?;
     let text = text.trim_end_matches(['\r', '\n']);

@@ -172,7 +172,7 @@ pub(crate) async fn register(
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now)? {
-                return Ok(records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?);
+                return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
             }
             if records::consultants::email_taken(tx, &consultant.email_key, None)? {
                 return Err(Code::ConsultantExists.into());

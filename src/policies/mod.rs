@@ -202,7 +202,8 @@ fn check(request: &SavePolicy, config: &Config) -> Result<Policy, Error> {
             fields.error("/approval/longer_than", "contradicts_policy", detail);
         }
     }
-    if request.access_allowed.as_ref().is_some_and(|levels| levels.is_empty() || levels.len() > Access::ALL.len()) {
+    let names_all_once = |levels: &Vec<Access>| !levels.is_empty() && distinct(levels.clone()).len() == levels.len();
+    if request.access_allowed.as_ref().is_some_and(|levels| !names_all_once(levels)) {
         fields.error("/access_allowed", "out_of_range", "must name each level at most once, and at least one");
     }
     if request.forbidden.as_ref().is_some_and(|words| words.len() > Forbidden::ALL.len()) {

@@ -71,12 +71,12 @@ impl Signals {
 /// # Errors
 /// When the operating system does not report signals.
 #[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "it reads files, and asks nothing of the database")]
 pub(super) fn at_each_hangup(work: impl Fn() + Send + Sync + 'static) -> io::Result<JoinHandle<()>> {
     let (mut hangup, work) = (signal(SignalKind::hangup())?, Arc::new(work));
     Ok(tokio::spawn(async move {
         while hangup.recv().await.is_some() {
             let work = Arc::clone(&work);
-            // It reads files.
             drop(tokio::task::spawn_blocking(move || work()).await);
         }
     }))

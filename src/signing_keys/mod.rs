@@ -124,7 +124,7 @@ pub(crate) async fn rotate(
             if let Some(key) = &idempotency
                 && let Claim::Done(kid) = idempotency::claim(tx, key, &fresh.kid, now)?
             {
-                return Ok(records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found)?);
+                return records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found);
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;

@@ -12,7 +12,7 @@ pub fn collection(description: &Value) -> Value {
     let mut folders: Vec<(&str, Vec<Value>)> = Vec::new();
     for (path, item) in description["paths"].as_object().into_iter().flatten() {
         for (method, operation) in item.as_object().into_iter().flatten() {
-            let tag = operation["tags"][0].as_str().unwrap_or_default();
+            let tag = operation.pointer("/tags/0").and_then(Value::as_str).unwrap_or_default();
             let call = call(description, path, method, operation);
             match folders.iter_mut().find(|(name, _)| *name == tag) {
                 Some((_, calls)) => calls.push(call),
@@ -24,7 +24,7 @@ pub fn collection(description: &Value) -> Value {
     let key = "API key of a client; `make run` keeps one that may do everything in data/demo.env (ADMIN_KEY)";
     json!({
         "info": {
-            "name": description["info"]["title"],
+            "name": description.pointer("/info/title"),
             "description": "Made from /openapi.json. Set the variables `base_url` and `key`.",
             "schema": "https://schema.getpostman.com/json/collection/v2.1.0/collection.json",
         },
@@ -53,7 +53,7 @@ fn call(description: &Value, path: &str, method: &str, operation: &Value) -> Val
     };
     let query: Vec<Value> = parameters("query").map(named).collect();
     let mut headers: Vec<Value> = parameters("header").map(named).collect();
-    let content = operation["requestBody"]["content"].as_object().into_iter().flatten().next();
+    let content = operation.pointer("/requestBody/content").and_then(Value::as_object).into_iter().flatten().next();
     let body = content.map(|(kind, content)| {
         headers.push(json!({ "key": "Content-Type", "value": kind }));
         let body = example(description, content);
@@ -75,7 +75,7 @@ fn call(description: &Value, path: &str, method: &str, operation: &Value) -> Val
         json!({ "raw": format!("{{{{base_url}}}}{path}"), "host": ["{{base_url}}"], "path": segments, "query": query }),
     );
     request.extend(body.map(|body| ("body".to_owned(), body)));
-    if operation["security"][0]["bearer"].is_null() {
+    if operation.pointer("/security/0/bearer").is_none() {
         request.insert("auth".into(), json!({ "type": "noauth" }));
     }
     json!({ "name": operation["summary"], "request": request })
@@ -84,8 +84,8 @@ fn call(description: &Value, path: &str, method: &str, operation: &Value) -> Val
 /// The example of a parameter or of a body: its own, or that of its schema.
 fn example(description: &Value, described: &Value) -> Value {
     let schema = resolved(description, &described["schema"]);
-    let all = [&described["example"], &schema["example"], &schema["examples"][0]];
-    all.into_iter().find(|one| !one.is_null()).cloned().unwrap_or_default()
+    let all = [described.get("example"), schema.get("example"), schema.pointer("/examples/0")];
+    all.into_iter().flatten().next().cloned().unwrap_or_default()
 }
 
 fn resolved<'d>(description: &'d Value, schema: &'d Value) -> &'d Value {

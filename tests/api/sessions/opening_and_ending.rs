@@ -53,7 +53,7 @@ fn created_of(id: &str) -> Timestamp {
     let digits = id.split_once('_').unwrap().1.chars();
     let value = |digit| "0123456789abcdefghjkmnpqrstvwxyz".find(digit).unwrap() as u128;
     let bits = digits.fold(0_u128, |bits, digit| (bits << 5) | value(digit));
-    Timestamp::from_utc(OffsetDateTime::from_unix_timestamp_nanos(((bits >> 80) * 1_000_000) as i128).unwrap())
+    Timestamp::from_utc(OffsetDateTime::from_unix_timestamp_nanos(((bits >> 80) * 1_000_000).cast_signed()).unwrap())
 }
 
 #[apply(on_both_databases)]
