@@ -6,7 +6,7 @@ FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
-.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards image-build release
+.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,9 @@ interop: ## Let libraries of two other languages verify what we sign; needs pyth
 
 guards: ## Let the guards of examples/ run the life of a link; needs python3, npm, java and their registries
 	@CARGO="$(CARGO)" python3 tests/guards/run.py
+
+clients: ## Let eight generators make clients that run the life of a link; needs python3, npm, java and their registries
+	@CARGO="$(CARGO)" python3 tests/clients/run.py
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link

@@ -190,7 +190,8 @@ struct SignedAnswer(String);
 
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 
-/// Whether the caller accepts the signed form by name, and likes JSON no better; `*/*` gets JSON.
+/// Whether the caller accepts the signed form by name, and likes it better than JSON: generated clients name all that is
+/// described, and read JSON.
 fn wants_signed(request: &HttpRequest) -> bool {
     let mut texts = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     if !texts.any(|text| text.to_ascii_lowercase().contains(SIGNED_INTROSPECTION)) {
@@ -202,5 +203,5 @@ fn wants_signed(request: &HttpRequest) -> bool {
         weights.max().unwrap_or(Quality::ZERO)
     };
     let signed = best(|kind| kind.eq_ignore_ascii_case(SIGNED_INTROSPECTION));
-    signed > Quality::ZERO && signed >= best(|kind| kind == "application/json")
+    signed > best(|kind| kind == "application/json")
 }

@@ -51,6 +51,7 @@ async fn whoever_asks_for_it_gets_a_signed_introspection(world: &World) {
         ("application/token-introspection+jwt;q=0, application/json", "application/json"),
         ("application/token-introspection+jwt;q=0.1, application/json", "application/json"),
         ("application/json;q=0.5, Application/Token-Introspection+JWT", "application/token-introspection+jwt"),
+        ("application/json, application/token-introspection+jwt, application/problem+json", "application/json"),
         ("*/*", "application/json"),
     ] {
         let request = portal.request(Method::POST, "/v1/introspect").form(&[("token", "x")]);
