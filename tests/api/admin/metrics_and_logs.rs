@@ -78,9 +78,12 @@ async fn mails_are_counted_by_provider_and_outcome_and_the_oldest_tells_its_age(
             .then_some(())
     })
     .await;
+    let mut sql = Sql::of(world);
+    let open = "FROM mail_jobs WHERE finished_at IS NULL";
+    eventually("the mails are settled", async || (sql.count(open) == 0).then_some(())).await;
     let old = "UPDATE mail_jobs SET finished_at = NULL, attempts = 1, state = 'queued', next_attempt_at = '2999-01-01 00:00:00',
         created_at = '2020-01-01 00:00:00' WHERE template = 'access_issued'";
-    Sql::of(world).run(old).unwrap();
+    sql.run(old).unwrap();
     let text = metrics(&process).await;
     let oldest = text.lines().find_map(|line| line.strip_prefix("magic_link_outbox_oldest_seconds ")).unwrap();
     assert!(oldest.parse::<u64>().unwrap() > 100_000_000, "{oldest}");
