@@ -39,9 +39,16 @@ async fn what_a_client_asked_for_is_not_approved_once_it_could_not_ask(world: &W
     change(world, &narrowed, json!({"scopes": ["links:request"]})).await;
     act(&portal, id(&asked), "approve", &approval()).await.ok();
 
-    let disabled = world.client(Some("cloud"), &["acme"], &["links:request"]).await;
     let longer = json!({"duration": {"value": 3, "unit": "hours"}, "reason": "It takes a little longer",
         "extended_by": {"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"}});
+    let waiting = narrowed.post(&format!("{LINKS}/{}/extend", id(&link)), &longer).await.ok();
+    let extension = format!("extensions/{}", waiting["extension"]["id"].as_str().unwrap());
+    change(world, &narrowed, json!({"scopes": ["links:read"]})).await;
+    let refused = act(&portal, id(&link), &format!("{extension}/approve"), &approval()).await;
+    refused.refused(403, "client_not_permitted");
+    act(&portal, id(&link), &format!("{extension}/withdraw"), &json!({})).await.ok();
+
+    let disabled = world.client(Some("cloud"), &["acme"], &["links:request"]).await;
     let waiting = disabled.post(&format!("{LINKS}/{}/extend", id(&link)), &longer).await.ok();
     world.admin.post(&format!("/v1/clients/{}/disable", disabled.client_id), &json!({})).await.ok();
     let extension = format!("extensions/{}/approve", waiting["extension"]["id"].as_str().unwrap());
