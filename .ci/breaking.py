@@ -83,13 +83,7 @@ class Comparison:
             self.found.append(f"{at}: pattern {old.get('pattern')} became {new['pattern']}")
         for name in sorted(set(new.get("required", [])) - set(old.get("required", []))):
             self.found.append(f"{at}: {name} is required")
-        for name, member in old.get("properties", {}).items():
-            if name not in new.get("properties", {}):
-                self.found.append(f"{at}: {name} is not taken any more")
-            else:
-                self.taken(f"{at}/{name}", member, new["properties"][name], (*seen, seen_once))
-        if "items" in old:
-            self.taken(f"{at}[]", old["items"], new.get("items", {}), (*seen, seen_once))
+        self.within(at, old, new, (*seen, seen_once), self.taken, "is not taken any more")
 
     def given(self, at, old, new, seen):
         """A schema of what the service answers: what was there is there, and is of its kind."""
@@ -99,13 +93,17 @@ class Comparison:
         self.types(at, old, new, False)
         for name in sorted(set(old.get("required", [])) - set(new.get("required", []))):
             self.found.append(f"{at}: {name} may be missing")
+        self.within(at, old, new, (*seen, seen_once), self.given, "is gone")
+
+    def within(self, at, old, new, seen, compare, gone):
+        """Members and items, by the same rules."""
         for name, member in old.get("properties", {}).items():
             if name not in new.get("properties", {}):
-                self.found.append(f"{at}: {name} is gone")
+                self.found.append(f"{at}: {name} {gone}")
             else:
-                self.given(f"{at}/{name}", member, new["properties"][name], (*seen, seen_once))
+                compare(f"{at}/{name}", member, new["properties"][name], seen)
         if "items" in old:
-            self.given(f"{at}[]", old["items"], new.get("items", {}), (*seen, seen_once))
+            compare(f"{at}[]", old["items"], new.get("items", {}), seen)
 
 
 def of(description, described):

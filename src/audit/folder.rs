@@ -50,7 +50,7 @@ impl CheckpointFolder {
                 Ok(newest.map(|file| (read(&file), file)).collect::<Vec<_>>())
             };
             for (bytes, file) in bounded(read).await? {
-                match bytes.map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, key)) {
+                match parse(bytes, key) {
                     Ok(checkpoint) => newest.push(checkpoint),
                     Err(why) => tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped"),
                 }
@@ -72,8 +72,7 @@ impl CheckpointFolder {
         let mut all = OutsideCheckpoints::default();
         let Some(path) = &self.path else { return Ok(all) };
         for file in files(path).map_err(|error| format!("{}: {error}", path.display()))? {
-            let read = read(&file).map_err(|error| error.to_string()).and_then(|bytes| parse(&bytes, key));
-            all.add(read.map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
+            all.add(parse(read(&file), key).map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
         }
         Ok(all)
     }
@@ -86,7 +85,7 @@ impl CheckpointFolder {
         let known = file.clone();
         let known = bounded(move || if known.try_exists()? { read(&known).map(Some) } else { Ok(None) }).await;
         if let Some(bytes) = known.map_err(|error| error.to_string())? {
-            let known = parse(&bytes, key)?;
+            let known = parse(Ok(bytes), key)?;
             let lacking =
                 cx.store.read(move |conn| lacking(conn, &[known])).await.map_err(|error| error.to_string())?;
             if lacking.is_some() {
@@ -171,9 +170,10 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     crate::files::read(file, MAX_BYTES)
 }
 
-fn parse(bytes: &[u8], key: &LogKey) -> Result<OutsideCheckpoint, String> {
+fn parse(read: io::Result<Vec<u8>>, key: &LogKey) -> Result<OutsideCheckpoint, String> {
+    let bytes = read.map_err(|error| error.to_string())?;
     // A backup from before a change of the key does not know who signed what came after it.
-    OutsideCheckpoint::parse(key, bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(key, bytes).ok_or(why))
+    OutsideCheckpoint::parse(key, &bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(key, &bytes).ok_or(why))
 }
 
 /// Replaces a file, so that it is whole at every moment.

@@ -33,17 +33,27 @@ INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profi
     ('mlk_01kaq3v9e8fwmvd2x7n0c5hb6z', 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', 'emp-7', 'Meera Iyer',
      'Migration of the payroll archive', 'read_only', datetime('now', '-1 hour'), datetime('now', '+50 years'), 'emp-7',
      'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z', datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes'));
--- One to revoke, and two with a session to end and to revoke.
+-- One to revoke, two with a session to end and to revoke, and three with an extension that waits: to approve, to deny, to withdraw.
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
     expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at)
     SELECT id, 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', profile, 'Asha Rao', 'Leave balances of October are wrong', 'full',
-    datetime('now', '-1 hour'), datetime('now', '+20 days'), 'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
+    datetime('now', '-1 hour'), datetime('now', '+5 days'), 'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
     datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes') FROM (
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hd1z' AS id, 'emp-1081' AS profile UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hd2z', 'emp-1082' UNION ALL
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hd3z', 'emp-1083');
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hd3z', 'emp-1083' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc2z', 'emp-1071' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc3z', 'emp-1072' UNION ALL
+    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc4z', 'emp-1073');
+-- Of these links alone: somebody may have issued others before.
 INSERT INTO open_grants (tenant_id, portal, consultant_id, profile_id, magic_link_id, until)
-    SELECT tenant_id, portal, consultant_id, profile_id, id, expires_at FROM magic_links;
+    SELECT tenant_id, portal, consultant_id, profile_id, id, expires_at FROM magic_links
+    WHERE client_id = 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z';
+INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name, asked_by_email,
+    created_at, lapses_at, state)
+    SELECT 'ext_' || substr(id, 5), id, expires_at, 1, 'The payroll run has to be repeated', 'emp-7', 'Meera Iyer', 'hr@acme.example',
+    created_at, expires_at, 'pending' FROM magic_links
+    WHERE client_id = 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z' AND profile_id LIKE 'emp-107_';
 INSERT INTO status_lists (id, created_at) VALUES (1, datetime('now', '-30 minutes')) ON CONFLICT DO NOTHING;
 INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consultant_id, profile_id, profile_name, access,
     reason, client_id, started_at, expires_at, kid, status_list, status_index) VALUES
@@ -54,7 +64,7 @@ INSERT INTO sessions (id, magic_link_id, generation, tenant_id, portal, consulta
     reason, client_id, started_at, expires_at, kid, status_list, status_index)
     SELECT 'ses_' || substr(id, 5), id, 1, tenant_id, portal, consultant_id, profile_id, profile_name, access, reason, client_id,
     spent_at, expires_at, 'demo', 1, CAST(substr(profile_id, 8) AS INTEGER)
-    FROM magic_links WHERE profile_id IN ('emp-1082', 'emp-1083');
+    FROM magic_links WHERE client_id = 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z' AND profile_id IN ('emp-1082', 'emp-1083');
 INSERT INTO revocations (id, seq, every_tenant, profile_id, reason, dry_run, links, sessions, actor_type, actor_id,
     created_at, done_at) VALUES
     ('rvk_01kaq3v9e8fwmvd2x7n0c5hbaz', (SELECT coalesce(max(seq), 0) + 1 FROM revocations), TRUE, 'emp-1051',
@@ -74,21 +84,6 @@ INSERT INTO link_requests (id, tenant_id, portal, consultant_id, profile_id, pro
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb8z' AS id, 'emp-1061' AS profile UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hb9z', 'emp-1062' UNION ALL
     SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hbaz', 'emp-1063');
--- Three extensions that wait: one to approve, one to deny, one to withdraw, each of a link of its own.
-INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
-    expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, spent_at)
-    SELECT id, 'acme', 'cloud', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z', profile, 'Asha Rao', 'Leave balances of October are wrong', 'full',
-    datetime('now', '-1 hour'), datetime('now', '+5 days'), 'emp-7', 'Meera Iyer', 'cli_01kaq3v9e8fwmvd2x7n0c5hb4z',
-    datetime('now', '-1 hour'), 1, datetime('now', '-30 minutes') FROM (
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc2z' AS id, 'emp-1071' AS profile UNION ALL
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc3z', 'emp-1072' UNION ALL
-    SELECT 'mlk_01kaq3v9e8fwmvd2x7n0c5hc4z', 'emp-1073');
-INSERT INTO open_grants (tenant_id, portal, consultant_id, profile_id, magic_link_id, until)
-    SELECT tenant_id, portal, consultant_id, profile_id, id, expires_at FROM magic_links WHERE profile_id LIKE 'emp-107_';
-INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name, asked_by_email,
-    created_at, lapses_at, state)
-    SELECT 'ext_' || substr(id, 5), id, expires_at, 1, 'The payroll run has to be repeated', 'emp-7', 'Meera Iyer', 'hr@acme.example',
-    created_at, expires_at, 'pending' FROM magic_links WHERE profile_id LIKE 'emp-107_';
 -- One that was issued in an emergency, has ended, and waits for its review.
 INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access, starts_at,
     expires_at, issued_by_id, issued_by_name, client_id, created_at, generation, revoked_at, revoke_reason) VALUES

@@ -244,18 +244,19 @@ pub(crate) async fn create(
         .client(caller.client_id.as_ref())
         .with(&serde_json::json!({ "client_id": client.id, "name": client.name, "portal": client.portal,
             "tenants": request.tenants, "scopes": scopes, "combined_scopes": combined(&request.combined_scopes) }));
-    let (made, replayed) = cx
+    let replayed = idempotency.as_ref().map(|key| key.replayed.clone()).unwrap_or_default();
+    let made = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &client.id, now)? {
-                return Ok((records::clients::find(tx, &id)?.ok_or_else(Error::not_found)?, true));
+                return records::clients::find(tx, &id)?.ok_or_else(Error::not_found);
             }
             records::clients::insert(tx, &client)?;
             tx.record(event.clone());
-            Ok((client.clone(), false))
+            Ok(client.clone())
         })
         .await?;
-    Ok(ClientResponse::of(made, (!replayed).then_some(&key)))
+    Ok(ClientResponse::of(made, (!replayed.is_so()).then_some(&key)))
 }
 
 /// Refuses scopes that are kept apart, unless an operator combines them by name.

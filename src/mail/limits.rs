@@ -30,7 +30,7 @@ const DAY_SECONDS: i64 = 86_400;
 
 const RECIPIENT: &str = "the hourly limit of links mailed to this recipient is reached";
 
-const CONTACTS: &str = "the tenant's contacts had too many mails about the like within the hour";
+const CONTACTS: &str = "the tenant's contacts had too many mails of this kind within the hour";
 
 const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
 const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
@@ -116,11 +116,21 @@ pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Times
     if let Some(until) = limits.until(link.resent_at.unwrap_or(link.created_at), &fresh, now) {
         return Err(too_early(until, now));
     }
-    match mails.last() {
-        Some(oldest) if u32::try_from(mails.len()).unwrap_or(u32::MAX) >= limits.per_recipient_hour => {
-            Err(rate_limited(RECIPIENT, oldest.created_at.plus(HOUR).since(now).whole_seconds() + 1))
-        }
-        _ => Ok(limits.cool_down_after(fresh.len())),
+    require_fewer(mails.iter().map(|mail| mail.created_at), limits.per_recipient_hour, RECIPIENT, now)?;
+    Ok(limits.cool_down_after(fresh.len()))
+}
+
+/// Refuses one more within the hour where there were so many; the newest come first.
+fn require_fewer(
+    within_the_hour: impl ExactSizeIterator<Item = Timestamp>,
+    most: u32,
+    detail: &'static str,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let is_full = u32::try_from(within_the_hour.len()).unwrap_or(u32::MAX) >= most;
+    match within_the_hour.last() {
+        Some(oldest) if is_full => Err(rate_limited(detail, oldest.plus(HOUR).since(now).whole_seconds() + 1)),
+        _ => Ok(()),
     }
 }
 
@@ -128,7 +138,6 @@ pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Times
 ///
 /// What must not be missed is never held back: a warning has its limit where it is caused ([`require_room`]).
 pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now: Timestamp) -> QueryResult<bool> {
-    let is_mail_to_open = matches!(job.template, Template::MagicLink | Template::StepUpCode);
     let is_warning = matches!(
         job.template,
         Template::AddressChanged
@@ -140,14 +149,13 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
             | Template::OwnerEmergencyIssued
             | Template::PolicyViolation
     );
-    if is_mail_to_open || is_warning {
+    if store::OPENING.contains(&job.template) || is_warning {
         return Ok(false);
     }
     store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
 }
 
-/// Refuses what all contacts of a tenant would be mailed about, where each had so many mails about the like within the
-/// hour.
+/// Refuses what all contacts of a tenant would be mailed about, where each had so many mails of the kind within the hour.
 ///
 /// # Errors
 /// `rate_limited`, with the wait in `Retry-After`.
@@ -158,15 +166,10 @@ pub(crate) fn require_room(
     per_hour: u32,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let contacts = records::tenants::contacts(conn, tenant_id)?.len().max(1);
-    let most = usize::try_from(per_hour).map_err(Error::internal)?.saturating_mul(contacts);
-    let mailed = store::mails_since(conn, (tenant_id, like), now.minus(HOUR), i64::try_from(most).unwrap_or(i64::MAX))?;
-    match mailed.last() {
-        Some(oldest) if mailed.len() >= most => {
-            Err(rate_limited(CONTACTS, oldest.plus(HOUR).since(now).whole_seconds() + 1))
-        }
-        _ => Ok(()),
-    }
+    let contacts = u32::try_from(records::tenants::contacts(conn, tenant_id)?.len()).map_err(Error::internal)?;
+    let most = per_hour.saturating_mul(contacts.max(1));
+    let mailed = store::mails_since(conn, (tenant_id, like), now.minus(HOUR), most.into())?;
+    require_fewer(mailed.into_iter(), most, CONTACTS, now)
 }
 
 fn check(limiter: &DefaultKeyedRateLimiter<String>, key: &String, detail: &'static str) -> Result<(), Error> {

@@ -92,16 +92,27 @@ pub(crate) fn in_effect(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> Que
     in_effect_before(conn, (tenant_id, i64::MAX), now)
 }
 
-/// The change that counts among those before one. One that took effect at once counts from its commit on, whatever clocks
-/// say.
+/// A change that has taken effect. One that did so at once counts from its commit on, whatever clocks say.
+#[diesel::dsl::auto_type]
+fn has_effect(at: Timestamp) -> _ {
+    keys::cancelled_at.is_null().and(keys::effective_at.le(at).or(keys::effective_at.eq(keys::created_at)))
+}
+
+/// A change that was ordered, and takes effect later.
+#[diesel::dsl::auto_type]
+fn waits(now: Timestamp) -> _ {
+    keys::cancelled_at.is_null().and(keys::effective_at.gt(now)).and(keys::effective_at.gt(keys::created_at))
+}
+
+/// The change that counts among those before one.
 fn in_effect_before(
     conn: &mut Conn,
     (tenant_id, seq): (&str, i64),
     at: Timestamp,
 ) -> QueryResult<Option<ApprovalKeyRow>> {
     keys::table
-        .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)).and(keys::cancelled_at.is_null()))
-        .filter(keys::effective_at.le(at).or(keys::effective_at.eq(keys::created_at)))
+        .filter(keys::tenant_id.eq(tenant_id).and(keys::seq.lt(seq)))
+        .filter(has_effect(at))
         .order(keys::seq.desc())
         .first(conn)
         .optional()
@@ -109,12 +120,7 @@ fn in_effect_before(
 
 /// The change that was ordered and waits.
 pub(crate) fn ordered(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<Option<ApprovalKeyRow>> {
-    keys::table
-        .filter(keys::tenant_id.eq(tenant_id).and(keys::cancelled_at.is_null()))
-        .filter(keys::effective_at.gt(now).and(keys::effective_at.gt(keys::created_at)))
-        .order(keys::seq.desc())
-        .first(conn)
-        .optional()
+    keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(waits(now)).order(keys::seq.desc()).first(conn).optional()
 }
 
 /// A change by its number, and the one in effect when it was made.
@@ -147,8 +153,7 @@ pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> 
 /// Cancels every change that waits; returns the tenants.
 pub(crate) fn cancel_all(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<String>> {
     diesel::update(keys::table)
-        .filter(keys::cancelled_at.is_null())
-        .filter(keys::effective_at.gt(now).and(keys::effective_at.gt(keys::created_at)))
+        .filter(waits(now))
         .set(keys::cancelled_at.eq(Some(now)))
         .returning(keys::tenant_id)
         .get_results(conn)
@@ -156,11 +161,8 @@ pub(crate) fn cancel_all(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Str
 
 /// The change that counts of every tenant that has one, in order of tenants.
 pub(crate) fn all_in_effect(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<ApprovalKeyRow>> {
-    let rows: Vec<ApprovalKeyRow> = keys::table
-        .filter(keys::cancelled_at.is_null())
-        .filter(keys::effective_at.le(now).or(keys::effective_at.eq(keys::created_at)))
-        .order((keys::tenant_id.asc(), keys::seq.desc()))
-        .load(conn)?;
+    let rows: Vec<ApprovalKeyRow> =
+        keys::table.filter(has_effect(now)).order((keys::tenant_id.asc(), keys::seq.desc())).load(conn)?;
     let mut newest: Vec<ApprovalKeyRow> = Vec::new();
     for row in rows {
         if newest.last().is_none_or(|last| last.tenant_id != row.tenant_id) {

@@ -79,7 +79,7 @@ pub(crate) struct Review {
     pub finding: Option<Finding>,
     pub comment: Option<String>,
     pub client_id: Option<ClientId>,
-    /// Who sent the request for the link, where that was somebody else than who grants it.
+    /// Who sent the request for the link; whoever grants it may be somebody else.
     pub requested_by_id: Option<String>,
 }
 

@@ -69,11 +69,12 @@ pub(crate) async fn create(
     let event = Requester::of(caller).event(EventType::EndpointCreated, &facts, now);
     let config = std::sync::Arc::clone(&cx.config);
     let key_id = cx.tokens.master_key().id().to_owned();
-    let (made, replayed) = cx
+    let replayed = idempotency.as_ref().map(|key| key.replayed.clone()).unwrap_or_default();
+    let made = cx
         .store
         .write(move |tx| {
             if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
-                return Ok((managed(tx, &id, &access)?, true));
+                return managed(tx, &id, &access);
             }
             tokens::hold_master_key(tx, &key_id)?;
             let owner = records::clients::lock(tx, &endpoint.client_id)?;
@@ -93,10 +94,10 @@ pub(crate) async fn create(
             let endpoint = Endpoint { heard_since, ..endpoint.clone() };
             store::insert(tx, &endpoint, owner.tenant_words())?;
             tx.record(event.clone());
-            Ok((endpoint, false))
+            Ok(endpoint)
         })
         .await?;
-    Ok(WebhookEndpointResponse::of(made, (!replayed).then_some(&secret)))
+    Ok(WebhookEndpointResponse::of(made, (!replayed.is_so()).then_some(&secret)))
 }
 
 /// Changes an endpoint, or switches it on or off. Maintenance cancels the queued messages of one that is off.

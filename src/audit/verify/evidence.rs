@@ -15,10 +15,10 @@ use crate::journal::tree::base64;
 const MAX_PACK_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Whether the beginning of a file is that of an evidence pack, not of an export.
-#[must_use]
 ///
 /// Also where a program has saved it anew: with blanks, in another order or in another encoding. What is wrong with it is
 /// told then in the words of evidence.
+#[must_use]
 pub fn is_evidence(beginning: &[u8]) -> bool {
     let mut words = beginning.iter().copied().filter(u8::is_ascii_graphic);
     let start: Vec<u8> = words.by_ref().take(b"{\"signature\"".len()).collect();

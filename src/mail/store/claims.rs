@@ -59,6 +59,7 @@ macro_rules! read {
             .map(whole)
     }};
 }
+
 /// Jobs that are due and not leased: the oldest, or of many each tenant's in turn. Whether they may be mailed is decided by
 /// their claim.
 pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
@@ -72,15 +73,17 @@ pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> Query
         .order(waiting.field(jobs::id).asc())
         .limit(limit)
         .select(waiting.field(jobs::id));
-    let due = read!(conn, jobs::id.eq_any(oldest))?;
+    let mut due = read!(conn, jobs::id.eq_any(oldest))?;
     if i64::try_from(due.len()).unwrap_or(limit) < limit {
         return Ok(due);
     }
-    let next = turns::next(conn, due.iter().map(|due| due.job.id.clone()), limit, now)?;
-    if due.iter().all(|due| next.contains(&due.job.id)) {
-        return Ok(due);
+    let mut next = turns::next(conn, due.iter().map(|due| due.job.id.clone()), limit, now)?;
+    due.retain(|due| next.contains(&due.job.id));
+    next.retain(|id| due.iter().all(|due| due.job.id != *id));
+    if !next.is_empty() {
+        due.extend(read!(conn, jobs::id.eq_any(next))?);
     }
-    read!(conn, jobs::id.eq_any(next))
+    Ok(due)
 }
 
 /// What is read of a job.

@@ -18,6 +18,9 @@ extern "SQL" {
     fn lower(text: Nullable<Text>) -> Nullable<Text>;
 }
 
+/// Mails that open an access, and are no notices: `turns` and its index name them, too.
+pub(in crate::mail) const OPENING: [Template; 2] = [Template::MagicLink, Template::StepUpCode];
+
 /// A mail with a link to a consultant.
 #[derive(Debug, Clone, Queryable)]
 pub(in crate::mail) struct LinkMail {
@@ -60,7 +63,7 @@ pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Times
         Some(address) => sent.filter(lower(jobs::recipient).eq(address.to_lowercase())).first(conn).optional()?,
         None => sent
             .filter(jobs::consultant_id.eq(&job.consultant_id).and(jobs::recipient.is_null()))
-            .filter(jobs::template.ne_all([Template::MagicLink, Template::StepUpCode]))
+            .filter(jobs::template.ne_all(OPENING))
             .first(conn)
             .optional()?,
     };

@@ -233,7 +233,12 @@ async fn what_the_demonstration_grants_is_an_access_like_any_other(world: &World
     if world.database == Database::Postgres {
         return;
     }
+    // Beside links that were issued before, whoever they are for.
+    let mut before = Api::issue_request(&world.consultant().await);
+    before["profile"]["id"] = json!("emp-1071");
+    let issued = world.admin.post(LINKS, &before).await.ok();
     assert!(command(world).arg("demo").output().unwrap().status.success());
+    assert!(world.admin.get(&format!("{LINKS}/{}", id(&issued))).await.ok().get("extension").is_none());
     for link in ["mlk_01kaq3v9e8fwmvd2x7n0c5hb1z", "mlk_01kaq3v9e8fwmvd2x7n0c5hb6z"] {
         let shown = world.admin.get(&format!("{LINKS}/{link}")).await.ok();
         let mut request = Api::issue_request(shown["consultant"]["id"].as_str().unwrap());
