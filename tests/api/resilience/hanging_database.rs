@@ -184,6 +184,12 @@ fn what_a_process_knows_itself_is_told_while_its_database_hangs() {
             (reply.text().await.unwrap(), asked.elapsed())
         };
         assert!(metrics().await.0.contains("magic_link_database_up 1"));
+        // A connection that the pool opens after the others were stopped would answer.
+        let allow = |new: bool| {
+            let database = Sql::name(world);
+            Sql::control(world).run(&format!("ALTER DATABASE \"{database}\" ALLOW_CONNECTIONS {new}")).unwrap();
+        };
+        allow(false);
         let stopped = Stopped::all(world);
         for _ in 0..3 {
             let (text, took) = metrics().await;
@@ -191,6 +197,7 @@ fn what_a_process_knows_itself_is_told_while_its_database_hangs() {
             assert!(took < Duration::from_secs(2), "took {took:?}");
         }
         drop(stopped);
+        allow(true);
         eventually("it is up again", async || metrics().await.0.contains("magic_link_database_up 1").then_some(()))
             .await;
     });
