@@ -26,7 +26,7 @@ pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::no_connection;
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
 pub(crate) use migrations::{Difference, difference, newest as newest_migration, run as migrate};
-pub(crate) use prepared::{Three, prepared, prepared_as};
+pub(crate) use prepared::{Three, fixed, prepared, prepared_as};
 pub(crate) use roles::grant;
 pub(crate) use server_clock::look_at_clock;
 pub(crate) use text_enum::text_enum;

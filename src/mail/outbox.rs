@@ -35,9 +35,6 @@ use crate::records::tenants::TenantView;
 use crate::store::Tx;
 use crate::tokens::{Act, LinkClaims};
 
-/// Jobs per step.
-const BATCH: i64 = 16;
-
 /// Stale jobs cancelled per step.
 const STALE_PER_STEP: i64 = 100;
 
@@ -122,7 +119,7 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     }
     let config = cx.config.clone();
     let due = cx.store.read(move |conn| {
-        let due = store::due(conn, BATCH, now)?;
+        let due = store::due(conn, now)?;
         due.into_iter().map(|due| gather(conn, &config, due, now)).collect::<Result<Vec<Queued>, Error>>()
     });
     let mut due = due.await?;

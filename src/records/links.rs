@@ -13,7 +13,7 @@ use crate::db::schema::{
     consultants, link_devices as devices, link_keys, magic_links as links, revocations as orders, sessions,
     status_lists,
 };
-use crate::db::{Conn, prepared};
+use crate::db::{Conn, fixed, prepared};
 use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry, Restrictions};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId};
@@ -84,7 +84,7 @@ pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId, drawn: &[i32]) -> Query
             status_lists::table.select(max(status_lists::id)).single_value(),
             super::status_lists::taken(conn, drawn),
         ));
-    let found: Option<Row> = prepared(asked).get_result(conn).optional()?;
+    let found: Option<Row> = fixed!(prepared(asked)).get_result(conn).optional()?;
     Ok(found.map(|(link, order, name, email, has_session, status_list, taken)| Openable {
         consultant: ConsultantRef { id: link.consultant_id.clone(), name, email },
         link: link.under(order),
@@ -155,7 +155,7 @@ pub(crate) fn spend(conn: &mut Conn, spend: &Spend, now: Timestamp) -> QueryResu
         .filter(links::expires_at.gt(now))
         .set((links::spent_at.eq(Some(now)), links::visit.eq(links::visit + 1)))
         .returning(links::all_columns);
-    prepared(spending).get_result(conn).optional()
+    fixed!(prepared(spending)).get_result(conn).optional()
 }
 
 /// Condition that a token of the link's current generation was signed by a key.

@@ -14,7 +14,7 @@ use super::links::{self, Link};
 use super::revocations::BulkRevoked;
 use crate::clock::Timestamp;
 use crate::db::schema::open_grants as grants;
-use crate::db::{Conn, prepared_as};
+use crate::db::{Conn, fixed, prepared_as};
 use crate::id::LinkId;
 
 /// The statement that gives a link its access, unless another link has it; it returns the link's id.
@@ -63,8 +63,8 @@ where
 /// Gives the link its access; `false` if another link has it.
 pub(crate) fn take(conn: &mut Conn, link: &Link, now: Timestamp) -> QueryResult<bool> {
     let taken = match conn {
-        Conn::Postgres(conn) => prepared_as::<Text, _>(taking(link, now)).get_result::<String>(conn),
-        Conn::Sqlite(conn) => prepared_as::<Text, _>(taking(link, now)).get_result::<String>(conn),
+        Conn::Postgres(conn) => fixed!(prepared_as::<Text, _>(taking(link, now))).get_result::<String>(conn),
+        Conn::Sqlite(conn) => fixed!(prepared_as::<Text, _>(taking(link, now))).get_result::<String>(conn),
     };
     Ok(taken.optional()?.is_some())
 }

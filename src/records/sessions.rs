@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{
     link_devices as devices, magic_links as links, revocations as orders, session_sources as sources, sessions, tenants,
 };
-use crate::db::{Backend, Conn, prepared};
+use crate::db::{Backend, Conn, fixed, prepared};
 use crate::domain::{Access, AuditState, ChangeValues, EndCause, PageRequest, Reach, Restrictions};
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 
@@ -65,7 +65,7 @@ pub(crate) fn lock_within(
             tenants::table.filter(tenants::id.eq(sessions::tenant_id)).select(tenants::change_values).single_value(),
         ));
     let found: Option<Row> = match conn {
-        Conn::Postgres(conn) => prepared(Locked(found)).get_result(conn).optional()?,
+        Conn::Postgres(conn) => fixed!(prepared(Locked(found))).get_result(conn).optional()?,
         Conn::Sqlite(conn) => found.get_result(conn).optional()?,
     };
     Ok(found.map(|(session, order, values)| (session.under(order.as_ref()), values.unwrap_or(ChangeValues::Masked))))
@@ -282,7 +282,7 @@ fn end_some(
             its_link.select(links::issued_by_email).single_value(),
             its_link.select(links::profile_email).single_value(),
         ));
-    prepared(ended).get_result(conn).optional()
+    fixed!(prepared(ended)).get_result(conn).optional()
 }
 
 /// Ends the sessions of links that have just been revoked or spent. The end of an expired session is its expiry.
@@ -355,7 +355,7 @@ pub(crate) fn count_events(conn: &mut Conn, source: &Source) -> QueryResult<()> 
             sources::last_event_at.eq(source.last_event_at),
         ))
         .returning(sources::last_seq);
-    prepared(counted).get_result::<i64>(conn).map(drop)
+    fixed!(prepared(counted)).get_result::<i64>(conn).map(drop)
 }
 
 /// Stores the highest sequence number that the portal has declared for a source.

@@ -12,6 +12,11 @@ pub(crate) trait Claims: Serialize + DeserializeOwned {
 
     /// `iat`, seconds since 1970.
     fn issued_at(&self) -> i64;
+
+    /// `iss` and `aud` of a kind that is shown to us again; `None` of what only others verify.
+    fn parties(&self) -> Option<(&str, &str)> {
+        None
+    }
 }
 
 /// The actor (RFC 8693, section 4.1): one level, always the consultant.
@@ -111,6 +116,10 @@ impl Claims for LinkClaims {
     fn issued_at(&self) -> i64 {
         self.iat
     }
+
+    fn parties(&self) -> Option<(&str, &str)> {
+        Some((&self.iss, &self.aud))
+    }
 }
 
 impl Claims for AuthorizationCodeClaims {
@@ -119,6 +128,10 @@ impl Claims for AuthorizationCodeClaims {
     fn issued_at(&self) -> i64 {
         self.iat
     }
+
+    fn parties(&self) -> Option<(&str, &str)> {
+        Some((&self.iss, &self.aud))
+    }
 }
 
 impl Claims for AccessClaims {
@@ -126,6 +139,10 @@ impl Claims for AccessClaims {
 
     fn issued_at(&self) -> i64 {
         self.iat
+    }
+
+    fn parties(&self) -> Option<(&str, &str)> {
+        Some((&self.iss, &self.aud))
     }
 }
 

@@ -17,10 +17,11 @@ mod verified;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::{Algorithm, Header, Validation};
 use keyring::Keyring;
 use serde::Deserialize;
-use verified::VerifiedTokens;
+use verified::{OwnTokens, VerifiedTokens};
 
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -69,6 +70,7 @@ pub struct Tokens {
     /// Validation of access tokens of any portal.
     access: Validation,
     verified: VerifiedTokens,
+    own: OwnTokens,
 }
 
 /// A header has exactly these members; any other one is refused.
@@ -138,6 +140,7 @@ impl Tokens {
             keyring: RwLock::new(Arc::new(Keyring::default())),
             reading: tokio::sync::Mutex::new(()),
             verified: VerifiedTokens::default(),
+            own: OwnTokens::default(),
         }
     }
 
@@ -287,7 +290,11 @@ impl Tokens {
         let mut header = Header::new(Algorithm::ES256);
         header.typ = Some(C::TYP.to_owned());
         header.kid = Some(key.kid.clone());
-        jsonwebtoken::encode(&header, claims, &key.encoding).map_err(Error::internal)
+        let token = jsonwebtoken::encode(&header, claims, &key.encoding).map_err(Error::internal)?;
+        if claims.parties().is_some() {
+            self.own.remember(&token);
+        }
+        Ok(token)
     }
 
     /// Verifies a token of one kind: size, header, key, signature, `typ`, `iss`, `aud`. Returns the claims, and the key
@@ -335,12 +342,11 @@ impl Tokens {
         if token.len() > MAX_BYTES {
             return None;
         }
-        let fingerprint = VerifiedTokens::fingerprint(token);
-        if let Some(known) = self.verified.get(&fingerprint) {
+        if let Some(known) = self.verified.get(token) {
             if self.still_counts(&known, now) {
                 return Some(known);
             }
-            self.verified.forget(&fingerprint);
+            self.verified.forget(token);
             return None;
         }
         let (claims, kid) = self.try_verify::<AccessClaims>(token, &self.access, now)?;
@@ -348,7 +354,7 @@ impl Tokens {
         if !self.still_counts(&verified, now) {
             return None;
         }
-        self.verified.keep(fingerprint, &verified);
+        self.verified.keep(token, &verified);
         Some(verified)
     }
 
@@ -357,7 +363,7 @@ impl Tokens {
         if token.len() > MAX_BYTES {
             return None;
         }
-        self.verified.get(&VerifiedTokens::fingerprint(token))
+        self.verified.get(token)
     }
 
     /// Whether a verified token is within its times, and its signing key has not expired.
@@ -369,17 +375,22 @@ impl Tokens {
     }
 
     fn try_verify<C: Claims>(&self, token: &str, validation: &Validation, now: Timestamp) -> Option<(C, String)> {
-        let header = strict_header(token)?;
+        let header = strict_header(token).filter(|header| header.typ == C::TYP)?;
         let ring = self.ring();
         let key = ring.find(&header.kid, now)?;
         if header.alg != key.algorithm {
             return None;
         }
-        let claims = jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims;
-        let issued_at = claims.issued_at();
+        let claims = if self.own.signed(token) {
+            let claims: C = insecure_decode_claims(token).ok()?;
+            let (issuer, audience) = claims.parties()?;
+            let is_meant = validation.aud.as_ref().is_some_and(|meant| meant.contains(audience));
+            (issuer == self.issuer && is_meant).then_some(claims)?
+        } else {
+            jsonwebtoken::decode::<C>(token, &key.decoding, validation).ok()?.claims
+        };
         // Nothing of ours was issued in the future, whatever this copy's clock says.
-        let sane = header.typ == C::TYP && ring.signer(&header.kid, issued_at, now).is_some();
-        sane.then_some((claims, header.kid))
+        ring.signer(&header.kid, claims.issued_at(), now).is_some().then_some((claims, header.kid))
     }
 
     fn ring(&self) -> Arc<Keyring> {

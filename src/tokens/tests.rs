@@ -38,7 +38,15 @@ fn tokens_of(issuer: &str, active_from: Timestamp) -> Tokens {
         reading: tokio::sync::Mutex::new(()),
         access: validation(issuer, &[PORTAL, "https://ess.example"]),
         verified: VerifiedTokens::default(),
+        own: OwnTokens::default(),
     }
+}
+
+/// Another process with the same keys: it has signed nothing itself.
+fn another_copy(tokens: &Tokens) -> Tokens {
+    let copy = tokens_of(&tokens.issuer, now());
+    *copy.keyring.write().unwrap() = tokens.ring();
+    copy
 }
 
 fn link_claims() -> LinkClaims {
@@ -129,16 +137,18 @@ fn only_the_diagonal_of_kinds_passes() {
         tokens.sign(&code_claims(), now()).unwrap(),
         tokens.sign(&access_claims(), now()).unwrap(),
     ];
-    for (kind, token) in signed.iter().enumerate() {
-        // Each verifier accepts both audiences here, so that nothing but the kind can refuse.
-        let audience = [ISSUER, PORTAL];
-        let verified = [
-            tokens.verify::<LinkClaims>(token, &audience, now()).is_ok(),
-            tokens.verify::<AuthorizationCodeClaims>(token, &audience, now()).is_ok(),
-            tokens.verify::<AccessClaims>(token, &audience, now()).is_ok(),
-        ];
-        for (verifier, passed) in verified.into_iter().enumerate() {
-            assert_eq!(passed, kind == verifier, "token kind {kind} at verifier {verifier}");
+    for copy in [&tokens, &another_copy(&tokens)] {
+        for (kind, token) in signed.iter().enumerate() {
+            // Each verifier accepts both audiences here, so that nothing but the kind can refuse.
+            let audience = [ISSUER, PORTAL];
+            let verified = [
+                copy.verify::<LinkClaims>(token, &audience, now()).is_ok(),
+                copy.verify::<AuthorizationCodeClaims>(token, &audience, now()).is_ok(),
+                copy.verify::<AccessClaims>(token, &audience, now()).is_ok(),
+            ];
+            for (verifier, passed) in verified.into_iter().enumerate() {
+                assert_eq!(passed, kind == verifier, "token kind {kind} at verifier {verifier}");
+            }
         }
     }
 }
@@ -147,9 +157,11 @@ fn only_the_diagonal_of_kinds_passes() {
 fn a_token_of_one_audience_is_refused_at_another() {
     let tokens = tokens();
     let token = tokens.sign(&access_claims(), now()).unwrap();
-    assert!(tokens.verify::<AccessClaims>(&token, &[PORTAL], now()).is_ok());
-    assert!(tokens.verify::<AccessClaims>(&token, &["https://ess.example"], now()).is_err());
-    assert!(tokens.verify::<AccessClaims>(&token, &[], now()).is_err());
+    for copy in [&tokens, &another_copy(&tokens)] {
+        assert!(copy.verify::<AccessClaims>(&token, &[PORTAL], now()).is_ok());
+        assert!(copy.verify::<AccessClaims>(&token, &["https://ess.example"], now()).is_err());
+        assert!(copy.verify::<AccessClaims>(&token, &[], now()).is_err());
+    }
 }
 
 #[test]
@@ -157,7 +169,8 @@ fn a_token_of_another_key_or_issuer_is_refused() {
     let (ours, theirs) = (tokens(), tokens());
     assert!(!is_link(&ours, &theirs.sign(&link_claims(), now()).unwrap()));
     let elsewhere = LinkClaims { iss: "https://elsewhere.example".to_owned(), ..link_claims() };
-    assert!(!is_link(&ours, &ours.sign(&elsewhere, now()).unwrap()));
+    let elsewhere = ours.sign(&elsewhere, now()).unwrap();
+    assert!(!is_link(&ours, &elsewhere) && !is_link(&another_copy(&ours), &elsewhere));
     // Their signature under our key's name.
     let kid = ours.ring().active(now()).unwrap().kid.clone();
     let stolen = json!({ "alg": "ES256", "typ": LinkClaims::TYP, "kid": kid });
@@ -244,7 +257,7 @@ fn a_nested_actor_is_refused() {
 fn every_prefix_and_suffix_is_refused() {
     let tokens = tokens();
     let token = tokens.sign(&link_claims(), now()).unwrap();
-    assert!(is_link(&tokens, &token));
+    assert!(is_link(&tokens, &token) && is_link(&another_copy(&tokens), &token));
     for cut in 1..token.len() {
         let (prefix, suffix) = token.split_at(cut);
         assert!(!is_link(&tokens, prefix), "the first {cut} characters");
@@ -261,6 +274,23 @@ fn a_flood_of_dots_is_refused_before_it_is_looked_at() {
     assert!(!is_link(&tokens, &".".repeat(1024 * 1024)));
     let long = LinkClaims { sub: "x".repeat(MAX_BYTES), ..link_claims() };
     assert!(!is_link(&tokens, &tokens.sign(&long, now()).unwrap()));
+}
+
+#[test]
+fn what_is_known_is_one_token_and_its_key() {
+    let tokens = tokens();
+    let token = tokens.sign(&link_claims(), now()).unwrap();
+    let (text, signature) = token.rsplit_once('.').unwrap();
+    // An honest signature of the same claims, which this process has not made itself, is verified.
+    let again = another_copy(&tokens).sign(&link_claims(), now()).unwrap();
+    assert!(is_link(&tokens, &again));
+    // Another's claims with a known signature, and known claims with another's signature.
+    let (other_text, other_signature) = again.rsplit_once('.').unwrap();
+    assert!(!is_link(&tokens, &format!("{other_text}.{signature}")));
+    assert!(!is_link(&tokens, &format!("{text}.{other_signature}")));
+    // What was signed with a key counts no longer than the key.
+    *tokens.keyring.write().unwrap() = Arc::new(Keyring::default());
+    assert!(!is_link(&tokens, &token));
 }
 
 #[test]

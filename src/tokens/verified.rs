@@ -1,8 +1,9 @@
-//! Cache of verified access tokens: the signature is verified once per token and process.
+//! Tokens whose signatures this process knows: those that it made, and access tokens that it has verified.
 //!
-//! Only what cannot change is cached: the signing key and the claims. Whether the
-//! session is active is loaded each time. An entry is valid no longer than its
-//! token and its signing key, and is evicted for tokens that are used more.
+//! Only what cannot change is cached: that a signature is good, and of access tokens
+//! the signing key and the claims. Whether the session is active is loaded each time.
+//! An entry is valid no longer than its token and its signing key, and is evicted for
+//! tokens that are used more.
 
 use std::sync::Arc;
 
@@ -15,8 +16,37 @@ use super::AccessClaims;
 /// more, the token of its first introspection.
 const MOST: usize = 16_384;
 
+/// Number of tokens of our own that are remembered, in about 3 MiB.
+const MOST_OWN: usize = 32_768;
+
 /// SHA-256 of a token: the token itself is a secret, and stays out of the cache.
 type Fingerprint = [u8; 32];
+
+fn fingerprint(token: &str) -> Fingerprint {
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    fingerprint
+}
+
+/// Tokens that this process signed: to verify what it made itself costs more than all else that a call needs.
+pub(super) struct OwnTokens(Cache<Fingerprint, ()>);
+
+impl Default for OwnTokens {
+    fn default() -> Self {
+        Self(Cache::new(MOST_OWN))
+    }
+}
+
+impl OwnTokens {
+    pub(super) fn remember(&self, token: &str) {
+        self.0.insert(fingerprint(token), ());
+    }
+
+    /// Whether this process signed exactly this token; `false` of what it has forgotten.
+    pub(super) fn signed(&self, token: &str) -> bool {
+        self.0.get(&fingerprint(token)).is_some()
+    }
+}
 
 /// A token that one of our keys signed.
 #[derive(Debug)]
@@ -36,23 +66,17 @@ impl Default for VerifiedTokens {
 }
 
 impl VerifiedTokens {
-    pub(super) fn fingerprint(token: &str) -> Fingerprint {
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
-        fingerprint
+    pub(super) fn get(&self, token: &str) -> Option<Arc<Verified>> {
+        self.0.get(&fingerprint(token))
     }
 
-    pub(super) fn get(&self, fingerprint: &Fingerprint) -> Option<Arc<Verified>> {
-        self.0.get(fingerprint)
-    }
-
-    pub(super) fn keep(&self, fingerprint: Fingerprint, token: &Arc<Verified>) {
-        self.0.insert(fingerprint, Arc::clone(token));
+    pub(super) fn keep(&self, token: &str, verified: &Arc<Verified>) {
+        self.0.insert(fingerprint(token), Arc::clone(verified));
     }
 
     /// Removes a token that is no longer valid.
-    pub(super) fn forget(&self, fingerprint: &Fingerprint) {
-        self.0.remove(fingerprint);
+    pub(super) fn forget(&self, token: &str) {
+        self.0.remove(&fingerprint(token));
     }
 
     /// Removes every token: a key was revoked or has expired.

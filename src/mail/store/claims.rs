@@ -4,15 +4,15 @@ use diesel::dsl::{exists, sql};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
-use diesel::sql_types::{Array, Bool, Nullable, Text};
+use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamp as SqlTimestamp};
 
-use super::{Job, turns};
+use super::{Job, OPEN, turns};
 use crate::clock::Timestamp;
 use crate::db::schema::{
     consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions, revocations as orders,
     signing_keys, tenants,
 };
-use crate::db::{Conn, prepared};
+use crate::db::{Conn, fixed, prepared};
 use crate::domain::DeliveryState;
 use crate::id::MailJobId;
 use crate::records::consultants::Consultant;
@@ -21,7 +21,8 @@ use crate::records::restores::no_restore_runs;
 use crate::records::revocations::{BulkRevocation, BulkRevoked, NotBulkRevoked};
 use crate::records::tenants::Tenant;
 
-diesel::alias!(jobs as waiting: Waiting);
+/// Jobs that are read, claimed and sent together.
+const BATCH: usize = 16;
 
 /// A due job, and what its mail is made of.
 pub(in crate::mail) struct Due {
@@ -35,11 +36,11 @@ pub(in crate::mail) struct Due {
 
 /// Reads jobs with what their mails are made of.
 macro_rules! read {
-    ($conn:expr, $chosen:expr) => {{
+    ($chosen:expr) => {{
         let suppressed = suppressions::table
             .filter(suppressions::address_key.nullable().eq(consultants::email_key.nullable()))
             .filter(suppressions::cleared_at.is_null());
-        jobs::table
+        let chosen = jobs::table
             .left_join(consultants::table)
             .left_join(links::table.on(links::id.nullable().eq(jobs::magic_link_id)))
             .left_join(tenants::table.on(tenants::id.eq(jobs::tenant_id)))
@@ -54,34 +55,32 @@ macro_rules! read {
                 links::all_columns.nullable(),
                 tenants::all_columns.nullable(),
                 orders::all_columns.nullable(),
-            ))
-            .load::<Row>($conn)
-            .map(whole)
+            ));
+        prepared(chosen)
     }};
 }
 
 /// Jobs that are due and not leased: the oldest, or of many each tenant's in turn. Whether they may be mailed is decided by
 /// their claim.
-pub(in crate::mail) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<Due>> {
-    // Chosen first: of a long queue nothing else is read.
-    let oldest = waiting
-        .filter(waiting.field(jobs::finished_at).is_null())
-        .filter(waiting.field(jobs::next_attempt_at).le(now))
-        .filter(
-            waiting.field(jobs::lease_until).is_null().or(waiting.field(jobs::lease_until).le(now).assume_not_null()),
-        )
-        .order(waiting.field(jobs::id).asc())
-        .limit(limit)
-        .select(waiting.field(jobs::id));
-    let mut due = read!(conn, jobs::id.eq_any(oldest))?;
-    if i64::try_from(due.len()).unwrap_or(limit) < limit {
+pub(in crate::mail) fn due(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<Due>> {
+    // Chosen first: of a long queue nothing else is read. The limit is a number in the text, as in `turns`.
+    let oldest = sql::<Bool>(
+        "mail_jobs.id IN (SELECT waiting.id FROM mail_jobs waiting WHERE waiting.finished_at IS NULL \
+         AND waiting.next_attempt_at <= ",
+    )
+    .bind::<SqlTimestamp, _>(now)
+    .sql(" AND (waiting.lease_until IS NULL OR waiting.lease_until <= ")
+    .bind::<SqlTimestamp, _>(now)
+    .sql(&format!(") ORDER BY waiting.id LIMIT {BATCH})"));
+    let mut due = fixed!(read!(oldest)).load(conn).map(whole)?;
+    if due.len() < BATCH {
         return Ok(due);
     }
-    let mut next = turns::next(conn, due.iter().map(|due| due.job.id.clone()), limit, now)?;
+    let mut next = turns::next(conn, due.iter().map(|due| due.job.id.clone()), BATCH, now)?;
     due.retain(|due| next.contains(&due.job.id));
     next.retain(|id| due.iter().all(|due| due.job.id != *id));
     if !next.is_empty() {
-        due.extend(read!(conn, jobs::id.eq_any(next))?);
+        due.extend(read!(jobs::id.eq_any(padded(&next))).load(conn).map(whole)?);
     }
     Ok(due)
 }
@@ -113,10 +112,10 @@ pub(in crate::mail) fn claim(
     now: Timestamp,
 ) -> QueryResult<Vec<Job>> {
     macro_rules! claim {
-        ($free:expr, $usable:expr) => {
+        ($free:expr, $open:expr, $usable:expr) => {
             diesel::update(jobs::table)
                 .filter($free)
-                .filter(jobs::finished_at.is_null())
+                .filter($open)
                 .filter(jobs::next_attempt_at.le(now))
                 .filter(jobs::lease_until.is_null().or(jobs::lease_until.le(now).assume_not_null()))
                 .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
@@ -135,14 +134,16 @@ pub(in crate::mail) fn claim(
     match conn {
         Conn::Postgres(conn) => {
             let usable = sql::<Bool>("(SELECT usable FROM key)");
-            let claim = claim!(sql::<Bool>("mail_jobs.id IN (SELECT id FROM free)"), usable);
-            prepared(Claiming { ids: ids.iter().map(MailJobId::as_str).collect(), kid, claim }).get_results(conn)
+            let claim =
+                claim!(sql::<Bool>("mail_jobs.id = ANY(ARRAY(SELECT id FROM free))"), sql::<Bool>(OPEN), usable);
+            let ids = ids.iter().map(MailJobId::as_str).collect();
+            fixed!(prepared(Claiming { ids, kid, claim })).get_results(conn)
         }
         Conn::Sqlite(conn) => {
             let key = signing_keys::table.filter(signing_keys::revoked_at.is_null());
             let key = key.filter(signing_keys::kid.nullable().eq(kid));
             let usable = exists(key).or(kid.is_none().into_sql::<Bool>());
-            prepared(claim!(jobs::id.eq_any(padded(ids)), usable)).get_results(conn)
+            prepared(claim!(jobs::id.eq_any(padded(ids)), jobs::finished_at.is_null(), usable)).get_results(conn)
         }
     }
 }

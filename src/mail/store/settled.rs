@@ -4,10 +4,10 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{self, Array, Nullable, Text};
 
-use super::Job;
+use super::{Job, OPEN};
 use crate::clock::Timestamp;
 use crate::db::schema::mail_jobs as jobs;
-use crate::db::{Conn, prepared, prepared_as};
+use crate::db::{Conn, fixed, prepared, prepared_as};
 use crate::domain::DeliveryState;
 use crate::id::MailJobId;
 
@@ -46,14 +46,13 @@ pub(in crate::mail) fn settle_accepted(
     const SETTLE: &str = "UPDATE mail_jobs SET provider = $1, state = $2, finished_at = $3, \
          provider_message_id = a.message_id, last_error = NULL \
          FROM unnest($4, $5, $6) AS a (id, lease_until, message_id) \
-         WHERE mail_jobs.id = a.id AND mail_jobs.lease_until = a.lease_until AND mail_jobs.finished_at IS NULL \
-         RETURNING mail_jobs.id";
+         WHERE mail_jobs.id = a.id AND mail_jobs.lease_until = a.lease_until AND ";
     if accepted.is_empty() {
         return Ok(());
     }
     match conn {
         Conn::Postgres(conn) => {
-            let settled = sql_query(SETTLE)
+            let settled = sql_query(format!("{SETTLE}{OPEN} RETURNING mail_jobs.id"))
                 .bind::<Text, _>(provider)
                 .bind::<Text, _>(DeliveryState::Accepted)
                 .bind::<sql_types::Timestamp, _>(now)
@@ -81,13 +80,13 @@ pub(in crate::mail) fn settle(
 ) -> QueryResult<bool> {
     macro_rules! mine {
         ($changes:expr) => {
-            prepared(
+            fixed!(prepared(
                 diesel::update(jobs::table.find(&job.id))
                     .filter(jobs::lease_until.eq(job.lease_until))
                     .filter(jobs::finished_at.is_null())
                     .set($changes)
                     .returning(jobs::id),
-            )
+            ))
             .get_result::<MailJobId>(conn)
             .optional()?
         };

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_query;
-use diesel::sql_types::{BigInt, Text, Timestamp as SqlTimestamp};
+use diesel::sql_types::{Text, Timestamp as SqlTimestamp};
 
 use crate::clock::Timestamp;
 use crate::db::{Conn, prepared_as};
@@ -10,24 +10,28 @@ use crate::id::MailJobId;
 
 /// The oldest due job of each tenant, the oldest first: of all, or of those with links and codes.
 ///
-/// Tenants are found one after the other, each by one look into an index: what else is in the queue is not read.
-fn heads(conn: &mut Conn, with_links: bool, limit: i64, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
-    let open = if with_links {
-        "finished_at IS NULL AND (template = 'magic_link' OR template = 'step_up_code')"
+/// Tenants are found one after the other, each by one look into an index: what else is in the queue is not read. SQLite
+/// is told which index, because it would take the one by template, and read every mail that ever left.
+fn heads(conn: &mut Conn, with_links: bool, limit: usize, now: Timestamp) -> QueryResult<Vec<MailJobId>> {
+    let (index, links) = if with_links {
+        ("mail_jobs_open_with_links", " AND (template = 'magic_link' OR template = 'step_up_code')")
     } else {
-        "finished_at IS NULL"
+        ("mail_jobs_open_by_tenant", "")
     };
+    let by = if let Conn::Sqlite(_) = conn { format!(" INDEXED BY {index}") } else { String::new() };
+    let open = format!("mail_jobs{by} WHERE finished_at IS NULL{links}");
+    // The limit is a number in the text: SQLite prepares a statement with a bound one anew at every run.
     let text = format!(
         "WITH RECURSIVE waiting (tenant_id) AS (\
-         SELECT min(tenant_id) FROM mail_jobs WHERE {open} UNION ALL \
-         SELECT (SELECT min(tenant_id) FROM mail_jobs WHERE {open} AND tenant_id > waiting.tenant_id) \
+         SELECT (SELECT tenant_id FROM {open} ORDER BY tenant_id LIMIT 1) UNION ALL \
+         SELECT (SELECT tenant_id FROM {open} AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1) \
          FROM waiting WHERE waiting.tenant_id IS NOT NULL), \
-         heads (id) AS (SELECT (SELECT id FROM mail_jobs WHERE {open} AND tenant_id = waiting.tenant_id \
+         heads (id) AS MATERIALIZED (SELECT (SELECT id FROM {open} AND tenant_id = waiting.tenant_id \
          AND next_attempt_at <= $1 AND (lease_until IS NULL OR lease_until <= $1) ORDER BY id LIMIT 1) \
          FROM waiting WHERE waiting.tenant_id IS NOT NULL) \
-         SELECT id FROM heads WHERE id IS NOT NULL ORDER BY id LIMIT $2"
+         SELECT id FROM heads WHERE id IS NOT NULL ORDER BY id LIMIT {limit}"
     );
-    let found = sql_query(text).bind::<SqlTimestamp, _>(now).bind::<BigInt, _>(limit);
+    let found = sql_query(text).bind::<SqlTimestamp, _>(now);
     match conn {
         Conn::Postgres(conn) => prepared_as::<Text, _>(found).load(conn),
         Conn::Sqlite(conn) => prepared_as::<Text, _>(found).load(conn),
@@ -39,13 +43,12 @@ fn heads(conn: &mut Conn, with_links: bool, limit: i64, now: Timestamp) -> Query
 pub(super) fn next(
     conn: &mut Conn,
     oldest: impl IntoIterator<Item = MailJobId>,
-    limit: i64,
+    limit: usize,
     now: Timestamp,
 ) -> QueryResult<Vec<MailJobId>> {
-    let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut next = heads(conn, true, limit / 2, now)?;
     for id in heads(conn, false, limit / 4, now)?.into_iter().chain(oldest) {
-        if next.len() < most && !next.contains(&id) {
+        if next.len() < limit && !next.contains(&id) {
             next.push(id);
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Receiver, Statements, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Receiver, Sql, Statements, World, apply, eventually, on_both_databases};
 
 /// A link's whole life, and the statements of each of its acts.
 async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static str, (usize, usize))> {
@@ -60,6 +60,69 @@ async fn an_act_costs_a_few_prepared_statements(world: &World) {
     for ((act, (statements, anew)), (_, most)) in found.into_iter().zip(most) {
         assert!((1..=most).contains(&statements), "{act} sends {statements} statements, more than {most}");
         assert_eq!(anew, 0, "{act} sends statements that are not prepared");
+    }
+}
+
+/// Two tenants have more due mails than are sent together, beside many that left: what left is not read.
+#[apply(on_both_databases)]
+async fn a_queue_of_mails_is_found_by_what_is_open(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = portal.issue(&world.consultant().await).await;
+    world.token(&link, 1).await;
+    let (numbers, number) = Sql::numbers(world.database, 60);
+    let queued = format!(
+        "INSERT INTO mail_jobs (id, template, dedup_key, consultant_id, tenant_id, portal, magic_link_id, recipient, state,
+         attempts, unknown_attempts, retry_round, next_attempt_at, created_at)
+         SELECT 'mjb_' || {number}, 'access_issued', 'queued ' || {number}, consultant_id,
+         CASE WHEN i > 30 THEN tenant_id ELSE 'globex' END, portal, magic_link_id, 'meera' || {number} || '@acme.example',
+         'queued', 0, 0, 0, created_at, created_at
+         FROM mail_jobs, ({numbers}) AS n WHERE template = 'magic_link'"
+    );
+    let sent = async {
+        Sql::of(world).run(&queued).expect("rows like the service's");
+        eventually("all have left", async || {
+            (Sql::of(world).count("FROM mail_jobs WHERE finished_at IS NULL") == 0).then_some(())
+        })
+        .await;
+    };
+    let (statements, ()) = Statements::during(world, sent).await;
+    let mut sql = Sql::of(world);
+    let mut plans = |words: &[&str], types: &[&str]| -> Vec<String> {
+        let found = statements.texts(words);
+        assert!(!found.is_empty(), "no statement says {words:?}");
+        found
+            .into_iter()
+            .flat_map(|statement| sql.plan(statement, types))
+            .filter(|step| step.contains("mail_jobs"))
+            .collect()
+    };
+    match world.database {
+        Database::Sqlite => {
+            for step in plans(&["WITH RECURSIVE waiting"], &[]) {
+                assert!(step.contains("INDEX mail_jobs_open_"), "{step}");
+            }
+        }
+        Database::Postgres => {
+            let of_claim = [
+                "text[]",
+                "text",
+                "text",
+                "text",
+                "text",
+                "timestamp",
+                "integer",
+                "text",
+                "timestamp",
+                "timestamp",
+                "timestamp",
+            ];
+            let of_settling = ["text", "text", "timestamp", "text[]", "timestamp[]", "text[]"];
+            let claims = plans(&["WITH free AS"], &of_claim);
+            let settled = plans(&["UPDATE mail_jobs SET provider"], &of_settling);
+            for step in claims.into_iter().chain(settled).filter(|step| step.contains("Scan")) {
+                assert!(step.contains("mail_jobs_pkey"), "{step}");
+            }
+        }
     }
 }
 

@@ -14,6 +14,18 @@ pub enum Sql {
 }
 
 #[derive(QueryableByName)]
+struct Step {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    told: String,
+}
+
+#[derive(QueryableByName)]
+struct Detail {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+#[derive(QueryableByName)]
 struct Row {
     #[diesel(sql_type = Nullable<Text>)]
     text: Option<String>,
@@ -98,6 +110,25 @@ impl Sql {
     pub fn largest_append(&mut self, tenant_id: &str) -> usize {
         let largest = "SELECT CAST(max(events) AS TEXT) AS text FROM appends";
         self.texts(&format!("{largest} WHERE tenant_id = '{tenant_id}'"))[0].parse().expect("events were appended")
+    }
+
+    /// How a statement finds its rows, whatever its values are; PostgreSQL needs the types of its parameters.
+    pub fn plan(&mut self, statement: &str, types: &[&str]) -> Vec<String> {
+        match self {
+            Self::Postgres(conn) => {
+                let prepared = format!("PREPARE it ({}) AS {statement}", types.join(", "));
+                let prepared = conn.batch_execute(&format!("SET plan_cache_mode = force_generic_plan; {prepared}"));
+                prepared.expect("the statement and its types");
+                let values = vec!["NULL"; types.len()].join(", ");
+                let steps = diesel::sql_query(format!("EXPLAIN EXECUTE it ({values})")).load(conn);
+                conn.batch_execute("DEALLOCATE it").expect("it was prepared");
+                steps.expect("a plan").into_iter().map(|Step { told }| told).collect()
+            }
+            Self::Sqlite(conn) => {
+                let steps = diesel::sql_query(format!("EXPLAIN QUERY PLAN {statement}")).load(conn);
+                steps.expect("a plan").into_iter().map(|Detail { detail }| detail).collect()
+            }
+        }
     }
 
     /// How many rows `from …` has.

@@ -97,6 +97,12 @@ impl Statements {
         (number, anew)
     }
 
+    /// The texts of the statements that say all of these words.
+    pub fn texts(&self, words: &[&str]) -> HashSet<&str> {
+        let all = self.transactions.iter().flatten().map(|one| one.sql.as_str());
+        all.filter(|sql| words.iter().all(|word| sql.contains(word))).collect()
+    }
+
     /// The number of statements that say one of these words, and those among them that were parsed anew.
     pub fn that_say(&self, words: &[&str]) -> (usize, Vec<&str>) {
         let all = self.transactions.iter().flatten().filter(|one| words.iter().any(|word| one.sql.contains(word)));
