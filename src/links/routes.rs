@@ -247,7 +247,7 @@ async fn resend_magic_link(
     id: Path<LinkId>,
     body: Body<ResendLink>,
 ) -> Result<Accepted<LinkResponse>, Error> {
-    Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Accepted::new(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Extend a magic link
