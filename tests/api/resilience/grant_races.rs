@@ -94,7 +94,8 @@ async fn of_several_replacements_beside_a_revocation_one_link_is_left_at_most(wo
 
 #[apply(on_both_databases)]
 async fn of_several_replacements_each_replaces_the_one_before(world: &World) {
-    let (portal, copies) = (patient(world, world.portal("cloud", "acme").await), Copies::start(world));
+    // They wait for each other: on a slow machine longer than a writer is waited for, which is a 503 that did nothing.
+    let (portal, copies) = (world.portal("cloud", "acme").await.patient(), Copies::start(world));
     for round in 0..rounds(12) {
         let consultant = world.consultant().await;
         let mut request = Api::issue_request(&consultant);
