@@ -117,7 +117,7 @@ codes! {
     EvidenceTooLarge 422 "evidence_too_large" "The history of the link is too large for one answer" "10,000 events, 8 MiB of them, 10,000 mails or 1,000 sessions are the limit: export the tenant's log instead.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
-    ResendCoolDown 429 "resend_cool_down" "A mail about this access was sent a moment ago" "Wait for `Retry-After` seconds.";
+    ResendCoolDown 429 "resend_cool_down" "A mail about this access was asked for a moment ago" "Wait for `Retry-After` seconds.";
     HeadersTooLarge 431 "headers_too_large" "The head of the request is too large" "128 KiB and 96 fields are taken.";
     LogForked 500 "log_forked" "The log does not extend its last checkpoint" "It was tampered with, or an old copy was restored: notify the operators, and compare the database with a backup and the checkpoints that were kept outside.";
     DatabaseFault 500 "database_fault" "The database is damaged, or refuses what it must do" "Waiting does not help: quote `trace_id` to the operators, whose logs and `magic_link_database_faults_total` tell more.";

@@ -69,6 +69,12 @@ pages.MapGet("/employees.csv", async (HttpContext context) =>
     return Results.Text(string.Concat(employees.Select(one => $"{one.Key},{one.Value.Name}\n")), "text/csv");
 });
 
+pages.MapGet("/bank-accounts.csv", async (HttpContext context) =>
+{
+    await context.Visitor().Report("employees", new("export", "bank_accounts.exported", "employee_list", "all", Category: "bank_account"));
+    return Results.Text(string.Concat(employees.Select(one => $"{one.Key},{one.Value.BankAccount}\n")), "text/csv");
+});
+
 pages.MapGet("/leave-policy", async (HttpContext context) =>
 {
     await context.Visitor().Report("leave", new("view", "leave_policy.viewed", "leave_policy", "default"));

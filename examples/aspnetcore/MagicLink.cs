@@ -140,7 +140,7 @@ public sealed class Visitor
     {
         var why = IsReadOnly && act.Kind == "change" ? "It is read only: you can look, but not change anything."
             : token.Modules is { } modules && !modules.Contains(module) ? "It does not reach into this part of the portal."
-            : token.Forbidden is { } words && words.Contains(act.Kind == "export" ? "export" : act.Category) ? "The company has left out what you tried." : null;
+            : token.Forbidden is { } words && (words.Contains(act.Category) || (act.Kind == "export" && words.Contains("export"))) ? "The company has left out what you tried." : null;
         if (why is not null) throw new Stop(403, "refused", "This access does not include that", why);
     }
 

@@ -55,6 +55,11 @@ pages.get('/employees.csv', async (_, response) => {
   response.type('text/csv').send([...employees].map(([id, { name }]) => `${id},${name}\n`).join(''));
 });
 
+pages.get('/bank-accounts.csv', async (_, response) => {
+  await guard.visitor(response).report('employees', { kind: 'export', action: 'bank_accounts.exported', resource_type: 'employee_list', resource_id: 'all', category: 'bank_account' });
+  response.type('text/csv').send([...employees].map(([id, { bank_account }]) => `${id},${bank_account}\n`).join(''));
+});
+
 pages.get('/leave-policy', async (_, response) => {
   const visitor = guard.visitor(response);
   await visitor.report('leave', { kind: 'view', action: 'leave_policy.viewed', resource_type: 'leave_policy', resource_id: 'default' });

@@ -85,7 +85,7 @@ export class Visitor {
     const { modules, forbidden = [] } = this.token;
     const why = this.readOnly && act.kind === 'change' ? 'It is read only: you can look, but not change anything.'
       : modules && !modules.includes(module) ? 'It does not reach into this part of the portal.'
-      : forbidden.includes(act.kind === 'export' ? 'export' : act.category ?? '') ? 'The company has left out what you tried.' : undefined;
+      : forbidden.includes(act.category ?? '') || (act.kind === 'export' && forbidden.includes('export')) ? 'The company has left out what you tried.' : undefined;
     if (why) throw new Stop(403, 'refused', 'This access does not include that', why);
   }
 

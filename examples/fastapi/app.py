@@ -55,6 +55,12 @@ async def export(visitor: Visitor = Depends(guard.visitor)):
     return PlainTextResponse("".join(f"{key},{one['name']}\n" for key, one in employees.items()), media_type="text/csv")
 
 
+@app.get("/{tenant}/cloud/bank-accounts.csv")
+async def export_accounts(visitor: Visitor = Depends(guard.visitor)):
+    await visitor.report("export", "bank_accounts.exported", "employee_list", "all", module="employees", category="bank_account")
+    return PlainTextResponse("".join(f"{key},{one['bank_account']}\n" for key, one in employees.items()), media_type="text/csv")
+
+
 @app.get("/{tenant}/cloud/leave-policy")
 async def leave_policy(visitor: Visitor = Depends(guard.visitor)):
     await visitor.report("view", "leave_policy.viewed", "leave_policy", "default", module="leave")

@@ -80,6 +80,14 @@ class Pages {
         return ResponseEntity.ok().contentType(MediaType.parseMediaType("text/csv")).body(lines.toString());
     }
 
+    @GetMapping("/bank-accounts.csv")
+    ResponseEntity<String> exportAccounts(Visitor visitor) {
+        visitor.report("employees", new Act("export", "bank_accounts.exported", "employee_list", "all", null, "bank_account", null));
+        var lines = new StringBuilder();
+        employees.forEach((id, employee) -> lines.append(id).append(',').append(employee.bankAccount).append('\n'));
+        return ResponseEntity.ok().contentType(MediaType.parseMediaType("text/csv")).body(lines.toString());
+    }
+
     @GetMapping("/leave-policy")
     ResponseEntity<String> leavePolicy(Visitor visitor) {
         visitor.report("leave", new Act("view", "leave_policy.viewed", "leave_policy", "default", null, null, null));

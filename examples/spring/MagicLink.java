@@ -124,7 +124,7 @@ public class MagicLink implements DisposableBean {
         private void allow(String module, Act act) {
             var why = isReadOnly() && act.kind.equals("change") ? "It is read only: you can look, but not change anything."
                 : token.has("modules") && !words("modules").contains(module) ? "It does not reach into this part of the portal."
-                : words("forbidden").contains(act.kind.equals("export") ? "export" : act.category) ? "The company has left out what you tried." : null;
+                : words("forbidden").contains(act.category) || act.kind.equals("export") && words("forbidden").contains("export") ? "The company has left out what you tried." : null;
             if (why != null) throw new Stop(403, "refused", "This access does not include that", why);
         }
 
@@ -246,7 +246,7 @@ public class MagicLink implements DisposableBean {
             var act = session.unsettled.act;
             deliver(session);
             if (act.kind.equals("change") && !act.action.equals("change.not_applied")) {
-                var back = act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
+                var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
                 number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
             }
         }

@@ -22,11 +22,11 @@ text_enum! {
         LinkLapsed = "magic_link.lapsed",
         /// A mail provider accepted the mail with the link.
         LinkMailed = "magic_link.mailed",
-        /// The mail with the link failed and will not be retried.
+        /// The mail with the link, or with a one-time code, failed and will not be retried.
         LinkMailFailed = "magic_link.mail_failed",
         /// The mail with the link reached the recipient's mail server.
         LinkDelivered = "magic_link.mail_delivered",
-        /// The mail with the link bounced, or the recipient reported it as spam.
+        /// The mail with the link, or with a one-time code, bounced, or the recipient reported it as spam.
         LinkBounced = "magic_link.mail_bounced",
         /// An e-mail address was suppressed: it gets no mail until an operator clears it.
         AddressSuppressed = "mail_address.suppressed",

@@ -71,7 +71,7 @@ text_enum! {
         OwnerAccessEnded = "owner_access_ended",
         /// The day's sessions after the first one, to the profile's owner.
         OwnerAccessVisits = "owner_access_visits",
-        /// The mail with the link bounced or failed, to the granting admin.
+        /// The mail with the link, or with a one-time code, bounced or failed, to the granting admin.
         LinkBounced = "link_bounced",
         /// A link waits for an approval, to the contacts of the tenant.
         ApprovalRequested = "approval_requested",

@@ -20,7 +20,31 @@ pub(crate) struct Created<T> {
 }
 
 /// 202 with a JSON body.
-pub(crate) struct Accepted<T>(pub T);
+pub(crate) struct Accepted<T> {
+    /// The path at which it can be read, if it was created and can alone.
+    location: Option<String>,
+    value: T,
+}
+
+impl<T> Accepted<T> {
+    /// The answer about something that is known already, or cannot be read alone.
+    pub(crate) const fn new(value: T) -> Self {
+        Self { location: None, value }
+    }
+
+    /// The answer about something new that can be read at this path.
+    pub(crate) const fn at(location: String, value: T) -> Self {
+        Self { location: Some(location), value }
+    }
+}
+
+/// A response that names where what it is about can be read.
+fn located(mut response: HttpResponse, location: Option<String>) -> HttpResponse {
+    if let Some(path) = location.and_then(|path| HeaderValue::try_from(path).ok()) {
+        response.headers_mut().insert(LOCATION, path);
+    }
+    response
+}
 
 /// A response with a JSON body.
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> HttpResponse {
@@ -44,11 +68,7 @@ impl<T: Serialize> Responder for Created<T> {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        let mut response = json(StatusCode::CREATED, &self.value);
-        if let Some(path) = self.location.and_then(|path| HeaderValue::try_from(path).ok()) {
-            response.headers_mut().insert(LOCATION, path);
-        }
-        response
+        located(json(StatusCode::CREATED, &self.value), self.location)
     }
 }
 
@@ -56,7 +76,7 @@ impl<T: Serialize> Responder for Accepted<T> {
     type Body = BoxBody;
 
     fn respond_to(self, _request: &HttpRequest) -> HttpResponse {
-        json(StatusCode::ACCEPTED, &self.0)
+        located(json(StatusCode::ACCEPTED, &self.value), self.location)
     }
 }
 

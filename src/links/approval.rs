@@ -7,7 +7,7 @@ use time::Duration;
 
 use super::changing::Change;
 use super::decisions::{ASKING, Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
-use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
+use super::grant::{access_exists, admit, insert, issued, require_open, require_portal};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
@@ -205,12 +205,7 @@ pub(crate) async fn approve(
             }
             let (link, consultant, _) = admitted?;
             let decided = decide(tx, &change, (RequestState::Approved, &decision))?;
-            if asked.replaces {
-                replace(tx, &link, &change.actor, now)?;
-            }
-            if !mail::insert_with_link(tx, &link, now)? {
-                return Err(access_exists(tx, &link, &change.actor, change.client_id.as_ref(), now)?);
-            }
+            insert(tx, &link, asked.replaces, (&change.actor, change.client_id.as_ref()), now)?;
             requests::keep_place(tx, &decided)?;
             notices::issued(tx, &link, now)?;
             if !link.has_begun(now) {

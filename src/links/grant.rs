@@ -18,6 +18,9 @@ use crate::store::Tx;
 use crate::tenants::rules::{Grant, Rules};
 use crate::{mail, records};
 
+/// Replacements of one access that a transaction waits for before it is run again.
+const LONGEST_CHAIN: usize = 16;
+
 /// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
 /// it waits for an approval.
 ///
@@ -81,6 +84,27 @@ pub(super) fn issued(
     }))
 }
 
+/// Inserts a link and queues its mail: in the place of the one that has its access, if it `replaces` that one.
+pub(super) fn insert(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    replaces: bool,
+    (actor, client_id): (&Actor, Option<&ClientId>),
+    now: Timestamp,
+) -> Result<(), Error> {
+    if replaces {
+        replace(tx, link, actor, now)?;
+    }
+    if mail::insert_with_link(tx, link, now)? {
+        return Ok(());
+    }
+    if replaces {
+        // Another one has got the access since: the transaction is run again, and replaces it.
+        return Err(Error::unavailable().after_a_lost_race());
+    }
+    Err(access_exists(tx, link, actor, client_id, now)?)
+}
+
 /// The refusal of a second link for one access, which names the first and is on record with it.
 pub(super) fn access_exists(
     tx: &mut Tx<'_>,
@@ -96,8 +120,8 @@ pub(super) fn access_exists(
 }
 
 /// Ends the link that gives the same access, because another one takes its place; nobody is alarmed by a mail.
-pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
-    let Some(other) = records::open_grants::holder(tx, by)? else { return Ok(()) };
+fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<(), Error> {
+    let Some(other) = locked_holder(tx, by)? else { return Ok(()) };
     if other.ended(now).is_none() {
         require_open(by, now)?;
         if records::link_reviews::find(tx, &other.id)?.is_some() {
@@ -121,6 +145,19 @@ pub(super) fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp)
         &Ending::new(actor, by.client_id.as_ref(), now),
     )?;
     Ok(())
+}
+
+/// The link that has the access, locked: of several that would replace it, each replaces the one before.
+fn locked_holder(tx: &mut Tx<'_>, by: &Link) -> Result<Option<Link>, Error> {
+    for _ in 0..LONGEST_CHAIN {
+        let Some(holder) = records::open_grants::holder(tx, by)? else { return Ok(None) };
+        match records::links::lock(tx, &holder.id)? {
+            // Another one took its place while its lock was awaited.
+            Some(link) if link.replaced_by.is_some() => {}
+            link => return Ok(link),
+        }
+    }
+    Err(Error::unavailable().after_a_lost_race())
 }
 
 /// Refuses a link that opens later the place of one that is open.

@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::decisions::Emergency;
-use super::grant::{access_exists, admit, issued, replace, require_open, require_portal};
+use super::grant::{admit, insert, issued, require_open, require_portal};
 use super::{IssueLink, LinkResponse, approval, emergency, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -62,12 +62,7 @@ pub(crate) async fn issue(
                 let per_hour = config.limits.mails_per_recipient_hour;
                 return approval::ask(tx, &link, &actor, consultant, (replaces, per_hour), now);
             }
-            if replaces {
-                replace(tx, &link, &actor, now)?;
-            }
-            if !mail::insert_with_link(tx, &link, now)? {
-                return Err(access_exists(tx, &link, &actor, link.client_id.as_ref(), now)?);
-            }
+            insert(tx, &link, replaces, (&actor, link.client_id.as_ref()), now)?;
             let emergency = match &emergency {
                 Some(Emergency { justification }) => Some(emergency::declare(tx, &link, justification, &actor, now)?),
                 None => None,
@@ -212,9 +207,10 @@ async fn repeated(
         .await
 }
 
-/// The address for notices, or why it cannot be used: a wrong one shall not keep anybody from help.
+/// The address for notices, or why it cannot be used: a wrong one shall not keep anybody from help. A copied cell of a table
+/// ends with a tab or a line break.
 fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>) {
-    match given.map(plain_address) {
+    match given.map(str::trim).map(plain_address) {
         Some(Ok(address)) => (Some(address), None),
         Some(Err(why)) => (None, Some(why)),
         None => (None, None),

@@ -11,14 +11,18 @@ use super::step_up::{self, CodeMailed, OpenCode};
 use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
-use crate::db::text_enum;
-use crate::domain::{Access, Actor, EventType, Forbidden, ModuleName, Reach, Restrictions};
+use crate::db::{Conn, text_enum};
+use crate::domain::{Access, Actor, DeliveryState, EventType, Forbidden, ModuleName, Reach, Restrictions};
 use crate::error::{Code, Error};
 use crate::journal::Event;
+use crate::mail::{self, MailFate};
+use crate::records;
 use crate::records::links::Link;
 use crate::store::Tx;
 use crate::tokens::{AuthorizationCodeClaims, Confirmation, LinkClaims};
-use crate::{mail, records};
+
+/// Replacements of one link after the other that a preview looks through.
+const LONGEST_CHAIN: usize = 16;
 
 /// How long an authorization code is valid.
 const AUTHORIZATION_CODE_LIFE: Duration = Duration::seconds(60);
@@ -118,12 +122,20 @@ pub struct Preview {
     /// Whether a fresh link can be requested: the link is neither expired nor revoked. With a replaced token only if
     /// the newest mail failed, or is older than a token lives.
     pub can_resend: bool,
-    /// When the newest mail with the link went out (RFC 3339, UTC); only with a replaced token.
+    /// What became of the newest mail with the link, or with the one that took its place; only with a replaced token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest_mail: Option<MailFate>,
+    /// When that mail went out (RFC 3339, UTC); absent where it did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_mailed_at: Option<Timestamp>,
-    /// One-time code that was mailed within the last ten minutes and can still be entered, whichever page requested it.
+    /// Usability of the link that took this one's place; absent unless another link did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub successor_state: Option<LandingState>,
+    /// One-time code that was requested within the last ten minutes and can still be entered, whichever page requested it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_up: Option<OpenCode>,
+    /// Whether the mail with the newest code was lost: it failed or came back. Another one can be requested at once.
+    pub code_not_delivered: bool,
     /// Whether this browser can be remembered, or another visit can begin in the one that is; absent where neither is so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceChallenge>,
@@ -139,6 +151,13 @@ pub struct Continued {
     /// One-time code challenge, if the portal requires one: the code was mailed to the registered address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_up: Option<CodeMailed>,
+}
+
+/// Fresh link that was requested: its mail is on its way to the registered address.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct FreshLink {
+    /// Delivery state of its mail.
+    pub state: DeliveryState,
 }
 
 /// Returns a preview of the link. It changes nothing, so mail scanners may call it.
@@ -158,6 +177,11 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 _ => None,
             };
             let newest = newest.filter(|newest| newest.generation > claims.generation);
+            let successor = successor(conn, &link)?;
+            let newest_of_all = match &successor {
+                Some(other) => mail::newest_mail(conn, &other.id, config.links.token_life, now)?,
+                None => newest,
+            };
             // Without a newer mail the generation was raised because a visit was ended: this token was used.
             let refusal = match refusal {
                 Some(Code::LinkSuperseded) if newest.is_none() => Some(Code::LinkSpent),
@@ -170,7 +194,8 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 _ => None,
             };
             let life = link.session_life(config.links.session_life);
-            let step_up = if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { None };
+            let (step_up, code_not_delivered) =
+                if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { (None, false) };
             let (modules, forbidden) = Restrictions::shown(link.restrictions.as_ref());
             Ok(Preview {
                 state: landing_state(refusal),
@@ -192,12 +217,26 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 contacts: tenant.whom_to_ask().map(|contact| NameOnly { name: contact.name.clone() }).collect(),
                 time_zone: tenant.time_zone,
                 can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
-                newest_mailed_at: newest.map(|newest| newest.mailed_at),
+                newest_mail: newest_of_all.map(|newest| newest.fate),
+                newest_mailed_at: newest_of_all.and_then(|newest| newest.mailed_at),
+                successor_state: successor.map(|other| landing_state(other.why_not(other.generation, now))),
                 step_up,
+                code_not_delivered,
                 device,
             })
         })
         .await
+}
+
+/// The link that has the place of one that was replaced: the last of those that replaced each other.
+fn successor(conn: &mut Conn, link: &Link) -> Result<Option<Link>, Error> {
+    let mut last: Option<Link> = None;
+    for _ in 0..LONGEST_CHAIN {
+        let Some(next) = last.as_ref().unwrap_or(link).replaced_by.clone() else { break };
+        let Some(found) = records::links::find(conn, &next)? else { break };
+        last = Some(found);
+    }
+    Ok(last)
 }
 
 /// Returns the callback with an authorization code, or starts a one-time code challenge if the portal requires one.
@@ -275,7 +314,7 @@ pub(crate) async fn request_fresh(
     limits: &mail::Limits,
     token: &str,
     now: Timestamp,
-) -> Result<(), Error> {
+) -> Result<FreshLink, Error> {
     cx.tokens.signing_kid(now)?;
     let (claims, _kid) = verify(cx, token, now).await?;
     let (fresh, token_life) = (limits.fresh(), cx.config.links.token_life);
@@ -290,11 +329,14 @@ pub(crate) async fn request_fresh(
             {
                 let event = Event::link_refused(&link, actor, Code::LinkSuperseded, now);
                 let refusal = tx.refuse(Code::LinkSuperseded, event);
-                return Err(refusal.detail(format!("a newer link was mailed at {}; use that one", newest.mailed_at)));
+                return Err(refusal.detail(match newest.mailed_at {
+                    Some(at) => format!("a newer link was mailed at {at}; use that one"),
+                    None => "a newer link waits to be mailed; use that one".to_owned(),
+                }));
             }
             let (id, reach) = (claims.jti.clone(), Reach::everything());
             resend::next_generation(tx, &Change { id, reach, actor, client_id: None, now }, fresh)?;
-            Ok(())
+            Ok(FreshLink { state: DeliveryState::Queued })
         })
         .await
 }

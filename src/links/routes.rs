@@ -7,7 +7,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::decisions::{ApproveExtension, ApproveLink, DenyLink, ReviewLink, WithdrawLink};
 use super::device::{self, DeviceRequest};
-use super::landing::{self, Continued, LandingRequest, Preview};
+use super::landing::{self, Continued, FreshLink, LandingRequest, Preview};
 use super::step_up::{self, VerifyCode};
 use super::{
     CorrectLink, ExtendLink, IssueLink, Issuing, LinkResponse, ResendLink, RevokeLink, SetIssuing, ShortenLink,
@@ -247,7 +247,7 @@ async fn resend_magic_link(
     id: Path<LinkId>,
     body: Body<ResendLink>,
 ) -> Result<Accepted<LinkResponse>, Error> {
-    Ok(Accepted(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Accepted::new(super::resend(&cx, &limits, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Extend a magic link
@@ -482,13 +482,12 @@ async fn forget_device(cx: Data<Context>, body: Body<DeviceRequest>) -> Result<H
 ///
 /// To try it, take the token of a mail: an example would have expired.
 #[utoipa::path(tag = "Landing page", operation_id = "requestFreshLink", request_body = LandingRequest,
-    responses((status = 202, description = "A fresh link is queued")), security(()))]
+    responses((status = 202, body = FreshLink, description = "A fresh link is queued")), security(()))]
 #[post("/resend")]
 async fn request_fresh_link(
     cx: Data<Context>,
     limits: Data<mail::Limits>,
     body: Body<LandingRequest>,
-) -> Result<HttpResponse, Error> {
-    landing::request_fresh(&cx, &limits, &body.value.token, cx.clock.now()).await?;
-    Ok(HttpResponse::Accepted().finish())
+) -> Result<Accepted<FreshLink>, Error> {
+    Ok(Accepted::new(landing::request_fresh(&cx, &limits, &body.value.token, cx.clock.now()).await?))
 }

@@ -24,19 +24,22 @@ use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE};
 use crate::error::{Code, Error};
 use crate::id::StepUpId;
 use crate::journal::Event;
+use crate::mail::{self, MailFate};
+use crate::records;
 use crate::records::links::Link;
 use crate::secrets::sha256_hex;
 use crate::store::{Tx, Worker};
 use crate::tokens::Proof;
-use crate::{mail, records};
 
 /// Number of attempts for a code.
 const TRIES: i32 = 5;
 
 /// Minimum interval between codes for a link.
 const COOL_DOWN: Duration = Duration::seconds(30);
-/// Largest number of codes for a link within an hour.
+/// Largest number of codes for a link within an hour, without those whose mail is lost.
 const CODES_AN_HOUR: usize = 5;
+/// Largest number of codes for a link within an hour, whatever becomes of their mails.
+const MAILS_AN_HOUR: usize = 20;
 
 /// One-time code challenge: the code was mailed, and the page that requested it must send it to `/l/verify`.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -57,12 +60,44 @@ pub struct OpenCode {
     pub id: StepUpId,
     /// When the code expires (RFC 3339, UTC).
     pub expires_at: Timestamp,
+    /// When the mail with the code went out (RFC 3339, UTC); absent while it waits to be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mailed_at: Option<Timestamp>,
 }
 
-/// The code that can still be entered for a link.
-pub(super) fn open_code(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<Option<OpenCode>, Error> {
-    let open = store::open_challenge(conn, link, TRIES, now)?;
-    Ok(open.map(|challenge| OpenCode { id: challenge.id, expires_at: challenge.expires_at }))
+/// The code that can still be entered for a link, and whether there would be one if its mail had not been lost.
+pub(super) fn open_code(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(Option<OpenCode>, bool), Error> {
+    let Some(OtpChallenge { id, expires_at, .. }) = store::open_challenge(conn, link, TRIES, now)? else {
+        return Ok((None, false));
+    };
+    let fates = mail::fates_of_codes(conn, std::slice::from_ref(&id))?;
+    Ok(match fates.get(id.as_str()) {
+        Some((MailFate::Lost, _)) => (None, true),
+        fate => {
+            let mailed_at = fate.and_then(|(_, mailed_at)| *mailed_at);
+            (Some(OpenCode { id, expires_at, mailed_at }), false)
+        }
+    })
+}
+
+/// When another code may be sent, if that is not yet.
+///
+/// A code whose mail is lost holds back nothing: nobody got it. But one that was tried counts, so that no lost mail gives
+/// anybody more attempts.
+fn next_code_at(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<Option<Timestamp>, Error> {
+    let an_hour = Duration::hours(1);
+    let limit = i64::try_from(MAILS_AN_HOUR).map_err(Error::internal)?;
+    let asked = store::step_ups_since(conn, &link.id, now.minus(an_hour), limit)?;
+    let untried: Vec<StepUpId> = asked.iter().filter(|one| one.tries == 0).map(|one| one.id.clone()).collect();
+    let fates = mail::fates_of_codes(conn, &untried)?;
+    let is_lost = |one: &&OtpChallenge| {
+        one.tries == 0 && fates.get(one.id.as_str()).is_some_and(|(fate, _)| *fate == MailFate::Lost)
+    };
+    let mut counted = asked.iter().filter(|one| !is_lost(one)).map(|one| one.created_at);
+    let cooled = counted.next().map(|newest| newest.plus(COOL_DOWN));
+    let room = counted.nth(CODES_AN_HOUR - 2).map(|oldest| oldest.plus(an_hour));
+    let bound = asked.get(MAILS_AN_HOUR - 1).map(|oldest| oldest.created_at.plus(an_hour));
+    Ok(cooled.max(room).max(bound).filter(|until| *until > now))
 }
 
 /// One-time code to verify.
@@ -93,10 +128,7 @@ pub struct VerifyCode {
 /// Creates a one-time code challenge for a usable link and queues its mail. The caller has locked the link: one code is
 /// counted after the other, and the newest alone is valid.
 pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
-    let asked = store::step_ups_since(tx, &link.id, now.minus(Duration::hours(1)))?;
-    let cooled = asked.first().map(|newest| newest.plus(COOL_DOWN));
-    let room = asked.get(CODES_AN_HOUR - 1).map(|oldest| oldest.plus(Duration::hours(1)));
-    if let Some(until) = cooled.max(room).filter(|until| *until > now) {
+    if let Some(until) = next_code_at(tx, link, now)? {
         let wait = until.since(now).whole_seconds() + 1;
         return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));
     }

@@ -23,13 +23,18 @@ pub(crate) struct OtpChallenge {
     pub passed_at: Option<Timestamp>,
 }
 
-/// Creation times of the link's challenges since `since`, newest first.
-pub(crate) fn step_ups_since(conn: &mut Conn, link: &LinkId, since: Timestamp) -> QueryResult<Vec<Timestamp>> {
+/// The link's challenges since `since`, newest first: at most so many.
+pub(crate) fn step_ups_since(
+    conn: &mut Conn,
+    link: &LinkId,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<OtpChallenge>> {
     step_ups::table
         .filter(step_ups::magic_link_id.eq(link))
         .filter(step_ups::created_at.gt(since))
         .order(step_ups::id.desc())
-        .select(step_ups::created_at)
+        .limit(limit)
         .load(conn)
 }
 

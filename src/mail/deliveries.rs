@@ -138,7 +138,12 @@ pub(crate) async fn retry(
             let retried = store::retry(tx, &id, &reach, now)?;
             let job = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             if retried.is_none() {
-                let detail = format!("it is {}", job.state);
+                let detail = match job.state {
+                    DeliveryState::Failed | DeliveryState::Unknown | DeliveryState::Bounced => {
+                        format!("it is {}, and its link has ended, or was mailed again since", job.state)
+                    }
+                    state => format!("it is {state}"),
+                };
                 return Err(Error::new(Code::MailNotRetryable).detail(detail));
             }
             let event = Event::new(EventType::MailRetried, actor.clone(), now).client(client_id.as_ref());

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::Conn;
+use crate::db::{Conn, text_enum};
 use crate::domain::{DeliveryState, Template};
 use crate::error::{Code, Error};
 use crate::id::{LinkId, MailJobId, StepUpId};
@@ -124,11 +124,33 @@ pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(),
     if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
 }
 
+text_enum! {
+    /// What became of a mail that somebody waits for.
+    pub enum MailFate {
+        /// The mail waits to be sent.
+        Waiting = "waiting",
+        /// A provider accepted the mail, or may have.
+        Mailed = "mailed",
+        /// The mail failed, came back, or was cancelled.
+        Lost = "lost",
+    }
+}
+
+/// What became of a job, and when it went out.
+const fn fate(state: DeliveryState, finished_at: Option<Timestamp>) -> (MailFate, Option<Timestamp>) {
+    match (state, finished_at) {
+        (DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled, _) => (MailFate::Lost, None),
+        (_, Some(at)) => (MailFate::Mailed, Some(at)),
+        (_, None) => (MailFate::Waiting, None),
+    }
+}
+
 /// The newest mail with a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewestMail {
-    /// When it went out, or when it was queued.
-    pub mailed_at: Timestamp,
+    pub fate: MailFate,
+    /// When it went out.
+    pub mailed_at: Option<Timestamp>,
     /// Generation of the link in it.
     pub generation: i32,
     /// Whether nobody will read a usable link in it: it failed, or is older than a token lives.
@@ -143,10 +165,19 @@ pub(crate) fn newest_mail(
     now: Timestamp,
 ) -> diesel::QueryResult<Option<NewestMail>> {
     let Some(job) = store::newest_of_link(conn, link)? else { return Ok(None) };
-    let failed = [DeliveryState::Failed, DeliveryState::Bounced, DeliveryState::Cancelled].contains(&job.state);
-    let mailed_at = job.finished_at.unwrap_or(job.created_at);
+    let (fate, mailed_at) = fate(job.state, job.finished_at);
     let generation = job.generation.unwrap_or_default();
-    Ok(Some(NewestMail { mailed_at, generation, is_lost: failed || mailed_at.plus(token_life) <= now }))
+    let is_too_old = mailed_at.is_some_and(|at| at.plus(token_life) <= now);
+    Ok(Some(NewestMail { fate, mailed_at, generation, is_lost: fate == MailFate::Lost || is_too_old }))
+}
+
+/// What became of the mails with these codes, and when they went out.
+pub(crate) fn fates_of_codes(
+    conn: &mut Conn,
+    ids: &[StepUpId],
+) -> diesel::QueryResult<HashMap<String, (MailFate, Option<Timestamp>)>> {
+    let found = store::of_codes(conn, ids)?.into_iter();
+    Ok(found.map(|(id, state, finished_at)| (id, fate(state, finished_at))).collect())
 }
 
 /// Queues the notice to a consultant's old address that it was changed.

@@ -276,9 +276,10 @@ pub(crate) fn approval_key_changed(
     })
 }
 
-/// Notifies the admin that the e-mail with the link did not arrive; of other e-mails it does nothing.
+/// Notifies the admin that an e-mail that opens the access did not arrive: the link, or a code for it. Of other e-mails it
+/// does nothing.
 pub(super) fn undelivered(tx: &mut Tx<'_>, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
-    if job.template != Template::MagicLink {
+    if !store::OPENING.contains(&job.template) {
         return Ok(());
     }
     let dedup_key = format!("{} {}", job.id, job.retry_round);

@@ -10,7 +10,7 @@ use super::day::Day;
 use super::limits;
 use super::notices;
 use super::policy::RulesChange;
-use super::render::{self, AddressChange, Facts};
+use super::render::{self, AddressChange, Facts, Failure};
 use super::settling::{Sent, next, settle};
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary, Visits};
@@ -59,8 +59,8 @@ struct Queued {
     withheld: Option<Attempt>,
     /// The new end that the mail is about.
     extension: Option<Extension>,
-    /// Why the mail did not arrive that the mail is about, in the provider's words.
-    failure: Option<String>,
+    /// The mail that did not arrive, if the mail is about one.
+    failure: Option<Failure>,
     /// Why the access could not wait for an approval that the mail is about.
     justification: Option<String>,
     /// The change of a policy, or of an approval key, that the mail is about.
@@ -284,7 +284,8 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let failure = match (job.template, job.dedup_key.split_once(' ')) {
         (Template::LinkBounced, Some((failed, _))) => {
-            store::find(conn, &failed.parse().map_err(Error::internal)?)?.and_then(|failed| failed.last_error)
+            let failed = store::find(conn, &failed.parse().map_err(Error::internal)?)?;
+            failed.map(|failed| Failure { of_code: failed.template == Template::StepUpCode, words: failed.last_error })
         }
         _ => None,
     };
@@ -362,7 +363,7 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
         (template, Some(consultant), Some((link, tenant))) => {
             let at = job.created_at;
             let (summary, extension) = (summary.as_ref(), extension.as_ref());
-            let (failure, justification) = (failure.as_deref(), justification.as_deref());
+            let (failure, justification) = (failure.as_ref(), justification.as_deref());
             let request = request.as_ref();
             let facts = Facts {
                 link,

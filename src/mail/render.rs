@@ -9,7 +9,7 @@ use url::Url;
 use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, Reentry, Template as MailTemplate, in_hours, one_line};
+use crate::domain::{Access, Notice, Reentry, Template as MailTemplate, in_hours, one_line};
 use crate::error::{Error, cut};
 use crate::mail::day::{zone, zoned};
 use crate::mail::summary::{Summary, Visits};
@@ -65,6 +65,8 @@ struct LinkMail {
     visit: String,
     /// Whether the consultant may have their browser remembered.
     remembers: bool,
+    /// Whether the link leads to a page of the portal's own, which need not have our buttons.
+    own_page: bool,
     url: String,
     link_host: String,
     contacts: Vec<String>,
@@ -131,6 +133,7 @@ pub(super) fn magic_link(
         token_expires_at: local(token_expires_at, &zone),
         visit: in_hours(link.session_life(config.links.session_life)),
         remembers: link.reentry == Reentry::Device,
+        own_page: portal.is_some_and(|portal| portal.landing_url.is_some()),
         url: format!("{page}#{token}"),
         link_host: host,
         contacts: whom_to_ask(tenant),
@@ -141,6 +144,14 @@ pub(super) fn magic_link(
     let ticket = link.ticket.as_ref().map(|ticket| format!(" – {ticket}")).unwrap_or_default();
     let subject = format!("Temporary support access to {} ({portal_name}){ticket}", tenant.name);
     Ok(Email::new(&consultant.name, recipient, &subject, parts))
+}
+
+/// A mail that did not arrive.
+pub(super) struct Failure {
+    /// Whether it was one with a one-time code.
+    pub of_code: bool,
+    /// Why, in the provider's words.
+    pub words: Option<String>,
 }
 
 /// Data of a notice.
@@ -156,8 +167,8 @@ pub(super) struct Facts<'a> {
     pub visits: &'a Visits,
     /// The link's new end, if that is what happened.
     pub extension: Option<&'a Extension>,
-    /// Why a mail did not arrive, in the provider's words, if that is what happened.
-    pub failure: Option<&'a str>,
+    /// The mail that did not arrive, if that is what happened.
+    pub failure: Option<&'a Failure>,
     /// Why an access could not wait for an approval, if that is what happened.
     pub justification: Option<&'a str>,
     /// The request for the link, if it waits for an approval, or was denied.
@@ -197,6 +208,10 @@ struct NoticeMail {
     change: Option<ChangeLines>,
     revoked: Option<RevokedLines>,
     failure: Option<String>,
+    /// Whether the mail that did not arrive was one with a code.
+    of_code: bool,
+    /// Of what the recipient hears later.
+    hears_of: Option<&'static str>,
     request: Option<RequestLines>,
     justification: Option<String>,
     /// People of the tenant, for those who do not belong to its administration.
@@ -214,8 +229,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
     let opens_later = link.starts_at > facts.at;
+    let of_code = facts.failure.is_some_and(|failure| failure.of_code);
     let heading = |show: fn(&str) -> String| {
-        heading_of(template, opens_later, [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
+        heading_of(template, (opens_later, of_code), [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
     };
     let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
@@ -265,6 +281,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::ExtensionRequested
             | Mail::ExtensionDenied => "Valid until",
             Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
+            Mail::ApprovalRequested if opens_later => "If approved before it opens, until",
             Mail::ApprovalRequested => "If approved at once, until",
             Mail::RequestDenied => "Would have been valid until",
             _ => "Was granted until",
@@ -280,7 +297,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         revoked: RevokedLines::of(link),
         request: facts.request.map(|wish| RequestLines::of(wish, &zone)),
         justification: facts.justification.map(inert),
-        failure: facts.failure.map(|words| inert(&cut(words.into(), 300))),
+        failure: facts.failure.and_then(|failure| failure.words.as_deref()).map(|words| inert(&cut(words.into(), 300))),
+        of_code,
+        hears_of: hears_of(template, &facts.tenant.muted),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
         visits: facts.visits.told.iter().map(|visit| SummaryLines::of(visit, &zone)).collect(),
@@ -293,8 +312,27 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
 }
 
+/// Of what the recipient of a notice hears later: not of what the tenant has muted.
+fn hears_of(template: MailTemplate, muted: &[Notice]) -> Option<&'static str> {
+    let hears = |notice| !muted.contains(&notice);
+    match template {
+        MailTemplate::AccessIssued => match (hears(Notice::AccessUsed), hears(Notice::AccessEnded)) {
+            (true, true) => Some("when the access is used and when it ends"),
+            (true, false) => Some("when the access is used"),
+            (false, true) => Some("when it ends"),
+            (false, false) => None,
+        },
+        MailTemplate::OwnerAccessUsed => hears(Notice::OwnerAccessEnded).then_some("when it ends"),
+        _ => None,
+    }
+}
+
 /// The heading of a notice, which is its subject, too.
-fn heading_of(template: MailTemplate, opens_later: bool, [who, place, company]: [String; 3]) -> String {
+fn heading_of(
+    template: MailTemplate,
+    (opens_later, of_code): (bool, bool),
+    [who, place, company]: [String; 3],
+) -> String {
     use MailTemplate as Mail;
     match template {
         Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
@@ -321,6 +359,7 @@ fn heading_of(template: MailTemplate, opens_later: bool, [who, place, company]: 
         Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
         Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
         Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
+        _ if of_code => format!("A code for {who} could not be delivered"),
         _ => format!("The access link for {who} could not be delivered"),
     }
 }

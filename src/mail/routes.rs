@@ -138,7 +138,7 @@ async fn retry_mail_delivery(
     id: Path<MailJobId>,
     _body: Body<NoMembers>,
 ) -> Result<Accepted<MailDelivery>, Error> {
-    Ok(Accepted(deliveries::retry(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
+    Ok(Accepted::new(deliveries::retry(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 pub(crate) fn configure_page(service: &mut web::ServiceConfig) {

@@ -80,11 +80,13 @@ fn record(tx: &mut Tx<'_>, job: &Job, link: &Link, provider: &str, attempt: &Att
         }
         Attempt::Unknown { .. } | Attempt::Again { .. } | Attempt::Suppressed { .. } => return,
     };
-    // Only the link's own e-mail is recorded; notices are listed among the mail deliveries.
-    if job.template != Template::MagicLink {
+    // The link's own e-mail is recorded, and a code's that did not leave; notices are listed among the mail deliveries.
+    let is_of_code = job.template == Template::StepUpCode;
+    if job.template != Template::MagicLink && !(is_of_code && kind == EventType::LinkMailFailed) {
         return;
     }
     tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
+        "template": is_of_code.then_some(job.template),
         "mail_job_id": job.id, "generation": job.generation, "provider": provider,
         "message_id": message_id, "attempts": job.attempts, "error": error,
     })));

@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::db::schema::{consultants, magic_links as links, mail_jobs as jobs};
 use crate::db::{self, Backend, Conn, Three, fixed, prepared_as};
 use crate::domain::{DeliveryState, PageRequest, Reach, SYSTEM_LOG, Scan, Template};
-use crate::id::{ConsultantId, LinkId, MailJobId, SessionId};
+use crate::id::{ConsultantId, LinkId, MailJobId, SessionId, StepUpId};
 use crate::records::links::{Link, insertion};
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
@@ -385,6 +385,18 @@ pub(super) fn days_told(
     let found: Vec<(MailJobId, String)> = all.select((jobs::id, jobs::dedup_key)).load(conn)?;
     let is_before = |id: &MailJobId| before.is_none_or(|before| id.as_str() < before.as_str());
     Ok(found.iter().filter(|(id, _)| is_before(id)).filter_map(|(_, key)| Day::in_key(key)).collect())
+}
+
+/// The mails with these codes: of which code, their state, and when they were finished.
+pub(super) fn of_codes(
+    conn: &mut Conn,
+    ids: &[StepUpId],
+) -> QueryResult<Vec<(String, DeliveryState, Option<Timestamp>)>> {
+    jobs::table
+        .filter(jobs::template.eq(Template::StepUpCode))
+        .filter(jobs::dedup_key.eq_any(ids.iter().map(StepUpId::as_str)))
+        .select((jobs::dedup_key, jobs::state, jobs::finished_at))
+        .load(conn)
 }
 
 /// The newest mail with a link.

@@ -87,6 +87,8 @@ pub(crate) struct TenantView {
     pub time_zone: String,
     /// Its contacts: at most 10.
     pub contacts: Vec<Contact>,
+    /// Notices that it has switched off.
+    pub muted: Vec<Notice>,
 }
 
 /// Contact person at a tenant.
@@ -116,10 +118,15 @@ impl TenantView {
     pub(crate) fn of(tenant: Option<Tenant>, default_time_zone: &str, id: &str) -> Self {
         match tenant {
             Some(tenant) => {
-                let contacts = tenant.contacts();
-                Self { name: tenant.name, time_zone: tenant.time_zone, contacts }
+                let (contacts, muted) = (tenant.contacts(), muted(&tenant.muted_notices));
+                Self { name: tenant.name, time_zone: tenant.time_zone, contacts, muted }
             }
-            None => Self { name: id.to_owned(), time_zone: default_time_zone.to_owned(), contacts: Vec::new() },
+            None => Self {
+                name: id.to_owned(),
+                time_zone: default_time_zone.to_owned(),
+                contacts: Vec::new(),
+                muted: Vec::new(),
+            },
         }
     }
 }

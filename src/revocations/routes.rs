@@ -34,7 +34,8 @@ async fn create_revocation(
     body: Body<CreateRevocation>,
 ) -> Result<Accepted<RevocationResponse>, Error> {
     let key = idempotency.scoped(&caller, &body)?;
-    Ok(Accepted(super::create(&cx, &caller, body.value, key, cx.clock.now()).await?))
+    let value = super::create(&cx, &caller, body.value, key, cx.clock.now()).await?;
+    Ok(Accepted::at(format!("/v1/revocations/{}", value.id), value))
 }
 
 /// List bulk revocations

@@ -144,7 +144,7 @@ async fn test_webhook_endpoint(
     id: Path<EndpointId>,
     _body: Body<NoMembers>,
 ) -> Result<Accepted<WebhookDelivery>, Error> {
-    Ok(Accepted(super::test(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
+    Ok(Accepted::new(super::test(&cx, &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// List the messages to a webhook endpoint
@@ -178,5 +178,5 @@ async fn retry_webhook_deliveries(
     id: Path<EndpointId>,
     body: Body<RetryWebhookDeliveries>,
 ) -> Result<Accepted<RetriedWebhookDeliveries>, Error> {
-    Ok(Accepted(super::retry(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Accepted::new(super::retry(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }

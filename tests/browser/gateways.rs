@@ -99,6 +99,31 @@ fn a_link_is_found_in_whatever_is_pasted() {
                     wrapped(&link, 60, "", "</span><span class=\"x\">").replace('\n', "")
                 ),
             ),
+            ("source of a page in XHTML", wrapped(&link, 40, "", "<wbr/>").replace('\n', "")),
+            ("source of a page in XHTML, wrapped", wrapped(&link, 76, "", "<br/>\r")),
+            (
+                "source of a page, in pieces with a long style",
+                wrapped(
+                    &link,
+                    60,
+                    "",
+                    "</span><span style=\"font-family:'Segoe UI',sans-serif;font-size:11.0pt;color:#0563C1;background:white;\
+                     text-decoration:underline;mso-fareast-language:EN-IN\"><o:p></o:p>",
+                )
+                .replace('\n', ""),
+            ),
+            ("source of a page, with comments", wrapped(&link, 40, "", "<!-- a -->").replace('\n', "")),
+            ("in angle brackets, wrapped", format!("Your token: <{}>", wrapped(token, 60, "", "\r"))),
+            ("JSON", json!({ "Text": format!("Hello\r\n{link}\r\nRegards") }).to_string()),
+            ("JSON, wrapped", json!({ "Text": format!("Open\r\n{}", wrapped(&link, 70, "", "\r")) }).to_string()),
+            ("JSON, indented, in JSON", json!(json!([wrapped(&link, 70, "\t", "")]).to_string()).to_string()),
+            ("JSON in ASCII", json!(link).to_string().replace('#', "\\u0023").replace('-', "\\u002d")),
+            ("a repr in a log", format!("b'{}'", wrapped(&link, 70, "", "\\r\\n").replace('\n', ""))),
+            ("hyphens that do not break", link.replace('-', "\u{2011}")),
+            ("hyphens of typographers", link.replacen('-', "\u{2010}", 1).replace('-', "\u{2013}")),
+            ("minus signs", link.replace('-', "\u{2212}")),
+            ("entities of hyphens", link.replace('-', "&#8209;")),
+            ("in a frame", wrapped(&link, 60, "\u{2502} ", "")),
             ("full-width signs", link.replace('#', "＃").replace('.', "．")),
             (
                 "source of a mail in base64",
@@ -162,6 +187,8 @@ fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() 
             format!("{page}#{}", wrapped(token, 60, "", "=%0D%0A").replace('\n', "")),
             format!("{page}#{}", wrapped(token, 60, "%C2%AD", "").replace('\n', "")),
             format!("{page}%23{}", wrapped(token, 60, "%0D%0A%3E%20", "").replace('\n', "")),
+            format!("{page}#{}", token.replace('-', "\u{2011}")),
+            format!("{page}#{}", wrapped(token, 60, "", "%3Cbr/%3E").replace('\n', "")),
         ] {
             browser.open(&address).await;
             browser.until_state("ready").await;
@@ -170,6 +197,30 @@ fn an_address_that_a_gateway_rewrote_opens_the_page_and_leaves_no_token_in_it() 
         for cut in ["%23", ".", ")", "%20", "%22", "%3E", "%C2%A0", "%E2%80%8B", "%E2%80%A6", "//"] {
             browser.open(&format!("{page}{cut}")).await;
             browser.until_state("paste").await;
+        }
+    });
+}
+
+#[test]
+fn no_text_that_is_pasted_keeps_the_page_busy() {
+    World::run(async |world, browser| {
+        browser.open(&format!("{}/l", world.base)).await;
+        browser.until_state("paste").await;
+        // So many times that a look that is not of one pass ends the browser's patience with a script.
+        for text in [
+            "'eyJ'.repeat(60000)",
+            "('eyJ' + 'a'.repeat(499) + '.').repeat(390)",
+            "'eyJ' + 'a'.repeat(500) + '.eyJ' + 'a'.repeat(190000)",
+            "'<a '.repeat(60000)",
+            "'<a' + ' x'.repeat(90000)",
+            "'<!-'.repeat(50000)",
+            "'\\\\u0'.repeat(50000)",
+            "'aHR0c'.repeat(40000)",
+        ] {
+            let script = format!(
+                "const text = {text}; for (let i = 0; i < 12; i += 1) magicLinkToken(text); return magicLinkToken(text)"
+            );
+            assert_eq!(browser.script(&script).await, json!(""), "{text}");
         }
     });
 }

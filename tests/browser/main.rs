@@ -31,6 +31,7 @@ mod harmless;
 mod in_time;
 mod portal;
 mod reentry;
+mod refusals;
 mod states;
 mod step_up;
 mod swagger;

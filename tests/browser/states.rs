@@ -63,6 +63,7 @@ fn a_link_that_a_newer_mail_replaced_says_so() {
         let (link, address) = world.link().await;
         world.cloud.post(&format!("/v1/magic-links/{link}/resend"), &serde_json::json!({})).await.ok();
         world.mailed_address(&link, 2).await;
+        world.mail_is_out(&link).await;
         browser.open(&address).await;
         browser.until_state("superseded").await;
         assert!(browser.text("#facts").await.contains("Newest mail"), "when it went out");

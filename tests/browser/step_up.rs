@@ -63,7 +63,7 @@ fn a_page_that_was_left_asks_for_the_mailed_code_when_the_link_is_opened_again()
         browser.until_state("code_open").await;
         browser.click("#continue").await;
         browser.until_state("code_cooling").await;
-        assert_eq!(browser.text("#heading").await, "A code was mailed a moment ago");
+        assert_eq!(browser.text("#heading").await, "A code was asked for a moment ago");
         browser.click("#retry").await;
         browser.until_state("code_open").await;
         browser.fill("#code-input", &code).await;

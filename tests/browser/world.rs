@@ -153,6 +153,15 @@ impl World {
         self.cloud.get(&format!("/v1/magic-links/{link_id}")).await.ok()
     }
 
+    /// Waits until the newest mail with a link is out: the mailbox has it a moment before.
+    pub async fn mail_is_out(&self, link_id: &str) {
+        let started = Instant::now();
+        while self.read(link_id).await["delivery"]["state"] != "accepted" {
+            assert!(started.elapsed() < Duration::from_secs(30), "the mail about {link_id} stays");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     pub async fn revoke(&self, link_id: &str) {
         let path = format!("/v1/magic-links/{link_id}/revoke");
         self.cloud.post(&path, &json!({ "reason": "The work is done" })).await.ok();

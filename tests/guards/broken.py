@@ -19,6 +19,7 @@ BREAKS = [
     ("changes with read-only access", "what the access leaves out", 'self.read_only and kind == "change"', "False"),
     ("opens every part of the portal", "what the access leaves out", "self.modules is not None and module not in self.modules", "False"),
     ("does what is forbidden", "what the access leaves out", 'category in self.forbidden or (kind == "export" and "export" in self.forbidden)', "False"),
+    ("forgets what an export takes along", "what the access leaves out", 'category in self.forbidden or (kind == "export" and "export" in self.forbidden)', '("export" if kind == "export" else category) in self.forbidden'),
     ("numbers without a lock", "acts are numbered", "        session = self.session\n        async with session.lock:", "        session = self.session\n        async with asyncio.Lock():"),
     ("sends no count", "i am done closes", '"sources": {"portal": session.last_seq}', '"sources": {}'),
     ("says nothing of who was done", "i am done closes", '"consultant_done": session.done', '"consultant_done": False'),

@@ -157,6 +157,17 @@ def what_the_access_leaves_out_is_refused_in_one_place(r):
     assert r.save(browser, home, 51000).status == 303
     assert r.salary(browser, home) == "51000"
     assert r.save(browser, home, SALARY).status == 303
+    if "export" not in r.without:
+        # An export has two words: that of its kind, and that of what it takes along.
+        link, browser, home = r.visit(forbidden=["bank_account"])
+        refused(browser.go(home + "bank-accounts.csv"))
+        assert r.service.reported(link) == [], "what is refused is not reported"
+        assert browser.go(home + "employees.csv").status == 200
+        link, browser, home = r.visit(forbidden=["export"])
+        refused(browser.go(home + "bank-accounts.csv"))
+        link, browser, home = r.visit()
+        assert ACCOUNT in browser.go(home + "bank-accounts.csv").text
+        assert [(act["type"], act["category"]) for act in r.service.reported(link)] == [("data.exported", "bank_account")]
     link, browser, home = r.visit(access="read_only")
     refused(r.save(browser, home, 52000))
     assert r.salary(browser, home) == SALARY

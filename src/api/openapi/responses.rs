@@ -8,8 +8,9 @@ use super::operations::{self, parameters};
 const CACHED: &[&str] =
     &["getJwks", "getOpenidConfiguration", "getAuthorizationServer", "getStatusLists", "getStatusList"];
 
-/// Operations whose 201 says where what was created can be read, with an example.
+/// Operations whose success says where what was created can be read, with an example.
 const CREATED: &[(&str, &str)] = &[
+    ("createRevocation", "/v1/revocations/rvk_01m8frqj01e91bw939pgkdc35v"),
     ("createClient", "/v1/clients/cli_01kaq3v9e8fwmvd2x7n0c5hb4z"),
     ("createWebhookEndpoint", "/v1/webhook-endpoints/whe_01kaq3v9e8fwmvd2x7n0c5hc1z"),
     ("extendMagicLink", "/v1/magic-links/mlk_01kaq3v9e8fwmvd2x7n0c5hb1z"),

@@ -55,7 +55,9 @@ const fn summary(event: WebhookEvent) -> &'static str {
         WebhookEvent::LinkWithdrawn => "A request for a link was withdrawn by whoever made it, or by a revocation",
         WebhookEvent::LinkLapsed => "Nobody decided on a link in time",
         WebhookEvent::LinkOpened => "The consultant pressed the button on the landing page; may come several times",
-        WebhookEvent::LinkMailFailed => "The mail with a link did not arrive, and no other attempt is made",
+        WebhookEvent::LinkMailFailed => {
+            "The mail with a link, or with a code for it, did not arrive, and no other attempt is made"
+        }
         WebhookEvent::LinkRevoked => "A link was revoked",
         WebhookEvent::LinkReplaced => "Another link for the same access took a link's place",
         WebhookEvent::LinkExtended => "A link's window was extended",

@@ -10,9 +10,11 @@
 
   const TIMEOUT_MS = 10_000;
   const RESEND_COOL_DOWN_MS = 60_000;
+  const FIRST_LOOK_MS = 3_000;
+  const LAST_LOOK_MS = 60_000;
   const FALLBACK_ZONE = 'UTC';
 
-  // How a refusal of /l/continue is shown.
+  // How each refusal of the service is shown: every code that its description names for this page's calls.
   const STATE_OF_CODE = {
     link_not_yet_valid: 'not_yet',
     link_spent: 'spent',
@@ -23,7 +25,31 @@
     token_expired: 'token_expired',
     token_invalid: 'invalid',
     signing_key_revoked: 'withdrawn',
+    address_suppressed: 'undeliverable',
+    resend_cool_down: 'cooling',
+    rate_limited: 'crowded',
+    step_up_code_wrong: 'code',
+    step_up_void: 'code_void',
+    device_unknown: 'elsewhere',
+    proof_invalid: 'unproven',
+    // What is longer than any token, or no text.
+    invalid_body: 'invalid',
+    body_too_large: 'invalid',
+    invalid_request: 'mangled',
+    unsupported_media_type: 'mangled',
+    target_too_long: 'mangled',
+    headers_too_large: 'mangled',
+    request_timeout: 'slow',
+    internal: 'fault',
+    database_fault: 'fault',
+    master_key_mismatch: 'fault',
+    clock_behind: 'fault',
+    unavailable: 'busy',
   };
+  // Refusals that show the link as it is now.
+  const CHANGED = ['link_not_yet_valid', 'link_spent', 'link_superseded', 'link_replaced', 'link_revoked', 'link_expired', 'token_expired'];
+  // States that tell nothing of the link: it may not be known.
+  const OF_NO_LINK = ['invalid', 'withdrawn', 'crowded', 'mangled', 'slow', 'fault', 'busy'];
 
   const { magicLinkToken, magicLinkDevice: device } = window;
   const $ = (id) => document.getElementById(id);
@@ -151,10 +177,13 @@
     return text;
   };
 
-  // Effect of a request without a response. Only the portal can use a link up.
-  const outcome = () => (again === resend
-    ? 'It is not certain that a fresh link was sent.'
-    : 'Your link has not been used.');
+  // Effect of a request that failed. A refusal is certain; a fault of the service, or an answer that is not its own, is
+  // not. Only the portal can use a link up.
+  const outcome = (isCertain = false) => {
+    if (again !== resend) return 'Your link has not been used.';
+    return isCertain ? 'No fresh link was sent.' : 'It is not certain that a fresh link was sent.';
+  };
+  const later = (wait) => (wait ? `Please wait about ${inWords(wait)}, then try again.` : 'Please wait a moment, then try again.');
 
   // Texts of each state. `facts` lists the rows of the table, `resend` and
   // `retry` offer those buttons, `next` says what to do now.
@@ -206,10 +235,22 @@
     }),
     superseded: () => ({
       heading: 'A newer link has replaced this one',
-      lead: 'Only the link in the newest mail to the registered address works.',
-      facts: [...(link.newest_mailed_at ? ['mailed'] : []), 'portal', 'profile', 'until'],
-      next: link.can_resend ? 'That mail did not arrive or is too old by now. Have another sent.' : 'Look for the newest mail, also in the spam folder, and use the link in it.',
+      lead: {
+        waiting: 'Only the link in the newest mail works, and that mail is still waiting to be sent to the registered address.',
+        lost: 'Only the link in the newest mail works, and that mail did not reach the registered address.',
+      }[link.newest_mail] ?? 'Only the link in the newest mail to the registered address works.',
+      facts: [...(link.newest_mailed_at ? ['mailed'] : []), ...(opensLater() ? ['from'] : []), 'portal', 'profile', 'until'],
+      next: newestMail(),
       resend: true,
+    }),
+    replaced: () => ({
+      heading: 'Another link took this one\u2019s place',
+      lead: 'Whoever arranged the access replaced your link, and it opens nothing any more.',
+      facts: [...(link.newest_mailed_at ? ['mailed'] : []), 'portal', 'profile'],
+      next: {
+        revoked: say`The other link was withdrawn, too. If there is more to do, ask ${whom()} whether access should be granted again.`,
+        expired: say`The time of the other link is over, too. If there is more to do, ask ${whom()} to grant access again.`,
+      }[link.successor_state] ?? newestMail(),
     }),
     token_expired: () => ({
       heading: 'This mail is too old, your access is not',
@@ -250,7 +291,40 @@
     busy: ({ wait } = {}) => ({
       heading: 'The service is busy',
       lead: `It cannot answer just now. ${outcome()}`,
-      next: wait ? `Please wait about ${inWords(wait)}, then try again.` : 'Please wait a moment, then try again.',
+      next: later(wait),
+      retry: 'Try again',
+    }),
+    crowded: ({ wait } = {}) => ({
+      heading: again === resend ? 'Too many links were asked for' : 'Too many requests just now',
+      lead: again === resend
+        ? 'No fresh link was sent: there were as many mails, or requests from your network, as there may be for now.'
+        : `There were as many requests from your network as there may be in a minute. ${outcome(true)}`,
+      next: again === resend && wait ? `Another can be asked for in about ${inWords(wait)}.` : later(wait),
+      retry: 'Try again',
+    }),
+    slow: () => ({
+      heading: 'The request took too long',
+      lead: `It did not arrive in time. ${outcome(true)}`,
+      next: 'Check your network, then try again.',
+      retry: 'Try again',
+    }),
+    mangled: () => ({
+      heading: 'The request was changed on its way',
+      lead: `The service could not read what this page sent. ${outcome(true)}`,
+      next: 'Reload this page and try again. If it stays so, try another network or browser.',
+      retry: 'Try again',
+    }),
+    fault: () => ({
+      heading: 'Something is wrong with the service',
+      lead: `It has a fault that waiting may not mend. ${outcome()}`,
+      next: 'Try again later. If it stays so, tell the person who arranged the access.',
+      retry: 'Try again',
+    }),
+    unproven: () => ({
+      heading: 'This browser could not prove that it is remembered',
+      lead: 'The proof that it sent was refused, or came too late. Your link has not been used.',
+      facts: ['portal', 'profile', 'until'],
+      next: 'Try again. If it stays so, forget this browser and have a fresh link sent to your registered address.',
       retry: 'Try again',
     }),
     paste: () => ({
@@ -261,12 +335,12 @@
     }),
     undeliverable: () => ({
       heading: 'Mail to you comes back',
-      lead: 'No fresh link was sent: mail to the registered address came back, or was reported as unwanted.',
+      lead: `No ${again === resend ? 'fresh link' : 'code'} was sent: mail to the registered address came back, or was reported as unwanted.`,
       facts: ['portal', 'profile', 'until'],
       next: 'Ask the person who arranged the access to have your address looked into.',
     }),
     code_cooling: ({ wait } = {}) => ({
-      heading: 'A code was mailed a moment ago',
+      heading: 'A code was asked for a moment ago',
       lead: 'Codes are sent some time apart. Your link has not been used.',
       next: wait ? `Another can be sent in about ${inWords(wait)}.` : 'Another can be sent a little later.',
       retry: 'Try again',
@@ -279,16 +353,27 @@
     }),
     code: () => ({
       heading: 'A code is on its way to you',
-      lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code was sent to the registered address of ${link.consultant.name}.`,
+      lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code is being sent to the registered address of ${link.consultant.name}.`,
       next: 'Read the newest mail and type the code here. If this page is lost, open your link again: it asks for the same code. Your link has not been used.',
       code: true,
     }),
     code_open: () => ({
-      heading: 'Enter the code that was mailed to you',
-      lead: say`The ${link.portal.name} portal wants to be sure that it is you. A code was sent to the registered address of ${link.consultant.name} a few minutes ago.`,
+      heading: link.step_up.mailed_at ? 'Enter the code that was mailed to you' : 'A code is waiting to be sent',
+      lead: joined(say`The ${link.portal.name} portal wants to be sure that it is you. `, link.step_up.mailed_at
+        ? say`A code was sent to the registered address of ${link.consultant.name} a few minutes ago.`
+        : say`The mail with a code to the registered address of ${link.consultant.name} has not left yet.`),
       facts: ['portal', 'profile', 'until'],
-      next: 'Type the code of the newest mail here. No such mail? Have another code sent.',
+      next: link.step_up.mailed_at
+        ? 'Type the code of the newest mail here. No such mail? Have another code sent.'
+        : 'Wait for the mail, and type its code here. Your link has not been used.',
       code: true,
+      button: 'Send another code',
+    }),
+    code_lost: () => ({
+      heading: 'The code could not be mailed',
+      lead: say`The mail with the code did not reach the registered address of ${link.consultant.name}. Your link has not been used.`,
+      facts: ['portal', 'profile', 'until'],
+      next: say`Have another code sent. If that fails, too, ask ${whom()} to have your address looked into.`,
       button: 'Send another code',
     }),
     code_void: () => ({
@@ -333,6 +418,18 @@
     send_mail: 'sending mails',
     consent: 'giving or withdrawing consent',
   };
+
+  const opensLater = () => new Date(link.starts_at) > new Date();
+
+  // Where the newest mail is, and what to do about it.
+  function newestMail() {
+    if (link.newest_mail === 'waiting') {
+      return opensLater() ? 'It is sent when the access opens.' : 'Look into your mailbox again in a few minutes.';
+    }
+    if (link.can_resend) return link.newest_mail === 'lost' ? 'Have another sent.' : 'That mail is too old by now. Have another sent.';
+    if (link.newest_mail === 'lost') return say`Its mail did not reach the registered address. Ask ${whom()} to have it sent again.`;
+    return 'Look for the newest mail, also in the spam folder, and use the link in it.';
+  }
 
   const limits = () => ['modules', 'forbidden'].filter((name) => link[name]?.length);
 
@@ -394,6 +491,24 @@
     // The very first words are read aloud anyway; every later change is announced.
     if (view.code) parts['code-input'].focus();
     else if (state !== 'loading') parts.heading.focus();
+    if (view.code) watchMail(FIRST_LOOK_MS);
+  }
+
+  // A mail may fail while somebody waits for it: looks a few times whether it did, ever more rarely.
+  function watchMail(wait) {
+    const mine = turn;
+    timer = setTimeout(async () => {
+      const seen = await post('/l/preview');
+      if (mine !== turn || acting) return;
+      const isSeen = seen.status === 200 && isPreview(seen.body);
+      // Whoever types already is not disturbed.
+      const isOut = isSeen && link.step_up && !link.step_up.mailed_at && seen.body.step_up?.mailed_at
+        && !parts['code-input'].value;
+      if (isOut || (isSeen && seen.body.code_not_delivered)) {
+        link = seen.body;
+        showLink();
+      } else if (wait < LAST_LOOK_MS) watchMail(wait * 2);
+    }, wait);
   }
 
   // A click is being carried out. aria-disabled rather than disabled, which
@@ -439,12 +554,15 @@
     }
   }
 
-  // Shows the state for a refused request.
-  function refused({ status, body, wait }) {
-    if (status === 0) return show('offline');
-    const state = STATE_OF_CODE[body.code];
-    if (state && (link || state === 'withdrawn')) return show(state);
-    if ([400, 413, 422].includes(status)) return show('invalid');
+  // Whether a refusal is the service's own, and not that of something in between.
+  const isOurs = ({ status, body }) => typeof body.code === 'string' && body.status === status;
+
+  // Shows the state for a refused request, or for an answer that is not the service's.
+  function refused(answer) {
+    const { status, body, wait } = answer;
+    if (status < 500 && !isOurs(answer)) return show('offline');
+    const state = isOurs(answer) ? STATE_OF_CODE[body.code] : undefined;
+    if (state && (link || OF_NO_LINK.includes(state))) return show(state, { wait });
     return show('busy', { wait });
   }
 
@@ -468,7 +586,7 @@
       return false;
     }
     if (!isPreview(answer.body)) {
-      show('busy');
+      show('offline');
       return false;
     }
     link = answer.body;
@@ -482,7 +600,12 @@
     if (link.device?.is_remembered) return show(key ? 'again' : 'elsewhere');
     const open = link.state === 'ready' && typeof link.step_up?.id === 'string';
     asking = open ? link.step_up : null;
-    show(open ? 'code_open' : link.state);
+    show(open ? 'code_open' : stateOf(link));
+  }
+
+  function stateOf({ state, successor_state: successor, code_not_delivered: isLost }) {
+    if (state === 'superseded' && successor) return 'replaced';
+    return state === 'ready' && isLost ? 'code_lost' : state;
   }
 
   async function proceed() {
@@ -496,15 +619,15 @@
       return show('code');
     }
     if (answer.status === 200) return leave(answer, mine);
-    if (answer.body.code === 'resend_cool_down') return show('code_cooling', { wait: answer.wait });
+    if (isOurs(answer) && answer.body.code === 'resend_cool_down') return show('code_cooling', { wait: answer.wait });
     // The link changed since it was previewed. Ask for its details as they are
     // now, but never offer again what was just refused.
-    if (STATE_OF_CODE[answer.body.code] && answer.body.code !== 'token_invalid') {
+    if (CHANGED.includes(answer.body.code)) {
       const fresh = await post('/l/preview');
       if (mine !== turn) return;
       if (fresh.status === 200 && isPreview(fresh.body)) {
         link = fresh.body;
-        if (link.state !== 'ready') return show(link.state);
+        if (link.state !== 'ready') return show(stateOf(link));
       }
     }
     refused(answer);
@@ -512,7 +635,8 @@
 
   function leave(answer, mine) {
     const target = webAddress(answer.body.redirect_url);
-    if (!target) return show('busy');
+    // Somebody else's answer: the service names the portal's address.
+    if (!target) return show('offline');
     location.assign(target);
     // Still here after a while: the portal did not open. A new click gets a new code.
     timer = setTimeout(() => { if (mine === turn) preview(); }, TIMEOUT_MS);
@@ -540,7 +664,7 @@
     if (answer.status < 300 && answer.status > 0) return { mine, answer };
     if (answer.body.code === 'device_unknown') await device.forget(link.device);
     // Another tab was faster, or the link changed: show it as it is now.
-    if ([403, 410].includes(answer.status)) preview();
+    if (answer.body.code === 'device_unknown' || CHANGED.includes(answer.body.code)) preview();
     else refused(answer);
     return { mine, answer: null };
   }
@@ -551,9 +675,13 @@
   }
 
   async function forget() {
-    const { answer } = await prove('/l/forget', 'Forgetting this browser…');
+    const { mine, answer } = await prove('/l/forget', 'Forgetting this browser…');
     if (!answer) return;
-    await device.forget(link.device);
+    const forgotten = link.device;
+    // The answer has no body that tells whose it is: the service says whether it is so.
+    if (!await look(mine)) return;
+    if (link.device?.is_remembered) return show('offline');
+    await device.forget(forgotten);
     key = null;
     show('forgotten');
   }
@@ -582,7 +710,7 @@
       parts['code-error'].textContent = 'This browser could not be remembered. Enter the code again to go on without.';
       return;
     }
-    if (answer.body.code === 'step_up_void') return show('code_void');
+    if (CHANGED.includes(answer.body.code)) return preview();
     if (answer.body.code === 'step_up_code_wrong') {
       show('code');
       parts['code-error'].textContent = 'This is not the code. Compare it with the newest mail.';
@@ -597,11 +725,10 @@
     busyWith('Asking for a fresh link…');
     const answer = await post('/l/resend');
     if (mine !== turn) return;
-    if (answer.body.code === 'resend_cool_down') return show('cooling', { wait: answer.wait });
-    if (answer.body.code === 'address_suppressed') return show('undeliverable');
     // The link changed since it was previewed: show it as it is now.
-    if (answer.status === 410) return preview();
-    if (answer.status < 200 || answer.status > 299) return refused(answer);
+    if (CHANGED.includes(answer.body.code)) return preview();
+    // Something in between may answer anything: only the service's own word counts.
+    if (answer.status !== 202 || answer.body.state !== 'queued') return refused(answer);
     show('resent');
     timer = setTimeout(() => { parts.resend.hidden = false; }, RESEND_COOL_DOWN_MS);
   }

@@ -3,15 +3,37 @@
 (function () {
   'use strict';
 
-  // Header, payload and signature of a JWT. The signature (ES256) has 64 bytes, so its end is known
-  // whatever follows it. Bounded, so that no text keeps the page busy.
-  var TOKEN = /eyJ[\w-]{1,500}\.eyJ[\w-]{1,4096}\.[\w-]{86}/;
+  // A JWT: header, payload and signature. The signature (ES256) has 64 bytes, so its end is known
+  // whatever follows it. Bounded, and looked for in one pass, so that no text keeps the page busy.
+  var HEADER = 503;
+  var PAYLOAD = 4099;
+  var SIGNATURE = 86;
   var LONGEST = 200000;
   // Gateways wrap each other.
   var DECODED_TIMES = 3;
 
+  function jwt(text) {
+    if (text.indexOf('eyJ') < 0) return '';
+    var chains = text.split(/[^\w.-]+/);
+    for (var at = 0; at < chains.length; at += 1) {
+      var parts = chains[at].split('.');
+      for (var part = 0; part + 2 < parts.length; part += 1) {
+        // Something may stand right before it, such as an escape that was not decoded.
+        var header = /eyJ[\w-]+$/.exec(parts[part].slice(-HEADER));
+        var payload = parts[part + 1];
+        var signature = parts[part + 2].slice(0, SIGNATURE);
+        var isPayload = /^eyJ./.test(payload) && payload.length <= PAYLOAD;
+        if (header && isPayload && signature.length === SIGNATURE) return [header[0], payload, signature].join('.');
+      }
+    }
+    return '';
+  }
+
+  // What word processors make of a hyphen, so that no line breaks there.
+  var DASHES = /[\u2010-\u2015\u2212]/g;
+
   function character(code) {
-    return code > 0 && code < 128 ? String.fromCharCode(code) : '';
+    return code > 0 && code < 128 ? String.fromCharCode(code) : String.fromCharCode(code).search(DASHES) < 0 ? '' : '-';
   }
 
   function hex(digits) {
@@ -40,21 +62,30 @@
     });
   }
 
+  // Escapes of programs (JSON, logs): line breaks in a text are written as letters.
+  function withoutEscapes(text) {
+    return text
+      .replace(/\\+u([0-9a-f]{4})/gi, function (_, digits) { return hex(digits); })
+      .replace(/\\+[nrt]/g, ' ');
+  }
+
   // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs
-  // become those that they stand for.
+  // and dashes become those that they stand for.
   function clean(text) {
-    var visible = withoutEntities(text).replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '');
-    return visible.normalize ? visible.normalize('NFKC') : visible;
+    var visible = withoutEscapes(withoutEntities(text))
+      .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '');
+    return (visible.normalize ? visible.normalize('NFKC') : visible).replace(DASHES, '-');
   }
 
   // The marks of replies.
   function unquoted(text) {
-    return text.replace(/^[ \t]*(?:[>|][ \t]*)+/gm, '');
+    return text.replace(/^[ \t]*(?:[>|\u2502\u2503\u00bb][ \t]*)+/gm, '');
   }
 
-  // Small tags stand within a link that was copied from a page's source: <wbr>, <br>, <span>.
+  // Tags stand within a link that was copied from a page's source: <wbr>, <br/>, <span style="…">, comments. The name of a
+  // tag is short: a wrapped token in angle brackets is none.
   function withoutTags(text) {
-    return text.replace(/<\/?[a-z][a-z0-9]*(?:\s[^<>]{0,100})?>/gi, '');
+    return text.replace(/<\/?[a-z][a-z0-9:-]{0,20}(?:\s[^<>]*)?\/?>|<!--[^<>]*-->/gi, '');
   }
 
   function quotedPrintable(text) {
@@ -103,8 +134,8 @@
     var plain = withoutTags(unquoted(text));
     var candidates = [text, joined(plain), joined(quotedPrintable(plain))];
     for (var at = 0; at < candidates.length; at += 1) {
-      var token = TOKEN.exec(candidates[at]) || TOKEN.exec(base64(candidates[at]));
-      if (token) return token[0];
+      var token = jwt(candidates[at]) || jwt(base64(candidates[at]));
+      if (token) return token;
     }
     return '';
   }

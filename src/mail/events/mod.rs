@@ -190,13 +190,16 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         Some(id) => records::links::find(tx, id)?,
         None => None,
     };
-    if let Some(link) = link.as_ref().filter(|_| job.template == Template::MagicLink) {
+    // Of a code it is recorded that it did not arrive.
+    let is_of_code = job.template == Template::StepUpCode && report.kind != Kind::Delivered;
+    if let Some(link) = link.as_ref().filter(|_| is_of_code || job.template == Template::MagicLink) {
         let kind = match report.kind {
             Kind::Delivered => EventType::LinkDelivered,
             Kind::Bounced | Kind::Complained => EventType::LinkBounced,
             Kind::GivenUp => EventType::LinkMailFailed,
         };
         tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
+            "template": is_of_code.then_some(job.template),
             "mail_job_id": job.id, "generation": job.generation, "provider": provider, "report": report.word, "error": report.reason,
             "complaint": report.kind == Kind::Complained,
         })));

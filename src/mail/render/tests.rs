@@ -60,7 +60,7 @@ fn consultant() -> Consultant {
 }
 
 fn tenant(name: &str) -> TenantView {
-    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), contacts: Vec::new() }
+    TenantView { name: name.to_owned(), time_zone: "Asia/Kolkata".to_owned(), contacts: Vec::new(), muted: Vec::new() }
 }
 
 /// Loaded once: that takes longer than rendering an e-mail.
@@ -117,6 +117,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         created_at: link.starts_at,
     };
     let request = requests::wish_of(template, &link, words);
+    let failure = Failure { of_code: false, words: Some(words.to_owned()) };
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),
@@ -126,7 +127,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         summary: ended.then_some(&summary),
         visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),
-        failure: (template == Template::LinkBounced).then_some(words),
+        failure: (template == Template::LinkBounced).then_some(&failure),
         justification: matches!(template, Template::EmergencyIssued | Template::OwnerEmergencyIssued).then_some(words),
         request: request.as_ref(),
     };
@@ -242,7 +243,7 @@ fn the_mail_with_the_code_holds_the_code_and_no_link() {
     042137
 
     It counts until Mon, 23 Nov 2026, 9:10 am IST (UTC+05:30) (23 Nov 2026, 03:40 UTC),
-    in the window that asked for it, and nowhere else. Tell it to nobody: nobody of
+    on the page of your access link, and nowhere else. Tell it to nobody: nobody of
     ours will ever ask for it.
 
     Was it not you? Type it nowhere, and report it to your security contact, with the reference below.

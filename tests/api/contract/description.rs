@@ -103,6 +103,14 @@ fn the_headers_of_the_answers_are_described() {
             described("201", &["Location"]);
         }
     }
+    // Whatever can be read alone is named where it is created.
+    for operation in examples::operations().filter(|one| one.method == "post") {
+        let alone = format!("{}/{{id}}", operation.path);
+        if examples::operations().any(|one| one.method == "get" && one.path == alone) {
+            let created: Vec<_> = responses(&operation).filter(|(one, _)| matches!(*one, "201" | "202")).collect();
+            assert!(created.len() == 1 && created.iter().all(of("Location")), "{alone}");
+        }
+    }
     let export = examples::operations().find(|one| id(one) == "exportAuditEvents").unwrap();
     assert!(responses(&export).any(|one| of("Content-Disposition")(&one)));
     assert_eq!(examples::operations().filter(|one| responses(one).any(|one| of("ETag")(&one))).count(), 5);

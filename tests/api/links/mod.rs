@@ -5,6 +5,7 @@ mod bulk_revocation;
 pub mod changing;
 mod emergency;
 mod landing_page;
+mod lost_codes;
 mod managing;
 mod one_access;
 mod outlived;

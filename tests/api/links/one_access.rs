@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use time::Duration;
+use wiremock::ResponseTemplate;
 
 use super::changing::extension;
 use crate::support::{Api, Database, Receiver, Settings, Sql, World, apply, command, eventually, on_both_databases};
@@ -33,6 +34,37 @@ async fn act(portal: &Api, link: &str, what: &str, body: Value) -> Value {
 /// What the database holds of open grants: the links, whether or not their time is over.
 fn grants(world: &World) -> Vec<String> {
     Sql::of(world).texts("SELECT magic_link_id AS text FROM open_grants ORDER BY magic_link_id")
+}
+
+#[apply(on_both_databases)]
+async fn who_has_a_replaced_link_hears_what_became_of_the_other(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let request = Api::issue_request(&world.consultant().await);
+    let first = portal.post(LINKS, &request).await.ok();
+    let token = json!({ "token": world.token(id(&first), 1).await });
+    let seen = async |fate: &str| {
+        eventually(fate, async || {
+            let shown = world.stranger().post("/l/preview", &token).await.ok();
+            (shown["newest_mail"] == fate).then_some(shown)
+        })
+        .await
+    };
+    let shown = world.stranger().post("/l/preview", &token).await.ok();
+    assert!(shown.get("successor_state").is_none() && shown.get("newest_mail").is_none(), "{shown}");
+
+    let refusal = ResponseTemplate::new(400).set_body_json(json!({ "Error": "mailbox disabled" }));
+    world.mails.misbehave_about("\"Tags\":[\"magic_link\"]", refusal);
+    portal.post(LINKS, &replacing(&request)).await.ok();
+    let shown = seen("lost").await;
+    assert_eq!((&shown["state"], &shown["successor_state"]), (&json!("superseded"), &json!("ready")));
+    assert_eq!((&shown["can_resend"], shown.get("newest_mailed_at")), (&json!(false), None));
+    // The one that replaced the one that replaced it.
+    world.mails.behave();
+    let third = portal.post(LINKS, &replacing(&request)).await.ok();
+    let shown = seen("mailed").await;
+    assert!(shown["successor_state"] == "ready" && shown["newest_mailed_at"].is_string(), "{shown}");
+    act(&portal, id(&third), "revoke", json!({ "reason": "The work is done" })).await;
+    assert_eq!(seen("mailed").await["successor_state"], "revoked");
 }
 
 #[apply(on_both_databases)]

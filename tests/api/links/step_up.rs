@@ -152,6 +152,8 @@ async fn the_code_is_entered_where_the_link_is_opened_again(world: &World) {
     assert!(shown().await.get("step_up").is_none(), "none was mailed");
     let asked = press(world, &token).await;
     let code = mailed_code(world, 1).await;
+    let mail = world.mails.notices("step_up_code").await[0]["Text"].as_str().unwrap().to_owned();
+    assert!(mail.contains("on the page of your access link") && !mail.contains("window"), "{mail}");
     let open = shown().await;
     assert_eq!((&open["state"], &open["step_up"]["id"]), (&json!("ready"), &asked["id"]));
     assert_eq!(open["step_up"]["expires_at"], asked["expires_at"]);

@@ -198,11 +198,23 @@ async fn service(
     provider: &str,
     answer: ResponseTemplate,
 ) -> (MockServer, Process, Api) {
+    service_with(world, reporters, provider, answer, &[]).await
+}
+
+/// The same, with settings.
+async fn service_with(
+    world: &World,
+    reporters: &Reporters,
+    provider: &str,
+    answer: ResponseTemplate,
+    settings: &[(&str, &str)],
+) -> (MockServer, Process, Api) {
     let api = MockServer::start().await;
     Mock::given(method("POST")).respond_with(answer).mount(&api).await;
     let mut environment = reporters.environment(provider, &api.uri());
     environment.push(("MAGIC_LINK_LIMITS__MAILS_PER_CLIENT_MINUTE".to_owned(), "1000".to_owned()));
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let mut environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+    environment.extend_from_slice(settings);
     let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
     let operator = world.admin.at(&process.base);
     (api, process, operator)
@@ -345,4 +357,42 @@ async fn a_refused_mail_says_why_in_the_providers_own_words_and_the_admin_is_tol
         let told = operator.get(&format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}")).await.ok();
         assert_eq!(told["items"].as_array().unwrap().len(), 1, "{provider}: {told}");
     }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_code_that_comes_back_is_told_as_a_link_is(world: &World) {
+    let reporters = Reporters::new().await;
+    let settings = [("MAGIC_LINK_PORTALS__CLOUD__STEP_UP", "email_code")];
+    let answer = taken("postmark", "message-1");
+    let (api, process, operator) = service_with(world, &reporters, "postmark", answer, &settings).await;
+    let (link, _, _) = mailed(&operator, "ravi@support.example").await;
+    let sent = api.received_requests().await.unwrap();
+    let texts = sent.iter().filter_map(|request| serde_json::from_slice::<Value>(&request.body).ok());
+    let texts: Vec<String> = texts.filter_map(|mail| mail["TextBody"].as_str().map(ToOwned::to_owned)).collect();
+    let line = texts.iter().flat_map(|text| text.lines()).find(|line| line.contains("/l#")).unwrap();
+    let token = json!({ "token": line.split_once('#').unwrap().1 });
+    let page = world.stranger().at(&process.base);
+    page.post("/l/continue", &token).await.ok();
+    let query = format!("/v1/mail-deliveries?template=step_up_code&magic_link_id={link}");
+    let job = eventually("the code is mailed", async || {
+        let job = operator.get(&query).await.ok()["items"][0].clone();
+        (job["state"] == "accepted").then_some(job)
+    })
+    .await;
+    assert!(page.post("/l/preview", &token).await.ok().get("step_up").is_some());
+
+    let report = postmark("Bounce", "HardBounce").to_string().replace("JOB", job["id"].as_str().unwrap());
+    for _ in 0..2 {
+        let report = reporters.prove("postmark", &serde_json::from_str(&report).unwrap(), now());
+        assert_eq!(tell(&process.base, "postmark", report).await.status, 204);
+    }
+    assert_eq!(operator.get(&query).await.ok()["items"][0]["state"], SUPPRESSED);
+    let shown = page.post("/l/preview", &token).await.ok();
+    assert_eq!((shown.get("step_up"), &shown["code_not_delivered"]), (None, &json!(true)), "{shown}");
+    page.post("/l/continue", &token).await.refused(409, "address_suppressed");
+    let bounced = operator.events(&format!("&type=magic_link.mail_bounced&magic_link_id={link}")).await;
+    assert_eq!((bounced.len(), &bounced[0]["data"]["template"]), (1, &json!("step_up_code")));
+    let told = operator.get(&format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}")).await.ok();
+    assert_eq!(told["items"].as_array().unwrap().len(), 1, "told once: {told}");
 }

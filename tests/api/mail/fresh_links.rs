@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use time::Duration;
+use wiremock::ResponseTemplate;
 
 use crate::support::{Api, Reply, Settings, World, apply, eventually, on_both_databases};
 
@@ -154,4 +155,34 @@ async fn tenants_that_nobody_registered_share_one_limit_of_the_day(world: &World
     assert_eq!(issue("acme").await.status, 201, "a customer is not stopped by it");
     world.clock.advance(Duration::days(1));
     assert_eq!(issue("invented-3").await.status, 201);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_newer_mail_that_waits_was_not_mailed(world: &World) {
+    let link = world.admin.issue(&world.consultant().await).await;
+    let old = world.token(&link, 1).await;
+    world.clock.advance(Duration::hours(1));
+    world.mails.misbehave_about("\"Tags\":[\"magic_link\"]", ResponseTemplate::new(503));
+    assert_eq!(press(world, &old).await.ok(), json!({ "state": "queued" }));
+    eventually("an attempt has failed", async || {
+        let delivery = world.admin.get(&format!("{LINKS}/{link}")).await.ok()["delivery"].clone();
+        (delivery["state"] == "queued" && delivery["attempts"] == 1).then_some(())
+    })
+    .await;
+    let shown = preview(world, &old).await;
+    assert_eq!((&shown["state"], &shown["newest_mail"]), (&json!("superseded"), &json!("waiting")));
+    assert_eq!((shown.get("newest_mailed_at"), &shown["can_resend"]), (None, &json!(false)), "{shown}");
+    let refused = press(world, &old).await;
+    refused.refused(410, "link_superseded");
+    assert_eq!(refused.body["detail"], "a newer link waits to be mailed; use that one");
+
+    world.mails.behave();
+    world.clock.advance(Duration::minutes(1));
+    let shown = eventually("the mail is out", async || {
+        let shown = preview(world, &old).await;
+        (shown["newest_mail"] == "mailed").then_some(shown)
+    })
+    .await;
+    assert!(shown["newest_mailed_at"].is_string(), "{shown}");
 }

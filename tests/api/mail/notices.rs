@@ -149,7 +149,7 @@ async fn blanks_around_an_address_lose_no_notice(world: &World) {
     assert_eq!(consultant["email"], "ravi@support.example");
     let mut request = Api::issue_request(consultant["id"].as_str().unwrap());
     request["issued_by"]["email"] = json!(" meera@acme.example\u{2009}");
-    request["profile"]["email"] = json!(" asha.rao@acme.example");
+    request["profile"]["email"] = json!(" asha.rao@acme.example\t\r\n");
     let link = portal.post(LINKS, &request).await.ok();
     assert_eq!(
         (&link["issued_by"]["email"], &link["profile"]["email"]),

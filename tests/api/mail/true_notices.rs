@@ -116,3 +116,54 @@ async fn a_mail_that_is_refused_for_good_is_told_in_the_providers_words(world: &
     let recorded: Vec<Value> = portal.events("&type=magic_link.mail_failed").await;
     assert_eq!(recorded.len(), 1);
 }
+
+#[apply(on_both_databases)]
+async fn nobody_is_promised_a_notice_that_the_tenant_has_muted(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["issued_by"]["email"] = json!("hr@acme.example");
+    request["profile"]["email"] = json!("asha@acme.example");
+    let cases = [
+        (json!([]), Some("when the access is used and when it ends."), true),
+        (json!(["access_used"]), Some("when it ends."), true),
+        (json!(["access_ended", "owner_access_ended"]), Some("when the access is used."), false),
+        (json!(["access_used", "access_ended", "owner_access_ended"]), None, false),
+    ];
+    for (number, (muted, admin, owner)) in cases.into_iter().enumerate() {
+        world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME", "muted_notices": muted })).await.ok();
+        request["profile"]["id"] = json!(format!("emp-{number}"));
+        let link = portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+        portal.redeem(&world.click(&world.token(&link, 1).await).await).await.ok();
+        let promised = async |kind: &str| {
+            let text = eventually(kind, async || {
+                let mails = world.mails.notices(kind).await.into_iter();
+                mails.filter_map(|mail| mail["Text"].as_str().map(ToOwned::to_owned)).find(|text| text.contains(&link))
+            });
+            let text = text.await.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.split_once("You will hear again ").map(|(_, rest)| rest.to_owned())
+        };
+        let (to_admin, to_owner) = (promised("access_issued").await, promised("owner_access_used").await);
+        assert_eq!(to_admin.is_some(), admin.is_some(), "{muted}: {to_admin:?}");
+        let is_so = |words: &str| to_admin.as_ref().is_some_and(|promise| promise.starts_with(words));
+        assert!(admin.is_none_or(is_so), "{muted}: {to_admin:?}");
+        assert_eq!(to_owner.is_some_and(|promise| promise.starts_with("when it ends.")), owner, "{muted}");
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn who_decides_on_an_access_that_opens_later_reads_when(world: &World) {
+    with_contacts(world).await;
+    let policy = json!({ "approval": { "required_for": "always" } });
+    world.admin.put("/v1/tenants/acme/policy", &policy).await.ok();
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["issued_by"]["email"] = json!("hr@acme.example");
+    request["starts_at"] = json!(world.clock.now().plus(Duration::hours(30)));
+    let asked = world.admin.post(LINKS, &request).await.ok();
+    assert_eq!(asked["state"], "pending", "{asked}");
+    let text = notice(world, "approval_requested").await;
+    for fact in ["Opens: ", "Length: 4 hours, from then on", "If approved before it opens, until: "] {
+        assert!(text.contains(fact), "{fact}: {text}");
+    }
+    assert!(!text.contains("at once"), "{text}");
+}

@@ -3,7 +3,7 @@
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 
-use super::races::{Copies, number_of, patient, tally};
+use super::races::{Copies, counts, number_of, patient, tally};
 use crate::support::{Api, Reply, Sql, World, apply, on_both_databases, rounds};
 
 const LINKS: &str = "/v1/magic-links";
@@ -82,11 +82,36 @@ async fn of_several_replacements_beside_a_revocation_one_link_is_left_at_most(wo
         let (replies, revoked) = join(issue_all(&callers[1..], &request), callers[0].post(&path, &reason)).await;
         let state = revoked.ok()["state"].clone();
         assert!(state == "revoked" || state == "replaced", "round {round}: {state}");
+        assert_eq!(tally(&replies), counts([("201", 4)]), "round {round}");
         let made = issued(&replies);
         let left = open(world, &portal, &consultant).await;
         assert!(left.len() == 1 && made.contains(&left[0]), "round {round}: {left:?} of {made:?}");
         let trail = portal.events(&format!("&consultant_id={consultant}")).await;
         let ends = number_of(&trail, "magic_link.replaced") + number_of(&trail, "magic_link.revoked");
         assert_eq!((ends, number_of(&trail, "magic_link.issued")), (made.len(), made.len() + 1), "round {round}");
+    }
+}
+
+#[apply(on_both_databases)]
+async fn of_several_replacements_each_replaces_the_one_before(world: &World) {
+    // They wait for each other: on a slow machine longer than a writer is waited for, which is a 503 that did nothing.
+    let (portal, copies) = (world.portal("cloud", "acme").await.patient(), Copies::start(world));
+    for round in 0..rounds(12) {
+        let consultant = world.consultant().await;
+        let mut request = Api::issue_request(&consultant);
+        // With a first link, and without one: then nothing is there that could be locked.
+        let before = usize::from(round % 2 == 0);
+        if before == 1 {
+            portal.post(LINKS, &request).await.ok();
+        }
+        request["replace"] = json!(true);
+        let replies = issue_all(&copies.spread(&portal, 10), &request).await;
+        assert_eq!(tally(&replies), counts([("201", 10)]), "round {round}");
+        let left = open(world, &portal, &consultant).await;
+        assert!(left.len() == 1 && issued(&replies).contains(&left[0]), "round {round}: {left:?}");
+        let trail = portal.events(&format!("&consultant_id={consultant}")).await;
+        let (replaced, made) = (number_of(&trail, "magic_link.replaced"), number_of(&trail, "magic_link.issued"));
+        assert_eq!((replaced, made), (9 + before, 10 + before), "round {round}");
+        assert_eq!(number_of(&trail, "magic_link.refused"), 0, "round {round}");
     }
 }

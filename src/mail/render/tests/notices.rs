@@ -53,8 +53,8 @@ fn every_notice_says_who_where_why_and_until_when() {
     Access level: Full: look and change
     Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
-    You will hear again when the access is used and when it ends. It ends by
-    itself; you can end it at any time in the portal.
+    You will hear again when the access is used and when it ends.
+    It ends by itself; you can end it at any time in the portal.
 
     See it in the portal, which asks you to sign in: https://cloud.example/acme/support
 
