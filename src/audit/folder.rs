@@ -72,7 +72,8 @@ impl CheckpointFolder {
         let mut all = OutsideCheckpoints::default();
         let Some(path) = &self.path else { return Ok(all) };
         for file in files(path).map_err(|error| format!("{}: {error}", path.display()))? {
-            all.add(parse(read(&file), key).map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
+            let added = parse(read(&file), key).and_then(|checkpoint| all.add(checkpoint));
+            added.map_err(|why| format!("{}: {why}; move it away first", file.display()))?;
         }
         Ok(all)
     }
