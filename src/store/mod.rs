@@ -26,7 +26,7 @@ use wake::Wakeups;
 use writer::Size;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
+use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, Standing, log_lost, no_connection};
 use crate::error::Error;
 use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
@@ -403,14 +403,16 @@ pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManag
 }
 
 /// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since
-/// another was seen to break.
+/// another was seen to break. Nothing works any more where the write-ahead log is gone.
 pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
     for _ in 0..=pool.max_size() {
         let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
-        if !pooled.is_current() {
-            tracing::warn!("the file of the database was replaced; opening it anew");
-        } else if pooled.works() {
-            return Ok(pooled);
+        match pooled.standing() {
+            Standing::Current if pooled.works() => return Ok(pooled),
+            Standing::Current => {}
+            Standing::Replaced => tracing::warn!("the file of the database was replaced; opening it anew"),
+            // It is kept: who opens another one beside it reads what never was.
+            Standing::LogLost => return Err(log_lost()),
         }
         pooled.broken = true;
     }
