@@ -84,7 +84,10 @@ impl OutsideCheckpoints {
     pub(crate) fn add(&mut self, checkpoint: OutsideCheckpoint) -> Result<(), String> {
         match self.0.get(&checkpoint.tenant_id) {
             Some(known) if known.size == checkpoint.size && known.root != checkpoint.root => {
-                return Err(format!("another checkpoint of the same size of the log {} was given, too", known.tenant_id));
+                return Err(format!(
+                    "another checkpoint of the same size of the log {} was given, too",
+                    known.tenant_id
+                ));
             }
             Some(known) if known.size >= checkpoint.size => {}
             _ => drop(self.0.insert(checkpoint.tenant_id.clone(), checkpoint)),

@@ -5,8 +5,10 @@
 
 mod connections;
 pub(crate) mod idempotency;
+mod owner;
 mod probe;
 mod refusals;
+mod shares;
 mod threads;
 mod tx;
 mod wake;
@@ -34,6 +36,7 @@ use crate::telemetry::TraceId;
 
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
 pub(crate) use idempotency::{Claim, IdempotencyKey, Replayed};
+pub(crate) use owner::Owner;
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};
@@ -214,7 +217,7 @@ impl Store {
     }
 
     /// The same for queries that may read many rows: at most a quarter of the connections for reads do so at once, so
-    /// that short reads need not wait for them.
+    /// that short reads need not wait for them, and no owner has more than half of those.
     ///
     /// # Errors
     /// As [`Store::read`]; `unavailable` also when its turn did not come within `LARGE_READ_TIMEOUT`.
@@ -223,12 +226,28 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
+        self.read_large_of(&Owner::current(), work).await
+    }
+
+    /// The same for somebody in particular, where an answer is written when its request is over.
+    ///
+    /// # Errors
+    /// As [`Store::read_large`].
+    pub(crate) async fn read_large_of<T, F>(&self, owner: &Owner, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
         let set = self.current.get();
+        let own = match set.shares.of(owner) {
+            Some(share) => Some(acquire(&share, LARGE_READ_TIMEOUT).await?),
+            None => None,
+        };
         let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
         let work = move |conn: &mut Conn| {
             // Moved to the thread: the query may outlive its caller.
             let outcome = work(conn);
-            drop(turn);
+            drop((turn, own));
             outcome
         };
         self.read_through(&set, work).await
@@ -280,7 +299,7 @@ impl Store {
     {
         let set = self.current.get();
         // At once: a job may be large, and would be part of each future that waits for it.
-        let queued = set.writers.queue(size, work);
+        let queued = set.writers.queue(size, work)?;
         self.current.watch(&set, set.writers.answer(queued)).await
     }
 
