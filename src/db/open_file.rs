@@ -164,8 +164,8 @@ impl OpenFile {
         if self.of.paths.file() != self.file {
             return;
         }
-        let beside = self.of.paths.beside();
-        if beside == self.beside || beside[0].is_none() {
+        let [log, _] = self.of.paths.beside();
+        if log == self.beside[0] || log.is_none() {
             return;
         }
         tracing::error!(
