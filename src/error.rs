@@ -114,7 +114,7 @@ codes! {
     TargetTooLong 414 "target_too_long" "The target of the request is too long" "The request line may have 16 KiB; lists and texts belong into a body.";
     UnsupportedMediaType 415 "unsupported_media_type" "The content type is not taken" "Send application/json, or a form where the route says so.";
     ValidationFailed 422 "validation_failed" "A field is out of range" "`errors` lists every field with its pointer.";
-    EvidenceTooLarge 422 "evidence_too_large" "The history of the link is too large for one answer" "10,000 events, 8 MiB of them, 10,000 mails or 1,000 sessions are the limit: export the tenant's log instead.";
+    EvidenceTooLarge 422 "evidence_too_large" "The history of the link is too large for one answer" "10,000 events, 8 MiB of what they say, 16 MiB in all, 10,000 mails or 1,000 sessions are the limit: export the tenant's log instead.";
     IdempotencyKeyReused 422 "idempotency_key_reused" "The Idempotency-Key was used for another request" "Use a fresh key for every new request.";
     RateLimited 429 "rate_limited" "Too many requests" "Wait for `Retry-After` seconds.";
     ResendCoolDown 429 "resend_cool_down" "A mail about this access was asked for a moment ago" "Wait for `Retry-After` seconds.";

@@ -29,6 +29,10 @@ const MAX_EVENTS: usize = 10_000;
 /// Payloads per pack: in memory, a pack takes several times as much.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
+/// Bytes of a pack, as it is sent, and what an event takes of them beside its payload: its leaf, and the proof.
+const MAX_PACK_BYTES: usize = 16 * 1024 * 1024;
+const EVENT_BYTES: usize = 1_400;
+
 /// Purpose line of the signed text: it separates signatures over evidence from those over checkpoints.
 pub(super) const PURPOSE: &str = "evidence";
 
@@ -41,7 +45,7 @@ pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
 /// Builds the evidence pack of a link as one canonical JSON object. The request is recorded too.
 ///
 /// # Errors
-/// `evidence_too_large` where the link has more than 10,000 events, 8 MiB of them, or 1,000 sessions.
+/// `evidence_too_large` where the link has more than 10,000 events, 8 MiB of payloads, or 1,000 sessions, or the pack 16 MiB.
 pub(crate) async fn pack(
     cx: &Context,
     key: &Data<LogKey>,
@@ -82,7 +86,8 @@ pub(crate) async fn pack(
                 next = after;
                 bytes += piece.iter().map(store::bytes).sum::<usize>();
                 rows.extend(piece);
-                if rows.len() > MAX_EVENTS || bytes > MAX_BYTES {
+                let at_least = bytes + rows.len() * EVENT_BYTES;
+                if rows.len() > MAX_EVENTS || bytes > MAX_BYTES || at_least > MAX_PACK_BYTES {
                     return Err(Code::EvidenceTooLarge.into());
                 }
             }
@@ -122,7 +127,8 @@ pub(crate) async fn pack(
             if let (Some(revocation), Some(members)) = (revocation, evidence.as_object_mut()) {
                 members.insert("revocation".to_owned(), revocation);
             }
-            canonical(&evidence)
+            let text = canonical(&evidence)?;
+            if text.len() > MAX_PACK_BYTES { Err(Code::EvidenceTooLarge.into()) } else { Ok(text) }
         })
         .await?;
     let origin = key.origin(&log_name);

@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::key::LogKey;
@@ -32,6 +32,7 @@ const EXTENSION: &str = "checkpoint";
 /// The folder, if one is configured.
 pub(crate) struct CheckpointFolder {
     path: Option<PathBuf>,
+    patience: Patience,
     /// The newest checkpoints that this instance has read or written, the newest last.
     newest: Mutex<Vec<OutsideCheckpoint>>,
 }
@@ -42,21 +43,21 @@ impl CheckpointFolder {
     /// # Errors
     /// When the folder cannot be created or read.
     pub(crate) async fn open(path: Option<PathBuf>, key: &LogKey) -> io::Result<Self> {
-        let mut newest = Vec::new();
+        let (mut newest, patience) = (Vec::new(), Patience::default());
         if let Some(path) = path.clone() {
             let read = move || {
                 fs::create_dir_all(&path)?;
                 let newest = files(&path)?.into_iter().rev().take(COMPARED).rev();
                 Ok(newest.map(|file| (read(&file), file)).collect::<Vec<_>>())
             };
-            for (bytes, file) in bounded(read).await? {
+            for (bytes, file) in patience.bounded(read).await? {
                 match parse(bytes, key) {
                     Ok(checkpoint) => newest.push(checkpoint),
                     Err(why) => tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped"),
                 }
             }
         }
-        Ok(Self { path, newest: Mutex::new(newest) })
+        Ok(Self { path, patience, newest: Mutex::new(newest) })
     }
 
     /// Whether a folder is configured.
@@ -72,7 +73,8 @@ impl CheckpointFolder {
         let mut all = OutsideCheckpoints::default();
         let Some(path) = &self.path else { return Ok(all) };
         for file in files(path).map_err(|error| format!("{}: {error}", path.display()))? {
-            all.add(parse(read(&file), key).map_err(|why| format!("{}: {why}; move it away first", file.display()))?);
+            let added = parse(read(&file), key).and_then(|checkpoint| all.add(checkpoint));
+            added.map_err(|why| format!("{}: {why}; move it away first", file.display()))?;
         }
         Ok(all)
     }
@@ -83,7 +85,8 @@ impl CheckpointFolder {
         let fresh = OutsideCheckpoint::parse(key, checkpoint.note.as_bytes())?;
         let file = path.join(format!("{}.{EXTENSION}", checkpoint.tenant_id));
         let known = file.clone();
-        let known = bounded(move || if known.try_exists()? { read(&known).map(Some) } else { Ok(None) }).await;
+        let look = move || if known.try_exists()? { read(&known).map(Some) } else { Ok(None) };
+        let known = self.patience.bounded(look).await;
         if let Some(bytes) = known.map_err(|error| error.to_string())? {
             let known = parse(Ok(bytes), key)?;
             let lacking =
@@ -93,7 +96,7 @@ impl CheckpointFolder {
             }
         }
         let note = checkpoint.note.clone();
-        bounded(move || replace(&file, &note)).await.map_err(|error| error.to_string())?;
+        self.patience.bounded(move || replace(&file, &note)).await.map_err(|error| error.to_string())?;
         let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
         newest.retain(|one| one.tenant_id != fresh.tenant_id);
         newest.push(fresh);
@@ -185,12 +188,49 @@ fn replace(file: &Path, text: &str) -> io::Result<()> {
     fs::rename(&fresh, file)
 }
 
-/// Works on the folder on a thread of its own, which is left behind where the folder does not answer: it may be that of
-/// another machine.
-#[expect(clippy::disallowed_methods, reason = "it reads and writes files, and asks nothing of the database")]
-async fn bounded<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    match tokio::time::timeout(PATIENCE, tokio::task::spawn_blocking(work)).await {
-        Ok(done) => done.map_err(io::Error::other)?,
-        Err(_elapsed) => Err(io::Error::new(io::ErrorKind::TimedOut, "the folder does not answer")),
+/// Works on the folder one at a time, on a thread that is left behind where the folder does not answer: it may be that of
+/// another machine. Until it does, nothing else is tried, so that no more than one thread hangs.
+#[derive(Clone, Default)]
+struct Patience(Arc<tokio::sync::Mutex<()>>);
+
+impl Patience {
+    async fn bounded<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        let hangs = || io::Error::new(io::ErrorKind::TimedOut, "the folder does not answer");
+        let Ok(turn) = Arc::clone(&self.0).try_lock_owned() else { return Err(hangs()) };
+        let (tell, told) = tokio::sync::oneshot::channel();
+        std::thread::Builder::new().name("checkpoints".to_owned()).spawn(move || {
+            let done = work();
+            drop(turn);
+            drop(tell.send(done));
+        })?;
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(done) => done.map_err(io::Error::other)?,
+            Err(_elapsed) => Err(hangs()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_hangs_costs_one_thread() {
+        let patience = Patience::default();
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let hanging = patience.bounded(move || held.recv().map_err(io::Error::other)).await;
+        assert_eq!(hanging.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        // Nothing is begun that could hang as well.
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        let next = patience.bounded(move || tell.send(()).map_err(io::Error::other)).await;
+        assert_eq!(next.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(told.try_recv().is_err());
+        drop(release);
+        let free = async {
+            while patience.bounded(|| Ok(())).await.is_err() {
+                tokio::task::yield_now().await
+            }
+        };
+        free.await;
     }
 }

@@ -23,8 +23,9 @@ use crate::journal::rows::{self, lock_log};
 use crate::records;
 use crate::store::Tx;
 
-/// Events per transaction.
+/// Events per transaction, and bytes of their payloads.
 const EVENTS_AT_A_TIME: i64 = 5_000;
+const BYTES_AT_A_TIME: i64 = 8 << 20;
 
 /// Interval of the retention run.
 const EVERY: Duration = Duration::hours(1);
@@ -179,6 +180,8 @@ fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, 
     let to_index = size.min(from_index + EVENTS_AT_A_TIME);
     let kept = store::first_since(tx, &order.tenant_id, from_index..to_index, order.before)?;
     let to_index = kept.unwrap_or(to_index);
+    let to_index =
+        store::first_beyond(tx, &order.tenant_id, from_index..to_index, BYTES_AT_A_TIME)?.unwrap_or(to_index);
     // A range that holds only what is kept is skipped: each erasure adds one, so it would never end.
     if !store::holds_more_than_erasures(tx, &order.tenant_id, from_index..to_index)? {
         return Ok(None);

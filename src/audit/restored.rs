@@ -26,6 +26,7 @@ use crate::store::Tx;
 
 /// Number of logs that one transaction marks as restored.
 const LOGS_A_TIME: i64 = 50;
+const LOGS_A_TIME_OUTSIDE: usize = 50;
 
 /// A checkpoint that was kept outside: of a log of this service, under any name that the log has had.
 #[derive(Debug, Clone)]
@@ -77,11 +78,21 @@ pub(crate) struct OutsideCheckpoints(BTreeMap<String, OutsideCheckpoint>);
 
 impl OutsideCheckpoints {
     /// Keeps the larger one of two checkpoints of a log.
-    pub(crate) fn add(&mut self, checkpoint: OutsideCheckpoint) {
+    ///
+    /// # Errors
+    /// Where they are of one size and of two trees: only one of them could be named.
+    pub(crate) fn add(&mut self, checkpoint: OutsideCheckpoint) -> Result<(), String> {
         match self.0.get(&checkpoint.tenant_id) {
+            Some(known) if known.size == checkpoint.size && known.root != checkpoint.root => {
+                return Err(format!(
+                    "another checkpoint of the same size of the log {} was given, too",
+                    known.tenant_id
+                ));
+            }
             Some(known) if known.size >= checkpoint.size => {}
             _ => drop(self.0.insert(checkpoint.tenant_id.clone(), checkpoint)),
         }
+        Ok(())
     }
 }
 
@@ -152,7 +163,8 @@ impl Restoration {
         }))
     }
 
-    /// Does so for every log but `_system`, in ranges.
+    /// Does so for every log but `_system`, in ranges, and for those that only a checkpoint outside knows: their tenants
+    /// are younger than the backup, and each of their logs begins under its new name.
     ///
     /// # Errors
     /// When the store is unavailable.
@@ -162,6 +174,8 @@ impl Restoration {
         key: &Data<LogKey>,
     ) -> Result<(usize, Vec<RestoredLog>), Error> {
         let (mut logs, mut named) = (0, Vec::new());
+        let mut younger = self.checkpoints.0.clone();
+        younger.remove(SYSTEM_LOG);
         let mut after: Option<String> = None;
         loop {
             let (suffix, from) = (self.suffix.clone(), after.clone());
@@ -169,19 +183,32 @@ impl Restoration {
                 .store
                 .read(move |conn| Ok(restores::logs_without(conn, &suffix, from.as_deref(), LOGS_A_TIME)?))
                 .await?;
-            let Some(last) = range.last().cloned() else { return Ok((logs, named)) };
+            let Some(last) = range.last().cloned() else { break };
             logs += range.len();
-            let (this, key) = (self.clone(), key.clone());
-            let some = cx
-                .store
-                .write_large(move |tx| {
-                    let recorded = range.iter().map(|id| this.record(tx, &key, id, &serde_json::Value::Null));
-                    recorded.collect::<Result<Vec<_>, _>>()
-                })
-                .await?;
-            named.extend(some.into_iter().flatten());
+            range.iter().for_each(|tenant_id| drop(younger.remove(tenant_id)));
+            named.extend(self.record_some(cx, key, range).await?);
             after = Some(last);
         }
+        let younger: Vec<String> = younger.into_keys().collect();
+        logs += younger.len();
+        for some in younger.chunks(LOGS_A_TIME_OUTSIDE) {
+            named.extend(self.record_some(cx, key, some.to_vec()).await?);
+        }
+        Ok((logs, named))
+    }
+
+    async fn record_some(
+        &self,
+        cx: &Context,
+        key: &Data<LogKey>,
+        tenants: Vec<String>,
+    ) -> Result<Vec<RestoredLog>, Error> {
+        let (this, key) = (self.clone(), key.clone());
+        let recorded = cx.store.write_large(move |tx| {
+            let recorded = tenants.iter().map(|id| this.record(tx, &key, id, &serde_json::Value::Null));
+            recorded.collect::<Result<Vec<_>, _>>()
+        });
+        Ok(recorded.await?.into_iter().flatten().collect())
     }
 }
 

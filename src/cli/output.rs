@@ -1,6 +1,9 @@
 //! Output: tables for people, JSON for machines.
 
 use std::io::{self, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -104,10 +107,20 @@ impl Output {
             None if self.json => serde_json::json!({ "code": "failed", "detail": failure.to_string() }).to_string(),
             None => format!("error: {failure}"),
         };
-        // A closed standard error is ignored.
-        drop(writeln!(io::stderr(), "{line}"));
+        // One that is closed is ignored, and so is one that nobody reads: the command ends nevertheless.
+        let (tell, told) = mpsc::channel();
+        let writing = thread::Builder::new().spawn(move || {
+            drop(writeln!(io::stderr(), "{line}"));
+            drop(tell.send(()));
+        });
+        if writing.is_ok() {
+            drop(told.recv_timeout(LAST_WORD));
+        }
     }
 }
+
+/// Time that standard error has to take why a command failed.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Prints a line.
 pub(super) fn line(text: &str) -> io::Result<()> {

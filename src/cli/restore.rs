@@ -51,7 +51,8 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
     let mut checkpoints = app.checkpoint_folder.all(&app.log_key)?;
     for path in &command.checkpoints {
         let checkpoint = OutsideCheckpoint::parse(&app.log_key, &read(path)?);
-        checkpoints.add(checkpoint.map_err(|why| format!("{}: {why}", path.display()))?);
+        let added = checkpoint.and_then(|checkpoint| checkpoints.add(checkpoint));
+        added.map_err(|why| format!("{}: {why}", path.display()))?;
     }
     let done = restore(&app.cx, &app.log_key, checkpoints, command.reason, app.cx.clock.now()).await?;
     let done = serde_json::to_value(&done)?;

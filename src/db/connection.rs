@@ -1,7 +1,6 @@
 //! One connection type for two databases, and the manager that opens it by URL scheme.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use diesel::{
     SqliteConnection, sql_query,
 };
 
+use super::open_file::{DatabaseFile, OpenFile, Standing};
 use super::{DatabaseUrl, files};
 
 /// What a server is refused with that takes no writes: what it says of access may be long past.
@@ -145,8 +145,8 @@ impl Conn {
 pub(crate) struct Pooled {
     pub conn: Conn,
     pub broken: bool,
-    /// The file of an embedded database, and which one it was when it was opened.
-    file: Option<(PathBuf, Option<FileId>)>,
+    /// The file of an embedded database as it was when it was opened. Dropped after the connection.
+    file: Option<OpenFile>,
     /// Connections of the pool that broke, and how many had when this one was last known to work.
     breaks: Arc<AtomicU64>,
     breaks_seen: u64,
@@ -157,8 +157,8 @@ impl Pooled {
     ///
     /// A server ends its connections when a database is replaced. A file that was replaced stays open, and a connection
     /// to it would go on with what was true before.
-    pub(crate) fn is_current(&self) -> bool {
-        self.file.as_ref().is_none_or(|(path, opened)| FileId::of(path) == *opened)
+    pub(crate) fn standing(&self) -> Standing {
+        self.file.as_ref().map_or(Standing::Current, OpenFile::standing)
     }
 
     /// Whether it works, as far as can be known: where another one has broken since, as after a failover, the database is
@@ -172,21 +172,11 @@ impl Pooled {
     }
 }
 
-/// Device and number of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FileId(u64, u64);
-
-impl FileId {
-    /// `None` if there is no such file.
-    #[cfg(unix)]
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt;
-        std::fs::metadata(path).ok().map(|file| Self(file.dev(), file.ino()))
-    }
-
-    #[cfg(not(unix))]
-    const fn of(_path: &Path) -> Option<Self> {
-        None
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.leave(&mut self.conn);
+        }
     }
 }
 
@@ -199,11 +189,17 @@ pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,
     breaks: Arc<AtomicU64>,
+    /// The file of an embedded database.
+    file: Option<Arc<DatabaseFile>>,
 }
 
 impl ConnectionManager {
     pub(crate) fn new(url: DatabaseUrl) -> Self {
-        Self { url, by_primary_keys: false, breaks: Arc::default() }
+        let file = match &url {
+            DatabaseUrl::Sqlite(path) => Some(DatabaseFile::new(path)),
+            DatabaseUrl::Postgres(_) => None,
+        };
+        Self { url, by_primary_keys: false, breaks: Arc::default(), file }
     }
 
     /// For connections that only look up rows by primary keys.
@@ -271,15 +267,11 @@ impl ManageConnection for ConnectionManager {
     type Error = ConnectionError;
 
     fn connect(&self) -> Result<Pooled, ConnectionError> {
-        let file = match &self.url {
-            // Before it is opened: one that is replaced meanwhile is then taken for the one before.
-            DatabaseUrl::Sqlite(path) => Some((path.clone(), FileId::of(path))),
-            DatabaseUrl::Postgres(_) => None,
-        };
         let breaks_seen = self.breaks.load(Ordering::SeqCst);
-        let conn = self.open()?;
-        let file = file.map(|(path, opened)| (opened.or_else(|| FileId::of(&path)), path));
-        let file = file.map(|(opened, path)| (path, opened));
+        let (conn, file) = match &self.file {
+            Some(file) => file.open(|| self.open()).map(|(conn, file)| (conn, Some(file)))?,
+            None => (self.open()?, None),
+        };
         Ok(Pooled { conn, broken: false, file, breaks: Arc::clone(&self.breaks), breaks_seen })
     }
 

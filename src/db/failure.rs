@@ -68,6 +68,8 @@ const LASTING_AT_CONNECT: &[(&str, &str)] = &[
     // What we ask of a server ourselves: its encoding, and the language of its failures.
     ("encoding", "must be UTF"),
     ("lc_messages", "the service must tell them apart"),
+    // What we see of the file ourselves.
+    ("write-ahead log", "while the database was open"),
 ];
 
 /// Whether a failure of which only the text is known passes by itself.
@@ -116,6 +118,14 @@ pub(crate) fn no_connection(error: &diesel::r2d2::PoolError) -> Error {
     }
     tracing::warn!(error.cause = %text, "no database connection");
     Error::unavailable()
+}
+
+/// The write-ahead log was removed under the service, or replaced.
+pub(crate) fn log_lost() -> Error {
+    fault(
+        &"the write-ahead log beside the database was removed or replaced: stop this process with SIGTERM, and let none \
+          write before, so that it saves what the log held",
+    )
 }
 
 fn lasts_at_connect(text: &str) -> bool {

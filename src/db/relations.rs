@@ -2,9 +2,10 @@
 
 use super::schema::{
     audit_checkpoints, audit_event_principals, audit_events, audit_logs, audit_payloads, checkpoint_deliveries,
-    clients, consultants, key_revocations, link_devices, link_expiry, link_keys, link_requests, link_reviews,
-    magic_links, mail_jobs, mail_suppressions, revocations, service_state, session_sources, sessions, signing_keys,
-    status_lists, tenant_policies, tenants, webhook_deliveries, webhook_endpoint_tenants, webhook_endpoints,
+    clients, consultants, extension_requests, key_revocations, link_devices, link_expiry, link_keys, link_requests,
+    link_reviews, magic_links, mail_jobs, mail_suppressions, revocations, service_state, session_sources, sessions,
+    signing_keys, status_lists, tenant_policies, tenants, webhook_deliveries, webhook_endpoint_tenants,
+    webhook_endpoints,
 };
 
 diesel::joinable!(sessions -> magic_links (magic_link_id));
@@ -15,6 +16,7 @@ diesel::allow_tables_to_appear_in_same_query!(audit_event_principals, audit_even
 diesel::allow_tables_to_appear_in_same_query!(audit_checkpoints, audit_logs, checkpoint_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(
     consultants,
+    extension_requests,
     key_revocations,
     link_devices,
     link_expiry,

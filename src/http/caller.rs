@@ -19,6 +19,7 @@ use crate::error::{Code, Error};
 use crate::http::Limits;
 use crate::id::ClientId;
 use crate::secrets::ApiKey;
+use crate::store::Owner;
 
 /// A scope as a type.
 pub(crate) trait Needs: 'static {
@@ -232,6 +233,7 @@ impl<S: Needs> PresentedKey<S> {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(Arc::clone(&client)));
+        Owner::Client(client.id.clone()).is_known();
         if client.is_news(now)
             && let Some(cx) = self.request.app_data::<web::Data<Context>>()
         {

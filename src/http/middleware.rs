@@ -23,7 +23,7 @@ use crate::access::LiveClient;
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::journal::Event;
-use crate::store::Replayed;
+use crate::store::{Owner, Replayed};
 use crate::telemetry::TraceId;
 
 /// An error with all that its response needs.
@@ -82,7 +82,7 @@ pub(crate) async fn surround(
             Err(_panic) => Err(Error::new(Code::Internal)),
         }
     };
-    let outcome = trace_id.scope(handling).await;
+    let outcome = trace_id.scope(Owner::scope(handling)).await;
     let (status, route, client) = match &outcome {
         Ok(response) => (response.status(), route_of(response.request()), known_client(response.request())),
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),

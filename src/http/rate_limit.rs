@@ -16,6 +16,7 @@ use super::forwarded::Proxies;
 use crate::config;
 use crate::error::{Code, Error};
 use crate::id::ClientId;
+use crate::store::Owner;
 
 /// Counts requests a minute, for each caller.
 struct Limiter<K: Hash + Eq + Clone> {
@@ -110,7 +111,9 @@ pub(crate) async fn limit_public(
                 limits.proxies.header.as_str()
             );
         }
-        limits.public.check(&network(origin.address))?;
+        let network = network(origin.address);
+        limits.public.check(&network)?;
+        Owner::Address(network).is_known();
     }
     next.call(request).await
 }

@@ -6,7 +6,9 @@
 use time::Duration;
 
 use super::changing::Change;
-use super::decisions::{ASKING, Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
+use super::decisions::{
+    Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among, require_room,
+};
 use super::grant::{access_exists, admit, insert, issued, require_open, require_portal};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
@@ -96,7 +98,7 @@ pub(super) fn ask(
         require_open(link, now)?;
     }
     require_first(tx, &request, now)?;
-    mail::require_room(tx, &link.tenant_id, ASKING, per_hour, now)?;
+    require_room(tx, (&link.tenant_id, link.client_id.as_ref()), per_hour, now)?;
     requests::insert(tx, &request)?;
     notices::approval_requested(tx, &request, now)?;
     let (modules, forbidden) = Restrictions::recorded(link.restrictions.as_ref());

@@ -5,12 +5,15 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::db::Conn;
 use crate::domain::{
-    Access, Actor, Finding, Issuer, Person, ReviewState, Template, Validator, WindowLength, check_person, is_same,
+    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, is_same,
     refuse_support_session, trimmed, trimmed_if_present,
 };
 use crate::error::Error;
 use crate::id::{ClientId, ExtensionId};
+use crate::mail;
+use crate::records;
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
 use crate::records::link_reviews::Review;
@@ -241,8 +244,19 @@ impl PendingExtension {
     }
 }
 
-/// Mails that ask the contacts of a tenant for a decision.
-pub(super) const ASKING: &[Template] = &[Template::ApprovalRequested, Template::ExtensionRequested];
+/// Refuses to ask the contacts of a tenant where the client has asked them so often within the hour.
+///
+/// # Errors
+/// `rate_limited`
+pub(super) fn require_room(
+    conn: &mut Conn,
+    by: (&str, Option<&ClientId>),
+    per_hour: u32,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let caused = records::asked::asked_since(conn, by, mail::an_hour_before(now), per_hour.into())?;
+    mail::require_room(caused, per_hour, now)
+}
 
 /// A person by identifier, and by address where that is known.
 pub(super) type Party<'a> = (&'a str, Option<&'a str>);

@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::changing::{Change, Extending, rules_of};
-use super::decisions::{ASKING, ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among};
+use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among, require_room};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
@@ -13,7 +13,7 @@ use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::{ExtensionId, LinkId};
 use crate::journal::Event;
-use crate::mail::{self, notices};
+use crate::mail::notices;
 use crate::records;
 use crate::records::extension_requests::{self as requests, ExtensionRequest};
 use crate::records::link_requests::{Decision, RequestState};
@@ -78,7 +78,7 @@ pub(super) fn ask(
         decided_at: None,
         decision: None,
     };
-    mail::require_room(tx, &link.tenant_id, ASKING, per_hour, now)?;
+    require_room(tx, (&link.tenant_id, change.client_id.as_ref()), per_hour, now)?;
     requests::insert(tx, &request)?;
     notices::extension_requested(tx, link, &request, now)?;
     tx.record(change.event(EventType::ExtensionRequested, link).with(&serde_json::json!({

@@ -30,7 +30,8 @@ const DAY_SECONDS: i64 = 86_400;
 
 const RECIPIENT: &str = "the hourly limit of links mailed to this recipient is reached";
 
-const CONTACTS: &str = "the tenant's contacts had too many mails of this kind within the hour";
+const CONTACTS: &str =
+    "the tenant's contacts had too many mails of this kind within the hour that this client has caused";
 
 const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
 const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
@@ -155,21 +156,21 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
     store::was_mailed_often(conn, job, now.minus(HOUR), i64::from(per_hour))
 }
 
-/// Refuses what all contacts of a tenant would be mailed about, where each had so many mails of the kind within the hour.
+/// Refuses what the contacts of a tenant would be mailed about, where they had so many mails of its kind within the hour
+/// that the same client has caused: no client uses up what others may ask, and an operator has a room of their own.
+///
+/// `caused` holds when it did so within the hour, newest first.
 ///
 /// # Errors
 /// `rate_limited`, with the wait in `Retry-After`.
-pub(crate) fn require_room(
-    conn: &mut Conn,
-    tenant_id: &str,
-    like: &[Template],
-    per_hour: u32,
-    now: Timestamp,
-) -> Result<(), Error> {
-    let contacts = u32::try_from(records::tenants::contacts(conn, tenant_id)?.len()).map_err(Error::internal)?;
-    let most = per_hour.saturating_mul(contacts.max(1));
-    let mailed = store::mails_since(conn, (tenant_id, like), now.minus(HOUR), most.into())?;
-    require_fewer(mailed.into_iter(), most, CONTACTS, now)
+pub(crate) fn require_room(caused: Vec<Timestamp>, per_hour: u32, now: Timestamp) -> Result<(), Error> {
+    let newest = usize::try_from(per_hour).unwrap_or(usize::MAX);
+    require_fewer(caused.into_iter().take(newest), per_hour, CONTACTS, now)
+}
+
+/// Since when mails to contacts count.
+pub(crate) fn an_hour_before(now: Timestamp) -> Timestamp {
+    now.minus(HOUR)
 }
 
 fn check(limiter: &DefaultKeyedRateLimiter<String>, key: &String, detail: &'static str) -> Result<(), Error> {

@@ -38,7 +38,7 @@ mod wish;
 
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
-pub(crate) use limits::{Fresh, Limits, fresh_link, require_room};
+pub(crate) use limits::{Fresh, Limits, an_hour_before, fresh_link, require_room};
 pub(crate) use outbox::{cancel_stale, step};
 
 /// Number of jobs that one transaction cancels.

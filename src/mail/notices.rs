@@ -254,8 +254,24 @@ fn of_request(request: &LinkRequest, template: Template, to: &str, now: Timestam
 pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: Timestamp) -> Result<(), Error> {
     to_each(tx, tenant.contacts(), |place| Job {
         tenant_id: tenant.id.clone(),
-        ..Job::new(MailJobId::new(now), Template::PolicyLoosened, format!("{} {seq} {place}", tenant.id), None, now)
+        ..Job::new(MailJobId::new(now), Template::PolicyLoosened, loosening_key(&tenant.id, seq, place), None, now)
     })
+}
+
+fn loosening_key(tenant_id: &str, seq: i64, place: usize) -> String {
+    format!("{tenant_id} {seq} {place}")
+}
+
+/// Of these changes of a tenant's policy, those of which its contacts were told.
+pub(crate) fn loosening(
+    conn: &mut Conn,
+    tenant_id: &str,
+    changes: Vec<(i64, Timestamp)>,
+) -> Result<Vec<Timestamp>, Error> {
+    let keys: Vec<String> = changes.iter().map(|(seq, _)| loosening_key(tenant_id, *seq, 0)).collect();
+    let told = store::queued_with(conn, Template::PolicyLoosened, &keys)?;
+    let is_told = |seq| told.contains(&loosening_key(tenant_id, seq, 0));
+    Ok(changes.into_iter().filter(|(seq, _)| is_told(*seq)).map(|(_, at)| at).collect())
 }
 
 /// Tells the contacts of a tenant that its approval key was changed, or is to be, or that it is kept.

@@ -22,7 +22,7 @@ use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
 
 pub(super) use counts::{
-    OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, mails_since, was_mailed_often,
+    OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, queued_with, was_mailed_often,
 };
 pub(super) use settled::{Attempt, settle, settle_accepted};
 

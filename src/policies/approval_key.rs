@@ -11,7 +11,7 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
-    Actor, EventType, Person, PublicKey, Template, Validator, check_person, is_tenant_id, refuse_support_session,
+    Actor, EventType, Person, PublicKey, Validator, check_person, is_tenant_id, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
@@ -255,7 +255,9 @@ async fn change(
             // Of more than can be told, those who heard first: nobody pushes them out by changing contacts.
             told.drain(..told.len().saturating_sub(MAX_TOLD));
             told.splice(0..0, contacts);
-            mail::require_room(tx, &tenant_id, &[Template::ApprovalKeyChanged], per_hour, now)?;
+            let since = mail::an_hour_before(now);
+            let changed = keys::changed_since(tx, (&tenant_id, client_id.as_ref()), since, per_hour.into())?;
+            mail::require_room(changed, per_hour, now)?;
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
                 keys::cancel(tx, &tenant_id, waiting.seq, now)?;

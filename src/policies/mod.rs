@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::domain::{
     Access, ApprovalFor, ApprovalRule, EmergencyRule, EventType, ExtensionRule, Forbidden, Person, Policy, Reentry,
-    Template, Validator, WindowLength, check_person, is_tenant_id, refuse_support_session,
+    Validator, WindowLength, check_person, is_tenant_id, refuse_support_session,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WritePolicies};
@@ -278,13 +278,18 @@ pub(crate) async fn save(
             }
             let seq = known.map_or(1, |known| known.seq + 1);
             let row = PolicyRow::new(&tenant_id, seq, &policy, &actor, client_id.as_ref(), now)?;
-            policies::insert(tx, &row)?;
             let loosens = rules.loosens(&rules_before);
             if loosens {
                 let per_hour = config.limits.mails_per_recipient_hour;
-                mail::require_room(tx, &tenant_id, &[Template::PolicyLoosened], per_hour, now)?;
+                let since = mail::an_hour_before(now);
+                let by = (&*tenant_id, client_id.as_ref());
+                // No more of them are looked at: who loosens and tightens in turns makes two for each mail.
+                let limit = i64::from(per_hour).saturating_mul(4);
+                let changes = policies::changed_since(tx, by, since, limit)?;
+                mail::require_room(notices::loosening(tx, &tenant_id, changes)?, per_hour, now)?;
                 notices::policy_loosened(tx, &tenant, seq, now)?;
             }
+            policies::insert(tx, &row)?;
             let event = Event::new(EventType::PolicySaved, actor.clone(), now).client(client_id.as_ref());
             tx.record(event.tenant(&tenant_id).with(&serde_json::json!({
                 "before": before, "after": policy, "loosens": loosens,

@@ -4,8 +4,8 @@ use diesel::prelude::*;
 use time::Duration;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::tenant_approval_keys as keys;
+use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, PublicKey};
 use crate::error::Error;
 use crate::id::ClientId;
@@ -186,4 +186,20 @@ pub(crate) fn cancel(
         .returning(keys::all_columns)
         .get_result(conn)
         .optional()
+}
+
+/// When a client, or the operator at the command line, changed a tenant's key since a time, newest first.
+pub(crate) fn changed_since(
+    conn: &mut Conn,
+    (tenant_id, client_id): (&str, Option<&ClientId>),
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<Timestamp>> {
+    let query =
+        keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(keys::created_at.gt(since)).into_boxed::<Backend>();
+    let query = match client_id {
+        Some(client_id) => query.filter(keys::client_id.eq(client_id)),
+        None => query.filter(keys::client_id.is_null()),
+    };
+    query.order(keys::seq.desc()).limit(limit).select(keys::created_at).load(conn)
 }

@@ -1,6 +1,7 @@
 //! Rows and their statements, by noun. Every race is decided by one guarded statement.
 
 pub(crate) mod approval_keys;
+pub(crate) mod asked;
 pub(crate) mod clients;
 pub(crate) mod consultants;
 pub(crate) mod devices;

@@ -3,8 +3,8 @@
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::tenant_policies as policies;
+use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, Policy};
 use crate::error::Error;
 use crate::id::ClientId;
@@ -72,4 +72,22 @@ pub(crate) fn find(conn: &mut Conn, tenant_id: &str, seq: i64) -> QueryResult<Op
 
 pub(crate) fn insert(conn: &mut Conn, row: &PolicyRow) -> QueryResult<usize> {
     diesel::insert_into(policies::table).values(row).execute(conn)
+}
+
+/// Changes of a tenant's policy by a client, or by the operator at the command line, since a time, newest first.
+pub(crate) fn changed_since(
+    conn: &mut Conn,
+    (tenant_id, client_id): (&str, Option<&ClientId>),
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<(i64, Timestamp)>> {
+    let query = policies::table
+        .filter(policies::tenant_id.eq(tenant_id))
+        .filter(policies::created_at.gt(since))
+        .into_boxed::<Backend>();
+    let query = match client_id {
+        Some(client_id) => query.filter(policies::client_id.eq(client_id)),
+        None => query.filter(policies::client_id.is_null()),
+    };
+    query.order(policies::seq.desc()).limit(limit).select((policies::seq, policies::created_at)).load(conn)
 }

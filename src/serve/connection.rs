@@ -1,29 +1,28 @@
-//! Connections: how many an address may have, and how long one may stall.
+//! Connections, and how long one may stall.
 //!
 //! actix bounds the time of an idle connection, and nothing else: a peer that does not read, or that sends a head byte by
 //! byte, would keep a connection without end. [`Connection`] wraps the stream that actix reads and writes. What actix
 //! refuses by itself, without a body, becomes a problem document here.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix_web::rt::net::TcpStream;
 use actix_web::web::Data;
 use bytes::{Buf, Bytes};
-use ipnet::IpNet;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::framing::Framing;
+use super::places::{Bounds, Place, Places};
 use super::refusal;
 use crate::config::Config;
 use crate::error::Code;
-use crate::http::{AwaitedBody, Sampler, network};
+use crate::http::{AwaitedBody, Sampler};
 use crate::metrics::Metrics;
 
 /// Bytes that a peer must take within the time-out of a write.
@@ -37,46 +36,35 @@ const DISCARDED: u32 = 256;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// Shortest time between two warnings about refused connections.
-const WARN_EVERY: Duration = Duration::from_mins(1);
-
-/// Counts the connections of each address, and gives them their time-outs.
+/// Gives connections their places and their time-outs.
 #[derive(Clone)]
 pub(super) struct Connections {
     limits: Arc<Limits>,
-    open: Arc<Mutex<Open>>,
-    metrics: Metrics,
+    places: Arc<Places>,
     sampler: Data<Sampler>,
 }
 
 struct Limits {
     /// For the links in problem documents.
     public_url: String,
-    /// Largest number for an address; 0 is no limit.
-    per_address: u32,
-    trusted_proxies: Vec<IpNet>,
     /// Time-out of a peer that does not read.
     write: Duration,
     /// Time from a request's first byte to the first byte of its answer.
     answer: Duration,
 }
 
-#[derive(Default)]
-struct Open {
-    by_network: HashMap<IpAddr, u32>,
-    warned_at: Option<Instant>,
-}
-
 impl Connections {
-    pub(super) fn new(config: &Config, metrics: &Metrics, sampler: Data<Sampler>) -> Self {
+    /// For a listener that may have so many connections.
+    pub(super) fn new(config: &Config, in_all: usize, metrics: &Metrics, sampler: Data<Sampler>) -> Self {
         let limits = Limits {
             public_url: config.public_url.clone(),
-            per_address: config.limits.connections_per_address,
-            trusted_proxies: config.limits.trusted_proxies.clone(),
             write: config.write_timeout,
             answer: config.body_timeout + config.write_timeout,
         };
-        Self { limits: Arc::new(limits), open: Arc::default(), metrics: metrics.clone(), sampler }
+        let (per_address, trusted_proxies) =
+            (config.limits.connections_per_address, config.limits.trusted_proxies.clone());
+        let places = Places::new(Bounds { in_all, per_address, trusted_proxies }, metrics);
+        Self { limits: Arc::new(limits), places, sampler }
     }
 
     /// Accepts a connection, unless its address has too many.
@@ -85,7 +73,7 @@ impl Connections {
     /// When it has, or when the peer has gone already.
     pub(super) fn accept(&self, stream: TcpStream) -> io::Result<(Connection, Option<SocketAddr>)> {
         let peer = stream.peer_addr()?;
-        let place = self.place(peer.ip().to_canonical()).ok_or(io::ErrorKind::QuotaExceeded)?;
+        let place = self.places.take(peer.ip().to_canonical()).ok_or(io::ErrorKind::QuotaExceeded)?;
         let look = Box::pin(sleep(self.limits.write / 4));
         let connection = Connection {
             stream,
@@ -103,60 +91,10 @@ impl Connections {
             has_written: false,
             read_put_off: false,
             look,
+            sampler: self.sampler.clone(),
             place,
         };
         Ok((connection, Some(peer)))
-    }
-
-    /// A place for a connection of this address; `None` if it has too many.
-    fn place(&self, address: IpAddr) -> Option<Place> {
-        let is_trusted = self.limits.trusted_proxies.iter().any(|network| network.contains(&address));
-        let counted = (!is_trusted && self.limits.per_address > 0).then(|| network(address));
-        if let Some(network) = counted {
-            let mut open = self.open();
-            let count = open.by_network.entry(network).or_default();
-            if *count >= self.limits.per_address {
-                self.metrics.connections_ended.with_label_values(&["too_many"]).inc();
-                if open.warned_at.is_none_or(|at| at.elapsed() > WARN_EVERY) {
-                    open.warned_at = Some(Instant::now());
-                    drop(open);
-                    tracing::warn!(
-                        peer.address = %address,
-                        "an address has too many connections; a proxy belongs into `limits.trusted_proxies`"
-                    );
-                }
-                return None;
-            }
-            *count += 1;
-        }
-        self.metrics.open_connections.inc();
-        Some(Place { connections: self.clone(), counted })
-    }
-
-    fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A counted connection, until it is dropped.
-struct Place {
-    connections: Connections,
-    /// The network that it is counted for.
-    counted: Option<IpAddr>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.connections.metrics.open_connections.dec();
-        if let Some(network) = self.counted {
-            let mut open = self.connections.open();
-            if let Some(count) = open.by_network.get_mut(&network) {
-                *count -= 1;
-                if *count == 0 {
-                    open.by_network.remove(&network);
-                }
-            }
-        }
     }
 }
 
@@ -196,6 +134,7 @@ pub(super) struct Connection {
     read_put_off: bool,
     /// Wakes the connection's task to look at the time.
     look: Pin<Box<Sleep>>,
+    sampler: Data<Sampler>,
     place: Place,
 }
 
@@ -211,11 +150,11 @@ impl Connection {
             let now = Instant::now();
             let over = |since: Option<Instant>, limit| since.is_some_and(|since| now.duration_since(since) >= limit);
             if over(self.blocked_since, self.limits.write) || over(self.unanswered_since, self.limits.answer) {
-                self.place.connections.metrics.connections_ended.with_label_values(&["stalled"]).inc();
+                self.place.metrics().connections_ended.with_label_values(&["stalled"]).inc();
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
             if over(self.head_since, HEAD_TIMEOUT) {
-                self.place.connections.metrics.connections_ended.with_label_values(&["stalled"]).inc();
+                self.place.metrics().connections_ended.with_label_values(&["stalled"]).inc();
                 self.refuse(Code::RequestTimeout);
             }
             let head = self.head_since.map(|since| since + HEAD_TIMEOUT).filter(|end| *end > now);
@@ -230,9 +169,8 @@ impl Connection {
         self.refused = Some(code);
         self.head_since = None;
         self.outgoing = refusal::problem(code, &self.limits.public_url);
-        let connections = &self.place.connections;
-        connections.metrics.answered(("other", "unmatched"), &code.status().to_string(), Duration::ZERO);
-        if let Some(left_out) = connections.sampler.take_refusal() {
+        self.place.metrics().answered(("other", "unmatched"), &code.status().to_string(), Duration::ZERO);
+        if let Some(left_out) = self.sampler.take_refusal() {
             tracing::info!(
                 http.status = code.status(),
                 error.code = code.slug(),
@@ -304,6 +242,10 @@ impl AsyncRead for Connection {
             self.read_put_off = !self.next.is_empty() || self.stream.poll_read_ready(context).is_ready();
             return self.wait(context);
         }
+        // The end, as actix sees it, of a peer that makes room for another one.
+        if self.place.must_go(context.waker()) {
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let is_next = !self.next.is_empty();
         if is_next {
@@ -334,6 +276,7 @@ impl AsyncRead for Connection {
         let length = match end {
             Some(end) => {
                 self.in_progress = true;
+                self.place.set_busy(true);
                 if !is_next {
                     self.next = Bytes::copy_from_slice(read.get(end..).unwrap_or_default());
                 }
@@ -394,6 +337,9 @@ impl AsyncWrite for Connection {
         let was_blocked = self.blocked_since.take().is_some();
         self.taken = 0;
         let is_answered = std::mem::take(&mut self.has_written) && std::mem::take(&mut self.in_progress);
+        if is_answered {
+            self.place.set_busy(false);
+        }
         if (was_blocked || is_answered) && std::mem::take(&mut self.read_put_off) {
             context.waker().wake_by_ref();
         }

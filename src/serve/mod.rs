@@ -1,7 +1,9 @@
 //! The running service: its listeners, and how it stops.
 
 mod connection;
+mod file_limit;
 mod framing;
+mod places;
 mod refusal;
 mod reload;
 mod signals;
@@ -106,7 +108,8 @@ impl Service {
         let description = Arc::new(openapi::description()?);
         let three_zero = openapi::description_3_0(&description).to_string();
         let texts = [description.to_string(), three_zero, openapi::webhooks()?.to_string()].map(Bytes::from);
-        let connections = || Connections::new(&app.cx.config, &app.cx.metrics, app.log_sampler.clone());
+        let room = file_limit::connections_within(file_limit::raise(), app.cx.config.database_connections);
+        let connections = |room| Connections::new(&app.cx.config, room, &app.cx.metrics, app.log_sampler.clone());
         let (keep_alive, delay) = (app.cx.config.keep_alive, app.cx.config.shutdown_delay);
         let stopping = Stopping::default();
         let metrics = match self.metrics_listener {
@@ -115,14 +118,14 @@ impl Service {
                 let cx = app.cx.clone();
                 let builder = Server::build().workers(1).disable_signals();
                 let factory = move || api::metrics_service(cx.clone());
-                Some(listen(builder, listener, connections(), keep_alive, factory)?)
+                Some(listen(builder, listener, connections(file_limit::FOR_METRICS), keep_alive, factory)?)
             }
         };
         let metrics_handle = metrics.as_ref().map(Server::handle);
         let metrics = metrics.map(tokio::spawn);
         let builder = Server::build().worker_max_blocking_threads(blocking_threads).shutdown_timeout(DRAIN_SECONDS);
         let builder = builder.disable_signals();
-        let (connections, is_stopping) = (connections(), stopping.clone());
+        let (connections, is_stopping) = (connections(room), stopping.clone());
         let factory = move || api::service(&app, &is_stopping, &description, &texts);
         let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();

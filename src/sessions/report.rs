@@ -108,8 +108,8 @@ const fn change() -> ActivityKind {
     "changes": [{"field": "basic", "before": "50000", "after": "52000"}]
 }]}))]
 pub struct ReportEvents {
-    /// Activity events, in any order; each has at most 65,536 bytes of JSON. A session takes 100,000 of at most 100
-    /// sources.
+    /// Activity events, in any order; each has at most 65,536 bytes of JSON, and all of them name at most 5,000 persons
+    /// in their `principal_ids`. A session takes 100,000 of at most 100 sources.
     #[schema(min_items = 1, max_items = 1000)]
     pub events: Vec<ActivityEvent>,
 }
@@ -133,8 +133,12 @@ const MAX_EVENT_BYTES: usize = 65_536;
 /// Largest number of persons whose data one event concerns.
 const MAX_PRINCIPALS: usize = 100;
 
-/// Largest report that shares its transaction with other write jobs.
+/// Largest number of persons that the events of one report concern, each counted at each event: each is a row.
+const MAX_PRINCIPALS_A_REPORT: usize = 5_000;
+
+/// Largest report that shares its transaction with other write jobs, in events and in persons.
 const MAX_SHARED_EVENTS: usize = 50;
+const MAX_SHARED_PRINCIPALS: usize = 200;
 
 /// Records a batch of activity events: all of them or none.
 ///
@@ -166,7 +170,8 @@ pub(crate) async fn report(
         })
         .collect::<Result<_, Error>>()?;
     let (reach, client_id, client) = (caller.reach.clone(), caller.client_id.clone(), caller.actor(None));
-    let large = events.len() > MAX_SHARED_EVENTS;
+    let persons: usize = events.iter().map(|(act, _)| act.principal_ids.len()).sum();
+    let large = events.len() > MAX_SHARED_EVENTS || persons > MAX_SHARED_PRINCIPALS;
     let work = move |tx: &mut Tx<'_>| {
         let locked = records::sessions::lock_within(tx, &id, &reach)?;
         let (session, how) = locked.ok_or_else(Error::not_found)?;
@@ -315,6 +320,10 @@ fn check(events: &[ActivityEvent]) -> Result<(), Error> {
     let mut fields = Validator::default();
     if events.is_empty() || events.len() > 1_000 {
         fields.error("/events", "out_of_range", "must hold 1 to 1000 events");
+    }
+    if events.iter().map(|act| act.principal_ids.len()).sum::<usize>() > MAX_PRINCIPALS_A_REPORT {
+        let detail = format_args!("must name at most {MAX_PRINCIPALS_A_REPORT} persons in their lists, all together");
+        fields.error("/events", "out_of_range", detail);
     }
     let mut seen = HashSet::new();
     for (index, act) in events.iter().enumerate() {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::Pool;
 use tokio::sync::Semaphore;
 
+use super::shares::Shares;
 use super::writer::{Afterwards, Writers};
 use super::{LARGE_READERS, pool_of};
 use crate::db::{ConnectionManager, DatabaseUrl};
@@ -132,6 +133,8 @@ pub(super) struct Connections {
     pub reads: Arc<Semaphore>,
     /// One permit per connection that large reads may hold at once: the others stay free for short ones.
     pub large_reads: Arc<Semaphore>,
+    /// What one owner may have of them.
+    pub shares: Shares,
     pub writers: Writers,
     answers: Answers,
 }
@@ -139,11 +142,13 @@ pub(super) struct Connections {
 impl Connections {
     pub(super) fn open(plan: &Plan) -> io::Result<Self> {
         let pool = pool_of(plan.connections).build_unchecked(ConnectionManager::new(plan.url.clone()));
+        let large_readers = (plan.readers / LARGE_READERS).max(1);
         Ok(Self {
             writers: Writers::start(&pool, plan.writers, plan.max_batch, plan.after.anew())?,
             pool,
             reads: Arc::new(Semaphore::new(plan.readers)),
-            large_reads: Arc::new(Semaphore::new((plan.readers / LARGE_READERS).max(1))),
+            large_reads: Arc::new(Semaphore::new(large_readers)),
+            shares: Shares::half_of(large_readers),
             answers: Answers::begin(),
         })
     }

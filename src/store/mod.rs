@@ -5,8 +5,10 @@
 
 mod connections;
 pub(crate) mod idempotency;
+mod owner;
 mod probe;
 mod refusals;
+mod shares;
 mod threads;
 mod tx;
 mod wake;
@@ -26,7 +28,7 @@ use wake::Wakeups;
 use writer::Size;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, no_connection};
+use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, Standing, log_lost, no_connection};
 use crate::error::Error;
 use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
@@ -34,6 +36,7 @@ use crate::telemetry::TraceId;
 
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
 pub(crate) use idempotency::{Claim, IdempotencyKey, Replayed};
+pub(crate) use owner::Owner;
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};
@@ -214,7 +217,7 @@ impl Store {
     }
 
     /// The same for queries that may read many rows: at most a quarter of the connections for reads do so at once, so
-    /// that short reads need not wait for them.
+    /// that short reads need not wait for them, and no owner has more than half of those.
     ///
     /// # Errors
     /// As [`Store::read`]; `unavailable` also when its turn did not come within `LARGE_READ_TIMEOUT`.
@@ -223,12 +226,28 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
+        self.read_large_of(&Owner::current(), work).await
+    }
+
+    /// The same for somebody in particular, where an answer is written when its request is over.
+    ///
+    /// # Errors
+    /// As [`Store::read_large`].
+    pub(crate) async fn read_large_of<T, F>(&self, owner: &Owner, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
         let set = self.current.get();
+        let own = match set.shares.of(owner) {
+            Some(share) => Some(acquire(&share, LARGE_READ_TIMEOUT).await?),
+            None => None,
+        };
         let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
         let work = move |conn: &mut Conn| {
             // Moved to the thread: the query may outlive its caller.
             let outcome = work(conn);
-            drop(turn);
+            drop((turn, own));
             outcome
         };
         self.read_through(&set, work).await
@@ -280,7 +299,7 @@ impl Store {
     {
         let set = self.current.get();
         // At once: a job may be large, and would be part of each future that waits for it.
-        let queued = set.writers.queue(size, work);
+        let queued = set.writers.queue(size, work)?;
         self.current.watch(&set, set.writers.answer(queued)).await
     }
 
@@ -403,14 +422,16 @@ pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManag
 }
 
 /// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since
-/// another was seen to break.
+/// another was seen to break. Nothing works any more where the write-ahead log is gone.
 pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
     for _ in 0..=pool.max_size() {
         let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
-        if !pooled.is_current() {
-            tracing::warn!("the file of the database was replaced; opening it anew");
-        } else if pooled.works() {
-            return Ok(pooled);
+        match pooled.standing() {
+            Standing::Current if pooled.works() => return Ok(pooled),
+            Standing::Current => {}
+            Standing::Replaced => tracing::warn!("the file of the database was replaced; opening it anew"),
+            // It is kept: who opens another one beside it reads what never was.
+            Standing::LogLost => return Err(log_lost()),
         }
         pooled.broken = true;
     }

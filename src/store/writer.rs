@@ -9,8 +9,8 @@
 //! waits for a lock) is deferred and run alone afterwards.
 
 mod job;
+mod queue;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -22,9 +22,10 @@ use tokio::sync::oneshot;
 
 pub(super) use self::job::Size;
 use self::job::{Job, Kept, Queued, Rejected, WriteJob};
+use self::queue::{Batch, Queue};
 use super::refusals::RefusalCounts;
 use super::wake::{Wakes, Wakeups};
-use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
+use super::{ANSWER_TIMEOUT, Observer, Owner, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::journal::{self, Event, Frontier, Heads};
@@ -95,13 +96,6 @@ impl Afterwards {
     }
 }
 
-struct Queue {
-    jobs: VecDeque<Box<dyn Job>>,
-    closed: bool,
-    /// Number of transactions that may still begin.
-    free_slots: u32,
-}
-
 struct Shared {
     queue: Mutex<Queue>,
     /// Wakes a writer: a job was queued, or the queue was closed.
@@ -129,7 +123,7 @@ impl Writers {
         max_batch: usize,
         after: Afterwards,
     ) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots });
+        let queue = Mutex::new(Queue::new(slots, after.metrics.clone()));
         let max_batch = max_batch.clamp(1, MAX_BATCH);
         let shared =
             Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, savepoints: AtomicU32::new(0), after });
@@ -152,8 +146,11 @@ impl Writers {
         self.shared.wakeup.notify_all();
     }
 
-    /// Queues a job.
-    pub(super) fn queue<T, F>(&self, size: Size, work: F) -> Queued<T>
+    /// Queues a job of whoever the current task works for.
+    ///
+    /// # Errors
+    /// `unavailable` where that one has too many in the queue already.
+    pub(super) fn queue<T, F>(&self, size: Size, work: F) -> Result<Queued<T>, Error>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
@@ -162,18 +159,13 @@ impl Writers {
         let begun = Arc::new(AtomicBool::new(false));
         let job =
             WriteJob { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
-        {
-            let mut queue = self.shared.queue();
-            // While no writer is free, jobs whose callers have stopped waiting would pile up.
-            while queue.jobs.front().is_some_and(|job| !job.is_wanted()) {
-                queue.jobs.pop_front();
-                self.shared.after.metrics.writer_queue.dec();
-            }
-            queue.jobs.push_back(Box::new(job));
-            self.shared.after.metrics.writer_queue.inc();
+        let queued = self.shared.queue().push(Owner::current(), Box::new(job));
+        if queued.is_err() {
+            tracing::warn!("a caller has too many writes in the queue");
+            return Err(Error::unavailable());
         }
         self.shared.wakeup.notify_one();
-        Queued { begun, answer }
+        Ok(Queued { begun, answer })
     }
 
     /// Waits until the transaction of a job is committed.
@@ -206,14 +198,14 @@ impl Drop for Writers {
 
 impl Shared {
     fn run(&self, pool: &Pool<ConnectionManager>) {
-        while let Some(jobs) = self.next() {
+        while let Some(Batch { jobs, is_large }) = self.next() {
             // A panic outside of a job is a bug in the writer; its callers get an error, because the outcome is
             // unknown.
             if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
                 tracing::error!("writer panicked; it continues");
             }
             let mut queue = self.queue();
-            queue.free_slots += 1;
+            queue.done(is_large);
             if queue.closed {
                 // Threads that wait for a free slot must stop, too.
                 self.wakeup.notify_all();
@@ -225,37 +217,17 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The queued jobs that fit into one transaction; `None` when the queue is closed and empty.
-    fn next(&self) -> Option<Vec<Box<dyn Job>>> {
+    /// The jobs of the next transaction; `None` when the queue is closed and empty.
+    fn next(&self) -> Option<Batch> {
         let mut queue = self.queue();
         loop {
-            let idle = |queue: &mut Queue| queue.free_slots == 0 || (queue.jobs.is_empty() && !queue.closed);
-            queue = self.wakeup.wait_while(queue, idle).unwrap_or_else(PoisonError::into_inner);
-            if queue.jobs.is_empty() {
+            if let Some(batch) = queue.take(self.max_batch) {
+                return Some(batch);
+            }
+            if queue.closed && queue.is_empty() {
                 return None;
             }
-            let mut jobs: Vec<Box<dyn Job>> = Vec::new();
-            while jobs.len() < self.max_batch
-                && let Some(job) = queue.jobs.pop_front()
-            {
-                let is_alone = job.size() != Size::Small;
-                if is_alone && !jobs.is_empty() {
-                    queue.jobs.push_front(job);
-                    break;
-                }
-                self.after.metrics.writer_queue.dec();
-                // A job whose caller has stopped waiting is dropped.
-                if job.begin() {
-                    jobs.push(job);
-                    if is_alone {
-                        break;
-                    }
-                }
-            }
-            if !jobs.is_empty() {
-                queue.free_slots -= 1;
-                return Some(jobs);
-            }
+            queue = self.wakeup.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

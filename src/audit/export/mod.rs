@@ -17,13 +17,14 @@ use super::store::{self, Erasure};
 use super::{EventFilter, checkpoint, log};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::text_enum;
+use crate::db::{Conn, text_enum};
 use crate::domain::{EventType, ExternalId, LogId, PortalId, Reach};
 use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::Event;
 use crate::journal::rows::{self, StoredEvent};
+use crate::store::Owner;
 
 pub(super) use ndjson::object;
 
@@ -148,6 +149,8 @@ impl ExportQuery {
 /// A running export.
 pub(crate) struct Export {
     cx: Data<Context>,
+    /// Whose share of the large reads it takes.
+    owner: Owner,
     pub(super) format: ExportFormat,
     filter: EventFilter,
     reach: Reach,
@@ -211,6 +214,7 @@ pub(crate) async fn export(
         size,
         format,
         cx,
+        owner: Owner::current(),
     })
 }
 
@@ -230,15 +234,15 @@ impl Export {
         while self.next < self.size {
             let (filter, reach) = (self.filter.clone(), self.reach.clone());
             let (start, end) = (self.next, self.size.min(self.next + SCANNED));
-            let (rows, next) =
-                self.cx.store.read_large(move |conn| Ok(store::piece(conn, &filter, &reach, start..end)?)).await?;
+            let read = move |conn: &mut Conn| Ok(store::piece(conn, &filter, &reach, start..end)?);
+            let (rows, next) = self.cx.store.read_large_of(&self.owner, read).await?;
             self.next = next;
             // Read after the rows, so it includes the erasure of every payload missing in them.
             if rows.iter().any(|(_, payload)| payload.is_none()) {
                 let tenants: Vec<String> = self.filter.tenant_id.iter().cloned().collect();
                 let indexes = rows.first().map_or(0, |(row, _)| row.log_index)..self.next;
-                self.erasures =
-                    self.cx.store.read_large(move |conn| Ok(store::erasures(conn, &tenants, indexes)?)).await?;
+                let read = move |conn: &mut Conn| Ok(store::erasures(conn, &tenants, indexes)?);
+                self.erasures = self.cx.store.read_large_of(&self.owner, read).await?;
                 if self.closing.is_some() && self.erasures.iter().any(|erasure| erasure.from_index >= self.erased_to) {
                     // The `audit.purged` event lies beyond the checkpoint that would close this export.
                     tracing::info!("export aborted: payloads were erased meanwhile; the client must retry");

@@ -61,6 +61,12 @@ pub(in crate::audit) fn erased_to(conn: &mut Conn, tenant_id: &str) -> QueryResu
     Ok(last.unwrap_or(0))
 }
 
+#[diesel::declare_sql_function]
+extern "SQL" {
+    /// Number of a text's bytes, which no database reads the text for.
+    fn octet_length(text: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+
 /// Index of the first event in a range that was recorded at or after the given time.
 pub(in crate::audit) fn first_since(
     conn: &mut Conn,
@@ -77,6 +83,28 @@ pub(in crate::audit) fn first_since(
         .order(events::log_index)
         .first(conn)
         .optional()
+}
+
+/// Index of the event in a range with which its payloads have this many bytes, if there is one behind it.
+pub(in crate::audit) fn first_beyond(
+    conn: &mut Conn,
+    tenant_id: &str,
+    between: Range<i64>,
+    bytes: i64,
+) -> QueryResult<Option<i64>> {
+    let sizes: Vec<(i64, i32)> = payloads::table
+        .filter(payloads::tenant_id.eq(tenant_id))
+        .filter(payloads::log_index.ge(between.start))
+        .filter(payloads::log_index.lt(between.end))
+        .order(payloads::log_index)
+        .select((payloads::log_index, octet_length(payloads::payload)))
+        .load(conn)?;
+    let mut sum = 0;
+    let full = sizes.into_iter().find(|(_, size)| {
+        sum += i64::from(*size);
+        sum >= bytes
+    });
+    Ok(full.map(|(index, _)| index + 1))
 }
 
 /// Events whose payloads are never erased: an export is verified with them, and they hold nobody's name.

@@ -121,14 +121,22 @@ impl Names {
 
     /// Whether a checkpoint covers more than the log had under its name: a restore has lost the rest.
     pub(super) fn is_beyond(&self, signed: &Signed) -> bool {
-        let ends = self.position(&signed.origin).and_then(|place| self.breaks.get(place));
-        ends.is_some_and(|ends| signed.size > ends.index)
+        let Some(place) = self.position(&signed.origin) else { return self.is_named(signed) };
+        self.breaks.get(place).is_some_and(|ends| signed.size > ends.index)
+    }
+
+    /// Whether a restore names the checkpoint: the name under which it was signed may be lost, too.
+    fn is_named(&self, signed: &Signed) -> bool {
+        self.breaks.iter().any(|restore| restore.names(signed))
     }
 
     /// Judges a checkpoint, once the export was read as far as it goes: `size` events.
     pub(super) fn judge(&self, signed: &Signed, size: u64) -> Result<(), Failure> {
         let bad = |why: String| Err(Failure::Checkpoint { number: signed.number, why });
         let Some(place) = self.position(&signed.origin) else {
+            if self.is_named(signed) {
+                return Ok(());
+            }
             return bad(format!("is of the log {}, not of {}", signed.origin, self.current()));
         };
         let begins = place.checked_sub(1).and_then(|before| self.breaks.get(before));

@@ -70,22 +70,9 @@ pub(in crate::mail) fn was_mailed_often(conn: &mut Conn, job: &Job, since: Times
     Ok(last.is_some())
 }
 
-/// When mails of some templates were queued for a tenant since a time, the newest first.
-pub(in crate::mail) fn mails_since(
-    conn: &mut Conn,
-    (tenant_id, templates): (&str, &[Template]),
-    since: Timestamp,
-    limit: i64,
-) -> QueryResult<Vec<Timestamp>> {
-    jobs::table
-        .filter(jobs::tenant_id.eq(tenant_id))
-        .filter(jobs::id.gt(MailJobId::first_at(since)))
-        .filter(jobs::created_at.gt(since))
-        .filter(jobs::template.eq_any(templates.to_vec()))
-        .order(jobs::id.desc())
-        .limit(limit)
-        .select(jobs::created_at)
-        .load(conn)
+/// Which of some mails of a template were queued, by their keys.
+pub(in crate::mail) fn queued_with(conn: &mut Conn, template: Template, keys: &[String]) -> QueryResult<Vec<String>> {
+    jobs::table.filter(jobs::template.eq(template).and(jobs::dedup_key.eq_any(keys))).select(jobs::dedup_key).load(conn)
 }
 
 /// Number of links mailed since a time for all tenants that were never registered.

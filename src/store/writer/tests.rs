@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
-use crate::store::{Opening, Store, Tx, Worker};
+use crate::store::{Opening, Owner, Store, Tx, Worker};
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
@@ -254,4 +254,63 @@ async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
     };
     store.write(waking).await.unwrap();
     assert!(wanted(Worker::Mail).await && !wanted(Worker::Webhooks).await);
+}
+
+/// Runs a future for a client.
+async fn by<T>(client: &ClientId, work: impl Future<Output = T>) -> T {
+    let client = Owner::Client(client.clone());
+    Owner::scope(async {
+        client.is_known();
+        work.await
+    })
+    .await
+}
+
+#[tokio::test]
+async fn who_queues_many_jobs_delays_their_own() {
+    let (_folder, store, _metrics) = open();
+    let now = Clock::System.now();
+    let clients = [ClientId::new(now), ClientId::new(now), ClientId::new(now)];
+    let order = Arc::new(std::sync::Mutex::new(String::new()));
+    let job = |name: char, large: bool| {
+        let order = Arc::clone(&order);
+        let work = move |_tx: &mut Tx<'_>| {
+            order.lock().unwrap().push(name);
+            Ok(())
+        };
+        let (store, client) = (store.clone(), clients[name as usize - 'A' as usize].clone());
+        async move {
+            let written = async { if large { store.write_large(work).await } else { store.write(work).await } };
+            by(&client, written).await
+        }
+    };
+    let small = (0..200).map(|_| job('A', false)).chain([job('B', false)]);
+    let outcomes = behind_one(&store, join_all(small)).await;
+    assert!(outcomes.iter().all(Result::is_ok));
+    let place = order.lock().unwrap().find('B').unwrap();
+    assert!(place < 64, "it is in the first transaction: {place}");
+    order.lock().unwrap().clear();
+    // A long one of each, and what is short in between.
+    let large = [job('A', true), job('A', true), job('A', true), job('B', false), job('C', true)];
+    behind_one(&store, join_all(large)).await;
+    assert_eq!(*order.lock().unwrap(), "ABCAA");
+}
+
+#[tokio::test]
+async fn who_has_too_many_jobs_in_the_queue_is_refused_alone() {
+    let (_folder, store, metrics) = open();
+    let now = Clock::System.now();
+    let (many, other) = (ClientId::new(now), ClientId::new(now));
+    let job = || store.write(|_tx: &mut Tx<'_>| Ok(()));
+    let jobs = async {
+        let many = join_all((0..1_100).map(|_| by(&many, job())));
+        let (mut outcomes, other) = join(many, by(&other, job())).await;
+        outcomes.push(other);
+        outcomes
+    };
+    let mut outcomes = behind_one(&store, jobs).await;
+    assert!(outcomes.pop().unwrap().is_ok());
+    let refused: Vec<Code> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err().map(Error::code)).collect();
+    assert_eq!(refused, vec![Code::Unavailable; 76]);
+    assert_eq!(metrics.writer_queue.get(), 0);
 }

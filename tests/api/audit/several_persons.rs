@@ -107,4 +107,11 @@ async fn persons_are_named_once_and_in_one_way(world: &World) {
     let events = portal.events("&tenant_id=acme&type=data.exported").await;
     assert_eq!(events[0]["principal_ids"].as_array().map(Vec::len), Some(100));
     assert_eq!(events[1]["principal_id"], "emp-3", "each once");
+    // Each is a row of the transaction that the others wait for: a report names no more than 5,000.
+    let report = |events: i64| {
+        let one = |seq: i64| list_of(world, seq, &many[..100])["events"][0].clone();
+        json!({ "events": (13..13 + events).map(one).collect::<Vec<_>>() })
+    };
+    portal.post(&path, &report(51)).await.refused_field("/events");
+    assert_eq!(portal.post(&path, &report(50)).await.ok()["recorded"], 50);
 }

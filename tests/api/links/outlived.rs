@@ -96,11 +96,13 @@ async fn a_message_that_waits_is_not_sent_to_a_client_that_lost_the_tenant(world
     let list = format!("/v1/webhook-endpoints/{}/deliveries", endpoint["id"].as_str().unwrap());
     eventually("the message is cancelled", async || {
         world.clock.advance(Duration::seconds(5));
-        let items = client.get(&list).await.ok()["items"].clone();
+        let items = world.admin.get(&list).await.ok()["items"].clone();
         (items[0]["state"] == "cancelled").then_some(())
     })
     .await;
     assert_eq!(receiver.messages().await.len(), 1, "the first attempt");
+    // It says of the tenant that was lost: what there was is nothing to the client any more.
+    assert_eq!(client.get(&list).await.ok()["items"], json!([]));
 }
 
 #[apply(on_both_databases)]
@@ -183,23 +185,35 @@ async fn warnings_and_questions_have_a_limit_that_the_caller_sees(world: &World)
     let replies = [policy(4).await, policy(5).await, policy(6).await, policy(7).await, policy(8).await];
     let statuses: Vec<u16> = replies.iter().map(|reply| reply.status.as_u16()).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 429]);
+    // Another client has a room of its own.
+    let loosest = json!({"approval": always(), "max_duration": {"value": 9, "unit": "hours"}});
+    let policies = world.client(None, &["acme"], &["policies:write"]).await;
+    policies.put("/v1/tenants/acme/policy", &loosest).await.ok();
     policy(5).await.ok();
     // Of those who keep others from hearing of an emergency, or of a question: none.
-    let ask = async |profile: &str| {
+    let ask = async |caller: &Api, profile: &str| {
         let mut request = Api::issue_request(&world.consultant().await);
         request["profile"]["id"] = json!(profile);
-        portal.post(LINKS, &request).await
+        caller.post(LINKS, &request).await
     };
     for profile in ["emp-1", "emp-2", "emp-3"] {
-        ask(profile).await.ok();
+        ask(&portal, profile).await.ok();
     }
-    let refused = ask("emp-4").await;
+    let refused = ask(&portal, "emp-4").await;
     refused.refused(429, "rate_limited");
     assert!(!refused.header("retry-after").is_empty());
     eventually("all are asked", async || (world.mails.notices("approval_requested").await.len() == 3).then_some(()))
         .await;
+    // Others go on asking, whatever one client has asked and withdrawn.
+    let weak = world.client(Some("cloud"), &["acme"], &["links:request"]).await;
+    for _ in 0..3 {
+        let asked = ask(&weak, "emp-5").await.ok();
+        weak.post(&format!("{LINKS}/{}/withdraw", id(&asked)), &json!({})).await.ok();
+    }
+    ask(&weak, "emp-5").await.refused(429, "rate_limited");
+    ask(&world.portal("cloud", "acme").await, "emp-6").await.ok();
     world.clock.advance(Duration::minutes(61));
-    ask("emp-4").await.ok();
+    ask(&portal, "emp-4").await.ok();
 }
 
 #[apply(on_both_databases)]

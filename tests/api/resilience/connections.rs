@@ -167,3 +167,37 @@ fn a_trusted_proxy_has_as_many_connections_as_it_wants() {
         }
     });
 }
+
+#[test]
+fn strangers_leave_files_to_the_database_and_to_everybody_else() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start_limited(world, &[], "ulimit -n 256");
+        let address: std::net::SocketAddr = process.base.trim_start_matches("http://").parse().unwrap();
+        let mut idle = Vec::new();
+        for stranger in 2..6_u8 {
+            for _ in 0..60 {
+                let socket = tokio::net::TcpSocket::new_v4().unwrap();
+                socket.bind((std::net::Ipv4Addr::new(127, 0, 0, stranger), 0).into()).unwrap();
+                idle.push(socket.connect(address).await.unwrap());
+            }
+        }
+        let operator = world.admin.at(&process.base);
+        let consultant = serde_json::json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+        let consultant = operator.post("/v1/consultants", &consultant).await.ok();
+        operator.issue(consultant["id"].as_str().unwrap()).await;
+        assert_eq!(operator.get("/readyz").await.status, 200);
+        drop(idle);
+    });
+}
+
+#[test]
+fn the_process_opens_as_many_files_as_it_may() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start_limited(world, &[], "ulimit -Sn 256");
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+        let files: Vec<&str> =
+            limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+        assert_eq!(files[3], files[4], "{limits}");
+        Api::new(&process.base, None).get("/readyz").await.ok();
+    });
+}

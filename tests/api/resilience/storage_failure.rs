@@ -150,3 +150,61 @@ async fn a_trail_that_is_locked_stops_the_act(world: &World) {
     assert_eq!(sql.count("FROM audit_events WHERE event_type = 'magic_link.issued'"), 1);
     Auditor::of("acme", &world.admin).await.audit(&world.admin).await;
 }
+
+/// Removes the write-ahead log and its index, as a tidy-up does.
+fn remove_the_log(world: &World) {
+    let file = world.database_url.strip_prefix("sqlite://").unwrap();
+    for rest in ["-wal", "-shm"] {
+        std::fs::remove_file(format!("{file}{rest}")).unwrap();
+    }
+}
+
+/// Nothing is acknowledged, nobody is let in, and the copy is not ready.
+async fn nothing_works(operator: &Api, consultant: &str, access_token: &str) {
+    operator.post("/v1/magic-links", &Api::issue_request(consultant)).await.refused(500, "database_fault");
+    operator.form("/v1/introspect", &[("token", access_token)]).await.refused(500, "database_fault");
+    assert_ne!(operator.get("/readyz").await.status, 200);
+}
+
+#[test]
+fn a_write_ahead_log_that_is_removed_is_noticed_and_what_was_acknowledged_stays() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        let id = consultant(&operator).await;
+        let link = operator.issue(&id).await;
+        remove_the_log(world);
+        nothing_works(&operator, &id, "any").await;
+        process.ask_to_stop();
+        process.stopped().await;
+        // The last connection has written what the log held.
+        let process = Process::start(world);
+        nothing_is_half_done(world, &world.admin.at(&process.base), &[link]).await;
+    });
+}
+
+#[test]
+fn what_another_process_acknowledges_beside_a_removed_log_stays() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        let id = consultant(&operator).await;
+        process.ask_to_stop();
+        process.stopped().await;
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        operator.issue(&id).await;
+        remove_the_log(world);
+        let suspend = crate::support::command(world)
+            .args(["consultant", "suspend", &id, "--reason", "Left the company"])
+            .output()
+            .unwrap();
+        assert!(suspend.status.success(), "{}", String::from_utf8_lossy(&suspend.stderr));
+        nothing_works(&operator, &id, "any").await;
+        process.ask_to_stop();
+        process.stopped().await;
+        let process = Process::start(world);
+        let seen = world.admin.at(&process.base).get(&format!("/v1/consultants/{id}")).await.ok();
+        assert_eq!(seen["state"], "suspended");
+    });
+}

@@ -162,3 +162,39 @@ async fn a_log_that_grew_on_from_the_backup_says_that_it_forked(world: &World) {
     let said = auditor.accepts(&export, &[&lost, &early]);
     assert!(said.contains("an unknown number of events were lost"), "{said}");
 }
+
+#[apply(on_both_databases)]
+async fn the_log_of_a_tenant_that_is_younger_than_the_backup_says_what_is_lost(world: &World) {
+    let admin = world.admin.clone().patient();
+    grow(world, &admin, 2).await;
+    let backup = Backup::of(world);
+    let save = async |name: &str| admin.put("/v1/tenants/newco", &json!({ "name": name })).await.ok();
+    for number in 0..3 {
+        save(&format!("Newco {number}")).await;
+    }
+    let auditor = Auditor::of("newco", &admin).await;
+    let lost = auditor.checkpoint(&admin).await;
+    backup.restore(world);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "lost", &lost)]).await;
+    let named = json!([{ "tenant_id": "newco", "checkpoint_size": size_of(&lost), "events_lost": size_of(&lost) }]);
+    assert_eq!(done["checkpoints"], named);
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    assert_eq!(breaks(&admin, "newco").await[0]["log_index"], 0);
+    for number in 0..5 {
+        save(&format!("Newco again {number}")).await;
+    }
+    let again = auditor.checkpoint(&admin).await;
+    assert!(again.starts_with(&format!("127.0.0.1:8080/audit/newco/{}\n", done["origin_suffix"].as_str().unwrap())));
+    auditor.accepts(&auditor.export(&admin).await, &[&again, &lost]);
+
+    // The same backup once more: the name under which the checkpoint was signed is lost with it.
+    backup.restore(world);
+    let done = json(world, &["restore", "--checkpoint", &file(world, "again", &again)]).await;
+    assert_eq!(done["checkpoints"][0]["events_lost"], size_of(&again));
+    ready(world).await;
+    confirm(world, &[&admin]).await;
+    save("Newco for the third time").await;
+    auditor.accepts(&auditor.export(&admin).await, &[&auditor.checkpoint(&admin).await, &again]);
+    auditor.refuses(&auditor.export(&admin).await, &[&lost], "without naming it");
+}

@@ -25,9 +25,13 @@ fn start(world: &World, outside: &Path) -> Process {
 
 /// Lets the log of ACME grow, and waits until its checkpoint is outside.
 async fn kept(admin: &Api, outside: &Path) -> String {
-    admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
-    let auditor = Auditor::of("acme", admin).await;
-    let file = outside.join("acme.checkpoint");
+    kept_of("acme", admin, outside).await
+}
+
+async fn kept_of(tenant: &str, admin: &Api, outside: &Path) -> String {
+    admin.put(&format!("/v1/tenants/{tenant}"), &json!({ "name": tenant })).await.ok();
+    let auditor = Auditor::of(tenant, admin).await;
+    let file = outside.join(format!("{tenant}.checkpoint"));
     // Asked again each time: the log may grow by something else meanwhile.
     eventually("the checkpoint is outside", async || {
         let checkpoint = auditor.checkpoint(admin).await;
@@ -99,6 +103,32 @@ async fn a_database_that_is_behind_is_not_ready_until_the_restore(world: &World)
     let admin = world.admin.at(&process.base);
     let auditor = Auditor::of("acme", &admin).await;
     auditor.accepts(&auditor.export(&admin).await, &[&fresh, &newest]);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_tenant_that_is_younger_than_the_backup_keeps_no_copy_from_being_ready(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    kept(&admin, &outside).await;
+    let backup = Backup::of(world);
+    let lost = kept_of("newco", &admin, &outside).await;
+    process.kill();
+    backup.restore(world);
+    let restored = restore(world, &outside).await;
+    assert!(restored.status.success(), "{}", String::from_utf8_lossy(&restored.stderr));
+    let restored: Value = serde_json::from_slice(&restored.stdout).unwrap();
+    let logs = restored["checkpoints"].as_array().unwrap();
+    assert!(logs.iter().any(|log| log["tenant_id"] == "newco"), "{restored}");
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await, (200, json!({ "status": "ready" })));
+    let admin = world.admin.at(&process.base).patient();
+    confirm(world, &[&admin]).await;
+    // Its checkpoints are kept outside again, and prove the whole.
+    let fresh = kept_of("newco", &admin, &outside).await;
+    let auditor = Auditor::of("newco", &admin).await;
+    auditor.accepts(&auditor.export(&admin).await, &[&fresh, &lost]);
 }
 
 #[apply(on_both_databases)]

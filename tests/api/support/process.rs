@@ -28,9 +28,14 @@ impl Process {
 
     /// The same, where no file can grow beyond a size, as on a disk that is full.
     pub fn start_cramped(world: &World, environment: &[(&str, &str)], file_kib: usize) -> Self {
-        let whole = command(world);
         // Without the signal that would end it, the process hears of it as an error.
-        let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" serve --json", file_kib * 2);
+        Self::start_limited(world, environment, &format!("trap '' XFSZ; ulimit -f {}", file_kib * 2))
+    }
+
+    /// The same, after a script of the shell has set its limits.
+    pub fn start_limited(world: &World, environment: &[(&str, &str)], limits: &str) -> Self {
+        let whole = command(world);
+        let script = format!("{limits}; exec \"$0\" serve --json");
         let mut command = Command::new("sh");
         command.args(["-c", &script]).arg(whole.get_program());
         command.envs(whole.get_envs().filter_map(|(name, value)| Some((name, value?))));
@@ -51,6 +56,11 @@ impl Process {
         let started: serde_json::Value = serde_json::from_str(&line).expect("one JSON object");
         let at = |port: &str| format!("http://127.0.0.1:{}", started[port]);
         Self { child, base: at("port"), metrics: at("metrics_port") }
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// `kill -9`
