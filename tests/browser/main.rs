@@ -9,6 +9,7 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::similar_names,
+    clippy::too_many_lines,
     clippy::disallowed_methods,
     clippy::print_stdout,
     missing_docs,

@@ -85,7 +85,10 @@
   // Tags stand within a link that was copied from a page's source: <wbr>, <br/>, <span style="…">, comments. The name of a
   // tag is short: a wrapped token in angle brackets is none.
   function withoutTags(text) {
-    return text.replace(/<\/?[a-z][a-z0-9:-]{0,20}(?:\s[^<>]*)?\/?>|<!--[^<>]*-->/gi, '');
+    return text.replace(/<\/?[a-z][a-z0-9:-]{0,20}(?:\s[^<>]*)?\/?>|<!--[^<>]*-->/gi, function (tag) {
+      // The link may be in an attribute.
+      return tag.length > 100 && /^<a\s|http|eyJ/i.test(tag) ? tag : '';
+    });
   }
 
   function quotedPrintable(text) {
