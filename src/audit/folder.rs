@@ -195,6 +195,14 @@ struct Patience(Arc<tokio::sync::Mutex<()>>);
 
 impl Patience {
     async fn bounded<T: Send + 'static>(&self, work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+        self.within(PATIENCE, work).await
+    }
+
+    async fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
         let hangs = || io::Error::new(io::ErrorKind::TimedOut, "the folder does not answer");
         let Ok(turn) = Arc::clone(&self.0).try_lock_owned() else { return Err(hangs()) };
         let (tell, told) = tokio::sync::oneshot::channel();
@@ -203,7 +211,7 @@ impl Patience {
             drop(turn);
             drop(tell.send(done));
         })?;
-        match tokio::time::timeout(PATIENCE, told).await {
+        match tokio::time::timeout(limit, told).await {
             Ok(done) => done.map_err(io::Error::other)?,
             Err(_elapsed) => Err(hangs()),
         }
@@ -214,11 +222,11 @@ impl Patience {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_folder_that_hangs_costs_one_thread() {
         let patience = Patience::default();
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let hanging = patience.bounded(move || held.recv().map_err(io::Error::other)).await;
+        let hanging = patience.within(Duration::from_millis(20), move || held.recv().map_err(io::Error::other)).await;
         assert_eq!(hanging.unwrap_err().kind(), io::ErrorKind::TimedOut);
         // Nothing is begun that could hang as well.
         let (tell, told) = std::sync::mpsc::channel::<()>();

@@ -108,14 +108,13 @@ impl Output {
             None => format!("error: {failure}"),
         };
         // One that is closed is ignored, and so is one that nobody reads: the command ends nevertheless.
-        let (tell, told) = mpsc::channel();
+        let (tell, told) = mpsc::channel::<()>();
         let writing = thread::Builder::new().spawn(move || {
             drop(writeln!(io::stderr(), "{line}"));
-            drop(tell.send(()));
+            drop(tell);
         });
-        if writing.is_ok() {
-            drop(told.recv_timeout(LAST_WORD));
-        }
+        // It ends when the thread lets its side go, or in vain.
+        let _in_vain_or_not: Option<Result<(), _>> = writing.ok().map(|_thread| told.recv_timeout(LAST_WORD));
     }
 }
 
