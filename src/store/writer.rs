@@ -8,7 +8,9 @@
 //! second transaction. A job that cannot continue in the batch (it lost a race, or
 //! waits for a lock) is deferred and run alone afterwards.
 
+mod afterwards;
 mod job;
+mod running;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -20,15 +22,14 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::oneshot;
 
+pub(super) use self::afterwards::Afterwards;
 pub(super) use self::job::Size;
 use self::job::{Job, Kept, Queued, Rejected, WriteJob};
-use super::refusals::RefusalCounts;
-use super::wake::{Wakes, Wakeups};
-use super::{ANSWER_TIMEOUT, Observer, POOL_TIMEOUT, Threads, Tx, check_out, within};
+use self::running::Running;
+use super::wake::Wakes;
+use super::{ANSWER_TIMEOUT, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
-use crate::journal::{self, Event, Frontier, Heads};
-use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
 /// Number of subtransactions that PostgreSQL caches for each transaction.
@@ -47,59 +48,12 @@ const ATTEMPTS: usize = 5;
 /// A database error within this time may be a deadlock, whose detection takes a second.
 const DEADLOCK_WINDOW: Duration = Duration::from_secs(5);
 
-/// What to do with the events of a transaction, and after its commit.
-pub(super) struct Afterwards {
-    pub observers: &'static [Observer],
-    pub wakeups: Arc<Wakeups>,
-    pub refusals: Arc<RefusalCounts>,
-    pub metrics: Metrics,
-    pub heads: Heads,
-}
-
-/// Heads of the logs that a transaction let grow, to be kept in mind once it is committed.
-type GrownHeads = Vec<(String, Frontier)>;
-
-impl Afterwards {
-    /// The same for other connections, which may lead to another server: no log is known there yet.
-    pub(super) fn anew(&self) -> Self {
-        Self {
-            observers: self.observers,
-            wakeups: Arc::clone(&self.wakeups),
-            refusals: Arc::clone(&self.refusals),
-            metrics: self.metrics.clone(),
-            heads: Heads::default(),
-        }
-    }
-
-    /// Appends the events to their audit logs, and calls the observers.
-    fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<GrownHeads, Error> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let appended = journal::append(conn, &self.heads, events)?;
-        self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))?;
-        Ok(appended.heads)
-    }
-
-    /// Updates metrics and wakes workers after a commit.
-    fn committed(&self, jobs: usize, events: &[Event], heads: GrownHeads, wakes: Wakes) {
-        self.heads.committed(heads);
-        self.metrics.write_batch.observe(u32::try_from(jobs).unwrap_or(u32::MAX).into());
-        for event in events {
-            self.metrics.events.with_label_values(&[event.kind().as_str()]).inc();
-            for mark in event.marks() {
-                self.metrics.marked_events.with_label_values(&[mark]).inc();
-            }
-        }
-        self.wakeups.wake(wakes);
-    }
-}
-
 struct Queue {
     jobs: VecDeque<Box<dyn Job>>,
     closed: bool,
     /// Number of transactions that may still begin.
     free_slots: u32,
+    running: Running,
 }
 
 struct Shared {
@@ -129,7 +83,8 @@ impl Writers {
         max_batch: usize,
         after: Afterwards,
     ) -> std::io::Result<Self> {
-        let queue = Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots });
+        let queue =
+            Mutex::new(Queue { jobs: VecDeque::new(), closed: false, free_slots: slots, running: Running::default() });
         let max_batch = max_batch.clamp(1, MAX_BATCH);
         let shared =
             Arc::new(Shared { queue, wakeup: Condvar::new(), max_batch, savepoints: AtomicU32::new(0), after });
@@ -139,6 +94,11 @@ impl Writers {
             started.threads.spawn(format!("writer-{number}"), move || shared.run(&pool))?;
         }
         Ok(started)
+    }
+
+    /// How long the oldest transaction that is in progress takes so far.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.shared.queue().running.oldest()
     }
 
     /// Leaves the threads alone: those that the database does not hold end when they have nothing to do.
@@ -206,7 +166,7 @@ impl Drop for Writers {
 
 impl Shared {
     fn run(&self, pool: &Pool<ConnectionManager>) {
-        while let Some(jobs) = self.next() {
+        while let Some((number, jobs)) = self.next() {
             // A panic outside of a job is a bug in the writer; its callers get an error, because the outcome is
             // unknown.
             if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
@@ -214,6 +174,7 @@ impl Shared {
             }
             let mut queue = self.queue();
             queue.free_slots += 1;
+            queue.running.end(number);
             if queue.closed {
                 // Threads that wait for a free slot must stop, too.
                 self.wakeup.notify_all();
@@ -225,8 +186,8 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The queued jobs that fit into one transaction; `None` when the queue is closed and empty.
-    fn next(&self) -> Option<Vec<Box<dyn Job>>> {
+    /// The number of the next transaction, and the queued jobs that fit into it; `None` when the queue is closed and empty.
+    fn next(&self) -> Option<(u64, Vec<Box<dyn Job>>)> {
         let mut queue = self.queue();
         loop {
             let idle = |queue: &mut Queue| queue.free_slots == 0 || (queue.jobs.is_empty() && !queue.closed);
@@ -254,7 +215,7 @@ impl Shared {
             }
             if !jobs.is_empty() {
                 queue.free_slots -= 1;
-                return Some(jobs);
+                return Some((queue.running.begin(), jobs));
             }
         }
     }
