@@ -2,6 +2,7 @@
 
 mod connection;
 mod framing;
+mod notify;
 mod refusal;
 mod reload;
 mod signals;
@@ -126,6 +127,7 @@ impl Service {
         let factory = move || api::service(&app, &is_stopping, &description, &texts);
         let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();
+        notify::tell(notify::READY);
         let at_once = signals.stop(server.handle(), stopping, delay);
         let orderly = async {
             let outcome = tokio::select! {
