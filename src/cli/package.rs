@@ -15,16 +15,12 @@ pub(super) struct PackageFiles {
 }
 
 /// Writes the manual pages and the shell completions of a command line.
-pub(super) fn write(command: &PackageFiles, mut line: Command) -> Result<(), Failure> {
+pub(super) fn write(command: &PackageFiles, line: Command) -> Result<(), Failure> {
     let (man, completions) = (command.folder.join("man"), command.folder.join("completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
-    // Without the `help` of every command, which would have pages of its own.
-    let mut pages = line.clone().disable_help_subcommand(true);
-    pages.build();
-    clap_mangen::generate_to(pages, man)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut line, "magic-link", &completions)?;
+        clap_complete::generate_to(shell, &mut line.clone(), "magic-link", &completions)?;
     }
-    Ok(())
+    Ok(clap_mangen::generate_to(line, man)?)
 }
