@@ -50,8 +50,13 @@ systemd-analyze verify --root="$root" --man=no magic-link.service
 [ "$(chroot "$root" stat --format='%U %a' /etc/magic-link/master.key)" = "magic-link 400" ] \
     || fail "the master key is not its user's own"
 chroot "$root" bash -c 'man --warnings magic-link-client-create >/dev/null' || fail "the manual page"
-chroot "$root" bash -c '. /usr/share/bash-completion/bash_completion && . /usr/share/bash-completion/completions/magic-link && COMP_WORDS=(magic-link he) COMP_CWORD=1 && _magic-link magic-link he magic-link && [[ " ${COMPREPLY[*]} " = *" healthcheck "* ]]' \
-    || fail "the completion of bash"
+chroot "$root" bash <<'SCRIPT' || fail "the completion of bash"
+. /usr/share/bash-completion/completions/magic-link
+function=$(complete -p magic-link | sed 's/.* -F \([^ ]*\) .*/\1/')
+COMP_WORDS=(magic-link he) COMP_CWORD=1
+"$function" magic-link he magic-link
+[[ " ${COMPREPLY[*]} " = *" healthcheck "* ]]
+SCRIPT
 
 rm "$root/usr/sbin/policy-rc.d"
 # Privileged, so that the unit's own sandbox can be made; the kernel's settings are not the test's to change.
