@@ -12,7 +12,7 @@ use crate::{mail, webhooks};
 
 /// Pause after counts that took no time worth mentioning, and the longest one.
 const REST: Duration = Duration::from_secs(15);
-const LONGEST_REST: Duration = Duration::from_secs(120);
+const LONGEST_REST: Duration = Duration::from_mins(2);
 
 /// Counts, and returns how long to pause: twenty times as long as it took.
 ///
