@@ -5,8 +5,9 @@ CARGO ?= cargo
 FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
-.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build release
+.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check deny sbom release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -76,8 +77,38 @@ guards: ## Let the guards of examples/ run the life of a link; needs python3, np
 clients: ## Let eight generators make clients that run the life of a link; needs python3, npm, java and their registries
 	@CARGO="$(CARGO)" python3 tests/clients/run.py
 
+package: image-build package-files ## Build the Debian package in target/debian; needs cargo-deb
+
+# Of a program that was built already; everything lies below target/.
+package-files:
+	rm -rf target/package
+	$(RELEASED) package-files target/package
+	@printf 'magic-link (%s-1) unstable; urgency=medium\n\n  * What changed stands in CHANGELOG.md of the sources.\n\n -- %s  %s\n' \
+		"$$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)" \
+		"$$(sed -n 's/^maintainer = "\(.*\)"/\1/p' Cargo.toml)" "$$(date --utc --rfc-email)" > target/package/changelog
+	$(CARGO) deb --locked --no-build
+
+package-test: ## Install the package, run it under systemd, and keep the result in tests/package/RESULT.md; needs root and more
+	@CARGO="$(CARGO)" sh tests/package/run.sh
+
+rules-test: ## Test the alert rules and the queries of the dashboard; needs promtool
+	@python3 tests/prometheus/run.py
+
+kubernetes-check: ## Check the manifests against the schemas of Kubernetes; needs python3 and its registry
+	@sh tests/kubernetes/run.sh
+
+deny: ## Check licences, duplicates and sources of what we build from; needs cargo-deny
+	$(CARGO) deny --locked --config .ci/deny.toml check bans licenses sources
+
+sbom: ## Write what we build from to target/magic-link.cdx.json (CycloneDX); needs cargo-cyclonedx
+	$(CARGO) cyclonedx --format json --spec-version 1.5 --features pg-tls,package --override-filename magic-link.cdx
+	mkdir -p target && mv magic-link.cdx.json target/ && rm examples/portal/magic-link.cdx.json
+
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link
 
-image-build: ## What the container image builds: PostgreSQL over TLS needs perl
-	$(CARGO) build --locked --release --bin magic-link --features pg-tls
+image-build: ## What image and package ship: PostgreSQL over TLS needs perl
+	$(CARGO) build --locked --release --bin magic-link --features pg-tls,package
+
+image-test: ## Build the image, run it, and keep the result in tests/image/RESULT.md; needs root, buildah, podman and more
+	@sh tests/image/run.sh

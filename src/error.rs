@@ -178,6 +178,7 @@ struct More {
     retry_after_seconds: Option<u64>,
     allow: Option<String>,
     limit: Option<(&'static str, u32)>,
+    limited_by: Option<&'static str>,
     magic_link_id: Option<String>,
 }
 
@@ -252,6 +253,19 @@ impl Error {
     #[must_use]
     pub fn limit_met(&self) -> Option<(&'static str, u32)> {
         self.more.as_ref()?.limit
+    }
+
+    /// Names the key of the configuration that sets the limit, for the metrics.
+    #[must_use]
+    pub fn limited_by(mut self, key: &'static str) -> Self {
+        self.more().limited_by = Some(key);
+        self
+    }
+
+    /// The key of the configuration that sets the limit that was exceeded.
+    #[must_use]
+    pub fn limited_by_key(&self) -> Option<&'static str> {
+        self.more.as_ref()?.limited_by
     }
 
     /// Marks that the refusal is already recorded in the audit log.

@@ -50,7 +50,7 @@ pub(crate) use key::{LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
-pub(crate) use store::index_principals;
+pub(crate) use store::{delivered_last, index_principals};
 
 /// An event of a tenant's audit log.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -10,11 +10,14 @@ mod config;
 mod conformance;
 mod consultant;
 mod demo;
+mod healthcheck;
 mod key;
 mod link;
 mod mail;
 mod migrate;
 mod output;
+#[cfg(feature = "package")]
+mod package;
 mod place;
 mod restore;
 mod sandbox;
@@ -58,6 +61,8 @@ struct Cli {
 enum Command {
     /// Serve until SIGINT or SIGTERM
     Serve,
+    /// Ask the service on this machine whether it runs; needs nothing but the `listen` of its configuration
+    Healthcheck(healthcheck::Healthcheck),
     /// Apply pending database migrations, with nothing but the address of the database
     Migrate(migrate::Migrate),
     /// Back the embedded database up into a file, while the service runs
@@ -124,6 +129,10 @@ enum Command {
     /// Audit log: checkpoints, exports and their offline verification
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Write the manual pages and the shell completions
+    #[cfg(feature = "package")]
+    #[command(hide = true)]
+    PackageFiles(package::PackageFiles),
 }
 
 #[derive(Args, Clone)]
@@ -179,6 +188,13 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
         // Offline: an auditor has neither the configuration nor the store.
         let Some(command) = audit::offline(command, output)? else { return Ok(()) };
         cli.command = Command::Audit(command);
+    }
+    #[cfg(feature = "package")]
+    if let Command::PackageFiles(command) = &cli.command {
+        return package::write(command, <Cli as clap::CommandFactory>::command());
+    }
+    if let Command::Healthcheck(command) = cli.command {
+        return healthcheck::run(Config::load_listen(cli.config.as_deref())?, &command, output);
     }
     // What they need is the address of the database.
     let settings = || Config::load_for_migrating(cli.config.as_deref());
@@ -290,6 +306,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         Command::Webhook(command) => webhook::run(cx, command, output).await,
         Command::Key(command) => key::run(cx, command, output).await,
         Command::Serve
+        | Command::Healthcheck(_)
         | Command::Migrate(_)
         | Command::Backup(_)
         | Command::Copy(_)
@@ -299,6 +316,8 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
         | Command::Audit(_)
         | Command::Restore(_)
         | Command::Sandbox(_) => Ok(()),
+        #[cfg(feature = "package")]
+        Command::PackageFiles(_) => Ok(()),
     }
 }
 

@@ -12,6 +12,7 @@ mod secrets;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -309,6 +310,14 @@ impl Config {
         reader::read_for_migrating(&root, credentials()).map_err(Problems)
     }
 
+    /// Where the service listens, and nothing else.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub(crate) fn load_listen(file: Option<&Path>) -> Result<SocketAddr, Problems> {
+        reader::read_listen(&Self::extract(&Self::figment(file)?)?).map_err(Problems)
+    }
+
     fn figment(file: Option<&Path>) -> Result<Figment, Problems> {
         let toml = match file {
             Some(path) if !path.is_file() => {
@@ -363,6 +372,11 @@ impl Config {
 /// The folder in which systemd hands credentials over, each in a file of its name.
 fn credentials() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// The socket at which systemd wants to hear how the service is.
+pub(crate) fn notify_socket() -> Option<OsString> {
+    std::env::var_os("NOTIFY_SOCKET")
 }
 
 /// Whether Kubernetes set the variable, as it does for a Service called `magic-link`: it is not a setting.

@@ -38,6 +38,13 @@ pub(super) fn read_for_migrating(root: &Dict, credentials: Option<PathBuf>) -> R
     if reader.problems.is_empty() { Ok(settings) } else { Err(reader.problems) }
 }
 
+/// Reads where the service listens: whoever asks how it is has no other setting.
+pub(super) fn read_listen(root: &Dict) -> Result<SocketAddr, Vec<String>> {
+    let mut reader = Reader::of(root, None);
+    let listen = reader.listen();
+    if reader.problems.is_empty() { Ok(listen) } else { Err(reader.problems) }
+}
+
 pub(super) fn is_loopback_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| match url.host() {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -76,7 +83,7 @@ impl<'a> Reader<'a> {
 
 impl Reader<'_> {
     fn config(&mut self) -> Config {
-        let listen: SocketAddr = self.parsed("listen", "127.0.0.1:8080");
+        let listen = self.listen();
         let public_url = self.public_url(listen);
         let database_url = self.database_url();
         let config = Config {
@@ -151,6 +158,10 @@ impl Reader<'_> {
             );
         }
         config
+    }
+
+    fn listen(&mut self) -> SocketAddr {
+        self.parsed("listen", "127.0.0.1:8080")
     }
 
     pub(super) fn problem(&mut self, key: &str, what: impl fmt::Display) {

@@ -238,3 +238,39 @@ fn a_sandbox_sends_no_real_mail() {
     }
     assert_eq!(Config::from_toml("").expect("no sandbox").issuer(), "http://127.0.0.1:8080");
 }
+
+#[test]
+fn what_ships_configures_the_service() {
+    let (_, map) =
+        include_str!("../../docker/kubernetes/magic-link.yaml").split_once("  magic-link.toml: |\n").unwrap();
+    let (map, _) = map.split_once("---\n").unwrap();
+    // The secrets are not here.
+    let secret = "database_url_file = \"/etc/magic-link/secrets/database_url\"";
+    assert!(map.contains(secret));
+    let config =
+        Config::from_toml(&map.replace(secret, "database_url = 'postgres://run@db.example/m?sslmode=disable'"));
+    assert!(!config.unwrap().migrate_at_start);
+
+    let file = include_str!("../../docker/debian/magic-link.toml");
+    assert!(Config::from_toml(file).unwrap().is_loopback());
+    // What it proposes in comments can be used, once the mail provider is somebody's, and the file is there.
+    let is_setting = |line: &&str| line.starts_with('[') || line.contains(" = ");
+    let proposed: Vec<_> = file.lines().filter_map(|line| line.strip_prefix("# ")).filter(is_setting).collect();
+    let problems = Config::from_toml(&proposed.join("\n")).unwrap_err().to_string();
+    let others = |line: &&str| !line.starts_with("  mail.") && !line.starts_with("  database_url_file: ");
+    assert_eq!(problems.lines().skip(1).filter(others).collect::<Vec<_>>(), [""; 0], "{problems}");
+
+    for file in [
+        include_str!("../../docker/Dockerfile"),
+        include_str!("../../docker/compose.yaml"),
+        include_str!("../../docker/kubernetes/migrate.yaml"),
+    ] {
+        let named = file.split("MAGIC_LINK_").skip(1).map(|rest| {
+            let end = rest.find(|letter: char| !letter.is_ascii_uppercase() && letter != '_').unwrap_or(rest.len());
+            rest.split_at(end).0.to_ascii_lowercase().replace("__", ".")
+        });
+        for key in named {
+            assert!(KEYS.contains(&key.as_str()), "{key} is no key");
+        }
+    }
+}

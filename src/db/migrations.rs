@@ -63,6 +63,12 @@ pub(crate) fn newest() -> String {
     known.into_iter().map(|(version, _)| version).max().unwrap_or_default()
 }
 
+/// Version of the newest migration of the database.
+pub(crate) fn newest_applied(conn: &mut Conn) -> QueryResult<Option<String>> {
+    let newest = diesel::dsl::max(__diesel_schema_migrations::version);
+    __diesel_schema_migrations::table.select(newest).get_result(conn)
+}
+
 /// Compares the migrations of the database with those of this program. It only reads.
 pub(crate) fn difference(conn: &mut Conn) -> QueryResult<Difference> {
     let known = match conn {

@@ -26,7 +26,7 @@ pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use copy::{CopyError, copy_all};
 pub(crate) use failure::{log_lost, no_connection};
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
-pub(crate) use migrations::{Difference, difference, newest as newest_migration, run as migrate};
+pub(crate) use migrations::{Difference, difference, newest as newest_migration, newest_applied, run as migrate};
 pub(crate) use open_file::Standing;
 pub(crate) use prepared::{Three, fixed, prepared, prepared_as};
 pub(crate) use roles::grant;

@@ -90,6 +90,10 @@ pub(crate) async fn surround(
     let took = started.elapsed();
     if let Some(cx) = &cx {
         cx.metrics.answered((method.as_str(), &route), status.as_str(), took);
+        // Those of a response are counted in `finish`.
+        if let Err(error) = &outcome {
+            cx.metrics.limited(error);
+        }
     }
     // What clients were refused is always logged. Strangers can have as much refused as they like.
     let line = match &sampler {
@@ -151,6 +155,9 @@ async fn finish(
         Some(error) => {
             let error = match error.as_error::<Error>() {
                 Some(own) => {
+                    if let Some(cx) = cx {
+                        cx.metrics.limited(own);
+                    }
                     // Boxed: the rare branch would enlarge the future of every request.
                     Box::pin(record_refusal(&response, cx, own)).await?;
                     problem::respond(own, public_url, path, trace_id)

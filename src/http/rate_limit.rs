@@ -21,14 +21,16 @@ use crate::store::Owner;
 /// Counts requests a minute, for each caller.
 struct Limiter<K: Hash + Eq + Clone> {
     name: &'static str,
+    /// The key of the configuration that sets it.
+    key: &'static str,
     calls: u32,
     counts: DefaultKeyedRateLimiter<K>,
 }
 
 impl<K: Hash + Eq + Clone> Limiter<K> {
-    fn per_minute(name: &'static str, calls: u32) -> Self {
+    fn per_minute((name, key): (&'static str, &'static str), calls: u32) -> Self {
         let quota = Quota::per_minute(NonZeroU32::new(calls).unwrap_or(NonZeroU32::MIN));
-        Self { name, calls, counts: DefaultKeyedRateLimiter::keyed(quota) }
+        Self { name, key, calls, counts: DefaultKeyedRateLimiter::keyed(quota) }
     }
 
     /// Counts a request.
@@ -38,7 +40,8 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
     fn check(&self, caller: &K) -> Result<(), Error> {
         self.counts.check_key(caller).map_err(|denied| {
             let wait = denied.wait_time_from(DefaultClock::default().now());
-            Error::new(Code::RateLimited).retry_after(wait.as_secs() + 1).limit(self.name, self.calls)
+            let error = Error::new(Code::RateLimited).retry_after(wait.as_secs() + 1);
+            error.limit(self.name, self.calls).limited_by(self.key)
         })
     }
 
@@ -48,6 +51,10 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
         self.counts.shrink_to_fit();
     }
 }
+
+/// Names of the policies, and their keys in the configuration.
+const PUBLIC: (&str, &str) = ("public", "public_per_minute");
+const CLIENT: (&str, &str) = ("client", "client_per_minute");
 
 /// Rate limits of anonymous callers and of clients.
 pub(crate) struct Limits {
@@ -62,9 +69,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     pub(crate) fn new(config: &config::Limits) -> Self {
-        let client = (config.client_per_minute > 0).then(|| Limiter::per_minute("client", config.client_per_minute));
+        let client = (config.client_per_minute > 0).then(|| Limiter::per_minute(CLIENT, config.client_per_minute));
         Self {
-            public: Limiter::per_minute("public", config.public_per_minute),
+            public: Limiter::per_minute(PUBLIC, config.public_per_minute),
             client,
             proxies: Proxies { trusted: config.trusted_proxies.clone(), header: config.trusted_header },
             is_warned: AtomicBool::new(false),
@@ -125,7 +132,7 @@ mod tests {
     #[test]
     fn as_many_calls_as_the_limit_says_are_taken_at_once() {
         for calls in [1, 120, 100_000, 1_000_000] {
-            let limiter = Limiter::per_minute("public", calls);
+            let limiter = Limiter::per_minute(PUBLIC, calls);
             let taken = (0..calls.min(2_000)).filter(|_| limiter.check(&"somebody").is_ok()).count();
             assert_eq!(taken, calls.min(2_000) as usize);
         }
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn neighbours_in_one_ipv6_network_share_a_count() {
-        let limiter = Limiter::per_minute("public", 1);
+        let limiter = Limiter::per_minute(PUBLIC, 1);
         let calls = |address: &str| limiter.check(&network(address.parse().unwrap())).is_ok();
         assert!(calls("2001:db8::1"));
         assert!(!calls("2001:db8::2"));

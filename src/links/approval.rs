@@ -20,7 +20,7 @@ use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::LinkId;
 use crate::journal::Event;
-use crate::mail::{self, Delivery, notices};
+use crate::mail::{Delivery, notices};
 use crate::records;
 use crate::records::link_requests::{self as requests, Decision, LinkRequest, RequestState, SignedApproval};
 use crate::records::links::Link;

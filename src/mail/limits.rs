@@ -28,13 +28,23 @@ use crate::store::{ANSWER_TIMEOUT, within};
 const HOUR: Duration = Duration::hours(1);
 const DAY_SECONDS: i64 = 86_400;
 
-const RECIPIENT: &str = "the hourly limit of links mailed to this recipient is reached";
+/// A limit: its key in the configuration, and what callers are told.
+type Limit = (&'static str, &'static str);
 
-const CONTACTS: &str =
-    "the tenant's contacts had too many mails of this kind within the hour that this client has caused";
+const CLIENT: Limit = ("mails_per_client_minute", "too many links per minute");
 
-const TENANT_FULL: &str = "the tenant's daily limit of mailed links is reached";
-const UNREGISTERED_FULL: &str = "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})";
+const RECIPIENT: Limit = ("mails_per_recipient_hour", "the hourly limit of links mailed to this recipient is reached");
+
+const CONTACTS: Limit = (
+    "mails_per_recipient_hour",
+    "the tenant's contacts had too many mails of this kind within the hour that this client has caused",
+);
+
+const TENANT_FULL: Limit = ("mails_per_tenant_day", "the tenant's daily limit of mailed links is reached");
+const UNREGISTERED_FULL: Limit = (
+    "mails_per_tenant_day",
+    "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})",
+);
 
 /// How long an instance relies on its own count of a tenant's e-mails.
 const RECOUNT: Duration = Duration::minutes(1);
@@ -101,8 +111,8 @@ fn too_early(until: Timestamp, now: Timestamp) -> Error {
     Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs())
 }
 
-fn rate_limited(detail: &'static str, wait: i64) -> Error {
-    Error::new(Code::RateLimited).detail(detail).retry_after(wait.max(1).unsigned_abs())
+fn rate_limited((key, detail): Limit, wait: i64) -> Error {
+    Error::new(Code::RateLimited).limited_by(key).detail(detail).retry_after(wait.max(1).unsigned_abs())
 }
 
 /// The cool-down that applies to a fresh link. It is the link's own: other links to the same person do not count.
@@ -125,12 +135,12 @@ pub(crate) fn fresh_link(conn: &mut Conn, limits: Fresh, link: &Link, now: Times
 fn require_fewer(
     within_the_hour: impl ExactSizeIterator<Item = Timestamp>,
     most: u32,
-    detail: &'static str,
+    limit: Limit,
     now: Timestamp,
 ) -> Result<(), Error> {
     let is_full = u32::try_from(within_the_hour.len()).unwrap_or(u32::MAX) >= most;
     match within_the_hour.last() {
-        Some(oldest) if is_full => Err(rate_limited(detail, oldest.plus(HOUR).since(now).whole_seconds() + 1)),
+        Some(oldest) if is_full => Err(rate_limited(limit, oldest.plus(HOUR).since(now).whole_seconds() + 1)),
         _ => Ok(()),
     }
 }
@@ -173,10 +183,10 @@ pub(crate) fn an_hour_before(now: Timestamp) -> Timestamp {
     now.minus(HOUR)
 }
 
-fn check(limiter: &DefaultKeyedRateLimiter<String>, key: &String, detail: &'static str) -> Result<(), Error> {
-    limiter.check_key(key).map_err(|denied| {
+fn check(limiter: &DefaultKeyedRateLimiter<String>, caller: &String, limit: Limit) -> Result<(), Error> {
+    limiter.check_key(caller).map_err(|denied| {
         let wait = denied.wait_time_from(DefaultClock::default().now());
-        Error::new(Code::RateLimited).detail(detail).retry_after(wait.as_secs() + 1)
+        rate_limited(limit, i64::try_from(wait.as_secs()).unwrap_or(i64::MAX).saturating_add(1))
     })
 }
 
@@ -210,7 +220,7 @@ impl Limits {
     /// `rate_limited`, with the wait in `Retry-After`.
     pub(crate) fn count_client(&self, client: Option<&ClientId>) -> Result<(), Error> {
         let Some(client) = client else { return Ok(()) };
-        check(&self.clients, &client.to_string(), "too many links per minute")
+        check(&self.clients, &client.to_string(), CLIENT)
     }
 
     /// Counts the e-mail with a new link, for its tenant, and for its recipient as far as the client causes them: no

@@ -115,6 +115,11 @@ impl Providers {
         self.0.iter().any(|guarded| guarded.circuit().might_admit(now))
     }
 
+    /// Names of the providers, and whether the circuit of each is open.
+    pub(crate) fn circuits(&self) -> impl Iterator<Item = (&'static str, bool)> {
+        self.0.iter().map(|one| (one.provider.name(), one.circuit().open_until.is_some()))
+    }
+
     /// Consecutive openings of the first provider's circuit; 0 while it is closed.
     pub(crate) fn openings(&self) -> usize {
         self.0.first().map_or(0, |first| first.circuit().openings as usize)

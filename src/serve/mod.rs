@@ -3,6 +3,7 @@
 mod connection;
 mod file_limit;
 mod framing;
+mod notify;
 mod places;
 mod refusal;
 mod reload;
@@ -129,6 +130,7 @@ impl Service {
         let factory = move || api::service(&app, &is_stopping, &description, &texts);
         let mut server = listen(builder, self.listener, connections, keep_alive, factory)?;
         let handle = server.handle();
+        notify::tell(notify::READY);
         let at_once = signals.stop(server.handle(), stopping, delay);
         let orderly = async {
             let outcome = tokio::select! {

@@ -10,6 +10,7 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 
 use tokio::task::JoinHandle;
 
+use super::notify;
 use crate::api::Stopping;
 
 /// The signals, from the moment on that this exists: none is missed, and none ends the process by itself.
@@ -46,6 +47,7 @@ impl Signals {
             _ = self.interrupt.recv() => false,
             _ = self.quit.recv() => false,
         };
+        notify::tell(notify::STOPPING);
         let orderly = async {
             if is_graceful {
                 stopping.begin();

@@ -182,6 +182,11 @@ impl Store {
         self.current.get().pool.state()
     }
 
+    /// How long the oldest transaction of the writers takes so far.
+    pub(crate) fn oldest_write(&self) -> Option<Duration> {
+        self.current.get().writers.oldest()
+    }
+
     /// Wakes a worker for what was committed before.
     pub(crate) fn wake(&self, worker: Worker) {
         self.wakeups.of(worker).notify_one();

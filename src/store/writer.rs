@@ -8,8 +8,10 @@
 //! second transaction. A job that cannot continue in the batch (it lost a race, or
 //! waits for a lock) is deferred and run alone afterwards.
 
+mod afterwards;
 mod job;
 mod queue;
+mod running;
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,16 +22,14 @@ use std::time::{Duration, Instant};
 use diesel::r2d2::{Pool, PooledConnection};
 use tokio::sync::oneshot;
 
+pub(super) use self::afterwards::Afterwards;
 pub(super) use self::job::Size;
 use self::job::{Job, Kept, Queued, Rejected, WriteJob};
 use self::queue::{Batch, Queue};
-use super::refusals::RefusalCounts;
-use super::wake::{Wakes, Wakeups};
-use super::{ANSWER_TIMEOUT, Observer, Owner, POOL_TIMEOUT, Threads, Tx, check_out, within};
+use super::wake::Wakes;
+use super::{ANSWER_TIMEOUT, Owner, POOL_TIMEOUT, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
-use crate::journal::{self, Event, Frontier, Heads};
-use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
 /// Number of subtransactions that PostgreSQL caches for each transaction.
@@ -47,54 +47,6 @@ const ATTEMPTS: usize = 5;
 
 /// A database error within this time may be a deadlock, whose detection takes a second.
 const DEADLOCK_WINDOW: Duration = Duration::from_secs(5);
-
-/// What to do with the events of a transaction, and after its commit.
-pub(super) struct Afterwards {
-    pub observers: &'static [Observer],
-    pub wakeups: Arc<Wakeups>,
-    pub refusals: Arc<RefusalCounts>,
-    pub metrics: Metrics,
-    pub heads: Heads,
-}
-
-/// Heads of the logs that a transaction let grow, to be kept in mind once it is committed.
-type GrownHeads = Vec<(String, Frontier)>;
-
-impl Afterwards {
-    /// The same for other connections, which may lead to another server: no log is known there yet.
-    pub(super) fn anew(&self) -> Self {
-        Self {
-            observers: self.observers,
-            wakeups: Arc::clone(&self.wakeups),
-            refusals: Arc::clone(&self.refusals),
-            metrics: self.metrics.clone(),
-            heads: Heads::default(),
-        }
-    }
-
-    /// Appends the events to their audit logs, and calls the observers.
-    fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<GrownHeads, Error> {
-        if events.is_empty() {
-            return Ok(Vec::new());
-        }
-        let appended = journal::append(conn, &self.heads, events)?;
-        self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))?;
-        Ok(appended.heads)
-    }
-
-    /// Updates metrics and wakes workers after a commit.
-    fn committed(&self, jobs: usize, events: &[Event], heads: GrownHeads, wakes: Wakes) {
-        self.heads.committed(heads);
-        self.metrics.write_batch.observe(u32::try_from(jobs).unwrap_or(u32::MAX).into());
-        for event in events {
-            self.metrics.events.with_label_values(&[event.kind().as_str()]).inc();
-            for mark in event.marks() {
-                self.metrics.marked_events.with_label_values(&[mark]).inc();
-            }
-        }
-        self.wakeups.wake(wakes);
-    }
-}
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -133,6 +85,11 @@ impl Writers {
             started.threads.spawn(format!("writer-{number}"), move || shared.run(&pool))?;
         }
         Ok(started)
+    }
+
+    /// How long the oldest transaction that is in progress takes so far.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.shared.queue().oldest()
     }
 
     /// Leaves the threads alone: those that the database does not hold end when they have nothing to do.
@@ -198,14 +155,14 @@ impl Drop for Writers {
 
 impl Shared {
     fn run(&self, pool: &Pool<ConnectionManager>) {
-        while let Some(Batch { jobs, is_large }) = self.next() {
+        while let Some(Batch { jobs, number, is_large }) = self.next() {
             // A panic outside of a job is a bug in the writer; its callers get an error, because the outcome is
             // unknown.
             if catch_unwind(AssertUnwindSafe(|| self.commit(pool, jobs))).is_err() {
                 tracing::error!("writer panicked; it continues");
             }
             let mut queue = self.queue();
-            queue.done(is_large);
+            queue.done(number, is_large);
             if queue.closed {
                 // Threads that wait for a free slot must stop, too.
                 self.wakeup.notify_all();

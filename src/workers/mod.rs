@@ -4,6 +4,7 @@
 //! to run concurrently with itself.
 
 mod calls;
+mod counts;
 mod webhooks;
 
 use std::panic::AssertUnwindSafe;
@@ -71,7 +72,11 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
     let mut workers = vec![
         spawn("mail", app, &stopped, Some(Worker::Mail), MAIL_REST, |app| async move {
-            let sent = mail::step(&app.cx, &app.mail_providers).await?;
+            let sent = mail::step(&app.cx, &app.mail_providers).await;
+            for (provider, is_open) in app.mail_providers.circuits() {
+                app.cx.metrics.mail_circuits.with_label_values(&[provider]).set(is_open.into());
+            }
+            let sent = sent?;
             Ok(if sent > 0 { Duration::ZERO } else { MAIL_REST })
         }),
         // A worker of its own, because a bulk revocation may take a while.
@@ -92,6 +97,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             maintenance_step(&app).await?;
             Ok(MAINTENANCE_REST)
         }),
+        spawn("counts", app, &stopped, None, MAINTENANCE_REST, |app| async move { counts::step(&app).await }),
         tokio::spawn(webhooks::fan_out(Arc::clone(app), stopped.clone())),
         tokio::spawn(webhooks::run(Arc::clone(app), stopped.clone())),
     ];
@@ -144,7 +150,11 @@ where
     let (app, mut stopped) = (Arc::clone(app), stopped.clone());
     tokio::spawn(async move {
         while !*stopped.borrow() {
-            let rest = surviving(step(Arc::clone(&app))).await.unwrap_or_else(|error| {
+            let done = surviving(step(Arc::clone(&app))).await;
+            if done.is_ok() {
+                app.cx.metrics.stepped(name, app.cx.clock.true_now());
+            }
+            let rest = done.unwrap_or_else(|error| {
                 tracing::warn!(worker.name = name, error.cause = %error, "worker step failed; the worker continues");
                 rest_after_failure
             });

@@ -25,8 +25,12 @@ pub(super) async fn fan_out(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     let mut turn = String::new();
     while !*stopped.borrow() {
         match surviving(webhooks::fan_out(&app.cx, &mut turn)).await {
-            Ok(true) => continue,
-            Ok(false) => {}
+            Ok(more) => {
+                app.cx.metrics.stepped("webhook messages", app.cx.clock.true_now());
+                if more {
+                    continue;
+                }
+            }
             Err(error) => tracing::warn!(error.cause = %error, "webhook messages not written; the worker continues"),
         }
         tokio::select! {
@@ -44,6 +48,7 @@ pub(super) async fn run(app: Arc<App>, mut stopped: watch::Receiver<bool>) {
     while !*stopped.borrow() {
         match surviving(webhooks::ready(&app.cx)).await {
             Ok(mut ready) => {
+                app.cx.metrics.stepped("webhook calls", app.cx.clock.true_now());
                 let before = |one: &ReadyEndpoint| last.as_ref().is_some_and(|last| one.id.as_str() <= last.as_str());
                 let turn = ready.partition_point(before);
                 ready.rotate_left(turn);

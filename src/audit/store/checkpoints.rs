@@ -211,3 +211,19 @@ pub(in crate::audit) fn not_delivered(
 pub(in crate::audit) fn deliveries(conn: &mut Conn, tenant_id: &str) -> QueryResult<Vec<DeliveryRow>> {
     deliveries::table.filter(deliveries::tenant_id.eq(tenant_id)).order(deliveries::channel).load(conn)
 }
+
+/// For each channel: number of logs whose newest checkpoint was not delivered yet, although it was tried, and when any
+/// log's was delivered last.
+pub(crate) fn delivered_last(conn: &mut Conn) -> QueryResult<Vec<(CheckpointChannel, i64, Option<Timestamp>)>> {
+    let failing = deliveries::table
+        .filter(deliveries::last_error.is_not_null())
+        .group_by(deliveries::channel)
+        .select((deliveries::channel, diesel::dsl::count_star()));
+    let failing: Vec<(CheckpointChannel, i64)> = failing.load(conn)?;
+    let last = deliveries::table
+        .group_by(deliveries::channel)
+        .select((deliveries::channel, diesel::dsl::max(deliveries::delivered_at)));
+    let last: Vec<(CheckpointChannel, Option<Timestamp>)> = last.load(conn)?;
+    let of = |channel| failing.iter().find(|(one, _)| *one == channel).map_or(0, |(_, count)| *count);
+    Ok(last.into_iter().map(|(channel, at)| (channel, of(channel), at)).collect())
+}

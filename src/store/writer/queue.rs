@@ -7,8 +7,10 @@
 //! transactions run at a time, long ones leave one of them to the others.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
 use super::job::{Job, Size};
+use super::running::Running;
 use crate::metrics::Metrics;
 use crate::store::Owner;
 
@@ -18,6 +20,8 @@ const MAX_WAITING: usize = 1_024;
 /// Jobs that are run in one transaction.
 pub(super) struct Batch {
     pub jobs: Vec<Box<dyn Job>>,
+    /// The number of their transaction.
+    pub number: u64,
     /// Whether it is one job that may take long.
     pub is_large: bool,
 }
@@ -34,6 +38,7 @@ pub(super) struct Queue {
     /// Number of transactions that may still begin.
     free_slots: u32,
     pub closed: bool,
+    running: Running,
     metrics: Metrics,
 }
 
@@ -46,6 +51,7 @@ impl Queue {
             large_slots: slots.saturating_sub(1).max(1),
             free_slots: slots,
             closed: false,
+            running: Running::default(),
             metrics,
         }
     }
@@ -81,21 +87,28 @@ impl Queue {
             return None;
         }
         let alone_first = self.was_shared;
-        let batch = if alone_first { self.take_alone() } else { self.take_shared(max_batch) };
-        let batch = batch.or_else(|| if alone_first { self.take_shared(max_batch) } else { self.take_alone() })?;
+        let jobs = if alone_first { self.take_alone() } else { self.take_shared(max_batch) };
+        let jobs = jobs.or_else(|| if alone_first { self.take_shared(max_batch) } else { self.take_alone() })?;
+        let is_large = jobs.iter().any(|job| job.size() == Size::Large);
         self.free_slots -= 1;
-        self.large_slots -= u32::from(batch.is_large);
-        Some(batch)
+        self.large_slots -= u32::from(is_large);
+        Some(Batch { jobs, number: self.running.begin(), is_large })
     }
 
     /// A transaction has ended.
-    pub(super) fn done(&mut self, was_large: bool) {
+    pub(super) fn done(&mut self, number: u64, was_large: bool) {
+        self.running.end(number);
         self.free_slots += 1;
         self.large_slots += u32::from(was_large);
     }
 
+    /// How long the oldest transaction that is in progress takes so far.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.running.oldest()
+    }
+
     /// Small jobs, one of each owner after the other.
-    fn take_shared(&mut self, max_batch: usize) -> Option<Batch> {
+    fn take_shared(&mut self, max_batch: usize) -> Option<Vec<Box<dyn Job>>> {
         let mut jobs: Vec<Box<dyn Job>> = Vec::new();
         let mut passed = 0;
         while jobs.len() < max_batch && passed < self.turns.len() {
@@ -108,18 +121,17 @@ impl Queue {
             }
         }
         self.was_shared = true;
-        (!jobs.is_empty()).then_some(Batch { jobs, is_large: false })
+        (!jobs.is_empty()).then_some(jobs)
     }
 
     /// One job that has a transaction to itself.
-    fn take_alone(&mut self) -> Option<Batch> {
+    fn take_alone(&mut self) -> Option<Vec<Box<dyn Job>>> {
         let may_be_large = self.large_slots > 0;
         self.was_shared = false;
         for _ in 0..self.turns.len() {
             let fits = |size| size == Size::Statement || (size == Size::Large && may_be_large);
             if let Some(job) = self.take_of_next(fits) {
-                let is_large = job.size() == Size::Large;
-                return Some(Batch { jobs: vec![job], is_large });
+                return Some(vec![job]);
             }
         }
         None

@@ -19,4 +19,5 @@ mod readiness;
 mod reentry_races;
 mod stopping;
 mod storage_failure;
+mod supervisors;
 mod upgrades;

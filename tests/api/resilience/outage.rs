@@ -49,7 +49,7 @@ fn hours(number: i64) -> time::Duration {
 }
 
 /// PostgreSQL lets nobody in, and throws out who is there.
-fn close_the_database(control: &mut Sql, name: &str) {
+pub(super) fn close_the_database(control: &mut Sql, name: &str) {
     control.run(&format!("ALTER DATABASE {name} WITH ALLOW_CONNECTIONS false")).unwrap();
     throw_everybody_out(control, name);
 }

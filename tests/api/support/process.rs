@@ -78,13 +78,17 @@ impl Process {
 
     /// Sends SIGTERM, as every supervisor does.
     pub fn ask_to_stop(&self) {
-        let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(sent.expect("kill runs").success());
+        self.signal("TERM");
     }
 
     /// Sends SIGHUP.
     pub fn ask_to_read_again(&self) {
-        let sent = Command::new("kill").args(["-HUP", &self.child.id().to_string()]).status();
+        self.signal("HUP");
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.expect("kill runs").success());
     }
 
