@@ -112,12 +112,15 @@ impl Sql {
         self.texts(&format!("{largest} WHERE tenant_id = '{tenant_id}'"))[0].parse().expect("events were appended")
     }
 
-    /// How a statement finds its rows, whatever its values are; PostgreSQL needs the types of its parameters.
+    /// How a statement finds its rows, whatever its values are and however few there are; PostgreSQL needs the types of its
+    /// parameters.
     pub fn plan(&mut self, statement: &str, types: &[&str]) -> Vec<String> {
         match self {
             Self::Postgres(conn) => {
                 let prepared = format!("PREPARE it ({}) AS {statement}", types.join(", "));
-                let prepared = conn.batch_execute(&format!("SET plan_cache_mode = force_generic_plan; {prepared}"));
+                let prepared = conn.batch_execute(&format!(
+                    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; {prepared}"
+                ));
                 prepared.expect("the statement and its types");
                 let values = vec!["NULL"; types.len()].join(", ");
                 let steps = diesel::sql_query(format!("EXPLAIN EXECUTE it ({values})")).load(conn);
