@@ -236,7 +236,7 @@ mod tests {
         drop(release);
         let free = async {
             while patience.bounded(|| Ok(())).await.is_err() {
-                tokio::task::yield_now().await
+                tokio::task::yield_now().await;
             }
         };
         free.await;

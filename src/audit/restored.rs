@@ -185,7 +185,9 @@ impl Restoration {
                 .await?;
             let Some(last) = range.last().cloned() else { break };
             logs += range.len();
-            range.iter().for_each(|tenant_id| drop(younger.remove(tenant_id)));
+            for tenant_id in &range {
+                younger.remove(tenant_id);
+            }
             named.extend(self.record_some(cx, key, range).await?);
             after = Some(last);
         }

@@ -233,7 +233,7 @@ impl<S: Needs> PresentedKey<S> {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(Arc::clone(&client)));
-        Owner::Client(client.id.clone()).is_known();
+        Owner::Client(client.id.clone()).becomes_current();
         if client.is_news(now)
             && let Some(cx) = self.request.app_data::<web::Data<Context>>()
         {

@@ -120,7 +120,7 @@ pub(crate) async fn limit_public(
         }
         let network = network(origin.address);
         limits.public.check(&network)?;
-        Owner::Address(network).is_known();
+        Owner::Address(network).becomes_current();
     }
     next.call(request).await
 }

@@ -208,14 +208,17 @@ mod tests {
         let trusted = taken(&places, "10.1.2.3", 1);
         assert_eq!((trusted.len(), ended(&many), ended(&some), ended(&trusted)), (1, 2, 0, 0));
         drop((many, some, fresh, trusted));
-        assert_eq!((places.open().in_all, places.open().by_network.len()), (0, 0));
+        assert_eq!(places.open().in_all, 0);
+        assert!(places.open().by_network.is_empty());
     }
 
     #[test]
     fn nobody_makes_room_while_a_request_is_answered() {
         let places = places(4, 0);
         let many = taken(&places, "192.0.2.1", 4);
-        many.iter().for_each(|place| place.set_busy(true));
+        for place in &many {
+            place.set_busy(true);
+        }
         assert_eq!(taken(&places, "192.0.2.2", 1).len(), 0);
         many[2].set_busy(false);
         assert_eq!(taken(&places, "192.0.2.2", 1).len(), 1);

@@ -35,8 +35,8 @@ impl Owner {
         OWNER.scope(RefCell::new(Self::Stranger), request)
     }
 
-    /// From now on the caller of the current request is known.
-    pub(crate) fn is_known(self) {
+    /// From now on the current request is of this owner.
+    pub(crate) fn becomes_current(self) {
         drop(OWNER.try_with(|owner| owner.replace(self)));
     }
 }

@@ -260,7 +260,7 @@ async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
 async fn by<T>(client: &ClientId, work: impl Future<Output = T>) -> T {
     let client = Owner::Client(client.clone());
     Owner::scope(async {
-        client.is_known();
+        client.becomes_current();
         work.await
     })
     .await

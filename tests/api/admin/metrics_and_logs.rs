@@ -23,7 +23,7 @@ fn value(text: &str, name: &str) -> Option<f64> {
 }
 
 /// A consultant, where no service runs yet.
-async fn consultant_of(world: &World) -> String {
+fn consultant_of(world: &World) -> String {
     let arguments = ["consultant", "add", "--name", "Neha Joshi", "--email", "neha.joshi@support.example", "--json"];
     let output = crate::support::command(world).args(arguments).output().unwrap();
     assert!(output.status.success(), "{output:?}");
@@ -148,7 +148,7 @@ async fn refused_calls_are_counted_by_their_limit(world: &World) {
         ("MAGIC_LINK_LIMITS__MAILS_PER_CLIENT_MINUTE", "1"),
         ("MAGIC_LINK_LIMITS__CLIENT_PER_MINUTE", "5"),
     ];
-    let consultant = consultant_of(world).await;
+    let consultant = consultant_of(world);
     let process = Process::start_with(world, &limits, Stdio::inherit());
     let admin = world.admin.at(&process.base);
     admin.issue(&consultant).await;
@@ -173,7 +173,7 @@ async fn refused_calls_are_counted_by_their_limit(world: &World) {
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn a_provider_that_keeps_failing_is_seen(world: &World) {
-    let consultant = consultant_of(world).await;
+    let consultant = consultant_of(world);
     let process = Process::start_with(world, &[LISTENS], Stdio::null());
     let admin = world.admin.at(&process.base);
     let circuit = async || value(&metrics(&process).await, "magic_link_mail_circuit_open{provider=\"mailpit\"}");
@@ -211,7 +211,7 @@ fn a_transaction_that_takes_long_is_seen_while_it_does() {
 async fn checkpoints_that_do_not_leave_are_seen(world: &World) {
     let outside = folder(&format!("kept-{:?}", world.database));
     let path = outside.to_str().unwrap();
-    let consultant = consultant_of(world).await;
+    let consultant = consultant_of(world);
     let environment = [LISTENS, ("MAGIC_LINK_AUDIT__CHECKPOINT_FOLDER", path)];
     let process = Process::start_with(world, &environment, Stdio::null());
     world.admin.at(&process.base).issue(&consultant).await;

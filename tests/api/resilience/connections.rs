@@ -194,10 +194,10 @@ fn strangers_leave_files_to_the_database_and_to_everybody_else() {
 fn the_process_opens_as_many_files_as_it_may() {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {
         let process = Process::start_limited(world, &[], "ulimit -Sn 256");
+        Api::new(&process.base, None).get("/readyz").await.ok();
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
         let files: Vec<&str> =
             limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
         assert_eq!(files[3], files[4], "{limits}");
-        Api::new(&process.base, None).get("/readyz").await.ok();
     });
 }

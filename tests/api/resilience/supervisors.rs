@@ -67,7 +67,7 @@ fn systemd_is_told_when_the_service_answers_and_when_it_stops() {
             (UnixDatagram::bind(&path).unwrap(), path.display().to_string()),
             (UnixDatagram::bind_addr(&abstract_one).unwrap(), format!("@{by_name}")),
         ] {
-            socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            socket.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
             let heard = || {
                 let mut text = [0; 64];
                 let length = socket.recv(&mut text).unwrap();
