@@ -25,8 +25,7 @@ use crate::records::restores::{self, LogRestore};
 use crate::store::Tx;
 
 /// Number of logs that one transaction marks as restored.
-const LOGS_A_TIME: i64 = 50;
-const LOGS_A_TIME_OUTSIDE: usize = 50;
+const LOGS_A_TIME: u8 = 50;
 
 /// A checkpoint that was kept outside: of a log of this service, under any name that the log has had.
 #[derive(Debug, Clone)]
@@ -181,7 +180,7 @@ impl Restoration {
             let (suffix, from) = (self.suffix.clone(), after.clone());
             let range = cx
                 .store
-                .read(move |conn| Ok(restores::logs_without(conn, &suffix, from.as_deref(), LOGS_A_TIME)?))
+                .read(move |conn| Ok(restores::logs_without(conn, &suffix, from.as_deref(), LOGS_A_TIME.into())?))
                 .await?;
             let Some(last) = range.last().cloned() else { break };
             logs += range.len();
@@ -193,7 +192,7 @@ impl Restoration {
         }
         let younger: Vec<String> = younger.into_keys().collect();
         logs += younger.len();
-        for some in younger.chunks(LOGS_A_TIME_OUTSIDE) {
+        for some in younger.chunks(LOGS_A_TIME.into()) {
             named.extend(self.record_some(cx, key, some.to_vec()).await?);
         }
         Ok((logs, named))

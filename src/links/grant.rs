@@ -18,8 +18,8 @@ use crate::store::Tx;
 use crate::tenants::rules::{Grant, Rules};
 use crate::{mail, records};
 
-/// Replacements of one access that a transaction waits for before it is run again.
-const LONGEST_CHAIN: usize = 16;
+/// Replacements of one access, one after the other, that are followed at a time.
+pub(super) const LONGEST_CHAIN: usize = 16;
 
 /// The link that may be issued to its consultant, by its client and under the tenant's policy, with its window; and whether
 /// it waits for an approval.

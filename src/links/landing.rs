@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::changing::Change;
 use super::device::{self, DeviceChallenge};
+use super::grant::LONGEST_CHAIN;
 use super::resend;
 use super::step_up::{self, CodeMailed, OpenCode};
 use crate::clock::Timestamp;
@@ -20,9 +21,6 @@ use crate::records;
 use crate::records::links::Link;
 use crate::store::Tx;
 use crate::tokens::{AuthorizationCodeClaims, Confirmation, LinkClaims};
-
-/// Replacements of one link after the other that a preview looks through.
-const LONGEST_CHAIN: usize = 16;
 
 /// How long an authorization code is valid.
 const AUTHORIZATION_CODE_LIFE: Duration = Duration::seconds(60);

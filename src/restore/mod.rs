@@ -6,9 +6,10 @@
 //! replaced, every status list so far has all its bits set, every ordered change
 //! of an approval key is cancelled, every client is disabled and every consultant
 //! suspended until somebody confirms them. The database gets another
-//! *incarnation*, so that nothing counts that an instance has cached. The rest is done in ranges; while it is not complete, no mail and
-//! no webhook message is sent, and the service is not ready. To repeat a restore is
-//! safe, whether it was complete or not.
+//! *incarnation*, so that nothing counts that an instance has cached. The rest is
+//! done in ranges; while it is not complete, no mail and no webhook message is
+//! sent, and the service is not ready. To repeat a restore is safe, whether it was
+//! complete or not.
 
 use actix_web::web::Data;
 use rand::RngExt;

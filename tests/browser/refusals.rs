@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::browser::Browser;
+use crate::step_up::asked_for_a_code;
 use crate::world::World;
 
 const UNCERTAIN: &str = "It is not certain that a fresh link was sent.";
@@ -84,6 +85,12 @@ async fn code_is_out(browser: &Browser, address: &str) {
     browser.until("document.querySelector('#heading').textContent.startsWith('Enter')").await;
 }
 
+/// Waits for the state that an answer leads to: the page may have been in it while it asked.
+async fn answered(browser: &Browser, state: &str) {
+    let is_idle = "!document.querySelector('#progress').textContent";
+    browser.until(&format!("document.body.dataset.state === '{state}' && {is_idle}")).await;
+}
+
 /// What the page says.
 async fn said(browser: &Browser) -> String {
     let [heading, lead, next] = ["#heading", "#lead", "#next"].map(|css| browser.text(css));
@@ -119,11 +126,7 @@ fn who_asks_for_a_fresh_link_hears_whether_one_was_sent() {
             refuse(browser, "/l/resend", &refusal).await;
             browser.click("#resend").await;
             let state = state_of("/l/resend", &refusal.1, "spent");
-            browser
-                .until(&format!(
-                    "document.body.dataset.state === '{state}' && !document.querySelector('#progress').textContent"
-                ))
-                .await;
+            answered(browser, state).await;
             let said = said(browser).await;
             // A refusal is certain; of a fault nobody knows.
             assert_eq!(said.contains(UNCERTAIN), refusal.0 >= 500, "{refusal:?}: {said}");
@@ -159,23 +162,14 @@ fn who_asks_for_a_fresh_link_hears_whether_one_was_sent() {
 #[test]
 fn every_refusal_of_a_code_has_words_of_its_own() {
     World::run_careful(async |world, browser| {
-        let (_, address) = world.link().await;
-        browser.open(&address).await;
-        browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_state("code").await;
-        world.mailed_code(1).await;
+        let (_, address, _) = asked_for_a_code(world, browser).await;
         for refusal in described("/l/verify") {
             open_anew(browser, &address, "code_open").await;
             refuse(browser, "/l/verify", &refusal).await;
             browser.fill("#code-input", "123456").await;
             browser.click("#code-submit").await;
             let state = state_of("/l/verify", &refusal.1, "code_open");
-            browser
-                .until(&format!(
-                    "document.body.dataset.state === '{state}' && !document.querySelector('#progress').textContent"
-                ))
-                .await;
+            answered(browser, state).await;
             if state == "code" {
                 assert!(!browser.text("#code-error").await.is_empty(), "{refusal:?}");
             }
@@ -193,12 +187,7 @@ fn every_refusal_of_a_code_has_words_of_its_own() {
 #[test]
 fn a_code_that_could_not_be_mailed_is_told_and_another_can_be_sent() {
     World::run_careful(async |world, browser| {
-        let (_, address) = world.link().await;
-        browser.open(&address).await;
-        browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_state("code").await;
-        world.mailed_code(1).await;
+        let (_, address, _) = asked_for_a_code(world, browser).await;
         let lose = "UPDATE mail_jobs SET state = 'failed' WHERE template = 'step_up_code' AND state = 'accepted'";
         code_is_out(browser, &address).await;
         world.store(lose);
@@ -229,12 +218,7 @@ fn a_mail_that_waits_is_not_called_mailed() {
         assert!(words.contains("still waiting to be sent"), "{words}");
         assert!(!browser.text("#facts").await.contains("Newest mail"));
 
-        let (_, address) = world.link().await;
-        browser.open(&address).await;
-        browser.until_state("ready").await;
-        browser.click("#continue").await;
-        browser.until_state("code").await;
-        world.mailed_code(1).await;
+        let (_, address, _) = asked_for_a_code(world, browser).await;
         code_is_out(browser, &address).await;
         world.store("UPDATE mail_jobs SET state = 'queued', finished_at = NULL, next_attempt_at = '2126-01-01 00:00:00' WHERE template = 'step_up_code'");
         open_anew(browser, &address, "code_open").await;

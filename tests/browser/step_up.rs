@@ -4,7 +4,7 @@ use crate::browser::Browser;
 use crate::world::World;
 
 /// Opens a link and presses the button: the link, its address, and the code that was mailed.
-async fn asked_for_a_code(world: &World, browser: &Browser) -> (String, String, String) {
+pub async fn asked_for_a_code(world: &World, browser: &Browser) -> (String, String, String) {
     let (link, address) = world.link().await;
     browser.open(&address).await;
     browser.until_state("ready").await;
