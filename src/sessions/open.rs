@@ -222,6 +222,7 @@ fn begin(
         code_kid: None,
         visit: link.visit,
         restrictions: link.restrictions,
+        erased_at: None,
     }
 }
 
@@ -271,7 +272,7 @@ fn replay(
         return Err(tx.refuse(Code::SessionEnded, refused));
     }
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
-    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    let consultant = ConsultantRef::of(consultant.id, consultant.name, consultant.email);
     Ok((session, consultant))
 }
 
