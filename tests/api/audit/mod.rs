@@ -4,6 +4,7 @@ mod evidence;
 mod legal_holds;
 mod log;
 mod log_key;
+mod personal_data;
 mod retention;
 mod several_persons;
 mod times;
