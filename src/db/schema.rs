@@ -64,6 +64,7 @@ diesel::table! {
         suspended_at -> Nullable<Timestamp>,
         suspend_reason -> Nullable<Text>,
         unconfirmed_since -> Nullable<Timestamp>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 
@@ -117,6 +118,7 @@ diesel::table! {
         replaced_by -> Nullable<Text>,
         session_hours -> Nullable<Integer>,
         restrictions -> Nullable<Text>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 
@@ -167,6 +169,7 @@ diesel::table! {
         code_kid -> Nullable<Text>,
         visit -> Integer,
         restrictions -> Nullable<Text>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 

@@ -63,7 +63,9 @@ impl Class {
             | EventType::EmergencyReviewed
             | EventType::SessionClosed
             | EventType::HoldReleased => Self::api(3, "Update"),
-            EventType::AuditPurged => Self::api(4, "Delete"),
+            EventType::AuditPurged | EventType::PersonalDataErased | EventType::ConsultantErased => {
+                Self::api(4, "Delete")
+            }
             _ => Self::api(99, "Other"),
         }
     }
