@@ -41,7 +41,7 @@ impl Class {
             | EventType::ClientCreated
             | EventType::KeyAdded
             | EventType::HoldPlaced => Self::api(1, "Create"),
-            EventType::DataViewed | EventType::DataExported | EventType::AuditRead | EventType::AuditExported => {
+            EventType::DataViewed | EventType::DataExported | EventType::AuditRead | EventType::AuditExported | EventType::ClientRead => {
                 Self::api(2, "Read")
             }
             EventType::DataChanged

@@ -70,6 +70,7 @@ fn end_of(column: &str) -> Option<End> {
         }
         ("consultants", "name" | "email" | "email_key" | "suspend_reason") => Erased,
         ("clients", "name") => Kept("of a program"),
+        ("client_uses", "address") => Kept("of a program, until its next call"),
         ("clients", _) => Impersonal,
         (
             "magic_links",
