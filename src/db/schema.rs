@@ -461,6 +461,7 @@ diesel::table! {
     client_uses (client_id) {
         client_id -> Text,
         last_used_at -> Timestamp,
+        address -> Nullable<Text>,
     }
 }
 

@@ -126,6 +126,8 @@ text_enum! {
         ClientRotated = "client.rotated",
         /// A client's name, portal, tenants or scopes were changed.
         ClientChanged = "client.changed",
+        /// What a client has read within an hour: routes, how often, and what the paths named.
+        ClientRead = "client.read",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
         /// A client that a restore had disabled was confirmed: it can call the API again.

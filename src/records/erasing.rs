@@ -28,7 +28,7 @@ pub(crate) struct Erased {
     pub requests: usize,
     pub sessions: usize,
     pub mails: usize,
-    /// Changes of policies and approval keys, legal holds that are over, bulk revocations, revoked keys.
+    /// Changes of policies and approval keys, legal holds that are over, bulk revocations, revoked keys, and from where clients called.
     pub decisions: usize,
     pub suppressions: usize,
     pub consultants: usize,

@@ -8,8 +8,8 @@ use diesel::sql_types::{Nullable, Text};
 use super::consultants;
 use crate::clock::Timestamp;
 use crate::db::schema::{
-    consultants as people, key_revocations, link_requests as requests, magic_links as links, mail_jobs as jobs,
-    mail_suppressions as suppressions, revocation_tenants, revocations,
+    client_uses, consultants as people, key_revocations, link_requests as requests, magic_links as links,
+    mail_jobs as jobs, mail_suppressions as suppressions, revocation_tenants, revocations,
 };
 use crate::db::{Backend, Conn};
 use crate::id::{ConsultantId, RevocationId, SuppressionId};
@@ -136,6 +136,13 @@ pub(crate) fn erase_revocations(conn: &mut Conn, ids: &[RevocationId]) -> QueryR
     diesel::update(revocations::table.filter(revocations::id.eq_any(ids)))
         .set((revocations::reason.eq(""), revocations::actor_name.eq(None::<String>)))
         .execute(conn)
+}
+
+/// Erases from where clients called that have not called since a time.
+pub(crate) fn erase_addresses(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+    let seen =
+        client_uses::table.filter(client_uses::last_used_at.lt(before)).filter(client_uses::address.is_not_null());
+    diesel::update(seen).set(client_uses::address.eq(None::<String>)).execute(conn)
 }
 
 /// Erases why keys were revoked, and by whom.

@@ -64,6 +64,9 @@ impl Stop {
         if let Err(error) = clients::write_uses(cx, cx.clock.now()).await {
             tracing::warn!(error.cause = %error, "last uses of clients were not written");
         }
+        if let Err(error) = clients::record_reads(cx, time::Duration::ZERO, cx.clock.now()).await {
+            tracing::warn!(error.cause = %error, "what clients have read was not recorded");
+        }
     }
 }
 
@@ -219,6 +222,7 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     idempotency::forget_expired(&cx.store, now).await?;
     cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
     clients::write_uses(cx, now).await?;
+    clients::record_reads(cx, time::Duration::HOUR, now).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
     Ok(())

@@ -41,9 +41,11 @@ impl Class {
             | EventType::ClientCreated
             | EventType::KeyAdded
             | EventType::HoldPlaced => Self::api(1, "Create"),
-            EventType::DataViewed | EventType::DataExported | EventType::AuditRead | EventType::AuditExported => {
-                Self::api(2, "Read")
-            }
+            EventType::DataViewed
+            | EventType::DataExported
+            | EventType::AuditRead
+            | EventType::AuditExported
+            | EventType::ClientRead => Self::api(2, "Read"),
             EventType::DataChanged
             | EventType::TenantSaved
             | EventType::ConsultantChanged

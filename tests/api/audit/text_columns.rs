@@ -39,6 +39,7 @@ pub(super) fn end_of(column: &str) -> Option<End> {
         }
         ("consultants", "name" | "email" | "email_key" | "suspend_reason") => Erased,
         ("clients", "name") => Kept("of a program"),
+        ("client_uses", "address") => Erased,
         ("clients", _) => Impersonal,
         (
             "magic_links",
