@@ -91,6 +91,7 @@ codes! {
     ReportLimitReached 409 "report_limit_reached" "The session takes no more sources or events" "A session takes 100,000 activity events of at most 100 sources; open another session.";
     EventConflict 409 "event_conflict" "The number was used for another activity event" "Give every event of a source its own `seq`; repeat an event unchanged.";
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
+    ErasureByCommand 409 "erasure_by_command" "The service does not erase by itself here" "An operator erases what is over: `magic-link maintain`, as `audit.erase_in_service` says.";
     LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
     IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
     LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";

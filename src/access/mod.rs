@@ -22,7 +22,7 @@ use diesel::r2d2::Pool;
 
 use self::coalescer::{ANSWER_TIMEOUT, Coalescer, Gauges};
 use self::statements::{Found, LoadEpochs};
-pub(crate) use self::uses::ClientUses;
+pub(crate) use self::uses::{ClientUses, LastUse, Reads};
 use crate::clock::Timestamp;
 use crate::db::{Conn, ConnectionManager, DatabaseUrl};
 use crate::domain::{Reach, Scope};

@@ -1,32 +1,166 @@
-//! When each client was last seen by this instance, to the minute: a request writes nothing.
+//! When each client was last seen by this instance, from where, and what it has read: a request writes nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use time::Duration;
 
 use crate::clock::Timestamp;
 use crate::id::ClientId;
 
+/// When and from where a client was last seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LastUse {
+    pub at: Timestamp,
+    pub address: Option<IpAddr>,
+}
+
+/// Addresses that are remembered of one client, and things that it has read: an event holds no more.
+const MAX_ADDRESSES: usize = 100;
+const MAX_SUBJECTS: usize = 1_000;
+
+/// With so many things it is written down before the hour is over.
+const MANY_SUBJECTS: usize = 300;
+
+/// What a client has read of a route.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RouteReads {
+    pub count: u64,
+    /// What the path or the query named.
+    pub subjects: BTreeSet<String>,
+    /// Whether there was more than is remembered.
+    pub is_cut: bool,
+}
+
+/// What a client has read since a time.
+#[derive(Debug, Clone)]
+pub(crate) struct Reads {
+    pub since: Timestamp,
+    pub addresses: BTreeSet<IpAddr>,
+    pub routes: BTreeMap<String, RouteReads>,
+}
+
 /// What an instance remembers until it is written down.
 #[derive(Default)]
-pub(crate) struct ClientUses(Mutex<HashMap<ClientId, Timestamp>>);
+pub(crate) struct ClientUses {
+    seen: Mutex<HashMap<ClientId, LastUse>>,
+    reads: Mutex<HashMap<ClientId, Reads>>,
+}
 
 impl ClientUses {
     /// Notes that a client was authenticated. Who has a [`LiveClient`](super::LiveClient) asks it before.
-    pub(crate) fn note(&self, id: &ClientId, now: Timestamp) {
-        self.seen().insert(id.clone(), now);
+    pub(crate) fn note(&self, id: &ClientId, seen: LastUse) {
+        held(&self.seen).insert(id.clone(), seen);
     }
 
-    /// When a client was last seen here.
-    pub(crate) fn of(&self, id: &ClientId) -> Option<Timestamp> {
-        self.seen().get(id).copied()
+    /// When and from where a client was last seen here.
+    pub(crate) fn of(&self, id: &ClientId) -> Option<LastUse> {
+        held(&self.seen).get(id).copied()
     }
 
     /// What was noted since a time.
-    pub(crate) fn since(&self, time: Timestamp) -> Vec<(ClientId, Timestamp)> {
-        self.seen().iter().filter(|(_, at)| **at >= time).map(|(id, at)| (id.clone(), *at)).collect()
+    pub(crate) fn since(&self, time: Timestamp) -> Vec<(ClientId, LastUse)> {
+        held(&self.seen).iter().filter(|(_, seen)| seen.at >= time).map(|(id, seen)| (id.clone(), *seen)).collect()
     }
 
-    fn seen(&self) -> MutexGuard<'_, HashMap<ClientId, Timestamp>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Counts what a client has read.
+    pub(crate) fn read(&self, id: &ClientId, route: &str, subject: Option<&str>, seen: LastUse) {
+        let mut all = held(&self.reads);
+        if !all.contains_key(id) {
+            let fresh = Reads { since: seen.at, addresses: BTreeSet::new(), routes: BTreeMap::new() };
+            all.insert(id.clone(), fresh);
+        }
+        let Some(reads) = all.get_mut(id) else { return };
+        if reads.addresses.len() < MAX_ADDRESSES {
+            reads.addresses.extend(seen.address);
+        }
+        let has_room = reads.subjects() < MAX_SUBJECTS;
+        if !reads.routes.contains_key(route) {
+            reads.routes.insert(route.to_owned(), RouteReads::default());
+        }
+        let Some(of_route) = reads.routes.get_mut(route) else { return };
+        of_route.count += 1;
+        if let Some(subject) = subject
+            && !of_route.subjects.contains(subject)
+        {
+            of_route.is_cut |= !has_room;
+            if has_room {
+                of_route.subjects.insert(subject.to_owned());
+            }
+        }
+    }
+
+    /// Takes what clients have read, if that began at least so long ago or is much; at most `limit` clients.
+    pub(crate) fn take_reads(&self, age: Duration, limit: usize, now: Timestamp) -> Vec<(ClientId, Reads)> {
+        let mut all = held(&self.reads);
+        let is_due = |reads: &Reads| now.since(reads.since) >= age || reads.subjects() >= MANY_SUBJECTS;
+        let due: Vec<ClientId> =
+            all.iter().filter(|(_, reads)| is_due(reads)).map(|(id, _)| id.clone()).take(limit).collect();
+        due.into_iter().filter_map(|id| all.remove_entry(&id)).collect()
+    }
+
+    /// Puts back what could not be written down.
+    pub(crate) fn put_back(&self, taken: Vec<(ClientId, Reads)>) {
+        let mut all = held(&self.reads);
+        for (id, before) in taken {
+            match all.get_mut(&id) {
+                None => drop(all.insert(id, before)),
+                Some(reads) => reads.add(before),
+            }
+        }
+    }
+}
+
+impl Reads {
+    fn subjects(&self) -> usize {
+        self.routes.values().map(|reads| reads.subjects.len()).sum()
+    }
+
+    fn add(&mut self, before: Self) {
+        self.since = self.since.min(before.since);
+        self.addresses.extend(before.addresses.into_iter().take(MAX_ADDRESSES.saturating_sub(self.addresses.len())));
+        for (route, reads) in before.routes {
+            let room = MAX_SUBJECTS.saturating_sub(self.subjects());
+            let known = self.routes.entry(route).or_default();
+            known.count += reads.count;
+            known.is_cut |= reads.is_cut || reads.subjects.len() > room;
+            known.subjects.extend(reads.subjects.into_iter().take(room));
+        }
+    }
+}
+
+fn held<T>(kept: &Mutex<T>) -> MutexGuard<'_, T> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROUTE: &str = "/v1/magic-links/{id}";
+
+    #[test]
+    fn what_is_much_is_taken_early_and_what_is_too_much_is_counted() {
+        let (uses, now) = (ClientUses::default(), Timestamp::from_unix_micros(1_000_000));
+        let id = ClientId::new(now);
+        let seen = LastUse { at: now, address: Some(IpAddr::from([203, 0, 113, 7])) };
+        uses.read(&id, ROUTE, Some("one"), seen);
+        uses.read(&id, ROUTE, Some("one"), seen);
+        assert!(uses.take_reads(Duration::HOUR, 10, now).is_empty());
+        for number in 0..MAX_SUBJECTS {
+            uses.read(&id, ROUTE, Some(&number.to_string()), seen);
+        }
+        let taken = uses.take_reads(Duration::HOUR, 10, now);
+        let of_route = &taken.first().unwrap().1.routes[ROUTE];
+        assert_eq!((of_route.count, of_route.subjects.len(), of_route.is_cut), (1_002, MAX_SUBJECTS, true));
+
+        // What could not be written down comes back, beside what was read meanwhile.
+        uses.read(&id, ROUTE, Some("one"), seen);
+        uses.put_back(taken);
+        let taken = uses.take_reads(Duration::HOUR, 10, now);
+        let of_route = &taken.first().unwrap().1.routes[ROUTE];
+        assert_eq!((of_route.count, of_route.subjects.len(), of_route.is_cut), (1_003, MAX_SUBJECTS, true));
+        assert!(uses.take_reads(Duration::ZERO, 10, now).is_empty());
     }
 }

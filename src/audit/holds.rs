@@ -8,7 +8,7 @@ use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person, trimmed};
+use crate::domain::{Actor, EventType, Page, Paging, Person, Reach, Validator, check_person, trimmed, unless_erased};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit, ReadAudit};
 use crate::id::HoldId;
@@ -52,9 +52,10 @@ pub struct LegalHold {
     /// Tenant whose audit log is held.
     #[schema(max_length = 64)]
     pub tenant_id: String,
-    /// Why the hold was placed.
+    /// Why the hold was placed; absent once it is erased, a retention after the hold's end.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// When the hold ends (RFC 3339, UTC); absent if it is in force until released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -80,7 +81,7 @@ impl From<HoldRow> for LegalHold {
         Self {
             id: row.id,
             tenant_id: row.tenant_id,
-            reason: row.reason,
+            reason: unless_erased(row.reason),
             until: row.until,
             placed_at: row.placed_at,
             placed_by: Actor { kind: row.placed_by_type, id: row.placed_by_id, name: row.placed_by_name },

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tlog_tiles::HashReader;
 use utoipa::{IntoParams, ToSchema};
 
+use super::erase::retention_end;
 use super::key::LogKey;
 use super::{CheckpointChannel, checkpoint as checkpoints, store};
 use crate::clock::Timestamp;
@@ -118,11 +119,16 @@ pub struct AuditLog {
     /// both the database and the signing key.
     #[schema(max_items = 10)]
     pub deliveries: Vec<CheckpointDelivery>,
-    /// Retention period of payloads in days.
+    /// Retention period in days: of payloads from their recording on, and of what links, requests and sessions say of people
+    /// from the end of the link's window on.
     #[schema(minimum = 366)]
     pub retention_days: i64,
     /// Whether a legal hold is in force.
     pub legal_hold: bool,
+    /// What was recorded, or ended, before this time is past its retention (RFC 3339, UTC): it is erased within the hour.
+    /// Absent while a legal hold is in force, which keeps everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retained_since: Option<Timestamp>,
     /// Payloads of events below this index are erased, except those of `audit.purged`,
     /// `log.restored` and `log.key_changed`
     /// events.
@@ -147,6 +153,7 @@ pub(crate) async fn state<S>(
             let checkpoint = store::latest_checkpoint(conn, &tenant_id)?;
             let retention =
                 records::tenants::retention_days(conn, &tenant_id)?.map_or_else(|| default.whole_days(), i64::from);
+            let retained_since = retention_end(conn, &tenant_id, default, now)?;
             let deliveries = store::deliveries(conn, &tenant_id)?.into_iter().map(|row| CheckpointDelivery {
                 channel: row.channel,
                 size: row.size,
@@ -160,7 +167,8 @@ pub(crate) async fn state<S>(
                 checkpoint_size: checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.size),
                 checkpoint_signed_at: checkpoint.map(|checkpoint| checkpoint.signed_at),
                 retention_days: retention,
-                legal_hold: store::is_held(conn, &tenant_id, now)?,
+                legal_hold: retained_since.is_none(),
+                retained_since,
                 erased_to_index: store::erased_to(conn, &tenant_id)?,
                 tenant_id: tenant_id.clone(),
             };

@@ -13,6 +13,7 @@
 
 mod checkpoint;
 mod deliver;
+mod erase;
 mod evidence;
 mod export;
 mod folder;
@@ -48,7 +49,7 @@ pub(crate) use export::{ExportQuery, export};
 pub(crate) use folder::{CheckpointFolder, require_whole};
 pub(crate) use key::{LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
-pub(crate) use purge::{PurgeSchedule, purge_due};
+pub(crate) use purge::{PurgeSchedule, purge_due, retain};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
 pub(crate) use store::{delivered_last, index_principals};
 

@@ -1,26 +1,26 @@
-//! Erasure of event payloads after their retention period, by range of indexes.
+//! Retention: erasure of event payloads, by range of indexes, and of what the rows beside the log say (`erase`).
 //!
 //! Leaves and proofs are kept for ever. An erasure, with its actor and reason, is an
-//! event too, and its row is inserted before the first payload is deleted: the
+//! event too, without a person's name, and its row is inserted before the first payload is deleted: the
 //! database enforces that order.
 
+use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
+use super::erase::{Purge, erase_rows, erase_unused, event, retention_end};
 use super::log;
 use super::store::{self, Erasure};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::Conn;
-use crate::domain::{Actor, EventType, Person, Validator, check_person, trimmed};
+use crate::domain::{Actor, EventType, Person, SYSTEM_LOG, Validator, check_person, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit};
-use crate::journal::Event;
 use crate::journal::rows::{self, lock_log};
-use crate::records;
+use crate::records::erasing::Erased;
 use crate::store::Tx;
 
 /// Events per transaction, and bytes of their payloads.
@@ -35,13 +35,14 @@ const EVERY: Duration = Duration::hours(1);
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"before": "2025-10-01T00:00:00Z", "reason": "The retention period of the contract is over"}))]
 pub struct PurgeLog {
-    /// Erase payloads of events recorded before this time (RFC 3339).
+    /// Erase payloads of events recorded before this time (RFC 3339), and what belongs to links whose window ended before it.
     pub before: Timestamp,
-    /// Why the payloads are erased.
+    /// Why the payloads are erased. Kept for ever, as a part of the proof: name nobody in it.
     #[schema(min_length = 10, max_length = 500)]
     #[serde(deserialize_with = "trimmed")]
     pub reason: String,
-    /// Portal user who requested the erasure, recorded as the client asserts it.
+    /// Portal user who requested the erasure, recorded as the client asserts it; the identifier is kept for ever, the name is
+    /// not.
     pub requested_by: Option<Person>,
 }
 
@@ -56,22 +57,40 @@ pub struct PurgedLog {
     /// events.
     #[schema(minimum = 0)]
     pub erased_to_index: i64,
+    /// Number of links, of requests for links and of sessions whose names, addresses and reasons were erased.
+    #[schema(minimum = 0)]
+    pub erased_records: i64,
+    /// Number of mails that were removed.
+    #[schema(minimum = 0)]
+    pub removed_mails: i64,
 }
 
-/// An erasure to perform: range, actor and reason.
-#[derive(Clone)]
-struct Purge {
-    tenant_id: String,
-    before: Timestamp,
-    reason: String,
-    actor: Actor,
-    client_id: Option<crate::id::ClientId>,
+/// What a run of the retention has erased and removed.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub(crate) struct Retained {
+    payloads: i64,
+    #[serde(flatten)]
+    rows: Erased,
 }
 
-/// Erases payloads on request, ahead of the hourly run; never before the retention period is over.
+impl fmt::Display for Retained {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { payloads, rows } = self;
+        let Erased { links, requests, sessions, mails, decisions, suppressions, consultants } = rows;
+        write!(
+            out,
+            "erased: {payloads} payloads of events, {links} links, {requests} requests, {sessions} sessions, {decisions} \
+             decisions, {consultants} consultants; removed: {mails} mails, {suppressions} suppressed addresses"
+        )
+    }
+}
+
+/// Erases payloads, and what the rows beside the log say, on request, ahead of the hourly run; never before the retention
+/// period is over.
 ///
 /// # Errors
-/// `retention_not_over` and `legal_hold`; both refusals are recorded.
+/// `retention_not_over` and `legal_hold`; both refusals are recorded. `erasure_by_command` where the service has not the
+/// right to erase.
 pub(crate) async fn purge(
     cx: &Context,
     caller: &Caller<ManageAudit>,
@@ -84,6 +103,9 @@ pub(crate) async fn purge(
     fields.text("/reason", &request.reason, 10, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
+    if !cx.config.audit.erase_in_service {
+        return Err(Code::ErasureByCommand.into());
+    }
     let order = Purge {
         actor: caller.actor(request.requested_by.as_ref()),
         client_id: caller.client_id.clone(),
@@ -95,16 +117,33 @@ pub(crate) async fn purge(
     while let Some(count) = erase_some(cx, order.clone(), now).await? {
         erased += count;
     }
+    let rows = erase_rows(cx, &order, now).await?;
     let erased_to_index = cx.store.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
-    Ok(PurgedLog { erased, erased_to_index })
+    let number = |rows| i64::try_from(rows).map_err(Error::internal);
+    Ok(PurgedLog {
+        erased,
+        erased_to_index,
+        erased_records: number(rows.links + rows.requests + rows.sessions)?,
+        removed_mails: number(rows.mails)?,
+    })
 }
 
-/// Erases payloads past their retention period in every log; runs once an hour.
+/// Erases what is past its retention in every log and beside it; runs once an hour.
 pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Timestamp) -> Result<(), Error> {
-    if !schedule.is_due(now) {
-        return Ok(());
+    if schedule.is_due(now) {
+        retain(cx, now).await?;
+        schedule.done(now);
     }
+    Ok(())
+}
+
+/// Erases what is past its retention in every log and beside it, in ranges.
+///
+/// # Errors
+/// When the store is unavailable. What was erased until then stays so, and is on record.
+pub(crate) async fn retain(cx: &Context, now: Timestamp) -> Result<Retained, Error> {
     let logs = cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
+    let mut all = Retained::default();
     for tenant_id in logs {
         let (id, default) = (tenant_id.clone(), cx.config.audit.retention);
         let ended = cx.store.read(move |conn| retention_end(conn, &id, default, now)).await?;
@@ -116,35 +155,33 @@ pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Times
             actor: Actor::system("retention"),
             client_id: None,
         };
-        loop {
-            match erase_some(cx, order.clone(), now).await {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) if error.code() == Code::Unavailable => return Err(error),
-                // A log that cannot be read must not block the others.
-                Err(error) => {
-                    tracing::error!(log.tenant = order.tenant_id, error.cause = %error, "retention run of a log failed");
-                    break;
-                }
-            }
-        }
+        // A log that cannot be read must not block the others.
+        survive(retain_log(cx, &order, &mut all, now).await, &order.tenant_id)?;
     }
-    schedule.done(now);
+    survive(erase_unused(cx, now).await.map(|rows| all.rows += rows), SYSTEM_LOG)?;
+    Ok(all)
+}
+
+async fn retain_log(cx: &Context, order: &Purge, all: &mut Retained, now: Timestamp) -> Result<(), Error> {
+    while let Some(count) = erase_some(cx, order.clone(), now).await? {
+        all.payloads += count;
+    }
+    all.rows += erase_rows(cx, order, now).await?;
     Ok(())
 }
 
-/// Payloads recorded before this time may be erased; `None` while a legal hold is in force.
-fn retention_end(
-    conn: &mut Conn,
-    tenant_id: &str,
-    default: Duration,
-    now: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
-    if store::is_held(conn, tenant_id, now)? {
-        return Ok(None);
+/// Passes on only that the store is unavailable.
+fn survive(outcome: Result<(), Error>, log: &str) -> Result<(), Error> {
+    match outcome {
+        Err(error) if error.code() == Code::Unavailable => Err(error),
+        // One was placed meanwhile.
+        Err(error) if error.code() == Code::LegalHold => Ok(()),
+        Err(error) => {
+            tracing::error!(log.tenant = log, error.cause = %error, "retention run of a log failed");
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
-    let own = records::tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));
-    Ok(Some(now.minus(own.unwrap_or(default))))
 }
 
 /// Erases one range; `None` if nothing is left to erase.
@@ -186,6 +223,7 @@ fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, 
     if !store::holds_more_than_erasures(tx, &order.tenant_id, from_index..to_index)? {
         return Ok(None);
     }
+    let order = Purge { actor: order.actor.clone().for_ever(), ..order.clone() };
     let erasure = Erasure {
         tenant_id: order.tenant_id.clone(),
         from_index,
@@ -198,17 +236,10 @@ fn erase(tx: &mut Tx<'_>, order: &Purge, now: Timestamp) -> Result<Option<i64>, 
     };
     store::insert_erasure(tx, &erasure)?;
     let erased = store::erase(tx, &erasure)?;
-    tx.record(event(EventType::AuditPurged, order, now).with(&serde_json::json!({
+    tx.record(event(EventType::AuditPurged, &order, now).with(&serde_json::json!({
         "before": order.before, "from_index": from_index, "to_index": to_index, "erased": erased,
     })));
     Ok(Some(i64::try_from(erased).map_err(Error::internal)?))
-}
-
-fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
-    Event::new(kind, order.actor.clone(), now)
-        .client(order.client_id.as_ref())
-        .tenant(&order.tenant_id)
-        .because(&order.reason)
 }
 
 /// Time of this process's last retention run.

@@ -168,11 +168,13 @@ async fn get_verifier_key(
 
 /// Erase event payloads
 ///
-/// Deletes names, reasons, data and salts of events recorded before a given time.
-/// Leaves are kept, and every proof stays valid. Refused with `409
+/// Deletes names, reasons, data and salts of events recorded before a given time,
+/// and what is said of people by links, requests and sessions of links whose window
+/// ended before it; their mails are removed. Leaves are kept, and every proof stays
+/// valid. Refused with `409
 /// retention_not_over` before the tenant's `retention_days` have passed and with
 /// `409 legal_hold` while a hold is in force; both are recorded. The service also
-/// erases expired payloads by itself, once an hour.
+/// erases what is past its retention by itself, once an hour.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = PurgedLog, description = "Number of erased payloads")))]

@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{log, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Access, Cursor, EventType, LogId, Page, Paging, Person};
+use crate::domain::{Access, Cursor, EventType, LogId, Page, Paging, PersonRef, unless_erased};
 use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ConsultantId, LinkId, SessionId};
@@ -45,12 +45,13 @@ pub struct AccessSummary {
     /// Consultant who accessed the data.
     pub consultant: ConsultantName,
     /// Profile the consultant acted as.
-    pub profile: Person,
+    pub profile: PersonRef,
     /// Access the link granted.
     pub access: Access,
-    /// Why access was granted.
+    /// Why access was granted; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// Support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -75,9 +76,10 @@ pub struct AccessSummary {
 pub struct ConsultantName {
     /// Consultant id.
     pub id: ConsultantId,
-    /// Consultant's name.
+    /// Consultant's name; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    pub name: String,
+    pub name: Option<String>,
 }
 
 /// A page of the sessions that accessed a person's data or acted as the person, newest first. The query is recorded too.
@@ -125,10 +127,10 @@ pub(crate) async fn summary(
                     session_id: id,
                     magic_link_id: session.magic_link_id,
                     portal: session.portal,
-                    consultant: ConsultantName { id: consultant.id, name: consultant.name },
-                    profile: Person { id: session.profile_id, name: session.profile_name },
+                    consultant: ConsultantName { id: consultant.id, name: unless_erased(consultant.name) },
+                    profile: PersonRef::of(session.profile_id, session.profile_name),
                     access: session.access,
-                    reason: session.reason,
+                    reason: unless_erased(session.reason),
                     ticket: session.ticket,
                     first_at: first_at.unwrap_or(session.started_at),
                     last_at: last_at.unwrap_or(session.started_at),

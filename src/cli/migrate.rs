@@ -18,6 +18,9 @@ pub(super) struct Migrate {
     /// Give this role of PostgreSQL the rights that the service needs, and no others
     #[arg(long, value_name = "ROLE")]
     grant_to: Option<String>,
+    /// Without the right to remove what is past its retention: `magic-link maintain` does that, under another role
+    #[arg(long, requires = "grant_to")]
+    no_erasing: bool,
 }
 
 pub(super) fn run(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(), Failure> {
@@ -40,14 +43,15 @@ fn on(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(),
     let applied = bring_up_to_date(&mut conn, true)?;
     drop(alone);
     if let Some(role) = &command.grant_to {
-        db::grant(&mut conn, role)?;
+        db::grant(&mut conn, role, !command.no_erasing)?;
     }
     if output.json {
         return Ok(line(&json!({ "applied": applied, "granted_to": command.grant_to }).to_string())?);
     }
     applied.iter().try_for_each(|name| line(&format!("applied {name}")))?;
     if let Some(role) = &command.grant_to {
-        line(&format!("the role {role} may run the service"))?;
+        let but = if command.no_erasing { ", and not erase" } else { "" };
+        line(&format!("the role {role} may run the service{but}"))?;
     }
     Ok(line("the database is up to date")?)
 }

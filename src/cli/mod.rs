@@ -14,6 +14,7 @@ mod healthcheck;
 mod key;
 mod link;
 mod mail;
+mod maintain;
 mod migrate;
 mod output;
 #[cfg(feature = "package")]
@@ -65,6 +66,11 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     /// Apply pending database migrations, with nothing but the address of the database
     Migrate(migrate::Migrate),
+    /// Erase and remove what is past its retention, as the service does by itself once an hour
+    ///
+    /// Where `audit.erase_in_service` is false only this does, under a role of its
+    /// own. It goes in ranges, and may run beside the service and be repeated.
+    Maintain,
     /// Back the embedded database up into a file, while the service runs
     Backup(place::Backup),
     /// Copy an embedded database to an empty one on PostgreSQL, while no service runs
@@ -301,6 +307,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
             output.done(&issuing, "issuing goes on")
         }
+        Command::Maintain => maintain::run(cx, output).await,
         Command::Session(command) => session::run(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,

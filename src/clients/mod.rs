@@ -6,6 +6,7 @@
 
 mod change;
 pub(crate) mod routes;
+mod uses;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -26,11 +27,10 @@ use crate::secrets::ApiKey;
 use crate::store::{IdempotencyKey, idempotency};
 use crate::webhooks;
 
+pub(crate) use uses::{record_reads, write_uses};
+
 pub use change::ChangeClient;
 pub(crate) use change::change;
-
-/// Uses older than this were written by an earlier step.
-const USES_KEPT: time::Duration = time::Duration::minutes(2);
 
 /// Number of unconfirmed clients that one query reads.
 const PAGE: i64 = 200;
@@ -130,6 +130,10 @@ pub struct ClientResponse {
     /// service saw shows within a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_used_at: Option<Timestamp>,
+    /// Network address from which the client last called; behind proxies as they state it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 64, example = "203.0.113.7")]
+    last_used_from: Option<String>,
     /// Bulk revocation of the client's links that its disabling has brought about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) revocation_id: Option<RevocationId>,
@@ -163,21 +167,11 @@ impl ClientResponse {
             previous_key_expires_at: client.previous_key_expires_at,
             disabled_at: client.disabled_at,
             last_used_at: None,
+            last_used_from: None,
             revocation_id: None,
             key: key.map(ApiKey::reveal),
         }
     }
-}
-
-/// Writes down which clients called since the step before.
-pub(crate) async fn write_uses(cx: &Context, now: Timestamp) -> Result<(), Error> {
-    let seen = cx.client_uses.since(now.minus(USES_KEPT));
-    if seen.is_empty() {
-        return Ok(());
-    }
-    cx.store
-        .write_large(move |tx| Ok(seen.iter().try_for_each(|(id, at)| records::clients::note_use(tx, id, *at))?))
-        .await
 }
 
 /// Fills in when clients last called.
@@ -185,7 +179,13 @@ async fn with_uses(cx: &Context, mut clients: Vec<ClientResponse>) -> Result<Vec
     let ids: Vec<ClientId> = clients.iter().map(|client| client.id.clone()).collect();
     let known = cx.store.read(move |conn| Ok(records::clients::last_uses(conn, ids.iter())?)).await?;
     for client in &mut clients {
-        client.last_used_at = known.get(&client.id).copied().max(cx.client_uses.of(&client.id));
+        let written = known.get(&client.id).cloned();
+        let here = cx.client_uses.of(&client.id);
+        let here = here.map(|seen| (seen.at, seen.address.map(|address| address.to_canonical().to_string())));
+        (client.last_used_at, client.last_used_from) = match written.max(here) {
+            Some((at, address)) => (Some(at), address),
+            None => (None, None),
+        };
     }
     Ok(clients)
 }

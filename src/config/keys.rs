@@ -71,6 +71,7 @@ pub const KEYS: &[&str] = &[
     "mail.resend_events_secret_file",
     "audit.checkpoint_minutes",
     "audit.retention_days",
+    "audit.erase_in_service",
     "audit.webhook_url",
     "audit.checkpoint_folder",
     "audit.webhook_secret",

@@ -178,6 +178,8 @@ pub struct Audit {
     pub checkpoint_every: Duration,
     /// Retention of payloads, for tenants that set none.
     pub retention: Duration,
+    /// Whether the service erases what is past it; if not, `magic-link maintain` does.
+    pub erase_in_service: bool,
     /// URL that receives every checkpoint, and the secret that signs the requests.
     pub webhook: Option<(Url, Kept<WebhookSecret>)>,
     /// Folder that keeps the newest checkpoint of each log, outside of the database.

@@ -127,6 +127,7 @@ impl Reader<'_> {
             audit: Audit {
                 checkpoint_every: Duration::minutes(self.number("audit.checkpoint_minutes", 10, 1..=1_440).into()),
                 retention: Duration::days(self.number("audit.retention_days", 400, 366..=36_500).into()),
+                erase_in_service: self.parsed("audit.erase_in_service", "true"),
                 webhook: self.checkpoint_webhook(),
                 checkpoint_folder: self.optional("audit.checkpoint_folder").map(PathBuf::from),
             },

@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
     Authority, EventType, Page, Paging, Person, Scope, Validator, check_person, trimmed, trimmed_if_present,
+    unless_erased,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadConsultants, WriteConsultants};
@@ -31,12 +32,14 @@ pub(crate) use crate::domain::refuse_support_session;
 pub struct ConsultantResponse {
     /// Identifier of the consultant.
     pub(super) id: ConsultantId,
-    /// Name of the consultant.
+    /// Name of the consultant; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 100)]
-    name: String,
-    /// E-mail address to which the consultant's links are mailed.
+    name: Option<String>,
+    /// E-mail address to which the consultant's links are mailed; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 254)]
-    email: String,
+    email: Option<String>,
     /// State of the consultant.
     state: ConsultantState,
     /// When the consultant was registered (RFC 3339, UTC).
@@ -51,6 +54,10 @@ pub struct ConsultantResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
     suspend_reason: Option<String>,
+    /// When name and address were erased (RFC 3339, UTC): nobody has needed them for the whole retention. Such a consultant
+    /// stays suspended, and is in no list.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased_at: Option<Timestamp>,
     /// Bulk revocation of the consultant's links that this change has brought about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) revocation_id: Option<RevocationId>,
@@ -63,13 +70,14 @@ impl ConsultantResponse {
         let suspended = consultant.suspended_at.is_some();
         Self {
             id: consultant.id,
-            name: consultant.name,
-            email: consultant.email,
+            name: unless_erased(consultant.name),
+            email: unless_erased(consultant.email),
             state: if suspended { ConsultantState::Suspended } else { ConsultantState::Active },
             created_at: consultant.created_at,
             updated_at: consultant.updated_at,
             suspended_at: consultant.suspended_at,
             suspend_reason: reason,
+            erased_at: consultant.erased_at,
             revocation_id: None,
         }
     }
@@ -163,6 +171,7 @@ pub(crate) async fn register(
         suspended_at: None,
         suspend_reason: None,
         unconfirmed_since: None,
+        erased_at: None,
     };
     let event = Event::new(EventType::ConsultantRegistered, caller.actor(request.requested_by.as_ref()), now)
         .client(caller.client_id.as_ref())
@@ -312,7 +321,7 @@ pub(crate) async fn suspend(
         .store
         .write(move |tx| {
             let Some(suspended) = records::consultants::suspend(tx, &id, &request.reason, now)? else {
-                return Ok((records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?, None));
+                return Ok((records::consultants::find_kept(tx, &id)?.ok_or_else(Error::not_found)?, None));
             };
             let order = revoking.enforce(tx)?;
             tx.record(
@@ -345,7 +354,7 @@ pub(crate) async fn reinstate(
         .store
         .write(move |tx| {
             let Some(reinstated) = records::consultants::reinstate(tx, &id, now)? else {
-                return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
+                return records::consultants::find_kept(tx, &id)?.ok_or_else(Error::not_found);
             };
             tx.record(
                 Event::new(EventType::ConsultantReinstated, actor.clone(), now)
@@ -404,7 +413,7 @@ pub(crate) async fn confirm(
         .store
         .write(move |tx| {
             let Some(consultant) = records::consultants::confirm(tx, &id, now)? else {
-                let known = records::consultants::find(tx, &id)?.ok_or_else(Error::not_found)?;
+                let known = records::consultants::find_kept(tx, &id)?.ok_or_else(Error::not_found)?;
                 return if known.suspended_at.is_none() { Ok(known) } else { Err(Code::ConsultantSuspended.into()) };
             };
             tx.record(Event::new(EventType::ConsultantConfirmed, actor.clone(), now).consultant(&id));

@@ -36,6 +36,8 @@ diesel::allow_tables_to_appear_in_same_query!(
 diesel::allow_tables_to_appear_in_same_query!(service_state, webhook_deliveries);
 diesel::allow_tables_to_appear_in_same_query!(clients, consultants);
 diesel::allow_tables_to_appear_in_same_query!(link_requests, revocations);
+diesel::allow_tables_to_appear_in_same_query!(link_requests, magic_links);
+diesel::allow_tables_to_appear_in_same_query!(consultants, link_requests);
 diesel::allow_tables_to_appear_in_same_query!(clients, mail_suppressions);
 diesel::allow_tables_to_appear_in_same_query!(clients, tenant_policies);
 diesel::allow_tables_to_appear_in_same_query!(consultants, tenant_policies);

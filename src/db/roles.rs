@@ -11,6 +11,9 @@ use super::Conn;
 /// Tables in which rows are only read and inserted, whatever the triggers say.
 const APPEND_ONLY: [&str; 4] = ["audit_events", "audit_event_principals", "audit_checkpoints", "audit_erasures"];
 
+/// Tables from which only an erasure removes rows.
+const ERASED: [&str; 3] = ["audit_payloads", "mail_jobs", "mail_suppressions"];
+
 /// Tables that belong to the migrations.
 const READ_ONLY: [&str; 2] = ["__diesel_schema_migrations", "tolerated_migrations"];
 
@@ -38,10 +41,11 @@ pub(crate) enum GrantError {
     Database(#[from] diesel::result::Error),
 }
 
-/// Gives a role the rights that the service needs on the tables that exist, and takes all others on them.
+/// Gives a role the rights that the service needs on the tables that exist, and takes all others on them; `erasing` says
+/// whether it may remove what is past its retention.
 ///
 /// The caller owns the tables.
-pub(crate) fn grant(conn: &mut Conn, role: &str) -> Result<(), GrantError> {
+pub(crate) fn grant(conn: &mut Conn, role: &str, erasing: bool) -> Result<(), GrantError> {
     let Conn::Postgres(conn) = conn else { return Err(GrantError::NoRoles) };
     let fit = diesel::select(
         sql::<Bool>("EXISTS (SELECT 1 FROM pg_roles WHERE NOT rolsuper AND rolname = ")
@@ -65,6 +69,7 @@ pub(crate) fn grant(conn: &mut Conn, role: &str) -> Result<(), GrantError> {
             let rights = match plain.as_str() {
                 name if READ_ONLY.contains(&name) => "SELECT",
                 name if APPEND_ONLY.contains(&name) => "SELECT, INSERT",
+                name if !erasing && ERASED.contains(&name) => "SELECT, INSERT, UPDATE",
                 _ => "SELECT, INSERT, UPDATE, DELETE",
             };
             conn.batch_execute(&format!("REVOKE ALL ON {quoted} FROM {role}; GRANT {rights} ON {quoted} TO {role}"))?;

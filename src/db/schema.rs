@@ -65,6 +65,7 @@ diesel::table! {
         suspended_at -> Nullable<Timestamp>,
         suspend_reason -> Nullable<Text>,
         unconfirmed_since -> Nullable<Timestamp>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 
@@ -118,6 +119,7 @@ diesel::table! {
         replaced_by -> Nullable<Text>,
         session_hours -> Nullable<Integer>,
         restrictions -> Nullable<Text>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 
@@ -168,6 +170,7 @@ diesel::table! {
         code_kid -> Nullable<Text>,
         visit -> Integer,
         restrictions -> Nullable<Text>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 
@@ -459,6 +462,7 @@ diesel::table! {
     client_uses (client_id) {
         client_id -> Text,
         last_used_at -> Timestamp,
+        address -> Nullable<Text>,
     }
 }
 

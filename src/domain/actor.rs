@@ -52,4 +52,10 @@ impl Actor {
     pub(crate) fn system(part: &str) -> Self {
         Self { kind: ActorType::System, id: part.to_owned(), name: None }
     }
+
+    /// The actor in a record that is kept for ever: a person by the identifier alone.
+    pub(crate) fn for_ever(self) -> Self {
+        let is_person = matches!(self.kind, ActorType::Consultant | ActorType::PortalUser);
+        Self { name: self.name.filter(|_| !is_person), ..self }
+    }
 }

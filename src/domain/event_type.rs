@@ -118,12 +118,16 @@ text_enum! {
         ConsultantReinstated = "consultant.reinstated",
         /// A consultant whom a restore had suspended was confirmed: they can get links again.
         ConsultantConfirmed = "consultant.confirmed",
+        /// A consultant's name and e-mail address were erased: nobody has needed them for the whole retention.
+        ConsultantErased = "consultant.erased",
         /// A client was created.
         ClientCreated = "client.created",
         /// The API key of a client was rotated.
         ClientRotated = "client.rotated",
         /// A client's name, portal, tenants or scopes were changed.
         ClientChanged = "client.changed",
+        /// What a client has read within an hour: routes, how often, and what the paths named.
+        ClientRead = "client.read",
         /// A client was disabled.
         ClientDisabled = "client.disabled",
         /// A client that a restore had disabled was confirmed: it can call the API again.
@@ -162,6 +166,8 @@ text_enum! {
         AuditExported = "audit.exported",
         /// Payloads of audit events were erased after their retention.
         AuditPurged = "audit.purged",
+        /// Names, addresses and reasons of links, requests and sessions, and mails, were erased after their retention.
+        PersonalDataErased = "personal_data.erased",
         /// A request to erase payloads before the end of their retention was refused.
         PurgeRefused = "audit.purge_refused",
         /// An audit log does not extend its last checkpoint: it was altered, or an old backup was restored.

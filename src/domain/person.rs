@@ -59,9 +59,64 @@ pub struct Issuer {
     pub email: Option<String>,
 }
 
-/// Consultant who gets access.
+/// A text of a row, unless it was erased: the retention is over, and the text is empty.
+pub(crate) fn unless_erased(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// Person at the portal, as an answer names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PersonRef {
+    /// Portal's identifier of the person.
+    #[schema(max_length = 128, example = "emp-7")]
+    pub id: String,
+    /// Name of the person; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100, example = "Meera Iyer")]
+    pub name: Option<String>,
+}
+
+impl PersonRef {
+    pub(crate) fn of(id: String, name: String) -> Self {
+        Self { id, name: unless_erased(name) }
+    }
+}
+
+/// Profile the consultant acts as, as an answer names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ProfileRef {
+    /// Portal's identifier of the profile.
+    #[schema(max_length = 128, example = "emp-1042")]
+    pub id: String,
+    /// Name of the profile; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100, example = "Asha Rao")]
+    pub name: Option<String>,
+    /// E-mail address at which the profile's owner is notified; absent without one, and once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 254, example = "asha.rao@acme.example")]
+    pub email: Option<String>,
+}
+
+/// Person at the portal who granted the access, as an answer names them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct IssuerRef {
+    /// Portal's identifier of the person.
+    #[schema(max_length = 128, example = "emp-7")]
+    pub id: String,
+    /// Name of the person; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100, example = "Meera Iyer")]
+    pub name: Option<String>,
+    /// E-mail address for notices about the access; absent without one, and once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 254, example = "hr@acme.example")]
+    pub email: Option<String>,
+}
+
+/// Consultant who has access now.
 #[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct ConsultantRef {
+pub struct NamedConsultant {
     /// Identifier of the consultant.
     pub id: ConsultantId,
     /// Name of the consultant.
@@ -70,6 +125,27 @@ pub struct ConsultantRef {
     /// E-mail address to which the consultant's links are mailed.
     #[schema(max_length = 254)]
     pub email: String,
+}
+
+/// Consultant who gets access.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ConsultantRef {
+    /// Identifier of the consultant.
+    pub id: ConsultantId,
+    /// Name of the consultant; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 100)]
+    pub name: Option<String>,
+    /// E-mail address to which the consultant's links are mailed; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 254)]
+    pub email: Option<String>,
+}
+
+impl ConsultantRef {
+    pub(crate) fn of(id: ConsultantId, name: String, email: String) -> Self {
+        Self { id, name: unless_erased(name), email: unless_erased(email) }
+    }
 }
 
 /// Validates a person asserted by a client.

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::LocalBoxFuture;
 use url::form_urlencoded;
 
-use crate::access::LiveClient;
+use crate::access::{LastUse, LiveClient};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, Authority, Reach, Scope};
@@ -237,7 +237,8 @@ impl<S: Needs> PresentedKey<S> {
         if client.is_news(now)
             && let Some(cx) = self.request.app_data::<web::Data<Context>>()
         {
-            cx.client_uses.note(&client.id, now);
+            let address = self.request.app_data::<web::Data<Limits>>().and_then(|limits| limits.address(&self.request));
+            cx.client_uses.note(&client.id, LastUse { at: now, address });
         }
         if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {
             limits.check_client(&client.id)?;

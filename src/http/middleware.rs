@@ -7,11 +7,12 @@ use std::time::Instant;
 
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, HOST, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse, ResponseError, web};
 use futures_util::FutureExt;
+use url::form_urlencoded;
 
 use super::caller::KnownClient;
 use super::contract::Operation;
@@ -20,8 +21,8 @@ use super::head::{take_head, without_body};
 use super::parameters::check_query;
 use super::plain_path::take_plain_path;
 use super::sliced::sliced;
-use super::{Sampler, problem};
-use crate::access::LiveClient;
+use super::{Limits, Sampler, problem};
+use crate::access::{LastUse, LiveClient};
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::journal::Event;
@@ -91,6 +92,12 @@ pub(crate) async fn surround(
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
     };
     let took = started.elapsed();
+    if method == Method::GET
+        && status.is_success()
+        && let (Ok(response), Some(cx), Some(client)) = (&outcome, &cx, &client)
+    {
+        note_read(response.request(), cx, client, &route);
+    }
     if let Some(cx) = &cx {
         cx.metrics.answered((method.as_str(), &route), status.as_str(), took);
         // Those of a response are counted in `finish`.
@@ -140,6 +147,16 @@ fn route_of(request: &HttpRequest) -> Cow<'_, str> {
         return Cow::Borrowed(request.path());
     }
     request.match_pattern().map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
+}
+
+/// Counts what a client has read, and notes what the path named, or which tenant the query asked for.
+fn note_read(request: &HttpRequest, cx: &Context, client: &LiveClient, route: &str) {
+    let address = request.app_data::<web::Data<Limits>>().and_then(|limits| limits.address(request));
+    let named = request.match_info().iter().next().map(|(_, subject)| Cow::Borrowed(subject));
+    let asked = || form_urlencoded::parse(request.query_string().as_bytes()).find(|(name, _)| name == "tenant_id");
+    let subject = named.or_else(|| asked().map(|(_, tenant)| tenant));
+    let seen = LastUse { at: cx.clock.now(), address };
+    cx.client_uses.read(&client.id, route, subject.as_deref(), seen);
 }
 
 fn known_client(request: &HttpRequest) -> Option<Arc<LiveClient>> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::web;
+use actix_web::{HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
@@ -84,6 +84,11 @@ impl Limits {
     /// `rate_limited`, with the policy and the time to wait.
     pub(super) fn check_client(&self, client: &ClientId) -> Result<(), Error> {
         self.client.as_ref().map_or(Ok(()), |limiter| limiter.check(client))
+    }
+
+    /// The address of a caller; behind proxies as they state it.
+    pub(super) fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
+        request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address)
     }
 
     /// Removes the counts of idle callers.

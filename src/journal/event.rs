@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
-use crate::domain::{Actor, EventType, SYSTEM_LOG};
+use crate::domain::{Actor, EventType, SYSTEM_LOG, unless_erased};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::records::links::Link;
@@ -170,7 +170,7 @@ impl Event {
         self.magic_link_id = Some(link.id.clone());
         self.consultant_id = Some(link.consultant_id.clone());
         self.profile_id = Some(link.profile_id.clone());
-        self.reason = Some(link.reason.clone());
+        self.reason = unless_erased(link.reason.clone());
         self.ticket.clone_from(&link.ticket);
         self
     }
@@ -183,7 +183,7 @@ impl Event {
         self.session_id = Some(session.id.clone());
         self.consultant_id = Some(session.consultant_id.clone());
         self.profile_id = Some(session.profile_id.clone());
-        self.reason = Some(session.reason.clone());
+        self.reason = unless_erased(session.reason.clone());
         self.ticket.clone_from(&session.ticket);
         self.address.clone_from(&session.visitor_address);
         self.user_agent.clone_from(&session.visitor_user_agent);

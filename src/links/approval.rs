@@ -58,7 +58,7 @@ pub(super) fn request(
         return Err(Error::new(Code::ValidationFailed).field("/issued_by/email", "required", detail));
     };
     let sender = Some(actor.id.clone()).filter(|id| *id != link.issued_by_id);
-    let consultant = [(link.consultant_id.as_str(), Some(&*consultant.email))];
+    let consultant = [(link.consultant_id.as_str(), consultant.email.as_deref())];
     let asks = is_among((&link.issued_by_id, Some(&email)), &consultant);
     if asks || sender.as_deref().is_some_and(|sender| is_among((sender, None), &consultant)) {
         return Err(Error::new(Code::OwnRequest).detail("the consultant cannot ask for the own access"));

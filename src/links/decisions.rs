@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{
-    Access, Actor, Finding, Issuer, Person, ReviewState, Validator, WindowLength, check_person, is_same,
-    refuse_support_session, trimmed, trimmed_if_present,
+    Access, Actor, Finding, Issuer, Person, PersonRef, ReviewState, Validator, WindowLength, check_person, is_same,
+    refuse_support_session, trimmed, trimmed_if_present, unless_erased,
 };
 use crate::error::Error;
 use crate::id::{ClientId, ExtensionId};
@@ -150,13 +150,15 @@ pub struct Approval {
     pub duration: WindowLength,
     /// Access level that was asked for.
     pub access: Access,
-    /// Why access was asked for, in the words that were approved.
+    /// Why access was asked for, in the words that were approved; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// When it was decided (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_at: Option<Timestamp>,
-    /// Who decided, as asserted by the client unless there is a `signed_approval`; nobody where it lapsed.
+    /// Who decided, as asserted by the client unless there is a `signed_approval`; nobody where it lapsed. Absent once it is
+    /// erased, with all else that is said of the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decided_by: Option<Actor>,
     /// E-mail address of the person who decided.
@@ -197,7 +199,7 @@ impl Approval {
             lapses_at: request.lapses_at,
             duration: WindowLength::of(request.length()),
             access: request.access,
-            reason: request.reason.clone(),
+            reason: unless_erased(request.reason.clone()),
             decided_at: request.decided_at.or(lapsed_at),
             decided_by_email: decision.as_ref().and_then(|decision| decision.email.clone()),
             decided_by_client_id: decision.as_ref().and_then(|decision| decision.client_id.clone()),
@@ -335,9 +337,10 @@ pub struct Emergency {
 /// Emergency for which a link was issued, and its review.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct EmergencyResponse {
-    /// Why it could not wait for an approval.
+    /// Why it could not wait for an approval; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub justification: String,
+    pub justification: Option<String>,
     /// State of the review.
     pub review_state: ReviewState,
     /// When the review is due (RFC 3339, UTC): 72 hours after the link was issued.
@@ -351,12 +354,13 @@ pub struct EmergencyResponse {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ReviewResponse {
     /// Person who reviewed the access, as asserted by the client.
-    pub reviewer: Person,
+    pub reviewer: PersonRef,
     /// What the review found.
     pub finding: Finding,
-    /// What the reviewer says of it.
+    /// What the reviewer says of it; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 1000)]
-    pub comment: String,
+    pub comment: Option<String>,
     /// When the review was given (RFC 3339, UTC).
     pub reviewed_at: Timestamp,
 }
@@ -386,15 +390,12 @@ impl EmergencyResponse {
         let review_state = review.state(now);
         let Review { justification, review_due_at, reviewed_at, reviewer_id, reviewer_name, finding, comment, .. } =
             review;
-        let review = match (reviewed_at, reviewer_id, reviewer_name, finding) {
-            (Some(reviewed_at), Some(id), Some(name), Some(finding)) => Some(ReviewResponse {
-                reviewer: Person { id, name },
-                finding,
-                comment: comment.unwrap_or_default(),
-                reviewed_at,
-            }),
+        let review = match (reviewed_at, reviewer_id, finding) {
+            (Some(reviewed_at), Some(id), Some(finding)) => {
+                Some(ReviewResponse { reviewer: PersonRef { id, name: reviewer_name }, finding, comment, reviewed_at })
+            }
             _ => None,
         };
-        Self { justification, review_state, review_due_at, review }
+        Self { justification: unless_erased(justification), review_state, review_due_at, review }
     }
 }

@@ -8,7 +8,7 @@ use super::signed::{self, Presented};
 use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, plain_address};
+use crate::domain::{Actor, EventType, IssuerRef, plain_address, unless_erased};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::{ExtensionId, LinkId};
@@ -25,8 +25,13 @@ use crate::tokens::{ApprovalTerms, Signed};
 pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> serde_json::Value {
     let decision = request.decision();
     serde_json::json!({
-        "id": request.id, "state": request.state(now), "hours": request.hours, "reason": request.reason,
-        "asked_by": request.asked_by(),
+        "id": request.id, "state": request.state(now), "hours": request.hours,
+        "reason": unless_erased(request.reason.clone()),
+        "asked_by": IssuerRef {
+            id: request.asked_by_id.clone(),
+            name: unless_erased(request.asked_by_name.clone()),
+            email: unless_erased(request.asked_by_email.clone()),
+        },
         "client_id": request.client_id, "created_at": request.created_at, "lapses_at": request.lapses_at,
         "decided_at": request.decided_at, "decision": decision,
     })

@@ -61,7 +61,7 @@ pub(super) fn admit(
     link.expires_at = link.starts_at.plus(length);
     link.session_hours = rules.session_hours;
     link.restrictions = Restrictions::with(link.restrictions, &rules.forbidden);
-    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    let consultant = ConsultantRef::of(consultant.id, consultant.name, consultant.email);
     // An emergency waits for nobody.
     Ok((link, consultant, !is_emergency && rules.wants_approval(access, length)))
 }

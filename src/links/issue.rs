@@ -173,6 +173,7 @@ impl Asked {
             replaced_by: None,
             session_hours: None,
             restrictions: Restrictions::of(request.modules, request.forbidden),
+            erased_at: None,
         };
         Self { link, actor, refused_addresses: (profile_refusal, issuer_refusal) }
     }

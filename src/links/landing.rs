@@ -165,7 +165,9 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
     let digests = cx.tokens.master_key().digests();
     cx.store
         .read(move |conn| {
-            let link = records::links::find(conn, &claims.jti)?.ok_or(Code::TokenInvalid)?;
+            let link = records::links::find(conn, &claims.jti)?;
+            // Of one that is erased there is nothing left to show.
+            let link = link.filter(|link| link.erased_at.is_none()).ok_or(Code::TokenInvalid)?;
             let tenant = records::tenants::view(conn, &config.default_time_zone, &link.tenant_id)?;
             let consultant = records::consultants::find(conn, &link.consultant_id)?;
             let refusal = why_not(&link, &claims, now);

@@ -31,8 +31,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::domain::{
-    Access, Actor, AuditState, ConsultantRef, Forbidden, Issuer, LinkState, ModuleName, Person, Profile, Reentry,
-    WindowLength, trimmed, trimmed_if_present,
+    Access, Actor, AuditState, ConsultantRef, Forbidden, Issuer, IssuerRef, LinkState, ModuleName, Person, Profile,
+    ProfileRef, Reentry, WindowLength, trimmed, trimmed_if_present,
 };
 use crate::id::{ClientId, ConsultantId, LinkId};
 use crate::mail::Delivery;
@@ -251,10 +251,11 @@ pub struct LinkResponse {
     /// Consultant who gets access.
     pub consultant: ConsultantRef,
     /// Profile the consultant acts as.
-    pub profile: Profile,
-    /// Why access was granted.
+    pub profile: ProfileRef,
+    /// Why access was granted; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// Identifier of the support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -279,7 +280,7 @@ pub struct LinkResponse {
     /// When the link's window ends (RFC 3339, UTC).
     pub expires_at: Timestamp,
     /// Person who granted the access, as asserted by the client.
-    pub issued_by: Issuer,
+    pub issued_by: IssuerRef,
     /// Delivery of the newest mail with the link.
     pub delivery: Delivery,
     /// When the link was issued (RFC 3339, UTC).
@@ -325,4 +326,8 @@ pub struct LinkResponse {
     /// Client that issued the link; absent for the command line.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientId>,
+    /// When names, addresses, reasons and ticket were erased, which are absent since (RFC 3339, UTC): the tenant's
+    /// retention is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
 }

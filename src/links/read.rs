@@ -7,7 +7,9 @@ use super::{LinkResponse, RememberedDevice};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{AuditState, ConsultantRef, Issuer, Page, Paging, Profile, Reach, Reentry, Restrictions};
+use crate::domain::{
+    AuditState, ConsultantRef, IssuerRef, Page, Paging, ProfileRef, Reach, Reentry, Restrictions, unless_erased,
+};
 use crate::error::Error;
 use crate::http::{Caller, ReadLinks};
 use crate::id::{ConsultantId, LinkId};
@@ -164,13 +166,21 @@ impl Link {
             in_use: usage.is_some_and(|usage| usage.in_use),
             event_count: usage.map_or(0, |usage| usage.event_count),
             revoked_by: self.revoked_by(),
-            profile: Profile { id: self.profile_id, name: self.profile_name, email: self.profile_email },
-            issued_by: Issuer { id: self.issued_by_id, name: self.issued_by_name, email: self.issued_by_email },
+            profile: ProfileRef {
+                id: self.profile_id,
+                name: unless_erased(self.profile_name),
+                email: self.profile_email,
+            },
+            issued_by: IssuerRef {
+                id: self.issued_by_id,
+                name: unless_erased(self.issued_by_name),
+                email: self.issued_by_email,
+            },
             id: self.id,
             client_id: self.client_id,
             tenant_id: self.tenant_id,
             portal: self.portal,
-            reason: self.reason,
+            reason: unless_erased(self.reason),
             ticket: self.ticket,
             access: self.access,
             modules,
@@ -187,6 +197,7 @@ impl Link {
             revoked_at: self.revoked_at,
             revoke_reason: self.revoke_reason,
             replaced_by: self.replaced_by,
+            erased_at: self.erased_at,
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) async fn review(
             if idempotency::once(tx, idempotency.as_ref(), &link.id, now)?.is_some() {
                 return read::view(tx, link, now);
             }
+            // Locked, as who erases it does.
+            let link = records::links::lock(tx, &link.id)?.ok_or_else(Error::not_found)?;
             let due = records::link_reviews::find(tx, &link.id)?.ok_or_else(Error::not_found)?;
             let mut others = vec![(link.issued_by_id.as_str(), None), (link.consultant_id.as_str(), None)];
             others.extend(due.requested_by_id.as_deref().map(|sender| (sender, None)));
@@ -45,12 +47,14 @@ pub(crate) async fn review(
             } else {
                 None
             };
+            // What is erased takes no more words: those of a review that comes so late are in the audit log alone.
+            let kept = link.erased_at.is_none();
             let found = Found {
                 reviewed_at: Some(now),
                 reviewer_id: Some(&request.reviewer.id),
-                reviewer_name: Some(&request.reviewer.name),
+                reviewer_name: Some(request.reviewer.name.as_str()).filter(|_| kept),
                 finding: Some(request.finding),
-                comment: Some(request.comment.trim()),
+                comment: Some(request.comment.trim()).filter(|_| kept),
                 client_id: client_id.as_ref(),
             };
             let reviewed = match refused {

@@ -64,25 +64,33 @@ pub(crate) fn change(conn: &mut Conn, client: &Client) -> QueryResult<Option<Cli
         .optional()
 }
 
-/// When some clients were last seen.
+/// When and from where some clients were last seen.
 pub(crate) fn last_uses<'a>(
     conn: &mut Conn,
     ids: impl Iterator<Item = &'a ClientId>,
-) -> QueryResult<HashMap<ClientId, Timestamp>> {
-    let found: Vec<(ClientId, Timestamp)> = uses::table.filter(uses::client_id.eq_any(ids)).load(conn)?;
-    Ok(found.into_iter().collect())
+) -> QueryResult<HashMap<ClientId, (Timestamp, Option<String>)>> {
+    let found: Vec<(ClientId, Timestamp, Option<String>)> =
+        uses::table.filter(uses::client_id.eq_any(ids)).load(conn)?;
+    Ok(found.into_iter().map(|(id, at, address)| (id, (at, address))).collect())
 }
 
-/// Notes when a client was last seen; an earlier time changes nothing.
-pub(crate) fn note_use(conn: &mut Conn, id: &ClientId, at: Timestamp) -> QueryResult<()> {
+/// Notes when and from where a client was last seen; an earlier time changes nothing.
+pub(crate) fn note_use(conn: &mut Conn, id: &ClientId, at: Timestamp, address: Option<&str>) -> QueryResult<()> {
     let known: Option<Timestamp> = uses::table.find(id).select(uses::last_used_at).first(conn).optional()?;
+    let seen = (uses::last_used_at.eq(at), uses::address.eq(address));
     if known.is_none() {
-        diesel::insert_into(uses::table).values((uses::client_id.eq(id), uses::last_used_at.eq(at))).execute(conn)?;
+        diesel::insert_into(uses::table).values((uses::client_id.eq(id), seen)).execute(conn)?;
     } else {
-        let older = uses::table.find(id).filter(uses::last_used_at.lt(at));
-        diesel::update(older).set(uses::last_used_at.eq(at)).execute(conn)?;
+        diesel::update(uses::table.find(id).filter(uses::last_used_at.lt(at))).set(seen).execute(conn)?;
     }
     Ok(())
+}
+
+/// The names of some clients.
+pub(crate) fn names(conn: &mut Conn, ids: &[ClientId]) -> QueryResult<HashMap<ClientId, String>> {
+    let found: Vec<(ClientId, String)> =
+        clients::table.filter(clients::id.eq_any(ids)).select((clients::id, clients::name)).load(conn)?;
+    Ok(found.into_iter().collect())
 }
 
 /// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled.

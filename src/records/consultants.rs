@@ -11,8 +11,14 @@ use crate::db::{Backend, Conn, text_enum};
 use crate::domain::{Cursor, PageRequest, Scan, SearchText};
 use crate::id::{ClientId, ConsultantId};
 
+/// The consultant, whether or not name and address are erased.
 pub(crate) fn find(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
     consultants::table.find(id).get_result(conn).optional()
+}
+
+/// The consultant; `None` if name and address are erased.
+pub(crate) fn find_kept(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    Ok(find(conn, id)?.filter(|consultant| consultant.erased_at.is_none()))
 }
 
 /// Whether another consultant has the e-mail address.
@@ -40,7 +46,7 @@ pub(crate) fn list(conn: &mut Conn, filter: &ConsultantFilter, page: &PageReques
     let piece = if search.is_some() { PIECE } else { page.limit };
     let (mut rows, mut scanned, mut after) = (Vec::new(), 0, page.after.clone());
     loop {
-        let mut query = consultants::table.into_boxed::<Backend>();
+        let mut query = consultants::table.filter(consultants::erased_at.is_null()).into_boxed::<Backend>();
         match filter.state {
             Some(ConsultantState::Active) => query = query.filter(consultants::suspended_at.is_null()),
             Some(ConsultantState::Suspended) => query = query.filter(consultants::suspended_at.is_not_null()),
@@ -108,10 +114,11 @@ pub(crate) fn suspend(
         .optional()
 }
 
-/// Reinstates; `None` if there is no such suspended consultant.
+/// Reinstates; `None` if there is no such suspended consultant whose name and address are kept.
 pub(crate) fn reinstate(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> QueryResult<Option<Consultant>> {
     diesel::update(consultants::table.find(id))
         .filter(consultants::suspended_at.is_not_null())
+        .filter(consultants::erased_at.is_null())
         .set((
             consultants::suspended_at.eq(None::<Timestamp>),
             consultants::suspend_reason.eq(None::<String>),
@@ -174,6 +181,9 @@ pub(crate) struct Consultant {
     pub(crate) suspend_reason: Option<String>,
     /// Set while a restore keeps them suspended.
     pub(crate) unconfirmed_since: Option<Timestamp>,
+    /// When name and address were erased. Nothing changes such a consultant any more, and they get no links.
+    #[diesel(skip_insertion)]
+    pub(crate) erased_at: Option<Timestamp>,
 }
 
 #[cfg(test)]
@@ -190,6 +200,7 @@ impl Consultant {
             suspended_at: None,
             suspend_reason: None,
             unconfirmed_since: None,
+            erased_at: None,
         }
     }
 }
@@ -242,7 +253,8 @@ pub(crate) fn lock_for_issue(
     tenant_id: &str,
 ) -> QueryResult<Option<Issuable>> {
     let Some(client_id) = client_id else {
-        let one = consultants::table.filter(consultants::id.eq(id)).select((
+        let kept = consultants::id.eq(id).and(consultants::erased_at.is_null());
+        let one = consultants::table.filter(kept).select((
             consultants::all_columns,
             exists(suppressed()),
             diesel::dsl::sql::<Nullable<SqlTimestamp>>("NULL"),
@@ -255,7 +267,7 @@ pub(crate) fn lock_for_issue(
     };
     let both = consultants::table
         .inner_join(clients::table.on(clients::id.eq(client_id)))
-        .filter(consultants::id.eq(id))
+        .filter(consultants::id.eq(id).and(consultants::erased_at.is_null()))
         .select((consultants::all_columns, exists(suppressed()), clients::disabled_at, policy_of(tenant_id)));
     match conn {
         Conn::Postgres(conn) => both.for_share().get_result(conn).optional(),
@@ -287,8 +299,9 @@ fn suppressed() -> _ {
 /// The lock allows foreign keys to the row: a transaction that opens a session holds a link that the change locks next,
 /// so the two could deadlock.
 pub(crate) fn lock_for_change(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
+    let kept = consultants::table.find(id).filter(consultants::erased_at.is_null());
     match conn {
-        Conn::Postgres(conn) => consultants::table.find(id).for_no_key_update().get_result(conn).optional(),
-        Conn::Sqlite(conn) => consultants::table.find(id).get_result(conn).optional(),
+        Conn::Postgres(conn) => kept.for_no_key_update().get_result(conn).optional(),
+        Conn::Sqlite(conn) => kept.get_result(conn).optional(),
     }
 }

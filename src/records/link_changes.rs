@@ -18,7 +18,7 @@ use crate::db::schema::{
     link_corrections as corrections, link_expiry, link_extensions as extensions, magic_links as links,
     revocations as orders, sessions,
 };
-use crate::domain::{Actor, ActorType, Reach};
+use crate::domain::{Actor, ActorType, Reach, unless_erased};
 use crate::id::{ClientId, CorrectionId, ExtensionId, LinkId, SessionId};
 
 /// Condition that a link's end, which is `end`, has not come for any copy of the service: neither is it over, nor is its
@@ -182,17 +182,20 @@ pub(crate) struct NewEnd {
     id: ExtensionId,
     previous_expires_at: Timestamp,
     expires_at: Timestamp,
-    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
 }
 
 /// Reason and ticket that a link was given, and those before.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct NewWords {
     id: CorrectionId,
-    previous_reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     previous_ticket: Option<String>,
-    reason: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     ticket: Option<String>,
 }
@@ -208,7 +211,7 @@ pub(crate) fn ends_of(conn: &mut Conn, link: &LinkId, limit: i64) -> QueryResult
             id: row.id,
             previous_expires_at: row.previous_expires_at,
             expires_at: row.expires_at,
-            reason: row.reason,
+            reason: unless_erased(row.reason),
         },
     };
     Ok(rows.load(conn)?.into_iter().map(shown).collect())
@@ -223,9 +226,9 @@ pub(crate) fn corrections_of(conn: &mut Conn, link: &LinkId, limit: i64) -> Quer
         at: row.created_at,
         what: NewWords {
             id: row.id,
-            previous_reason: row.previous_reason,
+            previous_reason: unless_erased(row.previous_reason),
             previous_ticket: row.previous_ticket,
-            reason: row.reason,
+            reason: unless_erased(row.reason),
             ticket: row.ticket,
         },
     };

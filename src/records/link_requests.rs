@@ -152,6 +152,9 @@ pub(crate) struct LinkRequest {
     decision: Option<String>,
     /// What it is not to include.
     pub restrictions: Option<Restrictions>,
+    /// When names, addresses and reasons were erased; their texts are empty.
+    #[diesel(skip_insertion)]
+    pub erased_at: Option<Timestamp>,
 }
 
 impl LinkRequest {
@@ -192,6 +195,7 @@ impl LinkRequest {
             decided_at: None,
             decision: None,
             restrictions: link.restrictions,
+            erased_at: None,
         }
     }
 
@@ -236,6 +240,7 @@ impl LinkRequest {
             replaced_by: None,
             session_hours: None,
             restrictions: request.restrictions,
+            erased_at: request.erased_at,
         }
     }
 

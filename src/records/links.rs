@@ -14,7 +14,9 @@ use crate::db::schema::{
     status_lists,
 };
 use crate::db::{Conn, fixed, prepared};
-use crate::domain::{Access, Actor, ActorType, ConsultantRef, LinkState, Reach, Reentry, Restrictions};
+use crate::domain::{
+    Access, Actor, ActorType, ConsultantRef, LinkState, NamedConsultant, Reach, Reentry, Restrictions,
+};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId};
 
@@ -58,7 +60,7 @@ pub(crate) fn find(conn: &mut Conn, id: &LinkId) -> QueryResult<Option<Link>> {
 /// A link, and what else opening a session asks.
 pub(crate) struct Openable {
     pub link: Link,
-    pub consultant: ConsultantRef,
+    pub consultant: NamedConsultant,
     /// Whether a session was ever opened with the link.
     pub has_session: bool,
     /// The newest status list; `None` where there is none yet.
@@ -86,7 +88,7 @@ pub(crate) fn find_to_open(conn: &mut Conn, id: &LinkId, drawn: &[i32]) -> Query
         ));
     let found: Option<Row> = fixed!(prepared(asked)).get_result(conn).optional()?;
     Ok(found.map(|(link, order, name, email, has_session, status_list, taken)| Openable {
-        consultant: ConsultantRef { id: link.consultant_id.clone(), name, email },
+        consultant: NamedConsultant { id: link.consultant_id.clone(), name, email },
         link: link.under(order),
         has_session,
         status_list,
@@ -249,7 +251,7 @@ pub(crate) fn consultants(conn: &mut Conn, ids: &[ConsultantId]) -> QueryResult<
         .filter(consultants::id.eq_any(ids))
         .select((consultants::id, consultants::name, consultants::email))
         .load(conn)?;
-    Ok(rows.into_iter().map(|(id, name, email)| (id.clone(), ConsultantRef { id, name, email })).collect())
+    Ok(rows.into_iter().map(|(id, name, email)| (id.clone(), ConsultantRef::of(id, name, email))).collect())
 }
 
 /// These links, in order of expiry.
@@ -319,6 +321,9 @@ pub(crate) struct Link {
     pub session_hours: Option<i32>,
     /// What it does not include.
     pub restrictions: Option<Restrictions>,
+    /// When names, addresses and reasons were erased; their texts are empty.
+    #[diesel(skip_insertion)]
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Link {

@@ -5,6 +5,7 @@ pub(crate) mod asked;
 pub(crate) mod clients;
 pub(crate) mod consultants;
 pub(crate) mod devices;
+pub(crate) mod erasing;
 pub(crate) mod extension_requests;
 pub(crate) mod link_changes;
 pub(crate) mod link_ends;
@@ -24,6 +25,7 @@ pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod status_lists;
 pub(crate) mod tenants;
+pub(crate) mod unused;
 pub(crate) mod within;
 
 pub(crate) use scan::scan_end;

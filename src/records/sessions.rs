@@ -410,6 +410,9 @@ pub(crate) struct Session {
     pub visit: i32,
     /// What its link does not include.
     pub restrictions: Option<Restrictions>,
+    /// When names, addresses and reasons were erased; their texts are empty.
+    #[diesel(skip_insertion)]
+    pub erased_at: Option<Timestamp>,
 }
 
 impl Session {

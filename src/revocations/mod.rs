@@ -18,7 +18,7 @@ use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
     Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
-    is_portal_id, trimmed, trimmed_if_present,
+    is_portal_id, trimmed, trimmed_if_present, unless_erased,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, RevokeLinks};
@@ -92,9 +92,10 @@ pub struct RevocationResponse {
     /// Number of sessions: those active at its creation, then those recorded as ended.
     #[schema(minimum = 0)]
     pub sessions: i64,
-    /// Why the links are revoked.
+    /// Why the links are revoked; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// When the bulk revocation came into force (RFC 3339, UTC); for a dry run, when the links were counted.
     pub created_at: Timestamp,
     /// When the bulk revocation was complete (RFC 3339, UTC); absent before.
@@ -163,14 +164,14 @@ impl RevocationResponse {
             consultant_id: order.consultant_id,
             profile_id: order.profile_id,
             issued_by_id: order.issued_by_id,
-            ticket: order.ticket,
+            ticket: order.ticket.and_then(unless_erased),
             issued_by_client_id: order.issued_by_client_id,
             client_id: order.client_id,
             id: order.id,
             links: order.links,
             sessions: order.sessions,
             requests: order.requests,
-            reason: order.reason,
+            reason: unless_erased(order.reason),
             created_at: order.created_at,
             done_at: order.done_at,
         }

@@ -26,7 +26,8 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{
-    Access, AuditState, ConsultantRef, Forbidden, ModuleName, Person, Restrictions, SessionState, TokenType, trimmed,
+    Access, AuditState, ConsultantRef, Forbidden, ModuleName, NamedConsultant, Person, PersonRef, Restrictions,
+    SessionState, TokenType, trimmed, unless_erased,
 };
 use crate::id::{ConsultantId, LinkId, SessionId};
 use crate::journal::activity;
@@ -99,7 +100,7 @@ pub struct OpenedSession {
     /// Profile the consultant acts as.
     pub profile: Person,
     /// Consultant who has access.
-    pub consultant: ConsultantRef,
+    pub consultant: NamedConsultant,
     /// Access level of the consultant.
     pub access: Access,
     /// Portal's words for the only modules that the consultant may enter; absent for all of them.
@@ -137,14 +138,15 @@ pub struct SessionResponse {
     #[schema(max_length = 32)]
     pub portal: String,
     /// Profile the consultant acts as.
-    pub profile: Person,
+    pub profile: PersonRef,
     /// Identifier of the consultant who has access.
     pub consultant_id: ConsultantId,
     /// Consultant who has access.
     pub consultant: ConsultantRef,
-    /// Why access was granted.
+    /// Why access was granted; absent once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 500)]
-    pub reason: String,
+    pub reason: Option<String>,
     /// Identifier of the support ticket.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_length = 64)]
@@ -184,6 +186,10 @@ pub struct SessionResponse {
     pub sources: Vec<SourceResponse>,
     /// Visitor of the portal, as asserted by the client.
     pub visitor: Visitor,
+    /// When names, addresses, reason and ticket were erased, which are absent since (RFC 3339, UTC): the tenant's retention
+    /// is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
 }
 
 /// Reports of one source of a session.
@@ -264,10 +270,10 @@ impl SessionResponse {
             event_count: sources.iter().map(|source| source.event_count).sum(),
             last_event_at: sources.iter().filter_map(|source| source.last_event_at).max(),
             consultant,
-            reason: session.reason,
+            reason: unless_erased(session.reason),
             ticket: session.ticket,
             sources: sources.into_iter().map(|source| SourceResponse::of(source, &mut missing)).collect(),
-            profile: Person { id: session.profile_id, name: session.profile_name },
+            profile: PersonRef::of(session.profile_id, session.profile_name),
             visitor: Visitor { address: session.visitor_address, user_agent: session.visitor_user_agent },
             id: session.id,
             magic_link_id: session.magic_link_id,
@@ -279,6 +285,7 @@ impl SessionResponse {
             forbidden,
             started_at: session.started_at,
             expires_at: session.expires_at,
+            erased_at: session.erased_at,
         }
     }
 }

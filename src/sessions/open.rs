@@ -5,7 +5,7 @@ use crate::clock::Timestamp;
 use crate::config::StepUpKind;
 use crate::context::Context;
 use crate::domain::{
-    Actor, ConsultantRef, EndCause, EventType, Person, Reach, Restrictions, TokenType, Validator, one_line,
+    Actor, EndCause, EventType, NamedConsultant, Person, Reach, Restrictions, TokenType, Validator, one_line,
 };
 use crate::error::{Code, Error};
 use crate::http::{Caller, IdempotencyHeader, RedeemSessions};
@@ -222,6 +222,7 @@ fn begin(
         code_kid: None,
         visit: link.visit,
         restrictions: link.restrictions,
+        erased_at: None,
     }
 }
 
@@ -262,7 +263,7 @@ fn replay(
     reach: &Reach,
     (client, client_id): (&Actor, Option<&ClientId>),
     now: Timestamp,
-) -> Result<(Session, ConsultantRef), Error> {
+) -> Result<(Session, NamedConsultant), Error> {
     let session = records::sessions::find(tx, id)?.filter(|one| reach.covers(&one.tenant_id, &one.portal));
     let session = session.ok_or_else(Error::not_found)?;
     if session.end(now).is_some() || !records::signing_keys::hold_all(tx, &session.kids())? {
@@ -271,7 +272,7 @@ fn replay(
         return Err(tx.refuse(Code::SessionEnded, refused));
     }
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
-    let consultant = ConsultantRef { id: consultant.id, name: consultant.name, email: consultant.email };
+    let consultant = NamedConsultant { id: consultant.id, name: consultant.name, email: consultant.email };
     Ok((session, consultant))
 }
 
@@ -300,7 +301,7 @@ fn sign(cx: &Context, session: &Session) -> Result<String, Error> {
     cx.tokens.sign_with(&session.kid, &claims)
 }
 
-fn answer(session: Session, consultant: ConsultantRef, access_token: String) -> OpenedSession {
+fn answer(session: Session, consultant: NamedConsultant, access_token: String) -> OpenedSession {
     let (modules, forbidden) = Restrictions::shown(session.restrictions.as_ref());
     OpenedSession {
         id: session.id,

@@ -13,7 +13,7 @@ use diesel::sql_types::{self, Bool, Integer, Text};
 use quick_cache::sync::Cache;
 use time::Duration;
 
-use super::{Conn, Tx};
+use super::{Conn, Store, Tx};
 use crate::clock::Timestamp;
 use crate::db::prepared_as;
 use crate::db::schema::idempotency_keys as keys;
@@ -21,7 +21,7 @@ use crate::error::{Code, Error};
 use crate::id::{ClientId, Id, Kind};
 
 /// Lifetime of a key.
-pub(crate) const REMEMBERED: Duration = Duration::hours(24);
+pub(super) const REMEMBERED: Duration = Duration::hours(24);
 
 /// Number of expired keys that one transaction deletes.
 const PER_STEP: i64 = 1_000;
@@ -139,8 +139,18 @@ pub(crate) fn once<K: Kind>(
     }
 }
 
+/// Deletes expired keys, in ranges.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn forget_expired(store: &Store, now: Timestamp) -> Result<(), Error> {
+    let expired = now.minus(REMEMBERED);
+    while store.write_large(move |tx| Ok(forget_before(tx, expired)?)).await? {}
+    Ok(())
+}
+
 /// Deletes the oldest expired keys, as many as one transaction may; whether there are more.
-pub(crate) fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
+fn forget_before(conn: &mut Conn, before: Timestamp) -> QueryResult<bool> {
     let expired = keys::table.filter(keys::created_at.le(before)).order(keys::created_at.asc());
     let last = expired.offset(PER_STEP - 1).limit(1).select(keys::created_at).first(conn).optional()?;
     diesel::delete(keys::table.filter(keys::created_at.le(last.unwrap_or(before)))).execute(conn)?;

@@ -64,6 +64,9 @@ impl Stop {
         if let Err(error) = clients::write_uses(cx, cx.clock.now()).await {
             tracing::warn!(error.cause = %error, "last uses of clients were not written");
         }
+        if let Err(error) = clients::record_reads(cx, time::Duration::ZERO, cx.clock.now()).await {
+            tracing::warn!(error.cause = %error, "what clients have read was not recorded");
+        }
     }
 }
 
@@ -87,10 +90,14 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
             audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
-            if app.cx.clock.is_in_doubt() {
-                return Ok(AUDIT_REST);
+            Ok(AUDIT_REST)
+        }),
+        // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
+        spawn("retention", app, &stopped, None, AUDIT_REST, |app| async move {
+            // What is erased cannot be taken back, and goes by the time.
+            if app.cx.config.audit.erase_in_service && !app.cx.clock.is_in_doubt() {
+                audit::purge_due(&app.cx, &app.purge_schedule, app.cx.clock.now()).await?;
             }
-            audit::purge_due(&app.cx, &app.purge_schedule, app.cx.clock.now()).await?;
             Ok(AUDIT_REST)
         }),
         spawn("maintenance", app, &stopped, None, MAINTENANCE_REST, |app| async move {
@@ -212,10 +219,10 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     while sessions::check_reports(cx, now).await? > 0 {}
     mail::cancel_stale(cx, now).await?;
     crate::webhooks::maintain(cx, now).await?;
-    let expired = now.minus(idempotency::REMEMBERED);
-    while cx.store.write_large(move |tx| Ok(idempotency::forget_before(tx, expired)?)).await? {}
+    idempotency::forget_expired(&cx.store, now).await?;
     cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
     clients::write_uses(cx, now).await?;
+    clients::record_reads(cx, time::Duration::HOUR, now).await?;
     app.limits.forget_idle();
     app.mail_limits.forget_idle(now);
     Ok(())

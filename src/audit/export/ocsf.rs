@@ -41,9 +41,11 @@ impl Class {
             | EventType::ClientCreated
             | EventType::KeyAdded
             | EventType::HoldPlaced => Self::api(1, "Create"),
-            EventType::DataViewed | EventType::DataExported | EventType::AuditRead | EventType::AuditExported => {
-                Self::api(2, "Read")
-            }
+            EventType::DataViewed
+            | EventType::DataExported
+            | EventType::AuditRead
+            | EventType::AuditExported
+            | EventType::ClientRead => Self::api(2, "Read"),
             EventType::DataChanged
             | EventType::TenantSaved
             | EventType::ConsultantChanged
@@ -63,7 +65,9 @@ impl Class {
             | EventType::EmergencyReviewed
             | EventType::SessionClosed
             | EventType::HoldReleased => Self::api(3, "Update"),
-            EventType::AuditPurged => Self::api(4, "Delete"),
+            EventType::AuditPurged | EventType::PersonalDataErased | EventType::ConsultantErased => {
+                Self::api(4, "Delete")
+            }
             _ => Self::api(99, "Other"),
         }
     }

@@ -28,6 +28,7 @@ diesel::table! {
         decided_at -> Nullable<Timestamp>,
         decision -> Nullable<Text>,
         restrictions -> Nullable<Text>,
+        erased_at -> Nullable<Timestamp>,
     }
 }
 

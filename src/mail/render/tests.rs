@@ -52,6 +52,7 @@ fn link(reason: &str, name: &str) -> Link {
         replaced_by: None,
         session_hours: None,
         restrictions: None,
+        erased_at: None,
     }
 }
 

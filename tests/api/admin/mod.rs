@@ -5,6 +5,7 @@ mod command_line;
 mod directory;
 mod emergency_brake;
 mod fresh_links;
+mod key_reads;
 mod key_succession;
 mod master_key;
 mod metrics_and_logs;

@@ -4,8 +4,10 @@ mod evidence;
 mod legal_holds;
 mod log;
 mod log_key;
+mod personal_data;
 mod retention;
 mod several_persons;
+mod text_columns;
 mod times;
 mod unknown_tenants;
 

@@ -1,0 +1,3 @@
+-- From where a client was last seen.
+ALTER TABLE client_uses ADD COLUMN address TEXT;
+INSERT INTO tolerated_migrations (version, known_since) VALUES ('20261128080000', '20261128020000');

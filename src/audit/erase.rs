@@ -1,0 +1,241 @@
+//! Erasure of names, addresses and reasons in the rows beside the audit log, by the rule of its payloads: the tenant's
+//! retention, no legal hold, and on record. What belongs to no tenant follows the log `_system`.
+
+use serde_json::json;
+use time::Duration;
+
+use super::store;
+use crate::clock::Timestamp;
+use crate::context::Context;
+use crate::db::Conn;
+use crate::domain::{Actor, EventType, SYSTEM_LOG};
+use crate::error::{Code, Error};
+use crate::id::{ClientId, ConsultantId, RevocationId};
+use crate::journal::Event;
+use crate::journal::rows::{has_begun, lock_log};
+use crate::records;
+use crate::records::erasing::{self, Erased};
+use crate::records::unused;
+use crate::store::Tx;
+
+/// Consultants, and bulk revocations, that one query reads and one transaction erases.
+const PAGE: i64 = 50;
+
+/// An erasure to perform: range, actor and reason.
+#[derive(Clone)]
+pub(super) struct Purge {
+    pub tenant_id: String,
+    pub before: Timestamp,
+    pub reason: String,
+    pub actor: Actor,
+    pub client_id: Option<ClientId>,
+}
+
+/// What was recorded, or over, before this time may be erased; `None` while a legal hold is in force.
+pub(super) fn retention_end(
+    conn: &mut Conn,
+    tenant_id: &str,
+    default: Duration,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Error> {
+    if store::is_held(conn, tenant_id, now)? {
+        return Ok(None);
+    }
+    let own = records::tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));
+    Ok(Some(now.minus(own.unwrap_or(default))))
+}
+
+pub(super) fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
+    Event::new(kind, order.actor.clone(), now)
+        .client(order.client_id.as_ref())
+        .tenant(&order.tenant_id)
+        .because(&order.reason)
+}
+
+/// Erases what the rows of a tenant of before a time say of people, in ranges; each is an event.
+pub(super) async fn erase_rows(cx: &Context, order: &Purge, now: Timestamp) -> Result<Erased, Error> {
+    let mut all = Erased::default();
+    loop {
+        let (tenant_id, before) = (order.tenant_id.clone(), order.before);
+        if !cx.store.read(move |conn| Ok(erasing::is_due(conn, &tenant_id, before)?)).await? {
+            return Ok(all);
+        }
+        let some = erase_some(cx, order.clone(), now).await?;
+        if some.is_nothing() {
+            // Somebody holds what is left; the next run is soon enough.
+            return Ok(all);
+        }
+        all += some;
+    }
+}
+
+async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Erased, Error> {
+    let default = cx.config.audit.retention;
+    cx.store
+        .write_large(move |tx| {
+            if !has_begun(tx, &order.tenant_id)? {
+                return Ok(Erased::default());
+            }
+            let erased = erasing::erase(tx, &order.tenant_id, order.before, now)?;
+            if erased.is_nothing() {
+                return Ok(erased);
+            }
+            require_no_hold(tx, &order.tenant_id, order.before, default, now)?;
+            let erasure = event(EventType::PersonalDataErased, &order, now);
+            tx.record(erasure.with(&json!({
+                "before": order.before, "links": erased.links, "requests": erased.requests,
+                "sessions": erased.sessions, "mails": erased.mails, "decisions": erased.decisions,
+            })));
+            Ok(erased)
+        })
+        .await
+}
+
+/// Undoes an erasure that a legal hold has overtaken. Placing one takes the same lock, so the two are serialized; it is
+/// taken last, since nobody may wait for a row who holds the head of a log.
+fn require_no_hold(
+    tx: &mut Tx<'_>,
+    tenant_id: &str,
+    before: Timestamp,
+    default: Duration,
+    now: Timestamp,
+) -> Result<(), Error> {
+    lock_log(tx, tenant_id)?;
+    match retention_end(tx, tenant_id, default, now)? {
+        Some(end) if before <= end => Ok(()),
+        _ => Err(Code::LegalHold.into()),
+    }
+}
+
+/// Erases what belongs to no tenant and nobody has needed for the whole retention.
+pub(super) async fn erase_unused(cx: &Context, now: Timestamp) -> Result<Erased, Error> {
+    let default = cx.config.audit.retention;
+    let ended = cx.store.read(move |conn| retention_end(conn, SYSTEM_LOG, default, now)).await?;
+    let Some(before) = ended else { return Ok(Erased::default()) };
+    let mut all = Erased::default();
+    loop {
+        let some = cx
+            .store
+            .write_large(move |tx| {
+                let suppressions = unused::remove_suppressions(tx, before)?;
+                let decisions = unused::erase_key_revocations(tx, before)? + unused::erase_addresses(tx, before)?;
+                on_record(tx, Erased { suppressions, decisions, ..Erased::default() }, before, default, now)
+            })
+            .await?;
+        if some.is_nothing() {
+            break;
+        }
+        all += some;
+    }
+    all += erase_revocations(cx, before, now).await?;
+    all += erase_consultants(cx, before, now).await?;
+    Ok(all)
+}
+
+/// Records an erasure in the log `_system`, if there was any.
+fn on_record(
+    tx: &mut Tx<'_>,
+    erased: Erased,
+    before: Timestamp,
+    default: Duration,
+    now: Timestamp,
+) -> Result<Erased, Error> {
+    if !erased.is_nothing() {
+        require_no_hold(tx, SYSTEM_LOG, before, default, now)?;
+        let erasure = Event::new(EventType::PersonalDataErased, Actor::system("retention"), now);
+        tx.record(erasure.with(&json!({
+            "before": before, "suppressions": erased.suppressions, "decisions": erased.decisions,
+        })));
+    }
+    Ok(erased)
+}
+
+/// Erases why bulk revocations were created, once the retention of each of their tenants is over.
+async fn erase_revocations(cx: &Context, before: Timestamp, now: Timestamp) -> Result<Erased, Error> {
+    let default = cx.config.audit.retention;
+    let (mut all, mut after) = (Erased::default(), None::<RevocationId>);
+    loop {
+        let last = after.take();
+        let (over, last) = cx
+            .store
+            .read(move |conn| {
+                let page = unused::said_revocations(conn, before, last.as_ref(), PAGE)?;
+                let last = page.last().map(|(id, _)| id.clone());
+                let mut over = Vec::new();
+                for (id, tenants) in page {
+                    if is_over(conn, &id, &tenants, default, now)? {
+                        over.push(id);
+                    }
+                }
+                Ok((over, last))
+            })
+            .await?;
+        if last.is_none() {
+            return Ok(all);
+        }
+        after = last;
+        if over.is_empty() {
+            continue;
+        }
+        all += cx
+            .store
+            .write_large(move |tx| {
+                let decisions = unused::erase_revocations(tx, &over)?;
+                on_record(tx, Erased { decisions, ..Erased::default() }, before, default, now)
+            })
+            .await?;
+    }
+}
+
+/// Whether the retention of every tenant is over for a bulk revocation, whose id tells its time.
+fn is_over(
+    conn: &mut Conn,
+    id: &RevocationId,
+    tenants: &[String],
+    default: Duration,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    for tenant_id in tenants {
+        match retention_end(conn, tenant_id, default, now)? {
+            Some(end) if id.as_str() < RevocationId::first_at(end).as_str() => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
+}
+
+/// Erases consultants whom nothing refers to that is kept; each erasure is an event.
+async fn erase_consultants(cx: &Context, before: Timestamp, now: Timestamp) -> Result<Erased, Error> {
+    let default = cx.config.audit.retention;
+    let (mut all, mut after) = (Erased::default(), None::<ConsultantId>);
+    loop {
+        let last = after.take();
+        let page = cx.store.read(move |conn| Ok(unused::idle_consultants(conn, before, last.as_ref(), PAGE)?));
+        let (idle, last) = page.await?;
+        if last.is_none() {
+            return Ok(all);
+        }
+        after = last;
+        if idle.is_empty() {
+            continue;
+        }
+        all.consultants += cx
+            .store
+            .write_large(move |tx| {
+                let mut erased = Vec::new();
+                for id in &idle {
+                    if unused::erase_consultant(tx, id, before, now)? {
+                        erased.push(id);
+                    }
+                }
+                if !erased.is_empty() {
+                    require_no_hold(tx, SYSTEM_LOG, before, default, now)?;
+                }
+                for id in &erased {
+                    tx.record(Event::new(EventType::ConsultantErased, Actor::system("retention"), now).consultant(*id));
+                }
+                Ok(erased.len())
+            })
+            .await?;
+    }
+}
