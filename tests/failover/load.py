@@ -1,9 +1,10 @@
 """Two copies of the service, a mail server, and people at work: what was acknowledged is remembered."""
-import base64, collections, http.client, http.server, json, os, random, re, secrets, subprocess, threading, time, uuid
+import base64, collections, http.client, json, os, random, secrets, subprocess, threading, time, uuid
 import urllib.parse
 from concurrent.futures import ThreadPoolExecutor
 
 import servers
+from mails import Mails
 
 FIRST_PORT, SINK = 6230, 6240
 TENANT = "acme"
@@ -41,42 +42,6 @@ class Copy:
             return 0, {}
 
 
-class Mails(http.server.ThreadingHTTPServer):
-    """Takes mail in the shape of Mailpit, and keeps the token of each link."""
-    daemon_threads, request_queue_size = True, 128
-
-    def __init__(self):
-        self.tokens, self.came = {}, threading.Condition()
-        super().__init__(("127.0.0.1", SINK), Take)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def token(self, link, seconds):
-        with self.came:
-            self.came.wait_for(lambda: link in self.tokens, seconds)
-            return self.tokens.pop(link, None)
-
-
-class Take(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        mail = self.rfile.read(int(self.headers["content-length"])).decode()
-        for token in re.findall(r"/l#(eyJ[\w-]+\.[\w-]+\.[\w-]+)", mail)[:1]:
-            claims = token.split(".")[1]
-            link = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))["jti"]
-            with self.server.came:
-                self.server.tokens[link] = token
-                self.server.came.notify_all()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", "10")
-        self.end_headers()
-        self.wfile.write(b'{"ID":"x"}')
-
-    def log_message(self, *_):
-        pass
-
-
 class Session:
     """One that was acknowledged, and what was done about its end."""
 
@@ -108,7 +73,7 @@ class Load:
         wanted = [word for scope in scopes for word in ("--scope", scope)]
         created = json.loads(self.command("client", "create", "--json", "--name", "Portal", "--portal", "cloud", "--tenant", TENANT, *wanted))
         self.headers = {"Authorization": f"Bearer {created['key']}"}
-        self.mails = Mails()
+        self.mails = Mails(SINK)
         self.copies = [Copy(number, binary, self.env, folder) for number in range(2)]
         self.lock, self.over = threading.Lock(), threading.Event()
         # What was acknowledged: kind, id, time.
@@ -303,3 +268,4 @@ class Load:
             except subprocess.TimeoutExpired:
                 copy.process.kill()
         self.mails.shutdown()
+        self.mails.server_close()

@@ -296,8 +296,9 @@ class Patroni:
 
     def end(self):
         found = [pid for process in self.processes for pid in family(process.pid)]
-        found += [int(open(file).readline()) for file in glob.glob(self.folder + "/server-*/postmaster.pid")]
         for pid in found:
             signal_family(pid, signal.SIGKILL)
         for process in self.processes:
             process.wait()
+        for file in glob.glob(self.folder + "/server-*/postmaster.pid"):
+            end_family(int(open(file).readline()))
