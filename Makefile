@@ -7,7 +7,7 @@ CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
-.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover runbooks-test deny sbom release
+.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover runbooks-test deny sbom release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,10 @@ run: ## Build and start the service with the preview mailbox, and the example po
 	@[ -x $(BIN)/example-portal ] || echo "Building the service and its example portal: about three minutes on two cores, this first time only."
 	CARGO_INCREMENTAL=0 $(CARGO) build --locked --workspace --bins
 	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/example-portal
+
+run-service: ## Build and start the service with the preview mailbox, for a portal of your own
+	$(CARGO) build --locked --bin magic-link
+	@sh examples/portal/demo.sh $(BIN)/magic-link
 
 test: ## Run every test on both databases
 	$(CARGO) build --locked --profile test --workspace --bins --tests
