@@ -104,20 +104,13 @@ macro_rules! ended_requests {
     };
 }
 
-/// Mails about no link that are over, and those that were queued while their link was erased: the others go with their
-/// links. A range of ids, which begin with the time.
+/// Mails about no link that are over: those about links go with them. A range of ids, which begin with the time.
 macro_rules! ended_mails {
     ($tenant_id:expr, $before:expr) => {
         jobs::table
             .filter(jobs::tenant_id.eq($tenant_id))
             .filter(jobs::id.lt(MailJobId::first_at($before)))
-            .filter(
-                jobs::magic_link_id.is_null().or(exists(
-                    links::table
-                        .filter(links::id.nullable().eq(jobs::magic_link_id))
-                        .filter(links::erased_at.is_not_null()),
-                )),
-            )
+            .filter(jobs::magic_link_id.is_null())
             .filter(jobs::finished_at.is_not_null())
             .filter(jobs::finished_at.lt($before).assume_not_null())
             .order(jobs::id)
