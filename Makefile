@@ -7,7 +7,7 @@ CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
-.PHONY: help run test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check deny sbom release
+.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover runbooks-test deny sbom release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -17,6 +17,10 @@ run: ## Build and start the service with the preview mailbox, and the example po
 	@[ -x $(BIN)/example-portal ] || echo "Building the service and its example portal: about three minutes on two cores, this first time only."
 	CARGO_INCREMENTAL=0 $(CARGO) build --locked --workspace --bins
 	@sh examples/portal/demo.sh $(BIN)/magic-link $(BIN)/example-portal
+
+run-service: ## Build and start the service with the preview mailbox, for a portal of your own
+	$(CARGO) build --locked --bin magic-link
+	@sh examples/portal/demo.sh $(BIN)/magic-link
 
 test: ## Run every test on both databases
 	$(CARGO) build --locked --profile test --workspace --bins --tests
@@ -67,6 +71,13 @@ trace: ## See in the system calls that every acknowledgement comes after a sync;
 soak: ## The races, crashes and large orders with their full counts; takes ten minutes
 	RACE_ROUNDS=200 MANY_LINKS=100000 READERS=2000 $(CARGO) test --locked --test api -- \
 		races crash outbox hostile nobody_who_asks a_large_order readers_that_do_not_read
+
+# Of a release binary that was built already; Debian's python3, because python3-psycopg2 is for that one.
+failover: ## A hundred failovers under load, resumable; result in tests/failover/RESULT.md; needs root, a release binary and more
+	@FAILOVER_SERVICE="$(or $(FAILOVER_SERVICE),$(RELEASED))" /usr/bin/python3 tests/failover/run.py
+
+runbooks-test: ## Run the runbooks for what is lost, leaked or full as they stand; needs root and a release binary
+	@RUNBOOKS_SERVICE="$(or $(RUNBOOKS_SERVICE),$(RELEASED))" python3 tests/runbooks/run.py
 
 interop: ## Let libraries of two other languages verify what we sign; needs python3, npm and their registries
 	@CARGO="$(CARGO)" sh tests/interop/run.sh

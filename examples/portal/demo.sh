@@ -1,18 +1,19 @@
 #!/bin/sh
-# Runs the service and the example portal on this machine, until Ctrl-C: `make run`.
+# Runs the service and the example portal on this machine, until Ctrl-C: `make run`. Without a portal it leaves the
+# portal's place to one of your own: `make run-service`.
 #
-# usage: demo.sh SERVICE PORTAL      (the two binaries)
+# usage: demo.sh SERVICE [PORTAL]      (the binaries)
 # DEMO_PORT and DEMO_PORTAL_PORT choose other ports than 8080 and 8081.
 # Everything is kept in data/ of the current directory; remove that folder to start afresh.
 set -eu
 umask 077
 
-if [ $# -ne 2 ]; then
-    echo "usage: $0 SERVICE PORTAL" >&2
+if [ $# -lt 1 ] || [ $# -gt 2 ]; then
+    echo "usage: $0 SERVICE [PORTAL]" >&2
     exit 2
 fi
 service=$1
-portal=$2
+portal=${2:-}
 port=${DEMO_PORT:-8080}
 portal_port=${DEMO_PORTAL_PORT:-8081}
 service_url=http://127.0.0.1:$port
@@ -92,24 +93,30 @@ service_pid=$!
 read -r _ < data/ready ||
     fail "The service did not start. If port $port is taken, choose another: DEMO_PORT=9080 make run" data/service.log
 
-rm data/ready
-mkfifo data/ready
-PORTAL_LISTEN="127.0.0.1:$portal_port" PORTAL_SERVICE_URL="$service_url" \
-    PORTAL_CLOUD_KEY="$CLOUD_KEY" PORTAL_ESS_KEY="$ESS_KEY" PORTAL_CONSULTANT_ID="$CONSULTANT" \
-    "$portal" > data/ready 2> data/portal.log &
-portal_pid=$!
-read -r _ < data/ready ||
-    fail "The example portal did not start. If port $portal_port is taken, choose another: DEMO_PORTAL_PORT=9081 make run" data/portal.log
+place=" (the place of yours)"
+grant=Issue
+if [ -n "$portal" ]; then
+    place=
+    grant="Grant access on the portal's page, or issue"
+    rm data/ready
+    mkfifo data/ready
+    PORTAL_LISTEN="127.0.0.1:$portal_port" PORTAL_SERVICE_URL="$service_url" \
+        PORTAL_CLOUD_KEY="$CLOUD_KEY" PORTAL_ESS_KEY="$ESS_KEY" PORTAL_CONSULTANT_ID="$CONSULTANT" \
+        "$portal" > data/ready 2> data/portal.log &
+    portal_pid=$!
+    read -r _ < data/ready ||
+        fail "The example portal did not start. If port $portal_port is taken, choose another: DEMO_PORTAL_PORT=9081 make run" data/portal.log
+fi
 
 cat <<END
 
   Swagger   $service_url/docs/
   Mailbox   $service_url/dev/mailbox
-  Portal    $portal_url/
+  Portal    $portal_url/$place
 
   Swagger's examples run with ADMIN_KEY of data/demo.env, which may do everything. The keys of the portal's two clients
-  are there, too; the logs are data/service.log and data/portal.log.
-  Grant access on the portal's page, or issue a first link from another terminal:
+  are there, too; the logs are data/*.log.
+  $grant a first link from another terminal:
 
 (. "$PWD/data/demo.env"; curl $service_url/v1/magic-links -H "Authorization: Bearer \$CLOUD_KEY" -H 'Content-Type: application/json' -d '{"tenant_id": "acme", "portal": "cloud", "consultant_id": "'\$CONSULTANT'", "reason": "Payroll run for November stops at step 3", "duration": {"value": 4, "unit": "hours"}, "profile": {"id": "emp-1042", "name": "Asha Rao"}, "issued_by": {"id": "emp-7", "name": "Meera Iyer"}, "replace": true}')
 
@@ -118,7 +125,7 @@ cat <<END
 END
 
 while kill -0 "$service_pid" 2>/dev/null; do
-    kill -0 "$portal_pid" 2>/dev/null || fail "The example portal has stopped." data/portal.log
+    [ -z "$portal_pid" ] || kill -0 "$portal_pid" 2>/dev/null || fail "The example portal has stopped." data/portal.log
     sleep 1
 done
 echo "The service has stopped; the end of its log:" >&2

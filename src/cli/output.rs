@@ -40,7 +40,9 @@ impl Output {
     ) -> Result<(), Failure> {
         let counts = order.filter(|_| !self.json).map(|order| {
             let many = |number: i64, noun: &str| format!("{number} {noun}{}", if number == 1 { "" } else { "s" });
-            format!("{what} ({}, {})", many(order.links, "link"), many(order.sessions, "session"))
+            let requests = Some(order.requests).filter(|requests| *requests > 0);
+            let requests = requests.map_or_else(String::new, |requests| format!(", {}", many(requests, "request")));
+            format!("{what} ({}, {}{requests})", many(order.links, "link"), many(order.sessions, "session"))
         });
         self.done(thing, counts.as_deref().unwrap_or(what))
     }

@@ -50,6 +50,7 @@ diesel::table! {
         created_at -> Timestamp,
         cancelled_at -> Nullable<Timestamp>,
         told -> Text,
+        cancelled_by -> Nullable<Text>,
     }
 }
 

@@ -47,7 +47,7 @@ pub use states::{
 };
 pub use syntax::{
     Cursor, ExternalId, IdempotencyKeyText, KeyId, LinkStates, ListNumber, LogId, ModuleName, PortalId, ProviderName,
-    SearchText, TenantId, TicketText,
+    SearchText, StepUpCodeText, TenantId, TicketText,
 };
 pub(crate) use syntax::{
     MIN_RETENTION_DAYS, Syntax, is_address, is_external_id, is_portal_id, is_source, is_tenant_id, is_time_zone,

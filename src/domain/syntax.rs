@@ -124,6 +124,9 @@ syntaxes! {
     /// Number of a status list.
     ListNumber "^[0-9]{1,18}$" 18 |text| (1..=18).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()),
         "must be the number of a status list";
+    /// One-time code from a mail.
+    StepUpCodeText "^[0-9]{6}$" 6 |text| text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_digit()),
+        "must have six digits and nothing else";
     /// Name of a mail provider.
     ProviderName "^[a-z]{1,32}$" 32 |text| (1..=32).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_lowercase()),
         "must be the name of a mail provider in lowercase letters";

@@ -15,9 +15,11 @@ use futures_util::FutureExt;
 use url::form_urlencoded;
 
 use super::caller::KnownClient;
+use super::contract::Operation;
 use super::default_route::KnownRoutes;
 use super::head::{take_head, without_body};
 use super::parameters::check_query;
+use super::plain_path::take_plain_path;
 use super::sliced::sliced;
 use super::{Limits, Sampler, problem};
 use crate::access::{LastUse, LiveClient};
@@ -60,6 +62,7 @@ pub(crate) async fn surround(
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace_id = TraceId::of(traceparent);
+    take_plain_path(&mut request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_head = take_head(&mut request);
     let path = uri.path();
@@ -194,7 +197,11 @@ async fn finish(
     };
     let replayed = response.request().extensions().get::<Replayed>().is_some_and(Replayed::is_so);
     let is_answered = response.status().is_success();
+    let deprecation = Operation::deprecation(response.request()).to_vec();
     let headers = response.headers_mut();
+    for (name, value) in deprecation {
+        headers.append(name, value);
+    }
     if replayed && is_answered {
         headers.insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
     }

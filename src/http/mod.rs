@@ -10,6 +10,7 @@ mod idempotency;
 mod middleware;
 mod oauth;
 mod parameters;
+mod plain_path;
 mod problem;
 mod rate_limit;
 mod reply;

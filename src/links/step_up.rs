@@ -20,7 +20,7 @@ use super::store::{self, OtpChallenge};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE};
+use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE, StepUpCodeText};
 use crate::error::{Code, Error};
 use crate::id::StepUpId;
 use crate::journal::Event;
@@ -117,7 +117,7 @@ pub struct VerifyCode {
     #[schema(max_length = 64)]
     pub page_secret: Option<String>,
     /// One-time code from the mail: six digits.
-    #[schema(max_length = 6, example = "042137")]
+    #[schema(value_type = StepUpCodeText, example = "042137")]
     pub code: String,
     /// Proof by the key of a device that shall be remembered for the link, as `POST /l/reenter` takes it, with `htu` of this
     /// request; absent where none shall be.
@@ -195,7 +195,7 @@ pub(crate) async fn verify(cx: &Context, request: VerifyCode, now: Timestamp) ->
             let Some(challenge) = store::try_code(tx, &request.id, &link, page.as_deref(), TRIES, now)? else {
                 return Err(tx.refuse(Code::StepUpVoid, refused(Code::StepUpVoid, None)));
             };
-            if verify_slices_are_equal(right.as_bytes(), request.code.trim().as_bytes()).is_err() {
+            if verify_slices_are_equal(right.as_bytes(), request.code.as_bytes()).is_err() {
                 // Not an error of the write job, which would be rolled back: the attempt must stay counted.
                 tx.record(refused(Code::StepUpCodeWrong, Some(challenge.tries)));
                 return Ok(None);

@@ -371,6 +371,7 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
                 consultant,
                 recipient,
                 at,
+                now,
                 summary,
                 visits,
                 extension,

@@ -19,7 +19,9 @@ pub(super) struct RulesChange {
     pub recipient_name: String,
     pub by: String,
     pub at: Timestamp,
-    /// What it is about, what it was, and what it is.
+    /// Who ordered the change that was cancelled.
+    pub ordered_by: Option<String>,
+    /// What it is about, what it was or was to be, and what it is.
     pub differences: Vec<(&'static str, String, String)>,
     pub what: Changed,
 }
@@ -61,7 +63,7 @@ impl RulesChange {
         let number = job.dedup_key.split(' ').nth(1).unwrap_or_default();
         let seq = number.trim_end_matches(CANCELLED).parse::<i64>().unwrap_or_default();
         let missing = || Error::internal("a mail about a change that is not there");
-        let (by, at, differences, what) = if job.template == Template::ApprovalKeyChanged {
+        let (by, ordered_by, at, differences, what) = if job.template == Template::ApprovalKeyChanged {
             let (row, before) = approval_keys::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = before.map(|before| before.key()).transpose()?.flatten();
             let key = row.key()?;
@@ -69,15 +71,17 @@ impl RulesChange {
             let what = Changed::of(&row, is_kept, before.is_some(), key.is_some());
             let shown = [before, key].map(|key| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint()));
             let [before, after] = shown;
-            let at = row.cancelled_at.filter(|_| is_kept).unwrap_or(row.created_at);
-            (row.actor_name, at, vec![("Key", before, after)], what)
+            match row.cancelled_at.filter(|_| is_kept) {
+                Some(at) => (row.cancelled_by, Some(named(row.actor_name)), at, vec![("Key", after, before)], what),
+                None => (row.actor_name, None, row.created_at, vec![("Key", before, after)], what),
+            }
         } else {
             let row = policies::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = policies::find(conn, &tenant.id, seq - 1)?;
             let before = policies::policy_of(before.as_ref())?;
             let rules = Rules::of(&row.policy()?, config);
             let differences = rules.differences(&Rules::of(&before, config));
-            (row.actor_name, row.created_at, differences, Changed::Policy)
+            (row.actor_name, None, row.created_at, differences, Changed::Policy)
         };
         let address = job.recipient.clone().unwrap_or_default();
         let contact = tenant.contacts().into_iter().find(|contact| contact.email == address);
@@ -85,12 +89,18 @@ impl RulesChange {
             tenant_name: tenant.name.clone(),
             time_zone: tenant.time_zone.clone(),
             recipient_name: contact.map_or(address, |contact| contact.name),
-            by: by.unwrap_or_else(|| "an operator".to_owned()),
+            by: named(by),
             at,
+            ordered_by,
             differences,
             what,
         })
     }
+}
+
+/// Somebody by name; only operators have none.
+fn named(name: Option<String>) -> String {
+    name.unwrap_or_else(|| "an operator".to_owned())
 }
 
 /// Follows the number of a change that was cancelled.

@@ -162,6 +162,8 @@ pub(super) struct Facts<'a> {
     pub recipient: &'a str,
     /// When the notified event happened.
     pub at: Timestamp,
+    /// When the mail is written: the access may have ended since.
+    pub now: Timestamp,
     pub summary: Option<&'a Summary>,
     /// The sessions of a day, if that is what it is about.
     pub visits: &'a Visits,
@@ -195,6 +197,8 @@ struct NoticeMail {
     until: &'static str,
     expires_at: String,
     expires_at_utc: String,
+    /// Whether the access has ended.
+    is_over: bool,
     /// Whether the window had not begun when it happened.
     opens_later: bool,
     starts_at: String,
@@ -228,6 +232,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal = config.portals.get(&link.portal);
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
+    let is_over = link.ended(facts.now).is_some();
     let opens_later = link.starts_at > facts.at;
     let of_code = facts.failure.is_some_and(|failure| failure.of_code);
     let heading = |show: fn(&str) -> String| {
@@ -279,8 +284,12 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::EmergencyIssued
             | Mail::OwnerEmergencyIssued
             | Mail::ExtensionRequested
-            | Mail::ExtensionDenied => "Valid until",
-            Mail::PolicyViolation if link.ended(facts.at).is_none() => "Valid until",
+            | Mail::ExtensionDenied
+            | Mail::PolicyViolation
+                if !is_over =>
+            {
+                "Valid until"
+            }
             Mail::ApprovalRequested if opens_later => "If approved before it opens, until",
             Mail::ApprovalRequested => "If approved at once, until",
             Mail::RequestDenied => "Would have been valid until",
@@ -288,6 +297,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         },
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
+        is_over,
         opens_later,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),

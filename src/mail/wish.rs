@@ -42,10 +42,10 @@ impl Wish {
         }
     }
 
-    /// The link that was asked for, if that is what was.
+    /// The link that was asked for, if that is what was, with the window that every answer shows of it.
     pub(super) fn link(&self, at: Timestamp) -> Option<Link> {
         match self {
-            Self::Link(request) => Some(request.link(at)),
+            Self::Link(request) => Some(request.link(request.shown_at(at))),
             Self::Extension(_) => None,
         }
     }

@@ -260,7 +260,7 @@ async fn change(
             mail::require_room(changed, per_hour, now)?;
             // It takes the place of one that waits.
             if let Some(waiting) = keys::ordered(tx, &tenant_id, now)? {
-                keys::cancel(tx, &tenant_id, waiting.seq, now)?;
+                keys::cancel(tx, (&tenant_id, waiting.seq), &actor, now)?;
             }
             let seq = keys::newest(tx, &tenant_id)?.map_or(1, |newest| newest.seq + 1);
             let by = (&actor, client_id.as_ref());
@@ -323,7 +323,7 @@ pub(crate) async fn cancel(
             let tenant = registered(tx, &tenant_id)?;
             let waiting = keys::ordered(tx, &tenant_id, now)?;
             let cancelled = match waiting {
-                Some(waiting) => keys::cancel(tx, &tenant_id, waiting.seq, now)?,
+                Some(waiting) => keys::cancel(tx, (&tenant_id, waiting.seq), &actor, now)?,
                 None => None,
             };
             if let Some(row) = cancelled {
@@ -347,7 +347,7 @@ pub(crate) struct RestoredApprovalKey {
 
 /// Cancels the changes that a restored backup still has waiting: each may have been cancelled since.
 pub(crate) fn cancel_key_changes(tx: &mut Tx<'_>, actor: &Actor, now: Timestamp) -> Result<(), Error> {
-    for tenant_id in keys::cancel_all(tx, now)? {
+    for tenant_id in keys::cancel_all(tx, actor, now)? {
         tx.record(Event::new(EventType::ApprovalKeyChangeCancelled, actor.clone(), now).tenant(&tenant_id));
     }
     Ok(())

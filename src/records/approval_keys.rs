@@ -32,6 +32,8 @@ pub(crate) struct ApprovalKeyRow {
     pub cancelled_at: Option<Timestamp>,
     /// Who was told of the change, as JSON: of the next one they hear, too, whoever the contacts are by then.
     told: String,
+    /// Name of who cancelled it.
+    pub cancelled_by: Option<String>,
 }
 
 impl ApprovalKeyRow {
@@ -57,6 +59,7 @@ impl ApprovalKeyRow {
             created_at: now,
             cancelled_at: None,
             told: serde_json::json!(told).to_string(),
+            cancelled_by: None,
         }
     }
 
@@ -151,10 +154,10 @@ pub(crate) fn is_used(conn: &mut Conn, tenant_id: &str, signed_change: &str) -> 
 }
 
 /// Cancels every change that waits; returns the tenants.
-pub(crate) fn cancel_all(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<String>> {
+pub(crate) fn cancel_all(conn: &mut Conn, by: &Actor, now: Timestamp) -> QueryResult<Vec<String>> {
     diesel::update(keys::table)
         .filter(waits(now))
-        .set(keys::cancelled_at.eq(Some(now)))
+        .set((keys::cancelled_at.eq(Some(now)), keys::cancelled_by.eq(&by.name)))
         .returning(keys::tenant_id)
         .get_results(conn)
 }
@@ -176,13 +179,13 @@ pub(crate) fn all_in_effect(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<
 /// be answered when others have acted on it.
 pub(crate) fn cancel(
     conn: &mut Conn,
-    tenant_id: &str,
-    seq: i64,
+    (tenant_id, seq): (&str, i64),
+    by: &Actor,
     now: Timestamp,
 ) -> QueryResult<Option<ApprovalKeyRow>> {
     diesel::update(keys::table.find((tenant_id, seq)))
         .filter(keys::cancelled_at.is_null().and(keys::effective_at.gt(now.plus(Duration::MINUTE))))
-        .set(keys::cancelled_at.eq(Some(now)))
+        .set((keys::cancelled_at.eq(Some(now)), keys::cancelled_by.eq(&by.name)))
         .returning(keys::all_columns)
         .get_result(conn)
         .optional()

@@ -12,7 +12,7 @@ use time::Duration;
 
 use super::link_lists::{LinkFilter, filtered};
 use super::links::Link;
-use super::revocations::{BulkRevocation, condition};
+use super::revocations::{BulkRevocation, condition, selected_by};
 use super::{scan_end, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
@@ -397,7 +397,16 @@ pub(crate) fn lapse(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<
         .get_results(conn)
 }
 
-/// Number of requests that a bulk revocation matches, which is not written yet or carried out.
+/// Number of requests that a bulk revocation will withdraw, which is not written yet.
+pub(crate) fn count_selected(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<i64> {
+    let waiting = requests::table
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(order.created_at))
+        .filter(not(exists(orders::table.filter(RequestRevoked))));
+    selected_by!(order, tenant_ids, waiting, requests).count().get_result(conn)
+}
+
+/// The next requests that a bulk revocation withdraws.
 pub(crate) fn matched(conn: &mut Conn, order: &BulkRevocation, limit: i64) -> QueryResult<Vec<LinkId>> {
     requests::table
         .inner_join(orders::table.on(RequestRevoked))

@@ -83,41 +83,41 @@ pub(crate) fn in_force(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<HashMap<L
     Ok(newest_first.into_iter().collect())
 }
 
-/// Limits a query about `magic_links` to links that a bulk revocation matches and that have not ended.
+/// Limits a query about links, or about requests for links, to those that a bulk revocation selects.
 ///
-/// A macro, because the two queries have different types.
-macro_rules! bulk_revoked_by {
-    ($query:expr, $order:expr, $tenant_ids:expr) => {{
+/// A macro, because the queries have different types.
+macro_rules! selected_by {
+    ($order:expr, $tenant_ids:expr, $query:expr, $of:ident) => {{
         let order: &BulkRevocation = $order;
         let mut query = $query
             .into_boxed::<Backend>()
-            .filter(links::revoked_at.is_null())
-            .filter(links::expires_at.gt(order.created_at))
-            .filter(links::issued_after.is_null().or(links::issued_after.lt(order.seq).assume_not_null()));
+            .filter($of::issued_after.is_null().or($of::issued_after.lt(order.seq).assume_not_null()));
         if !order.every_tenant {
-            query = query.filter(links::tenant_id.eq_any($tenant_ids));
+            query = query.filter($of::tenant_id.eq_any($tenant_ids));
         }
         if let Some(portal) = &order.portal {
-            query = query.filter(links::portal.eq(portal));
+            query = query.filter($of::portal.eq(portal));
         }
         if let Some(id) = &order.consultant_id {
-            query = query.filter(links::consultant_id.eq(id));
+            query = query.filter($of::consultant_id.eq(id));
         }
         if let Some(id) = &order.profile_id {
-            query = query.filter(links::profile_id.eq(id));
+            query = query.filter($of::profile_id.eq(id));
         }
         if let Some(id) = &order.issued_by_id {
-            query = query.filter(links::issued_by_id.eq(id));
+            query = query.filter($of::issued_by_id.eq(id));
         }
         if let Some(id) = &order.issued_by_client_id {
-            query = query.filter(links::client_id.eq(id).assume_not_null());
+            query = query.filter($of::client_id.eq(id).assume_not_null());
         }
         if let Some(ticket) = &order.ticket {
-            query = query.filter(links::ticket.eq(ticket).assume_not_null());
+            query = query.filter($of::ticket.eq(ticket).assume_not_null());
         }
         query
     }};
 }
+
+pub(super) use selected_by;
 
 /// Number of links that a bulk revocation matches, and of their active sessions, at most one for each link.
 pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<(i64, i64)> {
@@ -125,7 +125,9 @@ pub(crate) fn count(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[Strin
         .eq(links::id)
         .and(sessions::ended_at.is_null())
         .and(sessions::expires_at.gt(order.created_at));
-    bulk_revoked_by!(links::table.left_join(sessions::table.on(live)), order, tenant_ids)
+    selected_by!(order, tenant_ids, links::table.left_join(sessions::table.on(live)), links)
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(order.created_at))
         .select((count_star(), count_of(sessions::id.nullable())))
         .get_result(conn)
 }
@@ -137,7 +139,9 @@ pub(crate) fn next_links(
     tenant_ids: &[String],
     limit: i64,
 ) -> QueryResult<Vec<LinkId>> {
-    let mut query = bulk_revoked_by!(links::table, order, tenant_ids);
+    let mut query = selected_by!(order, tenant_ids, links::table, links)
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(order.created_at));
     if let Some(done_to) = &order.done_to {
         query = query.filter(links::id.gt(done_to));
     }

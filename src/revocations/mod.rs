@@ -86,7 +86,7 @@ pub struct RevocationResponse {
     /// Number of links: those that matched at its creation, then those recorded as revoked.
     #[schema(minimum = 0)]
     pub links: i64,
-    /// Number of requests for links that it has withdrawn.
+    /// Number of requests for links that it has withdrawn; for a dry run, that it would withdraw.
     #[schema(minimum = 0)]
     pub requests: i64,
     /// Number of sessions: those active at its creation, then those recorded as ended.
@@ -227,6 +227,7 @@ pub(crate) async fn create(
         "revocation_id": order.id, "tenant_ids": tenant_ids, "portal": order.portal,
         "consultant_id": order.consultant_id, "profile_id": order.profile_id, "issued_by_id": order.issued_by_id,
         "ticket": order.ticket, "everything": request.everything, "dry_run": order.dry_run, "links": order.links, "sessions": order.sessions,
+        "requests": order.requests,
         "acting_session_id": request.acting_session_id,
     }));
     let writing = prepared.clone();
@@ -250,8 +251,10 @@ pub(crate) async fn create(
 pub(crate) struct Prepared {
     order: BulkRevocation,
     tenant_ids: Vec<String>,
-    /// Whether the links could be counted.
+    /// Whether it could be counted what it matches.
     counted: bool,
+    /// Whether it matched anything when that was counted, or could not be counted.
+    may_match: bool,
     /// Whether it can be carried out before the response.
     small: bool,
 }
@@ -261,16 +264,22 @@ impl Prepared {
     /// count does not prevent it.
     pub(crate) async fn new(cx: &Context, order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
         let (asked, bound) = (order.clone(), tenant_ids.clone());
-        let count = move |conn: &mut Conn| Ok(records::revocations::count(conn, &asked, &bound)?);
+        let count = move |conn: &mut Conn| {
+            let requests = records::link_requests::count_selected(conn, &asked, &bound)?;
+            Ok((records::revocations::count(conn, &asked, &bound)?, requests))
+        };
         // A revocation does not wait for its turn.
         let counted = if order.dry_run { cx.store.read_large(count).await } else { cx.store.read(count).await };
-        let small = counted.as_ref().is_ok_and(|(links, _)| *links <= carry_out::AT_ONCE);
+        let small = counted.as_ref().is_ok_and(|((links, _), requests)| links + requests <= carry_out::AT_ONCE);
+        let may_match = counted.as_ref().map_or(true, |((links, _), requests)| links + requests > 0);
         // It is in force from when it is written, not from when it was requested.
         let now = cx.clock.now();
-        let (links, sessions) = counted.as_ref().copied().unwrap_or_default();
+        let ((links, sessions), requests) = counted.as_ref().copied().unwrap_or_default();
         let done_at = order.dry_run.then_some(now);
-        let order = BulkRevocation { links, sessions, created_at: now, done_at, ..order };
-        Self { order, tenant_ids, counted: counted.is_ok(), small }
+        // Requests are counted as they are withdrawn.
+        let requests = if order.dry_run { requests } else { 0 };
+        let order = BulkRevocation { links, sessions, requests, created_at: now, done_at, ..order };
+        Self { order, tenant_ids, counted: counted.is_ok(), may_match, small }
     }
 
     /// When it is in force.
@@ -278,9 +287,9 @@ impl Prepared {
         self.order.created_at
     }
 
-    /// Whether it matched links when they were counted, or they could not be counted.
+    /// Whether it matched anything when that was counted, or could not be counted.
     pub(crate) const fn may_match(&self) -> bool {
-        self.order.links > 0 || !self.counted
+        self.may_match
     }
 
     /// Puts it in force, in the transaction of the act that brings it about.

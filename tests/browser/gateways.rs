@@ -54,6 +54,7 @@ fn a_link_is_found_in_whatever_is_pasted() {
         for (name, text) in [
             ("bare", token.to_owned()),
             ("in a sentence", format!("Hello Ravi,\n\nopen {link} before six.\n\nRegards,\nHR")),
+            ("after what is all escapes", format!("{} {link}", "\\".repeat(100_000))),
             ("glued to its neighbours", format!("Link:<{link}>.")),
             ("quoted", format!("HR wrote:\n> Open\n{}\n> Regards\n", wrapped(&link, 70, "> ", ""))),
             ("quoted twice", wrapped(&format!("Open {link} now"), 60, ">> ", "")),
@@ -71,6 +72,10 @@ fn a_link_is_found_in_whatever_is_pasted() {
                 format!("https://urldefense.proofpoint.com/v1/url?u={}&k=oIvRg1", link.replace('#', "%23")),
             ),
             ("Proofpoint 2", proofpoint(&link)),
+            (
+                "Proofpoint 2 in the United States",
+                proofpoint(&link).replace("urldefense.proofpoint.com", "urldefense.us"),
+            ),
             ("Proofpoint 2, wrapped", wrapped(&proofpoint(&link), 70, "> ", "")),
             ("Proofpoint 2 around SafeLinks", proofpoint(&safe)),
             ("Proofpoint 3", format!("https://urldefense.com/v3/__{}__;Iw!!Ab-_c!eyJ_x-y$", link.replace('#', "*"))),

@@ -108,13 +108,23 @@ def offline(name):
     return []
 
 
-def typed(name, service):
-    """The README's commands, where this machine has what they call."""
-    if name == "portal" or name == "aspnetcore" and not shutil.which("dotnet") or name == "spring" and os.environ.get("GUARDS_SPRING_JARS"):
-        return "not run"
-    done = subprocess.run([sys.executable, HERE / "typed.py", service, name], capture_output=True, text=True)
+def stand_in(name):
+    """The program that the pages call and this machine lacks."""
+    if name == "aspnetcore" and not (shutil.which("dotnet") and run("dotnet", "--list-sdks")):
+        return "dotnet"
+    return "mvn" if name == "spring" and os.environ.get("GUARDS_SPRING_JARS") else None
+
+
+def typed(name, service, page):
+    """What became of a page's commands, and what was said about them."""
+    if name == "portal":
+        return "not offered", ""
+    missing = stand_in(name)
+    env = dict(os.environ, GUARDS_DOTNET=str(FOLDER / "dotnet"), GUARDS_SPRING_JARS=os.path.abspath(os.environ.get("GUARDS_SPRING_JARS", "")))
+    words = [sys.executable, HERE / "typed.py", service, name, page, *([missing] if missing else [])]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
     print(done.stdout + done.stderr, end="", flush=True)
-    return "failed" if done.returncode else "ok"
+    return "failed" if done.returncode else "ok, stand-in" if missing else "ok", done.stdout.strip()
 
 
 def portal():
@@ -123,6 +133,7 @@ def portal():
 
 GUARDS = {"aspnetcore": ("ASP.NET Core", aspnetcore), "spring": ("Spring Security", spring), "express": ("Express", express),
           "fastapi": ("FastAPI", fastapi), "portal": ("Example portal", portal)}
+TYPED = {}
 # What the example portal has no use for.
 WITHOUT = {"portal": "webhook,export,late,claims"}
 
@@ -146,7 +157,9 @@ def life(name, service):
     result.unlink(missing_ok=True)
     subprocess.run([sys.executable, HERE / "life.py", "--binary", service, "--portal", start, "--without", WITHOUT.get(name, ""), "--json", result, *offline(name)], check=False)
     steps = json.loads(result.read_text()) if result.exists() else {"the portal starts": "failed"}
-    return steps | {"a page is guarded as its README prints it": typed(name, service)}, said
+    readme, _ = typed(name, service, "README.md")
+    scratch, TYPED[name] = typed(name, service, "FROM_SCRATCH.md")
+    return steps | {"a page is guarded as its README prints it": readme, "a page of one's own is guarded from an empty folder": scratch}, said
 
 
 def table(results, service):
@@ -157,6 +170,12 @@ def table(results, service):
     version = run(service, "--version").split()[-1]
     lines += ["", f"Run on {datetime.date.today()} against version {version} of the service, on SQLite:", ""]
     return "\n".join(lines + [f"- {GUARDS[name][0]}: {said}" for name, (_, said) in results.items()]) + "\n"
+
+
+def written(page, name, found):
+    """Puts what was found between the marks of a page."""
+    page = EXAMPLES / page
+    page.write_text(re.sub(rf"(?s)(<!-- generated: {name} -->\n).*(<!-- end generated -->)", lambda kept: kept[1] + found + kept[2], page.read_text()))
 
 
 def main():
@@ -170,13 +189,13 @@ def main():
     found = table(results, service)
     print(found)
     if chosen == list(GUARDS):
-        page = EXAMPLES / "README.md"
-        text = re.sub(r"(?s)(<!-- generated: guards -->\n).*(<!-- end generated -->)", lambda kept: kept[1] + found + kept[2], page.read_text())
-        page.write_text(text)
+        written("README.md", "guards", found)
+        lines = [f"- {GUARDS[name][0]}: {TYPED.get(name) or 'not run'}" for name in chosen if name != "portal"]
+        written("FROM_SCRATCH.md", "from scratch", "\n".join([f"On {datetime.date.today()}:", "", *lines]) + "\n")
     outcomes = [outcome for steps, _ in results.values() for outcome in steps.values()]
     skipped = [name for name, (steps, _) in results.items() if not steps]
     failed = outcomes.count("failed") + (len(skipped) if os.environ.get("CI") else 0)
-    print(f"{outcomes.count('ok')} passed, {failed} failed, {len(skipped)} guards not run")
+    print(f"{sum(outcome.startswith('ok') for outcome in outcomes)} passed, {failed} failed, {len(skipped)} guards not run")
     sys.exit(1 if failed else 0)
 
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod collection;
+mod deprecation;
 mod formats;
 mod operations;
 mod parameters;
@@ -80,6 +81,7 @@ pub(super) fn finish(mut description: Description) -> Result<Value, serde_json::
     operations::secure(&mut description);
     problems::describe(&mut description);
     responses::describe(&mut description);
+    deprecation::describe(&mut description, deprecation::DEPRECATED);
     answers::open(&mut description);
     answers::show(&mut description)?;
     let introduction = INFO.replace("{{scopes}}", &operations::scopes_table(&description));

@@ -1,7 +1,7 @@
 //! Examples of parameters, by name: a name means the same in every operation.
 //!
-//! They stand in the schema, not beside it: what stands beside it is filled in by pages that try calls, and a filter that
-//! nobody asked for hides what is there.
+//! They stand in the schema, and beside it only where the parameter is required: what stands beside it is filled in by pages
+//! that try calls. Without an id nothing can be tried, but a filter that nobody asked for hides what is there.
 
 use serde_json::{Value, json};
 
@@ -36,6 +36,10 @@ pub(super) fn describe(description: &mut Value) {
             let Some(schema) = parameter["schema"].as_object_mut() else { continue };
             if let (false, false, Some(example)) = (has_its_own, schema.contains_key("examples"), example(&name)) {
                 schema.insert("examples".into(), json!([example]));
+            }
+            let shown = parameter.pointer("/schema/examples/0").cloned();
+            if let (true, false, Some(example)) = (parameter["required"] == true, has_its_own, shown) {
+                parameter["example"] = example;
             }
         }
     });

@@ -6,6 +6,7 @@ mod shape;
 use std::collections::HashMap;
 
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, web};
 use serde_json::{Map, Value};
 
@@ -14,7 +15,11 @@ use crate::error::{Code, Error};
 
 /// Every operation, by the pattern of its route.
 #[derive(Debug, Default)]
-pub(crate) struct Contract(HashMap<String, Vec<Operation>>);
+pub(crate) struct Contract {
+    operations: HashMap<String, Vec<Operation>>,
+    /// Whether any operation is deprecated, so that no request pays for asking where none is.
+    deprecates: bool,
+}
 
 /// What one operation takes.
 #[derive(Debug)]
@@ -25,6 +30,8 @@ pub(crate) struct Operation {
     path: Vec<Parameter>,
     query: Vec<Parameter>,
     body: Option<Shape>,
+    /// Headers of each of its answers that tell clients to leave it.
+    deprecation: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Debug)]
@@ -43,15 +50,16 @@ impl Contract {
         let mut operations = HashMap::new();
         for (path, item) in members(&description["paths"]) {
             let of_path = members(item).map(|(method, operation)| Operation::of(description, path, method, operation));
-            operations.insert(path.clone(), of_path.collect::<Result<_, String>>()?);
+            operations.insert(path.clone(), of_path.collect::<Result<Vec<_>, String>>()?);
         }
-        Ok(Self(operations))
+        let deprecates = operations.values().flatten().any(|operation| !operation.deprecation.is_empty());
+        Ok(Self { operations, deprecates })
     }
 
     /// The operation of a method and a route.
     #[cfg(test)]
     pub(super) fn of_route(&self, method: &str, route: &str) -> Option<&Operation> {
-        self.0.get(route)?.iter().find(|operation| operation.method.as_str() == method)
+        self.operations.get(route)?.iter().find(|operation| operation.method.as_str() == method)
     }
 
     /// The operation that a request was routed to.
@@ -66,9 +74,9 @@ impl Contract {
     pub(super) fn find(request: &HttpRequest) -> Option<&Operation> {
         let contract = request.app_data::<web::Data<Self>>()?;
         // Finding the pattern costs more than looking the path up, and most paths have no parameters.
-        let operations = match contract.0.get(request.path()) {
+        let operations = match contract.operations.get(request.path()) {
             Some(operations) => Some(operations),
-            None => request.match_pattern().and_then(|pattern| contract.0.get(&pattern)),
+            None => request.match_pattern().and_then(|pattern| contract.operations.get(&pattern)),
         };
         let asked = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         operations?.iter().find(|one| one.method == asked)
@@ -76,6 +84,13 @@ impl Contract {
 }
 
 impl Operation {
+    /// The headers of an answer to this request that tell its client to leave the operation.
+    pub(super) fn deprecation(request: &HttpRequest) -> &[(HeaderName, HeaderValue)] {
+        let deprecates = request.app_data::<web::Data<Contract>>().is_some_and(|contract| contract.deprecates);
+        let operation = deprecates.then(|| Contract::find(request)).flatten();
+        operation.map_or(&[], |operation| operation.deprecation.as_slice())
+    }
+
     /// The pattern of its route.
     pub(super) fn route(&self) -> &str {
         &self.route
@@ -87,12 +102,17 @@ impl Operation {
             all.filter(|one| one["in"] == place).map(|one| Parameter::of(description, one)).collect()
         };
         let body = operation.pointer("/requestBody/content/application~1json/schema");
+        let deprecation = members(&operation["x-deprecation"]).map(|(name, value)| {
+            let value = HeaderValue::from_str(value.as_str().unwrap_or_default()).map_err(|error| error.to_string())?;
+            Ok((HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, value))
+        });
         Ok(Self {
             route: route.to_owned(),
             method: method.to_uppercase().parse().map_err(|_invalid| format!("{method} is no method"))?,
             path: parameters("path")?,
             query: parameters("query")?,
             body: body.map(|body| Shape::of(description, body)).transpose()?,
+            deprecation: deprecation.collect::<Result<_, String>>()?,
         })
     }
 

@@ -802,7 +802,7 @@
   parts.code.addEventListener('submit', (event) => {
     event.preventDefault();
     if (acting || !event.isTrusted) return;
-    const code = parts['code-input'].value.replace(/\s+/g, '');
+    const code = parts['code-input'].value.replace(/[^0-9a-z]+/gi, '');
     if (/^\d{6}$/.test(code)) {
       sendCode(code);
       return;

@@ -62,19 +62,22 @@
     });
   }
 
-  // Escapes of programs (JSON, logs): line breaks in a text are written as letters.
+  // Escapes of programs (JSON, logs): line breaks in a text are written as letters. Escaped again, they have more
+  // backslashes.
   function withoutEscapes(text) {
     return text
-      .replace(/\\+u([0-9a-f]{4})/gi, function (_, digits) { return hex(digits); })
-      .replace(/\\+[nrt]/g, ' ');
+      .replace(/\\{2,}/g, '\\')
+      .replace(/\\u([0-9a-f]{4})/gi, function (_, digits) { return hex(digits); })
+      .replace(/\\[nrt]/g, ' ');
   }
 
   // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs
   // and dashes become those that they stand for.
   function clean(text) {
-    var visible = withoutEscapes(withoutEntities(text))
-      .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '');
-    return (visible.normalize ? visible.normalize('NFKC') : visible).replace(DASHES, '-');
+    return withoutEscapes(withoutEntities(text))
+      .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '')
+      .replace(/[\uff01-\uff5e]/g, function (wide) { return String.fromCharCode(wide.charCodeAt(0) - 0xfee0); })
+      .replace(DASHES, '-');
   }
 
   // The marks of replies.
@@ -101,9 +104,9 @@
     return text.replace(/\s+/g, '');
   }
 
-  // Proofpoint, version 2: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as it is. Its address may be
+  // Proofpoint, version 2, of both of its domains: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as it is. Its address may be
   // escaped in another one's.
-  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.com[\/%0-9a-f]{1,9}v2[\/%0-9a-f]{1,9}url[?%0-9a-f]{1,9}u[=%0-9a-f]{1,9}(http[\w.-]*)/i;
+  var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,9}v2[\/%0-9a-f]{1,9}url[?%0-9a-f]{1,9}u[=%0-9a-f]{1,9}(http[\w.-]*)/i;
 
   function proofpoint(address) {
     return percentDecoded(address.replace(/-/g, '%').replace(/_/g, '/'));

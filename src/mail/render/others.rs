@@ -53,10 +53,14 @@ struct RulesMail {
     by: String,
     at: String,
     at_utc: String,
+    /// What was done: the change was made, or cancelled.
+    done: &'static str,
+    ordered_by: Option<String>,
     /// When it takes effect, where that is later.
     effective: Option<(String, String)>,
-    /// What it is about, what it was, and what it is.
+    /// What it is about, what it was or was to be, and what it is.
     differences: Vec<(&'static str, String, String)>,
+    instead_of: &'static str,
     what: Changed,
     report_to: Option<String>,
 }
@@ -72,6 +76,8 @@ pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, reci
         Changed::KeyToBeRemoved(_) => ("The key that signs approvals at ", " is to be removed"),
         Changed::KeyKept => ("The key that signs approvals at ", " is kept"),
     };
+    let is_kept = change.what == Changed::KeyKept;
+    let (done, instead_of) = if is_kept { ("Cancelled", "was to be") } else { ("Changed", "before") };
     let zone = zone(&change.time_zone);
     let mail = RulesMail {
         product: config.product_name.clone(),
@@ -81,11 +87,14 @@ pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, reci
         by: inert(&change.by),
         at: local(change.at, &zone),
         at_utc: utc(change.at),
+        done,
+        ordered_by: change.ordered_by.as_deref().map(inert),
         effective: match change.what {
             Changed::KeyToBeReplaced(at) | Changed::KeyToBeRemoved(at) => Some((local(at, &zone), utc(at))),
             _ => None,
         },
         differences: change.differences.clone(),
+        instead_of,
         what: change.what,
         report_to: config.mail.report_to.clone(),
     };

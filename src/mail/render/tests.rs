@@ -75,6 +75,11 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
 
 /// A notice with this input in every name and in the reason.
 fn notice_of(template: Template, words: &str) -> Email {
+    notice_after(time::Duration::ZERO, template, words)
+}
+
+/// A notice that is written so long after the access began.
+fn notice_after(wait: time::Duration, template: Template, words: &str) -> Email {
     let mut link = link(words, words);
     link.ticket = Some(words.chars().take(20).collect());
     if matches!(template, Template::AccessRevoked | Template::AccessWithdrawn) {
@@ -125,6 +130,7 @@ fn notice_of(template: Template, words: &str) -> Email {
         consultant: &consultant,
         recipient: "hr@acme.example",
         at: link.starts_at,
+        now: link.starts_at.plus(wait),
         summary: ended.then_some(&summary),
         visits: &Visits { told: if visits { vec![summary.clone()] } else { Vec::new() }, more: 0 },
         extension: changed.then_some(&extension),

@@ -92,12 +92,26 @@ macro_rules! unsettled_before {
     };
 }
 
-/// Event types whose messages wait for no earlier one: what ends an access shall be known at once.
+/// Event types whose messages overtake: what ends an access shall be known at once. Each waits for the first attempt of
+/// those before it, so that they arrive in order where all goes well.
 const OVERTAKING: [WebhookEvent; 3] =
     [WebhookEvent::LinkRevoked, WebhookEvent::LinkReplaced, WebhookEvent::SessionEnded];
 
 fn overtaking() -> [&'static str; 3] {
     OVERTAKING.map(WebhookEvent::as_str)
+}
+
+/// Whether a message waits for an earlier one.
+macro_rules! waits {
+    () => {
+        exists(unsettled_before!()).and(
+            deliveries::event_type.ne_all(overtaking()).or(exists(
+                unsettled_before!()
+                    .filter(earlier.field(deliveries::event_type).eq_any(overtaking()))
+                    .filter(earlier.field(deliveries::last_error).is_null()),
+            )),
+        )
+    };
 }
 
 /// Messages to an endpoint that are due, not leased, and wait for no other; oldest first.
@@ -112,7 +126,7 @@ pub(in crate::webhooks) fn due(
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
         .filter(deliveries::lease_until.is_null().or(deliveries::lease_until.le(now).assume_not_null()))
-        .filter(not(exists(unsettled_before!())).or(deliveries::event_type.eq_any(overtaking())))
+        .filter(not(waits!()))
         .order(deliveries::id.asc())
         .limit(limit)
         .select(deliveries::id)
@@ -132,8 +146,7 @@ pub(in crate::webhooks) fn postpone(
         .filter(deliveries::endpoint_id.eq(endpoint))
         .filter(deliveries::finished_at.is_null())
         .filter(deliveries::next_attempt_at.le(now))
-        .filter(exists(unsettled_before!()))
-        .filter(deliveries::event_type.ne_all(overtaking()))
+        .filter(waits!())
         .order(deliveries::id.asc())
         .limit(500)
         .select(deliveries::id)
@@ -183,7 +196,8 @@ pub(in crate::webhooks) enum Attempt {
     Cancelled { why: &'static str },
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost meanwhile. Makes the messages that waited due.
+/// Stores the outcome of an attempt; `false` if the lease was lost meanwhile. Makes the messages that waited due: those
+/// that have to wait on are postponed again.
 pub(in crate::webhooks) fn settle(
     conn: &mut Conn,
     delivery: &Delivery,
@@ -193,26 +207,18 @@ pub(in crate::webhooks) fn settle(
     let mine = diesel::update(deliveries::table.find(&delivery.id))
         .filter(deliveries::lease_until.eq(delivery.lease_until))
         .filter(deliveries::finished_at.is_null());
-    let (state, error) = match attempt {
-        Attempt::Again { at, error } => {
-            let rows = mine
-                .set((
-                    deliveries::lease_until.eq(None::<Timestamp>),
-                    deliveries::next_attempt_at.eq(*at),
-                    deliveries::last_error.eq(Some(error)),
-                ))
-                .execute(conn)?;
-            return Ok(rows > 0);
-        }
-        Attempt::Delivered => (MessageState::Delivered, None),
-        Attempt::Failed { error } => (MessageState::Failed, Some(error.as_str())),
-        Attempt::Cancelled { why } => (MessageState::Cancelled, Some(*why)),
+    let (state, next, error) = match attempt {
+        Attempt::Again { at, error } => (MessageState::Queued, *at, Some(error.as_str())),
+        Attempt::Delivered => (MessageState::Delivered, delivery.next_attempt_at, None),
+        Attempt::Failed { error } => (MessageState::Failed, delivery.next_attempt_at, Some(error.as_str())),
+        Attempt::Cancelled { why } => (MessageState::Cancelled, delivery.next_attempt_at, Some(*why)),
     };
     let rows = mine
         .set((
             deliveries::state.eq(state),
             deliveries::lease_until.eq(None::<Timestamp>),
-            deliveries::finished_at.eq(Some(now)),
+            deliveries::next_attempt_at.eq(next),
+            deliveries::finished_at.eq((state != MessageState::Queued).then_some(now)),
             deliveries::last_error.eq(error),
         ))
         .execute(conn)?;

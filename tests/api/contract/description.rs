@@ -129,6 +129,9 @@ fn everything_that_is_sent_or_answered_has_an_example_that_fits() {
         for parameter in operation.described["parameters"].as_array().into_iter().flatten() {
             assert!(has_example(parameter), "{at}: {}", parameter["name"]);
             assert!(parameter["schema"]["enum"].is_null(), "{at}: {} has an enum of its own", parameter["name"]);
+            // Swagger fills in what stands beside the schema, and nothing else.
+            let is_filled_in = !parameter["example"].is_null();
+            assert!(parameter["required"] != true || is_filled_in, "{at}: {} is empty in Swagger", parameter["name"]);
         }
         for (kind, content) in operation.described["requestBody"]["content"].as_object().into_iter().flatten() {
             let example = examples::example(&content["schema"]);

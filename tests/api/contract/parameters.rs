@@ -161,3 +161,32 @@ async fn a_parameter_that_no_call_has_is_refused_by_every_call(world: &World) {
     assert!(tried > 60, "{tried} operations");
     assert_eq!(logs(world), before, "nothing was done");
 }
+
+// A letter that is escaped without need is the same address (RFC 3986, 6.2.2.2): nothing goes around the contract.
+#[apply(on_both_databases)]
+async fn a_needless_escape_in_a_path_changes_nothing(world: &World) {
+    let before = logs(world);
+    let mut tried = 0;
+    for operation in operations().filter(|one| one.path.starts_with("/v1/")) {
+        let plain = operation.address();
+        let mut escaped = Vec::new();
+        for (place, segment) in operation.path.split('/').enumerate() {
+            let Some(letter) = segment.chars().next().filter(char::is_ascii_alphanumeric) else { continue };
+            let mut segments: Vec<String> = plain.split('/').map(ToOwned::to_owned).collect();
+            segments[place] = format!("%{:02x}{}", u32::from(letter), &segment[1..]);
+            escaped.push(segments.join("/"));
+        }
+        for path in escaped {
+            let request = world.admin.request(operation.method.clone(), &format!("{path}?bogus=1"));
+            let refused = world.admin.send(request).await;
+            refused_by_name(&refused, "invalid_query", "bogus");
+            assert_eq!(refused.header("cache-control"), "no-store", "{path}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 150, "{tried} paths");
+    assert_eq!(logs(world), before, "nothing was done");
+    world.admin.get("/v1/%6dagic-links?state=active").await.ok();
+    let stranger = world.stranger().post("/v1/%69ntrospect", &Value::Null).await;
+    assert_eq!(stranger.body["error"], "invalid_client", "{stranger:?}");
+}

@@ -1,9 +1,11 @@
 //! A link that waits for a second pair of eyes: it gives nothing and mails nothing until another person approves it.
 
 use serde_json::{Value, json};
-use time::Duration;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Duration, OffsetDateTime};
 
-use crate::support::{Api, Receiver, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Receiver, Settings, World, apply, command, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -230,13 +232,19 @@ async fn who_is_denied_hears_by_whom_and_why(world: &World) {
 async fn a_request_lapses_after_a_day(world: &World) {
     let portal = acme(world, &always()).await;
     let asked = portal.post(LINKS, &Api::issue_request(&world.consultant().await)).await.ok();
-    world.clock.advance(Duration::hours(24));
+    // Nobody looks at once.
+    world.clock.advance(Duration::hours(26));
     act(&portal, id(&asked), "approve", &approval()).await.refused(410, "lapsed");
     act(&portal, id(&asked), "resend", &json!({})).await.refused(410, "lapsed");
     assert_eq!(portal.get(&format!("{LINKS}/{}", id(&asked))).await.ok()["state"], "lapsed");
     eventually("on record", async || (portal.events("&type=magic_link.lapsed").await.len() == 1).then_some(())).await;
     let mail = eventually("the answer", async || world.mails.notices("request_denied").await.pop()).await.to_string();
     assert!(mail.contains("Nobody decided in time"), "{mail}");
+    let shown = portal.get(&format!("{LINKS}/{}", id(&asked))).await.ok();
+    let until = OffsetDateTime::parse(shown["expires_at"].as_str().unwrap(), &Rfc3339).unwrap();
+    let until =
+        until.format(format_description!("([day padding:none] [month repr:short] [year], [hour]:[minute] UTC)"));
+    assert!(mail.contains(&until.unwrap()), "the end that every answer shows, {}: {mail}", shown["expires_at"]);
     assert_eq!(portal.get(&format!("{LINKS}?state=lapsed")).await.ok()["items"][0]["id"], asked["id"]);
 }
 
@@ -301,12 +309,11 @@ async fn a_bulk_revocation_withdraws_what_waits_from_its_answer_on(world: &World
     for link in [&later, &other] {
         act(&portal, id(link), "approve", &approval()).await.ok();
     }
-    // A suspension is one, too; and a dry run is none.
+    // A suspension is one, too; and a dry run counts what it would withdraw.
     let asked = portal.post(LINKS, &Api::issue_request(&consultant)).await.ok();
-    portal
-        .post("/v1/revocations", &json!({"consultant_id": consultant, "reason": "Only counted", "dry_run": true}))
-        .await
-        .ok();
+    let dry = json!({"consultant_id": consultant, "reason": "Only counted", "dry_run": true});
+    let counted = portal.post("/v1/revocations", &dry).await.ok();
+    assert_eq!((&counted["requests"], &counted["links"]), (&json!(1), &json!(1)));
     assert_eq!(portal.get(&format!("{LINKS}/{}", id(&asked))).await.ok()["state"], "pending");
     world
         .admin
@@ -314,6 +321,37 @@ async fn a_bulk_revocation_withdraws_what_waits_from_its_answer_on(world: &World
         .await
         .ok();
     assert_eq!(portal.get(&format!("{LINKS}/{}", id(&asked))).await.ok()["state"], "withdrawn");
+}
+
+#[apply(on_both_databases)]
+async fn whatever_ends_access_counts_the_requests_that_wait(world: &World) {
+    let portal = acme(world, &always()).await;
+    let consultant = world.consultant().await;
+    let ask = async |api: &Api| api.post(LINKS, &Api::issue_request(&consultant)).await.ok();
+    let state = async |asked: &Value| portal.get(&format!("{LINKS}/{}", id(asked))).await.ok()["state"].clone();
+    let printed = |arguments: &[&str]| {
+        let output = command(world).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let asked = ask(&portal).await;
+    let dry = printed(&["link", "revoke-all", "--dry-run", "--tenant", "acme", "--reason", "The ticket was closed"]);
+    assert!(dry.contains("(0 links, 0 sessions, 1 request)"), "{dry}");
+    assert_eq!(state(&asked).await, "pending");
+    let suspended = printed(&["consultant", "suspend", &consultant, "--reason", "Under investigation"]);
+    assert!(suspended.contains("(0 links, 0 sessions, 1 request)"), "{suspended}");
+    assert_eq!(state(&asked).await, "withdrawn");
+    printed(&["consultant", "reinstate", &consultant]);
+
+    // The client was disabled before; its requests go when that is asked for.
+    let asking = world.client(Some("cloud"), &["acme"], &["links:request", "links:read"]).await;
+    let asked = ask(&asking).await;
+    let disable = format!("/v1/clients/{}/disable", asking.client_id);
+    world.admin.post(&disable, &json!({})).await.ok();
+    assert_eq!(state(&asked).await, "pending");
+    let disabled = world.admin.post(&disable, &json!({"revoke_links": true})).await.ok();
+    assert!(disabled["revocation_id"].is_string(), "{disabled}");
+    assert_eq!(state(&asked).await, "withdrawn");
 }
 
 #[apply(on_both_databases)]

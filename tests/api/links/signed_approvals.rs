@@ -289,7 +289,18 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     assert_eq!(ordered["key_thumbprint"], json!(first.thumbprint()));
     let effective_at = world.clock.now().plus(Duration::hours(72));
     assert_eq!(ordered["ordered_change"]["effective_at"], json!(effective_at));
-    let cancelled = keeper.post(&format!("{KEY}/cancel"), &json!({})).await.ok();
+    let by = json!({"requested_by": {"id": "emp-5", "name": "Ines Roth"}});
+    let cancelled = keeper.post(&format!("{KEY}/cancel"), &by).await.ok();
+    let kept = eventually("the contacts hear", async || {
+        let mut mails = world.mails.notices("approval_key_changed").await.into_iter();
+        mails.find(|mail| mail["Subject"].as_str().unwrap().contains("is kept"))
+    });
+    let kept = kept.await["Text"].as_str().unwrap().to_owned();
+    let key = format!("Key: {} (was to be: {})", first.thumbprint(), third.thumbprint());
+    for line in ["Ordered by: ", "Cancelled by: Ines Roth", &key] {
+        assert!(kept.contains(line), "{line}: {kept}");
+    }
+    assert!(!kept.contains("Ordered by: Ines Roth"), "{kept}");
     assert_eq!(
         (&cancelled["ordered_change"], &cancelled["key_thumbprint"]),
         (&Value::Null, &json!(first.thumbprint()))

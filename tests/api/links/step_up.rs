@@ -55,6 +55,13 @@ async fn the_right_code_opens_the_portal_and_nothing_else_does(world: &World) {
     let asked = press(world, &token).await;
     let code = mailed_code(world, 1).await;
     verify(world, &token, &asked, &wrong(&code)).await.refused(403, "step_up_code_wrong");
+    // What is no code is no try.
+    let (head, tail) = code.split_at(3);
+    for no_code in ["", "12", "1234567", &"1".repeat(300), &format!("{head} {tail}"), "\u{661}\u{662}\u{663}456"] {
+        let refused = verify(world, &token, &asked, no_code).await;
+        refused.refused(400, "invalid_body");
+        assert_eq!(refused.body["errors"][0]["pointer"], "/code");
+    }
     // A page that names a secret names its own.
     let mut elsewhere = asked.clone();
     elsewhere["page_secret"] = json!("A".repeat(43));

@@ -7,7 +7,9 @@ use std::sync::Mutex;
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Database, Process, Receiver, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Message, Process, Receiver, Settings, Sql, World, apply, eventually, on_both_databases,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -380,6 +382,40 @@ async fn what_ends_an_access_overtakes_and_its_sequence_says_so(world: &World) {
     let tested = test(&portal, &endpoint).await;
     let last = receiver.wait_for(4).await.swap_remove(3);
     assert_eq!((&json!(last.id), last.body.get("sequence")), (&tested["id"], None));
+}
+
+// Of one revocation the session's end is the second message; it does not wait for more than the first attempt of the first.
+#[apply(on_both_databases)]
+#[settings(Receiver::allowed_on_manual_clock())]
+async fn what_overtakes_keeps_its_order_unless_an_attempt_fails(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    for fails in [false, true] {
+        let receiver = Receiver::start().await;
+        let endpoint = receiver.endpoint_of(&portal).await;
+        let session = world.open_session(&portal).await;
+        eventually("all is told", async || {
+            let list = deliveries(&portal, &endpoint).await;
+            let is_told = |one: &Value| one["state"] == "delivered";
+            (list.iter().all(is_told) && list.iter().any(|one| one["type"] == "session.opened")).then_some(())
+        })
+        .await;
+        let before = receiver.messages().await.len();
+        receiver.answer(move |request| {
+            let revoked = String::from_utf8_lossy(&request.body).contains("magic_link.revoked");
+            let slow = if revoked { std::time::Duration::from_secs(2) } else { std::time::Duration::ZERO };
+            ResponseTemplate::new(if revoked && fails { 503 } else { 202 }).set_delay(slow)
+        });
+        let link = format!("{LINKS}/{}", session["magic_link_id"].as_str().unwrap());
+        portal.post(&format!("{link}/revoke"), &json!({ "reason": "Not needed" })).await.ok();
+        receiver.wait_for(before + 1).await;
+        let under_way = deliveries(&portal, &endpoint).await;
+        let attempts = |kind: &str| under_way.iter().find(|one| one["type"] == kind).unwrap()["attempts"].clone();
+        assert_eq!([attempts("magic_link.revoked"), attempts("session.ended")], [1, 0]);
+        let told = receiver.wait_for(before + 2).await;
+        let kinds: Vec<&str> = told[before..].iter().map(Message::kind).collect();
+        assert_eq!(kinds, ["magic_link.revoked", "session.ended"], "{fails}");
+        portal.delete(&path_of(&endpoint)).await.ok();
+    }
 }
 
 #[apply(on_both_databases)]

@@ -42,6 +42,7 @@ pub(super) fn rules_change(words: &str, what: Changed) -> RulesChange {
         recipient_name: words.to_owned(),
         by: words.to_owned(),
         at: link(words, words).starts_at,
+        ordered_by: None,
         differences: vec![("Longest access", "24 hours".to_owned(), "48 hours".to_owned())],
     }
 }
@@ -200,7 +201,8 @@ fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
     ];
     let all = all.map(|what| {
         let differences = vec![("Key", "none".to_owned(), "8rGvOiZmD4".to_owned())];
-        let change = RulesChange { differences, ..rules_change("Asha & Söhne", what) };
+        let ordered_by = (what == Changed::KeyKept).then(|| "Ines Roth".to_owned());
+        let change = RulesChange { differences, ordered_by, ..rules_change("Asha & Söhne", what) };
         let email = rules_changed(&CONFIG, &change, "meera@acme.example").unwrap();
         format!("== {}\n{}", email.subject, email.text.split("Was this not").next().unwrap())
     });
@@ -283,8 +285,9 @@ fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
     An operator had ordered to change the key that signs approvals of support
     access at Asha & Söhne. That was cancelled: the key stays as it is.
 
-    Changed by: Asha & Söhne
-    Changed: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
-    Key: 8rGvOiZmD4 (before: none)
+    Ordered by: Ines Roth
+    Cancelled by: Asha & Söhne
+    Cancelled: Mon, 23 Nov 2026, 9:00 am IST (UTC+05:30) (23 Nov 2026, 03:30 UTC)
+    Key: 8rGvOiZmD4 (was to be: none)
     "#);
 }

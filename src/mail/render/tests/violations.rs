@@ -21,3 +21,22 @@ fn it_says_what_was_done_and_what_the_access_is_limited_to() {
         assert!(mail.html.contains(shown), "{line}: {}", mail.html);
     }
 }
+
+#[test]
+fn no_notice_speaks_of_an_access_that_has_ended_as_of_one_that_goes_on() {
+    for template in [
+        Template::PolicyViolation,
+        Template::AccessIssued,
+        Template::AccessUsed,
+        Template::AccessChanged,
+        Template::EmergencyIssued,
+    ] {
+        let (during, after) = (notice_of(template, "Asha"), notice_after(time::Duration::days(30), template, "Asha"));
+        for (during, after) in [(during.text, after.text), (during.html, after.html)] {
+            let [during, after] = [during, after].map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "));
+            assert!(during.contains("at any time") && during.contains("Valid until"), "{template}: {during}");
+            assert!(!after.contains("at any time") && !after.contains("Valid until"), "{template}: {after}");
+            assert!(after.contains("has ended") && after.contains("Was granted until"), "{template}: {after}");
+        }
+    }
+}
