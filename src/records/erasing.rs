@@ -138,7 +138,7 @@ macro_rules! named_keys {
         keys::table
             .filter(keys::tenant_id.eq($tenant_id))
             .filter(keys::created_at.lt($before))
-            .filter(keys::actor_name.is_not_null().or(keys::told.ne("[]")))
+            .filter(keys::actor_name.is_not_null().or(keys::cancelled_by.is_not_null()).or(keys::told.ne("[]")))
             .filter(exists(newer))
     }};
 }
@@ -178,7 +178,7 @@ fn erase_decisions(conn: &mut Conn, tenant_id: &str, before: Timestamp) -> Query
         .execute(conn)?;
     let named: Vec<i64> = named_keys!(tenant_id, before).select(keys::seq).load(conn)?;
     let keys = diesel::update(keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(keys::seq.eq_any(named)))
-        .set((keys::actor_name.eq(&nobody), keys::told.eq("[]")))
+        .set((keys::actor_name.eq(&nobody), keys::cancelled_by.eq(&nobody), keys::told.eq("[]")))
         .execute(conn)?;
     let over: Vec<HoldId> = ended_holds!(tenant_id, before).select(holds::id).load(conn)?;
     let holds = diesel::update(holds::table.filter(holds::id.eq_any(over)))
