@@ -15,7 +15,7 @@ use crate::journal::Event;
 use crate::journal::rows::{has_begun, lock_log};
 use crate::records;
 use crate::records::erasing::{self, Erased};
-use crate::records::unused;
+use crate::records::unused::{self, SaidRevocation};
 use crate::store::Tx;
 
 /// Consultants, and bulk revocations, that one query reads and one transaction erases.
@@ -160,11 +160,11 @@ async fn erase_revocations(cx: &Context, before: Timestamp, now: Timestamp) -> R
             .store
             .read(move |conn| {
                 let page = unused::said_revocations(conn, before, last.as_ref(), PAGE)?;
-                let last = page.last().map(|(id, _)| id.clone());
+                let last = page.last().map(|said| said.id.clone());
                 let mut over = Vec::new();
-                for (id, tenants) in page {
-                    if is_over(conn, &id, &tenants, default, now)? {
-                        over.push(id);
+                for said in page {
+                    if is_over(conn, &said, default, now)? {
+                        over.push(said.id);
                     }
                 }
                 Ok((over, last))
@@ -187,18 +187,11 @@ async fn erase_revocations(cx: &Context, before: Timestamp, now: Timestamp) -> R
     }
 }
 
-/// Whether the retention of every tenant is over for a bulk revocation, whose id tells its time.
-fn is_over(
-    conn: &mut Conn,
-    id: &RevocationId,
-    tenants: &[String],
-    default: Duration,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    for tenant_id in tenants {
-        match retention_end(conn, tenant_id, default, now)? {
-            Some(end) if id.as_str() < RevocationId::first_at(end).as_str() => {}
-            _ => return Ok(false),
+/// Whether the retention of each of its tenants is over for a bulk revocation.
+fn is_over(conn: &mut Conn, said: &SaidRevocation, default: Duration, now: Timestamp) -> Result<bool, Error> {
+    for tenant_id in &said.tenants {
+        if retention_end(conn, tenant_id, default, now)?.is_none_or(|end| said.created_at >= end) {
+            return Ok(false);
         }
     }
     Ok(true)

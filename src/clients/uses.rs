@@ -48,8 +48,8 @@ pub(crate) async fn record_reads(cx: &Context, age: Duration, now: Timestamp) ->
             return Ok(());
         }
         let ids: Vec<ClientId> = taken.iter().map(|(id, _)| id.clone()).collect();
-        let named = cx.store.read(move |conn| Ok(records::clients::names(conn, &ids)?)).await;
-        let recorded = match named {
+        let known = cx.store.read(move |conn| Ok(records::clients::names(conn, &ids)?)).await;
+        let recorded = match known {
             Ok(names) => {
                 cx.store.record(taken.iter().map(|(id, reads)| read_event(id, &names, reads, now)).collect()).await
             }

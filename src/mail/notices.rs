@@ -93,11 +93,8 @@ pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
 }
 
 /// Notifies the admin and the tenant's contacts that a session did what it does not allow: once an hour of the session,
-/// and once after its end. Of a link that is erased nobody can be told any more: the audit log has it.
+/// and once after its end.
 pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
-    if link.erased_at.is_some() {
-        return Ok(());
-    }
     let hour = now.since(session.started_at).whole_hours();
     let occasion = if session.holds(now) { hour.to_string() } else { "late".to_owned() };
     for (number, recipient) in admin_and_contacts(conn, link)?.into_iter().enumerate() {

@@ -104,20 +104,13 @@ macro_rules! ended_requests {
     };
 }
 
-/// Mails about no link that are over, and those that were queued while their link was erased: the others go with their
-/// links. A range of ids, which begin with the time.
+/// Mails about no link that are over: those about links go with them. A range of ids, which begin with the time.
 macro_rules! ended_mails {
     ($tenant_id:expr, $before:expr) => {
         jobs::table
             .filter(jobs::tenant_id.eq($tenant_id))
             .filter(jobs::id.lt(MailJobId::first_at($before)))
-            .filter(
-                jobs::magic_link_id.is_null().or(exists(
-                    links::table
-                        .filter(links::id.nullable().eq(jobs::magic_link_id))
-                        .filter(links::erased_at.is_not_null()),
-                )),
-            )
+            .filter(jobs::magic_link_id.is_null())
             .filter(jobs::finished_at.is_not_null())
             .filter(jobs::finished_at.lt($before).assume_not_null())
             .order(jobs::id)
@@ -145,7 +138,7 @@ macro_rules! named_keys {
         keys::table
             .filter(keys::tenant_id.eq($tenant_id))
             .filter(keys::created_at.lt($before))
-            .filter(keys::actor_name.is_not_null().or(keys::told.ne("[]")))
+            .filter(keys::actor_name.is_not_null().or(keys::cancelled_by.is_not_null()).or(keys::told.ne("[]")))
             .filter(exists(newer))
     }};
 }
@@ -185,7 +178,7 @@ fn erase_decisions(conn: &mut Conn, tenant_id: &str, before: Timestamp) -> Query
         .execute(conn)?;
     let named: Vec<i64> = named_keys!(tenant_id, before).select(keys::seq).load(conn)?;
     let keys = diesel::update(keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(keys::seq.eq_any(named)))
-        .set((keys::actor_name.eq(&nobody), keys::told.eq("[]")))
+        .set((keys::actor_name.eq(&nobody), keys::cancelled_by.eq(&nobody), keys::told.eq("[]")))
         .execute(conn)?;
     let over: Vec<HoldId> = ended_holds!(tenant_id, before).select(holds::id).load(conn)?;
     let holds = diesel::update(holds::table.filter(holds::id.eq_any(over)))

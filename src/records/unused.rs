@@ -102,14 +102,21 @@ pub(crate) fn remove_suppressions(conn: &mut Conn, before: Timestamp) -> QueryRe
     diesel::delete(suppressions::table.filter(suppressions::id.eq_any(over))).execute(conn)
 }
 
-/// Bulk revocations that were done before a time and say why: a page in order of id, each with its tenants; none for every
-/// tenant.
+/// A bulk revocation that says why.
+pub(crate) struct SaidRevocation {
+    pub id: RevocationId,
+    pub created_at: Timestamp,
+    /// None for every tenant.
+    pub tenants: Vec<String>,
+}
+
+/// Bulk revocations that were done before a time and say why: a page in order of id.
 pub(crate) fn said_revocations(
     conn: &mut Conn,
     before: Timestamp,
     after: Option<&RevocationId>,
     limit: i64,
-) -> QueryResult<Vec<(RevocationId, Vec<String>)>> {
+) -> QueryResult<Vec<SaidRevocation>> {
     let mut query = revocations::table
         .filter(revocations::reason.ne(""))
         .filter(revocations::created_at.lt(before))
@@ -118,12 +125,14 @@ pub(crate) fn said_revocations(
     if let Some(after) = after {
         query = query.filter(revocations::id.gt(after));
     }
-    let ids: Vec<RevocationId> = query.order(revocations::id).limit(limit).select(revocations::id).load(conn)?;
-    let tenants = |id: RevocationId| {
+    let said: Vec<(RevocationId, Timestamp)> =
+        query.order(revocations::id).limit(limit).select((revocations::id, revocations::created_at)).load(conn)?;
+    let with_tenants = |(id, created_at): (RevocationId, Timestamp)| {
         let its_own = revocation_tenants::table.filter(revocation_tenants::revocation_id.eq(&id));
-        Ok((id.clone(), its_own.select(revocation_tenants::tenant_id).load(conn)?))
+        let tenants = its_own.select(revocation_tenants::tenant_id).load(conn)?;
+        Ok(SaidRevocation { id, created_at, tenants })
     };
-    ids.into_iter().map(tenants).collect()
+    said.into_iter().map(with_tenants).collect()
 }
 
 /// Erases why bulk revocations were created, and by whom. A ticket becomes one that no link has: without one they would

@@ -32,7 +32,7 @@ pub(super) fn end_of(column: &str) -> Option<End> {
         ("tenants", "name") => Kept("of a company"),
         ("tenants", _) => Impersonal,
         ("tenant_policies" | "tenant_approval_keys", "actor_name") => Erased,
-        ("tenant_approval_keys", "told") => Erased,
+        ("tenant_approval_keys", "told" | "cancelled_by") => Erased,
         ("tenant_policies", "policy") | ("tenant_approval_keys", "public_key") => Impersonal,
         ("tenant_approval_keys", "signed_change") => {
             Kept("what a key has signed is good once, for ever; it names keys")

@@ -79,7 +79,7 @@ fn every_problem_of_every_operation_is_shared_and_shown() {
 #[test]
 fn the_description_is_no_larger_than_it_must_be() {
     let bytes = DESCRIPTION.to_string().len();
-    assert!(bytes < 460_000, "{bytes} bytes: what operations share belongs into `components`");
+    assert!(bytes < 470_000, "{bytes} bytes: what operations share belongs into `components`");
 }
 
 #[test]
