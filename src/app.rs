@@ -140,10 +140,9 @@ async fn sandbox_of(config: &Config, store: &Store) -> Result<Option<Duration>, 
 
 async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
     let (store, metrics) = open_store(&config)?;
-    let url = &config.database_url;
     // After the store, which runs the migrations.
-    let access = AccessReader::open(url, &metrics)?;
-    let clock = if url.is_sqlite() { clock } else { clock.following() };
+    let access = AccessReader::open(&store, &metrics)?;
+    let clock = if config.database_url.is_sqlite() { clock } else { clock.following() };
     look_at_clock(&clock, &store, &metrics).await.map_err(StartError::Clock)?;
     let moved = sandbox_of(&config, &store).await?;
     let clock = moved.map_or(clock.clone(), |moved| clock.of_sandbox(moved));

@@ -216,11 +216,9 @@ mod tests {
     use futures_util::future::join_all;
 
     use super::*;
-    use crate::db::DatabaseUrl;
 
     fn pool(folder: &tempfile::TempDir) -> Pool<ConnectionManager> {
-        let url = DatabaseUrl::Sqlite(folder.path().join("test.db"));
-        Pool::builder().max_size(2).build(ConnectionManager::new(url)).unwrap()
+        Pool::builder().max_size(2).build(ConnectionManager::of_new_file(folder.path().join("test.db"))).unwrap()
     }
 
     fn gauges() -> Gauges {

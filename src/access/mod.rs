@@ -24,14 +24,14 @@ use self::coalescer::{ANSWER_TIMEOUT, Coalescer, Gauges};
 use self::statements::{Found, LoadEpochs};
 pub(crate) use self::uses::{ClientUses, LastUse, Reads};
 use crate::clock::Timestamp;
-use crate::db::{Conn, ConnectionManager, DatabaseUrl};
+use crate::db::{Conn, ConnectionManager};
 use crate::domain::{Reach, Scope};
 use crate::error::Error;
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::metrics::Metrics;
 use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::{ApiKey, same_sha256};
-use crate::store::{Answers, OpenError, Replaceable, pool_of};
+use crate::store::{Answers, OpenError, Replaceable, Store, pool_of};
 use crate::tokens::Verified;
 
 /// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
@@ -158,7 +158,7 @@ struct Answer {
 /// Loads snapshots, for many callers at once.
 #[derive(Debug)]
 pub(crate) struct AccessReader {
-    url: DatabaseUrl,
+    manager: ConnectionManager,
     metrics: Metrics,
     reader: Replaceable<Reader>,
 }
@@ -168,9 +168,10 @@ impl AccessReader {
     ///
     /// # Errors
     /// When its thread does not start.
-    pub(crate) fn open(url: &DatabaseUrl, metrics: &Metrics) -> Result<Self, OpenError> {
-        let first = Reader::open(url, metrics).map_err(OpenError::Thread)?;
-        Ok(Self { url: url.clone(), metrics: metrics.clone(), reader: Replaceable::new(first) })
+    pub(crate) fn open(store: &Store, metrics: &Metrics) -> Result<Self, OpenError> {
+        let manager = store.connection_manager().by_primary_keys();
+        let first = Reader::open(&manager, metrics).map_err(OpenError::Thread)?;
+        Ok(Self { manager, metrics: metrics.clone(), reader: Replaceable::new(first) })
     }
 
     /// Loads a snapshot; mostly only the epochs are queried.
@@ -195,8 +196,8 @@ impl AccessReader {
     /// Asks through another connection from now on, where nothing is known yet: the one that hangs may lead to a server
     /// that has been replaced, and what it may still say is remembered by nobody.
     fn give_up(&self, hung: &Arc<Reader>) {
-        if !self.url.is_sqlite() {
-            let open = || Reader::open(&self.url, &self.metrics);
+        if !self.manager.is_sqlite() {
+            let open = || Reader::open(&self.manager, &self.metrics);
             self.reader.give_up(hung, &hung.pool, open, |hung| hung.queries.abandon());
         }
     }
@@ -212,10 +213,10 @@ struct Reader {
 }
 
 impl Reader {
-    fn open(url: &DatabaseUrl, metrics: &Metrics) -> std::io::Result<Self> {
+    fn open(manager: &ConnectionManager, metrics: &Metrics) -> std::io::Result<Self> {
         // Only a failure ends the connection: what was read through it is valid only for the server that answered.
         let pool = pool_of(1).max_lifetime(None).idle_timeout(None);
-        let pool = pool.build_unchecked(ConnectionManager::by_primary_keys(url.clone()));
+        let pool = pool.build_unchecked(manager.for_another_pool());
         let gauges = Gauges {
             waiting: metrics.reader_queue.clone(),
             shared: metrics.read_batch.clone(),
@@ -363,7 +364,7 @@ impl LiveClient {
 mod tests {
     use super::*;
     use crate::clock::Clock;
-    use crate::db::{self, DatabaseUrl};
+    use crate::db;
 
     #[test]
     fn memory_is_bounded_and_never_mixes_editions() {
@@ -404,7 +405,7 @@ mod tests {
     #[test]
     fn what_was_read_before_a_failure_is_not_told_after_it() {
         let folder = tempfile::tempdir().unwrap();
-        let mut conn = ConnectionManager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
+        let mut conn = ConnectionManager::of_new_file(folder.path().join("test.db")).open().unwrap();
         let version = CacheVersion { connection_epoch: 0, incarnation: 0, access: 0 };
         let cache = Arc::new(RwLock::new(SnapshotCache::of(version)));
         let mut loader = SnapshotLoader { cache: Arc::clone(&cache), failed: false };

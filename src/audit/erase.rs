@@ -15,6 +15,7 @@ use crate::journal::Event;
 use crate::journal::rows::{has_begun, lock_log};
 use crate::records;
 use crate::records::erasing::{self, Erased};
+use crate::records::restores;
 use crate::records::unused::{self, SaidRevocation};
 use crate::store::Tx;
 
@@ -31,14 +32,15 @@ pub(super) struct Purge {
     pub client_id: Option<ClientId>,
 }
 
-/// What was recorded, or over, before this time may be erased; `None` while a legal hold is in force.
+/// What was recorded, or over, before this time may be erased; `None` while a legal hold is in force, or a restore holds
+/// every log. Whatever erases asks this, in its own transaction.
 pub(super) fn retention_end(
     conn: &mut Conn,
     tenant_id: &str,
     default: Duration,
     now: Timestamp,
 ) -> Result<Option<Timestamp>, Error> {
-    if store::is_held(conn, tenant_id, now)? {
+    if restores::holds_erasing(conn)? || store::is_held(conn, tenant_id, now)? {
         return Ok(None);
     }
     let own = records::tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));

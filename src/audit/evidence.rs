@@ -101,7 +101,8 @@ pub(crate) async fn pack(
             let ends = records::link_changes::ends_of(conn, &link_id, limit)?;
             let corrections = records::link_changes::corrections_of(conn, &link_id, limit)?;
             let extensions = records::extension_requests::of_link(conn, &link_id, limit)?;
-            let extensions: Vec<Value> = extensions.iter().map(|asked| links::extension_shown(asked, now)).collect();
+            let shown = |asked| links::extension_shown(asked, &link, now);
+            let extensions: Vec<Value> = extensions.into_iter().map(shown).collect();
             let erasures = store::erasures(conn, std::slice::from_ref(&tenant_id), 0..checkpoint.size)?;
             let size = u64::try_from(checkpoint.size).map_err(Error::internal)?;
             let indexes: Vec<u64> = rows.iter().filter_map(|(row, _)| u64::try_from(row.log_index).ok()).collect();

@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub(crate) struct CheckpointFolder {
     patience: Patience,
     /// The newest checkpoints that this instance has read or written, the newest last.
     newest: Mutex<Vec<OutsideCheckpoint>>,
+    /// Whether the database was behind one of them, or a restore was not complete, when it was compared last.
+    behind: AtomicBool,
 }
 
 impl CheckpointFolder {
@@ -57,12 +60,20 @@ impl CheckpointFolder {
                 }
             }
         }
-        Ok(Self { path, patience, newest: Mutex::new(newest) })
+        // Until they were compared, nobody knows.
+        let behind = AtomicBool::new(!newest.is_empty());
+        Ok(Self { path, patience, newest: Mutex::new(newest), behind })
     }
 
     /// Whether a folder is configured.
     pub(crate) const fn is_configured(&self) -> bool {
         self.path.is_some()
+    }
+
+    /// Whether the database was restored from a backup, and `magic-link restore` was not run, as [`require_whole`] has seen
+    /// it last: what stands in the backup's queues was done before, and what it is about may have ended since.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// The checkpoint of every log.
@@ -112,7 +123,8 @@ impl CheckpointFolder {
 /// `restore_required`
 pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Result<(), Error> {
     let newest = folder.newest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    cx.store
+    let compared = cx
+        .store
         .read(move |conn| {
             if restores::is_running(conn)? {
                 let detail = "a restore is not complete: run `magic-link restore` again";
@@ -123,7 +135,14 @@ pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Re
             let detail = "the database is behind a checkpoint that was kept outside: run `magic-link restore`";
             Err(Error::new(Code::RestoreRequired).detail(detail))
         })
-        .await
+        .await;
+    match &compared {
+        Ok(()) => folder.behind.store(false, Ordering::Relaxed),
+        Err(error) if error.code() == Code::RestoreRequired => folder.behind.store(true, Ordering::Relaxed),
+        // Nothing was compared.
+        Err(_) => {}
+    }
+    compared
 }
 
 /// The first checkpoint that the database has not signed, and that no restore has named.

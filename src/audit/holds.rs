@@ -191,6 +191,12 @@ pub(crate) async fn release(
     Ok(released.into())
 }
 
+/// Every hold that is in force: what a restored backup knows of them.
+pub(crate) async fn standing(cx: &Context, now: Timestamp) -> Result<Vec<LegalHold>, Error> {
+    let rows = cx.store.read(move |conn| Ok(store::standing_holds(conn, now)?)).await?;
+    Ok(rows.into_iter().map(LegalHold::from).collect())
+}
+
 /// A page of a log's holds, newest first. Their reasons concern the whole tenant, like the events about them.
 pub(crate) async fn list(
     cx: &Context,

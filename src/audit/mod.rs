@@ -47,6 +47,8 @@ pub(crate) use deliver::{Outside, deliver_due};
 pub use export::ExportFormat;
 pub(crate) use export::{ExportQuery, export};
 pub(crate) use folder::{CheckpointFolder, require_whole};
+pub(crate) use holds::{LegalHold, PlaceHold, ReleaseHold, list as list_holds, place as place_hold};
+pub(crate) use holds::{release as release_hold, standing as standing_holds};
 pub(crate) use key::{LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
 pub(crate) use purge::{PurgeSchedule, purge_due, retain};

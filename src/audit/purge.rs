@@ -3,6 +3,10 @@
 //! Leaves and proofs are kept for ever. An erasure, with its actor and reason, is an
 //! event too, without a person's name, and its row is inserted before the first payload is deleted: the
 //! database enforces that order.
+//!
+//! A backup has forgotten the legal holds and the retention periods of later, so
+//! nothing is erased from a database that is behind a checkpoint outside, nor
+//! after its restore until an operator ends the freeze.
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,6 +16,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use super::erase::{Purge, erase_rows, erase_unused, event, retention_end};
+use super::folder::{CheckpointFolder, require_whole};
 use super::log;
 use super::store::{self, Erasure};
 use crate::clock::Timestamp;
@@ -21,6 +26,7 @@ use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit};
 use crate::journal::rows::{self, lock_log};
 use crate::records::erasing::Erased;
+use crate::records::restores;
 use crate::store::Tx;
 
 /// Events per transaction, and bytes of their payloads.
@@ -89,10 +95,11 @@ impl fmt::Display for Retained {
 /// period is over.
 ///
 /// # Errors
-/// `retention_not_over` and `legal_hold`; both refusals are recorded. `erasure_by_command` where the service has not the
-/// right to erase.
+/// `retention_not_over` and `legal_hold`; both refusals are recorded. `restore_required`, and `erasure_by_command` where
+/// the service has not the right to erase.
 pub(crate) async fn purge(
     cx: &Context,
+    folder: &CheckpointFolder,
     caller: &Caller<ManageAudit>,
     tenant_id: String,
     request: PurgeLog,
@@ -113,6 +120,7 @@ pub(crate) async fn purge(
         reason: request.reason,
         tenant_id: tenant_id.clone(),
     };
+    require_whole(cx, folder).await?;
     let mut erased = 0;
     while let Some(count) = erase_some(cx, order.clone(), now).await? {
         erased += count;
@@ -129,19 +137,28 @@ pub(crate) async fn purge(
 }
 
 /// Erases what is past its retention in every log and beside it; runs once an hour.
-pub(crate) async fn purge_due(cx: &Context, schedule: &PurgeSchedule, now: Timestamp) -> Result<(), Error> {
-    if schedule.is_due(now) {
-        retain(cx, now).await?;
+///
+/// # Errors
+/// `restore_required`
+pub(crate) async fn purge_due(
+    cx: &Context,
+    folder: &CheckpointFolder,
+    schedule: &PurgeSchedule,
+    now: Timestamp,
+) -> Result<(), Error> {
+    // After a restore it is due as soon as the freeze ends.
+    if schedule.is_due(now) && !cx.store.read(|conn| Ok(restores::holds_erasing(conn)?)).await? {
+        retain(cx, Some(folder), now).await?;
         schedule.done(now);
     }
     Ok(())
 }
 
-/// Erases what is past its retention in every log and beside it, in ranges.
+/// Erases what is past its retention in every log and beside it, in ranges; nothing after a restore until the freeze ends.
 ///
 /// # Errors
-/// When the store is unavailable. What was erased until then stays so, and is on record.
-pub(crate) async fn retain(cx: &Context, now: Timestamp) -> Result<Retained, Error> {
+/// When the store is unavailable, and `restore_required`. What was erased until then stays so, and is on record.
+pub(crate) async fn retain(cx: &Context, folder: Option<&CheckpointFolder>, now: Timestamp) -> Result<Retained, Error> {
     let logs = cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
     let mut all = Retained::default();
     for tenant_id in logs {
@@ -155,11 +172,21 @@ pub(crate) async fn retain(cx: &Context, now: Timestamp) -> Result<Retained, Err
             actor: Actor::system("retention"),
             client_id: None,
         };
+        // Another database may have taken the place of the one before.
+        require_whole_in(cx, folder).await?;
         // A log that cannot be read must not block the others.
         survive(retain_log(cx, &order, &mut all, now).await, &order.tenant_id)?;
     }
+    require_whole_in(cx, folder).await?;
     survive(erase_unused(cx, now).await.map(|rows| all.rows += rows), SYSTEM_LOG)?;
     Ok(all)
+}
+
+async fn require_whole_in(cx: &Context, folder: Option<&CheckpointFolder>) -> Result<(), Error> {
+    match folder {
+        Some(folder) => require_whole(cx, folder).await,
+        None => Ok(()),
+    }
 }
 
 async fn retain_log(cx: &Context, order: &Purge, all: &mut Retained, now: Timestamp) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::export::{self, ExportFormat, ExportQuery};
+use super::folder::CheckpointFolder;
 use super::holds::{self, LegalHold, PlaceHold, ReleaseHold};
 use super::key::LogKey;
 use super::log::{self, AuditLog, ConsistencyProof, ConsistencyQuery, InclusionProof, InclusionQuery};
@@ -174,18 +175,21 @@ async fn get_verifier_key(
 /// valid. Refused with `409
 /// retention_not_over` before the tenant's `retention_days` have passed and with
 /// `409 legal_hold` while a hold is in force; both are recorded. The service also
-/// erases what is past its retention by itself, once an hour.
+/// erases what is past its retention by itself, once an hour. A restored backup has
+/// forgotten later holds: after `magic-link restore` every log is held until issuing
+/// is unfrozen, and before it this is `503 restore_required`.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = PurgedLog, description = "Number of erased payloads")))]
 #[post("/audit-log/{tenant_id}/purges")]
 async fn purge_audit_log(
     cx: Data<Context>,
+    folder: Data<CheckpointFolder>,
     caller: Caller<ManageAudit>,
     id: Path<String>,
     body: Body<PurgeLog>,
 ) -> Result<Json<PurgedLog>, Error> {
-    Ok(Json(purge::purge(&cx, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    Ok(Json(purge::purge(&cx, &folder, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
 }
 
 /// Place a legal hold

@@ -7,11 +7,23 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::Column;
 use super::{Failure, Output, output};
 use crate::app::App;
 use crate::audit::verify::{self, ApprovalKey, KeyChangedBy, Verified, VerifiedApprovalKeyChange, VerifiedApprovals};
-use crate::audit::{self, ExportFormat, ExportQuery};
+use crate::audit::{self, ExportFormat, ExportQuery, PlaceHold, ReleaseHold};
+use crate::clock::Timestamp;
+use crate::domain::Paging;
 use crate::http::Caller;
+use crate::id::HoldId;
+
+const HOLDS: &[Column] = &[
+    ("HOLD", "/id"),
+    ("PLACED", "/placed_at"),
+    ("UNTIL", "/until"),
+    ("RELEASED", "/released_at"),
+    ("REASON", "/reason"),
+];
 
 #[derive(Subcommand)]
 pub(super) enum AuditCommand {
@@ -53,6 +65,41 @@ pub(super) enum AuditCommand {
     /// The key before introduces the next one in every log, so checkpoints of
     /// before and the verifier keys that auditors hold stay good.
     RotateKey,
+    /// Place a legal hold: no payload of the tenant's audit log is erased while it is in force
+    Hold {
+        /// Tenant of the audit log
+        #[arg(long)]
+        tenant: String,
+        /// Why; at least 10 characters
+        #[arg(long)]
+        reason: String,
+        /// When it ends (RFC 3339); without it, when it is released
+        #[arg(long, value_name = "TIME", value_parser = time_of)]
+        until: Option<Timestamp>,
+    },
+    /// List the legal holds on a tenant's audit log, newest first
+    Holds {
+        /// Tenant of the audit log
+        #[arg(long)]
+        tenant: String,
+        /// Holds per page
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        page_size: u32,
+        /// `next_cursor` of the previous page
+        #[arg(long, allow_hyphen_values = true)]
+        cursor: Option<String>,
+    },
+    /// Release a legal hold
+    Release {
+        /// Id of the hold
+        id: HoldId,
+        /// Tenant of the audit log
+        #[arg(long)]
+        tenant: String,
+        /// Why; at least 10 characters
+        #[arg(long)]
+        reason: String,
+    },
     /// Print a tenant's audit log
     Export {
         /// Tenant of the audit log
@@ -118,6 +165,20 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
                 out.write_all(chunk.as_bytes())?;
             }
             Ok(out.flush()?)
+        }
+        AuditCommand::Hold { tenant, reason, until } => {
+            let request = PlaceHold { reason, until, requested_by: None };
+            let hold = audit::place_hold(&app.cx, &Caller::operator(), tenant, request, None, now).await?;
+            output.done(&hold, &format!("{} holds the audit log of {}", hold.id, hold.tenant_id))
+        }
+        AuditCommand::Holds { tenant, page_size, cursor } => {
+            let paging = Paging { page_size: Some(page_size), cursor };
+            output.table(&audit::list_holds(&app.cx, &caller, tenant, paging).await?, HOLDS)
+        }
+        AuditCommand::Release { id, tenant, reason } => {
+            let request = ReleaseHold { reason, requested_by: None };
+            let hold = audit::release_hold(&app.cx, &Caller::operator(), tenant, id, request, now).await?;
+            output.done(&hold, &format!("{} is released", hold.id))
         }
         AuditCommand::Verify { .. } => Ok(()),
     }
@@ -192,6 +253,11 @@ fn approval_key_of(file: &Path) -> Result<ApprovalKey, Failure> {
     let wrong =
         || format!("{} holds no public key on P-256: a JWK with kty, crv, x and y alone, or PEM", file.display());
     ApprovalKey::of_file(&text).ok_or_else(|| wrong().into())
+}
+
+/// A time as the API takes it.
+fn time_of(text: &str) -> Result<Timestamp, serde_json::Error> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned()))
 }
 
 pub(super) fn read(file: &Path) -> Result<Vec<u8>, Failure> {

@@ -11,7 +11,7 @@ pub(super) async fn run(cx: &Context, output: &Output) -> Result<(), Failure> {
         return Err("the clock is in doubt, and what is erased cannot be taken back: set the machine's clock".into());
     }
     let now = cx.clock.now();
-    let ended = audit::retain(cx, now).await?;
+    let ended = audit::retain(cx, None, now).await?;
     webhooks::maintain(cx, now).await?;
     idempotency::forget_expired(&cx.store, now).await?;
     output.done(&ended, &ended.to_string())

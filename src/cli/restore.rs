@@ -20,6 +20,8 @@ use crate::restore::restore;
 const CLIENTS: &[Column] =
     &[("ID", "/id"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("KEY ROTATED", "/rotated_at"), ("NAME", "/name")];
 const APPROVAL_KEYS: &[Column] = &[("TENANT", "/tenant_id"), ("KEY", "/key_thumbprint"), ("SINCE", "/since")];
+const HOLDS: &[Column] = &[("TENANT", "/tenant_id"), ("HOLD", "/id"), ("UNTIL", "/until"), ("REASON", "/reason")];
+const RETENTIONS: &[Column] = &[("TENANT", "/tenant_id"), ("DAYS", "/retention_days")];
 const CONSULTANTS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email")];
 
 #[derive(Args)]
@@ -81,11 +83,18 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
         line("\nApproval keys of the backup; ask each tenant whether it is still theirs, before issuing is unfrozen:")?;
         output.table(&json!({ "items": done.get("approval_keys") }), APPROVAL_KEYS)?;
     }
+    line("\nLegal holds of the backup; place those that are missing: magic-link audit hold --tenant … --reason …")?;
+    output.table(&json!({ "items": done.get("legal_holds") }), HOLDS)?;
+    line(&format!(
+        "\nRetention periods of the backup, {} days for all others; raise what was raised since, or place a hold:",
+        number("retention_days")
+    ))?;
+    output.table(&json!({ "items": done.get("retentions") }), RETENTIONS)?;
     line("\nClients, disabled until `magic-link client confirm ID…`; rotate a key that may have changed since:")?;
     output.table(&json!({ "items": done.get("clients") }), CLIENTS)?;
     line("\nConsultants, suspended until `magic-link consultant confirm ID…`:")?;
     output.table(&json!({ "items": done.get("consultants") }), CONSULTANTS)?;
-    Ok(line("\nIssuing is frozen until `magic-link unfreeze`.")?)
+    Ok(line("\nIssuing is frozen, and nothing is erased from the audit logs, until `magic-link unfreeze`.")?)
 }
 
 pub(super) async fn confirm_clients(cx: &Context, confirm: Confirm<ClientId>, output: &Output) -> Result<(), Failure> {

@@ -13,7 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Text;
 
-use super::{Conn, ConnectionManager, DatabaseUrl};
+use super::{Conn, ConnectionManager, DatabaseUrl, files};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -88,7 +88,7 @@ fn sync(place: &Path) -> io::Result<()> {
 
 /// Reads every page of the backup, and whether each index and reference is whole.
 fn check(place: &Path) -> Result<Conn, BackupError> {
-    let mut conn = SqliteConnection::establish(&place.to_string_lossy())?;
+    let mut conn = SqliteConnection::establish(&files::existing(place))?;
     conn.batch_execute("PRAGMA foreign_keys = ON; PRAGMA query_only = ON")?;
     let mut lines: Vec<Line> =
         sql_query("SELECT integrity_check AS line FROM pragma_integrity_check").load(&mut conn)?;

@@ -189,7 +189,7 @@ pub(crate) struct ConnectionManager {
     url: DatabaseUrl,
     by_primary_keys: bool,
     breaks: Arc<AtomicU64>,
-    /// The file of an embedded database.
+    /// The file of an embedded database, which the pools of a process know together.
     file: Option<Arc<DatabaseFile>>,
 }
 
@@ -202,12 +202,31 @@ impl ConnectionManager {
         Self { url, by_primary_keys: false, breaks: Arc::default(), file }
     }
 
-    /// For connections that only look up rows by primary keys.
-    pub(crate) fn by_primary_keys(url: DatabaseUrl) -> Self {
-        Self { by_primary_keys: true, ..Self::new(url) }
+    /// For another pool of the same database, which is the same file to both.
+    pub(crate) fn for_another_pool(&self) -> Self {
+        let (url, file) = (self.url.clone(), self.file.clone());
+        Self { url, by_primary_keys: self.by_primary_keys, breaks: Arc::default(), file }
     }
 
-    /// Opens one connection with the settings that the service relies on.
+    /// The same for connections that only look up rows by primary keys.
+    pub(crate) fn by_primary_keys(&self) -> Self {
+        Self { by_primary_keys: true, ..self.for_another_pool() }
+    }
+
+    pub(crate) const fn is_sqlite(&self) -> bool {
+        matches!(self.url, DatabaseUrl::Sqlite(_))
+    }
+
+    /// For a file that is made by this.
+    #[cfg(test)]
+    pub(crate) fn of_new_file(path: std::path::PathBuf) -> Self {
+        let manager = Self::new(DatabaseUrl::Sqlite(path));
+        drop(manager.prepare().unwrap());
+        manager
+    }
+
+    /// Opens one connection with the settings that the service relies on. It makes no file: only
+    /// [`ConnectionManager::prepare`] does.
     pub(crate) fn open(&self) -> ConnectionResult<Conn> {
         match &self.url {
             DatabaseUrl::Postgres(url) => {
@@ -239,7 +258,7 @@ impl ConnectionManager {
                 Ok(Conn::Postgres(conn))
             }
             DatabaseUrl::Sqlite(path) => {
-                let mut conn = SqliteConnection::establish(&path.to_string_lossy())?;
+                let mut conn = SqliteConnection::establish(&files::existing(path))?;
                 // recursive_triggers: without it INSERT OR REPLACE slips past delete triggers.
                 conn.batch_execute(
                     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -253,7 +272,8 @@ impl ConnectionManager {
         }
     }
 
-    /// Creates the file of the embedded database. While the result lives, no other process sets it up.
+    /// Creates the file of the embedded database, if it is not there: nothing else does. While the result lives, no other
+    /// process sets it up.
     pub(crate) fn prepare(&self) -> std::io::Result<Option<File>> {
         match &self.url {
             DatabaseUrl::Sqlite(path) => files::prepare(path),
@@ -380,7 +400,7 @@ mod tests {
         let file = folder.path().join("wide.db");
         let mut wide = SqliteConnection::establish(&file.to_string_lossy()).unwrap();
         wide.batch_execute("PRAGMA encoding = 'UTF-16le'; CREATE TABLE t (a TEXT)").unwrap();
-        let refused = ConnectionManager::new(DatabaseUrl::Sqlite(file)).open().err().unwrap().to_string();
+        let refused = ConnectionManager::of_new_file(file).open().err().unwrap().to_string();
         assert!(refused.contains("UTF-16le"), "{refused}");
     }
 }

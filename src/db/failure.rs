@@ -69,7 +69,7 @@ const LASTING_AT_CONNECT: &[(&str, &str)] = &[
     ("encoding", "must be UTF"),
     ("lc_messages", "the service must tell them apart"),
     // What we see of the file ourselves.
-    ("write-ahead log", "while the database was open"),
+    ("write-ahead log, file", "while the database was open"),
 ];
 
 /// Whether a failure of which only the text is known passes by itself.
@@ -128,6 +128,14 @@ pub(crate) fn log_lost() -> Error {
     )
 }
 
+/// The file of the database was moved away, or another one was put in its place beside its write-ahead log.
+pub(crate) fn file_moved() -> Error {
+    fault(
+        &"the file of the database was moved away or replaced while it was open, and its write-ahead log was not: put it back, and nothing \
+          is lost; let nothing open what is there, and remove no file beside it",
+    )
+}
+
 fn lasts_at_connect(text: &str) -> bool {
     LASTING_AT_CONNECT.iter().any(|(_, part)| text.contains(part))
 }
@@ -147,7 +155,7 @@ mod tests {
     use diesel::connection::SimpleConnection;
 
     use super::*;
-    use crate::db::{ConnectionManager, DatabaseUrl};
+    use crate::db::ConnectionManager;
 
     fn code(kind: Kind, text: &str) -> Code {
         Error::from(Diesel::DatabaseError(kind, Box::new(text.to_owned()))).code()
@@ -238,7 +246,7 @@ mod tests {
     fn sqlite_says_what_the_table_expects() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("test.db");
-        let manager = ConnectionManager::new(DatabaseUrl::Sqlite(file.clone()));
+        let manager = ConnectionManager::of_new_file(file.clone());
         let (mut one, mut other) = (manager.open().unwrap(), manager.open().unwrap());
         let code = |outcome: diesel::QueryResult<()>| Error::from(outcome.unwrap_err()).code();
         one.batch_execute("CREATE TABLE t (a TEXT)").unwrap();

@@ -1,8 +1,9 @@
 //! The files of the embedded database: only their owner reads them, and one process at a time sets them up.
 
+use std::fmt::Write;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::secrets::tighten;
@@ -12,6 +13,55 @@ const SET_UP_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How often it looks whether that is done.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The address by which SQLite opens a file that is there, and makes none.
+///
+/// It makes one by itself where there is none, and throws away the write-ahead log that it finds beside it.
+pub(super) fn existing(database: &Path) -> String {
+    let mut address = String::from("file:");
+    let bytes = database.as_os_str().as_encoded_bytes();
+    match bytes {
+        [b'/', ..] => address.push_str("//"),
+        [_, b':', ..] if cfg!(windows) => address.push_str("///"),
+        _ => {}
+    }
+    for byte in bytes {
+        match byte {
+            b'\\' if cfg!(windows) => address.push('/'),
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                address.push(char::from(*byte));
+            }
+            _ => drop(write!(address, "%{byte:02X}")),
+        }
+    }
+    address.push_str("?mode=rw");
+    address
+}
+
+/// A file that SQLite keeps beside a database.
+fn beside(database: &Path, suffix: &str) -> PathBuf {
+    let mut name = database.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Refuses to make a database beside a write-ahead log: the file that it belongs to was moved away, or is damaged. SQLite
+/// never leaves one beside an empty file.
+fn require_no_log(database: &Path) -> io::Result<()> {
+    let size = |file: &Path| fs::metadata(file).ok().map(|file| file.len());
+    let log = beside(database, "-wal");
+    let refused = match (size(database), size(&log)) {
+        (None, Some(_)) => "is not there",
+        (Some(0), Some(1..)) => "is empty",
+        _ => return Ok(()),
+    };
+    let (log, database) = (log.display(), database.display());
+    let why = format!(
+        "{database} {refused}, and {log} holds what was committed last: put the database back, or restore a backup and \
+         remove the log"
+    );
+    Err(io::Error::new(io::ErrorKind::InvalidData, why))
+}
 
 /// Creates folder and file of the embedded database, for its owner alone, and takes from others what they may read.
 ///
@@ -28,6 +78,7 @@ pub(super) fn prepare(database: &Path) -> io::Result<Option<File>> {
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(folder)?;
     let alone = lock(folder)?;
+    require_no_log(database)?;
     let mut options = OpenOptions::new();
     // Never opened if it exists: to close it would release the locks that this process holds on it.
     options.write(true).create_new(true);
@@ -42,9 +93,7 @@ pub(super) fn prepare(database: &Path) -> io::Result<Option<File>> {
     }
     // SQLite gives the other two the mode of the first.
     for suffix in ["", "-wal", "-shm"] {
-        let mut name = database.as_os_str().to_owned();
-        name.push(suffix);
-        tighten(Path::new(&name));
+        tighten(&beside(database, suffix));
     }
     Ok(alone)
 }
@@ -99,6 +148,38 @@ mod tests {
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(prepare(&inner).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         assert_eq!(mode(&inner), 0o755);
+    }
+
+    #[test]
+    fn nothing_is_made_beside_a_write_ahead_log() {
+        let folder = tempfile::tempdir().unwrap();
+        let (database, log) = (folder.path().join("old.db"), folder.path().join("old.db-wal"));
+        fs::write(&log, "committed").unwrap();
+        assert_eq!(prepare(&database).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(!database.exists());
+        fs::write(&database, "").unwrap();
+        assert_eq!(prepare(&database).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(fs::read(&log).unwrap(), b"committed");
+        fs::write(&database, "a database").unwrap();
+        drop(prepare(&database).unwrap());
+    }
+
+    #[test]
+    fn only_what_is_there_is_opened_whatever_its_name() {
+        use diesel::connection::SimpleConnection;
+        use diesel::{Connection, SqliteConnection};
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["plain.db", "a b%20?c#d&e=f.db", "Größe:1.db"] {
+            let database = folder.path().join(name);
+            assert!(SqliteConnection::establish(&existing(&database)).is_err(), "{name}");
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+            drop(prepare(&database).unwrap());
+            let mut opened = SqliteConnection::establish(&existing(&database)).unwrap();
+            opened.batch_execute("CREATE TABLE t (a TEXT)").unwrap();
+            drop(opened);
+            assert!(fs::metadata(&database).unwrap().len() > 0, "{name}");
+            fs::remove_file(&database).unwrap();
+        }
     }
 
     #[test]

@@ -204,14 +204,14 @@ fn tried_again<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::{ConnectionManager, DatabaseUrl};
+    use crate::db::ConnectionManager;
 
     /// The newest migration from before migrations said who works beside them.
     const BEFORE: &str = "20261128010000";
 
     fn fresh() -> (tempfile::TempDir, Conn) {
         let folder = tempfile::tempdir().unwrap();
-        let conn = ConnectionManager::new(DatabaseUrl::Sqlite(folder.path().join("test.db"))).open().unwrap();
+        let conn = ConnectionManager::of_new_file(folder.path().join("test.db")).open().unwrap();
         (folder, conn)
     }
 

@@ -24,7 +24,7 @@ pub(crate) use batch::{insert_all, next_rows};
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};
 pub(crate) use copy::{CopyError, copy_all};
-pub(crate) use failure::{log_lost, no_connection};
+pub(crate) use failure::{file_moved, log_lost, no_connection};
 pub(crate) use lock::{Older, count_endpoints_alone, older_than, transaction_number};
 pub(crate) use migrations::{Difference, difference, newest as newest_migration, newest_applied, run as migrate};
 pub(crate) use open_file::Standing;

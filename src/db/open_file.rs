@@ -6,6 +6,10 @@
 //! truth of its own. So such connections work no more. They stay open, and no other
 //! one is opened beside them: SQLite would let it share their index of another log.
 //! The last one that closes writes what the lost log holds into the file.
+//!
+//! Where the file is moved away and its log is not, SQLite would take another file at that place for the one that the log
+//! belongs to, and throw the log of an empty one away: nothing is opened until the file is back. A file that was replaced
+//! together with what is beside it is another database, and opened anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,8 +22,10 @@ use super::Conn;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     Current,
-    /// Another file has taken the place of the one that was opened.
+    /// Another file has taken the place of the one that was opened, without the log of that one.
     Replaced,
+    /// The file is not where it was, and what was committed last may stand in the log that is.
+    Moved,
     /// The file is the same, and its write-ahead log, or the index of it, is another one or gone.
     LogLost,
 }
@@ -44,6 +50,11 @@ impl FileId {
 
 /// The write-ahead log and its index.
 type Beside = [Option<FileId>; 2];
+
+/// Whether one of the files is where it was. Where the system does not number files, nobody can tell.
+fn is_left(known: &Beside, found: &Beside) -> bool {
+    known.iter().zip(found).any(|(known, found)| known.is_some() && known == found)
+}
 
 /// The file, and the paths of those beside it.
 #[derive(Debug)]
@@ -94,10 +105,10 @@ impl DatabaseFile {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a connection, unless there are some whose log is lost.
+    /// Opens a connection, unless there are some whose log is lost, or whose file was moved away.
     ///
     /// # Errors
-    /// Those of `open`, and of [`DatabaseFile::lost`].
+    /// Those of `open`, of [`DatabaseFile::lost`] and of [`DatabaseFile::moved`].
     pub(super) fn open(
         self: &Arc<Self>,
         open: impl FnOnce() -> ConnectionResult<Conn>,
@@ -108,8 +119,18 @@ impl DatabaseFile {
             let is_same = file == known.file && known.open > 0;
             (known.lost.is_some() && known.lost == file) || (is_same && known.beside != self.paths.beside())
         };
-        if is_lost(&self.known(), before) {
-            return Err(self.lost());
+        let is_moved = |known: &Known, file: Option<FileId>| {
+            let is_another = known.open > 0 && known.file != file;
+            is_another && (file.is_none() || is_left(&known.beside, &self.paths.beside()))
+        };
+        {
+            let known = self.known();
+            if is_lost(&known, before) {
+                return Err(self.lost());
+            }
+            if is_moved(&known, before) {
+                return Err(self.moved());
+            }
         }
         let opened = open()?;
         let file = before.or_else(|| self.paths.file());
@@ -130,10 +151,17 @@ impl DatabaseFile {
     fn lost(&self) -> ConnectionError {
         ConnectionError::BadConnection(format!("{} {LOST}", self.paths.beside[0].display()))
     }
+
+    fn moved(&self) -> ConnectionError {
+        ConnectionError::BadConnection(format!("{} {MOVED}", self.paths.file.display()))
+    }
 }
 
-/// Of a log that was removed; `failure.rs` knows it by its end.
+/// Of a log that was removed; `failure.rs` knows both by their end.
 const LOST: &str = "was removed or replaced while the database was open";
+
+/// Of a file that was moved away from its log.
+const MOVED: &str = "was moved away or replaced, and its write-ahead log was not, while the database was open";
 
 /// The file that one connection has opened.
 #[derive(Debug)]
@@ -147,11 +175,13 @@ impl OpenFile {
     /// Looks at the files.
     pub(super) fn standing(&self) -> Standing {
         // The log first: who replaces the database removes it before, or after.
-        let has_log = self.of.paths.beside() == self.beside;
-        if self.of.paths.file() != self.file {
-            return Standing::Replaced;
+        let beside = self.of.paths.beside();
+        let file = self.of.paths.file();
+        if file != self.file {
+            let is_moved = file.is_none() || is_left(&self.beside, &beside);
+            return if is_moved { Standing::Moved } else { Standing::Replaced };
         }
-        if has_log {
+        if beside == self.beside {
             return Standing::Current;
         }
         self.of.known().lost = self.file;

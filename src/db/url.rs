@@ -202,9 +202,9 @@ impl PostgresUrl {
     pub(super) fn for_the_service(&self) -> String {
         let wanted = [
             ("connect_timeout", "2"),
-            ("tcp_user_timeout", "5000"),
-            ("keepalives_idle", "5"),
-            ("keepalives_interval", "2"),
+            ("tcp_user_timeout", "3000"),
+            ("keepalives_idle", "2"),
+            ("keepalives_interval", "1"),
             ("keepalives_count", "2"),
             ("target_session_attrs", "read-write"),
         ];
@@ -355,8 +355,8 @@ mod tests {
         let asked = |text: &str| PostgresUrl::parse(text).map(|url| url.for_the_service());
         assert_eq!(
             asked("postgres://one,two/name?sslmode=disable").unwrap(),
-            "postgres://one,two/name?sslmode=disable&connect_timeout=2&tcp_user_timeout=5000&keepalives_idle=5\
-             &keepalives_interval=2&keepalives_count=2\
+            "postgres://one,two/name?sslmode=disable&connect_timeout=2&tcp_user_timeout=3000&keepalives_idle=2\
+             &keepalives_interval=1&keepalives_count=2\
              &target_session_attrs=read-write"
         );
         let said =

@@ -116,6 +116,7 @@ pub(crate) async fn shorten(
             }
             let moved = change.move_end(tx, &link, to)?;
             let session = link_changes::cut_session(tx, &link.id, to)?;
+            records::extension_requests::lapse_with(tx, &link.id, to)?;
             let extension = change.end(ExtensionId::new(now), &request.reason, (link.expires_at, to));
             let more = serde_json::json!({
                 "session_id": session, "acting_session_id": request.acting_session_id,

@@ -22,7 +22,11 @@ use crate::store::Tx;
 use crate::tokens::{ApprovalTerms, Signed};
 
 /// A request to extend a link as its evidence shows it: who asked, who decided, when and why.
-pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> serde_json::Value {
+pub(crate) fn extension_shown(request: ExtensionRequest, link: &LinkResponse, now: Timestamp) -> serde_json::Value {
+    let request = match link.revoked_at {
+        Some(at) => request.withdrawn(at, ending_of(link).as_ref()),
+        None => request,
+    };
     let decision = request.decision();
     serde_json::json!({
         "id": request.id, "state": request.state(now), "hours": request.hours,
@@ -35,6 +39,13 @@ pub(crate) fn extension_shown(request: &ExtensionRequest, now: Timestamp) -> ser
         "client_id": request.client_id, "created_at": request.created_at, "lapses_at": request.lapses_at,
         "decided_at": request.decided_at, "decision": decision,
     })
+}
+
+/// What ended a link early, as the decision on what waited for it.
+fn ending_of(link: &LinkResponse) -> Option<Decision> {
+    let reason = link.revoke_reason.clone();
+    let ended = |by| Decision { by, email: None, client_id: None, reason, revocation_id: None, signed: None };
+    link.revoked_by.clone().map(ended)
 }
 
 /// Refuses another extension while one waits. One that nobody decided on in time is recorded as lapsed.

@@ -2,6 +2,7 @@
 
 use time::Duration;
 
+use super::withdrawing;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
@@ -138,6 +139,7 @@ fn replace(tx: &mut Tx<'_>, by: &Link, actor: &Actor, now: Timestamp) -> Result<
     mail::cancel_for_links(tx, links, now)?;
     let event = Event::new(EventType::LinkReplaced, actor.clone(), now).client(by.client_id.as_ref()).link(&link);
     tx.record(event.with(&serde_json::json!({ "replaced_by": by.id })));
+    withdrawing::withdraw_with(tx, links, &revoking)?;
     sessions::end_all_of_links(
         tx,
         links,

@@ -25,6 +25,7 @@ pub(crate) mod routes;
 mod signed;
 pub(crate) mod step_up;
 mod store;
+mod withdrawing;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

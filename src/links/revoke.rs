@@ -1,7 +1,7 @@
 //! Revoking links, and with them their sessions and unsent mails.
 
 use super::changing::Change;
-use super::{LinkResponse, RevokeLink, approval, read};
+use super::{LinkResponse, RevokeLink, approval, read, withdrawing};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{EventType, Validator, check_person};
@@ -50,19 +50,22 @@ pub(crate) async fn revoke(
         .await
 }
 
-/// Revokes the selected links that have not ended; returns the numbers of revoked links and ended sessions.
-pub(crate) fn revoke_where(
-    tx: &mut Tx<'_>,
-    selector: Selector<'_>,
-    revoking: &Revoking<'_>,
-) -> Result<(usize, usize), Error> {
-    let links = link_ends::revoke_where(tx, selector, revoking)?;
-    follow_up(tx, &links, revoking).map(|sessions| (links.len(), sessions))
+/// What a revocation of several links has ended.
+pub(crate) struct Revoked {
+    pub links: usize,
+    pub sessions: usize,
+    /// Requests for extensions of the links that were withdrawn.
+    pub requests: usize,
 }
 
-/// Ends the sessions of revoked links, cancels their mails, and records the revocations. Returns how many sessions
-/// ended.
-fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result<usize, Error> {
+/// Revokes the selected links that have not ended.
+pub(crate) fn revoke_where(tx: &mut Tx<'_>, selector: Selector<'_>, revoking: &Revoking<'_>) -> Result<Revoked, Error> {
+    let links = link_ends::revoke_where(tx, selector, revoking)?;
+    follow_up(tx, &links, revoking)
+}
+
+/// Ends the sessions of revoked links, cancels their mails, withdraws what waits for them, and records the revocations.
+fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result<Revoked, Error> {
     mail::cancel_for_links(tx, links, revoking.now)?;
     mail::notices::revoked(tx, links, revoking.now)?;
     tx.wake(Worker::Mail);
@@ -78,6 +81,7 @@ fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result
                 })),
         );
     }
+    let requests = withdrawing::withdraw_with(tx, links, revoking)?;
     let ending = Ending {
         actor: revoking.actor,
         client_id: revoking.client_id,
@@ -86,5 +90,6 @@ fn follow_up(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result
         reason: None,
         acting_session_id: revoking.acting_session_id,
     };
-    sessions::end_all_of_links(tx, links, sessions::EndCause::Revoked, &ending)
+    let sessions = sessions::end_all_of_links(tx, links, sessions::EndCause::Revoked, &ending)?;
+    Ok(Revoked { links: links.len(), sessions, requests })
 }

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use time::Duration;
 
 use super::link_requests::{Decision, RequestState};
+use super::revocations::NotBulkRevoked;
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::extension_requests as requests;
+use crate::db::schema::{extension_requests as requests, magic_links as links};
 use crate::domain::Issuer;
 use crate::id::{ClientId, ExtensionId, LinkId};
 
@@ -51,6 +53,15 @@ impl ExtensionRequest {
 
     pub(crate) fn decision(&self) -> Option<Decision> {
         Decision::parsed(self.decision.as_deref())
+    }
+
+    /// The same as what ended its link before anybody decided has left it, also where no worker has marked it yet.
+    pub(crate) fn withdrawn(self, at: Timestamp, decision: Option<&Decision>) -> Self {
+        if self.state != RequestState::Pending || self.lapses_at <= at {
+            return self;
+        }
+        let decision = decision.and_then(|decision| decision.stored().ok());
+        Self { state: RequestState::Withdrawn, decided_at: Some(at), decision, ..self }
     }
 
     /// One that somebody of this name denied, in these words.
@@ -101,11 +112,41 @@ pub(crate) fn decide(
         .optional()
 }
 
-/// Requests on which nobody decided in time, the oldest first.
+/// Withdraws the requests of these links, which ended at a time at which they waited.
+pub(crate) fn withdraw(
+    conn: &mut Conn,
+    ids: &[&LinkId],
+    decision: &Decision,
+    at: Timestamp,
+) -> QueryResult<Vec<ExtensionRequest>> {
+    diesel::update(requests::table.filter(requests::magic_link_id.eq_any(ids)))
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(at))
+        .set((
+            requests::state.eq(RequestState::Withdrawn),
+            requests::decided_at.eq(Some(at)),
+            requests::decision.eq(Some(decision.stored()?)),
+        ))
+        .returning(requests::all_columns)
+        .get_results(conn)
+}
+
+/// Lets the request of a link lapse with the link, whose end is sooner now.
+pub(crate) fn lapse_with(conn: &mut Conn, link: &LinkId, end: Timestamp) -> QueryResult<usize> {
+    diesel::update(requests::table.filter(requests::magic_link_id.eq(link)))
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(end))
+        .set(requests::lapses_at.eq(end))
+        .execute(conn)
+}
+
+/// Requests on which nobody decided in time, the oldest first; without those whose link a pending bulk revocation ends,
+/// which may have withdrawn them before.
 pub(crate) fn due(conn: &mut Conn, limit: i64, now: Timestamp) -> QueryResult<Vec<ExtensionId>> {
     requests::table
         .filter(requests::state.eq(RequestState::Pending))
         .filter(requests::lapses_at.le(now))
+        .filter(exists(links::table.filter(links::id.eq(requests::magic_link_id)).filter(NotBulkRevoked)))
         .order(requests::lapses_at.asc())
         .limit(limit)
         .select(requests::id)

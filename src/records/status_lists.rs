@@ -1,6 +1,6 @@
 //! Rows of status lists, and their statements. The indexes are stored with the sessions.
 
-use diesel::dsl::{AsExprOf, max, not, sql};
+use diesel::dsl::{AsExprOf, max, min, not, sql};
 use diesel::expression::{SqlLiteral, UncheckedBind};
 use diesel::prelude::*;
 use diesel::sql_types::{Nullable, Text};
@@ -58,9 +58,9 @@ pub(super) fn taken(conn: &Conn, indexes: &[i32]) -> Taken {
 /// See [`taken`].
 pub(super) type Taken = SqlLiteral<Nullable<Text>, UncheckedBind<SqlLiteral<Nullable<Text>>, AsExprOf<String, Text>>>;
 
-/// The indexes of sessions whose end is recorded, whose link is revoked or matched by a pending bulk revocation, whose
-/// consultant is not active, or that hang on a revoked signing key: what introspection calls inactive, even if it was
-/// made so by hand.
+/// The indexes of sessions whose end is recorded or has come, whose link is revoked or matched by a pending bulk
+/// revocation, whose consultant is not active, or that hang on a revoked signing key: what introspection calls inactive,
+/// even if it was made so by hand.
 pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Vec<i32>> {
     let signed = key_revocations::kid
         .eq(sessions::kid)
@@ -79,13 +79,24 @@ pub(crate) fn over(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Ve
         )
         .select(sessions::status_index)
         .load(conn)?;
+    // The end of a link may have been moved forward since its token was signed: nothing else tells an offline verifier.
     let ended: Vec<i32> = sessions::table
         .filter(sessions::status_list.eq(list))
-        .filter(sessions::ended_at.is_not_null())
+        .filter(sessions::ended_at.is_not_null().or(sessions::expires_at.le(now)))
         .select(sessions::status_index)
         .load(conn)?;
     over.extend(ended);
     Ok(over)
+}
+
+/// When the next session of the list ends by time, of those that have not ended.
+pub(crate) fn next_end(conn: &mut Conn, list: i64, now: Timestamp) -> QueryResult<Option<Timestamp>> {
+    sessions::table
+        .filter(sessions::status_list.eq(list))
+        .filter(sessions::ended_at.is_null())
+        .filter(sessions::expires_at.gt(now))
+        .select(min(sessions::expires_at))
+        .get_result(conn)
 }
 
 /// Lists that were the newest one at some time after `since`, newest first.

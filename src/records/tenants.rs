@@ -142,6 +142,12 @@ pub(crate) fn contacts(conn: &mut Conn, id: &str) -> QueryResult<Vec<Contact>> {
 }
 
 /// Retention of a tenant's payloads in days, if the tenant set it.
+/// Tenants with a retention period of their own, in order.
+pub(crate) fn own_retention(conn: &mut Conn) -> QueryResult<Vec<(String, i32)>> {
+    let own = tenants::table.filter(tenants::retention_days.is_not_null()).order(tenants::id.asc());
+    own.select((tenants::id, tenants::retention_days.assume_not_null())).load(conn)
+}
+
 pub(crate) fn retention_days(conn: &mut Conn, id: &str) -> QueryResult<Option<i32>> {
     Ok(find(conn, id)?.and_then(|tenant| tenant.retention_days))
 }

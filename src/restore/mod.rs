@@ -8,14 +8,15 @@
 //! suspended until somebody confirms them. The database gets another
 //! *incarnation*, so that nothing counts that an instance has cached. The rest is
 //! done in ranges; while it is not complete, no mail and no webhook message is
-//! sent, and the service is not ready. To repeat a restore is safe, whether it was
+//! sent, and the service is not ready. Nothing is erased from an audit log until
+//! an operator ends the freeze: legal holds may be missing. To repeat a restore is safe, whether it was
 //! complete or not.
 
 use actix_web::web::Data;
 use rand::RngExt;
 use serde::Serialize;
 
-use crate::audit::{LogKey, OutsideCheckpoints, Restoration, RestoredLog};
+use crate::audit::{self, LegalHold, LogKey, OutsideCheckpoints, Restoration, RestoredLog};
 use crate::clients::{self, UnconfirmedClient};
 use crate::clock::Timestamp;
 use crate::consultants::{self, UnconfirmedConsultant};
@@ -54,10 +55,24 @@ pub(crate) struct RestoreResponse {
     checkpoints: Vec<RestoredLog>,
     /// Keys with which tenants sign approvals, as the backup has them.
     approval_keys: Vec<RestoredApprovalKey>,
+    /// Legal holds in force, as the backup has them. Nothing is erased until issuing is unfrozen.
+    legal_holds: Vec<LegalHold>,
+    /// Number of days for which the audit logs of other tenants keep names, reasons and values.
+    retention_days: i64,
+    /// Tenants with a retention period of their own, as the backup has it.
+    retentions: Vec<RestoredRetention>,
     /// Clients that are disabled until they are confirmed.
     clients: Vec<UnconfirmedClient>,
     /// Consultants who are suspended until they are confirmed.
     consultants: Vec<UnconfirmedConsultant>,
+}
+
+/// How long the audit log of a tenant keeps names, reasons and values.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RestoredRetention {
+    /// Portal's identifier of the tenant.
+    tenant_id: String,
+    retention_days: i32,
 }
 
 /// What the first transaction of a restore did.
@@ -116,6 +131,8 @@ pub(crate) async fn restore(
     signing_keys::step(cx).await?;
     let order = revocations::read(cx, &Caller::operator(), begun.order).await?;
     cx.store.write(move |tx| finish(tx, incarnation)).await?;
+    let retentions = cx.store.read(|conn| Ok(records::tenants::own_retention(conn)?)).await?;
+    let retentions = retentions.into_iter();
     Ok(RestoreResponse {
         restored_at: now,
         revoked_links: order.links,
@@ -128,6 +145,11 @@ pub(crate) async fn restore(
         origin_suffix: suffix,
         checkpoints: begun.system_log.into_iter().chain(named).collect(),
         approval_keys: approval_key::restored_keys(cx, now).await?,
+        legal_holds: audit::standing_holds(cx, now).await?,
+        retention_days: cx.config.audit.retention.whole_days(),
+        retentions: retentions
+            .map(|(tenant_id, retention_days)| RestoredRetention { tenant_id, retention_days })
+            .collect(),
         clients: clients::unconfirmed(cx).await?,
         consultants: consultants::unconfirmed(cx).await?,
     })

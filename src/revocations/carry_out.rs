@@ -180,8 +180,12 @@ async fn revoke_range(
                 at: order.created_at,
                 ..Revoking::new(&order.reason, &actor, order.client_id.as_ref(), now)
             };
-            let (links, sessions) = links::revoke_where(tx, Selector::BulkRevoked(&range, order.seq), &revoking)?;
-            let counts = (i64::try_from(links).unwrap_or(0), i64::try_from(sessions).unwrap_or(0));
+            let revoked = links::revoke_where(tx, Selector::BulkRevoked(&range, order.seq), &revoking)?;
+            let number = |of: usize| i64::try_from(of).unwrap_or(0);
+            let counts = (number(revoked.links), number(revoked.sessions));
+            if revoked.requests > 0 {
+                records::revocations::count_requests(tx, &order, number(revoked.requests))?;
+            }
             Ok(records::revocations::advance(tx, &order, done_to, counts)?)
         })
         .await

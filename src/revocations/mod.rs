@@ -86,7 +86,8 @@ pub struct RevocationResponse {
     /// Number of links: those that matched at its creation, then those recorded as revoked.
     #[schema(minimum = 0)]
     pub links: i64,
-    /// Number of requests for links that it has withdrawn; for a dry run, that it would withdraw.
+    /// Number of requests for links, and for extensions of links, that it has withdrawn; for a dry run, that it would
+    /// withdraw.
     #[schema(minimum = 0)]
     pub requests: i64,
     /// Number of sessions: those active at its creation, then those recorded as ended.

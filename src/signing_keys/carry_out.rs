@@ -71,8 +71,8 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
                 }
                 let revoking =
                     Revoking { at: order.created_at, ..Revoking::new(REASON, &actor, order.client_id.as_ref(), now) };
-                let counts = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
-                counted(tx, &order, counts, 0)
+                let revoked = links::revoke_where(tx, Selector::SignedBy(&order.kid, &range), &revoking)?;
+                counted(tx, &order, (revoked.links, revoked.sessions), 0)
             });
             progressed |= counts.await?;
         }

@@ -81,8 +81,11 @@ pub(crate) struct StatusLists(Mutex<HashMap<i64, Arc<Signed>>>);
 /// A signed list, and the epochs it was read at.
 #[derive(Debug)]
 struct Signed {
-    /// The list is current while no epoch has changed.
+    /// The list is current while no epoch has changed,
     epochs: Epochs,
+    /// and until the first of its sessions ends by time, which changes no epoch. One that was opened since is not among
+    /// them: its token says itself when it ends, and whatever moves that end changes an epoch.
+    until: Option<Timestamp>,
     bytes: Vec<u8>,
     at: Timestamp,
     token: String,
@@ -139,18 +142,20 @@ async fn signed_at(
     let young = |signed: &Signed| {
         signed.epochs.of_keys().covers(epochs.of_keys()) && now.since(signed.at) < Duration::seconds(TTL_SECONDS)
     };
-    if let Some(known) = known.as_ref().filter(|known| young(known) && known.epochs.cover(&epochs)) {
+    let current = |signed: &Signed| signed.epochs.cover(&epochs) && signed.until.is_none_or(|until| now < until);
+    if let Some(known) = known.as_ref().filter(|known| young(known) && current(known)) {
         return Ok(known.token.clone());
     }
-    let (bytes, is_kept) = cx
+    let (bytes, until, is_kept) = cx
         .store
         .read(move |conn| {
             // A list from before a restore, even if the backup does not know it.
             if (1..records::status_lists::first(conn)?).contains(&list) {
-                return Ok((vec![u8::MAX; INDEXES / 8], false));
+                return Ok((vec![u8::MAX; INDEXES / 8], None, false));
             }
             if records::status_lists::exists(conn, list)? {
-                Ok((bitmap(records::status_lists::over(conn, list, now)?.into_iter()), true))
+                let over = records::status_lists::over(conn, list, now)?;
+                Ok((bitmap(over.into_iter()), records::status_lists::next_end(conn, list, now)?, true))
             } else {
                 Err(Error::not_found())
             }
@@ -162,7 +167,7 @@ async fn signed_at(
     };
     // There is no end of numbers from before a restore.
     if is_kept {
-        lists.insert(list, Arc::new(Signed { epochs, bytes, at, token: token.clone() }));
+        lists.insert(list, Arc::new(Signed { epochs, until, bytes, at, token: token.clone() }));
     }
     Ok(token)
 }

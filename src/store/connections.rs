@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use super::shares::Shares;
 use super::writer::{Afterwards, Writers};
 use super::{LARGE_READERS, pool_of};
-use crate::db::{ConnectionManager, DatabaseUrl};
+use crate::db::ConnectionManager;
 use crate::error::{Code, Error};
 
 /// Time without any answer after which connections are given up. Workers ask several times a second.
@@ -118,7 +118,7 @@ impl<T> Replaceable<T> {
 
 /// How a set is opened.
 pub(super) struct Plan {
-    pub url: DatabaseUrl,
+    pub manager: ConnectionManager,
     pub connections: u32,
     pub writers: u32,
     pub readers: usize,
@@ -141,7 +141,7 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) fn open(plan: &Plan) -> io::Result<Self> {
-        let pool = pool_of(plan.connections).build_unchecked(ConnectionManager::new(plan.url.clone()));
+        let pool = pool_of(plan.connections).build_unchecked(plan.manager.for_another_pool());
         let large_readers = (plan.readers / LARGE_READERS).max(1);
         Ok(Self {
             writers: Writers::start(&pool, plan.writers, plan.max_batch, plan.after.anew())?,
@@ -169,6 +169,10 @@ impl Current {
         self.set.get()
     }
 
+    pub(super) const fn manager(&self) -> &ConnectionManager {
+        &self.plan.manager
+    }
+
     /// Waits for an answer through a set, and gives the set up where none comes to anybody.
     pub(super) async fn watch<T>(
         &self,
@@ -183,7 +187,7 @@ impl Current {
             }
             return outcome;
         }
-        if set.answers.are_missing() && !self.plan.url.is_sqlite() {
+        if set.answers.are_missing() && !self.plan.manager.is_sqlite() {
             self.set.give_up(set, &set.pool, || Connections::open(&self.plan), |hung| hung.writers.abandon());
         }
         answer.await

@@ -19,7 +19,7 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use connections::{Connections, Current, Plan};
-use diesel::r2d2::{Pool, PooledConnection};
+use diesel::r2d2::{ManageConnection, Pool, PooledConnection};
 use idempotency::MetKeys;
 use probe::LastProbe;
 use refusals::{Admission, RefusalCounts};
@@ -28,7 +28,7 @@ use wake::Wakeups;
 use writer::Size;
 
 use crate::clock::Timestamp;
-use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, Standing, log_lost, no_connection};
+use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, Standing, file_moved, log_lost, no_connection};
 use crate::error::Error;
 use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
@@ -135,9 +135,9 @@ impl Store {
         let manager = ConnectionManager::new(url.clone());
         let alone = manager.prepare()?;
         // On one connection before the pool opens, so that no other one sees a partial schema.
-        let mut first = manager.open()?;
-        drop(bring_up_to_date(&mut first, migrate)?);
-        let round_trip = first.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
+        let mut first = manager.connect()?;
+        drop(bring_up_to_date(&mut first.conn, migrate)?);
+        let round_trip = first.conn.round_trip().map_err(diesel::ConnectionError::CouldntSetupConfiguration)?;
         drop((first, alone));
         let writers = match url {
             // Without batches, each write job has its own transaction; at a distance a batch waits for each statement.
@@ -163,7 +163,7 @@ impl Store {
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
         // One connection is the access reader's.
-        let plan = Plan { url: url.clone(), connections: connections - 1, writers, readers, max_batch, after };
+        let plan = Plan { manager, connections: connections - 1, writers, readers, max_batch, after };
         let opened = Connections::open(&plan).map_err(OpenError::Thread)?;
         // A caller would wait for `POOL_TIMEOUT` only.
         drop(opened.pool.get_timeout(START_TIMEOUT)?);
@@ -175,6 +175,11 @@ impl Store {
             written: Arc::new(LastProbe::default()),
             met_keys: Arc::default(),
         })
+    }
+
+    /// What opens connections to the same database, for another pool.
+    pub(crate) fn connection_manager(&self) -> &ConnectionManager {
+        self.current.manager()
     }
 
     /// Number of connections, and of idle ones.
@@ -427,7 +432,7 @@ pub(crate) fn pool_of(connections: u32) -> diesel::r2d2::Builder<ConnectionManag
 }
 
 /// A connection to the database as it is now: one to a file that was replaced is discarded, and one that died since
-/// another was seen to break. Nothing works any more where the write-ahead log is gone.
+/// another was seen to break. Nothing works where the write-ahead log is gone, or the file without it.
 pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnection<ConnectionManager>, Error> {
     for _ in 0..=pool.max_size() {
         let mut pooled = pool.get().map_err(|error| no_connection(&error))?;
@@ -435,8 +440,9 @@ pub(crate) fn check_out(pool: &Pool<ConnectionManager>) -> Result<PooledConnecti
             Standing::Current if pooled.works() => return Ok(pooled),
             Standing::Current => {}
             Standing::Replaced => tracing::warn!("the file of the database was replaced; opening it anew"),
-            // It is kept: who opens another one beside it reads what never was.
+            // They are kept: who opens another one beside them reads what never was, or destroys what was committed.
             Standing::LogLost => return Err(log_lost()),
+            Standing::Moved => return Err(file_moved()),
         }
         pooled.broken = true;
     }

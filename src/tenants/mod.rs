@@ -22,6 +22,9 @@ use crate::records::tenants::{Contact, Tenant, muted};
 
 pub(crate) use crate::domain::is_tenant_id;
 
+/// Contacts as they are stored where there are none.
+const NO_CONTACTS: &str = "[]";
+
 /// Data of a tenant; it replaces the registered data.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -167,10 +170,9 @@ pub(crate) async fn save(
                 of_every_portal.clone()?;
             }
             let mut tenant = tenant.clone();
-            if known.as_ref().is_some_and(|known| {
-                (&known.contacts, &known.muted_notices) != (&tenant.contacts, &tenant.muted_notices)
-            }) {
-                // They are told of every portal.
+            // They are told of every portal, also where the tenant's default has been in force until now.
+            let told = known.as_ref().map_or((NO_CONTACTS, ""), |known| (&*known.contacts, &*known.muted_notices));
+            if told != (&*tenant.contacts, &*tenant.muted_notices) {
                 of_all_notices.clone()?;
             }
             if let Some(known) = known {

@@ -75,6 +75,9 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
     let mut workers = vec![
         spawn("mail", app, &stopped, Some(Worker::Mail), MAIL_REST, |app| async move {
+            if app.checkpoint_folder.is_behind() {
+                return Ok(MAIL_REST);
+            }
             let sent = mail::step(&app.cx, &app.mail_providers).await;
             for (provider, is_open) in app.mail_providers.circuits() {
                 app.cx.metrics.mail_circuits.with_label_values(&[provider]).set(is_open.into());
@@ -89,14 +92,17 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
+            // What cannot be taken back waits for what it finds, in the other workers.
+            let whole = audit::require_whole(&app.cx, &app.checkpoint_folder).await;
             audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
+            whole.or_else(|error| if error.code() == Code::RestoreRequired { Ok(()) } else { Err(error) })?;
             Ok(AUDIT_REST)
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
         spawn("retention", app, &stopped, None, AUDIT_REST, |app| async move {
             // What is erased cannot be taken back, and goes by the time.
             if app.cx.config.audit.erase_in_service && !app.cx.clock.is_in_doubt() {
-                audit::purge_due(&app.cx, &app.purge_schedule, app.cx.clock.now()).await?;
+                audit::purge_due(&app.cx, &app.checkpoint_folder, &app.purge_schedule, app.cx.clock.now()).await?;
             }
             Ok(AUDIT_REST)
         }),
@@ -208,8 +214,8 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     // First: no other step that fails may keep counts from being recorded.
     cx.store.record_refusal_counts(time::Duration::MINUTE, now).await?;
     cx.tokens.refresh(&cx.store, now).await?;
-    // What follows cannot be taken back, and goes by the time.
-    if cx.clock.is_in_doubt() {
+    // What follows cannot be taken back, and goes by the time and by what the database knows.
+    if cx.clock.is_in_doubt() || app.checkpoint_folder.is_behind() {
         return Ok(());
     }
     while sessions::end_expired(cx, now).await? > 0 {}

@@ -69,6 +69,8 @@ Seconds. **Write** and **read** are the times from the new primary's first accep
 - `audit verify` of an export beside a checkpoint, at the end of each of {len(legs)} pairs of servers: valid.
 
 How it is done: [`run.py`](run.py). Both copies run with the address `postgres://magic_link_run@one,two/magic_link` {set_to}, under the role of the service. Whoever promotes notices a kill, a freeze or a vanishing 1, 2, 4 or 8 seconds after it, in turn. Stop: `pg_ctl stop -m fast`. Kill: SIGKILL for every process of the primary. Freeze: SIGSTOP for all of them, then fenced, by SIGKILL or by cutting it off from the network, before the standby is promoted. Vanish: every packet from and to it is dropped. Switchover: Patroni with etcd and `synchronous_mode`, asked over its REST API.
+
+That the checks find something was tried once: with a standby that replicated asynchronously, and whose receiver stood still for three seconds before the primary was killed, one round counted 140 lost acts and 4 stale answers.
 """)
 
 

@@ -151,7 +151,7 @@ operations! {
     getInclusionProof [ReadAudit] NotFound;
     getConsistencyProof [ReadAudit] NotFound;
     getVerifierKey [ReadAudit] NotFound;
-    purgeAuditLog [ManageAudit] ClientNotPermitted NotFound RetentionNotOver ErasureByCommand LegalHold ValidationFailed;
+    purgeAuditLog [ManageAudit] ClientNotPermitted NotFound RetentionNotOver ErasureByCommand LegalHold ValidationFailed RestoreRequired;
     placeLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed;
     listLegalHolds [ReadAudit] ClientNotPermitted NotFound;
     releaseLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed;

@@ -180,6 +180,15 @@ pub(in crate::audit) fn list_holds(conn: &mut Conn, tenant_id: &str, page: &Page
     query.order(holds::id.desc()).limit(page.limit).load(conn)
 }
 
+/// Legal holds that are in force, by tenant, the newest first.
+pub(in crate::audit) fn standing_holds(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<HoldRow>> {
+    holds::table
+        .filter(holds::released_at.is_null())
+        .filter(holds::until.is_null().or(holds::until.gt(now)))
+        .order((holds::tenant_id.asc(), holds::id.desc()))
+        .load(conn)
+}
+
 /// Whether a legal hold is in force.
 pub(in crate::audit) fn is_held(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<bool> {
     let standing: i64 = holds::table

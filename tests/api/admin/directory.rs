@@ -260,6 +260,20 @@ async fn a_client_of_one_portal_mutes_nobody(world: &World) {
     cloud.put("/v1/tenants/acme", &acme).await.ok();
     let both = world.client(None, &["acme"], &["tenants:write"]).await;
     both.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+
+    // Nor by registering a tenant that the other portal uses under the defaults.
+    let ess = world.client(Some("ess"), &["globex"], &["tenants:write"]).await;
+    for (member, value) in [
+        ("muted_notices", json!(["access_issued"])),
+        ("contacts", contacts),
+        ("change_values", json!("plain")),
+        ("retention_days", json!(400)),
+    ] {
+        let code = if member == "retention_days" { "insufficient_scope" } else { "client_not_permitted" };
+        let request = json!({ "name": "Globex", member: value });
+        ess.put("/v1/tenants/globex", &request).await.refused(403, code);
+    }
+    ess.put("/v1/tenants/globex", &json!({ "name": "Globex" })).await.ok();
 }
 
 #[apply(on_both_databases)]

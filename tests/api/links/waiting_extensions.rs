@@ -115,3 +115,58 @@ async fn an_extension_never_takes_time_away_and_waits_alone(world: &World) {
     world.admin.put("/v1/tenants/acme/policy", &strict).await.ok();
     act(&portal, id(&link), "extend", &longer(1, &meera)).await.refused(403, "policy_forbids");
 }
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn what_ends_a_link_withdraws_the_extension_that_waits(world: &World) {
+    let portal = acme(world, &json!({"required_for": "none", "longer_than": {"value": 6, "unit": "hours"}})).await;
+    let meera = json!({"id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example"});
+    let (mut links, mut consultants) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let consultant = world.consultant().await;
+        let link = portal.post(LINKS, &Api::issue_request(&consultant)).await.ok();
+        let asked = act(&portal, id(&link), "extend", &longer(4, &meera)).await.ok();
+        assert!(asked["extension"]["id"].is_string(), "{asked}");
+        links.push(id(&link).to_owned());
+        consultants.push(consultant);
+    }
+    let reason = json!({"reason": "A laptop was stolen"});
+    act(&portal, &links[0], "revoke", &reason).await.ok();
+    let order = json!({"consultant_id": consultants[1], "reason": "A laptop was stolen"});
+    let order = portal.post("/v1/revocations", &order).await.ok();
+    let path = format!("/v1/revocations/{}", id(&order));
+    let done = eventually("the bulk revocation is done", async || {
+        let order = portal.get(&path).await.ok();
+        (order["state"] == "done").then_some(order)
+    });
+    assert_eq!(done.await["requests"], 1);
+    world.admin.post(&format!("/v1/consultants/{}/suspend", consultants[2]), &reason).await.ok();
+    let mut replacing = Api::issue_request(&consultants[3]);
+    replacing["replace"] = json!(true);
+    portal.post(LINKS, &replacing).await.ok();
+    for (number, link) in links[..4].iter().enumerate() {
+        let pack = portal.get(&format!("{LINKS}/{link}/evidence")).await.ok();
+        let shown = &pack["evidence"]["extensions"][0];
+        assert_eq!(shown["state"], "withdrawn", "{number}: {shown}");
+        assert!(shown["decided_at"].is_string() && shown["decision"]["by"].is_object(), "{number}: {shown}");
+        eventually("the withdrawal", async || {
+            let events = portal.events(&format!("&type=magic_link.extension_withdrawn&magic_link_id={link}")).await;
+            (events.len() == 1).then_some(())
+        })
+        .await;
+    }
+    // One whose end comes sooner waits until then.
+    let end = world.clock.now().plus(Duration::hours(2));
+    let shorten = json!({"expires_at": end, "reason": "The work was done sooner"});
+    let shortened = act(&portal, &links[4], "shorten", &shorten).await.ok();
+    assert_eq!(shortened["extension"]["lapses_at"], json!(end));
+    for hours in [2, 25] {
+        world.clock.advance(Duration::hours(hours));
+        let lapsed = eventually("the lapse", async || {
+            let lapsed = portal.events("&type=magic_link.extension_lapsed").await;
+            (!lapsed.is_empty()).then_some(lapsed)
+        })
+        .await;
+        assert_eq!((lapsed.len(), &lapsed[0]["magic_link_id"]), (1, &json!(links[4])));
+    }
+}

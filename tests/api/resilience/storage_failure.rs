@@ -167,6 +167,43 @@ async fn nothing_works(operator: &Api, consultant: &str, access_token: &str) {
 }
 
 #[test]
+fn a_database_that_is_moved_away_for_a_while_loses_nothing() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let process = Process::start(world);
+        let id = consultant(&world.admin.at(&process.base)).await;
+        process.ask_to_stop();
+        process.stopped().await;
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        let link = operator.issue(&id).await;
+        let file = std::path::PathBuf::from(world.database_url.strip_prefix("sqlite://").unwrap());
+        let aside = file.with_extension("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        nothing_works(&operator, &id, "any").await;
+        operator.get("/readyz").await.refused(500, "database_fault");
+        let list = crate::support::command(world).args(["consultant", "list"]).output().unwrap();
+        assert!(!list.status.success(), "{}", String::from_utf8_lossy(&list.stdout));
+        assert!(!file.exists(), "nobody makes another database");
+        // Nor is one taken for it that somebody else has made there.
+        std::fs::write(&file, "").unwrap();
+        nothing_works(&operator, &id, "any").await;
+        std::fs::rename(&aside, &file).unwrap();
+        assert_eq!(operator.get("/readyz").await.status, 200);
+        let revoke = serde_json::json!({ "reason": "A laptop was stolen" });
+        operator.post(&format!("/v1/magic-links/{link}/revoke"), &revoke).await.ok();
+        // Nor does it matter that the process stops meanwhile.
+        std::fs::rename(&file, &aside).unwrap();
+        process.ask_to_stop();
+        process.stopped().await;
+        std::fs::rename(&aside, &file).unwrap();
+        let process = Process::start(world);
+        let operator = world.admin.at(&process.base);
+        assert_eq!(operator.get(&format!("/v1/magic-links/{link}")).await.ok()["state"], "revoked");
+        nothing_is_half_done(world, &operator, &[]).await;
+    });
+}
+
+#[test]
 fn a_write_ahead_log_that_is_removed_is_noticed_until_the_service_starts_anew() {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {
         let process = Process::start(world);

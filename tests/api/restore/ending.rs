@@ -6,10 +6,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use flate2::read::ZlibDecoder;
 use serde_json::{Value, json};
+use time::Duration;
 use wiremock::ResponseTemplate;
 
 use super::{click, confirm, json, ready};
-use crate::support::{Api, Backup, Receiver, Signer, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{
+    Api, Backup, Receiver, Reply, Settings, Signer, Sql, World, apply, eventually, on_both_databases,
+};
 
 /// The claims of a token, unverified.
 fn claims(token: &str) -> Value {
@@ -193,4 +196,52 @@ async fn an_ordered_change_of_an_approval_key_does_not_come_back(world: &World) 
     ready(world).await;
     let key = admin.get(path).await.ok();
     assert_eq!((&key["required"], key.get("ordered_change")), (&json!(true), None));
+}
+
+/// Whether the payloads of a log may be erased that were recorded 400 days ago.
+async fn purge(world: &World, admin: &Api, tenant: &str) -> Reply {
+    let before = world.clock.now().minus(Duration::days(400));
+    let request = json!({ "before": before, "reason": "The contract has ended" });
+    admin.post(&format!("/v1/audit-log/{tenant}/purges"), &request).await
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn nothing_is_erased_that_a_later_hold_keeps_until_somebody_says_so(world: &World) {
+    let admin = world.admin.clone().patient();
+    for tenant in ["acme", "globex"] {
+        admin.put(&format!("/v1/tenants/{tenant}"), &json!({ "name": tenant })).await.ok();
+    }
+    let kept = json!({ "name": "Initech", "retention_days": 900 });
+    admin.put("/v1/tenants/initech", &kept).await.ok();
+    let backup = Backup::of(world);
+    let hold = json!({ "reason": "Labour court, case 2026-118" });
+    admin.post("/v1/audit-log/acme/legal-holds", &hold).await.ok();
+
+    backup.restore(world);
+    ready(world).await;
+    let restored = json(world, &["restore"]).await;
+    assert_eq!(restored["legal_holds"], json!([]));
+    assert_eq!(restored["retentions"], json!([{ "tenant_id": "initech", "retention_days": 900 }]));
+    confirm(world, &[&world.admin]).await;
+    // The time of all of it is over, and the worker comes by.
+    world.clock.advance(Duration::days(402));
+    for tenant in ["acme", "globex"] {
+        purge(world, &admin, tenant).await.refused(409, "legal_hold");
+    }
+    let placed = json(world, &["audit", "hold", "--tenant", "acme", "--reason", "Labour court, case 2026-118"]).await;
+    let holds = json(world, &["audit", "holds", "--tenant", "acme"]).await;
+    assert_eq!(holds["items"], json!([placed]));
+    assert_eq!(admin.events("&type=audit.purged").await, Vec::<Value>::new());
+
+    json(world, &["unfreeze"]).await;
+    world.clock.advance(Duration::hours(2));
+    eventually("the retention run", async || {
+        (!admin.events("&type=audit.purged&tenant_id=globex").await.is_empty()).then_some(())
+    })
+    .await;
+    purge(world, &admin, "acme").await.refused(409, "legal_hold");
+    let release = ["audit", "release", text(&placed, "id"), "--tenant", "acme", "--reason", "The case was settled"];
+    assert!(json(world, &release).await["released_at"].is_string());
+    purge(world, &admin, "acme").await.ok();
 }

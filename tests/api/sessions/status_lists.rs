@@ -101,6 +101,28 @@ async fn a_session_that_ends_by_any_cause_shows(world: &World) {
 }
 
 #[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_session_whose_end_was_moved_forward_is_over_from_then_on(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let (cut, other) = (world.open_session(&portal).await, world.open_session(&portal).await);
+    let token = |session: &Value| session["access_token"].as_str().unwrap().to_owned();
+    let verifier = Verifier::new(world, &world.base);
+    let link = cut["magic_link_id"].as_str().unwrap();
+    let end = world.clock.now().plus(time::Duration::seconds(90));
+    let shorten = json!({ "expires_at": end, "reason": "The work was done sooner" });
+    portal.post(&format!("/v1/magic-links/{link}/shorten"), &shorten).await.ok();
+    world.clock.advance(time::Duration::seconds(80));
+    // Signed a moment before: its age alone would let it be given out for another minute.
+    assert!(!verifier.is_over(&token(&cut)).await);
+    world.clock.advance(time::Duration::seconds(10));
+    let seen = portal.form("/v1/introspect", &[("token", &token(&cut))]).await.ok();
+    assert_eq!(seen["active"], false);
+    // Whether or not a worker has recorded the end by now.
+    assert!(verifier.is_over(&token(&cut)).await);
+    assert!(!verifier.is_over(&token(&other)).await);
+}
+
+#[apply(on_both_databases)]
 async fn what_is_taken_away_by_hand_shows(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let verifier = Verifier::new(world, &world.base);
