@@ -100,8 +100,9 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
         spawn("retention", app, &stopped, None, AUDIT_REST, |app| async move {
-            // What is erased cannot be taken back, and goes by the time.
-            if app.cx.config.audit.erase_in_service && !app.cx.clock.is_in_doubt() {
+            // What is erased cannot be taken back, and goes by the time and by what the database knows.
+            let may_erase = !app.cx.clock.is_in_doubt() && !app.checkpoint_folder.is_behind();
+            if app.cx.config.audit.erase_in_service && may_erase {
                 audit::purge_due(&app.cx, &app.checkpoint_folder, &app.purge_schedule, app.cx.clock.now()).await?;
             }
             Ok(AUDIT_REST)

@@ -142,6 +142,8 @@ async fn what_ends_a_link_withdraws_the_extension_that_waits(world: &World) {
     assert_eq!(done.await["requests"], 1);
     world.admin.post(&format!("/v1/consultants/{}/suspend", consultants[2]), &reason).await.ok();
     let mut replacing = Api::issue_request(&consultants[3]);
+    // The first one was for the same profile.
+    replacing["profile"]["id"] = json!("emp-1042");
     replacing["replace"] = json!(true);
     portal.post(LINKS, &replacing).await.ok();
     for (number, link) in links[..4].iter().enumerate() {
