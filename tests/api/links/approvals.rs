@@ -341,7 +341,7 @@ async fn whatever_ends_access_counts_the_requests_that_wait(world: &World) {
     let suspended = printed(&["consultant", "suspend", &consultant, "--reason", "Under investigation"]);
     assert!(suspended.contains("(0 links, 0 sessions, 1 request)"), "{suspended}");
     assert_eq!(state(&asked).await, "withdrawn");
-    printed(&["consultant", "reinstate", &consultant]);
+    printed(&["consultant", "reinstate", &consultant, "--reason", "It was a mistake"]);
 
     // The client was disabled before; its requests go when that is asked for.
     let asking = world.client(Some("cloud"), &["acme"], &["links:request", "links:read"]).await;
