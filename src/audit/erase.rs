@@ -121,7 +121,7 @@ pub(super) async fn erase_unused(cx: &Context, now: Timestamp) -> Result<Erased,
             .write_large(move |tx| {
                 let suppressions = unused::remove_suppressions(tx, before)?;
                 let decisions = unused::erase_key_revocations(tx, before)? + unused::erase_addresses(tx, before)?;
-                on_record(tx, Erased { suppressions, decisions, ..Erased::default() }, before, default, now)
+                on_record(tx, Erased { decisions, suppressions, ..Erased::default() }, before, default, now)
             })
             .await?;
         if some.is_nothing() {

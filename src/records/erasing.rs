@@ -231,7 +231,7 @@ fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<E
     }
     let sessions = erase_sessions(conn, ids, now)?;
     if i64::try_from(sessions).is_ok_and(|sessions| sessions >= SESSIONS) {
-        return Ok(Erased { mails, sessions, ..Erased::default() });
+        return Ok(Erased { sessions, mails, ..Erased::default() });
     }
     // What only a live link needs is removed.
     diesel::delete(devices::table.filter(devices::magic_link_id.eq_any(ids))).execute(conn)?;
