@@ -10,7 +10,7 @@ use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLi
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::domain::{Access, Notice, Reentry, Template as MailTemplate, in_hours, one_line};
-use crate::error::{Error, cut};
+use crate::error::{Code, Error, cut};
 use crate::mail::day::{zone, zoned};
 use crate::mail::summary::{Summary, Visits};
 use crate::mail::wish::Wish;
@@ -197,8 +197,8 @@ struct NoticeMail {
     until: &'static str,
     expires_at: String,
     expires_at_utc: String,
-    /// Whether the access has ended.
-    is_over: bool,
+    /// Why the access is over, if it is.
+    over: Option<Code>,
     /// Whether the window had not begun when it happened.
     opens_later: bool,
     starts_at: String,
@@ -232,7 +232,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal = config.portals.get(&link.portal);
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
-    let is_over = link.ended(facts.now).is_some();
+    let over = link.ended(facts.now);
     let opens_later = link.starts_at > facts.at;
     let of_code = facts.failure.is_some_and(|failure| failure.of_code);
     let heading = |show: fn(&str) -> String| {
@@ -286,7 +286,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             | Mail::ExtensionRequested
             | Mail::ExtensionDenied
             | Mail::PolicyViolation
-                if !is_over =>
+                if over.is_none() =>
             {
                 "Valid until"
             }
@@ -297,7 +297,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         },
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
-        is_over,
+        over,
         opens_later,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),

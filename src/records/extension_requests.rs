@@ -7,10 +7,10 @@ use diesel::prelude::*;
 use time::Duration;
 
 use super::link_requests::{Decision, RequestState};
-use super::revocations::NotBulkRevoked;
+use super::revocations::{BulkRevocation, NotBulkRevoked, selected_by};
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::{extension_requests as requests, magic_links as links};
+use crate::db::{Backend, Conn};
 use crate::domain::Issuer;
 use crate::id::{ClientId, ExtensionId, LinkId};
 
@@ -89,6 +89,17 @@ pub(crate) fn pending_of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<H
         .filter(requests::state.eq(RequestState::Pending))
         .load(conn)?;
     Ok(found.into_iter().map(|request| (request.magic_link_id.clone(), request)).collect())
+}
+
+/// Number of extensions that wait for links that a bulk revocation will end, which is not written yet.
+pub(crate) fn count_selected(conn: &mut Conn, order: &BulkRevocation, tenant_ids: &[String]) -> QueryResult<i64> {
+    let waiting = requests::table
+        .inner_join(links::table.on(links::id.eq(requests::magic_link_id)))
+        .filter(requests::state.eq(RequestState::Pending))
+        .filter(requests::lapses_at.gt(order.created_at))
+        .filter(links::revoked_at.is_null())
+        .filter(links::expires_at.gt(order.created_at));
+    selected_by!(order, tenant_ids, waiting, links).count().get_result(conn)
 }
 
 /// Decides on a request that waits; `None` if it does not any more.

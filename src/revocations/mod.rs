@@ -266,7 +266,8 @@ impl Prepared {
     pub(crate) async fn new(cx: &Context, order: BulkRevocation, tenant_ids: Vec<String>) -> Self {
         let (asked, bound) = (order.clone(), tenant_ids.clone());
         let count = move |conn: &mut Conn| {
-            let requests = records::link_requests::count_selected(conn, &asked, &bound)?;
+            let requests = records::link_requests::count_selected(conn, &asked, &bound)?
+                + records::extension_requests::count_selected(conn, &asked, &bound)?;
             Ok((records::revocations::count(conn, &asked, &bound)?, requests))
         };
         // A revocation does not wait for its turn.

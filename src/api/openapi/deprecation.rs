@@ -57,10 +57,12 @@ pub(super) fn describe(description: &mut Value, deprecated: &[Deprecated]) {
         operation["description"] =
             format!("{told}\n\nDeprecated since {}: use {}.", found.since, found.instead).trim_start().into();
         let responses = operation["responses"].as_object_mut().into_iter().flatten();
-        for (_, response) in responses.filter(|(_, response)| response.get("$ref").is_none()) {
-            for (name, value, about) in &headers {
-                let (name, described) = header(name, about, &json!(value));
-                response["headers"][name] = described;
+        // Shared responses are those of other operations, too.
+        let own =
+            responses.filter_map(|(_, response)| response.as_object_mut()).filter(|one| !one.contains_key("$ref"));
+        for response in own {
+            if let Some(described) = response.entry("headers").or_insert_with(|| json!({})).as_object_mut() {
+                described.extend(headers.iter().map(|(name, value, about)| header(name, about, &json!(value))));
             }
         }
     });

@@ -133,6 +133,9 @@ async fn what_ends_a_link_withdraws_the_extension_that_waits(world: &World) {
     let reason = json!({"reason": "A laptop was stolen"});
     act(&portal, &links[0], "revoke", &reason).await.ok();
     let order = json!({"consultant_id": consultants[1], "reason": "A laptop was stolen"});
+    let mut dry = order.clone();
+    dry["dry_run"] = json!(true);
+    assert_eq!(portal.post("/v1/revocations", &dry).await.ok()["requests"], 1);
     let order = portal.post("/v1/revocations", &order).await.ok();
     let path = format!("/v1/revocations/{}", id(&order));
     let done = eventually("the bulk revocation is done", async || {

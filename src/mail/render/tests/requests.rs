@@ -202,7 +202,7 @@ fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
     let all = all.map(|what| {
         let differences = vec![("Key", "none".to_owned(), "8rGvOiZmD4".to_owned())];
         let ordered_by = (what == Changed::KeyKept).then(|| "Ines Roth".to_owned());
-        let change = RulesChange { differences, ordered_by, ..rules_change("Asha & Söhne", what) };
+        let change = RulesChange { ordered_by, differences, ..rules_change("Asha & Söhne", what) };
         let email = rules_changed(&CONFIG, &change, "meera@acme.example").unwrap();
         format!("== {}\n{}", email.subject, email.text.split("Was this not").next().unwrap())
     });
