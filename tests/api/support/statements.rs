@@ -43,7 +43,7 @@ impl Instrumentation for Wire {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match event {
             InstrumentationEvent::StartEstablishConnection { url, .. } => {
-                url.split('?').next().unwrap_or_default().clone_into(&mut self.address);
+                url.split('?').next().unwrap_or_default().trim_start_matches("file:").clone_into(&mut self.address);
             }
             InstrumentationEvent::CacheQuery { sql, .. } => {
                 self.prepared.insert(sql.replace('`', "\""));
