@@ -5,7 +5,9 @@ use time::Duration;
 use wiremock::ResponseTemplate;
 
 use super::changing::extension;
-use crate::support::{Api, Database, Receiver, Settings, Sql, World, apply, command, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Receiver, Settings, Sql, World, apply, command, eventually, mails_have_left, on_both_databases,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -197,11 +199,7 @@ async fn a_replaced_link_ends_with_its_visit_and_alarms_nobody(world: &World) {
     assert_eq!(kept["state"], "replaced");
 
     world.mails.wait_for(id(&second), 1).await;
-    eventually("every notice has gone out", async || {
-        let waiting = portal.get("/v1/mail-deliveries?state=queued").await.ok();
-        (waiting["items"] == json!([])).then_some(())
-    })
-    .await;
+    mails_have_left(&portal).await;
     for alarm in ["access_revoked", "access_withdrawn"] {
         assert_eq!(world.mails.notices(alarm).await, Vec::<Value>::new(), "{alarm}");
     }

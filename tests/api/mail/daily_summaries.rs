@@ -3,7 +3,7 @@
 use serde_json::json;
 use time::Duration;
 
-use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Settings, World, apply, eventually, mails_have_left, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -93,12 +93,7 @@ async fn settled(portal: &Api, ended: usize) {
         (portal.events("&type=session.ended").await.len() == ended).then_some(())
     })
     .await;
-    eventually("no mail is due or on its way", async || {
-        let all = portal.get("/v1/mail-deliveries?page_size=200").await.ok();
-        let mut all = all["items"].as_array().unwrap().iter();
-        all.all(|one| one["state"] != "queued" && one["state"] != "sending").then_some(())
-    })
-    .await;
+    mails_have_left(portal).await;
 }
 
 fn many() -> Settings {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::links::changing::extension;
-use crate::support::{Api, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Settings, World, apply, eventually, mails_have_left, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -20,11 +20,7 @@ async fn told(world: &World, portal: &Api) -> Vec<(String, String)> {
     let marker = issue(world, portal, (1, "hours")).await;
     let marker = marker["id"].as_str().unwrap().to_owned();
     portal.post(&format!("{LINKS}/{marker}/revoke"), &json!({ "reason": "A marker" })).await.ok();
-    eventually("the notices are settled", async || {
-        let queued = portal.get("/v1/mail-deliveries?state=queued&page_size=200").await.ok();
-        (queued["items"] == json!([])).then_some(())
-    })
-    .await;
+    mails_have_left(portal).await;
     let mut told = Vec::new();
     for kind in ["access_ends_soon", "access_runs_out"] {
         for mail in world.mails.notices(kind).await {

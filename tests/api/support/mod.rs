@@ -97,3 +97,13 @@ pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+/// Waits until no mail that a client may see is due or on its way.
+pub async fn mails_have_left(client: &Api) {
+    eventually("every mail has left", async || {
+        let all = client.get("/v1/mail-deliveries?page_size=200").await.ok();
+        let mut all = all["items"].as_array().expect("a page").iter();
+        all.all(|one| one["state"] != "queued" && one["state"] != "sending").then_some(())
+    })
+    .await;
+}
