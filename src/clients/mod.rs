@@ -181,7 +181,7 @@ async fn with_uses(cx: &Context, mut clients: Vec<ClientResponse>) -> Result<Vec
     for client in &mut clients {
         let written = known.get(&client.id).cloned();
         let here = cx.client_uses.of(&client.id);
-        let here = here.map(|seen| (seen.at, seen.address.map(|address| address.to_canonical().to_string())));
+        let here = here.map(|seen| (seen.at, seen.address.as_ref().map(ToString::to_string)));
         (client.last_used_at, client.last_used_from) = match written.max(here) {
             Some((at, address)) => (Some(at), address),
             None => (None, None),

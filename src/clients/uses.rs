@@ -28,7 +28,7 @@ pub(crate) async fn write_uses(cx: &Context, now: Timestamp) -> Result<(), Error
     cx.store
         .write_large(move |tx| {
             for (id, seen) in &seen {
-                let address = seen.address.map(|address| address.to_canonical().to_string());
+                let address = seen.address.as_ref().map(ToString::to_string);
                 records::clients::note_use(tx, id, seen.at, address.as_deref())?;
             }
             Ok(())
@@ -83,7 +83,7 @@ fn read_event(id: &ClientId, names: &HashMap<ClientId, String>, reads: &Reads, n
         subjects: &reads.subjects,
         more: reads.is_cut,
     });
-    let addresses: Vec<String> = reads.addresses.iter().map(|address| address.to_canonical().to_string()).collect();
+    let addresses: Vec<String> = reads.addresses.iter().map(ToString::to_string).collect();
     let event = Event::new(EventType::ClientRead, Actor::client(id, name), now).client(Some(id));
     event.with(&serde_json::json!({
         "from": reads.since, "to": now, "addresses": addresses, "reads": routes.collect::<Vec<RouteRead<'_>>>(),

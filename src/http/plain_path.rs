@@ -26,6 +26,9 @@ fn plain(uri: &Uri) -> Option<Uri> {
 }
 
 fn unescaped(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
     let mut pieces = path.split('%');
     let mut plain = pieces.next().unwrap_or_default().to_owned();
     let mut changed = false;

@@ -88,7 +88,7 @@ impl Limits {
 
     /// The address of a caller; behind proxies as they state it.
     pub(super) fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
-        request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address)
+        request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address.to_canonical())
     }
 
     /// Removes the counts of idle callers.

@@ -101,12 +101,9 @@ impl Change {
     /// A decision of whoever changes the link.
     pub(super) fn decision(&self, email: Option<&str>, reason: Option<&str>) -> Decision {
         Decision {
-            by: self.actor.clone(),
             email: email.map(ToOwned::to_owned),
             client_id: self.client_id.clone(),
-            reason: reason.map(ToOwned::to_owned),
-            revocation_id: None,
-            signed: None,
+            ..Decision::new(self.actor.clone(), reason.map(ToOwned::to_owned))
         }
     }
 

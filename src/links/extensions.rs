@@ -43,9 +43,7 @@ pub(crate) fn extension_shown(request: ExtensionRequest, link: &LinkResponse, no
 
 /// What ended a link early, as the decision on what waited for it.
 fn ending_of(link: &LinkResponse) -> Option<Decision> {
-    let reason = link.revoke_reason.clone();
-    let ended = |by| Decision { by, email: None, client_id: None, reason, revocation_id: None, signed: None };
-    link.revoked_by.clone().map(ended)
+    link.revoked_by.clone().map(|by| Decision::new(by, link.revoke_reason.clone()))
 }
 
 /// Refuses another extension while one waits. One that nobody decided on in time is recorded as lapsed.

@@ -14,12 +14,9 @@ use crate::store::Tx;
 pub(super) fn withdraw_with(tx: &mut Tx<'_>, links: &[Link], revoking: &Revoking<'_>) -> Result<usize, Error> {
     let ids: Vec<&LinkId> = links.iter().map(|link| &link.id).collect();
     let decision = Decision {
-        by: revoking.actor.clone(),
-        email: None,
         client_id: revoking.client_id.cloned(),
-        reason: Some(revoking.reason.to_owned()),
         revocation_id: revoking.revocation_id.cloned(),
-        signed: None,
+        ..Decision::new(revoking.actor.clone(), Some(revoking.reason.to_owned()))
     };
     let withdrawn = requests::withdraw(tx, &ids, &decision, revoking.at)?;
     for request in &withdrawn {

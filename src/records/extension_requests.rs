@@ -69,7 +69,7 @@ impl ExtensionRequest {
     pub(crate) fn denied(self, words: &str) -> Self {
         let by = crate::domain::Actor::portal_user("emp-3", words);
         let reason = Some(words.to_owned());
-        let decision = Decision { by, email: None, client_id: None, reason, revocation_id: None, signed: None };
+        let decision = Decision::new(by, reason);
         Self { decision: decision.stored().ok(), ..self }
     }
 }

@@ -281,15 +281,18 @@ impl Decision {
         stored.and_then(|text| serde_json::from_str(text).ok())
     }
 
+    /// A decision of which nothing else is known.
+    pub(crate) const fn new(by: Actor, reason: Option<String>) -> Self {
+        Self { by, email: None, client_id: None, reason, revocation_id: None, signed: None }
+    }
+
     /// The decision of a bulk revocation.
     pub(crate) fn of(order: &BulkRevocation) -> Self {
+        let by = Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() };
         Self {
-            by: Actor { kind: order.actor_type, id: order.actor_id.clone(), name: order.actor_name.clone() },
-            email: None,
             client_id: order.client_id.clone(),
-            reason: Some(order.reason.clone()),
             revocation_id: Some(order.id.clone()),
-            signed: None,
+            ..Self::new(by, Some(order.reason.clone()))
         }
     }
 }

@@ -214,7 +214,7 @@ pub(crate) async fn create(
     };
     let tenant_ids = tenant_ids.unwrap_or_default();
     let prepared = Prepared::new(cx, order, tenant_ids.clone()).await;
-    if request.dry_run && !prepared.counted {
+    if request.dry_run && prepared.matched.is_none() {
         return Err(Error::unavailable());
     }
     let order = prepared.order.clone();
@@ -252,12 +252,8 @@ pub(crate) async fn create(
 pub(crate) struct Prepared {
     order: BulkRevocation,
     tenant_ids: Vec<String>,
-    /// Whether it could be counted what it matches.
-    counted: bool,
-    /// Whether it matched anything when that was counted, or could not be counted.
-    may_match: bool,
-    /// Whether it can be carried out before the response.
-    small: bool,
+    /// Number of links and requests that it matched; `None` if they could not be counted.
+    matched: Option<i64>,
 }
 
 impl Prepared {
@@ -272,8 +268,7 @@ impl Prepared {
         };
         // A revocation does not wait for its turn.
         let counted = if order.dry_run { cx.store.read_large(count).await } else { cx.store.read(count).await };
-        let small = counted.as_ref().is_ok_and(|((links, _), requests)| links + requests <= carry_out::AT_ONCE);
-        let may_match = counted.as_ref().map_or(true, |((links, _), requests)| links + requests > 0);
+        let matched = counted.as_ref().ok().map(|((links, _), requests)| links + requests);
         // It is in force from when it is written, not from when it was requested.
         let now = cx.clock.now();
         let ((links, sessions), requests) = counted.as_ref().copied().unwrap_or_default();
@@ -281,7 +276,7 @@ impl Prepared {
         // Requests are counted as they are withdrawn.
         let requests = if order.dry_run { requests } else { 0 };
         let order = BulkRevocation { links, sessions, requests, created_at: now, done_at, ..order };
-        Self { order, tenant_ids, counted: counted.is_ok(), may_match, small }
+        Self { order, tenant_ids, matched }
     }
 
     /// When it is in force.
@@ -290,15 +285,20 @@ impl Prepared {
     }
 
     /// Whether it matched anything when that was counted, or could not be counted.
-    pub(crate) const fn may_match(&self) -> bool {
-        self.may_match
+    pub(crate) fn may_match(&self) -> bool {
+        self.matched != Some(0)
+    }
+
+    /// Whether it can be carried out before the response.
+    fn is_small(&self) -> bool {
+        self.matched.is_some_and(|matched| matched <= carry_out::AT_ONCE)
     }
 
     /// Puts it in force, in the transaction of the act that brings it about.
     pub(crate) fn enforce(&self, tx: &mut Tx<'_>) -> Result<BulkRevocation, Error> {
         let order = BulkRevocation { seq: records::revocations::next_seq(tx)?, ..self.order.clone() };
         records::revocations::insert(tx, &order, &self.tenant_ids)?;
-        if !self.small {
+        if !self.is_small() {
             tx.wake(Worker::Revocations);
         }
         Ok(order)
@@ -314,7 +314,7 @@ impl Prepared {
 
     /// Carries it out after the commit if it is small; else the worker does, range by range.
     pub(crate) async fn carry_out(&self, cx: &Context, order: BulkRevocation) -> BulkRevocation {
-        if !self.small || order.state() != RevocationState::Running {
+        if !self.is_small() || order.state() != RevocationState::Running {
             return order;
         }
         let order = carry_out::at_once(cx, order).await;

@@ -104,8 +104,8 @@
     return text.replace(/\s+/g, '');
   }
 
-  // Proofpoint, version 2, of both of its domains: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as it is. Its address may be
-  // escaped in another one's.
+  // Proofpoint, version 2, of both of its domains: `-` stands for `%`, and `_` for `/`. Versions 1 and 3 leave a token as
+  // it is. Its address may be escaped in another one's.
   var PROOFPOINT = /urldefense(?:\.proofpoint)?\.(?:com|us)[\/%0-9a-f]{1,9}v2[\/%0-9a-f]{1,9}url[?%0-9a-f]{1,9}u[=%0-9a-f]{1,9}(http[\w.-]*)/i;
 
   function proofpoint(address) {
