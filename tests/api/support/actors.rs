@@ -85,7 +85,7 @@ impl Api {
         self.key.as_deref().expect("a caller with a key")
     }
 
-    /// The same caller, who repeats what was answered with 503.
+    /// The same caller, who repeats what was answered with 503 until it is not.
     pub fn patient(self) -> Self {
         Self { patient: true, ..self }
     }
@@ -108,12 +108,16 @@ impl Api {
         }
     }
 
+    /// Sends a request, and again where the service is unavailable, as it asks: beside other tests a call may get no
+    /// connection in time.
     pub async fn send(&self, request: RequestBuilder) -> Reply {
         let mut request = request;
+        let mut tries = if self.patient { usize::MAX } else { 3 };
         loop {
             let again = request.try_clone().expect("a body that can be sent twice");
             let reply = self.try_send(request).await.expect("an answer");
-            if reply.status != 503 || !self.patient {
+            tries -= 1;
+            if reply.status != 503 || tries == 0 {
                 return reply;
             }
             request = again;
