@@ -43,8 +43,8 @@ impl Query for LoadEpochs {
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-const EPOCHS: &str =
-    "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, access_epoch a";
+const EPOCHS: &str = "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, \
+     (SELECT epoch FROM access_epoch ORDER BY epoch DESC LIMIT 1) a";
 
 /// No row comes from a server that takes no writes: it may have missed what took access away. A connection that was made
 /// to the primary may be one to a standby by now, or to a server that has been fenced off.
@@ -124,7 +124,7 @@ const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NU
          AND k.kid IN (s.kid, s.link_kid, s.code_kid)) AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
      CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL \
-     FROM service_state e, access_epoch a";
+     FROM service_state e, (SELECT epoch FROM access_epoch ORDER BY epoch DESC LIMIT 1) a";
 
 impl QueryFragment<Pg> for LoadSnapshot {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {

@@ -91,9 +91,16 @@ pub(crate) fn nodes(conn: &mut Conn, tenant_id: &str, wanted: BTreeSet<u64>) -> 
     Ok(wanted.into_iter().filter_map(|node| Some((node, hash(node)?))).collect())
 }
 
+/// The head of a log. PostgreSQL keeps older versions of the row while somebody looks at the past: the highest number
+/// leads to the one that counts.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn newest<'t>(tenant_id: &'t str) -> _ {
+    logs::table.filter(logs::tenant_id.eq(tenant_id)).order(logs::size.desc()).limit(1_i64)
+}
+
 /// Whether a log has begun: reading about a tenant that has none must not begin one.
 pub(crate) fn has_begun(conn: &mut Conn, tenant_id: &str) -> QueryResult<bool> {
-    diesel::select(diesel::dsl::exists(logs::table.find(tenant_id))).get_result(conn)
+    Ok(newest(tenant_id).select(logs::tenant_id).get_result::<String>(conn).optional()?.is_some())
 }
 
 /// The log that a reading is recorded in: of the tenant, or `_system` while that has none.
@@ -119,8 +126,7 @@ pub(crate) struct LogHead {
 
 /// Reads the head of a log.
 pub(crate) fn named_head(conn: &mut Conn, tenant_id: &str) -> QueryResult<LogHead> {
-    let found: Option<(i64, Vec<u8>, Option<String>, String)> = logs::table
-        .find(tenant_id)
+    let found: Option<(i64, Vec<u8>, Option<String>, String)> = newest(tenant_id)
         .select((logs::size, logs::frontier, logs::suffix, logs::key_id))
         .get_result(conn)
         .optional()?;
@@ -210,14 +216,16 @@ pub(crate) fn lock_logs(
 }
 
 fn locked(conn: &mut Conn, tenants: &[&str]) -> QueryResult<Vec<(String, i64, Vec<u8>)>> {
-    let head = (logs::tenant_id, logs::size, logs::frontier);
     match conn {
         Conn::Postgres(conn) => {
-            let all = logs::table.filter(logs::tenant_id.eq_any(tenants)).order(logs::tenant_id).select(head);
-            all.for_no_key_update().load(conn)
+            // As `newest` finds them, locked in order of their ids.
+            const NEWEST: &str = "SELECT head.* FROM (SELECT unnest($1) COLLATE \"C\" AS id ORDER BY 1) log, LATERAL (SELECT tenant_id, \
+                 size, frontier FROM audit_logs WHERE tenant_id = log.id ORDER BY size DESC LIMIT 1 FOR NO KEY UPDATE) head";
+            prepared_as::<(Text, BigInt, Binary), _>(sql_query(NEWEST).bind::<Array<Text>, _>(tenants)).load(conn)
         }
         Conn::Sqlite(conn) => {
-            let one = |tenant_id: &&str| logs::table.find(*tenant_id).select(head).get_result(conn).optional();
+            let head = (logs::tenant_id, logs::size, logs::frontier);
+            let one = |tenant_id: &&str| newest(tenant_id).select(head).get_result(conn).optional();
             tenants.iter().map(one).filter_map(Result::transpose).collect()
         }
     }
@@ -234,7 +242,7 @@ fn begin_logs(conn: &mut Conn, tenants: &[&str]) -> QueryResult<()> {
         Conn::Postgres(conn) => {
             let text = [
                 NEW,
-                "(SELECT unnest($1) AS tenant_id, $2 AS frontier ORDER BY 1) t ON CONFLICT DO NOTHING RETURNING size",
+                "(SELECT unnest($1) COLLATE \"C\" AS tenant_id, $2 AS frontier ORDER BY 1) t ON CONFLICT DO NOTHING RETURNING size",
             ];
             let new = sql_query(text.concat()).bind::<Array<Text>, _>(tenants).bind::<Binary, _>(Vec::<u8>::new());
             prepared_as::<BigInt, _>(new).load::<i64>(conn).map(drop)

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Database, Receiver, Sql, Statements, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Database, Receiver, Settings, Sql, Statements, World, apply, eventually, on_both_databases};
 
 /// A link's whole life, and the statements of each of its acts.
 async fn life(world: &World, portal: &Api, consultant: &str) -> Vec<(&'static str, (usize, usize))> {
@@ -151,4 +151,46 @@ async fn what_follows_from_an_act_is_prepared_too(world: &World) {
         assert!(number >= 2, "{table}: {number}");
         assert_eq!(anew, [""; 0]);
     }
+}
+
+/// Somebody looks at the past for long (a backup does), and PostgreSQL keeps every version of what changes meanwhile.
+#[test]
+fn rows_that_change_often_are_found_beside_their_old_versions() {
+    const PAGES: &str = "SELECT sum(heap_blks_hit + heap_blks_read)::text AS text FROM pg_statio_user_tables \
+         WHERE relname IN ('audit_logs', 'access_epoch')";
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        let portal = world.portal("cloud", "acme").await;
+        let consultant = world.consultant().await;
+        let life = async || {
+            let link = portal.issue(&consultant).await;
+            let reason = json!({ "reason": "The work is done" });
+            portal.post(&format!("/v1/magic-links/{link}/revoke"), &reason).await.ok();
+        };
+        life().await;
+        let mut looks_back = Sql::of(world);
+        looks_back.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM audit_logs").unwrap();
+        let mut sql = Sql::of(world);
+        sql.run(
+            "CREATE PROCEDURE change(times integer) LANGUAGE plpgsql AS $$ BEGIN SET session_replication_role = replica;
+             FOR i IN 1..times LOOP UPDATE audit_logs SET key_id = key_id WHERE tenant_id = 'acme';
+             UPDATE access_epoch SET epoch = epoch + 1; COMMIT; END LOOP; RESET session_replication_role; END $$",
+        )
+        .unwrap();
+        sql.run("CALL change(4000)").unwrap();
+        sql.run("ANALYZE audit_logs; ANALYZE access_epoch").unwrap();
+        // Every connection tells of what it read at its next idle moment, at most once a second.
+        let mut pages = async || {
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            life().await;
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            sql.texts(PAGES).concat().parse::<u32>().expect("a number")
+        };
+        let before = pages().await;
+        for _ in 0..10 {
+            life().await;
+        }
+        let after = pages().await;
+        // Eleven links, and twenty-two acts, with what the workers do beside them.
+        assert!(after - before < 11 * 100, "{} pages were read", after - before);
+    });
 }
