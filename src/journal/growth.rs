@@ -10,10 +10,14 @@ use crate::db::{Conn, prepared_as};
 use crate::error::Error;
 
 /// Head, events and payloads in one statement. What is not appended to the stored heads is not inserted.
+///
+/// The heads are not found by `=`: PostgreSQL could then join by reading the index from end to end, which leads to every
+/// old version that somebody's snapshot keeps. `BETWEEN` leaves it one way, a look into the index for each log.
 const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontier = h.frontier, \
          suffix = coalesce(h.suffix, l.suffix), key_id = coalesce(h.key_id, l.key_id) \
      FROM unnest($1, $2, $3, $4, $5, $6, $7) AS h (tenant_id, old_size, old_frontier, size, frontier, suffix, key_id) \
-     WHERE l.tenant_id = h.tenant_id AND l.size = h.old_size AND l.frontier = h.old_frontier RETURNING 1), \
+     WHERE l.tenant_id BETWEEN h.tenant_id AND h.tenant_id AND l.size BETWEEN h.old_size AND h.old_size \
+     AND l.frontier BETWEEN h.old_frontier AND h.old_frontier RETURNING 1), \
      event AS (INSERT INTO audit_events (id, tenant_id, log_index, event_type, occurred_at, recorded_at, actor_type, \
          actor_id, client_id, portal, magic_link_id, session_id, consultant_id, profile_id, principal_id, source, seq, \
          late, policy_violation, trace_id, payload_commitment, hashes, out_of_session, principal_ids, approval) \

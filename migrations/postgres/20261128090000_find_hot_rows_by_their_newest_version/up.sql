@@ -25,7 +25,7 @@ BEGIN
     IF current_setting('magic_link.epoch_raised_in', true) IS DISTINCT FROM pg_current_xact_id()::text THEN
         -- Who waited for the row gets the version that was committed meanwhile.
         SELECT epoch INTO newest FROM access_epoch ORDER BY epoch DESC LIMIT 1 FOR NO KEY UPDATE;
-        UPDATE access_epoch SET epoch = newest + 1 WHERE epoch = newest;
+        UPDATE access_epoch SET epoch = epoch + 1 WHERE epoch = newest;
         PERFORM set_config('magic_link.epoch_raised_in', pg_current_xact_id()::text, true);
     END IF;
     RETURN NULL;

@@ -38,7 +38,7 @@ async fn accepted(caller: &Api, link: &str) -> Value {
 /// A refusal that says when to come back, given promptly.
 async fn unavailable(caller: &Api, request: reqwest::RequestBuilder) {
     let started = Instant::now();
-    let reply = caller.send(request).await;
+    let reply = caller.clone().impatient().send(request).await;
     assert!(started.elapsed() < PROMPTLY, "took {:?}", started.elapsed());
     reply.refused(503, "unavailable");
     assert!(reply.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds > 0), "{reply:?}");

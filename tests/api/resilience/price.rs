@@ -171,8 +171,10 @@ fn rows_that_change_often_are_found_beside_their_old_versions() {
         looks_back.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM audit_logs").unwrap();
         let mut sql = Sql::of(world);
         sql.run(
+            // As if the log had grown so many times.
             "CREATE PROCEDURE change(times integer) LANGUAGE plpgsql AS $$ BEGIN SET session_replication_role = replica;
-             FOR i IN 1..times LOOP UPDATE audit_logs SET key_id = key_id WHERE tenant_id = 'acme';
+             UPDATE audit_logs SET size = size - times WHERE tenant_id = 'acme'; FOR i IN 1..times LOOP
+             UPDATE audit_logs SET size = size + 1 WHERE tenant_id = 'acme';
              UPDATE access_epoch SET epoch = epoch + 1; COMMIT; END LOOP; RESET session_replication_role; END $$",
         )
         .unwrap();
@@ -191,6 +193,6 @@ fn rows_that_change_often_are_found_beside_their_old_versions() {
         }
         let after = pages().await;
         // Eleven links, and twenty-two acts, with what the workers do beside them.
-        assert!(after - before < 11 * 100, "{} pages were read", after - before);
+        assert!(after - before < 11 * 400, "{} pages were read", after - before);
     });
 }

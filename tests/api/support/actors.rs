@@ -64,7 +64,7 @@ pub struct Api {
     http: reqwest::Client,
     base: String,
     key: Option<String>,
-    patient: bool,
+    tries: usize,
     pub client_id: String,
 }
 
@@ -76,7 +76,7 @@ impl Api {
             http: http.build().expect("a client"),
             base: base.to_owned(),
             key: key.map(ToOwned::to_owned),
-            patient: false,
+            tries: 3,
             client_id: format!("cli_{suffix}"),
         }
     }
@@ -87,7 +87,12 @@ impl Api {
 
     /// The same caller, who repeats what was answered with 503 until it is not.
     pub fn patient(self) -> Self {
-        Self { patient: true, ..self }
+        Self { tries: usize::MAX, ..self }
+    }
+
+    /// The same caller, who takes the first answer.
+    pub fn impatient(self) -> Self {
+        Self { tries: 1, ..self }
     }
 
     /// Somebody without a key at the same copy of the service.
@@ -112,7 +117,7 @@ impl Api {
     /// connection in time.
     pub async fn send(&self, request: RequestBuilder) -> Reply {
         let mut request = request;
-        let mut tries = if self.patient { usize::MAX } else { 3 };
+        let mut tries = self.tries;
         loop {
             let again = request.try_clone().expect("a body that can be sent twice");
             let reply = self.try_send(request).await.expect("an answer");
