@@ -95,7 +95,10 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             // What cannot be taken back waits for what it finds, in the other workers. Other copies write outside, too.
             let whole = audit::require_whole(&app.cx, &app.checkpoint_folder).await;
             audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
-            whole.or_else(|error| if error.code() == Code::RestoreRequired { Ok(()) } else { Err(error) })?;
+            // What it finds is told by readiness, and is no failure of the step.
+            let is_told =
+                |error: &Error| error.code() == Code::RestoreRequired || app.checkpoint_folder.fault().is_some();
+            whole.or_else(|error| if is_told(&error) { Ok(()) } else { Err(error) })?;
             Ok(AUDIT_REST)
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.

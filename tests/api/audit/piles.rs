@@ -102,7 +102,7 @@ async fn a_link_takes_a_hundred_changes_of_a_kind_and_can_be_revoked_then(world:
     world.admin.put("/v1/tenants/acme/policy", &json!({})).await.ok();
     world.admin.post(&format!("{path}/extend"), &extend).await.refused(409, "change_limit_reached");
     // Nor is one asked for without end.
-    world.admin.put("/v1/tenants/acme/policy", &json!({ "approval": { "required_for": "all" } })).await.ok();
+    world.admin.put("/v1/tenants/acme/policy", &json!({ "approval": { "required_for": "always" } })).await.ok();
     Sql::of(world).run("DELETE FROM link_extensions").unwrap();
     plant_requests(world, &link, 99);
     world.admin.post(&format!("{path}/extend"), &extend).await.refused(409, "change_limit_reached");

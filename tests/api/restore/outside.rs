@@ -32,7 +32,7 @@ async fn register(admin: &Api) -> String {
     admin.post("/v1/consultants", &consultant).await.ok()["id"].as_str().unwrap().to_owned()
 }
 
-/// A link whose retention is over by the backup, and that a later legal hold keeps.
+// A link whose retention is over by the backup, and that a later legal hold keeps.
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn no_command_erases_or_sends_from_a_database_that_is_behind(world: &World) {
