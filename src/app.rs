@@ -45,9 +45,6 @@ pub enum StartError {
     /// The database, or the configuration, is a sandbox's, and the other is not.
     #[error(transparent)]
     Sandbox(#[from] SandboxMismatch),
-    /// The folder for checkpoints cannot be used.
-    #[error("audit.checkpoint_folder: {0}")]
-    Folder(std::io::Error),
     /// Two metrics share a name.
     #[error("cannot set up the metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -165,12 +162,12 @@ impl App {
         let cx = open_context(config, clock, Some(master_key)).await?;
         let (config, clock) = (&cx.config, &cx.clock);
         let log_key = LogKey::open(&cx.store, cx.tokens.master_key(), cx.tokens.issuer(), clock.now()).await?;
-        let folder = CheckpointFolder::open(config.audit.checkpoint_folder.clone(), &log_key).await;
+        let checkpoint_folder = CheckpointFolder::open(&cx).await?;
         let webhook = config.audit.webhook.clone();
         let (mail_providers, mailbox) = mail_providers::open(&config.mail, clock)?;
         Ok(Self {
             log_key: Data::new(log_key),
-            checkpoint_folder: Data::new(folder.map_err(StartError::Folder)?),
+            checkpoint_folder: Data::new(checkpoint_folder),
             checkpoint_webhook: webhook.map(|(url, secret)| Webhook::new(url, secret)).transpose()?,
             log_alarms: LogAlarms::default(),
             purge_schedule: PurgeSchedule::default(),

@@ -80,6 +80,7 @@ codes! {
     ApprovalRequired 409 "approval_required" "The link waits for an approval" "Have it approved first: `POST /v1/magic-links/{id}/approve`.";
     RequestExists 409 "request_exists" "The access was asked for already" "`magic_link_id` names the request that waits: have it approved, or withdraw it.";
     AlreadyDecided 409 "already_decided" "The request was decided on already" "`detail` says how; `GET /v1/magic-links/{id}` shows by whom.";
+    ChangeLimitReached 409 "change_limit_reached" "The link takes no more changes of this kind" "A link takes 100 corrections, 100 new ends and 100 requests to extend it: revoke it, and issue another.";
     ExtensionExists 409 "extension_exists" "An extension of the link waits for an approval already" "`extension` of `GET /v1/magic-links/{id}` shows it; decide on it, or withdraw it, first.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";
@@ -93,6 +94,7 @@ codes! {
     RetentionNotOver 409 "retention_not_over" "These payloads must still be kept" "They can be erased when the tenant's `retention_days` are over, a year and a day at least.";
     ErasureByCommand 409 "erasure_by_command" "The service does not erase by itself here" "An operator erases what is over: `magic-link maintain`, as `audit.erase_in_service` says.";
     LegalHold 409 "legal_hold" "A legal hold stands" "Release it first, or wait for its end.";
+    TooManyHolds 409 "too_many_legal_holds" "The tenant has as many legal holds as clients like this one may place" "100 are in force at once, and each of them keeps the whole log: release those that are over first.";
     IssuingFrozen 409 "issuing_frozen" "No links are issued just now" "Ask the operators, who have frozen issuing; links that exist go on.";
     LastSigningKey 409 "last_signing_key" "No other key could sign" "Rotate first with `at_once`, and come back when the new key is active.";
     ClientDisabled 409 "client_disabled" "The client is disabled" "Create a new client.";

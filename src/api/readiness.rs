@@ -8,11 +8,11 @@ use actix_web::{HttpResponse, get, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::audit;
+use crate::audit::{self, FolderFault};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db;
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::store::within;
 
 /// Time-out of `/readyz`: load balancers wait no longer.
@@ -81,7 +81,10 @@ async fn checks(cx: &Context, folder: &audit::CheckpointFolder) -> Result<bool, 
     passed(cx, "access", "nobody's access can be looked up", access(cx, now).await)?;
     let behind = "the database is behind a checkpoint that was kept outside, or its restore is not complete: run \
                   `magic-link restore`";
-    passed(cx, "checkpoints", behind, audit::require_whole(cx, folder).await)?;
+    let compared = audit::compare_checkpoints(cx, folder).await;
+    let is_behind = compared.as_ref().is_err_and(|error| error.code() == Code::RestoreRequired);
+    let fault = folder.fault().filter(|_| !is_behind).map_or(behind, FolderFault::words);
+    passed(cx, "checkpoints", fault, compared)?;
     passed(cx, "writes", "the database cannot be written", writes(cx, now).await)?;
     Ok(cx.snapshot(None, None, now).await?.epochs.frozen)
 }

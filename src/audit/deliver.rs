@@ -10,7 +10,6 @@ use serde_json::json;
 use time::Duration;
 
 use super::folder::CheckpointFolder;
-use super::key::LogKey;
 use super::store::{self, CheckpointRow};
 use crate::context::Context;
 use crate::db::text_enum;
@@ -41,8 +40,8 @@ text_enum! {
 pub(crate) enum Outside<'a> {
     /// The operator's webhook.
     Webhook(&'a Webhook),
-    /// The operator's folder; the key tells which checkpoints are ours.
-    Folder(&'a CheckpointFolder, &'a LogKey),
+    /// The operator's folder.
+    Folder(&'a CheckpointFolder),
 }
 
 /// Delivers the checkpoints that are due; returns how many were delivered.
@@ -52,7 +51,7 @@ pub(crate) enum Outside<'a> {
 pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<usize, Error> {
     let channel = match outside {
         Outside::Webhook(_) => CheckpointChannel::Webhook,
-        Outside::Folder(..) => CheckpointChannel::Folder,
+        Outside::Folder(_) => CheckpointChannel::Folder,
     };
     let now = cx.clock.now();
     let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
@@ -75,7 +74,7 @@ pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<u
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
         let outcome = match outside {
             Outside::Webhook(webhook) => webhook.send(&id, message(cx, &checkpoint, &id), cx.clock.true_now()).await,
-            Outside::Folder(folder, key) => folder.keep(cx, key, &checkpoint).await,
+            Outside::Folder(folder) => folder.keep(cx, &checkpoint).await,
         };
         if let Err(error) = &outcome {
             tracing::warn!(log.tenant = tenant_id, error.cause = error, "checkpoint delivery failed");

@@ -2,20 +2,16 @@
 //! retention, no legal hold, and on record. What belongs to no tenant follows the log `_system`.
 
 use serde_json::json;
-use time::Duration;
 
-use super::store;
+use super::permit::{Eraser, Permit};
 use crate::clock::Timestamp;
-use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, SYSTEM_LOG};
 use crate::error::{Code, Error};
 use crate::id::{ClientId, ConsultantId, RevocationId};
 use crate::journal::Event;
 use crate::journal::rows::{has_begun, lock_log};
-use crate::records;
 use crate::records::erasing::{self, Erased};
-use crate::records::restores;
 use crate::records::unused::{self, SaidRevocation};
 use crate::store::Tx;
 
@@ -32,21 +28,6 @@ pub(super) struct Purge {
     pub client_id: Option<ClientId>,
 }
 
-/// What was recorded, or over, before this time may be erased; `None` while a legal hold is in force, or a restore holds
-/// every log. Whatever erases asks this, in its own transaction.
-pub(super) fn retention_end(
-    conn: &mut Conn,
-    tenant_id: &str,
-    default: Duration,
-    now: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
-    if restores::holds_erasing(conn)? || store::is_held(conn, tenant_id, now)? {
-        return Ok(None);
-    }
-    let own = records::tenants::retention_days(conn, tenant_id)?.map(|days| Duration::days(days.into()));
-    Ok(Some(now.minus(own.unwrap_or(default))))
-}
-
 pub(super) fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
     Event::new(kind, order.actor.clone(), now)
         .client(order.client_id.as_ref())
@@ -55,14 +36,14 @@ pub(super) fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
 }
 
 /// Erases what the rows of a tenant of before a time say of people, in ranges; each is an event.
-pub(super) async fn erase_rows(cx: &Context, order: &Purge, now: Timestamp) -> Result<Erased, Error> {
+pub(super) async fn erase_rows(eraser: Eraser<'_>, order: &Purge) -> Result<Erased, Error> {
     let mut all = Erased::default();
     loop {
         let (tenant_id, before) = (order.tenant_id.clone(), order.before);
-        if !cx.store.read(move |conn| Ok(erasing::is_due(conn, &tenant_id, before)?)).await? {
+        if !eraser.cx.store.read(move |conn| Ok(erasing::is_due(conn, &tenant_id, before)?)).await? {
             return Ok(all);
         }
-        let some = erase_some(cx, order.clone(), now).await?;
+        let some = erase_some(eraser, order.clone()).await?;
         if some.is_nothing() {
             // Somebody holds what is left; the next run is soon enough.
             return Ok(all);
@@ -71,9 +52,11 @@ pub(super) async fn erase_rows(cx: &Context, order: &Purge, now: Timestamp) -> R
     }
 }
 
-async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Erased, Error> {
-    let default = cx.config.audit.retention;
-    cx.store
+async fn erase_some(eraser: Eraser<'_>, order: Purge) -> Result<Erased, Error> {
+    let (permit, now) = (eraser.permit().await?, eraser.now);
+    eraser
+        .cx
+        .store
         .write_large(move |tx| {
             if !has_begun(tx, &order.tenant_id)? {
                 return Ok(Erased::default());
@@ -82,7 +65,7 @@ async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Erased
             if erased.is_nothing() {
                 return Ok(erased);
             }
-            require_no_hold(tx, &order.tenant_id, order.before, default, now)?;
+            require_no_hold(tx, &order.tenant_id, order.before, permit)?;
             let erasure = event(EventType::PersonalDataErased, &order, now);
             tx.record(erasure.with(&json!({
                 "before": order.before, "links": erased.links, "requests": erased.requests,
@@ -95,33 +78,29 @@ async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Erased
 
 /// Undoes an erasure that a legal hold has overtaken. Placing one takes the same lock, so the two are serialized; it is
 /// taken last, since nobody may wait for a row who holds the head of a log.
-fn require_no_hold(
-    tx: &mut Tx<'_>,
-    tenant_id: &str,
-    before: Timestamp,
-    default: Duration,
-    now: Timestamp,
-) -> Result<(), Error> {
+fn require_no_hold(tx: &mut Tx<'_>, tenant_id: &str, before: Timestamp, permit: Permit) -> Result<(), Error> {
     lock_log(tx, tenant_id)?;
-    match retention_end(tx, tenant_id, default, now)? {
+    match permit.end(tx, tenant_id)? {
         Some(end) if before <= end => Ok(()),
         _ => Err(Code::LegalHold.into()),
     }
 }
 
 /// Erases what belongs to no tenant and nobody has needed for the whole retention.
-pub(super) async fn erase_unused(cx: &Context, now: Timestamp) -> Result<Erased, Error> {
-    let default = cx.config.audit.retention;
-    let ended = cx.store.read(move |conn| retention_end(conn, SYSTEM_LOG, default, now)).await?;
+pub(super) async fn erase_unused(eraser: Eraser<'_>) -> Result<Erased, Error> {
+    let (permit, now) = (eraser.permit().await?, eraser.now);
+    let ended = eraser.cx.store.read(move |conn| permit.end(conn, SYSTEM_LOG)).await?;
     let Some(before) = ended else { return Ok(Erased::default()) };
     let mut all = Erased::default();
     loop {
-        let some = cx
+        let permit = eraser.permit().await?;
+        let some = eraser
+            .cx
             .store
             .write_large(move |tx| {
                 let suppressions = unused::remove_suppressions(tx, before)?;
                 let decisions = unused::erase_key_revocations(tx, before)? + unused::erase_addresses(tx, before)?;
-                on_record(tx, Erased { decisions, suppressions, ..Erased::default() }, before, default, now)
+                on_record(tx, Erased { decisions, suppressions, ..Erased::default() }, before, (permit, now))
             })
             .await?;
         if some.is_nothing() {
@@ -129,8 +108,8 @@ pub(super) async fn erase_unused(cx: &Context, now: Timestamp) -> Result<Erased,
         }
         all += some;
     }
-    all += erase_revocations(cx, before, now).await?;
-    all += erase_consultants(cx, before, now).await?;
+    all += erase_revocations(eraser, before).await?;
+    all += erase_consultants(eraser, before).await?;
     Ok(all)
 }
 
@@ -139,11 +118,10 @@ fn on_record(
     tx: &mut Tx<'_>,
     erased: Erased,
     before: Timestamp,
-    default: Duration,
-    now: Timestamp,
+    (permit, now): (Permit, Timestamp),
 ) -> Result<Erased, Error> {
     if !erased.is_nothing() {
-        require_no_hold(tx, SYSTEM_LOG, before, default, now)?;
+        require_no_hold(tx, SYSTEM_LOG, before, permit)?;
         let erasure = Event::new(EventType::PersonalDataErased, Actor::system("retention"), now);
         tx.record(erasure.with(&json!({
             "before": before, "suppressions": erased.suppressions, "decisions": erased.decisions,
@@ -153,19 +131,19 @@ fn on_record(
 }
 
 /// Erases why bulk revocations were created, once the retention of each of their tenants is over.
-async fn erase_revocations(cx: &Context, before: Timestamp, now: Timestamp) -> Result<Erased, Error> {
-    let default = cx.config.audit.retention;
+async fn erase_revocations(eraser: Eraser<'_>, before: Timestamp) -> Result<Erased, Error> {
     let (mut all, mut after) = (Erased::default(), None::<RevocationId>);
     loop {
-        let last = after.take();
-        let (over, last) = cx
+        let (permit, now, last) = (eraser.permit().await?, eraser.now, after.take());
+        let (over, last) = eraser
+            .cx
             .store
             .read(move |conn| {
                 let page = unused::said_revocations(conn, before, last.as_ref(), PAGE)?;
                 let last = page.last().map(|said| said.id.clone());
                 let mut over = Vec::new();
                 for said in page {
-                    if is_over(conn, &said, default, now)? {
+                    if is_over(conn, &said, permit)? {
                         over.push(said.id);
                     }
                 }
@@ -179,20 +157,21 @@ async fn erase_revocations(cx: &Context, before: Timestamp, now: Timestamp) -> R
         if over.is_empty() {
             continue;
         }
-        all += cx
+        all += eraser
+            .cx
             .store
             .write_large(move |tx| {
                 let decisions = unused::erase_revocations(tx, &over)?;
-                on_record(tx, Erased { decisions, ..Erased::default() }, before, default, now)
+                on_record(tx, Erased { decisions, ..Erased::default() }, before, (permit, now))
             })
             .await?;
     }
 }
 
 /// Whether the retention of each of its tenants is over for a bulk revocation.
-fn is_over(conn: &mut Conn, said: &SaidRevocation, default: Duration, now: Timestamp) -> Result<bool, Error> {
+fn is_over(conn: &mut Conn, said: &SaidRevocation, permit: Permit) -> Result<bool, Error> {
     for tenant_id in &said.tenants {
-        if retention_end(conn, tenant_id, default, now)?.is_none_or(|end| said.created_at >= end) {
+        if permit.end(conn, tenant_id)?.is_none_or(|end| said.created_at >= end) {
             return Ok(false);
         }
     }
@@ -200,12 +179,11 @@ fn is_over(conn: &mut Conn, said: &SaidRevocation, default: Duration, now: Times
 }
 
 /// Erases consultants whom nothing refers to that is kept; each erasure is an event.
-async fn erase_consultants(cx: &Context, before: Timestamp, now: Timestamp) -> Result<Erased, Error> {
-    let default = cx.config.audit.retention;
+async fn erase_consultants(eraser: Eraser<'_>, before: Timestamp) -> Result<Erased, Error> {
     let (mut all, mut after) = (Erased::default(), None::<ConsultantId>);
     loop {
-        let last = after.take();
-        let page = cx.store.read(move |conn| Ok(unused::idle_consultants(conn, before, last.as_ref(), PAGE)?));
+        let (permit, now, last) = (eraser.permit().await?, eraser.now, after.take());
+        let page = eraser.cx.store.read(move |conn| Ok(unused::idle_consultants(conn, before, last.as_ref(), PAGE)?));
         let (idle, last) = page.await?;
         if last.is_none() {
             return Ok(all);
@@ -214,7 +192,8 @@ async fn erase_consultants(cx: &Context, before: Timestamp, now: Timestamp) -> R
         if idle.is_empty() {
             continue;
         }
-        all.consultants += cx
+        all.consultants += eraser
+            .cx
             .store
             .write_large(move |tx| {
                 let mut erased = Vec::new();
@@ -224,7 +203,7 @@ async fn erase_consultants(cx: &Context, before: Timestamp, now: Timestamp) -> R
                     }
                 }
                 if !erased.is_empty() {
-                    require_no_hold(tx, SYSTEM_LOG, before, default, now)?;
+                    require_no_hold(tx, SYSTEM_LOG, before, permit)?;
                 }
                 for id in &erased {
                     tx.record(Event::new(EventType::ConsultantErased, Actor::system("retention"), now).consultant(*id));

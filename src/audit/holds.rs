@@ -16,6 +16,10 @@ use crate::journal::Event;
 use crate::journal::rows::lock_log;
 use crate::store::{IdempotencyKey, idempotency};
 
+/// Legal holds on one log that are in force at once, of clients with the same tenants: a client of the tenant leaves room
+/// to an operator's.
+const MOST: i64 = 100;
+
 /// Request to place a legal hold.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -146,6 +150,9 @@ pub(crate) async fn place(
             }
             // An erasure takes the same lock, so the two are serialized.
             lock_log(tx, &hold.tenant_id)?;
+            if store::count_standing(tx, &hold.tenant_id, &hold.placed_tenants, now)? >= MOST {
+                return Err(Code::TooManyHolds.into());
+            }
             store::insert_hold(tx, &hold)?;
             let event = Event::new(EventType::HoldPlaced, actor.clone(), now).client(client_id.as_ref());
             let event = event.tenant(&hold.tenant_id).because(&hold.reason);

@@ -68,8 +68,7 @@ impl LogSigner {
 
     /// The key that verifies notes of an origin (C2SP `vkey`).
     pub(super) fn verifier_key(&self, origin: &str) -> String {
-        let key = marked(&self.public);
-        format!("{origin}+{:08x}+{}", key_id(origin, &key), STANDARD.encode(&key))
+        verifier_key(&self.public, origin)
     }
 
     /// Signs a text, which ends with a line break, as a note of an origin.
@@ -95,7 +94,7 @@ impl LogKey {
         public_url: &str,
         now: Timestamp,
     ) -> Result<Self, Error> {
-        let service = public_url.split_once("://").map_or(public_url, |(_, rest)| rest);
+        let service = service_of(public_url);
         let fresh = generate(master_key, ID, service, now)?;
         let key_id = master_key.id().to_owned();
         let rows = store
@@ -154,20 +153,59 @@ impl LogKey {
         format!("{}/audit/{log_name}", self.service)
     }
 
-    /// The name of the log with an origin; `None` if it is not one of this service.
-    pub(crate) fn log_name<'o>(&self, origin: &'o str) -> Option<&'o str> {
-        origin.strip_prefix(self.service.as_str())?.strip_prefix("/audit/")
-    }
-
     /// The key that verifies what a signer signs for a log (C2SP `vkey`).
     pub(super) fn verifier_key(&self, signer: &LogSigner, log_name: &str) -> String {
         signer.verifier_key(&self.origin(log_name))
     }
+}
+
+/// The public halves of the keys, as the database has them: enough to tell which checkpoints are ours, without the master
+/// key.
+#[derive(Debug, Clone)]
+pub(crate) struct KnownKeys {
+    service: String,
+    /// The newest last.
+    public: Vec<Vec<u8>>,
+}
+
+impl KnownKeys {
+    /// Reads them. Without any, the service is the one of the URL.
+    pub(super) fn read(conn: &mut Conn, public_url: &str) -> Result<Self, Error> {
+        let rows = store::public_keys(conn)?;
+        let service = rows.first().map_or_else(|| service_of(public_url).to_owned(), |(origin, _)| origin.clone());
+        let public = rows.iter().map(|(_, key)| STANDARD.decode(key).map_err(Error::internal));
+        Ok(Self { service, public: public.collect::<Result<_, _>>()? })
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub(crate) async fn of(cx: &Context) -> Result<Self, Error> {
+        let url = cx.tokens.issuer().to_owned();
+        cx.store.read(move |conn| Self::read(conn, &url)).await
+    }
+
+    /// The name of the log with an origin; `None` if it is not one of this service.
+    pub(super) fn log_name<'o>(&self, origin: &'o str) -> Option<&'o str> {
+        origin.strip_prefix(self.service.as_str())?.strip_prefix("/audit/")
+    }
 
     /// The keys that verify the checkpoints of a log, the newest first.
     pub(super) fn verifier_keys(&self, log_name: &str) -> Vec<String> {
-        self.all().iter().rev().map(|signer| self.verifier_key(signer, log_name)).collect()
+        let origin = format!("{}/audit/{log_name}", self.service);
+        self.public.iter().rev().map(|key| verifier_key(key, &origin)).collect()
     }
+}
+
+/// What every origin begins with.
+fn service_of(public_url: &str) -> &str {
+    public_url.split_once("://").map_or(public_url, |(_, rest)| rest)
+}
+
+fn verifier_key(public: &[u8], origin: &str) -> String {
+    let key = marked(public);
+    format!("{origin}+{:08x}+{}", key_id(origin, &key), STANDARD.encode(&key))
 }
 
 #[cfg(test)]

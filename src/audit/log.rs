@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use tlog_tiles::HashReader;
 use utoipa::{IntoParams, ToSchema};
 
-use super::erase::retention_end;
 use super::key::LogKey;
+use super::permit::retention_end;
 use super::{CheckpointChannel, checkpoint as checkpoints, store};
 use crate::clock::Timestamp;
 use crate::context::Context;

@@ -6,7 +6,7 @@
 //!
 //! A backup has forgotten the legal holds and the retention periods of later, so
 //! nothing is erased from a database that is behind a checkpoint outside, nor
-//! after its restore until an operator ends the freeze.
+//! after its restore until an operator ends the freeze ([`super::permit`]).
 
 use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -15,12 +15,11 @@ use serde::{Deserialize, Serialize};
 use time::Duration;
 use utoipa::ToSchema;
 
-use super::erase::{Purge, erase_rows, erase_unused, event, retention_end};
-use super::folder::{CheckpointFolder, require_whole};
+use super::erase::{Purge, erase_rows, erase_unused, event};
 use super::log;
+use super::permit::Eraser;
 use super::store::{self, Erasure};
 use crate::clock::Timestamp;
-use crate::context::Context;
 use crate::domain::{Actor, EventType, Person, SYSTEM_LOG, Validator, check_person, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageAudit};
@@ -72,16 +71,19 @@ pub struct PurgedLog {
 }
 
 /// What a run of the retention has erased and removed.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Retained {
     payloads: i64,
     #[serde(flatten)]
     rows: Erased,
+    /// Logs of which not everything could be erased; the log of the process has the causes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) failed: Vec<String>,
 }
 
 impl fmt::Display for Retained {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { payloads, rows } = self;
+        let Self { payloads, rows, failed: _ } = self;
         let Erased { links, requests, sessions, mails, decisions, suppressions, consultants } = rows;
         write!(
             out,
@@ -95,16 +97,15 @@ impl fmt::Display for Retained {
 /// period is over.
 ///
 /// # Errors
-/// `retention_not_over` and `legal_hold`; both refusals are recorded. `restore_required`, and `erasure_by_command` where
-/// the service has not the right to erase.
+/// `retention_not_over` and `legal_hold`; both refusals are recorded. Those of a permit, and `erasure_by_command` where the
+/// service has not the right to erase.
 pub(crate) async fn purge(
-    cx: &Context,
-    folder: &CheckpointFolder,
+    eraser: Eraser<'_>,
     caller: &Caller<ManageAudit>,
     tenant_id: String,
     request: PurgeLog,
-    now: Timestamp,
 ) -> Result<PurgedLog, Error> {
+    let cx = eraser.cx;
     log::check_whole(caller, &tenant_id)?;
     let mut fields = Validator::default();
     fields.text("/reason", &request.reason, 10, 500);
@@ -120,12 +121,11 @@ pub(crate) async fn purge(
         reason: request.reason,
         tenant_id: tenant_id.clone(),
     };
-    require_whole(cx, folder).await?;
     let mut erased = 0;
-    while let Some(count) = erase_some(cx, order.clone(), now).await? {
+    while let Some(count) = erase_some(eraser, order.clone()).await? {
         erased += count;
     }
-    let rows = erase_rows(cx, &order, now).await?;
+    let rows = erase_rows(eraser, &order).await?;
     let erased_to_index = cx.store.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
     let number = |rows| i64::try_from(rows).map_err(Error::internal);
     Ok(PurgedLog {
@@ -139,17 +139,12 @@ pub(crate) async fn purge(
 /// Erases what is past its retention in every log and beside it; runs once an hour.
 ///
 /// # Errors
-/// `restore_required`
-pub(crate) async fn purge_due(
-    cx: &Context,
-    folder: &CheckpointFolder,
-    schedule: &PurgeSchedule,
-    now: Timestamp,
-) -> Result<(), Error> {
+/// Those of [`retain`].
+pub(crate) async fn purge_due(eraser: Eraser<'_>, schedule: &PurgeSchedule) -> Result<(), Error> {
     // After a restore it is due as soon as the freeze ends.
-    if schedule.is_due(now) && !cx.store.read(|conn| Ok(restores::holds_erasing(conn)?)).await? {
-        retain(cx, Some(folder), now).await?;
-        schedule.done(now);
+    if schedule.is_due(eraser.now) && !eraser.cx.store.read(|conn| Ok(restores::holds_erasing(conn)?)).await? {
+        retain(eraser).await?;
+        schedule.done(eraser.now);
     }
     Ok(())
 }
@@ -157,13 +152,15 @@ pub(crate) async fn purge_due(
 /// Erases what is past its retention in every log and beside it, in ranges; nothing after a restore until the freeze ends.
 ///
 /// # Errors
-/// When the store is unavailable, and `restore_required`. What was erased until then stays so, and is on record.
-pub(crate) async fn retain(cx: &Context, folder: Option<&CheckpointFolder>, now: Timestamp) -> Result<Retained, Error> {
-    let logs = cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
+/// When the store is unavailable, and those of a permit. What was erased until then stays so, and is on record.
+pub(crate) async fn retain(eraser: Eraser<'_>) -> Result<Retained, Error> {
+    // Before anything else, though there may be nothing to erase.
+    eraser.permit().await?;
+    let logs = eraser.cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
     let mut all = Retained::default();
     for tenant_id in logs {
-        let (id, default) = (tenant_id.clone(), cx.config.audit.retention);
-        let ended = cx.store.read(move |conn| retention_end(conn, &id, default, now)).await?;
+        let (id, permit) = (tenant_id.clone(), eraser.permit().await?);
+        let ended = eraser.cx.store.read(move |conn| permit.end(conn, &id)).await?;
         let Some(before) = ended else { continue };
         let order = Purge {
             tenant_id,
@@ -172,49 +169,46 @@ pub(crate) async fn retain(cx: &Context, folder: Option<&CheckpointFolder>, now:
             actor: Actor::system("retention"),
             client_id: None,
         };
-        // Another database may have taken the place of the one before.
-        require_whole_in(cx, folder).await?;
         // A log that cannot be read must not block the others.
-        survive(retain_log(cx, &order, &mut all, now).await, &order.tenant_id)?;
+        let done = retain_log(eraser, &order, &mut all).await;
+        all.survive(done, &order.tenant_id)?;
     }
-    require_whole_in(cx, folder).await?;
-    survive(erase_unused(cx, now).await.map(|rows| all.rows += rows), SYSTEM_LOG)?;
+    let done = erase_unused(eraser).await.map(|rows| all.rows += rows);
+    all.survive(done, SYSTEM_LOG)?;
     Ok(all)
 }
 
-async fn require_whole_in(cx: &Context, folder: Option<&CheckpointFolder>) -> Result<(), Error> {
-    match folder {
-        Some(folder) => require_whole(cx, folder).await,
-        None => Ok(()),
-    }
-}
-
-async fn retain_log(cx: &Context, order: &Purge, all: &mut Retained, now: Timestamp) -> Result<(), Error> {
-    while let Some(count) = erase_some(cx, order.clone(), now).await? {
+async fn retain_log(eraser: Eraser<'_>, order: &Purge, all: &mut Retained) -> Result<(), Error> {
+    while let Some(count) = erase_some(eraser, order.clone()).await? {
         all.payloads += count;
     }
-    all.rows += erase_rows(cx, order, now).await?;
+    all.rows += erase_rows(eraser, order).await?;
     Ok(())
 }
 
-/// Passes on only that the store is unavailable.
-fn survive(outcome: Result<(), Error>, log: &str) -> Result<(), Error> {
-    match outcome {
-        Err(error) if error.code() == Code::Unavailable => Err(error),
-        // One was placed meanwhile.
-        Err(error) if error.code() == Code::LegalHold => Ok(()),
-        Err(error) => {
-            tracing::error!(log.tenant = log, error.cause = %error, "retention run of a log failed");
-            Ok(())
+impl Retained {
+    /// Passes on only what concerns every log; the rest is noted.
+    fn survive(&mut self, outcome: Result<(), Error>, log: &str) -> Result<(), Error> {
+        match outcome {
+            Err(error) if matches!(error.code(), Code::Unavailable | Code::RestoreRequired) => Err(error),
+            // One was placed meanwhile.
+            Err(error) if error.code() == Code::LegalHold => Ok(()),
+            Err(error) => {
+                tracing::error!(log.tenant = log, error.cause = %error, "retention run of a log failed");
+                self.failed.push(log.to_owned());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
         }
-        Ok(()) => Ok(()),
     }
 }
 
 /// Erases one range; `None` if nothing is left to erase.
-async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Option<i64>, Error> {
-    let default = cx.config.audit.retention;
-    cx.store
+async fn erase_some(eraser: Eraser<'_>, order: Purge) -> Result<Option<i64>, Error> {
+    let (permit, now) = (eraser.permit().await?, eraser.now);
+    eraser
+        .cx
+        .store
         .write_large(move |tx| {
             // A tenant without a log has nothing to erase, and gets none for being asked about.
             if !rows::has_begun(tx, &order.tenant_id)? {
@@ -222,8 +216,7 @@ async fn erase_some(cx: &Context, order: Purge, now: Timestamp) -> Result<Option
             }
             // Placing a hold takes the same lock, so the two are serialized.
             lock_log(tx, &order.tenant_id)?;
-            let end = retention_end(tx, &order.tenant_id, default, now)?;
-            let refusal = match end {
+            let refusal = match permit.end(tx, &order.tenant_id)? {
                 None => Some(Code::LegalHold),
                 Some(end) if order.before > end => Some(Code::RetentionNotOver),
                 Some(_) => None,

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 use tlog_tiles::Hash;
 
-use super::key::LogKey;
+use super::key::{KnownKeys, LogKey};
 use super::verify::{LogVerifier, origin_of, unverified};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -42,7 +42,7 @@ impl OutsideCheckpoint {
     ///
     /// # Errors
     /// The reason why it is no checkpoint of a log of this service.
-    pub(crate) fn parse(key: &LogKey, bytes: &[u8]) -> Result<Self, String> {
+    pub(crate) fn parse(key: &KnownKeys, bytes: &[u8]) -> Result<Self, String> {
         let foreign = || "is no checkpoint of a log of this service".to_owned();
         let (tenant_id, log_name) = log_of(key, bytes).ok_or_else(foreign)?;
         let mut read = Err(foreign());
@@ -56,7 +56,7 @@ impl OutsideCheckpoint {
 
     /// A checkpoint of a log of this service by a key that it does not know: to be believed where only the service itself
     /// writes.
-    pub(super) fn of_unknown_key(key: &LogKey, bytes: &[u8]) -> Option<Self> {
+    pub(super) fn of_unknown_key(key: &KnownKeys, bytes: &[u8]) -> Option<Self> {
         let (tenant_id, log_name) = log_of(key, bytes)?;
         let any = LogVerifier::new(key.verifier_keys(log_name).first()?).ok()?;
         let (size, root) = any.size_and_root(&unverified(bytes).ok()?).ok()?;
@@ -65,7 +65,7 @@ impl OutsideCheckpoint {
 }
 
 /// Tenant and name of the log of this service that a checkpoint is of.
-fn log_of<'b>(key: &LogKey, bytes: &'b [u8]) -> Option<(&'b str, &'b str)> {
+fn log_of<'b>(key: &KnownKeys, bytes: &'b [u8]) -> Option<(&'b str, &'b str)> {
     let log_name = key.log_name(origin_of(bytes).ok()?)?;
     let tenant_id = log_name.split('/').next().unwrap_or(log_name);
     (tenant_id == SYSTEM_LOG || is_tenant_id(tenant_id)).then_some((tenant_id, log_name))

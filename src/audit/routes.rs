@@ -11,6 +11,7 @@ use super::folder::CheckpointFolder;
 use super::holds::{self, LegalHold, PlaceHold, ReleaseHold};
 use super::key::LogKey;
 use super::log::{self, AuditLog, ConsistencyProof, ConsistencyQuery, InclusionProof, InclusionQuery};
+use super::permit::Eraser;
 use super::purge::{self, PurgeLog, PurgedLog};
 use super::summary::{self, AccessSummary, SummaryQuery};
 use super::{AuditEvent, EventFilter, evidence};
@@ -177,7 +178,8 @@ async fn get_verifier_key(
 /// `409 legal_hold` while a hold is in force; both are recorded. The service also
 /// erases what is past its retention by itself, once an hour. A restored backup has
 /// forgotten later holds: after `magic-link restore` every log is held until issuing
-/// is unfrozen, and before it this is `503 restore_required`.
+/// is unfrozen, and before it this is `503 restore_required`. It is 503 as well while the
+/// clock of the service is in doubt.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = PurgedLog, description = "Number of erased payloads")))]
@@ -189,7 +191,8 @@ async fn purge_audit_log(
     id: Path<String>,
     body: Body<PurgeLog>,
 ) -> Result<Json<PurgedLog>, Error> {
-    Ok(Json(purge::purge(&cx, &folder, &caller, id.into_inner(), body.value, cx.clock.now()).await?))
+    let eraser = Eraser { cx: &cx, folder: &folder, now: cx.clock.now() };
+    Ok(Json(purge::purge(eraser, &caller, id.into_inner(), body.value).await?))
 }
 
 /// Place a legal hold

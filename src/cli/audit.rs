@@ -144,6 +144,10 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
 /// Runs the commands that need the store.
 pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Result<(), Failure> {
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
+    // Another tree under the name of the one that is lost, and what a hold keeps.
+    if matches!(command, AuditCommand::Checkpoint { .. } | AuditCommand::RotateKey | AuditCommand::Release { .. }) {
+        audit::require_whole(&app.cx, &app.checkpoint_folder).await?;
+    }
     match command {
         AuditCommand::Checkpoint { tenant } => {
             let checkpoint = audit::checkpoint(&app.cx, &app.log_key, &caller, tenant, now).await?;

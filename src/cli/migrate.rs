@@ -25,9 +25,9 @@ pub(super) struct Migrate {
 
 pub(super) fn run(settings: &ForMigrating, command: &Migrate, output: &Output) -> Result<(), Failure> {
     let _log = telemetry::init(&settings.log);
-    let DatabaseUrl::Sqlite(path) = &settings.database_url else { return on(settings, command, output) };
+    let DatabaseUrl::Sqlite(file) = &settings.database_url else { return on(settings, command, output) };
     // To look at a file must not make it.
-    if command.check && !path.exists() {
+    if command.check && !file.path().exists() {
         return checked(&Difference::to_nothing()?, output);
     }
     on(settings, command, output)

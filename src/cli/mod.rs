@@ -34,6 +34,7 @@ use output::{Failure, Output};
 
 use crate::api::openapi;
 use crate::app::{self, App, StartError};
+use crate::audit::{CheckpointFolder, require_whole};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
@@ -291,7 +292,20 @@ async fn serve(config: Config, log_level: LogLevel, output: &Output) -> Result<(
     Ok(service.run().await?)
 }
 
+/// Whether a command sends again what the database has on record, which one that was restored must not. What only ends or
+/// stops something goes on: it is the emergency brake. Erasures and signatures ask by themselves.
+const fn sends(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Mail(mail::MailCommand::Retry { .. } | mail::MailCommand::Clear { .. })
+            | Command::Webhook(webhook::WebhookCommand::Retry { .. })
+    )
+}
+
 async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(), Failure> {
+    if sends(&command) {
+        require_whole(cx, &CheckpointFolder::open(cx).await?).await?;
+    }
     match command {
         Command::Demo => output.done(&demo::seed(cx).await?, "the examples' consultant"),
         Command::Client(command) => client::run(cx, command, output).await,
@@ -307,7 +321,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
             output.done(&issuing, "issuing goes on")
         }
-        Command::Maintain => maintain::run(cx, output).await,
+        Command::Maintain => maintain::run(cx, &CheckpointFolder::open(cx).await?, output).await,
         Command::Session(command) => session::run(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,

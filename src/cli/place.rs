@@ -59,7 +59,7 @@ pub(super) fn back_up(settings: &ForMigrating, command: &Backup, output: &Output
     let url = &settings.database_url;
     // Before the backup, which may have more.
     let checkpoints = match url {
-        DatabaseUrl::Sqlite(path) if path.is_file() => Some(NewestCheckpoints::of(&mut open(url)?)?),
+        DatabaseUrl::Sqlite(file) if file.path().is_file() => Some(NewestCheckpoints::of(&mut open(url)?)?),
         _ => None,
     };
     let mut backup = db::back_up(url, &command.file)?;
@@ -79,12 +79,12 @@ pub(super) fn back_up(settings: &ForMigrating, command: &Backup, output: &Output
 
 pub(super) fn copy(settings: &ForMigrating, command: &Copy, output: &Output) -> Result<(), Failure> {
     let _log = telemetry::init(&settings.log);
-    let DatabaseUrl::Sqlite(path) = &command.from else { return Err(db::CopyError::Direction.into()) };
+    let DatabaseUrl::Sqlite(file) = &command.from else { return Err(db::CopyError::Direction.into()) };
     if command.to.is_sqlite() {
         return Err(db::CopyError::Direction.into());
     }
-    if !path.is_file() {
-        return Err(format!("there is no database at {}", path.display()).into());
+    if !file.path().is_file() {
+        return Err(format!("there is no database at {}", file.path().display()).into());
     }
     let (mut from, mut to) = (open(&command.from)?, open(&command.to)?);
     drop(bring_up_to_date(&mut from, false)?);

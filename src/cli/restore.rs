@@ -9,7 +9,7 @@ use serde_json::json;
 use super::output::{Column, Output, line};
 use super::{Failure, audit::read};
 use crate::app::App;
-use crate::audit::OutsideCheckpoint;
+use crate::audit::{KnownKeys, OutsideCheckpoint};
 use crate::clients;
 use crate::consultants;
 use crate::context::Context;
@@ -50,9 +50,10 @@ where
 }
 
 pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<(), Failure> {
-    let mut checkpoints = app.checkpoint_folder.all(&app.log_key)?;
+    let mut checkpoints = app.checkpoint_folder.all(&app.cx).await?;
+    let keys = KnownKeys::of(&app.cx).await?;
     for path in &command.checkpoints {
-        let checkpoint = OutsideCheckpoint::parse(&app.log_key, &read(path)?);
+        let checkpoint = OutsideCheckpoint::parse(&keys, &read(path)?);
         let added = checkpoint.and_then(|checkpoint| checkpoints.add(checkpoint));
         added.map_err(|why| format!("{}: {why}", path.display()))?;
     }

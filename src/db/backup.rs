@@ -51,6 +51,7 @@ struct Line {
 /// A file that could not be finished is removed.
 pub(crate) fn back_up(url: &DatabaseUrl, place: &Path) -> Result<Conn, BackupError> {
     let DatabaseUrl::Sqlite(database) = url else { return Err(BackupError::NotSqlite) };
+    let database = database.path();
     if !database.is_file() {
         return Err(BackupError::Missing(database.display().to_string()));
     }

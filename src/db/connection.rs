@@ -14,6 +14,8 @@ use diesel::{
 };
 
 use super::open_file::{DatabaseFile, OpenFile, Standing};
+#[cfg(test)]
+use super::sqlite_file::SqliteFile;
 use super::{DatabaseUrl, files};
 
 /// What a server is refused with that takes no writes: what it says of access may be long past.
@@ -196,7 +198,7 @@ pub(crate) struct ConnectionManager {
 impl ConnectionManager {
     pub(crate) fn new(url: DatabaseUrl) -> Self {
         let file = match &url {
-            DatabaseUrl::Sqlite(path) => Some(DatabaseFile::new(path)),
+            DatabaseUrl::Sqlite(file) => Some(DatabaseFile::new(file)),
             DatabaseUrl::Postgres(_) => None,
         };
         Self { url, by_primary_keys: false, breaks: Arc::default(), file }
@@ -220,7 +222,7 @@ impl ConnectionManager {
     /// For a file that is made by this.
     #[cfg(test)]
     pub(crate) fn of_new_file(path: std::path::PathBuf) -> Self {
-        let manager = Self::new(DatabaseUrl::Sqlite(path));
+        let manager = Self::new(DatabaseUrl::Sqlite(SqliteFile::at(path)));
         drop(manager.prepare().unwrap());
         manager
     }
@@ -257,8 +259,8 @@ impl ConnectionManager {
                 }
                 Ok(Conn::Postgres(conn))
             }
-            DatabaseUrl::Sqlite(path) => {
-                let mut conn = SqliteConnection::establish(&files::existing(path))?;
+            DatabaseUrl::Sqlite(file) => {
+                let mut conn = SqliteConnection::establish(&files::existing(file.path()))?;
                 // recursive_triggers: without it INSERT OR REPLACE slips past delete triggers.
                 conn.batch_execute(
                     "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
@@ -276,7 +278,7 @@ impl ConnectionManager {
     /// process sets it up.
     pub(crate) fn prepare(&self) -> std::io::Result<Option<File>> {
         match &self.url {
-            DatabaseUrl::Sqlite(path) => files::prepare(path),
+            DatabaseUrl::Sqlite(file) => files::prepare(file.path()),
             DatabaseUrl::Postgres(_) => Ok(None),
         }
     }

@@ -99,6 +99,10 @@ impl From<Diesel> for Error {
                 tracing::debug!(error.cause = %error, "unique violation");
                 Self::new(Code::Internal).after_a_lost_race()
             }
+            // A statement of ours, and no damage.
+            Diesel::DatabaseError(Kind::Unknown, about) if about.message() == "too many SQL variables" => {
+                Self::internal(&error)
+            }
             Diesel::DatabaseError(Kind::Unknown, about) if !passes(about.message()) => fault(&error),
             Diesel::DatabaseError(Kind::RestrictViolation | Kind::ExclusionViolation, _) => fault(&error),
             Diesel::RollbackErrorOnCommit { commit_error, .. } => match commit_error.as_ref() {
@@ -194,6 +198,11 @@ mod tests {
         ] {
             assert_eq!(code(Kind::Unknown, text), Code::DatabaseFault, "{text}");
         }
+    }
+
+    #[test]
+    fn a_statement_that_is_too_long_is_ours_and_no_damage() {
+        assert_eq!(code(Kind::Unknown, "too many SQL variables"), Code::Internal);
     }
 
     #[test]

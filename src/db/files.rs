@@ -39,7 +39,7 @@ pub(super) fn existing(database: &Path) -> String {
 }
 
 /// A file that SQLite keeps beside a database.
-fn beside(database: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut name = database.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

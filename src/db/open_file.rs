@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use diesel::{Connection, ConnectionError, ConnectionResult, SqliteConnection};
 
 use super::Conn;
+use super::files::beside;
+use super::sqlite_file::SqliteFile;
 
 /// Whether a connection leads to the database that the URL names now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +61,21 @@ fn is_left(known: &Beside, found: &Beside) -> bool {
 /// The file, and the paths of those beside it.
 #[derive(Debug)]
 struct Paths {
+    /// As it is named: a symbolic link that leads elsewhere names another file.
     file: PathBuf,
+    /// The file itself, which the other two are beside.
+    real: PathBuf,
     beside: [PathBuf; 2],
 }
 
 impl Paths {
     fn file(&self) -> Option<FileId> {
         FileId::of(&self.file)
+    }
+
+    /// Whether the name has led to another file since it was followed.
+    fn leads_elsewhere(&self) -> bool {
+        self.file != self.real && self.file() != FileId::of(&self.real)
     }
 
     fn beside(&self) -> Beside {
@@ -92,13 +102,10 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    pub(super) fn new(file: &Path) -> Arc<Self> {
-        let beside = ["-wal", "-shm"].map(|rest| {
-            let mut path = file.as_os_str().to_owned();
-            path.push(rest);
-            PathBuf::from(path)
-        });
-        Arc::new(Self { paths: Paths { file: file.to_owned(), beside }, known: Mutex::default() })
+    pub(super) fn new(file: &SqliteFile) -> Arc<Self> {
+        let real = file.path().to_owned();
+        let beside = ["-wal", "-shm"].map(|suffix| beside(&real, suffix));
+        Arc::new(Self { paths: Paths { file: file.written().to_owned(), real, beside }, known: Mutex::default() })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -128,7 +135,7 @@ impl DatabaseFile {
             if is_lost(&known, before) {
                 return Err(self.lost());
             }
-            if is_moved(&known, before) {
+            if is_moved(&known, before) || self.paths.leads_elsewhere() {
                 return Err(self.moved());
             }
         }

@@ -406,6 +406,7 @@ diesel::table! {
         restoring_at -> Nullable<Timestamp>,
         first_status_list -> BigInt,
         sandbox_moved_micros -> Nullable<BigInt>,
+        erasing_held -> Bool,
     }
 }
 

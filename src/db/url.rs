@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::sqlite_file::SqliteFile;
 use super::uri;
 use crate::secrets::Kept;
 
@@ -15,7 +16,7 @@ pub enum DatabaseUrl {
     /// `postgres://…`; it may hold a password.
     Postgres(PostgresUrl),
     /// `sqlite://<path>`.
-    Sqlite(PathBuf),
+    Sqlite(SqliteFile),
 }
 
 impl FromStr for DatabaseUrl {
@@ -23,7 +24,7 @@ impl FromStr for DatabaseUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("sqlite://") {
-            return sqlite_file(path).map(Self::Sqlite);
+            return sqlite_file(path).map(|file| Self::Sqlite(SqliteFile::at(file)));
         }
         if text.starts_with("postgres://") || text.starts_with("postgresql://") {
             return PostgresUrl::parse(text).map(Self::Postgres);
@@ -38,14 +39,14 @@ impl DatabaseUrl {
 
     /// The embedded database of a first run.
     pub(crate) fn first_run() -> Self {
-        Self::Sqlite(PathBuf::from("data/magic-link.db"))
+        Self::Sqlite(SqliteFile::at(PathBuf::from("data/magic-link.db")))
     }
 
     /// The address for everybody's eyes: the user stays, passwords do not.
     pub(crate) fn without_credentials(&self) -> String {
         match self {
             Self::Postgres(url) => url.shown(),
-            Self::Sqlite(path) => format!("sqlite://{}", path.display()),
+            Self::Sqlite(file) => format!("sqlite://{}", file.written().display()),
         }
     }
 
@@ -82,7 +83,7 @@ impl fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Postgres(_) => f.write_str("postgres://…"),
-            Self::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Self::Sqlite(file) => write!(f, "sqlite://{}", file.written().display()),
         }
     }
 }
@@ -226,6 +227,8 @@ fn is_this_machine(host: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -254,7 +257,7 @@ mod tests {
             ("sqlite://./../नई.db", "./../नई.db"),
         ] {
             let DatabaseUrl::Sqlite(found) = text.parse().unwrap() else { panic!("{text}") };
-            assert_eq!(found, PathBuf::from(path));
+            assert_eq!((found.written(), found.path()), (Path::new(path), Path::new(path)));
         }
         for wrong in [
             "sqlite:",

@@ -161,6 +161,7 @@ pub(crate) async fn correct(
             if ticket.is_none() && link.ticket.is_some() {
                 rules_of(tx, &config, &link.tenant_id)?.require_ticket(None)?;
             }
+            change.require_room(tx, &link, link_changes::takes_another_correction)?;
             let words = (reason, ticket);
             let corrected = link_changes::correct(tx, &link.id, &change.reach, words, link.expires_at, now)?;
             let Some(corrected) = corrected else { return Err(change.why_not(tx, &link)?) };

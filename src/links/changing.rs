@@ -1,5 +1,7 @@
 //! What every change of a link that was issued asks: the link is locked, and has not ended.
 
+use diesel::QueryResult;
+
 use super::grant::access_exists;
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
@@ -124,8 +126,19 @@ impl Change {
         Ok(self.refuse(tx, &request.link(self.now), refusal))
     }
 
+    /// Refuses one more change of a kind, of which a locked link has enough.
+    pub(super) fn require_room(
+        &self,
+        tx: &mut Tx<'_>,
+        link: &Link,
+        takes_another: fn(&mut Conn, &LinkId) -> QueryResult<bool>,
+    ) -> Result<(), Error> {
+        if takes_another(tx, &link.id)? { Ok(()) } else { Err(self.refuse(tx, link, Code::ChangeLimitReached)) }
+    }
+
     /// Moves the end of a locked link.
     pub(super) fn move_end(&self, tx: &mut Tx<'_>, link: &Link, to: Timestamp) -> Result<Link, Error> {
+        self.require_room(tx, link, link_changes::takes_another_end)?;
         let ends = (link.expires_at, to);
         match link_changes::move_end(tx, &self.id, &self.reach, ends, self.now)? {
             Some(moved) => Ok(moved),

@@ -10,6 +10,7 @@ use crate::domain::{Actor, EventType, Validator, trimmed_if_present};
 use crate::error::Error;
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
+use crate::records::restores;
 use crate::store::Tx;
 
 /// Whether links are issued.
@@ -74,8 +75,12 @@ pub(crate) async fn set_issuing(
             if request.frozen {
                 let event = Event::new(EventType::IssuingFrozen, actor.clone(), now).client(client_id.as_ref());
                 freeze_as(tx, request.reason.as_deref().unwrap_or_default(), event, now)?;
-            } else if store::unfreeze(tx)? {
-                tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
+            } else {
+                // Also where issuing goes on already.
+                restores::release_erasing(tx)?;
+                if store::unfreeze(tx)? {
+                    tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
+                }
             }
             Ok(Issuing::of(store::freeze_state(tx)?))
         })

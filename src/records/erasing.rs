@@ -3,6 +3,8 @@
 //! Nothing that is erased here can be live: each statement says so by itself. A row that somebody has locked is left for
 //! the next run, so that an erasure waits for nobody.
 
+mod beside_links;
+
 use std::ops::AddAssign;
 
 use diesel::dsl::{exists, not, sql};
@@ -14,9 +16,8 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::db::schema::{
-    extension_requests as asked, legal_holds as holds, link_corrections as corrections, link_devices as devices,
-    link_extensions as extensions, link_keys, link_requests as requests, link_reviews as reviews, magic_links as links,
-    mail_jobs as jobs, sessions, step_ups, tenant_approval_keys as keys, tenant_policies as policies,
+    legal_holds as holds, link_requests as requests, link_reviews as reviews, magic_links as links, mail_jobs as jobs,
+    sessions, tenant_approval_keys as keys, tenant_policies as policies,
 };
 use crate::id::{HoldId, LinkId, MailJobId, SessionId};
 use crate::records::link_requests::RequestState;
@@ -28,7 +29,8 @@ pub(crate) struct Erased {
     pub requests: usize,
     pub sessions: usize,
     pub mails: usize,
-    /// Changes of policies and approval keys, legal holds that are over, bulk revocations, revoked keys, and from where clients called.
+    /// Changes of policies and approval keys, of links' ends, reasons and tickets, legal holds that are over, bulk
+    /// revocations, revoked keys, and from where clients called.
     pub decisions: usize,
     pub suppressions: usize,
     pub consultants: usize,
@@ -60,6 +62,9 @@ const MAILS: i64 = 2_000;
 
 /// Sessions that one transaction erases.
 const SESSIONS: i64 = 2_000;
+
+/// Rows of each kind beside links, and decisions of each kind, that one transaction erases.
+const ROWS: i64 = 500;
 
 /// The end of a link's window, in the words of the index of what is kept.
 fn end_of_link() -> SqlLiteral<SqlTimestamp> {
@@ -167,20 +172,20 @@ pub(crate) fn is_due(conn: &mut Conn, tenant_id: &str, before: Timestamp) -> Que
         || diesel::select(exists(ended_holds!(tenant_id, before))).get_result(conn)?)
 }
 
-/// Erases who took decisions about a tenant, and why. They are few.
+/// Erases who took decisions about a tenant, and why.
 fn erase_decisions(conn: &mut Conn, tenant_id: &str, before: Timestamp) -> QueryResult<usize> {
     let nobody = None::<String>;
+    let named: Vec<i64> = named_policies!(tenant_id, before).select(policies::seq).limit(ROWS).load(conn)?;
     let policies = diesel::update(policies::table)
         .filter(policies::tenant_id.eq(tenant_id))
-        .filter(policies::created_at.lt(before))
-        .filter(policies::actor_name.is_not_null())
+        .filter(policies::seq.eq_any(named))
         .set(policies::actor_name.eq(&nobody))
         .execute(conn)?;
-    let named: Vec<i64> = named_keys!(tenant_id, before).select(keys::seq).load(conn)?;
+    let named: Vec<i64> = named_keys!(tenant_id, before).select(keys::seq).limit(ROWS).load(conn)?;
     let keys = diesel::update(keys::table.filter(keys::tenant_id.eq(tenant_id)).filter(keys::seq.eq_any(named)))
         .set((keys::actor_name.eq(&nobody), keys::cancelled_by.eq(&nobody), keys::told.eq("[]")))
         .execute(conn)?;
-    let over: Vec<HoldId> = ended_holds!(tenant_id, before).select(holds::id).load(conn)?;
+    let over: Vec<HoldId> = ended_holds!(tenant_id, before).select(holds::id).limit(ROWS).load(conn)?;
     let holds = diesel::update(holds::table.filter(holds::id.eq_any(over)))
         .set((
             holds::reason.eq(""),
@@ -221,7 +226,8 @@ pub(crate) fn erase(conn: &mut Conn, tenant_id: &str, before: Timestamp, now: Ti
     Ok(erased)
 }
 
-/// Erases what links say of people, with all that belongs to them; only their mails, or only sessions, where those are many.
+/// Erases what links say of people, with all that belongs to them; only what belongs to them, or a part of it, where that is
+/// much.
 fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<Erased> {
     let mails = jobs::table.filter(jobs::magic_link_id.eq_any(ids.iter().map(Some))).limit(MAILS).select(jobs::id);
     let mails: Vec<MailJobId> = mails.load(conn)?;
@@ -233,30 +239,10 @@ fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<E
     if i64::try_from(sessions).is_ok_and(|sessions| sessions >= SESSIONS) {
         return Ok(Erased { sessions, mails, ..Erased::default() });
     }
-    // What only a live link needs is removed.
-    diesel::delete(devices::table.filter(devices::magic_link_id.eq_any(ids))).execute(conn)?;
-    diesel::delete(link_keys::table.filter(link_keys::magic_link_id.eq_any(ids))).execute(conn)?;
-    diesel::delete(step_ups::table.filter(step_ups::magic_link_id.eq_any(ids))).execute(conn)?;
-    diesel::update(asked::table.filter(asked::magic_link_id.eq_any(ids)))
-        .set((
-            asked::reason.eq(""),
-            asked::asked_by_name.eq(""),
-            asked::asked_by_email.eq(""),
-            asked::decision.eq(None::<String>),
-        ))
-        .execute(conn)?;
-    diesel::update(extensions::table.filter(extensions::magic_link_id.eq_any(ids)))
-        .set((extensions::reason.eq(""), extensions::actor_name.eq(None::<String>)))
-        .execute(conn)?;
-    diesel::update(corrections::table.filter(corrections::magic_link_id.eq_any(ids)))
-        .set((
-            corrections::previous_reason.eq(""),
-            corrections::previous_ticket.eq(None::<String>),
-            corrections::reason.eq(""),
-            corrections::ticket.eq(None::<String>),
-            corrections::actor_name.eq(None::<String>),
-        ))
-        .execute(conn)?;
+    let changes = beside_links::erase(conn, ids)?;
+    if changes.are_many {
+        return Ok(Erased { sessions, mails, decisions: changes.erased, ..Erased::default() });
+    }
     diesel::update(reviews::table.filter(reviews::magic_link_id.eq_any(ids)))
         .set((
             reviews::justification.eq(""),
@@ -277,7 +263,8 @@ fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<E
             links::erased_at.eq(Some(now)),
         ))
         .execute(conn)?;
-    Ok(Erased { links, requests: erase_requests(conn, ids, now)?, sessions, mails, ..Erased::default() })
+    let (requests, decisions) = (erase_requests(conn, ids, now)?, changes.erased);
+    Ok(Erased { links, requests, sessions, mails, decisions, ..Erased::default() })
 }
 
 /// Erases what sessions of links say of people, as many as one transaction may.

@@ -6,6 +6,7 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 use time::Duration;
 
+use super::link_changes::MOST;
 use super::link_requests::{Decision, RequestState};
 use super::revocations::{BulkRevocation, NotBulkRevoked, selected_by};
 use crate::clock::Timestamp;
@@ -72,6 +73,12 @@ impl ExtensionRequest {
         let decision = Decision::new(by, reason);
         Self { decision: decision.stored().ok(), ..self }
     }
+}
+
+/// Whether another extension of a link may be asked for.
+pub(crate) fn takes_another(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
+    let asked = requests::table.filter(requests::magic_link_id.eq(link)).order(requests::id).offset(MOST - 1);
+    Ok(asked.select(requests::id).first::<ExtensionId>(conn).optional()?.is_none())
 }
 
 pub(crate) fn insert(conn: &mut Conn, request: &ExtensionRequest) -> QueryResult<usize> {

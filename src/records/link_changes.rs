@@ -141,6 +141,21 @@ pub(crate) struct Correction {
     pub created_at: Timestamp,
 }
 
+/// New ends, corrections and requests to extend that a link takes, of each kind: who may change it can do so for weeks.
+pub(crate) const MOST: i64 = 100;
+
+/// Whether a link takes another end.
+pub(crate) fn takes_another_end(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
+    let ends = extensions::table.filter(extensions::magic_link_id.eq(link)).order(extensions::id).offset(MOST - 1);
+    Ok(ends.select(extensions::id).first::<ExtensionId>(conn).optional()?.is_none())
+}
+
+/// Whether a link takes another correction.
+pub(crate) fn takes_another_correction(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
+    let words = corrections::table.filter(corrections::magic_link_id.eq(link)).order(corrections::id).offset(MOST - 1);
+    Ok(words.select(corrections::id).first::<CorrectionId>(conn).optional()?.is_none())
+}
+
 pub(crate) fn insert_extension(conn: &mut Conn, extension: &Extension) -> QueryResult<usize> {
     diesel::insert_into(extensions::table).values(extension).execute(conn)
 }

@@ -1,6 +1,5 @@
 //! Restores of the database from a backup, and their statements.
 
-use diesel::dsl::max;
 use diesel::prelude::*;
 
 use crate::clock::Timestamp;
@@ -17,7 +16,11 @@ pub(crate) fn no_restore_runs() -> _ {
 /// Gives the database another incarnation, and begins a restore; whatever was cached before is void.
 pub(crate) fn begin(conn: &mut Conn, incarnation: i64, now: Timestamp) -> QueryResult<usize> {
     diesel::update(service::table)
-        .set((service::incarnation.eq(incarnation), service::restoring_at.eq(Some(now))))
+        .set((
+            service::incarnation.eq(incarnation),
+            service::restoring_at.eq(Some(now)),
+            service::erasing_held.eq(true),
+        ))
         .execute(conn)
 }
 
@@ -35,16 +38,15 @@ pub(crate) fn is_running(conn: &mut Conn) -> QueryResult<bool> {
     service::table.select(service::restoring_at.is_not_null()).first(conn)
 }
 
-/// Whether nothing may be erased: a restore is being carried out, or the freeze that it began has not been ended. Until
-/// then nobody has said which legal holds and retention periods are missing in the backup.
+/// Whether nothing may be erased: a restore has begun, and nobody has unfrozen issuing since. Until then nobody has said
+/// which legal holds and retention periods are missing in the backup.
 pub(crate) fn holds_erasing(conn: &mut Conn) -> QueryResult<bool> {
-    let (restoring_at, frozen_at): (Option<Timestamp>, Option<Timestamp>) =
-        service::table.select((service::restoring_at, service::frozen_at)).first(conn)?;
-    let Some(frozen_at) = frozen_at else { return Ok(restoring_at.is_some()) };
-    // One that was frozen when the backup was made stays so, from an earlier time on.
-    let newest = restores::table.filter(restores::tenant_id.eq(SYSTEM_LOG)).select(max(restores::restored_at));
-    let newest: Option<Timestamp> = newest.get_result(conn)?;
-    Ok(restoring_at.is_some() || newest.is_some_and(|restored_at| restored_at >= frozen_at))
+    service::table.select(service::erasing_held.or(service::restoring_at.is_not_null())).first(conn)
+}
+
+/// Lets erasures go on.
+pub(crate) fn release_erasing(conn: &mut Conn) -> QueryResult<usize> {
+    diesel::update(service::table.filter(service::erasing_held)).set(service::erasing_held.eq(false)).execute(conn)
 }
 
 /// A restore of one log, and the checkpoint that was kept outside.

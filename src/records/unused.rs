@@ -12,7 +12,7 @@ use crate::db::schema::{
     mail_jobs as jobs, mail_suppressions as suppressions, revocation_tenants, revocations,
 };
 use crate::db::{Backend, Conn};
-use crate::id::{ConsultantId, RevocationId, SuppressionId};
+use crate::id::{ClientId, ConsultantId, RevocationId, SuppressionId};
 
 diesel::define_sql_function! {
     /// The text in lower case, as the index of recipients has it.
@@ -147,18 +147,27 @@ pub(crate) fn erase_revocations(conn: &mut Conn, ids: &[RevocationId]) -> QueryR
         .execute(conn)
 }
 
+/// Rows that one transaction erases.
+const ROWS: i64 = 500;
+
 /// Erases from where clients called that have not called since a time.
 pub(crate) fn erase_addresses(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
     let seen =
         client_uses::table.filter(client_uses::last_used_at.lt(before)).filter(client_uses::address.is_not_null());
-    diesel::update(seen).set(client_uses::address.eq(None::<String>)).execute(conn)
+    let seen: Vec<ClientId> = seen.select(client_uses::client_id).limit(ROWS).load(conn)?;
+    diesel::update(client_uses::table.filter(client_uses::client_id.eq_any(seen)))
+        .filter(client_uses::last_used_at.lt(before))
+        .set(client_uses::address.eq(None::<String>))
+        .execute(conn)
 }
 
 /// Erases why keys were revoked, and by whom.
 pub(crate) fn erase_key_revocations(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
-    diesel::update(key_revocations::table)
+    let said = key_revocations::table
         .filter(key_revocations::reason.ne(""))
-        .filter(key_revocations::done_at.lt(before).assume_not_null())
+        .filter(key_revocations::done_at.lt(before).assume_not_null());
+    let said: Vec<String> = said.select(key_revocations::kid).limit(ROWS).load(conn)?;
+    diesel::update(key_revocations::table.filter(key_revocations::kid.eq_any(said)))
         .set((key_revocations::reason.eq(""), key_revocations::actor_name.eq(None::<String>)))
         .execute(conn)
 }

@@ -219,8 +219,8 @@ pub(crate) async fn maintain(cx: &Context, now: Timestamp) -> Result<(), Error> 
                 let orphaned = store::forget_of_deleted(tx, PER_STEP)?;
                 let old = store::forget_finished(tx, PER_STEP, now.minus(keep))?;
                 store::forget_secrets(tx, now)?;
-                store::forget_deleted(tx, now.minus(DELETED_FOR))?;
-                Ok(cancelled.max(orphaned).max(old))
+                let gone = store::forget_deleted(tx, PER_STEP, now.minus(DELETED_FOR))?;
+                Ok(cancelled.max(orphaned).max(old).max(gone))
             })
             .await?;
         if most < PER_STEP {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::app::App;
-use crate::audit::Outside;
+use crate::audit::{Eraser, Outside};
 use crate::context::look_at_clock;
 use crate::error::{Code, Error};
 use crate::store::{Worker, idempotency};
@@ -92,10 +92,13 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
-            // What cannot be taken back waits for what it finds, in the other workers.
+            // What cannot be taken back waits for what it finds, in the other workers. Other copies write outside, too.
             let whole = audit::require_whole(&app.cx, &app.checkpoint_folder).await;
             audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
-            whole.or_else(|error| if error.code() == Code::RestoreRequired { Ok(()) } else { Err(error) })?;
+            // What it finds is told by readiness, and is no failure of the step.
+            let is_told =
+                |error: &Error| error.code() == Code::RestoreRequired || app.checkpoint_folder.fault().is_some();
+            whole.or_else(|error| if is_told(&error) { Ok(()) } else { Err(error) })?;
             Ok(AUDIT_REST)
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
@@ -103,7 +106,8 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             // What is erased cannot be taken back, and goes by the time and by what the database knows.
             let may_erase = !app.cx.clock.is_in_doubt() && !app.checkpoint_folder.is_behind();
             if app.cx.config.audit.erase_in_service && may_erase {
-                audit::purge_due(&app.cx, &app.checkpoint_folder, &app.purge_schedule, app.cx.clock.now()).await?;
+                let eraser = Eraser { cx: &app.cx, folder: &app.checkpoint_folder, now: app.cx.clock.now() };
+                audit::purge_due(eraser, &app.purge_schedule).await?;
             }
             Ok(AUDIT_REST)
         }),
@@ -139,7 +143,7 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
     }
     if app.checkpoint_folder.is_configured() {
         workers.push(spawn("checkpoint files", app, &stopped, None, AUDIT_REST, |app| async move {
-            audit::deliver_due(&app.cx, &Outside::Folder(&app.checkpoint_folder, &app.log_key)).await?;
+            audit::deliver_due(&app.cx, &Outside::Folder(&app.checkpoint_folder)).await?;
             Ok(AUDIT_REST)
         }));
     } else if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {

@@ -57,12 +57,12 @@ operations! {
         SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided AddressSuppressed RequestLapsed
         LinkReplaced LinkRevoked LinkExpired ValidationFailed ResendCoolDown ClockBehind;
     extendMagicLink [IssueLinks RequestLinks]
-        PolicyForbids SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided ExtensionExists
-        AccessExists EmergencyAccess IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired
+        PolicyForbids SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided ChangeLimitReached
+        ExtensionExists AccessExists EmergencyAccess IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired
         ValidationFailed;
     approveExtension [ApproveLinks]
         ClientNotPermitted PolicyForbids CustomerSignatureRequired CustomerSignatureInvalid OwnRequest SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided
-        ClientDisabled IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired ValidationFailed;
+        ChangeLimitReached ClientDisabled IssuingFrozen RequestLapsed LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     denyExtension [ApproveLinks]
         SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided RequestLapsed LinkReplaced
         LinkRevoked LinkExpired ValidationFailed;
@@ -70,12 +70,12 @@ operations! {
         NotFound ApprovalRequired AlreadyDecided RequestLapsed LinkReplaced LinkRevoked LinkExpired
         ValidationFailed;
     shortenMagicLink [RevokeLinks]
-        NotFound ApprovalRequired AlreadyDecided RequestLapsed LinkReplaced LinkRevoked LinkExpired
-        ValidationFailed;
+        NotFound ApprovalRequired AlreadyDecided ChangeLimitReached RequestLapsed LinkReplaced LinkRevoked
+        LinkExpired ValidationFailed;
     reviewMagicLink [ApproveLinks]
         OwnRequest SupportSessionCannotGrant NotFound AlreadyDecided ReviewTooEarly ValidationFailed;
     correctMagicLink [IssueLinks]
-        PolicyForbids SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided RequestLapsed
+        PolicyForbids SupportSessionCannotGrant NotFound ApprovalRequired AlreadyDecided ChangeLimitReached RequestLapsed
         LinkReplaced LinkRevoked LinkExpired ValidationFailed;
     getIssuing [Admin] ClientNotPermitted;
     setIssuing [Admin] ClientNotPermitted ValidationFailed;
@@ -152,7 +152,7 @@ operations! {
     getConsistencyProof [ReadAudit] NotFound;
     getVerifierKey [ReadAudit] NotFound;
     purgeAuditLog [ManageAudit] ClientNotPermitted NotFound RetentionNotOver ErasureByCommand LegalHold ValidationFailed RestoreRequired;
-    placeLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed;
+    placeLegalHold [ManageAudit] ClientNotPermitted NotFound TooManyHolds ValidationFailed;
     listLegalHolds [ReadAudit] ClientNotPermitted NotFound;
     releaseLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed;
     listAccessSummaries [ReadAudit] NotFound;

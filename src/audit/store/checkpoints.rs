@@ -78,6 +78,11 @@ pub(in crate::audit) fn all_keys(conn: &mut Conn) -> QueryResult<Vec<KeyRow>> {
     keys::table.order((keys::created_at.asc(), keys::id.asc())).load(conn)
 }
 
+/// Origin and public half of each key, oldest first.
+pub(in crate::audit) fn public_keys(conn: &mut Conn) -> QueryResult<Vec<(String, String)>> {
+    keys::table.order((keys::created_at.asc(), keys::id.asc())).select((keys::origin, keys::public_key)).load(conn)
+}
+
 /// Id of the newest key.
 pub(in crate::audit) fn newest_key_id(conn: &mut Conn) -> QueryResult<Option<String>> {
     let newest = keys::table.order((keys::created_at.desc(), keys::id.desc())).select(keys::id);
@@ -205,6 +210,13 @@ pub(in crate::audit) fn not_delivered(
         .filter(deliveries::size.lt(size))
         .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
         .execute(conn)
+}
+
+/// Whether a checkpoint of any log was ever delivered.
+pub(in crate::audit) fn has_delivered(conn: &mut Conn, channel: CheckpointChannel) -> QueryResult<bool> {
+    let delivered =
+        deliveries::table.filter(deliveries::channel.eq(channel)).filter(deliveries::delivered_at.is_not_null());
+    diesel::select(diesel::dsl::exists(delivered)).get_result(conn)
 }
 
 /// Delivery states of a log's checkpoints.

@@ -191,13 +191,27 @@ pub(in crate::audit) fn standing_holds(conn: &mut Conn, now: Timestamp) -> Query
 
 /// Whether a legal hold is in force.
 pub(in crate::audit) fn is_held(conn: &mut Conn, tenant_id: &str, now: Timestamp) -> QueryResult<bool> {
-    let standing: i64 = holds::table
+    let standing = holds::table
+        .filter(holds::tenant_id.eq(tenant_id))
+        .filter(holds::released_at.is_null())
+        .filter(holds::until.is_null().or(holds::until.gt(now)));
+    diesel::select(diesel::dsl::exists(standing)).get_result(conn)
+}
+
+/// Number of legal holds on a log that are in force, and were placed by clients of these tenants, in stored form.
+pub(in crate::audit) fn count_standing(
+    conn: &mut Conn,
+    tenant_id: &str,
+    placed_tenants: &str,
+    now: Timestamp,
+) -> QueryResult<i64> {
+    holds::table
         .filter(holds::tenant_id.eq(tenant_id))
         .filter(holds::released_at.is_null())
         .filter(holds::until.is_null().or(holds::until.gt(now)))
+        .filter(holds::placed_tenants.eq(placed_tenants))
         .count()
-        .get_result(conn)?;
-    Ok(standing > 0)
+        .get_result(conn)
 }
 
 /// Releases a hold; `None` if it was released before.

@@ -295,7 +295,7 @@ fn tamper(log: &Log, other: &Log, random: &mut StdRng) -> (Vec<u8>, u64, Expecte
 }
 
 fn vkey(key: &LogKey) -> String {
-    key.verifier_keys("acme").remove(0)
+    key.verifier_key(&key.newest(), "acme")
 }
 
 fn logs() -> (LogKey, Log, Log, StdRng) {

@@ -22,7 +22,8 @@ fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
     let opening = Opening { connections: 4, max_batch: 64, migrate: true };
-    let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), opening, &[], &metrics).unwrap();
+    let url: DatabaseUrl = format!("sqlite://{}", folder.path().join("test.store").display()).parse().unwrap();
+    let store = Store::open(&url, opening, &[], &metrics).unwrap();
     (folder, store, metrics)
 }
 

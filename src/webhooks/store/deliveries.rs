@@ -297,6 +297,7 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Tim
                 .filter(deliveries::endpoint_id.eq(endpoints::id))
                 .filter(deliveries::finished_at.is_null()),
         ))
+        .limit(rows(limit))
         .select(endpoints::id)
         .load(conn)?;
     if closed.is_empty() {

@@ -341,11 +341,12 @@ pub(in crate::webhooks) fn forget_secrets(conn: &mut Conn, now: Timestamp) -> Qu
         .execute(conn)
 }
 
-/// Deletes the rows of endpoints that were deleted before a time and have no messages left.
-pub(in crate::webhooks) fn forget_deleted(conn: &mut Conn, before: Timestamp) -> QueryResult<usize> {
+/// Deletes the rows of endpoints that were deleted before a time and have no messages left; returns how many.
+pub(in crate::webhooks) fn forget_deleted(conn: &mut Conn, limit: usize, before: Timestamp) -> QueryResult<usize> {
     let gone: Vec<EndpointId> = endpoints::table
         .filter(endpoints::deleted_at.le(before))
         .filter(diesel::dsl::not(exists(deliveries::table.filter(deliveries::endpoint_id.eq(endpoints::id)))))
+        .limit(i64::try_from(limit).unwrap_or(i64::MAX))
         .select(endpoints::id)
         .load(conn)?;
     diesel::delete(endpoints::table.filter(endpoints::id.eq_any(&gone))).execute(conn)

@@ -5,6 +5,7 @@ mod legal_holds;
 mod log;
 mod log_key;
 mod personal_data;
+mod piles;
 mod retention;
 mod several_persons;
 mod text_columns;

@@ -67,3 +67,22 @@ fn a_machine_whose_clock_is_far_off_is_not_ready_and_says_by_how_much() {
         }
     });
 }
+
+#[test]
+fn nothing_is_erased_while_the_clock_is_in_doubt_whoever_orders_it() {
+    World::run(Database::Postgres, &Settings::default(), async |world| {
+        world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+        let before = world.clock.now().minus(Duration::days(400));
+        let purge = json!({ "before": before, "reason": "The contract has ended" });
+        for (seconds, erases) in [(-3_600, false), (3_600, false), (1, true)] {
+            let copy = SecondCopy::start(world, Clock::wrong_by(Duration::seconds(seconds)));
+            let reply = world.admin.at(&copy.base).post("/v1/audit-log/acme/purges", &purge).await;
+            if erases {
+                reply.ok();
+            } else {
+                reply.refused(503, "unavailable");
+                assert!(reply.body["detail"].as_str().unwrap().contains("the clock is in doubt"), "{reply:?}");
+            }
+        }
+    });
+}

@@ -98,7 +98,8 @@ fn a_small_disk_that_is_full_does_the_same() {
         let home = PathBuf::from(world.database_url.strip_prefix("sqlite://").unwrap());
         std::fs::copy(&home, &file).unwrap();
         let url = format!("sqlite://{}", file.display());
-        let process = Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], std::process::Stdio::null());
+        let process =
+            Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", url.as_str())], std::process::Stdio::null());
         let operator = world.admin.at(&process.base);
         let full = (503, "unavailable");
         let issued = issue_until_full(&operator, &consultant(&operator).await, full).await;
@@ -248,5 +249,54 @@ fn what_another_process_acknowledges_beside_a_removed_log_stays() {
         let process = Process::start(world);
         let seen = world.admin.at(&process.base).get(&format!("/v1/consultants/{id}")).await.ok();
         assert_eq!(seen["state"], "suspended");
+    });
+}
+
+/// The configuration names a symbolic link: SQLite keeps its log beside the file itself.
+#[test]
+fn a_symbolic_link_to_the_database_hides_nothing() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let file = std::path::PathBuf::from(world.database_url.strip_prefix("sqlite://").unwrap());
+        let named = crate::support::folder("named-by-a-link").join("named.db");
+        drop(std::fs::remove_file(&named));
+        std::os::unix::fs::symlink(&file, &named).unwrap();
+        let url = format!("sqlite://{}", named.display());
+        let start = || Process::start_with(world, &[("MAGIC_LINK_DATABASE_URL", &url)], std::process::Stdio::inherit());
+        let process = start();
+        let operator = world.admin.at(&process.base);
+        let id = consultant(&operator).await;
+        operator.issue(&id).await;
+        remove_the_log(world);
+        nothing_works(&operator, &id, "any").await;
+        process.kill();
+
+        // It leads elsewhere: another database, which nobody writes beside this one's log.
+        let process = start();
+        let operator = world.admin.at(&process.base);
+        let id = if operator.get(&format!("/v1/consultants/{id}")).await.status == 200 {
+            id
+        } else {
+            consultant(&operator).await
+        };
+        operator.issue(&id).await;
+        let other = named.with_file_name("other.db");
+        std::fs::copy(&file, &other).unwrap();
+        std::fs::remove_file(&named).unwrap();
+        std::os::unix::fs::symlink(&other, &named).unwrap();
+        nothing_works(&operator, &id, "any").await;
+        std::fs::remove_file(&named).unwrap();
+        std::os::unix::fs::symlink(&file, &named).unwrap();
+        assert_eq!(operator.get("/readyz").await.status, 200);
+        process.kill();
+
+        // Nobody makes a database beside the log of one that was moved away.
+        let log = format!("{}-wal", file.display());
+        assert!(std::fs::metadata(&log).is_ok_and(|log| log.len() > 0), "{log}");
+        let aside = file.with_extension("aside");
+        std::fs::rename(&file, &aside).unwrap();
+        let list =
+            crate::support::command(world).args(["consultant", "list"]).env("MAGIC_LINK_DATABASE_URL", &url).output();
+        assert!(!list.unwrap().status.success() && !file.exists());
+        std::fs::rename(&aside, &file).unwrap();
     });
 }

@@ -245,3 +245,23 @@ async fn nothing_is_erased_that_a_later_hold_keeps_until_somebody_says_so(world:
     assert!(json(world, &release).await["released_at"].is_string());
     purge(world, &admin, "acme").await.ok();
 }
+
+/// The clock of the machine that restores is behind the moment at which the backup was frozen.
+#[apply(on_both_databases)]
+async fn erasing_is_held_whatever_the_clock_of_the_restore_says(world: &World) {
+    let admin = world.admin.clone().patient();
+    admin.put("/v1/tenants/acme", &json!({ "name": "acme" })).await.ok();
+    admin.put("/v1/issuing", &json!({ "frozen": true, "reason": "An exercise" })).await.ok();
+    Sql::of(world).run("UPDATE service_state SET frozen_at = '2998-01-01 00:00:00'").unwrap();
+    let backup = Backup::of(world);
+    backup.restore(world);
+    ready(world).await;
+    json(world, &["restore"]).await;
+    confirm(world, &[&world.admin]).await;
+    purge(world, &admin, "acme").await.refused(409, "legal_hold");
+    // A freeze of later holds nothing.
+    json(world, &["unfreeze"]).await;
+    purge(world, &admin, "acme").await.ok();
+    admin.put("/v1/issuing", &json!({ "frozen": true, "reason": "An exercise" })).await.ok();
+    purge(world, &admin, "acme").await.ok();
+}

@@ -4,6 +4,7 @@ mod confirming;
 mod ending;
 mod log;
 mod moving;
+mod outside;
 mod readiness;
 mod runbook;
 

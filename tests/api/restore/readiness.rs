@@ -13,18 +13,18 @@ use crate::support::{
 const FOLDER: &str = "MAGIC_LINK_AUDIT__CHECKPOINT_FOLDER";
 
 /// A folder outside of the database.
-fn outside() -> PathBuf {
+pub(super) fn outside() -> PathBuf {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     folder(&format!("outside-{}", NUMBER.fetch_add(1, Ordering::SeqCst)))
 }
 
-fn start(world: &World, outside: &Path) -> Process {
+pub(super) fn start(world: &World, outside: &Path) -> Process {
     Process::start_with(world, &[(FOLDER, outside.to_str().unwrap())], Stdio::inherit())
 }
 
 /// Lets the log of ACME grow, and waits until its checkpoint is outside.
-async fn kept(admin: &Api, outside: &Path) -> String {
+pub(super) async fn kept(admin: &Api, outside: &Path) -> String {
     kept_of("acme", admin, outside).await
 }
 
@@ -41,13 +41,13 @@ async fn kept_of(tenant: &str, admin: &Api, outside: &Path) -> String {
 }
 
 /// `magic-link restore` with the folder.
-async fn restore(world: &World, outside: &Path) -> Output {
+pub(super) async fn restore(world: &World, outside: &Path) -> Output {
     let mut restore = command(world);
     restore.args(["restore", "--json"]).env(FOLDER, outside);
     output(restore).await
 }
 
-async fn readiness(process: &Process) -> (u16, Value) {
+pub(super) async fn readiness(process: &Process) -> (u16, Value) {
     let reply = Api::new(&process.base, None).get("/readyz").await;
     (reply.status.as_u16(), reply.body)
 }

@@ -1,0 +1,171 @@
+//! What one client can pile up has an end, and whether erasing works does not depend on how much there is.
+
+use serde_json::{Value, json};
+use time::Duration;
+
+use crate::support::{Database, Settings, Sql, World, apply, command, eventually, on_both_databases};
+
+const HOLDS: &str = "/v1/audit-log/acme/legal-holds";
+
+/// Legal holds on the log of ACME by a client of that tenant.
+fn plant_holds(world: &World, count: usize, until: &str) {
+    let (numbers, id) = Sql::numbers(world.database, count);
+    let insert = format!(
+        "INSERT INTO legal_holds (id, tenant_id, reason, until, placed_at, placed_by_type, placed_by_id, placed_tenants)
+         SELECT 'hld_' || {id}, 'acme', 'Labour court', '{until}', '2026-01-01 00:00:00', 'client', 'cli_x', 'acme'
+         FROM ({numbers}) numbers"
+    );
+    Sql::of(world).run(&insert).unwrap();
+}
+
+/// New ends, and corrections, of a link.
+fn plant_changes(world: &World, link: &str, count: usize) {
+    let (numbers, id) = Sql::numbers(world.database, count);
+    let insert = format!(
+        "INSERT INTO link_extensions (id, magic_link_id, previous_expires_at, expires_at, reason, actor_type, actor_id,
+            created_at)
+         SELECT 'ext_' || {id}, '{link}', '2026-01-01 00:00:00', '2026-01-01 00:00:00', 'Nila Bose', 'client', 'cli_x',
+            '2026-01-01 00:00:00' FROM ({numbers}) numbers;
+         INSERT INTO link_corrections (id, magic_link_id, previous_reason, reason, actor_type, actor_id, created_at)
+         SELECT 'cor_' || {id}, '{link}', 'Nila Bose', 'Nila Bose', 'client', 'cli_x', '2026-01-01 00:00:00'
+         FROM ({numbers}) numbers"
+    );
+    Sql::of(world).run(&insert).unwrap();
+}
+
+/// Requests to extend a link that were denied.
+fn plant_requests(world: &World, link: &str, count: usize) {
+    let (numbers, id) = Sql::numbers(world.database, count);
+    let insert = format!(
+        "INSERT INTO extension_requests (id, magic_link_id, previous_expires_at, hours, reason, asked_by_id, asked_by_name,
+            asked_by_email, created_at, lapses_at, state)
+         SELECT 'ext_' || {id}, '{link}', '2026-01-01 00:00:00', 1, 'Nila Bose', 'emp-12', 'Nila Bose', 'nila@acme.example',
+            '2026-01-01 00:00:00', '2026-01-01 00:00:00', 'denied' FROM ({numbers}) numbers"
+    );
+    Sql::of(world).run(&insert).unwrap();
+}
+
+async fn purge(world: &World) -> Value {
+    let before = world.clock.now().minus(Duration::days(400));
+    let request = json!({ "before": before, "reason": "The contract has ended" });
+    world.admin.post("/v1/audit-log/acme/purges", &request).await.ok()
+}
+
+#[apply(on_both_databases)]
+async fn a_client_of_a_tenant_places_a_hundred_holds_and_leaves_room_to_an_operator(world: &World) {
+    let keeper = world.client(None, &["acme"], &["audit:manage", "audit:read"]).await;
+    let request = json!({ "reason": "Labour court, case 2026-118" });
+    // What is over does not count.
+    plant_holds(world, 200, "2026-01-02 00:00:00");
+    keeper.post(HOLDS, &request).await.ok();
+    Sql::of(world).run("DELETE FROM legal_holds").unwrap();
+    plant_holds(world, 99, "2999-01-01 00:00:00");
+    let last = keeper.post(HOLDS, &request).await.ok();
+    keeper.post(HOLDS, &request).await.refused(409, "too_many_legal_holds");
+    world.admin.post(HOLDS, &request).await.ok();
+    let release = format!("{HOLDS}/{}/release", last["id"].as_str().unwrap());
+    keeper.post(&release, &json!({ "reason": "The case was settled" })).await.ok();
+    keeper.post(HOLDS, &request).await.ok();
+}
+
+#[apply(on_both_databases)]
+async fn a_link_takes_a_hundred_changes_of_a_kind_and_can_be_revoked_then(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let meera = json!({ "id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example" });
+    let extend = json!({
+        "duration": { "value": 1, "unit": "hours" }, "reason": "The payroll run again", "extended_by": meera,
+    });
+    let policy = json!({
+        "approval": { "required_for": "none", "longer_than": { "value": 4, "unit": "hours" } },
+    });
+    let tenant = json!({ "name": "ACME", "contacts": [{ "name": "Vikram Shah", "email": "vikram@acme.example" }] });
+    world.admin.put("/v1/tenants/acme", &tenant).await.ok();
+    world.admin.put("/v1/tenants/acme/policy", &policy).await.ok();
+    let link = portal.issue(&world.consultant().await).await;
+    let path = format!("/v1/magic-links/{link}");
+    let asked = world.admin.post(&format!("{path}/extend"), &extend).await.ok();
+    let extension = asked["extension"]["id"].as_str().unwrap();
+
+    plant_changes(world, &link, 99);
+    world.admin.patch(&path, &json!({ "reason": "The hundredth reason" })).await.ok();
+    world.admin.patch(&path, &json!({ "reason": "One more reason" })).await.refused(409, "change_limit_reached");
+    // What changes nothing is no change.
+    world.admin.patch(&path, &json!({ "reason": "The hundredth reason" })).await.ok();
+    let sooner = |minutes| json!({ "expires_at": world.clock.now().plus(Duration::minutes(minutes)), "reason": "It is done sooner" });
+    world.admin.post(&format!("{path}/shorten"), &sooner(90)).await.ok();
+    world.admin.post(&format!("{path}/shorten"), &sooner(80)).await.refused(409, "change_limit_reached");
+    let approval = json!({ "approver": { "id": "emp-3", "name": "Vikram Shah", "email": "vikram@acme.example" } });
+    let approve = format!("{path}/extensions/{extension}/approve");
+    world.admin.post(&approve, &approval).await.refused(409, "change_limit_reached");
+    let withdraw = format!("{path}/extensions/{extension}/withdraw");
+    world.admin.post(&withdraw, &json!({})).await.ok();
+    world.admin.put("/v1/tenants/acme/policy", &json!({})).await.ok();
+    world.admin.post(&format!("{path}/extend"), &extend).await.refused(409, "change_limit_reached");
+    // Nor is one asked for without end.
+    world.admin.put("/v1/tenants/acme/policy", &json!({ "approval": { "required_for": "always" } })).await.ok();
+    Sql::of(world).run("DELETE FROM link_extensions").unwrap();
+    plant_requests(world, &link, 99);
+    world.admin.post(&format!("{path}/extend"), &extend).await.refused(409, "change_limit_reached");
+    world.admin.post(&format!("{path}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn whatever_was_piled_up_is_erased_in_ranges(world: &World) {
+    let link = world.admin.issue(&world.consultant().await).await;
+    world.mails.wait_for(&link, 1).await;
+    // More than a statement of SQLite has variables.
+    plant_holds(world, 33_500, "2026-01-02 00:00:00");
+    plant_changes(world, &link, 1_200);
+    let (numbers, _) = Sql::numbers(world.database, 1_200);
+    let generations = format!(
+        "INSERT INTO link_devices (magic_link_id, generation, thumbprint, proofs, remembered_at, forgotten_at)
+         SELECT '{link}', 2 + i, 'x', 0, '2026-01-01 00:00:00', '2026-01-01 00:00:00' FROM ({numbers}) numbers"
+    );
+    Sql::of(world).run(&generations).unwrap();
+    world.clock.advance(Duration::days(500));
+    eventually("all of it is erased", async || {
+        purge(world).await;
+        let left = [
+            "FROM legal_holds WHERE reason <> ''",
+            "FROM link_corrections WHERE reason <> '' OR previous_reason <> ''",
+            "FROM link_extensions WHERE reason <> ''",
+            "FROM link_devices",
+            "FROM magic_links WHERE reason <> ''",
+        ];
+        left.iter().all(|rows| Sql::of(world).count(rows) == 0).then_some(())
+    })
+    .await;
+    let events = world.admin.events("&tenant_id=acme&type=personal_data.erased").await;
+    let decisions: Vec<i64> = events.iter().map(|event| event["data"]["decisions"].as_i64().unwrap()).collect();
+    assert!(decisions.iter().all(|decisions| (0..=1_500).contains(decisions)), "{decisions:?}");
+    assert!(decisions.iter().sum::<i64>() >= 35_900, "{decisions:?}");
+}
+
+#[apply(on_both_databases)]
+async fn the_command_says_what_it_could_not_erase(world: &World) {
+    let maintain = || {
+        let done = command(world).args(["maintain"]).output().unwrap();
+        (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
+    };
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    world.admin.put("/v1/tenants/globex", &json!({ "name": "Globex" })).await.ok();
+    plant_holds(world, 3, "2020-01-02 00:00:00");
+    let refuse = match world.database {
+        Database::Sqlite => {
+            "CREATE TRIGGER no_room BEFORE UPDATE ON legal_holds BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        }
+        Database::Postgres => {
+            "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no room'; END $$; \
+             CREATE TRIGGER no_room BEFORE UPDATE ON legal_holds FOR EACH ROW EXECUTE FUNCTION no_room()"
+        }
+    };
+    Sql::of(world).run(refuse).unwrap();
+    let (code, said) = maintain();
+    assert!(code == Some(1) && said.contains("1 audit logs (acme)"), "{code:?} {said}");
+    let only = if world.database == Database::Sqlite { "" } else { " ON legal_holds" };
+    Sql::of(world).run(&format!("DROP TRIGGER no_room{only}")).unwrap();
+    let (code, said) = maintain();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(Sql::of(world).count("FROM legal_holds WHERE reason <> ''"), 0);
+}
