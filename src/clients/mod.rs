@@ -182,10 +182,11 @@ async fn with_uses(cx: &Context, mut clients: Vec<ClientResponse>) -> Result<Vec
         let written = known.get(&client.id).cloned();
         let here = cx.client_uses.of(&client.id);
         let here = here.map(|seen| (seen.at, seen.address.as_ref().map(ToString::to_string)));
-        (client.last_used_at, client.last_used_from) = match written.max(here) {
-            Some((at, address)) => (Some(at), address),
-            None => (None, None),
-        };
+        // What is written down counts where it is as new: an address that is erased there does not come back from here.
+        let newer = here.filter(|(at, _)| written.as_ref().is_none_or(|(known, _)| at > known));
+        if let Some((at, address)) = newer.or(written) {
+            (client.last_used_at, client.last_used_from) = (Some(at), address);
+        }
     }
     Ok(clients)
 }
