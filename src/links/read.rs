@@ -87,7 +87,7 @@ fn requested(conn: &mut Conn, requests: &[LinkRequest], now: Timestamp) -> Resul
 }
 
 /// One link, as returned by the API, if it is within the reach.
-fn view_within(conn: &mut Conn, id: &LinkId, reach: &Reach, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
+pub(super) fn view_within(conn: &mut Conn, id: &LinkId, reach: &Reach, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
     let link = records::links::find_within(conn, id, reach)?;
     link.map(|link| view(conn, link, now)).transpose()
 }

@@ -35,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
-pub(crate) use idempotency::{Claim, IdempotencyKey, Replayed};
+pub(crate) use idempotency::{IdempotencyKey, Replayed};
 pub(crate) use owner::{Owner, Recorded};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
