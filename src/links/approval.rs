@@ -34,7 +34,7 @@ impl LinkRequest {
     /// The request as the API shows it: a link in a state before it exists.
     pub(super) fn seen(&self, state: LinkState, consultant: ConsultantRef, now: Timestamp) -> LinkResponse {
         let link = self.link(self.shown_at(now));
-        LinkResponse { state, approval: Some(Approval::of(self, now)), ..link.seen(consultant, Delivery::default(), None, now) }
+        LinkResponse { state, approval: Some(Approval::of(self, now)), ..link.seen(consultant, None, None, now) }
     }
 }
 
@@ -222,7 +222,7 @@ pub(crate) async fn approve(
             })));
             tx.record(issued(&link, change.actor.clone(), (None, None), now));
             let approval = Some(Approval::of(&decided, now));
-            Ok(LinkResponse { approval, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { approval, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }

@@ -77,7 +77,7 @@ pub(crate) async fn issue(
             tx.wake(Worker::Mail);
             tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }
@@ -121,7 +121,7 @@ pub(crate) async fn draft(
                     return Err(Error::new(Code::EmergencyAccess).magic_link(other.id.to_string()));
                 }
             }
-            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }
