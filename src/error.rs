@@ -51,7 +51,7 @@ macro_rules! codes {
 }
 
 codes! {
-    InvalidRequest 400 "invalid_request" "The request is not well formed" "Send HTTP/1.1 with one `Host` and a body of the announced length; name a client's credentials once, in one place.";
+    InvalidRequest 400 "invalid_request" "The request is not well formed" "Send HTTP/1.1 with one `Host`, a `%` in the path as `%25`, and a body of the announced length; name a client's credentials once, in one place.";
     InvalidBody 400 "invalid_body" "The body is not what this call takes" "Compare it with the request schema; `errors` points at the member.";
     InvalidQuery 400 "invalid_query" "The query string is not understood" "Use only the documented parameters, each at most once; `errors` names those at fault.";
     InvalidId 400 "invalid_id" "An id in the path is not well formed" "Compare it with its parameter's description; `errors` names it.";

@@ -86,7 +86,8 @@ struct Row {
     link: Link,
     from: Moment,
     until: Moment,
-    delivery: String,
+    /// The state of the newest mail with the link, if there is one.
+    delivery: Option<String>,
     limits: Vec<String>,
     can_end: bool,
     /// Until when it waits for an approval.
@@ -100,7 +101,7 @@ impl Row {
         Self {
             from: Moment::new(link.starts_at),
             until: Moment::new(link.expires_at),
-            delivery: link.delivery.as_ref().map_or("unknown", |delivery| delivery.state.as_str()).replace('_', " "),
+            delivery: link.delivery.as_ref().map(|delivery| delivery.state.replace('_', " ")),
             limits: limits(link.modules.as_deref(), &link.forbidden),
             can_end: matches!(link.state.as_str(), "active" | "scheduled" | "pending"),
             waits: link.approval.as_ref().filter(|_| link.state == "pending").map(|one| Moment::new(one.lapses_at)),

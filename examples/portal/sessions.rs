@@ -52,7 +52,7 @@ impl Session {
             id: opened.id,
             place,
             profile: opened.profile,
-            consultant_name: opened.consultant.name,
+            consultant_name: opened.consultant.shown().to_owned(),
             access_token: opened.access_token,
             expires_at: opened.expires_at,
             journal: Mutex::default(),

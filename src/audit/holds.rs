@@ -14,7 +14,7 @@ use crate::http::{Caller, ManageAudit, ReadAudit};
 use crate::id::HoldId;
 use crate::journal::Event;
 use crate::journal::rows::lock_log;
-use crate::store::{IdempotencyKey, idempotency};
+use crate::store::{IdempotencyKey, Tx, idempotency};
 
 /// Legal holds on one log that are in force at once, of clients with the same tenants: a client of the tenant leaves room
 /// to an operator's.
@@ -96,6 +96,12 @@ impl From<HoldRow> for LegalHold {
     }
 }
 
+/// A hold of a tenant within the reach; as for every call about holds, that is the whole tenant.
+fn hold_within(conn: &mut Conn, tenant_id: &str, id: &HoldId, reach: &Reach) -> Result<Option<HoldRow>, Error> {
+    let found = store::find_hold(conn, tenant_id, id)?;
+    Ok(found.filter(|_| reach.portal.is_none() && reach.covers_tenant(tenant_id)))
+}
+
 /// Places a hold.
 pub(crate) async fn place(
     cx: &Context,
@@ -109,11 +115,10 @@ pub(crate) async fn place(
     if let Some(key) = idempotency.clone() {
         // Its end may be over by now.
         let tenant_id = tenant_id.clone();
-        let find = move |conn: &mut Conn| match idempotency::find(conn, &key, now)? {
-            Some(id) => Ok(store::find_hold(conn, &tenant_id, &id.parse().map_err(Error::internal)?)?),
-            None => Ok(None),
+        let repeated = move |conn: &mut Conn| {
+            idempotency::repeated(conn, &key, now, |conn, id, reach| hold_within(conn, &tenant_id, id, reach))
         };
-        if let Some(known) = cx.store.read(find).await? {
+        if let Some(known) = cx.store.read(repeated).await? {
             return Ok(known.into());
         }
     }
@@ -145,8 +150,9 @@ pub(crate) async fn place(
     let placed = cx
         .store
         .write_large(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now)? {
-                return store::find_hold(tx, &hold.tenant_id, &id)?.ok_or_else(Error::not_found);
+            let known = |tx: &mut Tx<'_>, id: &HoldId, reach: &Reach| hold_within(tx, &hold.tenant_id, id, reach);
+            if let Some(placed) = idempotency::once(tx, idempotency.as_ref(), &hold.id, now, known)? {
+                return Ok(placed);
             }
             // An erasure takes the same lock, so the two are serialized.
             lock_log(tx, &hold.tenant_id)?;

@@ -95,6 +95,7 @@ pub(super) async fn run(cx: &Context, command: LinkCommand, output: &Output) -> 
         ("STATE", "/state"),
         ("LINKS", "/links"),
         ("SESSIONS", "/sessions"),
+        ("REQUESTS", "/requests"),
         ("TENANTS", "/tenant_ids"),
         ("PORTAL", "/portal"),
         ("CONSULTANT", "/consultant_id"),

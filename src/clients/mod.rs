@@ -13,8 +13,8 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::db::text_enum;
-use crate::domain::{EventType, Page, PageRequest, Scope, Validator, trimmed};
+use crate::db::{Conn, text_enum};
+use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::{ClientId, RevocationId};
@@ -24,7 +24,7 @@ use crate::records::clients::Client;
 use crate::records::revocations::BulkRevocation;
 use crate::revocations::Prepared;
 use crate::secrets::ApiKey;
-use crate::store::{IdempotencyKey, idempotency};
+use crate::store::{IdempotencyKey, Tx, idempotency};
 use crate::webhooks;
 
 pub(crate) use uses::{record_reads, write_uses};
@@ -182,10 +182,11 @@ async fn with_uses(cx: &Context, mut clients: Vec<ClientResponse>) -> Result<Vec
         let written = known.get(&client.id).cloned();
         let here = cx.client_uses.of(&client.id);
         let here = here.map(|seen| (seen.at, seen.address.as_ref().map(ToString::to_string)));
-        (client.last_used_at, client.last_used_from) = match written.max(here) {
-            Some((at, address)) => (Some(at), address),
-            None => (None, None),
-        };
+        // What is written down counts where it is as new: an address that is erased there does not come back from here.
+        let newer = here.filter(|(at, _)| written.as_ref().is_none_or(|(known, _)| at > known));
+        if let Some((at, address)) = newer.or(written) {
+            (client.last_used_at, client.last_used_from) = (Some(at), address);
+        }
     }
     Ok(clients)
 }
@@ -194,11 +195,15 @@ async fn with_use(cx: &Context, client: ClientResponse) -> Result<ClientResponse
     with_uses(cx, vec![client]).await?.pop().ok_or_else(Error::not_found)
 }
 
+/// A client within the reach.
+fn find_within(conn: &mut Conn, id: &ClientId, reach: &Reach) -> Result<Option<Client>, Error> {
+    Ok(records::clients::find(conn, id)?.filter(|client| reach.covers_reach(&client.reach())))
+}
+
 /// A client within the caller's reach.
 pub(crate) async fn read(cx: &Context, caller: &Caller<Admin>, id: ClientId) -> Result<ClientResponse, Error> {
     let reach = caller.reach.clone();
-    let client = cx.store.read(move |conn| Ok(records::clients::find(conn, &id)?)).await?;
-    let client = client.filter(|client| reach.covers_reach(&client.reach())).ok_or_else(Error::not_found)?;
+    let client = cx.store.read(move |conn| find_within(conn, &id, &reach)).await?.ok_or_else(Error::not_found)?;
     with_use(cx, ClientResponse::of(client, None)).await
 }
 
@@ -248,8 +253,9 @@ pub(crate) async fn create(
     let made = cx
         .store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &client.id, now)? {
-                return records::clients::find(tx, &id)?.ok_or_else(Error::not_found);
+            let known = |tx: &mut Tx<'_>, id: &ClientId, reach: &Reach| find_within(tx, id, reach);
+            if let Some(made) = idempotency::once(tx, idempotency.as_ref(), &client.id, now, known)? {
+                return Ok(made);
             }
             records::clients::insert(tx, &client)?;
             tx.record(event.clone());
@@ -346,9 +352,8 @@ pub(crate) async fn rotate(
     let client = cx
         .store
         .write(move |tx| {
-            let known = records::clients::find(tx, &id)?;
-            let known = known.filter(|client| authority.reach.covers_reach(&client.reach()));
-            authority.require_grantable(&known.ok_or_else(Error::not_found)?.authority())?;
+            let known = find_within(tx, &id, &authority.reach)?.ok_or_else(Error::not_found)?;
+            authority.require_grantable(&known.authority())?;
             let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
             tx.record(event.clone());
             rotated.ok_or_else(|| Code::ClientDisabled.into())
@@ -384,8 +389,7 @@ pub(crate) async fn disable(
     let (client, order) = cx
         .store
         .write(move |tx| {
-            let known = records::clients::find(tx, &id)?.filter(|client| reach.covers_reach(&client.reach()));
-            let known = known.ok_or_else(Error::not_found)?;
+            let known = find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let disabled = records::clients::disable(tx, &id, now)?;
             webhooks::let_go(tx, &id)?;
             // One that is disabled just now may have issued links since they were counted.

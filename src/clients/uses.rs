@@ -16,12 +16,12 @@ use crate::id::ClientId;
 use crate::journal::Event;
 use crate::records;
 
-/// Uses older than this were written by an earlier step.
+/// Uses older than this are not remembered once they are written down.
 const USES_KEPT: Duration = Duration::minutes(2);
 
-/// Writes down which clients called since the step before.
+/// Writes down which clients called since the step before, and what could not be written down before.
 pub(crate) async fn write_uses(cx: &Context, now: Timestamp) -> Result<(), Error> {
-    let seen = cx.client_uses.since(now.minus(USES_KEPT));
+    let seen = cx.client_uses.all();
     if seen.is_empty() {
         return Ok(());
     }
@@ -33,7 +33,9 @@ pub(crate) async fn write_uses(cx: &Context, now: Timestamp) -> Result<(), Error
             }
             Ok(())
         })
-        .await
+        .await?;
+    cx.client_uses.forget_before(now.minus(USES_KEPT));
+    Ok(())
 }
 
 /// Clients whose reads one transaction records.

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{
-    Authority, EventType, Page, Paging, Person, Scope, Validator, check_person, trimmed, trimmed_if_present,
+    Authority, EventType, Page, Paging, Person, Reach, Scope, Validator, check_person, trimmed, trimmed_if_present,
     unless_erased,
 };
 use crate::error::{Code, Error};
@@ -22,7 +22,7 @@ use crate::journal::Event;
 use crate::records::consultants::{Consultant, ConsultantFilter, ConsultantState};
 use crate::records::revocations::BulkRevocation;
 use crate::revocations::Prepared;
-use crate::store::{IdempotencyKey, idempotency};
+use crate::store::{IdempotencyKey, Tx, idempotency};
 use crate::{mail, records};
 
 pub(crate) use crate::domain::refuse_support_session;
@@ -180,8 +180,10 @@ pub(crate) async fn register(
     let made = cx
         .store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now)? {
-                return records::consultants::find(tx, &id)?.ok_or_else(Error::not_found);
+            // Whoever registers consultants reads the whole directory.
+            let known = |tx: &mut Tx<'_>, id: &ConsultantId, _: &Reach| Ok(records::consultants::find(tx, id)?);
+            if let Some(made) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now, known)? {
+                return Ok(made);
             }
             if records::consultants::email_taken(tx, &consultant.email_key, None)? {
                 return Err(Code::ConsultantExists.into());

@@ -42,7 +42,8 @@ impl IdempotencyHeader {
         let (Some(client_id), Some(sent)) = (caller.client_id.clone(), self.0) else { return Ok(None) };
         let fingerprint = fingerprint(&sent.method, &sent.route, &sent.path, request)?;
         let route = format!("{} {}", sent.method, sent.route);
-        Ok(Some(IdempotencyKey { client_id, route, key: sent.key, fingerprint, replayed: sent.replayed }))
+        let reach = caller.reach.clone();
+        Ok(Some(IdempotencyKey { client_id, reach, route, key: sent.key, fingerprint, replayed: sent.replayed }))
     }
 }
 

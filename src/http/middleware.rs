@@ -5,7 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
-use actix_web::body::{BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{ALLOW, CACHE_CONTROL, HOST, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode};
@@ -18,7 +18,7 @@ use super::caller::KnownClient;
 use super::contract::Operation;
 use super::default_route::KnownRoutes;
 use super::head::{take_head, without_body};
-use super::parameters::check_query;
+use super::parameters::{check_query, named_in_path};
 use super::plain_path::take_plain_path;
 use super::sliced::sliced;
 use super::{Limits, Sampler, problem};
@@ -26,7 +26,7 @@ use crate::access::{LastUse, LiveClient};
 use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::journal::Event;
-use crate::store::{Owner, Replayed};
+use crate::store::{Owner, Recorded, Replayed};
 use crate::telemetry::TraceId;
 
 /// An error with all that its response needs.
@@ -62,7 +62,7 @@ pub(crate) async fn surround(
     let started = Instant::now();
     let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
     let trace_id = TraceId::of(traceparent);
-    take_plain_path(&mut request);
+    let spelling = take_plain_path(&mut request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_head = take_head(&mut request);
     let path = uri.path();
@@ -70,7 +70,9 @@ pub(crate) async fn surround(
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
-        if let Err(error) = require_host(request.request()).and_then(|()| check_query(request.request())) {
+        let flaw =
+            spelling.and_then(|()| require_host(request.request())).and_then(|()| check_query(request.request()));
+        if let Err(error) = flaw {
             return finish(request.error_response(error), cx.as_ref(), path, trace_id).await;
         }
         if let Some(cx) = cx.as_ref().filter(|cx| cx.clock.is_of_sandbox() && path != "/healthz")
@@ -86,15 +88,18 @@ pub(crate) async fn surround(
             Err(_panic) => Err(Error::new(Code::Internal)),
         }
     };
-    let outcome = trace_id.scope(Owner::scope(handling)).await;
+    let recorded = Recorded::default();
+    let outcome = trace_id.scope(Owner::scope(recorded.clone(), handling)).await;
     let (status, route, client) = match &outcome {
         Ok(response) => (response.status(), route_of(response.request()), known_client(response.request())),
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
     };
     let took = started.elapsed();
-    if method == Method::GET
+    // What an act showed is on record with it; one that changed nothing, or a repeat, showed as much as a reading.
+    if let (Ok(response), Some(cx), Some(client)) = (&outcome, &cx, &client)
         && status.is_success()
-        && let (Ok(response), Some(cx), Some(client)) = (&outcome, &cx, &client)
+        && (method == Method::GET || !(is_head || recorded.is_set() || UNCOUNTED.contains(&&*route)))
+        && !matches!(response.response().body().size(), BodySize::None | BodySize::Sized(0))
     {
         note_read(response.request(), cx, client, &route);
     }
@@ -140,6 +145,9 @@ fn require_host(request: &HttpRequest) -> Result<(), Error> {
 
 const UNMATCHED: &str = "unmatched";
 
+/// Acts whose answers are no reading, whether or not they change something: they tell of a token to who has it.
+const UNCOUNTED: &[&str] = &["/v1/introspect", "/v1/revoke"];
+
 /// The pattern of the route, which contains no id.
 fn route_of(request: &HttpRequest) -> Cow<'_, str> {
     // actix tries one pattern after the other, but the path of a hot route is its own pattern.
@@ -152,9 +160,8 @@ fn route_of(request: &HttpRequest) -> Cow<'_, str> {
 /// Counts what a client has read, and notes what the path named, or which tenant the query asked for.
 fn note_read(request: &HttpRequest, cx: &Context, client: &LiveClient, route: &str) {
     let address = request.app_data::<web::Data<Limits>>().and_then(|limits| limits.address(request));
-    let named = request.match_info().iter().next().map(|(_, subject)| Cow::Borrowed(subject));
     let asked = || form_urlencoded::parse(request.query_string().as_bytes()).find(|(name, _)| name == "tenant_id");
-    let subject = named.or_else(|| asked().map(|(_, tenant)| tenant));
+    let subject = named_in_path(request).or_else(|| asked().map(|(_, tenant)| tenant.into_owned()));
     let seen = LastUse { at: cx.clock.now(), address };
     cx.client_uses.read(&client.id, route, subject.as_deref(), seen);
 }
@@ -227,7 +234,8 @@ async fn record_refusal(
         400 | 422 | 429 => cx.metrics.client_errors.with_label_values(&[code.slug()]).inc(),
         403 | 404 | 409 | 410 if !error.is_recorded() => {
             let (method, route) = (request.method().to_string(), request.match_pattern().unwrap_or_default());
-            let subject = request.match_info().iter().next().map(|(_, subject)| subject);
+            let subject = named_in_path(request);
+            let subject = subject.as_deref();
             let refusal =
                 Event::access_refused(&client.id, &client.name, &method, &route, subject, code, cx.clock.now());
             return cx.store.record_refusal(refusal).await;

@@ -92,3 +92,10 @@ pub(super) fn path_texts(request: &HttpRequest) -> Result<Texts, Error> {
     let texts: Vec<String> = decoded(request)?;
     Ok(request.match_info().iter().map(|(name, _)| name.to_owned()).zip(texts).collect())
 }
+
+/// What the path names first, as the handler reads it; as the router has it where that is no text.
+pub(super) fn named_in_path(request: &HttpRequest) -> Option<String> {
+    let (_, raw) = request.match_info().iter().next()?;
+    let texts = decoded::<Vec<String>>(request).ok();
+    Some(texts.and_then(|texts| texts.into_iter().next()).unwrap_or_else(|| raw.to_owned()))
+}

@@ -1,7 +1,8 @@
 //! One spelling of each path: `%72` is `r` (RFC 3986, 6.2.2.2).
 //!
 //! The router decodes such escapes. Whatever else looks at the path, as the contract or the headers of an answer do, must
-//! not see another address than the router.
+//! not see another address than the router. A `%` that begins no escape (2.1) is refused: with `%%37%32`, one pass would
+//! leave the next one something to decode.
 
 use std::borrow::Cow;
 
@@ -9,11 +10,33 @@ use actix_web::dev::ServiceRequest;
 use actix_web::http::Uri;
 use actix_web::http::uri::PathAndQuery;
 
+use crate::error::{Code, Error};
+
 /// Decodes what needed no escape in the path of a request.
-pub(super) fn take_plain_path(request: &mut ServiceRequest) {
-    let Some(uri) = plain(request.uri()) else { return };
-    request.match_info_mut().get_mut().update(&uri);
-    request.head_mut().uri = uri;
+///
+/// # Errors
+/// `invalid_request` where a `%` begins no escape.
+pub(super) fn take_plain_path(request: &mut ServiceRequest) -> Result<(), Error> {
+    if !is_escaped(request.uri().path()) {
+        let detail = "a % in the path must begin an escape of two hexadecimal digits";
+        return Err(Error::new(Code::InvalidRequest).detail(detail));
+    }
+    if let Some(uri) = plain(request.uri()) {
+        request.match_info_mut().get_mut().update(&uri);
+        request.head_mut().uri = uri;
+    }
+    Ok(())
+}
+
+/// The byte that the two digits behind a `%` stand for.
+fn escaped(behind: &str) -> Option<u8> {
+    let digits = behind.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u8::from_str_radix(digits, 16).ok()
+}
+
+/// Whether each `%` begins an escape.
+fn is_escaped(path: &str) -> bool {
+    path.split('%').skip(1).all(|behind| escaped(behind).is_some())
 }
 
 /// The address with the plain path; `None` where it has it already.
@@ -33,8 +56,7 @@ fn unescaped(path: &str) -> Cow<'_, str> {
     let mut plain = pieces.next().unwrap_or_default().to_owned();
     let mut changed = false;
     for piece in pieces {
-        let byte = piece.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        match byte.and_then(|hex| u8::from_str_radix(hex, 16).ok()).map(char::from) {
+        match escaped(piece).map(char::from) {
             Some(letter) if letter.is_ascii_alphanumeric() || "-._~".contains(letter) => {
                 plain.push(letter);
                 plain.push_str(piece.get(2..).unwrap_or_default());
@@ -51,6 +73,8 @@ fn unescaped(path: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::dev::Url;
+
     use super::*;
 
     #[test]
@@ -62,8 +86,32 @@ mod tests {
         ] {
             assert_eq!(plain(&uri.parse().unwrap()).unwrap(), *expected, "{uri}");
         }
-        for uri in ["/v1/revocations", "/l%23token", "/%2572", "/a%2Fb%20%25", "/%7", "/%", "/%zz", "/%C3%A9", "*"] {
+        for uri in ["/v1/revocations", "/l%23token", "/%2572", "/a%2Fb%20%25", "/%C3%A9", "*"] {
             assert_eq!(plain(&uri.parse().unwrap()), None, "{uri}");
+        }
+    }
+
+    /// Every path of these letters is refused, or has one spelling that the router reads as it is.
+    #[test]
+    fn a_path_that_is_taken_is_plain_after_one_pass() {
+        let letters = ["%", "2", "5", "3", "6", "7", "d", "/"];
+        let (mut paths, mut taken) = (vec![String::from("/")], 0);
+        for _ in 0..6 {
+            let longer = |path: &String| letters.map(|letter| format!("{path}{letter}"));
+            paths = paths.iter().flat_map(longer).collect();
+            for path in paths.iter().filter(|path| is_escaped(path)) {
+                let once = unescaped(path);
+                assert!(is_escaped(&once), "{path} became {once}");
+                assert!(matches!(unescaped(&once), Cow::Borrowed(_)), "{path} became {once}, and more");
+                let routed = Url::new(once.parse().unwrap());
+                let is_plain = routed.path().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-/".contains(&byte));
+                assert!(!is_plain || routed.path() == once, "{path} is {once}, and {} to the router", routed.path());
+                taken += 1;
+            }
+        }
+        assert!(taken > 10_000, "{taken} paths");
+        for path in ["/v1/%%37%32evocations", "/%%372", "/%7%32", "/%7", "/%", "/%zz", "/%2", "/a%/b", "/%é1"] {
+            assert!(!is_escaped(path), "{path}");
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{LinkResponse, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Restrictions, Validator};
+use crate::domain::{Access, Actor, ConsultantRef, EventType, LinkState, Reach, Restrictions, Validator};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, AskForLinks, Caller};
 use crate::id::LinkId;
@@ -34,11 +34,7 @@ impl LinkRequest {
     /// The request as the API shows it: a link in a state before it exists.
     pub(super) fn seen(&self, state: LinkState, consultant: ConsultantRef, now: Timestamp) -> LinkResponse {
         let link = self.link(self.shown_at(now));
-        LinkResponse {
-            state,
-            approval: Some(Approval::of(self, now)),
-            ..link.seen(consultant, Delivery::default(), None, now)
-        }
+        LinkResponse { state, approval: Some(Approval::of(self, now)), ..link.seen(consultant, None, None, now) }
     }
 }
 
@@ -171,8 +167,9 @@ pub(crate) async fn approve(
     let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
-            if idempotency::once(tx, idempotency.as_ref(), &change.id, now)?.is_some() {
-                return read::one_within(tx, &change.id, &change.reach, now)?.ok_or_else(Error::not_found);
+            let known = |tx: &mut Tx<'_>, id: &LinkId, reach: &Reach| read::one_within(tx, id, reach, now);
+            if let Some(approved) = idempotency::once(tx, idempotency.as_ref(), &change.id, now, known)? {
+                return Ok(approved);
             }
             if store::freeze_state(tx)?.0.is_some() {
                 return Err(Code::IssuingFrozen.into());
@@ -225,7 +222,7 @@ pub(crate) async fn approve(
             })));
             tx.record(issued(&link, change.actor.clone(), (None, None), now));
             let approval = Some(Approval::of(&decided, now));
-            Ok(LinkResponse { approval, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { approval, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }

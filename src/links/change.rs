@@ -9,14 +9,14 @@ use super::changing::{Change, Extending, rules_of};
 use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, extensions, read, store};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Person, Scope, Validator, check_person, refuse_support_session};
+use crate::domain::{EventType, Person, Reach, Scope, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{AskForLinks, Caller, IssueLinks, RevokeLinks};
 use crate::id::{CorrectionId, ExtensionId, LinkId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::link_changes::{self, Correction};
-use crate::store::{IdempotencyKey, idempotency};
+use crate::store::{IdempotencyKey, Tx, idempotency};
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
 const NOTICE: Duration = Duration::seconds(60);
@@ -52,9 +52,9 @@ pub(crate) async fn extend(
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write_large(move |tx| {
-            if idempotency::once(tx, idempotency.as_ref(), &extending.id, now)?.is_some() {
-                let known = records::links::find_within(tx, &change.id, &change.reach)?.ok_or_else(Error::not_found)?;
-                return read::view(tx, known, now);
+            let known = |tx: &mut Tx<'_>, _: &ExtensionId, reach: &Reach| read::view_within(tx, &change.id, reach, now);
+            if let Some(link) = idempotency::once(tx, idempotency.as_ref(), &extending.id, now, known)? {
+                return Ok(link);
             }
             if store::freeze_state(tx)?.0.is_some() {
                 return Err(Code::IssuingFrozen.into());

@@ -7,6 +7,7 @@ use super::grant::{admit, insert, issued, require_open, require_portal};
 use super::{IssueLink, LinkResponse, approval, emergency, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
+use crate::db::Conn;
 use crate::domain::{
     Actor, LinkState, Reach, Restrictions, Scope, Validator, WindowLength, check_person, plain_address,
     refuse_support_session,
@@ -17,7 +18,7 @@ use crate::id::LinkId;
 use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::links::Link;
-use crate::store::{IdempotencyKey, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.
 const SKEW: Duration = Duration::seconds(60);
@@ -34,28 +35,28 @@ pub(crate) async fn issue(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    let reach = &caller.reach;
     if let Some(key) = idempotency.as_ref().filter(|key| cx.store.has_met(key))
-        && let Some(link) = repeated(cx, key.clone(), reach, now).await?
+        && let Some(link) = repeated(cx, key.clone(), now).await?
     {
         return Ok(link);
     }
     let (starts_at, length) = match check(cx, &request, now) {
         Ok(window) => window,
-        Err(refusal) => return replay(cx, idempotency, reach, refusal, now).await,
+        Err(refusal) => return replay(cx, idempotency, refusal, now).await,
     };
     require_permission(cx, caller, &request)?;
     let replaces = request.replace;
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
-        return replay(cx, idempotency, reach, refusal, now).await;
+        return replay(cx, idempotency, refusal, now).await;
     }
     let emergency = request.emergency.clone();
     let Asked { link, actor, refused_addresses } = Asked::of(caller, request, starts_at, now);
-    let (reach, config, may_issue) = (reach.clone(), cx.config.clone(), caller.has(Scope::IssueLinks));
+    let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &link.id, now)? {
-                return read::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found);
+            let known = |tx: &mut Tx<'_>, id: &LinkId, reach: &Reach| read::one_within(tx, id, reach, now);
+            if let Some(issued) = idempotency::once(tx, idempotency.as_ref(), &link.id, now, known)? {
+                return Ok(issued);
             }
             let (link, consultant, wants_approval) = admit(tx, &config, link.clone(), length, emergency.is_some())?;
             if wants_approval || !may_issue {
@@ -76,7 +77,7 @@ pub(crate) async fn issue(
             tx.wake(Worker::Mail);
             tx.record(issued(&link, actor.clone(), refused_addresses, now));
             // A new link has no deliveries or sessions: skipping the queries shortens the batch for every job in it.
-            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }
@@ -120,7 +121,7 @@ pub(crate) async fn draft(
                     return Err(Error::new(Code::EmergencyAccess).magic_link(other.id.to_string()));
                 }
             }
-            Ok(LinkResponse { emergency, ..link.seen(consultant, Delivery::default(), None, now) })
+            Ok(LinkResponse { emergency, ..link.seen(consultant, Some(Delivery::default()), None, now) })
         })
         .await
 }
@@ -183,29 +184,17 @@ impl Asked {
 async fn replay(
     cx: &Context,
     idempotency: Option<IdempotencyKey>,
-    reach: &Reach,
     refusal: Error,
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     let Some(key) = idempotency else { return Err(refusal) };
-    repeated(cx, key, reach, now).await?.ok_or(refusal)
+    repeated(cx, key, now).await?.ok_or(refusal)
 }
 
 /// The link that an earlier request with this key issued.
-async fn repeated(
-    cx: &Context,
-    key: IdempotencyKey,
-    reach: &Reach,
-    now: Timestamp,
-) -> Result<Option<LinkResponse>, Error> {
-    let reach = reach.clone();
-    cx.store
-        .read(move |conn| {
-            let Some(id) = idempotency::find(conn, &key, now)? else { return Ok(None) };
-            let id = id.parse().map_err(Error::internal)?;
-            read::one_within(conn, &id, &reach, now)?.ok_or_else(Error::not_found).map(Some)
-        })
-        .await
+async fn repeated(cx: &Context, key: IdempotencyKey, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
+    let known = move |conn: &mut Conn, id: &LinkId, reach: &Reach| read::one_within(conn, id, reach, now);
+    cx.store.read(move |conn| idempotency::repeated(conn, &key, now, known)).await
 }
 
 /// The address for notices, or why it cannot be used: a wrong one shall not keep anybody from help. A copied cell of a table

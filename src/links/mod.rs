@@ -282,8 +282,10 @@ pub struct LinkResponse {
     pub expires_at: Timestamp,
     /// Person who granted the access, as asserted by the client.
     pub issued_by: IssuerRef,
-    /// Delivery of the newest mail with the link.
-    pub delivery: Delivery,
+    /// Delivery of the newest mail with the link; absent where there is none, as of what waits for an approval or never got
+    /// one, or none any more, once it is erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<Delivery>,
     /// When the link was issued (RFC 3339, UTC).
     pub created_at: Timestamp,
     /// When the newest token of the link was spent, or its newest visit began on the remembered device (RFC 3339, UTC).

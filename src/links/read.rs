@@ -87,7 +87,12 @@ fn requested(conn: &mut Conn, requests: &[LinkRequest], now: Timestamp) -> Resul
 }
 
 /// One link, as returned by the API, if it is within the reach.
-fn view_within(conn: &mut Conn, id: &LinkId, reach: &Reach, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
+pub(super) fn view_within(
+    conn: &mut Conn,
+    id: &LinkId,
+    reach: &Reach,
+    now: Timestamp,
+) -> Result<Option<LinkResponse>, Error> {
     let link = records::links::find_within(conn, id, reach)?;
     link.map(|link| view(conn, link, now)).transpose()
 }
@@ -115,7 +120,7 @@ fn views(conn: &mut Conn, links: Vec<Link>, now: Timestamp) -> Result<Vec<LinkRe
         .map(|link| {
             let consultant = consultants.get(&link.consultant_id).cloned();
             let consultant = consultant.ok_or_else(|| Error::internal("a link without its consultant"))?;
-            let delivery = deliveries.remove(&link.id).unwrap_or_default();
+            let delivery = deliveries.remove(&link.id);
             let usage = usages.get(&link.id).copied();
             let device = devices.remove(&link.id);
             let approval = approvals.get(&link.id).map(|request| Approval::of(request, now));
@@ -151,7 +156,7 @@ impl Link {
     pub(super) fn seen(
         self,
         consultant: ConsultantRef,
-        delivery: Delivery,
+        delivery: Option<Delivery>,
         usage: Option<Usage>,
         now: Timestamp,
     ) -> LinkResponse {
@@ -169,12 +174,12 @@ impl Link {
             profile: ProfileRef {
                 id: self.profile_id,
                 name: unless_erased(self.profile_name),
-                email: self.profile_email,
+                email: self.profile_email.and_then(unless_erased),
             },
             issued_by: IssuerRef {
                 id: self.issued_by_id,
                 name: unless_erased(self.issued_by_name),
-                email: self.issued_by_email,
+                email: self.issued_by_email.and_then(unless_erased),
             },
             id: self.id,
             client_id: self.client_id,

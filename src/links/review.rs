@@ -4,14 +4,14 @@ use super::decisions::{ReviewLink, is_among};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{EventType, Validator, check_person, refuse_support_session};
+use crate::domain::{EventType, Reach, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
 use crate::http::{ApproveLinks, Caller};
 use crate::id::LinkId;
 use crate::journal::Event;
 use crate::records;
 use crate::records::link_reviews::Found;
-use crate::store::{IdempotencyKey, idempotency};
+use crate::store::{IdempotencyKey, Tx, idempotency};
 
 /// Reviews an emergency link, once, after it has ended.
 pub(crate) async fn review(
@@ -32,8 +32,9 @@ pub(crate) async fn review(
     cx.store
         .write(move |tx| {
             let link = records::links::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
-            if idempotency::once(tx, idempotency.as_ref(), &link.id, now)?.is_some() {
-                return read::view(tx, link, now);
+            let known = |tx: &mut Tx<'_>, id: &LinkId, reach: &Reach| read::view_within(tx, id, reach, now);
+            if let Some(reviewed) = idempotency::once(tx, idempotency.as_ref(), &link.id, now, known)? {
+                return Ok(reviewed);
             }
             // Locked, as who erases it does.
             let link = records::links::lock(tx, &link.id)?.ok_or_else(Error::not_found)?;

@@ -31,6 +31,7 @@ mod policy;
 mod render;
 pub(crate) mod routes;
 mod settling;
+mod since;
 mod store;
 mod summary;
 pub(crate) mod suppressions;

@@ -12,6 +12,7 @@ use super::notices;
 use super::policy::RulesChange;
 use super::render::{self, AddressChange, Facts, Failure};
 use super::settling::{Sent, next, settle};
+use super::since::Since;
 use super::store::{self, Attempt, Due, Job};
 use super::summary::{self, Summary, Visits};
 use super::suppressions;
@@ -67,6 +68,8 @@ struct Queued {
     rules: Option<RulesChange>,
     /// What waits for a decision, or did, that the mail is about.
     request: Option<Wish>,
+    /// What became of the access that the mail is about.
+    since: Since,
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -251,10 +254,21 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     let link = link.or_else(|| request.as_ref().and_then(|wish| wish.link(job.created_at)));
     let rules = match (job.template, &tenant) {
         (Template::PolicyLoosened | Template::ApprovalKeyChanged, Some(tenant)) => {
-            Some(RulesChange::of(conn, config, tenant, &job)?)
+            Some(RulesChange::of(conn, config, tenant, &job, now)?)
         }
         _ => None,
     };
+    let withheld = match &rules {
+        Some(rules) if rules.is_void => {
+            withheld.or_else(|| Some(Attempt::Suppressed { why: "the change was cancelled by now".to_owned() }))
+        }
+        _ => withheld,
+    };
+    let since = link.as_ref().map(|link| Since::of(conn, &job, link, now)).transpose()?.unwrap_or_default();
+    let withheld = withheld.or_else(|| {
+        let why = since.outlives(job.template, link.as_ref()?.ended(now))?;
+        Some(Attempt::Suppressed { why: why.to_owned() })
+    });
     let link = link.map(|link| {
         let tenant = TenantView::of(tenant, &config.default_time_zone, &link.tenant_id);
         (link, tenant)
@@ -289,7 +303,20 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => None,
     };
-    Ok(Queued { job, consultant, link, summary, visits, withheld, extension, failure, justification, rules, request })
+    Ok(Queued {
+        job,
+        consultant,
+        link,
+        summary,
+        visits,
+        withheld,
+        extension,
+        failure,
+        justification,
+        rules,
+        request,
+        since,
+    })
 }
 
 /// Sends the e-mail of a claimed job.
@@ -324,8 +351,9 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.
 fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, Error> {
-    let Queued { job, consultant, link, summary, visits, extension, failure, justification, rules, request, .. } =
-        claimed;
+    let Queued {
+        job, consultant, link, summary, visits, extension, failure, justification, rules, request, since, ..
+    } = claimed;
     let registered = consultant.as_ref().map(|consultant| consultant.email.as_str());
     let recipient = job.recipient.as_deref().or(registered).unwrap_or_default();
     let email = match (job.template, consultant, link) {
@@ -378,6 +406,7 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
                 failure,
                 justification,
                 request,
+                since: *since,
             };
             render::notice(&cx.config, template, &facts)?
         }

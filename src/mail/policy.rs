@@ -24,6 +24,8 @@ pub(super) struct RulesChange {
     /// What it is about, what it was or was to be, and what it is.
     pub differences: Vec<(&'static str, String, String)>,
     pub what: Changed,
+    /// Whether it was ordered, and cancelled before anybody heard of it: of that another mail tells.
+    pub is_void: bool,
 }
 
 /// What was changed.
@@ -39,18 +41,24 @@ pub(super) enum Changed {
     /// The approval key, from this time on, as an operator has ordered.
     KeyToBeReplaced(Timestamp),
     KeyToBeRemoved(Timestamp),
+    /// The approval key: what an operator had ordered is in effect.
+    KeyReplacedByOrder,
+    KeyRemovedByOrder,
     /// The change that was ordered of it was cancelled.
     KeyKept,
 }
 
 impl Changed {
-    /// What the mail about a change says, whatever became of it since.
-    fn of(row: &ApprovalKeyRow, is_kept: bool, had: bool, has: bool) -> Self {
+    /// What the mail about a change says at a time.
+    fn of(row: &ApprovalKeyRow, is_kept: bool, had: bool, has: bool, now: Timestamp) -> Self {
+        let is_in_effect = row.effective_at <= now;
         match (had, has) {
             _ if is_kept => Self::KeyKept,
             (false, _) => Self::KeyRegistered,
             (true, true) if row.is_at_once() => Self::KeyReplaced,
             (true, false) if row.is_at_once() => Self::KeyRemoved,
+            (true, true) if is_in_effect => Self::KeyReplacedByOrder,
+            (true, false) if is_in_effect => Self::KeyRemovedByOrder,
             (true, true) => Self::KeyToBeReplaced(row.effective_at),
             (true, false) => Self::KeyToBeRemoved(row.effective_at),
         }
@@ -59,16 +67,24 @@ impl Changed {
 
 impl RulesChange {
     /// The change that a job names: tenant, number of the change, and place of the contact.
-    pub(super) fn of(conn: &mut Conn, config: &Config, tenant: &Tenant, job: &Job) -> Result<Self, Error> {
+    pub(super) fn of(
+        conn: &mut Conn,
+        config: &Config,
+        tenant: &Tenant,
+        job: &Job,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
         let number = job.dedup_key.split(' ').nth(1).unwrap_or_default();
         let seq = number.trim_end_matches(CANCELLED).parse::<i64>().unwrap_or_default();
         let missing = || Error::internal("a mail about a change that is not there");
+        let mut is_void = false;
         let (by, ordered_by, at, differences, what) = if job.template == Template::ApprovalKeyChanged {
             let (row, before) = approval_keys::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = before.map(|before| before.key()).transpose()?.flatten();
             let key = row.key()?;
             let is_kept = number.ends_with(CANCELLED);
-            let what = Changed::of(&row, is_kept, before.is_some(), key.is_some());
+            is_void = row.cancelled_at.is_some() && !is_kept;
+            let what = Changed::of(&row, is_kept, before.is_some(), key.is_some(), now);
             let shown = [before, key].map(|key| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint()));
             let [before, after] = shown;
             match row.cancelled_at.filter(|_| is_kept) {
@@ -94,6 +110,7 @@ impl RulesChange {
             ordered_by,
             differences,
             what,
+            is_void,
         })
     }
 }

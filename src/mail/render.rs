@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::domain::{Access, Notice, Reentry, Template as MailTemplate, in_hours, one_line};
 use crate::error::{Code, Error, cut};
 use crate::mail::day::{zone, zoned};
+use crate::mail::since::{Mailed, Since};
 use crate::mail::summary::{Summary, Visits};
 use crate::mail::wish::Wish;
 use crate::mail_providers::provider::Mailbox;
@@ -175,6 +176,8 @@ pub(super) struct Facts<'a> {
     pub justification: Option<&'a str>,
     /// The request for the link, if it waits for an approval, or was denied.
     pub request: Option<&'a Wish>,
+    /// What became of the access until now.
+    pub since: Since,
 }
 
 /// Fields of all notices; each template uses what it needs.
@@ -199,6 +202,10 @@ struct NoticeMail {
     expires_at_utc: String,
     /// Why the access is over, if it is.
     over: Option<Code>,
+    /// Whether a mail with the link has left; whether none has, and none will.
+    was_mailed: bool,
+    is_unsent: bool,
+    is_reviewed: bool,
     /// Whether the window had not begun when it happened.
     opens_later: bool,
     starts_at: String,
@@ -233,10 +240,20 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
     let over = link.ended(facts.now);
-    let opens_later = link.starts_at > facts.at;
+    let was_mailed = facts.since.link_mail == Mailed::Left;
+    // What is said of the future holds when it is read, the rest when it happened.
+    let seen_at = match template {
+        Mail::AccessIssued | Mail::LinkResent | Mail::AccessMoved => facts.at.max(facts.now),
+        _ => facts.at,
+    };
+    let opens_later = link.starts_at > seen_at;
     let of_code = facts.failure.is_some_and(|failure| failure.of_code);
     let heading = |show: fn(&str) -> String| {
-        heading_of(template, (opens_later, of_code), [&consultant.name, portal_name, &tenant.name].map(|one| show(one)))
+        heading_of(
+            template,
+            (opens_later, of_code, was_mailed),
+            [&consultant.name, portal_name, &tenant.name].map(|one| show(one)),
+        )
     };
     let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
@@ -298,6 +315,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
         over,
+        was_mailed,
+        is_unsent: facts.since.is_unsent(over),
+        is_reviewed: facts.since.is_reviewed,
         opens_later,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),
@@ -309,7 +329,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         justification: facts.justification.map(inert),
         failure: facts.failure.and_then(|failure| failure.words.as_deref()).map(|words| inert(&cut(words.into(), 300))),
         of_code,
-        hears_of: hears_of(template, &facts.tenant.muted),
+        hears_of: hears_of(template, &facts.tenant.muted, facts.since).filter(|_| over.is_none()),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),
         visits: facts.visits.told.iter().map(|visit| SummaryLines::of(visit, &zone)).collect(),
@@ -322,11 +342,12 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
 }
 
-/// Of what the recipient of a notice hears later: not of what the tenant has muted.
-fn hears_of(template: MailTemplate, muted: &[Notice]) -> Option<&'static str> {
-    let hears = |notice| !muted.contains(&notice);
+/// Of what the recipient of a notice hears later: not of what the tenant has muted, or what has happened by now.
+fn hears_of(template: MailTemplate, muted: &[Notice], since: Since) -> Option<&'static str> {
+    let hears_of_use = !since.is_used && !muted.contains(&Notice::AccessUsed);
+    let hears = |notice| !since.is_left && !muted.contains(&notice);
     match template {
-        MailTemplate::AccessIssued => match (hears(Notice::AccessUsed), hears(Notice::AccessEnded)) {
+        MailTemplate::AccessIssued => match (hears_of_use, hears(Notice::AccessEnded)) {
             (true, true) => Some("when the access is used and when it ends"),
             (true, false) => Some("when the access is used"),
             (false, true) => Some("when it ends"),
@@ -340,7 +361,7 @@ fn hears_of(template: MailTemplate, muted: &[Notice]) -> Option<&'static str> {
 /// The heading of a notice, which is its subject, too.
 fn heading_of(
     template: MailTemplate,
-    (opens_later, of_code): (bool, bool),
+    (opens_later, of_code, was_mailed): (bool, bool, bool),
     [who, place, company]: [String; 3],
 ) -> String {
     use MailTemplate as Mail;
@@ -352,6 +373,7 @@ fn heading_of(
         Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
         // A link is mailed when its access opens: until then there is none to resend.
         Mail::LinkResent if opens_later => format!("Support access was announced to {who} again ({place})"),
+        Mail::LinkResent if !was_mailed => format!("A fresh access link is sent to {who} ({place})"),
         Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
         Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
         Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),

@@ -197,7 +197,7 @@ pub struct LinkFilter {
     pub issued_by_id: Option<String>,
     /// Only links that this client issued.
     pub client_id: Option<ClientId>,
-    /// Only links whose newest mail is in this state.
+    /// Only links whose newest mail is in this state; none without a mail, as erased ones are.
     pub delivery_state: Option<DeliveryState>,
     /// Only links of whose sessions this is the worst audit state.
     pub audit_state: Option<AuditState>,

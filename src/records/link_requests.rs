@@ -17,7 +17,7 @@ use super::{scan_end, within};
 use crate::clock::Timestamp;
 use crate::db::schema::{link_requests as requests, magic_links as links, revocations as orders};
 use crate::db::{Backend, Conn, text_enum};
-use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan};
+use crate::domain::{Access, Actor, LinkState, PageRequest, Reach, Reentry, Restrictions, Scan, unless_erased};
 use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, RevocationId};
 
@@ -223,7 +223,7 @@ impl LinkRequest {
             expires_at: starts_at.plus(self.length()),
             issued_by_id: request.issued_by_id,
             issued_by_name: request.issued_by_name,
-            issued_by_email: Some(request.issued_by_email),
+            issued_by_email: unless_erased(request.issued_by_email),
             client_id: request.client_id,
             created_at: request.created_at,
             generation: 1,

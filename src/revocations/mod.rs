@@ -231,13 +231,13 @@ pub(crate) async fn create(
         "requests": order.requests,
         "acting_session_id": request.acting_session_id,
     }));
-    let writing = prepared.clone();
+    let (writing, may_be_wide) = (prepared.clone(), caller.has(Scope::Admin));
     let (given, tenant_ids) = cx
         .store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &order.id, now)? {
-                let known = records::revocations::find(tx, &id)?.ok_or_else(Error::not_found)?;
-                return Ok((known, records::revocations::tenants(tx, &id)?));
+            let known = |tx: &mut Tx<'_>, id: &RevocationId, reach: &Reach| find_visible(tx, id, reach, may_be_wide);
+            if let Some(given) = idempotency::once(tx, idempotency.as_ref(), &order.id, now, known)? {
+                return Ok(given);
             }
             let order = writing.enforce(tx)?;
             tx.record(event.clone());
@@ -357,14 +357,24 @@ pub(crate) async fn read(
     let (reach, may_be_wide) = (caller.reach.clone(), caller.has(Scope::Admin));
     cx.store
         .read(move |conn| {
-            let order = records::revocations::find(conn, &id)?.ok_or_else(Error::not_found)?;
-            let tenant_ids = records::revocations::tenants(conn, &id)?;
-            if !is_visible(&order, &tenant_ids, &reach, may_be_wide) {
-                return Err(Error::not_found());
-            }
+            let found = find_visible(conn, &id, &reach, may_be_wide)?;
+            let (order, tenant_ids) = found.ok_or_else(Error::not_found)?;
             Ok(RevocationResponse::of(order, tenant_ids))
         })
         .await
+}
+
+/// A bulk revocation that the caller could have created, and its tenants.
+fn find_visible(
+    conn: &mut Conn,
+    id: &RevocationId,
+    reach: &Reach,
+    may_be_wide: bool,
+) -> Result<Option<(BulkRevocation, Vec<String>)>, Error> {
+    let Some(order) = records::revocations::find(conn, id)? else { return Ok(None) };
+    let tenant_ids = records::revocations::tenants(conn, id)?;
+    let is_visible = is_visible(&order, &tenant_ids, reach, may_be_wide);
+    Ok(is_visible.then_some((order, tenant_ids)))
 }
 
 /// Whether a caller could have created a bulk revocation.

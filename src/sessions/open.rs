@@ -88,8 +88,11 @@ pub(crate) async fn open(
     let (session, consultant) = cx
         .store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &fresh, now)? {
-                return replay(tx, &id, &spend.reach, (&client, client_id.as_ref()), now);
+            let known = |tx: &mut Tx<'_>, id: &SessionId, reach: &Reach| {
+                replay(tx, id, reach, (&client, client_id.as_ref()), now)
+            };
+            if let Some(opened) = idempotency::once(tx, idempotency.as_ref(), &fresh, now, known)? {
+                return Ok(opened);
             }
             let drawn = status_lists::draw();
             let Some(found) = records::links::find_to_open(tx, &spend.link_id, &drawn)? else {
@@ -263,9 +266,8 @@ fn replay(
     reach: &Reach,
     (client, client_id): (&Actor, Option<&ClientId>),
     now: Timestamp,
-) -> Result<(Session, NamedConsultant), Error> {
-    let session = records::sessions::find(tx, id)?.filter(|one| reach.covers(&one.tenant_id, &one.portal));
-    let session = session.ok_or_else(Error::not_found)?;
+) -> Result<Option<(Session, NamedConsultant)>, Error> {
+    let Some(session) = records::sessions::find_within(tx, id, reach)? else { return Ok(None) };
     if session.end(now).is_some() || !records::signing_keys::hold_all(tx, &session.kids())? {
         let refused = Event::new(EventType::SessionRefused, client.clone(), now).client(client_id).session(&session);
         let refused = refused.with(&serde_json::json!({ "code": Code::SessionEnded.slug() }));
@@ -273,7 +275,7 @@ fn replay(
     }
     let consultant = records::consultants::find(tx, &session.consultant_id)?.ok_or_else(Error::not_found)?;
     let consultant = NamedConsultant { id: consultant.id, name: consultant.name, email: consultant.email };
-    Ok((session, consultant))
+    Ok(Some((session, consultant)))
 }
 
 /// Signs the access token. A replay signs the same claims with the same key again, even if that is retired.

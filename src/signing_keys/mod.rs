@@ -9,13 +9,13 @@ use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, EventType, Validator, trimmed};
+use crate::domain::{Actor, EventType, Reach, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
 use crate::records;
 use crate::records::signing_keys::{KeyRevocation, SigningKeyRow};
-use crate::store::{Claim, IdempotencyKey, Tx, Worker, idempotency};
+use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens::keyring::{self, SigningKey};
 use crate::tokens::{self, KeyState};
 
@@ -121,10 +121,10 @@ pub(crate) async fn rotate(
     let row = cx
         .store
         .write_large(move |tx| {
-            if let Some(key) = &idempotency
-                && let Claim::Done(kid) = idempotency::claim(tx, key, &fresh.kid, now)?
-            {
-                return records::signing_keys::find(tx, &kid)?.ok_or_else(Error::not_found);
+            // Keys have no reach: they are an operator's.
+            let known = |tx: &mut Tx<'_>, kid: &String, _: &Reach| Ok(records::signing_keys::find(tx, kid)?);
+            if let Some(made) = idempotency::once(tx, idempotency.as_ref(), &fresh.kid, now, known)? {
+                return Ok(made);
             }
             records::signing_keys::lock(tx)?;
             tokens::hold_master_key(tx, &key_id)?;

@@ -1,9 +1,12 @@
 //! Idempotency keys, stored in the same transaction as the resource that was created with them.
 //!
-//! Only the id of the resource is stored; the response is rebuilt from it.
+//! Only the id of the resource is stored; the response is rebuilt from it, as the caller may read it now: what a client made
+//! may have been moved out of its reach since. So a key carries the reach, and hands it to what looks for the resource.
 //! Refusals are not stored. A key is valid for 24 hours.
 
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,8 +20,9 @@ use super::{Conn, Store, Tx};
 use crate::clock::Timestamp;
 use crate::db::prepared_as;
 use crate::db::schema::idempotency_keys as keys;
+use crate::domain::Reach;
 use crate::error::{Code, Error};
-use crate::id::{ClientId, Id, Kind};
+use crate::id::ClientId;
 
 /// Lifetime of a key.
 pub(super) const REMEMBERED: Duration = Duration::hours(24);
@@ -30,6 +34,8 @@ const PER_STEP: i64 = 1_000;
 #[derive(Debug, Clone)]
 pub(crate) struct IdempotencyKey {
     pub client_id: ClientId,
+    /// What the client may read.
+    pub reach: Reach,
     /// The method and the route pattern.
     pub route: String,
     pub key: String,
@@ -52,7 +58,7 @@ impl Replayed {
 
 /// Outcome of claiming a key.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+enum Claim {
     /// The key is stored for the resource that is about to be created.
     Fresh,
     /// The key was used: the id of the resource that was created.
@@ -64,7 +70,7 @@ pub(crate) enum Claim {
 /// # Errors
 /// `idempotency_key_in_flight` while another transaction has claimed it, `idempotency_key_reused` when it was used for
 /// another request.
-pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, fresh: &str, now: Timestamp) -> Result<Claim, Error> {
+fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, fresh: &str, now: Timestamp) -> Result<Claim, Error> {
     let in_flight = || Error::new(Code::IdempotencyKeyInFlight).retry_after(1);
     match insert(tx, key, fresh, now)? {
         None => Err(in_flight()),
@@ -75,12 +81,7 @@ pub(crate) fn claim(tx: &mut Tx<'_>, key: &IdempotencyKey, fresh: &str, now: Tim
 }
 
 /// The id of the resource that an earlier request with this key created.
-///
-/// A repeat is answered before whatever may have changed since: limits, the freeze, and the time.
-///
-/// # Errors
-/// `idempotency_key_reused` when the key was used for another request.
-pub(crate) fn find(conn: &mut Conn, key: &IdempotencyKey, now: Timestamp) -> Result<Option<String>, Error> {
+fn find(conn: &mut Conn, key: &IdempotencyKey, now: Timestamp) -> Result<Option<String>, Error> {
     let known: Option<(String, String)> = keys::table
         .find((&key.client_id, &key.route, &key.key))
         .filter(keys::created_at.gt(now.minus(REMEMBERED)))
@@ -122,21 +123,51 @@ impl MetKeys {
 
 /// Claims the key, if there is one, for a resource that is about to be created with the id `fresh`.
 ///
-/// Returns the id of the resource that was created before; `None` if it has to be created now.
+/// Returns the resource that was created before, as `look` finds it within the reach; `None` if it has to be created now.
 ///
 /// # Errors
-/// As [`claim`].
-pub(crate) fn once<K: Kind>(
+/// As [`claim`], and `not_found` where the resource is gone or out of reach.
+pub(crate) fn once<I, T>(
     tx: &mut Tx<'_>,
     key: Option<&IdempotencyKey>,
-    fresh: &Id<K>,
+    fresh: &I,
     now: Timestamp,
-) -> Result<Option<Id<K>>, Error> {
+    look: impl FnOnce(&mut Tx<'_>, &I, &Reach) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error>
+where
+    I: Display + FromStr<Err: Display>,
+{
     let Some(key) = key else { return Ok(None) };
-    match claim(tx, key, fresh.as_str(), now)? {
+    match claim(tx, key, &fresh.to_string(), now)? {
         Claim::Fresh => Ok(None),
-        Claim::Done(id) => Ok(Some(id.parse().map_err(Error::internal)?)),
+        Claim::Done(id) => look(tx, &id.parse().map_err(Error::internal)?, &key.reach)?.ok_or_else(gone).map(Some),
     }
+}
+
+/// The resource that an earlier request with this key created, as `look` finds it within the reach; `None` if there was no
+/// such request.
+///
+/// A repeat is answered before whatever may have changed since: limits, the freeze, and the time.
+///
+/// # Errors
+/// `idempotency_key_reused` when the key was used for another request, `not_found` where the resource is gone or out of
+/// reach.
+pub(crate) fn repeated<I, T>(
+    conn: &mut Conn,
+    key: &IdempotencyKey,
+    now: Timestamp,
+    look: impl FnOnce(&mut Conn, &I, &Reach) -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error>
+where
+    I: FromStr<Err: Display>,
+{
+    let Some(id) = find(conn, key, now)? else { return Ok(None) };
+    look(conn, &id.parse().map_err(Error::internal)?, &key.reach)?.ok_or_else(gone).map(Some)
+}
+
+fn gone() -> Error {
+    Error::not_found()
+        .detail("what the first request with this Idempotency-Key made is gone, or out of the client's reach")
 }
 
 /// Deletes expired keys, in ranges.

@@ -35,8 +35,8 @@ use crate::metrics::Metrics;
 use crate::telemetry::TraceId;
 
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
-pub(crate) use idempotency::{Claim, IdempotencyKey, Replayed};
-pub(crate) use owner::Owner;
+pub(crate) use idempotency::{IdempotencyKey, Replayed};
+pub(crate) use owner::{Owner, Recorded};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};

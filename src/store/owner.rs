@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::futures::TaskLocalFuture;
 
@@ -9,6 +11,26 @@ use crate::id::ClientId;
 
 tokio::task_local! {
     static OWNER: RefCell<Owner>;
+    static RECORDED: Recorded;
+}
+
+/// Whether what a request does has been put on record.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Recorded(Arc<AtomicBool>);
+
+impl Recorded {
+    /// That of the request which the current task answers.
+    pub(super) fn current() -> Option<Self> {
+        RECORDED.try_with(Clone::clone).ok()
+    }
+
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Who caused a piece of work.
@@ -30,9 +52,12 @@ impl Owner {
         OWNER.try_with(|owner| owner.borrow().clone()).unwrap_or(Self::Service)
     }
 
-    /// Runs the future of a request, of whose caller nothing is known yet.
-    pub(crate) fn scope<F: Future>(request: F) -> TaskLocalFuture<RefCell<Self>, F> {
-        OWNER.scope(RefCell::new(Self::Stranger), request)
+    /// Runs the future of a request, of whose caller nothing is known yet; notes whether it records an event.
+    pub(crate) fn scope<F: Future>(
+        recorded: Recorded,
+        request: F,
+    ) -> TaskLocalFuture<Recorded, TaskLocalFuture<RefCell<Self>, F>> {
+        RECORDED.scope(recorded, OWNER.scope(RefCell::new(Self::Stranger), request))
     }
 
     /// From now on the current request is of this owner.

@@ -27,7 +27,7 @@ pub(super) use self::job::Size;
 use self::job::{Job, Kept, Queued, Rejected, WriteJob};
 use self::queue::{Batch, Queue};
 use super::wake::Wakes;
-use super::{ANSWER_TIMEOUT, Owner, POOL_TIMEOUT, Threads, Tx, check_out, within};
+use super::{ANSWER_TIMEOUT, Owner, POOL_TIMEOUT, Recorded, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::telemetry::TraceId;
@@ -114,8 +114,15 @@ impl Writers {
     {
         let (caller, answer) = oneshot::channel();
         let begun = Arc::new(AtomicBool::new(false));
-        let job =
-            WriteJob { work, size, begun: Arc::clone(&begun), trace_id: TraceId::current(), outcome: None, caller };
+        let job = WriteJob {
+            work,
+            size,
+            begun: Arc::clone(&begun),
+            trace_id: TraceId::current(),
+            recorded: Recorded::current(),
+            outcome: None,
+            caller,
+        };
         let queued = self.shared.queue().push(Owner::current(), Box::new(job));
         if queued.is_err() {
             tracing::warn!("a caller has too many writes in the queue");

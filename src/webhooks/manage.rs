@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::message::WebhookData;
 use super::owner::admit;
-use super::read::managed;
+use super::read::{find_managed, managed};
 use super::store::{self, Changes, Delivery};
 use super::{
     ChangeWebhookEndpoint, CreateWebhookEndpoint, DisableCause, Endpoint, EndpointAccess, RotateWebhookSecret, Sender,
@@ -16,7 +16,7 @@ use super::{
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
-use crate::domain::{Actor, EventType, Validator, WebhookEvent, WebhookFormat};
+use crate::domain::{Actor, EventType, Reach, Validator, WebhookEvent, WebhookFormat};
 use crate::error::{Code, Error};
 use crate::http::{Caller, ManageWebhooks};
 use crate::id::{ClientId, EndpointId, MessageId};
@@ -73,8 +73,9 @@ pub(crate) async fn create(
     let made = cx
         .store
         .write(move |tx| {
-            if let Some(id) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now)? {
-                return managed(tx, &id, &access);
+            let known = |tx: &mut Tx<'_>, id: &EndpointId, _: &Reach| find_managed(tx, id, &access);
+            if let Some(made) = idempotency::once(tx, idempotency.as_ref(), &endpoint.id, now, known)? {
+                return Ok(made);
             }
             tokens::hold_master_key(tx, &key_id)?;
             let owner = records::clients::lock(tx, &endpoint.client_id)?;

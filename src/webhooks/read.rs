@@ -14,9 +14,18 @@ const SCANNED: i64 = 1_000;
 
 /// The endpoint, if the caller manages it.
 pub(super) fn managed(conn: &mut Conn, id: &EndpointId, access: &EndpointAccess) -> Result<Endpoint, Error> {
+    find_managed(conn, id, access)?.ok_or_else(Error::not_found)
+}
+
+/// The endpoint, if there is one that the caller manages. That is a question of its client's reach.
+pub(super) fn find_managed(
+    conn: &mut Conn,
+    id: &EndpointId,
+    access: &EndpointAccess,
+) -> Result<Option<Endpoint>, Error> {
     let found = store::find(conn, id)?;
     let theirs = found.filter(|(endpoint, owner)| access.manages(&endpoint.client_id, &owner.reach()));
-    theirs.map(|(endpoint, _)| endpoint).ok_or_else(Error::not_found)
+    Ok(theirs.map(|(endpoint, _)| endpoint))
 }
 
 /// A page of the endpoints that the caller manages.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::json;
 
 use crate::browser::Browser;
@@ -26,6 +26,18 @@ fn wrapped(text: &str, width: usize, before: &str, after: &str) -> String {
     let characters: Vec<char> = text.chars().collect();
     let lines = characters.chunks(width).map(|line| format!("{before}{}", line.iter().collect::<String>()));
     lines.collect::<Vec<_>>().join(&format!("{after}\n"))
+}
+
+/// A token of somebody else's, with a signature of so many bytes.
+fn other(algorithm: &str, signature: usize) -> String {
+    of_type("JWT", algorithm, signature)
+}
+
+fn of_type(kind: &str, algorithm: &str, signature: usize) -> String {
+    let part = |value: serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = json!({ "alg": algorithm, "kid": "vpaas-magic-cookie/1", "typ": kind });
+    let payload = json!({ "aud": "jitsi", "exp": 1, "iss": "chat", "room": "*" });
+    format!("{}.{}.{}", part(header), part(payload), URL_SAFE_NO_PAD.encode(vec![0xa7; signature]))
 }
 
 async fn paste(browser: &Browser, world: &World, text: &str) {
@@ -137,6 +149,21 @@ fn a_link_is_found_in_whatever_is_pasted() {
                     wrapped(&STANDARD.encode(format!("नमस्ते Ravi,\nopen {link}\nRegards")), 76, "", "\r")
                 ),
             ),
+            ("behind the token of a meeting", format!("Join: https://8x8.vc/Room?jwt={}\n\n{link}", other("RS256", 256))),
+            ("behind another token with our signature", format!("{} {link}", other("ES256", 64))),
+            ("behind a long token", format!("https://idp.example/?t={} {link}", other("PS512", 512))),
+            ("glued to another token", format!("{}\n{token}", other("ES384", 96))),
+            ("before another token", format!("{link}\nhttps://8x8.vc/Room?jwt={}", other("RS256", 256))),
+            ("behind our own code", format!("{} {link}", of_type("magic-link-code+jwt", "ES256", 64))),
+            (
+                "behind the token of a gateway",
+                format!(
+                    "https://gw.example/click?auth={}&url={}",
+                    other("ES256", 64),
+                    escaped(&safe_of(&link), '%', "")
+                ),
+            ),
+            ("small full stops", link.replacen('.', "\u{2024}", 1).replace('.', "\u{fe52}")),
         ] {
             println!("{name}: {text}");
             paste(browser, world, &text).await;
@@ -221,6 +248,10 @@ fn no_text_that_is_pasted_keeps_the_page_busy() {
             "'<!-'.repeat(50000)",
             "'\\\\u0'.repeat(50000)",
             "'aHR0c'.repeat(40000)",
+            // Each could be one of ours, but for its header.
+            "('eyJ' + 'a'.repeat(497) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(330)",
+            "('eyJ'.repeat(160) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(340)",
+            "('.eyJaeyJa' + 'a'.repeat(86)).repeat(2100)",
         ] {
             let script = format!(
                 "const text = {text}; for (let i = 0; i < 12; i += 1) magicLinkToken(text); return magicLinkToken(text)"

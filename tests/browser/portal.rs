@@ -64,6 +64,37 @@ fn access_that_is_revoked_ends_with_the_next_click() {
     });
 }
 
+// Names and reasons are absent once the retention is over: the list goes on, with a word in their place.
+#[test]
+fn the_hr_admin_reads_the_list_when_a_link_in_it_is_erased() {
+    World::run(async |world, browser| {
+        let erased = world.issue("acme", ("emp-1042", "Asha Rao")).await;
+        world.mail_is_out(&erased).await;
+        world.revoke(&erased).await;
+        world.store(&format!(
+            "DELETE FROM mail_jobs WHERE magic_link_id = '{erased}';
+             UPDATE magic_links SET profile_name = '', profile_email = NULL, reason = '', ticket = NULL,
+                 issued_by_name = '', issued_by_email = NULL, revoke_reason = NULL, revoked_by_name = NULL,
+                 erased_at = datetime('now') WHERE id = '{erased}';
+             INSERT INTO consultants (id, name, email, email_key, created_at, updated_at, suspended_at, erased_at)
+                 VALUES ('con_01kaq3v9e8fwmvd2x7n0c5hb3z', '', '', 'con_01kaq3v9e8fwmvd2x7n0c5hb3z',
+                     datetime('now'), datetime('now'), datetime('now'), datetime('now'));
+             UPDATE magic_links SET consultant_id = 'con_01kaq3v9e8fwmvd2x7n0c5hb3z' WHERE id = '{erased}'"
+        ));
+        let seen = world.read(&erased).await;
+        assert!(seen.get("reason").is_none() && seen["consultant"].get("name").is_none(), "{seen}");
+        let kept = world.issue("acme", ("emp-21", "Farah Khan")).await;
+        browser.open(&format!("{}/acme/cloud/admin", world.portal_base)).await;
+        browser.until_page("admin").await;
+        let row = browser.text(&format!("[data-link='{erased}']")).await;
+        assert!(row.contains("(erased) as (erased)") && !row.contains("E-mail"), "{row}");
+        assert!(browser.text(&format!("[data-link='{kept}']")).await.contains("Farah Khan"));
+        browser.click(&format!("[data-link='{erased}'] a")).await;
+        browser.until("document.querySelector('h1')?.innerText === 'What happened'").await;
+        assert!(browser.text("main").await.contains("(erased) as (erased)"));
+    });
+}
+
 #[test]
 fn the_hr_admin_grants_access_looks_at_the_record_and_revokes() {
     World::run(async |world, browser| {

@@ -33,7 +33,7 @@ impl Entry {
         let actor = event.rest.remove("actor").unwrap_or_default();
         let who = ["name", "id", "type"].iter().find_map(|field| actor.get(field)?.as_str()).unwrap_or("the service");
         // The record names the consultant by id: names change.
-        let who = if who == consultant.id { &consultant.name } else { who };
+        let who = if who == consultant.id { consultant.shown() } else { who };
         let data = |field| event.rest.get("data")?.get(field)?.as_str();
         let act = data("action").map(|action| format!("{action} · {}", data("resource_id").unwrap_or_default()));
         let rest = serde_json::to_string_pretty(&event.rest).unwrap_or_default();

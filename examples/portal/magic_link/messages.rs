@@ -24,7 +24,22 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// A person as the service names one: the shared profile, or the admin who grants.
+/// Stands where the service has erased a name or a reason, because the time for which it keeps them is over.
+pub const ERASED: &str = "(erased)";
+
+/// A person as a link names one. A name is gone once it is erased: who requires it loses the whole list of links.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Named {
+    pub name: Option<String>,
+}
+
+impl Named {
+    pub fn shown(&self) -> &str {
+        self.name.as_deref().unwrap_or(ERASED)
+    }
+}
+
+/// A person as the portal names one: the shared profile, or the admin who grants.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Person {
     pub id: String,
@@ -36,10 +51,17 @@ pub struct Person {
 #[derive(Debug, Clone, Deserialize)]
 pub struct Consultant {
     pub id: String,
-    pub name: String,
+    /// Absent once it is erased.
+    pub name: Option<String>,
     /// Absent where the consultant is only mentioned, as in a link.
     #[serde(default)]
     pub state: String,
+}
+
+impl Consultant {
+    pub fn shown(&self) -> &str {
+        self.name.as_deref().unwrap_or(ERASED)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -85,8 +107,9 @@ pub struct Link {
     pub tenant_id: String,
     pub portal: String,
     pub consultant: Consultant,
-    pub profile: Person,
-    pub reason: String,
+    pub profile: Named,
+    /// Absent once it is erased.
+    pub reason: Option<String>,
     pub ticket: Option<String>,
     pub access: Access,
     pub modules: Option<Vec<String>>,
@@ -96,6 +119,7 @@ pub struct Link {
     pub starts_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     pub expires_at: OffsetDateTime,
+    /// Absent where no mail with the link is known, or none any more.
     pub delivery: Option<Delivery>,
     /// Whether somebody is inside with it now.
     #[serde(default)]
@@ -104,6 +128,12 @@ pub struct Link {
     pub approval: Option<Approval>,
     /// The extension that waits for an approval.
     pub extension: Option<Extension>,
+}
+
+impl Link {
+    pub fn reason(&self) -> &str {
+        self.reason.as_deref().unwrap_or(ERASED)
+    }
 }
 
 #[derive(Debug, Deserialize)]

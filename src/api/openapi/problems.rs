@@ -64,7 +64,8 @@ fn of_its_kind(path: &str, id: &str, operation: &Value) -> Vec<Code> {
     add(has("query", Some("cursor")), &[Code::InvalidCursor]);
     add(
         has("header", Some("Idempotency-Key")),
-        &[Code::InvalidHeader, Code::IdempotencyKeyInFlight, Code::IdempotencyKeyReused],
+        // What a repeat would read may be gone.
+        &[Code::InvalidHeader, Code::NotFound, Code::IdempotencyKeyInFlight, Code::IdempotencyKeyReused],
     );
     add(
         operation["requestBody"].is_object(),

@@ -12,18 +12,41 @@
   // Gateways wrap each other.
   var DECODED_TIMES = 3;
 
+  // Others' JWTs stand beside ours: that of a meeting, or of a gateway. The header says whose it is.
+  var TYPE = 'magic-link+jwt';
+
+  function isOurs(header) {
+    try {
+      return JSON.parse(atob(header.replace(/-/g, '+').replace(/_/g, '/'))).typ === TYPE;
+    } catch (error) {
+      return false;
+    }
+  }
+
+  // The header at the end of a part. Something may stand right before it, such as an escape that was not decoded, or the
+  // end of another token; so it is looked for from both sides.
+  function headerOf(part) {
+    var end = part.slice(-HEADER);
+    var starts = [end.indexOf('eyJ'), end.lastIndexOf('eyJ')];
+    for (var at = 0; at < starts.length; at += 1) {
+      var header = starts[at] < 0 ? '' : end.slice(starts[at]);
+      if (header && isOurs(header)) return header;
+    }
+    return '';
+  }
+
+  // The first one of ours. What each part costs is bounded, and the header is read where all else fits.
   function jwt(text) {
     if (text.indexOf('eyJ') < 0) return '';
     var chains = text.split(/[^\w.-]+/);
     for (var at = 0; at < chains.length; at += 1) {
       var parts = chains[at].split('.');
       for (var part = 0; part + 2 < parts.length; part += 1) {
-        // Something may stand right before it, such as an escape that was not decoded.
-        var header = /eyJ[\w-]+$/.exec(parts[part].slice(-HEADER));
         var payload = parts[part + 1];
         var signature = parts[part + 2].slice(0, SIGNATURE);
         var isPayload = /^eyJ./.test(payload) && payload.length <= PAYLOAD;
-        if (header && isPayload && signature.length === SIGNATURE) return [header[0], payload, signature].join('.');
+        var header = isPayload && signature.length === SIGNATURE ? headerOf(parts[part]) : '';
+        if (header) return [header, payload, signature].join('.');
       }
     }
     return '';
@@ -77,6 +100,7 @@
     return withoutEscapes(withoutEntities(text))
       .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '')
       .replace(/[\uff01-\uff5e]/g, function (wide) { return String.fromCharCode(wide.charCodeAt(0) - 0xfee0); })
+      .replace(/[\u2024\ufe52]/g, '.')
       .replace(DASHES, '-');
   }
 

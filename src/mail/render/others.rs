@@ -70,8 +70,8 @@ pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, reci
     let (before, after) = match change.what {
         Changed::Policy => ("The rules for support access at ", " allow more than before"),
         Changed::KeyRegistered => ("Support access at ", " is approved by signature from now on"),
-        Changed::KeyReplaced => ("The key that signs approvals at ", " was replaced"),
-        Changed::KeyRemoved => ("The key that signs approvals at ", " was removed"),
+        Changed::KeyReplaced | Changed::KeyReplacedByOrder => ("The key that signs approvals at ", " was replaced"),
+        Changed::KeyRemoved | Changed::KeyRemovedByOrder => ("The key that signs approvals at ", " was removed"),
         Changed::KeyToBeReplaced(_) => ("The key that signs approvals at ", " is to be replaced"),
         Changed::KeyToBeRemoved(_) => ("The key that signs approvals at ", " is to be removed"),
         Changed::KeyKept => ("The key that signs approvals at ", " is kept"),

@@ -14,6 +14,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::domain::{AuditState, EndCause, Forbidden, Reentry, Restrictions, Template, ViolationCause};
 use crate::id::{ConsultantId, ExtensionId, LinkId};
+use crate::mail::since::{Mailed, Since};
 use crate::mail::summary::{Violations, Visits};
 
 const TOKEN: &str = "eyJhbGciOiJFUzI1NiJ9.e30.c2ln";
@@ -80,7 +81,20 @@ fn notice_of(template: Template, words: &str) -> Email {
 
 /// A notice that is written so long after the access began.
 fn notice_after(wait: time::Duration, template: Template, words: &str) -> Email {
+    let since = Since { link_mail: Mailed::Left, ..Since::default() };
+    notice_since(since, wait, template, words, |_| {})
+}
+
+/// A notice that is written so long after the access began, when this had become of it, and of its link.
+fn notice_since(
+    since: Since,
+    wait: time::Duration,
+    template: Template,
+    words: &str,
+    become_of: impl FnOnce(&mut Link),
+) -> Email {
     let mut link = link(words, words);
+    become_of(&mut link);
     link.ticket = Some(words.chars().take(20).collect());
     if matches!(template, Template::AccessRevoked | Template::AccessWithdrawn) {
         link.revoke_reason = Some(words.to_owned());
@@ -137,6 +151,7 @@ fn notice_after(wait: time::Duration, template: Template, words: &str) -> Email 
         failure: (template == Template::LinkBounced).then_some(&failure),
         justification: matches!(template, Template::EmergencyIssued | Template::OwnerEmergencyIssued).then_some(words),
         request: request.as_ref(),
+        since,
     };
     notice(&CONFIG, template, &facts).unwrap()
 }

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use crate::db::Conn;
 use crate::error::{Code, Error};
 use crate::journal::Event;
-use crate::store::Tx;
 use crate::store::wake::Wakes;
+use crate::store::{Recorded, Tx};
 use crate::telemetry::TraceId;
 
 /// Expected size of a job.
@@ -61,6 +61,8 @@ pub(super) struct WriteJob<T, F> {
     pub(super) size: Size,
     pub(super) begun: Arc<AtomicBool>,
     pub(super) trace_id: Option<TraceId>,
+    /// Noted where it records an event.
+    pub(super) recorded: Option<Recorded>,
     pub(super) outcome: Option<Result<T, Error>>,
     pub(super) caller: oneshot::Sender<Result<T, Error>>,
 }
@@ -89,7 +91,12 @@ where
         let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
         let Tx { events, refusals, wakes, .. } = tx;
         let kept = match &outcome {
-            Ok(_) => Ok(Kept { events, wakes }),
+            Ok(_) => {
+                if let Some(recorded) = self.recorded.as_ref().filter(|_| !events.is_empty()) {
+                    recorded.set();
+                }
+                Ok(Kept { events, wakes })
+            }
             Err(error) => Err(Rejected { error: error.clone(), refusals }),
         };
         self.outcome = Some(outcome);

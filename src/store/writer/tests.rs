@@ -16,7 +16,7 @@ use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
-use crate::store::{Opening, Owner, Store, Tx, Worker};
+use crate::store::{Opening, Owner, Recorded, Store, Tx, Worker};
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
@@ -260,7 +260,7 @@ async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
 /// Runs a future for a client.
 async fn by<T>(client: &ClientId, work: impl Future<Output = T>) -> T {
     let client = Owner::Client(client.clone());
-    Owner::scope(async {
+    Owner::scope(Recorded::default(), async {
         client.becomes_current();
         work.await
     })

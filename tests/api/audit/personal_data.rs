@@ -162,6 +162,20 @@ async fn on_record(world: &World) -> [u64; 4] {
     ["links", "requests", "sessions", "mails"].map(sum)
 }
 
+/// Where an answer holds a text that says nothing.
+fn empty_texts(value: &Value, at: &str) -> Vec<String> {
+    match value {
+        Value::String(text) if text.is_empty() => vec![at.to_owned()],
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(index, item)| empty_texts(item, &format!("{at}/{index}"))).collect()
+        }
+        Value::Object(members) => {
+            members.iter().flat_map(|(name, value)| empty_texts(value, &format!("{at}/{name}"))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 async fn link_of(world: &World, link: &str) -> Value {
     world.admin.get(&format!("{LINKS}/{link}")).await.ok()
 }
@@ -173,6 +187,13 @@ async fn what_was_said_of_people_ends_with_the_retention_and_the_rest_stays(worl
     let token = world.token(&links[0], 1).await;
     let before = link_of(world, &links[0]).await;
     assert!(before.get("erased_at").is_none() && before["revoked_by"]["name"] == "Nila Bose", "{before}");
+    assert!(before["delivery"]["state"].is_string(), "{before}");
+    // What was denied never had a mail.
+    assert_eq!(link_of(world, &links[1]).await.get("delivery"), None);
+    let portal = world.portal("cloud", "acme").await;
+    portal.get(LINKS).await.ok();
+    let called = format!("/v1/clients/{}", portal.client_id);
+    assert_eq!(world.admin.get(&called).await.ok()["last_used_from"], "127.0.0.1");
     for word in SAID {
         assert!(!places(world, &[word]).is_empty(), "nobody said {word}");
     }
@@ -217,6 +238,43 @@ async fn what_was_said_of_people_ends_with_the_retention_and_the_rest_stays(worl
     assert_eq!((&denied["state"], denied["approval"].get("decided_by")), (&json!("denied"), None), "{denied}");
     let urgent = link_of(world, &links[3]).await;
     assert_eq!(urgent["emergency"]["review"]["reviewer"], json!({ "id": "emp-12" }), "{urgent}");
+
+    // Nothing stands for what is gone: no state of a mail, no address from memory, and no empty text.
+    for link in &links {
+        assert_eq!(link_of(world, link).await.get("delivery"), None, "{link}");
+    }
+    for state in ["queued", "accepted"] {
+        let found = world.admin.get(&format!("{LINKS}?delivery_state={state}")).await.ok();
+        assert_eq!(found["items"], json!([]), "{state}");
+    }
+    let client = world.admin.get(&called).await.ok();
+    assert!(client["last_used_at"].is_string() && client.get("last_used_from").is_none(), "{client}");
+    let mut about: Vec<String> = links.iter().map(|link| format!("{LINKS}/{link}")).collect();
+    about.extend(links.iter().map(|link| format!("{LINKS}/{link}/evidence")));
+    about.push(format!("/v1/consultants/{consultant}"));
+    about.extend(
+        [
+            LINKS,
+            "/v1/sessions",
+            "/v1/access-summaries/emp-9?tenant_id=acme",
+            "/v1/revocations",
+            HOLDS,
+            "/v1/clients",
+            "/v1/tenants/acme",
+            "/v1/tenants/acme/policy",
+            "/v1/consultants",
+            "/v1/mail-deliveries",
+            "/v1/mail-suppressions",
+            "/v1/audit-events?tenant_id=acme&page_size=200",
+        ]
+        .map(ToOwned::to_owned),
+    );
+    for path in about {
+        let answer = world.admin.get(&path).await;
+        // Evidence cannot be had of what never became a link.
+        assert!(answer.status.is_success() || path.ends_with("evidence"), "{answer:?}");
+        assert_eq!(empty_texts(&answer.body, ""), Vec::<String>::new(), "{path}: {}", answer.body);
+    }
 
     // Lists find it by its ids, and nobody finds the person.
     let listed = world.admin.get(&format!("{LINKS}?consultant_id={consultant}&tenant_id=acme")).await.ok();

@@ -1,7 +1,7 @@
 //! What the description says of parameters is so for every parameter of every path and query.
 
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::contract::{DESCRIPTION, resolved};
 use crate::support::examples::{Operation, is_of_type, operations};
@@ -189,4 +189,32 @@ async fn a_needless_escape_in_a_path_changes_nothing(world: &World) {
     world.admin.get("/v1/%6dagic-links?state=active").await.ok();
     let stranger = world.stranger().post("/v1/%69ntrospect", &Value::Null).await;
     assert_eq!(stranger.body["error"], "invalid_client", "{stranger:?}");
+}
+
+// Half an escape hid a whole one from whatever looks at the path but the router: `%%37%32` is no path (RFC 3986, 2.1).
+#[apply(on_both_databases)]
+async fn a_percent_sign_that_begins_no_escape_is_refused_at_the_door(world: &World) {
+    let before = logs(world);
+    let order = json!({ "tenant_id": "acme", "reason": "The contract ended today" });
+    for path in [
+        "/v1/%%37%32evocations?dry_run=true",
+        "/v1/%%372evocations?dry_run=true",
+        "/v1/%7%32evocations?dry_run=true",
+        "/v1/%%36%64agic-links",
+        "/%%37%361/magic-links",
+        "/v1/audit%%32%64events?tenant_id=acme",
+        "/%%37%36%%33%31/introspect",
+        "/v1/magic-links/%",
+        "/%zz",
+        "/l/%2",
+        "/%%36%63",
+    ] {
+        for method in [Method::GET, Method::POST] {
+            let refused = world.admin.send(world.admin.request(method, path).json(&order)).await;
+            refused.refused(400, "invalid_request");
+            assert!(refused.body["detail"].as_str().unwrap().contains('%'), "{refused:?}");
+            assert_eq!(refused.header("cache-control"), "no-store", "{path}");
+        }
+    }
+    assert_eq!(logs(world), before, "nothing was done");
 }

@@ -4,6 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use time::Duration;
 
+use crate::support::examples::operations;
 use crate::support::{Api, Reply, Settings, World, apply, command, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
@@ -190,4 +191,143 @@ async fn a_repeat_needs_the_key_the_scope_and_the_clients_own_limit(world: &Worl
     other.post_once(LINKS, "one", &request).await.refused(403, "insufficient_scope");
     sql.run(&format!("UPDATE clients SET disabled_at = created_at WHERE id = '{}'", other.client_id)).unwrap();
     other.post_once(LINKS, "one", &request).await.refused(401, "unauthenticated");
+}
+
+// A repeat tells what its client may read now: not of a thing that was moved out of its reach, or is gone. For every call
+// that takes a key.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_repeat_tells_nothing_that_its_client_may_not_read_any_more(world: &World) {
+    let rules = json!({ "emergency": "allowed",
+        "approval": { "required_for": "none", "longer_than": { "value": 6, "unit": "hours" } } });
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    world.admin.put("/v1/tenants/acme/policy", &rules).await.ok();
+    let scopes = [
+        "links:issue",
+        "links:emergency",
+        "links:approve",
+        "links:read",
+        "links:revoke",
+        "sessions:redeem",
+        "admin",
+        "audit:manage",
+        "webhooks:manage",
+        "consultants:write",
+        "consultants:read",
+    ];
+    let client = world.client(None, &["acme", "globex"], &scopes).await;
+    let consultant = world.consultant().await;
+    let of = |profile: &str, hours: i64| {
+        let mut request = Api::issue_request(&consultant);
+        request["profile"]["id"] = json!(profile);
+        request["duration"]["value"] = json!(hours);
+        request
+    };
+    let id = |thing: &Value| thing["id"].as_str().unwrap().to_owned();
+    let used = id(&client.post(LINKS, &of("emp-1", 4)).await.ok());
+    let code = world.click(&world.token(&used, 1).await).await;
+    let asked = id(&client.post(LINKS, &of("emp-2", 8)).await.ok());
+    let mut urgent = of("emp-3", 2);
+    urgent["emergency"] = json!({ "justification": "Salaries are paid in one hour" });
+    let urgent = id(&client.post(LINKS, &urgent).await.ok());
+    client.post(&format!("{LINKS}/{urgent}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
+
+    let person = |id: &str, name: &str| json!({ "id": id, "name": name, "email": format!("{id}@acme.example") });
+    let nila = json!({ "id": "emp-12", "name": "Nila Bose" });
+    let creators = [
+        (LINKS.to_owned(), LINKS, of("emp-4", 4)),
+        (
+            format!("{LINKS}/{used}/extend"),
+            "/v1/magic-links/{id}/extend",
+            json!({ "duration": { "value": 1, "unit": "hours" }, "reason": "The payroll run takes longer",
+                "extended_by": { "id": "emp-7", "name": "Meera Iyer", "email": "hr@acme.example" } }),
+        ),
+        (
+            format!("{LINKS}/{asked}/approve"),
+            "/v1/magic-links/{id}/approve",
+            json!({ "approver": person("emp-3", "Vikram Shah") }),
+        ),
+        (
+            format!("{LINKS}/{urgent}/review"),
+            "/v1/magic-links/{id}/review",
+            json!({ "reviewer": nila, "finding": "justified", "comment": "nothing else was touched" }),
+        ),
+        ("/v1/sessions".to_owned(), "/v1/sessions", json!({ "token": code })),
+        (
+            "/v1/revocations".to_owned(),
+            "/v1/revocations",
+            json!({ "consultant_id": consultant, "reason": "The ticket was closed", "dry_run": true }),
+        ),
+        (
+            "/v1/clients".to_owned(),
+            "/v1/clients",
+            json!({ "name": "Portal", "scopes": ["links:read"], "tenants": ["globex"] }),
+        ),
+        (
+            "/v1/audit-log/acme/legal-holds".to_owned(),
+            "/v1/audit-log/{tenant_id}/legal-holds",
+            json!({ "reason": "Labour court, case 2026-118" }),
+        ),
+        ("/v1/webhook-endpoints".to_owned(), "/v1/webhook-endpoints", json!({ "url": "https://portal.example/hook" })),
+        // These have no reach: who may call reads all of them.
+        (
+            "/v1/consultants".to_owned(),
+            "/v1/consultants",
+            json!({ "name": "Anita Desai", "email": "anita@support.example" }),
+        ),
+        ("/v1/keys/rotate".to_owned(), "/v1/keys/rotate", json!({})),
+    ];
+    let with_key =
+        operations().filter(|one| one.parameters("header").any(|header| header["name"] == "Idempotency-Key"));
+    let mut described: Vec<&str> = with_key.map(|one| one.path).collect();
+    let mut tried: Vec<&str> = creators.iter().map(|(_, route, _)| *route).collect();
+    described.sort_unstable();
+    tried.sort_unstable();
+    assert_eq!(tried, described, "every call that takes a key");
+
+    let caller = |route: &str| if route == "/v1/keys/rotate" { &world.admin } else { &client };
+    let mut made = Vec::new();
+    for (path, route, body) in &creators {
+        let first = caller(route).post_once(path, "one", body).await.ok();
+        repeats_as(caller(route).post_once(path, "one", body).await, &first);
+        made.push(first);
+    }
+    // The client loses a tenant; what it made is another customer's, or gone.
+    let of_route = |name: &str| id(&made[creators.iter().position(|(_, route, _)| *route == name).unwrap()]);
+    let change = json!({ "name": "Secret merger", "tenants": ["initech"], "scopes": ["admin"] });
+    world.admin.patch(&format!("/v1/clients/{}", of_route("/v1/clients")), &change).await.ok();
+    let endpoint = format!("/v1/webhook-endpoints/{}", of_route("/v1/webhook-endpoints"));
+    let deleted = world.admin.send(world.admin.request(Method::DELETE, &endpoint)).await;
+    assert!(deleted.status.is_success(), "{deleted:?}");
+    world.admin.patch(&format!("/v1/clients/{}", client.client_id), &json!({ "tenants": ["globex"] })).await.ok();
+    for ((path, route, body), first) in creators.iter().zip(&made) {
+        let again = caller(route).post_once(path, "one", body).await;
+        match *route {
+            "/v1/consultants" | "/v1/keys/rotate" => repeats_as(again, first),
+            "/v1/audit-log/{tenant_id}/legal-holds" => {
+                assert!([403, 404].contains(&again.status.as_u16()), "{again:?}")
+            }
+            _ => {
+                again.refused(404, "not_found");
+                assert!(!again.text.contains("merger"), "{again:?}");
+            }
+        }
+        if let "/v1/clients" | "/v1/revocations" | "/v1/webhook-endpoints" = *route {
+            let detail = again_detail(caller(route), path, body).await;
+            assert!(detail.contains("the first request with this Idempotency-Key"), "{route}: {detail}");
+            let read = caller(route).get(&format!("{path}/{}", id(first))).await;
+            read.refused(404, "not_found");
+        }
+    }
+}
+
+async fn again_detail(caller: &Api, path: &str, body: &Value) -> String {
+    caller.post_once(path, "one", body).await.body["detail"].as_str().unwrap_or_default().to_owned()
+}
+
+#[track_caller]
+fn repeats_as(reply: Reply, first: &Value) {
+    assert_eq!(reply.header("idempotency-replayed"), "true", "{reply:?}");
+    let again = reply.ok();
+    assert_eq!((&again["id"], &again["kid"]), (&first["id"], &first["kid"]));
 }

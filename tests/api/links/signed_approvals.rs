@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use time::Duration;
+use wiremock::ResponseTemplate;
 
 use super::approvals::{acme, act, approval, id, vikram};
-use crate::support::{Api, Auditor, Reply, Settings, Signer, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Auditor, Reply, Settings, Signer, Sql, World, apply, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 const KEY: &str = "/v1/tenants/acme/approval-key";
@@ -289,6 +290,12 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     assert_eq!(ordered["key_thumbprint"], json!(first.thumbprint()));
     let effective_at = world.clock.now().plus(Duration::hours(72));
     assert_eq!(ordered["ordered_change"]["effective_at"], json!(effective_at));
+    eventually("both contacts hear of it", async || {
+        let mails = world.mails.notices("approval_key_changed").await.into_iter();
+        let ordered = mails.filter(|mail| mail["Subject"].as_str().unwrap().contains("is to be replaced"));
+        (ordered.count() == 2).then_some(())
+    })
+    .await;
     let by = json!({"requested_by": {"id": "emp-5", "name": "Ines Roth"}});
     let cancelled = keeper.post(&format!("{KEY}/cancel"), &by).await.ok();
     let kept = eventually("the contacts hear", async || {
@@ -370,4 +377,57 @@ async fn the_key_signs_its_successor_or_an_operator_waits_three_days(world: &Wor
     let (checkpoint, export) = (auditor.checkpoint(&world.admin).await, auditor.export(&world.admin).await);
     let said = auditor.accepts(&export, &[&checkpoint]);
     assert!(said.contains("1 signed by the customer, 1 not signed") && said.contains("an operator ordered"), "{said}");
+}
+
+// The mails about a change leave late: of one that was cancelled by then only the cancellation is told, and one that is in
+// effect is no order any more.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn who_hears_late_of_a_change_of_the_key_hears_what_is_so(world: &World) {
+    let (_portal, keeper) = (acme(world, &always()).await, keeper(world).await);
+    let [first, second] = [Signer::new(), Signer::new()];
+    keeper.put(KEY, &json!({"public_key": first.jwk()})).await.ok();
+    let said = async |before: usize| -> Vec<String> {
+        let mails = world.mails.notices("approval_key_changed").await.into_iter().skip(before);
+        mails.map(|mail| mail["Subject"].as_str().unwrap().to_owned()).collect()
+    };
+    let about = async |before: usize, words: &str| {
+        eventually(words, async || {
+            world.clock.advance(Duration::minutes(1));
+            said(before).await.iter().any(|subject| subject.contains(words)).then_some(())
+        })
+        .await;
+        let open = "FROM mail_jobs WHERE finished_at IS NULL AND template = 'approval_key_changed'";
+        eventually("nothing waits", async || {
+            world.clock.advance(Duration::minutes(1));
+            (Sql::of(world).count(open) == 0).then_some(())
+        })
+        .await;
+        said(before).await
+    };
+    about(0, "from now on").await;
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let order = json!({"public_key": second.jwk()});
+    world.admin.put(KEY, &order).await.ok();
+    keeper.post(&format!("{KEY}/cancel"), &json!({})).await.ok();
+    world.clock.advance(Duration::minutes(5));
+    let before = world.mails.notices("approval_key_changed").await.len();
+    world.mails.behave();
+    let told = about(before, "is kept").await;
+    assert!(told.iter().all(|subject| subject.contains("is kept")), "{told:?}");
+
+    world.mails.misbehave(ResponseTemplate::new(503));
+    world.admin.put(KEY, &order).await.ok();
+    world.clock.advance(Duration::minutes(5));
+    Sql::of(world)
+        .run("UPDATE mail_jobs SET next_attempt_at = '2100-01-01 00:00:00' WHERE finished_at IS NULL")
+        .unwrap();
+    world.clock.advance(Duration::hours(73));
+    let before = world.mails.notices("approval_key_changed").await.len();
+    world.mails.behave();
+    Sql::of(world)
+        .run("UPDATE mail_jobs SET next_attempt_at = '2026-01-01 00:00:00' WHERE finished_at IS NULL")
+        .unwrap();
+    let told = about(before, "was replaced").await;
+    assert!(told.iter().all(|subject| subject.contains("was replaced")), "{told:?}");
 }

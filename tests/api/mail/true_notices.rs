@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use time::Duration;
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Message, Receiver, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Message, Receiver, Settings, Sql, World, apply, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -58,6 +58,10 @@ async fn before_an_access_opens_no_mail_speaks_of_a_link_that_was_mailed(world: 
     let longer = json!({ "duration": { "value": 1, "unit": "hours" }, "reason": "The run takes longer",
         "extended_by": { "id": "emp-8", "name": "Anil Rao" } });
     portal.post(&format!("{path}/extend"), &longer).await.ok();
+    // What is not out by then does not leave.
+    for kind in ["access_announced", "link_resent", "access_moved"] {
+        notice(world, kind).await;
+    }
     portal.post(&format!("{path}/revoke"), &json!({ "reason": "The ticket was closed" })).await.ok();
     for (kind, says) in [
         ("access_announced", "The link comes with another mail"),
@@ -167,3 +171,103 @@ async fn who_decides_on_an_access_that_opens_later_reads_when(world: &World) {
     }
     assert!(!text.contains("at once"), "{text}");
 }
+
+// The provider is out of order for hours: what is read afterwards speaks of what has become of the access, and no mail says
+// that a link was mailed which never left.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn what_waited_for_the_provider_is_true_when_it_is_read(world: &World) {
+    with_contacts(world).await;
+    world.admin.put("/v1/tenants/acme/policy", &json!({ "emergency": "allowed" })).await.ok();
+    let portal = world.client(Some("cloud"), &["acme"], &OUTAGE_SCOPES).await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["issued_by"]["email"] = json!("hr@acme.example");
+    request["profile"]["email"] = json!("asha@acme.example");
+    let issue = async |profile: &str, emergency: bool| {
+        let mut request = request.clone();
+        request["profile"]["id"] = json!(profile);
+        if emergency {
+            request["duration"] = json!({ "value": 2, "unit": "hours" });
+            request["emergency"] = json!({ "justification": "Salaries are paid in one hour" });
+        }
+        portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned()
+    };
+    let act =
+        async |link: &str, what: &str, body: Value| portal.post(&format!("{LINKS}/{link}/{what}"), &body).await.ok();
+    let longer = json!({ "duration": { "value": 1, "unit": "hours" }, "reason": "The run takes longer",
+        "extended_by": { "id": "emp-8", "name": "Anil Rao", "email": "anil@acme.example" } });
+    let why = json!({ "reason": "The ticket was closed" });
+    let used = issue("emp-0", false).await;
+    let token = world.token(&used, 1).await;
+    notice(world, "access_issued").await;
+
+    world.mails.misbehave(ResponseTemplate::new(503));
+    let session = portal.redeem(&world.click(&token).await).await.ok();
+    act(&used, "extend", longer.clone()).await;
+    act(&used, "revoke", why.clone()).await;
+    assert!(!portal.is_active(session["access_token"].as_str().unwrap()).await);
+    let never = issue("emp-1", false).await;
+    world.clock.advance(Duration::seconds(61));
+    act(&never, "extend", longer).await;
+    act(&never, "resend", json!({})).await;
+    act(&never, "revoke", why.clone()).await;
+    let urgent = issue("emp-2", true).await;
+    act(&urgent, "revoke", why).await;
+    let review =
+        json!({ "reviewer": { "id": "emp-12", "name": "Nila Bose" }, "finding": "justified", "comment": "It is fine" });
+    act(&urgent, "review", review).await;
+    world.clock.advance(Duration::minutes(5));
+    world.mails.behave();
+    let before = world.mails.everything().await.len();
+    let marker = issue("emp-3", false).await;
+    let told = async |kind: &str, link: &str| {
+        let mail = eventually(kind, async || {
+            world.clock.advance(Duration::minutes(1));
+            let mails = world.mails.everything().await.into_iter().skip(before);
+            mails.filter(|mail| mail["Tags"][0] == kind).find(|mail| mail["Text"].as_str().unwrap().contains(link))
+        });
+        mail.await["Text"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (kind, link, says) in [
+        ("access_issued", &never, "No link to it was mailed. "),
+        ("access_revoked", &never, "No link to it was mailed. "),
+        ("access_withdrawn", &never, "no link to it was mailed."),
+        ("access_revoked", &used, "Its link opens nothing any more"),
+        ("owner_access_used", &used, "it has ended by now, and nobody was given your password."),
+        ("emergency_issued", &urgent, "No link to it was mailed. "),
+        ("emergency_issued", &urgent, "It was reviewed."),
+        ("owner_emergency_issued", &urgent, "It has ended by now. No link to it was mailed."),
+    ] {
+        let text = told(kind, link).await;
+        assert!(text.contains(says), "{kind}: {says}: {text}");
+        for untrue in ["was mailed to", "is mailed", "may act", "by itself", "hear again", "has to review"] {
+            assert!(!text.contains(untrue), "{kind}: {untrue}: {text}");
+        }
+    }
+    world.token(&marker, 1).await;
+    // Everything that waited has left, or never will.
+    let open = format!(
+        "FROM mail_jobs WHERE finished_at IS NULL AND magic_link_id IN ('{used}', '{never}', '{urgent}') \
+        AND template NOT LIKE '%visits' AND template NOT LIKE '%ended'"
+    );
+    eventually("nothing waits", async || {
+        world.clock.advance(Duration::minutes(1));
+        (Sql::of(world).count(&open) == 0).then_some(())
+    })
+    .await;
+    for mail in world.mails.everything().await.into_iter().skip(before) {
+        let (kind, text) = (mail["Tags"][0].as_str().unwrap(), mail["Text"].as_str().unwrap());
+        let is_about = |link: &String| text.contains(link.as_str());
+        assert!(!["access_moved", "link_resent"].contains(&kind) || !(is_about(&used) || is_about(&never)), "{mail}");
+    }
+}
+
+const OUTAGE_SCOPES: [&str; 7] = [
+    "links:issue",
+    "links:emergency",
+    "links:approve",
+    "links:read",
+    "links:revoke",
+    "sessions:redeem",
+    "sessions:introspect",
+];

@@ -44,6 +44,7 @@ pub(super) fn rules_change(words: &str, what: Changed) -> RulesChange {
         at: link(words, words).starts_at,
         ordered_by: None,
         differences: vec![("Longest access", "24 hours".to_owned(), "48 hours".to_owned())],
+        is_void: false,
     }
 }
 

@@ -40,3 +40,100 @@ fn no_notice_speaks_of_an_access_that_has_ended_as_of_one_that_goes_on() {
         }
     }
 }
+
+/// What is said of an access that goes on.
+const PROMISES: [&str; 15] = [
+    "at any time",
+    "Valid until",
+    "by itself",
+    "may act",
+    "hear again",
+    "is mailed",
+    "was mailed to",
+    "with another mail",
+    "mails you",
+    "again.",
+    "extend it",
+    "end the access",
+    "more time",
+    "another code",
+    "has to review",
+];
+
+#[test]
+fn no_notice_that_leaves_after_the_end_promises_anything() {
+    let past = time::Duration::days(30);
+    let ends: [(&str, time::Duration, fn(&mut Link)); 3] = [
+        ("expired", past, |_| {}),
+        ("revoked", time::Duration::HOUR, |link| link.revoked_at = Some(link.starts_at)),
+        ("replaced", time::Duration::HOUR, |link| {
+            link.revoked_at = Some(link.starts_at);
+            link.replaced_by = Some(link.id.clone());
+        }),
+    ];
+    // Requests are judged by their own state, and codes and links are cancelled.
+    let of_requests = [Template::ApprovalRequested, Template::RequestDenied];
+    let no_notices = [
+        Template::MagicLink,
+        Template::StepUpCode,
+        Template::AddressChanged,
+        Template::PolicyLoosened,
+        Template::ApprovalKeyChanged,
+    ];
+    let mut read = 0;
+    for (end, wait, become_of) in ends {
+        for link_mail in [Mailed::Waits, Mailed::Left, Mailed::Lost] {
+            for template in Template::ALL.iter().filter(|one| !of_requests.contains(one) && !no_notices.contains(one)) {
+                let since = Since { link_mail, is_reviewed: true, is_used: true, is_left: true };
+                let mut over = None;
+                let mail = notice_since(since, wait, *template, "Asha", |link| {
+                    become_of(link);
+                    over = link.ended(link.starts_at.plus(wait));
+                });
+                assert!(over.is_some(), "{end}");
+                if since.outlives(*template, over).is_some() {
+                    continue;
+                }
+                for part in [mail.text, mail.html] {
+                    let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+                    let part = part.replace("can be granted again.", "");
+                    for promise in PROMISES {
+                        // What was mailed is told where it was.
+                        let is_told = promise == "was mailed to" && link_mail == Mailed::Left;
+                        assert!(is_told || !part.contains(promise), "{template}, {end}, {promise}: {part}");
+                    }
+                    let says_none = part.contains("o link to it was mailed");
+                    assert!(!says_none || link_mail != Mailed::Left, "{template}, {end}: {part}");
+                    read += 1;
+                }
+            }
+        }
+    }
+    assert!(read > 200, "{read} parts");
+}
+
+#[test]
+fn a_notice_tells_of_a_mail_with_a_link_only_what_is_so() {
+    for template in [Template::AccessIssued, Template::EmergencyIssued, Template::LinkResent] {
+        for (link_mail, was, is) in [(Mailed::Left, true, false), (Mailed::Waits, false, true)] {
+            let since = Since { link_mail, ..Since::default() };
+            let mail = notice_since(since, time::Duration::ZERO, template, "Asha", |_| {});
+            for part in [mail.text, mail.html] {
+                let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+                let says = |words: [&str; 2]| words.iter().any(|words| part.contains(words));
+                assert_eq!(says(["was mailed", "was sent"]), was, "{template}: {part}");
+                assert_eq!(says(["is mailed", "is sent"]), is, "{template}: {part}");
+            }
+        }
+    }
+    let promised = |since: Since, template| {
+        let mail = notice_since(since, time::Duration::ZERO, template, "Asha", |_| {});
+        let text = mail.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        text.split_once("You will hear again ").map(|(_, rest)| rest.split_once('.').unwrap().0.to_owned())
+    };
+    let (used, left) =
+        (Since { is_used: true, ..Since::default() }, Since { is_used: true, is_left: true, ..Since::default() });
+    assert_eq!(promised(used, Template::AccessIssued).as_deref(), Some("when it ends"));
+    assert_eq!(promised(used, Template::OwnerAccessUsed).as_deref(), Some("when it ends"));
+    assert_eq!((promised(left, Template::AccessIssued), promised(left, Template::OwnerAccessUsed)), (None, None));
+}
