@@ -180,7 +180,7 @@ pub(crate) async fn register(
     let made = cx
         .store
         .write(move |tx| {
-            // Whoever registers consultants reads the whole directory.
+            // The directory has no reach: it is written by operators, and all of it is theirs.
             let known = |tx: &mut Tx<'_>, id: &ConsultantId, _: &Reach| Ok(records::consultants::find(tx, id)?);
             if let Some(made) = idempotency::once(tx, idempotency.as_ref(), &consultant.id, now, known)? {
                 return Ok(made);

@@ -12,30 +12,27 @@
   // Gateways wrap each other.
   var DECODED_TIMES = 3;
 
-  // Others' JWTs stand beside ours: that of a meeting, or of a gateway. The header says whose it is.
-  var TYPE = 'magic-link+jwt';
-
-  function isOurs(header) {
-    try {
-      return JSON.parse(atob(header.replace(/-/g, '+').replace(/_/g, '/'))).typ === TYPE;
-    } catch (error) {
-      return false;
-    }
-  }
+  // Others' JWTs stand beside ours: that of a meeting, or of a gateway. The header says whose it is. It is not decoded, so
+  // that no text costs more than a look at it: these are the letters of its type, wherever in the header it begins.
+  var TYPE = '"typ":"magic-link+jwt"';
+  var OURS = ['', ' ', '  '].map(function (before) {
+    var letters = btoa(before + TYPE).replace(/\+/g, '-').replace(/\//g, '_');
+    return letters.slice(Math.ceil(before.length * 4 / 3), Math.floor((before + TYPE).length * 4 / 3));
+  });
 
   // The header at the end of a part. Something may stand right before it, such as an escape that was not decoded, or the
-  // end of another token; so it is looked for from both sides.
+  // end of another token.
   function headerOf(part) {
     var end = part.slice(-HEADER);
-    var starts = [end.indexOf('eyJ'), end.lastIndexOf('eyJ')];
-    for (var at = 0; at < starts.length; at += 1) {
-      var header = starts[at] < 0 ? '' : end.slice(starts[at]);
-      if (header && isOurs(header)) return header;
+    for (var at = 0; at < OURS.length; at += 1) {
+      var type = end.lastIndexOf(OURS[at]);
+      var start = type < 0 ? -1 : end.lastIndexOf('eyJ', type);
+      if (start >= 0) return end.slice(start);
     }
     return '';
   }
 
-  // The first one of ours. What each part costs is bounded, and the header is read where all else fits.
+  // The first one of ours.
   function jwt(text) {
     if (text.indexOf('eyJ') < 0) return '';
     var chains = text.split(/[^\w.-]+/);

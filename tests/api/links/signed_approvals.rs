@@ -409,6 +409,9 @@ async fn who_hears_late_of_a_change_of_the_key_hears_what_is_so(world: &World) {
     world.mails.misbehave(ResponseTemplate::new(503));
     let order = json!({"public_key": second.jwk()});
     world.admin.put(KEY, &order).await.ok();
+    // What is being sent is not called back.
+    let untried = "FROM mail_jobs WHERE finished_at IS NULL AND (attempts = 0 OR lease_until IS NOT NULL)";
+    eventually("each mail was tried", async || (Sql::of(world).count(untried) == 0).then_some(())).await;
     keeper.post(&format!("{KEY}/cancel"), &json!({})).await.ok();
     world.clock.advance(Duration::minutes(5));
     let before = world.mails.notices("approval_key_changed").await.len();
