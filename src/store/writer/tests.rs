@@ -17,12 +17,15 @@ use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
 use crate::store::{Opening, Owner, Store, Tx, Worker};
+use crate::telemetry::Tracer;
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
     let opening = Opening { connections: 4, max_batch: 64, migrate: true };
-    let store = Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), opening, &[], &metrics).unwrap();
+    let store =
+        Store::open(&DatabaseUrl::Sqlite(folder.path().join("test.store")), opening, &[], &metrics, &Tracer::default())
+            .unwrap();
     (folder, store, metrics)
 }
 
