@@ -5,6 +5,8 @@ CARGO ?= cargo
 FMT := $(CARGO) fmt --all -- --config-path .ci/rustfmt.toml
 CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+# The tests are of what ships: with spans, whose libraries `make run` does without. One set of features, so that they are built once.
+TESTED := --features otlp
 RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
 .PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover runbooks-test deny sbom release
@@ -23,10 +25,10 @@ run-service: ## Build and start the service with the preview mailbox, for a port
 	@sh examples/portal/demo.sh $(BIN)/magic-link
 
 test: ## Run every test on both databases
-	$(CARGO) build --locked --profile test --workspace --bins --tests
+	$(CARGO) build --locked --profile test --workspace --bins --tests $(TESTED)
 	@rm -f $(or $(CARGO_TARGET_DIR),target)/tmp/codes-seen.txt
-	$(CARGO) test --locked --lib --tests
-	$(CARGO) test --locked --test api -- --ignored every_code_of_every_operation
+	$(CARGO) test --locked --lib --tests $(TESTED)
+	$(CARGO) test --locked --test api $(TESTED) -- --ignored every_code_of_every_operation
 
 check: format house lint test openapi-check ## What CI runs
 
@@ -49,7 +51,7 @@ openapi: ## Write the API description
 # With a test, so that it is the binary that the tests have built: their libraries have features that ours go without.
 openapi-check: ## Check that the API description is the one of the routes, and breaks nobody
 	python3 .ci/breaking.py
-	$(CARGO) build --locked --profile test --bin magic-link --test api
+	$(CARGO) build --locked --profile test --bin magic-link --test api $(TESTED)
 	@for document in openapi.json: openapi-3.0.json:--3.0 webhooks.json:--webhooks collection.json:--collection; do \
 		file=openapi/$${document%%:*}; \
 		$(BIN)/magic-link openapi $${document#*:} | diff -u $$file - \
@@ -66,10 +68,10 @@ bench-million: ## Measure beside a million links and sessions, and after a milli
 	$(CARGO) bench --locked --bench service -- million
 
 trace: ## See in the system calls that every acknowledgement comes after a sync; needs strace
-	$(CARGO) test --locked --test api -- --ignored durability
+	$(CARGO) test --locked --test api $(TESTED) -- --ignored durability
 
 soak: ## The races, crashes and large orders with their full counts; takes ten minutes
-	RACE_ROUNDS=200 MANY_LINKS=100000 READERS=2000 $(CARGO) test --locked --test api -- \
+	RACE_ROUNDS=200 MANY_LINKS=100000 READERS=2000 $(CARGO) test --locked --test api $(TESTED) -- \
 		races crash outbox hostile nobody_who_asks a_large_order readers_that_do_not_read
 
 # Of a release binary that was built already; Debian's python3, because python3-psycopg2 is for that one.
@@ -112,14 +114,14 @@ deny: ## Check licences, duplicates and sources of what we build from; needs car
 	$(CARGO) deny --locked --config .ci/deny.toml check bans licenses sources
 
 sbom: ## Write what we build from to target/magic-link.cdx.json (CycloneDX); needs cargo-cyclonedx
-	$(CARGO) cyclonedx --format json --spec-version 1.5 --features pg-tls,package --override-filename magic-link.cdx
+	$(CARGO) cyclonedx --format json --spec-version 1.5 --features pg-tls,otlp,package --override-filename magic-link.cdx
 	mkdir -p target && mv magic-link.cdx.json target/ && rm examples/portal/magic-link.cdx.json
 
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link
 
 image-build: ## What image and package ship: PostgreSQL over TLS needs perl
-	$(CARGO) build --locked --release --bin magic-link --features pg-tls,package
+	$(CARGO) build --locked --release --bin magic-link --features pg-tls,otlp,package
 
 image-test: ## Build the image, run it, and keep the result in tests/image/RESULT.md; needs root, buildah, podman and more
 	@sh tests/image/run.sh

@@ -21,6 +21,7 @@ use crate::secrets::{MasterKey, MasterKeyError};
 use crate::sessions;
 use crate::status_lists::StatusLists;
 use crate::store::{Observer, OpenError, Opening, Store};
+use crate::telemetry::{Tracer, TracesError};
 use crate::tokens::Tokens;
 use crate::webhooks::{self, Sender, Webhook};
 
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The HTTP client for calls to mail providers and webhooks cannot be set up.
     #[error("cannot set up the HTTP client (are CA certificates installed?): {0}")]
     Calls(#[from] reqwest::Error),
+    /// Spans cannot be sent as configured.
+    #[error("traces.endpoint: {0}")]
+    Traces(#[from] TracesError),
     /// A port cannot be bound.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -111,11 +115,11 @@ pub(crate) fn open_context(
     Box::pin(open_unboxed(config, clock, master_key))
 }
 
-/// Opens the store alone.
+/// Opens the store alone, with what counts and records its work.
 ///
 /// # Errors
 /// [`StartError`] names the part that failed.
-pub(crate) fn open_store(config: &Config) -> Result<(Store, Metrics), StartError> {
+pub(crate) fn open_store(config: &Config) -> Result<(Store, Metrics, Tracer), StartError> {
     let metrics = Metrics::new()?;
     metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION"), &crate::db::newest_migration()]).set(1);
     let opening = Opening {
@@ -123,7 +127,8 @@ pub(crate) fn open_store(config: &Config) -> Result<(Store, Metrics), StartError
         max_batch: config.database_batch,
         migrate: config.migrate_at_start,
     };
-    Ok((Store::open(&config.database_url, opening, OBSERVERS, &metrics)?, metrics))
+    let tracer = Tracer::open(&config.traces, &metrics)?;
+    Ok((Store::open(&config.database_url, opening, OBSERVERS, &metrics, &tracer)?, metrics, tracer))
 }
 
 /// How far a sandbox's clock was moved; `None` where neither the configuration nor the database is a sandbox's.
@@ -136,7 +141,7 @@ async fn sandbox_of(config: &Config, store: &Store) -> Result<Option<Duration>, 
 }
 
 async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey>) -> Result<Context, StartError> {
-    let (store, metrics) = open_store(&config)?;
+    let (store, metrics, tracer) = open_store(&config)?;
     // After the store, which runs the migrations.
     let access = AccessReader::open(&store, &metrics)?;
     let clock = if config.database_url.is_sqlite() { clock } else { clock.following() };
@@ -149,7 +154,8 @@ async fn open_unboxed(config: Config, clock: Clock, master_key: Option<MasterKey
     };
     // Again: what became a sandbox's meanwhile has no key yet, and what has a key becomes none.
     sandbox_of(&config, &store).await?;
-    Ok(Context { config: Arc::new(config), clock, store, tokens, access, client_uses: ClientUses::default(), metrics })
+    let (config, client_uses) = (Arc::new(config), ClientUses::default());
+    Ok(Context { config, clock, store, tokens, access, client_uses, metrics, tracer })
 }
 
 impl App {

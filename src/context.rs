@@ -11,6 +11,7 @@ use crate::id::{ClientId, SessionId};
 use crate::metrics::Metrics;
 use crate::records;
 use crate::store::Store;
+use crate::telemetry::Tracer;
 use crate::tokens::Tokens;
 
 /// What every verb needs. The state of a slice is a type of its own, passed beside the context.
@@ -22,6 +23,7 @@ pub(crate) struct Context {
     pub access: AccessReader,
     pub client_uses: ClientUses,
     pub metrics: Metrics,
+    pub tracer: Tracer,
 }
 
 /// A difference between the machine's clock and the database's that somebody should look at.

@@ -86,6 +86,8 @@ pub(crate) struct Metrics {
     /// Reviews of emergencies that are open.
     pub emergency_reviews: IntGaugeVec,
     pub key_ages: IntGaugeVec,
+    /// Spans by what became of them.
+    pub spans: IntCounterVec,
     pub clock_behind: IntGauge,
     pub clock_offset: Gauge,
     /// Whether the issuing of links is frozen.
@@ -180,6 +182,7 @@ impl Metrics {
                 "Sessions of the last 31 days whose activity reports are incomplete",
                 &["audit_state"],
             )?,
+            spans: counters("spans_total", "Spans: recorded, sent to the collector, or lost", &["outcome"])?,
             clock_behind: IntGauge::new(
                 "clock_behind_seconds",
                 "Seconds that the clock is behind the first signing key: while it is not 0, no link can be mailed",
@@ -232,6 +235,7 @@ impl Metrics {
             Box::new(self.database_faults.clone()),
             Box::new(self.ready.clone()),
             Box::new(self.key_ages.clone()),
+            Box::new(self.spans.clone()),
             Box::new(self.clock_behind.clone()),
             Box::new(self.clock_offset.clone()),
             Box::new(self.issuing_frozen.clone()),

@@ -10,7 +10,7 @@ use crate::secrets::{MasterKey, MasterKeyError, MasterKeySource};
 
 #[derive(Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Read the configuration as `serve` does, and print what is in force, without secrets; opens no database
+    /// Read the configuration as `serve` does, and print what is in force, without secrets, and its digest; opens no database
     Check,
 }
 
@@ -22,9 +22,12 @@ pub(super) fn check(config: &Config, output: &Output) -> Result<(), Failure> {
         (outcome, _) => drop(outcome?),
     }
     if output.json {
-        return Ok(line(&json!({ "settings": config.shown, "warnings": config.warnings }).to_string())?);
+        return Ok(line(
+            &json!({ "settings": config.shown, "digest": config.digest(), "warnings": config.warnings }).to_string(),
+        )?);
     }
     config.shown.iter().try_for_each(|(key, value)| line(&format!("{key} = {value}")))?;
+    line(&format!("digest: {}", config.digest()))?;
     config.warnings.iter().try_for_each(|warning| line(&format!("warning: {warning}")))?;
     Ok(())
 }

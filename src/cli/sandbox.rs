@@ -20,7 +20,7 @@ pub(super) enum SandboxCommand {
 
 pub(super) async fn run(config: &Config, command: SandboxCommand, output: &Output) -> Result<(), Failure> {
     let SandboxCommand::Init = command;
-    let (store, _) = open_store(config)?;
+    let (store, ..) = open_store(config)?;
     let Some(done) = sandbox::init(&store, Clock::System.now()).await? else {
         return Err("this database is not empty, and becomes no sandbox's: name another one in `database_url`".into());
     };

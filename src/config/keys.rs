@@ -83,6 +83,11 @@ pub const KEYS: &[&str] = &[
     "log.format",
     "log.level",
     "log.sample",
+    "traces.endpoint",
+    "traces.headers",
+    "traces.headers_file",
+    "traces.sample_ratio",
+    "traces.service_name",
 ];
 
 /// The keys of each portal.
@@ -101,4 +106,5 @@ pub(super) const SECRETS: &[&str] = &[
     "mail.postmark_events_password",
     "mail.resend_events_secret",
     "audit.webhook_secret",
+    "traces.headers",
 ];

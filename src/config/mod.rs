@@ -9,6 +9,7 @@ mod mail;
 mod portals;
 mod reader;
 mod secrets;
+mod traces;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +28,14 @@ use url::Url;
 
 use crate::db::{DatabaseUrl, text_enum};
 use crate::error::Error;
-use crate::secrets::{Kept, MasterKeySource, WebhookSecret};
+use crate::secrets::{Kept, MasterKeySource, WebhookSecret, sha256_hex};
 
 use secrets::SecretFile;
 
 pub use keys::KEYS;
 pub use mail::{Mail, MailEvents, Postmark, Provider, Resend, SendGrid, Ses, SesEvents};
 pub use secrets::Reread;
+pub use traces::Traces;
 pub use webhooks::Webhooks;
 
 /// The file that is read when none is named.
@@ -108,6 +110,8 @@ pub struct Config {
     pub webhooks: Webhooks,
     /// Logging.
     pub log: Log,
+    /// Spans for a collector.
+    pub traces: Traces,
     /// What is in force, by key, without secrets.
     pub shown: BTreeMap<String, String>,
     secret_files: Vec<SecretFile>,
@@ -288,6 +292,13 @@ impl Config {
         Self::load(self.file.as_deref())
     }
 
+    /// Tells configurations apart: a digest of what is in force, without secrets.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let shown = serde_json::json!(self.shown).to_string();
+        sha256_hex(shown.as_bytes()).chars().take(16).collect()
+    }
+
     /// Keys with another value in `other`, except the level of the log.
     pub(crate) fn differing<'a>(&'a self, other: &'a Self) -> Vec<&'a str> {
         let keys: BTreeSet<&str> = self.shown.keys().chain(other.shown.keys()).map(String::as_str).collect();
@@ -330,7 +341,7 @@ impl Config {
             None => Toml::string(""),
         };
         let environment = Env::prefixed(PREFIX).filter(|key| !is_service_link(key.as_str())).split("__");
-        Ok(Figment::new().merge(toml).merge(environment))
+        Ok(traces::of_opentelemetry().merge(toml).merge(environment))
     }
 
     /// Reads a text in the form of the file, without the environment.

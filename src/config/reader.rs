@@ -133,6 +133,7 @@ impl Reader<'_> {
             },
             webhooks: self.webhooks(),
             log: self.log(),
+            traces: self.traces(),
             public_url,
             database_url,
             warnings: Vec::new(),

@@ -216,6 +216,7 @@ diesel::table! {
         created_at -> Timestamp,
         finished_at -> Nullable<Timestamp>,
         kid -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
     }
 }
 
@@ -286,6 +287,7 @@ diesel::table! {
         data -> Text,
         recorded_at -> Timestamp,
         done_up_to -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
     }
 }
 
@@ -306,6 +308,7 @@ diesel::table! {
         last_error -> Nullable<Text>,
         created_at -> Timestamp,
         finished_at -> Nullable<Timestamp>,
+        traceparent -> Nullable<Text>,
     }
 }
 

@@ -27,7 +27,7 @@ use crate::context::Context;
 use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::store::{Owner, Recorded, Replayed};
-use crate::telemetry::TraceId;
+use crate::telemetry::{Span, TraceContext, TraceId, Tracer};
 
 /// An error with all that its response needs.
 #[derive(Debug)]
@@ -60,13 +60,14 @@ pub(crate) async fn surround(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let started = Instant::now();
-    let traceparent = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-    let trace_id = TraceId::of(traceparent);
+    let cx = request.app_data::<web::Data<Context>>().cloned();
+    let mut span = begin_span(cx.as_ref().map(|cx| &cx.tracer), request.request());
+    let trace = span.context().unwrap_or_else(TraceContext::alone);
+    let trace_id = trace.trace_id();
     let spelling = take_plain_path(&mut request);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let is_head = take_head(&mut request);
     let path = uri.path();
-    let cx = request.app_data::<web::Data<Context>>().cloned();
     let sampler = request.app_data::<web::Data<Sampler>>().cloned();
 
     let handling = async {
@@ -89,7 +90,7 @@ pub(crate) async fn surround(
         }
     };
     let recorded = Recorded::default();
-    let outcome = trace_id.scope(Owner::scope(recorded.clone(), handling)).await;
+    let outcome = trace.scope(Owner::scope(recorded.clone(), handling)).await;
     let (status, route, client) = match &outcome {
         Ok(response) => (response.status(), route_of(response.request()), known_client(response.request())),
         Err(error) => (error.status_code(), Cow::Borrowed(UNMATCHED), None),
@@ -110,6 +111,7 @@ pub(crate) async fn surround(
             cx.metrics.limited(error);
         }
     }
+    end_span(&mut span, &method, &route, status, client.as_deref());
     // What clients were refused is always logged. Strangers can have as much refused as they like.
     let line = match &sampler {
         Some(sampler) if status.is_success() || status.is_redirection() => sampler.take().then_some(0),
@@ -117,7 +119,7 @@ pub(crate) async fn surround(
         _ => Some(0),
     };
     if let Some(left_out) = line {
-        TraceId::scope_of(Some(trace_id), || {
+        TraceContext::scope_of(Some(trace), || {
             tracing::info!(
                 http.method = method.as_str(),
                 http.route = &*route,
@@ -134,6 +136,41 @@ pub(crate) async fn surround(
         let public_url = cx.map(|cx| cx.config.public_url.clone()).unwrap_or_default();
         Finished { error, public_url, path: path.to_owned(), trace_id }.into()
     })
+}
+
+/// Paths that supervisors ask for all day.
+const PROBES: [&str; 2] = ["/healthz", "/readyz"];
+
+/// Begins the span of a request.
+fn begin_span(tracer: Option<&Tracer>, request: &HttpRequest) -> Span {
+    // Two of them name no place.
+    let mut given = request.headers().get_all("traceparent");
+    let traceparent = given.next().filter(|_| given.next().is_none()).and_then(|value| value.to_str().ok());
+    match tracer {
+        Some(tracer) if PROBES.contains(&request.path()) => tracer.serve_quietly(traceparent),
+        Some(tracer) => tracer.serve(traceparent),
+        None => Tracer::default().serve(traceparent),
+    }
+}
+
+/// Says of the span what is known at its end: no path and no query, in which anything may stand.
+fn end_span(span: &mut Span, method: &Method, route: &str, status: StatusCode, client: Option<&LiveClient>) {
+    let known = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&method.as_str());
+    let method = if known { method.as_str() } else { "_OTHER" };
+    span.note("http.request.method", method);
+    span.note("http.response.status_code", status.as_u16());
+    if route != UNMATCHED {
+        span.note("http.route", route);
+        span.rename(|| format!("{} {route}", if known { method } else { "HTTP" }));
+    } else if known {
+        span.rename(|| method.to_owned());
+    }
+    if let Some(client) = client {
+        span.note("magic_link.client.id", client.id.as_str());
+    }
+    if status.is_server_error() {
+        span.fail(status.as_str());
+    }
 }
 
 /// Refuses a `Host` that cannot be one (RFC 9112, 3.2).
@@ -206,6 +243,8 @@ async fn finish(
     let is_answered = response.status().is_success();
     let deprecation = Operation::deprecation(response.request()).to_vec();
     let headers = response.headers_mut();
+    let (name, value) = problem::trace_header(trace_id);
+    headers.insert(name, value);
     for (name, value) in deprecation {
         headers.append(name, value);
     }

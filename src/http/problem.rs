@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -67,6 +69,7 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
     let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponseBuilder::new(status);
     response.insert_header((CONTENT_TYPE, "application/problem+json")).insert_header((CACHE_CONTROL, "no-store"));
+    response.insert_header(trace_header(trace_id));
     if let Some(seconds) = error.retry_after_seconds() {
         response.insert_header((RETRY_AFTER, seconds));
     }
@@ -89,10 +92,18 @@ pub(super) fn respond(error: &Error, public_url: &str, instance: &str, trace_id:
     response.json(Problem::of(error, public_url, &instance_of(instance), trace_id))
 }
 
+/// The header in which every answer tells the trace id of its request.
+pub(crate) const TRACE_ID: HeaderName = HeaderName::from_static("trace-id");
+
+pub(super) fn trace_header(trace_id: TraceId) -> (HeaderName, HeaderValue) {
+    // Hex digits are always a value.
+    (TRACE_ID, HeaderValue::from_str(&trace_id.to_string()).unwrap_or(HeaderValue::from_static("")))
+}
+
 /// The body for what never became a request: it has no path.
-pub(crate) fn bare_problem(code: Code, public_url: &str) -> String {
+pub(crate) fn bare_problem(code: Code, public_url: &str, trace_id: TraceId) -> String {
     let error = Error::new(code);
-    serde_json::to_string(&Problem::of(&error, public_url, "/", TraceId::of(None))).unwrap_or_default()
+    serde_json::to_string(&Problem::of(&error, public_url, "/", trace_id)).unwrap_or_default()
 }
 
 impl<'a> Problem<'a> {

@@ -178,7 +178,7 @@ impl Row {
             seq: event.seq,
             late: event.late,
             policy_violation: event.policy_violation,
-            trace_id: event.trace_id,
+            trace_id: event.trace.map(|trace| trace.trace_id().to_string()),
             payload_commitment,
             hashes: Vec::new(),
             out_of_session: event.out_of_session,

@@ -10,7 +10,7 @@ use crate::error::Code;
 use crate::id::{ClientId, ConsultantId, LinkId, SessionId};
 use crate::records::links::Link;
 use crate::records::sessions::Session;
-use crate::telemetry::TraceId;
+use crate::telemetry::TraceContext;
 
 use super::leaf::ApprovalProof;
 
@@ -62,7 +62,8 @@ pub(crate) struct Event {
     pub(crate) user_agent: Option<String>,
     pub(crate) data: serde_json::Value,
     pub(crate) fingerprint: Option<Vec<u8>>,
-    pub(crate) trace_id: Option<String>,
+    /// The place in the trace of the request.
+    pub(crate) trace: Option<TraceContext>,
     /// The proof that the customer signed it, as JSON.
     pub(crate) approval: Option<String>,
 }
@@ -95,7 +96,7 @@ impl Event {
             user_agent: None,
             data: serde_json::Value::Object(serde_json::Map::new()),
             fingerprint: None,
-            trace_id: None,
+            trace: None,
             approval: None,
         }
     }
@@ -115,9 +116,9 @@ impl Event {
         marks.into_iter().flatten()
     }
 
-    /// Sets the trace id of the request.
-    pub(crate) fn in_trace(mut self, trace_id: Option<TraceId>) -> Self {
-        self.trace_id = trace_id.map(|id| id.to_string());
+    /// Sets the place in the trace of the request.
+    pub(crate) const fn in_trace(mut self, trace: Option<TraceContext>) -> Self {
+        self.trace = trace;
         self
     }
 
@@ -284,7 +285,7 @@ impl Event {
             data.insert("count".to_owned(), count.into());
             data.insert("since".to_owned(), since.to_string().into());
         }
-        Self { trace_id: None, recorded_at: now, ..self }
+        Self { trace: None, recorded_at: now, ..self }
     }
 
     /// Event: a signing key was added.

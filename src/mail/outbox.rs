@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::id::MailJobId;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
-use crate::mail_providers::provider::{Mailbox, Outgoing, SendError};
+use crate::mail_providers::provider::{Accepted, Mailbox, Outgoing, Provider, SendError};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
@@ -34,6 +34,7 @@ use crate::records::link_requests::RequestState;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
 use crate::store::Tx;
+use crate::telemetry::{SpanKind, TraceContext};
 use crate::tokens::{Act, LinkClaims};
 
 /// Stale jobs cancelled per step.
@@ -324,7 +325,7 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
     let now = cx.clock.now();
     let outcome = match compose(cx, &claimed, now) {
         Ok(mail) => {
-            let outcome = guarded.provider.send(&mail).await;
+            let outcome = send(cx, guarded.provider.as_ref(), &claimed.job, &mail).await;
             let closed = guarded.note(outcome.as_ref().err(), cx.clock.now());
             outcome.map_err(|error| (error, closed))
         }
@@ -341,12 +342,41 @@ async fn attempt(cx: &Context, guarded: &Guarded, claimed: Queued) -> Sent {
         Ok(accepted) => Attempt::Accepted { message_id: accepted.message_id },
         Err((error, closed)) => {
             let job = &claimed.job;
-            tracing::warn!(mail.job = %job.id, mail.provider = provider, mail.attempts = job.attempts,
-                error.cause = %error, "mail attempt failed");
+            TraceContext::scope_of(act_of(job), || {
+                tracing::warn!(mail.job = %job.id, mail.provider = provider, mail.attempts = job.attempts,
+                    error.cause = %error, "mail attempt failed");
+            });
             next(job, &error, closed, guarded.provider.removes_duplicates(), now)
         }
     };
     Sent { job: claimed.job, link: claimed.link.map(|(link, _)| link), attempt }
+}
+
+/// The place in the trace of the act that a job follows from.
+fn act_of(job: &Job) -> Option<TraceContext> {
+    job.traceparent.as_deref().and_then(TraceContext::parse)
+}
+
+/// Calls the provider, in a span below that of the act that the e-mail follows from.
+async fn send(cx: &Context, provider: &dyn Provider, job: &Job, mail: &Outgoing) -> Result<Accepted, SendError> {
+    let act = act_of(job);
+    let mut span = cx.tracer.begin(SpanKind::Client, "mail", act);
+    span.link(act);
+    span.note("magic_link.mail.provider", provider.name());
+    span.note("magic_link.mail.template", job.template.as_str());
+    span.note("magic_link.mail.job_id", job.id.as_str());
+    if job.attempts > 1 {
+        span.note("http.request.resend_count", job.attempts - 1);
+    }
+    let sending = provider.send(mail);
+    let outcome = match span.context() {
+        Some(trace) => trace.scope(sending).await,
+        None => sending.await,
+    };
+    if let Err(error) = &outcome {
+        span.fail(error.kind());
+    }
+    outcome
 }
 
 /// Mints the token and renders the e-mail. Neither is kept beyond this attempt.

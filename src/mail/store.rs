@@ -20,6 +20,7 @@ use crate::id::{ConsultantId, LinkId, MailJobId, SessionId, StepUpId};
 use crate::records::links::{Link, insertion};
 use crate::records::revocations::NotBulkRevoked;
 use crate::records::{open_grants, scan_end, within};
+use crate::telemetry::TraceContext;
 
 pub(super) use counts::{
     OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, queued_with, was_mailed_often,
@@ -62,6 +63,8 @@ pub(super) struct Job {
     pub finished_at: Option<Timestamp>,
     /// The key that signs the token of this attempt.
     pub kid: Option<String>,
+    /// The place in the trace of the act that it follows from.
+    pub traceparent: Option<String>,
 }
 
 impl Job {
@@ -96,6 +99,7 @@ impl Job {
             created_at: now,
             finished_at: None,
             kid: None,
+            traceparent: TraceContext::current().and_then(|trace| trace.traceparent()),
         }
     }
 }

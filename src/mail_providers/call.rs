@@ -9,6 +9,7 @@ use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::provider::{SendError, providers_words};
+use crate::telemetry::TraceContext;
 
 /// Time-out of a call; after it the outcome is unknown.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,7 +132,10 @@ impl Answer {
 /// Without a connection nothing was sent. After it a failure is unknown: the
 /// provider may have accepted the e-mail before the connection broke.
 pub(super) async fn call(request: RequestBuilder, body: impl Into<Bytes>) -> Result<Answer, SendError> {
-    let request = request.header("content-type", "application/json").body(body.into());
+    let mut request = request.header("content-type", "application/json").body(body.into());
+    if let Some(traceparent) = TraceContext::current().and_then(|trace| trace.traceparent()) {
+        request = request.header("traceparent", traceparent);
+    }
     let mut response = request.send().await.map_err(classify)?;
     let (status, headers) = (response.status(), response.headers().clone());
     let mut body = Vec::new();

@@ -125,6 +125,19 @@ pub(crate) enum SendError {
     Unknown(String),
 }
 
+impl SendError {
+    /// A word for it.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Transient(_) => "transient",
+            Self::Throttled(_) => "throttled",
+            Self::Permanent(_) => "permanent",
+            Self::Credentials(_) => "credentials",
+            Self::Unknown(_) => "unknown",
+        }
+    }
+}
+
 /// Sends e-mail through a provider's HTTP API.
 #[async_trait]
 pub(crate) trait Provider: Send + Sync {

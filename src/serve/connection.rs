@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::error::Code;
 use crate::http::{AwaitedBody, Sampler};
 use crate::metrics::Metrics;
+use crate::telemetry::TraceContext;
 
 /// Bytes that a peer must take within the time-out of a write.
 const PROGRESS: usize = 32 * 1024;
@@ -168,15 +169,18 @@ impl Connection {
     fn refuse(&mut self, code: Code) {
         self.refused = Some(code);
         self.head_since = None;
-        self.outgoing = refusal::problem(code, &self.limits.public_url);
+        let trace = TraceContext::alone();
+        self.outgoing = refusal::problem(code, &self.limits.public_url, trace.trace_id());
         self.place.metrics().answered(("other", "unmatched"), &code.status().to_string(), Duration::ZERO);
         if let Some(left_out) = self.sampler.take_refusal() {
-            tracing::info!(
-                http.status = code.status(),
-                error.code = code.slug(),
-                log.left_out = left_out,
-                "no request"
-            );
+            TraceContext::scope_of(Some(trace), || {
+                tracing::info!(
+                    http.status = code.status(),
+                    error.code = code.slug(),
+                    log.left_out = left_out,
+                    "no request"
+                );
+            });
         }
     }
 

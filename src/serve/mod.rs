@@ -27,6 +27,7 @@ use crate::api::{self, Stopping, openapi};
 use crate::app::{App, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::db::newest_applied;
 use crate::http::SLICE;
 use crate::store::MOST_GIVEN_UP;
 use crate::telemetry::LogLevel;
@@ -58,7 +59,15 @@ impl Service {
         // Boxed: whoever awaits this would carry the whole of it.
         let app = Arc::new(Box::pin(App::open(config, clock)).await?);
         let metrics_listener = metrics_listen.map(bind).transpose()?;
-        Ok(Self { app, listener: bind(listen)?, metrics_listener, log_level: None })
+        let listener = bind(listen)?;
+        let schema = app.cx.store.read(|conn| Ok(newest_applied(conn)?)).await?;
+        tracing::info!(
+            service.version = env!("CARGO_PKG_VERSION"),
+            schema.version = schema,
+            config.digest = app.cx.config.digest(),
+            "started"
+        );
+        Ok(Self { app, listener, metrics_listener, log_level: None })
     }
 
     /// Lets SIGHUP change the level of the log, too.
@@ -122,6 +131,7 @@ impl Service {
                 Some(listen(builder, listener, connections(file_limit::FOR_METRICS), keep_alive, factory)?)
             }
         };
+        let tracer = app.cx.tracer.clone();
         let metrics_handle = metrics.as_ref().map(Server::handle);
         let metrics = metrics.map(tokio::spawn);
         let builder = Server::build().worker_max_blocking_threads(blocking_threads).shutdown_timeout(DRAIN_SECONDS);
@@ -139,6 +149,7 @@ impl Service {
                 () = stopped => tokio::join!(handle.stop(true), server).1,
             };
             let is_finished = stop.finish().await;
+            tracer.finish().await;
             if let (Some(handle), Some(metrics)) = (metrics_handle, metrics) {
                 handle.stop(false).await;
                 drop(metrics.await);

@@ -4,7 +4,8 @@
 use bytes::Bytes;
 
 use crate::error::Code;
-use crate::http::bare_problem;
+use crate::http::{TRACE_ID, bare_problem};
+use crate::telemetry::TraceId;
 
 /// Longest head of such an answer.
 const HEAD: usize = 256;
@@ -36,12 +37,12 @@ fn find(bytes: &[u8]) -> Option<(&[u8], Code)> {
 }
 
 /// A whole answer, after which the connection ends.
-pub(super) fn problem(code: Code, public_url: &str) -> Bytes {
-    let (status, body) = (code.status(), bare_problem(code, public_url));
+pub(super) fn problem(code: Code, public_url: &str, trace_id: TraceId) -> Bytes {
+    let (status, body) = (code.status(), bare_problem(code, public_url, trace_id));
     let reason = actix_web::http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
     Bytes::from(format!(
         "HTTP/1.1 {status} {}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
-         cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n{body}",
+         cache-control: no-store\r\nx-content-type-options: nosniff\r\n{TRACE_ID}: {trace_id}\r\n\r\n{body}",
         reason.unwrap_or_default(),
         body.len(),
     ))

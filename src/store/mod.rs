@@ -32,7 +32,7 @@ use crate::db::{self, Conn, ConnectionManager, DatabaseUrl, Pooled, Standing, fi
 use crate::error::Error;
 use crate::journal::{Appended, Event, Heads};
 use crate::metrics::Metrics;
-use crate::telemetry::TraceId;
+use crate::telemetry::{TraceContext, Tracer};
 
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
 pub(crate) use idempotency::{IdempotencyKey, Replayed};
@@ -131,6 +131,7 @@ impl Store {
         Opening { connections, max_batch, migrate }: Opening,
         observers: &'static [Observer],
         metrics: &Metrics,
+        tracer: &Tracer,
     ) -> Result<Self, OpenError> {
         let manager = ConnectionManager::new(url.clone());
         let alone = manager.prepare()?;
@@ -159,6 +160,8 @@ impl Store {
             wakeups: Arc::clone(&wakeups),
             refusals: Arc::clone(&refusals),
             metrics: metrics.clone(),
+            tracer: tracer.clone(),
+            system: if url.is_sqlite() { "sqlite" } else { "postgresql" },
             heads: Heads::default(),
         };
         let max_batch = usize::try_from(max_batch).unwrap_or(writer::MAX_BATCH);
@@ -335,7 +338,7 @@ impl Store {
     /// # Errors
     /// As [`Store::write`].
     pub(crate) async fn record_refusal(&self, refusal: Event) -> Result<(), Error> {
-        self.record_admitted(self.refusals.admit(vec![refusal.in_trace(TraceId::current())])).await
+        self.record_admitted(self.refusals.admit(vec![refusal.in_trace(TraceContext::current())])).await
     }
 
     /// Records the counts of equal refusals that were begun at least `age` ago.
@@ -374,9 +377,9 @@ where
     T: Send + 'static,
     F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
 {
-    let trace_id = TraceId::current();
+    let trace = TraceContext::current();
     let reading = tokio::task::spawn_blocking(move || {
-        let outcome = TraceId::scope_of(trace_id, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
+        let outcome = TraceContext::scope_of(trace, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
         drop(permit);
         outcome
     });

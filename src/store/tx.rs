@@ -6,7 +6,7 @@ use super::wake::{Wakes, Worker};
 use crate::db::Conn;
 use crate::error::Error;
 use crate::journal::Event;
-use crate::telemetry::TraceId;
+use crate::telemetry::TraceContext;
 
 /// A connection within a transaction, with the events to append and the workers to wake.
 pub struct Tx<'c> {
@@ -24,14 +24,14 @@ impl<'c> Tx<'c> {
 
     /// Records an audit event; it is appended last, just before the commit.
     pub(crate) fn record(&mut self, event: Event) {
-        self.events.push(event.in_trace(TraceId::current()));
+        self.events.push(event.in_trace(TraceContext::current()));
     }
 
     /// Refuses the request: the job's changes are undone, and the refusal is recorded before the response.
     ///
     /// The job must return the error: if it succeeds instead, the refusal is discarded.
     pub(crate) fn refuse(&mut self, error: impl Into<Error>, event: Event) -> Error {
-        self.refusals.push(event.in_trace(TraceId::current()));
+        self.refusals.push(event.in_trace(TraceContext::current()));
         error.into().recorded()
     }
 

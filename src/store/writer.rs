@@ -30,7 +30,7 @@ use super::wake::Wakes;
 use super::{ANSWER_TIMEOUT, Owner, POOL_TIMEOUT, Recorded, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
-use crate::telemetry::TraceId;
+use crate::telemetry::{SpanKind, TraceContext};
 
 /// Number of subtransactions that PostgreSQL caches for each transaction.
 pub(super) const MAX_BATCH: usize = 64;
@@ -114,15 +114,10 @@ impl Writers {
     {
         let (caller, answer) = oneshot::channel();
         let begun = Arc::new(AtomicBool::new(false));
-        let job = WriteJob {
-            work,
-            size,
-            begun: Arc::clone(&begun),
-            trace_id: TraceId::current(),
-            recorded: Recorded::current(),
-            outcome: None,
-            caller,
-        };
+        let mut span = self.shared.after.tracer.begin_below(SpanKind::Client, "transaction");
+        span.note("db.system.name", self.shared.after.system);
+        let (recorded, outcome) = (Recorded::current(), None);
+        let job = WriteJob { work, size, begun: Arc::clone(&begun), span, recorded, outcome, caller };
         let queued = self.shared.queue().push(Owner::current(), Box::new(job));
         if queued.is_err() {
             tracing::warn!("a caller has too many writes in the queue");
@@ -296,9 +291,7 @@ impl Shared {
             Ok(heads) => {
                 admission.recorded();
                 self.after.committed(done.len(), &events, heads, wakes);
-                for job in done {
-                    job.answer(None);
-                }
+                answer_committed(done);
                 deferred.extend(aside);
             }
             Err((error, true)) if !error.lost_a_race() => {
@@ -416,6 +409,17 @@ impl Connection<'_> {
 fn end_lost(pooled: &mut Pooled) {
     if pooled.conn.rollback().is_err() {
         pooled.broken = true;
+    }
+}
+
+/// Answers the callers of jobs that shared a transaction. Where several did, their spans say so, and with whom.
+fn answer_committed(done: Vec<Box<dyn Job>>) {
+    let (jobs, first) = (done.len(), done.iter().find_map(|job| job.trace().filter(TraceContext::is_sampled)));
+    for mut job in done {
+        if jobs > 1 && first.is_some() {
+            job.shared(jobs, first.filter(|first| job.trace() != Some(*first)));
+        }
+        job.answer(None);
     }
 }
 

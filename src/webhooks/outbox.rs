@@ -15,6 +15,7 @@ use crate::id::{EndpointId, MessageId};
 use crate::journal::Event;
 use crate::records;
 use crate::secrets::WebhookSecret;
+use crate::telemetry::{Span, SpanKind, TraceContext};
 
 /// Concurrent messages per endpoint: that answers promptly, and that does not or is not known to.
 const AT_A_TIME: i64 = 4;
@@ -110,13 +111,23 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
         })
         .await?;
     let Some((delivery, endpoint)) = claimed else { return Ok(()) };
+    let act = delivery.traceparent.as_deref().and_then(TraceContext::parse);
+    let mut span = cx.tracer.begin(SpanKind::Client, "webhook", act);
     let answer = match signed(cx, &delivery, &endpoint, now) {
-        Ok(signed) => sender.send(signed, cx.clock.true_now()).await,
+        Ok(signed) => {
+            let traceparent = span.context().and_then(|trace| trace.traceparent());
+            sender.send(SignedMessage { traceparent, ..signed }, cx.clock.true_now()).await
+        }
         Err(_logged) => Answer::NotTaken("signing failed; the service's log has the cause".to_owned()),
     };
+    span.link(act);
+    describe(&mut span, &delivery, &answer);
+    span.end();
     if answer != Answer::Taken {
-        tracing::info!(webhook.endpoint = %endpoint.id, webhook.message = %delivery.id,
-            webhook.attempts = delivery.attempts, webhook.answer = ?answer, "webhook delivery failed");
+        TraceContext::scope_of(act, || {
+            tracing::info!(webhook.endpoint = %endpoint.id, webhook.message = %delivery.id,
+                webhook.attempts = delivery.attempts, webhook.answer = ?answer, "webhook delivery failed");
+        });
     }
     let now = cx.clock.now();
     cx.store
@@ -130,6 +141,24 @@ async fn attempt(cx: &Context, sender: &Sender, id: MessageId) -> Result<(), Err
             Ok(())
         })
         .await
+}
+
+/// Says of the span of a call what was called for, and what came of it. Neither URL nor answer: either may hold a secret.
+fn describe(span: &mut Span, delivery: &Delivery, answer: &Answer) {
+    span.note("http.request.method", "POST");
+    span.note("magic_link.webhook.event_type", delivery.event_type.as_str());
+    span.note("magic_link.webhook.message_id", delivery.id.as_str());
+    span.note("magic_link.webhook.endpoint_id", delivery.endpoint_id.as_str());
+    if delivery.attempts > 1 {
+        span.note("http.request.resend_count", delivery.attempts - 1);
+    }
+    match answer {
+        Answer::Taken => {}
+        Answer::NotTaken(_) => span.fail("not_taken"),
+        Answer::Later(..) => span.fail("asked_to_wait"),
+        Answer::Refused(_) => span.fail("refused"),
+        Answer::Gone => span.fail("gone"),
+    }
 }
 
 /// Event: an endpoint was switched off.
@@ -150,6 +179,7 @@ fn signed(cx: &Context, delivery: &Delivery, endpoint: &Endpoint, now: Timestamp
         content_type,
         id: delivery.id.to_string(),
         body,
+        traceparent: None,
         secrets: sealed.map(|sealed| open(cx, &endpoint.id, sealed)).collect::<Result<_, _>>()?,
     })
 }

@@ -30,6 +30,8 @@ pub(super) struct SignedMessage {
     pub body: String,
     /// The secrets that sign the message: one, or two during a rotation.
     pub secrets: Vec<WebhookSecret>,
+    /// The place in the trace of the act that the message tells of.
+    pub traceparent: Option<String>,
 }
 
 /// Outcome of a call.
@@ -98,6 +100,9 @@ impl Sender {
             .header("webhook-timestamp", seconds)
             .header("webhook-signature", signatures.join(" "))
             .body(signed.body);
+        if let Some(traceparent) = signed.traceparent {
+            request = request.header("traceparent", traceparent);
+        }
         if signed.format == WebhookFormat::Caep {
             request = request.header("accept", "application/json");
         }
@@ -204,6 +209,7 @@ mod tests {
             id: "whm_x".to_owned(),
             body: "{}".to_owned(),
             secrets: Vec::new(),
+            traceparent: None,
         };
         let Answer::NotTaken(why) = sender("127.0.0.0/8").send(signed, crate::clock::Clock::System.now()).await else {
             panic!("nobody listens")

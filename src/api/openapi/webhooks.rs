@@ -38,7 +38,8 @@ pub fn webhooks() -> Result<Value, serde_json::Error> {
                 secret, refuse messages whose `webhook-timestamp` is older than five minutes, and ignore a `webhook-id` \
                 that was processed before. Any 2xx within 15 seconds accepts a message; 410 switches the endpoint off; \
                 any other outcome is retried after 5 s, 5 min, 30 min, 2 h, 5 h, 10 h and 10 h, and then given up. \
-                Messages about one link are sent one after the other.",
+                Messages about one link are sent one after the other. A `traceparent` (W3C Trace Context) comes with a \
+                message that follows from a request that had one.",
         },
         "webhooks": webhooks,
         "components": { "schemas": schemas },

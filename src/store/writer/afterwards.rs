@@ -9,6 +9,7 @@ use crate::metrics::Metrics;
 use crate::store::Observer;
 use crate::store::refusals::RefusalCounts;
 use crate::store::wake::{Wakes, Wakeups};
+use crate::telemetry::Tracer;
 
 /// What to do with the events of a transaction, and after its commit.
 pub(in crate::store) struct Afterwards {
@@ -16,6 +17,9 @@ pub(in crate::store) struct Afterwards {
     pub wakeups: Arc<Wakeups>,
     pub refusals: Arc<RefusalCounts>,
     pub metrics: Metrics,
+    pub tracer: Tracer,
+    /// The database, as spans call it.
+    pub system: &'static str,
     pub heads: Heads,
 }
 
@@ -30,6 +34,8 @@ impl Afterwards {
             wakeups: Arc::clone(&self.wakeups),
             refusals: Arc::clone(&self.refusals),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
+            system: self.system,
             heads: Heads::default(),
         }
     }

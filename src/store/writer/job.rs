@@ -11,7 +11,7 @@ use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::store::wake::Wakes;
 use crate::store::{Recorded, Tx};
-use crate::telemetry::TraceId;
+use crate::telemetry::{Span, TraceContext};
 
 /// Expected size of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,10 @@ pub(super) trait Job: Send {
     /// Takes the job for this writer; `false` if its caller has stopped waiting.
     fn begin(&self) -> bool;
     fn size(&self) -> Size;
+    /// The place of the transaction in the trace of its caller.
+    fn trace(&self) -> Option<TraceContext>;
+    /// Notes how many jobs shared the transaction, and one of the others.
+    fn shared(&mut self, jobs: usize, with: Option<TraceContext>);
     /// Runs the job and keeps its outcome. A rejection undoes it.
     fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected>;
     /// Answers the caller with the outcome, or with the failure of the whole transaction.
@@ -60,7 +64,8 @@ pub(super) struct WriteJob<T, F> {
     pub(super) work: F,
     pub(super) size: Size,
     pub(super) begun: Arc<AtomicBool>,
-    pub(super) trace_id: Option<TraceId>,
+    /// From the queue to the answer.
+    pub(super) span: Span,
     /// Noted where it records an event.
     pub(super) recorded: Option<Recorded>,
     pub(super) outcome: Option<Result<T, Error>>,
@@ -84,9 +89,18 @@ where
         self.size
     }
 
+    fn trace(&self) -> Option<TraceContext> {
+        self.span.context()
+    }
+
+    fn shared(&mut self, jobs: usize, with: Option<TraceContext>) {
+        self.span.note("db.operation.batch.size", jobs);
+        self.span.link(with);
+    }
+
     fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected> {
         let mut tx = Tx::new(conn, earlier);
-        let attempt = AssertUnwindSafe(|| TraceId::scope_of(self.trace_id, || (self.work)(&mut tx)));
+        let attempt = AssertUnwindSafe(|| TraceContext::scope_of(self.span.context(), || (self.work)(&mut tx)));
         // The hook has logged a panic; its changes are undone like those of an error.
         let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));
         let Tx { events, refusals, wakes, .. } = tx;
@@ -104,12 +118,18 @@ where
     }
 
     fn answer(self: Box<Self>, failure: Option<Error>) {
+        let Self { outcome, mut span, caller, .. } = *self;
         let outcome = match failure {
             Some(error) => Err(error),
-            None => self.outcome.unwrap_or_else(|| Err(Error::internal("a job without an outcome"))),
+            None => outcome.unwrap_or_else(|| Err(Error::internal("a job without an outcome"))),
         };
+        if let Err(error) = &outcome {
+            span.fail(error.code().slug());
+        }
+        // It ends before its caller's.
+        span.end();
         // The caller may have stopped waiting.
-        drop(self.caller.send(outcome));
+        drop(caller.send(outcome));
     }
 }
 

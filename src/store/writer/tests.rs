@@ -17,13 +17,14 @@ use crate::id::ClientId;
 use crate::journal::Event;
 use crate::metrics::Metrics;
 use crate::store::{Opening, Owner, Recorded, Store, Tx, Worker};
+use crate::telemetry::Tracer;
 
 fn open() -> (TempDir, Store, Metrics) {
     let folder = tempfile::tempdir().unwrap();
     let metrics = Metrics::new().unwrap();
     let opening = Opening { connections: 4, max_batch: 64, migrate: true };
     let url: DatabaseUrl = format!("sqlite://{}", folder.path().join("test.store").display()).parse().unwrap();
-    let store = Store::open(&url, opening, &[], &metrics).unwrap();
+    let store = Store::open(&url, opening, &[], &metrics, &Tracer::default()).unwrap();
     (folder, store, metrics)
 }
 

@@ -9,6 +9,7 @@ use crate::db::{Conn, insert_all};
 use crate::domain::{PageRequest, WebhookEvent};
 use crate::id::{EndpointId, EventId, LinkId, MessageId};
 use crate::records::restores::no_restore_runs;
+use crate::telemetry::TraceContext;
 use crate::webhooks::{MessageState, message};
 
 use super::queue::{QueuedEvent, forget_queued, waiting};
@@ -37,6 +38,8 @@ pub(in crate::webhooks) struct Delivery {
     pub last_error: Option<String>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,
+    /// The place in the trace of the act that it tells of.
+    pub traceparent: Option<String>,
 }
 
 impl Delivery {
@@ -47,6 +50,7 @@ impl Delivery {
             event_type: event.event_type.clone(),
             magic_link_id: event.magic_link_id.clone(),
             log_index: event.log_index,
+            traceparent: event.traceparent.clone(),
             ..Self::test(endpoint_id, event.data.clone(), event.recorded_at)
         }
     }
@@ -69,6 +73,7 @@ impl Delivery {
             last_error: None,
             created_at: now,
             finished_at: None,
+            traceparent: TraceContext::current().and_then(|trace| trace.traceparent()),
         }
     }
 }

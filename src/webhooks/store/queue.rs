@@ -21,6 +21,7 @@ pub(in crate::webhooks) struct NewQueuedEvent {
     magic_link_id: Option<LinkId>,
     data: String,
     recorded_at: Timestamp,
+    traceparent: Option<String>,
 }
 
 impl NewQueuedEvent {
@@ -39,6 +40,7 @@ impl NewQueuedEvent {
             magic_link_id: recorded.event.magic_link_id.clone(),
             data,
             recorded_at: recorded.event.recorded_at,
+            traceparent: recorded.event.trace.and_then(|trace| trace.traceparent()),
         }
     }
 }
@@ -56,6 +58,8 @@ pub(in crate::webhooks) struct QueuedEvent {
     pub recorded_at: Timestamp,
     /// The last endpoint, in order of id, whose message is written.
     pub done_up_to: Option<EndpointId>,
+    /// The place in the trace of the act that it records.
+    pub traceparent: Option<String>,
 }
 
 pub(in crate::webhooks) fn queue(conn: &mut Conn, rows: &[NewQueuedEvent]) -> QueryResult<()> {
@@ -111,6 +115,7 @@ pub(in crate::webhooks) fn queued(conn: &mut Conn, tenant: &str, limit: i64) -> 
             events::data,
             events::recorded_at,
             events::done_up_to,
+            events::traceparent,
         ))
         .load(conn)
 }

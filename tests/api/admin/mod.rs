@@ -14,3 +14,6 @@ mod readme;
 mod revoked_keys;
 mod sandbox;
 mod signing_keys;
+#[cfg(feature = "otlp")]
+mod spans;
+mod traces;

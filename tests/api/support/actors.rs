@@ -28,7 +28,7 @@ impl Reply {
             self.body["type"].as_str().is_some_and(|kind| kind.ends_with(&format!("/problems#{code}"))),
             "{self:?}"
         );
-        assert_eq!(self.body["trace_id"].as_str().map(str::len), Some(32), "{self:?}");
+        assert_eq!(self.body["trace_id"], self.header("trace-id"), "{self:?}");
         code
     }
 
@@ -56,6 +56,11 @@ impl Reply {
         let errors = self.body["errors"].as_array().expect("errors");
         assert!(errors.iter().any(|error| error["pointer"] == pointer), "{pointer} is not among {errors:?}");
     }
+}
+
+/// Whether a text is the id of a trace (W3C Trace Context).
+pub fn is_trace_id(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) && text != "0".repeat(32)
 }
 
 /// A caller of the API.
@@ -139,6 +144,8 @@ impl Api {
         let text = response.text().await?;
         let found = contract::differences(method.as_str(), &path, status.as_u16(), &headers, &text);
         assert!(found.is_empty(), "{method} {path} {status}: {}\n{text}", found.join("; "));
+        let trace_id = headers.get("trace-id").map_or("", |id| id.to_str().expect("a readable header"));
+        assert!(is_trace_id(trace_id), "{method} {path} {status} is of the trace {trace_id:?}");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Ok(Reply { status, headers, text, body })
     }

@@ -98,6 +98,16 @@ impl Mails {
         requests.iter().map(|request| serde_json::from_slice(&request.body).expect("a mail is JSON")).collect()
     }
 
+    /// The `traceparent` of each mail with a link so far, oldest first.
+    pub async fn traceparents(&self) -> Vec<Option<String>> {
+        let requests = self.server.received_requests().await.expect("requests are kept");
+        let links = requests
+            .iter()
+            .filter(|request| String::from_utf8_lossy(&request.body).contains(r#""Tags":["magic_link"]"#));
+        let header = |request: &wiremock::Request| Some(request.headers.get("traceparent")?.to_str().ok()?.to_owned());
+        links.map(header).collect()
+    }
+
     /// The mails that carry one link.
     pub async fn about(&self, link_id: &str) -> Vec<Value> {
         let requests = self.server.received_requests().await.expect("requests are kept");

@@ -5,6 +5,8 @@ mod actors;
 mod auditor;
 mod authority;
 mod backup;
+#[cfg(feature = "otlp")]
+mod collector;
 pub mod contract;
 mod databases;
 pub mod device;
@@ -25,6 +27,8 @@ pub use actors::{Api, Reply};
 pub use auditor::{Auditor, unguarded};
 pub use authority::Authority;
 pub use backup::Backup;
+#[cfg(feature = "otlp")]
+pub use collector::{Collector, Recorded};
 pub use databases::{DURABLE, Database, MASTER_KEY, ROLE, binaries, create_admin, grant};
 pub use gate::{Gate, Moment};
 pub use macro_rules_attribute::apply;

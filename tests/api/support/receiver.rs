@@ -27,6 +27,7 @@ pub struct Message {
     pub timestamp: i64,
     pub signatures: Vec<String>,
     pub content_type: String,
+    pub traceparent: Option<String>,
     pub text: String,
     /// The body, where it is JSON.
     pub body: Value,
@@ -106,6 +107,7 @@ impl Receiver {
                 timestamp: header("webhook-timestamp").parse().expect("a number"),
                 signatures: header("webhook-signature").split(' ').map(ToOwned::to_owned).collect(),
                 content_type: header("content-type"),
+                traceparent: request.headers.get("traceparent").map(|_| header("traceparent")),
                 body: serde_json::from_str(&text).unwrap_or(Value::Null),
                 text,
             }

@@ -1,4 +1,11 @@
-//! Logs, and the trace id that connects the log lines, audit events and response of a request.
+//! Logs, and the trace that connects the log lines, audit events, response and spans of a request.
+
+#[cfg(not(feature = "otlp"))]
+mod no_spans;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod spans;
+mod trace;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,8 +13,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rand::RngExt;
-use tokio::task::futures::TaskLocalFuture;
 use tracing::callsite::Identifier;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -22,56 +27,9 @@ use tracing_subscriber::{Layer, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
-tokio::task_local! {
-    static TRACE_ID: TraceId;
-}
-
-/// Trace id of a request (W3C Trace Context), found in its log lines, audit events and response: 16 bytes, not all
-/// zero, written as 32 hex digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceId(u128);
-
-impl TraceId {
-    /// The trace id of a valid `traceparent` header, or a random one.
-    #[must_use]
-    pub fn of(traceparent: Option<&str>) -> Self {
-        let given = traceparent.and_then(|header| {
-            let mut parts = header.split('-');
-            let (version, trace_id, parent) = (parts.next()?, parts.next()?, parts.next()?);
-            let hex = |text: &str, length: usize| {
-                text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-            };
-            let valid = hex(version, 2) && version != "ff" && hex(trace_id, 32) && hex(parent, 16);
-            u128::from_str_radix(trace_id, 16).ok().filter(|id| valid && *id != 0)
-        });
-        Self(given.unwrap_or_else(|| rand::rng().random_range(1..=u128::MAX)))
-    }
-
-    /// The trace id of the request that the current task works for.
-    #[must_use]
-    pub fn current() -> Option<Self> {
-        TRACE_ID.try_with(|id| *id).ok()
-    }
-
-    /// Runs a future under this trace id.
-    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
-        TRACE_ID.scope(self, work)
-    }
-
-    /// Runs a closure under a trace id, on a thread that serves many requests.
-    pub fn scope_of<T>(trace_id: Option<Self>, work: impl FnOnce() -> T) -> T {
-        match trace_id {
-            Some(trace_id) => TRACE_ID.sync_scope(trace_id, work),
-            None => work(),
-        }
-    }
-}
-
-impl fmt::Display for TraceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
-    }
-}
+pub use spans::TracesError;
+pub(crate) use spans::{Span, SpanKind, Tracer};
+pub use trace::{TraceContext, TraceId};
 
 /// Adds the trace id of the request to every line, and to a warning or an error how many like it got no line before it.
 ///
@@ -268,13 +226,27 @@ pub fn init(log: &Log) -> LogLevel {
     }
     let print = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        tracing::error!(panic.location = ?info.location().map(ToString::to_string), "panic");
+        let location =
+            info.location().map(|at| format!("{}:{}:{}", without_build_path(at.file()), at.line(), at.column()));
+        tracing::error!(panic.location = location, "panic");
         // The payload may hold a value that must not be logged; a terminal may see it.
         if cfg!(debug_assertions) {
             print(info);
         }
     }));
     LogLevel { handle: level, _lines: Arc::new(guard) }
+}
+
+/// The path of a source file below its crate: where the machine that built it keeps the crates says nothing.
+fn without_build_path(file: &str) -> &str {
+    // Of a library from a registry: …/registry/src/<registry>/<crate>-<version>/…
+    let of_registry = file.split_once("/registry/src/").and_then(|(_, rest)| Some(rest.split_once('/')?.1));
+    // Of the standard library: /rustc/<revision>/…
+    let of_rust = || file.split_once("/rustc/").and_then(|(_, rest)| Some(rest.split_once('/')?.1));
+    let of_toolchain = || file.split_once("/lib/rustlib/src/rust/").map(|(_, rest)| rest);
+    let found = of_registry.or_else(of_rust).or_else(of_toolchain);
+    // Ours are relative where cargo builds them. Of anything else the name is enough.
+    found.unwrap_or_else(|| if file.starts_with('/') { file.rsplit('/').next().unwrap_or_default() } else { file })
 }
 
 /// The layer that writes each log event as one line.
@@ -305,9 +277,9 @@ mod tests {
     fn logged(kind: LogFormat) -> Vec<String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         let writer = Mutex::new(File::create(file.path()).unwrap());
-        let id = TraceId::of(Some("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"));
+        let context = TraceContext::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines(kind, writer)), || {
-            TraceId::scope_of(Some(id), || tracing::info!(count = 3, "counted"));
+            TraceContext::scope_of(context, || tracing::info!(count = 3, "counted"));
             tracing::info!("idle");
         });
         std::fs::read_to_string(file.path()).unwrap().lines().map(str::to_owned).collect()
@@ -324,6 +296,22 @@ mod tests {
         let lines = logged(LogFormat::Text);
         assert!(lines[0].ends_with(" trace_id=4bf92f3577b34da6a3ce929d0e0e4736"), "{lines:?}");
         assert!(lines[1].contains("idle") && !lines[1].contains("trace_id"), "{lines:?}");
+    }
+
+    #[test]
+    fn a_panic_is_located_without_the_paths_of_the_machine_that_built_it() {
+        for (file, shown) in [
+            ("src/links/issue.rs", "src/links/issue.rs"),
+            ("/home/ann/.cargo/registry/src/index.example-1949cf/diesel-2.3.14/src/lib.rs", "diesel-2.3.14/src/lib.rs"),
+            (
+                "/rustc/ded5c06cf21d2b93bffd5d884aa6e96934ee4234/library/core/src/option.rs",
+                "library/core/src/option.rs",
+            ),
+            ("/home/ann/rust/lib/rustlib/src/rust/library/std/src/time.rs", "library/std/src/time.rs"),
+            ("/build/magic-link/src/links/issue.rs", "issue.rs"),
+        ] {
+            assert_eq!(without_build_path(file), shown);
+        }
     }
 
     #[test]
@@ -371,21 +359,5 @@ mod tests {
             }
         });
         assert_eq!(std::fs::read_to_string(file.path()).unwrap().lines().count(), 60);
-    }
-
-    #[test]
-    fn a_valid_traceparent_names_the_trace() {
-        let header = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(TraceId::of(Some(header)).to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
-    }
-
-    #[test]
-    fn anything_else_gets_a_trace_of_its_own() {
-        let plus = "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let zeros = "00-00000000000000000000000000000000-00f067aa0ba902b7-01";
-        for header in [None, Some(""), Some("junk"), Some(zeros), Some(plus), Some("00-XX-YY-01")] {
-            let id = TraceId::of(header).to_string();
-            assert!(id.len() == 32 && id != "0".repeat(32), "{header:?} gave {id}");
-        }
     }
 }
