@@ -35,7 +35,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::clock::Timestamp;
 use crate::context::Context;
-use crate::domain::{Actor, Cursor, EventResult, EventType, ExternalId, LogId, Page, Paging, PortalId, SYSTEM_LOG};
+use crate::domain::{
+    Actor, Cursor, EventResult, EventType, ExternalId, LogId, Page, Paging, PortalId, RecordedType, SYSTEM_LOG,
+};
 use crate::error::Error;
 use crate::http::{Caller, ReadAudit};
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
@@ -64,7 +66,8 @@ pub struct AuditEvent {
     id: EventId,
     /// Event type.
     #[serde(rename = "type")]
-    kind: EventType,
+    #[schema(value_type = EventType)]
+    kind: RecordedType,
     /// Tenant whose audit log holds the event; `_system` for events without a tenant.
     #[schema(max_length = 64)]
     tenant_id: String,

@@ -1,5 +1,11 @@
 //! Types and results of audit events.
 
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql};
+use diesel::serialize::{self, Output, ToSql};
+use diesel::sql_types::Text;
+use serde::{Serialize, Serializer};
+
 use crate::db::text_enum;
 
 /// Name of the audit log for events that belong to no tenant.
@@ -200,6 +206,72 @@ impl EventType {
     }
 }
 
+/// The type of an event as it stands in the log: one of ours, or a word of a newer version that runs, or ran, on the same
+/// database. That one is handed on as it is.
+#[derive(Debug, Clone, PartialEq, Eq, diesel::expression::AsExpression, diesel::deserialize::FromSqlRow)]
+#[diesel(sql_type = diesel::sql_types::Text)]
+pub(crate) enum RecordedType {
+    Known(EventType),
+    Newer(String),
+}
+
+impl RecordedType {
+    /// The word.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.as_str(),
+            Self::Newer(word) => word,
+        }
+    }
+
+    /// The type, if it is one of ours.
+    pub(crate) const fn known(&self) -> Option<EventType> {
+        match self {
+            Self::Known(kind) => Some(*kind),
+            Self::Newer(_) => None,
+        }
+    }
+
+    /// Result of the operation. It is a part of the leaf, so it has to follow from the word alone: a test holds the names to it.
+    pub(crate) fn result(&self) -> EventResult {
+        match self {
+            Self::Known(kind) => kind.result(),
+            Self::Newer(word) => EventResult::of_word(word),
+        }
+    }
+}
+
+impl PartialEq<EventType> for RecordedType {
+    fn eq(&self, kind: &EventType) -> bool {
+        self.known() == Some(*kind)
+    }
+}
+
+impl Serialize for RecordedType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<DB: Backend> ToSql<Text, DB> for RecordedType
+where
+    str: ToSql<Text, DB>,
+{
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, DB>) -> serialize::Result {
+        self.as_str().to_sql(out)
+    }
+}
+
+impl<DB: Backend> FromSql<Text, DB> for RecordedType
+where
+    String: FromSql<Text, DB>,
+{
+    fn from_sql(bytes: DB::RawValue<'_>) -> deserialize::Result<Self> {
+        let word = String::from_sql(bytes)?;
+        Ok(word.parse().map_or_else(|_unknown| Self::Newer(word), Self::Known))
+    }
+}
+
 text_enum! {
     /// Result of an audited operation.
     pub enum EventResult {
@@ -212,6 +284,17 @@ text_enum! {
     }
 }
 
+impl EventResult {
+    /// What the name of an event says of its result.
+    fn of_word(word: &str) -> Self {
+        match () {
+            () if word.ends_with("refused") => Self::Refused,
+            () if word.ends_with("failed") || word.ends_with("bounced") => Self::Failed,
+            () => Self::Success,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,12 +303,7 @@ mod tests {
     fn an_event_that_is_named_a_refusal_or_a_failure_is_none_of_success() {
         for kind in EventType::ALL {
             let name = kind.as_str();
-            let expected = match () {
-                () if name.ends_with("refused") => EventResult::Refused,
-                () if name.ends_with("failed") || name.ends_with("bounced") => EventResult::Failed,
-                () => EventResult::Success,
-            };
-            assert_eq!(kind.result(), expected, "{name}");
+            assert_eq!(kind.result(), EventResult::of_word(name), "{name}");
         }
     }
 }

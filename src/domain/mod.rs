@@ -26,8 +26,8 @@ pub(crate) use es256::Jws;
 pub use es256::PublicKey;
 #[cfg(test)]
 pub(crate) use es256::{COORDINATE_BYTES, TestKey};
-pub(crate) use event_type::SYSTEM_LOG;
 pub use event_type::{EventResult, EventType};
+pub(crate) use event_type::{RecordedType, SYSTEM_LOG};
 pub(crate) use grant::refuse_support_session;
 pub(crate) use mail::STEP_UP_CODE_LIFE;
 pub use mail::{DeliveryState, Notice, Template};

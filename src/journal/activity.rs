@@ -9,7 +9,7 @@ use super::rows::with_payloads;
 use super::{ActivityRef, Event};
 use crate::db::Conn;
 use crate::db::schema::{audit_events as events, audit_payloads as payloads};
-use crate::domain::EventType;
+use crate::domain::{EventType, RecordedType};
 use crate::error::Error;
 use crate::id::SessionId;
 
@@ -104,7 +104,7 @@ pub(crate) fn known_events(
 }
 
 /// Number of activity events by type and by whether they are marked `policy_violation`.
-pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(EventType, bool, i64)>> {
+pub(crate) fn events_by_type(conn: &mut Conn, id: &SessionId) -> QueryResult<Vec<(RecordedType, bool, i64)>> {
     events::table
         .filter(events::session_id.eq(id))
         .filter(events::seq.is_not_null())

@@ -10,6 +10,7 @@ use super::rows::{self, PayloadRow, Row};
 use super::tree::{self, Frontier};
 use super::{Event, growth};
 use crate::db::Conn;
+use crate::domain::RecordedType;
 use crate::error::Error;
 use crate::id::EventId;
 
@@ -161,7 +162,7 @@ impl Row {
             id: EventId::new(event.recorded_at),
             tenant_id: event.tenant_id,
             log_index,
-            event_type: event.kind,
+            event_type: RecordedType::Known(event.kind),
             occurred_at: event.occurred_at,
             recorded_at: event.recorded_at,
             actor_type: event.actor.kind,

@@ -72,7 +72,7 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bo
                 .bind::<Array<Text>, _>(of!(rows, row => &row.id))
                 .bind::<Array<Text>, _>(of!(rows, row => &row.tenant_id))
                 .bind::<Array<BigInt>, _>(of!(rows, row => row.log_index))
-                .bind::<Array<Text>, _>(of!(rows, row => row.event_type))
+                .bind::<Array<Text>, _>(of!(rows, row => row.event_type.as_str()))
                 .bind::<Array<Timestamp>, _>(of!(rows, row => row.occurred_at))
                 .bind::<Array<Timestamp>, _>(of!(rows, row => row.recorded_at))
                 .bind::<Array<Text>, _>(of!(rows, row => row.actor_type))

@@ -12,7 +12,7 @@ use tlog_tiles::Hash;
 
 use super::tree::base64;
 use crate::clock::Timestamp;
-use crate::domain::{ActorType, EventResult, EventType};
+use crate::domain::{ActorType, EventResult};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
@@ -98,7 +98,7 @@ pub(crate) struct Leaf<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<&'a str>,
     #[serde(rename = "type")]
-    pub kind: EventType,
+    pub kind: &'a str,
 }
 
 impl Leaf<'_> {
@@ -119,9 +119,8 @@ impl Leaf<'_> {
     }
 }
 
-/// The erasable part of an event.
+/// The erasable part of an event. Members that a newer version has written are left alone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Payload {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actor_name: Option<String>,
@@ -168,7 +167,7 @@ mod tests {
             source: None,
             tenant_id,
             trace_id: None,
-            kind: EventType::DataChanged,
+            kind: "data.changed",
         }
     }
 

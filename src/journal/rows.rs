@@ -12,7 +12,7 @@ use super::tree::{self, Frontier};
 use crate::clock::Timestamp;
 use crate::db::schema::{audit_events as events, audit_logs as logs, audit_payloads as payloads};
 use crate::db::{Conn, prepared_as};
-use crate::domain::{ActorType, EventType, SYSTEM_LOG};
+use crate::domain::{ActorType, RecordedType, SYSTEM_LOG};
 use crate::error::Error;
 use crate::id::{ClientId, ConsultantId, EventId, LinkId, SessionId};
 
@@ -23,7 +23,7 @@ pub(crate) struct Row {
     pub id: EventId,
     pub tenant_id: String,
     pub log_index: i64,
-    pub event_type: EventType,
+    pub event_type: RecordedType,
     pub occurred_at: Timestamp,
     pub recorded_at: Timestamp,
     pub actor_type: ActorType,
@@ -165,7 +165,7 @@ impl Row {
             source: self.source.as_deref(),
             tenant_id: &self.tenant_id,
             trace_id: self.trace_id.as_deref(),
-            kind: self.event_type,
+            kind: self.event_type.as_str(),
         }
     }
 

@@ -18,14 +18,16 @@ pub(super) fn from(position: i64) -> String {
 /// It hears other types: those that it did not hear before are heard from now on.
 pub(super) fn changed(stored: &str, before: &str, after: &str, position: i64) -> Result<String, Error> {
     let mut since: BTreeMap<String, i64> = serde_json::from_str(stored).map_err(Error::internal)?;
-    for kind in WebhookEvent::ALL.iter().filter(|kind| takes(after, **kind) && !takes(before, **kind)) {
-        since.insert(kind.to_string(), position);
+    for kind in
+        WebhookEvent::ALL.iter().map(|kind| kind.as_str()).filter(|kind| takes(after, kind) && !takes(before, kind))
+    {
+        since.insert(kind.to_owned(), position);
     }
     Ok(serde_json::json!(since).to_string())
 }
 
-/// The last position that is too old.
-pub(super) fn of(stored: &str, kind: WebhookEvent) -> Result<i64, Error> {
+/// The last position that is too old, for a type that may be one of a newer version.
+pub(super) fn of(stored: &str, kind: &str) -> Result<i64, Error> {
     let since: BTreeMap<&str, i64> = serde_json::from_str(stored).map_err(Error::internal)?;
-    Ok(since.get(kind.as_str()).copied().unwrap_or(0))
+    Ok(since.get(kind).copied().unwrap_or(0))
 }

@@ -274,7 +274,7 @@ pub struct WebhookEndpointResponse {
 
 impl WebhookEndpointResponse {
     fn of(endpoint: Endpoint, secret: Option<&SecretString>) -> Self {
-        let takes = |event: &WebhookEvent| takes(&endpoint.events, *event);
+        let takes = |event: &WebhookEvent| takes(&endpoint.events, event.as_str());
         Self {
             events: WebhookEvent::ALL.iter().copied().filter(takes).collect(),
             id: endpoint.id,
@@ -298,8 +298,8 @@ impl WebhookEndpointResponse {
 }
 
 /// Whether an endpoint's stored event types include this one.
-fn takes(words: &str, event: WebhookEvent) -> bool {
-    words.split_whitespace().any(|word| word == "*" || word == event.as_str())
+fn takes(words: &str, event: &str) -> bool {
+    words.split_whitespace().any(|word| word == "*" || word == event)
 }
 
 /// A message to a webhook endpoint and its delivery state.

@@ -36,6 +36,10 @@ const CLOCK_LOOK: Duration = Duration::from_millis(500);
 /// Time that the workers have to finish their steps when the service stops. What they leave is done after their leases.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Time that a worker still has for what it does in ranges when the service stops: a backlog may take minutes. What it
+/// leaves is done by the next process, as after one that was killed.
+const RANGES_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Stops the workers.
 pub(crate) struct Stop {
     app: Arc<App>,
@@ -73,6 +77,7 @@ impl Stop {
 /// Starts every worker.
 pub(crate) fn start(app: &Arc<App>) -> Stop {
     let (signal, stopped) = watch::channel(false);
+    let [of_retention, of_maintenance] = [stopped.clone(), stopped.clone()];
     let mut workers = vec![
         spawn("mail", app, &stopped, Some(Worker::Mail), MAIL_REST, |app| async move {
             if app.checkpoint_folder.is_behind() {
@@ -102,18 +107,24 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             Ok(AUDIT_REST)
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
-        spawn("retention", app, &stopped, None, AUDIT_REST, |app| async move {
-            // What is erased cannot be taken back, and goes by the time and by what the database knows.
-            let may_erase = !app.cx.clock.is_in_doubt() && !app.checkpoint_folder.is_behind();
-            if app.cx.config.audit.erase_in_service && may_erase {
-                let eraser = Eraser { cx: &app.cx, folder: &app.checkpoint_folder, now: app.cx.clock.now() };
-                audit::purge_due(eraser, &app.purge_schedule).await?;
+        spawn("retention", app, &stopped, None, AUDIT_REST, move |app| {
+            let stopped = of_retention.clone();
+            async move {
+                // What is erased cannot be taken back, and goes by the time and by what the database knows.
+                let may_erase = !app.cx.clock.is_in_doubt() && !app.checkpoint_folder.is_behind();
+                if app.cx.config.audit.erase_in_service && may_erase {
+                    let eraser = Eraser { cx: &app.cx, folder: &app.checkpoint_folder, now: app.cx.clock.now() };
+                    until_stopped(stopped, audit::purge_due(eraser, &app.purge_schedule)).await?;
+                }
+                Ok(AUDIT_REST)
             }
-            Ok(AUDIT_REST)
         }),
-        spawn("maintenance", app, &stopped, None, MAINTENANCE_REST, |app| async move {
-            maintenance_step(&app).await?;
-            Ok(MAINTENANCE_REST)
+        spawn("maintenance", app, &stopped, None, MAINTENANCE_REST, move |app| {
+            let stopped = of_maintenance.clone();
+            async move {
+                maintenance_step(&app, stopped).await?;
+                Ok(MAINTENANCE_REST)
+            }
         }),
         spawn("counts", app, &stopped, None, MAINTENANCE_REST, |app| async move { counts::step(&app).await }),
         tokio::spawn(webhooks::fan_out(Arc::clone(app), stopped.clone())),
@@ -191,6 +202,22 @@ where
     })
 }
 
+/// Does what consists of transactions in ranges, and leaves it `RANGES_TIMEOUT` after the service was told to stop: `None`.
+async fn until_stopped<T>(
+    mut stopped: watch::Receiver<bool>,
+    ranges: impl Future<Output = Result<T, Error>>,
+) -> Result<Option<T>, Error> {
+    let told = async {
+        if stopped.wait_for(|stopped| *stopped).await.is_ok() {
+            tokio::time::sleep(RANGES_TIMEOUT).await;
+        }
+    };
+    tokio::select! {
+        done = ranges => done.map(Some),
+        () = told => Ok(None),
+    }
+}
+
 /// Turns a panic of a step into an error, so that the worker continues.
 async fn surviving<T>(step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_panic| Err(Code::Internal.into()))
@@ -214,7 +241,7 @@ async fn rest_by_the_clock(app: &App, rest: Duration) {
 ///
 /// # Errors
 /// When the store is unavailable.
-async fn maintenance_step(app: &App) -> Result<(), Error> {
+async fn maintenance_step(app: &App, stopped: watch::Receiver<bool>) -> Result<(), Error> {
     let (cx, now) = (&app.cx, app.cx.clock.now());
     // First: no other step that fails may keep counts from being recorded.
     cx.store.record_refusal_counts(time::Duration::MINUTE, now).await?;
@@ -223,15 +250,21 @@ async fn maintenance_step(app: &App) -> Result<(), Error> {
     if cx.clock.is_in_doubt() || app.checkpoint_folder.is_behind() {
         return Ok(());
     }
-    while sessions::end_expired(cx, now).await? > 0 {}
-    while links::record_expired(cx, now).await? > 0 {}
-    while links::lapse(cx, now).await? > 0 {}
-    while links::announce_ends(cx, now).await? > 0 {}
-    while sessions::check_reports(cx, now).await? > 0 {}
-    mail::cancel_stale(cx, now).await?;
-    crate::webhooks::maintain(cx, now).await?;
-    idempotency::forget_expired(&cx.store, now).await?;
-    cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await?;
+    let ranges = async {
+        while sessions::end_expired(cx, now).await? > 0 {}
+        while links::record_expired(cx, now).await? > 0 {}
+        while links::lapse(cx, now).await? > 0 {}
+        while links::announce_ends(cx, now).await? > 0 {}
+        while sessions::check_reports(cx, now).await? > 0 {}
+        mail::cancel_stale(cx, now).await?;
+        crate::webhooks::maintain(cx, now).await?;
+        idempotency::forget_expired(&cx.store, now).await?;
+        cx.store.read(|conn| Ok(db::shrink_log(conn)?)).await
+    };
+    if until_stopped(stopped, ranges).await?.is_none() {
+        // What is counted in memory is written when all workers have ended.
+        return Ok(());
+    }
     clients::write_uses(cx, now).await?;
     clients::record_reads(cx, time::Duration::HOUR, now).await?;
     app.limits.forget_idle();

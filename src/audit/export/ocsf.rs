@@ -31,6 +31,10 @@ impl Class {
         Self { category, uid: 6003, name: "API Activity", activity: (activity, name) }
     }
 
+    const fn other() -> Self {
+        Self::api(99, "Other")
+    }
+
     const fn of(kind: EventType) -> Self {
         match kind {
             EventType::SessionOpened => Self::authentication(7, "Account Switch"),
@@ -68,7 +72,7 @@ impl Class {
             EventType::AuditPurged | EventType::PersonalDataErased | EventType::ConsultantErased => {
                 Self::api(4, "Delete")
             }
-            _ => Self::api(99, "Other"),
+            _ => Self::other(),
         }
     }
 }
@@ -78,7 +82,7 @@ pub(super) fn line(event: &AuditEvent) -> Result<String, Error> {
 }
 
 fn object(event: &AuditEvent) -> Value {
-    let class = Class::of(event.kind);
+    let class = event.kind.known().map_or_else(Class::other, Class::of);
     let (status, status_id) = match event.result {
         EventResult::Success => ("Success", 1),
         EventResult::Refused | EventResult::Failed => ("Failure", 2),

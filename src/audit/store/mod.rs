@@ -253,7 +253,7 @@ pub(super) fn show(row: Row, payload: Option<(Vec<u8>, String)>, erasures: &[Era
     let names = payload.unwrap_or_default();
     Ok(AuditEvent {
         id: row.id,
-        kind: row.event_type,
+        kind: row.event_type.clone(),
         tenant_id: row.tenant_id,
         portal: row.portal,
         log_index: row.log_index,

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use super::{Among, events, principals, principals_of};
 use crate::clock::Timestamp;
 use crate::db::{Backend, Conn, insert_all};
-use crate::domain::{EventType, PageRequest};
+use crate::domain::{PageRequest, RecordedType};
 use crate::error::Error;
 use crate::id::{EventId, SessionId};
 use crate::journal::Appended;
@@ -37,7 +37,7 @@ pub(crate) fn index_principals(conn: &mut Conn, recorded: &Appended<'_>, _wakes:
 #[derive(Debug, Clone, Queryable)]
 pub(in crate::audit) struct Touches {
     pub session_id: Option<SessionId>,
-    pub kind: EventType,
+    pub kind: RecordedType,
     /// The reported times lie outside the session.
     pub out_of_session: bool,
     pub number: i64,

@@ -87,7 +87,7 @@ fn grow(key: &LogKey, tenant_id: &str, random: &mut StdRng) -> Log {
             source: Some("portal"),
             tenant_id,
             trace_id: None,
-            kind: if index == PURGE { EventType::AuditPurged } else { EventType::DataChanged },
+            kind: if index == PURGE { EventType::AuditPurged.as_str() } else { EventType::DataChanged.as_str() },
         };
         let hash = leaf.hash().unwrap();
         nodes.extend(frontier.push(hash).unwrap());

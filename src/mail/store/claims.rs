@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamp as SqlTimestamp};
 
-use super::{Job, OPEN, turns};
+use super::{Job, OPEN, known, turns};
 use crate::clock::Timestamp;
 use crate::db::schema::{
     consultants, magic_links as links, mail_jobs as jobs, mail_suppressions as suppressions, revocations as orders,
@@ -71,7 +71,7 @@ pub(in crate::mail) fn due(conn: &mut Conn, now: Timestamp) -> QueryResult<Vec<D
     .bind::<SqlTimestamp, _>(now)
     .sql(" AND (waiting.lease_until IS NULL OR waiting.lease_until <= ")
     .bind::<SqlTimestamp, _>(now)
-    .sql(&format!(") ORDER BY waiting.id LIMIT {BATCH})"));
+    .sql(&format!(") AND {} ORDER BY waiting.id LIMIT {BATCH})", known("waiting")));
     let mut due = fixed!(read!(oldest)).load(conn).map(whole)?;
     if due.len() < BATCH {
         return Ok(due);

@@ -4,6 +4,7 @@ use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::{Text, Timestamp as SqlTimestamp};
 
+use super::known;
 use crate::clock::Timestamp;
 use crate::db::{Conn, prepared_as};
 use crate::id::MailJobId;
@@ -20,6 +21,7 @@ fn heads(conn: &mut Conn, with_links: bool, limit: usize, now: Timestamp) -> Que
     };
     let by = if let Conn::Sqlite(_) = conn { format!(" INDEXED BY {index}") } else { String::new() };
     let open = format!("mail_jobs{by} WHERE finished_at IS NULL{links}");
+    let known = known("mail_jobs");
     // The limit is a number in the text: SQLite prepares a statement with a bound one anew at every run.
     let text = format!(
         "WITH RECURSIVE waiting (tenant_id) AS (\
@@ -27,7 +29,7 @@ fn heads(conn: &mut Conn, with_links: bool, limit: usize, now: Timestamp) -> Que
          SELECT (SELECT tenant_id FROM {open} AND tenant_id > waiting.tenant_id ORDER BY tenant_id LIMIT 1) \
          FROM waiting WHERE waiting.tenant_id IS NOT NULL), \
          heads (id) AS MATERIALIZED (SELECT (SELECT id FROM {open} AND tenant_id = waiting.tenant_id \
-         AND next_attempt_at <= $1 AND (lease_until IS NULL OR lease_until <= $1) ORDER BY id LIMIT 1) \
+         AND {known} AND next_attempt_at <= $1 AND (lease_until IS NULL OR lease_until <= $1) ORDER BY id LIMIT 1) \
          FROM waiting WHERE waiting.tenant_id IS NOT NULL) \
          SELECT id FROM heads WHERE id IS NOT NULL ORDER BY id LIMIT {limit}"
     );

@@ -12,6 +12,7 @@ mod durability;
 mod grant_races;
 mod hanging_database;
 mod mail_races;
+mod newer_versions;
 mod outage;
 mod price;
 mod races;

@@ -55,6 +55,40 @@ fn what_is_in_progress_does_not_hold_a_copy_that_is_told_twice() {
 }
 
 #[test]
+fn a_backlog_does_not_hold_a_copy_that_stops_and_the_next_one_goes_on_with_it() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let mut sql = Sql::of(world);
+        let first = Process::start(world);
+        let person = json!({ "name": "Ravi Kumar", "email": "ravi@support.example" });
+        let consultant = world.admin.at(&first.base).post("/v1/consultants", &person).await.ok();
+        drop(first);
+        // Links whose end nobody has recorded yet, and a database that takes half a second for each range of them.
+        let (numbers, id) = Sql::numbers(world.database, 3_000);
+        sql.run(&format!(
+            "INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access,
+                starts_at, expires_at, issued_by_id, issued_by_name, created_at, generation)
+             SELECT 'mlk_' || {id}, 'acme', 'cloud', '{}', 'emp-1042', 'Asha Rao', 'Planted by a test', 'full',
+                '2026-01-01 00:00:00', '2026-01-02 00:00:00', 'emp-7', 'Meera Iyer', '2026-01-01 00:00:00', 1
+             FROM ({numbers}) numbers;
+             CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS
+                $$ BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END $$;
+             CREATE TRIGGER linger BEFORE UPDATE ON link_expiry FOR EACH ROW EXECUTE FUNCTION linger()",
+            consultant["id"].as_str().unwrap()
+        ))
+        .unwrap();
+        let recorded = "FROM audit_events WHERE event_type = 'magic_link.expired'";
+        let second = Process::start(world);
+        eventually("some ends are recorded", async || (sql.count(recorded) > 0).then_some(())).await;
+        second.ask_to_stop();
+        assert_eq!(second.stopped().await.code(), Some(0));
+        assert!(sql.count(recorded) < 3_000);
+        sql.run("DROP TRIGGER linger ON link_expiry").unwrap();
+        let _third = Process::start(world);
+        eventually("all ends are recorded", async || (sql.count(recorded) == 3_000).then_some(())).await;
+    });
+}
+
+#[test]
 fn secrets_and_the_level_of_the_log_are_read_again() {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {
         let place = folder("read-again");
