@@ -61,17 +61,17 @@ async fn erase_some(eraser: Eraser<'_>, order: Purge) -> Result<Erased, Error> {
             if !has_begun(tx, &order.tenant_id)? {
                 return Ok(Erased::default());
             }
-            let erased = erasing::erase(tx, &order.tenant_id, order.before, now)?;
-            if erased.is_nothing() {
-                return Ok(erased);
+            let rows = erasing::erase(tx, &order.tenant_id, order.before, now)?;
+            if rows.is_nothing() {
+                return Ok(rows);
             }
             require_no_hold(tx, &order.tenant_id, order.before, permit)?;
             let erasure = event(EventType::PersonalDataErased, &order, now);
             tx.record(erasure.with(&json!({
-                "before": order.before, "links": erased.links, "requests": erased.requests,
-                "sessions": erased.sessions, "mails": erased.mails, "decisions": erased.decisions,
+                "before": order.before, "links": rows.links, "requests": rows.requests,
+                "sessions": rows.sessions, "mails": rows.mails, "decisions": rows.decisions,
             })));
-            Ok(erased)
+            Ok(rows)
         })
         .await
 }
@@ -196,19 +196,19 @@ async fn erase_consultants(eraser: Eraser<'_>, before: Timestamp) -> Result<Eras
             .cx
             .store
             .write_large(move |tx| {
-                let mut erased = Vec::new();
+                let mut gone = Vec::new();
                 for id in &idle {
                     if unused::erase_consultant(tx, id, before, now)? {
-                        erased.push(id);
+                        gone.push(id);
                     }
                 }
-                if !erased.is_empty() {
+                if !gone.is_empty() {
                     require_no_hold(tx, SYSTEM_LOG, before, permit)?;
                 }
-                for id in &erased {
+                for id in &gone {
                     tx.record(Event::new(EventType::ConsultantErased, Actor::system("retention"), now).consultant(*id));
                 }
-                Ok(erased.len())
+                Ok(gone.len())
             })
             .await?;
     }

@@ -121,15 +121,15 @@ pub(crate) async fn purge(
         reason: request.reason,
         tenant_id: tenant_id.clone(),
     };
-    let mut erased = 0;
+    let mut payloads = 0;
     while let Some(count) = erase_some(eraser, order.clone()).await? {
-        erased += count;
+        payloads += count;
     }
     let rows = erase_rows(eraser, &order).await?;
     let erased_to_index = cx.store.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
     let number = |rows| i64::try_from(rows).map_err(Error::internal);
     Ok(PurgedLog {
-        erased,
+        erased: payloads,
         erased_to_index,
         erased_records: number(rows.links + rows.requests + rows.sessions)?,
         removed_mails: number(rows.mails)?,

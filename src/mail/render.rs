@@ -202,10 +202,7 @@ struct NoticeMail {
     expires_at_utc: String,
     /// Why the access is over, if it is.
     over: Option<Code>,
-    /// Whether a mail with the link has left; whether none has, and none will.
-    was_mailed: bool,
-    is_unsent: bool,
-    is_reviewed: bool,
+    since: Since,
     /// Whether the window had not begun when it happened.
     opens_later: bool,
     starts_at: String,
@@ -230,6 +227,46 @@ struct NoticeMail {
     manage_url: Option<String>,
     reference: String,
     report_to: Option<String>,
+}
+
+impl NoticeMail {
+    /// Whether a mail with the link has left.
+    fn was_mailed(&self) -> bool {
+        self.since.link_mail == Mailed::Left
+    }
+
+    /// Whether none has, and none will.
+    fn is_unsent(&self) -> bool {
+        self.since.is_unsent(self.over)
+    }
+}
+
+/// Label of the end of an access that a notice is about.
+fn label_of_end(template: MailTemplate, over: Option<Code>, opens_later: bool) -> &'static str {
+    match template {
+        MailTemplate::AccessIssued
+        | MailTemplate::AccessUsed
+        | MailTemplate::LinkResent
+        | MailTemplate::OwnerAccessUsed
+        | MailTemplate::AccessChanged
+        | MailTemplate::AccessMoved
+        | MailTemplate::AccessEndsSoon
+        | MailTemplate::AccessRunsOut
+        | MailTemplate::AccessAnnounced
+        | MailTemplate::EmergencyIssued
+        | MailTemplate::OwnerEmergencyIssued
+        | MailTemplate::ExtensionRequested
+        | MailTemplate::ExtensionDenied
+        | MailTemplate::PolicyViolation
+            if over.is_none() =>
+        {
+            "Valid until"
+        }
+        MailTemplate::ApprovalRequested if opens_later => "If approved before it opens, until",
+        MailTemplate::ApprovalRequested => "If approved at once, until",
+        MailTemplate::RequestDenied => "Would have been valid until",
+        _ => "Was granted until",
+    }
 }
 
 /// A notice about an access. It never holds a token; an admin's links to the portal's own page.
@@ -288,36 +325,11 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
             _ => "Granted by",
         },
         limits: LimitLines::of(link),
-        until: match template {
-            Mail::AccessIssued
-            | Mail::AccessUsed
-            | Mail::LinkResent
-            | Mail::OwnerAccessUsed
-            | Mail::AccessChanged
-            | Mail::AccessMoved
-            | Mail::AccessEndsSoon
-            | Mail::AccessRunsOut
-            | Mail::AccessAnnounced
-            | Mail::EmergencyIssued
-            | Mail::OwnerEmergencyIssued
-            | Mail::ExtensionRequested
-            | Mail::ExtensionDenied
-            | Mail::PolicyViolation
-                if over.is_none() =>
-            {
-                "Valid until"
-            }
-            Mail::ApprovalRequested if opens_later => "If approved before it opens, until",
-            Mail::ApprovalRequested => "If approved at once, until",
-            Mail::RequestDenied => "Would have been valid until",
-            _ => "Was granted until",
-        },
+        until: label_of_end(template, over, opens_later),
         expires_at: local(end, &zone),
         expires_at_utc: utc(end),
         over,
-        was_mailed,
-        is_unsent: facts.since.is_unsent(over),
-        is_reviewed: facts.since.is_reviewed,
+        since: facts.since,
         opens_later,
         starts_at: local(link.starts_at, &zone),
         starts_at_utc: utc(link.starts_at),

@@ -82,7 +82,7 @@ impl Since {
     }
 
     /// Why a notice must not leave any more; `None` if it may.
-    pub(super) fn outlives(&self, template: Template, over: Option<Code>) -> Option<&'static str> {
+    pub(super) fn outlives(self, template: Template, over: Option<Code>) -> Option<&'static str> {
         match template {
             // Nobody needs to hear how long it would have lasted.
             Template::AccessMoved if over.is_some_and(|over| over != Code::LinkExpired) => Some(OVER),
@@ -100,7 +100,7 @@ impl Since {
     }
 
     /// Whether no mail with a link has left, and none will.
-    pub(super) fn is_unsent(&self, over: Option<Code>) -> bool {
+    pub(super) fn is_unsent(self, over: Option<Code>) -> bool {
         self.link_mail == Mailed::Lost || (over.is_some() && self.link_mail == Mailed::Waits)
     }
 }

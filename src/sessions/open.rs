@@ -48,6 +48,16 @@ impl Presented {
 /// Characters that are kept of what a browser says of itself.
 const MAX_USER_AGENT: usize = 500;
 
+impl Visitor {
+    /// Without what is no text. What a browser says of itself keeps nobody out.
+    fn readable(self) -> Self {
+        let said =
+            |text: Option<String>| text.map(|text| one_line(&text).trim().to_owned()).filter(|text| !text.is_empty());
+        let cut = |text: String| text.chars().take(MAX_USER_AGENT).collect::<String>().trim_end().to_owned();
+        Self { address: said(self.address), user_agent: said(self.user_agent).map(cut) }
+    }
+}
+
 /// Spends the link token and opens a session: of concurrent callers exactly one succeeds.
 ///
 /// A refusal is recorded too: `tx.refuse` rolls the write job back and keeps its event.
@@ -58,12 +68,7 @@ pub(crate) async fn open(
     idempotency: IdempotencyHeader,
     now: Timestamp,
 ) -> Result<OpenedSession, Error> {
-    let visitor = request.visitor.unwrap_or_default();
-    // What a browser says of itself keeps nobody out.
-    let said =
-        |text: Option<String>| text.map(|text| one_line(&text).trim().to_owned()).filter(|text| !text.is_empty());
-    let cut = |text: String| text.chars().take(MAX_USER_AGENT).collect::<String>().trim_end().to_owned();
-    let visitor = Visitor { address: said(visitor.address), user_agent: said(visitor.user_agent).map(cut) };
+    let visitor = request.visitor.unwrap_or_default().readable();
     let mut fields = Validator::default();
     fields.optional_text("/visitor/address", visitor.address.as_deref(), 1, 64);
     fields.finish()?;

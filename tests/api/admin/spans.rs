@@ -86,7 +86,7 @@ async fn a_link_its_mail_and_its_webhook_message_are_one_trace(world: &World) {
     let webhook = only(&spans, "webhook");
     for call in [mail, webhook] {
         assert_eq!((call.kind, &call.parent_id, call.failed), (CLIENT, &transaction.span_id, false));
-        assert_eq!(call.links, [transaction.span_id.clone()]);
+        assert_eq!(call.links, std::slice::from_ref(&transaction.span_id));
     }
     says(mail, &[("magic_link.mail.provider", "mailpit")]);
     says(webhook, &[("http.request.method", "POST"), ("magic_link.webhook.event_type", "magic_link.issued")]);

@@ -306,7 +306,7 @@ async fn a_repeat_tells_nothing_that_its_client_may_not_read_any_more(world: &Wo
         match *route {
             _ if is_of_operators(route) => repeats_as(again, first),
             "/v1/audit-log/{tenant_id}/legal-holds" => {
-                assert!([403, 404].contains(&again.status.as_u16()), "{again:?}")
+                assert!([403, 404].contains(&again.status.as_u16()), "{again:?}");
             }
             _ => {
                 again.refused(404, "not_found");

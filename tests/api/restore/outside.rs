@@ -91,8 +91,12 @@ async fn what_another_copy_has_kept_is_noticed_by_a_copy_that_runs(world: &World
     let newest = fs::read(&file).unwrap();
     process.kill();
     // As it was when the backup was made: this copy knows nothing of what came later.
-    fs::read_dir(&outside).unwrap().for_each(|file| fs::remove_file(file.unwrap().path()).unwrap());
-    before.iter().for_each(|(file, bytes)| fs::write(file, bytes).unwrap());
+    for file in fs::read_dir(&outside).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    for (file, bytes) in &before {
+        fs::write(file, bytes).unwrap();
+    }
     backup.restore(world);
     let process = start(world, &outside);
     eventually("it is ready", async || (readiness(&process).await.0 == 200).then_some(())).await;

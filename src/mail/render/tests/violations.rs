@@ -60,11 +60,13 @@ const PROMISES: [&str; 15] = [
     "has to review",
 ];
 
+/// How an access ended, how long before the notice leaves, and what that makes of the link.
+type End = (&'static str, time::Duration, fn(&mut Link));
+
 #[test]
 fn no_notice_that_leaves_after_the_end_promises_anything() {
-    let past = time::Duration::days(30);
-    let ends: [(&str, time::Duration, fn(&mut Link)); 3] = [
-        ("expired", past, |_| {}),
+    let ends: [End; 3] = [
+        ("expired", time::Duration::days(30), |_| {}),
         ("revoked", time::Duration::HOUR, |link| link.revoked_at = Some(link.starts_at)),
         ("replaced", time::Duration::HOUR, |link| {
             link.revoked_at = Some(link.starts_at);
@@ -94,16 +96,16 @@ fn no_notice_that_leaves_after_the_end_promises_anything() {
                 if since.outlives(*template, over).is_some() {
                     continue;
                 }
-                for part in [mail.text, mail.html] {
-                    let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
-                    let part = part.replace("can be granted again.", "");
+                for words in [mail.text, mail.html] {
+                    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+                    let words = words.replace("can be granted again.", "");
                     for promise in PROMISES {
                         // What was mailed is told where it was.
                         let is_told = promise == "was mailed to" && link_mail == Mailed::Left;
-                        assert!(is_told || !part.contains(promise), "{template}, {end}, {promise}: {part}");
+                        assert!(is_told || !words.contains(promise), "{template}, {end}, {promise}: {words}");
                     }
-                    let says_none = part.contains("o link to it was mailed");
-                    assert!(!says_none || link_mail != Mailed::Left, "{template}, {end}: {part}");
+                    let says_none = words.contains("o link to it was mailed");
+                    assert!(!says_none || link_mail != Mailed::Left, "{template}, {end}: {words}");
                     read += 1;
                 }
             }
