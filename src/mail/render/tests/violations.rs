@@ -62,9 +62,9 @@ const PROMISES: [&str; 15] = [
 
 #[test]
 fn no_notice_that_leaves_after_the_end_promises_anything() {
-    let past = time::Duration::days(30);
+    let month = time::Duration::days(30);
     let ends: [(&str, time::Duration, fn(&mut Link)); 3] = [
-        ("expired", past, |_| {}),
+        ("expired", month, |_| {}),
         ("revoked", time::Duration::HOUR, |link| link.revoked_at = Some(link.starts_at)),
         ("replaced", time::Duration::HOUR, |link| {
             link.revoked_at = Some(link.starts_at);
