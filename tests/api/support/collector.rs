@@ -47,12 +47,6 @@ impl Collector {
         requests.iter().map(|request| request.headers[name].to_str().expect("text").to_owned()).collect()
     }
 
-    /// Everything that arrived, as it came.
-    pub async fn text(&self) -> String {
-        let requests = self.0.received_requests().await.expect("requests are kept");
-        requests.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect()
-    }
-
     /// Every span that arrived.
     pub async fn spans(&self) -> Vec<Recorded> {
         let requests = self.0.received_requests().await.expect("requests are kept");
