@@ -84,6 +84,8 @@ async fn a_start_is_logged_with_version_schema_and_configuration(world: &World) 
             ("MAGIC_LINK_MAIL__MAILPIT_PASSWORD", secret),
         ];
         let process = Process::start_with(world, &environment, log.into());
+        // It hears signals once it answers.
+        world.admin.at(&process.base).get("/healthz").await.ok();
         process.ask_to_stop();
         process.stopped().await;
         let text = std::fs::read_to_string(&path).unwrap();
