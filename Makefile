@@ -7,7 +7,7 @@ CLIPPY := CLIPPY_CONF_DIR=.ci $(CARGO) clippy --locked --workspace --all-targets
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
-.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover runbooks-test deny sbom release
+.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover rolling-upgrade runbooks-test deny sbom release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -75,6 +75,9 @@ soak: ## The races, crashes and large orders with their full counts; takes ten m
 # Of a release binary that was built already; Debian's python3, because python3-psycopg2 is for that one.
 failover: ## A hundred failovers under load, resumable; result in tests/failover/RESULT.md; needs root, a release binary and more
 	@FAILOVER_SERVICE="$(or $(FAILOVER_SERVICE),$(RELEASED))" /usr/bin/python3 tests/failover/run.py
+
+rolling-upgrade: ## Rolling upgrades over two schema versions under load; result in tests/rolling/RESULT.md; needs root, a release binary and more
+	@ROLLING_SERVICE="$(or $(ROLLING_SERVICE),$(RELEASED))" CARGO="$(CARGO)" /usr/bin/python3 tests/rolling/run.py
 
 runbooks-test: ## Run the runbooks for what is lost, leaked or full as they stand; needs root and a release binary
 	@RUNBOOKS_SERVICE="$(or $(RUNBOOKS_SERVICE),$(RELEASED))" python3 tests/runbooks/run.py

@@ -7,7 +7,9 @@ FAILOVER_SERVICE names the release binary, FAILOVER_PARAMETERS what stands behin
 or is over its time, is gone on with by the next one; --again begins anew. After each round tests/failover/RESULT.md is
 written. Needs root: all of it runs in namespaces of its own, on loopback, and ends with this program.
 """
-import argparse, datetime, json, os, pathlib, shutil, signal, subprocess, sys, tempfile, time, traceback
+import argparse, datetime, json, os, pathlib, shutil, sys, tempfile, time, traceback
+
+import namespace
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KEPT = ROOT / "target/failover"
@@ -30,13 +32,7 @@ def main():
     import report
     if options.report:
         return report.write(ROUNDS)
-    if os.environ.get("FAILOVER_INSIDE") != "1":
-        # With the first process everything ends that was started in the namespace.
-        inside = ["unshare", "--net", "--ipc", "--pid", "--fork", "--mount-proc", "--kill-child"]
-        os.environ["FAILOVER_INSIDE"] = "1"
-        os.execvp(inside[0], inside + [sys.executable, *sys.argv])
-    become_parent_of_orphans()
-    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    namespace.enter("FAILOVER_INSIDE")
     KEPT.mkdir(parents=True, exist_ok=True)
     if options.again:
         ROUNDS.unlink(missing_ok=True)
@@ -53,19 +49,6 @@ def main():
             leg(["switchover"] * min(LEG, left["switchover"]), end, report)
     report.write(ROUNDS)
     return report.verdict(ROUNDS)
-
-
-def become_parent_of_orphans():
-    """The first process of a namespace has to take leave of those whose parents have gone, or they seem to live on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    worker = os.fork()
-    if worker == 0:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        return
-    while True:
-        pid, status = os.wait()
-        if pid == worker:
-            os._exit(os.waitstatus_to_exitcode(status) & 255)
 
 
 def service():

@@ -206,6 +206,13 @@ class ByHand:
             self.kill(host)
 
 
+class Alone(ByHand):
+    """One server, without a standby."""
+
+    def add_standby(self):
+        pass
+
+
 class Patroni:
     """The same two servers, kept by Patroni with etcd: it is asked to switch over."""
 
