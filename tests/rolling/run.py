@@ -6,7 +6,7 @@ Two copies behind a balancer, over one PostgreSQL. Beside the older version the 
 after the other is stopped and started as the newer version, as the older one again, and as the newer one for good. The same
 once more with the next version. ROLLING_SERVICE names the newest binary, and the two older ones are built from the history;
 or ROLLING_PROGRAMS names all three, the oldest first: `label=path label=path label=path`. S is how long each state lasts (8),
-N how many old links lie in the database (100,000), WORDS what is to be said of the programs. Takes five to ten minutes, and writes tests/rolling/RESULT.md.
+N how many old links lie in the database (100,000), WORDS what is to be said of the programs. Takes some five minutes, and writes tests/rolling/RESULT.md.
 
 Needs root: all of it runs in namespaces of its own, on loopback, and ends with this program.
 """
