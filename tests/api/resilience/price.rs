@@ -169,8 +169,9 @@ fn rows_that_change_often_are_found_beside_their_old_versions() {
         life().await;
         let mut looks_back = Sql::of(world);
         looks_back.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM audit_logs").unwrap();
-        let mut sql = Sql::of(world);
-        sql.run(
+        // By a connection that ends, and with it what is counted of its own reading.
+        let mut changes = Sql::of(world);
+        changes.run(
             // As if the log had grown so many times.
             "CREATE PROCEDURE change(times integer) LANGUAGE plpgsql AS $$ BEGIN SET session_replication_role = replica;
              UPDATE audit_logs SET size = size - times WHERE tenant_id = 'acme'; FOR i IN 1..times LOOP
@@ -178,8 +179,10 @@ fn rows_that_change_often_are_found_beside_their_old_versions() {
              UPDATE access_epoch SET epoch = epoch + 1; COMMIT; END LOOP; RESET session_replication_role; END $$",
         )
         .unwrap();
-        sql.run("CALL change(4000)").unwrap();
-        sql.run("ANALYZE audit_logs; ANALYZE access_epoch").unwrap();
+        changes.run("CALL change(12000)").unwrap();
+        changes.run("ANALYZE audit_logs; ANALYZE access_epoch").unwrap();
+        drop(changes);
+        let mut sql = Sql::of(world);
         // Every connection tells of what it read at its next idle moment, at most once a second.
         let mut pages = async || {
             tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
