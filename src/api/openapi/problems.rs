@@ -62,11 +62,10 @@ fn of_its_kind(path: &str, id: &str, operation: &Value) -> Vec<Code> {
     add(is_secured || path.starts_with("/l/"), &[Code::RateLimited]);
     add(has("path", None), &[Code::InvalidId]);
     add(has("query", Some("cursor")), &[Code::InvalidCursor]);
-    add(
-        has("header", Some("Idempotency-Key")),
-        // What a repeat would read may be gone.
-        &[Code::InvalidHeader, Code::NotFound, Code::IdempotencyKeyInFlight, Code::IdempotencyKeyReused],
-    );
+    let takes_key = has("header", Some("Idempotency-Key"));
+    add(takes_key, &[Code::InvalidHeader, Code::IdempotencyKeyInFlight, Code::IdempotencyKeyReused]);
+    // What a repeat would read may be gone, or out of reach; consultants and keys are never.
+    add(takes_key && !["registerConsultant", "rotateKey"].contains(&id), &[Code::NotFound]);
     add(
         operation["requestBody"].is_object(),
         &[Code::InvalidBody, Code::RequestTimeout, Code::BodyTooLarge, Code::UnsupportedMediaType],
