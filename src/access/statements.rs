@@ -43,8 +43,10 @@ impl Query for LoadEpochs {
 
 impl<C> RunQueryDsl<C> for LoadEpochs {}
 
-const EPOCHS: &str = "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL FROM service_state e, \
-     (SELECT epoch FROM access_epoch ORDER BY epoch DESC LIMIT 1) a";
+const EPOCHS: &str = "SELECT e.incarnation, e.key_epoch, a.epoch, e.frozen_at IS NOT NULL ";
+
+/// The row of the epoch is the newest version of it, which PostgreSQL finds by its number.
+const FROM_SERVICE: &str = "FROM service_state e, (SELECT epoch FROM access_epoch ORDER BY epoch DESC LIMIT 1) a";
 
 /// No row comes from a server that takes no writes: it may have missed what took access away. A connection that was made
 /// to the primary may be one to a standby by now, or to a server that has been fenced off.
@@ -53,6 +55,7 @@ const FROM_THE_PRIMARY: &str = " WHERE current_setting('transaction_read_only') 
 impl QueryFragment<Pg> for LoadEpochs {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql(EPOCHS);
+        out.push_sql(FROM_SERVICE);
         out.push_sql(FROM_THE_PRIMARY);
         Ok(())
     }
@@ -61,6 +64,7 @@ impl QueryFragment<Pg> for LoadEpochs {
 impl QueryFragment<Sqlite> for LoadEpochs {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
         out.push_sql(EPOCHS);
+        out.push_sql(FROM_SERVICE);
         Ok(())
     }
 }
@@ -123,8 +127,7 @@ const SESSION_HOLDS: &str = "s.ended_at IS NULL AND magic_links.revoked_at IS NU
      AND NOT EXISTS (SELECT 1 FROM key_revocations k WHERE k.done_at IS NULL \
          AND k.kid IN (s.kid, s.link_kid, s.code_kid)) AND ";
 const SERVICE: &str = " UNION ALL SELECT 2, CAST(e.key_epoch AS TEXT), CAST(a.epoch AS TEXT), \
-     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL \
-     FROM service_state e, (SELECT epoch FROM access_epoch ORDER BY epoch DESC LIMIT 1) a";
+     CAST(e.incarnation AS TEXT), CASE WHEN e.frozen_at IS NOT NULL THEN 'frozen' END, NULL, NULL, NULL, NULL ";
 
 impl QueryFragment<Pg> for LoadSnapshot {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
@@ -142,6 +145,7 @@ impl QueryFragment<Pg> for LoadSnapshot {
         out.push_sql(SESSION_HOLDS);
         NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
+        out.push_sql(FROM_SERVICE);
         out.push_sql(FROM_THE_PRIMARY);
         Ok(())
     }
@@ -177,6 +181,7 @@ impl QueryFragment<Sqlite> for LoadSnapshotSqlite {
         out.push_sql(SESSION_HOLDS);
         NotBulkRevoked.walk_ast(out.reborrow())?;
         out.push_sql(SERVICE);
+        out.push_sql(FROM_SERVICE);
         Ok(())
     }
 }

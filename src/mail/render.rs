@@ -1,18 +1,20 @@
 //! Rendering e-mails: a plain-text part, and HTML with the same content.
 
 mod lines;
+mod words;
 
 use askama::Template;
 use jiff::tz::TimeZone;
 use url::Url;
 
 use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
+use self::words::{heading_of, hears_of, label_of_end};
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::domain::{Access, Notice, Reentry, Template as MailTemplate, in_hours, one_line};
+use crate::domain::{Access, Reentry, Template as MailTemplate, in_hours, one_line};
 use crate::error::{Code, Error, cut};
 use crate::mail::day::{zone, zoned};
-use crate::mail::since::{Mailed, Since};
+use crate::mail::since::Since;
 use crate::mail::summary::{Summary, Visits};
 use crate::mail::wish::Wish;
 use crate::mail_providers::provider::Mailbox;
@@ -232,40 +234,12 @@ struct NoticeMail {
 impl NoticeMail {
     /// Whether a mail with the link has left.
     fn was_mailed(&self) -> bool {
-        self.since.link_mail == Mailed::Left
+        self.since.was_mailed()
     }
 
     /// Whether none has, and none will.
     fn is_unsent(&self) -> bool {
         self.since.is_unsent(self.over)
-    }
-}
-
-/// Label of the end of an access that a notice is about.
-fn label_of_end(template: MailTemplate, over: Option<Code>, opens_later: bool) -> &'static str {
-    match template {
-        MailTemplate::AccessIssued
-        | MailTemplate::AccessUsed
-        | MailTemplate::LinkResent
-        | MailTemplate::OwnerAccessUsed
-        | MailTemplate::AccessChanged
-        | MailTemplate::AccessMoved
-        | MailTemplate::AccessEndsSoon
-        | MailTemplate::AccessRunsOut
-        | MailTemplate::AccessAnnounced
-        | MailTemplate::EmergencyIssued
-        | MailTemplate::OwnerEmergencyIssued
-        | MailTemplate::ExtensionRequested
-        | MailTemplate::ExtensionDenied
-        | MailTemplate::PolicyViolation
-            if over.is_none() =>
-        {
-            "Valid until"
-        }
-        MailTemplate::ApprovalRequested if opens_later => "If approved before it opens, until",
-        MailTemplate::ApprovalRequested => "If approved at once, until",
-        MailTemplate::RequestDenied => "Would have been valid until",
-        _ => "Was granted until",
     }
 }
 
@@ -277,7 +251,6 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let portal_name = portal.map_or(&link.portal, |portal| &portal.name);
     let zone = zone(&tenant.time_zone);
     let over = link.ended(facts.now);
-    let was_mailed = facts.since.link_mail == Mailed::Left;
     // What is said of the future holds when it is read, the rest when it happened.
     let seen_at = match template {
         Mail::AccessIssued | Mail::LinkResent | Mail::AccessMoved => facts.at.max(facts.now),
@@ -288,7 +261,7 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let heading = |show: fn(&str) -> String| {
         heading_of(
             template,
-            (opens_later, of_code, was_mailed),
+            (opens_later, of_code, facts.since.was_mailed()),
             [&consultant.name, portal_name, &tenant.name].map(|one| show(one)),
         )
     };
@@ -352,60 +325,6 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     };
     let parts = parts_of(template, &mail)?;
     Ok(Email::new(name, facts.recipient, &heading(ToOwned::to_owned), parts))
-}
-
-/// Of what the recipient of a notice hears later: not of what the tenant has muted, or what has happened by now.
-fn hears_of(template: MailTemplate, muted: &[Notice], since: Since) -> Option<&'static str> {
-    let hears_of_use = !since.is_used && !muted.contains(&Notice::AccessUsed);
-    let hears = |notice| !since.is_left && !muted.contains(&notice);
-    match template {
-        MailTemplate::AccessIssued => match (hears_of_use, hears(Notice::AccessEnded)) {
-            (true, true) => Some("when the access is used and when it ends"),
-            (true, false) => Some("when the access is used"),
-            (false, true) => Some("when it ends"),
-            (false, false) => None,
-        },
-        MailTemplate::OwnerAccessUsed => hears(Notice::OwnerAccessEnded).then_some("when it ends"),
-        _ => None,
-    }
-}
-
-/// The heading of a notice, which is its subject, too.
-fn heading_of(
-    template: MailTemplate,
-    (opens_later, of_code, was_mailed): (bool, bool, bool),
-    [who, place, company]: [String; 3],
-) -> String {
-    use MailTemplate as Mail;
-    match template {
-        Mail::AccessIssued => format!("Support access granted to {who} ({place})"),
-        Mail::AccessUsed => format!("Support access used by {who} ({place})"),
-        Mail::AccessEnded => format!("The support visit by {who} has ended ({place})"),
-        Mail::AccessVisits => format!("The support visits of a day by {who} ({place})"),
-        Mail::OwnerAccessVisits => format!("The support visits of a day to {place} of {company} as you"),
-        // A link is mailed when its access opens: until then there is none to resend.
-        Mail::LinkResent if opens_later => format!("Support access was announced to {who} again ({place})"),
-        Mail::LinkResent if !was_mailed => format!("A fresh access link is sent to {who} ({place})"),
-        Mail::LinkResent => format!("A fresh access link was sent to {who} ({place})"),
-        Mail::AccessRevoked => format!("Support access of {who} was revoked ({place})"),
-        Mail::AccessWithdrawn => format!("Your access to {company} ({place}) was revoked"),
-        Mail::AccessChanged => format!("Support access of {who} ends at another time ({place})"),
-        Mail::AccessMoved => format!("Your access to {company} ({place}) ends at another time"),
-        Mail::AccessEndsSoon => format!("Support access of {who} ends soon ({place})"),
-        Mail::AccessRunsOut => format!("Your access to {company} ({place}) ends soon"),
-        Mail::EmergencyIssued => format!("Emergency access granted to {who} ({place})"),
-        Mail::OwnerEmergencyIssued => format!("Emergency access to {place} of {company} as you"),
-        Mail::PolicyViolation => format!("Support by {who} did what the access does not include ({place})"),
-        Mail::AccessAnnounced => format!("You will get access to {company} ({place})"),
-        Mail::OwnerAccessUsed => format!("Support opened {place} of {company} as you"),
-        Mail::OwnerAccessEnded => format!("The support visit to {place} of {company} as you has ended"),
-        Mail::ApprovalRequested => format!("Please decide on support access for {who} ({place})"),
-        Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
-        Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
-        Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
-        _ if of_code => format!("A code for {who} could not be delivered"),
-        _ => format!("The access link for {who} could not be delivered"),
-    }
 }
 
 /// Text and HTML of a notice.

@@ -99,6 +99,11 @@ impl Since {
         }
     }
 
+    /// Whether a mail with a link has left.
+    pub(super) fn was_mailed(self) -> bool {
+        self.link_mail == Mailed::Left
+    }
+
     /// Whether no mail with a link has left, and none will.
     pub(super) fn is_unsent(self, over: Option<Code>) -> bool {
         self.link_mail == Mailed::Lost || (over.is_some() && self.link_mail == Mailed::Waits)

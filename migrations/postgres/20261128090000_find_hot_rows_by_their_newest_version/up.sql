@@ -8,7 +8,8 @@ ALTER TABLE audit_logs DROP CONSTRAINT audit_logs_pkey, ADD PRIMARY KEY (tenant_
 CREATE FUNCTION audit_logs_begin_once() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(NEW.tenant_id, 7304826152));
-    IF EXISTS (SELECT 1 FROM audit_logs WHERE tenant_id = NEW.tenant_id) THEN
+    PERFORM FROM audit_logs WHERE tenant_id = NEW.tenant_id ORDER BY size DESC LIMIT 1;
+    IF FOUND THEN
         RETURN NULL;
     END IF;
     RETURN NEW;

@@ -219,6 +219,10 @@ async fn what_waited_for_the_provider_is_true_when_it_is_read(world: &World) {
     // As if no link had been on its way at the very moment of its end: that one may have left.
     let never_left = "UPDATE mail_jobs SET lease_until = NULL, unknown_attempts = 0 WHERE state = 'cancelled'";
     Sql::of(world).run(never_left).unwrap();
+    // And none was written before all that: what the worker has read by now is claimed soon, and comes back.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let on_its_way = "FROM mail_jobs WHERE state = 'sending'";
+    eventually("none is on its way", async || (Sql::of(world).count(on_its_way) == 0).then_some(())).await;
     world.clock.advance(Duration::minutes(5));
     world.mails.behave();
     let marker = issue("emp-3", false).await;
