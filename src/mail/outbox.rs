@@ -1,6 +1,7 @@
 //! The outbox worker: claims jobs, mints tokens, renders, sends, and stores the outcome.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::future::{join, join_all, join3};
 use time::Duration;
@@ -45,6 +46,10 @@ const LEASE: Duration = Duration::seconds(30);
 
 /// Largest number of e-mails that are settled together.
 const SETTLED_A_TIME: usize = 64;
+
+/// Tries to store what became of e-mails, and the pause between two.
+const SETTLING_TRIES: u32 = 10;
+const SETTLED_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
@@ -210,14 +215,29 @@ impl Batch<'_> {
         let settling = async {
             let (mut attempts, mut outcome) = (Vec::new(), Ok(()));
             while came.recv_many(&mut attempts, SETTLED_A_TIME).await > 0 {
-                let (sent, now) = (std::mem::take(&mut attempts), cx.clock.now());
-                outcome = cx.store.write(move |tx| settle(tx, &sent, provider, now)).await.and(outcome);
+                outcome = settled(cx, std::mem::take(&mut attempts), provider).await.and(outcome);
             }
             outcome
         };
         let (_, cancelled, settled) = join3(join_all(sending), join_all(stale.into_iter().map(cancel)), settling).await;
         cancelled.into_iter().collect::<Result<(), Error>>().and(settled)
     }
+}
+
+/// Settles attempts, and tries again while their lease holds: what is not known to have left would be sent twice.
+async fn settled(cx: &Context, sent: Vec<Sent>, provider: &'static str) -> Result<(), Error> {
+    let sent = Arc::new(sent);
+    for number in 1.. {
+        let (attempts, now) = (sent.clone(), cx.clock.now());
+        match cx.store.write(move |tx| settle(tx, &attempts, provider, number > 1, now)).await {
+            Err(error) if number < SETTLING_TRIES => {
+                tracing::warn!(mails = sent.len(), error.cause = %error, "what became of e-mails could not be stored yet");
+                tokio::time::sleep(SETTLED_AGAIN).await;
+            }
+            outcome => return outcome,
+        }
+    }
+    Ok(())
 }
 
 /// Settles a job that must not be sent.
@@ -229,7 +249,7 @@ async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp)
         match (&mail.withheld, claimed.into_iter().next()) {
             (Some(attempt), Some(job)) => {
                 let link = mail.link.as_ref().map(|(link, _)| link.clone());
-                settle(tx, &[Sent { job, link, attempt: attempt.clone() }], provider, now)
+                settle(tx, &[Sent { job, link, attempt: attempt.clone() }], provider, false, now)
             }
             _ => Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?),
         }

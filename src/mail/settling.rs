@@ -6,7 +6,7 @@ use time::Duration;
 use super::notices;
 use super::store::{self, Attempt, Job};
 use crate::clock::Timestamp;
-use crate::domain::{Actor, EventType, Template};
+use crate::domain::{Actor, DeliveryState, EventType, Template};
 use crate::error::Error;
 use crate::journal::Event;
 use crate::mail_providers::provider::SendError;
@@ -26,14 +26,33 @@ pub(super) struct Sent {
     pub attempt: Attempt,
 }
 
-/// Stores the outcomes of attempts, and records them.
-pub(super) fn settle(tx: &mut Tx<'_>, sent: &[Sent], provider: &str, now: Timestamp) -> Result<(), Error> {
-    let accepted = sent.iter().filter_map(|one| match &one.attempt {
+/// Stores the outcomes of attempts, and records them. Whether an earlier try has stored them is not known where this one
+/// `is_repeated`.
+pub(super) fn settle(
+    tx: &mut Tx<'_>,
+    sent: &[Sent],
+    provider: &str,
+    is_repeated: bool,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut open: Vec<&Sent> = sent.iter().collect();
+    if is_repeated {
+        let mut unsettled = Vec::new();
+        for one in open {
+            // One that was cancelled meanwhile may have left all the same.
+            let is_open = |job: Job| job.finished_at.is_none() || job.state == DeliveryState::Cancelled;
+            if store::find(tx, &one.job.id)?.is_some_and(is_open) {
+                unsettled.push(one);
+            }
+        }
+        open = unsettled;
+    }
+    let accepted = open.iter().filter_map(|one| match &one.attempt {
         Attempt::Accepted { message_id } => Some((&one.job, message_id.as_deref())),
         _ => None,
     });
     store::settle_accepted(tx, &accepted.collect::<Vec<_>>(), provider, now)?;
-    for Sent { job, link, attempt } in sent {
+    for Sent { job, link, attempt } in open {
         // An accepted e-mail was sent, even if the job was cancelled meanwhile.
         let left = matches!(attempt, Attempt::Accepted { .. }) || store::settle(tx, job, provider, attempt, now)?;
         if left && let Some(link) = link {

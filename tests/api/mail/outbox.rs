@@ -9,7 +9,8 @@ use wiremock::matchers::any;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::{
-    Api, Process, Settings, Sink, Sql, Taking, World, apply, eventually, generation_of, link_of, on_both_databases,
+    Api, Database, Process, Settings, Sink, Sql, Taking, World, apply, eventually, generation_of, link_of,
+    on_both_databases,
 };
 
 const LINKS: &str = "/v1/magic-links";
@@ -219,4 +220,50 @@ async fn a_failed_mail_of_a_dead_link_is_not_sent_again(world: &World) {
     world.mails.behave();
     world.admin.post(&retry, &json!({})).await.refused(409, "mail_not_retryable");
     assert!(world.admin.events("&type=mail.retried").await.is_empty());
+}
+
+// No lease ends by this clock: a mail that left stays known as such, or is known as on its way for ever.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn what_became_of_a_mail_is_stored_when_the_database_takes_it_again(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let mut request = Api::issue_request(&world.consultant().await);
+    request["issued_by"].as_object_mut().unwrap().remove("email");
+    let when = "BEFORE UPDATE ON mail_jobs";
+    let (refuse, take) = match world.database {
+        Database::Sqlite => (
+            format!(
+                "CREATE TRIGGER refuse {when} WHEN NEW.state IN ('accepted', 'queued') \
+                 BEGIN SELECT RAISE(ABORT, 'not now'); END"
+            ),
+            "PRAGMA busy_timeout = 10000; DROP TRIGGER refuse",
+        ),
+        Database::Postgres => (
+            format!(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not now'; END $$; \
+                 CREATE TRIGGER refuse {when} FOR EACH ROW WHEN (NEW.state IN ('accepted', 'queued')) \
+                 EXECUTE FUNCTION refuse()"
+            ),
+            "DROP TRIGGER refuse ON mail_jobs",
+        ),
+    };
+    for (answer, state) in [(200, "accepted"), (503, "queued")] {
+        if answer == 503 {
+            world.mails.misbehave(ResponseTemplate::new(answer));
+        }
+        Sql::of(world).run(&refuse).unwrap();
+        request["profile"]["id"] = json!(state);
+        let link = portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned();
+        world.token(&link, 1).await;
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        assert_eq!(delivery(&portal, &link).await["state"], "sending");
+        Sql::of(world).run(take).unwrap();
+        let seen = in_state(&portal, &link, state).await;
+        assert_eq!(seen["attempts"], 1);
+        let mailed = portal.event_types(&format!("&magic_link_id={link}&type=magic_link.mailed")).await;
+        assert_eq!(mailed.len(), usize::from(state == "accepted"));
+        if world.database == Database::Postgres {
+            Sql::of(world).run("DROP FUNCTION refuse()").unwrap();
+        }
+    }
 }
