@@ -32,7 +32,6 @@ use crate::metrics::Metrics;
 use crate::records::signing_keys::KeyEpoch;
 use crate::secrets::{ApiKey, same_sha256};
 use crate::store::{Answers, OpenError, Replaceable, Store, pool_of};
-use crate::tokens::Verified;
 
 /// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
 /// introspection response, 60 MiB for all.
@@ -101,7 +100,7 @@ pub(crate) struct LiveSession {
     pub expires_at: Timestamp,
     /// Response of the first introspection, which stays the same as long as this entry is valid: until it ends soon, and
     /// from then on.
-    pub introspection: [OnceLock<CachedIntrospection>; 2],
+    pub introspection: [OnceLock<Arc<CachedIntrospection>>; 2],
 }
 
 /// Version of the store at which an entry was read.
@@ -337,10 +336,14 @@ impl SnapshotLoader {
     }
 }
 
-/// The introspection response for a token and a session, as JSON.
+/// The introspection response for the claims of a token and a session, and what decides who hears it.
 #[derive(Debug)]
 pub(crate) struct CachedIntrospection {
-    pub(crate) token: Arc<Verified>,
+    /// Of the claims, as in [`crate::tokens::Verified`].
+    pub(crate) claims: [u8; 32],
+    pub(crate) audience: String,
+    pub(crate) portal: String,
+    pub(crate) tenant_id: String,
     pub(crate) json: Bytes,
 }
 

@@ -173,7 +173,7 @@ pub(crate) async fn revoke_token(
     now: Timestamp,
 ) -> Result<(), Error> {
     let Some(token) = cx.tokens.verify_access(token, now) else { return Ok(()) };
-    let (id, actor) = (token.claims.sid.clone(), caller.actor(None));
+    let (id, actor) = (token.sid.clone(), caller.actor(None));
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     cx.store.write(move |tx| revoke_active(tx, &id, &reach, &Ending::new(&actor, client_id.as_ref(), now))).await
 }

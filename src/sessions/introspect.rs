@@ -133,32 +133,25 @@ pub struct ActorClaim<'a> {
     sub: &'a str,
 }
 
-/// An active session, and the access token that was presented for it.
-pub(super) struct ActiveSession {
-    ends_soon: bool,
-    token: Arc<Verified>,
-    live: Arc<LiveSession>,
-}
-
 /// The result of an introspection.
 pub(super) struct Answer {
     /// The authenticated caller.
     pub client_id: ClientId,
-    /// `None` for an inactive token, whatever the reason.
-    pub active: Option<ActiveSession>,
+    /// The response as JSON of an active token; `None` for an inactive one, whatever the reason.
+    pub active: Option<Bytes>,
 }
 
 /// Claims of a signed introspection response (RFC 9701), which the caller can pass on as proof.
 #[derive(Serialize, Deserialize)]
-struct SignedIntrospection<T> {
+struct SignedIntrospection {
     iss: String,
     /// The caller's client identifier: the response is for that client only.
     aud: String,
     iat: i64,
-    token_introspection: T,
+    token_introspection: serde_json::Value,
 }
 
-impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<T> {
+impl Claims for SignedIntrospection {
     const TYP: &'static str = "token-introspection+jwt";
 
     fn issued_at(&self) -> i64 {
@@ -168,22 +161,21 @@ impl<T: Serialize + serde::de::DeserializeOwned> Claims for SignedIntrospection<
 
 /// Signs an introspection response for the caller. It has no `sub` and no `exp`, so that it cannot be mistaken for an
 /// access token (RFC 9701).
-pub(super) fn sign(
-    cx: &Context,
-    client_id: &ClientId,
-    answer: &Introspection<'_>,
-    now: Timestamp,
-) -> Result<String, Error> {
+pub(super) fn sign(cx: &Context, answer: &Answer, now: Timestamp) -> Result<String, Error> {
+    let told = match &answer.active {
+        Some(json) => serde_json::from_slice(json),
+        None => serde_json::to_value(Introspection::default()),
+    };
     let claims = SignedIntrospection {
         iss: cx.tokens.issuer().to_owned(),
-        aud: client_id.to_string(),
+        aud: answer.client_id.to_string(),
         iat: now.unix_seconds(),
-        token_introspection: serde_json::to_value(answer).map_err(Error::internal)?,
+        token_introspection: told.map_err(Error::internal)?,
     };
     cx.tokens.sign(&claims, now)
 }
 
-/// Returns the session of an access token if it is active and within the caller's portal and tenants.
+/// Returns the response for an access token whose session is active and within the caller's portal and tenants.
 ///
 /// One snapshot, read after the request arrived, contains the caller, the session that the token claims,
 /// its link, its consultant and the epoch of the signing keys. Who asks is judged before the token's signature is verified.
@@ -197,7 +189,7 @@ pub(super) async fn introspect(
 ) -> Result<Answer, Error> {
     let token = request.token.as_deref().unwrap_or_default();
     let known = cx.tokens.verified_before(token);
-    let claimed = known.as_ref().map(|token| token.claims.sid.clone()).or_else(|| Tokens::claimed_session(token));
+    let claimed = known.as_ref().map(|token| token.sid.clone()).or_else(|| Tokens::claimed_session(token));
     let state = cx.snapshot(Some(request.presented.client_id()), claimed.as_ref(), now).await?;
     let client = request.presented.authenticate(state.client, now)?;
     // Errors of the form are reported only to an authenticated caller.
@@ -208,63 +200,66 @@ pub(super) async fn introspect(
         Some(known) if cx.tokens.still_counts(&known, now) => Some(known),
         _ => cx.tokens.verify_access(token, now),
     };
-    let verified = verified.filter(|token| Some(&token.claims.sid) == claimed.as_ref());
-    let (Some(token), Some(live)) = (verified, state.session) else { return Ok(Answer { client_id, active: None }) };
-    let claims = &token.claims;
-    let own_portal = cx.config.portals.get(&claims.portal).is_some_and(|portal| portal.audience == claims.aud);
-    let holds = own_portal && client.reach.covers(&claims.tenant_id, &claims.portal);
-    Ok(Answer {
-        client_id,
-        active: holds.then(|| ActiveSession { ends_soon: ends_soon(live.expires_at, now), token, live }),
-    })
+    let verified = verified.filter(|token| Some(&token.sid) == claimed.as_ref());
+    let (Some(verified), Some(live)) = (verified, state.session) else {
+        return Ok(Answer { client_id, active: None });
+    };
+    let told = told(token, &verified, &live, now)?;
+    let own_portal = cx.config.portals.get(&told.portal).is_some_and(|portal| portal.audience == told.audience);
+    let holds = own_portal && client.reach.covers(&told.tenant_id, &told.portal);
+    Ok(Answer { client_id, active: holds.then(|| told.json.clone()) })
 }
 
-impl ActiveSession {
-    /// The introspection response as JSON. It is serialized once and cached with the session, because the token does not
-    /// change, and the session's data not without a new access epoch.
-    pub(super) fn json(&self) -> Result<Bytes, Error> {
-        let of_this = |told: &&CachedIntrospection| {
-            Arc::ptr_eq(&told.token, &self.token) || told.token.claims == self.token.claims
-        };
-        let [early, late] = &self.live.introspection;
-        let cache = if self.ends_soon { late } else { early };
-        if let Some(told) = cache.get().filter(of_this) {
-            return Ok(told.json.clone());
-        }
-        let json = Bytes::from(serde_json::to_vec(&self.introspection()).map_err(Error::internal)?);
-        // Another request may have filled the cache first; its response serves as well.
-        drop(cache.set(CachedIntrospection { token: Arc::clone(&self.token), json: json.clone() }));
-        Ok(json)
+/// What is told of an active session. It is written once and cached with the session, because the claims do not change,
+/// and the session's data not without a new access epoch.
+fn told(
+    token: &str,
+    verified: &Verified,
+    live: &LiveSession,
+    now: Timestamp,
+) -> Result<Arc<CachedIntrospection>, Error> {
+    let ends_soon = ends_soon(live.expires_at, now);
+    let [early, late] = &live.introspection;
+    let cache = if ends_soon { late } else { early };
+    if let Some(told) = cache.get().filter(|told| told.claims == verified.claims) {
+        return Ok(Arc::clone(told));
     }
-
-    /// The introspection response.
-    pub(super) fn introspection(&self) -> Introspection<'_> {
-        let (claims, live) = (&self.token.claims, &self.live);
-        Introspection {
-            active: true,
-            iss: Some(&claims.iss),
-            aud: Some(&claims.aud),
-            sub: Some(&claims.sub),
-            act: Some(ActorClaim { sub: claims.act.sub.as_str() }),
-            client_id: Some(&claims.client_id),
-            iat: Some(claims.iat),
-            nbf: Some(claims.nbf),
-            // Sooner than the token says where its link was shortened.
-            exp: Some(claims.exp.min(live.expires_at.unix_seconds())),
-            ends_soon: Some(self.ends_soon),
-            jti: Some(&claims.jti),
-            sid: Some(&claims.sid),
-            token_type: Some(TokenType::Bearer),
-            tenant_id: Some(&claims.tenant_id),
-            portal: Some(&claims.portal),
-            access: Some(claims.access),
-            modules: claims.modules.as_deref(),
-            forbidden: &claims.forbidden,
-            profile_name: Some(&live.profile_name),
-            consultant_name: Some(&live.consultant_name),
-            consultant_email: Some(&live.consultant_email),
-            reason: Some(&live.reason),
-            magic_link_id: Some(&live.magic_link_id),
-        }
-    }
+    let claims = Tokens::claims_of_verified(token)?;
+    let introspection = Introspection {
+        active: true,
+        iss: Some(&claims.iss),
+        aud: Some(&claims.aud),
+        sub: Some(&claims.sub),
+        act: Some(ActorClaim { sub: claims.act.sub.as_str() }),
+        client_id: Some(&claims.client_id),
+        iat: Some(claims.iat),
+        nbf: Some(claims.nbf),
+        // Sooner than the token says where its link was shortened.
+        exp: Some(claims.exp.min(live.expires_at.unix_seconds())),
+        ends_soon: Some(ends_soon),
+        jti: Some(&claims.jti),
+        sid: Some(&claims.sid),
+        token_type: Some(TokenType::Bearer),
+        tenant_id: Some(&claims.tenant_id),
+        portal: Some(&claims.portal),
+        access: Some(claims.access),
+        modules: claims.modules.as_deref(),
+        forbidden: &claims.forbidden,
+        profile_name: Some(&live.profile_name),
+        consultant_name: Some(&live.consultant_name),
+        consultant_email: Some(&live.consultant_email),
+        reason: Some(&live.reason),
+        magic_link_id: Some(&live.magic_link_id),
+    };
+    let json = Bytes::from(serde_json::to_vec(&introspection).map_err(Error::internal)?);
+    let told = Arc::new(CachedIntrospection {
+        claims: verified.claims,
+        audience: claims.aud,
+        portal: claims.portal,
+        tenant_id: claims.tenant_id,
+        json,
+    });
+    // Another request may have filled the cache first; its response serves as well.
+    drop(cache.set(Arc::clone(&told)));
+    Ok(told)
 }

@@ -172,12 +172,11 @@ async fn introspect_token(
     let now = cx.clock.now();
     let asked = super::introspect::introspect(&cx, &request, now).await?;
     if wants_signed(&accept) {
-        let answer = asked.active.as_ref().map(super::introspect::ActiveSession::introspection).unwrap_or_default();
-        let signed = super::introspect::sign(&cx, &asked.client_id, &answer, now)?;
+        let signed = super::introspect::sign(&cx, &asked, now)?;
         return Ok(HttpResponse::Ok().content_type(SIGNED_INTROSPECTION).body(signed));
     }
-    match &asked.active {
-        Some(active) => Ok(HttpResponse::Ok().content_type("application/json").body(active.json()?)),
+    match asked.active {
+        Some(json) => Ok(HttpResponse::Ok().content_type("application/json").body(json)),
         None => Ok(json_answer(StatusCode::OK, &Introspection::default())),
     }
 }
