@@ -36,7 +36,7 @@ pub(crate) async fn issue(
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
     // A repeat needs what the request needs, whichever copy of the service has met its key.
-    require_permission(caller, &request)?;
+    require_scopes(caller, &request)?;
     if let Some(key) = idempotency.as_ref().filter(|key| cx.store.has_met(key))
         && let Some(link) = repeated(cx, key.clone(), now).await?
     {
@@ -47,6 +47,10 @@ pub(crate) async fn issue(
         Err(refusal) => return replay(cx, idempotency, refusal, now).await,
     };
     let replaces = request.replace;
+    // Of what was moved out of its reach a client hears the same by every call that takes a key.
+    if let Err(refusal) = require_reach(caller, &request) {
+        return replay(cx, idempotency, refusal, now).await;
+    }
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, refusal, now).await;
     }
@@ -91,8 +95,9 @@ pub(crate) async fn draft(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
-    require_permission(caller, &request)?;
+    require_scopes(caller, &request)?;
     let (starts_at, length) = check(cx, &request, now)?;
+    require_reach(caller, &request)?;
     require_portal(&cx.config, &request.portal, request.reentry)?;
     require_issuing(cx, caller, now)?;
     let (replaces, emergency) = (request.replace, request.emergency.clone());
@@ -209,11 +214,8 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
     }
 }
 
-/// Refuses a client that may not issue such a link at all, whatever the time, the limits and the configuration.
-fn require_permission(caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
-    if !caller.reach.covers(&request.tenant_id, &request.portal) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
-    }
+/// Refuses a client that may not ask for what the members of its request mean, whatever the time and the limits.
+fn require_scopes(caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
@@ -222,6 +224,14 @@ fn require_permission(caller: &Caller<AskForLinks>, request: &IssueLink) -> Resu
         return Err(Error::new(Code::InsufficientScope).detail(detail));
     }
     Ok(())
+}
+
+/// Refuses a client that may not issue for this tenant and portal.
+fn require_reach(caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
+    if caller.reach.covers(&request.tenant_id, &request.portal) {
+        return Ok(());
+    }
+    Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"))
 }
 
 /// Refuses while issuing is frozen, or no key could sign.

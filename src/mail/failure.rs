@@ -20,6 +20,7 @@ pub(super) fn is_complaint(error: Option<&str>) -> bool {
 
 /// A mail that did not arrive, or was not wanted, and what became of the access since.
 #[derive(Debug, Clone, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them go together")]
 pub(super) struct Failure {
     /// Whether it was one with a one-time code.
     pub of_code: bool,

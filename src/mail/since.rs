@@ -111,6 +111,7 @@ impl Mailed {
 
 /// What became of the access by the time when the mail is written.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them go together")]
 pub(super) struct Since {
     pub link_mail: Mailed,
     /// Whether somebody has reviewed the emergency.

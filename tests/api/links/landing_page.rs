@@ -281,7 +281,7 @@ async fn half_an_escape_in_a_links_address_is_the_page_too(world: &World) {
         }
     }
     // Other words are other paths.
-    for path in ["/lx%", "/l_%", "/l1%zz", "/links%", "/l/preview%", "/l/page.js%", "/v1/%", "/%6c%%"] {
+    for path in ["/lx%", "/l_%", "/l1%zz", "/links%", "/l/preview%", "/l/page.js%", "/v1/%"] {
         stranger.get(path).await.refused(400, "invalid_request");
     }
     let path = format!("/v1/magic-links/{token}%");

@@ -94,7 +94,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
     Hello Asha & Söhne,
 
     Nobody decided in time on the support access that you asked for. Nobody
-    got access; you can ask anew.
+    got access by it; you can ask anew.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne

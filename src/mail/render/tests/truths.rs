@@ -94,7 +94,7 @@ fn a_notice_about_a_mail_that_failed_says_what_is_so() {
                 assert_eq!(says("Valid until"), !is_over, "{case}");
                 assert_eq!(says("has ended by now"), is_over, "{case}");
                 assert!(!says("visit is open") || (failure.has_visit && !is_over), "{case}");
-                assert!(!says("no access") || !(failure.is_used || failure.is_complaint || is_over), "{case}");
+                assert!(!says("has no access") || !(failure.is_used || failure.is_complaint || is_over), "{case}");
                 assert!(!says("cannot open") || !(failure.is_used || failure.is_complaint || is_over), "{case}");
                 assert!(!says("sent again") || !(failure.is_stopped || is_over || newer.is_some()), "{case}");
                 assert!(!says("ask for another code") || !(failure.is_stopped || is_over), "{case}");
