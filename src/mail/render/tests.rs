@@ -94,12 +94,12 @@ fn notice_since(
     words: &str,
     become_of: impl FnOnce(&mut Link),
 ) -> Email {
-    notice_failed(Failure::default(), since, wait, template, words, become_of)
+    notice_failed(&Failure::default(), since, wait, template, words, become_of)
 }
 
 /// The same, where it is about a mail that did not arrive, or was not wanted.
 fn notice_failed(
-    failure: Failure,
+    failure: &Failure,
     since: Since,
     wait: time::Duration,
     template: Template,
@@ -150,7 +150,7 @@ fn notice_failed(
         created_at: link.starts_at,
     };
     let request = requests::wish_of(template, &link, words);
-    let failure = Failure { words: Some(words.to_owned()), ..failure };
+    let failure = Failure { words: Some(words.to_owned()), ..failure.clone() };
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),

@@ -13,7 +13,7 @@ fn notices() -> impl Iterator<Item = Template> {
 fn written(template: Template, failure: &Failure, since: Since, is_over: bool) -> String {
     let wait = time::Duration::hours(if is_over { 72 } else { 0 });
     let mut over = None;
-    let mail = notice_failed(failure.clone(), since, wait, template, "Asha", |link| {
+    let mail = notice_failed(failure, since, wait, template, "Asha", |link| {
         over = link.ended(link.starts_at.plus(wait));
     });
     since
@@ -82,7 +82,7 @@ fn a_notice_about_a_mail_that_failed_says_what_is_so() {
             };
             let is_over = bit(5);
             let wait = time::Duration::hours(if is_over { 72 } else { 0 });
-            let mail = notice_failed(failure.clone(), Since::default(), wait, Template::LinkBounced, "Asha", |_| {});
+            let mail = notice_failed(&failure, Since::default(), wait, Template::LinkBounced, "Asha", |_| {});
             let case = format!("{failure:?}, {is_over}: {}: {}", mail.subject, mail.text);
             let hangs_on_it = !failure.is_used && !failure.has_visit && newer.is_none();
             let nobody = [mail.subject.starts_with("The access link"), mail.subject.starts_with("A code for")];
