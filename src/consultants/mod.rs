@@ -254,6 +254,9 @@ pub(crate) async fn change(
             let name = request.name.as_deref().map_or(before.name.as_str(), str::trim);
             let email = email.as_deref().unwrap_or(&before.email);
             let email_key = email.to_lowercase();
+            if (name, email) == (before.name.as_str(), before.email.as_str()) {
+                return Ok((before, None));
+            }
             if records::consultants::email_taken(tx, &email_key, Some(&id))? {
                 return Err(Code::ConsultantExists.into());
             }

@@ -185,13 +185,15 @@ const UNMATCHED: &str = "unmatched";
 /// Acts whose answers are no reading, whether or not they change something: they tell of a token to who has it.
 const UNCOUNTED: &[&str] = &["/v1/introspect", "/v1/revoke"];
 
-/// The pattern of the route, which contains no id.
+/// The name or the pattern of the route, which contains no id.
 fn route_of(request: &HttpRequest) -> Cow<'_, str> {
     // actix tries one pattern after the other, but the path of a hot route is its own pattern.
     if request.app_data::<web::Data<KnownRoutes>>().is_some_and(|known| known.is_plain(request.path())) {
         return Cow::Borrowed(request.path());
     }
-    request.match_pattern().map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
+    // What has a name has a pattern that nobody would read.
+    let named = request.match_name().map(ToOwned::to_owned);
+    named.or_else(|| request.match_pattern()).map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
 }
 
 /// Counts what a client has read, and notes what the path named, or which tenant the query asked for.

@@ -30,6 +30,7 @@ pub(crate) use idempotency::IdempotencyHeader;
 pub(crate) use middleware::surround;
 pub(crate) use oauth::TokenRequest;
 pub(crate) use parameters::{Path, Query};
+pub(crate) use plain_path::PAGE_OF_A_LINK;
 pub(crate) use problem::{Problem, TRACE_ID, bare_problem};
 pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{Accepted, Created, Json, cached, json as json_answer};

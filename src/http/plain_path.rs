@@ -2,30 +2,47 @@
 //!
 //! The router decodes such escapes. Whatever else looks at the path, as the contract or the headers of an answer do, must
 //! not see another address than the router. A `%` that begins no escape (2.1) is refused: with `%%37%32`, one pass would
-//! leave the next one something to decode.
+//! leave the next one something to decode. What is left of a link's address is the page all the same: there such a `%` is
+//! taken for itself, as if it had been escaped.
 
 use std::borrow::Cow;
 
-use actix_web::dev::ServiceRequest;
-use actix_web::http::Uri;
+use actix_web::dev::{ServiceRequest, Url};
 use actix_web::http::uri::PathAndQuery;
+use actix_web::http::{Method, Uri};
 
 use crate::error::{Code, Error};
+
+/// Name of the resources that show a page at whatever is left of a link's address. It is their route in spans and metrics,
+/// too.
+pub(crate) const PAGE_OF_A_LINK: &str = "/l";
 
 /// Decodes what needed no escape in the path of a request.
 ///
 /// # Errors
-/// `invalid_request` where a `%` begins no escape.
+/// `invalid_request` where a `%` begins no escape, but in what is left of a link's address.
 pub(super) fn take_plain_path(request: &mut ServiceRequest) -> Result<(), Error> {
-    if !is_escaped(request.uri().path()) {
-        let detail = "a % in the path must begin an escape of two hexadecimal digits";
-        return Err(Error::new(Code::InvalidRequest).detail(detail));
-    }
-    if let Some(uri) = plain(request.uri()) {
+    let mended = if is_escaped(request.uri().path()) { None } else { Some(page_of_a_link(request)?) };
+    let taken = plain(mended.as_ref().unwrap_or(request.uri())).or(mended);
+    if let Some(uri) = taken {
         request.match_info_mut().get_mut().update(&uri);
         request.head_mut().uri = uri;
     }
     Ok(())
+}
+
+/// The address with each `%` that begins no escape as an escape of its own, if a page is shown there.
+fn page_of_a_link(request: &ServiceRequest) -> Result<Uri, Error> {
+    let is_read = [Method::GET, Method::HEAD].contains(request.method());
+    let mended = with_path(request.uri(), &wholly_escaped(request.uri().path())).filter(|_| is_read);
+    let is_page = |uri: &Uri| {
+        let routed = Url::new(uri.clone());
+        request.resource_map().match_name(routed.path()) == Some(PAGE_OF_A_LINK)
+    };
+    mended.filter(is_page).ok_or_else(|| {
+        let detail = "a % in the path must begin an escape of two hexadecimal digits";
+        Error::new(Code::InvalidRequest).detail(detail)
+    })
 }
 
 /// The byte that the two digits behind a `%` stand for.
@@ -39,10 +56,25 @@ fn is_escaped(path: &str) -> bool {
     path.split('%').skip(1).all(|behind| escaped(behind).is_some())
 }
 
+/// The path with each `%` that begins no escape as an escape of its own.
+fn wholly_escaped(path: &str) -> String {
+    let mut pieces = path.split('%');
+    let mut whole = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        whole.push_str(if escaped(piece).is_some() { "%" } else { "%25" });
+        whole.push_str(piece);
+    }
+    whole
+}
+
 /// The address with the plain path; `None` where it has it already.
 fn plain(uri: &Uri) -> Option<Uri> {
     let Cow::Owned(path) = unescaped(uri.path()) else { return None };
-    let text = uri.query().map_or_else(|| path.clone(), |query| format!("{path}?{query}"));
+    with_path(uri, &path)
+}
+
+fn with_path(uri: &Uri, path: &str) -> Option<Uri> {
+    let text = uri.query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(PathAndQuery::try_from(text).ok()?);
     Uri::from_parts(parts).ok()
@@ -73,8 +105,6 @@ fn unescaped(path: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use actix_web::dev::Url;
-
     use super::*;
 
     #[test]
@@ -91,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Every path of these letters is refused, or has one spelling that the router reads as it is.
+    /// Every path of these letters is refused, or taken for the page, and has one spelling that the router reads as it is.
     #[test]
     fn a_path_that_is_taken_is_plain_after_one_pass() {
         let letters = ["%", "2", "5", "3", "6", "7", "d", "/"];
@@ -99,8 +129,11 @@ mod tests {
         for _ in 0..6 {
             let longer = |path: &String| letters.map(|letter| format!("{path}{letter}"));
             paths = paths.iter().flat_map(longer).collect();
-            for path in paths.iter().filter(|path| is_escaped(path)) {
-                let once = unescaped(path);
+            for path in &paths {
+                // What is taken only where a page is, is whole before that.
+                let whole = wholly_escaped(path);
+                assert!(is_escaped(&whole) && (whole == *path) == is_escaped(path), "{path} became {whole}");
+                let once = unescaped(&whole);
                 assert!(is_escaped(&once), "{path} became {once}");
                 assert!(matches!(unescaped(&once), Cow::Borrowed(_)), "{path} became {once}, and more");
                 let routed = Url::new(once.parse().unwrap());
@@ -110,6 +143,7 @@ mod tests {
             }
         }
         assert!(taken > 10_000, "{taken} paths");
+        assert_eq!(wholly_escaped("/l%u0023a%2%%33%"), "/l%25u0023a%252%25%33%25");
         for path in ["/v1/%%37%32evocations", "/%%372", "/%7%32", "/%7", "/%", "/%zz", "/%2", "/a%/b", "/%é1"] {
             assert!(!is_escaped(path), "{path}");
         }

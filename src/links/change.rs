@@ -6,7 +6,7 @@
 use time::Duration;
 
 use super::changing::{Change, Extending, rules_of};
-use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, extensions, read, store};
+use super::{CorrectLink, ExtendLink, LinkResponse, ShortenLink, extensions, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{EventType, Person, Reach, Scope, Validator, check_person, refuse_support_session};
@@ -17,6 +17,7 @@ use crate::journal::Event;
 use crate::records;
 use crate::records::link_changes::{self, Correction};
 use crate::store::{IdempotencyKey, Tx, idempotency};
+use crate::tenants::extending;
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
 const NOTICE: Duration = Duration::seconds(60);
@@ -48,34 +49,29 @@ pub(crate) async fn extend(
     fields.finish()?;
     let change = Change::of(caller, id, caller.actor(Some(&by_whom)), now);
     let (asked_by, reason) = (request.extended_by, request.reason);
-    let extending = Extending { id: ExtensionId::new(now), by: asked_by, reason, signed: None };
+    let wanted = Extending { id: ExtensionId::new(now), by: asked_by, reason, signed: None };
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
         .write_large(move |tx| {
             let known = |tx: &mut Tx<'_>, _: &ExtensionId, reach: &Reach| read::view_within(tx, &change.id, reach, now);
-            if let Some(link) = idempotency::once(tx, idempotency.as_ref(), &extending.id, now, known)? {
+            if let Some(link) = idempotency::once(tx, idempotency.as_ref(), &wanted.id, now, known)? {
                 return Ok(link);
             }
-            if store::freeze_state(tx)?.0.is_some() {
+            if records::freeze::is_on(tx)? {
                 return Err(Code::IssuingFrozen.into());
             }
             let link = change.lock(tx)?;
-            if records::link_reviews::find(tx, &link.id)?.is_some() {
-                return Err(change.refuse(tx, &link, Code::EmergencyAccess));
-            }
-            let latest = link.starts_at.plus(longest);
-            let to = link.expires_at.checked_add(by).filter(|to| *to <= latest).ok_or_else(|| {
-                let detail = format!("the whole window may last {hours} hours, until {latest}");
-                Error::new(Code::ValidationFailed).field("/duration", "too_long", detail)
-            })?;
-            let rules = rules_of(tx, &config, &link.tenant_id)?;
-            let whole = to.since(link.starts_at);
-            rules.require_extension(&link, whole)?;
+            let (to, rules) = match extending::later_end(tx, &config, &link, by) {
+                Err(refusal) if refusal.code() == Code::EmergencyAccess => {
+                    return Err(change.refuse(tx, &link, refusal));
+                }
+                allowed => allowed?,
+            };
             extensions::require_none(tx, &change, &link)?;
-            if !may_issue || rules.wants_approval(link.access, whole) {
-                return extensions::ask(tx, &change, &link, &extending, (by, config.limits.mails_per_recipient_hour));
+            if !may_issue || rules.wants_approval(link.access, to.since(link.starts_at)) {
+                return extensions::ask(tx, &change, &link, &wanted, (by, config.limits.mails_per_recipient_hour));
             }
-            change.extend(tx, &link, &extending, to, serde_json::Value::Null)
+            change.extend(tx, &link, &wanted, to, serde_json::Value::Null)
         })
         .await
 }

@@ -5,7 +5,7 @@ use time::Duration;
 use super::changing::{Change, Extending, rules_of};
 use super::decisions::{ApproveExtension, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among, require_room};
 use super::signed::{self, Presented};
-use super::{LinkResponse, read, store};
+use super::{LinkResponse, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, IssuerRef, plain_address, unless_erased};
@@ -144,7 +144,7 @@ pub(crate) async fn approve(
     let config = cx.config.clone();
     cx.store
         .write_large(move |tx| {
-            if store::freeze_state(tx)?.0.is_some() {
+            if records::freeze::is_on(tx)? {
                 return Err(Code::IssuingFrozen.into());
             }
             // Before the link, as where a link is approved that replaces one.

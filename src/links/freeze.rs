@@ -3,14 +3,13 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Validator, trimmed_if_present};
 use crate::error::Error;
 use crate::http::{Admin, Caller};
 use crate::journal::Event;
-use crate::records::restores;
+use crate::records::{self, restores};
 use crate::store::Tx;
 
 /// Whether links are issued.
@@ -53,7 +52,7 @@ fn require_operator(caller: &Caller<Admin>) -> Result<(), Error> {
 /// Whether links are issued.
 pub(crate) async fn issuing(cx: &Context, caller: &Caller<Admin>) -> Result<Issuing, Error> {
     require_operator(caller)?;
-    Ok(Issuing::of(cx.store.read(|conn| Ok(store::freeze_state(conn)?)).await?))
+    Ok(Issuing::of(cx.store.read(|conn| Ok(records::freeze::state(conn)?)).await?))
 }
 
 /// Freezes issuing or ends the freeze, for every instance of the service from its next request on. What is so already
@@ -78,11 +77,11 @@ pub(crate) async fn set_issuing(
             } else {
                 // Also where issuing goes on already.
                 restores::release_erasing(tx)?;
-                if store::unfreeze(tx)? {
+                if records::freeze::end(tx)? {
                     tx.record(Event::new(EventType::IssuingUnfrozen, actor.clone(), now).client(client_id.as_ref()));
                 }
             }
-            Ok(Issuing::of(store::freeze_state(tx)?))
+            Ok(Issuing::of(records::freeze::state(tx)?))
         })
         .await
 }
@@ -93,7 +92,7 @@ pub(crate) fn freeze_now(tx: &mut Tx<'_>, reason: &str, now: Timestamp) -> Resul
 }
 
 fn freeze_as(tx: &mut Tx<'_>, reason: &str, event: Event, now: Timestamp) -> Result<(), Error> {
-    if store::freeze(tx, reason, now)? {
+    if records::freeze::begin(tx, reason, now)? {
         tx.record(event.with(&serde_json::json!({ "reason": reason })));
     }
     Ok(())

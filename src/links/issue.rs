@@ -35,6 +35,8 @@ pub(crate) async fn issue(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    // A repeat needs what the request needs, whichever copy of the service has met its key.
+    require_scopes(caller, &request)?;
     if let Some(key) = idempotency.as_ref().filter(|key| cx.store.has_met(key))
         && let Some(link) = repeated(cx, key.clone(), now).await?
     {
@@ -44,8 +46,11 @@ pub(crate) async fn issue(
         Ok(window) => window,
         Err(refusal) => return replay(cx, idempotency, refusal, now).await,
     };
-    require_permission(cx, caller, &request)?;
     let replaces = request.replace;
+    // Of what was moved out of its reach a client hears the same by every call that takes a key.
+    if let Err(refusal) = require_reach(caller, &request) {
+        return replay(cx, idempotency, refusal, now).await;
+    }
     if let Err(refusal) = may_issue_now(cx, limits, caller, &request, now).await {
         return replay(cx, idempotency, refusal, now).await;
     }
@@ -90,8 +95,10 @@ pub(crate) async fn draft(
     now: Timestamp,
 ) -> Result<LinkResponse, Error> {
     refuse_support_session(request.acting_session_id.as_deref())?;
+    require_scopes(caller, &request)?;
     let (starts_at, length) = check(cx, &request, now)?;
-    require_permission(cx, caller, &request)?;
+    require_reach(caller, &request)?;
+    require_portal(&cx.config, &request.portal, request.reentry)?;
     require_issuing(cx, caller, now)?;
     let (replaces, emergency) = (request.replace, request.emergency.clone());
     let Asked { link, actor, .. } = Asked::of(caller, request, starts_at, now);
@@ -207,11 +214,8 @@ fn notice_address(given: Option<&str>) -> (Option<String>, Option<&'static str>)
     }
 }
 
-/// Refuses a client that may not issue such a link at all.
-fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
-    if !caller.reach.covers(&request.tenant_id, &request.portal) {
-        return Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"));
-    }
+/// Refuses a client that may not ask for what the members of its request mean, whatever the time and the limits.
+fn require_scopes(caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
     if request.replace && !caller.has(Scope::RevokeLinks) {
         return Err(Error::new(Code::InsufficientScope).detail("the field replace needs the scope links:revoke"));
     }
@@ -219,7 +223,15 @@ fn require_permission(cx: &Context, caller: &Caller<AskForLinks>, request: &Issu
         let detail = "the field emergency needs the scopes links:issue and links:emergency";
         return Err(Error::new(Code::InsufficientScope).detail(detail));
     }
-    require_portal(&cx.config, &request.portal, request.reentry)
+    Ok(())
+}
+
+/// Refuses a client that may not issue for this tenant and portal.
+fn require_reach(caller: &Caller<AskForLinks>, request: &IssueLink) -> Result<(), Error> {
+    if caller.reach.covers(&request.tenant_id, &request.portal) {
+        return Ok(());
+    }
+    Err(Error::new(Code::ClientNotPermitted).detail("the client may not issue for this tenant and portal"))
 }
 
 /// Refuses while issuing is frozen, or no key could sign.
@@ -230,7 +242,7 @@ fn require_issuing(cx: &Context, caller: &Caller<AskForLinks>, now: Timestamp) -
     cx.tokens.signing_kid(now).map(drop)
 }
 
-/// What is refused for the moment only: a freeze, a clock that is behind, too many mails.
+/// What is refused for the moment only: a portal that is not configured, a freeze, a clock that is behind, too many mails.
 async fn may_issue_now(
     cx: &Context,
     limits: &mail::Limits,
@@ -238,6 +250,7 @@ async fn may_issue_now(
     request: &IssueLink,
     now: Timestamp,
 ) -> Result<(), Error> {
+    require_portal(&cx.config, &request.portal, request.reentry)?;
     require_issuing(cx, caller, now)?;
     limits.count_client(caller.client_id.as_ref())?;
     limits.count_new_link(cx, caller.client_id.as_ref(), &request.tenant_id, &request.consultant_id, now).await

@@ -117,8 +117,8 @@ pub struct Preview {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(max_items = 3, required = false)]
     pub contacts: Vec<NameOnly>,
-    /// Whether a fresh link can be requested: the link is neither expired nor revoked. With a replaced token only if
-    /// the newest mail failed, or is older than a token lives.
+    /// Whether a fresh link can be requested: the link is neither expired nor revoked, and mail goes to the registered
+    /// address. With a replaced token only if the newest mail failed, or is older than a token lives.
     pub can_resend: bool,
     /// What became of the newest mail with the link, or with the one that took its place; only with a replaced token.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -193,6 +193,8 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 }
                 _ => None,
             };
+            let address = consultant.as_ref().map(|found| found.email.as_str()).unwrap_or_default();
+            let is_stopped = mail::suppressions::is_suppressed(conn, address)?;
             let life = link.session_life(config.links.session_life);
             let (step_up, code_not_delivered) =
                 if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { (None, false) };
@@ -216,7 +218,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(life)),
                 contacts: tenant.whom_to_ask().map(|contact| NameOnly { name: contact.name.clone() }).collect(),
                 time_zone: tenant.time_zone,
-                can_resend: !over && newest.is_none_or(|newest| newest.is_lost),
+                can_resend: !over && !is_stopped && newest.is_none_or(|newest| newest.is_lost),
                 newest_mail: newest_of_all.map(|newest| newest.fate),
                 newest_mailed_at: newest_of_all.and_then(|newest| newest.mailed_at),
                 successor_state: successor.map(|other| landing_state(other.why_not(other.generation, now))),

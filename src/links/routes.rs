@@ -17,8 +17,8 @@ use crate::context::Context;
 use crate::domain::{IdempotencyKeyText, Page};
 use crate::error::{Code, Error};
 use crate::http::{
-    Accepted, Admin, ApproveLinks, AskForLinks, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json, Path,
-    Query, ReadLinks, RevokeLinks, limit_public,
+    Accepted, Admin, ApproveLinks, AskForLinks, Body, Caller, Created, IdempotencyHeader, IssueLinks, Json,
+    PAGE_OF_A_LINK, Path, Query, ReadLinks, RevokeLinks, limit_public,
 };
 use crate::id::{ExtensionId, LinkId};
 use crate::mail;
@@ -76,11 +76,12 @@ pub(crate) fn configure_page(service: &mut web::ServiceConfig) {
         ("/l/paste.js", SCRIPT, include_str!("landing/paste.js")),
         ("/l/device.js", SCRIPT, include_str!("landing/device.js")),
         ("/l/watch.js", SCRIPT, include_str!("landing/watch.js")),
-        (MANGLED, "text/html; charset=utf-8", PAGE),
-        (WITH_TOKEN, "text/html; charset=utf-8", PAGE),
     ] {
-        let answer = move || async move { landing_file(content_type, text) };
-        service.service(web::resource(path).get(answer));
+        service.service(web::resource(path).get(move || async move { landing_file(content_type, text) }));
+    }
+    for path in [MANGLED, WITH_TOKEN] {
+        let page = || async { landing_file("text/html; charset=utf-8", PAGE) };
+        service.service(web::resource(path).name(PAGE_OF_A_LINK).get(page));
     }
 }
 

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use crate::clock::Timestamp;
 use crate::db::Conn;
-use crate::db::schema::{announced_ends, link_expiry, service_state, step_ups};
+use crate::db::schema::{announced_ends, link_expiry, step_ups};
 use crate::id::{LinkId, StepUpId};
 use crate::records::links::Link;
 
@@ -107,29 +107,6 @@ pub(crate) fn void_challenges(conn: &mut Conn, now: Timestamp) -> QueryResult<us
         .filter(step_ups::expires_at.gt(now))
         .set(step_ups::expires_at.eq(now))
         .execute(conn)
-}
-
-/// Freezes issuing; `false` if it was frozen before.
-pub(crate) fn freeze(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResult<bool> {
-    diesel::update(service_state::table)
-        .filter(service_state::frozen_at.is_null())
-        .set((service_state::frozen_at.eq(Some(now)), service_state::freeze_reason.eq(Some(reason))))
-        .execute(conn)
-        .map(|rows| rows > 0)
-}
-
-/// Ends the freeze; `false` if issuing was not frozen.
-pub(crate) fn unfreeze(conn: &mut Conn) -> QueryResult<bool> {
-    diesel::update(service_state::table)
-        .filter(service_state::frozen_at.is_not_null())
-        .set((service_state::frozen_at.eq(None::<Timestamp>), service_state::freeze_reason.eq(None::<String>)))
-        .execute(conn)
-        .map(|rows| rows > 0)
-}
-
-/// When and why issuing was frozen, if it is.
-pub(crate) fn freeze_state(conn: &mut Conn) -> QueryResult<(Option<Timestamp>, Option<String>)> {
-    service_state::table.select((service_state::frozen_at, service_state::freeze_reason)).first(conn)
 }
 
 /// The last link up to which this kind of announcement was made: end of its window, and identifier.

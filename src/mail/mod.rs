@@ -24,6 +24,7 @@ use crate::records::links::Link;
 mod day;
 pub(crate) mod deliveries;
 mod events;
+mod failure;
 mod limits;
 pub(crate) mod notices;
 mod outbox;
@@ -138,8 +139,10 @@ text_enum! {
 }
 
 /// What became of a job, and when it went out.
-const fn fate(state: DeliveryState, finished_at: Option<Timestamp>) -> (MailFate, Option<Timestamp>) {
-    match (state, finished_at) {
+fn fate(job: &Job) -> (MailFate, Option<Timestamp>) {
+    match (job.state, job.finished_at) {
+        // Who reports a mail as unwanted has it.
+        (DeliveryState::Bounced, at) if failure::is_complaint(job.last_error.as_deref()) => (MailFate::Mailed, at),
         (DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled, _) => (MailFate::Lost, None),
         (_, Some(at)) => (MailFate::Mailed, Some(at)),
         (_, None) => (MailFate::Waiting, None),
@@ -165,8 +168,8 @@ pub(crate) fn newest_mail(
     token_life: Duration,
     now: Timestamp,
 ) -> diesel::QueryResult<Option<NewestMail>> {
-    let Some(job) = store::newest_of_link(conn, link)? else { return Ok(None) };
-    let (fate, mailed_at) = fate(job.state, job.finished_at);
+    let Some(job) = store::newest_of_link(conn, link, Template::MagicLink)? else { return Ok(None) };
+    let (fate, mailed_at) = fate(&job);
     let generation = job.generation.unwrap_or_default();
     let is_too_old = mailed_at.is_some_and(|at| at.plus(token_life) <= now);
     Ok(Some(NewestMail { fate, mailed_at, generation, is_lost: fate == MailFate::Lost || is_too_old }))
@@ -177,8 +180,8 @@ pub(crate) fn fates_of_codes(
     conn: &mut Conn,
     ids: &[StepUpId],
 ) -> diesel::QueryResult<HashMap<String, (MailFate, Option<Timestamp>)>> {
-    let found = store::of_codes(conn, ids)?.into_iter();
-    Ok(found.map(|(id, state, finished_at)| (id, fate(state, finished_at))).collect())
+    let of_code = |job: Job| (job.dedup_key.clone(), fate(&job));
+    Ok(store::of_codes(conn, ids)?.into_iter().map(of_code).collect())
 }
 
 /// Queues the notice to a consultant's old address that it was changed.

@@ -8,10 +8,10 @@ use time::Duration;
 use tokio::sync::mpsc;
 
 use super::day::Day;
+use super::failure::Failure;
 use super::limits;
-use super::notices;
 use super::policy::RulesChange;
-use super::render::{self, AddressChange, Facts, Failure};
+use super::render::{self, AddressChange, Facts};
 use super::settling::{Sent, next, settle};
 use super::since::Since;
 use super::store::{self, Attempt, Due, Job};
@@ -86,18 +86,9 @@ fn why_not(conn: &mut Conn, config: &Config, due: &Due, now: Timestamp) -> Resul
     let muted = tenant.as_ref().map(|tenant| records::tenants::muted(&tenant.muted_notices)).unwrap_or_default();
     let muted = Notice::of(job.template).is_some_and(|notice| muted.contains(&notice));
     let suppressed = |why: &str| Some(Attempt::Suppressed { why: why.to_owned() });
-    let is_of_end = matches!(job.template, Template::AccessEndsSoon | Template::AccessRunsOut);
-    let stale_end = is_of_end
-        && due.link.as_ref().is_none_or(|link| link.ended(now).is_some() || notices::end_key(link) != job.dedup_key);
-    let is_over = |link: &Link| link.ended(now).is_some() || link.has_begun(now);
-    let stale_start = job.template == Template::AccessAnnounced && due.link.as_ref().is_none_or(is_over);
     let too_late = job.template == Template::StepUpCode && job.created_at.plus(STEP_UP_CODE_LIFE) <= now;
     Ok(if too_late {
         suppressed("the code expired before it could be sent")
-    } else if stale_end {
-        suppressed("the access has ended, or ends at another time by now")
-    } else if stale_start {
-        suppressed("the access has begun or ended by now")
     } else if muted {
         suppressed("the tenant has switched this notice off")
     } else if !config.mail.may_reach(address) {
@@ -285,9 +276,22 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
         }
         _ => withheld,
     };
-    let since = link.as_ref().map(|link| Since::of(conn, &job, link, now)).transpose()?.unwrap_or_default();
+    let extension = match job.template {
+        Template::AccessChanged | Template::AccessMoved => {
+            records::link_changes::find_extension(conn, &job.dedup_key.parse().map_err(Error::internal)?)?
+        }
+        _ => None,
+    };
+    let (since, failure) = match &link {
+        Some(link) => {
+            (Since::of(conn, config, &job, link, extension.as_ref(), now)?, Failure::of(conn, &job, link, now)?)
+        }
+        None => (Since::default(), None),
+    };
     let withheld = withheld.or_else(|| {
-        let why = since.outlives(job.template, link.as_ref()?.ended(now))?;
+        let why = since.outlives(job.template, link.as_ref()?.ended(now));
+        let is_sent_again = failure.as_ref().is_some_and(|failure| failure.is_sent_again);
+        let why = why.or_else(|| is_sent_again.then_some("the mail was sent again since"))?;
         Some(Attempt::Suppressed { why: why.to_owned() })
     });
     let link = link.map(|link| {
@@ -297,12 +301,6 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     let summary = match &job.session_id {
         Some(id) => Some(summary::summary(conn, id, now)?),
         None => None,
-    };
-    let extension = match job.template {
-        Template::AccessChanged | Template::AccessMoved => {
-            records::link_changes::find_extension(conn, &job.dedup_key.parse().map_err(Error::internal)?)?
-        }
-        _ => None,
     };
     let visits = match (job.template, &link, Day::in_key(&job.dedup_key)) {
         (Template::AccessVisits | Template::OwnerAccessVisits, Some((link, _)), Some(day)) => {
@@ -314,13 +312,6 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     let justification = match (job.template, &job.magic_link_id) {
         (Template::EmergencyIssued | Template::OwnerEmergencyIssued, Some(link)) => {
             records::link_reviews::find(conn, link)?.map(|review| review.justification)
-        }
-        _ => None,
-    };
-    let failure = match (job.template, job.dedup_key.split_once(' ')) {
-        (Template::LinkBounced, Some((failed, _))) => {
-            let failed = store::find(conn, &failed.parse().map_err(Error::internal)?)?;
-            failed.map(|failed| Failure { of_code: failed.template == Template::StepUpCode, words: failed.last_error })
         }
         _ => None,
     };

@@ -4,7 +4,7 @@ use super::store::Job;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
-use crate::domain::Template;
+use crate::domain::{PublicKey, Template};
 use crate::error::Error;
 use crate::records::approval_keys::{self, ApprovalKeyRow};
 use crate::records::policies;
@@ -21,11 +21,22 @@ pub(super) struct RulesChange {
     pub at: Timestamp,
     /// Who ordered the change that was cancelled.
     pub ordered_by: Option<String>,
-    /// What it is about, what it was or was to be, and what it is.
-    pub differences: Vec<(&'static str, String, String)>,
+    pub differences: Vec<Difference>,
     pub what: Changed,
     /// Whether it was ordered, and cancelled before anybody heard of it: of that another mail tells.
     pub is_void: bool,
+}
+
+/// What a change is about.
+#[derive(Debug, Clone)]
+pub(super) struct Difference {
+    pub label: &'static str,
+    /// What it was, or was to be.
+    pub before: String,
+    /// What the change made of it.
+    pub after: String,
+    /// What it is by now, where it was changed again.
+    pub by_now: Option<String>,
 }
 
 /// What was changed.
@@ -33,6 +44,8 @@ pub(super) struct RulesChange {
 pub(super) enum Changed {
     /// The policy: it allows more than before.
     Policy,
+    /// The policy: it allowed more than before, and does not any more.
+    PolicyForAWhile,
     /// The approval key: where there was none before.
     KeyRegistered,
     /// The approval key: it has signed the change.
@@ -44,16 +57,22 @@ pub(super) enum Changed {
     /// The approval key: what an operator had ordered is in effect.
     KeyReplacedByOrder,
     KeyRemovedByOrder,
+    /// The approval key: another one, or none, counts by now. How it was changed, as a clause.
+    KeyOfThePast(&'static str),
     /// The change that was ordered of it was cancelled.
     KeyKept,
 }
 
 impl Changed {
-    /// What the mail about a change says at a time.
-    fn of(row: &ApprovalKeyRow, is_kept: bool, had: bool, has: bool, now: Timestamp) -> Self {
+    /// What the mail about a change says at a time: whether there was a key before, whether there is one after it, and
+    /// whether that was changed again.
+    fn of(row: &ApprovalKeyRow, is_kept: bool, (had, has): (bool, bool), is_past: bool, now: Timestamp) -> Self {
         let is_in_effect = row.effective_at <= now;
         match (had, has) {
             _ if is_kept => Self::KeyKept,
+            (false, _) if is_past => Self::KeyOfThePast(", where there was none before"),
+            _ if is_past && row.is_at_once() => Self::KeyOfThePast(", and the key before has signed that"),
+            _ if is_past => Self::KeyOfThePast(", as an operator has ordered, which the key before has not signed"),
             (false, _) => Self::KeyRegistered,
             (true, true) if row.is_at_once() => Self::KeyReplaced,
             (true, false) if row.is_at_once() => Self::KeyRemoved,
@@ -84,20 +103,35 @@ impl RulesChange {
             let key = row.key()?;
             let is_kept = number.ends_with(CANCELLED);
             is_void = row.cancelled_at.is_some() && !is_kept;
-            let what = Changed::of(&row, is_kept, before.is_some(), key.is_some(), now);
-            let shown = [before, key].map(|key| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint()));
-            let [before, after] = shown;
+            let newest = approval_keys::in_effect(conn, &tenant.id, now)?.filter(|newest| newest.seq > row.seq);
+            let by_now = newest.map(|newest| newest.key()).transpose()?;
+            let has = (before.is_some(), key.is_some());
+            let shown = |key: Option<PublicKey>| key.map_or_else(|| "none".to_owned(), |key| key.thumbprint());
+            let (before, after, by_now) = (shown(before), shown(key), by_now.map(shown));
+            let (before, after) = if is_kept { (after, before) } else { (before, after) };
+            let by_now = by_now.filter(|by_now| *by_now != after);
+            let what = Changed::of(&row, is_kept, has, by_now.is_some(), now);
+            let differences = vec![Difference { label: "Key", before, after, by_now }];
             match row.cancelled_at.filter(|_| is_kept) {
-                Some(at) => (row.cancelled_by, Some(named(row.actor_name)), at, vec![("Key", after, before)], what),
-                None => (row.actor_name, None, row.created_at, vec![("Key", before, after)], what),
+                Some(at) => (row.cancelled_by, Some(named(row.actor_name)), at, differences, what),
+                None => (row.actor_name, None, row.created_at, differences, what),
             }
         } else {
             let row = policies::find(conn, &tenant.id, seq)?.ok_or_else(missing)?;
             let before = policies::find(conn, &tenant.id, seq - 1)?;
             let before = policies::policy_of(before.as_ref())?;
-            let rules = Rules::of(&row.policy()?, config);
-            let differences = rules.differences(&Rules::of(&before, config));
-            (row.actor_name, None, row.created_at, differences, Changed::Policy)
+            let (before, rules) = (Rules::of(&before, config), Rules::of(&row.policy()?, config));
+            let newest = policies::policy_of(policies::newest(conn, &tenant.id)?.as_ref())?;
+            let newest = Rules::of(&newest, config);
+            let again = newest.differences(&rules);
+            let by_now = |label| again.iter().find(|(one, ..)| *one == label).map(|(_, _, by_now)| by_now.clone());
+            let differences = rules.differences(&before).into_iter();
+            let differences = differences.map(|(label, before, after)| {
+                let by_now = by_now(label);
+                Difference { label, before, after, by_now }
+            });
+            let what = if newest.loosens(&before) { Changed::Policy } else { Changed::PolicyForAWhile };
+            (row.actor_name, None, row.created_at, differences.collect(), what)
         };
         let address = job.recipient.clone().unwrap_or_default();
         let contact = tenant.contacts().into_iter().find(|contact| contact.email == address);
@@ -112,6 +146,13 @@ impl RulesChange {
             what,
             is_void,
         })
+    }
+}
+
+impl RulesChange {
+    /// Whether what was changed was changed again since.
+    pub(super) fn is_changed_again(&self) -> bool {
+        self.differences.iter().any(|difference| difference.by_now.is_some())
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::domain::{Access, Reentry, Template as MailTemplate, in_hours, one_line};
 use crate::error::{Code, Error, cut};
 use crate::mail::day::{zone, zoned};
+use crate::mail::failure::Failure;
 use crate::mail::since::Since;
 use crate::mail::summary::{Summary, Visits};
 use crate::mail::wish::Wish;
@@ -22,6 +23,7 @@ use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
+use crate::tenants::extending::MoreTime;
 
 mod others;
 
@@ -149,14 +151,6 @@ pub(super) fn magic_link(
     Ok(Email::new(&consultant.name, recipient, &subject, parts))
 }
 
-/// A mail that did not arrive.
-pub(super) struct Failure {
-    /// Whether it was one with a one-time code.
-    pub of_code: bool,
-    /// Why, in the provider's words.
-    pub words: Option<String>,
-}
-
 /// Data of a notice.
 pub(super) struct Facts<'a> {
     pub link: &'a Link,
@@ -183,6 +177,7 @@ pub(super) struct Facts<'a> {
 }
 
 /// Fields of all notices; each template uses what it needs.
+#[expect(clippy::struct_excessive_bools, reason = "a template asks each of them by itself")]
 struct NoticeMail {
     product: String,
     heading: String,
@@ -217,9 +212,14 @@ struct NoticeMail {
     more_visits: usize,
     change: Option<ChangeLines>,
     revoked: Option<RevokedLines>,
+    /// The mail that did not arrive, or was not wanted.
+    failed: Failure,
+    /// Why it did not, in the provider's words.
     failure: Option<String>,
-    /// Whether the mail that did not arrive was one with a code.
-    of_code: bool,
+    /// Whether the consultant gets no access, because they are suspended.
+    is_suspended: bool,
+    /// Whether the link leads to a page of the portal's own, which need not have our buttons.
+    own_page: bool,
     /// Of what the recipient hears later.
     hears_of: Option<&'static str>,
     request: Option<RequestLines>,
@@ -241,6 +241,11 @@ impl NoticeMail {
     fn is_unsent(&self) -> bool {
         self.since.is_unsent(self.over)
     }
+
+    /// What follows from the mail that did not arrive, or was not wanted.
+    fn of_failure(&self) -> Vec<&'static str> {
+        self.failed.said(self.over.is_some())
+    }
 }
 
 /// A notice about an access. It never holds a token; an admin's links to the portal's own page.
@@ -257,11 +262,11 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         _ => facts.at,
     };
     let opens_later = link.starts_at > seen_at;
-    let of_code = facts.failure.is_some_and(|failure| failure.of_code);
     let heading = |show: fn(&str) -> String| {
         heading_of(
             template,
-            (opens_later, of_code, facts.since.was_mailed()),
+            (opens_later, facts.since.was_mailed()),
+            facts.failure,
             [&consultant.name, portal_name, &tenant.name].map(|one| show(one)),
         )
     };
@@ -313,7 +318,9 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         request: facts.request.map(|wish| RequestLines::of(wish, &zone)),
         justification: facts.justification.map(inert),
         failure: facts.failure.and_then(|failure| failure.words.as_deref()).map(|words| inert(&cut(words.into(), 300))),
-        of_code,
+        failed: facts.failure.cloned().unwrap_or_default(),
+        is_suspended: consultant.suspended_at.is_some(),
+        own_page: portal.is_some_and(|portal| portal.landing_url.is_some()),
         hears_of: hears_of(template, &facts.tenant.muted, facts.since).filter(|_| over.is_none()),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },
         summary: facts.summary.map(|summary| SummaryLines::of(summary, &zone)),

@@ -399,23 +399,19 @@ pub(super) fn days_told(
     Ok(found.iter().filter(|(id, _)| is_before(id)).filter_map(|(_, key)| Day::in_key(key)).collect())
 }
 
-/// The mails with these codes: of which code, their state, and when they were finished.
-pub(super) fn of_codes(
-    conn: &mut Conn,
-    ids: &[StepUpId],
-) -> QueryResult<Vec<(String, DeliveryState, Option<Timestamp>)>> {
+/// The mails with these codes.
+pub(super) fn of_codes(conn: &mut Conn, ids: &[StepUpId]) -> QueryResult<Vec<Job>> {
     jobs::table
         .filter(jobs::template.eq(Template::StepUpCode))
         .filter(jobs::dedup_key.eq_any(ids.iter().map(StepUpId::as_str)))
-        .select((jobs::dedup_key, jobs::state, jobs::finished_at))
         .load(conn)
 }
 
-/// The newest mail with a link.
-pub(super) fn newest_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<Job>> {
+/// The newest mail of a kind about a link.
+pub(super) fn newest_of_link(conn: &mut Conn, link: &LinkId, template: Template) -> QueryResult<Option<Job>> {
     jobs::table
         .filter(jobs::magic_link_id.eq(link))
-        .filter(jobs::template.eq(Template::MagicLink))
+        .filter(jobs::template.eq(template))
         .order(jobs::id.desc())
         .first(conn)
         .optional()

@@ -7,6 +7,7 @@ pub(crate) mod consultants;
 pub(crate) mod devices;
 pub(crate) mod erasing;
 pub(crate) mod extension_requests;
+pub(crate) mod freeze;
 pub(crate) mod link_changes;
 pub(crate) mod link_ends;
 pub(crate) mod link_lists;

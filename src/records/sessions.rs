@@ -211,6 +211,15 @@ pub(crate) fn first_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Optio
         .optional()
 }
 
+/// The newest session of a link.
+pub(crate) fn last_of_link(conn: &mut Conn, link: &LinkId) -> QueryResult<Option<Session>> {
+    under_pending_revocations(conn, |conn| {
+        let of_link = sessions::table.filter(sessions::magic_link_id.eq(link));
+        of_link.order(sessions::id.desc()).limit(1).load(conn)
+    })
+    .map(|mut found| found.pop())
+}
+
 /// Condition that no pending bulk revocation matches the session's link.
 #[diesel::dsl::auto_type]
 fn spared() -> _ {

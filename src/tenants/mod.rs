@@ -3,6 +3,7 @@
 //! Registration gives it a name, a time zone, contacts and settings. Mails and pages
 //! show the identifier of an unregistered tenant, and times in the default zone.
 
+pub(crate) mod extending;
 pub(crate) mod routes;
 pub(crate) mod rules;
 

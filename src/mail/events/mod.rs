@@ -14,6 +14,7 @@ use actix_web::http::header::HeaderMap;
 use serde_json::Value;
 use time::Duration;
 
+use super::failure::COMPLAINT;
 use super::store::{self, Job};
 use super::suppressions;
 use crate::clock::Timestamp;
@@ -104,7 +105,7 @@ impl Report {
             Kind::Delivered => return String::new(),
             Kind::Bounced => format!("the e-mail bounced: {}", self.word),
             Kind::GivenUp => format!("the provider gave the e-mail up: {}", self.word),
-            Kind::Complained => "the recipient complained about the e-mail".to_owned(),
+            Kind::Complained => COMPLAINT.to_owned(),
         };
         self.reason.iter().fold(what, |what, reason| format!("{what}: {reason}"))
     }

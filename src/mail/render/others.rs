@@ -6,7 +6,7 @@ use super::{Email, inert, local, masked, parts, utc, zone};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::error::Error;
-use crate::mail::policy::{Changed, RulesChange};
+use crate::mail::policy::{Changed, Difference, RulesChange};
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
@@ -25,11 +25,14 @@ struct AddressMail {
     new_email: String,
     changed_at: String,
     changed_at_utc: String,
+    /// Whether the old address is the registered one again.
+    is_back: bool,
     report_to: Option<String>,
 }
 
 /// The notice to the old address. It holds no link.
 pub(in crate::mail) fn address_changed(config: &Config, change: &AddressChange<'_>) -> Result<Email, Error> {
+    let is_back = change.old_address.to_lowercase() == change.consultant.email_key;
     let mail = AddressMail {
         product: config.product_name.clone(),
         consultant_name: inert(&change.consultant.name),
@@ -37,10 +40,12 @@ pub(in crate::mail) fn address_changed(config: &Config, change: &AddressChange<'
         new_email: inert(&masked(&change.consultant.email)),
         changed_at: local(change.changed_at, &zone(&config.default_time_zone)),
         changed_at_utc: utc(change.changed_at),
+        is_back,
         report_to: config.mail.report_to.clone(),
     };
     let parts = parts!(&mail, AddressMail, "address_changed.txt", "address_changed.html");
-    let subject = format!("Your {} address was changed", config.product_name);
+    let back = if is_back { ", and changed back" } else { "" };
+    let subject = format!("Your {} address was changed{back}", config.product_name);
     Ok(Email::new(&change.consultant.name, change.old_address, &subject, parts))
 }
 
@@ -59,9 +64,11 @@ struct RulesMail {
     /// When it takes effect, where that is later.
     effective: Option<(String, String)>,
     /// What it is about, what it was or was to be, and what it is.
-    differences: Vec<(&'static str, String, String)>,
+    differences: Vec<Difference>,
     instead_of: &'static str,
     what: Changed,
+    /// Whether it was changed again since.
+    is_changed_again: bool,
     report_to: Option<String>,
 }
 
@@ -69,6 +76,11 @@ struct RulesMail {
 pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, recipient: &str) -> Result<Email, Error> {
     let (before, after) = match change.what {
         Changed::Policy => ("The rules for support access at ", " allow more than before"),
+        Changed::PolicyForAWhile => ("The rules for support access at ", " allowed more than before for a while"),
+        Changed::KeyKept if change.is_changed_again() => {
+            ("An order to change the key that signs approvals at ", " was cancelled")
+        }
+        Changed::KeyOfThePast(_) => ("The key that signs approvals at ", " was changed more than once"),
         Changed::KeyRegistered => ("Support access at ", " is approved by signature from now on"),
         Changed::KeyReplaced | Changed::KeyReplacedByOrder => ("The key that signs approvals at ", " was replaced"),
         Changed::KeyRemoved | Changed::KeyRemovedByOrder => ("The key that signs approvals at ", " was removed"),
@@ -96,6 +108,7 @@ pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, reci
         differences: change.differences.clone(),
         instead_of,
         what: change.what,
+        is_changed_again: change.is_changed_again(),
         report_to: config.mail.report_to.clone(),
     };
     let parts = parts!(&mail, RulesMail, "rules_changed.txt", "rules_changed.html");

@@ -4,6 +4,7 @@ mod carried;
 pub(in crate::mail) mod hostile;
 mod notices;
 mod requests;
+mod truths;
 mod violations;
 
 use std::sync::LazyLock;
@@ -93,6 +94,18 @@ fn notice_since(
     words: &str,
     become_of: impl FnOnce(&mut Link),
 ) -> Email {
+    notice_failed(&Failure::default(), since, wait, template, words, become_of)
+}
+
+/// The same, where it is about a mail that did not arrive, or was not wanted.
+fn notice_failed(
+    failure: &Failure,
+    since: Since,
+    wait: time::Duration,
+    template: Template,
+    words: &str,
+    become_of: impl FnOnce(&mut Link),
+) -> Email {
     let mut link = link(words, words);
     become_of(&mut link);
     link.ticket = Some(words.chars().take(20).collect());
@@ -137,7 +150,7 @@ fn notice_since(
         created_at: link.starts_at,
     };
     let request = requests::wish_of(template, &link, words);
-    let failure = Failure { of_code: false, words: Some(words.to_owned()) };
+    let failure = Failure { words: Some(words.to_owned()), ..failure.clone() };
     let facts = Facts {
         link: &link,
         tenant: &tenant(words),

@@ -2,12 +2,14 @@
 
 use crate::domain::{Notice, Template as Mail};
 use crate::error::Code;
+use crate::mail::failure::Failure;
 use crate::mail::since::Since;
 
 /// The heading of a notice, which is its subject, too.
 pub(super) fn heading_of(
     template: Mail,
-    (opens_later, of_code, was_mailed): (bool, bool, bool),
+    (opens_later, was_mailed): (bool, bool),
+    failure: Option<&Failure>,
     [who, place, company]: [String; 3],
 ) -> String {
     match template {
@@ -36,8 +38,21 @@ pub(super) fn heading_of(
         Mail::RequestDenied => format!("Support access for {who} was not approved ({place})"),
         Mail::ExtensionRequested => format!("Please decide on longer support access for {who} ({place})"),
         Mail::ExtensionDenied => format!("Longer support access for {who} was not approved ({place})"),
-        _ if of_code => format!("A code for {who} could not be delivered"),
-        _ => format!("The access link for {who} could not be delivered"),
+        _ => heading_of_failure(failure.unwrap_or(&Failure::default()), &who),
+    }
+}
+
+/// The heading of a notice about a mail that did not arrive, or was not wanted.
+fn heading_of_failure(failure: &Failure, who: &str) -> String {
+    // One of several mails, or one that was not needed: the access does not hang on it.
+    let is_one_of_many = failure.newer.is_some() || failure.is_used || failure.has_visit;
+    match (failure.of_code, failure.is_complaint) {
+        (true, true) => format!("A mail with a code for {who} was reported as unwanted"),
+        (false, true) => format!("A mail with the access link for {who} was reported as unwanted"),
+        (true, false) if is_one_of_many => format!("One mail with a code for {who} could not be delivered"),
+        (false, false) if is_one_of_many => format!("One mail with the access link for {who} could not be delivered"),
+        (true, false) => format!("A code for {who} could not be delivered"),
+        (false, false) => format!("The access link for {who} could not be delivered"),
     }
 }
 
@@ -58,6 +73,7 @@ pub(super) fn label_of_end(template: Mail, over: Option<Code>, opens_later: bool
         | Mail::ExtensionRequested
         | Mail::ExtensionDenied
         | Mail::PolicyViolation
+        | Mail::LinkBounced
             if over.is_none() =>
         {
             "Valid until"

@@ -129,7 +129,7 @@ pub struct SuppressionFilter {
 }
 
 /// Whether an address is suppressed.
-pub(super) fn is_suppressed(conn: &mut Conn, address: &str) -> QueryResult<bool> {
+pub(crate) fn is_suppressed(conn: &mut Conn, address: &str) -> QueryResult<bool> {
     store::is_suppressed(conn, &address.to_lowercase())
 }
 

@@ -206,7 +206,7 @@ async fn a_percent_sign_that_begins_no_escape_is_refused_at_the_door(world: &Wor
         "/%%37%36%%33%31/introspect",
         "/v1/magic-links/%",
         "/%zz",
-        "/l/%2",
+        "/lx/%2",
         "/%%36%63",
     ] {
         for method in [Method::GET, Method::POST] {

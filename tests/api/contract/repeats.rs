@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use time::Duration;
 
 use crate::support::examples::operations;
-use crate::support::{Api, Reply, Settings, World, apply, command, on_both_databases};
+use crate::support::{Api, Reply, SecondCopy, Settings, World, apply, command, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -191,6 +191,47 @@ async fn a_repeat_needs_the_key_the_scope_and_the_clients_own_limit(world: &Worl
     other.post_once(LINKS, "one", &request).await.refused(403, "insufficient_scope");
     sql.run(&format!("UPDATE clients SET disabled_at = created_at WHERE id = '{}'", other.client_id)).unwrap();
     other.post_once(LINKS, "one", &request).await.refused(401, "unauthenticated");
+}
+
+// Whether this process has met the key, and whether the time is over for a request that is new.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_repeat_needs_the_scopes_that_its_members_ask_for(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    world.admin.put("/v1/tenants/acme/policy", &json!({ "emergency": "allowed" })).await.ok();
+    let consultant = world.consultant().await;
+    let scopes = ["links:issue", "links:request", "links:revoke", "links:emergency", "links:read"];
+    let client = world.client(Some("cloud"), &["acme"], &scopes).await;
+    let mut urgent = Api::issue_request(&consultant);
+    urgent["emergency"] = json!({ "justification": "Salaries are paid in one hour" });
+    urgent["starts_at"] = json!(world.clock.now().to_string());
+    let mut replacing = Api::issue_request(&consultant);
+    replacing["profile"]["id"] = json!("emp-9");
+    replacing["replace"] = json!(true);
+    replacing["starts_at"] = json!(world.clock.now().plus(Duration::hours(1)).to_string());
+    let mut usual = Api::issue_request(&consultant);
+    usual["profile"]["id"] = json!("emp-8");
+    let requests = [("urgent", &urgent), ("replacing", &replacing), ("usual", &usual)];
+    for (key, request) in requests {
+        let first = client.post_once(LINKS, key, request).await.ok();
+        repeats(client.post_once(LINKS, key, request).await, &first);
+    }
+    let change = json!({ "scopes": ["links:request", "links:read"] });
+    world.admin.patch(&format!("/v1/clients/{}", client.client_id), &change).await.ok();
+    let second = SecondCopy::start(world, world.clock.clone());
+    for advance in [Duration::ZERO, Duration::hours(3)] {
+        world.clock.advance(advance);
+        // The first call of a key that a copy has not met, and every later one.
+        for copy in [client.at(&second.base), client.at(&second.base), client.at(&world.base)] {
+            for (key, request) in requests {
+                let reply = copy.post_once(LINKS, key, request).await;
+                match key {
+                    "usual" => assert_eq!(reply.header("idempotency-replayed"), "true", "{reply:?}"),
+                    _ => reply.refused(403, "insufficient_scope"),
+                }
+            }
+        }
+    }
 }
 
 // A repeat tells what its client may read now: not of a thing that was moved out of its reach, or is gone. For every call

@@ -248,6 +248,46 @@ async fn whatever_is_left_of_a_links_address_is_the_page(world: &World) {
     }
 }
 
+/// A `%` that begins no escape: what a cut, or the escapes of an old program, leave of a link.
+#[apply(on_both_databases)]
+async fn half_an_escape_in_a_links_address_is_the_page_too(world: &World) {
+    let link = world.portal("cloud", "acme").await.issue(&world.consultant().await).await;
+    let token = world.token(&link, 1).await;
+    let (stranger, half) = (world.stranger(), token.len() / 2);
+    for tail in
+        ["%", "%2", "%3", "%zz", "%u0023", "%u003D", "%%23", "%23%", "%%%", "%25%", "/%", "/%u0023", "%%32%33", "%é"]
+    {
+        for path in [
+            format!("/l{tail}"),
+            format!("/L{tail}"),
+            format!("//l{tail}"),
+            format!("/l{tail}{token}"),
+            format!("/l/{tail}{token}"),
+            format!("/l%23{token}{tail}"),
+            format!("/l{tail}{token}{tail}"),
+            format!("/l%23{}{tail}", &token[..half]),
+            format!("/l%23{}{tail}{}", &token[..half], &token[half..]),
+            format!("/open{tail}/{token}"),
+        ] {
+            let shown = stranger.get(&path).await;
+            let kind = shown.header("content-type").to_owned();
+            assert_eq!((shown.status.as_u16(), kind.as_str()), (200, "text/html; charset=utf-8"), "{path}");
+            assert!(!shown.text.contains(&token), "{path}");
+            let head = stranger.send(stranger.request(Method::HEAD, &path)).await;
+            assert_eq!((head.status.as_u16(), head.text.as_str()), (200, ""), "{path}");
+            let posted = stranger.send(stranger.request(Method::POST, &path).json(&json!({ "token": token }))).await;
+            // With the letter behind it, some are whole escapes.
+            assert!([400, 405].contains(&posted.status.as_u16()), "{path}: {posted:?}");
+        }
+    }
+    // Other words are other paths.
+    for path in ["/lx%", "/l_%", "/l1%zz", "/links%", "/l/preview%", "/l/page.js%", "/v1/%"] {
+        stranger.get(path).await.refused(400, "invalid_request");
+    }
+    let path = format!("/v1/magic-links/{token}%");
+    stranger.get(&path).await.refused(400, "invalid_request");
+}
+
 #[apply(on_both_databases)]
 async fn looking_at_a_link_leaves_it_unspent(world: &World) {
     let link = world.admin.issue(&world.consultant().await).await;

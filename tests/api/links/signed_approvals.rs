@@ -434,3 +434,42 @@ async fn who_hears_late_of_a_change_of_the_key_hears_what_is_so(world: &World) {
     let told = about(before, "was replaced").await;
     assert!(told.iter().all(|subject| subject.contains("was replaced")), "{told:?}");
 }
+
+// Each mail about a key says what is so when it leaves, though the key was changed again meanwhile.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn who_hears_late_of_a_key_that_was_changed_again_hears_which_one_counts(world: &World) {
+    let (_portal, keeper) = (acme(world, &always()).await, keeper(world).await);
+    let [first, second] = [Signer::new(), Signer::new()];
+    world.mails.misbehave(ResponseTemplate::new(503));
+    keeper.put(KEY, &json!({"public_key": first.jwk()})).await.ok();
+    world.clock.advance(Duration::minutes(5));
+    let change = json!({"public_key": second.jwk(), "signed_change": successor(world, &first, &second.thumbprint())});
+    keeper.put(KEY, &change).await.ok();
+    let trying = "FROM mail_jobs WHERE state = 'sending' OR (finished_at IS NULL AND attempts = 0)";
+    eventually("each was tried", async || (Sql::of(world).count(trying) == 0).then_some(())).await;
+    let before = world.mails.notices("approval_key_changed").await.len();
+    world.mails.behave();
+    let open = "FROM mail_jobs WHERE finished_at IS NULL AND template = 'approval_key_changed'";
+    eventually("nothing waits", async || {
+        world.clock.advance(Duration::minutes(1));
+        (Sql::of(world).count(open) == 0).then_some(())
+    })
+    .await;
+    let mails = world.mails.notices("approval_key_changed").await.into_iter().skip(before);
+    let words = |mail: &Value| mail["Text"].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
+    let told: Vec<String> = mails.map(|mail| words(&mail)).collect();
+    let (of_first, of_second): (Vec<&String>, Vec<&String>) =
+        told.iter().partition(|text| text.contains(&format!("Key: {}", first.thumbprint())));
+    assert!(!of_first.is_empty() && of_first.len() == of_second.len(), "{told:?}");
+    for text in of_first {
+        for untrue in ["from now on", "From now on", "with the key below"] {
+            assert!(!text.contains(untrue), "{untrue}: {text}");
+        }
+        let line = format!("Key: {} (before: none, by now: {})", first.thumbprint(), second.thumbprint());
+        assert!(text.contains("changed again since") && text.contains(&line), "{text}");
+    }
+    for text in of_second {
+        assert!(!text.contains("changed again since") && !text.contains("by now"), "{text}");
+    }
+}

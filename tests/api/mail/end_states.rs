@@ -38,7 +38,7 @@ fn ses_bounce(kind: &str, sub: &str) -> Value {
     )
 }
 
-fn postmark(record: &str, kind: &str) -> Value {
+pub(super) fn postmark(record: &str, kind: &str) -> Value {
     json!({
         "RecordType": record, "Type": kind, "MessageID": "message-1", "Metadata": { "mail_job_id": "JOB" },
         "Inactive": null, "Description": "The provider's words", "Details": null, "Tag": null,
@@ -202,7 +202,7 @@ async fn service(
 }
 
 /// The same, with settings.
-async fn service_with(
+pub(super) async fn service_with(
     world: &World,
     reporters: &Reporters,
     provider: &str,

@@ -138,3 +138,82 @@ async fn a_scheduled_access_is_announced_at_once_and_its_link_arrives_when_it_op
     let token = world.token(id, 1).await;
     portal.redeem(&world.click(&token).await).await.ok();
 }
+
+/// What a link's notice of its end advises, in one line.
+async fn advice(world: &World, kind: &str, link: &str) -> [String; 2] {
+    let mail = eventually(kind, async || {
+        let mails = world.mails.notices(kind).await;
+        mails.into_iter().find(|mail| mail["Text"].as_str().unwrap().contains(link))
+    });
+    let mail = mail.await;
+    ["Text", "HTML"].map(|part| mail[part].as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+// What is advised is what the API does: of each access that cannot be extended it says so.
+#[apply(on_both_databases)]
+#[settings(Settings { manual_clock: true, ..Settings::config("links.max_duration_hours = 72") })]
+async fn nobody_is_told_to_extend_what_cannot_be_extended(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let rules = json!({ "emergency": "allowed" });
+    let policy = "/v1/tenants/acme/policy";
+    world.admin.put(policy, &rules).await.ok();
+    let scopes = ["links:issue", "links:emergency", "links:read", "links:revoke"];
+    let portal = world.client(Some("cloud"), &["acme"], &scopes).await;
+    let of_length = async |hours: i64, more: Value| {
+        let mut request = Api::issue_request(&world.consultant().await);
+        request["duration"] = json!({ "value": hours, "unit": "hours" });
+        for (name, value) in more.as_object().unwrap() {
+            request[name] = value.clone();
+        }
+        portal.post(LINKS, &request).await.ok()["id"].as_str().unwrap().to_owned()
+    };
+    let urgent = json!({ "emergency": { "justification": "Salaries are paid in one hour" },
+        "profile": { "id": "emp-2", "name": "Asha Rao" } });
+    let none = json!({});
+    // Each ends at the same time: a quarter of an hour after what is looked at.
+    let whole = of_length(72, json!({ "profile": { "id": "emp-3", "name": "Asha Rao" } })).await;
+    world.clock.advance(Duration::hours(68));
+    let urgent = of_length(4, urgent).await;
+    let usual = of_length(4, none).await;
+    let read_only = json!({ "access": "read_only", "profile": { "id": "emp-4", "name": "Asha Rao" } });
+    let narrowed = of_length(4, read_only).await;
+    // By now the policy would not let the usual one be issued as it is.
+    let rules = json!({ "emergency": "allowed", "access_allowed": ["read_only"] });
+    for (moment, links) in [
+        (Duration::hours(3) + Duration::minutes(46), vec![(&urgent, false), (&usual, false), (&narrowed, true)]),
+        (Duration::ZERO, vec![(&whole, false)]),
+    ] {
+        world.admin.put(policy, &rules).await.ok();
+        world.clock.advance(moment);
+        for (link, may_be_extended) in links {
+            for part in advice(world, "access_ends_soon", link).await {
+                assert_eq!(part.contains("extend it in the portal before it has ended"), may_be_extended, "{part}");
+                assert_eq!(part.contains("cannot be extended"), !may_be_extended, "{part}");
+            }
+            for part in advice(world, "access_runs_out", link).await {
+                assert_eq!(part.contains("ask whoever granted it before it has ended"), may_be_extended, "{part}");
+                assert_eq!(part.contains("cannot be extended"), !may_be_extended, "{part}");
+            }
+            let extended = portal.post(&format!("{LINKS}/{link}/extend"), &extension(1)).await;
+            assert_eq!(extended.status.is_success(), may_be_extended, "{extended:?}");
+        }
+    }
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn while_nothing_is_granted_nobody_is_told_to_extend_or_to_grant(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let link = issue(world, &portal, (4, "hours")).await;
+    let freeze = json!({ "frozen": true, "reason": "Somebody issues links" });
+    world.admin.put("/v1/issuing", &freeze).await.ok();
+    world.clock.advance(Duration::hours(4) - Duration::minutes(14));
+    for (kind, end) in [("access_ends_soon", "It ends by itself."), ("access_runs_out", "ends with it.")] {
+        for part in advice(world, kind, link["id"].as_str().unwrap()).await {
+            assert!(part.contains(end), "{part}");
+            for advised in ["extend", "more time", "granted again"] {
+                assert!(!part.contains(advised), "{kind}: {advised}: {part}");
+            }
+        }
+    }
+}

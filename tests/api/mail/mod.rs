@@ -1,5 +1,7 @@
 //! Mail: none is lost and none reaches anybody else, whatever the provider does.
 
+mod bounced_notices;
+mod changed_since;
 mod crash;
 mod daily_summaries;
 mod delivery_reports;

@@ -300,7 +300,7 @@ fn every_notice_says_who_where_why_and_until_when() {
 
     Hello Asha & Söhne,
 
-    The mail with the access link could not be delivered, or was reported as unwanted.
+    A mail with the access link could not be delivered.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -308,10 +308,9 @@ fn every_notice_says_who_where_why_and_until_when() {
     Why: Asha & Söhne (Asha & Söhne)
     Access level: Full: look and change
     What came back: Asha & Söhne
-    Was granted until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
+    Valid until: Mon, 23 Nov 2026, 6:30 pm IST (UTC+05:30) (23 Nov 2026, 13:00 UTC)
 
-    The consultant has no access from it. Tell your support contact, who can see
-    why, and send it again.
+    The consultant has no access from it. Tell your support contact, who can see why: it can be sent again.
 
     See it in the portal, which asks you to sign in: https://cloud.example/acme/support
 

@@ -1,7 +1,7 @@
 //! Mails about what waits for a decision, and about a tenant's policy.
 
 use super::*;
-use crate::mail::policy::{Changed, RulesChange};
+use crate::mail::policy::{Changed, Difference, RulesChange};
 use crate::records::extension_requests::ExtensionRequest;
 use crate::records::link_requests::{LinkRequest, RequestState};
 
@@ -33,6 +33,11 @@ pub(super) fn wish_of(template: Template, link: &Link, words: &str) -> Option<Wi
     }
 }
 
+fn difference(label: &'static str, before: &str, after: &str, by_now: Option<&str>) -> Difference {
+    let [before, after] = [before, after].map(ToOwned::to_owned);
+    Difference { label, before, after, by_now: by_now.map(ToOwned::to_owned) }
+}
+
 /// A change of what binds grants, with this input in every name.
 pub(super) fn rules_change(words: &str, what: Changed) -> RulesChange {
     RulesChange {
@@ -43,7 +48,7 @@ pub(super) fn rules_change(words: &str, what: Changed) -> RulesChange {
         by: words.to_owned(),
         at: link(words, words).starts_at,
         ordered_by: None,
-        differences: vec![("Longest access", "24 hours".to_owned(), "48 hours".to_owned())],
+        differences: vec![difference("Longest access", "24 hours", "48 hours", None)],
         is_void: false,
     }
 }
@@ -89,7 +94,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
     Hello Asha & Söhne,
 
     Nobody decided in time on the support access that you asked for. Nobody
-    got access; you can ask anew.
+    got access by it; you can ask anew.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -113,7 +118,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
     Hello Asha & Söhne,
 
     Somebody asks for longer support access at Asha & Söhne. The access
-    ends as it was granted unless somebody else approves it in the portal.
+    ends at the time below unless somebody else approves it in the portal.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -140,8 +145,8 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
 
     Hello Asha & Söhne,
 
-    The longer support access that you asked for was denied. It ends as it was
-    granted.
+    The longer support access that you asked for was denied. It ends at the
+    time below.
 
     Support consultant: Asha & Söhne
     Access to: the Cloud portal of Asha & Söhne, as Asha & Söhne
@@ -189,6 +194,39 @@ fn the_contacts_of_a_tenant_read_what_its_policy_allows_now() {
     "#);
 }
 
+// What was changed again is told in the past, with what is so by now.
+#[test]
+fn what_was_changed_again_is_told_as_past() {
+    let by_order = ", as an operator has ordered, which the key before has not signed";
+    for (what, label, subject, says, untrue) in [
+        (
+            Changed::PolicyForAWhile,
+            "Longest access",
+            "allowed more than before for a while",
+            "does so no longer",
+            "allows",
+        ),
+        (
+            Changed::KeyOfThePast(by_order),
+            "Key",
+            "changed more than once",
+            "has not signed. It was changed again",
+            "counts only",
+        ),
+        (Changed::KeyKept, "Key", "was cancelled", "The key was changed again since", "stays as it is"),
+    ] {
+        let differences = vec![difference(label, "the first", "the second", Some("the third"))];
+        let change = RulesChange { differences, ..rules_change("Asha", what) };
+        let email = rules_changed(&CONFIG, &change, "meera@acme.example").unwrap();
+        assert!(email.subject.contains(subject), "{}", email.subject);
+        for part in [email.text, email.html] {
+            let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(part.contains(says) && part.to_lowercase().contains("by now: the third"), "{part}");
+            assert!(!part.contains(untrue), "{untrue}: {part}");
+        }
+    }
+}
+
 #[test]
 fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
     let at = link("", "").expires_at;
@@ -201,7 +239,7 @@ fn the_contacts_of_a_tenant_read_what_became_of_the_key_that_signs_approvals() {
         Changed::KeyKept,
     ];
     let all = all.map(|what| {
-        let differences = vec![("Key", "none".to_owned(), "8rGvOiZmD4".to_owned())];
+        let differences = vec![difference("Key", "none", "8rGvOiZmD4", None)];
         let ordered_by = (what == Changed::KeyKept).then(|| "Ines Roth".to_owned());
         let change = RulesChange { ordered_by, differences, ..rules_change("Asha & Söhne", what) };
         let email = rules_changed(&CONFIG, &change, "meera@acme.example").unwrap();

@@ -86,7 +86,7 @@ fn no_notice_that_leaves_after_the_end_promises_anything() {
     for (end, wait, become_of) in ends {
         for link_mail in [Mailed::Waits, Mailed::Left, Mailed::Lost] {
             for template in Template::ALL.iter().filter(|one| !of_requests.contains(one) && !no_notices.contains(one)) {
-                let since = Since { link_mail, is_reviewed: true, is_used: true, is_left: true };
+                let since = Since { link_mail, is_reviewed: true, is_used: true, is_left: true, ..Since::default() };
                 let mut over = None;
                 let mail = notice_since(since, wait, *template, "Asha", |link| {
                     become_of(link);
