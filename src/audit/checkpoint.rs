@@ -27,6 +27,9 @@ use crate::journal::{Event, Frontier};
 use crate::records::restores;
 use crate::store::Tx;
 
+/// Logs that are signed before it is asked again whether the database is whole.
+const LOGS_A_TIME: usize = 50;
+
 /// Writes and signs a checkpoint.
 pub(super) fn sign(signer: &LogSigner, origin: &str, size: u64, root: Hash) -> Result<String, Error> {
     signer.sign(origin, &Checkpoint::new(origin, size, root, "").map_err(Error::internal)?.to_bytes())
@@ -186,18 +189,20 @@ pub(crate) async fn sign_due(
     let before = now.minus(every);
     let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
     let mut signed = 0;
-    for tenant_id in grown {
-        // A recent refusal is not recorded again before the next interval.
-        if alarms.is_young(&tenant_id, before) {
-            continue;
-        }
+    for some in grown.chunks(LOGS_A_TIME) {
         // Again: of many logs it takes a while.
         let whole = require_whole(cx, folder).await?;
-        match sign_one(cx, (key, whole), tenant_id.clone(), now).await {
-            Ok(_) => signed += 1,
-            Err(error) if matches!(error.code(), Code::Unavailable | Code::RestoreRequired) => return Err(error),
-            // A log that was tampered with must not block the others.
-            Err(_refused) => alarms.raised(tenant_id, now),
+        for tenant_id in some {
+            // A recent refusal is not recorded again before the next interval.
+            if alarms.is_young(tenant_id, before) {
+                continue;
+            }
+            match sign_one(cx, (key, whole), tenant_id.clone(), now).await {
+                Ok(_) => signed += 1,
+                Err(error) if matches!(error.code(), Code::Unavailable | Code::RestoreRequired) => return Err(error),
+                // A log that was tampered with must not block the others.
+                Err(_refused) => alarms.raised(tenant_id.clone(), now),
+            }
         }
     }
     Ok(signed)

@@ -39,7 +39,7 @@ impl Seen {
     /// Before anything was read, of a folder that is configured, or of none.
     pub(super) fn before(is_configured: bool) -> Self {
         let fault = is_configured.then_some(FolderFault::Unreadable);
-        Self { fault, is_complete: !is_configured, ..Self::default() }
+        Self { fault, is_complete: !is_configured, has_all: !is_configured, ..Self::default() }
     }
 
     /// Why the folder vouches for nothing.
