@@ -80,7 +80,7 @@ codes! {
     ApprovalRequired 409 "approval_required" "The link waits for an approval" "Have it approved first: `POST /v1/magic-links/{id}/approve`.";
     RequestExists 409 "request_exists" "The access was asked for already" "`magic_link_id` names the request that waits: have it approved, or withdraw it.";
     AlreadyDecided 409 "already_decided" "The request was decided on already" "`detail` says how; `GET /v1/magic-links/{id}` shows by whom.";
-    ChangeLimitReached 409 "change_limit_reached" "The link takes no more changes of this kind" "A link takes 100 corrections, 100 new ends and 100 requests to extend it: revoke it, and issue another.";
+    ChangeLimitReached 409 "change_limit_reached" "The link takes no more changes of this kind" "A client makes 100 corrections, 100 later ends and 100 requests to extend of one link, and all of them 1,000 of each kind; after 100 steps an end comes sooner by a minute at least. Revoke the link, and issue another.";
     ExtensionExists 409 "extension_exists" "An extension of the link waits for an approval already" "`extension` of `GET /v1/magic-links/{id}` shows it; decide on it, or withdraw it, first.";
     LinkNotYetValid 409 "link_not_yet_valid" "The window has not begun" "Come back at `starts_at`.";
     ConsultantSuspended 409 "consultant_suspended" "The consultant is suspended" "Reinstate the consultant, or choose another.";

@@ -3,6 +3,8 @@
 //! A checkpoint is signed on a schedule and on request. It always extends the last
 //! one: if the stored log does not, it was tampered with or restored from an old
 //! backup, and the service refuses to sign (`log_forked`) and records the refusal.
+//! While the database is behind a checkpoint outside, nothing is signed
+//! ([`Whole`]): it would be another tree under the same name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +13,7 @@ use actix_web::web::Data;
 use diesel::QueryResult;
 use tlog_tiles::{Checkpoint, HASH_SIZE, Hash};
 
+use super::folder::{CheckpointFolder, Whole, require_whole};
 use super::key::{self, LogKey, LogSigner};
 use super::store::{self, CheckpointRow};
 use crate::clock::Timestamp;
@@ -21,7 +24,11 @@ use crate::error::{Code, Error};
 use crate::journal::rows::{self, LogHead};
 use crate::journal::tree::{self, base64};
 use crate::journal::{Event, Frontier};
+use crate::records::restores;
 use crate::store::Tx;
+
+/// Logs that are signed before it is asked again whether the database is whole.
+const LOGS_A_TIME: usize = 50;
 
 /// Writes and signs a checkpoint.
 pub(super) fn sign(signer: &LogSigner, origin: &str, size: u64, root: Hash) -> Result<String, Error> {
@@ -39,8 +46,16 @@ pub(super) struct Current {
 /// The current checkpoint of a log; signs a new one if the log has grown since the last.
 ///
 /// # Errors
-/// `log_forked`; the refusal is recorded.
-pub(super) fn current(tx: &mut Tx<'_>, key: &LogKey, tenant_id: &str, now: Timestamp) -> Result<Current, Error> {
+/// `log_forked`; the refusal is recorded. `restore_required` where a restore has begun meanwhile.
+pub(super) fn current(
+    tx: &mut Tx<'_>,
+    (key, _): (&LogKey, Whole),
+    tenant_id: &str,
+    now: Timestamp,
+) -> Result<Current, Error> {
+    if restores::is_running(tx)? {
+        return Err(Code::RestoreRequired.into());
+    }
     // The checkpoint is read before the head: one signed in between must not seem to exceed the log.
     let last = store::latest_checkpoint(tx, tenant_id)?;
     let LogHead { name: log_name, key_id, head } = rows::named_head(tx, tenant_id)?;
@@ -134,46 +149,60 @@ impl NewestCheckpoints {
 /// Signs a checkpoint of a log.
 ///
 /// # Errors
-/// `log_forked` when the log does not extend its last checkpoint.
+/// `log_forked` when the log does not extend its last checkpoint, and those of [`require_whole`].
 pub(super) async fn checkpoint(
     cx: &Context,
-    key: &Data<LogKey>,
+    (key, folder): (&Data<LogKey>, &CheckpointFolder),
     tenant_id: String,
     now: Timestamp,
 ) -> Result<CheckpointRow, Error> {
+    let whole = require_whole(cx, folder).await?;
     key.refresh(cx).await?;
-    sign_one(cx, key, tenant_id, now).await
+    sign_one(cx, (key, whole), tenant_id, now).await
 }
 
 /// The same, with the keys as they are known.
-async fn sign_one(cx: &Context, key: &Data<LogKey>, tenant_id: String, now: Timestamp) -> Result<CheckpointRow, Error> {
+async fn sign_one(
+    cx: &Context,
+    (key, whole): (&Data<LogKey>, Whole),
+    tenant_id: String,
+    now: Timestamp,
+) -> Result<CheckpointRow, Error> {
     let key = key.clone();
-    cx.store.write(move |tx| Ok(current(tx, &key, &tenant_id, now)?.checkpoint)).await
+    cx.store.write(move |tx| Ok(current(tx, (&key, whole), &tenant_id, now)?.checkpoint)).await
 }
 
 /// Tells the logs of a new key, and signs a checkpoint of every log that has grown; returns how many were signed.
+///
+/// # Errors
+/// When the store is unavailable, and those of [`require_whole`].
 pub(crate) async fn sign_due(
     cx: &Context,
-    key: &Data<LogKey>,
+    (key, folder): (&Data<LogKey>, &CheckpointFolder),
     alarms: &LogAlarms,
     now: Timestamp,
 ) -> Result<usize, Error> {
+    let whole = require_whole(cx, folder).await?;
     key.refresh(cx).await?;
-    while key::introduce(cx, key, now).await? > 0 {}
+    while key::introduce(cx, key, whole, now).await? > 0 {}
     let every = cx.config.audit.checkpoint_every;
     let before = now.minus(every);
     let grown = cx.store.read(move |conn| Ok(store::logs_without_checkpoint(conn, before)?)).await?;
     let mut signed = 0;
-    for tenant_id in grown {
-        // A recent refusal is not recorded again before the next interval.
-        if alarms.is_young(&tenant_id, before) {
-            continue;
-        }
-        match sign_one(cx, key, tenant_id.clone(), now).await {
-            Ok(_) => signed += 1,
-            Err(error) if error.code() == Code::Unavailable => return Err(error),
-            // A log that was tampered with must not block the others.
-            Err(_refused) => alarms.raised(tenant_id, now),
+    for some in grown.chunks(LOGS_A_TIME) {
+        // Again: of many logs it takes a while.
+        let whole = require_whole(cx, folder).await?;
+        for tenant_id in some {
+            // A recent refusal is not recorded again before the next interval.
+            if alarms.is_young(tenant_id, before) {
+                continue;
+            }
+            match sign_one(cx, (key, whole), tenant_id.clone(), now).await {
+                Ok(_) => signed += 1,
+                Err(error) if matches!(error.code(), Code::Unavailable | Code::RestoreRequired) => return Err(error),
+                // A log that was tampered with must not block the others.
+                Err(_refused) => alarms.raised(tenant_id.clone(), now),
+            }
         }
     }
     Ok(signed)

@@ -2,14 +2,15 @@
 //!
 //! The newest checkpoint of each log is sent to the configured URL. It covers all
 //! earlier ones, so an undelivered checkpoint is superseded by the next. Delivery
-//! is never given up: the last retry interval is half an hour.
+//! is never given up: the last retry interval is half an hour. Nothing is delivered
+//! while the database is behind a checkpoint outside: what is there is the evidence.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use time::Duration;
 
-use super::folder::CheckpointFolder;
+use super::folder::{CheckpointFolder, require_whole};
 use super::store::{self, CheckpointRow};
 use crate::context::Context;
 use crate::db::text_enum;
@@ -21,6 +22,9 @@ const LEASE: Duration = Duration::seconds(30);
 
 /// Deliveries per step.
 const AT_A_TIME: i64 = 50;
+
+/// Deliveries after which it is asked again whether the database is whole.
+const ASKED_AFTER: usize = 10;
 
 /// Retry intervals by the number of previous attempts; the last one repeats.
 const RETRIES: [Duration; 4] =
@@ -41,22 +45,31 @@ pub(crate) enum Outside<'a> {
     /// The operator's webhook.
     Webhook(&'a Webhook),
     /// The operator's folder.
-    Folder(&'a CheckpointFolder),
+    Folder,
 }
 
 /// Delivers the checkpoints that are due; returns how many were delivered.
 ///
 /// # Errors
 /// When the store is unavailable. A failed delivery is no error; it is retried.
-pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<usize, Error> {
+pub(crate) async fn deliver_due(
+    cx: &Context,
+    folder: &CheckpointFolder,
+    outside: &Outside<'_>,
+) -> Result<usize, Error> {
     let channel = match outside {
         Outside::Webhook(_) => CheckpointChannel::Webhook,
-        Outside::Folder(_) => CheckpointChannel::Folder,
+        Outside::Folder => CheckpointChannel::Folder,
     };
     let now = cx.clock.now();
     let due = cx.store.read(move |conn| Ok(store::undelivered(conn, channel, AT_A_TIME, now)?)).await?;
     let mut delivered = 0;
-    for tenant_id in due {
+    for (place, tenant_id) in due.into_iter().enumerate() {
+        if place.is_multiple_of(ASKED_AFTER)
+            && let Err(refusal) = require_whole(cx, folder).await
+        {
+            return if folder.is_told(&refusal) { Ok(delivered) } else { Err(refusal) };
+        }
         // Read again: each delivery takes time, and its lease begins with it.
         let now = cx.clock.now();
         let id = tenant_id.clone();
@@ -74,7 +87,7 @@ pub(crate) async fn deliver_due(cx: &Context, outside: &Outside<'_>) -> Result<u
         let id = format!("checkpoint-{tenant_id}-{}-{root}", checkpoint.size);
         let outcome = match outside {
             Outside::Webhook(webhook) => webhook.send(&id, message(cx, &checkpoint, &id), cx.clock.true_now()).await,
-            Outside::Folder(folder) => folder.keep(cx, &checkpoint).await,
+            Outside::Folder => folder.keep(cx, &checkpoint).await,
         };
         if let Err(error) = &outcome {
             tracing::warn!(log.tenant = tenant_id, error.cause = error, "checkpoint delivery failed");

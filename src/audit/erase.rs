@@ -1,6 +1,8 @@
 //! Erasure of names, addresses and reasons in the rows beside the audit log, by the rule of its payloads: the tenant's
 //! retention, no legal hold, and on record. What belongs to no tenant follows the log `_system`.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::permit::{Eraser, Permit};
@@ -17,6 +19,10 @@ use crate::store::Tx;
 
 /// Consultants, and bulk revocations, that one query reads and one transaction erases.
 const PAGE: i64 = 50;
+
+/// How often, and after which pause, it is tried again to erase what somebody holds.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// An erasure to perform: range, actor and reason.
 #[derive(Clone)]
@@ -35,20 +41,22 @@ pub(super) fn event(kind: EventType, order: &Purge, now: Timestamp) -> Event {
         .because(&order.reason)
 }
 
-/// Erases what the rows of a tenant of before a time say of people, in ranges; each is an event.
-pub(super) async fn erase_rows(eraser: Eraser<'_>, order: &Purge) -> Result<Erased, Error> {
-    let mut all = Erased::default();
+/// Erases what the rows of a tenant of before a time say of people, in ranges; each is an event. Whether nothing is left.
+pub(super) async fn erase_rows(eraser: Eraser<'_>, order: &Purge) -> Result<(Erased, bool), Error> {
+    let (mut all, mut tries) = (Erased::default(), 0);
     loop {
         let (tenant_id, before) = (order.tenant_id.clone(), order.before);
         if !eraser.cx.store.read(move |conn| Ok(erasing::is_due(conn, &tenant_id, before)?)).await? {
-            return Ok(all);
+            return Ok((all, true));
         }
         let some = erase_some(eraser, order.clone()).await?;
-        if some.is_nothing() {
-            // Somebody holds what is left; the next run is soon enough.
-            return Ok(all);
+        // Where that is nothing, somebody holds what is left: perhaps another run, which is about to be done.
+        tries = if some.is_nothing() { tries + 1 } else { 0 };
+        match tries {
+            0 => all += some,
+            1..=TRIES => tokio::time::sleep(PAUSE).await,
+            _ => return Ok((all, false)),
         }
-        all += some;
     }
 }
 
@@ -69,7 +77,8 @@ async fn erase_some(eraser: Eraser<'_>, order: Purge) -> Result<Erased, Error> {
             let erasure = event(EventType::PersonalDataErased, &order, now);
             tx.record(erasure.with(&json!({
                 "before": order.before, "links": rows.links, "requests": rows.requests,
-                "sessions": rows.sessions, "mails": rows.mails, "decisions": rows.decisions,
+                "sessions": rows.sessions, "mails": rows.mails, "keys": rows.keys,
+                "decisions": rows.decisions,
             })));
             Ok(rows)
         })

@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::{Value, json};
 
 use super::checkpoint::{self, Current};
+use super::folder::{CheckpointFolder, require_whole};
 use super::key::LogKey;
 use super::{EventFilter, export, store};
 use crate::clock::Timestamp;
@@ -45,10 +46,11 @@ pub(super) fn signed_text(origin: &str, evidence: &str) -> String {
 /// Builds the evidence pack of a link as one canonical JSON object. The request is recorded too.
 ///
 /// # Errors
-/// `evidence_too_large` where the link has more than 10,000 events, 8 MiB of payloads, or 1,000 sessions, or the pack 16 MiB.
+/// `evidence_too_large` where the link has more than 10,000 events, 8 MiB of payloads, or 1,000 sessions, or the pack 16 MiB;
+/// those of a checkpoint.
 pub(crate) async fn pack(
     cx: &Context,
-    key: &Data<LogKey>,
+    (key, folder): (&Data<LogKey>, &CheckpointFolder),
     caller: &Caller<ReadAudit>,
     link_id: LinkId,
     now: Timestamp,
@@ -57,13 +59,14 @@ pub(crate) async fn pack(
     let event = Event::new(EventType::AuditRead, caller.actor(None), now)
         .client(caller.client_id.as_ref())
         .with(&json!({ "what": "evidence", "magic_link_id": link_id }));
+    let whole = require_whole(cx, folder).await?;
     key.refresh(cx).await?;
     // The signature is under the name and by the key of the checkpoint, whatever becomes of the log meanwhile.
     let (link, Current { checkpoint, signer, log_name }) = cx
         .store
         .write(move |tx| {
             let link = links::one_within(tx, &id, &reach, now)?.ok_or_else(Error::not_found)?;
-            let current = checkpoint::current(tx, &log_key, &link.tenant_id, now)?;
+            let current = checkpoint::current(tx, (&log_key, whole), &link.tenant_id, now)?;
             tx.record(event.clone().tenant(&link.tenant_id));
             Ok((link, current))
         })

@@ -5,20 +5,22 @@
 //! checkpoint, and until then no file is replaced: it is the evidence.
 //!
 //! Other copies of the service write there, too, so the folder is read again and
-//! again. One that is not there, or not the one that was used, vouches for
-//! nothing, and is as bad as a database that is behind.
+//! again: every file, and where they are many each in its turn. One that is not
+//! there, or not the one that was used, vouches for nothing, and is as bad as a
+//! database that is behind.
 
 mod files;
 mod patience;
+mod seen;
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use self::files::Found;
 use self::patience::Patience;
+use self::seen::{Seen, lacking};
 use super::deliver::CheckpointChannel;
 use super::key::KnownKeys;
 use super::restored::{OutsideCheckpoint, OutsideCheckpoints};
@@ -28,8 +30,8 @@ use crate::db::Conn;
 use crate::error::{Code, Error};
 use crate::records::restores;
 
-/// Number of checkpoints that are compared with the database: those that were written last.
-const COMPARED: usize = 32;
+/// Number of checkpoints that are read and compared with the database at a time.
+const COMPARED: usize = 500;
 
 /// How long what was read in the folder counts.
 const FRESH: Duration = Duration::from_secs(10);
@@ -39,10 +41,12 @@ const FRESH: Duration = Duration::from_secs(10);
 pub(crate) enum FolderFault {
     /// There is none.
     Missing,
-    /// Checkpoints were kept, and not here.
+    /// Checkpoints were kept, and not here; or it is somebody else's.
     Other,
     /// It cannot be read, or does not answer.
     Unreadable,
+    /// There are many checkpoints, and not all of them were compared yet.
+    Unread,
 }
 
 impl FolderFault {
@@ -51,10 +55,12 @@ impl FolderFault {
         match self {
             Self::Missing => "the folder of audit.checkpoint_folder is not there: mount it, or make it",
             Self::Other => {
-                "the folder of audit.checkpoint_folder holds none of the checkpoints that were kept: mount the volume, or, \
-                 where this is another folder on purpose, put an empty file magic-link.mark into it"
+                "the folder of audit.checkpoint_folder holds none of the checkpoints that were kept, or is that of another \
+                 installation: mount the volume, or, where this is another folder on purpose, put an empty file \
+                 magic-link.mark into it"
             }
             Self::Unreadable => "the folder of audit.checkpoint_folder cannot be read",
+            Self::Unread => "the checkpoints in the folder of audit.checkpoint_folder were not all compared yet",
         }
     }
 
@@ -66,41 +72,16 @@ impl FolderFault {
     }
 }
 
-/// What was read in the folder.
-#[derive(Debug, Clone, Default)]
-struct Seen {
-    at: Option<Instant>,
-    /// The newest checkpoints, the newest last.
-    newest: Vec<OutsideCheckpoint>,
-    /// Files that are no checkpoints of ours.
-    skipped: Vec<PathBuf>,
-    fault: Option<FolderFault>,
-}
-
-impl Seen {
-    /// The checkpoints among what was found; a file that is none is told once.
-    fn checkpoints_of(&mut self, found: Found, keys: &KnownKeys) -> Vec<OutsideCheckpoint> {
-        let (mut newest, mut skipped) = (Vec::new(), Vec::new());
-        for (file, bytes) in found.files {
-            match parse(bytes, keys) {
-                Ok(checkpoint) => newest.push(checkpoint),
-                Err(why) => {
-                    if !self.skipped.contains(&file) {
-                        tracing::warn!(checkpoint.file = %file.display(), error.cause = why, "skipped");
-                    }
-                    skipped.push(file);
-                }
-            }
-        }
-        self.skipped = skipped;
-        newest
-    }
-}
+/// That the database lacked no checkpoint a moment ago, as [`require_whole`] has found: what signs wants to be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole(());
 
 /// The folder, if one is configured.
 pub(crate) struct CheckpointFolder {
     path: Option<PathBuf>,
     patience: Patience,
+    /// Held by whoever reads the folder.
+    turn: tokio::sync::Mutex<()>,
     seen: Mutex<Seen>,
     /// Whether the database was behind a checkpoint, a restore was not complete, or nobody could tell, when that was asked
     /// last.
@@ -115,10 +96,9 @@ impl CheckpointFolder {
     pub(crate) async fn open(cx: &Context) -> Result<Self, Error> {
         let path = cx.config.audit.checkpoint_folder.clone();
         // Until it was read and compared, nobody knows.
-        let fault = path.as_ref().map(|_| FolderFault::Unreadable);
         let behind = AtomicBool::new(path.is_some());
-        let seen = Mutex::new(Seen { fault, ..Seen::default() });
-        let folder = Self { path, patience: Patience::default(), seen, behind };
+        let seen = Mutex::new(Seen::before(path.is_some()));
+        let folder = Self { path, patience: Patience::default(), turn: tokio::sync::Mutex::default(), seen, behind };
         folder.look(cx).await?;
         Ok(folder)
     }
@@ -136,44 +116,62 @@ impl CheckpointFolder {
 
     /// Why the folder vouches for nothing, as it was read last.
     pub(crate) fn fault(&self) -> Option<FolderFault> {
-        self.seen().fault
+        self.seen().fault()
+    }
+
+    /// Whether a refusal of [`require_whole`] is told by readiness, so that it is no failure of whoever asked.
+    pub(crate) fn is_told(&self, refusal: &Error) -> bool {
+        refusal.code() == Code::RestoreRequired || self.fault().is_some()
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads the folder again, unless it was read a moment ago. What was read before counts on where it only takes its time.
-    async fn look(&self, cx: &Context) -> Result<(), Error> {
-        let Some(path) = self.path.clone() else { return Ok(()) };
-        if self.seen().at.is_some_and(|at| at.elapsed() < FRESH) {
-            return Ok(());
-        }
-        let (keys, was_used) = known(cx).await?;
+    /// Reads the folder again, unless that was done a moment ago, and compares what it reads; whether there is more that nobody
+    /// has compared since the start. What was read before counts on where the folder only takes its time.
+    async fn look(&self, cx: &Context) -> Result<bool, Error> {
+        let Some(path) = self.path.clone() else { return Ok(false) };
+        let _turn = self.turn.lock().await;
+        let after = {
+            let seen = self.seen();
+            if seen.is_complete && seen.at.is_some_and(|at| at.elapsed() < FRESH) {
+                return Ok(false);
+            }
+            seen.after.clone()
+        };
+        let known = Known::read(cx).await?;
         let place = path.clone();
-        let found = self.patience.at_once(move || files::look(&place, COMPARED)).await;
-        let mut seen = self.seen();
-        let (newest, fault) = match found {
-            Ok(found) => {
-                let fault = fault_of(&found, was_used);
-                (seen.checkpoints_of(found, &keys), fault)
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && seen.fault.is_none() => {
-                tracing::warn!(checkpoint.folder = %path.display(), error.cause = %error, "checkpoints cannot be read");
-                return Ok(());
-            }
+        let found = match self.patience.at_once(move || files::look(&place, after.as_deref(), COMPARED)).await {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => {
                 tracing::warn!(checkpoint.folder = %path.display(), error.cause = %error, "checkpoints cannot be read");
-                // What was there is compared on.
-                (std::mem::take(&mut seen.newest), Some(FolderFault::of(&error)))
+                if error.kind() != io::ErrorKind::TimedOut || self.seen().fault.is_some() {
+                    self.seen().found_fault(FolderFault::of(&error));
+                }
+                return Ok(false);
             }
         };
-        if let Some(fault) = fault.filter(|fault| seen.fault != Some(*fault)) {
-            tracing::error!(checkpoint.folder = %path.display(), error.cause = fault.words(), "no folder for checkpoints");
+        let mut checkpoints = Vec::new();
+        let mut skipped = Vec::new();
+        for (file, bytes) in &found.files {
+            match parse(bytes.as_ref().map_err(ToString::to_string), &known.keys) {
+                Ok(checkpoint) => checkpoints.push(checkpoint),
+                Err(why) => skipped.push((file.clone(), why)),
+            }
         }
-        (seen.at, seen.newest, seen.fault) = (Some(Instant::now()), newest, fault);
-        Ok(())
+        let is_foreign = found.is_foreign(&known.owner, !checkpoints.is_empty(), known.was_used);
+        let compared = checkpoints.clone();
+        let lacking = cx.store.read(move |conn| lacking(conn, &compared)).await?;
+        let mut seen = self.seen();
+        seen.skip(skipped);
+        if is_foreign {
+            seen.found_fault(FolderFault::Other);
+        } else {
+            seen.fault = None;
+        }
+        Ok(seen.took(checkpoints, lacking, found.next) && !is_foreign)
     }
 
     /// The checkpoint of every log.
@@ -183,15 +181,19 @@ impl CheckpointFolder {
     pub(crate) async fn all(&self, cx: &Context) -> Result<OutsideCheckpoints, String> {
         let mut all = OutsideCheckpoints::default();
         let Some(path) = self.path.clone() else { return Ok(all) };
-        let (keys, was_used) = known(cx).await.map_err(|error| error.to_string())?;
+        let known = Known::read(cx).await.map_err(|error| error.to_string())?;
         let (place, fault) = (path.clone(), |fault: FolderFault| format!("{}: {}", path.display(), fault.words()));
-        let found = self.patience.bounded(move || files::look(&place, usize::MAX)).await;
+        let found = self.patience.bounded(move || files::look(&place, None, usize::MAX)).await;
         let found = found.map_err(|error| format!("{} ({error})", fault(FolderFault::of(&error))))?;
-        if let Some(other) = fault_of(&found, was_used) {
-            return Err(fault(other));
+        let own = |(_, read): &(_, io::Result<Vec<u8>>)| {
+            read.as_ref().is_ok_and(|bytes| parse(Ok(bytes), &known.keys).is_ok())
+        };
+        if found.is_foreign(&known.owner, found.files.iter().any(own), known.was_used) {
+            return Err(fault(FolderFault::Other));
         }
         for (file, bytes) in found.files {
-            let added = parse(bytes, &keys).and_then(|checkpoint| all.add(checkpoint));
+            let checkpoint = parse(bytes.as_ref().map_err(ToString::to_string), &known.keys);
+            let added = checkpoint.and_then(|checkpoint| all.add(checkpoint));
             added.map_err(|why| format!("{}: {why}; move it away first", file.display()))?;
         }
         Ok(all)
@@ -200,22 +202,23 @@ impl CheckpointFolder {
     /// Keeps a checkpoint, unless the file holds one that the database lacks.
     pub(super) async fn keep(&self, cx: &Context, checkpoint: &CheckpointRow) -> Result<(), String> {
         let Some(folder) = self.path.clone() else { return Ok(()) };
-        let (keys, was_used) = known(cx).await.map_err(|error| error.to_string())?;
+        let Known { keys, owner, was_used } = Known::read(cx).await.map_err(|error| error.to_string())?;
         OutsideCheckpoint::parse(&keys, checkpoint.note.as_bytes())?;
         let file = files::of_log(&folder, &checkpoint.tenant_id);
         let known = file.clone();
         let known = self.patience.bounded(move || files::known(&known)).await;
         if let Some(bytes) = known.map_err(|error| error.to_string())? {
-            let known = parse(Ok(bytes), &keys)?;
+            let known = parse(Ok(&bytes), &keys)?;
             let lacking =
                 cx.store.read(move |conn| lacking(conn, &[known])).await.map_err(|error| error.to_string())?;
-            if lacking.is_some() {
+            if !lacking.is_empty() {
                 return Err("the file holds a checkpoint that the database lacks: run `magic-link restore`".to_owned());
             }
         }
         let note = checkpoint.note.clone();
-        let replaced = self.patience.bounded(move || files::replace(&folder, &file, &note, was_used)).await;
-        match replaced {
+        let replace =
+            move || files::replace(&folder, &file, &note, (&owner, was_used), |bytes| parse(Ok(bytes), &keys).is_ok());
+        match self.patience.bounded(replace).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(FolderFault::Other.words().to_owned()),
             Err(error) => Err(format!("{} ({error})", FolderFault::of(&error).words())),
@@ -223,17 +226,25 @@ impl CheckpointFolder {
     }
 }
 
-/// The keys of the logs, and whether checkpoints were kept in a folder before.
-async fn known(cx: &Context) -> Result<(KnownKeys, bool), Error> {
-    let url = cx.tokens.issuer().to_owned();
-    let known = move |conn: &mut Conn| {
-        Ok((KnownKeys::read(conn, &url)?, store::has_delivered(conn, CheckpointChannel::Folder)?))
-    };
-    cx.store.read(known).await
+/// What the database knows of its checkpoints outside.
+struct Known {
+    keys: KnownKeys,
+    /// Whom the folder is marked with.
+    owner: String,
+    /// Whether checkpoints were kept in a folder before.
+    was_used: bool,
 }
 
-fn fault_of(found: &Found, was_used: bool) -> Option<FolderFault> {
-    (was_used && !found.is_ours).then_some(FolderFault::Other)
+impl Known {
+    async fn read(cx: &Context) -> Result<Self, Error> {
+        let url = cx.tokens.issuer().to_owned();
+        let known = move |conn: &mut Conn| {
+            let keys = KnownKeys::read(conn, &url)?;
+            let was_used = store::has_delivered(conn, CheckpointChannel::Folder)?;
+            Ok(Self { owner: keys.first(), keys, was_used })
+        };
+        cx.store.read(known).await
+    }
 }
 
 /// Refuses a database that was restored from a backup, and has not gone through `magic-link restore`, by what stands in the
@@ -241,8 +252,8 @@ fn fault_of(found: &Found, was_used: bool) -> Option<FolderFault> {
 ///
 /// # Errors
 /// `restore_required`, and `unavailable` where the folder vouches for nothing.
-pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Result<(), Error> {
-    folder.look(cx).await?;
+pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Result<Whole, Error> {
+    while folder.look(cx).await? {}
     compare(cx, folder).await
 }
 
@@ -250,72 +261,42 @@ pub(crate) async fn require_whole(cx: &Context, folder: &CheckpointFolder) -> Re
 ///
 /// # Errors
 /// Those of [`require_whole`].
-pub(crate) async fn compare(cx: &Context, folder: &CheckpointFolder) -> Result<(), Error> {
-    let Seen { newest, fault, .. } = folder.seen().clone();
-    let compared = cx
+pub(crate) async fn compare(cx: &Context, folder: &CheckpointFolder) -> Result<Whole, Error> {
+    let (known, incarnation) = {
+        let seen = folder.seen();
+        (seen.to_compare(), seen.incarnation)
+    };
+    let compared = known.clone();
+    let (is_running, now, lacking) = cx
         .store
         .read(move |conn| {
-            if restores::is_running(conn)? {
-                let detail = "a restore is not complete: run `magic-link restore` again";
-                return Err(Error::new(Code::RestoreRequired).detail(detail));
-            }
-            let Some(lacking) = lacking(conn, &newest)? else { return Ok(()) };
-            tracing::error!(log.tenant = lacking.tenant_id, log.size = lacking.size, "the database lacks a checkpoint");
-            let detail = "the database is behind a checkpoint that was kept outside: run `magic-link restore`";
-            Err(Error::new(Code::RestoreRequired).detail(detail))
+            let (is_running, now) = (restores::is_running(conn)?, restores::incarnation(conn)?);
+            Ok((is_running, now, lacking(conn, &compared)?))
         })
-        .await;
-    match (compared, fault) {
-        (Ok(()), None) => {
-            folder.behind.store(false, Ordering::Relaxed);
-            Ok(())
+        .await?;
+    let (lacks, fault) = {
+        let mut seen = folder.seen();
+        if incarnation == seen.incarnation {
+            seen.compared(&known, lacking, now);
         }
-        (Ok(()), Some(fault)) => {
-            folder.behind.store(true, Ordering::Relaxed);
-            Err(Error::unavailable().detail(fault.words()))
-        }
-        (Err(error), _) => {
-            // After any other failure nothing was compared.
-            if error.code() == Code::RestoreRequired {
-                folder.behind.store(true, Ordering::Relaxed);
-            }
-            Err(error)
-        }
-    }
-}
-
-/// The first checkpoint that the database has not signed, and that no restore has named.
-fn lacking(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Option<OutsideCheckpoint>, Error> {
-    if checkpoints.is_empty() {
-        return Ok(None);
-    }
-    let size = |checkpoint: &OutsideCheckpoint| i64::try_from(checkpoint.size).unwrap_or(i64::MAX);
-    let tenants: Vec<&str> = checkpoints.iter().map(|one| one.tenant_id.as_str()).collect();
-    let sizes: Vec<i64> = checkpoints.iter().map(size).collect();
-    let (signed, restored) = (store::roots(conn, &tenants, &sizes)?, restores::of_logs(conn, &tenants)?);
-    let is_there = |one: &OutsideCheckpoint| {
-        let is_signed = signed.iter().any(|(tenant_id, at, root)| {
-            *tenant_id == one.tenant_id && *at == size(one) && root.as_slice() == one.root.0.as_slice()
-        });
-        let mut of_log = restored.iter().filter(|restore| restore.tenant_id == one.tenant_id);
-        // A restore lets checkpoints of names from before it be missing, and none of its own.
-        let suffix = one.log_name.split_once('/').map(|(_, suffix)| suffix);
-        let own = of_log.clone().find(|restore| suffix == Some(restore.suffix.as_str()));
-        is_signed
-            || of_log.any(|restore| {
-                let is_later = own.is_none_or(|own| restore.restored_at > own.restored_at);
-                is_later
-                    && restore.checkpoint_size.is_some_and(|named| {
-                        let is_named = restore.checkpoint_root.as_deref() == Some(one.root.0.as_slice());
-                        size(one) < named || (size(one) == named && is_named)
-                    })
-            })
+        (seen.lacking.first().cloned(), seen.fault())
     };
-    Ok(checkpoints.iter().find(|one| !is_there(one)).cloned())
+    folder.behind.store(is_running || lacks.is_some() || fault.is_some(), Ordering::Relaxed);
+    if is_running {
+        let detail = "a restore is not complete: run `magic-link restore` again";
+        return Err(Error::new(Code::RestoreRequired).detail(detail));
+    }
+    if let Some(lacks) = lacks {
+        tracing::error!(log.tenant = lacks.tenant_id, log.size = lacks.size, "the database lacks a checkpoint");
+        let detail = "the database is behind a checkpoint that was kept outside: run `magic-link restore`";
+        return Err(Error::new(Code::RestoreRequired).detail(detail));
+    }
+    fault.map_or(Ok(Whole(())), |fault| Err(Error::unavailable().detail(fault.words())))
 }
 
-fn parse(read: io::Result<Vec<u8>>, keys: &KnownKeys) -> Result<OutsideCheckpoint, String> {
-    let bytes = read.map_err(|error| error.to_string())?;
+fn parse<B: AsRef<[u8]>>(read: Result<B, String>, keys: &KnownKeys) -> Result<OutsideCheckpoint, String> {
+    let bytes = read?;
+    let bytes = bytes.as_ref();
     // A backup from before a change of the key does not know who signed what came after it.
-    OutsideCheckpoint::parse(keys, &bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(keys, &bytes).ok_or(why))
+    OutsideCheckpoint::parse(keys, bytes).or_else(|why| OutsideCheckpoint::of_unknown_key(keys, bytes).ok_or(why))
 }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::folder::{CheckpointFolder, require_whole};
 use super::log;
 use super::store::{self, HoldRow};
 use crate::clock::Timestamp;
@@ -171,8 +172,12 @@ pub(crate) async fn place(
 
 /// Releases a hold, for a caller who reaches all that the client reached that placed it. Releasing a released hold
 /// changes nothing.
+///
+/// # Errors
+/// Those of [`require_whole`], too: nobody knows which holds were placed or released since.
 pub(crate) async fn release(
     cx: &Context,
+    folder: &CheckpointFolder,
     caller: &Caller<ManageAudit>,
     tenant_id: String,
     id: HoldId,
@@ -184,6 +189,7 @@ pub(crate) async fn release(
     fields.text("/reason", &request.reason, 10, 500);
     check_person(&mut fields, "/requested_by", request.requested_by.as_ref());
     fields.finish()?;
+    require_whole(cx, folder).await?;
     let actor = caller.actor(request.requested_by.as_ref());
     let (reach, client_id) = (caller.reach.clone(), caller.client_id.clone());
     let released = cx

@@ -21,6 +21,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 use serde::Serialize;
 use signed_note::{Note, StandardSigner, key_id};
 
+use super::folder::{CheckpointFolder, Whole, require_whole};
 use super::store::{self, KeyRow};
 use super::verify::introduction;
 use crate::clock::Timestamp;
@@ -186,6 +187,11 @@ impl KnownKeys {
         cx.store.read(move |conn| Self::read(conn, &url)).await
     }
 
+    /// Names the installation, in one line: its service, and the first key of its logs, which it keeps for ever.
+    pub(super) fn first(&self) -> String {
+        format!("{} {}", self.service, self.public.first().map(|key| STANDARD.encode(key)).unwrap_or_default())
+    }
+
     /// The name of the log with an origin; `None` if it is not one of this service.
     pub(super) fn log_name<'o>(&self, origin: &'o str) -> Option<&'o str> {
         origin.strip_prefix(self.service.as_str())?.strip_prefix("/audit/")
@@ -228,13 +234,15 @@ pub(crate) struct LogKeyChange {
 /// Changes the key that signs the audit logs. What it does not finish, the workers do.
 ///
 /// # Errors
-/// When the store is unavailable.
+/// When the store is unavailable, and those of [`require_whole`].
 pub(crate) async fn change(
     cx: &Context,
     key: &Data<LogKey>,
+    folder: &CheckpointFolder,
     caller: &Caller<Admin>,
     now: Timestamp,
 ) -> Result<LogKeyChange, Error> {
+    let whole = require_whole(cx, folder).await?;
     let mut suffix = [0; 8];
     rand::rng().fill_bytes(&mut suffix);
     let id = format!("{ID}-{:016x}", u64::from_be_bytes(suffix));
@@ -249,7 +257,7 @@ pub(crate) async fn change(
     key.refresh(cx).await?;
     let mut logs = 0;
     loop {
-        match introduce(cx, key, now).await? {
+        match introduce(cx, key, whole, now).await? {
             0 => break,
             told => logs += told,
         }
@@ -258,7 +266,7 @@ pub(crate) async fn change(
 }
 
 /// Records the newest key in logs that another one signs; returns their number.
-pub(super) async fn introduce(cx: &Context, key: &Data<LogKey>, now: Timestamp) -> Result<usize, Error> {
+pub(super) async fn introduce(cx: &Context, key: &Data<LogKey>, _: Whole, now: Timestamp) -> Result<usize, Error> {
     let newest = key.newest();
     let id = newest.id.clone();
     let logs = cx.store.read(move |conn| Ok(store::logs_without_key(conn, &id, LOGS_A_TIME)?)).await?;

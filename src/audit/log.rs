@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use tlog_tiles::HashReader;
 use utoipa::{IntoParams, ToSchema};
 
+use super::folder::CheckpointFolder;
 use super::key::LogKey;
 use super::permit::retention_end;
 use super::{CheckpointChannel, checkpoint as checkpoints, store};
@@ -193,13 +194,13 @@ pub(super) fn check_whole<S>(caller: &Caller<S>, tenant_id: &str) -> Result<(), 
 /// The log's checkpoint as a signed note; signs a new one if the log has grown.
 pub(crate) async fn checkpoint<S>(
     cx: &Context,
-    key: &Data<LogKey>,
+    keys: (&Data<LogKey>, &CheckpointFolder),
     caller: &Caller<S>,
     tenant_id: String,
     now: Timestamp,
 ) -> Result<String, Error> {
     check(caller, &tenant_id)?;
-    Ok(checkpoints::checkpoint(cx, key, tenant_id, now).await?.note)
+    Ok(checkpoints::checkpoint(cx, keys, tenant_id, now).await?.note)
 }
 
 /// The key that verifies the log's checkpoints (C2SP `vkey`).

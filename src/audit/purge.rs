@@ -68,6 +68,9 @@ pub struct PurgedLog {
     /// Number of mails that were removed.
     #[schema(minimum = 0)]
     pub removed_mails: i64,
+    /// Number of devices, keys and one-time codes of links that were removed: one or more for each mailing.
+    #[schema(minimum = 0)]
+    pub removed_keys: i64,
 }
 
 /// What a run of the retention has erased and removed.
@@ -76,6 +79,9 @@ pub(crate) struct Retained {
     payloads: i64,
     #[serde(flatten)]
     rows: Erased,
+    /// Whether nothing was, since a restore holds everything.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    held: bool,
     /// Logs of which not everything could be erased; the log of the process has the causes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) failed: Vec<String>,
@@ -83,12 +89,15 @@ pub(crate) struct Retained {
 
 impl fmt::Display for Retained {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { payloads, rows, failed: _ } = self;
-        let Erased { links, requests, sessions, mails, decisions, suppressions, consultants } = rows;
+        let Self { payloads, rows, held, failed: _ } = self;
+        let Erased { links, requests, sessions, mails, keys, decisions, suppressions, consultants } = rows;
+        if *held {
+            return write!(out, "nothing: after a restore everything is held, until `magic-link unfreeze`");
+        }
         write!(
             out,
             "erased: {payloads} payloads of events, {links} links, {requests} requests, {sessions} sessions, {decisions} \
-             decisions, {consultants} consultants; removed: {mails} mails, {suppressions} suppressed addresses"
+             decisions, {consultants} consultants; removed: {mails} mails, {keys} keys of links, {suppressions} suppressed addresses"
         )
     }
 }
@@ -125,7 +134,11 @@ pub(crate) async fn purge(
     while let Some(count) = erase_some(eraser, order.clone()).await? {
         payloads += count;
     }
-    let rows = erase_rows(eraser, &order).await?;
+    let (rows, is_done) = erase_rows(eraser, &order).await?;
+    if !is_done {
+        let detail = "somebody changes what is left, which stays for now: repeat it";
+        return Err(Error::unavailable().detail(detail));
+    }
     let erased_to_index = cx.store.read(move |conn| Ok(store::erased_to(conn, &tenant_id)?)).await?;
     let number = |rows| i64::try_from(rows).map_err(Error::internal);
     Ok(PurgedLog {
@@ -133,6 +146,7 @@ pub(crate) async fn purge(
         erased_to_index,
         erased_records: number(rows.links + rows.requests + rows.sessions)?,
         removed_mails: number(rows.mails)?,
+        removed_keys: number(rows.keys)?,
     })
 }
 
@@ -157,7 +171,8 @@ pub(crate) async fn retain(eraser: Eraser<'_>) -> Result<Retained, Error> {
     // Before anything else, though there may be nothing to erase.
     eraser.permit().await?;
     let logs = eraser.cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
-    let mut all = Retained::default();
+    let held = eraser.cx.store.read(|conn| Ok(restores::holds_erasing(conn)?)).await?;
+    let mut all = Retained { held, ..Retained::default() };
     for tenant_id in logs {
         let (id, permit) = (tenant_id.clone(), eraser.permit().await?);
         let ended = eraser.cx.store.read(move |conn| permit.end(conn, &id)).await?;
@@ -182,7 +197,15 @@ async fn retain_log(eraser: Eraser<'_>, order: &Purge, all: &mut Retained) -> Re
     while let Some(count) = erase_some(eraser, order.clone()).await? {
         all.payloads += count;
     }
-    all.rows += erase_rows(eraser, order).await?;
+    let (rows, is_done) = erase_rows(eraser, order).await?;
+    all.rows += rows;
+    if !is_done {
+        tracing::warn!(
+            log.tenant = order.tenant_id,
+            "somebody changes what is left to erase, which waits for the next run"
+        );
+        all.failed.push(order.tenant_id.clone());
+    }
     Ok(())
 }
 

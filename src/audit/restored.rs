@@ -28,7 +28,7 @@ use crate::store::Tx;
 const LOGS_A_TIME: u8 = 50;
 
 /// A checkpoint that was kept outside: of a log of this service, under any name that the log has had.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct OutsideCheckpoint {
     pub tenant_id: String,
     /// Name of the log when it was signed.

@@ -61,19 +61,21 @@ async fn list_audit_events(
 /// Cybersecurity Schema Framework 1.8) cannot be verified by themselves; each
 /// line carries index and leaf hash, which identify the event in the log. A
 /// response that is cut off is incomplete. Exporting is recorded as
-/// `audit.exported`.
+/// `audit.exported`. The complete log is signed: while the database is behind a
+/// checkpoint that was kept outside, it is `503 restore_required`.
 #[utoipa::path(tag = "Audit", operation_id = "exportAuditEvents", params(ExportQuery),
     responses((status = 200, content((inline(TextBody) = "application/x-ndjson"), (inline(TextBody) = "text/csv")), description = "The audit log, one event per line; `text/csv` with `format=csv`")))]
 #[get("/audit-events/export")]
 async fn export_audit_events(
     cx: Data<Context>,
     key: Data<LogKey>,
+    folder: Data<CheckpointFolder>,
     caller: Caller<ReadAudit>,
     query: Query<ExportQuery>,
 ) -> Result<HttpResponse, Error> {
     let query = query.into_inner();
     let (tenant_id, format, now) = (query.tenant_id.clone(), query.format, cx.clock.now());
-    let export = export::export(cx, key, &caller, query, now).await?;
+    let export = export::export(cx, (key, &folder), &caller, query, now).await?;
     let mut response = HttpResponse::Ok();
     let name = format!("attachment; filename=\"{tenant_id}-audit.{format}\"");
     response.insert_header((CONTENT_TYPE, format.media_type())).insert_header((CONTENT_DISPOSITION, name));
@@ -105,7 +107,8 @@ async fn get_audit_log(
 /// The log's current size and root, signed (C2SP `tlog-checkpoint`). Keep it where
 /// this service and its operators cannot change it: any later export can be
 /// verified against it. Events after the last checkpoint that was kept outside
-/// are not protected.
+/// are not protected. While the database is behind a checkpoint that was kept
+/// outside, nothing is signed: `503 restore_required`.
 #[utoipa::path(tag = "Audit", operation_id = "getCheckpoint",
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log; `_system` for events without a tenant")),
     responses((status = 200, body = inline(TextBody), content_type = "text/plain", description = "The checkpoint, a signed note (C2SP `signed-note`)")))]
@@ -113,10 +116,11 @@ async fn get_audit_log(
 async fn get_checkpoint(
     cx: Data<Context>,
     key: Data<LogKey>,
+    folder: Data<CheckpointFolder>,
     caller: Caller<ReadAudit>,
     id: Path<String>,
 ) -> Result<HttpResponse, Error> {
-    Ok(text(log::checkpoint(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?))
+    Ok(text(log::checkpoint(&cx, (&key, &folder), &caller, id.into_inner(), cx.clock.now()).await?))
 }
 
 /// Prove that an event is in the audit log
@@ -179,7 +183,7 @@ async fn get_verifier_key(
 /// erases what is past its retention by itself, once an hour. A restored backup has
 /// forgotten later holds: after `magic-link restore` every log is held until issuing
 /// is unfrozen, and before it this is `503 restore_required`. It is 503 as well while the
-/// clock of the service is in doubt.
+/// clock of the service is in doubt, or somebody changes what is left: repeat it then.
 #[utoipa::path(tag = "Audit", operation_id = "purgeAuditLog", request_body = PurgeLog,
     params(("tenant_id" = LogId, Path, example = "acme", description = "Tenant of the audit log")),
     responses((status = 200, body = PurgedLog, description = "Number of erased payloads")))]
@@ -236,7 +240,8 @@ async fn list_legal_holds(
 ///
 /// Only for a client whose tenants include all those of the client that placed the
 /// hold: what an operator of every tenant placed, only such an operator releases.
-/// Releasing a released hold changes nothing.
+/// Releasing a released hold changes nothing. While the database is behind a
+/// checkpoint that was kept outside, nothing is released: `503 restore_required`.
 #[utoipa::path(tag = "Audit", operation_id = "releaseLegalHold", request_body = ReleaseHold,
     params(("tenant_id" = LogId, Path, example = "globex", description = "Tenant of the audit log"),
         ("id" = HoldId, Path, description = "Legal hold id")),
@@ -244,12 +249,13 @@ async fn list_legal_holds(
 #[post("/audit-log/{tenant_id}/legal-holds/{id}/release")]
 async fn release_legal_hold(
     cx: Data<Context>,
+    folder: Data<CheckpointFolder>,
     caller: Caller<ManageAudit>,
     path: Path<(String, HoldId)>,
     body: Body<ReleaseHold>,
 ) -> Result<Json<LegalHold>, Error> {
     let (tenant_id, id) = path.into_inner();
-    Ok(Json(holds::release(&cx, &caller, tenant_id, id, body.value, cx.clock.now()).await?))
+    Ok(Json(holds::release(&cx, &folder, &caller, tenant_id, id, body.value, cx.clock.now()).await?))
 }
 
 /// Summarise access to a person's data
@@ -278,7 +284,8 @@ async fn list_access_summaries(
 /// One signed document: the link, its e-mails, sessions, events, refusals and
 /// revocation, an inclusion proof for each event, and the log's checkpoint.
 /// `magic-link audit verify` verifies it offline with the log's verifier key.
-/// Store the response unchanged, byte for byte.
+/// Store the response unchanged, byte for byte. While the database is behind a
+/// checkpoint that was kept outside, nothing is signed: `503 restore_required`.
 #[utoipa::path(tag = "Audit", operation_id = "getEvidence",
     params(("id" = LinkId, Path, description = "Link id")),
     responses((status = 200, body = EvidencePack, description = "The evidence pack, canonical JSON (RFC 8785)")))]
@@ -286,10 +293,11 @@ async fn list_access_summaries(
 async fn get_evidence(
     cx: Data<Context>,
     key: Data<LogKey>,
+    folder: Data<CheckpointFolder>,
     caller: Caller<ReadAudit>,
     id: Path<LinkId>,
 ) -> Result<HttpResponse, Error> {
-    let pack = evidence::pack(&cx, &key, &caller, id.into_inner(), cx.clock.now()).await?;
+    let pack = evidence::pack(&cx, (&key, &folder), &caller, id.into_inner(), cx.clock.now()).await?;
     Ok(HttpResponse::Ok().content_type("application/json").body(pack))
 }
 

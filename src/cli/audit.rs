@@ -144,26 +144,23 @@ pub(super) fn offline(command: AuditCommand, output: &Output) -> Result<Option<A
 /// Runs the commands that need the store.
 pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Result<(), Failure> {
     let (caller, now) = (Caller::operator(), app.cx.clock.now());
-    // Another tree under the name of the one that is lost, and what a hold keeps.
-    if matches!(command, AuditCommand::Checkpoint { .. } | AuditCommand::RotateKey | AuditCommand::Release { .. }) {
-        audit::require_whole(&app.cx, &app.checkpoint_folder).await?;
-    }
+    let folder = &**app.checkpoint_folder;
     match command {
         AuditCommand::Checkpoint { tenant } => {
-            let checkpoint = audit::checkpoint(&app.cx, &app.log_key, &caller, tenant, now).await?;
+            let checkpoint = audit::checkpoint(&app.cx, (&app.log_key, folder), &caller, tenant, now).await?;
             plain(output, "checkpoint", &checkpoint)
         }
         AuditCommand::VerifierKey { tenant } => {
             plain(output, "verifier_key", &(audit::verifier_key(&app.cx, &app.log_key, &caller, tenant).await? + "\n"))
         }
         AuditCommand::RotateKey => {
-            let changed = audit::change_key(&app.cx, &app.log_key, &Caller::operator(), now).await?;
+            let changed = audit::change_key(&app.cx, &app.log_key, folder, &Caller::operator(), now).await?;
             let said = format!("{} logs are signed by a new key: {}", changed.logs, changed.public_key);
             output.done(&changed, &said)
         }
         AuditCommand::Export { tenant, format } => {
-            let mut export =
-                audit::export(app.cx, app.log_key, &caller, ExportQuery::whole(tenant, format), now).await?;
+            let query = ExportQuery::whole(tenant, format);
+            let mut export = audit::export(app.cx.clone(), (app.log_key.clone(), folder), &caller, query, now).await?;
             let mut out = io::stdout().lock();
             while let Some(chunk) = export.chunk().await? {
                 out.write_all(chunk.as_bytes())?;
@@ -181,7 +178,7 @@ pub(super) async fn run(app: App, command: AuditCommand, output: &Output) -> Res
         }
         AuditCommand::Release { id, tenant, reason } => {
             let request = ReleaseHold { reason, requested_by: None };
-            let hold = audit::release_hold(&app.cx, &Caller::operator(), tenant, id, request, now).await?;
+            let hold = audit::release_hold(&app.cx, folder, &Caller::operator(), tenant, id, request, now).await?;
             output.done(&hold, &format!("{} is released", hold.id))
         }
         AuditCommand::Verify { .. } => Ok(()),

@@ -126,19 +126,24 @@ impl Change {
         Ok(self.refuse(tx, &request.link(self.now), refusal))
     }
 
-    /// Refuses one more change of a kind, of which a locked link has enough.
+    /// Refuses one more change of a kind, of which the client has made enough of a locked link.
     pub(super) fn require_room(
         &self,
         tx: &mut Tx<'_>,
         link: &Link,
-        takes_another: fn(&mut Conn, &LinkId) -> QueryResult<bool>,
+        takes_another: fn(&mut Conn, &LinkId, Option<&ClientId>) -> QueryResult<bool>,
     ) -> Result<(), Error> {
-        if takes_another(tx, &link.id)? { Ok(()) } else { Err(self.refuse(tx, link, Code::ChangeLimitReached)) }
+        let has_room = takes_another(tx, &link.id, self.client_id.as_ref())?;
+        if has_room { Ok(()) } else { Err(self.refuse(tx, link, Code::ChangeLimitReached)) }
     }
 
     /// Moves the end of a locked link.
     pub(super) fn move_end(&self, tx: &mut Tx<'_>, link: &Link, to: Timestamp) -> Result<Link, Error> {
-        self.require_room(tx, link, link_changes::takes_another_end)?;
+        if to >= link.expires_at {
+            self.require_room(tx, link, link_changes::takes_later_end)?;
+        } else if link.expires_at.since(to) < link_changes::SMALLEST_STEP {
+            self.require_room(tx, link, link_changes::takes_small_step)?;
+        }
         let ends = (link.expires_at, to);
         match link_changes::move_end(tx, &self.id, &self.reach, ends, self.now)? {
             Some(moved) => Ok(moved),

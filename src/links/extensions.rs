@@ -71,7 +71,7 @@ pub(super) fn ask(
         let detail = "is needed where an extension waits for an approval";
         return Err(Error::new(Code::ValidationFailed).field("/extended_by/email", "required", detail));
     };
-    change.require_room(tx, link, requests::takes_another)?;
+    change.require_room(tx, link, requests::takes_another_request)?;
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
     let asking = (&*extending.by.id, Some(&*email));
     if is_among(asking, &[(link.consultant_id.as_str(), Some(&*consultant.email))]) {

@@ -136,7 +136,15 @@ pub(crate) async fn retry(
     cx.store
         .write(move |tx| {
             let retried = store::retry(tx, &id, &reach, now)?;
-            let job = store::find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
+            let Some(job) = store::find_within(tx, &id, &reach)? else {
+                let detail = "it is one of a newer version of the service, which sends it";
+                let is_newer = store::is_within(tx, &id, &reach)?;
+                return Err(if is_newer {
+                    Error::new(Code::MailNotRetryable).detail(detail)
+                } else {
+                    Error::not_found()
+                });
+            };
             if retried.is_none() {
                 let detail = match job.state {
                     DeliveryState::Failed | DeliveryState::Unknown | DeliveryState::Bounced => {

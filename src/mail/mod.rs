@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use store::Job;
+use store::{Job, Sent};
 use time::Duration;
 use utoipa::ToSchema;
 
@@ -107,7 +107,7 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
 }
 
 /// Recipient address of a job.
-fn recipient(conn: &mut Conn, job: &Job) -> Result<String, Error> {
+fn recipient(conn: &mut Conn, job: &Sent) -> Result<String, Error> {
     if let Some(recipient) = &job.recipient {
         return Ok(recipient.clone());
     }
@@ -251,39 +251,9 @@ pub(crate) fn newest_deliveries(conn: &mut Conn, links: &[LinkId]) -> diesel::Qu
     Ok(newest.into_iter().map(|(link, (_, delivery))| (link, delivery)).collect())
 }
 
-/// An e-mail about a link in its evidence pack. Its text is not stored.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct MailRecord {
-    id: MailJobId,
-    template: Template,
-    state: DeliveryState,
-    attempts: i32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_message_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-    created_at: Timestamp,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finished_at: Option<Timestamp>,
-}
-
-/// The e-mails about a link, oldest first.
-pub(crate) fn of_link(conn: &mut Conn, link: &LinkId, limit: i64) -> diesel::QueryResult<Vec<MailRecord>> {
-    let jobs = store::about_link(conn, link, limit)?;
-    let record = |job: store::Job| MailRecord {
-        id: job.id,
-        template: job.template,
-        state: job.state,
-        attempts: job.attempts,
-        provider: job.provider,
-        provider_message_id: job.provider_message_id,
-        last_error: job.last_error,
-        created_at: job.created_at,
-        finished_at: job.finished_at,
-    };
-    Ok(jobs.into_iter().map(record).collect())
+/// The e-mails about a link, oldest first, those of a newer version included.
+pub(crate) fn of_link(conn: &mut Conn, link: &LinkId, limit: i64) -> diesel::QueryResult<Vec<store::MailRecord>> {
+    store::about_link(conn, link, limit)
 }
 
 #[cfg(test)]

@@ -293,12 +293,18 @@ pub(crate) fn approval_key_changed(
 }
 
 /// Notifies the admin that an e-mail that opens the access did not arrive: the link, or a code for it. Of other e-mails it
-/// does nothing.
-pub(super) fn undelivered(tx: &mut Tx<'_>, link: &Link, job: &Job, now: Timestamp) -> Result<(), Error> {
-    if !store::OPENING.contains(&job.template) {
+/// does nothing, those of a newer version included.
+pub(super) fn undelivered(
+    tx: &mut Tx<'_>,
+    link: &Link,
+    template: Option<Template>,
+    (id, retry_round): (&MailJobId, i32),
+    now: Timestamp,
+) -> Result<(), Error> {
+    if template.is_none_or(|template| !store::OPENING.contains(&template)) {
         return Ok(());
     }
-    let dedup_key = format!("{} {}", job.id, job.retry_round);
+    let dedup_key = format!("{id} {retry_round}");
     tx.wake(Worker::Mail);
     enqueue_notice(tx, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)
 }

@@ -1,6 +1,7 @@
 //! Mail jobs at rest.
 
 mod counts;
+mod reports;
 mod settled;
 mod turns;
 
@@ -25,6 +26,8 @@ use crate::telemetry::TraceContext;
 pub(super) use counts::{
     OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, queued_with, was_mailed_often,
 };
+pub(crate) use reports::MailRecord;
+pub(super) use reports::{Sent, about_link, find_sent, find_sent_by_message, reported};
 pub(super) use settled::{Attempt, settle, settle_accepted};
 
 /// A stored mail job.
@@ -141,7 +144,7 @@ pub(super) fn insert_all(conn: &mut Conn, jobs: &[Job]) -> QueryResult<()> {
 }
 
 /// Condition that this version knows the template of a job: mails of a newer version that runs, or ran, on the same database
-/// are left to that one, and hold no other back. It is an expression, so that no index by template seems to fit.
+/// are left to that one, and hold no other back. Who reads a [`Job`] by anything but a template of ours needs it. It is an expression, so that no index by template seems to fit.
 fn known(table: &str) -> String {
     let words: Vec<String> = Template::ALL.iter().map(|word| format!("'{word}'")).collect();
     format!("({table}.template || '') IN ({})", words.join(", "))
@@ -242,6 +245,7 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
     let given_up = [DeliveryState::Failed, DeliveryState::Unknown, DeliveryState::Bounced];
     diesel::update(jobs::table.find(id))
         .filter(within!(jobs, reach))
+        .filter(sql::<Bool>(&known("mail_jobs")))
         .filter(jobs::finished_at.is_not_null())
         .filter(jobs::state.eq_any(given_up))
         .filter(jobs::generation.is_null().or(exists(mailable_link!(now))))
@@ -260,9 +264,16 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
         .optional()
 }
 
-/// The job, if it is within the caller's reach.
+/// The job, if it is within the caller's reach; one that this version does not know is left to the version that does.
 pub(super) fn find_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> QueryResult<Option<Job>> {
-    jobs::table.find(id).filter(within!(jobs, reach)).get_result(conn).optional()
+    let job = jobs::table.find(id).filter(within!(jobs, reach)).filter(sql::<Bool>(&known("mail_jobs")));
+    job.get_result(conn).optional()
+}
+
+/// Whether there is a job within the caller's reach, of whatever version.
+pub(super) fn is_within(conn: &mut Conn, id: &MailJobId, reach: &Reach) -> QueryResult<bool> {
+    let job = jobs::table.find(id).filter(within!(jobs, reach)).select(jobs::id);
+    Ok(job.first::<MailJobId>(conn).optional()?.is_some())
 }
 
 /// Jobs that match the filter within the reach, newest first.
@@ -322,45 +333,9 @@ pub(super) fn unfinished(conn: &mut Conn, now: Timestamp) -> QueryResult<(i64, O
     Ok((due.count().get_result(conn)?, oldest))
 }
 
-/// The job regardless of reach: for authenticated reports.
+/// The job regardless of reach, of a template that this version knows.
 pub(super) fn find(conn: &mut Conn, id: &MailJobId) -> QueryResult<Option<Job>> {
-    jobs::table.find(id).get_result(conn).optional()
-}
-
-/// The job with this provider's message id.
-pub(super) fn find_by_message(conn: &mut Conn, provider: &str, message_id: &str) -> QueryResult<Option<Job>> {
-    jobs::table
-        .filter(jobs::provider_message_id.eq(message_id))
-        .filter(jobs::provider.eq(provider))
-        .first(conn)
-        .optional()
-}
-
-/// Applies a provider's report to a sent e-mail; `None` if it was applied before, or the e-mail was not sent.
-///
-/// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
-/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good.
-pub(super) fn reported(
-    conn: &mut Conn,
-    id: &MailJobId,
-    state: DeliveryState,
-    error: &str,
-    now: Timestamp,
-) -> QueryResult<Option<Job>> {
-    let mut from = vec![DeliveryState::Sending, DeliveryState::Accepted, DeliveryState::Unknown];
-    if state == DeliveryState::Bounced {
-        from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
-    }
-    diesel::update(jobs::table.find(id))
-        .filter(jobs::state.eq_any(from))
-        .set((
-            jobs::state.eq(state),
-            jobs::finished_at.eq(Some(now)),
-            jobs::last_error.eq(Some(error).filter(|text| !text.is_empty())),
-        ))
-        .returning(jobs::all_columns)
-        .get_result(conn)
-        .optional()
+    jobs::table.find(id).filter(sql::<Bool>(&known("mail_jobs"))).get_result(conn).optional()
 }
 
 /// Makes the queued summaries of a session due.
@@ -379,11 +354,6 @@ pub(super) fn of_links(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Vec<Job>>
         .filter(jobs::magic_link_id.eq_any(ids.iter().map(Some)))
         .filter(jobs::template.eq(Template::MagicLink))
         .load(conn)
-}
-
-/// Jobs about a link, notices included, the oldest first.
-pub(super) fn about_link(conn: &mut Conn, id: &LinkId, limit: i64) -> QueryResult<Vec<Job>> {
-    jobs::table.filter(jobs::magic_link_id.eq(id)).order(jobs::id.asc()).limit(limit).load(conn)
 }
 
 /// The days that a link's summaries of this kind tell of: of all jobs, or of those before one of them.

@@ -22,13 +22,16 @@ use crate::db::schema::{
 use crate::id::{HoldId, LinkId, MailJobId, SessionId};
 use crate::records::link_requests::RequestState;
 
-/// How many rows were erased, and of mails and suppressed addresses removed.
+/// How many rows were erased, and of mails, keys and suppressed addresses removed: whatever a run touches is counted, or it
+/// would seem to have nothing left to do.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Erased {
     pub links: usize,
     pub requests: usize,
     pub sessions: usize,
     pub mails: usize,
+    /// Devices, keys and one-time codes of links.
+    pub keys: usize,
     /// Changes of policies and approval keys, of links' ends, reasons and tickets, legal holds that are over, bulk
     /// revocations, revoked keys, and from where clients called.
     pub decisions: usize,
@@ -48,6 +51,7 @@ impl AddAssign for Erased {
         self.requests += other.requests;
         self.sessions += other.sessions;
         self.mails += other.mails;
+        self.keys += other.keys;
         self.decisions += other.decisions;
         self.suppressions += other.suppressions;
         self.consultants += other.consultants;
@@ -76,7 +80,8 @@ fn end_of_request() -> SqlLiteral<SqlTimestamp> {
     sql("coalesce(link_requests.erased_at, link_requests.lapses_at)")
 }
 
-/// Links whose window ended before a time, whose sessions are over, and for which no mail waits. An emergency that nobody
+/// Links whose window ended before a time, whose sessions are over, and for which no mail waits: one that nobody has tried to
+/// send since that time, nobody will, though a newer version once wrote it. An emergency that nobody
 /// has reviewed by then is no reason to keep names for ever: a later review adds none (`links/review.rs`).
 macro_rules! ended_links {
     ($tenant_id:expr, $before:expr) => {
@@ -88,7 +93,10 @@ macro_rules! ended_links {
                 sessions::table.filter(sessions::magic_link_id.eq(links::id)).filter(sessions::ended_at.is_null()),
             )))
             .filter(not(exists(
-                jobs::table.filter(jobs::magic_link_id.eq(links::id.nullable())).filter(jobs::finished_at.is_null()),
+                jobs::table
+                    .filter(jobs::magic_link_id.eq(links::id.nullable()))
+                    .filter(jobs::finished_at.is_null())
+                    .filter(jobs::next_attempt_at.ge($before)),
             )))
             .order((end_of_link(), links::id))
             .select(links::id)
@@ -109,15 +117,19 @@ macro_rules! ended_requests {
     };
 }
 
-/// Mails about no link that are over: those about links go with them. A range of ids, which begin with the time.
+/// Mails about no link that are over, or that nobody has tried to send since: those about links go with them. A range of ids, which begin with the time.
 macro_rules! ended_mails {
     ($tenant_id:expr, $before:expr) => {
         jobs::table
             .filter(jobs::tenant_id.eq($tenant_id))
             .filter(jobs::id.lt(MailJobId::first_at($before)))
             .filter(jobs::magic_link_id.is_null())
-            .filter(jobs::finished_at.is_not_null())
-            .filter(jobs::finished_at.lt($before).assume_not_null())
+            .filter(
+                jobs::finished_at
+                    .lt($before)
+                    .assume_not_null()
+                    .or(jobs::finished_at.is_null().and(jobs::next_attempt_at.lt($before))),
+            )
             .order(jobs::id)
             .select(jobs::id)
     };
@@ -241,7 +253,8 @@ fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<E
     }
     let changes = beside_links::erase(conn, ids)?;
     if changes.are_many {
-        return Ok(Erased { sessions, mails, decisions: changes.erased, ..Erased::default() });
+        let (keys, decisions) = (changes.removed, changes.erased);
+        return Ok(Erased { sessions, mails, keys, decisions, ..Erased::default() });
     }
     diesel::update(reviews::table.filter(reviews::magic_link_id.eq_any(ids)))
         .set((
@@ -263,8 +276,8 @@ fn erase_links(conn: &mut Conn, ids: &[LinkId], now: Timestamp) -> QueryResult<E
             links::erased_at.eq(Some(now)),
         ))
         .execute(conn)?;
-    let (requests, decisions) = (erase_requests(conn, ids, now)?, changes.erased);
-    Ok(Erased { links, requests, sessions, mails, decisions, ..Erased::default() })
+    let (requests, keys, decisions) = (erase_requests(conn, ids, now)?, changes.removed, changes.erased);
+    Ok(Erased { links, requests, sessions, mails, keys, decisions, ..Erased::default() })
 }
 
 /// Erases what sessions of links say of people, as many as one transaction may.

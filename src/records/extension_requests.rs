@@ -6,7 +6,7 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 use time::Duration;
 
-use super::link_changes::MOST;
+use super::link_changes::{MOST, MOST_OF_ALL, takes_another};
 use super::link_requests::{Decision, RequestState};
 use super::revocations::{BulkRevocation, NotBulkRevoked, selected_by};
 use crate::clock::Timestamp;
@@ -75,10 +75,10 @@ impl ExtensionRequest {
     }
 }
 
-/// Whether another extension of a link may be asked for.
-pub(crate) fn takes_another(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
-    let asked = requests::table.filter(requests::magic_link_id.eq(link)).order(requests::id).offset(MOST - 1);
-    Ok(asked.select(requests::id).first::<ExtensionId>(conn).optional()?.is_none())
+/// Whether a client may ask for another extension of a link. What was withdrawn counts, too, for who asked.
+pub(crate) fn takes_another_request(conn: &mut Conn, link: &LinkId, client: Option<&ClientId>) -> QueryResult<bool> {
+    let asked = || requests::table.filter(requests::magic_link_id.eq(link));
+    Ok(takes_another!(conn, requests, asked(), client))
 }
 
 pub(crate) fn insert(conn: &mut Conn, request: &ExtensionRequest) -> QueryResult<usize> {

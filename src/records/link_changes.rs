@@ -13,11 +13,11 @@ use super::links::Link;
 use super::revocations::NotBulkRevoked;
 use super::within;
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::{
     link_corrections as corrections, link_expiry, link_extensions as extensions, magic_links as links,
     revocations as orders, sessions,
 };
+use crate::db::{Backend, Conn};
 use crate::domain::{Actor, ActorType, Reach, unless_erased};
 use crate::id::{ClientId, CorrectionId, ExtensionId, LinkId, SessionId};
 
@@ -141,19 +141,54 @@ pub(crate) struct Correction {
     pub created_at: Timestamp,
 }
 
-/// New ends, corrections and requests to extend that a link takes, of each kind: who may change it can do so for weeks.
+/// Later ends, corrections and requests to extend that a client may make of a link, of each kind: it can do so for weeks.
+/// What others have done does not count, so that nobody uses up what somebody else has.
 pub(crate) const MOST: i64 = 100;
 
-/// Whether a link takes another end.
-pub(crate) fn takes_another_end(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
-    let ends = extensions::table.filter(extensions::magic_link_id.eq(link)).order(extensions::id).offset(MOST - 1);
-    Ok(ends.select(extensions::id).first::<ExtensionId>(conn).optional()?.is_none())
+/// The same of all clients together. The command line is none of them.
+pub(crate) const MOST_OF_ALL: i64 = 1_000;
+
+/// Steps by which an end is moved forward once a client has done so [`MOST`] times: as many as a window has minutes. What
+/// takes access away is not refused for its number.
+pub(crate) const SMALLEST_STEP: Duration = Duration::MINUTE;
+
+/// Whether a table takes another row about a link from a client.
+macro_rules! takes_another {
+    ($conn:expr, $table:ident, $all:expr, $client:expr) => {{
+        let ids = $all.order($table::id).select($table::id).into_boxed::<Backend>();
+        let own = match $client {
+            Some(client) => ids.filter($table::client_id.eq(client)),
+            None => ids.filter($table::client_id.is_null()),
+        };
+        let is_full = own.offset(MOST - 1).first::<String>($conn).optional()?.is_some();
+        let all = $all.order($table::id).select($table::id);
+        !is_full && ($client.is_none() || all.offset(MOST_OF_ALL - 1).first::<String>($conn).optional()?.is_none())
+    }};
+}
+pub(crate) use takes_another;
+
+/// Whether a link takes another later end from a client.
+pub(crate) fn takes_later_end(conn: &mut Conn, link: &LinkId, client: Option<&ClientId>) -> QueryResult<bool> {
+    let later = || {
+        let ends = extensions::table.filter(extensions::magic_link_id.eq(link));
+        ends.filter(extensions::expires_at.gt(extensions::previous_expires_at))
+    };
+    Ok(takes_another!(conn, extensions, later(), client))
 }
 
-/// Whether a link takes another correction.
-pub(crate) fn takes_another_correction(conn: &mut Conn, link: &LinkId) -> QueryResult<bool> {
-    let words = corrections::table.filter(corrections::magic_link_id.eq(link)).order(corrections::id).offset(MOST - 1);
-    Ok(words.select(corrections::id).first::<CorrectionId>(conn).optional()?.is_none())
+/// Whether a client may move the end of a link forward by as little as it wants.
+pub(crate) fn takes_small_step(conn: &mut Conn, link: &LinkId, client: Option<&ClientId>) -> QueryResult<bool> {
+    let sooner = || {
+        let ends = extensions::table.filter(extensions::magic_link_id.eq(link));
+        ends.filter(extensions::expires_at.lt(extensions::previous_expires_at))
+    };
+    Ok(takes_another!(conn, extensions, sooner(), client))
+}
+
+/// Whether a link takes another correction from a client.
+pub(crate) fn takes_another_correction(conn: &mut Conn, link: &LinkId, client: Option<&ClientId>) -> QueryResult<bool> {
+    let words = || corrections::table.filter(corrections::magic_link_id.eq(link));
+    Ok(takes_another!(conn, corrections, words(), client))
 }
 
 pub(crate) fn insert_extension(conn: &mut Conn, extension: &Extension) -> QueryResult<usize> {

@@ -38,6 +38,11 @@ pub(crate) fn is_running(conn: &mut Conn) -> QueryResult<bool> {
     service::table.select(service::restoring_at.is_not_null()).first(conn)
 }
 
+/// The random number of the database, which a restore replaces.
+pub(crate) fn incarnation(conn: &mut Conn) -> QueryResult<i64> {
+    service::table.select(service::incarnation).first(conn)
+}
+
 /// Whether nothing may be erased: a restore has begun, and nobody has unfrozen issuing since. Until then nobody has said
 /// which legal holds and retention periods are missing in the backup.
 pub(crate) fn holds_erasing(conn: &mut Conn) -> QueryResult<bool> {

@@ -97,13 +97,14 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
             Ok(if left > 0 { SHORT_REST } else { REVOCATION_REST })
         }),
         spawn("audit", app, &stopped, None, AUDIT_REST, |app| async move {
-            // What cannot be taken back waits for what it finds, in the other workers. Other copies write outside, too.
-            let whole = audit::require_whole(&app.cx, &app.checkpoint_folder).await;
-            audit::sign_due(&app.cx, &app.log_key, &app.log_alarms, app.cx.clock.now()).await?;
-            // What it finds is told by readiness, and is no failure of the step.
-            let is_told =
-                |error: &Error| error.code() == Code::RestoreRequired || app.checkpoint_folder.fault().is_some();
-            whole.or_else(|error| if is_told(&error) { Ok(()) } else { Err(error) })?;
+            // What cannot be taken back waits for what this finds, in the other workers. Other copies write outside, too.
+            let keys = (&app.log_key, &**app.checkpoint_folder);
+            let signed = audit::sign_due(&app.cx, keys, &app.log_alarms, app.cx.clock.now()).await;
+            if let Err(error) = signed.map(drop)
+                && !app.checkpoint_folder.is_told(&error)
+            {
+                return Err(error);
+            }
             Ok(AUDIT_REST)
         }),
         // A worker of its own, because of years there may be much to erase, and checkpoints are signed meanwhile.
@@ -147,14 +148,14 @@ pub(crate) fn start(app: &Arc<App>) -> Stop {
         // A worker of its own, because a receiver may be slow.
         workers.push(spawn("checkpoints", app, &stopped, None, AUDIT_REST, |app| async move {
             if let Some(webhook) = &app.checkpoint_webhook {
-                audit::deliver_due(&app.cx, &Outside::Webhook(webhook)).await?;
+                audit::deliver_due(&app.cx, &app.checkpoint_folder, &Outside::Webhook(webhook)).await?;
             }
             Ok(AUDIT_REST)
         }));
     }
     if app.checkpoint_folder.is_configured() {
         workers.push(spawn("checkpoint files", app, &stopped, None, AUDIT_REST, |app| async move {
-            audit::deliver_due(&app.cx, &Outside::Folder(&app.checkpoint_folder)).await?;
+            audit::deliver_due(&app.cx, &app.checkpoint_folder, &Outside::Folder).await?;
             Ok(AUDIT_REST)
         }));
     } else if !(app.cx.config.is_loopback() && app.cx.config.database_url.is_sqlite()) {

@@ -145,18 +145,18 @@ operations! {
     getStatusList [] NotFound;
     // Audit
     listAuditEvents [ReadAudit];
-    exportAuditEvents [ReadAudit] NotFound LogForked;
+    exportAuditEvents [ReadAudit] NotFound LogForked RestoreRequired;
     getAuditLog [ReadAudit] NotFound;
-    getCheckpoint [ReadAudit] NotFound LogForked;
+    getCheckpoint [ReadAudit] NotFound LogForked RestoreRequired;
     getInclusionProof [ReadAudit] NotFound;
     getConsistencyProof [ReadAudit] NotFound;
     getVerifierKey [ReadAudit] NotFound;
     purgeAuditLog [ManageAudit] ClientNotPermitted NotFound RetentionNotOver ErasureByCommand LegalHold ValidationFailed RestoreRequired;
     placeLegalHold [ManageAudit] ClientNotPermitted NotFound TooManyHolds ValidationFailed;
     listLegalHolds [ReadAudit] ClientNotPermitted NotFound;
-    releaseLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed;
+    releaseLegalHold [ManageAudit] ClientNotPermitted NotFound ValidationFailed RestoreRequired;
     listAccessSummaries [ReadAudit] NotFound;
-    getEvidence [ReadAudit] NotFound EvidenceTooLarge LogForked;
+    getEvidence [ReadAudit] NotFound EvidenceTooLarge LogForked RestoreRequired;
     // Mail
     reportMailEvents [] SignatureInvalid RouteNotFound;
     listMailSuppressions [Admin] ClientNotPermitted;

@@ -12,6 +12,7 @@ use futures_util::stream::{self, Stream};
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
+use super::folder::{CheckpointFolder, require_whole};
 use super::key::LogKey;
 use super::store::{self, Erasure};
 use super::{EventFilter, checkpoint, log};
@@ -168,7 +169,7 @@ pub(crate) struct Export {
 /// Records the export and starts it.
 pub(crate) async fn export(
     cx: Data<Context>,
-    key: Data<LogKey>,
+    (key, folder): (Data<LogKey>, &CheckpointFolder),
     caller: &Caller<ReadAudit>,
     query: ExportQuery,
     now: Timestamp,
@@ -181,13 +182,14 @@ pub(crate) async fn export(
     let event =
         Event::new(EventType::AuditExported, caller.actor(None), now).client(caller.client_id.as_ref()).with(&query);
     let tenant_id = query.tenant_id.clone();
+    let signs = if whole { Some(require_whole(&cx, folder).await?) } else { None };
     let (size, erased_to, checkpoint) = cx
         .store
         .write(move |tx| {
             // Read before the checkpoint, which then covers the events of all erasures up to here.
             let erased_to = store::erased_to(tx, &tenant_id)?;
-            let current = |tx: &mut _| checkpoint::current(tx, &key, &tenant_id, now).map(|current| current.checkpoint);
-            let closing = if whole { Some(current(tx)?) } else { None };
+            let current = |whole| checkpoint::current(tx, (&key, whole), &tenant_id, now);
+            let closing = signs.map(current).transpose()?.map(|current| current.checkpoint);
             let size = match &closing {
                 Some(checkpoint) => checkpoint.size,
                 None => i64::try_from(rows::head(tx, &tenant_id)?.size()).map_err(Error::internal)?,

@@ -15,7 +15,7 @@ use serde_json::Value;
 use time::Duration;
 
 use super::failure::COMPLAINT;
-use super::store::{self, Job};
+use super::store::{self, Sent};
 use super::suppressions;
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -170,11 +170,17 @@ pub(crate) async fn receive(
         }
         _ => return Err(Code::RouteNotFound.into()),
     };
+    let mut failed = Ok(());
     for report in reports {
         // One transaction per report: one that locked several jobs and links could deadlock with a revocation.
-        cx.store.write(move |tx| apply(tx, provider, &report, now)).await?;
+        match cx.store.write(move |tx| apply(tx, provider, &report, now)).await {
+            Ok(()) => {}
+            Err(error) if error.code() == Code::Unavailable => return Err(error),
+            // One that fails must not take the others with it, which the provider sends together again and again.
+            Err(error) => failed = Err(error),
+        }
     }
-    Ok(())
+    failed
 }
 
 /// Applies a report to its mail job; does nothing if there is none, or it was applied before.
@@ -186,21 +192,24 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         Kind::GivenUp => DeliveryState::Failed,
     };
     let was_told = job.state == DeliveryState::Failed;
-    let Some(job) = store::reported(tx, &job.id, state, &report.error(), now)? else { return Ok(()) };
+    if !store::reported(tx, &job.id, state, &report.error(), now)? {
+        return Ok(());
+    }
     let link = match &job.magic_link_id {
         Some(id) => records::links::find(tx, id)?,
         None => None,
     };
     // Of a code it is recorded that it did not arrive.
-    let is_of_code = job.template == Template::StepUpCode && report.kind != Kind::Delivered;
-    if let Some(link) = link.as_ref().filter(|_| is_of_code || job.template == Template::MagicLink) {
+    let template = job.template();
+    let is_of_code = template == Some(Template::StepUpCode) && report.kind != Kind::Delivered;
+    if let Some(link) = link.as_ref().filter(|_| is_of_code || template == Some(Template::MagicLink)) {
         let kind = match report.kind {
             Kind::Delivered => EventType::LinkDelivered,
             Kind::Bounced | Kind::Complained => EventType::LinkBounced,
             Kind::GivenUp => EventType::LinkMailFailed,
         };
         tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
-            "template": is_of_code.then_some(job.template),
+            "template": template.filter(|_| is_of_code),
             "mail_job_id": job.id, "generation": job.generation, "provider": provider, "report": report.word, "error": report.reason,
             "complaint": report.kind == Kind::Complained,
         })));
@@ -216,20 +225,20 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     }
     if let Some(link) = link.filter(|_| !was_told) {
-        super::notices::undelivered(tx, &link, &job, now)?;
+        super::notices::undelivered(tx, &link, template, (&job.id, job.retry_round), now)?;
     }
     Ok(())
 }
 
 /// The mail job of a report. If the report has both ids, both must match.
-fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Job>, Error> {
+fn find(tx: &mut Tx<'_>, provider: &str, report: &Report) -> Result<Option<Sent>, Error> {
     let found = match (&report.job_id, &report.message_id) {
-        (Some(id), _) => store::find(tx, id)?,
+        (Some(id), _) => store::find_sent(tx, id)?,
         (None, Some(message)) => {
             let ends = message.match_indices('.').map(|(at, _)| at).chain([message.len()]);
             let mut found = None;
             for known in ends.filter_map(|end| message.get(..end)) {
-                found = found.or(store::find_by_message(tx, provider, known)?);
+                found = found.or(store::find_sent_by_message(tx, provider, known)?);
             }
             found
         }

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::store::Job;
+use super::store::Sent;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
@@ -139,7 +139,7 @@ pub(super) fn suppress(
     address: &str,
     cause: Cause,
     provider: &str,
-    job: &Job,
+    job: &Sent,
     now: Timestamp,
 ) -> Result<(), Error> {
     if is_suppressed(tx, address)? {

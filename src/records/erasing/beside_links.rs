@@ -15,11 +15,13 @@ use crate::id::{CorrectionId, ExtensionId, LinkId, StepUpId};
 pub(super) struct Changes {
     /// Number of changes of links whose texts were erased.
     pub erased: usize,
+    /// Number of devices, keys and one-time codes that were removed.
+    pub removed: usize,
     /// Whether there may be more.
     pub are_many: bool,
 }
 
-/// Removes rows that only a live link needs: all that there are, or the first of them; whether there may be more.
+/// Removes rows that only a live link needs: all that there are, or the first of them; how many, and whether there may be more.
 macro_rules! remove_generations {
     ($conn:expr, $ids:expr, $table:ident) => {{
         let first: Vec<(LinkId, i32)> = $table::table
@@ -28,29 +30,29 @@ macro_rules! remove_generations {
             .select(($table::magic_link_id, $table::generation))
             .limit(ROWS)
             .load($conn)?;
-        if is_full(first.len()) {
-            // They have no key of their own: those of the first link, up to a generation of it.
-            let of_first = first.iter().take_while(|(link, _)| first.first().is_some_and(|(one, _)| one == link));
-            if let Some((link, generation)) = of_first.last() {
+        // They have no key of their own: all those of the links before the last one, and of that up to a generation.
+        match first.last() {
+            Some((last, generation)) if is_full(first.len()) => {
+                let before = first.iter().map(|(link, _)| link).filter(|link| *link != last);
+                let mut before: Vec<&LinkId> = before.collect();
+                before.dedup();
+                let before = $table::table.filter($table::magic_link_id.eq_any(before));
                 let some =
-                    $table::table.filter($table::magic_link_id.eq(link)).filter($table::generation.le(generation));
-                diesel::delete(some).execute($conn)?;
+                    $table::table.filter($table::magic_link_id.eq(last)).filter($table::generation.le(generation));
+                (diesel::delete(before).execute($conn)? + diesel::delete(some).execute($conn)?, true)
             }
-            true
-        } else {
-            diesel::delete($table::table.filter($table::magic_link_id.eq_any($ids))).execute($conn)?;
-            false
+            _ => (diesel::delete($table::table.filter($table::magic_link_id.eq_any($ids))).execute($conn)?, false),
         }
     }};
 }
 
 /// Erases and removes as much as one transaction may.
 pub(super) fn erase(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Changes> {
-    let mut are_many = remove_generations!(conn, ids, devices);
-    are_many |= remove_generations!(conn, ids, link_keys);
+    let (devices, more_devices) = remove_generations!(conn, ids, devices);
+    let (keys, more_keys) = remove_generations!(conn, ids, link_keys);
     let old = step_ups::table.filter(step_ups::magic_link_id.eq_any(ids)).select(step_ups::id).limit(ROWS);
     let old: Vec<StepUpId> = old.load(conn)?;
-    are_many |= is_full(diesel::delete(step_ups::table.filter(step_ups::id.eq_any(old))).execute(conn)?);
+    let codes = diesel::delete(step_ups::table.filter(step_ups::id.eq_any(old))).execute(conn)?;
 
     let nobody = None::<String>;
     let said = asked::table
@@ -85,8 +87,8 @@ pub(super) fn erase(conn: &mut Conn, ids: &[LinkId]) -> QueryResult<Changes> {
             corrections::actor_name.eq(&nobody),
         ))
         .execute(conn)?;
-    are_many |= [requests, ends, words].into_iter().any(is_full);
-    Ok(Changes { erased: requests + ends + words, are_many })
+    let are_many = more_devices || more_keys || [codes, requests, ends, words].into_iter().any(is_full);
+    Ok(Changes { erased: requests + ends + words, removed: devices + keys + codes, are_many })
 }
 
 /// Whether as many rows were found as one transaction takes.

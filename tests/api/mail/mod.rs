@@ -11,6 +11,7 @@ mod fresh_links;
 mod injection;
 mod limits;
 mod misbehaving_provider;
+mod newer_version;
 mod notices;
 mod outbox;
 mod reporters;

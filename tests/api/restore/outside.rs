@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Output, Stdio};
 
 use serde_json::json;
+use wiremock::matchers::method;
+use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::output;
 use super::readiness::{kept, outside, readiness, restore, start};
@@ -156,15 +158,155 @@ async fn a_folder_that_is_not_there_is_a_fault_that_is_named(world: &World) {
     refused(world, &outside, &["restore"], MARK).await;
     refused(world, &outside, &["maintain"], MARK).await;
     admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
-    admin.get("/v1/audit-log/acme/checkpoint").await;
-    eventually("nothing is kept there", async || {
-        let log = admin.get("/v1/audit-log/acme").await.ok();
-        log["deliveries"][0]["last_error"].as_str().filter(|why| why.contains(MARK)).map(|_| ())
-    })
-    .await;
+    // Nobody knows whether it would be another tree under the same name.
+    world.admin.at(&process.base).get("/v1/audit-log/acme/checkpoint").await.refused(503, "unavailable");
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     // Another one on purpose.
     fs::write(outside.join(MARK), "").unwrap();
     ready(&process).await;
     kept(&admin, &outside).await;
+}
+
+// There are more logs than files that were written last and are read each time.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn other_tenants_do_not_push_out_of_sight_what_the_database_lacks(world: &World) {
+    let outside = outside();
+    let process = start(world, &outside);
+    let admin = world.admin.at(&process.base).patient();
+    let others: Vec<String> = (0..40).map(|number| format!("tenant-{number}")).collect();
+    for other in &others {
+        admin.put(&format!("/v1/tenants/{other}"), &json!({ "name": other })).await.ok();
+        admin.get(&format!("/v1/audit-log/{other}/checkpoint")).await;
+    }
+    kept(&admin, &outside).await;
+    let file = |other: &String| outside.join(format!("{other}.checkpoint"));
+    eventually("all are outside", async || others.iter().all(|other| file(other).exists()).then_some(())).await;
+    let backup = Backup::of(world);
+    kept(&admin, &outside).await;
+    process.kill();
+    backup.restore(world);
+    // As if they had been written since, by a copy that did not know.
+    for other in &others {
+        let written = fs::read(file(other)).unwrap();
+        fs::write(outside.join("fresh"), written).unwrap();
+        fs::rename(outside.join("fresh"), file(other)).unwrap();
+    }
+    let process = start(world, &outside);
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    refused(world, &outside, &["maintain"], "magic-link restore").await;
+    // A file that vanishes afterwards was seen, and changes nothing for who has seen it.
+    fs::rename(outside.join("acme.checkpoint"), outside.join("aside")).unwrap();
+    for _ in 0..5 {
+        stepped(&process, "audit").await;
+    }
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    fs::rename(outside.join("aside"), outside.join("acme.checkpoint")).unwrap();
+    assert!(restore(world, &outside).await.status.success());
+    ready(&process).await;
+}
+
+/// Waits until a worker has finished another step.
+async fn stepped(process: &Process, worker: &str) {
+    let last = async || {
+        let page = reqwest::get(format!("{}/metrics", process.metrics)).await.unwrap().text().await.unwrap();
+        let name = format!("worker_last_step_timestamp_seconds{{worker=\"{worker}\"}} ");
+        page.lines().find_map(|line| line.split_once(&name).map(|(_, at)| at.to_owned()))
+    };
+    let before = last().await;
+    eventually("the worker has done a step", async || (last().await != before).then_some(())).await;
+}
+
+// Neither the folder nor the receiver of checkpoints hears of another tree under the name of the one that is lost.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn nothing_is_signed_or_sent_outside_while_the_database_is_behind(world: &World) {
+    let (outside, receiver) = (outside(), MockServer::start().await);
+    Mock::given(method("POST")).respond_with(ResponseTemplate::new(204)).mount(&receiver).await;
+    let heard = async || receiver.received_requests().await.unwrap().len();
+    let environment = [
+        (FOLDER, outside.to_str().unwrap()),
+        ("MAGIC_LINK_AUDIT__WEBHOOK_URL", &receiver.uri()),
+        ("MAGIC_LINK_AUDIT__WEBHOOK_SECRET", "whsec_dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHM="),
+        ("MAGIC_LINK_METRICS_LISTEN", "127.0.0.1:0"),
+    ];
+    let process = Process::start_with(world, &environment, Stdio::inherit());
+    let admin = world.admin.at(&process.base).patient();
+    let link = admin.issue(&register(&admin).await).await;
+    let hold = admin.post("/v1/audit-log/acme/legal-holds", &json!({ "reason": "Labour court, case 2026-118" })).await;
+    let hold = hold.ok()["id"].as_str().unwrap().to_owned();
+    kept(&admin, &outside).await;
+    eventually("the receiver has it", async || (heard().await > 0).then_some(())).await;
+    let backup = Backup::of(world);
+    kept(&admin, &outside).await;
+    process.kill();
+    backup.restore(world);
+    let again = "UPDATE checkpoint_deliveries SET size = 0, next_attempt_at = '2026-01-01 00:00:00'";
+    Sql::of(world).run(again).unwrap();
+    let newest = fs::read(outside.join("acme.checkpoint")).unwrap();
+    fs::remove_file(outside.join("_system.checkpoint")).unwrap();
+    let signed = Sql::of(world).count("FROM audit_checkpoints");
+    let heard_before = heard().await;
+
+    let process = Process::start_with(world, &environment, Stdio::inherit());
+    let admin = world.admin.at(&process.base);
+    admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    for path in [
+        "/v1/audit-log/acme/checkpoint".to_owned(),
+        format!("/v1/magic-links/{link}/evidence"),
+        "/v1/audit-events/export?tenant_id=acme".to_owned(),
+    ] {
+        admin.get(&path).await.refused(503, "restore_required");
+    }
+    let release = format!("/v1/audit-log/acme/legal-holds/{hold}/release");
+    admin.post(&release, &json!({ "reason": "The case was settled" })).await.refused(503, "restore_required");
+    refused(world, &outside, &["audit", "export", "--tenant", "acme"], "magic-link restore").await;
+    // A view is signed by nobody, and can be read.
+    admin.get("/v1/audit-events?tenant_id=acme").await.ok();
+    for worker in ["audit", "checkpoints", "checkpoint files"] {
+        stepped(&process, worker).await;
+        stepped(&process, worker).await;
+    }
+    assert_eq!(Sql::of(world).count("FROM audit_checkpoints"), signed);
+    assert_eq!(heard().await, heard_before);
+    assert!(!outside.join("_system.checkpoint").exists());
+    assert_eq!(fs::read(outside.join("acme.checkpoint")).unwrap(), newest);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn the_folder_of_another_installation_vouches_for_nothing(world: &World) {
+    let (place, theirs) = (outside(), outside());
+    let foreign = "links.example/audit/acme\n4711\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n";
+    let process = start(world, &place);
+    let admin = world.admin.at(&process.base).patient();
+    kept(&admin, &place).await;
+    let backup = Backup::of(world);
+    kept(&admin, &place).await;
+    process.kill();
+    backup.restore(world);
+    for mark in [
+        None,
+        Some("links.example AAAA\n"),
+        Some("Magic Link keeps the newest checkpoint of each audit log in this folder.\n"),
+    ] {
+        fs::write(theirs.join("acme.checkpoint"), foreign).unwrap();
+        if let Some(mark) = mark {
+            fs::write(theirs.join(MARK), mark).unwrap();
+        }
+        let process = start(world, &theirs);
+        faulty(&process, "another installation").await;
+        refused(world, &theirs, &["maintain"], "another installation").await;
+        process.kill();
+    }
+    // One that does not know of any checkpoints that were kept is not made to begin there, either.
+    Sql::of(world).run("DELETE FROM checkpoint_deliveries").unwrap();
+    let process = start(world, &theirs);
+    faulty(&process, "another installation").await;
+    process.kill();
+    // Its own folder says what it is.
+    let process = start(world, &place);
+    assert_eq!(readiness(&process).await.1["code"], "restore_required");
+    let mark = fs::read_to_string(place.join(MARK)).unwrap();
+    assert!(mark.lines().nth(1).is_some_and(|owner| owner.starts_with("127.0.0.1:8080 ")), "{mark}");
 }
