@@ -1,0 +1,144 @@
+"""What the year showed: the section of benches/RESULTS.md."""
+import pathlib
+
+RESULTS = pathlib.Path(__file__).resolve().parents[2] / "benches/RESULTS.md"
+# `make bench` keeps what follows.
+HEADING = "\n# A simulated year, by `make year`\n"
+KIB, MIB = 2**10, 2**20
+LEAVES = ("audit_events", "audit_event_principals")
+
+
+def size(month, *tables, indexes=True):
+    """Bytes of tables, all of them where none is named."""
+    held = month["sizes"]
+    return sum(held[name]["bytes"] + (sum(held[name]["indexes"].values()) if indexes else 0) for name in tables or held)
+
+
+def links(month):
+    return month["sizes"]["magic_links"]["rows"]
+
+
+def figures(year):
+    """What a link takes, leaves and costs."""
+    months = year["months"]
+    # The last month in which nothing was erased yet, and those in which as much is erased as comes.
+    before = [one for one in months if not one["erased"].get("links")][-1]
+    settled = next((one for one in months if one["days"] >= year["retention"] + 45), months[-1])
+    last, grown = months[-1], links(months[-1]) - links(settled)
+    erased = sum(one["erased"].get("links", 0) for one in months)
+    spent = [sum(one["erasing"][place] for one in months) for place in range(4)]
+    return {
+        "before": size(before) / links(before), "at": before, "settled": settled,
+        "after": (size(last) - size(settled)) / grown if grown else 0.0, "erased": erased, "spent": spent,
+        "wal": sum(one["used"]["wal"] for one in months) / links(last), "pages": sum(one["used"]["pages"] for one in months) / links(last),
+        "cpu": {who: 1000 * sum(one["used"][who] for one in months) / links(last) for who in ("service", "database")}}
+
+
+def by_month(year):
+    rows = []
+    for number, one in enumerate(year["months"], 1):
+        count = one["days"] * year["links"] - (year["months"][number - 2]["days"] * year["links"] if number > 1 else 0)
+        waits = " | ".join(f"{one['waits'][what][place]:.2f}" for what in ("issue", "check") for place in (0, 1))
+        rows.append(
+            f"| {number}{', snapshot' if one['snapshot'] else ''} | {links(one)} | {one['kept']} | {size(one) / MIB:.0f} | "
+            f"{size(one, 'audit_payloads') / MIB:.0f} | {size(one, 'mail_jobs') / MIB:.0f} | {size(one, 'magic_links', 'sessions') / MIB:.0f} | "
+            f"{size(one, *LEAVES) / MIB:.0f} | {sum(moved['dead'] for moved in one['moved'].values())} | {one['used']['wal'] / count / KIB:.0f} | "
+            f"{1000 * one['used']['service'] / count:.1f} + {1000 * one['used']['database'] / count:.1f} | {waits} |")
+    return "\n".join(rows)
+
+
+def by_table(year):
+    at = [one for one in year["months"] if one is year["months"][-1] or year["months"].index(one) + 1 in (6, 12, 18)]
+    last, whole, rows, rest = at[-1], size(at[-1]), [], [0] * len(at)
+    for table in sorted(last["sizes"], key=lambda name: -size(last, name)):
+        if size(last, table) < whole / 400:
+            rest = [sum_ + size(one, table) for sum_, one in zip(rest, at)]
+            continue
+        entry, moved = last["sizes"][table], last["moved"][table]
+        rows.append(f"| `{table}` | " + " | ".join(f"{one['sizes'][table]['rows']}" for one in at)
+                    + " | " + " | ".join(f"{size(one, table) / MIB:.1f}" for one in at)
+                    + f" | {size(last, table) / max(1, entry['rows']):.0f} | {moved['dead']} | {moved['vacuums']} |")
+        for name, _bytes in sorted(entry["indexes"].items(), key=lambda one: -one[1]):
+            if entry["indexes"][name] > whole / 200:
+                rows.append(f"| · `{name}` | " + " | " * (len(at) - 1) + " | "
+                            + " | ".join(f"{one['sizes'][table]['indexes'][name] / MIB:.1f}" for one in at)
+                            + f" | {entry['indexes'][name] / max(1, entry['rows']):.0f} | | |")
+    rows.append("| all others | " + " | " * (len(at) - 1) + " | " + " | ".join(f"{bytes_ / MIB:.1f}" for bytes_ in rest) + " | | | |")
+    names = [str(year["months"].index(one) + 1) for one in at]
+    head = "| table, index | " + " | ".join(f"rows, month {name}" for name in names) + " | " + " | ".join(f"MiB, {name}" for name in names)
+    return head + " | bytes a row | dead rows | vacuums |\n|" + " --- |" + " ---: |" * (2 * len(at) + 3) + "\n" + "\n".join(rows)
+
+
+def snapshot(year):
+    """The month of the open snapshot beside the one before and the one after it."""
+    at = next((number for number, one in enumerate(year["months"]) if one["snapshot"]), None)
+    if not at or at + 1 == len(year["months"]):
+        return None
+    near = year["months"][at - 1:at + 2]
+    return {"waits": [one["waits"] for one in near], "ratio": {what: near[1]["waits"][what][0] / near[0]["waits"][what][0] for what in ("issue", "check")},
+            "updates": {table: near[1]["moved"][table]["updated"] - near[0]["moved"][table]["updated"] for table in ("audit_logs", "access_epoch")}}
+
+
+def projected(found, links_a_day):
+    """GiB after a year, and after three with a retention of 366 days."""
+    kept = 366 * links_a_day
+    return kept * found["before"] / 2**30, (kept * found["before"] + 2 * kept * found["after"]) / 2**30
+
+
+def write(year):
+    found, held, months = figures(year), snapshot(year), year["months"]
+    last, spent = months[-1], found["spent"]
+    thousand = found["erased"] / 1000 or 1
+    vacuumed = [sum(sums[place] for sums in year["vacuums"].values()) for place in range(5)]
+    most = sorted(year["vacuums"].items(), key=lambda one: -one[1][2])[:4]
+    acts = "\n".join(f"| {name} | {year['acts']['many'][name] / KIB:.0f} | {year['acts']['few'][name] / KIB:.0f} |" for name in year["acts"]["many"])
+    waits = "; ".join(f"month {number}: " + ", ".join(f"{word} {months[number - 1]['waits'][what][0]:.2f} ms, p99 {months[number - 1]['waits'][what][1]:.2f} ms"
+                      for what, word in (("issue", "issue p50"), ("check", "introspect p50"))) for number in (1, 12, 24) if number <= len(months))
+    sizes = "; ".join(f"{count} links a day: {projected(found, count)[0]:.0f} GiB after a year, {projected(found, count)[1]:.0f} GiB after three" for count in (100, 1000, 10000))
+    beside = "" if not held else (
+        f"- **Beside a snapshot that is open for a month**: p50 of issue {held['waits'][0]['issue'][0]:.2f} ms before it, {held['waits'][1]['issue'][0]:.2f} ms beside it "
+        f"({held['ratio']['issue']:.2f} ×), {held['waits'][2]['issue'][0]:.2f} ms after it; of introspect {held['waits'][0]['check'][0]:.2f}, {held['waits'][1]['check'][0]:.2f} "
+        f"({held['ratio']['check']:.2f} ×) and {held['waits'][2]['check'][0]:.2f} ms; {held['updates']['audit_logs']} versions of the heads of logs and "
+        f"{held['updates']['access_epoch']} of the epoch's row came meanwhile.\n")
+    text = f"""{HEADING}
+On {year['at'][:10]}, {year['cores']} cores shared with load and server; Magic Link {year['service']}, PostgreSQL {year['postgresql']} (256 MiB of shared buffers, `autovacuum_naptime` 1 s because a day takes seconds, everything else as it comes), one copy of the service.
+
+{links(last)} links in {last['days']} days, {year['links']} a day, of 50 tenants, of which the first has a fifth: each is issued with a key, mailed, opened, redeemed, introspected twice, reported about in two reports of 10 events (views, and every third a change of two fields), and ended by its consultant (70 %), revoked (15 %) or left to expire; {last['sizes']['mail_jobs']['rows'] / max(1, last['kept']):.1f} mails and {year['messages'] / links(last):.1f} webhook messages each. Retention {year['retention']} days, which is the least: what a log erases sooner does not verify. So it takes two years until as much is erased as comes; these are as many links as a year of {year['links'] * last['days'] // 365} a day. Four times a day the clock moves, once a day `magic-link maintain` runs under the role of its own.
+
+| month | links | kept | MiB | payloads | mails | links, sessions | leaves | dead rows | WAL KiB a link | CPU ms a link, service + database | issue p50 ms | p99 | introspect p50 ms | p99 |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+{by_month(year)}
+
+MiB with indexes; leaves are `audit_events` and `audit_event_principals`, which stay for ever. Times are those of a lone caller, in Python: ten issues and thirty introspections a day, while nothing else is asked for. A sandbox makes one more statement for each request.
+
+{by_table(year)}
+
+- **A link with all of its life takes {found['before'] / KIB:.1f} KiB** while nothing is erased ({links(found['at'])} links), **and leaves {found['after'] / KIB:.1f} KiB for ever**: so much does the database grow by each link once as much is erased as comes (from day {found['settled']['days']} on). Of that the leaves are {leaves_share(found, last):.0%}.
+- **In full size**, with this life of a link and 366 days: {sizes}. Computed from the two figures.
+- **Latency**: {waits}.
+{beside}- **Erasing** {found['erased']} links took {spent[0]:.0f} s in {last['days']} runs, most of which find little: {spent[0] / thousand:.2f} s a thousand links, {spent[1] / thousand:.2f} s of CPU in the command and {spent[2] / thousand:.2f} s in the database, {spent[3] / thousand / 1000 / KIB:.0f} KiB of WAL a link. In the last month a run took {last['erasing'][0] / (last['days'] - months[-2]['days']):.2f} s.
+- **WAL**: {found['wal'] / KIB:.0f} KiB a link, vacuum and erasing included, with {found['pages']:.1f} whole pages. It hangs on how many links come between two checkpoints of PostgreSQL:
+
+| act, with its mails and messages | WAL KiB, without whole pages | WAL KiB, a checkpoint before it |
+| --- | ---: | ---: |
+{acts}
+
+- **Autovacuum** came {vacuumed[0]:.0f} times, removed {vacuumed[1]:.0f} rows, and wrote {vacuumed[2] / MIB:.0f} MiB of WAL in {vacuumed[4]:.0f} s ({vacuumed[3]:.0f} s of CPU): {', '.join(f'`{table}` {sums[0]:.0f} times, {sums[2] / MIB:.0f} MiB' for table, sums in most)}.
+- {last['resident']:.0f} MiB resident, {last['connections']} connections open at the end; statements that took more than half a second: {year['slow']}.
+- **At the end** `audit verify` of exports says: {'; '.join(dict.fromkeys(year['verified'].values()))}. {year['shown']['erased']} answers of `GET` about erased links and sessions leave names, reasons and tickets out, {year['shown']['kept']} about kept ones show them. In a dump of the whole database the names, addresses, reasons and tickets of {year['found']['erased']} erased links stand nowhere{'' if not year['found']['left'] else ' but in ' + str(year['found']['left'])}, those of {year['found']['kept']} kept ones do.
+- What failed: {len(year['wrong']) or 'nothing'}{''.join(chr(10) + '  - ' + text for text in sorted(set(year['wrong']))[:10])}
+"""
+    kept = RESULTS.read_text().split(HEADING)[0].rstrip("\n") + "\n"
+    RESULTS.write_text(kept + text)
+    print(text)
+
+
+def leaves_share(found, last):
+    grown = size(last) - size(found["settled"])
+    return (size(last, *LEAVES) - size(found["settled"], *LEAVES)) / grown if grown > 0 else 0.0
+
+
+def verdict(year):
+    held = snapshot(year)
+    bad = year["wrong"] or year["forged"] or year["found"]["left"] or (held and max(held["ratio"].values()) >= 2)
+    return 1 if bad else 0
