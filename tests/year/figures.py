@@ -11,6 +11,8 @@ MOVED = "SELECT relname, n_dead_tup, n_tup_ins, n_tup_upd, n_tup_del, n_tup_hot_
 VACUUM = re.compile(
     r'automatic (?:aggressive )?vacuum of table "[^"]*\.public\.(\w+)".*?tuples: (\d+) removed.*?WAL usage:.*? (\d+) bytes'
     r".*?CPU: user: ([\d.]+) s, system: ([\d.]+) s, elapsed: ([\d.]+) s", re.DOTALL)
+STATEMENTS = """SELECT left(regexp_replace(query, '\\s+', ' ', 'g'), 400), sum(calls)::bigint, sum(total_exec_time) / sum(calls)
+    FROM pg_stat_statements JOIN pg_database d ON d.oid = dbid WHERE d.datname = 'magic_link' GROUP BY 1 ORDER BY sum(total_exec_time) DESC LIMIT 80"""
 
 
 def cpu(pid):
@@ -54,6 +56,13 @@ def moved(people):
     """Of each table: dead rows now, and what was done to it so far."""
     names = ("dead", "inserted", "updated", "deleted", "hot", "vacuums")
     return {table: dict(zip(names, counts)) for table, *counts in people.ask(MOVED)}
+
+
+def statements(server):
+    """The statements of a month that took most of the database's time: how often, and milliseconds each."""
+    found = {query: [calls, mean] for query, calls, mean in servers.ask(server.primary, STATEMENTS, seconds=60)}
+    servers.ask(server.primary, "SELECT pg_stat_statements_reset()")
+    return found
 
 
 def vacuums(log):

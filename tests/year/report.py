@@ -79,6 +79,14 @@ def snapshot(year):
             "updates": {table: near[1]["moved"][table]["updated"] - near[0]["moved"][table]["updated"] for table in ("audit_logs", "access_epoch")}}
 
 
+def slower(year):
+    """Statements that take a hundredth of the database's time or more in the last month, and twice as long as in the second one, or longer."""
+    early, late = year["months"][1]["statements"], year["months"][-1]["statements"]
+    whole = sum(calls * mean for calls, mean in late.values())
+    return [f"`{query[:160]}`: {early[query][1]:.3f} → {mean:.3f} ms, {calls * mean / whole:.0%} of the time" for query, (calls, mean) in late.items()
+            if query in early and mean > 2 * early[query][1] and calls * mean > whole / 100]
+
+
 def projected(found, links_a_day):
     """GiB after a year, and after three with a retention of 366 days."""
     kept = 366 * links_a_day
@@ -124,7 +132,8 @@ MiB with indexes; leaves are `audit_events` and `audit_event_principals`, which 
 {acts}
 
 - **Autovacuum** came {vacuumed[0]:.0f} times, removed {vacuumed[1]:.0f} rows, and wrote {vacuumed[2] / MIB:.0f} MiB of WAL in {vacuumed[4]:.0f} s ({vacuumed[3]:.0f} s of CPU): {', '.join(f'`{table}` {sums[0]:.0f} times, {sums[2] / MIB:.0f} MiB' for table, sums in most)}.
-- {last['resident']:.0f} MiB resident, {last['connections']} connections open at the end; statements that took more than half a second: {year['slow']}.
+- **Statements** that take at least a hundredth of the database's time in the last month, and more than twice as long as in the second one: {'; '.join(slower(year)) or 'none'}. Those that took more than half a second: {year['slow']}.
+- {last['resident']:.0f} MiB resident, {last['connections']} connections open at the end.
 - **At the end** `audit verify` of exports says: {'; '.join(dict.fromkeys(year['verified'].values()))}. {year['shown']['erased']} answers of `GET` about erased links and sessions leave names, reasons and tickets out, {year['shown']['kept']} about kept ones show them. In a dump of the whole database the names, addresses, reasons and tickets of {year['found']['erased']} erased links stand nowhere{'' if not year['found']['left'] else ' but in ' + str(year['found']['left'])}, those of {year['found']['kept']} kept ones do.
 - What failed: {len(year['wrong']) or 'nothing'}{''.join(chr(10) + '  - ' + text for text in sorted(set(year['wrong']))[:10])}
 """

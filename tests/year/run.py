@@ -46,12 +46,12 @@ def campaign(options):
     os.chmod(folder, 0o755)
     # A year takes an hour: so that autovacuum comes as often in a day as it would.
     servers.SETTINGS |= {"shared_buffers": "256MB", "autovacuum": "on", "autovacuum_naptime": "1s", "log_autovacuum_min_duration": "0",
-                         "log_min_duration_statement": "500ms"}
+                         "log_min_duration_statement": "500ms", "shared_preload_libraries": "pg_stat_statements"}
     server = crowd = None
     try:
         server = servers.Alone(folder)
         for query in ("CREATE ROLE magic_link LOGIN", "CREATE ROLE magic_link_run LOGIN", "CREATE ROLE magic_link_janitor LOGIN",
-                      "CREATE DATABASE magic_link OWNER magic_link"):
+                      "CREATE DATABASE magic_link OWNER magic_link", "CREATE EXTENSION pg_stat_statements"):
             servers.ask(server.primary, query)
         crowd = people.People(shutil.copy(path, folder), folder, f"{server.primary}:{servers.PORT}/magic_link", options.retention)
         return year(crowd, server, options) | {
@@ -101,7 +101,7 @@ def year(crowd, server, options):
         now = meters(crowd, postmaster)
         months.append({
             "days": done, "taken": time.monotonic() - began, "erasing": erasing, "erased": erased, "snapshot": bool(snapshot), "sizes": figures.sizes(crowd),
-            "moved": figures.moved(crowd), "used": {name: now[name] - mark[name] for name in mark}, "resident": figures.resident(crowd.copy.process.pid),
+            "moved": figures.moved(crowd), "statements": figures.statements(server), "used": {name: now[name] - mark[name] for name in mark}, "resident": figures.resident(crowd.copy.process.pid),
             "connections": crowd.ask("SELECT count(*) FROM pg_stat_activity WHERE usename = 'magic_link_run'")[0][0],
             "kept": crowd.ask("SELECT count(*) FROM magic_links WHERE erased_at IS NULL")[0][0],
             "waits": {what: [centile(waits, share) * 1000 for share in (0.5, 0.99)] for what, waits in crowd.waits.items()}})
