@@ -2,6 +2,7 @@
 import base64, itertools, json, os, random, resource, secrets, time, urllib.parse, uuid
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg2
 import servers
 from hooks import Hooks
 from load import FIRST_PORT, SINK, Copy
@@ -43,7 +44,11 @@ class People:
         self.mails, self.hooks, self.messages = Mails(SINK), Hooks(HOOKS), 0
         self.copy = Copy(0, binary, self.env, folder)
         self.pool, self.numbers, self.wrong = ThreadPoolExecutor(CALLERS), itertools.count(1), []
-        self.waits = {"issue": [], "check": []}
+        # Beside both a measure of the machine, which others may use, too: one row that is committed, and an empty answer.
+        self.waits = {"issue": [], "commit": [], "check": [], "empty": []}
+        servers.ask(servers.HOSTS[0], "CREATE TABLE beside (at timestamptz)")
+        self.beside = psycopg2.connect(servers.address(servers.HOSTS[0]))
+        self.beside.autocommit = True
         self.settle_down(retention)
 
     def of(self, role):
@@ -167,10 +172,14 @@ class People:
             self.move(midnight.replace(hour=first))
             share = links * (hour + 1) // len(HOURS) - links * hour // len(HOURS)
             if hour == 0:
-                alone = [self.timed("issue", self.issue) for _ in range(min(LONE_ISSUES, share - 1))]
+                alone = []
+                for _ in range(min(LONE_ISSUES, share - 1)):
+                    alone.append(self.timed("issue", self.issue))
+                    self.timed("commit", self.beside.cursor().execute, "INSERT INTO beside VALUES (now())")
                 session = self.visit(self.issue())
                 for _ in range(LONE_CHECKS):
                     self.timed("check", self.check, session)
+                    self.timed("empty", self.call, "GET", "/healthz")
                 self.report(session, count=20)
                 self.all_at_once(self.life, alone)
                 share -= len(alone) + 1

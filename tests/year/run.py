@@ -1,11 +1,11 @@
 """A simulated year and a second one: rows and bytes, what erasing costs, and whether anything becomes slow (`make year`).
 
-    run.py [--days N] [--links N] [--retention DAYS] [--minutes M] [--report]
+    run.py [--days N] [--links N] [--retention DAYS] [--minutes M] [--note WORDS] [--report]
 
 YEAR_SERVICE names the release binary. One copy of the service, as a sandbox whose clock moves on, over one PostgreSQL whose
 autovacuum is on. On each of N days (730) N links (50) of fifty tenants are issued, mailed, visited, reported about with 20
 events each, and ended; at its end `magic-link maintain` erases what is older than DAYS (366, the least): two years, because
-nothing can be erased in the first one. Through the 21st month of 24 somebody holds a snapshot open. Stops with what it has after
+nothing can be erased in the first one. Through the 17th month of 24 somebody holds a snapshot open. Stops with what it has after
 M minutes (90), and writes its section of benches/RESULTS.md. Needs root: all of it runs in namespaces of its own, on loopback,
 and ends with this program.
 """
@@ -14,7 +14,7 @@ import argparse, collections, datetime, json, os, pathlib, re, shutil, statistic
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(pathlib.Path(__file__).parent), str(ROOT / "tests/rolling"), str(ROOT / "tests/failover")]
 LAST = ROOT / "target/year/last.json"
-MONTHS, SNAPSHOT = 24, 21
+MONTHS, SNAPSHOT = 24, 17
 # Links whose acts are measured by themselves at the end.
 ACTS = 40
 
@@ -23,11 +23,12 @@ def main():
     parser = argparse.ArgumentParser()
     for name, default in (("days", 730), ("links", 50), ("retention", 366), ("minutes", 90)):
         parser.add_argument(f"--{name}", type=int, default=int(os.environ.get(f"YEAR_{name.upper()}", default)))
+    parser.add_argument("--note", default=os.environ.get("YEAR_NOTE", ""), help="what is to be said of the run")
     parser.add_argument("--report", action="store_true", help="only write the section")
     options = parser.parse_args()
     import namespace, report
     if options.report:
-        return report.write(json.loads(LAST.read_text()))
+        return report.write(json.loads(LAST.read_text()) | ({"note": options.note} if options.note else {}))
     namespace.enter("YEAR_INSIDE")
     LAST.parent.mkdir(parents=True, exist_ok=True)
     outcome = campaign(options)
@@ -55,7 +56,7 @@ def campaign(options):
             servers.ask(server.primary, query)
         crowd = people.People(shutil.copy(path, folder), folder, f"{server.primary}:{servers.PORT}/magic_link", options.retention)
         return year(crowd, server, options) | {
-            "cores": os.cpu_count(), "links": options.links, "retention": options.retention,
+            "cores": os.cpu_count(), "note": options.note, "links": options.links, "retention": options.retention,
             "service": servers.run(path, "--version").split()[-1], "postgresql": servers.ask(server.primary, "SHOW server_version")[0][0].split()[0]}
     except BaseException:
         traceback.print_exc()
@@ -131,7 +132,7 @@ def line(month, one):
     total = sum(table["bytes"] + sum(table["indexes"].values()) for table in one["sizes"].values())
     return (f"month {month}: {one['taken']:.0f} s, {one['sizes']['magic_links']['rows']} links, {one['kept']} kept, {total / 2**20:.0f} MiB, "
             f"WAL {one['used']['wal'] / 2**20:.0f} MiB, erasing {one['erasing'][0]:.1f} s, "
-            + ", ".join(f"{what} p50 {p50:.2f} p99 {p99:.2f} ms" for what, (p50, p99) in one["waits"].items()))
+            + ", ".join(f"{what} {p50:.2f}, p99 {p99:.2f} ms" for what, (p50, p99) in one["waits"].items()))
 
 
 def look(crowd):
