@@ -38,8 +38,7 @@ def figures(year):
     return {
         "before": size(before) / links(before), "at": before, "settled": settled,
         "after": grown(), "leaves": grown(*LEAVES), "erased": erased, "spent": spent, "idle": statistics.median(idle),
-        "wal": sum(one["used"]["wal"] for one in months) / links(last), "pages": sum(one["used"]["pages"] for one in months) / links(last),
-        "cpu": {who: 1000 * sum(one["used"][who] for one in months) / links(last) for who in ("service", "database")}}
+        "wal": sum(one["used"]["wal"] for one in months) / links(last), "pages": sum(one["used"]["pages"] for one in months) / links(last)}
 
 
 def by_month(year):
