@@ -9,7 +9,7 @@ BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 TESTED := --features otlp
 RELEASED := $(or $(CARGO_TARGET_DIR),target)/release/magic-link
 
-.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover rolling-upgrade runbooks-test deny sbom release
+.PHONY: help run run-service test check format house lint openapi openapi-check openapi-lint bench bench-million soak trace interop guards clients image-build image-test package package-files package-test rules-test kubernetes-check failover rolling-upgrade year runbooks-test deny sbom release
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -81,6 +81,9 @@ failover: ## A hundred failovers under load, resumable; result in tests/failover
 
 rolling-upgrade: ## Rolling upgrades over two schema versions under load; result in tests/rolling/RESULT.md; needs root, a release binary and more
 	@ROLLING_SERVICE="$(or $(ROLLING_SERVICE),$(RELEASED))" CARGO="$(CARGO)" /usr/bin/python3 tests/rolling/run.py
+
+year: ## A simulated year of links and erasing; its section of benches/RESULTS.md; needs root and a release binary
+	@YEAR_SERVICE="$(or $(YEAR_SERVICE),$(RELEASED))" /usr/bin/python3 tests/year/run.py
 
 runbooks-test: ## Run the runbooks for what is lost, leaked or full as they stand; needs root and a release binary
 	@RUNBOOKS_SERVICE="$(or $(RUNBOOKS_SERVICE),$(RELEASED))" python3 tests/runbooks/run.py

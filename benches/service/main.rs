@@ -52,6 +52,9 @@ const LENGTH: Duration = Duration::from_secs(3);
 /// Measurements of which the median is told.
 const ROUNDS: usize = 3;
 
+/// What the other part of the file begins with.
+const YEAR: &str = "\n# A simulated year";
+
 fn main() {
     // The same program is the bare server.
     if std::env::args().any(|argument| argument == "bare") {
@@ -75,7 +78,11 @@ fn main() {
     if asked("requests") {
         return;
     }
-    std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md"), report).unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/RESULTS.md");
+    // What `make year` has measured stays.
+    let before = std::fs::read_to_string(file).unwrap();
+    let year = before.split_once(YEAR).map_or_else(String::new, |(_, year)| format!("{YEAR}{year}"));
+    std::fs::write(file, report + &year).unwrap();
 }
 
 /// What is measured by itself.

@@ -122,8 +122,8 @@ pub(super) fn lacking(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Res
 fn lacking_of(conn: &mut Conn, checkpoints: &[OutsideCheckpoint]) -> Result<Vec<OutsideCheckpoint>, Error> {
     let size = |checkpoint: &OutsideCheckpoint| i64::try_from(checkpoint.size).unwrap_or(i64::MAX);
     let tenants: Vec<&str> = checkpoints.iter().map(|one| one.tenant_id.as_str()).collect();
-    let sizes: Vec<i64> = checkpoints.iter().map(size).collect();
-    let (signed, restored) = (store::roots(conn, &tenants, &sizes)?, restores::of_logs(conn, &tenants)?);
+    let asked: Vec<(&str, i64)> = checkpoints.iter().map(|one| (one.tenant_id.as_str(), size(one))).collect();
+    let (signed, restored) = (store::roots(conn, &asked)?, restores::of_logs(conn, &tenants)?);
     let is_there = |one: &OutsideCheckpoint| {
         let is_signed = signed.iter().any(|(tenant_id, at, root)| {
             *tenant_id == one.tenant_id && *at == size(one) && root.as_slice() == one.root.0.as_slice()

@@ -1,13 +1,15 @@
 //! Checkpoints, the key that signs them, and their deliveries.
 
 use diesel::prelude::*;
+use diesel::sql_query;
+use diesel::sql_types::{Array, BigInt, Binary, Text};
 
 use crate::audit::CheckpointChannel;
 use crate::clock::Timestamp;
-use crate::db::Conn;
 use crate::db::schema::{
     audit_checkpoints as checkpoints, audit_keys as keys, audit_logs as logs, checkpoint_deliveries as deliveries,
 };
+use crate::db::{Conn, prepared_as};
 
 /// A signed checkpoint as it was issued.
 #[derive(Debug, Clone, Queryable, Insertable)]
@@ -40,17 +42,23 @@ pub(in crate::audit) fn latest_checkpoint(conn: &mut Conn, tenant_id: &str) -> Q
         .optional()
 }
 
-/// Log, size and root of the signed checkpoints with one of these sizes.
-pub(in crate::audit) fn roots(
-    conn: &mut Conn,
-    tenants: &[&str],
-    sizes: &[i64],
-) -> QueryResult<Vec<(String, i64, Vec<u8>)>> {
-    checkpoints::table
-        .filter(checkpoints::tenant_id.eq_any(tenants))
-        .filter(checkpoints::size.eq_any(sizes))
-        .select((checkpoints::tenant_id, checkpoints::size, checkpoints::root))
-        .load(conn)
+/// Log, size and root of those of these checkpoints that were signed; with them others, of a size among theirs.
+pub(in crate::audit) fn roots(conn: &mut Conn, asked: &[(&str, i64)]) -> QueryResult<Vec<(String, i64, Vec<u8>)>> {
+    let (tenants, sizes): (Vec<&str>, Vec<i64>) = asked.iter().copied().unzip();
+    match conn {
+        Conn::Postgres(conn) => {
+            // In pairs: of two lists PostgreSQL looks for each log with each size, or reads all that was ever signed.
+            const SIGNED: &str = "SELECT s.tenant_id, s.size, s.root FROM unnest($1, $2) AS a (tenant_id, size), LATERAL \
+                 (SELECT * FROM audit_checkpoints c WHERE c.tenant_id = a.tenant_id AND c.size = a.size LIMIT 1) s";
+            let signed = sql_query(SIGNED).bind::<Array<Text>, _>(tenants).bind::<Array<BigInt>, _>(sizes);
+            prepared_as::<(Text, BigInt, Binary), _>(signed).load(conn)
+        }
+        Conn::Sqlite(conn) => checkpoints::table
+            .filter(checkpoints::tenant_id.eq_any(tenants))
+            .filter(checkpoints::size.eq_any(sizes))
+            .select((checkpoints::tenant_id, checkpoints::size, checkpoints::root))
+            .load(conn),
+    }
 }
 
 pub(in crate::audit) fn insert_checkpoint(conn: &mut Conn, checkpoint: &CheckpointRow) -> QueryResult<usize> {

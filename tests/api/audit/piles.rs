@@ -5,7 +5,9 @@ use time::Duration;
 
 use magic_link::clock::Timestamp;
 
-use crate::support::{Api, Database, Process, Settings, Sql, World, apply, command, eventually, on_both_databases};
+use crate::support::{
+    Api, Database, Process, Settings, Sql, Statements, World, apply, command, eventually, on_both_databases,
+};
 
 const HOLDS: &str = "/v1/audit-log/acme/legal-holds";
 
@@ -212,6 +214,31 @@ async fn whatever_was_piled_up_is_erased_in_ranges(world: &World) {
     let decisions: Vec<i64> = events.iter().map(|event| event["data"]["decisions"].as_i64().unwrap()).collect();
     assert!(decisions.iter().all(|decisions| (0..=1_500).contains(decisions)), "{decisions:?}");
     assert!(decisions.iter().sum::<i64>() >= 35_900, "{decisions:?}");
+}
+
+// Those of all links that are kept are as many: they are not read.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn the_keys_of_an_erased_link_are_found_by_the_link(world: &World) {
+    let link = world.admin.issue(&world.consultant().await).await;
+    world.mails.wait_for(&link, 1).await;
+    let erased = async {
+        world.clock.advance(Duration::days(500));
+        eventually("it is erased", async || {
+            purge(world).await;
+            (Sql::of(world).count("FROM magic_links WHERE reason <> ''") == 0).then_some(())
+        })
+        .await;
+    };
+    let (statements, ()) = Statements::during(world, erased).await;
+    for verb in ["SELECT", "DELETE"] {
+        let found = statements.texts(&["link_keys", "magic_link_id", verb]);
+        assert!(!found.is_empty(), "nothing says {verb}");
+        for statement in found {
+            let plan = Sql::of(world).plan(statement, &["text[]", "bigint"]).join("\n");
+            assert!(plan.contains("link_keys_by_link"), "{statement}\n{plan}");
+        }
+    }
 }
 
 #[apply(on_both_databases)]

@@ -10,7 +10,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::output;
 use super::readiness::{kept, outside, readiness, restore, start};
-use crate::support::{Api, Backup, Process, Settings, Sql, World, apply, command, eventually, on_both_databases};
+use crate::support::{
+    Api, Backup, Database, Process, Settings, Sql, Statements, World, apply, command, eventually, on_both_databases,
+};
 
 const FOLDER: &str = "MAGIC_LINK_AUDIT__CHECKPOINT_FOLDER";
 const MARK: &str = "magic-link.mark";
@@ -309,4 +311,20 @@ async fn the_folder_of_another_installation_vouches_for_nothing(world: &World) {
     assert_eq!(readiness(&process).await.1["code"], "restore_required");
     let mark = fs::read_to_string(place.join(MARK)).unwrap();
     assert!(mark.lines().nth(1).is_some_and(|owner| owner.starts_with("127.0.0.1:8080 ")), "{mark}");
+}
+
+/// All that was ever signed stays in the table. Each of those outside is found by its log and its size, and not each log with
+/// each of the sizes.
+#[test]
+fn checkpoints_outside_are_looked_for_in_pairs() {
+    let outside = outside();
+    let settings = Settings::config(&format!("audit.checkpoint_folder = '{}'", outside.display()));
+    World::run(Database::Postgres, &settings, async |world| {
+        kept(&world.admin, &outside).await;
+        let (statements, _) = Statements::during(world, kept(&world.admin, &outside)).await;
+        let found = statements.texts(&["audit_checkpoints", "unnest"]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        let plan = Sql::of(world).plan(found.into_iter().next().unwrap(), &["text[]", "bigint[]"]).join("\n");
+        assert!(plan.contains("Index Cond: ((tenant_id = a.tenant_id) AND (size = a.size))"), "{plan}");
+    });
 }
