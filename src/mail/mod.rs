@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
-use store::{Job, Sent};
+use store::Job;
 use time::Duration;
 use utoipa::ToSchema;
 
@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::db::{Conn, text_enum};
 use crate::domain::{DeliveryState, Template};
 use crate::error::{Code, Error};
-use crate::id::{LinkId, MailJobId, StepUpId};
+use crate::id::{ConsultantId, LinkId, MailJobId, StepUpId};
 use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
@@ -106,12 +106,16 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
     }
 }
 
-/// Recipient address of a job.
-fn recipient(conn: &mut Conn, job: &Sent) -> Result<String, Error> {
-    if let Some(recipient) = &job.recipient {
-        return Ok(recipient.clone());
+/// Address that a job was sent to: its own, or that of its consultant.
+fn recipient(
+    conn: &mut Conn,
+    recipient: Option<&str>,
+    consultant_id: Option<&ConsultantId>,
+) -> Result<String, Error> {
+    if let Some(recipient) = recipient {
+        return Ok(recipient.to_owned());
     }
-    let consultant = match &job.consultant_id {
+    let consultant = match consultant_id {
         Some(id) => records::consultants::find(conn, id)?,
         None => None,
     };

@@ -68,10 +68,12 @@ impl MoreTime {
         if asked.is_some_and(|request| request.state(now) == RequestState::Pending) {
             return Ok(Self::Asked);
         }
+        // Mostly who issued a link extends it.
+        let client = link.client_id.as_ref();
         let has_room = if rules.wants_approval(link.access, to.since(link.starts_at)) {
-            extension_requests::takes_another(conn, &link.id)?
+            extension_requests::takes_another_request(conn, &link.id, client)?
         } else {
-            link_changes::takes_another_end(conn, &link.id)?
+            link_changes::takes_later_end(conn, &link.id, client)?
         };
         Ok(if has_room { Self::Extend } else { Self::GrantAgain })
     }
