@@ -107,11 +107,7 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
 }
 
 /// Address that a job was sent to: its own, or that of its consultant.
-fn recipient(
-    conn: &mut Conn,
-    recipient: Option<&str>,
-    consultant_id: Option<&ConsultantId>,
-) -> Result<String, Error> {
+fn recipient(conn: &mut Conn, recipient: Option<&str>, consultant_id: Option<&ConsultantId>) -> Result<String, Error> {
     if let Some(recipient) = recipient {
         return Ok(recipient.to_owned());
     }

@@ -5,7 +5,7 @@ use time::Duration;
 use wiremock::ResponseTemplate;
 
 use crate::links::changing::extension;
-use crate::support::{Api, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Settings, Sql, World, apply, eventually, hold_mails, on_both_databases, release_mails};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -23,12 +23,10 @@ async fn stops(world: &World) {
 
 /// Mails leave again; returns the words of those of the kinds that left since, when none of them waits.
 async fn goes_on(world: &World, kinds: &[&str]) -> Vec<(String, String)> {
-    // Each was tried: what is on its way now comes back.
-    let trying = "FROM mail_jobs WHERE state = 'sending'";
-    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-    eventually("none is on its way", async || (Sql::of(world).count(trying) == 0).then_some(())).await;
+    hold_mails(world).await;
     let before = world.mails.everything().await.len();
     world.mails.behave();
+    release_mails(world);
     let named = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
     let waits = format!("FROM mail_jobs WHERE finished_at IS NULL AND template IN ({named})");
     eventually("none of them waits", async || {

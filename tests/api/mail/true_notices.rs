@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 use time::Duration;
 use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Message, Receiver, Settings, Sql, World, apply, eventually, on_both_databases};
+use crate::support::{
+    Api, Message, Receiver, Settings, Sql, World, apply, eventually, hold_mails, on_both_databases, release_mails,
+};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -219,12 +221,11 @@ async fn what_waited_for_the_provider_is_true_when_it_is_read(world: &World) {
     // As if no link had been on its way at the very moment of its end: that one may have left.
     let never_left = "UPDATE mail_jobs SET lease_until = NULL, unknown_attempts = 0 WHERE state = 'cancelled'";
     Sql::of(world).run(never_left).unwrap();
-    // And none was written before all that: what the worker has read by now is claimed soon, and comes back.
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    let on_its_way = "FROM mail_jobs WHERE state = 'sending'";
-    eventually("none is on its way", async || (Sql::of(world).count(on_its_way) == 0).then_some(())).await;
+    // And none was written before all that.
+    hold_mails(world).await;
     world.clock.advance(Duration::minutes(5));
     world.mails.behave();
+    release_mails(world);
     let marker = issue("emp-3", false).await;
     // The worker's step is real, and a mail that has waited for days is given up.
     let later = async || {

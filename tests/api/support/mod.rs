@@ -102,6 +102,26 @@ pub async fn eventually<T>(what: &str, mut ready: impl AsyncFnMut() -> Option<T>
     }
 }
 
+/// From now on no mail of those that wait leaves, and none is on its way: what was tried is not taken for told.
+pub async fn hold_mails(world: &World) {
+    let mut sql = Sql::of(world);
+    let hold = "UPDATE mail_jobs SET next_attempt_at = '2100-01-01 00:00:00' \
+                WHERE finished_at IS NULL AND lease_until IS NULL";
+    let due = "FROM mail_jobs WHERE finished_at IS NULL \
+               AND (lease_until IS NOT NULL OR next_attempt_at < '2100-01-01 00:00:00')";
+    eventually("nothing is on its way", async || {
+        sql.run(hold).expect("rows of the service");
+        (sql.count(due) == 0).then_some(())
+    })
+    .await;
+}
+
+/// What waited is due.
+pub fn release_mails(world: &World) {
+    let release = "UPDATE mail_jobs SET next_attempt_at = '2026-01-01 00:00:00' WHERE finished_at IS NULL";
+    Sql::of(world).run(release).expect("rows of the service");
+}
+
 /// Waits until no mail that a client may see is due or on its way.
 pub async fn mails_have_left(client: &Api) {
     eventually("every mail has left", async || {
