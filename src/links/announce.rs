@@ -3,8 +3,6 @@
 //! A mark for each kind names the last link that was looked at; the instance that advances it queues the notices of the
 //! links in between. Whether a notice still holds is seen when it is sent.
 
-use std::collections::HashSet;
-
 use time::Duration;
 
 use super::store;
@@ -77,10 +75,11 @@ async fn announce(cx: &Context, lead: Lead, now: Timestamp) -> Result<usize, Err
             let ids: Vec<LinkId> = links.iter().map(|link| link.id.clone()).collect();
             let mut links = records::links::find_all(tx, &ids)?;
             // A long window whose end was moved when the day before it had begun is announced like a short one.
-            let late = if lead.is_long { HashSet::new() } else { link_changes::moved_late(tx, &links, Duration::DAY)? };
+            // It may have been moved since it was found: then it is not the long lead's any more.
+            let late = link_changes::moved_late(tx, &links, Duration::DAY)?;
             links.retain(|link| {
-                let is_its_lead = lead.is_long == is_long(link) || late.contains(&link.id);
-                is_its_lead && link.ended(now).is_none() && link.expires_at <= until
+                let is_told_early = is_long(link) && !late.contains(&link.id);
+                lead.is_long == is_told_early && link.ended(now).is_none() && link.expires_at <= until
             });
             for link in &links {
                 notices::ends_soon(tx, link, now)?;
