@@ -19,7 +19,7 @@ use super::contract::Operation;
 use super::default_route::KnownRoutes;
 use super::head::{take_head, without_body};
 use super::parameters::{check_query, named_in_path};
-use super::plain_path::take_plain_path;
+use super::plain_path::{PAGE_OF_A_LINK, take_plain_path};
 use super::sliced::sliced;
 use super::{Limits, Sampler, problem};
 use crate::access::{LastUse, LiveClient};
@@ -185,15 +185,20 @@ const UNMATCHED: &str = "unmatched";
 /// Acts whose answers are no reading, whether or not they change something: they tell of a token to who has it.
 const UNCOUNTED: &[&str] = &["/v1/introspect", "/v1/revoke"];
 
-/// The name or the pattern of the route, which contains no id.
+/// The pattern of the route, which contains no id.
 fn route_of(request: &HttpRequest) -> Cow<'_, str> {
     // actix tries one pattern after the other, but the path of a hot route is its own pattern.
     if request.app_data::<web::Data<KnownRoutes>>().is_some_and(|known| known.is_plain(request.path())) {
         return Cow::Borrowed(request.path());
     }
-    // What has a name has a pattern that nobody would read.
-    let named = request.match_name().map(ToOwned::to_owned);
-    named.or_else(|| request.match_pattern()).map_or(Cow::Borrowed(UNMATCHED), Cow::Owned)
+    match request.match_pattern() {
+        // A regular expression, which nobody would read.
+        Some(pattern) if pattern.contains("(?") && request.match_name() == Some(PAGE_OF_A_LINK) => {
+            Cow::Borrowed(PAGE_OF_A_LINK)
+        }
+        Some(pattern) => Cow::Owned(pattern),
+        None => Cow::Borrowed(UNMATCHED),
+    }
 }
 
 /// Counts what a client has read, and notes what the path named, or which tenant the query asked for.
