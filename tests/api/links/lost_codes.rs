@@ -54,7 +54,7 @@ async fn a_code_that_could_not_be_mailed_is_told_and_holds_no_other_back(world: 
     assert!(events.iter().all(|event| event["data"]["template"] == "step_up_code"), "{events:?}");
     let notice = eventually("the admin is told", async || world.mails.notices("link_bounced").await.pop()).await;
     let text = notice["Text"].as_str().unwrap();
-    assert!(text.contains("The mail with a code") && text.contains("mailbox disabled"), "{text}");
+    assert!(text.contains("A mail with a code") && text.contains("mailbox disabled"), "{text}");
     assert!(notice["Subject"].as_str().unwrap().starts_with("A code for "), "{notice}");
     let failed = eventually("the portal is told", async || {
         let messages = receiver.messages().await;
