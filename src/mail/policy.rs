@@ -147,9 +147,7 @@ impl RulesChange {
             is_void,
         })
     }
-}
 
-impl RulesChange {
     /// Whether what was changed was changed again since.
     pub(super) fn is_changed_again(&self) -> bool {
         self.differences.iter().any(|difference| difference.by_now.is_some())

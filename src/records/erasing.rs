@@ -117,7 +117,8 @@ macro_rules! ended_requests {
     };
 }
 
-/// Mails about no link that are over, or that nobody has tried to send since: those about links go with them. A range of ids, which begin with the time.
+/// Mails about no link that are over, or that nobody has tried to send since: those about links go with them. A range of ids,
+/// which begin with the time.
 macro_rules! ended_mails {
     ($tenant_id:expr, $before:expr) => {
         jobs::table

@@ -10,7 +10,7 @@ use crate::db::Conn;
 use crate::error::Error;
 use crate::records::restores;
 
-/// Logs that one statement asks for: it looks for each of their sizes.
+/// Logs that one statement asks for: on SQLite it looks for each of them with each of their sizes.
 const LOGS_A_TIME: usize = 50;
 
 /// What was read in the folder.
