@@ -215,6 +215,11 @@ impl Clock {
         }
     }
 
+    /// Whether it is a machine's, which may be wrong; that of a sandbox or a test is moved on purpose.
+    pub(crate) const fn is_of_a_machine(&self) -> bool {
+        matches!(self, Self::System | Self::Server(_))
+    }
+
     /// How far a sandbox's clock was moved.
     pub(crate) fn moved(&self) -> Duration {
         match self {

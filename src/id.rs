@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -40,8 +40,15 @@ pub struct InvalidId(&'static str);
 /// Crockford's base 32 in lowercase.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Keeps ids of the same millisecond in the order of their creation.
-static ORDER: LazyLock<Mutex<ContextV7>> = LazyLock::new(|| Mutex::new(ContextV7::new()));
+/// Keep ids in the order of their creation, each with the newest millisecond that it has met: where the clock was ahead, and
+/// is set right, ids are of the right time again.
+static ORDERS: Mutex<Vec<(i64, ContextV7)>> = Mutex::new(Vec::new());
+
+/// By how many milliseconds the clock may go back, and ids keep their order.
+const SMALL_STEP: i64 = 60_000;
+
+/// Number of times that the clock was ahead of, to which it may come back.
+const MOST_ORDERS: usize = 16;
 
 impl<K: Kind> Id<K> {
     /// A fresh id that sorts by `now`.
@@ -49,8 +56,19 @@ impl<K: Kind> Id<K> {
     pub fn new(now: Timestamp) -> Self {
         let moment = now.to_utc();
         let seconds = u64::try_from(moment.unix_timestamp()).unwrap_or(0);
-        let order = ORDER.lock().unwrap_or_else(PoisonError::into_inner);
-        let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(&*order, seconds, moment.nanosecond()));
+        let millis = now.unix_micros() / 1_000;
+        let mut orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = orders.iter_mut().filter(|(newest, _)| *newest <= millis + SMALL_STEP);
+        let uuid = if let Some((newest, order)) = before.max_by_key(|(newest, _)| *newest) {
+            *newest = millis.max(*newest);
+            Uuid::new_v7(uuid::Timestamp::from_unix(&*order, seconds, moment.nanosecond()))
+        } else {
+            let order = ContextV7::new();
+            let first = Uuid::new_v7(uuid::Timestamp::from_unix(&order, seconds, moment.nanosecond()));
+            orders.truncate(MOST_ORDERS - 1);
+            orders.push((millis, order));
+            first
+        };
         Self::from_uuid(uuid)
     }
 
@@ -259,6 +277,23 @@ mod tests {
         let now = Clock::System.now();
         let ids: Vec<String> = (0..1_000).map(|_| LinkId::new(now).to_string()).collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn ids_are_of_the_right_time_again_when_a_clock_that_was_ahead_is_set_right() {
+        let now = Clock::System.now();
+        let small = now.plus(time::Duration::seconds(59));
+        let ids = [now, small, now, small].map(|at| LinkId::new(at).to_string());
+        assert!(ids.is_sorted(), "{ids:?}");
+        for _ in 0..40 {
+            let ahead = now.plus(time::Duration::days(420));
+            assert!(LinkId::new(ahead).as_str() >= LinkId::first_at(ahead).as_str());
+            let ids = [0, 1, 2].map(|_| LinkId::new(now).to_string());
+            assert!(
+                ids.is_sorted() && *ids[2] < *LinkId::first_at(small.plus(time::Duration::MINUTE)).as_str(),
+                "{ids:?}"
+            );
+        }
     }
 
     #[test]

@@ -2,7 +2,12 @@
 //!
 //! Each range asks twice: for a [`Permit`], which only an [`Eraser`] gives, and, in
 //! its own transaction, what the permit is good for ([`Permit::end`]).
+//!
+//! A machine's clock that jumps a year ahead makes everything old at once. So the
+//! database remembers the time of the last hourly run, and a time that is much later
+//! counts when it has lasted for a day, or an operator says that it is right.
 
+use serde_json::json;
 use time::Duration;
 
 use super::folder::{CheckpointFolder, require_whole};
@@ -10,9 +15,19 @@ use super::store;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
+use crate::domain::{Actor, EventType};
 use crate::error::Error;
+use crate::journal::Event;
 use crate::records;
 use crate::records::restores;
+use crate::records::seen_time::{self, SeenTime};
+use crate::store::Tx;
+
+/// How much later it may be than when the time was looked at last, once an hour: a service may have rested for a month.
+const LONGEST_PAUSE: Duration = Duration::days(31);
+
+/// How long a time that is later than that must last, until it is taken for right.
+const TRIAL: Duration = Duration::DAY;
 
 /// Who erases: a service, or a command.
 #[derive(Clone, Copy)]
@@ -21,6 +36,8 @@ pub(crate) struct Eraser<'a> {
     /// Tells whether the database is behind.
     pub folder: &'a CheckpointFolder,
     pub now: Timestamp,
+    /// Whether an operator says that it is as late as the machine's clock tells.
+    pub clock_is_right: bool,
 }
 
 /// That something may be erased just now.
@@ -34,16 +51,72 @@ impl Eraser<'_> {
     /// Asks for a permit, for one range.
     ///
     /// # Errors
+    /// Those of [`Eraser::require_no_doubt`], and `unavailable` while the time is not [sure](is_sure_time).
+    pub(super) async fn permit(&self) -> Result<Permit, Error> {
+        self.require_no_doubt().await?;
+        if !is_sure_time(self.cx, self.now).await? {
+            let detail = "the clock has jumped by more than a month, and what is erased cannot be taken back: set the machine's \
+                          clock; where it is right, this goes on by itself after a day";
+            return Err(Error::unavailable().detail(detail));
+        }
+        Ok(Permit { default: self.cx.config.audit.retention, now: self.now })
+    }
+
+    /// Requires that the clocks agree, and the database is whole.
+    ///
+    /// # Errors
     /// `unavailable` while the clock is in doubt, or the folder of checkpoints vouches for nothing; `restore_required` where
     /// the database is behind a checkpoint outside.
-    pub(super) async fn permit(&self) -> Result<Permit, Error> {
+    pub(super) async fn require_no_doubt(&self) -> Result<(), Error> {
         if self.cx.clock.is_in_doubt() {
             let detail = "the clock is in doubt, and what is erased cannot be taken back: set the machine's clock";
             return Err(Error::unavailable().detail(detail));
         }
-        require_whole(self.cx, self.folder).await?;
-        Ok(Permit { default: self.cx.config.audit.retention, now: self.now })
+        require_whole(self.cx, self.folder).await.map(drop)
     }
+
+    /// Takes the time for right and remembers it, or remembers that it has jumped, which is recorded, and returns `false`.
+    pub(super) async fn see_time(&self) -> Result<bool, Error> {
+        let now = self.now;
+        let is_told = self.clock_is_right || !self.cx.clock.is_of_a_machine();
+        let see = move |tx: &mut Tx<'_>| {
+            let time = seen_time::get(tx)?;
+            let lasted = time.jumped_at.map(|jumped| now.since(jumped)).filter(|lasted| !lasted.is_negative());
+            if is_told || follows(time, now) || lasted.is_some_and(|lasted| (TRIAL..=LONGEST_PAUSE).contains(&lasted)) {
+                seen_time::set(tx, SeenTime { seen_at: Some(now), jumped_at: None })?;
+                return Ok(true);
+            }
+            if lasted.is_none_or(|lasted| lasted > LONGEST_PAUSE) {
+                seen_time::set(tx, SeenTime { jumped_at: Some(now), ..time })?;
+                let event = Event::new(EventType::RetentionDelayed, Actor::system("retention"), now);
+                tx.record(event.with(&json!({ "seen_at": time.seen_at, "waits_until": now.plus(TRIAL) })));
+            }
+            Ok(false)
+        };
+        let is_sure = self.cx.store.write(see).await?;
+        if !is_sure {
+            tracing::warn!(
+                "nothing is erased: the clock has jumped by more than a month; where it is right, wait for a day"
+            );
+        }
+        Ok(is_sure)
+    }
+}
+
+/// Whether it is as late as the clock tells: what goes by the time and cannot be taken back waits for it.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn is_sure_time(cx: &Context, now: Timestamp) -> Result<bool, Error> {
+    if !cx.clock.is_of_a_machine() {
+        return Ok(true);
+    }
+    cx.store.read(move |conn| Ok(follows(seen_time::get(conn)?, now))).await
+}
+
+/// Whether a time follows on the last one that was taken for right.
+fn follows(time: SeenTime, now: Timestamp) -> bool {
+    time.seen_at.is_none_or(|seen| now.since(seen) <= LONGEST_PAUSE)
 }
 
 impl Permit {

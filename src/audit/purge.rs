@@ -82,6 +82,9 @@ pub(crate) struct Retained {
     /// Whether nothing was, since a restore holds everything.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     held: bool,
+    /// Whether nothing was, since the clock has jumped by more than a month, and may be wrong.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) delayed: bool,
     /// Logs of which not everything could be erased; the log of the process has the causes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) failed: Vec<String>,
@@ -89,10 +92,13 @@ pub(crate) struct Retained {
 
 impl fmt::Display for Retained {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { payloads, rows, held, failed: _ } = self;
+        let Self { payloads, rows, held, delayed, failed: _ } = self;
         let Erased { links, requests, sessions, mails, keys, decisions, suppressions, consultants } = rows;
         if *held {
             return write!(out, "nothing: after a restore everything is held, until `magic-link unfreeze`");
+        }
+        if *delayed {
+            return write!(out, "nothing: the clock has jumped by more than a month");
         }
         write!(
             out,
@@ -169,6 +175,10 @@ pub(crate) async fn purge_due(eraser: Eraser<'_>, schedule: &PurgeSchedule) -> R
 /// When the store is unavailable, and those of a permit. What was erased until then stays so, and is on record.
 pub(crate) async fn retain(eraser: Eraser<'_>) -> Result<Retained, Error> {
     // Before anything else, though there may be nothing to erase.
+    eraser.require_no_doubt().await?;
+    if !eraser.see_time().await? {
+        return Ok(Retained { delayed: true, ..Retained::default() });
+    }
     eraser.permit().await?;
     let logs = eraser.cx.store.read(|conn| Ok(store::logs(conn)?)).await?;
     let held = eraser.cx.store.read(|conn| Ok(restores::holds_erasing(conn)?)).await?;
@@ -292,7 +302,8 @@ pub(crate) struct PurgeSchedule(AtomicI64);
 impl PurgeSchedule {
     fn is_due(&self, now: Timestamp) -> bool {
         let last = self.0.load(Ordering::Relaxed);
-        last == 0 || now.unix_seconds() - last >= EVERY.whole_seconds()
+        // Either way: a clock that was ahead must not have put it off.
+        last == 0 || now.unix_seconds().abs_diff(last) >= EVERY.whole_seconds().unsigned_abs()
     }
 
     fn done(&self, now: Timestamp) {

@@ -71,7 +71,7 @@ enum Command {
     ///
     /// Where `audit.erase_in_service` is false only this does, under a role of its
     /// own. It goes in ranges, and may run beside the service and be repeated.
-    Maintain,
+    Maintain(maintain::Maintain),
     /// Back the embedded database up into a file, while the service runs
     Backup(place::Backup),
     /// Copy an embedded database to an empty one on PostgreSQL, while no service runs
@@ -322,7 +322,7 @@ async fn command_on(cx: &Context, command: Command, output: &Output) -> Result<(
             let issuing = links::set_issuing(cx, &Caller::operator(), request, cx.clock.now()).await?;
             output.done(&issuing, "issuing goes on")
         }
-        Command::Maintain => maintain::run(cx, &CheckpointFolder::open(cx).await?, output).await,
+        Command::Maintain(order) => maintain::run(cx, &CheckpointFolder::open(cx).await?, &order, output).await,
         Command::Session(command) => session::run(cx, command, output).await,
         Command::Mail(command) => mail::run(cx, command, output).await,
         Command::Webhook(command) => webhook::run(cx, command, output).await,

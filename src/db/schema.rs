@@ -410,6 +410,8 @@ diesel::table! {
         first_status_list -> BigInt,
         sandbox_moved_micros -> Nullable<BigInt>,
         erasing_held -> Bool,
+        time_seen_at -> Nullable<Timestamp>,
+        time_jumped_at -> Nullable<Timestamp>,
     }
 }
 

@@ -174,6 +174,8 @@ text_enum! {
         AuditPurged = "audit.purged",
         /// Names, addresses and reasons of links, requests and sessions, and mails, were erased after their retention.
         PersonalDataErased = "personal_data.erased",
+        /// Nothing is erased for a day: the clock has jumped by more than a month, and may be wrong.
+        RetentionDelayed = "retention.delayed",
         /// A request to erase payloads before the end of their retention was refused.
         PurgeRefused = "audit.purge_refused",
         /// An audit log does not extend its last checkpoint: it was altered, or an old backup was restored.

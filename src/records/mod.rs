@@ -21,6 +21,7 @@ pub(crate) mod restores;
 pub(crate) mod revocations;
 pub(crate) mod sandboxes;
 pub(crate) mod scan;
+pub(crate) mod seen_time;
 pub(crate) mod session_lists;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;

@@ -1,10 +1,12 @@
 //! Copies of the service on machines whose clocks differ.
 
-use magic_link::clock::Clock;
+use magic_link::clock::{Clock, Timestamp};
 use serde_json::json;
 use time::Duration;
 
-use crate::support::{Api, Database, SecondCopy, Settings, World, apply, code_of, on_both_databases};
+use crate::support::{
+    Api, Database, SecondCopy, Settings, Sql, World, apply, code_of, command, eventually, on_both_databases,
+};
 
 /// One grant whose life passes from copy to copy: what one of them did is true for the other at once.
 async fn life(world: &World, first: &Api, second: &Api) {
@@ -85,4 +87,62 @@ fn nothing_is_erased_while_the_clock_is_in_doubt_whoever_orders_it() {
             }
         }
     });
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings { clock_behind: Duration::days(430), ..Settings::manual_clock() })]
+async fn a_clock_that_jumps_a_year_ahead_erases_nothing(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let consultant = world.consultant().await;
+    let request = Api::issue_request(&consultant);
+    let issue = async || world.admin.post_once("/v1/magic-links", "once", &request).await.ok();
+    let issued = issue().await;
+    let link = format!("/v1/magic-links/{}", issued["id"].as_str().unwrap());
+    world.admin.post(&format!("{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
+    let delays = async || world.admin.events("&tenant_id=_system&type=retention.delayed").await.len();
+    let maintain = |options: &[&str]| command(world).arg("maintain").args(options).output().unwrap();
+    let purge =
+        |now: Timestamp| json!({ "before": now.minus(Duration::days(401)), "reason": "The contract has ended" });
+
+    let seen = "FROM service_state WHERE time_seen_at IS NOT NULL";
+    eventually("an hourly run", async || (Sql::of(world).count(seen) == 1).then_some(())).await;
+
+    // The machine of a second copy, and of the command line, is a year ahead of all that is known. It stays so for a while.
+    for _ in 0..2 {
+        let copy = SecondCopy::start(world, Clock::System);
+        eventually("the run is put off", async || (delays().await == 1).then_some(())).await;
+        let reply = world.admin.at(&copy.base).post("/v1/audit-log/acme/purges", &purge(Clock::System.now())).await;
+        reply.refused(503, "unavailable");
+        assert!(reply.body["detail"].as_str().unwrap().contains("the clock has jumped"), "{reply:?}");
+        let refused = maintain(&[]);
+        assert!(
+            !refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("--clock-is-right"),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(world.admin.get(&link).await.ok()["reason"], issued["reason"]);
+    assert_eq!(issue().await["id"], issued["id"], "what was said with the key is remembered");
+
+    // A year has passed, in which the service ran.
+    world.clock.advance(Duration::days(427));
+    let seen = "FROM service_state WHERE time_jumped_at IS NULL";
+    eventually("an hourly run", async || (Sql::of(world).count(seen) == 1).then_some(())).await;
+    let done = maintain(&[]);
+    assert!(done.status.success(), "{done:?}");
+    assert!(world.admin.get(&link).await.ok()["erased_at"].is_string());
+    assert_eq!(delays().await, 1);
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings { clock_behind: Duration::days(430), ..Settings::manual_clock() })]
+async fn an_operator_says_that_the_clock_is_right_after_a_year_of_silence(world: &World) {
+    world.admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let link = world.admin.issue(&world.consultant().await).await;
+    world.admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "The work is done" })).await.ok();
+    let seen = "FROM service_state WHERE time_seen_at IS NOT NULL";
+    eventually("an hourly run", async || (Sql::of(world).count(seen) == 1).then_some(())).await;
+    assert!(!command(world).arg("maintain").output().unwrap().status.success());
+    let done = command(world).args(["maintain", "--clock-is-right"]).output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["erased_at"].is_string());
 }

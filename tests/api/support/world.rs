@@ -7,6 +7,7 @@ use magic_link::clock::Clock;
 use magic_link::config::Config;
 use magic_link::serve::Service;
 use serde_json::{Value, json};
+use time::Duration;
 use tokio::sync::oneshot;
 
 use super::databases::{Copy, ROLE, scratch};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub tables: String,
     /// Whether the clock stands still until the test moves it.
     pub manual_clock: bool,
+    /// By how much that clock starts behind.
+    pub clock_behind: Duration,
     /// Whether the test starts every copy of the service itself.
     pub no_service: bool,
 }
@@ -95,7 +98,11 @@ impl World {
             Sql::open(&copy.url).run("UPDATE service_state SET sandbox_moved_micros = 0").expect("a sandbox's");
         }
         let mails = Mails::start().await;
-        let clock = if settings.manual_clock { Clock::manual(Clock::System.now()) } else { Clock::System };
+        let clock = if settings.manual_clock {
+            Clock::manual(Clock::System.now().minus(settings.clock_behind))
+        } else {
+            Clock::System
+        };
         let config = config(&for_a_service(&copy.url), &mails.url(), settings);
         let (port, service) = if settings.no_service {
             (0, None)
