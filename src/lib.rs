@@ -51,14 +51,15 @@ mod context;
 mod http;
 mod mail_providers;
 
+mod rules;
 mod status_lists;
-mod tenants;
 mod webhooks;
 
 mod mail;
 
 mod policies;
 mod sessions;
+mod tenants;
 
 mod links;
 

@@ -85,6 +85,8 @@ text_enum! {
         PolicyLoosened = "policy_loosened",
         /// The approval key of a tenant was changed, or is to be, to the contacts of the tenant.
         ApprovalKeyChanged = "approval_key_changed",
+        /// The contacts of a tenant were exchanged, to those who are none any more; it cannot be muted.
+        ContactsChanged = "contacts_changed",
     }
 }
 

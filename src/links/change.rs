@@ -16,8 +16,8 @@ use crate::id::{CorrectionId, ExtensionId, LinkId};
 use crate::journal::Event;
 use crate::records;
 use crate::records::link_changes::{self, Correction};
+use crate::rules::extending;
 use crate::store::{IdempotencyKey, Tx, idempotency};
-use crate::tenants::extending;
 
 /// How far ahead the end of a shortened link lies at least: clocks differ, and a session is not cut in mid-request.
 const NOTICE: Duration = Duration::seconds(60);

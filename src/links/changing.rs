@@ -17,8 +17,8 @@ use crate::records::link_changes::{self, Extension};
 use crate::records::link_requests::{self, Decision, LinkRequest, SignedApproval};
 use crate::records::links::Link;
 use crate::records::policies;
+use crate::rules::Rules;
 use crate::store::{Tx, Worker};
-use crate::tenants::rules::Rules;
 use crate::{mail, records};
 
 /// Who changes a link, and when.

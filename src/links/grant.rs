@@ -14,9 +14,9 @@ use crate::records::consultants::Issuable;
 use crate::records::link_ends::{self, Revoking};
 use crate::records::links::Link;
 use crate::records::policies;
+use crate::rules::{Grant, Rules};
 use crate::sessions::{self, Ending};
 use crate::store::Tx;
-use crate::tenants::rules::{Grant, Rules};
 use crate::{mail, records};
 
 /// Replacements of one access, one after the other, that are followed at a time.

@@ -46,6 +46,9 @@ const UNREGISTERED_FULL: Limit = (
     "the daily limit of mailed links is reached that all tenants share which were never registered (PUT /v1/tenants/{id})",
 );
 
+/// How many times what one client may mail to a recipient all clients may for one tenant.
+const CLIENTS_OF_A_TENANT: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
+
 /// How long an instance relies on its own count of a tenant's e-mails.
 const RECOUNT: Duration = Duration::minutes(1);
 
@@ -59,6 +62,8 @@ const MAX_KNOWN: usize = 10_000;
 pub(crate) struct Limits {
     clients: DefaultKeyedRateLimiter<String>,
     recipients: DefaultKeyedRateLimiter<String>,
+    /// The same for all clients of a tenant: who may make clients makes as many as they like.
+    tenants_recipients: DefaultKeyedRateLimiter<String>,
     tenant_day: u32,
     tenants: Mutex<Days>,
     /// Whether a tenant was registered, and when that was read.
@@ -154,6 +159,7 @@ pub(super) fn notice_is_too_many(conn: &mut Conn, job: &Job, per_hour: u32, now:
         Template::AddressChanged
             | Template::PolicyLoosened
             | Template::ApprovalKeyChanged
+            | Template::ContactsChanged
             | Template::ApprovalRequested
             | Template::ExtensionRequested
             | Template::EmergencyIssued
@@ -195,9 +201,11 @@ impl Limits {
         let most = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let (a_minute, an_hour) =
             (most(config.limits.mails_per_client_minute), most(config.limits.mails_per_recipient_hour));
+        let of_a_tenant = an_hour.saturating_mul(CLIENTS_OF_A_TENANT);
         Self {
             clients: DefaultKeyedRateLimiter::keyed(Quota::per_minute(a_minute)),
             recipients: DefaultKeyedRateLimiter::keyed(Quota::per_hour(an_hour)),
+            tenants_recipients: DefaultKeyedRateLimiter::keyed(Quota::per_hour(of_a_tenant)),
             tenant_day: config.limits.mails_per_tenant_day,
             tenants: Mutex::default(),
             registered: Mutex::default(),
@@ -223,8 +231,8 @@ impl Limits {
         check(&self.clients, &client.to_string(), CLIENT)
     }
 
-    /// Counts the e-mail with a new link, for its tenant, and for its recipient as far as the client causes them: no
-    /// client uses up what others may mail to the same person.
+    /// Counts the e-mail with a new link, for its tenant, and for its recipient as far as the client and the tenant cause
+    /// them: no client, and no tenant by many of them, uses up what others may mail to the same person.
     ///
     /// # Errors
     /// `rate_limited`, with the wait in `Retry-After`.
@@ -238,6 +246,7 @@ impl Limits {
     ) -> Result<(), Error> {
         let client = client.map_or("", ClientId::as_str);
         check(&self.recipients, &format!("{client} {recipient}"), RECIPIENT)?;
+        check(&self.tenants_recipients, &format!("{tenant_id} {recipient}"), RECIPIENT)?;
         // All who wait for the tenant's lock share the time-out.
         within(ANSWER_TIMEOUT, async {
             let bucket = if self.is_registered(cx, tenant_id, now).await? { tenant_id } else { UNREGISTERED };
@@ -299,7 +308,7 @@ impl Limits {
 
     /// Removes expired counters.
     pub(crate) fn forget_idle(&self, now: Timestamp) {
-        for limiter in [&self.clients, &self.recipients] {
+        for limiter in [&self.clients, &self.recipients, &self.tenants_recipients] {
             limiter.retain_recent();
             limiter.shrink_to_fit();
         }

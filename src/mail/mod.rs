@@ -21,6 +21,7 @@ use crate::records;
 use crate::records::consultants::Consultant;
 use crate::records::links::Link;
 
+mod contacts;
 mod day;
 pub(crate) mod deliveries;
 mod events;
@@ -38,6 +39,7 @@ mod summary;
 pub(crate) mod suppressions;
 mod wish;
 
+pub(crate) use contacts::{exchanged as contacts_exchanged, told as told_contacts};
 pub(crate) use deliveries::DeliveryFilter;
 pub(crate) use events::Certificates;
 pub(crate) use limits::{Fresh, Limits, an_hour_before, fresh_link, require_room};

@@ -5,6 +5,7 @@
 //! a token. The tenant can mute notices; the consultant cannot.
 
 use super::about;
+use super::contacts;
 use super::day::Day;
 use super::policy::CANCELLED;
 use super::store::{self, Job};
@@ -97,7 +98,7 @@ pub(crate) fn ends_soon(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
 pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now: Timestamp) -> Result<(), Error> {
     let hour = now.since(session.started_at).whole_hours();
     let occasion = if session.holds(now) { hour.to_string() } else { "late".to_owned() };
-    for (number, recipient) in admin_and_contacts(conn, link)?.into_iter().enumerate() {
+    for (number, recipient) in admin_and_contacts(conn, link, now)?.into_iter().enumerate() {
         let dedup_key = format!("{} {occasion} {number}", session.id);
         let job = about(link, Template::PolicyViolation, dedup_key, now);
         store::insert_once(conn, &Job { recipient: Some(recipient), session_id: Some(session.id.clone()), ..job })?;
@@ -107,7 +108,7 @@ pub(crate) fn beyond_access(conn: &mut Conn, link: &Link, session: &Session, now
 
 /// Notifies the admin, the tenant's contacts and the profile's owner of an access that was issued in an emergency.
 pub(crate) fn emergency(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<(), Error> {
-    for (number, recipient) in admin_and_contacts(conn, link)?.into_iter().enumerate() {
+    for (number, recipient) in admin_and_contacts(conn, link, now)?.into_iter().enumerate() {
         let dedup_key = format!("{} {number}", link.id);
         enqueue_notice(conn, link, Template::EmergencyIssued, dedup_key, Some(&recipient), now)?;
     }
@@ -115,9 +116,9 @@ pub(crate) fn emergency(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<
     enqueue_notice(conn, link, Template::OwnerEmergencyIssued, link.id.to_string(), owner, now)
 }
 
-/// The addresses of the admin and of the tenant's contacts, each once.
-fn admin_and_contacts(conn: &mut Conn, link: &Link) -> Result<Vec<String>, Error> {
-    let contacts = records::tenants::contacts(conn, &link.tenant_id)?;
+/// The addresses of the admin and of the tenant's contacts, those who were lately included, each once.
+fn admin_and_contacts(conn: &mut Conn, link: &Link, now: Timestamp) -> Result<Vec<String>, Error> {
+    let contacts = contacts::told(conn, &link.tenant_id, now)?;
     let mut recipients: Vec<String> = link.issued_by_email.iter().cloned().collect();
     for Contact { email, .. } in contacts {
         if !recipients.iter().any(|known| known.eq_ignore_ascii_case(&email)) {
@@ -252,7 +253,8 @@ fn of_request(request: &LinkRequest, template: Template, to: &str, now: Timestam
 
 /// Tells the contacts of a tenant that its policy allows more than before.
 pub(crate) fn policy_loosened(tx: &mut Tx<'_>, tenant: &Tenant, seq: i64, now: Timestamp) -> Result<(), Error> {
-    to_each(tx, tenant.contacts(), |place| Job {
+    let contacts = contacts::told(tx, &tenant.id, now)?;
+    to_each(tx, contacts, |place| Job {
         tenant_id: tenant.id.clone(),
         ..Job::new(MailJobId::new(now), Template::PolicyLoosened, loosening_key(&tenant.id, seq, place), None, now)
     })

@@ -265,7 +265,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let link = link.or_else(|| request.as_ref().and_then(|wish| wish.link(job.created_at)));
     let rules = match (job.template, &tenant) {
-        (Template::PolicyLoosened | Template::ApprovalKeyChanged, Some(tenant)) => {
+        (Template::PolicyLoosened | Template::ApprovalKeyChanged | Template::ContactsChanged, Some(tenant)) => {
             Some(RulesChange::of(conn, config, tenant, &job, now)?)
         }
         _ => None,
@@ -416,7 +416,7 @@ fn compose(cx: &Context, claimed: &Queued, now: Timestamp) -> Result<Outgoing, E
             let token = cx.tokens.sign_with(job.kid.as_deref().unwrap_or_default(), &claims)?;
             render::magic_link(&cx.config, link, tenant, consultant, recipient, &token, expires_at, now)?
         }
-        (Template::PolicyLoosened | Template::ApprovalKeyChanged, ..) => {
+        (Template::PolicyLoosened | Template::ApprovalKeyChanged | Template::ContactsChanged, ..) => {
             let change = rules.as_ref().ok_or_else(|| Error::internal("a mail about a change that is not there"))?;
             render::rules_changed(&cx.config, change, recipient)?
         }

@@ -1,5 +1,6 @@
-//! What a mail about a tenant's policy, or about its approval key, says.
+//! What a mail about a tenant's policy, its approval key or its contacts says.
 
+use super::contacts::Exchange;
 use super::store::Job;
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -7,9 +8,9 @@ use crate::db::Conn;
 use crate::domain::{PublicKey, Template};
 use crate::error::Error;
 use crate::records::approval_keys::{self, ApprovalKeyRow};
-use crate::records::policies;
 use crate::records::tenants::Tenant;
-use crate::tenants::rules::Rules;
+use crate::records::{clients, policies};
+use crate::rules::Rules;
 
 /// A change of what binds grants at a tenant, for a contact there.
 pub(super) struct RulesChange {
@@ -61,6 +62,10 @@ pub(super) enum Changed {
     KeyOfThePast(&'static str),
     /// The change that was ordered of it was cancelled.
     KeyKept,
+    /// The contacts: the recipient is none any more.
+    NoContact,
+    /// The contacts: the recipient was none, and is one again.
+    NoContactForAWhile,
 }
 
 impl Changed {
@@ -93,6 +98,9 @@ impl RulesChange {
         job: &Job,
         now: Timestamp,
     ) -> Result<Self, Error> {
+        if job.template == Template::ContactsChanged {
+            return Self::of_contacts(conn, tenant, job);
+        }
         let number = job.dedup_key.split(' ').nth(1).unwrap_or_default();
         let seq = number.trim_end_matches(CANCELLED).parse::<i64>().unwrap_or_default();
         let missing = || Error::internal("a mail about a change that is not there");
@@ -145,6 +153,27 @@ impl RulesChange {
             differences,
             what,
             is_void,
+        })
+    }
+
+    fn of_contacts(conn: &mut Conn, tenant: &Tenant, job: &Job) -> Result<Self, Error> {
+        let address = job.recipient.clone().unwrap_or_default();
+        let client = Exchange::of(&job.dedup_key).and_then(|exchange| exchange.client);
+        let client = client.map(|id| clients::find(conn, &id)).transpose()?.flatten();
+        let again = tenant.contacts().into_iter().find(|contact| contact.email.eq_ignore_ascii_case(&address));
+        let what = if again.is_some() { Changed::NoContactForAWhile } else { Changed::NoContact };
+        let [contact, none] = ["a contact", "no contact"].map(str::to_owned);
+        let by_now = again.is_some().then(|| contact.clone());
+        Ok(Self {
+            tenant_name: tenant.name.clone(),
+            time_zone: tenant.time_zone.clone(),
+            recipient_name: again.map_or(address, |contact| contact.name),
+            by: named(client.map(|client| client.name)),
+            at: job.created_at,
+            ordered_by: None,
+            differences: vec![Difference { label: "Your address", before: contact, after: none, by_now }],
+            what,
+            is_void: false,
         })
     }
 

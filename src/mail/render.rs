@@ -23,7 +23,7 @@ use crate::records::consultants::Consultant;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::records::tenants::TenantView;
-use crate::tenants::extending::MoreTime;
+use crate::rules::extending::MoreTime;
 
 mod others;
 
@@ -273,16 +273,16 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
     let asked_by = facts.request.and_then(Wish::asked_by);
     let (name, is_admin) = match template {
         Mail::AccessWithdrawn | Mail::AccessMoved | Mail::AccessRunsOut | Mail::AccessAnnounced => {
-            (&consultant.name, false)
+            (consultant.name.as_str(), false)
         }
         Mail::OwnerAccessUsed | Mail::OwnerAccessEnded | Mail::OwnerAccessVisits | Mail::OwnerEmergencyIssued => {
-            (&link.profile_name, false)
+            (link.profile_name.as_str(), false)
         }
         Mail::PolicyViolation | Mail::EmergencyIssued | Mail::ApprovalRequested | Mail::ExtensionRequested => {
             (recipient_name(facts), true)
         }
-        Mail::ExtensionDenied => (asked_by.unwrap_or(&link.issued_by_name), true),
-        _ => (&link.issued_by_name, true),
+        Mail::ExtensionDenied => (asked_by.unwrap_or(&link.issued_by_name).as_str(), true),
+        _ => (link.issued_by_name.as_str(), true),
     };
     let manage_url = portal.and_then(|portal| portal.manage_url.as_ref()).filter(|_| is_admin);
     let end = facts.extension.map_or(link.expires_at, |extension| extension.expires_at);
@@ -363,19 +363,24 @@ fn parts_of(template: MailTemplate, mail: &NoticeMail) -> Result<(String, String
         Mail::ExtensionRequested => parts!(mail, NoticeMail, "extension_requested.txt", "extension_requested.html"),
         Mail::ExtensionDenied => parts!(mail, NoticeMail, "extension_denied.txt", "extension_denied.html"),
         Mail::LinkBounced => parts!(mail, NoticeMail, "link_bounced.txt", "link_bounced.html"),
-        Mail::MagicLink | Mail::StepUpCode | Mail::AddressChanged | Mail::PolicyLoosened | Mail::ApprovalKeyChanged => {
+        Mail::MagicLink
+        | Mail::StepUpCode
+        | Mail::AddressChanged
+        | Mail::PolicyLoosened
+        | Mail::ApprovalKeyChanged
+        | Mail::ContactsChanged => {
             return Err(Error::internal(format_args!("{template} is no notice")));
         }
     })
 }
 
 /// The name of whom a notice to the admin and the tenant's contacts goes to.
-fn recipient_name<'a>(facts: &Facts<'a>) -> &'a String {
-    let contact = facts.tenant.contacts.iter().find(|contact| contact.email == facts.recipient);
-    match contact.filter(|_| facts.link.issued_by_email.as_deref() != Some(facts.recipient)) {
-        Some(contact) => &contact.name,
-        None => &facts.link.issued_by_name,
+fn recipient_name<'a>(facts: &Facts<'a>) -> &'a str {
+    if facts.link.issued_by_email.as_deref() == Some(facts.recipient) {
+        return &facts.link.issued_by_name;
     }
+    let contact = facts.tenant.contacts.iter().find(|contact| contact.email == facts.recipient);
+    contact.map_or(facts.recipient, |contact| &contact.name)
 }
 
 /// Keeps mail programs from linking user input, and right-to-left input from reordering the text around it.

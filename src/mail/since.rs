@@ -14,7 +14,7 @@ use crate::mail::notices;
 use crate::records;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
-use crate::tenants::extending::MoreTime;
+use crate::rules::extending::MoreTime;
 
 /// What a mail says that may be another one by the time when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) enum Fact {
     Failure,
     /// Whether a request was decided on (`wish.rs`).
     Request,
-    /// Which rules, or which approval key, are in force (`policy.rs`).
+    /// Which rules, which approval key, or which contacts, are in force (`policy.rs`).
     Rules,
     /// Which address is registered (`render/others.rs`).
     Address,
@@ -53,7 +53,7 @@ pub(super) const fn facts_of(template: Template) -> &'static [Fact] {
     match template {
         Template::MagicLink | Template::StepUpCode => &[Generation],
         Template::AddressChanged => &[Address],
-        Template::PolicyLoosened | Template::ApprovalKeyChanged => &[Rules],
+        Template::PolicyLoosened | Template::ApprovalKeyChanged | Template::ContactsChanged => &[Rules],
         Template::AccessIssued => &[End, Begin, LinkMail, Visit],
         Template::EmergencyIssued | Template::OwnerEmergencyIssued => &[End, LinkMail, Review],
         Template::AccessAnnounced => &[End, Begin],

@@ -24,7 +24,8 @@ use crate::records::{open_grants, scan_end, within};
 use crate::telemetry::TraceContext;
 
 pub(super) use counts::{
-    OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, queued_with, was_mailed_often,
+    OPENING, link_mails_since, links_mailed_since, links_mailed_to_unregistered, of_tenant_since, queued_with,
+    was_mailed_often,
 };
 pub(crate) use reports::MailRecord;
 pub(super) use reports::{Sent, about_link, find_sent, find_sent_by_message, reported};

@@ -231,8 +231,7 @@ async fn change(
             if current.as_ref().map(|(key, _)| key) == next.as_ref() {
                 return shown(tx, &tenant_id, now);
             }
-            let contacts = tenant.contacts();
-            if contacts.is_empty() {
+            if tenant.contacts().is_empty() {
                 let detail = "the tenant has no contact who could be told: name one first, PUT /v1/tenants/{id}";
                 return Err(Error::new(Code::ValidationFailed).detail(detail));
             }
@@ -250,6 +249,7 @@ async fn change(
                 return Err(invalid("it has made a change before"));
             }
             // Whoever heard of the key in effect hears of this one, though the contacts were changed before.
+            let contacts = mail::told_contacts(tx, &tenant_id, now)?;
             let mut told = row.map(|row| row.told()).unwrap_or_default();
             told.retain(|one| contacts.iter().all(|other| other.email != one.email));
             // Of more than can be told, those who heard first: nobody pushes them out by changing contacts.

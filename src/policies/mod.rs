@@ -22,7 +22,7 @@ use crate::journal::Event;
 use crate::mail::{self, notices};
 use crate::records::policies::{self, PolicyRow};
 use crate::records::tenants;
-use crate::tenants::rules::Rules;
+use crate::rules::Rules;
 
 /// Policy of a tenant; it replaces the one before. A member that is absent is as the service is configured.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]

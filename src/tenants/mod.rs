@@ -3,9 +3,7 @@
 //! Registration gives it a name, a time zone, contacts and settings. Mails and pages
 //! show the identifier of an unregistered tenant, and times in the default zone.
 
-pub(crate) mod extending;
 pub(crate) mod routes;
-pub(crate) mod rules;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,6 +16,7 @@ use crate::domain::{
 use crate::error::{Code, Error};
 use crate::http::{Caller, ReadTenants, WriteTenants};
 use crate::journal::Event;
+use crate::mail;
 use crate::records;
 use crate::records::tenants::{Contact, Tenant, muted};
 
@@ -156,6 +155,7 @@ pub(crate) async fn save(
         .client(caller.client_id.as_ref())
         .tenant(&tenant.id);
     let (keeps_log, of_every_portal) = (may_set_retention(caller), caller.require_every_portal("change_values"));
+    let (client_id, per_hour) = (caller.client_id.clone(), cx.config.limits.mails_per_recipient_hour);
     let of_all_notices = caller.require_every_portal("contacts and muted_notices");
     let saved = cx
         .store
@@ -177,6 +177,7 @@ pub(crate) async fn save(
                 of_all_notices.clone()?;
             }
             if let Some(known) = known {
+                mail::contacts_exchanged(tx, &known, &request.contacts, (client_id.as_ref(), per_hour), now)?;
                 tenant.change_values = request.change_values.unwrap_or(known.change_values);
                 tenant.retention_days = request.retention_days.or(known.retention_days);
             }

@@ -17,7 +17,9 @@ pub(crate) fn configure(service: &mut ServiceConfig) {
 /// Register or change a tenant
 ///
 /// Mails and pages show the name, and times in the time zone. Links can also be
-/// issued for a tenant that is not registered.
+/// issued for a tenant that is not registered. Who is no longer among the contacts
+/// is mailed that, and hears of emergencies, violations, loosened policies and
+/// approval keys for 72 hours more.
 #[utoipa::path(tag = "Tenants", operation_id = "saveTenant", request_body = SaveTenant,
     params(("id" = TenantId, Path, example = "acme", description = "Portal's identifier of the tenant")),
     responses((status = 200, body = TenantResponse, description = "The tenant")))]

@@ -87,6 +87,8 @@ pub(in crate::mail) fn rules_changed(config: &Config, change: &RulesChange, reci
         Changed::KeyToBeReplaced(_) => ("The key that signs approvals at ", " is to be replaced"),
         Changed::KeyToBeRemoved(_) => ("The key that signs approvals at ", " is to be removed"),
         Changed::KeyKept => ("The key that signs approvals at ", " is kept"),
+        Changed::NoContact => ("You are not a contact of ", " any more"),
+        Changed::NoContactForAWhile => ("You were not a contact of ", " for a while"),
     };
     let is_kept = change.what == Changed::KeyKept;
     let (done, instead_of) = if is_kept { ("Cancelled", "was to be") } else { ("Changed", "before") };

@@ -75,6 +75,34 @@ pub(in crate::mail) fn queued_with(conn: &mut Conn, template: Template, keys: &[
     jobs::table.filter(jobs::template.eq(template).and(jobs::dedup_key.eq_any(keys))).select(jobs::dedup_key).load(conn)
 }
 
+/// A mail about a tenant, as it was queued.
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = jobs)]
+pub(in crate::mail) struct ToContact {
+    pub dedup_key: String,
+    pub recipient: Option<String>,
+    pub created_at: Timestamp,
+}
+
+/// Mails of a template for a tenant since a time, the oldest first.
+pub(in crate::mail) fn of_tenant_since(
+    conn: &mut Conn,
+    template: Template,
+    tenant_id: &str,
+    since: Timestamp,
+    limit: i64,
+) -> QueryResult<Vec<ToContact>> {
+    jobs::table
+        .filter(jobs::tenant_id.eq(tenant_id))
+        .filter(jobs::id.gt(MailJobId::first_at(since)))
+        .filter(jobs::created_at.gt(since))
+        .filter(jobs::template.eq(template))
+        .order(jobs::id.asc())
+        .limit(limit)
+        .select(ToContact::as_select())
+        .load(conn)
+}
+
 /// Number of links mailed since a time for all tenants that were never registered.
 pub(in crate::mail) fn links_mailed_to_unregistered(conn: &mut Conn, since: Timestamp) -> QueryResult<i64> {
     jobs::table

@@ -2,6 +2,7 @@
 
 mod bounced_notices;
 mod changed_since;
+mod contacts;
 mod crash;
 mod daily_summaries;
 mod delivery_reports;

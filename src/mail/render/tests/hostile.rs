@@ -35,6 +35,7 @@ pub(in crate::mail) fn letter_of(template: Template, words: &str) -> Email {
             address_changed(&CONFIG, &change).unwrap()
         }
         Template::PolicyLoosened => rules_changed(&CONFIG, &rules_change(words, Changed::Policy), to).unwrap(),
+        Template::ContactsChanged => rules_changed(&CONFIG, &rules_change(words, Changed::NoContact), to).unwrap(),
         Template::ApprovalKeyChanged => {
             let change = rules_change(words, Changed::KeyToBeRemoved(link.expires_at));
             rules_changed(&CONFIG, &change, to).unwrap()

@@ -81,6 +81,7 @@ fn no_notice_that_leaves_after_the_end_promises_anything() {
         Template::AddressChanged,
         Template::PolicyLoosened,
         Template::ApprovalKeyChanged,
+        Template::ContactsChanged,
     ];
     let mut read = 0;
     for (end, wait, become_of) in ends {

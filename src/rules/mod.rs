@@ -1,5 +1,7 @@
 //! The rules of a tenant for what is granted there.
 
+pub(crate) mod extending;
+
 use time::Duration;
 
 use crate::config::Config;

@@ -2,7 +2,7 @@
 
 use time::Duration;
 
-use super::rules::Rules;
+use super::Rules;
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
