@@ -9,7 +9,7 @@ use super::changing::Change;
 use super::decisions::{
     Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among, require_room,
 };
-use super::grant::{access_exists, admit, insert, issued, require_open, require_portal};
+use super::grant::{access_exists, admit, insert, issued, require_open};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
@@ -25,6 +25,7 @@ use crate::records;
 use crate::records::link_requests::{self as requests, Decision, LinkRequest, RequestState, SignedApproval};
 use crate::records::links::Link;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
+use crate::tenants::granting::require_portal;
 use crate::tokens::{ApprovalTerms, Signed};
 
 /// Number of requests that one transaction marks.

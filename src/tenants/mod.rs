@@ -4,6 +4,7 @@
 //! show the identifier of an unregistered tenant, and times in the default zone.
 
 pub(crate) mod extending;
+pub(crate) mod granting;
 pub(crate) mod routes;
 pub(crate) mod rules;
 

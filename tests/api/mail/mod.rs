@@ -8,6 +8,7 @@ mod delivery_reports;
 mod end_states;
 mod ends_soon;
 mod fresh_links;
+mod granted_again;
 mod injection;
 mod limits;
 mod misbehaving_provider;
