@@ -135,13 +135,14 @@ pub(super) struct Since {
 }
 
 impl Since {
-    /// What a job's template needs to know of it. `extension` is the new end that the mail is about, if it is about one.
+    /// What a job's template needs to know of it. `extension` is the new end that the mail is about, if it is about one;
+    /// `is_reached` is whether mail leaves to the consultant.
     pub(super) fn of(
         conn: &mut Conn,
         config: &Config,
         job: &Job,
         link: &Link,
-        extension: Option<&Extension>,
+        (extension, is_reached): (Option<&Extension>, bool),
         now: Timestamp,
     ) -> Result<Self, Error> {
         let mut since = Self::default();
@@ -153,7 +154,10 @@ impl Since {
                         let generation = job.dedup_key.split(' ').nth(1).and_then(|number| number.parse::<i32>().ok());
                         jobs.retain(|job| job.generation == generation);
                     }
-                    since.link_mail = Mailed::of(&jobs);
+                    since.link_mail = match Mailed::of(&jobs) {
+                        Mailed::Waits if !is_reached => Mailed::Lost,
+                        mailed => mailed,
+                    };
                 }
                 Fact::Review => {
                     let review = records::link_reviews::find(conn, &link.id)?;
