@@ -9,7 +9,7 @@ use super::changing::Change;
 use super::decisions::{
     Approval, ApproveLink, DenyLink, PATIENCE, WithdrawLink, check_approval, is_among, require_room,
 };
-use super::grant::{access_exists, admit, insert, issued, require_open, require_portal};
+use super::grant::{access_exists, admit, insert, issued, require_open};
 use super::signed::{self, Presented};
 use super::{LinkResponse, read};
 use crate::clock::Timestamp;
@@ -24,6 +24,7 @@ use crate::mail::{Delivery, notices};
 use crate::records;
 use crate::records::link_requests::{self as requests, Decision, LinkRequest, RequestState, SignedApproval};
 use crate::records::links::Link;
+use crate::rules::granting::require_portal;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 use crate::tokens::{ApprovalTerms, Signed};
 

@@ -10,11 +10,10 @@ use crate::domain::{Actor, ConsultantRef, EventType, Reentry, Restrictions};
 use crate::error::{Code, Error};
 use crate::id::ClientId;
 use crate::journal::Event;
-use crate::records::consultants::Issuable;
 use crate::records::link_ends::{self, Revoking};
 use crate::records::links::Link;
-use crate::records::policies;
-use crate::rules::{Grant, Rules};
+use crate::rules::Grant;
+use crate::rules::granting::Candidate;
 use crate::sessions::{self, Ending};
 use crate::store::Tx;
 use crate::{mail, records};
@@ -33,17 +32,10 @@ pub(super) fn admit(
     length: Option<Duration>,
     is_emergency: bool,
 ) -> Result<(Link, ConsultantRef, bool), Error> {
-    let unknown =
-        || Error::new(Code::ValidationFailed).field("/consultant_id", "unknown", "is not a registered consultant");
     let found =
         records::consultants::lock_for_issue(conn, &link.consultant_id, link.client_id.as_ref(), &link.tenant_id)?;
-    let Issuable { consultant, is_suppressed, client_disabled_at, policy } = found.ok_or_else(unknown)?;
-    // It was not when the request arrived; since then its links may have been revoked with it.
-    if client_disabled_at.is_some() {
-        return Err(Code::Unauthenticated.into());
-    }
-    let policy = policy.as_deref().map(policies::parsed).transpose()?.unwrap_or_default();
-    let rules = Rules::of(&policy, config);
+    let candidate = Candidate::of(found, config)?;
+    let rules = &candidate.rules;
     let length = length.or(rules.default_duration).ok_or_else(|| {
         let detail = "is missing, and the tenant's policy sets no default_duration";
         Error::new(Code::ValidationFailed).field("/duration", "missing", detail)
@@ -53,18 +45,14 @@ pub(super) fn admit(
     if is_emergency {
         rules.require_emergency()?;
     }
-    if consultant.suspended_at.is_some() {
-        return Err(Code::ConsultantSuspended.into());
-    }
-    if is_suppressed {
-        return Err(Code::AddressSuppressed.into());
-    }
+    candidate.require_welcome()?;
     link.expires_at = link.starts_at.plus(length);
     link.session_hours = rules.session_hours;
     link.restrictions = Restrictions::with(link.restrictions, &rules.forbidden);
-    let consultant = ConsultantRef::of(consultant.id, consultant.name, consultant.email);
     // An emergency waits for nobody.
-    Ok((link, consultant, !is_emergency && rules.wants_approval(access, length)))
+    let waits = !is_emergency && rules.wants_approval(access, length);
+    let consultant = candidate.consultant;
+    Ok((link, ConsultantRef::of(consultant.id, consultant.name, consultant.email), waits))
 }
 
 /// The event of a new link, with why the addresses for notices to owner and issuer cannot be used.
@@ -170,16 +158,4 @@ pub(super) fn require_open(by: &Link, now: Timestamp) -> Result<(), Error> {
     let detail =
         "a link that opens later cannot take the place of one that is open: nobody would have the access until then";
     Err(Error::new(Code::ValidationFailed).field("/replace", "too_early", detail))
-}
-
-/// Refuses a link to a portal that is not configured, or that cannot remember devices.
-pub(super) fn require_portal(config: &Config, portal: &str, reentry: Reentry) -> Result<(), Error> {
-    let Some(portal) = config.portals.get(portal) else {
-        return Err(Error::new(Code::ValidationFailed).field("/portal", "unknown", "is not a configured portal"));
-    };
-    if reentry == Reentry::Device && !portal.remembers_devices() {
-        let detail = "device needs a portal with step_up = email_code and the service's own landing page";
-        return Err(Error::new(Code::ValidationFailed).field("/reentry", "not_possible", detail));
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 use time::Duration;
 
 use super::decisions::Emergency;
-use super::grant::{admit, insert, issued, require_open, require_portal};
+use super::grant::{admit, insert, issued, require_open};
 use super::{IssueLink, LinkResponse, approval, emergency, read};
 use crate::clock::Timestamp;
 use crate::context::Context;
@@ -18,6 +18,7 @@ use crate::id::LinkId;
 use crate::mail::{self, Delivery};
 use crate::records;
 use crate::records::links::Link;
+use crate::rules::granting::require_portal;
 use crate::store::{IdempotencyKey, Tx, Worker, idempotency};
 
 /// How far in the past a start may lie, because the portal's clock may differ from this service's clock.

@@ -194,7 +194,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 _ => None,
             };
             let address = consultant.as_ref().map(|found| found.email.as_str()).unwrap_or_default();
-            let is_stopped = mail::suppressions::is_suppressed(conn, address)?;
+            let is_reached = mail::leaves_to(conn, &config, address)?;
             let life = link.session_life(config.links.session_life);
             let (step_up, code_not_delivered) =
                 if refusal.is_none() { step_up::open_code(conn, &link, now)? } else { (None, false) };
@@ -218,7 +218,7 @@ pub(crate) async fn preview(cx: &Context, token: &str, now: Timestamp) -> Result
                 visit_expires_at: link.expires_at.min(link.starts_at.max(now).plus(life)),
                 contacts: tenant.whom_to_ask().map(|contact| NameOnly { name: contact.name.clone() }).collect(),
                 time_zone: tenant.time_zone,
-                can_resend: !over && !is_stopped && newest.is_none_or(|newest| newest.is_lost),
+                can_resend: !over && is_reached && newest.is_none_or(|newest| newest.is_lost),
                 newest_mail: newest_of_all.map(|newest| newest.fate),
                 newest_mailed_at: newest_of_all.and_then(|newest| newest.mailed_at),
                 successor_state: successor.map(|other| landing_state(other.why_not(other.generation, now))),
@@ -258,7 +258,7 @@ pub(crate) async fn proceed(cx: &Context, token: &str, now: Timestamp) -> Result
                 return Err(tx.refuse(code, Event::link_refused(&link, actor, code, now)));
             }
             if asks_code {
-                let mailed = step_up::send_code(tx, &link, now)?;
+                let mailed = step_up::send_code(tx, &config, &link, now)?;
                 return Ok((link, Some(mailed)));
             }
             record_continued(tx, &link, now);
@@ -319,7 +319,7 @@ pub(crate) async fn request_fresh(
 ) -> Result<FreshLink, Error> {
     cx.tokens.signing_kid(now)?;
     let (claims, _kid) = verify(cx, token, now).await?;
-    let (fresh, token_life) = (limits.fresh(), cx.config.links.token_life);
+    let (config, fresh, token_life) = (cx.config.clone(), limits.fresh(), cx.config.links.token_life);
     cx.store
         .write(move |tx| {
             let actor = Actor::consultant(&claims.act.sub);
@@ -337,7 +337,7 @@ pub(crate) async fn request_fresh(
                 }));
             }
             let (id, reach) = (claims.jti.clone(), Reach::everything());
-            resend::next_generation(tx, &Change { id, reach, actor, client_id: None, now }, fresh)?;
+            resend::next_generation(tx, &config, &Change { id, reach, actor, client_id: None, now }, fresh)?;
             Ok(FreshLink { state: DeliveryState::Queued })
         })
         .await

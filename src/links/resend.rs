@@ -3,6 +3,7 @@
 use super::changing::Change;
 use super::{LinkResponse, ResendLink, read};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::context::Context;
 use crate::domain::{Actor, EventType, Reentry, Validator, check_person, refuse_support_session};
 use crate::error::{Code, Error};
@@ -29,17 +30,22 @@ pub(crate) async fn resend(
     let change = Change::of(caller, id, caller.actor(request.requested_by.as_ref()), now);
     cx.tokens.signing_kid(now)?;
     limits.count_client(caller.client_id.as_ref())?;
-    let fresh = limits.fresh();
+    let (config, fresh) = (cx.config.clone(), limits.fresh());
     cx.store
         .write(move |tx| {
-            let link = next_generation(tx, &change, fresh)?;
+            let link = next_generation(tx, &config, &change, fresh)?;
             read::view(tx, link, now)
         })
         .await
 }
 
 /// Raises the generation and queues its mail. A refusal because the link has ended is recorded.
-pub(super) fn next_generation(tx: &mut Tx<'_>, change: &Change, limits: mail::Fresh) -> Result<Link, Error> {
+pub(super) fn next_generation(
+    tx: &mut Tx<'_>,
+    config: &Config,
+    change: &Change,
+    limits: mail::Fresh,
+) -> Result<Link, Error> {
     let now = change.now;
     let known = still_open(tx, change)?;
     // A recipient's links are counted, of whichever link they are: one transaction at a time.
@@ -52,7 +58,7 @@ pub(super) fn next_generation(tx: &mut Tx<'_>, change: &Change, limits: mail::Fr
         return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));
     };
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-    mail::require_open_address(tx, &consultant.email)?;
+    mail::require_open_address(tx, config, &consultant.email)?;
     let event = change.event(EventType::LinkResent, &link);
     mail_again(tx, &link, event.with(&serde_json::json!({ "generation": link.generation })), now)?;
     Ok(link)

@@ -18,6 +18,7 @@ use super::device::{self, VERIFY};
 use super::landing::{self, Continued};
 use super::store::{self, OtpChallenge};
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Actor, EventType, STEP_UP_CODE_LIFE, StepUpCodeText};
@@ -127,13 +128,13 @@ pub struct VerifyCode {
 
 /// Creates a one-time code challenge for a usable link and queues its mail. The caller has locked the link: one code is
 /// counted after the other, and the newest alone is valid.
-pub(super) fn send_code(tx: &mut Tx<'_>, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
+pub(super) fn send_code(tx: &mut Tx<'_>, config: &Config, link: &Link, now: Timestamp) -> Result<CodeMailed, Error> {
     if let Some(until) = next_code_at(tx, link, now)? {
         let wait = until.since(now).whole_seconds() + 1;
         return Err(Error::new(Code::ResendCoolDown).retry_after(wait.unsigned_abs()));
     }
     let consultant = records::consultants::find(tx, &link.consultant_id)?.ok_or_else(Error::not_found)?;
-    mail::require_open_address(tx, &consultant.email)?;
+    mail::require_open_address(tx, config, &consultant.email)?;
     let mut secret = [0; 32];
     rand::rng().fill_bytes(&mut secret);
     let page_secret = URL_SAFE_NO_PAD.encode(secret);

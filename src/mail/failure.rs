@@ -2,8 +2,8 @@
 
 use super::since::Mailed;
 use super::store::{self, Job};
-use super::suppressions;
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::db::Conn;
 use crate::domain::Template;
 use crate::error::Error;
@@ -42,7 +42,13 @@ pub(super) struct Failure {
 
 impl Failure {
     /// The mail that a notice is about: the notice's key names it, and which of its rounds failed.
-    pub(super) fn of(conn: &mut Conn, notice: &Job, link: &Link, now: Timestamp) -> Result<Option<Self>, Error> {
+    pub(super) fn of(
+        conn: &mut Conn,
+        config: &Config,
+        notice: &Job,
+        link: &Link,
+        now: Timestamp,
+    ) -> Result<Option<Self>, Error> {
         if notice.template != Template::LinkBounced {
             return Ok(None);
         }
@@ -57,7 +63,7 @@ impl Failure {
             newer: newest.map(|newest| Mailed::of(&[newest])),
             is_used: visit.as_ref().is_some_and(|visit| visit.started_at >= failed.created_at),
             has_visit: visit.is_some_and(|visit| visit.holds(now)),
-            is_stopped: suppressions::is_suppressed(conn, &address)?,
+            is_stopped: !super::leaves_to(conn, config, &address)?,
             is_sent_again: round.parse::<i32>().is_ok_and(|round| round < failed.retry_round),
             words: failed.last_error,
         }))

@@ -12,6 +12,7 @@ use time::Duration;
 use utoipa::ToSchema;
 
 use crate::clock::Timestamp;
+use crate::config::Config;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
 use crate::domain::{DeliveryState, Template};
@@ -120,12 +121,25 @@ fn recipient(conn: &mut Conn, recipient: Option<&str>, consultant_id: Option<&Co
     Ok(consultant.ok_or_else(|| Error::internal("a mail job without its consultant"))?.email)
 }
 
-/// Refuses to mail a link to a suppressed address.
+/// Whether mail leaves to an address: it is not suppressed, and `mail.only_to` does not hold back what goes there.
+pub(crate) fn leaves_to(conn: &mut Conn, config: &Config, address: &str) -> diesel::QueryResult<bool> {
+    Ok(config.mail.may_reach(address) && !suppressions::is_suppressed(conn, address)?)
+}
+
+/// Refuses to mail a fresh link, or a code, to an address to which no mail leaves.
 ///
 /// # Errors
 /// `address_suppressed`
-pub(crate) fn require_open_address(conn: &mut Conn, address: &str) -> Result<(), Error> {
-    if suppressions::is_suppressed(conn, address)? { Err(Code::AddressSuppressed.into()) } else { Ok(()) }
+pub(crate) fn require_open_address(conn: &mut Conn, config: &Config, address: &str) -> Result<(), Error> {
+    if leaves_to(conn, config, address)? {
+        return Ok(());
+    }
+    let refusal = Error::new(Code::AddressSuppressed);
+    Err(if config.mail.may_reach(address) {
+        refusal
+    } else {
+        refusal.detail("nothing came back: this service mails some addresses only (mail.only_to), and not this one")
+    })
 }
 
 text_enum! {

@@ -250,7 +250,7 @@ async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp)
 
 fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<Queued, Error> {
     let withheld = why_not(conn, config, &due, now)?;
-    let Due { job, consultant, link, tenant, .. } = due;
+    let Due { job, consultant, link, tenant, is_suppressed } = due;
     if job.magic_link_id.is_some() && link.is_none() {
         return Err(Error::internal("a mail job without its link"));
     }
@@ -284,7 +284,9 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let (since, failure) = match &link {
         Some(link) => {
-            (Since::of(conn, config, &job, link, extension.as_ref(), now)?, Failure::of(conn, &job, link, now)?)
+            let is_reached = consultant.as_ref().is_some_and(|one| !is_suppressed && config.mail.may_reach(&one.email));
+            let since = Since::of(conn, config, &job, link, (extension.as_ref(), is_reached), now)?;
+            (since, Failure::of(conn, config, &job, link, now)?)
         }
         None => (Since::default(), None),
     };

@@ -8,7 +8,7 @@ use jiff::tz::TimeZone;
 use url::Url;
 
 use self::lines::{ChangeLines, LimitLines, RequestLines, RevokedLines, SummaryLines, whom_to_ask};
-use self::words::{heading_of, hears_of, label_of_end};
+use self::words::{NOTHING, heading_of, hears_of, label_of_end, why_not_again};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::domain::{Access, Reentry, Template as MailTemplate, in_hours, one_line};
@@ -216,8 +216,6 @@ struct NoticeMail {
     failed: Failure,
     /// Why it did not, in the provider's words.
     failure: Option<String>,
-    /// Whether the consultant gets no access, because they are suspended.
-    is_suspended: bool,
     /// Whether the link leads to a page of the portal's own, which need not have our buttons.
     own_page: bool,
     /// Of what the recipient hears later.
@@ -240,6 +238,17 @@ impl NoticeMail {
     /// Whether none has, and none will.
     fn is_unsent(&self) -> bool {
         self.since.is_unsent(self.over)
+    }
+
+    /// Why such an access is not granted again at present, if it is not.
+    fn not_again(&self) -> Option<&'static str> {
+        why_not_again(self.since.again)
+    }
+
+    /// What is left to say to who asked: after a denial nothing, whatever stands in the way of asking anew.
+    fn after_request(&self) -> &'static str {
+        let was_denied = self.request.as_ref().is_some_and(|request| request.decided.is_some());
+        self.not_again().filter(|_| !was_denied).unwrap_or(NOTHING)
     }
 
     /// What follows from the mail that did not arrive, or was not wanted.
@@ -319,7 +328,6 @@ pub(super) fn notice(config: &Config, template: MailTemplate, facts: &Facts<'_>)
         justification: facts.justification.map(inert),
         failure: facts.failure.and_then(|failure| failure.words.as_deref()).map(|words| inert(&cut(words.into(), 300))),
         failed: facts.failure.cloned().unwrap_or_default(),
-        is_suspended: consultant.suspended_at.is_some(),
         own_page: portal.is_some_and(|portal| portal.landing_url.is_some()),
         hears_of: hears_of(template, &facts.tenant.muted, facts.since).filter(|_| over.is_none()),
         contacts: if is_admin { Vec::new() } else { whom_to_ask(tenant) },

@@ -15,6 +15,7 @@ use crate::records;
 use crate::records::link_changes::Extension;
 use crate::records::links::Link;
 use crate::rules::extending::MoreTime;
+use crate::rules::granting::Again;
 
 /// What a mail says that may be another one by the time when it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(super) enum Fact {
     Visit,
     /// Whether more time can be had, and how ([`MoreTime`]).
     MoreTime,
+    /// Whether such an access can be granted again, and what stands in the way ([`Again`]).
+    Again,
     /// What became of a mail that did not arrive, of those after it and of the access (`failure.rs`).
     Failure,
     /// Whether a request was decided on (`wish.rs`).
@@ -48,7 +51,7 @@ pub(super) enum Fact {
 /// What each template says that may have changed since it was queued.
 pub(super) const fn facts_of(template: Template) -> &'static [Fact] {
     use Fact::{
-        Address, Begin, End, Failure, Generation, LinkMail, MoreTime, NewestEnd, Request, Review, Rules, Visit,
+        Address, Again, Begin, End, Failure, Generation, LinkMail, MoreTime, NewestEnd, Request, Review, Rules, Visit,
     };
     match template {
         Template::MagicLink | Template::StepUpCode => &[Generation],
@@ -64,12 +67,13 @@ pub(super) const fn facts_of(template: Template) -> &'static [Fact] {
             &[]
         }
         Template::LinkResent => &[End, Begin, LinkMail],
-        Template::AccessRevoked | Template::AccessWithdrawn => &[LinkMail],
+        Template::AccessRevoked | Template::AccessWithdrawn => &[LinkMail, Again],
         Template::AccessChanged => &[End, NewestEnd],
         Template::AccessMoved => &[End, Begin, NewestEnd],
-        Template::AccessEndsSoon | Template::AccessRunsOut => &[End, NewestEnd, MoreTime],
+        Template::AccessEndsSoon | Template::AccessRunsOut => &[End, NewestEnd, MoreTime, Again],
         Template::LinkBounced => &[End, Failure],
-        Template::ApprovalRequested | Template::RequestDenied => &[Request],
+        Template::ApprovalRequested => &[Request],
+        Template::RequestDenied => &[Request, Again],
         Template::ExtensionRequested | Template::ExtensionDenied => &[End, Request],
     }
 }
@@ -122,6 +126,8 @@ pub(super) struct Since {
     pub is_left: bool,
     /// What can be done for who needs more time.
     pub more_time: MoreTime,
+    /// Whether such an access can be granted again.
+    pub again: Again,
     /// Whether it ends at another time by now than the mail would tell.
     pub is_moved: bool,
     /// Whether it has begun.
@@ -129,13 +135,14 @@ pub(super) struct Since {
 }
 
 impl Since {
-    /// What a job's template needs to know of it. `extension` is the new end that the mail is about, if it is about one.
+    /// What a job's template needs to know of it. `extension` is the new end that the mail is about, if it is about one;
+    /// `is_reached` is whether mail leaves to the consultant.
     pub(super) fn of(
         conn: &mut Conn,
         config: &Config,
         job: &Job,
         link: &Link,
-        extension: Option<&Extension>,
+        (extension, is_reached): (Option<&Extension>, bool),
         now: Timestamp,
     ) -> Result<Self, Error> {
         let mut since = Self::default();
@@ -147,7 +154,10 @@ impl Since {
                         let generation = job.dedup_key.split(' ').nth(1).and_then(|number| number.parse::<i32>().ok());
                         jobs.retain(|job| job.generation == generation);
                     }
-                    since.link_mail = Mailed::of(&jobs);
+                    since.link_mail = match Mailed::of(&jobs) {
+                        Mailed::Waits if !is_reached => Mailed::Lost,
+                        mailed => mailed,
+                    };
                 }
                 Fact::Review => {
                     let review = records::link_reviews::find(conn, &link.id)?;
@@ -162,6 +172,7 @@ impl Since {
                 Fact::MoreTime if link.ended(now).is_none() => {
                     since.more_time = MoreTime::of(conn, config, link, now)?;
                 }
+                Fact::Again => since.again = Again::of(conn, config, link)?,
                 Fact::NewestEnd => {
                     since.is_moved = match extension {
                         Some(extension) => extension.expires_at != link.expires_at,

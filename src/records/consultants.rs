@@ -252,6 +252,26 @@ pub(crate) fn lock_for_issue(
     client_id: Option<&ClientId>,
     tenant_id: &str,
 ) -> QueryResult<Option<Issuable>> {
+    issuable(conn, id, client_id, tenant_id, true)
+}
+
+/// Reads the same, and blocks nobody: what it says may be another one a moment later.
+pub(crate) fn for_issue(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    client_id: Option<&ClientId>,
+    tenant_id: &str,
+) -> QueryResult<Option<Issuable>> {
+    issuable(conn, id, client_id, tenant_id, false)
+}
+
+fn issuable(
+    conn: &mut Conn,
+    id: &ConsultantId,
+    client_id: Option<&ClientId>,
+    tenant_id: &str,
+    locks: bool,
+) -> QueryResult<Option<Issuable>> {
     let Some(client_id) = client_id else {
         let kept = consultants::id.eq(id).and(consultants::erased_at.is_null());
         let one = consultants::table.filter(kept).select((
@@ -261,7 +281,8 @@ pub(crate) fn lock_for_issue(
             policy_of(tenant_id),
         ));
         return match conn {
-            Conn::Postgres(conn) => one.for_share().get_result(conn).optional(),
+            Conn::Postgres(conn) if locks => one.for_share().get_result(conn).optional(),
+            Conn::Postgres(conn) => one.get_result(conn).optional(),
             Conn::Sqlite(conn) => one.get_result(conn).optional(),
         };
     };
@@ -270,7 +291,8 @@ pub(crate) fn lock_for_issue(
         .filter(consultants::id.eq(id).and(consultants::erased_at.is_null()))
         .select((consultants::all_columns, exists(suppressed()), clients::disabled_at, policy_of(tenant_id)));
     match conn {
-        Conn::Postgres(conn) => both.for_share().get_result(conn).optional(),
+        Conn::Postgres(conn) if locks => both.for_share().get_result(conn).optional(),
+        Conn::Postgres(conn) => both.get_result(conn).optional(),
         Conn::Sqlite(conn) => both.get_result(conn).optional(),
     }
 }

@@ -149,7 +149,7 @@ pub(crate) struct LinkRequest {
     pub issued_after: Option<i64>,
     pub state: RequestState,
     pub decided_at: Option<Timestamp>,
-    decision: Option<String>,
+    pub decision: Option<String>,
     /// What it is not to include.
     pub restrictions: Option<Restrictions>,
     /// When names, addresses and reasons were erased; their texts are empty.

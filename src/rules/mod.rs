@@ -1,6 +1,7 @@
 //! The rules of a tenant for what is granted there.
 
 pub(crate) mod extending;
+pub(crate) mod granting;
 
 use time::Duration;
 

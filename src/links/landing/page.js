@@ -335,7 +335,7 @@
     }),
     undeliverable: () => ({
       heading: 'Mail to you comes back',
-      lead: `No ${again === resend ? 'fresh link' : 'code'} was sent: mail to the registered address came back, or was reported as unwanted.`,
+      lead: `No ${again === resend ? 'fresh link' : 'code'} was sent: mail to the registered address came back, was reported as unwanted, or is held back.`,
       facts: ['portal', 'profile', 'until'],
       next: 'Ask the person who arranged the access to have your address looked into.',
     }),

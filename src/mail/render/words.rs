@@ -4,6 +4,10 @@ use crate::domain::{Notice, Template as Mail};
 use crate::error::Code;
 use crate::mail::failure::Failure;
 use crate::mail::since::Since;
+use crate::rules::granting::Again;
+
+/// Where nothing can be advised.
+pub(super) const NOTHING: &str = "There is nothing else to do.";
 
 /// The heading of a notice, which is its subject, too.
 pub(super) fn heading_of(
@@ -82,6 +86,20 @@ pub(super) fn label_of_end(template: Mail, over: Option<Code>, opens_later: bool
         Mail::ApprovalRequested => "If approved at once, until",
         Mail::RequestDenied => "Would have been valid until",
         _ => "Was granted until",
+    }
+}
+
+/// Why an access is not granted again at present, for who granted it or asked for it; `None` if it can be.
+pub(super) const fn why_not_again(again: Again) -> Option<&'static str> {
+    match again {
+        Again::Granted => None,
+        Again::Frozen => Some("Issuing is frozen at present: no access is granted meanwhile."),
+        Again::Suspended => Some("The consultant is suspended, and is granted no access meanwhile."),
+        Again::Suppressed => Some(
+            "No mail goes to the consultant any more, and no access is granted until your support contact clears the \
+             address.",
+        ),
+        Again::Refused => Some(NOTHING),
     }
 }
 

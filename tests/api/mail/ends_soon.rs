@@ -140,7 +140,7 @@ async fn a_scheduled_access_is_announced_at_once_and_its_link_arrives_when_it_op
 }
 
 /// What a link's notice of its end advises, in one line.
-async fn advice(world: &World, kind: &str, link: &str) -> [String; 2] {
+pub(super) async fn advice(world: &World, kind: &str, link: &str) -> [String; 2] {
     let mail = eventually(kind, async || {
         let mails = world.mails.notices(kind).await;
         mails.into_iter().find(|mail| mail["Text"].as_str().unwrap().contains(link))

@@ -9,6 +9,8 @@ mod delivery_reports;
 mod end_states;
 mod ends_soon;
 mod fresh_links;
+mod granted_again;
+mod held_back;
 mod injection;
 mod limits;
 mod misbehaving_provider;

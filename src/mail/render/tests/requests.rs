@@ -93,7 +93,7 @@ fn who_is_to_decide_reads_what_on_and_who_asked_reads_how_it_ended() {
 
     Hello Asha & Söhne,
 
-    Nobody decided in time on the support access that you asked for. Nobody
+    The support access that you asked for was not decided on in time. Nobody
     got access by it; you can ask anew.
 
     Support consultant: Asha & Söhne

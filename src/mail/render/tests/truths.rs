@@ -1,7 +1,10 @@
 //! What a notice says depends on what has become of its access: on each fact that is named for its template, and on no other.
 
 use super::*;
+use crate::domain::Actor;
 use crate::mail::since::{Fact, facts_of};
+use crate::records::link_requests::Decision;
+use crate::rules::granting::Again;
 
 /// Templates that are rendered from an access, and no request.
 fn notices() -> impl Iterator<Item = Template> {
@@ -24,7 +27,12 @@ fn written(template: Template, failure: &Failure, since: Since, is_over: bool) -
 #[test]
 fn each_notice_depends_on_the_facts_that_are_named_for_it_and_on_no_other() {
     let none = Since::default();
-    let usual = [none, Since { link_mail: Mailed::Left, ..none }, Since { is_used: true, ..none }];
+    let usual = [
+        none,
+        Since { link_mail: Mailed::Left, ..none },
+        Since { is_used: true, ..none },
+        Since { more_time: MoreTime::GrantAgain, ..none },
+    ];
     for template in notices() {
         let named = facts_of(template);
         let depends = |fact: Fact, change: fn(Since) -> Vec<Since>| {
@@ -49,6 +57,7 @@ fn each_notice_depends_on_the_facts_that_are_named_for_it_and_on_no_other() {
                 .map(|more_time| Since { more_time, ..before })
                 .to_vec()
         });
+        depends(Fact::Again, |before| AGAIN.map(|again| Since { again, ..before }).to_vec());
         let of_end = usual.iter().any(|since| {
             let written = |is_over| written(template, &Failure::default(), *since, is_over);
             written(false) != written(true)
@@ -107,38 +116,103 @@ fn a_notice_about_a_mail_that_failed_says_what_is_so() {
     assert_eq!(read, 512);
 }
 
+/// Everything that can stand in the way of another grant.
+const AGAIN: [Again; 5] = [Again::Granted, Again::Frozen, Again::Suspended, Again::Suppressed, Again::Refused];
+
+/// What advises to grant an access again, or to ask for one, in any mail.
+const ADVICE: [&str; 5] = [
+    "can be granted again",
+    "can ask anew",
+    "ask whoever granted it for another",
+    "If there is more to do",
+    "if there is more to do",
+];
+
+/// A notice about this link, or about the request for it, that is written so long after it began.
+fn notice_about(template: Template, link: &Link, request: Option<&Wish>, since: Since, hours: i64) -> Email {
+    let facts = Facts {
+        link,
+        tenant: &tenant("ACME"),
+        consultant: &consultant(),
+        recipient: "hr@acme.example",
+        at: link.starts_at,
+        now: link.starts_at.plus(time::Duration::hours(hours)),
+        summary: None,
+        visits: &Visits { told: Vec::new(), more: 0 },
+        extension: None,
+        failure: None,
+        justification: None,
+        request,
+        since,
+    };
+    notice(&CONFIG, template, &facts).unwrap()
+}
+
 #[test]
-fn who_was_suspended_is_not_said_to_be_granted_access_again() {
+fn nobody_is_told_to_grant_or_ask_again_what_would_be_refused() {
     let link = link("Payroll run stops", "Asha");
-    for is_suspended in [false, true] {
-        let mut consultant = consultant();
-        consultant.suspended_at = is_suspended.then_some(link.starts_at);
-        for template in [Template::AccessRevoked, Template::RequestDenied] {
-            let request = requests::wish_of(template, &link, "Asha");
-            let facts = Facts {
-                link: &link,
-                tenant: &tenant("ACME"),
-                consultant: &consultant,
-                recipient: "hr@acme.example",
-                at: link.starts_at,
-                now: link.starts_at,
-                summary: None,
-                visits: &Visits { told: Vec::new(), more: 0 },
-                extension: None,
-                failure: None,
-                justification: None,
-                request: request.as_ref(),
-                since: Since::default(),
-            };
-            let mail = notice(&CONFIG, template, &facts).unwrap();
-            for part in [mail.text, mail.html] {
-                let advises = part.contains("can be granted again") || part.contains("you can ask anew");
-                assert_eq!(
-                    (advises, part.contains("is suspended")),
-                    (!is_suspended, is_suspended),
-                    "{template}: {part}"
-                );
+    let mut advising = 0;
+    for template in Template::ALL.iter().copied() {
+        let named = facts_of(template);
+        if [Fact::Generation, Fact::Address, Fact::Rules].iter().any(|fact| named.contains(fact)) {
+            continue;
+        }
+        let request = requests::wish_of(template, &link, "Asha");
+        for again in AGAIN {
+            for (hours, link_mail) in [(0, Mailed::Left), (0, Mailed::Lost), (72, Mailed::Left)] {
+                let since = Since { again, link_mail, more_time: MoreTime::GrantAgain, ..Since::default() };
+                let mail = notice_about(template, &link, request.as_ref(), since, hours);
+                for part in [mail.text, mail.html] {
+                    let part = part.split_whitespace().collect::<Vec<_>>().join(" ");
+                    let advises = ADVICE.iter().any(|words| part.contains(words));
+                    let may = named.contains(&Fact::Again) && again == Again::Granted;
+                    assert_eq!(advises, may, "{template}, {again:?}: {part}");
+                    assert!(!part.contains("Nobody decided"), "somebody may have tried: {part}");
+                    let is_empty = part.contains("<p style=\"margin:0 0 16px;\"></p>");
+                    assert!(!is_empty || !named.contains(&Fact::Again), "{template}, {again:?}: {part}");
+                    advising += usize::from(advises);
+                }
             }
         }
+    }
+    // Revoked, withdrawn, denied, and both about the end: three moments, two parts.
+    assert_eq!(advising, 5 * 3 * 2);
+}
+
+#[test]
+fn what_stands_in_the_way_of_another_grant_is_said_to_who_would_grant_it() {
+    let reasons = [
+        (Again::Frozen, "Issuing is frozen at present"),
+        (Again::Suspended, "The consultant is suspended"),
+        (Again::Suppressed, "No mail goes to the consultant any more"),
+        (Again::Refused, "There is nothing else to do."),
+    ];
+    for template in [Template::AccessRevoked, Template::RequestDenied] {
+        for again in AGAIN {
+            let mail = written(template, &Failure::default(), Since { again, ..Since::default() }, true);
+            for (reason, words) in reasons {
+                let is_so = reason == again;
+                // Who may ask anew reads nothing else.
+                let is_usual = reason == Again::Refused && template == Template::RequestDenied;
+                assert!(mail.contains(words) == is_so || (is_usual && again == Again::Granted), "{again:?}: {mail}");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_denial_nobody_hears_of_asking_anew() {
+    let link = link("Payroll run stops", "Asha");
+    let Some(Wish::Link(mut asked)) = requests::wish_of(Template::RequestDenied, &link, "Asha") else {
+        panic!("it is about a link")
+    };
+    let decision = Decision::new(Actor::portal_user("emp-3", "Vikram Shah"), Some("Not needed".to_owned()));
+    asked.decision = serde_json::to_string(&decision).ok();
+    let request = Wish::Link(asked);
+    for again in AGAIN {
+        let since = Since { again, ..Since::default() };
+        let text = notice_about(Template::RequestDenied, &link, Some(&request), since, 0).text;
+        assert!(text.contains("was denied. Nobody got access by it.\n"), "{again:?}: {text}");
+        assert!(text.contains("There is nothing else to do."), "{again:?}: {text}");
     }
 }
