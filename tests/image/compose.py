@@ -47,13 +47,14 @@ def root():
     return file
 
 
-def image(name, entrypoint, stops="SIGTERM"):
+def image(name, made_of, entrypoint, stops="SIGTERM"):
     """The published image, or its stand-in, under the name that the file asks for."""
-    if podman("pull", "--quiet", f"docker.io/{name}", fails=True, timeout=60):
+    full = f"docker.io/{name if '/' in name else 'library/' + name}"
+    if podman("pull", "--quiet", full, fails=True, timeout=60):
         return f"the published `{name}`"
     changes = ["--change", f"ENTRYPOINT {json.dumps(entrypoint)}", "--change", f"STOPSIGNAL {stops}"]
-    podman("import", "--quiet", *changes, root(), f"docker.io/{name}")
-    return f"a stand-in of `{name}`"
+    podman("import", "--quiet", *changes, root(), full)
+    return f"a stand-in of `{name}` ({made_of})"
 
 
 def ask(path, body=None, key=None, base=SERVICE):
@@ -91,7 +92,10 @@ def clean():
     server.wait(30)
 
 
-bases = [image("library/postgres:17", ["/stand-ins/postgres.sh"], "SIGINT"), image("axllent/mailpit:v1.21", ["python3", "/stand-ins/mailpit.py"])]
+bases = [
+    image("postgres:17", "Debian's PostgreSQL 15", ["/stand-ins/postgres.sh"], "SIGINT"),
+    image("axllent/mailpit:v1.21", "a script that takes and shows mail", ["python3", "/stand-ins/mailpit.py"]),
+]
 # As the first and the second Docker Compose name what they build.
 podman("tag", "localhost/magic-link", "localhost/docker_magic-link", "localhost/docker-magic-link")
 
@@ -162,7 +166,7 @@ compose("down", "--volumes")
 assert not ended() and not podman("volume", "list", "--quiet", "--filter", "name=docker_"), "something is left"
 
 version = run("docker-compose", "version", "--short").strip()
-print(f"- `docker/compose.yaml`, unchanged, by docker-compose {version} over podman, with {bases[0]} and {bases[1]}"
-      f" (Debian's packages; a script that takes and shows mail): ready after {started:.0f} s without a restart, consultant and client"
-      " made by `exec`, a link issued, its mail seen and opened. The link was there after `stop` (service and database: exit"
-      " code 0) and `start`, and after `down` and `up`; `down --volumes` left nothing.")
+print(f"- `docker/compose.yaml`, unchanged, by docker-compose {version} over podman, with {bases[0]} and {bases[1]}:"
+      f" ready after {started:.0f} s without a restart, consultant and client made by `exec`, a link issued, its mail seen and"
+      " opened. The link was there after `stop` (service and database: exit code 0) and `start`, and after `down` and `up`;"
+      " `down --volumes` left nothing.")
