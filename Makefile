@@ -130,5 +130,5 @@ release: ## Build the binary that ships
 image-build: ## What image and package ship: PostgreSQL over TLS needs perl
 	$(CARGO) build --locked --release --bin magic-link --features pg-tls,otlp,package
 
-image-test: ## Build the image, run it, and keep the result in tests/image/RESULT.md; needs root, buildah, podman and more
+image-test: ## Build the image, run it, start the compose file with it, and keep the result in tests/image/RESULT.md; needs root, buildah, podman and more
 	@sh tests/image/run.sh

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds docker/Dockerfile as it stands, runs the image as it is meant to be run, and keeps the result in RESULT.md.
 #
-# Needs root, buildah, podman, runc, PostgreSQL and openssl; mmdebstrap and a Rust toolchain where no registry of images can
+# Needs root, buildah, podman, runc, PostgreSQL, openssl, python3 and what compose.py needs; mmdebstrap and a Rust toolchain where no registry of images can
 # be reached: then the base image is made of Debian's packages and this machine's toolchain, and the result says so.
 # All of it lies below target/image; the caches of a build stay there for the next one.
 set -eu
@@ -16,12 +16,13 @@ mkdir -p "$work"
 export TMPDIR="$work"
 where="--root $work/storage --runroot $work/run --storage-driver vfs"
 
-said=""
+said="" collector=""
 say() { echo "$1"; said="$said- $1
 "; }
 fail() { echo "FAILED: $1" >&2; exit 1; }
 cleanup() {
     podman $where rm --force --all --time 1 >/dev/null 2>&1 || true
+    [ -z "$collector" ] || kill "$collector" 2>/dev/null || true
     [ -d "$work/database" ] && database stop >/dev/null 2>&1 || true
 }
 trap cleanup EXIT
@@ -91,6 +92,11 @@ install --mode=0444 "$work/database/server.crt" "$work/keys/database.crt"
 printf '%s\n' "$key" > "$work/keys/master.key"
 chown 10001 "$work/keys/master.key" && chmod 0400 "$work/keys/master.key"
 
+spans_to=127.0.0.1:$(free_port)
+rm -f "$work/spans"
+python3 tests/image/collector.py "${spans_to#*:}" "$work/spans" 2>>"$work/log" &
+collector=$!
+
 # The way it is meant to be run: read-only, without capabilities, the key in a file.
 listen=127.0.0.1:$(free_port)
 url="postgres://postgres@127.0.0.1:$port/postgres?sslmode=verify-full&sslrootcert=/keys/database.crt"
@@ -100,6 +106,7 @@ hardened="--network host --ulimit nofile=16384:16384 --ulimit nproc=4096:4096 --
 podman $where --runtime runc run --detach --name service $hardened --volume "$work/keys:/keys:ro" \
     --env "MAGIC_LINK_LISTEN=$listen" --env MAGIC_LINK_PUBLIC_URL=http://127.0.0.1:8080 \
     --env "MAGIC_LINK_DATABASE_URL=$url" --env MAGIC_LINK_MASTER_KEY_FILE=/keys/master.key \
+    --env "MAGIC_LINK_TRACES__ENDPOINT=http://$spans_to" \
     --env MAGIC_LINK_MAIL__PROVIDER=mailpit "$image" >/dev/null 2>>"$work/log"
 in_container() { podman $where exec service /usr/bin/magic-link "$@"; }
 health() { podman $where healthcheck run service; }
@@ -115,6 +122,10 @@ status() { sed -n "s/^$1:[[:space:]]*//p" "/proc/$pid/status"; }
 [ "$(status NoNewPrivs)" = 1 ] || fail "it may get new privileges"
 grep -q ' / / ro[, ]\|^[^ ]* [^ ]* [^ ]* [^ ]* / ro[, ]' "/proc/$pid/mountinfo" || fail "its root is writable"
 say "Ran as uid 10001, read-only, without capabilities and new privileges, over PostgreSQL with \`sslmode=verify-full\` and the master key in a file (mode 0400)."
+
+python3 -c 'import http.client, sys; c = http.client.HTTPConnection(sys.argv[1]); c.request("GET", "/v1/magic-links"); c.getresponse()' "$listen"
+eventually "spans come to a collector" test -s "$work/spans"
+say "Spans came to a collector (OTLP over HTTP)."
 
 database --mode=immediate stop
 eventually "it is not ready without its database" is_not_ready
@@ -138,6 +149,12 @@ podman $where --runtime runc run --detach --name other $hardened --user 4711 --v
 eventually "it runs as any user" podman $where exec other /usr/bin/magic-link healthcheck --ready
 podman $where stop --time 35 other >/dev/null 2>>"$work/log"
 say "Ran as uid 4711 over SQLite in a volume."
+
+podman $where rm --force --all --time 5 >/dev/null 2>>"$work/log"
+composed=$(python3 tests/image/compose.py) || fail "compose.yaml"
+echo "$composed"
+said="$said$composed
+"
 
 {
     printf '# The image, as `make image-test` saw it last\n\n'

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the Debian package, installs it in a folder, runs it there under systemd, and keeps the result in RESULT.md.
 #
-# Needs root, cargo-deb, lintian, mmdebstrap, podman, runc and systemd-analyze, on Debian. BINARY names a program that
+# Needs root, cargo-deb, lintian, python3, mmdebstrap, podman, runc and systemd-analyze, on Debian. BINARY names a program that
 # was built already (`make image-build`). All of it lies below target/package-test.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -14,7 +14,8 @@ said=""
 say() { echo "$1"; said="$said- $1
 "; }
 fail() { echo "FAILED: $1" >&2; exit 1; }
-trap 'podman $where rm --force --all --time 5 >/dev/null 2>&1 || true' EXIT
+collector=""
+trap 'podman $where rm --force --all --time 5 >/dev/null 2>&1 || true; [ -z "$collector" ] || kill "$collector" 2>/dev/null || true' EXIT
 
 target=${CARGO_TARGET_DIR:-target}
 rm -rf "$target/debian"
@@ -68,17 +69,26 @@ podman $where --runtime runc run --detach --name machine --systemd=always --priv
 inside() { podman $where exec machine "$@"; }
 for _ in $(seq 60); do inside systemctl is-system-running --quiet 2>/dev/null && break; sleep 0.5; done
 inside systemctl is-enabled --quiet magic-link && fail "it is enabled before it is configured"
+# A collector of spans in the machine's own network.
+rm -f "$work/spans"
+nsenter --net="/proc/$(podman $where inspect --format '{{.State.Pid}}' machine)/ns/net" \
+    python3 tests/image/collector.py 4318 "$work/spans" 2>"$work/collector" &
+collector=$!
+printf '\n[traces]\nendpoint = "http://127.0.0.1:4318"\n' >> "$root/etc/magic-link/magic-link.toml"
 inside systemctl start magic-link || { inside journalctl --no-pager --unit magic-link; fail "it does not start"; }
 inside magic-link --config /etc/magic-link/magic-link.toml healthcheck --ready >/dev/null || fail "it said that it is ready"
 inside runuser -u magic-link -- magic-link --config /etc/magic-link/magic-link.toml client list >/dev/null
 inside systemctl reload magic-link
 pid=$(inside systemctl show magic-link --property MainPID --value)
+inside bash -c 'exec 3<>/dev/tcp/127.0.0.1/8080; printf "GET /v1/magic-links HTTP/1.0\r\n\r\n" >&3; grep -q "^HTTP.* 401" <&3' || fail "it answers"
+for _ in $(seq 60); do [ -s "$work/spans" ] && break; sleep 0.5; done
+[ -s "$work/spans" ] || fail "no spans came to a collector"
 status=$(inside cat "/proc/$pid/status")
 echo "$status" | grep -q 'CapBnd:	0000000000000000' || fail "it has capabilities"
 echo "$status" | grep -q 'Seccomp:	2' || fail "no system call is filtered"
 inside systemctl stop magic-link
 [ "$(inside systemctl show magic-link --property Result --value)" = success ] || fail "it did not stop in order"
-say "Under $(inside systemctl --version | head -1 | cut -d' ' -f1,2) (in podman, without a network): started after READY=1, ready, reloaded, stopped in order; no capabilities, system calls filtered, command line as its user."
+say "Under $(inside systemctl --version | head -1 | cut -d' ' -f1,2) (in podman, without a network): started after READY=1, ready, reloaded, stopped in order; no capabilities, system calls filtered, command line as its user; spans came to a collector (OTLP over HTTP)."
 inside dpkg --purge magic-link >/dev/null
 inside test -s /var/lib/magic-link/magic-link.db || fail "the database went with the package"
 inside test -s /etc/magic-link/master.key || fail "the master key went with the package"
