@@ -79,7 +79,7 @@ sealed record Actor(string? Sub);
 sealed record Token(bool? Active, string? Sid, string? Sub, Actor? Act, long? Exp, string? TenantId, string? Portal, string? Access, string[]? Modules, string[]? Forbidden)
 { public DateTimeOffset End => DateTimeOffset.FromUnixTimeSeconds(Exp ?? 0); }
 sealed record Data(string? MagicLinkId, string? SessionId);
-sealed record Message(string Type, string? Sequence, Data Data);
+sealed record Message(string Type, Data Data);
 sealed record Problem(string? Code);
 
 /// <summary>The service said no, and nothing happened there.</summary>
@@ -224,7 +224,6 @@ public sealed class Guard : BackgroundService
     private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull };
     private readonly ConcurrentDictionary<string, Session> sessions = new(), arrivals = new();
     private readonly ConcurrentDictionary<Session, bool> owed = new();      // closing counts that the service has not taken yet
-    private readonly Dictionary<string, string> newest = [];                // the highest sequence of messages about a link
     private readonly HttpClient http;
     internal readonly MagicLinkOptions Options;
     internal readonly ILogger Log;
@@ -383,7 +382,10 @@ public sealed class Guard : BackgroundService
     {
         var (root, code) = (Root(tenant), context.Request.Query["code"].ToString());
         var agent = context.Request.Headers.UserAgent.ToString();
-        var visitor = new { address = context.Connection.RemoteIpAddress?.MapToIPv4().ToString(), user_agent = agent[..Math.Min(256, agent.Length)] };
+        // A socket for both kinds shows IPv4 mapped into IPv6. What is mapped is unwrapped, and nothing else: any other IPv6
+        // address would become the IPv4 address of a stranger. Behind a Unix socket there is none.
+        var peer = context.Connection.RemoteIpAddress;
+        var visitor = new { address = (peer is { IsIPv4MappedToIPv6: true } ? peer.MapToIPv4() : peer)?.ToString(), user_agent = agent[..Math.Min(256, agent.Length)] };
         Opened opened;
         try { opened = await Call<Opened>("/v1/sessions", () => JsonContent.Create(new { token = code, visitor }, options: Json), Random()); }
         catch (Refused error) when (error.Status is 400 or 404 or 409 or 410)
@@ -466,17 +468,9 @@ public sealed class Guard : BackgroundService
         await context.Request.Body.CopyToAsync(body);
         if (!Verified(Options.WebhookSecret!, context.Request.Headers, body.ToArray(), DateTimeOffset.UtcNow)) return Results.StatusCode(401);
         var message = JsonSerializer.Deserialize<Message>(body.ToArray(), Json)!;
-        var (link, sequence) = (message.Data.MagicLinkId, message.Sequence);
-        if (link is not null && sequence is not null)
-            lock (newest)
-            {
-                // A repeat, or older than what is known: accepted and dropped.
-                if (string.CompareOrdinal(sequence, newest.GetValueOrDefault(link, "")) <= 0) return Results.NoContent();
-                newest[link] = sequence;
-                if (newest.Count > 10_000) newest.Remove(newest.Keys.First());
-            }
+        // Whatever its sequence: what has ended never begins again, so a repeat or a late message finds nothing to forget.
         if (message.Type == "session.ended") Forget(session => session.Opened.Id == message.Data.SessionId);
-        else if (message.Type is "magic_link.revoked" or "magic_link.replaced" or "magic_link.expired") Forget(session => session.Opened.MagicLinkId == link);
+        else if (message.Type is "magic_link.revoked" or "magic_link.replaced" or "magic_link.expired") Forget(session => session.Opened.MagicLinkId == message.Data.MagicLinkId);
         return Results.NoContent();
     }
 

@@ -66,5 +66,5 @@ pages.get('/leave-policy', async (_, response) => {
   response.send(page('leave-policy', 'Leave policy', '<p>24 days a year.</p>', visitor));
 });
 
-const [host, port] = listen.split(':');
-app.listen(Number(port), host!, () => console.log(`The portal listens on http://${listen}`));
+const [, host, port] = /^(.*):(.*)$/.exec(listen) ?? [];   // or unix:/a/path
+app.listen(host === 'unix' ? { path: port } : { host: host!.replace(/[[\]]/g, ''), port: Number(port) }, () => console.log(`The portal listens on http://${listen}`));

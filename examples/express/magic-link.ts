@@ -150,7 +150,6 @@ export class MagicLink {
   private readonly sessions = new Map<string, Session>();
   private readonly arrivals = new Map<string, Session>();
   private readonly owed = new Set<Session>();           // closing counts that the service has not taken yet
-  private readonly newest = new Map<string, string>();  // the highest sequence of messages about a link
   private readonly publicUrl: string;
   log = (line: string) => console.warn(`magic link: ${line}`);
 
@@ -343,7 +342,8 @@ export class MagicLink {
   private async callback(request: Request, response: Response) {
     const tenant = String(request.params.tenant), root = this.root(tenant);
     const code = typeof request.query.code === 'string' ? request.query.code : '';
-    const visitor = { address: request.ip, user_agent: (request.headers['user-agent'] ?? '').slice(0, 256) };
+    // A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no address.
+    const visitor = { address: request.ip?.replace(/^::ffff:(?=\d+\.)/, ''), user_agent: (request.headers['user-agent'] ?? '').slice(0, 256) };
     const opened = await this.call('/v1/sessions', { token: code, visitor }, { 'idempotency-key': random() }).catch((error: Error) => {
       if (error instanceof Refused && [400, 404, 409, 410].includes(error.status)) {
         throw new Stop(error.status, 'refused', 'This link opens nothing', `The service says: ${error.code}. Use the link in your mail again: its page can e-mail you a fresh one.`);
@@ -416,15 +416,10 @@ export class MagicLink {
   private webhook(request: Request, response: Response) {
     const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0);
     if (!verified(this.settings.webhookSecret!, request.headers, body)) return response.sendStatus(401);
-    const { type, sequence = '', data } = JSON.parse(body.toString('utf8')) as { type: string; sequence?: string; data: { magic_link_id?: string; session_id?: string } };
-    const link = data.magic_link_id;
-    if (link && sequence) {
-      if (sequence <= (this.newest.get(link) ?? '')) return response.sendStatus(204);   // a repeat, or older than what is known: accepted and dropped
-      this.newest.set(link, sequence);
-      if (this.newest.size > 10_000) this.newest.delete(this.newest.keys().next().value!);
-    }
+    const { type, data } = JSON.parse(body.toString('utf8')) as { type: string; data: { magic_link_id?: string; session_id?: string } };
+    // Whatever its sequence: what has ended never begins again, so a repeat or a late message finds nothing to forget.
     if (type === 'session.ended') this.forget((session) => session.opened.id === data.session_id);
-    else if (['magic_link.revoked', 'magic_link.replaced', 'magic_link.expired'].includes(type)) this.forget((session) => session.opened.magic_link_id === link);
+    else if (['magic_link.revoked', 'magic_link.replaced', 'magic_link.expired'].includes(type)) this.forget((session) => session.opened.magic_link_id === data.magic_link_id);
     return response.sendStatus(204);
   }
 

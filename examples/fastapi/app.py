@@ -68,6 +68,7 @@ async def leave_policy(visitor: Visitor = Depends(guard.visitor)):
 
 
 if __name__ == "__main__":
-    host, port = os.environ.get("PORTAL_LISTEN", "127.0.0.1:8081").rsplit(":", 1)
+    host, port = os.environ.get("PORTAL_LISTEN", "127.0.0.1:8081").rsplit(":", 1)   # or unix:/a/path
+    where = {"uds": port} if host == "unix" else {"host": host.strip("[]"), "port": int(port)}
     # No access log: its lines would hold the codes.
-    uvicorn.run(app, host=host, port=int(port), access_log=False, server_header=False)
+    uvicorn.run(app, **where, access_log=False, server_header=False)

@@ -147,7 +147,6 @@ class MagicLink:
         self.sessions: dict[str, Session] = {}
         self.arrivals: dict[str, Session] = {}
         self.owed: set[Session] = set()             # closing counts that the service has not taken yet
-        self.newest: dict[str, str] = {}            # the highest sequence of messages about a link
         at = f"/{{tenant}}/{portal}"
         app.add_api_route(f"{at}/callback", self.callback, methods=["GET"], include_in_schema=False)
         app.add_api_route(f"{at}/arrival", self.ask, methods=["GET"], include_in_schema=False)
@@ -295,7 +294,9 @@ class MagicLink:
     async def callback(self, request: Request, tenant: str, code: str = ""):
         """Redeems the code. Nobody is signed in yet (rule 16)."""
         root = self.root(tenant)
-        body = {"token": code, "visitor": {"address": request.client.host, "user_agent": request.headers.get("user-agent", "")[:256]}}
+        # A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no peer.
+        address = re.sub(r"^::ffff:(?=\d+\.)", "", request.client.host) if request.client else None
+        body = {"token": code, "visitor": {"address": address, "user_agent": request.headers.get("user-agent", "")[:256]}}
         try:
             opened = await self.call("/v1/sessions", json=body, headers={"Idempotency-Key": secrets.token_hex(16)})
         except Refused as error:
@@ -376,17 +377,11 @@ class MagicLink:
         if not verified(self.secret, request.headers, body, time.time()):
             return Response(status_code=401)
         event = json.loads(body)
-        link, sequence = event["data"].get("magic_link_id"), event.get("sequence", "")
-        if link and sequence:
-            if sequence <= self.newest.get(link, ""):
-                return Response(status_code=204)    # a repeat, or older than what is known: accepted and dropped
-            self.newest[link] = sequence
-            if len(self.newest) > 10_000:
-                del self.newest[next(iter(self.newest))]
+        # Whatever its sequence: what has ended never begins again, so a repeat or a late message finds nothing to forget.
         if event["type"] == "session.ended":
             self.forget(lambda session: session.id == event["data"].get("session_id"))
         elif event["type"] in ("magic_link.revoked", "magic_link.replaced", "magic_link.expired"):
-            self.forget(lambda session: session.link_id == link)
+            self.forget(lambda session: session.link_id == event["data"].get("magic_link_id"))
         return Response(status_code=204)
 
     # --- what every answer shares ---

@@ -123,7 +123,7 @@ async fn open(app: &App, request: &HttpRequest, place: Place, code: &str) -> Res
     let service = app.service(place.portal);
     // The peer of the connection. Behind a proxy take the address from the header that *your* proxy sets,
     // never from one that any browser may send.
-    let address = request.peer_addr().map(|peer| peer.ip().to_string()).unwrap_or_default();
+    let address = request.peer_addr().map(|peer| peer.ip().to_canonical().to_string()).unwrap_or_default();
     let user_agent =
         request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let user_agent: String = user_agent.chars().take(256).collect();

@@ -19,7 +19,7 @@ import portal.MagicLink.Visitor;
 @SpringBootApplication(exclude = UserDetailsServiceAutoConfiguration.class)
 public class App {
     public static void main(String[] arguments) {
-        var listen = System.getenv().getOrDefault("PORTAL_LISTEN", "127.0.0.1:8081").split(":");
+        var listen = System.getenv().getOrDefault("PORTAL_LISTEN", "127.0.0.1:8081").split(":(?=\\d+$)");
         var app = new SpringApplication(App.class);
         app.setDefaultProperties(Map.of("server.address", listen[0], "server.port", listen[1], "magic-link.portal", "cloud",
             "magic-link.service", System.getenv().getOrDefault("PORTAL_SERVICE_URL", "http://127.0.0.1:8080"),

@@ -174,7 +174,6 @@ public class MagicLink implements DisposableBean {
     private final HttpClient http = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).followRedirects(HttpClient.Redirect.NEVER).connectTimeout(Duration.ofSeconds(2)).build();
     private final Map<String, Session> sessions = new ConcurrentHashMap<>(), arrivals = new ConcurrentHashMap<>();
     private final Set<Session> owed = ConcurrentHashMap.newKeySet();    // closing counts that the service has not taken yet
-    private final Map<String, String> newest = new LinkedHashMap<>();   // the highest sequence of messages about a link
     private final ScheduledExecutorService sweeper = Executors.newSingleThreadScheduledExecutor();
 
     MagicLink(@Value("${magic-link.service}") URI service, @Value("${magic-link.key}") String key, @Value("${magic-link.public-url}") String publicUrl,
@@ -452,13 +451,8 @@ public class MagicLink implements DisposableBean {
     ResponseEntity<Void> webhook(@RequestHeader HttpHeaders headers, @RequestBody(required = false) byte[] body) throws IOException {
         if (body == null || secret.isEmpty() || !verified(secret, headers, body, Instant.now())) return ResponseEntity.status(401).build();
         JsonNode message = JSON.readTree(body), data = message.path("data");
-        String type = message.path("type").asText(), link = data.path("magic_link_id").asText(), sequence = message.path("sequence").asText();
-        if (!link.isEmpty() && !sequence.isEmpty()) synchronized (newest) {
-            // A repeat, or older than what is known: accepted and dropped.
-            if (sequence.compareTo(newest.getOrDefault(link, "")) <= 0) return ResponseEntity.noContent().build();
-            newest.put(link, sequence);
-            if (newest.size() > 10_000) newest.remove(newest.keySet().iterator().next());
-        }
+        String type = message.path("type").asText(), link = data.path("magic_link_id").asText();
+        // Whatever its sequence: what has ended never begins again, so a repeat or a late message finds nothing to forget.
         if (type.equals("session.ended")) forget(session -> session.opened.id.equals(data.path("session_id").asText()));
         else if (Set.of("magic_link.revoked", "magic_link.replaced", "magic_link.expired").contains(type)) forget(session -> session.opened.magicLinkId.equals(link));
         return ResponseEntity.noContent().build();

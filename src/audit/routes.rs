@@ -264,10 +264,11 @@ async fn release_legal_hold(
 /// data: consultant, profile, reason, times and counts. Newest session first. It
 /// supports requests under section 11 of the Digital Personal Data Protection Act,
 /// 2023. It is only as complete as the portals' reports; see `audit_state` of the
-/// sessions.
+/// sessions. A client that is bound to a portal gets that portal's sessions only:
+/// who answers the person asks with one that is bound to none.
 #[utoipa::path(tag = "Audit", operation_id = "listAccessSummaries",
     params(("principal_id" = ExternalId, Path, example = "emp-9", description = "Person whose data was accessed (the portal's own id)"), SummaryQuery),
-    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first")))]
+    responses((status = 200, body = Page<AccessSummary>, description = "A page of sessions, newest first: of every portal, or of the client's own if it is bound to one")))]
 #[get("/access-summaries/{principal_id}")]
 async fn list_access_summaries(
     cx: Data<Context>,

@@ -89,6 +89,7 @@ impl Connections {
             awaited_body: AwaitedBody::default(),
             outgoing: Bytes::new(),
             in_progress: false,
+            answered_early: false,
             has_written: false,
             read_put_off: false,
             look,
@@ -129,6 +130,8 @@ pub(super) struct Connection {
     outgoing: Bytes,
     /// Whether actix has a whole request that is not answered.
     in_progress: bool,
+    /// Whether the request whose body is still coming was answered already, as one that is refused by its head is.
+    answered_early: bool,
     /// Whether bytes were written since the last flush.
     has_written: bool,
     /// Whether there is something to read that was put off.
@@ -279,8 +282,13 @@ impl AsyncRead for Connection {
         }
         let length = match end {
             Some(end) => {
-                self.in_progress = true;
-                self.place.set_busy(true);
+                // After an early answer nothing is awaited: what comes next, the peer's end above all, is read at once.
+                if std::mem::take(&mut self.answered_early) {
+                    self.unanswered_since = None;
+                } else {
+                    self.in_progress = true;
+                    self.place.set_busy(true);
+                }
                 if !is_next {
                     self.next = Bytes::copy_from_slice(read.get(end..).unwrap_or_default());
                 }
@@ -340,9 +348,12 @@ impl AsyncWrite for Connection {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         let was_blocked = self.blocked_since.take().is_some();
         self.taken = 0;
-        let is_answered = std::mem::take(&mut self.has_written) && std::mem::take(&mut self.in_progress);
+        let has_written = std::mem::take(&mut self.has_written);
+        let is_answered = has_written && std::mem::take(&mut self.in_progress);
         if is_answered {
             self.place.set_busy(false);
+        } else if has_written && self.framing.is_in_body() {
+            self.answered_early = true;
         }
         if (was_blocked || is_answered) && std::mem::take(&mut self.read_put_off) {
             context.waker().wake_by_ref();

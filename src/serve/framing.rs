@@ -66,6 +66,11 @@ impl Framing {
         self.part == Part::Head || (self.part == Part::Start && !self.line.is_empty())
     }
 
+    /// Whether a head has ended, and its body has not.
+    pub(super) const fn is_in_body(&self) -> bool {
+        matches!(self.part, Part::Size | Part::ChunkEnd | Part::Trailer | Part::Body)
+    }
+
     /// Whether the peer waits with its body until somebody asks for it; asked once, when the head is complete.
     pub(super) fn take_expectation(&mut self) -> bool {
         !self.is_in_head() && std::mem::take(&mut self.expects_continue) && !self.is_http_1_0

@@ -59,6 +59,10 @@ fn a_link_is_found_in_whatever_is_pasted() {
             )
         };
         let safe = safe_of(&link);
+        // Gateways that write in base64 know the address of a service that has a name, of whatever length.
+        let secure = format!("https://links.example/l#{token}");
+        let in_base64 =
+            |more: usize| URL_SAFE_NO_PAD.encode(secure.replace("example", &format!("example{}", "s".repeat(more))));
         let proofpoint = |address: &str| {
             let address = escaped(address, '-', "./").replace('/', "_");
             format!("https://urldefense.proofpoint.com/v2/url?u={address}&d=DwMFaQ&c=euGZ_-s&r=eyJ&m=x-y_z&s=q&e=")
@@ -163,6 +167,18 @@ fn a_link_is_found_in_whatever_is_pasted() {
                     escaped(&safe_of(&link), '%', "")
                 ),
             ),
+            ("in base64, with a path behind it", format!("https://linkscan.io/scan/ux/{}/{}?c=1", in_base64(0), "A1".repeat(32))),
+            ("a letter longer, likewise", format!("https://linkscan.io/scan/ux/{}/{}?c=1", in_base64(1), "A1".repeat(32))),
+            ("two letters longer, likewise", format!("https://linkscan.io/scan/ux/{}/{}?c=1", in_base64(2), "A1".repeat(32))),
+            ("in base64, at the end", format!("https://gw.example/r/{}", in_base64(0))),
+            ("a letter longer, at the end", format!("https://gw.example/r/{}", in_base64(1))),
+            ("two letters longer, at the end", format!("https://gw.example/r/{}", in_base64(2))),
+            ("in base64 with its signs, in a query", format!("https://gw.example/?u={}&i=1", STANDARD.encode(&secure))),
+            ("in base64 in base64", format!("https://gw.example/?u={}", STANDARD.encode(STANDARD.encode(&secure)))),
+            (
+                "behind another address in base64",
+                format!("https://gw.example/?r={}&u={}", STANDARD.encode("https://idp.example/a/long/way/to/go?x=1"), in_base64(0)),
+            ),
             ("small full stops", link.replacen('.', "\u{2024}", 1).replace('.', "\u{fe52}")),
         ] {
             println!("{name}: {text}");
@@ -248,6 +264,9 @@ fn no_text_that_is_pasted_keeps_the_page_busy() {
             "'<!-'.repeat(50000)",
             "'\\\\u0'.repeat(50000)",
             "'aHR0c'.repeat(40000)",
+            "'YUhSMGN'.repeat(28000)",
+            "('YUhSMGN' + 'a'.repeat(41) + ' ').repeat(4000)",
+            "('aHR0c' + 'a'.repeat(40) + '.').repeat(4300)",
             // Each could be one of ours, but for its header.
             "('eyJ' + 'a'.repeat(497) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(330)",
             "('eyJ'.repeat(160) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(340)",

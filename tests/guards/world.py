@@ -23,9 +23,21 @@ def eventually(what, ask, seconds=20):
         time.sleep(0.05)
 
 
-def request(port, method, target, body=None, headers=None, timeout=30):
-    """One call: status, headers (a message), text."""
-    line = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+class UnixLine(http.client.HTTPConnection):
+    """To the path of a Unix socket."""
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.host)
+
+
+def request(at, method, target, body=None, headers=None, timeout=30, host="127.0.0.1"):
+    """One call to a port, or to the path of a Unix socket: status, headers (a message), text."""
+    if isinstance(at, int):
+        line = http.client.HTTPConnection(host, at, timeout=timeout)
+    else:
+        line, headers = UnixLine(at, timeout=timeout), {"Host": host, **(headers or {})}
     try:
         line.request(method, target, body, headers or {})
         answer = line.getresponse()
@@ -218,10 +230,10 @@ class Hop(http.server.BaseHTTPRequestHandler):
 class Portal:
     """The portal under test, as a process."""
 
-    def __init__(self, command, port, service_url, key, secret):
-        self.port, self.base = port, f"http://127.0.0.1:{port}"
+    def __init__(self, command, port, service_url, key, secret, listen=None, host="127.0.0.1"):
+        self.port, self.host, self.base = port, host, f"http://127.0.0.1:{port}"
         self.log = tempfile.NamedTemporaryFile(prefix="portal-", suffix=".log", delete=False)
-        env = dict(os.environ, PORTAL_LISTEN=f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=self.base, PORTAL_SERVICE_URL=service_url,
+        env = dict(os.environ, PORTAL_LISTEN=listen or f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=self.base, PORTAL_SERVICE_URL=service_url,
                    PORTAL_CLOUD_KEY=key, PORTAL_ESS_KEY=key, PORTAL_WEBHOOK_SECRET=secret)
         self.process = subprocess.Popen(command, shell=True, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
         eventually("the portal listens", self.is_up, 60)
@@ -229,7 +241,7 @@ class Portal:
     def is_up(self):
         assert self.process.poll() is None, "the portal ended: " + open(self.log.name).read()[-2000:]
         try:
-            return request(self.port, "GET", "/acme/cloud/", timeout=5)[0] < 500
+            return request(self.port, "GET", "/acme/cloud/", timeout=5, host=self.host)[0] < 500
         except OSError:
             return False
 

@@ -3,6 +3,7 @@
 //! Made from the description: what it shows as examples is what a call sends.
 
 use serde_json::{Map, Value, json};
+use url::form_urlencoded;
 
 use super::operations;
 
@@ -66,19 +67,28 @@ fn call(description: &Value, path: &str, method: &str, operation: &Value) -> Val
         json!({ "mode": "urlencoded", "urlencoded": fields })
     });
     let segments: Vec<&str> = path.split('/').skip(1).collect();
+    // Some programs read the whole address, and others its parts.
+    let raw = format!("{{{{base_url}}}}{path}{}", switched_on(&query));
     let mut request = Map::new();
     request.insert("method".into(), method.to_uppercase().into());
     request.insert("description".into(), operation["description"].clone());
     request.insert("header".into(), headers.into());
-    request.insert(
-        "url".into(),
-        json!({ "raw": format!("{{{{base_url}}}}{path}"), "host": ["{{base_url}}"], "path": segments, "query": query }),
-    );
+    request.insert("url".into(), json!({ "raw": raw, "host": ["{{base_url}}"], "path": segments, "query": query }));
     request.extend(body.map(|body| ("body".to_owned(), body)));
     if operation.pointer("/security/0/bearer").is_none() {
         request.insert("auth".into(), json!({ "type": "noauth" }));
     }
     json!({ "name": operation["summary"], "request": request })
+}
+
+/// The query of what is switched on.
+fn switched_on(query: &[Value]) -> String {
+    let mut written = form_urlencoded::Serializer::new(String::new());
+    for one in query.iter().filter(|one| one["disabled"] != true) {
+        written.append_pair(&text(&one["key"]), &text(&one["value"]));
+    }
+    let written = written.finish();
+    if written.is_empty() { written } else { format!("?{written}") }
 }
 
 /// The example of a parameter or of a body: its own, or that of its schema.
@@ -95,4 +105,30 @@ fn resolved<'d>(description: &'d Value, schema: &'d Value) -> &'d Value {
 
 fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_address_of_each_call_says_what_its_parts_say() {
+        let collection = collection(&super::super::description().unwrap());
+        let folders = collection["item"].as_array().unwrap();
+        let calls: Vec<&Value> = folders.iter().flat_map(|folder| folder["item"].as_array().unwrap()).collect();
+        let mut with_query = 0;
+        for call in &calls {
+            let url = &call["request"]["url"];
+            let raw = url["raw"].as_str().unwrap();
+            let (address, query) = raw.split_once('?').unwrap_or((raw, ""));
+            let path: Vec<&str> = url["path"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+            assert_eq!(address, format!("{{{{base_url}}}}/{}", path.join("/")));
+            let pairs: Vec<(String, String)> = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
+            let parts = url["query"].as_array().unwrap().iter().filter(|part| part["disabled"] == false);
+            let parts: Vec<(String, String)> = parts.map(|part| (text(&part["key"]), text(&part["value"]))).collect();
+            assert_eq!(pairs, parts, "{raw}");
+            with_query += usize::from(!parts.is_empty());
+        }
+        assert!(with_query >= 4 && calls.len() > 90, "{with_query} of {}", calls.len());
+    }
 }

@@ -93,7 +93,9 @@ pub struct ExportQuery {
     pub occurred_from: Option<Timestamp>,
     /// Only events that happened before this time (RFC 3339).
     pub occurred_to: Option<Timestamp>,
-    /// Only events that were recorded at or after this time (RFC 3339).
+    /// Only events that were recorded at or after this time (RFC 3339): when the call began that recorded them. They are seen
+    /// once they are committed, so whoever asks at intervals begins each range two minutes before the end of the one before,
+    /// and drops by `id` what comes twice.
     pub recorded_from: Option<Timestamp>,
     /// Only events that were recorded before this time (RFC 3339).
     pub recorded_to: Option<Timestamp>,

@@ -133,27 +133,30 @@
     return percentDecoded(address.replace(/-/g, '%').replace(/_/g, '/'));
   }
 
-  // Sophos, among others: the address in base64.
-  function base64(text) {
-    var found = /aHR0c[A-Za-z0-9+\/_-]{40,}/.exec(joined(text));
+  // Either alphabet, padded or not. A letter too many is something else, such as a part of the path behind it.
+  function decoded(letters) {
+    letters = letters.replace(/=+$/, '').replace(/-/g, '+').replace(/_/g, '/');
     try {
-      return found ? atob(found[0].replace(/-/g, '+').replace(/_/g, '/')) : '';
+      return atob(letters.slice(0, letters.length - (letters.length % 4 === 1 ? 1 : 0)));
     } catch (error) {
       return '';
     }
   }
 
+  // Sophos, among others: the address in base64. A gateway in front of another one writes that in base64 again.
+  function base64(text) {
+    var addresses = joined(text).match(/(?:aHR0c|YUhSMGN)[A-Za-z0-9+\/_-]{40,}/g) || [];
+    return addresses.map(function (letters) {
+      var address = decoded(letters);
+      var inner = /^aHR0c[A-Za-z0-9+\/_-]*/.exec(address);
+      return inner ? decoded(inner[0]) : address;
+    }).join('\n');
+  }
+
   // A part of a mail's source: lines of base64.
   function mimePart(text) {
     var lines = text.match(/^(?:[A-Za-z0-9+\/]{60,76}\r?\n)+(?:[A-Za-z0-9+\/]+={0,2})?/gm) || [];
-    return lines.map(function (part) {
-      var whole = joined(part);
-      try {
-        return atob(whole.slice(0, whole.length - whole.length % 4));
-      } catch (error) {
-        return '';
-      }
-    }).join('\n');
+    return lines.map(function (part) { return decoded(joined(part)); }).join('\n');
   }
 
   // A token in a text as it stands, or wrapped.

@@ -9,6 +9,7 @@ mod key_reads;
 mod key_succession;
 mod master_key;
 mod metrics_and_logs;
+mod nightly_review;
 mod policies;
 mod readme;
 mod revoked_keys;

@@ -1,64 +1,10 @@
 //! The commands of the READMEs, run as they are printed.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
 
-use crate::support::{Database, Settings, World, apply, code_of, command, folder, on_both_databases};
-
-/// Somebody who copies commands from a page into a shell.
-struct Reader<'a> {
-    world: &'a World,
-    /// What they exported, and what they take from answers.
-    knows: BTreeMap<&'static str, String>,
-    folder: std::path::PathBuf,
-}
-
-/// The shell commands of a page from a heading on, block by block.
-fn blocks(page: &str, heading: &str) -> Vec<String> {
-    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
-    let section = text.split_once(heading).expect("the heading").1;
-    let blocks = section.split("```sh\n").skip(1);
-    blocks.map(|block| block.split_once("```").expect("an end").0.to_owned()).collect()
-}
-
-impl<'a> Reader<'a> {
-    fn new(world: &'a World, name: &str) -> Self {
-        Self { world, knows: BTreeMap::new(), folder: folder(&format!("reader-{name}-{:?}", world.database)) }
-    }
-
-    /// Runs a block, but for the lines that say what to keep of an answer; what it prints.
-    fn run(&self, block: &str) -> String {
-        // The service of a test has another port, and secrets are shown as `…`.
-        let block = block.replace("http://127.0.0.1:8080", &self.world.base);
-        let lines: Vec<&str> = block.lines().filter(|line| !line.contains('…')).collect();
-        let block = lines.join("\n");
-        let service = command(self.world);
-        let binaries = Path::new(env!("CARGO_BIN_EXE_magic-link")).parent().unwrap().to_owned();
-        let path = std::env::var("PATH").unwrap();
-        let mut shell = Command::new("bash");
-        shell.args(["-euc", &block]).current_dir(&self.folder).envs(&self.knows);
-        shell.envs(service.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        let output = shell.env("PATH", format!("{}:{path}", binaries.display())).output().unwrap();
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{block}\n{said}\n{}", String::from_utf8_lossy(&output.stderr));
-        said
-    }
-
-    /// The answer of a block that calls the API.
-    fn call(&self, block: &str) -> Value {
-        let said = self.run(block);
-        let answer: Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{block}\n{said}"));
-        assert!(answer.get("code").is_none(), "{block}\n{said}");
-        answer
-    }
-
-    fn learn(&mut self, name: &'static str, value: &str) {
-        self.knows.insert(name, value.to_owned());
-    }
-}
+use crate::support::{Database, Reader, Settings, World, apply, blocks, code_of, command, on_both_databases};
 
 /// The word in what was printed that begins like this.
 fn word<'s>(said: &'s str, begin: &str) -> &'s str {

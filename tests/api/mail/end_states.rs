@@ -68,7 +68,7 @@ fn resend(kind: &str, more: &Value) -> Value {
 }
 
 /// Each documented state of a provider, and what becomes of the mail.
-fn documented(provider: &str) -> Vec<(Value, &'static str)> {
+pub(super) fn documented(provider: &str) -> Vec<(Value, &'static str)> {
     let none = json!({});
     match provider {
         "ses" => {

@@ -15,6 +15,7 @@ mod injection;
 mod limits;
 mod misbehaving_provider;
 mod newer_version;
+mod nightly_review;
 mod notices;
 mod outbox;
 mod reporters;

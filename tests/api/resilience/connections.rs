@@ -156,6 +156,28 @@ fn one_address_has_so_many_connections_and_no_more() {
 }
 
 #[test]
+fn a_body_behind_its_refusal_holds_neither_a_place_nor_the_next_request() {
+    World::run(Database::Sqlite, &Settings::config("limits.connections_per_address = 3"), async |world| {
+        let refused = |how: &str, body: &[u8]| {
+            let mut raw = Raw::connect(&world.base);
+            raw.send(format!("POST /v1/magic-links HTTP/1.1\r\nhost: test\r\n{how}\r\n\r\n").as_bytes());
+            let answer = raw.answer();
+            assert!(answer.starts_with("HTTP/1.1 401 "), "{how}: {answer:?}");
+            raw.send(body);
+            raw
+        };
+        // One connection at a time, each closed behind its answer.
+        for _ in 0..24 {
+            drop(refused("content-type: application/json\r\ncontent-length: 2", b"{}"));
+        }
+        // After a body in chunks the connection goes on.
+        let mut raw = refused("content-type: application/json\r\ntransfer-encoding: chunked", b"2\r\n{}\r\n0\r\n\r\n");
+        raw.send(b"GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n");
+        assert!(raw.line().starts_with("HTTP/1.1 200 "));
+    });
+}
+
+#[test]
 fn a_trusted_proxy_has_as_many_connections_as_it_wants() {
     let settings =
         Settings::config("limits.connections_per_address = 2\nlimits.trusted_proxies = '127.0.0.0/8, 10.0.0.1'");
