@@ -31,7 +31,7 @@ fn left(world: &World, client: &str) -> Vec<String> {
     left
 }
 
-/// Every kind of row whose retention is over: the backup has them as they were before.
+// Every kind of row whose retention is over: the backup has them as they were before.
 #[apply(on_both_databases)]
 #[settings(Settings { clock_behind: Duration::days(430), ..Settings::manual_clock() })]
 async fn what_was_erased_after_the_backup_is_erased_again_by_the_first_run(world: &World) {
