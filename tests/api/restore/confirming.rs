@@ -117,7 +117,7 @@ async fn lists_show_what_each_may_and_since_when(world: &World) {
     let one = list.iter().find(|one| one["id"] == wide.client_id.as_str()).unwrap();
     let (changed, updated) = (one["changed_at"].as_str().unwrap(), person["updated_at"].as_str().unwrap());
     for (list, parts) in [
-        ("client", ["cloud", "acme", "links:issue, links:read", changed]),
+        ("client", ["cloud", "acme", "links:issue,links:read", changed]),
         ("consultant", [&consultant, person["email"].as_str().unwrap(), updated, "Ravi Kumar"]),
     ] {
         let listed = String::from_utf8(run(world, &[list, "confirm"]).await.stdout).unwrap();
