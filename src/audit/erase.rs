@@ -100,7 +100,8 @@ pub(super) async fn erase_unused(eraser: Eraser<'_>) -> Result<Erased, Error> {
     let (permit, now) = (eraser.permit().await?, eraser.now);
     let ended = eraser.cx.store.read(move |conn| permit.end(conn, SYSTEM_LOG)).await?;
     let Some(before) = ended else { return Ok(Erased::default()) };
-    let mut all = Erased::default();
+    // Before the suppressed addresses: one goes when nobody has it any more.
+    let mut all = erase_consultants(eraser, before).await?;
     loop {
         let permit = eraser.permit().await?;
         let some = eraser
@@ -118,7 +119,6 @@ pub(super) async fn erase_unused(eraser: Eraser<'_>) -> Result<Erased, Error> {
         all += some;
     }
     all += erase_revocations(eraser, before).await?;
-    all += erase_consultants(eraser, before).await?;
     Ok(all)
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::output::{Column, Failure, Output};
 use super::{Pages, restore};
-use crate::consultants::{self, ConsultantDecision, RegisterConsultant};
+use crate::consultants::{self, ChangeConsultant, ConsultantDecision, RegisterConsultant};
 use crate::context::Context;
 use crate::http::Caller;
 use crate::id::ConsultantId;
@@ -29,6 +29,17 @@ pub(super) enum ConsultantCommand {
         search: Option<String>,
         #[command(flatten)]
         pages: Pages,
+    },
+    /// Change a consultant's e-mail address or name; a new address revokes their links, and the old one is told
+    Change {
+        /// Consultant id
+        id: ConsultantId,
+        /// New e-mail address that links are sent to
+        #[arg(long, required_unless_present = "name")]
+        email: Option<String>,
+        /// New name
+        #[arg(long)]
+        name: Option<String>,
     },
     /// Suspend a consultant and revoke their links
     Suspend(Decision),
@@ -65,6 +76,13 @@ pub(super) async fn run(cx: &Context, command: ConsultantCommand, output: &Outpu
                 ..ConsultantFilter::default()
             };
             output.table(&consultants::list(cx, &Caller::operator(), filter).await?, COLUMNS)
+        }
+        ConsultantCommand::Change { id, email, name } => {
+            let request = ChangeConsultant { name, email, requested_by: None, acting_session_id: None };
+            let consultant = consultants::change(cx, &caller, id, request).await?;
+            revocations::finish_pending(cx).await?;
+            let order = revocations::of_act(cx, consultant.revocation_id.clone()).await?;
+            output.counted(&consultant, "changed", order.as_ref())
         }
         ConsultantCommand::Suspend(Decision { id, reason }) => {
             let consultant = consultants::suspend(cx, &caller, id, decision(reason)).await?;

@@ -17,12 +17,21 @@ use crate::http::Caller;
 use crate::id::{ClientId, ConsultantId};
 use crate::restore::restore;
 
-const CLIENTS: &[Column] =
-    &[("ID", "/id"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("KEY ROTATED", "/rotated_at"), ("NAME", "/name")];
+const CLIENTS: &[Column] = &[
+    ("ID", "/id"),
+    ("PORTAL", "/portal"),
+    ("TENANTS", "/tenants"),
+    ("SCOPES", "/scopes"),
+    ("CHANGED", "/changed_at"),
+    ("KEY ROTATED", "/rotated_at"),
+    ("NAME", "/name"),
+];
+const CONFIRMED_CLIENTS: &[Column] =
+    &[("ID", "/id"), ("PORTAL", "/portal"), ("TENANTS", "/tenants"), ("SCOPES", "/scopes"), ("NAME", "/name")];
 const APPROVAL_KEYS: &[Column] = &[("TENANT", "/tenant_id"), ("KEY", "/key_thumbprint"), ("SINCE", "/since")];
 const HOLDS: &[Column] = &[("TENANT", "/tenant_id"), ("HOLD", "/id"), ("UNTIL", "/until"), ("REASON", "/reason")];
 const RETENTIONS: &[Column] = &[("TENANT", "/tenant_id"), ("DAYS", "/retention_days")];
-const CONSULTANTS: &[Column] = &[("ID", "/id"), ("NAME", "/name"), ("EMAIL", "/email")];
+const CONSULTANTS: &[Column] = &[("ID", "/id"), ("EMAIL", "/email"), ("CHANGED", "/updated_at"), ("NAME", "/name")];
 
 #[derive(Args)]
 pub(super) struct Restore {
@@ -91,9 +100,15 @@ pub(super) async fn run(app: &App, command: Restore, output: &Output) -> Result<
         number("retention_days")
     ))?;
     output.table(&json!({ "items": done.get("retentions") }), RETENTIONS)?;
-    line("\nClients, disabled until `magic-link client confirm ID…`; rotate a key that may have changed since:")?;
+    line(
+        "\nClients, disabled until `magic-link client confirm ID…`; before that, narrow what was narrowed since the backup \
+         (`client change`), and rotate a key that may have changed since (`client rotate`):",
+    )?;
     output.table(&json!({ "items": done.get("clients") }), CLIENTS)?;
-    line("\nConsultants, suspended until `magic-link consultant confirm ID…`:")?;
+    line(
+        "\nConsultants, suspended until `magic-link consultant confirm ID…`; before that, correct an address that was \
+         replaced since (`consultant change`):",
+    )?;
     output.table(&json!({ "items": done.get("consultants") }), CONSULTANTS)?;
     Ok(line("\nIssuing is frozen, and nothing is erased from the audit logs, until `magic-link unfreeze`.")?)
 }
@@ -108,7 +123,7 @@ pub(super) async fn confirm_clients(cx: &Context, confirm: Confirm<ClientId>, ou
     for id in ids {
         confirmed.push(clients::confirm(cx, &Caller::operator(), id, cx.clock.now()).await?);
     }
-    output.table(&json!({ "items": confirmed }), CLIENTS)
+    output.table(&json!({ "items": confirmed }), CONFIRMED_CLIENTS)
 }
 
 pub(super) async fn confirm_consultants(

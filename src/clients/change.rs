@@ -42,7 +42,8 @@ pub struct ChangeClient {
 }
 
 /// Changes a client. Both what it was and what it becomes must be such that the caller could create it: nobody raises
-/// another client above themselves, or lowers one that stands above them.
+/// another client above themselves, or lowers one that stands above them. One that a restore keeps disabled is changed, too:
+/// what it lost since the backup is taken from it before it counts again.
 pub(crate) async fn change(
     cx: &Context,
     caller: &Caller<Admin>,
@@ -80,7 +81,7 @@ pub(crate) async fn change(
                 after.scopes = words(scopes).join(" ");
             }
             authority.require_grantable(&after.authority())?;
-            let after = records::clients::change(tx, &after)?.ok_or(Code::ClientDisabled)?;
+            let after = records::clients::change(tx, &after, now)?.ok_or(Code::ClientDisabled)?;
             webhooks::follow(tx, &before, &after, &config.webhooks)?;
             let said = |client: &Client| {
                 serde_json::json!({ "name": client.name, "portal": client.portal, "tenants": client.tenants,

@@ -241,6 +241,7 @@ pub(crate) async fn create(
         rotated_at: None,
         disabled_at: None,
         unconfirmed_since: None,
+        changed_at: None,
         id,
     };
     caller.authority().require_grantable(&client.authority())?;
@@ -423,6 +424,9 @@ pub(crate) struct UnconfirmedClient {
     tenants: Vec<String>,
     scopes: Vec<Scope>,
     created_at: Timestamp,
+    /// When name, portal, tenants or scopes were changed last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rotated_at: Option<Timestamp>,
 }
@@ -436,6 +440,7 @@ impl From<Client> for UnconfirmedClient {
             name: client.name,
             portal: client.portal,
             created_at: client.created_at,
+            changed_at: client.changed_at,
             rotated_at: client.rotated_at,
         }
     }

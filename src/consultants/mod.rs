@@ -380,12 +380,13 @@ pub(crate) struct UnconfirmedConsultant {
     name: String,
     email: String,
     created_at: Timestamp,
+    updated_at: Timestamp,
 }
 
 impl From<Consultant> for UnconfirmedConsultant {
     fn from(consultant: Consultant) -> Self {
-        let Consultant { id, name, email, created_at, .. } = consultant;
-        Self { id, name, email, created_at }
+        let Consultant { id, name, email, created_at, updated_at, .. } = consultant;
+        Self { id, name, email, created_at, updated_at }
     }
 }
 
@@ -417,7 +418,7 @@ pub(crate) async fn confirm(
     let consultant = cx
         .store
         .write(move |tx| {
-            let Some(consultant) = records::consultants::confirm(tx, &id, now)? else {
+            let Some(consultant) = records::consultants::confirm(tx, &id)? else {
                 let known = records::consultants::find_kept(tx, &id)?.ok_or_else(Error::not_found)?;
                 return if known.suspended_at.is_none() { Ok(known) } else { Err(Code::ConsultantSuspended.into()) };
             };

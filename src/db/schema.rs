@@ -83,6 +83,7 @@ diesel::table! {
         rotated_at -> Nullable<Timestamp>,
         disabled_at -> Nullable<Timestamp>,
         unconfirmed_since -> Nullable<Timestamp>,
+        changed_at -> Nullable<Timestamp>,
     }
 }
 

@@ -49,15 +49,23 @@ pub(crate) fn list(
     }
 }
 
-/// Changes what a client is called and may do; `None` if the client is disabled.
-pub(crate) fn change(conn: &mut Conn, client: &Client) -> QueryResult<Option<Client>> {
+/// Whether a client may count, now or once it is confirmed: one that was disabled for good is not changed any more.
+#[diesel::dsl::auto_type]
+fn not_for_good() -> _ {
+    clients::disabled_at.is_null().or(clients::unconfirmed_since.is_not_null())
+}
+
+/// Changes what a client is called and may do; `None` if the client is disabled for good. One that waits for its
+/// confirmation stays disabled.
+pub(crate) fn change(conn: &mut Conn, client: &Client, now: Timestamp) -> QueryResult<Option<Client>> {
     diesel::update(clients::table.find(&client.id))
-        .filter(clients::disabled_at.is_null())
+        .filter(not_for_good())
         .set((
             clients::name.eq(&client.name),
             clients::portal.eq(client.portal.as_ref()),
             clients::tenants.eq(&client.tenants),
             clients::scopes.eq(&client.scopes),
+            clients::changed_at.eq(Some(now)),
         ))
         .returning(clients::all_columns)
         .get_result(conn)
@@ -93,7 +101,8 @@ pub(crate) fn names(conn: &mut Conn, ids: &[ClientId]) -> QueryResult<HashMap<Cl
     Ok(found.into_iter().collect())
 }
 
-/// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled.
+/// Replaces the key; the old one is valid until `old_until`. `None` if the client is disabled for good. One that waits for
+/// its confirmation stays disabled, with either key.
 pub(crate) fn rotate(
     conn: &mut Conn,
     id: &ClientId,
@@ -102,7 +111,7 @@ pub(crate) fn rotate(
     now: Timestamp,
 ) -> QueryResult<Option<Client>> {
     diesel::update(clients::table.find(id))
-        .filter(clients::disabled_at.is_null())
+        .filter(not_for_good())
         .set((
             clients::previous_key_sha256.eq(clients::key_sha256.nullable()),
             clients::previous_key_expires_at.eq(Some(old_until)),
@@ -117,7 +126,7 @@ pub(crate) fn rotate(
 /// Disables a client for good; `None` if it is already. One that a restore keeps disabled is not confirmed any more.
 pub(crate) fn disable(conn: &mut Conn, id: &ClientId, now: Timestamp) -> QueryResult<Option<Client>> {
     diesel::update(clients::table.find(id))
-        .filter(clients::disabled_at.is_null().or(clients::unconfirmed_since.is_not_null()))
+        .filter(not_for_good())
         .set((clients::disabled_at.eq(Some(now)), clients::unconfirmed_since.eq(None::<Timestamp>)))
         .returning(clients::all_columns)
         .get_result(conn)
@@ -173,6 +182,8 @@ pub(crate) struct Client {
     pub disabled_at: Option<Timestamp>,
     /// Set while a restore keeps it disabled.
     pub(crate) unconfirmed_since: Option<Timestamp>,
+    /// When name, portal, tenants or scopes were changed last; `None` where that was never, or before it was noted.
+    pub(crate) changed_at: Option<Timestamp>,
 }
 
 impl Client {

@@ -131,6 +131,9 @@ pub(crate) fn reinstate(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> Q
 }
 
 /// Suspends every active consultant until they are confirmed; returns how many.
+///
+/// Neither this nor a confirmation is a change of what is known of them: the retention of name and address goes on as in the
+/// backup.
 pub(crate) fn suspend_until_confirmed(conn: &mut Conn, reason: &str, now: Timestamp) -> QueryResult<usize> {
     diesel::update(consultants::table)
         .filter(consultants::suspended_at.is_null())
@@ -138,20 +141,18 @@ pub(crate) fn suspend_until_confirmed(conn: &mut Conn, reason: &str, now: Timest
             consultants::suspended_at.eq(Some(now)),
             consultants::suspend_reason.eq(Some(reason)),
             consultants::unconfirmed_since.eq(Some(now)),
-            consultants::updated_at.eq(now),
         ))
         .execute(conn)
 }
 
 /// Reinstates a consultant whom a restore has suspended; `None` for anybody else.
-pub(crate) fn confirm(conn: &mut Conn, id: &ConsultantId, now: Timestamp) -> QueryResult<Option<Consultant>> {
+pub(crate) fn confirm(conn: &mut Conn, id: &ConsultantId) -> QueryResult<Option<Consultant>> {
     diesel::update(consultants::table.find(id))
         .filter(consultants::unconfirmed_since.is_not_null())
         .set((
             consultants::suspended_at.eq(None::<Timestamp>),
             consultants::suspend_reason.eq(None::<String>),
             consultants::unconfirmed_since.eq(None::<Timestamp>),
-            consultants::updated_at.eq(now),
         ))
         .returning(consultants::all_columns)
         .get_result(conn)

@@ -19,6 +19,7 @@ use crate::db::schema::{
     legal_holds as holds, link_requests as requests, link_reviews as reviews, magic_links as links, mail_jobs as jobs,
     sessions, tenant_approval_keys as keys, tenant_policies as policies,
 };
+use crate::domain::DeliveryState;
 use crate::id::{HoldId, LinkId, MailJobId, SessionId};
 use crate::records::link_requests::RequestState;
 
@@ -117,8 +118,8 @@ macro_rules! ended_requests {
     };
 }
 
-/// Mails about no link that are over, or that nobody has tried to send since: those about links go with them. A range of ids,
-/// which begin with the time.
+/// Mails about no link that are over, or that nobody has tried to send since: those about links go with them. A restore
+/// that cancels one is no reason to keep it longer. A range of ids, which begin with the time.
 macro_rules! ended_mails {
     ($tenant_id:expr, $before:expr) => {
         jobs::table
@@ -126,10 +127,10 @@ macro_rules! ended_mails {
             .filter(jobs::id.lt(MailJobId::first_at($before)))
             .filter(jobs::magic_link_id.is_null())
             .filter(
-                jobs::finished_at
-                    .lt($before)
-                    .assume_not_null()
-                    .or(jobs::finished_at.is_null().and(jobs::next_attempt_at.lt($before))),
+                jobs::finished_at.lt($before).assume_not_null().or(jobs::finished_at
+                    .is_null()
+                    .or(jobs::state.eq(DeliveryState::Cancelled))
+                    .and(jobs::next_attempt_at.lt($before))),
             )
             .order(jobs::id)
             .select(jobs::id)

@@ -1,5 +1,6 @@
 //! The audit log: complete, checkable by anybody, and kept as long as it must be.
 
+mod after_restore;
 mod evidence;
 mod legal_holds;
 mod log;

@@ -15,7 +15,7 @@ const IN_FORCE: &str = "sup_01kaq3v9e8fwmvd2x7n0c5hb3z";
 const CLEARED: &str = "sup_01kaq3v9e8fwmvd2x7n0c5hb4z";
 
 /// What was said of people, in words that stand nowhere else.
-const SAID: [&str; 17] = [
+pub(super) const SAID: [&str; 17] = [
     "Asha Rao",
     "asha.rao@",
     "Meera Iyer",
@@ -36,7 +36,7 @@ const SAID: [&str; 17] = [
 ];
 
 /// Where in the database one of the words stands, and is not to be kept.
-fn places(world: &World, words: &[&str]) -> Vec<String> {
+pub(super) fn places(world: &World, words: &[&str]) -> Vec<String> {
     let mut sql = Sql::of(world);
     let texts = texts(world).into_iter().filter(|column| !matches!(end_of(column), Some(End::Kept(_))));
     let found = texts.filter(|column| {
@@ -69,7 +69,7 @@ fn request(consultant: &str, hours: i64) -> Value {
 
 /// Everything that people say about an access: asked for, approved, denied, corrected, extended, used, revoked, reviewed.
 /// Returns the consultant and the links.
-async fn told(world: &World) -> (String, Vec<String>) {
+pub(super) async fn told(world: &World) -> (String, Vec<String>) {
     let admin = &world.admin;
     let acme =
         json!({ "name": "ACME Ltd", "contacts": [{ "name": "Vikram Shah", "email": "vikram.shah@acme.example" }] });

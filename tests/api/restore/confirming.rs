@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{confirm, json, run};
-use crate::support::{Database, Settings, World, apply, on_both_databases};
+use super::{confirm, json, ready, run};
+use crate::support::{Api, Backup, Database, Settings, World, apply, on_both_databases};
 
 fn ids(list: &Value) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect()
@@ -88,6 +88,85 @@ async fn a_restore_can_be_repeated(world: &World) {
     json(world, &["unfreeze"]).await;
     let session = world.open_session(&portal).await;
     assert!(portal.is_active(session["access_token"].as_str().unwrap()).await);
+}
+
+/// A client and a consultant of the backup, whose scopes and address were taken from them after it.
+async fn narrowed(world: &World) -> (Api, String) {
+    let wide = world.client(Some("cloud"), &["acme"], &["links:issue", "links:read"]).await.patient();
+    let consultant = world.consultant().await;
+    let renamed = json!({ "name": "Cloud portal" });
+    world.admin.patch(&format!("/v1/clients/{}", wide.client_id), &renamed).await.ok();
+    let backup = Backup::of(world);
+    let admin = world.admin.clone().patient();
+    let narrowed = json!({ "scopes": ["links:read"] });
+    admin.patch(&format!("/v1/clients/{}", wide.client_id), &narrowed).await.ok();
+    let corrected = json!({ "email": "kumar@support.example" });
+    admin.patch(&format!("/v1/consultants/{consultant}"), &corrected).await.ok();
+    backup.restore(world);
+    ready(world).await;
+    (wide, consultant)
+}
+
+#[apply(on_both_databases)]
+async fn lists_show_what_each_may_and_since_when(world: &World) {
+    let (wide, consultant) = narrowed(world).await;
+    let person = world.admin.get(&format!("/v1/consultants/{consultant}")).await.ok();
+    let restored = String::from_utf8(run(world, &["restore"]).await.stdout).unwrap();
+    let list = json(world, &["client", "confirm"]).await;
+    let list = list["items"].as_array().unwrap();
+    let one = list.iter().find(|one| one["id"] == wide.client_id.as_str()).unwrap();
+    let (changed, updated) = (one["changed_at"].as_str().unwrap(), person["updated_at"].as_str().unwrap());
+    for (list, parts) in [
+        ("client", ["cloud", "acme", "links:issue,links:read", changed]),
+        ("consultant", [&consultant, person["email"].as_str().unwrap(), updated, "Ravi Kumar"]),
+    ] {
+        let listed = String::from_utf8(run(world, &[list, "confirm"]).await.stdout).unwrap();
+        for text in [&restored, &listed] {
+            let mut lines = text.lines();
+            assert!(lines.any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}: {text}");
+        }
+    }
+    // Who was never changed has no such time.
+    assert!(list.iter().any(|one| one.get("changed_at").is_none()), "{list:?}");
+}
+
+#[apply(on_both_databases)]
+async fn what_was_taken_after_the_backup_is_taken_again_before_anybody_counts(world: &World) {
+    let (wide, consultant) = narrowed(world).await;
+    json(world, &["restore"]).await;
+    let id = wide.client_id.as_str();
+    let changed = json(world, &["client", "change", id, "--scope", "links:read"]).await;
+    assert_eq!((&changed["state"], &changed["scopes"]), (&json!("disabled"), &json!(["links:read"])));
+    let rotated = json(world, &["client", "rotate", id]).await;
+    assert_eq!(rotated["state"], "disabled");
+    let fresh = Api::new(&world.base, rotated["key"].as_str());
+    let corrected = json(world, &["consultant", "change", &consultant, "--email", "kumar@support.example"]).await;
+    assert_eq!((&corrected["state"], &corrected["email"]), (&json!("suspended"), &json!("kumar@support.example")));
+    for key in [&wide, &fresh] {
+        key.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    }
+
+    json(world, &["client", "confirm", "--all"]).await;
+    json(world, &["consultant", "confirm", "--all"]).await;
+    json(world, &["unfreeze"]).await;
+    wide.get("/v1/magic-links").await.refused(401, "unauthenticated");
+    fresh.get("/v1/magic-links").await.ok();
+    fresh.post("/v1/magic-links", &Api::issue_request(&consultant)).await.refused(403, "insufficient_scope");
+    let person = world.admin.get(&format!("/v1/consultants/{consultant}")).await.ok();
+    assert_eq!((&person["state"], &person["email"]), (&json!("active"), &json!("kumar@support.example")));
+    for kind in ["client.rotated", "consultant.changed"] {
+        let events = world.admin.events(&format!("&tenant_id=_system&type={kind}")).await;
+        assert_eq!((events.len(), &events[0]["actor"]["id"]), (1, &json!("command-line")), "{kind}");
+    }
+    let changes = world.admin.events("&tenant_id=_system&type=client.changed").await;
+    assert_eq!(changes[0]["data"]["before"]["scopes"], "links:issue links:read");
+
+    // One that is disabled for good stays as it is.
+    json(world, &["client", "disable", id]).await;
+    for order in [["client", "change", id, "--name=Again", "--json"].as_slice(), &["client", "rotate", id, "--json"]] {
+        let refused = run(world, order).await;
+        assert_eq!(serde_json::from_slice::<Value>(&refused.stderr).unwrap()["code"], "client_disabled");
+    }
 }
 
 #[test]

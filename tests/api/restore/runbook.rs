@@ -18,8 +18,8 @@ fn blocks(database: Database) -> Vec<String> {
     blocks.filter(|block| !block.starts_with(other)).collect()
 }
 
-/// Runs a block in a folder, with the world's database in the place of the page's.
-async fn run(world: &World, folder: &Path, block: &str) {
+/// Runs a block in a folder, with the world's database in the place of the page's, and ids in that of its variables.
+async fn run(world: &World, folder: &Path, ids: [&str; 2], block: &str) {
     let program = command(world);
     let mut shell = Command::new("sh");
     let path = std::env::var("PATH").unwrap();
@@ -36,6 +36,8 @@ async fn run(world: &World, folder: &Path, block: &str) {
     shell.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
     // Whoever backs up and restores owns the tables.
     shell.env("MAGIC_LINK_DATABASE_URL", &world.database_url);
+    let [client, consultant] = ids;
+    shell.env("CLIENT", client).env("CONSULTANT", consultant);
     shell.env("PATH", format!("{programs}:{servers}:{path}"));
     let output = super::output(shell).await;
     assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
@@ -52,7 +54,10 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
         admin.post("/v1/consultants", &json!({ "name": "Ravi Kumar", "email": "ravi@support.example" })).await.ok();
     let consultant = consultant["id"].as_str().unwrap();
     let link = admin.issue(consultant).await;
-    run(world, &place, &backup).await;
+    let wide = json!({ "name": "ESS", "tenants": ["acme"], "scopes": ["links:issue", "links:read"] });
+    let wide = admin.post("/v1/clients", &wide).await.ok();
+    let ids = [wide["id"].as_str().unwrap(), consultant];
+    run(world, &place, ids, &backup).await;
 
     admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
     let auditor = Auditor::of("acme", &admin).await;
@@ -61,8 +66,8 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
     // What was committed last stands in the log of SQLite alone.
     process.kill();
 
-    run(world, &place, &put_back).await;
-    run(world, &place, &restore).await;
+    run(world, &place, ids, &put_back).await;
+    run(world, &place, ids, &restore).await;
     let process = Process::start(world);
     let admin = world.admin.at(&process.base);
     assert_eq!(Api::new(&process.base, None).get("/readyz").await.status, 200);
@@ -70,4 +75,9 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
     let said = auditor.accepts(&auditor.export(&admin).await, &[&newest]);
     assert!(said.contains("events were lost"), "{said}");
     admin.issue(consultant).await;
+    let narrowed = admin.get(&format!("/v1/clients/{}", ids[0])).await.ok();
+    assert_eq!((&narrowed["state"], &narrowed["scopes"]), (&json!("active"), &json!(["links:read"])), "{narrowed}");
+    assert!(narrowed["rotated_at"].is_string(), "{narrowed}");
+    let corrected = admin.get(&format!("/v1/consultants/{consultant}")).await.ok();
+    assert_eq!(corrected["email"], "ravi.kumar@support.example");
 }
