@@ -49,9 +49,10 @@ pub(crate) fn exchanged(
     require_room(caused, per_hour, now)?;
     for (place, contact) in gone.into_iter().enumerate() {
         let client = client.map_or("-", ClientId::as_str);
-        let key = format!("{} {} {client} {place}", before.id, now.unix_micros());
-        let job = Job::new(MailJobId::new(now), Template::ContactsChanged, key, None, now);
-        store::insert_once(tx, &Job { tenant_id: before.id.clone(), recipient: Some(contact.email), ..job })?;
+        let id = MailJobId::new(now);
+        let key = format!("{} {id} {client} {place}", before.id);
+        let job = Job::new(id, Template::ContactsChanged, key, None, now);
+        store::insert(tx, &Job { tenant_id: before.id.clone(), recipient: Some(contact.email), ..job })?;
         tx.wake(Worker::Mail);
     }
     Ok(())

@@ -177,7 +177,6 @@ pub(super) struct Facts<'a> {
 }
 
 /// Fields of all notices; each template uses what it needs.
-#[expect(clippy::struct_excessive_bools, reason = "a template asks each of them by itself")]
 struct NoticeMail {
     product: String,
     heading: String,

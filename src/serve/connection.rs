@@ -108,6 +108,7 @@ impl Connections {
 /// - A head must be complete within [`HEAD_TIMEOUT`] of its first byte.
 /// - From the first byte that the peer sends to the first byte of an answer, no more time may pass than a body and its
 ///   request may take.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them go together")]
 pub(super) struct Connection {
     stream: TcpStream,
     limits: Arc<Limits>,

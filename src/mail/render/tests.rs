@@ -37,7 +37,7 @@ fn link(reason: &str, name: &str) -> Link {
         expires_at: Timestamp::from_utc(datetime!(2026-11-23 13:00 UTC)),
         issued_by_id: "emp-7".to_owned(),
         issued_by_name: name.to_owned(),
-        issued_by_email: None,
+        issued_by_email: Some("hr@acme.example".to_owned()),
         client_id: None,
         created_at: at,
         generation: 1,

@@ -19,7 +19,7 @@ fn tenant(contacts: &[&str]) -> Value {
 async fn told(world: &World, template: &str, count: usize) -> Vec<String> {
     let mut recipients = eventually(template, async || {
         let mails = world.mails.notices(template).await;
-        (mails.len() >= count).then(|| mails.iter().map(|mail| recipient(mail)).collect::<Vec<_>>())
+        (mails.len() >= count).then(|| mails.iter().map(recipient).collect::<Vec<_>>())
     })
     .await;
     recipients.sort();
@@ -30,9 +30,10 @@ fn recipient(mail: &Value) -> String {
     mail["To"][0]["Email"].as_str().expect("an address").to_owned()
 }
 
-async fn breaks_the_glass(world: &World, client: &Api) {
+async fn breaks_the_glass(world: &World, client: &Api, profile: &str) {
     let mut request = Api::issue_request(&world.consultant().await);
     request["issued_by"]["email"] = json!(EVE);
+    request["profile"]["id"] = json!(profile);
     request["emergency"] = json!({ "justification": "Salaries are paid in one hour, and the run is stuck" });
     client.post(LINKS, &request).await.ok();
 }
@@ -48,7 +49,7 @@ async fn who_was_a_contact_hears_of_the_exchange_and_of_what_follows(world: &Wor
 
     client.put(TENANT, &tenant(&[EVE])).await.ok();
     keeper.put(&format!("{TENANT}/policy"), &json!({ "emergency": "allowed" })).await.ok();
-    breaks_the_glass(world, &client).await;
+    breaks_the_glass(world, &client, "emp-1").await;
     // Another spelling of the address is the same contact, and another name no exchange.
     client.put(TENANT, &tenant(&[ASHA])).await.ok();
     client.put(TENANT, &tenant(&["Asha@acme.example"])).await.ok();
@@ -66,7 +67,7 @@ async fn who_was_a_contact_hears_of_the_exchange_and_of_what_follows(world: &Wor
 
     // Three days later who is none any more hears nothing.
     world.clock.advance(Duration::hours(73));
-    breaks_the_glass(world, &client).await;
+    breaks_the_glass(world, &client, "emp-2").await;
     let recipients = told(world, "emergency_issued", 4).await;
     assert_eq!(recipients, ["Asha@acme.example", ASHA, EVE, EVE]);
 }
