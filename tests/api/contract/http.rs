@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Raw, Settings, World, apply, on_both_databases};
+use crate::support::{Api, Raw, Settings, Sql, World, apply, eventually, on_both_databases};
 
 const LINKS: &str = "/v1/magic-links";
 const KIB: usize = 1024;
@@ -295,6 +295,9 @@ async fn a_cursor_belongs_to_what_a_filter_means(world: &World) {
         request["ticket"] = json!("SUP-1");
         world.admin.post(LINKS, &request).await.ok();
     }
+    // Pages say what became of the mails.
+    let sent = async || (Sql::of(world).count("FROM mail_jobs WHERE finished_at IS NULL") == 0).then_some(());
+    eventually("the mails are sent", sent).await;
     for (path, one, other) in [
         (LINKS, "state=active,scheduled", "state=scheduled,active"),
         (LINKS, "state=active", "state=active,active"),

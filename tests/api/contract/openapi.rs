@@ -69,7 +69,9 @@ fn the_collection_has_every_operation_as_its_example_shows_it() {
     let calls: Vec<&Value> = folders.iter().flat_map(|folder| folder["item"].as_array().unwrap()).collect();
     let shown = |call: &Value| {
         let of = |pointer: &str| call.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-        (of("/request/method"), of("/request/url/raw"), of("/request/body/raw"))
+        // That its query says what its parts say is tried beside the generator.
+        let address = of("/request/url/raw").split('?').next().unwrap_or_default().to_owned();
+        (of("/request/method"), address, of("/request/body/raw"))
     };
     let mut found: Vec<_> = calls.into_iter().map(shown).collect();
     let mut expected: Vec<_> = examples::operations()
