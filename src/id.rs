@@ -58,13 +58,14 @@ impl<K: Kind> Id<K> {
         let seconds = u64::try_from(moment.unix_timestamp()).unwrap_or(0);
         let millis = now.unix_micros() / 1_000;
         let mut orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = |order: &ContextV7| Uuid::new_v7(uuid::Timestamp::from_unix(order, seconds, moment.nanosecond()));
         let before = orders.iter_mut().filter(|(newest, _)| *newest <= millis + SMALL_STEP);
         let uuid = if let Some((newest, order)) = before.max_by_key(|(newest, _)| *newest) {
             *newest = millis.max(*newest);
-            Uuid::new_v7(uuid::Timestamp::from_unix(&*order, seconds, moment.nanosecond()))
+            next(order)
         } else {
             let order = ContextV7::new();
-            let first = Uuid::new_v7(uuid::Timestamp::from_unix(&order, seconds, moment.nanosecond()));
+            let first = next(&order);
             orders.truncate(MOST_ORDERS - 1);
             orders.push((millis, order));
             first

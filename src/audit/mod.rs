@@ -54,7 +54,7 @@ pub(crate) use holds::{LegalHold, PlaceHold, ReleaseHold, list as list_holds, pl
 pub(crate) use holds::{release as release_hold, standing as standing_holds};
 pub(crate) use key::{KnownKeys, LogKey, change as change_key, seal_keys_again};
 pub(crate) use log::{checkpoint, verifier_key};
-pub(crate) use permit::{Eraser, is_sure_time};
+pub(crate) use permit::{Eraser, see_time};
 pub(crate) use purge::{PurgeSchedule, purge_due, retain};
 pub(crate) use restored::{OutsideCheckpoint, OutsideCheckpoints, Restoration, RestoredLog};
 pub(crate) use store::{delivered_last, index_principals};

@@ -4,8 +4,8 @@
 //! its own transaction, what the permit is good for ([`Permit::end`]).
 //!
 //! A machine's clock that jumps a year ahead makes everything old at once. So the
-//! database remembers the time of the last hourly run, and a time that is much later
-//! counts when it has lasted for a day, or an operator says that it is right.
+//! database remembers the time once an hour, and a time that is much later counts when
+//! it has lasted for a day, or an operator says that it is right.
 
 use serde_json::json;
 use time::Duration;
@@ -23,7 +23,10 @@ use crate::records::restores;
 use crate::records::seen_time::{self, SeenTime};
 use crate::store::Tx;
 
-/// How much later it may be than when the time was looked at last, once an hour: a service may have rested for a month.
+/// How often the time is remembered.
+const LOOK: Duration = Duration::HOUR;
+
+/// How much later it may be than when the time was remembered last: a service may have rested for a month.
 const LONGEST_PAUSE: Duration = Duration::days(31);
 
 /// How long a time that is later than that must last, until it is taken for right.
@@ -51,7 +54,7 @@ impl Eraser<'_> {
     /// Asks for a permit, for one range.
     ///
     /// # Errors
-    /// Those of [`Eraser::require_no_doubt`], and `unavailable` while the time is not [sure](is_sure_time).
+    /// Those of [`Eraser::require_no_doubt`], and `unavailable` while the time is not [sure](see_time).
     pub(super) async fn permit(&self) -> Result<Permit, Error> {
         self.require_no_doubt().await?;
         if !is_sure_time(self.cx, self.now).await? {
@@ -74,44 +77,42 @@ impl Eraser<'_> {
         }
         require_whole(self.cx, self.folder).await.map(drop)
     }
-
-    /// Takes the time for right and remembers it, or remembers that it has jumped, which is recorded, and returns `false`.
-    pub(super) async fn see_time(&self) -> Result<bool, Error> {
-        let now = self.now;
-        let is_told = self.clock_is_right || !self.cx.clock.is_of_a_machine();
-        let see = move |tx: &mut Tx<'_>| {
-            let time = seen_time::get(tx)?;
-            let lasted = time.jumped_at.map(|jumped| now.since(jumped)).filter(|lasted| !lasted.is_negative());
-            if is_told || follows(time, now) || lasted.is_some_and(|lasted| (TRIAL..=LONGEST_PAUSE).contains(&lasted)) {
-                seen_time::set(tx, SeenTime { seen_at: Some(now), jumped_at: None })?;
-                return Ok(true);
-            }
-            if lasted.is_none_or(|lasted| lasted > LONGEST_PAUSE) {
-                seen_time::set(tx, SeenTime { jumped_at: Some(now), ..time })?;
-                let event = Event::new(EventType::RetentionDelayed, Actor::system("retention"), now);
-                tx.record(event.with(&json!({ "seen_at": time.seen_at, "waits_until": now.plus(TRIAL) })));
-            }
-            Ok(false)
-        };
-        let is_sure = self.cx.store.write(see).await?;
-        if !is_sure {
-            tracing::warn!(
-                "nothing is erased: the clock has jumped by more than a month; where it is right, wait for a day"
-            );
-        }
-        Ok(is_sure)
-    }
 }
 
-/// Whether it is as late as the clock tells: what goes by the time and cannot be taken back waits for it.
-///
-/// # Errors
-/// When the store is unavailable.
-pub(crate) async fn is_sure_time(cx: &Context, now: Timestamp) -> Result<bool, Error> {
+/// Whether the time was taken for right when somebody looked last ([`see_time`]).
+async fn is_sure_time(cx: &Context, now: Timestamp) -> Result<bool, Error> {
     if !cx.clock.is_of_a_machine() {
         return Ok(true);
     }
     cx.store.read(move |conn| Ok(follows(seen_time::get(conn)?, now))).await
+}
+
+/// Whether it is as late as the clock tells: what goes by the time and cannot be taken back waits for it. The time is
+/// remembered, once an hour; a jump as well, which is recorded. `is_told` is whether an operator says that it is right.
+///
+/// # Errors
+/// When the store is unavailable.
+pub(crate) async fn see_time(cx: &Context, now: Timestamp, is_told: bool) -> Result<bool, Error> {
+    let was_seen = cx.store.read(|conn| Ok(seen_time::get(conn)?.seen_at)).await?;
+    if was_seen.is_some_and(|seen| now.since(seen).abs() < LOOK) {
+        return Ok(true);
+    }
+    let is_told = is_told || !cx.clock.is_of_a_machine();
+    let see = move |tx: &mut Tx<'_>| {
+        let time = seen_time::get(tx)?;
+        let has_lasted = time.jumped_at.is_some_and(|jumped| (TRIAL..=LONGEST_PAUSE).contains(&now.since(jumped)));
+        if is_told || has_lasted || follows(time, now) {
+            seen_time::take(tx, now)?;
+            return Ok(true);
+        }
+        // Another worker, or copy, may have noticed it as well.
+        if seen_time::jump(tx, now, (now.minus(LONGEST_PAUSE), now.plus(LOOK)))? {
+            let event = Event::new(EventType::RetentionDelayed, Actor::system("retention"), now);
+            tx.record(event.with(&json!({ "seen_at": time.seen_at, "waits_until": now.plus(TRIAL) })));
+        }
+        Ok(false)
+    };
+    cx.store.write(see).await
 }
 
 /// Whether a time follows on the last one that was taken for right.

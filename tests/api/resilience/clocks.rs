@@ -146,3 +146,14 @@ async fn an_operator_says_that_the_clock_is_right_after_a_year_of_silence(world:
     assert!(done.status.success(), "{done:?}");
     assert!(world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["erased_at"].is_string());
 }
+
+#[apply(on_both_databases)]
+#[settings(Settings { config: "audit.erase_in_service = false".into(), ..Settings::manual_clock() })]
+async fn a_service_that_leaves_erasing_to_a_command_looks_at_the_time_all_the_same(world: &World) {
+    let mut sql = Sql::of(world);
+    let mut seen =
+        || sql.texts("SELECT CAST(time_seen_at AS TEXT) AS text FROM service_state WHERE time_seen_at IS NOT NULL");
+    let first = eventually("a look", async || seen().pop()).await;
+    world.clock.advance(Duration::hours(2));
+    eventually("another one", async || seen().pop().filter(|later| *later > first)).await;
+}
