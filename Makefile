@@ -24,6 +24,8 @@ run-service: ## Build and start the service with the preview mailbox, for a port
 	$(CARGO) build --locked --bin magic-link
 	@sh examples/portal/demo.sh $(BIN)/magic-link
 
+# A back-trace of each failure would bury the others.
+test: export RUST_BACKTRACE = 0
 test: ## Run every test on both databases
 	$(CARGO) build --locked --profile test --workspace --bins --tests $(TESTED)
 	@rm -f $(or $(CARGO_TARGET_DIR),target)/tmp/codes-seen.txt

@@ -72,12 +72,12 @@ pub(crate) async fn deliver_due(
         }
         // Read again: each delivery takes time, and its lease begins with it.
         let now = cx.clock.now();
-        let id = tenant_id.clone();
+        let (id, lease_until) = (tenant_id.clone(), now.plus(LEASE));
         let claimed = cx
             .store
             .write(move |tx| {
                 let Some(checkpoint) = store::latest_checkpoint(tx, &id)? else { return Ok(None) };
-                let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, now.plus(LEASE), now)?;
+                let claimed = store::claim_delivery(tx, &id, channel, checkpoint.size, lease_until, now)?;
                 Ok(claimed.map(|attempts| (checkpoint, attempts)))
             })
             .await?;
@@ -98,8 +98,8 @@ pub(crate) async fn deliver_due(
         cx.store
             .write(move |tx| {
                 let done = match &outcome {
-                    Ok(()) => store::delivered(tx, &tenant_id, channel, checkpoint.size, now),
-                    Err(error) => store::not_delivered(tx, &tenant_id, channel, checkpoint.size, error, retry_at),
+                    Ok(()) => store::delivered(tx, &tenant_id, channel, lease_until, checkpoint.size, now),
+                    Err(error) => store::not_delivered(tx, &tenant_id, channel, lease_until, error, retry_at),
                 };
                 Ok(done?)
             })

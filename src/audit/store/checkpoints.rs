@@ -184,16 +184,18 @@ pub(in crate::audit) fn claim_delivery(
         .optional()
 }
 
-/// Stores a successful delivery.
+/// Stores a successful delivery, of whoever holds the lease: a database that was replaced meanwhile by its backup knows
+/// nothing of it.
 pub(in crate::audit) fn delivered(
     conn: &mut Conn,
     tenant_id: &str,
     channel: CheckpointChannel,
+    lease_until: Timestamp,
     size: i64,
     now: Timestamp,
 ) -> QueryResult<usize> {
     diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::size.lt(size))
+        .filter(deliveries::next_attempt_at.eq(lease_until))
         .set((
             deliveries::size.eq(size),
             deliveries::attempts.eq(0),
@@ -204,18 +206,18 @@ pub(in crate::audit) fn delivered(
         .execute(conn)
 }
 
-/// Stores a failed delivery: the error, and the time of the next attempt.
+/// Stores a failed delivery, of whoever holds the lease: the error, and the time of the next attempt.
 pub(in crate::audit) fn not_delivered(
     conn: &mut Conn,
     tenant_id: &str,
     channel: CheckpointChannel,
-    size: i64,
+    lease_until: Timestamp,
     error: &str,
     retry_at: Timestamp,
 ) -> QueryResult<usize> {
     let error: String = error.chars().take(500).collect();
     diesel::update(deliveries::table.find((tenant_id, channel)))
-        .filter(deliveries::size.lt(size))
+        .filter(deliveries::next_attempt_at.eq(lease_until))
         .set((deliveries::next_attempt_at.eq(retry_at), deliveries::last_error.eq(Some(error))))
         .execute(conn)
 }

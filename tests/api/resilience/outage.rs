@@ -220,13 +220,13 @@ async fn a_provider_that_refuses_the_mail_for_good_is_not_asked_again(world: &Wo
         (seen["state"] == "failed").then_some(seen)
     })
     .await;
-    assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(1), &json!("422 Unprocessable Entity")));
+    assert_eq!((&seen["attempts"], &seen["last_error"]), (&json!(1), &json!("422 Unprocessable Entity")), "{seen}");
     let types = portal.event_types(&format!("&magic_link_id={link}")).await;
     assert_eq!(types, ["magic_link.issued", "magic_link.mail_failed"]);
     world.mails.behave();
     // The customer can have it sent again.
     world.clock.advance(time::Duration::seconds(61));
-    assert_eq!(portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.status, 202);
+    portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.ok();
     accepted(&portal, &link).await;
 }
 

@@ -3,15 +3,19 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use super::output;
 use super::readiness::{kept, outside, readiness, restore, start};
+use super::{confirm, output};
 use crate::support::{
-    Api, Backup, Database, Process, Settings, Sql, Statements, World, apply, command, eventually, on_both_databases,
+    Api, Auditor, Backup, Database, Process, Settings, Sql, Statements, World, apply, command, eventually,
+    on_both_databases,
 };
 
 const FOLDER: &str = "MAGIC_LINK_AUDIT__CHECKPOINT_FOLDER";
@@ -327,4 +331,57 @@ fn checkpoints_outside_are_looked_for_in_pairs() {
         let plan = Sql::of(world).plan(found.into_iter().next().unwrap(), &["text[]", "bigint[]"]).join("\n");
         assert!(plan.contains("Index Cond: ((tenant_id = a.tenant_id) AND (size = a.size))"), "{plan}");
     });
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_delivery_that_a_restore_overtakes_is_none_of_the_backups(world: &World) {
+    let archive = MockServer::start().await;
+    let seconds = Arc::new(AtomicU64::new(0));
+    let waits = Arc::clone(&seconds);
+    let takes = move |_: &wiremock::Request| {
+        ResponseTemplate::new(204).set_delay(Duration::from_secs(waits.load(Ordering::SeqCst)))
+    };
+    Mock::given(method("POST")).respond_with(takes).mount(&archive).await;
+    let url = ("MAGIC_LINK_AUDIT__WEBHOOK_URL", archive.uri());
+    let secret = ("MAGIC_LINK_AUDIT__WEBHOOK_SECRET", "whsec_dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHM=");
+    let process = Process::start_with(world, &[(url.0, &url.1), secret], Stdio::inherit());
+    let admin = world.admin.at(&process.base).patient();
+    admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+    let auditor = Auditor::of("acme", &admin).await;
+    // Signs a checkpoint of ACME's log, and says its size.
+    let grow = async || {
+        admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
+        let checkpoint = auditor.checkpoint(&admin).await;
+        checkpoint.lines().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    // The last size of ACME's log that the archive was told, after so many messages.
+    let told = async |since: usize| {
+        let requests = archive.received_requests().await.unwrap();
+        let messages =
+            requests.iter().skip(since).map(|request| serde_json::from_slice::<Value>(&request.body).unwrap());
+        let of_acme = messages.filter(|message| message["subject"] == "acme");
+        of_acme.map(|message| message["data"]["size"].as_u64().unwrap()).last().unwrap_or_default()
+    };
+    let size = grow().await;
+    eventually("the archive has it", async || (told(0).await >= size).then_some(())).await;
+    let backup = Backup::of(world);
+
+    // The database is replaced while the archive is about to say that it took what the backup does not know.
+    for _ in 0..30 {
+        grow().await;
+    }
+    seconds.store(3, Ordering::SeqCst);
+    let lost = grow().await;
+    eventually("the archive is asked", async || (told(0).await >= lost).then_some(())).await;
+    backup.restore(world);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    seconds.store(0, Ordering::SeqCst);
+    let asked = archive.received_requests().await.unwrap().len();
+
+    assert!(run(world, &outside(), &["restore"]).await.status.success());
+    confirm(world, &[&admin]).await;
+    let size = grow().await;
+    assert!(size < lost, "{size} of {lost}");
+    eventually("the archive is told", async || (told(asked).await >= size).then_some(())).await;
 }
