@@ -361,7 +361,7 @@ async fn a_delivery_that_a_restore_overtakes_is_none_of_the_backups(world: &Worl
         let messages =
             requests.iter().skip(since).map(|request| serde_json::from_slice::<Value>(&request.body).unwrap());
         let of_acme = messages.filter(|message| message["subject"] == "acme");
-        of_acme.map(|message| message["data"]["size"].as_u64().unwrap()).last().unwrap_or_default()
+        of_acme.map(|message| message["data"]["size"].as_u64().unwrap()).next_back().unwrap_or_default()
     };
     let size = grow().await;
     eventually("the archive has it", async || (told(0).await >= size).then_some(())).await;
