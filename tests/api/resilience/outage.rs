@@ -226,7 +226,8 @@ async fn a_provider_that_refuses_the_mail_for_good_is_not_asked_again(world: &Wo
     world.mails.behave();
     // The customer can have it sent again.
     world.clock.advance(time::Duration::seconds(61));
-    portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.ok();
+    let sent = portal.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await;
+    assert_eq!(sent.status, 202, "{sent:?}");
     accepted(&portal, &link).await;
 }
 

@@ -226,7 +226,7 @@ fn a_copy_opens_the_connections_that_it_needs() {
             admin.get("/v1/clients").await.ok();
         }
         let before = control.count(&open);
-        assert!((2..60).contains(&before), "{before} of 60 for a lone caller");
+        assert!((2..30).contains(&before), "{before} of 60 for a lone caller");
         // Many at once get more of them.
         let crowd = (0..200).map(|_| admin.get("/v1/magic-links"));
         for reply in futures_util::future::join_all(crowd).await {

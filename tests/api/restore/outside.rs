@@ -343,9 +343,12 @@ async fn a_delivery_that_a_restore_overtakes_is_none_of_the_backups(world: &Worl
         ResponseTemplate::new(204).set_delay(Duration::from_secs(waits.load(Ordering::SeqCst)))
     };
     Mock::given(method("POST")).respond_with(takes).mount(&archive).await;
-    let url = ("MAGIC_LINK_AUDIT__WEBHOOK_URL", archive.uri());
-    let secret = ("MAGIC_LINK_AUDIT__WEBHOOK_SECRET", "whsec_dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHM=");
-    let process = Process::start_with(world, &[(url.0, &url.1), secret], Stdio::inherit());
+    let url = archive.uri();
+    let settings = [
+        ("MAGIC_LINK_AUDIT__WEBHOOK_URL", url.as_str()),
+        ("MAGIC_LINK_AUDIT__WEBHOOK_SECRET", "whsec_dGVzdHMgdGVzdHMgdGVzdHMgdGVzdHMgdGVzdHM="),
+    ];
+    let process = Process::start_with(world, &settings, Stdio::inherit());
     let admin = world.admin.at(&process.base).patient();
     admin.put("/v1/tenants/acme", &json!({ "name": "ACME" })).await.ok();
     let auditor = Auditor::of("acme", &admin).await;
