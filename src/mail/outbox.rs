@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{Notice, STEP_UP_CODE_LIFE, Template};
-use crate::error::Error;
+use crate::error::{Code, Error};
 use crate::id::MailJobId;
 use crate::mail_providers::Providers;
 use crate::mail_providers::circuit::Guarded;
@@ -215,13 +215,14 @@ impl Batch<'_> {
     }
 }
 
-/// Settles attempts, and tries again while their lease holds: what is not known to have left would be sent twice.
+/// Settles attempts. While the database does not answer it is tried again, as long as their lease holds: what is not known to
+/// have left would be sent twice. Other failures do not pass by waiting, and neither the queue nor a stop waits for them.
 async fn settled(cx: &Context, sent: Vec<Sent>, provider: &'static str) -> Result<(), Error> {
     let sent = Arc::new(sent);
     for number in 1.. {
         let (attempts, now) = (sent.clone(), cx.clock.now());
         match cx.store.write(move |tx| settle(tx, &attempts, provider, number > 1, now)).await {
-            Err(error) if number < SETTLING_TRIES => {
+            Err(error) if number < SETTLING_TRIES && error.code() == Code::Unavailable => {
                 tracing::warn!(mails = sent.len(), error.cause = %error, "what became of e-mails could not be stored yet");
                 tokio::time::sleep(SETTLED_AGAIN).await;
             }

@@ -336,3 +336,18 @@ async fn an_act_that_cannot_be_put_on_record_does_not_happen(world: &World) {
         eventually(path, repeat).await;
     }
 }
+
+#[apply(on_both_databases)]
+async fn a_mail_that_cannot_be_put_on_record_does_not_hold_the_stop(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    let consultant = world.consultant().await;
+    let slowly = ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" })).set_delay(Duration::from_secs(3));
+    world.mails.misbehave(slowly);
+    let link = portal.issue(&consultant).await;
+    world.mails.wait_for(&link, 1).await;
+    // The provider is about to say that it took the mail, and the log is damaged meanwhile. The world's end sees whether the
+    // service stops by itself.
+    let head = "UPDATE audit_logs SET frontier = (SELECT salt FROM audit_payloads WHERE tenant_id = 'acme' AND log_index = 0), \
+        size = 7 WHERE tenant_id = 'acme'";
+    Sql::of(world).run(head).unwrap();
+}
