@@ -215,14 +215,14 @@ impl Batch<'_> {
     }
 }
 
-/// Settles attempts. While the database does not answer it is tried again, as long as their lease holds: what is not known to
-/// have left would be sent twice. Other failures do not pass by waiting, and neither the queue nor a stop waits for them.
+/// Settles attempts, and tries again while their lease holds: what is not known to have left would be sent twice. Where the
+/// database is not what fails, waiting does not help, and neither the queue nor a stop waits for it.
 async fn settled(cx: &Context, sent: Vec<Sent>, provider: &'static str) -> Result<(), Error> {
     let sent = Arc::new(sent);
     for number in 1.. {
         let (attempts, now) = (sent.clone(), cx.clock.now());
         match cx.store.write(move |tx| settle(tx, &attempts, provider, number > 1, now)).await {
-            Err(error) if number < SETTLING_TRIES && error.code() == Code::Unavailable => {
+            Err(error) if number < SETTLING_TRIES && error.code() != Code::Internal => {
                 tracing::warn!(mails = sent.len(), error.cause = %error, "what became of e-mails could not be stored yet");
                 tokio::time::sleep(SETTLED_AGAIN).await;
             }
