@@ -1,6 +1,7 @@
 //! The outbox worker: claims jobs, mints tokens, renders, sends, and stores the outcome.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use futures_util::future::{join, join_all, join3};
@@ -215,13 +216,36 @@ impl Batch<'_> {
     }
 }
 
-/// Settles attempts, and tries again while their lease holds: what is not known to have left would be sent twice. Where the
-/// database is not what fails, waiting does not help, and neither the queue nor a stop waits for it.
+/// Settles attempts together, or each by itself where the record of one of them cannot be written: the others' mails would
+/// be sent twice.
 async fn settled(cx: &Context, sent: Vec<Sent>, provider: &'static str) -> Result<(), Error> {
     let sent = Arc::new(sent);
+    let together = stored(cx, &sent, (0..sent.len(), false), provider).await;
+    if sent.len() == 1 || !together.as_ref().is_err_and(|error| error.code() == Code::Internal) {
+        return together;
+    }
+    let mut outcome = Ok(());
+    for place in 0..sent.len() {
+        outcome = stored(cx, &sent, (place..place + 1, true), provider).await.and(outcome);
+    }
+    outcome
+}
+
+/// Stores what became of some attempts, and tries again while their lease holds: what is not known to have left would be
+/// sent twice. Where the database is not what fails, waiting does not help, and neither the queue nor a stop waits for it.
+async fn stored(
+    cx: &Context,
+    sent: &Arc<Vec<Sent>>,
+    (places, is_repeated): (Range<usize>, bool),
+    provider: &'static str,
+) -> Result<(), Error> {
     for number in 1.. {
-        let (attempts, now) = (sent.clone(), cx.clock.now());
-        match cx.store.write(move |tx| settle(tx, &attempts, provider, number > 1, now)).await {
+        let (attempts, places, now) = (sent.clone(), places.clone(), cx.clock.now());
+        let is_repeated = is_repeated || number > 1;
+        let work = move |tx: &mut Tx<'_>| {
+            settle(tx, attempts.get(places.clone()).unwrap_or_default(), provider, is_repeated, now)
+        };
+        match cx.store.write(work).await {
             Err(error) if number < SETTLING_TRIES && error.code() != Code::Internal => {
                 tracing::warn!(mails = sent.len(), error.cause = %error, "what became of e-mails could not be stored yet");
                 tokio::time::sleep(SETTLED_AGAIN).await;

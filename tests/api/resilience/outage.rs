@@ -351,3 +351,35 @@ async fn a_mail_that_cannot_be_put_on_record_does_not_hold_the_stop(world: &Worl
         size = 7 WHERE tenant_id = 'acme'";
     Sql::of(world).run(head).unwrap();
 }
+
+#[apply(on_both_databases)]
+async fn a_mail_that_cannot_be_put_on_record_sends_no_other_twice(world: &World) {
+    let damaged = world.portal("cloud", "acme").await;
+    let sound = world.portal("cloud", "globex").await;
+    let delay = Duration::from_secs(4);
+    let slowly = ResponseTemplate::new(200).set_body_json(json!({ "ID": "taken" })).set_delay(delay);
+    world.mails.misbehave(slowly);
+    // The first keep the worker busy; the others leave and come back together.
+    let first = damaged.issue(&world.consultant().await).await;
+    world.mails.wait_for(&first, 1).await;
+    let issue = async |portal: &Api, tenant: &str| {
+        let mut request = Api::issue_request(&world.consultant().await);
+        request["tenant_id"] = json!(tenant);
+        portal.post("/v1/magic-links", &request).await.ok()["id"].as_str().unwrap().to_owned()
+    };
+    let links = join_all((0..6).flat_map(|_| [issue(&damaged, "acme"), issue(&sound, "globex")])).await;
+    for link in &links {
+        world.mails.wait_for(link, 1).await;
+    }
+    let head = "UPDATE audit_logs SET frontier = (SELECT salt FROM audit_payloads WHERE tenant_id = 'acme' AND log_index = 0), \
+        size = 1023 WHERE tenant_id = 'acme'";
+    // Nothing is settled until all have come back.
+    let mut sql = Sql::of(world);
+    sql.run(&format!("BEGIN; {head}")).unwrap();
+    tokio::time::sleep(delay).await;
+    sql.run("COMMIT").unwrap();
+    for link in links.iter().skip(1).step_by(2) {
+        accepted(&sound, link).await;
+        assert_eq!(world.mails.about(link).await.len(), 1, "sent again after its lease");
+    }
+}
