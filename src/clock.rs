@@ -169,6 +169,13 @@ impl utoipa::ToSchema for Timestamp {}
 /// A difference between clocks above which the time is in doubt.
 const LARGEST_OFFSET: Duration = Duration::seconds(30);
 
+/// By how many microseconds the system clock may be set back, and its time stands still instead: what was done later sorts
+/// later. After a larger step it was wrong before.
+const STANDS_STILL: i64 = 60_000_000;
+
+/// The latest time of the system clock that was told.
+static LATEST: AtomicI64 = AtomicI64::new(i64::MIN);
+
 /// Source of the time: the system clock, the clock of the database's server, that of a sandbox, or one that a test moves.
 #[derive(Clone, Debug, Default)]
 pub enum Clock {
@@ -280,7 +287,10 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
     pub fn now(&self) -> Timestamp {
         match self {
-            Self::System => Timestamp::from_utc(OffsetDateTime::now_utc()),
+            Self::System => {
+                let own = Timestamp::from_utc(OffsetDateTime::now_utc()).unix_micros();
+                Timestamp::from_unix_micros(steady(&LATEST, own))
+            }
             Self::Server(followed) => Timestamp::from_unix_micros(followed.now()),
             Self::Manual(micros) => Timestamp::from_unix_micros(micros.load(Ordering::SeqCst)),
             Self::Sandbox(clock) => clock.now(),
@@ -304,9 +314,34 @@ impl Clock {
     }
 }
 
+/// The time of a clock that tells `own`, and has told `latest`.
+fn steady(latest: &AtomicI64, own: i64) -> i64 {
+    let told = |before| if (own..=own.saturating_add(STANDS_STILL)).contains(&before) { before } else { own };
+    let before = latest.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |before| Some(told(before)));
+    before.map_or(own, told)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_system_clock_stands_still_where_it_is_set_back_a_little() {
+        let latest = AtomicI64::new(i64::MIN);
+        let minute = STANDS_STILL;
+        for (own, told) in [
+            (10 * minute, 10 * minute),
+            (10 * minute - 1, 10 * minute),
+            (9 * minute, 10 * minute),
+            (10 * minute + 1, 10 * minute + 1),
+            (9 * minute, 9 * minute),
+            (500 * minute, 500 * minute),
+            (9 * minute + 5, 9 * minute + 5),
+            (9 * minute, 9 * minute + 5),
+        ] {
+            assert_eq!(steady(&latest, own), told, "{own}");
+        }
+    }
 
     #[test]
     fn no_moment_has_a_part_of_a_microsecond() {

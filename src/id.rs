@@ -3,11 +3,12 @@
 //! The format is TypeID (`mlk_01jd…`): 26 characters of lowercase Crockford base
 //! 32. Ids of different kinds are different types.
 
-use std::fmt;
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
+use std::{fmt, mem};
 
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
@@ -40,15 +41,27 @@ pub struct InvalidId(&'static str);
 /// Crockford's base 32 in lowercase.
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// Keep ids in the order of their creation, each with the newest millisecond that it has met: where the clock was ahead, and
-/// is set right, ids are of the right time again.
-static ORDERS: Mutex<Vec<(i64, ContextV7)>> = Mutex::new(Vec::new());
+/// Keep ids of one millisecond in the order of their creation, whatever other clocks of the process tell in between.
+static ORDERS: Mutex<Orders> = Mutex::new(Orders { recent: BTreeMap::new(), before: BTreeMap::new() });
 
-/// By how many milliseconds the clock may go back, and ids keep their order.
-const SMALL_STEP: i64 = 60_000;
+/// Milliseconds whose order is known by itself: so many at least, and at most twice as many.
+const MOMENTS: usize = 1_024;
 
-/// Number of times that the clock was ahead of, to which it may come back.
-const MOST_ORDERS: usize = 16;
+/// The orders of the milliseconds that ids were made in, in two generations.
+struct Orders {
+    recent: BTreeMap<i64, ContextV7>,
+    before: BTreeMap<i64, ContextV7>,
+}
+
+impl Orders {
+    fn of(&mut self, millis: i64) -> &ContextV7 {
+        let known = self.before.remove(&millis);
+        if self.recent.len() == MOMENTS && !self.recent.contains_key(&millis) {
+            self.before = mem::take(&mut self.recent);
+        }
+        self.recent.entry(millis).or_insert_with(|| known.unwrap_or_default())
+    }
+}
 
 impl<K: Kind> Id<K> {
     /// A fresh id that sorts by `now`.
@@ -58,18 +71,7 @@ impl<K: Kind> Id<K> {
         let seconds = u64::try_from(moment.unix_timestamp()).unwrap_or(0);
         let millis = now.unix_micros() / 1_000;
         let mut orders = ORDERS.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = |order: &ContextV7| Uuid::new_v7(uuid::Timestamp::from_unix(order, seconds, moment.nanosecond()));
-        let before = orders.iter_mut().filter(|(newest, _)| *newest <= millis + SMALL_STEP);
-        let uuid = if let Some((newest, order)) = before.max_by_key(|(newest, _)| *newest) {
-            *newest = millis.max(*newest);
-            next(order)
-        } else {
-            let order = ContextV7::new();
-            let first = next(&order);
-            orders.truncate(MOST_ORDERS - 1);
-            orders.push((millis, order));
-            first
-        };
+        let uuid = Uuid::new_v7(uuid::Timestamp::from_unix(orders.of(millis), seconds, moment.nanosecond()));
         Self::from_uuid(uuid)
     }
 
@@ -281,19 +283,27 @@ mod tests {
     }
 
     #[test]
+    fn ids_of_a_moment_sort_in_their_order_whatever_other_clocks_tell_meanwhile() {
+        let (now, others) = (Clock::System.now(), [70, 130, -50, 100_000, -100_000]);
+        let ids = (0..500).map(|number| {
+            for seconds in others {
+                let other = time::Duration::seconds(seconds) + time::Duration::milliseconds(number);
+                assert_ne!(LinkId::new(now.plus(other)).as_str(), "");
+            }
+            LinkId::new(now).to_string()
+        });
+        assert!(ids.collect::<Vec<_>>().is_sorted());
+    }
+
+    #[test]
     fn ids_are_of_the_right_time_again_when_a_clock_that_was_ahead_is_set_right() {
         let now = Clock::System.now();
-        let small = now.plus(time::Duration::seconds(59));
-        let ids = [now, small, now, small].map(|at| LinkId::new(at).to_string());
-        assert!(ids.is_sorted(), "{ids:?}");
         for _ in 0..40 {
             let ahead = now.plus(time::Duration::days(420));
             assert!(LinkId::new(ahead).as_str() >= LinkId::first_at(ahead).as_str());
             let ids = [0, 1, 2].map(|_| LinkId::new(now).to_string());
-            assert!(
-                ids.is_sorted() && *ids[2] < *LinkId::first_at(small.plus(time::Duration::MINUTE)).as_str(),
-                "{ids:?}"
-            );
+            let next = now.plus(time::Duration::MINUTE);
+            assert!(ids.is_sorted() && *ids[2] < *LinkId::first_at(next).as_str(), "{ids:?}");
         }
     }
 
