@@ -99,7 +99,7 @@ guards: ## Let the guards of examples/ run the life of a link; needs python3, np
 clients: ## Let eight generators make clients that run the life of a link; needs python3, npm, java and their registries
 	@CARGO="$(CARGO)" python3 tests/clients/run.py
 
-package: image-build package-files ## Build the Debian package in target/debian; needs cargo-deb
+package: image-build package-files ## Build the Debian package in target/debian; needs cargo-deb and cargo-auditable
 
 # Of a program that was built already; everything lies below target/.
 package-files:
@@ -129,8 +129,8 @@ sbom: ## Write what we build from to target/magic-link.cdx.json (CycloneDX); nee
 release: ## Build the binary that ships
 	$(CARGO) build --locked --release --bin magic-link
 
-image-build: ## What image and package ship: PostgreSQL over TLS needs perl
-	$(CARGO) build --locked --release --bin magic-link --features pg-tls,otlp,package
+image-build: ## What image and package ship, with the list of what it was built from; needs perl, for TLS to PostgreSQL, and cargo-auditable
+	$(CARGO) auditable build --locked --release --bin magic-link --features pg-tls,otlp,package
 
 image-test: ## Build the image, run it, start the compose file with it, and keep the result in tests/image/RESULT.md; needs root, buildah, podman and more
 	@sh tests/image/run.sh

@@ -71,6 +71,12 @@ nm --dynamic "$mounted/usr/bin/magic-link" >/dev/null
 [ -z "$(nm "$mounted/usr/bin/magic-link" 2>/dev/null)" ] || fail "the program is not stripped"
 mib() { echo "$1" | awk '{ printf "%.1f MiB", $1 / 1048576 }'; }
 say "The image has $(mib "$(inspect '{{.Size}}')"), $(find "$mounted" -type f | wc -l) files; compressed $(mib "$(tar --create --directory "$mounted" . | gzip | wc --bytes)"). The stripped program has $(mib "$(stat --format=%s "$mounted/usr/bin/magic-link")")."
+objcopy --dump-section ".dep-v0=$work/dependencies" "$mounted/usr/bin/magic-link" /dev/null
+dependencies=$(python3 -c 'import json, sys, zlib
+packages = json.loads(zlib.decompress(open(sys.argv[1], "rb").read()))["packages"]
+assert {"actix-web", "diesel", "jsonwebtoken", "openssl-src"} <= {package["name"] for package in packages}
+print(len(packages))' "$work/dependencies")
+say "The program says which $dependencies crates it was built from (\`cargo auditable\`)."
 podman $where image unmount "$image" >/dev/null 2>>"$work/log"
 
 # A PostgreSQL server that takes nobody without TLS.

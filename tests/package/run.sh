@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the Debian package, installs it in a folder, runs it there under systemd, and keeps the result in RESULT.md.
 #
-# Needs root, cargo-deb, lintian, python3, mmdebstrap, podman, runc and systemd-analyze, on Debian. BINARY names a program that
+# Needs root, cargo-deb, cargo-auditable, lintian, python3, mmdebstrap, podman, runc and systemd-analyze, on Debian. BINARY names a program that
 # was built already (`make image-build`). All of it lies below target/package-test.
 set -eu
 cd "$(dirname "$0")/../.."
