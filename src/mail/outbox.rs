@@ -55,6 +55,9 @@ const SETTLED_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 /// Error text of an e-mail to a suppressed address.
 const SUPPRESSED: &str = "the address is suppressed: mail to it came back, or the recipient complained";
 
+/// Error text of an e-mail whose facts are not there, or not understood.
+const UNREADABLE: &str = "what the mail is about could not be read";
+
 /// A job with the data to render it.
 struct Queued {
     job: Job,
@@ -77,6 +80,32 @@ struct Queued {
     request: Option<Wish>,
     /// What became of the access that the mail is about.
     since: Since,
+}
+
+impl Queued {
+    /// A job whose attempt fails before the provider is asked.
+    fn unreadable(job: Job, link: Option<Link>, config: &Config, now: Timestamp) -> Self {
+        let attempted = Job { attempts: job.attempts + 1, ..job.clone() };
+        let error = SendError::Transient(UNREADABLE.to_owned());
+        let link = link.map(|link| {
+            let tenant = TenantView::of(None, &config.default_time_zone, &link.tenant_id);
+            (link, tenant)
+        });
+        Self {
+            job,
+            consultant: None,
+            link,
+            summary: None,
+            visits: Visits::default(),
+            withheld: Some(next(&attempted, &error, true, false, now)),
+            extension: None,
+            failure: None,
+            justification: None,
+            rules: None,
+            request: None,
+            since: Since::default(),
+        }
+    }
 }
 
 /// Why a due e-mail must not be sent; `None` if it may.
@@ -121,7 +150,7 @@ pub(crate) async fn step(cx: &Context, providers: &Providers) -> Result<usize, E
     let config = cx.config.clone();
     let due = cx.store.read(move |conn| {
         let due = store::due(conn, now)?;
-        due.into_iter().map(|due| gather(conn, &config, due, now)).collect::<Result<Vec<Queued>, Error>>()
+        due.into_iter().map(|due| gathered(conn, &config, due, now)).collect::<Result<Vec<Queued>, Error>>()
     });
     let mut due = due.await?;
     if due.is_empty() {
@@ -271,6 +300,24 @@ async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp)
         }
     };
     cx.store.write(work).await
+}
+
+/// Gathers what a mail is made of. One of which that is damaged, or of a newer version, is tried again like one that a
+/// provider did not take, and holds up no other.
+fn gathered(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<Queued, Error> {
+    let id = due.job.id.clone();
+    match gather(conn, config, due, now) {
+        Err(error) if error.code() == Code::Internal => {
+            tracing::error!(mail.job = %id, error.cause = %error, "what a mail is about could not be read");
+            let job = store::find(conn, &id)?.ok_or(error)?;
+            let link = match &job.magic_link_id {
+                Some(link) => records::links::find(conn, link)?,
+                None => None,
+            };
+            Ok(Queued::unreadable(job, link, config, now))
+        }
+        outcome => outcome,
+    }
 }
 
 fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<Queued, Error> {

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 use time::Duration;
+use wiremock::ResponseTemplate;
 
-use crate::support::{Api, Receiver, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Api, Receiver, Settings, Sql, World, apply, eventually, on_both_databases, unguarded};
 
 const LINKS: &str = "/v1/magic-links";
 
@@ -169,4 +170,46 @@ async fn a_category_is_one_of_the_words_and_nothing_is_marked_where_nothing_is_f
     assert!(portal.events("&policy_violation=true").await.is_empty());
     assert!(portal.events("&type=magic_link.policy_violation").await.is_empty());
     assert!(notified(world).await.is_empty());
+}
+
+// As a newer version writes it while this one still runs, or somebody who changes the database.
+#[apply(on_both_databases)]
+#[settings(Settings::manual_clock())]
+async fn a_mail_whose_facts_are_not_understood_holds_up_no_other(world: &World) {
+    world.mails.misbehave_about("Beyond the access", ResponseTemplate::new(503));
+    let (portal, _, path) = visit(world, &[("forbidden", json!(["export"]))]).await;
+    report(&portal, &path, &[act(world, 1, "export", None)]).await;
+    let notices = async || {
+        let page = world.admin.get("/v1/mail-deliveries?template=policy_violation").await.ok();
+        page["items"].as_array().unwrap().clone()
+    };
+    let tried = async |attempts: i64| {
+        eventually("both notices are tried", async || {
+            Some(notices().await).filter(|jobs| jobs.iter().all(|job| job["attempts"].as_i64() >= Some(attempts)))
+        })
+        .await
+    };
+    tried(1).await;
+    let renamed = |from: &str, to: &str| {
+        format!(
+            "UPDATE audit_payloads SET payload = replace(payload, '\"causes\":[\"{from}\"]', '\"causes\":[\"{to}\"]')"
+        )
+    };
+    unguarded(world, "audit_payloads", &renamed("forbidden", "too_late_at_night"));
+    world.mails.behave();
+    world.clock.advance(Duration::hours(1));
+    let other = portal.issue(&world.consultant().await).await;
+    world.mails.wait_for(&other, 1).await;
+    for job in tried(2).await {
+        assert_eq!(
+            (&job["state"], &job["last_error"]),
+            (&json!("queued"), &json!("what the mail is about could not be read"))
+        );
+    }
+    Sql::of(world).run(&renamed("too_late_at_night", "forbidden")).unwrap();
+    world.clock.advance(Duration::hours(1));
+    eventually("both notices leave", async || {
+        Some(world.mails.notices("policy_violation").await).filter(|mails| mails.len() >= 2)
+    })
+    .await;
 }
