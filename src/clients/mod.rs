@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator, trimmed};
+use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Tenants, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::{ClientId, RevocationId};
@@ -378,11 +378,18 @@ pub(crate) async fn disable(
     let (reach, actor, client_id) = (caller.reach.clone(), caller.actor(None), caller.client_id.clone());
     let ending = if request.revoke_links {
         let reason = "the client that issued the link was disabled".to_owned();
+        // What the client issued while it reached further than the caller is not theirs to end.
+        let tenant_ids = match &reach.tenants {
+            Tenants::All => None,
+            Tenants::Only(tenant_ids) => Some(tenant_ids.clone()),
+        };
         let order = BulkRevocation {
+            every_tenant: tenant_ids.is_none(),
+            portal: reach.portal.clone(),
             issued_by_client_id: Some(id.clone()),
             ..BulkRevocation::new(reason, &actor, client_id.as_ref(), cx.clock.now())
         };
-        Some(Prepared::new(cx, order, Vec::new()).await)
+        Some(Prepared::new(cx, order, tenant_ids.unwrap_or_default()).await)
     } else {
         None
     };

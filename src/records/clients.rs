@@ -9,6 +9,7 @@ use crate::db::schema::{client_uses as uses, clients};
 use crate::db::{Backend, Conn};
 use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
 use crate::id::ClientId;
+use crate::records::scan;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
     clients::table.find(id).get_result(conn).optional()
@@ -18,35 +19,19 @@ pub(crate) fn insert(conn: &mut Conn, client: &Client) -> QueryResult<usize> {
     diesel::insert_into(clients::table).values(client).execute(conn)
 }
 
-/// Number of clients that one query of a list reads, and the largest number that a page looks at.
-const PIECE: i64 = 200;
-const SCANNED: usize = 2_000;
-
-/// Clients for which `visible` is true, newest first, up to the page's limit.
+/// Clients for which `is_visible` is true, newest first, up to the page's limit.
 pub(crate) fn list(
     conn: &mut Conn,
     page: &PageRequest,
-    visible: impl Fn(&Client) -> bool,
+    is_visible: impl Fn(&Client) -> bool,
 ) -> QueryResult<Scan<Client>> {
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let (mut rows, mut scanned, mut after): (Vec<Client>, usize, _) = (Vec::new(), 0, page.after.clone());
-    loop {
+    scan::visible(page, |client: &Client| client.id.as_str(), is_visible, |after, limit| {
         let mut query = clients::table.into_boxed::<Backend>();
-        if let Some(after) = &after {
-            query = query.filter(clients::id.lt(after.clone()));
+        if let Some(after) = after {
+            query = query.filter(clients::id.lt(after.to_owned()));
         }
-        let piece: Vec<Client> = query.order(clients::id.desc()).limit(PIECE).load(conn)?;
-        after = piece.last().map(|client| client.id.as_str().to_owned());
-        scanned += piece.len();
-        let exhausted = i64::try_from(piece.len()).is_ok_and(|found| found < PIECE);
-        rows.extend(piece.into_iter().filter(|client| visible(client)));
-        if exhausted || rows.len() >= limit {
-            return Ok(Scan::whole(rows));
-        }
-        if scanned >= SCANNED {
-            return Ok(Scan { rows, stopped_at: after });
-        }
-    }
+        query.order(clients::id.desc()).limit(limit).load(conn)
+    })
 }
 
 /// Whether a client may count, now or once it is confirmed: one that was disabled for good is not changed any more.

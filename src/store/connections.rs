@@ -133,8 +133,10 @@ pub(super) struct Connections {
     pub reads: Arc<Semaphore>,
     /// One permit per connection that large reads may hold at once: the others stay free for short ones.
     pub large_reads: Arc<Semaphore>,
-    /// What one owner may have of them.
+    /// What one owner may have of the reads.
     pub shares: Shares,
+    /// What one owner may have of the large ones.
+    pub large_shares: Shares,
     pub writers: Writers,
     answers: Answers,
 }
@@ -148,7 +150,8 @@ impl Connections {
             pool,
             reads: Arc::new(Semaphore::new(plan.readers)),
             large_reads: Arc::new(Semaphore::new(large_readers)),
-            shares: Shares::half_of(large_readers),
+            shares: Shares::half_of(plan.readers),
+            large_shares: Shares::half_of(large_readers),
             answers: Answers::begin(),
         })
     }

@@ -205,7 +205,8 @@ impl Store {
         self.wakeups.of(worker).notified().await;
     }
 
-    /// Runs queries that change nothing.
+    /// Runs queries that change nothing: for one owner on half of the connections for reads at most, so that whoever asks
+    /// much, or for much, waits for themselves.
     ///
     /// # Errors
     /// What `work` returns, or `unavailable` when no connection was free within `POOL_TIMEOUT`, or no answer came within
@@ -215,7 +216,18 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        self.read_through(&self.current.get(), work).await
+        let set = self.current.get();
+        let own = match set.shares.of(&Owner::current()) {
+            Some(share) => Some(acquire(&share, POOL_TIMEOUT).await?),
+            None => None,
+        };
+        let work = move |conn: &mut Conn| {
+            // Moved to the thread: the query may outlive its caller.
+            let outcome = work(conn);
+            drop(own);
+            outcome
+        };
+        self.read_through(&set, work).await
     }
 
     async fn read_through<T, F>(&self, set: &Arc<Connections>, work: F) -> Result<T, Error>
@@ -252,7 +264,7 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let set = self.current.get();
-        let own = match set.shares.of(owner) {
+        let own = match set.large_shares.of(owner) {
             Some(share) => Some(acquire(&share, LARGE_READ_TIMEOUT).await?),
             None => None,
         };

@@ -153,15 +153,15 @@ pub(super) fn claims(issuer: &str, delivery: &Delivery, endpoint: &Endpoint, dat
             tenant: data.tenant_id.clone().map(|id| Box::new(SetSubject::opaque(id))),
             ..SetSubject::named(SubjectFormat::Complex)
         };
-        let cause = data.cause.unwrap_or(EndCause::Revoked);
+        let cause = data.cause.clone().unwrap_or_else(|| EndCause::Revoked.to_string());
         let event = SetEvent {
             event_timestamp: Some(data.ended_at.unwrap_or(delivery.created_at).unix_seconds()),
-            initiating_entity: Some(match data.actor_type {
+            initiating_entity: Some(match data.actor_type.as_deref().and_then(|kind| kind.parse().ok()) {
                 Some(ActorType::Consultant) => Initiator::User,
                 Some(ActorType::PortalUser | ActorType::Client) => Initiator::Admin,
                 Some(ActorType::System) | None => Initiator::System,
             }),
-            reason_admin: Some(BTreeMap::from([("en".to_owned(), cause.to_string())])),
+            reason_admin: Some(BTreeMap::from([("en".to_owned(), cause)])),
             sequence: Some(delivery.log_index + 1),
             state: None,
         };

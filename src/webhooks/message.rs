@@ -68,6 +68,7 @@ pub struct WebhookMessage {
 }
 
 /// Event data. The members present depend on the event type.
+// Its words are texts, because a newer version may have written one that this version does not know.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 pub struct WebhookData {
     /// Tenant of the access.
@@ -93,36 +94,39 @@ pub struct WebhookData {
     pub(super) profile_id: Option<String>,
     /// Type of the actor that caused the event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) actor_type: Option<ActorType>,
+    #[schema(value_type = Option<ActorType>)]
+    pub(super) actor_type: Option<String>,
     /// Access the link grants.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) access: Option<Access>,
+    #[schema(value_type = Option<Access>)]
+    pub(super) access: Option<String>,
     /// Portal's words for the only modules that the link or session grants; absent for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(max_items = 20, value_type = Option<Vec<ModuleName>>)]
     pub(super) modules: Option<Vec<String>>,
     /// What the link or session forbids.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 10)]
-    pub(super) forbidden: Vec<Forbidden>,
+    #[schema(max_items = 10, value_type = Vec<Forbidden>)]
+    pub(super) forbidden: Vec<String>,
     /// Number of acts that the session did not allow, in one report.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(minimum = 1, maximum = 1000)]
     pub(super) violations: Option<i64>,
     /// Why the session did not allow them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 3)]
-    pub(super) causes: Vec<ViolationCause>,
+    #[schema(max_items = 3, value_type = Vec<ViolationCause>)]
+    pub(super) causes: Vec<String>,
     /// What of the forbidden was done.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(max_items = 10)]
-    pub(super) categories: Vec<Forbidden>,
+    #[schema(max_items = 10, value_type = Vec<Forbidden>)]
+    pub(super) categories: Vec<String>,
     /// When the review of the emergency is due (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) review_due_at: Option<Timestamp>,
     /// What the review of the emergency found.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) finding: Option<Finding>,
+    #[schema(value_type = Option<Finding>)]
+    pub(super) finding: Option<String>,
     /// When the link's window begins (RFC 3339, UTC).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) starts_at: Option<Timestamp>,
@@ -134,10 +138,12 @@ pub struct WebhookData {
     pub(super) ended_at: Option<Timestamp>,
     /// Why the session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) cause: Option<EndCause>,
+    #[schema(value_type = Option<EndCause>)]
+    pub(super) cause: Option<String>,
     /// Completeness of the session's reports.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) audit_state: Option<AuditState>,
+    #[schema(value_type = Option<AuditState>)]
+    pub(super) audit_state: Option<String>,
     /// Webhook endpoint under test.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) webhook_endpoint_id: Option<EndpointId>,
@@ -174,20 +180,20 @@ impl WebhookData {
             session_id: event.session_id.clone(),
             consultant_id: event.consultant_id.clone(),
             profile_id: event.profile_id.clone(),
-            actor_type: Some(event.actor.kind),
-            access: more.access,
+            actor_type: Some(event.actor.kind.to_string()),
+            access: more.access.map(|word| word.to_string()),
             modules: more.modules,
-            forbidden: more.forbidden,
+            forbidden: texts(&more.forbidden),
             violations: more.violations,
-            causes: more.causes,
-            categories: more.categories,
+            causes: texts(&more.causes),
+            categories: texts(&more.categories),
             review_due_at: more.review_due_at,
-            finding: more.finding,
+            finding: more.finding.map(|word| word.to_string()),
             starts_at: more.starts_at,
             expires_at: more.expires_at,
             ended_at: more.ended_at.or_else(|| ended.then_some(event.occurred_at)),
-            cause: more.cause,
-            audit_state: more.audit_state,
+            cause: more.cause.map(|word| word.to_string()),
+            audit_state: more.audit_state.map(|word| word.to_string()),
             webhook_endpoint_id: None,
         })
     }
@@ -196,8 +202,12 @@ impl WebhookData {
     ///
     /// An expired session is none: receivers know its end from `exp`, and nothing was revoked.
     pub(super) fn is_revocation(&self) -> bool {
-        self.session_id.is_some() && self.cause.is_some_and(|cause| cause != EndCause::Expired)
+        self.session_id.is_some() && self.cause.as_deref().is_some_and(|cause| cause != EndCause::Expired.as_str())
     }
+}
+
+fn texts<T: ToString>(words: &[T]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
 }
 
 /// Whether a client of this reach may read what a message tells: it may have been queued for one that reached further.

@@ -37,8 +37,8 @@ pub(crate) async fn list(
     let page = paging.open(cx.tokens.master_key(), "webhook-endpoints")?;
     let (access, asked) = (EndpointAccess::of(caller), page.clone());
     let rows = cx.store.read(move |conn| Ok(store::list(conn, &access, &asked)?)).await?;
-    let show = |row| WebhookEndpointResponse::of(row, None);
-    Ok(page.answer(cx.tokens.master_key(), rows, |row| row.id.as_str(), show))
+    let show = |(endpoint, _)| WebhookEndpointResponse::of(endpoint, None);
+    Ok(page.answer(cx.tokens.master_key(), rows, |(endpoint, _)| endpoint.id.as_str(), show))
 }
 
 /// One endpoint.

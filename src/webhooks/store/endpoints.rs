@@ -10,8 +10,9 @@ use crate::db::schema::{
     clients, webhook_deliveries as deliveries, webhook_endpoint_tenants as tenants, webhook_endpoints as endpoints,
 };
 use crate::db::{Conn, insert_all};
-use crate::domain::{PageRequest, WebhookFormat};
+use crate::domain::{PageRequest, Scan, WebhookFormat};
 use crate::id::{ClientId, EndpointId};
+use crate::records;
 use crate::webhooks::{DisableCause, Endpoint, EndpointAccess, EndpointOwner};
 
 /// Active endpoints of active clients, joined with the clients.
@@ -127,24 +128,25 @@ pub(in crate::webhooks) fn list(
     conn: &mut Conn,
     access: &EndpointAccess,
     page: &PageRequest,
-) -> QueryResult<Vec<Endpoint>> {
-    let mut query = endpoints::table
-        .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
-        .filter(endpoints::deleted_at.is_null())
-        .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
-        .order(endpoints::id.desc())
-        .into_boxed::<crate::db::Backend>();
-    if let Some(after) = &page.after {
-        query = query.filter(endpoints::id.lt(after));
-    }
-    if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
-        query = query.filter(endpoints::client_id.eq(own));
-    }
-    // Endpoints are few, and only administrators see those of others: filtering by reach here keeps the query simple.
-    let rows: Vec<(Endpoint, EndpointOwner)> = query.load(conn)?;
-    let limit = usize::try_from(page.limit).unwrap_or(usize::MAX);
-    let theirs = rows.into_iter().filter(|(endpoint, owner)| access.manages(&endpoint.client_id, &owner.reach()));
-    Ok(theirs.map(|(endpoint, _)| endpoint).take(limit).collect())
+) -> QueryResult<Scan<(Endpoint, EndpointOwner)>> {
+    let is_theirs =
+        |(endpoint, owner): &(Endpoint, EndpointOwner)| access.manages(&endpoint.client_id, &owner.reach());
+    records::scan::visible(page, |(endpoint, _)| endpoint.id.as_str(), is_theirs, |after, limit| {
+        let mut query = endpoints::table
+            .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+            .filter(endpoints::deleted_at.is_null())
+            .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
+            .order(endpoints::id.desc())
+            .limit(limit)
+            .into_boxed::<crate::db::Backend>();
+        if let Some(after) = after {
+            query = query.filter(endpoints::id.lt(after.to_owned()));
+        }
+        if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
+            query = query.filter(endpoints::client_id.eq(own));
+        }
+        query.load(conn)
+    })
 }
 
 /// Number of a client's endpoints.

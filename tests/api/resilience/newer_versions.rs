@@ -82,11 +82,16 @@ async fn a_webhook_event_of_a_newer_version_goes_to_those_who_hear_all(world: &W
     let (first, second) = (world.consultant().await, world.consultant().await);
     hold_back(&mut sql);
     portal.issue(&first).await;
-    sql.run("UPDATE webhook_events SET event_type = 'magic_link.polished'").unwrap();
+    let word = "replace(data, '\"access\":\"full\"', '\"access\":\"gleaming\"')";
+    sql.run(&format!("UPDATE webhook_events SET event_type = 'magic_link.polished', data = {word}")).unwrap();
     let_go(&mut sql);
     portal.issue(&second).await;
     let kinds = |messages: &[Message]| messages.iter().map(|one| one.kind().to_owned()).collect::<Vec<_>>();
-    let mut heard = kinds(&all.wait_for(2).await);
+    let messages = all.wait_for(2).await;
+    let mut access: Vec<_> = messages.iter().map(|one| one.body["data"]["access"].clone()).collect();
+    access.sort_by_key(Value::to_string);
+    assert_eq!(access, [json!("full"), json!("gleaming")]);
+    let mut heard = kinds(&messages);
     heard.sort();
     assert_eq!(heard, ["magic_link.issued", "magic_link.polished"]);
     assert_eq!(kinds(&some.wait_for(1).await), ["magic_link.issued"]);

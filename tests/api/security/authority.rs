@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Sql, World, apply, on_both_databases};
+use crate::support::{Api, Sql, World, apply, eventually, on_both_databases};
 
 const CLIENTS: &str = "/v1/clients";
 const CONSULTANTS: &str = "/v1/consultants";
@@ -293,4 +293,37 @@ async fn how_long_the_log_is_kept_is_not_for_whoever_names_a_tenant(world: &Worl
     assert_eq!(namer.put(tenant, &plain("acme").1).await.ok()["change_values"], "plain");
     let keeper = world.client(None, &["acme"], &["tenants:write", "audit:manage"]).await;
     assert_eq!(keeper.put(tenant, &keep(400)).await.ok()["retention_days"], 400);
+}
+
+// The client issued them while it reached further than whoever disables it.
+#[apply(on_both_databases)]
+async fn to_disable_a_client_ends_no_links_beyond_the_callers_reach(world: &World) {
+    let narrowed = world.client(None, &["acme", "globex"], &["links:issue", "links:read"]).await;
+    let issue = async |tenant: &str, portal: &str| {
+        let mut request = Api::issue_request(&world.consultant().await);
+        (request["tenant_id"], request["portal"]) = (json!(tenant), json!(portal));
+        id_of(&narrowed.post("/v1/magic-links", &request).await.ok()).to_owned()
+    };
+    let (foreign, elsewhere, own) =
+        (issue("globex", "cloud").await, issue("acme", "ess").await, issue("acme", "cloud").await);
+    let change = json!({ "tenants": ["acme"], "portal": "cloud", "scopes": ["links:read"] });
+    world.admin.patch(&format!("{CLIENTS}/{}", narrowed.client_id), &change).await.ok();
+    let bound = world.client(Some("cloud"), &["acme"], &["admin", "links:revoke", "links:read"]).await;
+    for beyond in [&foreign, &elsewhere] {
+        bound.get(&format!("/v1/magic-links/{beyond}")).await.refused(404, "not_found");
+    }
+    let order = json!({ "revoke_links": true });
+    let disabled = bound.post(&format!("{CLIENTS}/{}/disable", narrowed.client_id), &order).await.ok();
+    let state = async |link: &str| world.admin.get(&format!("/v1/magic-links/{link}")).await.ok()["state"].clone();
+    assert_eq!(state(&own).await, "revoked");
+    for beyond in [&foreign, &elsewhere] {
+        assert_eq!(state(beyond).await, "active");
+    }
+    let ordered = format!("{REVOCATIONS}/{}", disabled["revocation_id"].as_str().unwrap());
+    assert_eq!(bound.get(&ordered).await.ok()["links"], 1);
+    // An operator ends what is left of them.
+    world.admin.post(&format!("{CLIENTS}/{}/disable", narrowed.client_id), &order).await.ok();
+    for beyond in [&foreign, &elsewhere] {
+        eventually("it ends", async || (state(beyond).await == "revoked").then_some(())).await;
+    }
 }
