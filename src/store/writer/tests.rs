@@ -316,3 +316,36 @@ async fn who_has_too_many_jobs_in_the_queue_is_refused_alone() {
     assert_eq!(refused, vec![Code::Unavailable; 76]);
     assert_eq!(metrics.writer_queue.get(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_reads_much_waits_for_themselves() {
+    let (_folder, store, _metrics) = open();
+    let store = &store;
+    let now = Clock::System.now();
+    let (open_gate, gate) = mpsc::channel::<()>();
+    let (gate, begun) = (Arc::new(std::sync::Mutex::new(gate)), Arc::new(Notify::new()));
+    let read_of = |owner: Owner, gate: Option<Arc<std::sync::Mutex<mpsc::Receiver<()>>>>| {
+        let begun = Arc::clone(&begun);
+        let read = async move {
+            owner.becomes_current();
+            let work = move |_conn: &mut Conn| {
+                begun.notify_one();
+                let _opened = gate.map(|gate| gate.lock().unwrap().recv());
+                Ok(())
+            };
+            store.read(work).await
+        };
+        Owner::scope(Recorded::default(), read)
+    };
+    let (greedy, other) = (ClientId::new(now), ClientId::new(now));
+    let much = join_all((0..6).map(|_| read_of(Owner::Client(greedy.clone()), Some(Arc::clone(&gate)))));
+    let others = async {
+        begun.notified().await;
+        let outcomes = (read_of(Owner::Client(other), None).await, read_of(Owner::Service, None).await);
+        drop(open_gate);
+        outcomes
+    };
+    let (much, (other, service)) = join(much, others).await;
+    assert!(other.is_ok() && service.is_ok(), "{other:?} {service:?}");
+    assert!(much.iter().any(Result::is_ok), "its share is its own");
+}

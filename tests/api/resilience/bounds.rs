@@ -225,13 +225,17 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
     let portal = world.portal("cloud", "acme").await;
     let consultant = world.consultant().await;
     let link = portal.issue(&consultant).await;
-    let bound = world.client(None, &["globex"], &["admin"]).await;
+    let bound = world.client(None, &["globex"], &["admin", "webhooks:manage"]).await;
+    portal.post("/v1/webhook-endpoints", &json!({ "url": "https://portal.example/hook" })).await.ok();
     let (numbers, id) = Sql::numbers(world.database, 21_000);
     let mut sql = Sql::of(world);
     sql.run(&format!(
         "INSERT INTO clients (id, name, tenants, scopes, key_sha256, created_at)
          SELECT 'cli_' || {id}, 'Planted', 'acme', 'links:read', 'none', created_at
          FROM ({numbers}) numbers, clients WHERE clients.id = '{}' AND i < 3000;
+         INSERT INTO webhook_endpoints (id, client_id, url, events, format, sealed_secret, created_at, updated_at, heard_since)
+         SELECT 'whe_' || {id}, client_id, url, events, format, sealed_secret, created_at, updated_at, heard_since
+         FROM ({numbers}) numbers, webhook_endpoints WHERE i < 3000;
          INSERT INTO magic_links (id, tenant_id, portal, consultant_id, profile_id, profile_name, reason, access,
             starts_at, expires_at, issued_by_id, issued_by_name, created_at, generation)
          SELECT 'mlk_' || {id}, tenant_id, 'ess', consultant_id, profile_id, profile_name, reason,
@@ -249,6 +253,7 @@ async fn a_list_that_finds_little_says_where_to_go_on(world: &World) {
     .unwrap();
     let lists = [
         (&bound, "/v1/clients?page_size=50", 1),
+        (&bound, "/v1/webhook-endpoints?page_size=50", 0),
         (&world.admin, "/v1/magic-links?tenant_id=acme&portal=cloud", 1),
         (&world.admin, "/v1/magic-links?tenant_id=acme&state=scheduled", 0),
         (&world.admin, "/v1/magic-links?tenant_id=acme&state=scheduled,revoked&expires_before=2020-01-01T00:00:00Z", 0),
