@@ -12,8 +12,11 @@
 
 use crate::error::Code;
 
-/// Longest prefix of a line that matters.
+/// Bytes of a line that is cut that matter: those at its start, and those at its end.
 const LINE: usize = 64;
+
+/// How many of them are its end: the version of a request line, and how the line ends.
+const LINE_END: usize = 16;
 
 /// Longest request line, in bytes: RFC 9112, 3, asks for 8,000 at least.
 const REQUEST_LINE: usize = 16 * 1024;
@@ -31,7 +34,7 @@ pub(super) struct Framing {
     part: Part,
     /// Bytes until the next line.
     skip: u64,
-    /// Start of a line that is not complete yet.
+    /// Start and end of what came of a line that is not complete yet.
     line: Vec<u8>,
     length: u64,
     chunked: bool,
@@ -181,8 +184,12 @@ impl Framing {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        let room = LINE.saturating_sub(self.line.len()).min(part.len());
-        self.line.extend_from_slice(part.get(..room).unwrap_or_default());
+        let (start, rest) = part.split_at(part.len().min(LINE));
+        self.line.extend_from_slice(start);
+        self.line.extend_from_slice(rest.get(rest.len().saturating_sub(LINE_END)..).unwrap_or_default());
+        if let Some(surplus) = self.line.len().checked_sub(LINE) {
+            self.line.drain(LINE - LINE_END..LINE - LINE_END + surplus);
+        }
     }
 
     /// Takes a line; whether it is the last one of the request.
@@ -262,6 +269,23 @@ mod tests {
         }
         assert_eq!(framing.line.len(), LINE);
         assert_eq!(framing.end(&mut b"\n\nGET".to_owned()), Some(2));
+    }
+
+    #[test]
+    fn nobody_who_speaks_http_1_0_is_asked_for_a_body_however_the_head_is_cut() {
+        for (target, version, expects) in [
+            ("", "1.0", false),
+            ("", "1.1", true),
+            (&*"x".repeat(200), "1.0", false),
+            (&*"HTTP/1.0".repeat(9), "1.1", true),
+        ] {
+            let head = format!("POST /{target} HTTP/{version}\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n");
+            for size in 1..=head.len() {
+                let (mut framing, mut bytes) = (Framing::default(), head.clone().into_bytes());
+                assert!(bytes.chunks_mut(size).all(|part| framing.end(part).is_none()));
+                assert_eq!(framing.take_expectation(), expects, "{head} in parts of {size}");
+            }
+        }
     }
 
     #[test]

@@ -145,6 +145,19 @@ async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
         raw.send(body.as_bytes());
         assert_problem(&raw.answer(), 400, "token_invalid");
     }
+    // HTTP/1.0 has no `100 Continue`, wherever a long request line is cut.
+    let key = format!("authorization: Bearer {}\r\n{json}", world.admin.key());
+    let path = format!("/v1/audit-log/{}/legal-holds", "t".repeat(64));
+    let request = post(&path, &key, "{}").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    for cut in [85, path.len() + 10, path.len() + 15] {
+        let (first, rest) = request.split_at(cut);
+        let mut raw = Raw::connect(&world.base);
+        raw.send(first.as_bytes());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        raw.send(rest.as_bytes());
+        let answer = raw.answer();
+        assert!(answer.starts_with("HTTP/1.0 4"), "cut at {cut}: {answer}");
+    }
 }
 
 #[apply(on_both_databases)]
