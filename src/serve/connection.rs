@@ -251,7 +251,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused.is_some() {
+        if self.refused.is_some() || self.framing.flaw().is_some() {
             return Poll::Ready(Ok(()));
         }
         if self.blocked_since.is_some() || self.in_progress {
@@ -284,9 +284,11 @@ impl AsyncRead for Connection {
         }
         let end = self.judge(read);
         if let Some(code) = self.framing.flaw() {
-            // actix sees the end of a peer, and nothing of the request.
-            self.refuse(code);
-            buffer.set_filled(before);
+            // actix sees the end of a peer: of a body, behind what was right, and its handler answers; of a head, at once.
+            if end.is_none() {
+                self.refuse(code);
+            }
+            buffer.set_filled(before + end.unwrap_or(0));
             return Poll::Ready(Ok(()));
         }
         let length = match end {
@@ -373,6 +375,9 @@ impl AsyncWrite for Connection {
     /// actix shuts down what is written to its end; what broke off is dropped.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.until_close.end();
+        if self.framing.flaw().is_some() {
+            self.discard(context);
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -117,6 +117,44 @@ async fn what_is_no_request_gets_a_problem(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_body_whose_chunks_are_not_what_they_must_be_is_refused_at_once(world: &World) {
+    let key = format!("authorization: Bearer {}\r\n", world.admin.key());
+    let digits = format!("{}2\r\n{{}}\r\n0\r\n\r\n", "0".repeat(50));
+    for (path, fields) in [("/l/preview", ""), ("/v1/magic-links", key.as_str())] {
+        for body in [
+            "2\r\n{}\r\n0\r\n\n",
+            "2\r\n{}\r\n0\n\r\n",
+            "2\r\n{}\r\n0\r\nx: 1\n\r\n",
+            "2\r\n{}\n0\r\n\r\n",
+            "2\n{}\r\n0\r\n\r\n",
+            "2;\n{}\r\n0\r\n\r\n",
+            &digits,
+        ] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n{fields}\
+                 transfer-encoding: chunked\r\n\r\n"
+            );
+            let request = format!("{head}{body}GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n");
+            for cut in [0, head.len(), head.len() + body.len() - 1] {
+                let (first, rest) = request.split_at(cut);
+                let mut raw = Raw::connect(&world.base);
+                raw.send(first.as_bytes());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                raw.send(rest.as_bytes());
+                assert_problem(&raw.answer(), 400, "invalid_body");
+                assert_eq!(raw.answer(), "", "{body:?} cut at {cut}: what follows is no request");
+            }
+        }
+    }
+    // A length that stands far behind its name.
+    let mut raw = Raw::connect(&world.base);
+    let length = format!("content-length:{}2\r\n", " ".repeat(100));
+    raw.send(format!("POST /l/preview HTTP/1.1\r\nhost: test\r\n{length}\r\n{{}}").as_bytes());
+    assert_problem(&raw.answer(), 400, "invalid_request");
+    assert_eq!(raw.answer(), "", "the connection has ended");
+}
+
+#[apply(on_both_databases)]
 async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
     let json = "content-type: application/json\r\nexpect: 100-continue\r\n";
     for (path, lines, status, code) in [
