@@ -51,22 +51,23 @@ pub(super) async fn file(
     Ok(response.body(plain))
 }
 
-/// Whether the reader names gzip, or everything, and does not rule it out (RFC 9110, 12.5.3).
+/// Whether the reader names gzip, or everything, and does not rule it out or prefer plain files (RFC 9110, 12.5.3).
 fn takes_gzip(request: &HttpRequest) -> bool {
     let lines = request.headers().get_all(ACCEPT_ENCODING).filter_map(|value| value.to_str().ok());
-    let mut by_name = (None, None);
+    let (mut gzip, mut plain, mut others) = (None, None, None);
     for coding in lines.flat_map(|line| line.split(',')) {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
         let weight = parts.find_map(|part| part.strip_prefix("q=").or(part.strip_prefix("Q=")));
-        let is_taken = weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0));
+        let weight = Some(weight.map_or(1.0, |weight| weight.parse::<f32>().unwrap_or(0.0)));
         match name.as_str() {
-            "gzip" | "x-gzip" => by_name.0 = Some(is_taken),
-            "*" => by_name.1 = Some(is_taken),
+            "gzip" | "x-gzip" => gzip = weight,
+            "identity" => plain = weight,
+            "*" => others = weight,
             _ => {}
         }
     }
-    by_name.0.or(by_name.1).unwrap_or(false)
+    gzip.or(others).is_some_and(|gzip| gzip > 0.0 && gzip >= plain.unwrap_or(0.0))
 }
 
 #[cfg(test)]
@@ -87,6 +88,10 @@ mod tests {
             ("gzip; q=0.000, *", false),
             ("*;q=0", false),
             ("br, deflate", false),
+            ("gzip, identity;q=0.5", true),
+            ("identity, gzip", true),
+            ("gzip;q=0.5, identity", false),
+            ("*;q=0.1, identity", false),
         ] {
             let request = TestRequest::default().insert_header((ACCEPT_ENCODING, accepted)).to_http_request();
             assert_eq!(takes_gzip(&request), takes, "{accepted}");

@@ -21,6 +21,7 @@ use super::head::{take_head, without_body};
 use super::parameters::{check_query, named_in_path};
 use super::plain_path::{PAGE_OF_A_LINK, take_plain_path};
 use super::sliced::sliced;
+use super::until_close::close_instead_of_chunks;
 use super::{Limits, Sampler, problem};
 use crate::access::{LastUse, LiveClient};
 use crate::context::Context;
@@ -262,6 +263,7 @@ async fn finish(
     if path.starts_with("/v1/") && !headers.contains_key(CACHE_CONTROL) {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    close_instead_of_chunks(&mut response);
     Ok(response.map_body(|_, body| sliced(body)))
 }
 

@@ -16,6 +16,7 @@ mod rate_limit;
 mod reply;
 mod sampler;
 mod sliced;
+mod until_close;
 
 pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, NoMembers, RawBody};
 pub(crate) use caller::{
@@ -36,3 +37,4 @@ pub(crate) use rate_limit::{Limits, limit_public, network};
 pub(crate) use reply::{Accepted, Created, Json, cached, json as json_answer};
 pub(crate) use sampler::Sampler;
 pub(crate) use sliced::SLICE;
+pub(crate) use until_close::UntilClose;

@@ -22,7 +22,7 @@ use super::places::{Bounds, Place, Places};
 use super::refusal;
 use crate::config::Config;
 use crate::error::Code;
-use crate::http::{AwaitedBody, Sampler};
+use crate::http::{AwaitedBody, Sampler, UntilClose};
 use crate::metrics::Metrics;
 use crate::telemetry::TraceContext;
 
@@ -87,6 +87,7 @@ impl Connections {
             head_since: None,
             refused: None,
             awaited_body: AwaitedBody::default(),
+            until_close: UntilClose::default(),
             outgoing: Bytes::new(),
             in_progress: false,
             answered_early: false,
@@ -127,6 +128,8 @@ pub(super) struct Connection {
     refused: Option<Code>,
     /// Whether the peer waits for `100 Continue`.
     awaited_body: AwaitedBody,
+    /// Whether an answer ends with the connection.
+    until_close: UntilClose,
     /// What goes to the peer before anything else.
     outgoing: Bytes,
     /// Whether actix has a whole request that is not answered.
@@ -147,6 +150,11 @@ impl Connection {
     /// Where a handler says that it wants the body.
     pub(super) fn awaited_body(&self) -> AwaitedBody {
         self.awaited_body.clone()
+    }
+
+    /// Where it is noted that an answer ends with the connection.
+    pub(super) fn until_close(&self) -> UntilClose {
+        self.until_close.clone()
     }
 
     /// Pending, or an error when the peer has stalled for too long.
@@ -243,7 +251,7 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.refused.is_some() {
+        if self.refused.is_some() || self.framing.flaw().is_some() {
             return Poll::Ready(Ok(()));
         }
         if self.blocked_since.is_some() || self.in_progress {
@@ -276,9 +284,11 @@ impl AsyncRead for Connection {
         }
         let end = self.judge(read);
         if let Some(code) = self.framing.flaw() {
-            // actix sees the end of a peer, and nothing of the request.
-            self.refuse(code);
-            buffer.set_filled(before);
+            // actix sees the end of a peer: of a body, behind what was right, and its handler answers; of a head, at once.
+            if end.is_none() {
+                self.refuse(code);
+            }
+            buffer.set_filled(before + end.unwrap_or(0));
             return Poll::Ready(Ok(()));
         }
         let length = match end {
@@ -362,7 +372,21 @@ impl AsyncWrite for Connection {
         Poll::Ready(Ok(()))
     }
 
+    /// actix shuts down what is written to its end; what broke off is dropped.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.until_close.end();
+        if self.framing.flaw().is_some() {
+            self.discard(context);
+        }
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// An answer that ends with the connection, and broke off, ends with a reset: an export must not pass for complete.
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.until_close.is_open() {
+            drop(self.stream.set_zero_linger());
+        }
     }
 }

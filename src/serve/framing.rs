@@ -9,11 +9,18 @@
 //! - `Expect: 100-continue`: actix would ask for the body before anybody has looked at the head.
 //!
 //! Two faults of a request line are seen here, because actix cuts a fragment off, and has no limit of its own for a target.
+//! So is what the two could read differently: a line between chunks that does not end with CR LF, and a length that is cut.
 
 use crate::error::Code;
 
-/// Longest prefix of a line that matters.
+/// Bytes of a line that is cut that matter: those at its start, and those at its end.
 const LINE: usize = 64;
+
+/// How many of them are its end: the version of a request line, and how the line ends.
+const LINE_END: usize = 16;
+
+/// Most digits of the size of a chunk.
+const SIZE_DIGITS: usize = 16;
 
 /// Longest request line, in bytes: RFC 9112, 3, asks for 8,000 at least.
 const REQUEST_LINE: usize = 16 * 1024;
@@ -31,7 +38,7 @@ pub(super) struct Framing {
     part: Part,
     /// Bytes until the next line.
     skip: u64,
-    /// Start of a line that is not complete yet.
+    /// Start and end of what came of a line that is not complete yet.
     line: Vec<u8>,
     length: u64,
     chunked: bool,
@@ -76,12 +83,13 @@ impl Framing {
         !self.is_in_head() && std::mem::take(&mut self.expects_continue) && !self.is_http_1_0
     }
 
-    /// Why a request line is refused, whatever follows it.
+    /// Why a request is refused, whatever follows.
     pub(super) const fn flaw(&self) -> Option<Code> {
         self.flaw
     }
 
-    /// The number of these bytes that belong to the request, if it ends among them. Hides offers among them.
+    /// The number of these bytes that belong to the request, if it ends among them. Hides offers among them. Of a body with
+    /// a flaw, the number of those before the line that has it.
     pub(super) fn end(&mut self, bytes: &mut [u8]) -> Option<usize> {
         let mut at = 0;
         loop {
@@ -96,6 +104,7 @@ impl Framing {
                 }
                 continue;
             }
+            let start = at;
             let newline = memchr::memchr(b'\n', rest);
             let end = newline.map_or(bytes.len(), |length| at + length);
             let line = bytes.get_mut(at..end).unwrap_or_default();
@@ -121,6 +130,9 @@ impl Framing {
                     return None;
                 }
             };
+            if self.flaw.is_some() {
+                return self.is_in_body().then_some(start);
+            }
             if is_end {
                 *self = Self::default();
                 return Some(at);
@@ -181,28 +193,37 @@ impl Framing {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        let room = LINE.saturating_sub(self.line.len()).min(part.len());
-        self.line.extend_from_slice(part.get(..room).unwrap_or_default());
+        let (start, rest) = part.split_at(part.len().min(LINE));
+        self.line.extend_from_slice(start);
+        self.line.extend_from_slice(rest.get(rest.len().saturating_sub(LINE_END)..).unwrap_or_default());
+        if let Some(surplus) = self.line.len().checked_sub(LINE) {
+            self.line.drain(LINE - LINE_END..LINE - LINE_END + surplus);
+        }
     }
 
     /// Takes a line; whether it is the last one of the request.
     fn next(&mut self, line: &[u8]) -> bool {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let (line, ends_with_cr) = line.strip_suffix(b"\r").map_or((line, false), |line| (line, true));
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
         self.letters = 0;
         match (self.part, line.is_empty()) {
+            // A head may have bare newlines (RFC 9112, 2.2); the lines between chunks may not.
+            (Part::Size | Part::ChunkEnd | Part::Trailer, _) if !ends_with_cr || line.iter().any(is_control) => {
+                self.flaw = Some(Code::InvalidRequest);
+            }
             (Part::Start, true) | (Part::Trailer, false) | (Part::Body, _) => {}
             (Part::Start, false) => (self.part, self.is_http_1_0) = (Part::Head, line.ends_with(b"HTTP/1.0")),
             (Part::Head, false) => self.field(line),
             (Part::Head, true) if self.chunked => self.part = Part::Size,
             (Part::Head, true) if self.length > 0 => (self.part, self.skip) = (Part::Body, self.length),
             (Part::Head | Part::Trailer, true) => return true,
-            (Part::Size, _) => {
-                let digits =
-                    line.split(|byte| !byte.is_ascii_hexdigit()).next().and_then(|hex| str::from_utf8(hex).ok());
-                self.skip = digits.and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
-                self.part = if self.skip == 0 { Part::Trailer } else { Part::ChunkEnd };
-            }
-            (Part::ChunkEnd, _) => self.part = Part::Size,
+            (Part::Size, _) => match size_of_chunk(line) {
+                Some(0) => self.part = Part::Trailer,
+                Some(size) => (self.part, self.skip) = (Part::ChunkEnd, size),
+                None => self.flaw = Some(Code::InvalidRequest),
+            },
+            (Part::ChunkEnd, true) => self.part = Part::Size,
+            (Part::ChunkEnd, false) => self.flaw = Some(Code::InvalidRequest),
         }
         false
     }
@@ -215,12 +236,24 @@ impl Framing {
         let Some((name, value)) = str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else { return };
         if name.eq_ignore_ascii_case("content-length") {
             self.length = value.trim().parse().unwrap_or(0);
+            // A longer line would have lost its middle where it was cut, and digits with it.
+            if line.len() + 1 >= LINE {
+                self.flaw = Some(Code::InvalidRequest);
+            }
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             self.chunked = true;
         } else if name.eq_ignore_ascii_case("expec_") {
             self.expects_continue |= value.to_ascii_lowercase().contains("100-continue");
         }
     }
+}
+
+/// The size at the start of a chunk. One with more digits than any size needs is none.
+fn size_of_chunk(line: &[u8]) -> Option<u64> {
+    let digits = line.split(|byte| !byte.is_ascii_hexdigit()).next().filter(|digits| digits.len() <= SIZE_DIGITS)?;
+    let rest = line.get(digits.len()..)?.trim_ascii_start();
+    let is_size = rest.is_empty() || rest.starts_with(b";");
+    str::from_utf8(digits).ok().filter(|_| is_size).and_then(|digits| u64::from_str_radix(digits, 16).ok())
 }
 
 #[cfg(test)]
@@ -265,6 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_who_speaks_http_1_0_is_asked_for_a_body_however_the_head_is_cut() {
+        for (target, version, expects) in [
+            ("", "1.0", false),
+            ("", "1.1", true),
+            (&*"x".repeat(200), "1.0", false),
+            (&*"HTTP/1.0".repeat(9), "1.1", true),
+        ] {
+            let head = format!("POST /{target} HTTP/{version}\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n");
+            for size in 1..=head.len() {
+                let (mut framing, mut bytes) = (Framing::default(), head.clone().into_bytes());
+                assert!(bytes.chunks_mut(size).all(|part| framing.end(part).is_none()));
+                assert_eq!(framing.take_expectation(), expects, "{head} in parts of {size}");
+            }
+        }
+    }
+
+    #[test]
     fn a_flaw_of_the_request_line_is_seen_however_it_is_cut() {
         let long = format!("GET /{} HTTP/1.1\r\n", "x".repeat(REQUEST_LINE));
         let longest = format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(REQUEST_LINE - 15));
@@ -279,6 +329,55 @@ mod tests {
                 let (mut framing, mut bytes) = (Framing::default(), request.as_bytes().to_owned());
                 let ended = bytes.chunks_mut(size).any(|part| framing.end(part).is_some());
                 assert_eq!((framing.flaw(), ended), (flaw, flaw.is_none()), "in parts of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flaw_between_chunks_is_seen_however_it_is_cut() {
+        let digits = format!("{:017x}\r\nx\r\n", 1);
+        let extension = format!("1;{}\nx\r\n", "x".repeat(100));
+        for (body, right) in [
+            ("0\r\n\nGET / HTTP/1.1\r\n\r\n", "0\r\n"),
+            ("0\r\nx: 1\n\r\n", "0\r\n"),
+            ("0\r\nx: \r1\r\n\r\n", "0\r\n"),
+            ("0\n\r\n", ""),
+            ("1\nx\r\n0\r\n\r\n", ""),
+            ("1\r\nx\n0\r\n\r\n", "1\r\nx"),
+            ("1\r\nxy\r\n0\r\n\r\n", "1\r\nx"),
+            ("\r\n", ""),
+            ("zz\r\n", ""),
+            ("+1\r\nx\r\n", ""),
+            ("1 x\r\nx\r\n", ""),
+            ("1;\u{1}\r\nx\r\n", ""),
+            (&digits, ""),
+            (&extension, ""),
+        ] {
+            let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+            let request = [head, body].concat();
+            let (mut framing, mut bytes) = (Framing::default(), request.clone().into_bytes());
+            assert_eq!(framing.end(&mut bytes), Some(head.len() + right.len()), "{body:?}");
+            for size in 1..=request.len() {
+                let (mut framing, mut bytes) = (Framing::default(), request.clone().into_bytes());
+                let ended = bytes.chunks_mut(size).any(|part| framing.end(part).is_some());
+                let seen = (framing.flaw(), framing.is_in_body(), ended);
+                assert_eq!(seen, (Some(Code::InvalidRequest), true, true), "{body:?} in parts of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_would_not_be_kept_is_refused_however_it_is_cut() {
+        for (blanks, zeros, is_taken) in
+            [(0, 19, true), (40, 0, true), (100, 0, false), (0, 60, false), (60, 60, false)]
+        {
+            let length = format!("{}{}1{}", " ".repeat(blanks), "0".repeat(zeros), " ".repeat(blanks / 10));
+            let request = format!("POST / HTTP/1.1\r\ncontent-length:{length}\r\n\r\nx");
+            for size in 1..=request.len() {
+                let (mut framing, mut bytes) = (Framing::default(), request.clone().into_bytes());
+                let ended = bytes.chunks_mut(size).any(|part| framing.end(part).is_some());
+                let flaw = (!is_taken).then_some(Code::InvalidRequest);
+                assert_eq!((framing.flaw(), ended), (flaw, is_taken), "{length} in parts of {size}");
             }
         }
     }

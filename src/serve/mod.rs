@@ -201,6 +201,7 @@ where
             .client_request_timeout(keep_alive)
             .on_connect_ext(|connection: &Connection, data: &mut Extensions| {
                 data.insert(connection.awaited_body());
+                data.insert(connection.until_close());
             })
             .client_disconnect_timeout(CLOSE_TIMEOUT)
             .h1_write_buffer_size(SLICE)

@@ -190,17 +190,21 @@ struct SignedAnswer(String);
 const SIGNED_INTROSPECTION: &str = "application/token-introspection+jwt";
 
 /// Whether the caller accepts the signed form by name, and likes it better than JSON: generated clients name all that is
-/// described, and read JSON.
+/// described, and read JSON. What has no name of its own has the weight of the nearest wildcard (RFC 9110, 12.5.1), and
+/// comes second to what has one.
 fn wants_signed(request: &HttpRequest) -> bool {
     let mut texts = request.headers().get_all(ACCEPT).filter_map(|value| value.to_str().ok());
     if !texts.any(|text| text.to_ascii_lowercase().contains(SIGNED_INTROSPECTION)) {
         return false;
     }
     let Ok(Accept(accepted)) = Accept::parse(request) else { return false };
-    let best = |is_meant: fn(&str) -> bool| {
-        let weights = accepted.iter().filter(|kind| is_meant(kind.item.essence_str())).map(|kind| kind.quality);
-        weights.max().unwrap_or(Quality::ZERO)
+    let weight = |name: &str| {
+        let named = accepted.iter().filter(|kind| kind.item.essence_str().eq_ignore_ascii_case(name));
+        named.map(|kind| kind.quality).max()
     };
-    let signed = best(|kind| kind.eq_ignore_ascii_case(SIGNED_INTROSPECTION));
-    signed > best(|kind| kind == "application/json")
+    let signed = weight(SIGNED_INTROSPECTION).unwrap_or(Quality::ZERO);
+    match weight("application/json") {
+        Some(json) => signed > json,
+        None => signed > Quality::ZERO && Some(signed) >= weight("application/*").or_else(|| weight("*/*")),
+    }
 }

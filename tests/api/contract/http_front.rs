@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Database, Process, Raw, Settings, World, apply, eventually, on_both_databases};
+use crate::support::{Database, Process, Raw, Settings, World, apply, eventually, on_both_databases, unguarded};
 
 const KIB: usize = 1024;
 
@@ -117,6 +117,44 @@ async fn what_is_no_request_gets_a_problem(world: &World) {
 }
 
 #[apply(on_both_databases)]
+async fn a_body_whose_chunks_are_not_what_they_must_be_is_refused_at_once(world: &World) {
+    let key = format!("authorization: Bearer {}\r\n", world.admin.key());
+    let digits = format!("{}2\r\n{{}}\r\n0\r\n\r\n", "0".repeat(50));
+    for (path, fields) in [("/l/preview", ""), ("/v1/magic-links", key.as_str())] {
+        for body in [
+            "2\r\n{}\r\n0\r\n\n",
+            "2\r\n{}\r\n0\n\r\n",
+            "2\r\n{}\r\n0\r\nx: 1\n\r\n",
+            "2\r\n{}\n0\r\n\r\n",
+            "2\n{}\r\n0\r\n\r\n",
+            "2;\n{}\r\n0\r\n\r\n",
+            &digits,
+        ] {
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n{fields}\
+                 transfer-encoding: chunked\r\n\r\n"
+            );
+            let request = format!("{head}{body}GET /healthz HTTP/1.1\r\nhost: test\r\n\r\n");
+            for cut in [0, head.len(), head.len() + body.len() - 1] {
+                let (first, rest) = request.split_at(cut);
+                let mut raw = Raw::connect(&world.base);
+                raw.send(first.as_bytes());
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                raw.send(rest.as_bytes());
+                assert_problem(&raw.answer(), 400, "invalid_body");
+                assert_eq!(raw.answer(), "", "{body:?} cut at {cut}: what follows is no request");
+            }
+        }
+    }
+    // A length that stands far behind its name.
+    let mut raw = Raw::connect(&world.base);
+    let length = format!("content-length:{}2\r\n", " ".repeat(100));
+    raw.send(format!("POST /l/preview HTTP/1.1\r\nhost: test\r\n{length}\r\n{{}}").as_bytes());
+    assert_problem(&raw.answer(), 400, "invalid_request");
+    assert_eq!(raw.answer(), "", "the connection has ended");
+}
+
+#[apply(on_both_databases)]
 async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
     let json = "content-type: application/json\r\nexpect: 100-continue\r\n";
     for (path, lines, status, code) in [
@@ -145,6 +183,69 @@ async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
         raw.send(body.as_bytes());
         assert_problem(&raw.answer(), 400, "token_invalid");
     }
+    // HTTP/1.0 has no `100 Continue`, wherever a long request line is cut.
+    let key = format!("authorization: Bearer {}\r\n{json}", world.admin.key());
+    let path = format!("/v1/audit-log/{}/legal-holds", "t".repeat(64));
+    let request = post(&path, &key, "{}").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    for cut in [85, path.len() + 10, path.len() + 15] {
+        let (first, rest) = request.split_at(cut);
+        let mut raw = Raw::connect(&world.base);
+        raw.send(first.as_bytes());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        raw.send(rest.as_bytes());
+        let answer = raw.answer();
+        assert!(answer.starts_with("HTTP/1.0 4"), "cut at {cut}: {answer}");
+    }
+}
+
+#[apply(on_both_databases)]
+async fn whoever_speaks_http_1_0_gets_exports_without_chunks(world: &World) {
+    let portal = world.portal("cloud", "acme").await;
+    portal.issue(&world.consultant().await).await;
+    let ask = |line: &str, format: &str, fields: &str| {
+        let (method, version) = line.split_once(' ').unwrap();
+        let mut raw = Raw::connect(&world.base);
+        let path = format!("/v1/audit-events/export?tenant_id=acme&format={format}");
+        let key = world.admin.key();
+        raw.send(
+            format!("{method} {path} {version}\r\nhost: test\r\nauthorization: Bearer {key}\r\n{fields}\r\n")
+                .as_bytes(),
+        );
+        raw.rest()
+    };
+    for format in ["ndjson", "csv", "ocsf"] {
+        for fields in ["", "connection: keep-alive\r\n", "connection: close\r\n"] {
+            for method in ["GET", "HEAD"] {
+                let (answer, is_orderly) = ask(&format!("{method} HTTP/1.0"), format, fields);
+                let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+                assert!(is_orderly && head.starts_with("HTTP/1.0 200 "), "{method} {format}: {answer}");
+                for field in ["\ntransfer-encoding:", "\ncontent-length:", "\nconnection:"] {
+                    assert!(!head.contains(field), "{method} {format}: {head}");
+                }
+                match (method, format) {
+                    ("HEAD", _) => assert_eq!(body, "", "{format}"),
+                    (_, "csv") => assert!(body.starts_with("\u{feff}log_index,") && body.ends_with("\r\n"), "{body}"),
+                    _ => {
+                        let is_json = |line: &str| serde_json::from_str::<Value>(line).is_ok();
+                        assert!(body.lines().count() > 1 && body.lines().all(is_json), "{format}: {body}");
+                    }
+                }
+            }
+        }
+    }
+    let (answer, _) = ask("GET HTTP/1.1", "csv", "connection: close\r\n");
+    assert!(answer.contains("\r\ntransfer-encoding: chunked\r\n") && answer.ends_with("\r\n0\r\n\r\n"), "{answer}");
+    // What has a length leaves the connection as it is.
+    let mut raw = Raw::connect(&world.base);
+    for _ in 0..2 {
+        raw.send(b"GET /nowhere HTTP/1.0\r\nconnection: keep-alive\r\n\r\n");
+        let answer = raw.answer();
+        assert!(answer.starts_with("HTTP/1.0 404 ") && answer.contains("\r\nconnection: keep-alive\r\n"), "{answer}");
+    }
+    // One that breaks off does not pass for complete.
+    unguarded(world, "audit_payloads", "UPDATE audit_payloads SET payload = 'x' WHERE tenant_id = 'acme'");
+    let (answer, is_orderly) = ask("GET HTTP/1.0", "csv", "");
+    assert!(!is_orderly, "{answer}");
 }
 
 #[test]

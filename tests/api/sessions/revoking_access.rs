@@ -53,6 +53,16 @@ async fn whoever_asks_for_it_gets_a_signed_introspection(world: &World) {
         ("application/json;q=0.5, Application/Token-Introspection+JWT", "application/token-introspection+jwt"),
         ("application/json, application/token-introspection+jwt, application/problem+json", "application/json"),
         ("*/*", "application/json"),
+        ("application/token-introspection+jwt;q=0.1, */*", "application/json"),
+        ("application/token-introspection+jwt;q=0, */*;q=0", "application/json"),
+        ("application/*;q=0.9, application/token-introspection+jwt;q=0.2", "application/json"),
+        ("application/token-introspection+jwt;q=0.5, application/*;q=0.4, */*", "application/token-introspection+jwt"),
+        (
+            "application/token-introspection+jwt;q=0.5, application/json;q=0.1, */*",
+            "application/token-introspection+jwt",
+        ),
+        ("application/token-introspection+jwt, */*", "application/token-introspection+jwt"),
+        ("application/token-introspection+jwt;q=0.5, text/*", "application/token-introspection+jwt"),
     ] {
         let request = portal.request(Method::POST, "/v1/introspect").form(&[("token", "x")]);
         let reply = portal.send(request.header("accept", accept)).await;

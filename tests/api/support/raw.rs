@@ -56,6 +56,13 @@ impl Raw {
         matches!(outcome, Ok(0))
     }
 
+    /// What the service says until the connection ends, and whether it ended in an orderly way.
+    pub fn rest(&mut self) -> (String, bool) {
+        let mut rest = Vec::new();
+        let is_orderly = self.0.read_to_end(&mut rest).is_ok();
+        (String::from_utf8_lossy(&rest).into_owned(), is_orderly)
+    }
+
     /// What the service says until it has said a whole problem document.
     pub fn answer(&mut self) -> String {
         let mut answer = Vec::new();
