@@ -56,7 +56,7 @@ impl Failure {
         let Some(failed) = store::find(conn, &id.parse().map_err(Error::internal)?)? else { return Ok(None) };
         let newest = store::newest_of_link(conn, &link.id, failed.template)?.filter(|newest| newest.id != failed.id);
         let visit = records::sessions::last_of_link(conn, &link.id)?;
-        let address = super::recipient(conn, failed.recipient.as_deref(), failed.consultant_id.as_ref())?;
+        let address = super::recipient(conn, failed.sent_to(), failed.consultant_id.as_ref())?;
         Ok(Some(Self {
             of_code: failed.template == Template::StepUpCode,
             is_complaint: is_complaint(failed.last_error.as_deref()),

@@ -109,10 +109,11 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
     }
 }
 
-/// Address that a job was sent to: its own, or that of its consultant.
-fn recipient(conn: &mut Conn, recipient: Option<&str>, consultant_id: Option<&ConsultantId>) -> Result<String, Error> {
-    if let Some(recipient) = recipient {
-        return Ok(recipient.to_owned());
+/// Address that a job was sent to, as it says, or what is registered for its consultant where it does not: it was never
+/// sent, or by an older version.
+fn recipient(conn: &mut Conn, sent_to: Option<&str>, consultant_id: Option<&ConsultantId>) -> Result<String, Error> {
+    if let Some(sent_to) = sent_to {
+        return Ok(sent_to.to_owned());
     }
     let consultant = match consultant_id {
         Some(id) => records::consultants::find(conn, id)?,

@@ -221,7 +221,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         Kind::GivenUp => None,
     };
     if let Some(cause) = cause {
-        let address = super::recipient(tx, job.recipient.as_deref(), job.consultant_id.as_ref())?;
+        let address = super::recipient(tx, job.sent_to(), job.consultant_id.as_ref())?;
         suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     }
     if let Some(link) = link.filter(|_| !was_told) {

@@ -53,7 +53,8 @@ pub(in crate::mail) struct Sent {
     pub consultant_id: Option<ConsultantId>,
     pub magic_link_id: Option<LinkId>,
     pub generation: Option<i32>,
-    pub recipient: Option<String>,
+    recipient: Option<String>,
+    sent_to: Option<String>,
     pub state: DeliveryState,
     pub retry_round: i32,
     pub provider: Option<String>,
@@ -64,6 +65,11 @@ impl Sent {
     /// Its template; none for one of a newer version, which counts as a notice.
     pub(in crate::mail) fn template(&self) -> Option<Template> {
         self.template.parse().ok()
+    }
+
+    /// The address that it was sent to; none where an older version sent it to what was registered for the consultant.
+    pub(in crate::mail) fn sent_to(&self) -> Option<&str> {
+        self.recipient.as_deref().or(self.sent_to.as_deref())
     }
 }
 
@@ -76,6 +82,7 @@ macro_rules! sent {
             jobs::magic_link_id,
             jobs::generation,
             jobs::recipient,
+            jobs::sent_to,
             jobs::state,
             jobs::retry_round,
             jobs::provider,

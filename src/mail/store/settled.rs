@@ -70,7 +70,8 @@ pub(in crate::mail) fn settle_accepted(
     }
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile.
+/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile. One that the provider
+/// refuses leaves on record where the mail was sent to ([`Job::claimed_after`]).
 pub(in crate::mail) fn settle(
     conn: &mut Conn,
     job: &Job,
@@ -106,18 +107,21 @@ pub(in crate::mail) fn settle(
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::next_attempt_at.eq(*at),
             jobs::last_error.eq(Some(error)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::GivenUp { error } => mine!((
             provider,
             jobs::state.eq(DeliveryState::Failed),
             jobs::finished_at.eq(Some(now)),
             jobs::last_error.eq(Some(error)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::Suppressed { why } => mine!((
             jobs::state.eq(DeliveryState::Cancelled),
             jobs::attempts.eq(jobs::attempts - 1),
             jobs::finished_at.eq(Some(now)),
             jobs::last_error.eq(Some(why)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::Unknown { at, error } => mine!((
             provider,
