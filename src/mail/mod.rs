@@ -157,12 +157,14 @@ text_enum! {
 
 /// What became of a job, and when it went out.
 fn fate(job: &Job) -> (MailFate, Option<Timestamp>) {
-    match (job.state, job.finished_at) {
+    // A report comes later, and an older version notes nothing else.
+    let left_at = job.left_at.or(job.finished_at);
+    match job.state {
         // Who reports a mail as unwanted has it.
-        (DeliveryState::Bounced, at) if failure::is_complaint(job.last_error.as_deref()) => (MailFate::Mailed, at),
-        (DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled, _) => (MailFate::Lost, None),
-        (_, Some(at)) => (MailFate::Mailed, Some(at)),
-        (_, None) => (MailFate::Waiting, None),
+        DeliveryState::Bounced if failure::is_complaint(job.last_error.as_deref()) => (MailFate::Mailed, left_at),
+        DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled => (MailFate::Lost, None),
+        _ if job.finished_at.is_some() => (MailFate::Mailed, left_at),
+        _ => (MailFate::Waiting, None),
     }
 }
 

@@ -1,7 +1,9 @@
 //! Mails of whatever version, those of a newer one included that runs, or ran, on the same database: what the evidence shows
 //! of them, and what providers report.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::{Nullable, Timestamp as SqlTimestamp};
 use serde::Serialize;
 
 use crate::clock::Timestamp;
@@ -125,11 +127,16 @@ pub(in crate::mail) fn reported(
     if state == DeliveryState::Bounced {
         from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
+    // It left before that: `finished_at` is when a mail left until the first report comes.
+    let left_at = sql::<Nullable<SqlTimestamp>>("coalesce(mail_jobs.left_at, mail_jobs.finished_at, ")
+        .bind::<SqlTimestamp, _>(now)
+        .sql(")");
     let applied = diesel::update(jobs::table.find(id))
         .filter(jobs::state.eq_any(from))
         .set((
             jobs::state.eq(state),
             jobs::finished_at.eq(Some(now)),
+            jobs::left_at.eq(left_at),
             jobs::last_error.eq(Some(error).filter(|text| !text.is_empty())),
         ))
         .execute(conn)?;

@@ -43,7 +43,7 @@ pub(in crate::mail) fn settle_accepted(
     provider: &str,
     now: Timestamp,
 ) -> QueryResult<()> {
-    const SETTLE: &str = "UPDATE mail_jobs SET provider = $1, state = $2, finished_at = $3, \
+    const SETTLE: &str = "UPDATE mail_jobs SET provider = $1, state = $2, finished_at = $3, left_at = $3, \
          provider_message_id = a.message_id, last_error = NULL \
          FROM unnest($4, $5, $6) AS a (id, lease_until, message_id) \
          WHERE mail_jobs.id = a.id AND mail_jobs.lease_until = a.lease_until AND ";
@@ -98,6 +98,7 @@ pub(in crate::mail) fn settle(
             provider,
             jobs::state.eq(DeliveryState::Accepted),
             jobs::finished_at.eq(Some(now)),
+            jobs::left_at.eq(Some(now)),
             jobs::provider_message_id.eq(message_id.as_ref()),
             jobs::last_error.eq(None::<String>),
         )),
@@ -130,6 +131,7 @@ pub(in crate::mail) fn settle(
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::next_attempt_at.eq(at.unwrap_or(job.next_attempt_at)),
             jobs::finished_at.eq(at.is_none().then_some(now)),
+            jobs::left_at.eq(Some(now)),
             jobs::last_error.eq(Some(error)),
         )),
     };

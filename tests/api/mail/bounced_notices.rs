@@ -215,3 +215,34 @@ async fn nobody_hears_of_a_mail_that_was_sent_again_since(world: &World) {
     assert_ne!(told["state"], "accepted", "{told}");
     assert!(posted.mails("link_bounced", &link).await.is_empty());
 }
+
+// A report comes hours or days after the mail left.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn no_report_moves_the_time_when_a_mail_went_out(world: &World) {
+    let posted = Posted::start(world, &[]).await;
+    let (link, _, _) = mailed(&posted.operator, "ravi@support.example").await;
+    let old = json!({ "token": posted.token(&link, 1).await });
+    posted.operator.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.ok();
+    posted.token(&link, 2).await;
+    eventually("it left", async || (state(&posted.operator, &link).await == "accepted").then_some(())).await;
+    let newest = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link}");
+    let listed = async || posted.operator.get(&newest).await.ok()["items"][0].clone();
+    let job = listed().await;
+    let page = world.stranger().at(&posted.process.base);
+    let told = async || {
+        let shown = page.post("/l/preview", &old).await.ok();
+        assert_eq!(shown["newest_mail"], "mailed", "{shown}");
+        let refused = page.post("/l/resend", &old).await;
+        refused.refused(410, "link_superseded");
+        (shown["newest_mailed_at"].clone(), refused.body["detail"].clone())
+    };
+    let before = told().await;
+    assert!(before.0.is_string() && before.1.as_str().unwrap().contains("was mailed at"), "{before:?}");
+    for report in [("Delivery", ""), ("SpamComplaint", "SpamComplaint")] {
+        eventually("some time passes", async || (json!(now()) != listed().await["at"]).then_some(())).await;
+        posted.report(report, job["id"].as_str().unwrap()).await;
+        assert_ne!(listed().await["at"], before.0, "{report:?}");
+        assert_eq!(told().await, before, "{report:?}");
+    }
+}
