@@ -370,8 +370,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let withheld = withheld.or_else(|| {
         let why = since.outlives(job.template, link.as_ref()?.ended(now));
-        let is_sent_again = failure.as_ref().is_some_and(|failure| failure.is_sent_again);
-        let why = why.or_else(|| is_sent_again.then_some("the mail was sent again since"))?;
+        let why = why.or(failure.as_ref().and_then(|failure| failure.overtaken))?;
         Some(Attempt::Suppressed { why: why.to_owned() })
     });
     let link = link.map(|link| {

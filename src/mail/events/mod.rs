@@ -225,7 +225,8 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
         suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     }
     if let Some(link) = link.filter(|_| !was_told) {
-        super::notices::undelivered(tx, &link, template, (&job.id, job.retry_round), now)?;
+        let was_delivered = job.state == DeliveryState::Delivered;
+        super::notices::undelivered(tx, &link, template, (&job.id, job.retry_round, was_delivered), now)?;
     }
     Ok(())
 }

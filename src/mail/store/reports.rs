@@ -3,7 +3,7 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{Nullable, Timestamp as SqlTimestamp};
+use diesel::sql_types::{Bool, Nullable, Timestamp as SqlTimestamp};
 use serde::Serialize;
 
 use crate::clock::Timestamp;
@@ -115,7 +115,8 @@ pub(in crate::mail) fn find_sent_by_message(
 /// Applies a provider's report to a sent e-mail; `false` if it was applied before, or the e-mail was not sent.
 ///
 /// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
-/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good.
+/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good, or to have arrived where an
+/// attempt had no answer.
 pub(in crate::mail) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -127,12 +128,15 @@ pub(in crate::mail) fn reported(
     if state == DeliveryState::Bounced {
         from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
+    // What failed is the last attempt.
+    let may_have_left = jobs::state.eq(DeliveryState::Failed).and(jobs::unknown_attempts.gt(0));
+    let is_delivered = (state == DeliveryState::Delivered).into_sql::<Bool>();
     // It left before that: `finished_at` is when a mail left until the first report comes.
     let left_at = sql::<Nullable<SqlTimestamp>>("coalesce(mail_jobs.left_at, mail_jobs.finished_at, ")
         .bind::<SqlTimestamp, _>(now)
         .sql(")");
     let applied = diesel::update(jobs::table.find(id))
-        .filter(jobs::state.eq_any(from))
+        .filter(jobs::state.eq_any(from).or(may_have_left.and(is_delivered)))
         .set((
             jobs::state.eq(state),
             jobs::finished_at.eq(Some(now)),
