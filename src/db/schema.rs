@@ -218,6 +218,8 @@ diesel::table! {
         finished_at -> Nullable<Timestamp>,
         kid -> Nullable<Text>,
         traceparent -> Nullable<Text>,
+        sent_to -> Nullable<Text>,
+        left_at -> Nullable<Timestamp>,
     }
 }
 

@@ -64,7 +64,7 @@ impl MailDelivery {
     fn of(job: Job, addresses: &HashMap<ConsultantId, String>) -> Self {
         let registered = || job.consultant_id.as_ref().and_then(|id| addresses.get(id).cloned()).unwrap_or_default();
         Self {
-            recipient: job.recipient.clone().unwrap_or_else(registered),
+            recipient: job.sent_to().map_or_else(registered, ToOwned::to_owned),
             tenant_id: Some(job.tenant_id).filter(|tenant| tenant != SYSTEM_LOG),
             next_attempt_at: job.finished_at.is_none().then_some(job.next_attempt_at),
             at: job.finished_at,

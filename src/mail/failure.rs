@@ -5,7 +5,7 @@ use super::store::{self, Job};
 use crate::clock::Timestamp;
 use crate::config::Config;
 use crate::db::Conn;
-use crate::domain::Template;
+use crate::domain::{DeliveryState, Template};
 use crate::error::Error;
 use crate::records;
 use crate::records::links::Link;
@@ -36,8 +36,8 @@ pub(super) struct Failure {
     pub has_visit: bool,
     /// Whether no mail goes to the address any more.
     pub is_stopped: bool,
-    /// Whether the mail was sent again since.
-    pub is_sent_again: bool,
+    /// Why nobody needs to hear of it any more.
+    pub overtaken: Option<&'static str>,
 }
 
 impl Failure {
@@ -52,11 +52,12 @@ impl Failure {
         if notice.template != Template::LinkBounced {
             return Ok(None);
         }
-        let (id, round) = notice.dedup_key.split_once(' ').unwrap_or((&notice.dedup_key, "0"));
+        let mut key = notice.dedup_key.split(' ');
+        let (id, round) = (key.next().unwrap_or_default(), key.next().unwrap_or("0"));
         let Some(failed) = store::find(conn, &id.parse().map_err(Error::internal)?)? else { return Ok(None) };
         let newest = store::newest_of_link(conn, &link.id, failed.template)?.filter(|newest| newest.id != failed.id);
         let visit = records::sessions::last_of_link(conn, &link.id)?;
-        let address = super::recipient(conn, failed.recipient.as_deref(), failed.consultant_id.as_ref())?;
+        let address = super::recipient(conn, failed.sent_to(), failed.consultant_id.as_ref())?;
         Ok(Some(Self {
             of_code: failed.template == Template::StepUpCode,
             is_complaint: is_complaint(failed.last_error.as_deref()),
@@ -64,7 +65,11 @@ impl Failure {
             is_used: visit.as_ref().is_some_and(|visit| visit.started_at >= failed.created_at),
             has_visit: visit.is_some_and(|visit| visit.holds(now)),
             is_stopped: !super::leaves_to(conn, config, &address)?,
-            is_sent_again: round.parse::<i32>().is_ok_and(|round| round < failed.retry_round),
+            overtaken: if round.parse::<i32>().is_ok_and(|round| round < failed.retry_round) {
+                Some("the mail was sent again since")
+            } else {
+                (failed.state == DeliveryState::Delivered).then_some("the mail was delivered after all")
+            },
             words: failed.last_error,
         }))
     }

@@ -109,10 +109,11 @@ fn about(link: &Link, template: Template, dedup_key: String, now: Timestamp) -> 
     }
 }
 
-/// Address that a job was sent to: its own, or that of its consultant.
-fn recipient(conn: &mut Conn, recipient: Option<&str>, consultant_id: Option<&ConsultantId>) -> Result<String, Error> {
-    if let Some(recipient) = recipient {
-        return Ok(recipient.to_owned());
+/// Address that a job was sent to, as it says, or what is registered for its consultant where it does not: it was never
+/// sent, or by an older version.
+fn recipient(conn: &mut Conn, sent_to: Option<&str>, consultant_id: Option<&ConsultantId>) -> Result<String, Error> {
+    if let Some(sent_to) = sent_to {
+        return Ok(sent_to.to_owned());
     }
     let consultant = match consultant_id {
         Some(id) => records::consultants::find(conn, id)?,
@@ -156,12 +157,14 @@ text_enum! {
 
 /// What became of a job, and when it went out.
 fn fate(job: &Job) -> (MailFate, Option<Timestamp>) {
-    match (job.state, job.finished_at) {
+    // A report comes later, and an older version notes nothing else.
+    let left_at = job.left_at.or(job.finished_at);
+    match job.state {
         // Who reports a mail as unwanted has it.
-        (DeliveryState::Bounced, at) if failure::is_complaint(job.last_error.as_deref()) => (MailFate::Mailed, at),
-        (DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled, _) => (MailFate::Lost, None),
-        (_, Some(at)) => (MailFate::Mailed, Some(at)),
-        (_, None) => (MailFate::Waiting, None),
+        DeliveryState::Bounced if failure::is_complaint(job.last_error.as_deref()) => (MailFate::Mailed, left_at),
+        DeliveryState::Failed | DeliveryState::Bounced | DeliveryState::Cancelled => (MailFate::Lost, None),
+        _ if job.finished_at.is_some() => (MailFate::Mailed, left_at),
+        _ => (MailFate::Waiting, None),
     }
 }
 

@@ -295,18 +295,18 @@ pub(crate) fn approval_key_changed(
 }
 
 /// Notifies the admin that an e-mail that opens the access did not arrive: the link, or a code for it. Of other e-mails it
-/// does nothing, those of a newer version included.
+/// does nothing, those of a newer version included. One that was delivered before may have been told of as failed before that.
 pub(super) fn undelivered(
     tx: &mut Tx<'_>,
     link: &Link,
     template: Option<Template>,
-    (id, retry_round): (&MailJobId, i32),
+    (id, retry_round, was_delivered): (&MailJobId, i32, bool),
     now: Timestamp,
 ) -> Result<(), Error> {
     if template.is_none_or(|template| !store::OPENING.contains(&template)) {
         return Ok(());
     }
-    let dedup_key = format!("{id} {retry_round}");
+    let dedup_key = format!("{id} {retry_round}{}", if was_delivered { " delivered" } else { "" });
     tx.wake(Worker::Mail);
     enqueue_notice(tx, link, Template::LinkBounced, dedup_key, link.issued_by_email.as_ref(), now)
 }

@@ -83,6 +83,12 @@ struct Queued {
 }
 
 impl Queued {
+    /// The job, and the address that it goes to, if that is what is registered for its consultant.
+    fn going(&self) -> (MailJobId, Option<String>) {
+        let registered = self.consultant.as_ref().filter(|_| self.job.recipient.is_none());
+        (self.job.id.clone(), registered.map(|consultant| consultant.email.clone()))
+    }
+
     /// A job whose attempt fails before the provider is asked.
     fn unreadable(job: Job, link: Option<Link>, config: &Config, now: Timestamp) -> Self {
         let attempted = Job { attempts: job.attempts + 1, ..job.clone() };
@@ -214,16 +220,16 @@ impl Batch<'_> {
     async fn send(self, cx: &Context, now: Timestamp) -> Result<(), Error> {
         let Self { guarded, kid, mails } = self;
         let provider = guarded.provider.name();
-        let ids: Vec<MailJobId> = mails.iter().map(|mail| mail.job.id.clone()).collect();
+        let going: Vec<_> = mails.iter().map(Queued::going).collect();
         let claim =
-            move |conn: &mut Conn| Ok(store::claim(conn, &ids, provider, kid.as_deref(), now.plus(LEASE), now)?);
+            move |conn: &mut Conn| Ok(store::claim(conn, &going, provider, kid.as_deref(), now.plus(LEASE), now)?);
         let claimed = cx.store.write_statement(claim).await?;
         let mut claimed: HashMap<MailJobId, Job> = claimed.into_iter().map(|job| (job.id.clone(), job)).collect();
         let (done, mut came) = mpsc::unbounded_channel();
         let (mut sending, mut stale) = (Vec::new(), Vec::new());
         for mail in mails {
             if let Some(job) = claimed.remove(&mail.job.id) {
-                let done = done.clone();
+                let (done, job) = (done.clone(), job.claimed_after(&mail.job));
                 sending.push(async move { drop(done.send(attempt(cx, guarded, Queued { job, ..mail }).await)) });
             } else {
                 guarded.release();
@@ -290,10 +296,10 @@ async fn withhold(cx: &Context, guarded: &Guarded, mail: Queued, now: Timestamp)
     let provider = guarded.provider.name();
     guarded.release();
     let work = move |tx: &mut Tx<'_>| {
-        let claimed = store::claim(tx, std::slice::from_ref(&mail.job.id), provider, None, now.plus(LEASE), now)?;
+        let claimed = store::claim(tx, &[mail.going()], provider, None, now.plus(LEASE), now)?;
         match (&mail.withheld, claimed.into_iter().next()) {
             (Some(attempt), Some(job)) => {
-                let link = mail.link.as_ref().map(|(link, _)| link.clone());
+                let (job, link) = (job.claimed_after(&mail.job), mail.link.as_ref().map(|(link, _)| link.clone()));
                 settle(tx, &[Sent { job, link, attempt: attempt.clone() }], provider, false, now)
             }
             _ => Ok(store::cancel_stale(tx, &mail.job.id, now).map(drop)?),
@@ -364,8 +370,7 @@ fn gather(conn: &mut Conn, config: &Config, due: Due, now: Timestamp) -> Result<
     };
     let withheld = withheld.or_else(|| {
         let why = since.outlives(job.template, link.as_ref()?.ended(now));
-        let is_sent_again = failure.as_ref().is_some_and(|failure| failure.is_sent_again);
-        let why = why.or_else(|| is_sent_again.then_some("the mail was sent again since"))?;
+        let why = why.or(failure.as_ref().and_then(|failure| failure.overtaken))?;
         Some(Attempt::Suppressed { why: why.to_owned() })
     });
     let link = link.map(|link| {

@@ -58,7 +58,7 @@ pub(super) fn settle(
         if left && let Some(link) = link {
             record(tx, job, link, provider, attempt, now);
             if matches!(attempt, Attempt::GivenUp { .. }) {
-                notices::undelivered(tx, link, Some(job.template), (&job.id, job.retry_round), now)?;
+                notices::undelivered(tx, link, Some(job.template), (&job.id, job.retry_round, false), now)?;
             }
         }
     }

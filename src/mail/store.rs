@@ -69,6 +69,10 @@ pub(super) struct Job {
     pub kid: Option<String>,
     /// The place in the trace of the act that it follows from.
     pub traceparent: Option<String>,
+    /// The consultant's address that the last attempt went to, which may have been changed since.
+    pub sent_to: Option<String>,
+    /// When it last left, or may have; none where an older version sent it.
+    pub left_at: Option<Timestamp>,
 }
 
 impl Job {
@@ -104,7 +108,20 @@ impl Job {
             finished_at: None,
             kid: None,
             traceparent: TraceContext::current().and_then(|trace| trace.traceparent()),
+            sent_to: None,
+            left_at: None,
         }
+    }
+
+    /// The address that it was sent to, as far as is known; none where it goes to what is registered for the consultant.
+    pub(super) fn sent_to(&self) -> Option<&str> {
+        let is_to_leave = self.state == DeliveryState::Queued;
+        self.recipient.as_deref().or(self.sent_to.as_deref().filter(|_| !is_to_leave))
+    }
+
+    /// A job that was claimed. Where its attempt is refused, a mail that may have left before is where it was sent to.
+    pub(super) fn claimed_after(self, before: &Self) -> Self {
+        if self.unknown_attempts > 0 { Self { sent_to: before.sent_to.clone(), ..self } } else { self }
     }
 }
 
@@ -259,6 +276,8 @@ pub(super) fn retry(conn: &mut Conn, id: &MailJobId, reach: &Reach, now: Timesta
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::provider_message_id.eq(None::<String>),
             jobs::finished_at.eq(None::<Timestamp>),
+            jobs::sent_to.eq(None::<String>),
+            jobs::left_at.eq(None::<Timestamp>),
         ))
         .returning(jobs::all_columns)
         .get_result(conn)

@@ -40,7 +40,12 @@ enum Kind {
     GivenUp,
     /// The recipient reported the e-mail as spam.
     Complained,
+    /// The provider did not send the e-mail: the recipient reported an earlier one as spam.
+    Listed,
 }
+
+/// Error text of an e-mail that was not sent because of an earlier complaint: none about this one.
+const LISTED: &str = "the provider has the address on its list of complaints";
 
 /// An authenticated report.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +111,7 @@ impl Report {
             Kind::Bounced => format!("the e-mail bounced: {}", self.word),
             Kind::GivenUp => format!("the provider gave the e-mail up: {}", self.word),
             Kind::Complained => COMPLAINT.to_owned(),
+            Kind::Listed => LISTED.to_owned(),
         };
         self.reason.iter().fold(what, |what, reason| format!("{what}: {reason}"))
     }
@@ -188,7 +194,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     let Some(job) = find(tx, provider, report)? else { return Ok(()) };
     let state = match report.kind {
         Kind::Delivered => DeliveryState::Delivered,
-        Kind::Bounced | Kind::Complained => DeliveryState::Bounced,
+        Kind::Bounced | Kind::Complained | Kind::Listed => DeliveryState::Bounced,
         Kind::GivenUp => DeliveryState::Failed,
     };
     let was_told = job.state == DeliveryState::Failed;
@@ -205,7 +211,7 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     if let Some(link) = link.as_ref().filter(|_| is_of_code || template == Some(Template::MagicLink)) {
         let kind = match report.kind {
             Kind::Delivered => EventType::LinkDelivered,
-            Kind::Bounced | Kind::Complained => EventType::LinkBounced,
+            Kind::Bounced | Kind::Complained | Kind::Listed => EventType::LinkBounced,
             Kind::GivenUp => EventType::LinkMailFailed,
         };
         tx.record(Event::new(kind, Actor::system("mail"), now).link(link).with(&serde_json::json!({
@@ -217,15 +223,16 @@ fn apply(tx: &mut Tx<'_>, provider: &str, report: &Report, now: Timestamp) -> Re
     let cause = match report.kind {
         Kind::Delivered => return Ok(()),
         Kind::Bounced => Some(suppressions::Cause::Bounce),
-        Kind::Complained => Some(suppressions::Cause::Complaint),
+        Kind::Complained | Kind::Listed => Some(suppressions::Cause::Complaint),
         Kind::GivenUp => None,
     };
     if let Some(cause) = cause {
-        let address = super::recipient(tx, job.recipient.as_deref(), job.consultant_id.as_ref())?;
+        let address = super::recipient(tx, job.sent_to(), job.consultant_id.as_ref())?;
         suppressions::suppress(tx, &address, cause, provider, &job, now)?;
     }
     if let Some(link) = link.filter(|_| !was_told) {
-        super::notices::undelivered(tx, &link, template, (&job.id, job.retry_round), now)?;
+        let was_delivered = job.state == DeliveryState::Delivered;
+        super::notices::undelivered(tx, &link, template, (&job.id, job.retry_round, was_delivered), now)?;
     }
     Ok(())
 }

@@ -27,10 +27,10 @@ pub(super) const EVENTS: &[(&str, Kind)] = &[
     ("dropped", Kind::GivenUp),
 ];
 
-/// `reason` of `dropped`, where the address is on SendGrid's own list for a bounce or complaint. The other documented
-/// reasons are about the e-mail or the account.
+/// `reason` of `dropped`, where the address is on SendGrid's own list for a bounce or complaint: the e-mail was not sent. The
+/// other documented reasons are about the e-mail or the account.
 pub(super) const DROPS: &[(&str, Kind)] =
-    &[("Bounced Address", Kind::Bounced), ("Spam Reporting Address", Kind::Complained)];
+    &[("Bounced Address", Kind::Bounced), ("Spam Reporting Address", Kind::Listed)];
 
 /// `key` is a public key in DER (`SubjectPublicKeyInfo`), which SendGrid's console shows in base64.
 pub(super) fn read(key: &[u8], headers: &HeaderMap, body: &[u8], now: Timestamp) -> Result<Vec<Report>, Error> {

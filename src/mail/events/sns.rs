@@ -197,6 +197,12 @@ fn report(message: &str) -> Option<Report> {
         // The recipient took the e-mail out of the spam folder.
         return None;
     }
+    let sub = text(&body, "/complaint/complaintSubType").unwrap_or_default();
+    if kind == Kind::Complained && sub == "OnAccountSuppressionList" {
+        // SES took the e-mail and did not send it.
+        kind = Kind::Listed;
+        word = format!("{word} {sub}");
+    }
     if kind == Kind::Bounced {
         // Transient and undetermined bounces end the e-mail, too: SES has stopped trying.
         let bounce = text(&body, "/bounce/bounceType").unwrap_or("Undetermined");

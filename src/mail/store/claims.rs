@@ -5,6 +5,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment};
 use diesel::sql_types::{Array, Bool, Nullable, Text, Timestamp as SqlTimestamp};
+use serde_json::{Map, Value};
 
 use super::{Job, OPEN, known, turns};
 use crate::clock::Timestamp;
@@ -101,18 +102,24 @@ fn whole(rows: Vec<Row>) -> Vec<Due> {
     due
 }
 
-/// Leases due jobs; leaves out those that are leased already, or whose link may no longer be mailed. Jobs that mail a
-/// link name the key that signs their tokens, which is noted with the link, and are left out where it is revoked.
+/// Leases due jobs; leaves out those that are leased already, or whose link may no longer be mailed. Each is claimed with the
+/// address that it goes to, if it has none of its own. Jobs that mail a link name the key that signs their tokens, which is
+/// noted with the link, and are left out where it is revoked.
 pub(in crate::mail) fn claim(
     conn: &mut Conn,
-    ids: &[MailJobId],
+    going: &[(MailJobId, Option<String>)],
     provider: &str,
     kid: Option<&str>,
     lease_until: Timestamp,
     now: Timestamp,
 ) -> QueryResult<Vec<Job>> {
+    let ids: Vec<MailJobId> = going.iter().map(|(id, _)| id.clone()).collect();
+    // One bound value, however many there are: the text stays the same.
+    let addresses: Map<String, Value> =
+        going.iter().filter_map(|(id, to)| Some((id.to_string(), Value::from(to.clone()?)))).collect();
+    let addresses = Value::Object(addresses).to_string();
     macro_rules! claim {
-        ($free:expr, $open:expr, $usable:expr) => {
+        ($free:expr, $open:expr, $usable:expr, $begin:literal, $end:literal) => {
             diesel::update(jobs::table)
                 .filter($free)
                 .filter($open)
@@ -127,6 +134,9 @@ pub(in crate::mail) fn claim(
                     jobs::lease_until.eq(Some(lease_until)),
                     jobs::attempts.eq(jobs::attempts + 1),
                     jobs::kid.eq(kid),
+                    jobs::sent_to.eq(sql::<Nullable<Text>>(concat!("coalesce(", $begin))
+                        .bind::<Text, _>(addresses)
+                        .sql(concat!($end, " ->> mail_jobs.id, mail_jobs.sent_to)"))),
                 ))
                 .returning(jobs::all_columns)
         };
@@ -134,8 +144,8 @@ pub(in crate::mail) fn claim(
     match conn {
         Conn::Postgres(conn) => {
             let usable = sql::<Bool>("(SELECT usable FROM key)");
-            let claim =
-                claim!(sql::<Bool>("mail_jobs.id = ANY(ARRAY(SELECT id FROM free))"), sql::<Bool>(OPEN), usable);
+            let free = sql::<Bool>("mail_jobs.id = ANY(ARRAY(SELECT id FROM free))");
+            let claim = claim!(free, sql::<Bool>(OPEN), usable, "CAST(", " AS jsonb)");
             let ids = ids.iter().map(MailJobId::as_str).collect();
             fixed!(prepared(Claiming { ids, kid, claim })).get_results(conn)
         }
@@ -143,7 +153,8 @@ pub(in crate::mail) fn claim(
             let key = signing_keys::table.filter(signing_keys::revoked_at.is_null());
             let key = key.filter(signing_keys::kid.nullable().eq(kid));
             let usable = exists(key).or(kid.is_none().into_sql::<Bool>());
-            prepared(claim!(jobs::id.eq_any(padded(ids)), jobs::finished_at.is_null(), usable)).get_results(conn)
+            prepared(claim!(jobs::id.eq_any(padded(&ids)), jobs::finished_at.is_null(), usable, "", ""))
+                .get_results(conn)
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Mails of whatever version, those of a newer one included that runs, or ran, on the same database: what the evidence shows
 //! of them, and what providers report.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Nullable, Timestamp as SqlTimestamp};
 use serde::Serialize;
 
 use crate::clock::Timestamp;
@@ -53,7 +55,8 @@ pub(in crate::mail) struct Sent {
     pub consultant_id: Option<ConsultantId>,
     pub magic_link_id: Option<LinkId>,
     pub generation: Option<i32>,
-    pub recipient: Option<String>,
+    recipient: Option<String>,
+    sent_to: Option<String>,
     pub state: DeliveryState,
     pub retry_round: i32,
     pub provider: Option<String>,
@@ -64,6 +67,11 @@ impl Sent {
     /// Its template; none for one of a newer version, which counts as a notice.
     pub(in crate::mail) fn template(&self) -> Option<Template> {
         self.template.parse().ok()
+    }
+
+    /// The address that it was sent to; none where an older version sent it to what was registered for the consultant.
+    pub(in crate::mail) fn sent_to(&self) -> Option<&str> {
+        self.recipient.as_deref().or(self.sent_to.as_deref())
     }
 }
 
@@ -76,6 +84,7 @@ macro_rules! sent {
             jobs::magic_link_id,
             jobs::generation,
             jobs::recipient,
+            jobs::sent_to,
             jobs::state,
             jobs::retry_round,
             jobs::provider,
@@ -106,7 +115,8 @@ pub(in crate::mail) fn find_sent_by_message(
 /// Applies a provider's report to a sent e-mail; `false` if it was applied before, or the e-mail was not sent.
 ///
 /// A bounced e-mail never becomes delivered. A delivered one may still bounce, but not fail: what a provider gives up
-/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good.
+/// after the delivery is an automatic answer. A failed one may turn out to have bounced for good, or to have arrived where an
+/// attempt had no answer.
 pub(in crate::mail) fn reported(
     conn: &mut Conn,
     id: &MailJobId,
@@ -118,11 +128,19 @@ pub(in crate::mail) fn reported(
     if state == DeliveryState::Bounced {
         from.extend([DeliveryState::Delivered, DeliveryState::Failed]);
     }
+    // What failed is the last attempt.
+    let may_have_left = jobs::state.eq(DeliveryState::Failed).and(jobs::unknown_attempts.gt(0));
+    let is_delivered = (state == DeliveryState::Delivered).into_sql::<Bool>();
+    // It left before that: `finished_at` is when a mail left until the first report comes.
+    let left_at = sql::<Nullable<SqlTimestamp>>("coalesce(mail_jobs.left_at, mail_jobs.finished_at, ")
+        .bind::<SqlTimestamp, _>(now)
+        .sql(")");
     let applied = diesel::update(jobs::table.find(id))
-        .filter(jobs::state.eq_any(from))
+        .filter(jobs::state.eq_any(from).or(may_have_left.and(is_delivered)))
         .set((
             jobs::state.eq(state),
             jobs::finished_at.eq(Some(now)),
+            jobs::left_at.eq(left_at),
             jobs::last_error.eq(Some(error).filter(|text| !text.is_empty())),
         ))
         .execute(conn)?;

@@ -43,7 +43,7 @@ pub(in crate::mail) fn settle_accepted(
     provider: &str,
     now: Timestamp,
 ) -> QueryResult<()> {
-    const SETTLE: &str = "UPDATE mail_jobs SET provider = $1, state = $2, finished_at = $3, \
+    const SETTLE: &str = "UPDATE mail_jobs SET provider = $1, state = $2, finished_at = $3, left_at = $3, \
          provider_message_id = a.message_id, last_error = NULL \
          FROM unnest($4, $5, $6) AS a (id, lease_until, message_id) \
          WHERE mail_jobs.id = a.id AND mail_jobs.lease_until = a.lease_until AND ";
@@ -70,7 +70,8 @@ pub(in crate::mail) fn settle_accepted(
     }
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile.
+/// Stores the outcome of an attempt; `false` if the lease was lost or the job cancelled meanwhile. One that the provider
+/// refuses leaves on record where the mail was sent to ([`Job::claimed_after`]).
 pub(in crate::mail) fn settle(
     conn: &mut Conn,
     job: &Job,
@@ -97,6 +98,7 @@ pub(in crate::mail) fn settle(
             provider,
             jobs::state.eq(DeliveryState::Accepted),
             jobs::finished_at.eq(Some(now)),
+            jobs::left_at.eq(Some(now)),
             jobs::provider_message_id.eq(message_id.as_ref()),
             jobs::last_error.eq(None::<String>),
         )),
@@ -106,18 +108,21 @@ pub(in crate::mail) fn settle(
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::next_attempt_at.eq(*at),
             jobs::last_error.eq(Some(error)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::GivenUp { error } => mine!((
             provider,
             jobs::state.eq(DeliveryState::Failed),
             jobs::finished_at.eq(Some(now)),
             jobs::last_error.eq(Some(error)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::Suppressed { why } => mine!((
             jobs::state.eq(DeliveryState::Cancelled),
             jobs::attempts.eq(jobs::attempts - 1),
             jobs::finished_at.eq(Some(now)),
             jobs::last_error.eq(Some(why)),
+            jobs::sent_to.eq(&job.sent_to),
         )),
         Attempt::Unknown { at, error } => mine!((
             provider,
@@ -126,6 +131,7 @@ pub(in crate::mail) fn settle(
             jobs::lease_until.eq(None::<Timestamp>),
             jobs::next_attempt_at.eq(at.unwrap_or(job.next_attempt_at)),
             jobs::finished_at.eq(at.is_none().then_some(now)),
+            jobs::left_at.eq(Some(now)),
             jobs::last_error.eq(Some(error)),
         )),
     };

@@ -181,12 +181,11 @@ async fn the_page_does_not_call_a_mail_lost_that_was_reported_as_unwanted(world:
     }
 }
 
-// A mail that was sent again since did not fail in the end.
+// A mail that was sent again since, or turned out to have arrived, did not fail in the end.
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
-async fn nobody_hears_of_a_mail_that_was_sent_again_since(world: &World) {
+async fn nobody_hears_of_a_mail_that_was_sent_again_since_or_was_delivered(world: &World) {
     let posted = Posted::start(world, &[]).await;
-    let (link, job, _) = mailed(&posted.operator, "ravi@support.example").await;
     // The notice waits: it is written, and not due.
     let later = "CREATE TRIGGER later AFTER INSERT ON mail_jobs WHEN NEW.template = 'link_bounced' \
         BEGIN UPDATE mail_jobs SET next_attempt_at = '2100-01-01 00:00:00' WHERE id = NEW.id; END";
@@ -202,16 +201,57 @@ async fn nobody_hears_of_a_mail_that_was_sent_again_since(world: &World) {
             sql.run(statement).unwrap();
         }
     }
-    posted.report(("Bounce", "Blocked"), &job).await;
-    posted.operator.post(&format!("/v1/mail-deliveries/{job}/retry"), &json!({})).await.ok();
+    for is_delivered in [false, true] {
+        let (link, job, _) = mailed(&posted.operator, &format!("ravi.{is_delivered}@support.example")).await;
+        posted.report(("Bounce", "Blocked"), &job).await;
+        if is_delivered {
+            sql.run(&format!("UPDATE mail_jobs SET unknown_attempts = 1 WHERE id = '{job}'")).unwrap();
+            posted.report(("Delivery", ""), &job).await;
+            assert_eq!(state(&posted.operator, &link).await, "delivered");
+        } else {
+            posted.operator.post(&format!("/v1/mail-deliveries/{job}/retry"), &json!({})).await.ok();
+            eventually("it left", async || (state(&posted.operator, &link).await == "accepted").then_some(())).await;
+        }
+        sql.run("UPDATE mail_jobs SET next_attempt_at = '2026-01-01 00:00:00' WHERE template = 'link_bounced'")
+            .unwrap();
+        let query = format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}");
+        let told = eventually("it is settled", async || {
+            let told = posted.operator.get(&query).await.ok()["items"][0].clone();
+            told.get("finished_at").or(told.get("at")).is_some().then_some(told)
+        });
+        let told = told.await;
+        assert_ne!(told["state"], "accepted", "{told}");
+        assert!(posted.mails("link_bounced", &link).await.is_empty());
+    }
+}
+
+// A report comes hours or days after the mail left.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn no_report_moves_the_time_when_a_mail_went_out(world: &World) {
+    let posted = Posted::start(world, &[]).await;
+    let (link, _, _) = mailed(&posted.operator, "ravi@support.example").await;
+    let old = json!({ "token": posted.token(&link, 1).await });
+    posted.operator.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.ok();
+    posted.token(&link, 2).await;
     eventually("it left", async || (state(&posted.operator, &link).await == "accepted").then_some(())).await;
-    sql.run("UPDATE mail_jobs SET next_attempt_at = '2026-01-01 00:00:00' WHERE template = 'link_bounced'").unwrap();
-    let query = format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}");
-    let told = eventually("it is settled", async || {
-        let told = posted.operator.get(&query).await.ok()["items"][0].clone();
-        told.get("finished_at").or(told.get("at")).is_some().then_some(told)
-    });
-    let told = told.await;
-    assert_ne!(told["state"], "accepted", "{told}");
-    assert!(posted.mails("link_bounced", &link).await.is_empty());
+    let newest = format!("/v1/mail-deliveries?template=magic_link&magic_link_id={link}");
+    let listed = async || posted.operator.get(&newest).await.ok()["items"][0].clone();
+    let job = listed().await;
+    let page = world.stranger().at(&posted.process.base);
+    let told = async || {
+        let shown = page.post("/l/preview", &old).await.ok();
+        assert_eq!(shown["newest_mail"], "mailed", "{shown}");
+        let refused = page.post("/l/resend", &old).await;
+        refused.refused(410, "link_superseded");
+        (shown["newest_mailed_at"].clone(), refused.body["detail"].clone())
+    };
+    let before = told().await;
+    assert!(before.0.is_string() && before.1.as_str().unwrap().contains("was mailed at"), "{before:?}");
+    for report in [("Delivery", ""), ("SpamComplaint", "SpamComplaint")] {
+        eventually("some time passes", async || (json!(now()) != listed().await["at"]).then_some(())).await;
+        posted.report(report, job["id"].as_str().unwrap()).await;
+        assert_ne!(listed().await["at"], before.0, "{report:?}");
+        assert_eq!(told().await, before, "{report:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use time::Duration;
-use wiremock::matchers::method;
+use wiremock::matchers::{body_string_contains, method};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::reporters::{Reporters, mailed, now, state, taken, tell};
@@ -36,6 +36,12 @@ fn ses_bounce(kind: &str, sub: &str) -> Value {
             "reportingMTA": null,
         }}),
     )
+}
+
+/// SES did not send it: the address is on the account's list, for a complaint about another mail.
+fn ses_listed() -> Value {
+    let complaint = json!({ "complaintSubType": "OnAccountSuppressionList", "complaintFeedbackType": null });
+    ses("Complaint", &json!({ "complaint": complaint }))
 }
 
 pub(super) fn postmark(record: &str, kind: &str) -> Value {
@@ -99,6 +105,7 @@ pub(super) fn documented(provider: &str) -> Vec<(Value, &'static str)> {
                 (complaint(json!("abuse")), SUPPRESSED),
                 (complaint(Value::Null), SUPPRESSED),
                 (complaint(json!("not-spam")), OPEN),
+                (ses_listed(), SUPPRESSED),
             ]
         }
         "postmark" => [
@@ -277,6 +284,108 @@ async fn what_is_given_up_later_is_no_longer_undone_and_a_hard_bounce_is_heard_a
     let told = operator.get(&format!("/v1/mail-deliveries?template=link_bounced&magic_link_id={link}")).await.ok();
     assert_eq!(told["items"].as_array().unwrap().len(), 1, "told once: {told}");
     assert_eq!(operator.post("/v1/magic-links", &Api::issue_request(&consultant)).await.status, 201);
+}
+
+// What a provider keeps back because of an earlier complaint never came to anybody who could report it.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_mail_that_was_not_sent_because_of_an_earlier_complaint_is_none_that_was_reported(world: &World) {
+    let reporters = Reporters::new().await;
+    let dropped = sendgrid("dropped", &json!({ "reason": "Spam Reporting Address" }));
+    let settings = [("MAGIC_LINK_LINKS__RESEND_COOL_DOWN_SECONDS", "0")];
+    for (provider, report) in [("sendgrid", dropped), ("ses", ses_listed())] {
+        let answer = taken(provider, "message-1");
+        let (api, process, operator) = service_with(world, &reporters, provider, answer, &settings).await;
+        let (link, first, consultant) = mailed(&operator, &format!("ravi.{provider}@support.example")).await;
+        let bodies = async || {
+            let sent = api.received_requests().await.unwrap();
+            let texts =
+                sent.iter().map(|mail| String::from_utf8_lossy(&mail.body).replace("\\r", "").replace("\\n", " "));
+            texts.collect::<Vec<_>>()
+        };
+        let token = bodies().await.iter().find_map(|body| {
+            let rest = body.split_once("/l#")?.1;
+            Some(rest.split(|c: char| !(c.is_ascii_alphanumeric() || "._-".contains(c))).next()?.to_owned())
+        });
+        let token = json!({ "token": token.unwrap() });
+        operator.post(&format!("/v1/magic-links/{link}/resend"), &json!({})).await.ok();
+        let query = format!("/v1/mail-deliveries?template=magic_link&state=accepted&magic_link_id={link}");
+        let job = eventually("the fresh link is mailed", async || {
+            let newest = operator.get(&query).await.ok()["items"][0]["id"].as_str().unwrap().to_owned();
+            (newest != first).then_some(newest)
+        });
+        let job = job.await;
+        let report: Value = serde_json::from_str(&report.to_string().replace("JOB", &job)).unwrap();
+        assert_eq!(tell(&process.base, provider, reporters.prove(provider, &report, now())).await.status, 204);
+
+        let delivery = operator.get(&format!("/v1/magic-links/{link}")).await.ok()["delivery"].clone();
+        let error = delivery["last_error"].as_str().unwrap();
+        assert!(error.starts_with("the provider has the address on its list of complaints"), "{provider}: {delivery}");
+        let bounced = operator.events(&format!("&type=magic_link.mail_bounced&magic_link_id={link}")).await;
+        assert_eq!((bounced.len(), &bounced[0]["data"]["complaint"]), (1, &json!(false)), "{provider}: {bounced:?}");
+        let notice = eventually("the admin is told", async || {
+            bodies().await.into_iter().find(|body| body.contains("list of complaints"))
+        });
+        let notice = notice.await;
+        for words in ["could not be delivered", "No mail goes to that address any more"] {
+            assert!(notice.contains(words), "{provider}: {notice}");
+        }
+        for words in ["unwanted", "may still open"] {
+            assert!(!notice.contains(words), "{provider}: {notice}");
+        }
+        let page = world.stranger().at(&process.base);
+        assert_eq!(page.post("/l/preview", &token).await.ok()["newest_mail"], "lost", "{provider}");
+        operator.post("/v1/magic-links", &Api::issue_request(&consultant)).await.refused(409, "address_suppressed");
+    }
+}
+
+// An attempt that had no answer may have been taken, whatever becomes of the next one.
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn a_mail_that_was_refused_at_last_is_delivered_where_an_earlier_attempt_was(world: &World) {
+    let reporters = Reporters::new().await;
+    let (api, process, operator) = service(world, &reporters, "postmark", taken("postmark", "message-1")).await;
+    let hang_up = |_: &wiremock::Request| std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+    let is_link = || Mock::given(body_string_contains(r#""Tag":"magic_link""#));
+    let refused = ResponseTemplate::new(400).set_body_json(json!({ "ErrorCode": 300, "Message": "Invalid" }));
+    is_link().respond_with_err(hang_up).up_to_n_times(1).with_priority(1).mount(&api).await;
+    is_link().respond_with(refused).with_priority(2).mount(&api).await;
+    for had_no_answer in [true, false] {
+        let person = json!({ "name": "Ravi Kumar", "email": format!("ravi.{had_no_answer}@support.example") });
+        let consultant = operator.post("/v1/consultants", &person).await.ok()["id"].as_str().unwrap().to_owned();
+        let link = operator.issue(&consultant).await;
+        eventually("the mail is refused", async || (state(&operator, &link).await == GIVEN_UP).then_some(())).await;
+        let mails = async |template: &str| {
+            let query = format!("/v1/mail-deliveries?template={template}&magic_link_id={link}");
+            operator.get(&query).await.ok()["items"].as_array().unwrap().clone()
+        };
+        let told = async |number: usize| {
+            let left = async || {
+                let told = mails("link_bounced").await;
+                (told.len() == number && told.iter().all(|mail| mail["state"] == "accepted")).then_some(())
+            };
+            eventually("the admin is told", left).await;
+        };
+        told(1).await;
+        let job = mails("magic_link").await[0]["id"].as_str().unwrap().to_owned();
+        let report = async |record: &str, kind: &str| {
+            let report = postmark(record, kind).to_string().replace("JOB", &job);
+            for _ in 0..2 {
+                let report = reporters.prove("postmark", &serde_json::from_str(&report).unwrap(), now());
+                assert_eq!(tell(&process.base, "postmark", report).await.status, 204);
+            }
+            state(&operator, &link).await
+        };
+        let end = if had_no_answer { DELIVERED } else { GIVEN_UP };
+        assert_eq!(report("Delivery", "").await, end);
+        // What comes back after all is told once more where it was taken back.
+        assert_eq!(report("Bounce", "HardBounce").await, SUPPRESSED);
+        told(if had_no_answer { 2 } else { 1 }).await;
+        let mut types = vec!["magic_link.issued", "magic_link.mail_failed"];
+        types.extend(had_no_answer.then_some("magic_link.mail_delivered"));
+        types.push("magic_link.mail_bounced");
+        assert_eq!(operator.event_types(&format!("&magic_link_id={link}")).await, types);
+    }
 }
 
 #[apply(on_both_databases)]

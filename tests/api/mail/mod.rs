@@ -3,6 +3,7 @@
 mod bounced_notices;
 mod changed_since;
 mod contacts;
+mod corrected_address;
 mod crash;
 mod daily_summaries;
 mod delivery_reports;
