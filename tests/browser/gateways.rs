@@ -179,11 +179,77 @@ fn a_link_is_found_in_whatever_is_pasted() {
                 "behind another address in base64",
                 format!("https://gw.example/?r={}&u={}", STANDARD.encode("https://idp.example/a/long/way/to/go?x=1"), in_base64(0)),
             ),
+            ("quoted with initials", format!("RK wrote:\n{}\nRegards\nRavi", wrapped(&format!("Open {link} now."), 70, "RK> ", ""))),
+            ("quoted twice with initials", wrapped(&link, 70, " RK>> ", "")),
+            ("quoted with a name", wrapped(&link, 70, "Ravi> ", "")),
+            ("quoted with initials, quoted", wrapped(&link, 66, "> RK> ", "")),
+            ("quoted with initials, quoted-printable", wrapped(&link, 70, "RK> ", "=")),
+            ("quoted with initials, in JSON", json!({ "Text": wrapped(&link, 70, "RK> ", "\r") }).to_string()),
+            ("quoted with initials, then SafeLinks", safe_of(&wrapped(&link, 70, "RK> ", "\r"))),
+            ("SafeLinks, quoted with initials", wrapped(&safe, 70, "RK> ", "")),
+            ("quoted with colons", wrapped(&link, 70, ": ", "")),
+            ("in a comment", wrapped(&link, 70, "# ", "")),
+            ("in a list", wrapped(&link, 70, "* ", "")),
+            ("in a list of hyphens", format!("{}\nRegards", wrapped(&link, 70, "- ", ""))),
+            ("quoted with broken bars", wrapped(&link, 70, "\u{a6} ", "")),
+            ("quoted with angles", wrapped(&link, 70, "\u{203a} ", "")),
+            ("quoted with blocks", wrapped(&link, 70, "\u{258c} ", "")),
+            ("in a table", format!("| {} |", wrapped(&link, 70, "| ", " |").replacen("| ", "", 1))),
+            ("with signs of a wrap", format!("{}\u{21b5}\nRegards", wrapped(&link, 70, "", "\u{21b5}"))),
+            ("in pieces of a program", format!("{}'\n", wrapped(&link, 70, "'", "'"))),
+            ("in pieces of a program, added up", format!("{}\";\n", wrapped(&link, 70, "  \"", "\" +"))),
+            ("behind numbers of lines", {
+                let lines = wrapped(&link, 60, "", "");
+                let lines = lines.lines().enumerate().map(|(at, line)| format!("{:>4}: {line}", at + 1));
+                lines.collect::<Vec<_>>().join("\n")
+            }),
+            ("underlined in a terminal", wrapped(&link, 60, "\u{1b}[4m", "\u{1b}[0m")),
+            ("underlined in a log", wrapped(&link, 60, "[4m", "[0m")),
+            ("in lines of a terminal", wrapped(&link, 70, "", "").replace('\n', "\u{85}")),
+            ("around objects", wrapped(&link, 70, "", "").replace('\n', "\u{fffc}")),
+            ("mail in base64 in JSON", json!({ "data": STANDARD.encode(format!("Hello,\r\nopen {link}\r\n")) }).to_string()),
+            ("a letter longer, in JSON", json!({ "data": STANDARD.encode(format!("Hello,\r\nopen  {link}\r\n")) }).to_string()),
+            (
+                "two letters longer, in JSON",
+                json!({ "data": URL_SAFE_NO_PAD.encode(format!("Hello,\r\nopen   {link}\r\n")) }).to_string(),
+            ),
+            (
+                "mail in base64 in JSON, quoted with initials",
+                json!({ "data": STANDARD.encode(wrapped(&link, 70, "RK> ", "\r")) }).to_string(),
+            ),
+            (
+                "source of a mail in base64 in base64",
+                json!({ "raw": URL_SAFE_NO_PAD.encode(wrapped(&STANDARD.encode(format!("Open {link}\n")), 76, "", "\r")) })
+                    .to_string(),
+            ),
+            (
+                "source of a mail in base64, quoted with initials",
+                wrapped(&STANDARD.encode(format!("Hello Ravi,\nopen {link}\nRegards")), 70, "RK> ", ""),
+            ),
+            (
+                "RTF",
+                format!(
+                    "{{\\rtf1\\ansi {{\\field{{\\*\\fldinst{{HYPERLINK \"{}\"}}}}}}\\par}}",
+                    link.replace('#', "\\'23").replace('-', "\\'2d").replace('_', "\\'5f")
+                ),
+            ),
+            ("hyphens of RTF", format!("{{\\rtf1\\ansi {}\\par}}", link.replace('-', "\\_"))),
+            ("UTF-7", link.replace('#', "+ACM-").replace('_', "+AF8-")),
             ("small full stops", link.replacen('.', "\u{2024}", 1).replace('.', "\u{fe52}")),
         ] {
             println!("{name}: {text}");
             paste(browser, world, &text).await;
             browser.until_state("ready").await;
+        }
+        // Nobody else's, and none that lacks a piece.
+        for text in [
+            wrapped(&format!("https://8x8.vc/Room?jwt={}", other("ES256", 64)), 70, "RK> ", ""),
+            wrapped(&of_type("magic-link-code+jwt", "ES256", 64), 70, "", "\u{21b5}"),
+            json!({ "data": STANDARD.encode(format!("Join https://8x8.vc/Room?jwt={}", other("ES256", 64))) })
+                .to_string(),
+            format!("{}\nRK> ", wrapped(&link[..link.len() - 9], 70, "RK> ", "")),
+        ] {
+            assert_eq!(browser.script(&format!("return magicLinkToken({})", json!(text))).await, json!(""), "{text}");
         }
         for (text, error) in [
             ("   ", "Paste your link first."),
@@ -271,6 +337,17 @@ fn no_text_that_is_pasted_keeps_the_page_busy() {
             "('eyJ' + 'a'.repeat(497) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(330)",
             "('eyJ'.repeat(160) + '.eyJa.' + 'a'.repeat(86) + ' ').repeat(340)",
             "('.eyJaeyJa' + 'a'.repeat(86)).repeat(2100)",
+            "('RK> ' + 'a'.repeat(70) + '\\n').repeat(2600)",
+            "('RK> '.repeat(20) + '\\n').repeat(2400)",
+            "'a\\n'.repeat(100000)",
+            "'a' + '+'.repeat(199999)",
+            "' +'.repeat(100000)",
+            "'+AC'.repeat(66000)",
+            "'[1;'.repeat(66000)",
+            "'\\\\_a_'.repeat(50000)",
+            "'a'.repeat(200000)",
+            "btoa('aHR0c'.repeat(22000)) + 'aHR0cHM6'.repeat(6000)",
+            "btoa(btoa(btoa('eyJ'.repeat(28000))))",
         ] {
             let script = format!(
                 "const text = {text}; for (let i = 0; i < 12; i += 1) magicLinkToken(text); return magicLinkToken(text)"

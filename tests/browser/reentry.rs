@@ -149,6 +149,46 @@ fn who_does_not_choose_it_or_whose_browser_cannot_gets_a_mail() {
     });
 }
 
+#[test]
+fn a_browser_that_never_says_what_it_kept_gets_a_mail() {
+    World::run_careful(async |world, browser| {
+        let never = "IDBFactory.prototype.open = function () { return {}; }";
+        let (_, address) = link(world).await;
+        first_visit(world, browser, &address, 1, true).await;
+
+        // It stops while the page is open.
+        for button in ["#continue", "#forget"] {
+            browser.open(&address).await;
+            browser.until_state("again").await;
+            browser.script(never).await;
+            browser.click(button).await;
+            browser.until_state("elsewhere").await;
+            assert_eq!(offered(browser).await, json!(["resend"]));
+        }
+        // It says nothing from the start.
+        let script = browser.before_each_page(never).await;
+        browser.open(&address).await;
+        browser.until_state("elsewhere").await;
+        browser.forget(&script).await;
+
+        // It stops before it is remembered: the code alone opens the portal.
+        let (_, address) = link(world).await;
+        browser.open(&address).await;
+        browser.until_state("ready").await;
+        browser.click("#continue").await;
+        browser.until_state("code").await;
+        let code = world.mailed_code(2).await;
+        browser.until("document.querySelector('#remember').checkVisibility()").await;
+        browser.click("#remember-input").await;
+        browser.script(never).await;
+        browser.fill("#code-input", &code).await;
+        browser.click("#code-submit").await;
+        browser.confirm().await;
+        browser.open(&address).await;
+        browser.until_state("spent").await;
+    });
+}
+
 /// The buttons that can be seen.
 async fn offered(browser: &Browser) -> serde_json::Value {
     let script = "return [...document.querySelectorAll('button')].filter((b) => b.checkVisibility()).map((b) => b.id)";

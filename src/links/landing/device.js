@@ -6,11 +6,15 @@
   const STORE = 'keys';
   const TYPE = 'magic-link-proof+jwt';
 
+  // Some browsers never answer, and say nothing of it.
+  const PATIENCE_MS = 3_000;
+
   const settled = (request, done = 'onsuccess') => new Promise((resolve, reject) => {
     request[done] = () => resolve(request.result);
     request.onerror = () => reject(request.error);
     request.onabort = () => reject(request.error);
     request.onblocked = () => reject(new Error('blocked'));
+    setTimeout(() => reject(new Error('no answer')), PATIENCE_MS);
   });
 
   async function inStore(mode, act) {

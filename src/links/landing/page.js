@@ -451,6 +451,11 @@
     part.hidden = !content;
   }
 
+  // Whether the browser can may be known only after the code was asked for.
+  function offerToRemember() {
+    parts.remember.hidden = parts.code.hidden || !canRemember || !link.device;
+  }
+
   function show(state, extra) {
     clearTimeout(timer);
     acting = false;
@@ -466,7 +471,7 @@
     parts.paste.hidden = !view.paste;
     parts.code.hidden = !view.code;
     parts.forget.hidden = !view.forget;
-    parts.remember.hidden = !(view.code && canRemember && link.device);
+    offerToRemember();
     parts['code-error'].textContent = '';
     parts['code-input'].value = '';
     parts.progress.textContent = '';
@@ -820,6 +825,9 @@
     if (event.persisted) start(token);
   });
 
-  device.isAble().then((able) => { canRemember = able; });
+  device.isAble().then((able) => {
+    canRemember = able;
+    offerToRemember();
+  });
   start(takeFromAddress());
 })();

@@ -82,20 +82,47 @@
     });
   }
 
+  // In RTF `\_` is a hyphen that does not break, in Markdown an underscore. Letters with plain underscores and no plain
+  // hyphen were cut out of RTF.
+  function withoutRtf(text) {
+    if (/\{\\rtf|\\fldinst|\\'23/i.test(text)) {
+      return text
+        .replace(/\\[\r\n]+(?=['_])/g, '\\')
+        .replace(/\\_/g, '-')
+        .replace(/\\'([0-7][0-9a-f])/gi, function (_, digits) { return hex(digits); });
+    }
+    return text.replace(/[\w.\\-]{100,}/g, function (letters) {
+      return /[A-Za-z0-9]_[A-Za-z0-9]/.test(letters) && letters.indexOf('-') < 0 ? letters.replace(/\\_/g, '-') : letters;
+    });
+  }
+
   // Escapes of programs (JSON, logs): line breaks in a text are written as letters. Escaped again, they have more
   // backslashes.
   function withoutEscapes(text) {
-    return text
-      .replace(/\\{2,}/g, '\\')
+    return withoutRtf(text.replace(/\\{2,}/g, '\\'))
       .replace(/\\u([0-9a-f]{4})/gi, function (_, digits) { return hex(digits); })
-      .replace(/\\[nrt]/g, ' ');
+      .replace(/\\[nr]/g, '\n')
+      .replace(/\\t/g, ' ');
+  }
+
+  // A single ASCII character in UTF-7, between `+` and `-`.
+  function withoutUtf7(text) {
+    return text.replace(/\+(A[A-H][AEIMQUYcgkosw048])-/g, function (_, letters) {
+      return character(atob(letters + 'A').charCodeAt(1));
+    });
+  }
+
+  // Colours of terminals. A copy may have lost the sign that begins them, or write it as it is seen.
+  function withoutColours(text) {
+    return text.replace(/(?:\u001b|\u241b|\^\[)\[[\d;:?]{0,20}[@-~]|\[\d{1,3}(?:;\d{1,3}){0,5}m/g, '');
   }
 
   // Without what nobody sees: hyphens and spaces for line breaks, marks of direction, escapes of Markdown. Full-width signs
   // and dashes become those that they stand for.
   function clean(text) {
-    return withoutEscapes(withoutEntities(text))
-      .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\\]/g, '')
+    return withoutColours(withoutUtf7(withoutEscapes(withoutEntities(text))))
+      .replace(/\u0085/g, '\n')
+      .replace(/[\u0000\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufffc\\]/g, '')
       .replace(/[\uff01-\uff5e]/g, function (wide) { return String.fromCharCode(wide.charCodeAt(0) - 0xfee0); })
       .replace(/[\u2024\ufe52]/g, '.')
       .replace(DASHES, '-');
@@ -104,6 +131,31 @@
   // The marks of replies.
   function unquoted(text) {
     return text.replace(/^[ \t]*(?:[>|\u2502\u2503\u00bb][ \t]*)+/gm, '');
+  }
+
+  // How far two lines begin alike, up to a sign that is in no address. What is counted in front of lines differs: numbers.
+  var LEAD = 80;
+
+  function alike(one, other) {
+    return one === other || (/[\d ]/.test(one) && /[\d ]/.test(other));
+  }
+
+  function lead(line, neighbour) {
+    var end = 0;
+    for (var at = 0; at < LEAD && at < line.length && at < neighbour.length && alike(line[at], neighbour[at]); at += 1) {
+      if (line[at] === neighbour[at] && /[^\w.%+\/=;#&-]/.test(line[at])) end = at + 1;
+    }
+    return end;
+  }
+
+  // Without what stands before and behind each line: initials of who is quoted, other marks and frames, signs of a wrap,
+  // quotation marks of a program. A piece of a token has none of these signs, so nothing of it is taken for one.
+  function bare(text) {
+    var lines = text.split(/[\r\n\u2028\u2029]+/).filter(function (line) { return /\S/.test(line); });
+    return lines.map(function (line, at) {
+      var start = Math.max(lead(line, lines[at - 1] || ''), lead(line, lines[at + 1] || ''));
+      return (/^.*[\w.%=&#;:\/?<>!-]\+*/.exec(line.slice(start)) || [''])[0];
+    }).join('\n');
   }
 
   // Tags stand within a link that was copied from a page's source: <wbr>, <br/>, <span style="…">, comments. The name of a
@@ -153,41 +205,57 @@
     }).join('\n');
   }
 
-  // A part of a mail's source: lines of base64.
-  function mimePart(text) {
-    var lines = text.match(/^(?:[A-Za-z0-9+\/]{60,76}\r?\n)+(?:[A-Za-z0-9+\/]+={0,2})?/gm) || [];
-    return lines.map(function (part) { return decoded(joined(part)); }).join('\n');
+  // Parts of a mail's source, or a whole mail, in base64. What stands before the letters may look like some more of them.
+  function mailParts(text) {
+    var parts = text.match(/[A-Za-z0-9+\/_-]{200,}/g) || [];
+    return parts.map(function (letters) {
+      return [0, 1, 2, 3].map(function (start) { return decoded(letters.slice(start)); }).join('\n');
+    }).join('\n');
   }
 
-  // A token in a text as it stands, or wrapped.
-  function found(text) {
+  // A text as it stands, or wrapped.
+  function forms(text) {
     var plain = withoutTags(unquoted(text));
-    var candidates = [text, joined(plain), joined(quotedPrintable(plain))];
-    for (var at = 0; at < candidates.length; at += 1) {
-      var token = jwt(candidates[at]) || jwt(base64(candidates[at]));
+    var all = [text];
+    [bare(plain), plain].forEach(function (lines) { all.push(joined(lines), joined(quotedPrintable(lines))); });
+    return all.filter(function (form, at) { return all.indexOf(form) === at; });
+  }
+
+  // The first that a look at one of them finds.
+  function first(texts, look) {
+    for (var at = 0; at < texts.length; at += 1) {
+      var token = look(texts[at]);
       if (token) return token;
     }
     return '';
   }
 
+  function found(text) {
+    return first(forms(text), function (form) { return jwt(form) || jwt(base64(form)); });
+  }
+
   // What is escaped is cleaned again once it is decoded: a gateway escapes the line breaks of a link, too.
   function tokenOf(text) {
     for (var time = 0; time <= DECODED_TIMES; time += 1) {
+      var before = text;
       text = clean(text);
       var rewritten = PROOFPOINT.exec(joined(text));
       if (rewritten) text = proofpoint(rewritten[1]);
       var token = found(text);
       if (token) return token;
       text = percentDecoded(text);
+      if (text === before) return '';
     }
     return '';
   }
 
   // The first whole token in a text, or ''.
   window.magicLinkToken = function (text) {
-    var pasted = clean(String(text).slice(0, LONGEST));
-    var plain = withoutTags(unquoted(pasted));
     // Joined before anything is decoded, because a wrap may cut an escape.
-    return tokenOf(pasted) || tokenOf(joined(plain)) || tokenOf(joined(quotedPrintable(plain))) || tokenOf(mimePart(plain));
+    var all = forms(clean(String(text).slice(0, LONGEST)));
+    return first(all, tokenOf) || first(all, function (form) {
+      var parts = mailParts(form);
+      return tokenOf(parts) || tokenOf(mailParts(joined(parts)));
+    });
   };
 })();
