@@ -14,6 +14,7 @@ BREAKS = [
     ("takes forms of other sites", "the visitor says who they are", 'if not (site == "same-origin" if', 'if False and not (site == "same-origin" if'),
     ("takes any answer to the question", "the visitor says who they are", 'form.get("question") != session.question or', ""),
     ("lets a session into another tenant", "the visitor says who they are", "if not session or session.tenant != tenant:\n            raise Stop(*ENDED)\n        if now()", "if not session:\n            raise Stop(*ENDED)\n        if now()"),
+    ("sends cookies in the clear", "an https address", "secure=self.secure", "secure=False"),
     ("keeps what was declined", "a code of somebody else", "            await self.close(session)\n            return page(\"refused\"", "            return page(\"refused\""),
     ("forgets the banner", "the banner says", "banner = visitor.banner()", 'banner = ""'),
     ("changes with read-only access", "what the access leaves out", 'self.read_only and kind == "change"', "False"),

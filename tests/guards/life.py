@@ -2,7 +2,7 @@
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, ipaddress, json, secrets, socket, subprocess, sys, tempfile, threading, time, traceback
+import argparse, datetime, ipaddress, json, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
 
 from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
@@ -34,9 +34,9 @@ class Round:
             self.wire.shutdown()
         self.service.stop()
 
-    def beside(self, at, listen, host="127.0.0.1"):
+    def beside(self, at, listen=None, host="127.0.0.1", public_url=None):
         """Another copy of the portal, which listens elsewhere: a port, or the path of a Unix socket."""
-        return Portal(self.command, at, self.service.base, self.service.key, self.secret, listen, host)
+        return Portal(self.command, at, self.service.base, self.service.key, self.secret, listen, host, public_url)
 
     def visit(self, **changes):
         """Somebody inside, with a fresh link."""
@@ -124,6 +124,30 @@ def the_visitor_says_who_they_are(r):
     other = Browser(r.portal)
     other.cookies[("portal_session", "/globex/cloud/")] = value
     refused(other.go("/globex/cloud/employees/emp-9"))
+
+
+def an_https_address_makes_cookies_secure(r):
+    """And a form of no stated site must come from that address, scheme and port included."""
+    portal = r.beside(free_port(), public_url="https://portal.example")
+    try:
+        browser = Browser(portal)
+        callback = browser.go(r.service.click(r.service.issue()).removeprefix(r.portal.base), site="cross-site")
+        question = browser.question(browser.go(callback.location))
+        sent = {"Host": "portal.example", "Content-Type": "application/x-www-form-urlencoded",
+                "Cookie": "; ".join(f"{name}={value}" for (name, _), value in browser.cookies.items())}
+
+        def answered(origin):
+            form = urllib.parse.urlencode({"question": question, "answer": "yes"})
+            status, headers, _ = request(portal.port, "POST", "/acme/cloud/arrival", form, sent | {"Origin": origin})
+            return status, [line.lower() for line in headers.get_all("Set-Cookie") or []]
+        for origin in ("http://portal.example", "https://portal.example:8443", "https://portal.example.evil.example", "null"):
+            assert answered(origin)[0] == 403, origin
+        status, set_cookies = answered("https://portal.example")
+        assert status == 303 and set_cookies, status
+        set_cookies += [line.lower() for line in callback.headers.get_all("Set-Cookie")]
+        assert all("; secure" in line for line in set_cookies), set_cookies
+    finally:
+        portal.stop()
 
 
 def a_code_of_somebody_else_changes_nothing(r):
@@ -457,7 +481,7 @@ def its_log_holds_no_code_token_or_key(r):
 
 
 STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code, the_visitor_says_who_they_are,
-            a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
+            an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,

@@ -230,10 +230,10 @@ class Hop(http.server.BaseHTTPRequestHandler):
 class Portal:
     """The portal under test, as a process."""
 
-    def __init__(self, command, port, service_url, key, secret, listen=None, host="127.0.0.1"):
+    def __init__(self, command, port, service_url, key, secret, listen=None, host="127.0.0.1", public_url=None):
         self.port, self.host, self.base = port, host, f"http://127.0.0.1:{port}"
         self.log = tempfile.NamedTemporaryFile(prefix="portal-", suffix=".log", delete=False)
-        env = dict(os.environ, PORTAL_LISTEN=listen or f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=self.base, PORTAL_SERVICE_URL=service_url,
+        env = dict(os.environ, PORTAL_LISTEN=listen or f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=public_url or self.base, PORTAL_SERVICE_URL=service_url,
                    PORTAL_CLOUD_KEY=key, PORTAL_ESS_KEY=key, PORTAL_WEBHOOK_SECRET=secret)
         self.process = subprocess.Popen(command, shell=True, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
         eventually("the portal listens", self.is_up, 60)
