@@ -43,11 +43,15 @@ public static class MagicLinkDefaults
         headers.CacheControl = "no-store";
         headers.XContentTypeOptions = "nosniff";
         headers.ContentSecurityPolicy = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-        // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
-        // browser send `Origin: null` with our own forms.
-        headers["Referrer-Policy"] = context.Request.Path.Value!.EndsWith("/callback") ? "no-referrer" : "same-origin";
+        // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
+        headers["Referrer-Policy"] = "same-origin";
         try { await next(context); }
         catch (Stop stop) when (!context.Response.HasStarted) { await stop.Page().ExecuteAsync(context); }
+        // Of the server and its readers of forms.
+        catch (Exception error) when (error is (BadHttpRequestException or InvalidDataException) && !context.Response.HasStarted)
+        {
+            await Stop.Unreadable((error as BadHttpRequestException)?.StatusCode ?? 400).Page().ExecuteAsync(context);
+        }
     });
 
     /// <summary>Callback, arrival, "I am done" and webhook.</summary>
@@ -95,6 +99,7 @@ public sealed class Stop(int status, string mark, string title, string text = ""
     internal static Stop Unrecorded() => new(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.");
     internal static Stop Elsewhere() => new(403, "refused", "This form was sent from another site", "Nothing was changed.");
     internal static Stop Superseded() => new(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.");
+    internal static Stop Unreadable(int status) => new(status, "refused", "This request cannot be read", "Go back, reload the page and try again.");
     public static Stop NoSuchPage() => new(404, "refused", "There is no such page");
     internal IResult Page() => Html.Page(mark, Message, $"<p>{Html.Escape(text)}</p>", null, status);
 }
@@ -380,6 +385,8 @@ public sealed class Guard : BackgroundService
     /// <summary>Redeems the code. Nobody is signed in yet (rule 16).</summary>
     internal async Task<IResult> Callback(HttpContext context, string tenant)
     {
+        // This address holds the code, however it is spelled, and nobody may learn it.
+        context.Response.Headers["Referrer-Policy"] = "no-referrer";
         var (root, code) = (Root(tenant), context.Request.Query["code"].ToString());
         var agent = context.Request.Headers.UserAgent.ToString();
         // A socket for both kinds shows IPv4 mapped into IPv6. What is mapped is unwrapped, and nothing else: any other IPv6

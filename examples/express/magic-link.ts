@@ -320,10 +320,9 @@ export class MagicLink {
   /** Callback, arrival, "I am done" and webhook. Mount it before any body parser, and before your pages. */
   routes(): Router {
     const router = express.Router(), at = `/:tenant/${this.settings.portal}`, form = express.urlencoded({ extended: false, limit: '4kb' });
-    router.use((request, response, next) => {
-      // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
-      // browser send `Origin: null` with our own forms.
-      response.set({ 'Cache-Control': 'no-store', 'Referrer-Policy': request.path.endsWith('/callback') ? 'no-referrer' : 'same-origin',
+    router.use((_, response, next) => {
+      // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
+      response.set({ 'Cache-Control': 'no-store', 'Referrer-Policy': 'same-origin',
         'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" });
       next();
     });
@@ -340,6 +339,8 @@ export class MagicLink {
 
   /** Redeems the code. Nobody is signed in yet (rule 16). */
   private async callback(request: Request, response: Response) {
+    // This address holds the code, however it is spelled, and nobody may learn it.
+    response.set('Referrer-Policy', 'no-referrer');
     const tenant = String(request.params.tenant), root = this.root(tenant);
     const code = typeof request.query.code === 'string' ? request.query.code : '';
     // A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no address.
@@ -423,10 +424,20 @@ export class MagicLink {
     return response.sendStatus(204);
   }
 
-  /** The last error handler: `app.use(guard.notices)`. */
-  readonly notices = (error: unknown, _request: Request, response: Response, next: NextFunction) => {
-    if (!(error instanceof Stop)) return next(error);
-    if (error.status === 503) response.set('Retry-After', '5');
-    return response.status(error.status).send(page(error.mark, error.title, `<p>${escape(error.text)}</p>`));
+  /** The last error handler: `app.use(guard.notices)`. What Express would show of an error itself holds paths of files. */
+  readonly notices = (error: unknown, request: Request, response: Response, next: NextFunction) => {
+    if (response.headersSent) return next(error);       // it can only be cut short
+    const { mark, title, text, status } = error instanceof Stop ? error : this.unexpected(error, request, response);
+    if (status === 503) response.set('Retry-After', '5');
+    return response.status(status).send(page(mark, title, `<p>${escape(text)}</p>`));
   };
+
+  /** Of Express and its parsers, or of a page. */
+  private unexpected(error: unknown, request: Request, response: Response): Stop {
+    response.set('Referrer-Policy', 'no-referrer');     // it may be the address of the callback
+    const { status } = Object(error) as { status?: unknown };
+    if (typeof status === 'number' && status >= 400 && status < 500) return new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
+    this.log(`${request.method} failed: ${error instanceof Error ? error.stack : String(error)}`);
+    return new Stop(500, 'unavailable', 'Something went wrong here', 'It was noted. Go back and look whether it was done before you try again.');
+  }
 }

@@ -5,7 +5,6 @@ put `sessions`, `arrivals` and `owed` into the store that they share, and draw t
 """
 import asyncio, base64, contextlib, hashlib, hmac, html, json, logging, re, secrets, time
 from datetime import datetime, timedelta, timezone
-from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI, Request, Response
@@ -400,7 +399,7 @@ class MagicLink:
         answer = await call_next(request)
         # The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
         # browser send `Origin: null` with our own forms.
-        is_callback = urlsplit(str(request.url)).path.endswith("/callback")
+        is_callback = request.scope["path"].rstrip("/").endswith("/callback")
         for name, value in {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer" if is_callback else "same-origin",
                             "X-Content-Type-Options": "nosniff",
                             "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"}.items():

@@ -124,7 +124,7 @@ fn routes(routes: &mut ServiceConfig) {
     let in_place = scope("/{tenant}/{portal}")
         .route("", get().to(slash))
         .route("/", get().to(pages::home))
-        .route("/callback", get().to(arrival::callback))
+        .service(resource("/callback").get(arrival::callback).wrap(arrival::headers()))
         .service(resource("/arrival").get(arrival::ask).post(arrival::answer))
         .route("/done", post().to(visitor::done))
         .service(resource("/employees/{id}").get(pages::employee).post(pages::edit_employee))

@@ -293,7 +293,7 @@ public class MagicLink implements DisposableBean {
             // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
             // browser send `Origin: null` with our own forms. `no-store` and `nosniff` are Spring's own.
             .headers(one -> one.contentSecurityPolicy(csp -> csp.policyDirectives("default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"))
-                .addHeaderWriter((request, response) -> response.setHeader("Referrer-Policy", request.getRequestURI().endsWith("/callback") ? "no-referrer" : "same-origin")))
+                .addHeaderWriter((request, response) -> response.setHeader("Referrer-Policy", request.getServletPath().endsWith("/callback") ? "no-referrer" : "same-origin")))
             .addFilterBefore(new OncePerRequestFilter() {
                 @Override protected void doFilterInternal(HttpServletRequest request, HttpServletResponse response, FilterChain chain) throws ServletException, IOException {
                     try { SecurityContextHolder.setContext(new SecurityContextImpl(admit(request))); }

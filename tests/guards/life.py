@@ -2,7 +2,7 @@
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, ipaddress, json, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
+import argparse, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
 
 from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
@@ -103,6 +103,29 @@ def the_callback_redeems_once_and_hides_the_code(r):
     refused(browser.go("/acme/cloud/employees/emp-9"))
     spent = Browser(r.portal).go(address)
     assert spent.status in (409, 410) and "link_spent" in spent.text, spent
+
+
+def a_malformed_request_gets_a_plain_answer(r):
+    """No stack, no path of a file, and the code stays where it is, however its address is spelled."""
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    arrival, code = "/acme/cloud/arrival", "/cloud/callback?code="
+    for method, target, body, headers in [
+            ("GET", "/%E0%A4%A/cloud/", None, {}), ("GET", f"/%FF{code}x", None, {}), ("GET", f"/acme{code}a&code=b", None, {}),
+            ("GET", f"/acme{code}{'x' * 8000}", None, {}), ("POST", arrival, "answer=" + "y" * 20_000, form),
+            ("POST", arrival, "answer=yes", form | {"Content-Type": form["Content-Type"] + "; charset=utf-16"}),
+            ("POST", arrival, "no gzip", form | {"Content-Encoding": "gzip"}), ("POST", arrival, "no br", form | {"Content-Encoding": "br"})]:
+        status, got, text = request(r.portal.port, method, target, body, headers)
+        said = f"{method} {target[:60]} {headers}: {status} {text[:600]}"
+        assert 400 <= status < 500, said
+        assert not re.search(r"node_modules|Traceback|Exception|\bat [\w.$<>/]+ ?\(|/magic-link", text), said
+        # A server that reads no further sends no headers of the portal's.
+        assert code not in target or got.get("Referrer-Policy") in ("no-referrer", None), said
+    address = r.service.click(r.service.issue())
+    for spelled in ("callback/?", "Callback?", "%63allback?"):
+        browser = Browser(r.portal)
+        answer = browser.go(address.replace("callback?", spelled), site="cross-site")
+        reached = "portal_arrival" in browser.set or "link_spent" in answer.text
+        assert not reached or answer.header("referrer-policy") == "no-referrer", f"{spelled}: {answer.headers}"
 
 
 def the_visitor_says_who_they_are(r):
@@ -480,7 +503,8 @@ def its_log_holds_no_code_token_or_key(r):
         assert secret not in text, f"{secret[:6]}… is in the portal's log"
 
 
-STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code, the_visitor_says_who_they_are,
+STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code,
+            a_malformed_request_gets_a_plain_answer, the_visitor_says_who_they_are,
             an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
