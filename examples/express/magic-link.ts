@@ -37,6 +37,7 @@ export class Stop extends Error { constructor(readonly status: number, readonly 
 const ended = () => new Stop(403, 'ended', 'Access has ended', 'Its time is up, it was ended, or this browser never had it.');
 const unknown = () => new Stop(503, 'unavailable', 'Access cannot be checked right now', 'Nobody is let in without the word of the service. Try again in a moment.');
 const unrecorded = () => new Stop(503, 'unavailable', 'This could not be recorded', 'Nothing happens without a record, so nothing happened. Try again in a moment.');
+const unrecordable = (code: string) => new Stop(422, 'refused', 'This cannot be recorded', `Nothing happens without a record, so nothing happened. The service refuses what it would say (${code}), and will refuse the same again.`);
 const elsewhere = () => new Stop(403, 'refused', 'This form was sent from another site', 'Nothing was changed.');
 const superseded = () => new Stop(403, 'refused', 'This question is not open any more', 'Nobody was signed in. Use the link in your mail again.');
 
@@ -106,7 +107,8 @@ export class Visitor {
       } catch (error) {
         if (!(error instanceof Refused || error instanceof NoVerdict)) throw error;
         guard.log(`session ${session.opened.id}: not recorded: ${error.message}`);
-        throw unrecorded();
+        // What is wrong with the key is nothing that the visitor could change.
+        throw error instanceof Refused && ![401, 403].includes(error.status) ? unrecordable(error.code) : unrecorded();
       }
     });
   }
@@ -211,7 +213,12 @@ export class MagicLink {
   async settle(session: Session) {
     while (session.unsettled) {
       const { seq, source, occurred_at, ...act } = session.unsettled;
-      await this.deliver(session);
+      try {
+        await this.deliver(session);
+      } catch (error) {
+        if (error instanceof Refused) return;       // it left no trace, and holds nothing else up
+        throw error;
+      }
       if (act.kind === 'change' && act.action !== 'change.not_applied') {
         const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
         this.number(session, { ...act, action: 'change.not_applied', changes });
@@ -225,7 +232,7 @@ export class MagicLink {
     this.owed.add(session);
     return session.inTurn(async () => {
       try {
-        await this.settle(session).catch((error) => { if (!(error instanceof Refused)) throw error; });
+        await this.settle(session);
         await this.call(`/v1/sessions/${session.opened.id}/end`, { consultant_done: session.done, sources: { portal: session.lastSeq } });
       } catch (error) {
         const isOver = error instanceof Refused && ([404, 409, 410].includes(error.status) || Date.now() > session.expiresAt + LATE);

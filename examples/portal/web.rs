@@ -165,6 +165,9 @@ pub enum Stop {
     Unavailable,
     #[error("the act could not be recorded")]
     NotRecorded,
+    /// And the service's code.
+    #[error("the act can never be recorded: {0}")]
+    NotRecordable(String),
 }
 
 impl ResponseError for Stop {
@@ -173,6 +176,7 @@ impl ResponseError for Stop {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::BAD_REQUEST,
             Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => StatusCode::FORBIDDEN,
+            Self::NotRecordable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -203,6 +207,10 @@ impl ResponseError for Stop {
             Self::NotRecorded => Notice::new("unavailable", "This could not be recorded")
                 .says("Nothing is shown and nothing is changed here without a record, so nothing happened.")
                 .says("Wait a moment, then go back and try again."),
+            Self::NotRecordable(code) => Notice::new("refused", "This cannot be recorded")
+                .says("Nothing is shown and nothing is changed here without a record, so nothing happened.")
+                .says("The service refuses what the record would say, and will refuse the same again. Go back and change it.")
+                .with_code(code),
         };
         let mut response = notice.page(self.status_code());
         if let Self::Ended(place) = self {

@@ -36,6 +36,7 @@ BREAKS = [
     ("takes a fresh key for the repeat", "a lost answer to the code", "                answer = await self.http.post(path, **request)", "                if 'headers' in request: request['headers'] = {'Idempotency-Key': secrets.token_hex(16)}\n                answer = await self.http.post(path, **request)"),
     ("numbers a repeat anew", "what is not recorded", "if not session.unsettled or {**session.unsettled, **act} != session.unsettled:", "if True:"),
     ("acts without a record", "what is not recorded", "raise Stop(*UNRECORDED)", "pass"),
+    ("calls every refusal a fault of the moment", "what can never be recorded", "error.status not in (401, 403)", "False"),
     ("believes another session's answer", "an answer that is not", 'token.get("sid") == session.id', "True"),
     ("believes an answer without an actor", "an answer that is not", 'token.get("act") == {"sub": session.consultant["id"]}', "True"),
     ("gives a minute of grace", "there is no grace", "if now() < session.expires_at:", "if now() < session.expires_at + timedelta(minutes=1):"),

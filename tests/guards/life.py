@@ -1,4 +1,4 @@
-"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix] [--offline COMMAND] [--json FILE]`.
+"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix,long] [--offline COMMAND] [--json FILE]`.
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
@@ -444,6 +444,30 @@ def what_is_not_recorded_does_not_happen(r):
     r.complete(link, "done")
 
 
+def what_can_never_be_recorded_is_refused_for_good(r):
+    """And holds up nothing else, whether its refusal was heard or not."""
+    link, browser, home = r.visit()
+    events, never = r"/v1/sessions/[^/]+/events", (422, '{"code":"validation_failed"}')
+    r.wire.fail(events, never)
+    answer = refused(r.save(browser, home, 68000), 422)
+    assert not answer.header("retry-after") and "moment" not in answer.text, answer
+    if "long" not in r.without:
+        refused(r.save(browser, home, "9" * 4_001), 422)
+    r.wire.fail(events, "refuse", 99)
+    refused(r.save(browser, home, 68000), 503)
+    r.wire.heal()
+    r.wire.fail(events, never)
+    assert r.save(browser, home, 69000).status == 303
+    r.wire.fail(events, (401, '{"code":"unauthenticated"}'), 99)
+    refused(r.save(browser, home, 70000), 503)
+    r.wire.heal()
+    assert r.salary(browser, home) == "69000"
+    assert r.save(browser, home, SALARY).status == 303
+    assert [act["seq"] for act in r.service.reported(link)] == [1, 2, 3]
+    assert browser.post(home + "done").page == "goodbye"
+    r.complete(link, "done")
+
+
 def an_answer_that_is_not_a_clear_yes_is_a_no(r):
     link, browser, home = r.visit()
     true = r.service.session(link)
@@ -511,7 +535,7 @@ STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_it
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
 WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,
-         what_is_not_recorded_does_not_happen, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
+         what_is_not_recorded_does_not_happen, what_can_never_be_recorded_is_refused_for_good, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
 
 
 def main():

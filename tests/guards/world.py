@@ -159,7 +159,7 @@ class Wire(http.server.ThreadingHTTPServer):
         """A portal that hangs up is no news."""
 
     def fail(self, path, how, times=1):
-        """`lose`: the service acts and its answer is lost. `refuse`: it is never asked. `say`: another answer (a function of the true one)."""
+        """`lose`: the service acts and its answer is lost. `refuse`: it is never asked. `say`: another answer (a function of the true one, or status and text of one that is never asked for)."""
         with self.lock:
             self.faults.append([path, how, times])
 
@@ -195,7 +195,8 @@ class Hop(http.server.BaseHTTPRequestHandler):
         skip = {"host", "connection", "content-length", "transfer-encoding", "upgrade", "http2-settings", "keep-alive"}
         headers = {name: value for name, value in self.headers.items() if name.lower() not in skip}
         try:
-            status, answered, text = request(self.server.service.port, self.command, self.path, body, headers)
+            said = isinstance(fault, tuple) and (fault[0], {}, fault[1])
+            status, answered, text = said or request(self.server.service.port, self.command, self.path, body, headers)
         except OSError:
             return self.hang_up()
         if fault == "lose":
