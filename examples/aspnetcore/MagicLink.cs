@@ -43,11 +43,15 @@ public static class MagicLinkDefaults
         headers.CacheControl = "no-store";
         headers.XContentTypeOptions = "nosniff";
         headers.ContentSecurityPolicy = "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-        // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
-        // browser send `Origin: null` with our own forms.
-        headers["Referrer-Policy"] = context.Request.Path.Value!.EndsWith("/callback") ? "no-referrer" : "same-origin";
+        // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
+        headers["Referrer-Policy"] = "same-origin";
         try { await next(context); }
         catch (Stop stop) when (!context.Response.HasStarted) { await stop.Page().ExecuteAsync(context); }
+        // Of the server and its readers of forms.
+        catch (Exception error) when (error is (BadHttpRequestException or InvalidDataException) && !context.Response.HasStarted)
+        {
+            await Stop.Unreadable((error as BadHttpRequestException)?.StatusCode ?? 400).Page().ExecuteAsync(context);
+        }
     });
 
     /// <summary>Callback, arrival, "I am done" and webhook.</summary>
@@ -93,8 +97,10 @@ public sealed class Stop(int status, string mark, string title, string text = ""
     internal static Stop Ended() => new(403, "ended", "Access has ended", "Its time is up, it was ended, or this browser never had it.");
     internal static Stop Unknown() => new(503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment.");
     internal static Stop Unrecorded() => new(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment.");
+    internal static Stop Unrecordable(string code) => new(422, "refused", "This cannot be recorded", $"Nothing happens without a record, so nothing happened. The service refuses what it would say ({code}), and will refuse the same again.");
     internal static Stop Elsewhere() => new(403, "refused", "This form was sent from another site", "Nothing was changed.");
     internal static Stop Superseded() => new(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again.");
+    internal static Stop Unreadable(int status) => new(status, "refused", "This request cannot be read", "Go back, reload the page and try again.");
     public static Stop NoSuchPage() => new(404, "refused", "There is no such page");
     internal IResult Page() => Html.Page(mark, Message, $"<p>{Html.Escape(text)}</p>", null, status);
 }
@@ -163,7 +169,8 @@ public sealed class Visitor
         catch (Exception error) when (error is Refused or NoVerdict)
         {
             guard.Log.LogWarning("Session {Session}: not recorded: {Error}", session.Opened.Id, error.Message);
-            throw Stop.Unrecorded();
+            // What is wrong with the key is nothing that the visitor could change.
+            throw error is Refused { Status: not (401 or 403) } refused ? Stop.Unrecordable(refused.Code) : Stop.Unrecorded();
         }
         finally { session.Lock.Release(); }
     }
@@ -290,7 +297,7 @@ public sealed class Guard : BackgroundService
     {
         while (session.Unsettled is { Act: var act })
         {
-            await Deliver(session);
+            try { await Deliver(session); } catch (Refused) { return; }     // it left no trace, and holds nothing else up
             if (act is { Kind: "change", Action: not "change.not_applied" })
                 Number(session, act with { Action = "change.not_applied", Changes = act.Changes?.Select(one => one with { Before = one.After, After = one.Before }).ToArray() });
         }
@@ -304,7 +311,7 @@ public sealed class Guard : BackgroundService
         await session.Lock.WaitAsync();
         try
         {
-            try { await Settle(session); } catch (Refused) { }
+            await Settle(session);
             await Call($"/v1/sessions/{session.Opened.Id}/end", new { consultant_done = session.Done, sources = new { portal = session.LastSeq } });
             owed.TryRemove(session, out _);
         }
@@ -380,6 +387,8 @@ public sealed class Guard : BackgroundService
     /// <summary>Redeems the code. Nobody is signed in yet (rule 16).</summary>
     internal async Task<IResult> Callback(HttpContext context, string tenant)
     {
+        // This address holds the code, however it is spelled, and nobody may learn it.
+        context.Response.Headers["Referrer-Policy"] = "no-referrer";
         var (root, code) = (Root(tenant), context.Request.Query["code"].ToString());
         var agent = context.Request.Headers.UserAgent.ToString();
         // A socket for both kinds shows IPv4 mapped into IPv6. What is mapped is unwrapped, and nothing else: any other IPv6

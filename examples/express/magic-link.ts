@@ -37,6 +37,7 @@ export class Stop extends Error { constructor(readonly status: number, readonly 
 const ended = () => new Stop(403, 'ended', 'Access has ended', 'Its time is up, it was ended, or this browser never had it.');
 const unknown = () => new Stop(503, 'unavailable', 'Access cannot be checked right now', 'Nobody is let in without the word of the service. Try again in a moment.');
 const unrecorded = () => new Stop(503, 'unavailable', 'This could not be recorded', 'Nothing happens without a record, so nothing happened. Try again in a moment.');
+const unrecordable = (code: string) => new Stop(422, 'refused', 'This cannot be recorded', `Nothing happens without a record, so nothing happened. The service refuses what it would say (${code}), and will refuse the same again.`);
 const elsewhere = () => new Stop(403, 'refused', 'This form was sent from another site', 'Nothing was changed.');
 const superseded = () => new Stop(403, 'refused', 'This question is not open any more', 'Nobody was signed in. Use the link in your mail again.');
 
@@ -106,7 +107,8 @@ export class Visitor {
       } catch (error) {
         if (!(error instanceof Refused || error instanceof NoVerdict)) throw error;
         guard.log(`session ${session.opened.id}: not recorded: ${error.message}`);
-        throw unrecorded();
+        // What is wrong with the key is nothing that the visitor could change.
+        throw error instanceof Refused && ![401, 403].includes(error.status) ? unrecordable(error.code) : unrecorded();
       }
     });
   }
@@ -211,7 +213,12 @@ export class MagicLink {
   async settle(session: Session) {
     while (session.unsettled) {
       const { seq, source, occurred_at, ...act } = session.unsettled;
-      await this.deliver(session);
+      try {
+        await this.deliver(session);
+      } catch (error) {
+        if (error instanceof Refused) return;       // it left no trace, and holds nothing else up
+        throw error;
+      }
       if (act.kind === 'change' && act.action !== 'change.not_applied') {
         const changes = act.changes?.map((one) => ({ ...one, before: one.after, after: one.before }));
         this.number(session, { ...act, action: 'change.not_applied', changes });
@@ -225,7 +232,7 @@ export class MagicLink {
     this.owed.add(session);
     return session.inTurn(async () => {
       try {
-        await this.settle(session).catch((error) => { if (!(error instanceof Refused)) throw error; });
+        await this.settle(session);
         await this.call(`/v1/sessions/${session.opened.id}/end`, { consultant_done: session.done, sources: { portal: session.lastSeq } });
       } catch (error) {
         const isOver = error instanceof Refused && ([404, 409, 410].includes(error.status) || Date.now() > session.expiresAt + LATE);
@@ -320,10 +327,9 @@ export class MagicLink {
   /** Callback, arrival, "I am done" and webhook. Mount it before any body parser, and before your pages. */
   routes(): Router {
     const router = express.Router(), at = `/:tenant/${this.settings.portal}`, form = express.urlencoded({ extended: false, limit: '4kb' });
-    router.use((request, response, next) => {
-      // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
-      // browser send `Origin: null` with our own forms.
-      response.set({ 'Cache-Control': 'no-store', 'Referrer-Policy': request.path.endsWith('/callback') ? 'no-referrer' : 'same-origin',
+    router.use((_, response, next) => {
+      // Not `no-referrer`: with that a browser sends `Origin: null` with our own forms.
+      response.set({ 'Cache-Control': 'no-store', 'Referrer-Policy': 'same-origin',
         'X-Content-Type-Options': 'nosniff', 'Content-Security-Policy': "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'" });
       next();
     });
@@ -340,6 +346,8 @@ export class MagicLink {
 
   /** Redeems the code. Nobody is signed in yet (rule 16). */
   private async callback(request: Request, response: Response) {
+    // This address holds the code, however it is spelled, and nobody may learn it.
+    response.set('Referrer-Policy', 'no-referrer');
     const tenant = String(request.params.tenant), root = this.root(tenant);
     const code = typeof request.query.code === 'string' ? request.query.code : '';
     // A socket for both kinds shows IPv4 as ::ffff:203.0.113.9, and behind a Unix socket there is no address.
@@ -423,10 +431,20 @@ export class MagicLink {
     return response.sendStatus(204);
   }
 
-  /** The last error handler: `app.use(guard.notices)`. */
-  readonly notices = (error: unknown, _request: Request, response: Response, next: NextFunction) => {
-    if (!(error instanceof Stop)) return next(error);
-    if (error.status === 503) response.set('Retry-After', '5');
-    return response.status(error.status).send(page(error.mark, error.title, `<p>${escape(error.text)}</p>`));
+  /** The last error handler: `app.use(guard.notices)`. What Express would show of an error itself holds paths of files. */
+  readonly notices = (error: unknown, request: Request, response: Response, next: NextFunction) => {
+    if (response.headersSent) return next(error);       // it can only be cut short
+    const { mark, title, text, status } = error instanceof Stop ? error : this.unexpected(error, request, response);
+    if (status === 503) response.set('Retry-After', '5');
+    return response.status(status).send(page(mark, title, `<p>${escape(text)}</p>`));
   };
+
+  /** Of Express and its parsers, or of a page. */
+  private unexpected(error: unknown, request: Request, response: Response): Stop {
+    response.set('Referrer-Policy', 'no-referrer');     // it may be the address of the callback
+    const { status } = Object(error) as { status?: unknown };
+    if (typeof status === 'number' && status >= 400 && status < 500) return new Stop(status, 'refused', 'This request cannot be read', 'Go back, reload the page and try again.');
+    this.log(`${request.method} failed: ${error instanceof Error ? error.stack : String(error)}`);
+    return new Stop(500, 'unavailable', 'Something went wrong here', 'It was noted. Go back and look whether it was done before you try again.');
+  }
 }

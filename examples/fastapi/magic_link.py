@@ -5,7 +5,6 @@ put `sessions`, `arrivals` and `owed` into the store that they share, and draw t
 """
 import asyncio, base64, contextlib, hashlib, hmac, html, json, logging, re, secrets, time
 from datetime import datetime, timedelta, timezone
-from urllib.parse import urlsplit
 
 import httpx
 from fastapi import FastAPI, Request, Response
@@ -97,6 +96,10 @@ class Visitor:
                 await self.guard.deliver(session)
             except (Refused, NoVerdict) as error:
                 log.warning("session %s: not recorded: %s", session.id, error)
+                # What is wrong with the key is nothing that the visitor could change.
+                if isinstance(error, Refused) and error.status not in (401, 403):
+                    raise Stop(422, "refused", "This cannot be recorded", "Nothing happens without a record, so nothing happened. "
+                               f"The service refuses what it would say ({error.code}), and will refuse the same again.")
                 raise Stop(*UNRECORDED)
 
     def banner(self):
@@ -196,7 +199,10 @@ class MagicLink:
         """Clears up what an earlier attempt left open. Its act was never done: for a change, the way back is recorded too."""
         while session.unsettled:
             open_act = session.unsettled
-            await self.deliver(session)
+            try:
+                await self.deliver(session)
+            except Refused:
+                return                              # it left no trace, and holds nothing else up
             if open_act["kind"] == "change" and open_act["action"] != "change.not_applied":
                 back = [{**one, "before": one["after"], "after": one["before"]} for one in open_act["changes"]]
                 act = {name: open_act[name] for name in ("kind", "resource_type", "resource_id", "category", "principal_id")}
@@ -208,8 +214,7 @@ class MagicLink:
             session.closed = True
             self.owed.add(session)
             try:
-                with contextlib.suppress(Refused):
-                    await self.settle(session)
+                await self.settle(session)
                 await self.call(f"/v1/sessions/{session.id}/end",
                                 json={"consultant_done": session.done, "sources": {"portal": session.last_seq}})
             except NoVerdict as error:
@@ -400,7 +405,7 @@ class MagicLink:
         answer = await call_next(request)
         # The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
         # browser send `Origin: null` with our own forms.
-        is_callback = urlsplit(str(request.url)).path.endswith("/callback")
+        is_callback = request.scope["path"].rstrip("/").endswith("/callback")
         for name, value in {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer" if is_callback else "same-origin",
                             "X-Content-Type-Options": "nosniff",
                             "Content-Security-Policy": "default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"}.items():

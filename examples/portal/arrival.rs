@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix_web::http::{StatusCode, header};
+use actix_web::middleware::DefaultHeaders;
 use actix_web::web::{Data, Form, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
@@ -110,13 +111,12 @@ pub struct Callback {
 ///
 /// GET only: a HEAD must not spend the code.
 pub async fn callback(app: Data<App>, request: HttpRequest, place: Place, callback: Query<Callback>) -> HttpResponse {
-    let mut response = match open(&app, &request, place, &callback.code).await {
-        Ok(response) => response,
-        Err(error) => refused(&error),
-    };
-    // This address holds the code: not even our own style sheet may learn it.
-    response.headers_mut().insert(header::REFERRER_POLICY, header::HeaderValue::from_static("no-referrer"));
-    response
+    open(&app, &request, place, &callback.code).await.unwrap_or_else(|error| refused(&error))
+}
+
+/// Headers of every answer at this address, which holds the code: not even our own style sheet may learn it.
+pub fn headers() -> DefaultHeaders {
+    DefaultHeaders::new().add((header::REFERRER_POLICY, "no-referrer"))
 }
 
 async fn open(app: &App, request: &HttpRequest, place: Place, code: &str) -> Result<HttpResponse, Error> {

@@ -100,7 +100,7 @@ if [ -n "$portal" ]; then
     grant="Grant access on the portal's page, or issue"
     rm data/ready
     mkfifo data/ready
-    PORTAL_LISTEN="127.0.0.1:$portal_port" PORTAL_SERVICE_URL="$service_url" \
+    PORTAL_LISTEN="127.0.0.1:$portal_port" PORTAL_PUBLIC_URL="$portal_url" PORTAL_SERVICE_URL="$service_url" \
         PORTAL_CLOUD_KEY="$CLOUD_KEY" PORTAL_ESS_KEY="$ESS_KEY" PORTAL_CONSULTANT_ID="$CONSULTANT" \
         "$portal" > data/ready 2> data/portal.log &
     portal_pid=$!

@@ -29,7 +29,7 @@ use crate::arrival::Arrivals;
 use crate::magic_link::MagicLink;
 use crate::records::Companies;
 use crate::sessions::Sessions;
-use crate::web::{Portal, Stop, page, see_other};
+use crate::web::{Portal, PublicUrl, Stop, page, see_other};
 
 /// Everything the handlers share.
 pub struct App {
@@ -89,6 +89,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
     if !matches!(service.scheme(), "http" | "https") {
         return Err("PORTAL_SERVICE_URL must begin with http:// or https://".into());
     }
+    let public_url: Url = settings.get("PORTAL_PUBLIC_URL").unwrap_or("http://127.0.0.1:8081").parse()?;
+    let public_url = Data::new(PublicUrl(public_url));
     let http = MagicLink::http()?;
     let app = Data::new(App {
         cloud: MagicLink::new(http.clone(), service.clone(), settings.need("PORTAL_CLOUD_KEY")?),
@@ -104,6 +106,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     let server = HttpServer::new(move || {
         actix_web::App::new()
             .app_data(app.clone())
+            .app_data(public_url.clone())
             .wrap(from_fn(web::own_forms_only))
             .wrap(web::headers())
             .configure(routes)
@@ -121,7 +124,7 @@ fn routes(routes: &mut ServiceConfig) {
     let in_place = scope("/{tenant}/{portal}")
         .route("", get().to(slash))
         .route("/", get().to(pages::home))
-        .route("/callback", get().to(arrival::callback))
+        .service(resource("/callback").get(arrival::callback).wrap(arrival::headers()))
         .service(resource("/arrival").get(arrival::ask).post(arrival::answer))
         .route("/done", post().to(visitor::done))
         .service(resource("/employees/{id}").get(pages::employee).post(pages::edit_employee))

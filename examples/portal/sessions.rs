@@ -96,7 +96,11 @@ impl Session {
     /// record now says otherwise: so the way back is recorded too.
     async fn settle(&self, service: &MagicLink, journal: &mut Journal) -> Result<(), Error> {
         while let Some(event) = journal.unsettled.clone() {
-            self.deliver(service, journal).await?;
+            match self.deliver(service, journal).await {
+                // It left no trace, and holds nothing else up.
+                Err(Error::Refused(_)) => return Ok(()),
+                verdict => verdict?,
+            }
             if let Some(act) = withdrawal(event.act) {
                 journal.number(act);
             }

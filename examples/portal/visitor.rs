@@ -67,6 +67,10 @@ impl Visitor {
             log(format_args!("session {}: an act was not recorded: {refusal}", self.session.id));
             match refusal {
                 NotRecorded::Closed => Stop::Ended(self.session.place.clone()),
+                // What is wrong with the key is nothing that the visitor could change.
+                NotRecorded::Service(Error::Refused(problem)) if !matches!(problem.status, 401 | 403) => {
+                    Stop::NotRecordable(problem.code)
+                }
                 NotRecorded::Service(_) => Stop::NotRecorded,
             }
         })

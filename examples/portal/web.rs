@@ -9,10 +9,12 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{DefaultHeaders, Next};
+use actix_web::web::Data;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, ResponseError};
 use askama::Template;
 use time::macros::{format_description, offset};
 use time::{OffsetDateTime, PrimitiveDateTime};
+use url::Url;
 
 /// The only place where this program reads the clock.
 pub fn now() -> OffsetDateTime {
@@ -65,11 +67,27 @@ impl Portal {
     }
 }
 
+/// Where browsers find the portals.
+pub struct PublicUrl(pub Url);
+
+impl PublicUrl {
+    fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+
+    /// Whether a browser that says this `Origin` was on one of our pages.
+    fn has_origin(&self, origin: &str) -> bool {
+        self.0.origin().ascii_serialization() == origin
+    }
+}
+
 /// The tenant and portal in the path. Every handler under `/{tenant}/{portal}` has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
     pub tenant: String,
     pub portal: Portal,
+    /// Whether cookies are for https alone.
+    is_https: bool,
 }
 
 impl Place {
@@ -92,7 +110,8 @@ impl Place {
         // The tenant goes into a cookie path and into links: what the service takes for one needs no escaping there.
         let is_plain = tenant.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
         let begins_well = tenant.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-        (is_plain && begins_well && tenant.len() <= 64).then(|| Self { tenant: tenant.to_owned(), portal })
+        let is_https = request.app_data::<Data<PublicUrl>>().is_none_or(|url| url.is_https());
+        (is_plain && begins_well && tenant.len() <= 64).then(|| Self { tenant: tenant.to_owned(), portal, is_https })
     }
 }
 
@@ -146,6 +165,9 @@ pub enum Stop {
     Unavailable,
     #[error("the act could not be recorded")]
     NotRecorded,
+    /// And the service's code.
+    #[error("the act can never be recorded: {0}")]
+    NotRecordable(String),
 }
 
 impl ResponseError for Stop {
@@ -154,6 +176,7 @@ impl ResponseError for Stop {
             Self::NoSuchPage => StatusCode::NOT_FOUND,
             Self::Unreadable => StatusCode::BAD_REQUEST,
             Self::Elsewhere | Self::Superseded | Self::Ended(_) | Self::NotIncluded(..) => StatusCode::FORBIDDEN,
+            Self::NotRecordable(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unavailable | Self::NotRecorded => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -184,6 +207,10 @@ impl ResponseError for Stop {
             Self::NotRecorded => Notice::new("unavailable", "This could not be recorded")
                 .says("Nothing is shown and nothing is changed here without a record, so nothing happened.")
                 .says("Wait a moment, then go back and try again."),
+            Self::NotRecordable(code) => Notice::new("refused", "This cannot be recorded")
+                .says("Nothing is shown and nothing is changed here without a record, so nothing happened.")
+                .says("The service refuses what the record would say, and will refuse the same again. Go back and change it.")
+                .with_code(code),
         };
         let mut response = notice.page(self.status_code());
         if let Self::Ended(place) = self {
@@ -213,10 +240,10 @@ pub fn cookie<'a>(request: &'a HttpRequest, name: &str) -> Option<&'a str> {
 ///
 /// Path: two tenants in two tabs have a cookie each and never mix.
 /// Lax: Strict would hold the cookie back on the redirect after the callback, since that visit began elsewhere.
-/// On https add `Secure` (and, where the portal has a host name of its own, the `__Secure-` prefix).
+/// Secure on https (where the portal has a host name of its own, add the `__Secure-` prefix).
 pub fn set_cookie(response: &mut HttpResponse, place: &Place, name: &str, value: &str, max_age_seconds: i64) {
-    let root = place.root();
-    let cookie = format!("{name}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}");
+    let (root, secure) = (place.root(), if place.is_https { "; Secure" } else { "" });
+    let cookie = format!("{name}={value}; Max-Age={max_age_seconds}; HttpOnly; SameSite=Lax; Path={root}{secure}");
     if let Ok(cookie) = cookie.parse() {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -295,23 +322,23 @@ pub fn headers() -> DefaultHeaders {
 /// `SameSite` cookies alone do not do it: the admin pages of this demo have no cookie at all, and "same site"
 /// covers every port and sister host. Browsers state in `Sec-Fetch-Site` where a request comes from, and a page
 /// cannot forge it; it needs no token in each form and no state here. Browsers leave it out on plain http other
-/// than localhost, so then `Origin` must match `Host`. With neither header the form is refused.
+/// than localhost, so then `Origin` must be that of the public address. With neither header the form is refused.
 pub async fn own_forms_only(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    if request.method().is_safe() || is_from_here(request.headers()) {
+    if request.method().is_safe() || is_from_here(&request) {
         return Ok(next.call(request).await?.map_into_left_body());
     }
     // An answer, not an `Err`: so it still passes the headers above.
     Ok(request.into_response(Stop::Elsewhere.error_response()).map_into_right_body())
 }
 
-fn is_from_here(headers: &header::HeaderMap) -> bool {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+fn is_from_here(request: &ServiceRequest) -> bool {
+    let text = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
     if let Some(site) = text("sec-fetch-site") {
         return site == "same-origin";
     }
-    let host_of_origin = text("origin").and_then(|origin| Some(origin.split_once("://")?.1));
-    host_of_origin.is_some() && host_of_origin == text("host")
+    let home = request.app_data::<Data<PublicUrl>>();
+    home.zip(text("origin")).is_some_and(|(home, origin)| home.has_origin(origin))
 }

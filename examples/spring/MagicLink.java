@@ -80,6 +80,7 @@ public class MagicLink implements DisposableBean {
         static Stop ended() { return new Stop(403, "ended", "Access has ended", "Its time is up, it was ended, or this browser never had it."); }
         static Stop unknown() { return new Stop(503, "unavailable", "Access cannot be checked right now", "Nobody is let in without the word of the service. Try again in a moment."); }
         static Stop unrecorded() { return new Stop(503, "unavailable", "This could not be recorded", "Nothing happens without a record, so nothing happened. Try again in a moment."); }
+        static Stop unrecordable(String code) { return new Stop(422, "refused", "This cannot be recorded", "Nothing happens without a record, so nothing happened. The service refuses what it would say (" + code + "), and will refuse the same again."); }
         static Stop elsewhere() { return new Stop(403, "refused", "This form was sent from another site", "Nothing was changed."); }
         static Stop superseded() { return new Stop(403, "refused", "This question is not open any more", "Nobody was signed in. Use the link in your mail again."); }
         public static Stop noSuchPage() { return new Stop(404, "refused", "There is no such page", ""); }
@@ -142,7 +143,8 @@ public class MagicLink implements DisposableBean {
                 deliver(session);
             } catch (Refused | NoVerdict error) {
                 LOG.warn("Session {}: not recorded: {}", session.opened.id, error.getMessage());
-                throw Stop.unrecorded();
+                // What is wrong with the key is nothing that the visitor could change.
+                throw error instanceof Refused refused && !Set.of(401, 403).contains(refused.status) ? Stop.unrecordable(refused.code) : Stop.unrecorded();
             } finally { session.lock.unlock(); }
         }
 
@@ -240,10 +242,11 @@ public class MagicLink implements DisposableBean {
     }
 
     /** Clears up what an earlier attempt left open. Its act was never done: for a change, the way back is recorded too. */
-    private void settle(Session session) throws Refused, NoVerdict {
+    private void settle(Session session) throws NoVerdict {
         while (session.unsettled != null) {
             var act = session.unsettled.act;
-            deliver(session);
+            try { deliver(session); }
+            catch (Refused error) { return; }       // it left no trace, and holds nothing else up
             if (act.kind.equals("change") && !act.action.equals("change.not_applied")) {
                 var back = act.changes == null ? null : act.changes.stream().map(one -> new Change(one.field, one.after, one.before)).toList();
                 number(session, new Act(act.kind, "change.not_applied", act.resourceType, act.resourceId, act.principalId, act.category, back));
@@ -257,7 +260,7 @@ public class MagicLink implements DisposableBean {
         owed.add(session);
         session.lock.lock();
         try {
-            try { settle(session); } catch (Refused error) { LOG.warn("Session {}: {}", session.opened.id, error.getMessage()); }
+            settle(session);
             var body = JSON.createObjectNode().put("consultant_done", session.done);
             body.putObject("sources").put("portal", session.lastSeq);
             call("/v1/sessions/" + session.opened.id + "/end", body, null, false);
@@ -293,7 +296,7 @@ public class MagicLink implements DisposableBean {
             // The address of the callback holds the code, and nobody may learn it. Elsewhere `no-referrer` would make the
             // browser send `Origin: null` with our own forms. `no-store` and `nosniff` are Spring's own.
             .headers(one -> one.contentSecurityPolicy(csp -> csp.policyDirectives("default-src 'none'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"))
-                .addHeaderWriter((request, response) -> response.setHeader("Referrer-Policy", request.getRequestURI().endsWith("/callback") ? "no-referrer" : "same-origin")))
+                .addHeaderWriter((request, response) -> response.setHeader("Referrer-Policy", request.getServletPath().endsWith("/callback") ? "no-referrer" : "same-origin")))
             .addFilterBefore(new OncePerRequestFilter() {
                 @Override protected void doFilterInternal(HttpServletRequest request, HttpServletResponse response, FilterChain chain) throws ServletException, IOException {
                     try { SecurityContextHolder.setContext(new SecurityContextImpl(admit(request))); }

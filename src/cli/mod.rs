@@ -25,6 +25,7 @@ mod sandbox;
 mod session;
 mod webhook;
 
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -155,8 +156,10 @@ struct Pages {
 /// Runs the command line.
 #[must_use]
 pub fn main() -> ExitCode {
-    // On wrong usage clap prints help and exits with 2.
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return without_command(&told),
+    };
     let output = Output { json: cli.json };
     match run(cli, &output) {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,6 +167,16 @@ pub fn main() -> ExitCode {
             output.failure(failure.as_ref());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Help and version were asked for, or the usage is wrong: clap's code for that is 2.
+fn without_command(told: &clap::Error) -> ExitCode {
+    let written = told.print().and_then(|()| io::stdout().flush());
+    match u8::try_from(told.exit_code()) {
+        Ok(0) if written.is_err() => ExitCode::FAILURE,
+        Ok(code) => ExitCode::from(code),
+        Err(_none_of_clap) => ExitCode::FAILURE,
     }
 }
 
@@ -281,14 +294,18 @@ async fn serve(config: Config, log_level: LogLevel, output: &Output) -> Result<(
     let public_url = config.public_url.clone();
     let service = Service::build(config, Clock::System).await?.with_log_level(log_level);
     let (port, metrics_port) = (service.port()?, service.metrics_port()?);
-    if output.json {
+    let started = if output.json {
         let mut started = serde_json::json!({ "port": port, "public_url": public_url });
         if let (Some(port), Some(started)) = (metrics_port, started.as_object_mut()) {
             started.insert("metrics_port".to_owned(), port.into());
         }
-        output::line(&started.to_string())?;
+        started.to_string()
     } else {
-        output::line(&format!("magic-link listens on port {port}; links lead to {public_url}"))?;
+        format!("magic-link listens on port {port}; links lead to {public_url}")
+    };
+    // It serves, whether or not anybody can read that it does.
+    if let Err(error) = output::line(&started) {
+        tracing::warn!(error.cause = %error, "standard output cannot be written");
     }
     Ok(service.run().await?)
 }

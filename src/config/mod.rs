@@ -15,6 +15,8 @@ mod webhooks;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -332,12 +334,12 @@ impl Config {
     }
 
     fn figment(file: Option<&Path>) -> Result<Figment, Problems> {
-        let toml = match file {
+        let default = Some(Path::new(DEFAULT_FILE)).filter(|file| file.exists());
+        let toml = match file.or(default) {
             Some(path) if !path.is_file() => {
-                return Err(Problems(vec![format!("{}: there is no such file", path.display())]));
+                return Err(Problems(vec![format!("{}: {}", path.display(), why_no_file(path))]));
             }
             Some(path) => Toml::file_exact(path),
-            None if Path::new(DEFAULT_FILE).is_file() => Toml::file_exact(DEFAULT_FILE),
             None => Toml::string(""),
         };
         let environment = Env::prefixed(PREFIX).filter(|key| !is_service_link(key.as_str())).split("__");
@@ -379,6 +381,16 @@ impl Config {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.listen.ip().is_loopback() && reader::is_loopback_url(&self.public_url)
+    }
+}
+
+/// What is there in the place of a file.
+fn why_no_file(path: &Path) -> String {
+    match fs::metadata(path) {
+        Ok(it) if it.is_dir() => "this is a folder, and no file".to_owned(),
+        Ok(_device_or_pipe) => "this is no regular file".to_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        Err(error) => format!("cannot be read: {error}"),
     }
 }
 

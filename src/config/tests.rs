@@ -274,3 +274,16 @@ fn what_ships_configures_the_service() {
         }
     }
 }
+
+#[test]
+fn what_is_no_file_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, what) in [
+        (folder.path(), "this is a folder"),
+        (Path::new("/dev/null"), "this is no regular file"),
+        (folder.path().join("none.toml").as_path(), "there is no such file"),
+    ] {
+        let problem = Config::load(Some(path)).unwrap_err().to_string();
+        assert!(problem.contains(&format!("{}: {what}", path.display())), "{problem}");
+    }
+}

@@ -6,14 +6,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{self, Path};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_query;
 use diesel::sql_types::Text;
 
-use super::{Conn, ConnectionManager, DatabaseUrl, files};
+use super::{Conn, ConnectionManager, DatabaseUrl, files, migrations};
 
 /// Why there is no backup.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub(crate) fn back_up(url: &DatabaseUrl, place: &Path) -> Result<Conn, BackupErr
         return Err(BackupError::Missing(database.display().to_string()));
     }
     let unusable = |error| BackupError::Place(place.display().to_string(), error);
+    // To SQLite a bare name may be that of something else, as `:memory:` is.
+    let place = &path::absolute(place).map_err(unusable)?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -75,19 +77,18 @@ fn write(url: &DatabaseUrl, place: &Path) -> Result<(), BackupError> {
     let Conn::Sqlite(mut conn) = ConnectionManager::new(url.clone()).open()? else {
         return Err(BackupError::NotSqlite);
     };
-    // It fills a file that is there and empty.
-    sql_query("VACUUM INTO ?").bind::<Text, _>(place.to_string_lossy()).execute(&mut conn)?;
+    // It fills a file that is there and empty. As an address, since a name need not be text.
+    sql_query("VACUUM INTO ?").bind::<Text, _>(files::existing(place)).execute(&mut conn)?;
     Ok(())
 }
 
 /// SQLite does not wait for the disk here.
 fn sync(place: &Path) -> io::Result<()> {
     File::open(place)?.sync_all()?;
-    let folder = place.parent().filter(|folder| *folder != Path::new("")).unwrap_or_else(|| Path::new("."));
-    File::open(folder)?.sync_all()
+    place.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Reads every page of the backup, and whether each index and reference is whole.
+/// Reads every page of the backup, and whether each index and reference is whole. An empty file would be, too.
 fn check(place: &Path) -> Result<Conn, BackupError> {
     let mut conn = SqliteConnection::establish(&files::existing(place))?;
     conn.batch_execute("PRAGMA foreign_keys = ON; PRAGMA query_only = ON")?;
@@ -96,8 +97,27 @@ fn check(place: &Path) -> Result<Conn, BackupError> {
     lines.retain(|Line { line }| line != "ok");
     let broken = "SELECT \"table\" || ' refers to what is not there' AS line FROM pragma_foreign_key_check";
     lines.extend(sql_query(broken).load::<Line>(&mut conn)?);
-    match lines.first() {
-        Some(Line { line }) => Err(BackupError::Damaged(line.clone())),
-        None => Ok(Conn::Sqlite(conn)),
+    if let Some(Line { line }) = lines.first() {
+        return Err(BackupError::Damaged(line.clone()));
+    }
+    let mut conn = Conn::Sqlite(conn);
+    if !migrations::has_schema(&mut conn)? {
+        return Err(BackupError::Damaged("it has no tables".to_owned()));
+    }
+    Ok(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_no_tables_is_no_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (empty, backup) = (folder.path().join("empty.db"), folder.path().join("backup.db"));
+        fs::write(&empty, "").unwrap();
+        let url = format!("sqlite://{}", empty.display()).parse().unwrap();
+        assert!(matches!(back_up(&url, &backup).err(), Some(BackupError::Damaged(_))));
+        assert!(!backup.exists());
     }
 }

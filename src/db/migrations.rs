@@ -76,7 +76,7 @@ pub(crate) fn difference(conn: &mut Conn) -> QueryResult<Difference> {
         Conn::Sqlite(_) => names(&SQLITE as &dyn MigrationSource<Sqlite>)?,
     };
     let mut applied: Vec<String> = Vec::new();
-    if has_table(conn, "__diesel_schema_migrations")? {
+    if has_schema(conn)? {
         let versions = __diesel_schema_migrations::table.select(__diesel_schema_migrations::version);
         applied = versions.order(__diesel_schema_migrations::version).load(conn)?;
     }
@@ -97,6 +97,11 @@ fn names<DB: diesel::backend::Backend>(tree: &dyn MigrationSource<DB>) -> QueryR
     let mut named: Vec<_> = migrations.into_iter().map(named).collect();
     named.sort();
     Ok(named)
+}
+
+/// Whether migrations were ever applied.
+pub(super) fn has_schema(conn: &mut Conn) -> QueryResult<bool> {
+    has_table(conn, "__diesel_schema_migrations")
 }
 
 fn has_table(conn: &mut Conn, name: &'static str) -> QueryResult<bool> {

@@ -101,7 +101,11 @@ pub(crate) async fn create(
     Ok(WebhookEndpointResponse::of(made, (!replayed.is_so()).then_some(&secret)))
 }
 
-/// Changes an endpoint, or switches it on or off. Maintenance cancels the queued messages of one that is off.
+/// Messages that one transaction cancels.
+const CANCELLED_AT_ONCE: usize = 500;
+
+/// Changes an endpoint, or switches it on or off. What waits is cancelled with it: of very many messages maintenance cancels
+/// the rest, or whoever switches the endpoint on before that.
 pub(crate) async fn change(
     cx: &Context,
     sender: &Sender,
@@ -114,9 +118,12 @@ pub(crate) async fn change(
     let url = check_url(sender, &mut fields, request.url.as_deref());
     fields.finish()?;
     let (access, requester) = (EndpointAccess::of(caller), Requester::of(caller));
+    if request.state == Some(WebhookEndpointState::Active) {
+        cancel_before(cx, &id, &access, now).await?;
+    }
     let endpoint = cx
         .store
-        .write(move |tx| {
+        .write_large(move |tx| {
             let known = managed(tx, &id, &access)?;
             let mut fields = Validator::default();
             let (description, audience) = (request.description.as_deref(), request.audience.as_deref());
@@ -147,6 +154,7 @@ pub(crate) async fn change(
                 None => None,
             };
             if let Some(switched) = switched {
+                store::cancel_of(tx, &id, CANCELLED_AT_ONCE, now)?;
                 if switched.disabled_at.is_some() {
                     let event = outbox::disabled(&switched, requester.actor.clone(), DisableCause::Client, now);
                     tx.record(event.client(requester.client_id.as_ref()));
@@ -157,6 +165,21 @@ pub(crate) async fn change(
         })
         .await?;
     Ok(WebhookEndpointResponse::of(endpoint, None))
+}
+
+/// Cancels, in ranges, what waits for an endpoint that is switched off: no more comes, so that what is left fits into the
+/// transaction that switches it on.
+async fn cancel_before(cx: &Context, id: &EndpointId, access: &EndpointAccess, now: Timestamp) -> Result<(), Error> {
+    loop {
+        let (id, access) = (id.clone(), access.clone());
+        let range = move |tx: &mut Tx<'_>| {
+            let is_off = managed(tx, &id, &access)?.disabled_at.is_some();
+            Ok(if is_off { store::cancel_of(tx, &id, CANCELLED_AT_ONCE, now)? } else { 0 })
+        };
+        if cx.store.write_large(range).await? < CANCELLED_AT_ONCE {
+            return Ok(());
+        }
+    }
 }
 
 /// Deletes an endpoint with its secrets. Queued messages are not sent.

@@ -6,8 +6,8 @@ mod queue;
 
 pub(crate) use deliveries::unfinished;
 pub(super) use deliveries::{
-    Attempt, Delivery, cancel_closed, cancel_queued, claim, due, forget_finished, forget_of_deleted, insert_deliveries,
-    list_deliveries, postpone, retry, settle,
+    Attempt, Delivery, cancel_closed, cancel_of, cancel_queued, claim, due, forget_finished, forget_of_deleted,
+    insert_deliveries, list_deliveries, postpone, retry, settle,
 };
 pub(crate) use endpoints::ReadyEndpoint;
 pub(super) use endpoints::{

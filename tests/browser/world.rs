@@ -103,6 +103,7 @@ impl World {
         let mut portal = Command::new(portal_binary());
         portal
             .env("PORTAL_LISTEN", format!("127.0.0.1:{portal_port}"))
+            .env("PORTAL_PUBLIC_URL", &portal_base)
             .env("PORTAL_SERVICE_URL", &base)
             .env("PORTAL_CLOUD_KEY", &template.cloud_key)
             .env("PORTAL_ESS_KEY", &template.ess_key);

@@ -1,8 +1,8 @@
-"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix] [--offline COMMAND] [--json FILE]`.
+"""The life of a link, seen by one portal: `life.py --binary SERVICE --portal COMMAND [--without webhook,export,late,claims,unix,long] [--offline COMMAND] [--json FILE]`.
 
 Starts a private service and the portal, and goes through the steps below as its visitor. Exit 1 if one fails.
 """
-import argparse, datetime, ipaddress, json, secrets, socket, subprocess, sys, tempfile, threading, time, traceback
+import argparse, datetime, ipaddress, json, re, secrets, socket, subprocess, sys, tempfile, threading, time, traceback, urllib.parse
 
 from world import Browser, Portal, Service, Wire, eventually, free_port, request, signed
 
@@ -34,9 +34,9 @@ class Round:
             self.wire.shutdown()
         self.service.stop()
 
-    def beside(self, at, listen, host="127.0.0.1"):
+    def beside(self, at, listen=None, host="127.0.0.1", public_url=None):
         """Another copy of the portal, which listens elsewhere: a port, or the path of a Unix socket."""
-        return Portal(self.command, at, self.service.base, self.service.key, self.secret, listen, host)
+        return Portal(self.command, at, self.service.base, self.service.key, self.secret, listen, host, public_url)
 
     def visit(self, **changes):
         """Somebody inside, with a fresh link."""
@@ -105,6 +105,29 @@ def the_callback_redeems_once_and_hides_the_code(r):
     assert spent.status in (409, 410) and "link_spent" in spent.text, spent
 
 
+def a_malformed_request_gets_a_plain_answer(r):
+    """No stack, no path of a file, and the code stays where it is, however its address is spelled."""
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Sec-Fetch-Site": "same-origin"}
+    arrival, code = "/acme/cloud/arrival", "/cloud/callback?code="
+    for method, target, body, headers in [
+            ("GET", "/%E0%A4%A/cloud/", None, {}), ("GET", f"/%FF{code}x", None, {}), ("GET", f"/acme{code}a&code=b", None, {}),
+            ("GET", f"/acme{code}{'x' * 8000}", None, {}), ("POST", arrival, "answer=" + "y" * 20_000, form),
+            ("POST", arrival, "answer=yes", form | {"Content-Type": form["Content-Type"] + "; charset=utf-16"}),
+            ("POST", arrival, "no gzip", form | {"Content-Encoding": "gzip"}), ("POST", arrival, "no br", form | {"Content-Encoding": "br"})]:
+        status, got, text = request(r.portal.port, method, target, body, headers)
+        said = f"{method} {target[:60]} {headers}: {status} {text[:600]}"
+        assert 400 <= status < 500, said
+        assert not re.search(r"node_modules|Traceback|Exception|\bat [\w.$<>/]+ ?\(|/magic-link", text), said
+        # A server that reads no further sends no headers of the portal's.
+        assert code not in target or got.get("Referrer-Policy") in ("no-referrer", None), said
+    address = r.service.click(r.service.issue())
+    for spelled in ("callback/?", "Callback?", "%63allback?"):
+        browser = Browser(r.portal)
+        answer = browser.go(address.replace("callback?", spelled), site="cross-site")
+        reached = "portal_arrival" in browser.set or "link_spent" in answer.text
+        assert not reached or answer.header("referrer-policy") == "no-referrer", f"{spelled}: {answer.headers}"
+
+
 def the_visitor_says_who_they_are(r):
     link, browser = r.service.issue(), Browser(r.portal)
     planted = "f" * 64
@@ -124,6 +147,30 @@ def the_visitor_says_who_they_are(r):
     other = Browser(r.portal)
     other.cookies[("portal_session", "/globex/cloud/")] = value
     refused(other.go("/globex/cloud/employees/emp-9"))
+
+
+def an_https_address_makes_cookies_secure(r):
+    """And a form of no stated site must come from that address, scheme and port included."""
+    portal = r.beside(free_port(), public_url="https://portal.example")
+    try:
+        browser = Browser(portal)
+        callback = browser.go(r.service.click(r.service.issue()).removeprefix(r.portal.base), site="cross-site")
+        question = browser.question(browser.go(callback.location))
+        sent = {"Host": "portal.example", "Content-Type": "application/x-www-form-urlencoded",
+                "Cookie": "; ".join(f"{name}={value}" for (name, _), value in browser.cookies.items())}
+
+        def answered(origin):
+            form = urllib.parse.urlencode({"question": question, "answer": "yes"})
+            status, headers, _ = request(portal.port, "POST", "/acme/cloud/arrival", form, sent | {"Origin": origin})
+            return status, [line.lower() for line in headers.get_all("Set-Cookie") or []]
+        for origin in ("http://portal.example", "https://portal.example:8443", "https://portal.example.evil.example", "null"):
+            assert answered(origin)[0] == 403, origin
+        status, set_cookies = answered("https://portal.example")
+        assert status == 303 and set_cookies, status
+        set_cookies += [line.lower() for line in callback.headers.get_all("Set-Cookie")]
+        assert all("; secure" in line for line in set_cookies), set_cookies
+    finally:
+        portal.stop()
 
 
 def a_code_of_somebody_else_changes_nothing(r):
@@ -397,6 +444,30 @@ def what_is_not_recorded_does_not_happen(r):
     r.complete(link, "done")
 
 
+def what_can_never_be_recorded_is_refused_for_good(r):
+    """And holds up nothing else, whether its refusal was heard or not."""
+    link, browser, home = r.visit()
+    events, never = r"/v1/sessions/[^/]+/events", (422, '{"code":"validation_failed"}')
+    r.wire.fail(events, never)
+    answer = refused(r.save(browser, home, 68000), 422)
+    assert not answer.header("retry-after") and "moment" not in answer.text, answer
+    if "long" not in r.without:
+        refused(r.save(browser, home, "9" * 4_001), 422)
+    r.wire.fail(events, "refuse", 99)
+    refused(r.save(browser, home, 68000), 503)
+    r.wire.heal()
+    r.wire.fail(events, never)
+    assert r.save(browser, home, 69000).status == 303
+    r.wire.fail(events, (401, '{"code":"unauthenticated"}'), 99)
+    refused(r.save(browser, home, 70000), 503)
+    r.wire.heal()
+    assert r.salary(browser, home) == "69000"
+    assert r.save(browser, home, SALARY).status == 303
+    assert [act["seq"] for act in r.service.reported(link)] == [1, 2, 3]
+    assert browser.post(home + "done").page == "goodbye"
+    r.complete(link, "done")
+
+
 def an_answer_that_is_not_a_clear_yes_is_a_no(r):
     link, browser, home = r.visit()
     true = r.service.session(link)
@@ -456,14 +527,15 @@ def its_log_holds_no_code_token_or_key(r):
         assert secret not in text, f"{secret[:6]}… is in the portal's log"
 
 
-STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code, the_visitor_says_who_they_are,
-            a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
+STRAIGHT = [nobody_gets_in_without_a_session, every_tenant_of_the_service_has_its_pages, the_callback_redeems_once_and_hides_the_code,
+            a_malformed_request_gets_a_plain_answer, the_visitor_says_who_they_are,
+            an_https_address_makes_cookies_secure, a_code_of_somebody_else_changes_nothing, the_banner_says_who_acts_as_whom_until_when,
             what_the_access_leaves_out_is_refused_in_one_place, acts_are_numbered_in_order_however_many_come_at_once,
             i_am_done_closes_the_record, a_revocation_is_seen_by_the_next_request, a_link_of_another_tenant_opens_nothing,
             messages_are_checked_and_ends_count_however_late, the_visitors_address_is_that_of_the_connection, a_token_is_verified_without_asking, without_the_service_nobody_is_let_in,
             its_log_holds_no_code_token_or_key]
 WIRED = [a_lost_answer_to_the_code_is_asked_for_again, a_lost_answer_to_a_report_is_no_second_act,
-         what_is_not_recorded_does_not_happen, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
+         what_is_not_recorded_does_not_happen, what_can_never_be_recorded_is_refused_for_good, an_answer_that_is_not_a_clear_yes_is_a_no, there_is_no_grace_after_the_end]
 
 
 def main():

@@ -134,8 +134,8 @@ def portal():
 GUARDS = {"aspnetcore": ("ASP.NET Core", aspnetcore), "spring": ("Spring Security", spring), "express": ("Express", express),
           "fastapi": ("FastAPI", fastapi), "portal": ("Example portal", portal)}
 TYPED = {}
-# What the example portal has no use for. Neither it nor Spring Boot listens on a Unix socket.
-WITHOUT = {"portal": "webhook,export,late,claims,unix", "spring": "unix"}
+# What the example portal has no use for; its fields take no long values. Neither it nor Spring Boot listens on a Unix socket.
+WITHOUT = {"portal": "webhook,export,late,claims,unix,long", "spring": "unix"}
 
 
 def binary(name):

@@ -159,7 +159,7 @@ class Wire(http.server.ThreadingHTTPServer):
         """A portal that hangs up is no news."""
 
     def fail(self, path, how, times=1):
-        """`lose`: the service acts and its answer is lost. `refuse`: it is never asked. `say`: another answer (a function of the true one)."""
+        """`lose`: the service acts and its answer is lost. `refuse`: it is never asked. `say`: another answer (a function of the true one, or status and text of one that is never asked for)."""
         with self.lock:
             self.faults.append([path, how, times])
 
@@ -195,7 +195,8 @@ class Hop(http.server.BaseHTTPRequestHandler):
         skip = {"host", "connection", "content-length", "transfer-encoding", "upgrade", "http2-settings", "keep-alive"}
         headers = {name: value for name, value in self.headers.items() if name.lower() not in skip}
         try:
-            status, answered, text = request(self.server.service.port, self.command, self.path, body, headers)
+            said = isinstance(fault, tuple) and (fault[0], {}, fault[1])
+            status, answered, text = said or request(self.server.service.port, self.command, self.path, body, headers)
         except OSError:
             return self.hang_up()
         if fault == "lose":
@@ -230,10 +231,10 @@ class Hop(http.server.BaseHTTPRequestHandler):
 class Portal:
     """The portal under test, as a process."""
 
-    def __init__(self, command, port, service_url, key, secret, listen=None, host="127.0.0.1"):
+    def __init__(self, command, port, service_url, key, secret, listen=None, host="127.0.0.1", public_url=None):
         self.port, self.host, self.base = port, host, f"http://127.0.0.1:{port}"
         self.log = tempfile.NamedTemporaryFile(prefix="portal-", suffix=".log", delete=False)
-        env = dict(os.environ, PORTAL_LISTEN=listen or f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=self.base, PORTAL_SERVICE_URL=service_url,
+        env = dict(os.environ, PORTAL_LISTEN=listen or f"127.0.0.1:{port}", PORTAL_PUBLIC_URL=public_url or self.base, PORTAL_SERVICE_URL=service_url,
                    PORTAL_CLOUD_KEY=key, PORTAL_ESS_KEY=key, PORTAL_WEBHOOK_SECRET=secret)
         self.process = subprocess.Popen(command, shell=True, env=env, stdout=self.log, stderr=self.log, start_new_session=True)
         eventually("the portal listens", self.is_up, 60)

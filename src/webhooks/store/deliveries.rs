@@ -201,7 +201,8 @@ pub(in crate::webhooks) enum Attempt {
     Cancelled { why: &'static str },
 }
 
-/// Stores the outcome of an attempt; `false` if the lease was lost meanwhile. Makes the messages that waited due: those
+/// Stores the outcome of an attempt; `false` if the lease was lost or the message cancelled meanwhile: then only that it
+/// was delivered is stored. Makes the messages that waited due: those
 /// that have to wait on are postponed again.
 pub(in crate::webhooks) fn settle(
     conn: &mut Conn,
@@ -209,9 +210,10 @@ pub(in crate::webhooks) fn settle(
     attempt: &Attempt,
     now: Timestamp,
 ) -> QueryResult<bool> {
+    let cancelled = deliveries::state.eq(MessageState::Cancelled);
     let mine = diesel::update(deliveries::table.find(&delivery.id))
         .filter(deliveries::lease_until.eq(delivery.lease_until))
-        .filter(deliveries::finished_at.is_null());
+        .filter(deliveries::finished_at.is_null().or(cancelled.and(matches!(attempt, Attempt::Delivered))));
     let (state, next, error) = match attempt {
         Attempt::Again { at, error } => (MessageState::Queued, *at, Some(error.as_str())),
         Attempt::Delivered => (MessageState::Delivered, delivery.next_attempt_at, None),
@@ -317,6 +319,27 @@ pub(in crate::webhooks) fn cancel_closed(conn: &mut Conn, limit: usize, now: Tim
         .load(conn)?;
     diesel::update(deliveries::table)
         .filter(deliveries::id.eq_any(&waiting))
+        .filter(deliveries::finished_at.is_null())
+        .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
+        .execute(conn)
+}
+
+/// Cancels messages to an endpoint that are not settled; returns how many. One that is under way keeps its lease, by which
+/// [`settle`] knows it.
+pub(in crate::webhooks) fn cancel_of(
+    conn: &mut Conn,
+    endpoint: &EndpointId,
+    limit: usize,
+    now: Timestamp,
+) -> QueryResult<usize> {
+    let unsettled: Vec<MessageId> = deliveries::table
+        .filter(deliveries::endpoint_id.eq(endpoint))
+        .filter(deliveries::finished_at.is_null())
+        .limit(rows(limit))
+        .select(deliveries::id)
+        .load(conn)?;
+    diesel::update(deliveries::table)
+        .filter(deliveries::id.eq_any(&unsettled))
         .filter(deliveries::finished_at.is_null())
         .set((deliveries::state.eq(MessageState::Cancelled), deliveries::finished_at.eq(Some(now))))
         .execute(conn)

@@ -1,10 +1,12 @@
 //! The command line over the same store as a running service.
 
-use std::process::{Command, Output};
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::{Api, Database, Settings, World, apply, command, on_both_databases};
+use crate::support::{Api, Database, Process, Settings, World, apply, command, eventually, on_both_databases};
 
 fn run(world: &World, arguments: &[&str]) -> Output {
     command(world).args(arguments).output().unwrap()
@@ -259,4 +261,27 @@ fn the_configuration_in_force_is_shown_without_a_secret() {
         assert!(code == Some(1) && said.contains("the master key must be"), "{said}");
         assert!(!said.contains("bm90LTMyLWJ5dGVz"), "{said}");
     });
+}
+
+#[cfg(target_os = "linux")]
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn output_that_cannot_be_written_stops_no_service_and_is_a_failure_of_help(world: &World) {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    // The test hears of the port beforehand.
+    let full = format!("echo '{{\"port\": {port}}}'; exec > /dev/full");
+    let process = Process::start_limited(world, &[("MAGIC_LINK_LISTEN", &listen)], &full);
+    eventually("it listens", async || TcpStream::connect(&listen).ok()).await;
+    assert_eq!(Api::new(&process.base, None).get("/readyz").await.status, 200);
+    process.ask_to_stop();
+    assert!(process.stopped().await.success());
+
+    for arguments in [["--help"].as_slice(), &["--version"], &["link", "list", "--help"]] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let ended = command(world).args(arguments).stdout(Stdio::from(full)).status().unwrap();
+        assert_eq!(ended.code(), Some(1), "{arguments:?}");
+        assert_eq!(command(world).args(arguments).output().unwrap().status.code(), Some(0), "{arguments:?}");
+    }
+    assert_eq!(command(world).arg("--unknown").output().unwrap().status.code(), Some(2));
 }

@@ -118,7 +118,8 @@ fn the_example_portal_passes() {
     // Any port that is free: the portal binds it anew.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let script = format!(
-        "exec env PORTAL_LISTEN=127.0.0.1:{port} PORTAL_SERVICE_URL=$CONFORMANCE_SERVICE_URL \
+        "exec env PORTAL_LISTEN=127.0.0.1:{port} PORTAL_PUBLIC_URL=http://127.0.0.1:{port} \
+         PORTAL_SERVICE_URL=$CONFORMANCE_SERVICE_URL \
          PORTAL_CLOUD_KEY=$CONFORMANCE_KEY PORTAL_ESS_KEY=$CONFORMANCE_KEY \"$0\""
     );
     let mut command = conformance(&format!("http://127.0.0.1:{port}"), &["--", "sh", "-c", &script]);

@@ -52,6 +52,35 @@ fn a_backup_has_whatever_was_acknowledged_before_it() {
     });
 }
 
+#[cfg(unix)]
+#[test]
+fn a_backup_is_in_the_file_that_was_named_and_nowhere_else() {
+    use std::ffi::{OsStr, OsString};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        // The first is no text; to SQLite the others might be parameters, a database in memory, and another file.
+        let names = [b"caf\xe9.db".as_slice(), b"a b%20?c#d&mode=memory.db", b":memory:", b"file:other.db"];
+        for (number, name) in names.into_iter().enumerate() {
+            let (name, folder) = (OsStr::from_bytes(name), folder(&format!("named-{number}")));
+            let mut command = command(world);
+            command.current_dir(&folder).arg("backup").arg(name);
+            let done = output(command).await;
+            assert!(done.status.success(), "{done:?}");
+            let made: Vec<OsString> =
+                std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name()).collect();
+            assert_eq!(made, [name]);
+            let backup = folder.join(name).metadata().unwrap();
+            assert_eq!(backup.permissions().mode() & 0o777, 0o600, "{name:?}");
+            // None of the names can stand in the address of a database.
+            let copy = folder.join("copy.db");
+            std::fs::copy(folder.join(name), &copy).unwrap();
+            let mut sql = Sql::open(&format!("sqlite://{}", copy.display()));
+            assert_eq!(sql.count("FROM clients"), Sql::of(world).count("FROM clients"));
+        }
+    });
+}
+
 #[test]
 fn a_backup_of_a_damaged_file_is_none() {
     World::run(Database::Sqlite, &Settings::no_service(), async |world| {
