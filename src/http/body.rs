@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::contract::Contract;
 use super::idempotency;
+use super::turn::turn;
 use crate::context::Context;
 use crate::domain::json;
 use crate::error::{Code, Error};
@@ -66,6 +67,7 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
         let request = request.clone();
         let payload = payload.take();
         Box::pin(async move {
+            turn(&request).await?;
             if has_body(&request) && !is_type(&request, "application", "json") {
                 return Err(Code::UnsupportedMediaType.into());
             }

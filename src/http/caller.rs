@@ -17,6 +17,8 @@ use crate::context::Context;
 use crate::domain::{Actor, Authority, Reach, Scope};
 use crate::error::{Code, Error};
 use crate::http::Limits;
+use crate::http::parameters::require_described_query;
+use crate::http::turn::Judgement;
 use crate::id::ClientId;
 use crate::secrets::ApiKey;
 use crate::store::Owner;
@@ -171,12 +173,16 @@ impl<S: Needs> FromRequest for Caller<S> {
     type Future = LocalBoxFuture<'static, Result<Self, Error>>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
+        let judgement = Judgement::begin(request);
         let presented = PresentedKey::<S>::of(request);
         let cx = request.app_data::<web::Data<Context>>().cloned();
         Box::pin(async move {
             let presented = presented?;
             let cx = cx.ok_or_else(|| Error::internal("the application is not wired"))?;
-            presented.caller(&cx, cx.clock.now()).await
+            let caller = presented.caller(&cx, cx.clock.now()).await?;
+            require_described_query(&presented.request)?;
+            judgement.pass();
+            Ok(caller)
         })
     }
 }

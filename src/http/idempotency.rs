@@ -1,13 +1,12 @@
 //! The `Idempotency-Key` header (draft-ietf-httpapi-idempotency-key-header-08).
 
-use std::future::{Ready, ready};
-
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use serde_json::{Value, json};
 
 use super::contract::Contract;
 use super::parameters::{Texts, path_texts};
+use super::turn::{InTurn, in_turn};
 use super::{Body, Caller};
 use crate::error::{Code, Error};
 use crate::secrets::sha256_hex;
@@ -62,16 +61,16 @@ pub(super) fn is_wanted(request: &HttpRequest) -> bool {
 
 impl FromRequest for IdempotencyHeader {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = InTurn<Self>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let mut values = request.headers().get_all(HEADER);
         let key = match (values.next(), values.next()) {
-            (None, _) => return ready(Ok(Self(None))),
+            (None, _) => return in_turn(request, Ok(Self(None))),
             (Some(value), None) => value.to_str().ok().and_then(parse),
             (Some(_), Some(_)) => None,
         };
-        ready(key.map_or_else(|| Err(refused()), |key| sent(request, key)))
+        in_turn(request, key.map_or_else(|| Err(refused()), |key| sent(request, key)))
     }
 }
 

@@ -16,6 +16,7 @@ mod rate_limit;
 mod reply;
 mod sampler;
 mod sliced;
+mod turn;
 mod until_close;
 
 pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, NoMembers, RawBody};

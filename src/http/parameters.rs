@@ -1,7 +1,6 @@
 //! Parameters of the path and of the query, as the API description states them.
 
 use std::collections::HashMap;
-use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
@@ -9,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::contract::Contract;
+use super::turn::{InTurn, in_turn};
 use crate::error::{Code, Error};
 
 /// The parameters of the path. Every one has a syntax, so that no other text goes on from here.
@@ -20,15 +20,16 @@ impl<T> Path<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest for Path<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for Path<T> {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = InTurn<Self>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
-        ready(Contract::operation(request).and_then(|operation| {
+        let read = Contract::operation(request).and_then(|operation| {
             operation.check_path(&path_texts(request)?)?;
             decoded(request).map(Self)
-        }))
+        });
+        in_turn(request, read)
     }
 }
 
@@ -46,19 +47,21 @@ impl<T> Query<T> {
     }
 }
 
-impl<T: DeserializeOwned> FromRequest for Query<T> {
+impl<T: DeserializeOwned + 'static> FromRequest for Query<T> {
     type Error = Error;
-    type Future = Ready<Result<Self, Error>>;
+    type Future = InTurn<Self>;
 
     fn from_request(request: &HttpRequest, _payload: &mut Payload) -> Self::Future {
         let values = request.extensions_mut().remove::<Checked>();
         let unchecked = || Error::internal(format_args!("the query of {} is not described", request.path()));
-        ready(values.ok_or_else(unchecked).and_then(|Checked(values)| {
+        let read = require_described_query(request).and_then(|()| values.ok_or_else(unchecked));
+        let read = read.and_then(|Checked(values)| {
             T::deserialize(values).map(Self).map_err(|error| {
                 tracing::warn!(error.cause = %error, "a query is as described, and not taken");
                 Error::new(Code::InvalidQuery)
             })
-        }))
+        });
+        in_turn(request, read)
     }
 }
 
@@ -69,16 +72,32 @@ struct Checked(Value);
 /// that takes it in the body means it. The handler that reads the query finds its values. Elsewhere no call has
 /// parameters, and what a probe or a cache adds is ignored.
 ///
+/// Where a caller is judged first, what is wrong is only noted, for [`require_described_query`].
+///
 /// # Errors
 /// `invalid_query` with every parameter that is not as described.
 pub(super) fn check_query(request: &HttpRequest) -> Result<(), Error> {
     let described = request.path().starts_with("/v1/").then(|| Contract::find(request)).flatten();
     let Some(operation) = described else { return Ok(()) };
-    let values = operation.read_query(request.query_string())?;
-    if operation.has_query() {
-        request.extensions_mut().insert(Checked(values));
+    match operation.read_query(request.query_string()) {
+        Ok(values) if operation.has_query() => drop(request.extensions_mut().insert(Checked(values))),
+        Ok(_none) => {}
+        Err(error) if operation.has_caller() => drop(request.extensions_mut().insert(Undescribed(error))),
+        Err(error) => return Err(error),
     }
     Ok(())
+}
+
+/// What is wrong with a query, until the caller was judged.
+struct Undescribed(Error);
+
+/// Refuses what [`check_query`] noted.
+///
+/// # Errors
+/// `invalid_query` with every parameter that is not as described.
+pub(super) fn require_described_query(request: &HttpRequest) -> Result<(), Error> {
+    let extensions = request.extensions();
+    extensions.get::<Undescribed>().map_or(Ok(()), |Undescribed(error)| Err(error.clone()))
 }
 
 /// The decoded parameters of the path, by name.

@@ -30,6 +30,8 @@ pub(crate) struct Operation {
     path: Vec<Parameter>,
     query: Vec<Parameter>,
     body: Option<Shape>,
+    /// Whether its `Authorization` says who asks, and so whether a [`super::Caller`] is judged before all else.
+    has_caller: bool,
     /// Headers of each of its answers that tell clients to leave it.
     deprecation: Vec<(HeaderName, HeaderValue)>,
 }
@@ -102,6 +104,10 @@ impl Operation {
             all.filter(|one| one["in"] == place).map(|one| Parameter::of(description, one)).collect()
         };
         let body = operation.pointer("/requestBody/content/application~1json/schema");
+        // OAuth's forms may hold the credentials.
+        let is_form = operation.pointer("/requestBody/content/application~1x-www-form-urlencoded").is_some();
+        let keys = operation["security"].as_array().into_iter().flatten();
+        let has_caller = !is_form && keys.into_iter().any(|key| key.get("bearer").is_some());
         let deprecation = members(&operation["x-deprecation"]).map(|(name, value)| {
             let value = HeaderValue::from_str(value.as_str().unwrap_or_default()).map_err(|error| error.to_string())?;
             Ok((HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, value))
@@ -112,8 +118,13 @@ impl Operation {
             path: parameters("path")?,
             query: parameters("query")?,
             body: body.map(|body| Shape::of(description, body)).transpose()?,
+            has_caller,
             deprecation: deprecation.collect::<Result<_, String>>()?,
         })
+    }
+
+    pub(super) const fn has_caller(&self) -> bool {
+        self.has_caller
     }
 
     pub(super) const fn has_query(&self) -> bool {

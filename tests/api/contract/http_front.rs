@@ -157,9 +157,13 @@ async fn a_body_whose_chunks_are_not_what_they_must_be_is_refused_at_once(world:
 #[apply(on_both_databases)]
 async fn nobody_is_asked_for_a_body_that_is_refused_anyway(world: &World) {
     let json = "content-type: application/json\r\nexpect: 100-continue\r\n";
+    let reader = world.client(None, &["acme"], &["audit:read"]).await;
+    let keyed = |key: &str| format!("{json}authorization: Bearer {key}\r\ncontent-length: 5\r\n");
     for (path, lines, status, code) in [
         ("/l/preview", format!("{json}content-length: 65537\r\n"), 413, "body_too_large"),
         ("/v1/introspect", format!("{json}content-length: 5\r\n"), 401, "unauthenticated"),
+        ("/v1/magic-links", keyed(&reader.with_a_wrong_secret()), 401, "unauthenticated"),
+        ("/v1/magic-links", keyed(reader.key()), 403, "insufficient_scope"),
         ("/v1/nowhere", format!("{json}content-length: 5\r\n"), 404, "route_not_found"),
         (
             "/l/preview",

@@ -90,6 +90,11 @@ impl Api {
         self.key.as_deref().expect("a caller with a key")
     }
 
+    /// A key of the right form that names the same client, and is not its own.
+    pub fn with_a_wrong_secret(&self) -> String {
+        format!("mlsk_{}_{}", self.client_id.trim_start_matches("cli_"), "A".repeat(43))
+    }
+
     /// The same caller, who repeats what was answered with 503 until it is not.
     pub fn patient(self) -> Self {
         Self { tries: usize::MAX, ..self }
