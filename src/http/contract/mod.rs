@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, web};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use self::shape::{Checked, Place, Shape};
 use crate::error::{Code, Error};
@@ -30,6 +30,7 @@ pub(crate) struct Operation {
     path: Vec<Parameter>,
     query: Vec<Parameter>,
     body: Option<Shape>,
+    needs_key: bool,
     /// Headers of each of its answers that tell clients to leave it.
     deprecation: Vec<(HeaderName, HeaderValue)>,
 }
@@ -112,8 +113,14 @@ impl Operation {
             path: parameters("path")?,
             query: parameters("query")?,
             body: body.map(|body| Shape::of(description, body)).transpose()?,
+            needs_key: operation["security"] != json!([{}]),
             deprecation: deprecation.collect::<Result<_, String>>()?,
         })
+    }
+
+    /// Whether only clients may call it.
+    pub(super) const fn needs_key(&self) -> bool {
+        self.needs_key
     }
 
     pub(super) const fn has_query(&self) -> bool {
