@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::contract::Contract;
-use super::idempotency;
 use super::turn::turn;
+use super::{Limits, idempotency};
 use crate::context::Context;
 use crate::domain::json;
 use crate::error::{Code, Error};
@@ -52,6 +52,15 @@ impl AwaitedBody {
     }
 }
 
+/// Who sends a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// Somebody whom the head of the request proves.
+    Proven,
+    /// Anybody: what proves it is in the body, or nothing does.
+    Unproven,
+}
+
 /// A JSON object as the request's body, as the API description states it.
 pub(crate) struct Body<T, const LIMIT: usize = BODY_LIMIT> {
     pub value: T,
@@ -71,11 +80,12 @@ impl<T: DeserializeOwned + 'static, const LIMIT: usize> FromRequest for Body<T, 
             if has_body(&request) && !is_type(&request, "application", "json") {
                 return Err(Code::UnsupportedMediaType.into());
             }
-            let bytes = read(&request, payload, LIMIT).await?;
+            let operation = Contract::operation(&request)?;
+            let sender = if operation.has_caller() { Sender::Proven } else { Sender::Unproven };
+            let bytes = read(&request, payload, LIMIT, sender).await?;
             // A request without any required member may omit the body.
             let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
             let mut body = json::parse(text).map_err(|invalid| malformed(&invalid))?;
-            let operation = Contract::operation(&request)?;
             operation.check_body(&mut body)?;
             let minimal = idempotency::is_wanted(&request).then(|| operation.minimal(&body));
             // Types and description agree: a test sends every member of every body.
@@ -104,7 +114,7 @@ pub(super) async fn read_form(request: &HttpRequest, payload: Payload) -> Result
     if !is_type(request, "application", "x-www-form-urlencoded") {
         return Err(Code::UnsupportedMediaType.into());
     }
-    read(request, payload, BODY_LIMIT).await
+    read(request, payload, BODY_LIMIT, Sender::Unproven).await
 }
 
 /// A body as it will be sent, for signatures over its bytes: it is read when the handler has looked at the head.
@@ -114,9 +124,9 @@ impl RawBody {
     /// Reads the body.
     ///
     /// # Errors
-    /// `body_too_large`, `request_timeout`, or what is wrong with how it is sent.
-    pub(crate) async fn read(self) -> Result<Bytes, Error> {
-        read(&self.0, self.1, BATCH_LIMIT).await
+    /// `body_too_large`, `request_timeout`, `unavailable`, or what is wrong with how it is sent.
+    pub(crate) async fn read(self, limit: usize, sender: Sender) -> Result<Bytes, Error> {
+        read(&self.0, self.1, limit, sender).await
     }
 }
 
@@ -141,13 +151,14 @@ fn is_type(request: &HttpRequest, kind: &str, subtype: &str) -> bool {
     essence.is_some_and(|(left, right)| left.eq_ignore_ascii_case(kind) && right.eq_ignore_ascii_case(subtype))
 }
 
-/// Reads the body within a time-out and a limit; actix limits only the time of the head.
-async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes, Error> {
+/// Reads the body within a time-out and a limit; actix limits only the time of the head. What a stranger sends counts in
+/// the budget of all strangers until the request ends.
+async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, sender: Sender) -> Result<Bytes, Error> {
     let time_limit = request
         .app_data::<web::Data<Context>>()
         .map_or(std::time::Duration::from_secs(10), |cx| cx.config.body_timeout);
-    let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit as u64) {
+    let declared = request.headers().get("content-length").and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length: usize| length > limit) {
         return Err(Code::BodyTooLarge.into());
     }
     // Compressed bodies are refused: a small one can expand to a huge one.
@@ -158,6 +169,8 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
     if !codings.into_iter().all(is_none) {
         return Err(Error::new(Code::UnsupportedMediaType).detail("content-encoding must be identity, or absent"));
     }
+    let limits = request.app_data::<web::Data<Limits>>().filter(|_| sender == Sender::Unproven);
+    let mut unproven = limits.map(|limits| limits.unproven_body(request, declared.unwrap_or(0))).transpose()?;
     if let Some(body) = request.conn_data::<AwaitedBody>() {
         body.want();
     }
@@ -169,9 +182,18 @@ async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Resu
             if bytes.len() + chunk.len() > limit {
                 return Err(Code::BodyTooLarge.into());
             }
+            if let Some(body) = &mut unproven {
+                body.grow(chunk.len())?;
+            }
             bytes.extend_from_slice(&chunk);
         }
         Ok(bytes.freeze())
     };
-    tokio::time::timeout(time_limit, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?
+    let read: Result<Bytes, Error> =
+        tokio::time::timeout(time_limit, reading).await.map_err(|_elapsed| Error::new(Code::RequestTimeout))?;
+    let bytes = read?;
+    if let Some(body) = unproven {
+        request.extensions_mut().insert(body);
+    }
+    Ok(bytes)
 }

@@ -1,6 +1,7 @@
 //! HTTP for the routes: authentication, request bodies, responses, problems and rate limits.
 
 mod body;
+mod body_budget;
 mod caller;
 mod contract;
 mod default_route;
@@ -19,7 +20,7 @@ mod sliced;
 mod turn;
 mod until_close;
 
-pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, NoMembers, RawBody};
+pub(crate) use body::{AwaitedBody, BATCH_LIMIT, Body, NoMembers, RawBody, Sender};
 pub(crate) use caller::{
     Admin, ApproveLinks, AskForLinks, Caller, IntrospectSessions, IssueLinks, ManageAudit, ManageWebhooks,
     PresentedKey, ReadAudit, ReadConsultants, ReadLinks, ReadTenants, RedeemSessions, RevokeLinks, WriteAudit,

@@ -119,6 +119,8 @@ impl<S: Needs> FromRequest for TokenRequest<S> {
             }
             let (parameters, unreadable) = match form {
                 Ok(bytes) => (Parameters::of(&bytes), None),
+                // The credentials may stand in the form, which can come again.
+                Err(error) if error.code() == Code::Unavailable => return Err(error),
                 Err(error) => (Parameters::default(), Some(error)),
             };
             let client_id = once("client_id", parameters.client_id, Code::InvalidRequest)?;

@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::body::MessageBody;
@@ -12,6 +13,7 @@ use actix_web::{HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
+use super::body_budget::{BodyBudget, UnprovenBody};
 use super::forwarded::Proxies;
 use crate::config;
 use crate::error::{Code, Error};
@@ -56,12 +58,13 @@ impl<K: Hash + Eq + Clone> Limiter<K> {
 const PUBLIC: (&str, &str) = ("public", "public_per_minute");
 const CLIENT: (&str, &str) = ("client", "client_per_minute");
 
-/// Rate limits of anonymous callers and of clients.
+/// Limits of anonymous callers and of clients.
 pub(crate) struct Limits {
     /// Anonymous callers, by network.
     public: Limiter<IpAddr>,
     /// Clients, if the configuration limits them.
     client: Option<Limiter<ClientId>>,
+    bodies: Arc<BodyBudget>,
     proxies: Proxies,
     /// Whether the log says already that a peer is not trusted.
     is_warned: AtomicBool,
@@ -73,6 +76,7 @@ impl Limits {
         Self {
             public: Limiter::per_minute(PUBLIC, config.public_per_minute),
             client,
+            bodies: Arc::default(),
             proxies: Proxies { trusted: config.trusted_proxies.clone(), header: config.trusted_header },
             is_warned: AtomicBool::new(false),
         }
@@ -89,6 +93,15 @@ impl Limits {
     /// The address of a caller; behind proxies as they state it.
     pub(super) fn address(&self, request: &HttpRequest) -> Option<IpAddr> {
         request.peer_addr().map(|peer| self.proxies.origin(peer.ip(), request.headers()).address.to_canonical())
+    }
+
+    /// A body whose sender has proven nothing, and of which nothing has arrived; of this length, as far as it is known.
+    ///
+    /// # Errors
+    /// `unavailable`, if so much finds no room.
+    pub(super) fn unproven_body(&self, request: &HttpRequest, length: usize) -> Result<UnprovenBody, Error> {
+        let address = self.address(request).unwrap_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        self.bodies.body(network(address), length)
     }
 
     /// Removes the counts of idle callers.

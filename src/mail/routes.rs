@@ -54,9 +54,9 @@ async fn report_mail_events(
     body: RawBody,
 ) -> Result<HttpResponse, Error> {
     let provider = provider.into_inner();
-    events::admit(&cx, &provider, request.headers())?;
-    let body = body.read().await?;
-    events::receive(&cx, &certificates, &provider, request.headers(), &body, cx.clock.now()).await?;
+    let reporter = events::admit(&cx, &provider, request.headers())?;
+    let body = body.read(reporter.body_limit(), reporter.sender()).await?;
+    events::receive(&cx, &certificates, reporter, request.headers(), &body, cx.clock.now()).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 

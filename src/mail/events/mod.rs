@@ -11,6 +11,7 @@ mod sendgrid;
 mod sns;
 
 use actix_web::http::header::HeaderMap;
+use secrecy::SecretSlice;
 use serde_json::Value;
 use time::Duration;
 
@@ -18,13 +19,16 @@ use super::failure::COMPLAINT;
 use super::store::{self, Sent};
 use super::suppressions;
 use crate::clock::Timestamp;
+use crate::config::SesEvents;
 use crate::context::Context;
 use crate::domain::{Actor, DeliveryState, EventType, Template};
 use crate::error::{Code, Error};
+use crate::http::{BATCH_LIMIT, Sender};
 use crate::id::MailJobId;
 use crate::journal::Event;
 use crate::mail_providers::provider::providers_words;
 use crate::records;
+use crate::secrets::Kept;
 use crate::store::Tx;
 
 pub(crate) use sns::Certificates;
@@ -126,55 +130,69 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// A provider whose reports are configured, and what proves them.
+#[derive(Clone, Copy)]
+pub(crate) enum Reporter<'a> {
+    Ses(&'a SesEvents),
+    /// Its credentials are right.
+    Postmark,
+    SendGrid(&'a [u8]),
+    Resend(&'a Kept<SecretSlice<u8>>),
+}
+
+impl Reporter<'_> {
+    /// Largest report.
+    pub(crate) const fn body_limit(self) -> usize {
+        match self {
+            Self::Ses(_) => sns::BODY_LIMIT,
+            Self::Postmark | Self::SendGrid(_) | Self::Resend(_) => BATCH_LIMIT,
+        }
+    }
+
+    /// Whether it is the provider, as far as its head tells: the others sign what is in the body.
+    pub(crate) const fn sender(self) -> Sender {
+        match self {
+            Self::Postmark => Sender::Proven,
+            Self::Ses(_) | Self::SendGrid(_) | Self::Resend(_) => Sender::Unproven,
+        }
+    }
+}
+
 /// Refuses what its head alone condemns, before anybody sends a body.
 ///
 /// # Errors
 /// `route_not_found` for a provider without a configuration, `signature_invalid` without what proves a report.
-pub(crate) fn admit(cx: &Context, provider: &str, headers: &HeaderMap) -> Result<(), Error> {
+pub(crate) fn admit<'a>(cx: &'a Context, provider: &str, headers: &HeaderMap) -> Result<Reporter<'a>, Error> {
     let events = &cx.config.mail.events;
     let require = |names: &[&str]| names.iter().all(|name| headers.contains_key(*name));
-    let (is_configured, is_proven) = match provider {
-        "ses" => (events.ses.is_some(), true),
-        "postmark" => (events.postmark.is_some(), require(&["authorization"])),
-        "sendgrid" => (events.sendgrid.is_some(), require(sendgrid::PROOF)),
-        "resend" => (events.resend.is_some(), require(resend::PROOF)),
-        _ => (false, false),
+    let (reporter, is_admitted) = match provider {
+        "ses" => (events.ses.as_ref().map(Reporter::Ses), true),
+        "postmark" => {
+            let login = events.postmark.as_ref();
+            (login.map(|_| Reporter::Postmark), login.is_some_and(|login| postmark::is_login(login, headers)))
+        }
+        "sendgrid" => (events.sendgrid.as_deref().map(Reporter::SendGrid), require(sendgrid::PROOF)),
+        "resend" => (events.resend.as_ref().map(Reporter::Resend), require(resend::PROOF)),
+        _ => (None, false),
     };
-    match (is_configured, is_proven) {
-        (false, _) => Err(Code::RouteNotFound.into()),
-        (true, false) => Err(unproven()),
-        (true, true) => Ok(()),
-    }
+    let reporter = reporter.ok_or(Code::RouteNotFound)?;
+    if is_admitted { Ok(reporter) } else { Err(unproven()) }
 }
 
 /// Receives a provider's reports.
 pub(crate) async fn receive(
     cx: &Context,
     certificates: &Certificates,
-    provider: &str,
+    reporter: Reporter<'_>,
     headers: &HeaderMap,
     body: &[u8],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let events = &cx.config.mail.events;
-    let (provider, reports) = match provider {
-        "ses" => {
-            let ses = events.ses.as_ref().ok_or(Code::RouteNotFound)?;
-            ("ses", sns::read(certificates, ses, body, now).await?)
-        }
-        "postmark" => {
-            let login = events.postmark.as_ref().ok_or(Code::RouteNotFound)?;
-            ("postmark", postmark::read(login, headers, body)?)
-        }
-        "sendgrid" => {
-            let key = events.sendgrid.as_ref().ok_or(Code::RouteNotFound)?;
-            ("sendgrid", sendgrid::read(key, headers, body, now)?)
-        }
-        "resend" => {
-            let secret = events.resend.as_ref().ok_or(Code::RouteNotFound)?;
-            ("resend", resend::read(&secret.get(), headers, body, now)?)
-        }
-        _ => return Err(Code::RouteNotFound.into()),
+    let (provider, reports) = match reporter {
+        Reporter::Ses(ses) => ("ses", sns::read(certificates, ses, body, now).await?),
+        Reporter::Postmark => ("postmark", postmark::read(body)?),
+        Reporter::SendGrid(key) => ("sendgrid", sendgrid::read(key, headers, body, now)?),
+        Reporter::Resend(secret) => ("resend", resend::read(&secret.get(), headers, body, now)?),
     };
     let mut failed = Ok(());
     for report in reports {

@@ -24,6 +24,10 @@ use crate::config::SesEvents;
 use crate::error::Error;
 use crate::mail_providers::call;
 
+/// Largest message: Amazon SNS takes texts of 256 KiB, of which each character may need another one to escape it, and adds
+/// its own members.
+pub(super) const BODY_LIMIT: usize = (2 * 256 + 64) * 1024;
+
 /// Limit of a certificate, and of the response to a confirmation.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 

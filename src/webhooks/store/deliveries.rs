@@ -2,6 +2,7 @@
 
 use diesel::dsl::{exists, not};
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use crate::clock::Timestamp;
 use crate::db::schema::{clients, webhook_deliveries as deliveries, webhook_endpoints as endpoints};
@@ -210,10 +211,11 @@ pub(in crate::webhooks) fn settle(
     attempt: &Attempt,
     now: Timestamp,
 ) -> QueryResult<bool> {
+    let is_delivered = matches!(attempt, Attempt::Delivered).into_sql::<Bool>();
     let cancelled = deliveries::state.eq(MessageState::Cancelled);
     let mine = diesel::update(deliveries::table.find(&delivery.id))
         .filter(deliveries::lease_until.eq(delivery.lease_until))
-        .filter(deliveries::finished_at.is_null().or(cancelled.and(matches!(attempt, Attempt::Delivered))));
+        .filter(deliveries::finished_at.is_null().or(cancelled.and(is_delivered)));
     let (state, next, error) = match attempt {
         Attempt::Again { at, error } => (MessageState::Queued, *at, Some(error.as_str())),
         Attempt::Delivered => (MessageState::Delivered, delivery.next_attempt_at, None),

@@ -1,11 +1,14 @@
 //! Delivery reports: who may report, what a report changes, and what nobody can make it change.
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use serde_json::json;
 use wiremock::matchers::method;
 use wiremock::{Mock, MockServer};
 
 use super::reporters::{CERTIFICATE, Reporters, TOPIC, mailed, now, state, taken, tell};
-use crate::support::{Api, Process, Settings, World, apply, on_both_databases};
+use crate::support::{Api, Process, Raw, Settings, World, apply, eventually, on_both_databases};
 
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
@@ -157,4 +160,66 @@ async fn a_report_that_does_not_prove_itself_changes_nothing(world: &World) {
         1
     );
     assert_eq!(asked.iter().filter(|request| request.url.path() == CERTIFICATE).count(), 1, "kept");
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn bodies_that_one_address_holds_back_keep_no_report_of_another_out(world: &World) {
+    const LENGTH: usize = 1024 * 1024;
+    let reporters = Reporters::new().await;
+    let mut environment = reporters.environment("postmark", "http://127.0.0.1:1");
+    environment.push(("MAGIC_LINK_BODY_TIMEOUT_SECONDS".to_owned(), "300".to_owned()));
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
+    let stranger = Ipv4Addr::new(127, 0, 0, 2);
+    let head = format!(
+        "POST /v1/mail-events/sendgrid HTTP/1.1\r\nhost: test\r\ncontent-length: {LENGTH}\r\n\
+         x-twilio-email-event-webhook-signature: AAAA\r\nx-twilio-email-event-webhook-timestamp: 1\r\n\r\n"
+    );
+    // All but the last byte, until the address has its share: then nobody waits for a body any more.
+    let mut held = Vec::new();
+    let refusal = eventually("the address has its share", async || {
+        let mut raw = Raw::connect_from(stranger, &process.base).await;
+        raw.send(head.as_bytes());
+        let answer = raw.answer_within(Duration::from_millis(200));
+        if answer.is_empty() {
+            raw.send(&vec![b' '; LENGTH - 1]);
+            held.push(raw);
+        }
+        (!answer.is_empty()).then_some(answer)
+    })
+    .await;
+    assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("\"unavailable\""), "{refusal}");
+    assert!(refusal.to_ascii_lowercase().contains("\r\nretry-after: "), "{refusal}");
+
+    // Providers report from elsewhere, and whoever proves itself in the head counts for nobody.
+    for provider in ["ses", "postmark", "sendgrid", "resend"] {
+        let report = reporters.report(provider, "bounced", "mjb_01kaq3v9e8fwmvd2x7n0c5hb6z", "message-1");
+        assert_eq!(tell(&process.base, provider, report).await.status, 204, "{provider}");
+    }
+    // What the address held is given back with its connections.
+    held.clear();
+    eventually("a body of the address is read to its end", async || {
+        let mut raw = Raw::connect_from(stranger, &process.base).await;
+        raw.send(head.as_bytes());
+        raw.send(&vec![b' '; LENGTH]);
+        raw.answer().starts_with("HTTP/1.1 401 ").then_some(())
+    })
+    .await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn nobody_sends_the_body_of_a_report_without_the_providers_login(world: &World) {
+    let reporters = Reporters::new().await;
+    let environment = reporters.environment("postmark", "http://127.0.0.1:1");
+    let environment: Vec<(&str, &str)> = environment.iter().map(|(key, value)| (&**key, &**value)).collect();
+    let process = Process::start_with(world, &environment, std::process::Stdio::inherit());
+    let mut raw = Raw::connect(&process.base);
+    raw.send(
+        b"POST /v1/mail-events/postmark HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\
+          authorization: Basic cG9zdG1hcms6d3Jvbmc=\r\n\r\n",
+    );
+    let answer = raw.answer();
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.contains("\"signature_invalid\""), "{answer}");
 }

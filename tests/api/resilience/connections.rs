@@ -77,6 +77,34 @@ fn readers_that_do_not_read_cost_little_and_do_not_stay() {
 }
 
 #[test]
+#[ignore = "opens 2,000 connections: `make soak`"]
+fn strangers_who_hold_bodies_back_cost_little() {
+    World::run(Database::Sqlite, &Settings::no_service(), async |world| {
+        let topic = "arn:aws:sns:ap-south-1:123456789012:mail-reports";
+        let process = Process::start_with(
+            world,
+            &[("MAGIC_LINK_MAIL__SES_EVENTS_TOPIC_ARN", topic), ("MAGIC_LINK_BODY_TIMEOUT_SECONDS", "300")],
+            Stdio::inherit(),
+        );
+        let part = vec![b' '; 64 * 1024];
+        let mut strangers = Vec::new();
+        for number in 0..2_000 {
+            let address = std::net::Ipv4Addr::new(127, 0, 1, 1 + u8::try_from(number / 200).unwrap());
+            let mut raw = Raw::connect_from(address, &process.base).await;
+            raw.send(b"POST /v1/mail-events/ses HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n80000\r\n");
+            // One byte is missing at the end; those who are refused stay as long as they may.
+            let _is_taken = (0..7).all(|_| raw.send(&part)) && raw.send(&part[1..]);
+            strangers.push(raw);
+        }
+        // The others are served meanwhile.
+        Api::new(&process.base, None).get("/openapi.json").await.ok();
+        if let Some(peak) = process.peak_memory_kib() {
+            assert!(peak < 300 * 1024, "{peak} KiB");
+        }
+    });
+}
+
+#[test]
 fn a_reader_that_is_slow_but_reads_gets_everything() {
     World::run(Database::Sqlite, &Settings::config("write_timeout_seconds = 1"), async |world| {
         let once = world.stranger().get("/openapi.json").await.text.len();

@@ -1,7 +1,7 @@
 //! A socket without a client's manners.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::contract::seen;
@@ -13,9 +13,23 @@ impl Raw {
     /// Connects.
     pub fn connect(base: &str) -> Self {
         let stream = TcpStream::connect(base.trim_start_matches("http://")).expect("a connection");
+        Self::of(stream)
+    }
+
+    fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
         stream.set_nodelay(true).expect("the socket takes options");
         Self(stream)
+    }
+
+    /// Connects from another address of this machine.
+    pub async fn connect_from(source: Ipv4Addr, base: &str) -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind((source, 0).into()).expect("an address of this machine");
+        let address = base.trim_start_matches("http://").parse().expect("an address");
+        let stream = socket.connect(address).await.and_then(tokio::net::TcpStream::into_std).expect("a connection");
+        stream.set_nonblocking(false).expect("the socket takes options");
+        Self::of(stream)
     }
 
     /// Sends bytes; a service that has hung up already is no failure.
@@ -61,6 +75,14 @@ impl Raw {
         let mut rest = Vec::new();
         let is_orderly = self.0.read_to_end(&mut rest).is_ok();
         (String::from_utf8_lossy(&rest).into_owned(), is_orderly)
+    }
+
+    /// What the service says within a time; nothing, if it waits for more.
+    pub fn answer_within(&mut self, time: Duration) -> String {
+        self.0.set_read_timeout(Some(time)).expect("a time limit can be set");
+        let answer = self.answer();
+        self.0.set_read_timeout(Some(Duration::from_secs(20))).expect("a time limit can be set");
+        answer
     }
 
     /// What the service says until it has said a whole problem document.
