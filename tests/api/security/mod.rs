@@ -6,3 +6,4 @@ mod authority;
 mod operators;
 mod rate_limits;
 mod secrecy;
+mod shadows;

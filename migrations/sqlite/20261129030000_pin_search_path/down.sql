@@ -1,0 +1,1 @@
+DELETE FROM tolerated_migrations WHERE version = '20261129030000';
