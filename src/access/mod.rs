@@ -29,8 +29,8 @@ use crate::domain::{Reach, Scope};
 use crate::error::Error;
 use crate::id::{ClientId, LinkId, SessionId};
 use crate::metrics::Metrics;
+use crate::records;
 use crate::records::signing_keys::KeyEpoch;
-use crate::secrets::{ApiKey, same_sha256};
 use crate::store::{Answers, OpenError, Replaceable, Store, pool_of};
 
 /// Capacity for clients, and as much for sessions; a full cache is emptied. A session takes some 2 KiB with its
@@ -85,6 +85,8 @@ pub(crate) struct LiveClient {
     pub previous_key_sha256: Option<String>,
     /// Time until which the previous key is valid.
     pub previous_key_expires_at: Option<Timestamp>,
+    /// What all this is compared by, as `records::clients::standing` tells it.
+    pub standing: String,
     /// Minute in which its use was last noted, so that hot callers share no lock.
     noted: AtomicI64,
 }
@@ -354,12 +356,10 @@ impl LiveClient {
         self.noted.load(Ordering::Relaxed) != minute && self.noted.swap(minute, Ordering::Relaxed) != minute
     }
 
-    /// Whether the key is this client's, and valid.
-    pub(crate) fn accepts(&self, key: &ApiKey, now: Timestamp) -> bool {
-        let sha256 = key.sha256();
-        let same = |stored: &str| same_sha256(&sha256, stored);
-        let previous_counts = self.previous_key_expires_at.is_some_and(|until| until > now);
-        same(&self.key_sha256) || (previous_counts && self.previous_key_sha256.as_deref().is_some_and(same))
+    /// Whether the hash is that of a key of this client's that is valid.
+    pub(crate) fn accepts(&self, shown: &str, now: Timestamp) -> bool {
+        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at);
+        records::clients::accepts(&self.key_sha256, previous, shown, now)
     }
 }
 

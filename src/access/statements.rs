@@ -18,6 +18,7 @@ use crate::clock::Timestamp;
 use crate::db::Conn;
 use crate::domain::{Reach, Scope};
 use crate::id::{ClientId, SessionId};
+use crate::records::clients::standing;
 use crate::records::revocations::NotBulkRevoked;
 
 /// Rows that a statement found.
@@ -206,6 +207,7 @@ pub(crate) fn load(
             (CLIENT, Some(id), Some(name), portal, Some(tenants), Some(scopes), Some(key_sha256), previous, until) => {
                 clients.push(LiveClient {
                     id: parsed(&id)?,
+                    standing: standing(&key_sha256, portal.as_deref(), &tenants, &scopes),
                     name,
                     reach: Reach::of(portal, &tenants),
                     scopes: Scope::of_words(&scopes).collect(),

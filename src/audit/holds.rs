@@ -119,7 +119,7 @@ pub(crate) async fn place(
         let repeated = move |conn: &mut Conn| {
             idempotency::repeated(conn, &key, now, |conn, id, reach| hold_within(conn, &tenant_id, id, reach))
         };
-        if let Some(known) = cx.store.read(repeated).await? {
+        if let Some(known) = cx.store.read_judged(repeated).await? {
             return Ok(known.into());
         }
     }

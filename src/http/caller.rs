@@ -11,8 +11,9 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::LocalBoxFuture;
 use url::form_urlencoded;
 
+use super::contract::Operation;
 use crate::access::{LastUse, LiveClient};
-use crate::clock::Timestamp;
+use crate::clock::{Clock, Timestamp};
 use crate::context::Context;
 use crate::domain::{Actor, Authority, Reach, Scope};
 use crate::error::{Code, Error};
@@ -20,8 +21,9 @@ use crate::http::Limits;
 use crate::http::parameters::require_described_query;
 use crate::http::turn::Judgement;
 use crate::id::ClientId;
+use crate::records::clients::Client;
 use crate::secrets::ApiKey;
-use crate::store::Owner;
+use crate::store::{ClientStanding, Judged, Owner};
 
 /// A scope as a type.
 pub(crate) trait Needs: 'static {
@@ -234,14 +236,25 @@ impl<S: Needs> PresentedKey<S> {
         client: Option<Arc<LiveClient>>,
         now: Timestamp,
     ) -> Result<Arc<LiveClient>, Error> {
-        let client = client.filter(|client| client.accepts(&self.key, now)).ok_or(Code::Unauthenticated)?;
+        let key_sha256 = self.key.sha256();
+        let client = client.filter(|client| client.accepts(&key_sha256, now)).ok_or(Code::Unauthenticated)?;
         if self.named.as_deref().is_some_and(|id| id != client.id.as_str()) {
             return Err(Code::Unauthenticated.into());
         }
         self.request.extensions_mut().insert(KnownClient(Arc::clone(&client)));
-        Owner::Client(client.id.clone()).becomes_current();
+        let cx = self.request.app_data::<web::Data<Context>>();
+        let standing = cx.map(|cx| {
+            ClientStanding::new(Admitted {
+                key_sha256,
+                client: Arc::clone(&client),
+                enough: (S::SCOPE, S::OR),
+                beyond_reach: Operation::beyond_reach(&self.request),
+                clock: cx.clock.clone(),
+            })
+        });
+        Owner::Client(client.id.clone()).becomes_current(standing);
         if client.is_news(now)
-            && let Some(cx) = self.request.app_data::<web::Data<Context>>()
+            && let Some(cx) = cx
         {
             let address = self.request.app_data::<web::Data<Limits>>().and_then(|limits| limits.address(&self.request));
             cx.client_uses.note(&client.id, LastUse { at: now, address });
@@ -249,11 +262,62 @@ impl<S: Needs> PresentedKey<S> {
         if let Some(limits) = self.request.app_data::<web::Data<Limits>>() {
             limits.check_client(&client.id)?;
         }
-        if client.scopes.iter().any(|scope| *scope == S::SCOPE || Some(*scope) == S::OR) {
-            return Ok(client);
+        require_scope(&client.scopes, (S::SCOPE, S::OR))?;
+        Ok(client)
+    }
+}
+
+/// Refuses a client that has neither of the scopes that are enough for a call.
+fn require_scope(scopes: &[Scope], (one, other): (Scope, Option<Scope>)) -> Result<(), Error> {
+    if scopes.iter().any(|scope| *scope == one || Some(*scope) == other) {
+        return Ok(());
+    }
+    let or = other.map_or_else(String::new, |other| format!(" or {other}"));
+    Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {one}{or}")))
+}
+
+/// A client that was let in at the head of a request.
+struct Admitted {
+    client: Arc<LiveClient>,
+    /// The hash of the key that it showed.
+    key_sha256: String,
+    /// The scopes of which one is enough for the call.
+    enough: (Scope, Option<Scope>),
+    /// How the call refuses what is out of reach.
+    beyond_reach: Code,
+    clock: Clock,
+}
+
+impl Judged for Admitted {
+    fn client_id(&self) -> &ClientId {
+        &self.client.id
+    }
+
+    fn standing(&self) -> &str {
+        &self.client.standing
+    }
+
+    fn may_be_over(&self) -> bool {
+        self.key_sha256 != self.client.key_sha256
+            && self.client.previous_key_expires_at.is_none_or(|until| until <= self.clock.now())
+    }
+
+    /// What the call makes of the client's authority was decided by what that was at the head: where any of it is lost,
+    /// that does not count any more.
+    fn judge(&self, found: Option<Client>) -> Result<(), Error> {
+        let now = self.clock.now();
+        let found = found.filter(|client| client.disabled_at.is_none() && client.accepts(&self.key_sha256, now));
+        let authority = found.ok_or(Code::Unauthenticated)?.authority();
+        require_scope(&authority.scopes, self.enough)?;
+        if let Some(lost) = self.client.scopes.iter().find(|scope| !authority.has(**scope)) {
+            let detail = format!("the client lost the scope {lost} while the call was on its way");
+            return Err(Error::new(Code::InsufficientScope).detail(detail));
         }
-        let or = S::OR.map_or_else(String::new, |other| format!(" or {other}"));
-        Err(Error::new(Code::InsufficientScope).detail(format!("this call needs the scope {}{or}", S::SCOPE)))
+        if authority.reach.covers_reach(&self.client.reach) {
+            return Ok(());
+        }
+        let detail = "the client lost tenants or portals while the call was on its way";
+        Err(Error::new(self.beyond_reach).detail(detail))
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) async fn limit_public(
         }
         let network = network(origin.address);
         limits.public.check(&network)?;
-        Owner::Address(network).becomes_current();
+        Owner::Address(network).becomes_current(None);
     }
     next.call(request).await
 }

@@ -51,6 +51,8 @@ pub(crate) struct Appended<'e> {
     pub heads: Vec<(String, Frontier)>,
     /// Whether any webhook endpoint is active: the statement that appends tells, so that no other one asks.
     pub any_endpoint: bool,
+    /// Whether the clients that act count as they did when they were judged: the same statement tells.
+    pub clients_stand: bool,
 }
 
 /// A log that grows: its events, and its head before and after them.
@@ -74,7 +76,14 @@ pub(super) struct Addition<'e> {
 /// locked after them, so two transactions cannot deadlock here. A log that is alone
 /// is locked by its growth. Follow-ups of an event, such as webhook messages, are
 /// only inserted.
-pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) -> Result<Appended<'e>, Error> {
+///
+/// `judged` are the clients that act: the id and the standing (`records::clients::standing`) of each.
+pub(crate) fn append<'e>(
+    conn: &mut Conn,
+    heads: &Heads,
+    events: &'e [Event],
+    judged: &[(&str, &str)],
+) -> Result<Appended<'e>, Error> {
     let mut by_log: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
     for event in events {
         by_log.entry(&event.tenant_id).or_default().push(event);
@@ -83,8 +92,8 @@ pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) ->
         && let Some(head) = heads.0.get(*tenant_id)
     {
         let addition = Addition::of(vec![(*tenant_id, head, events.clone())])?;
-        if let Some(any_endpoint) = growth::grow(conn, &addition)? {
-            return Ok(addition.appended(any_endpoint));
+        if let Some(seen) = growth::grow(conn, &addition, judged)? {
+            return Ok(addition.appended(&seen));
         }
     }
     // A log is never removed: one whose head is known exists.
@@ -96,8 +105,8 @@ pub(crate) fn append<'e>(conn: &mut Conn, heads: &Heads, events: &'e [Event]) ->
         Ok((tenant_id, head, events))
     });
     let addition = Addition::of(logs.collect::<Result<_, Error>>()?)?;
-    match growth::grow(conn, &addition)? {
-        Some(any_endpoint) => Ok(addition.appended(any_endpoint)),
+    match growth::grow(conn, &addition, judged)? {
+        Some(seen) => Ok(addition.appended(&seen)),
         None => Err(Error::internal("a log has forked")),
     }
 }
@@ -120,7 +129,7 @@ impl<'e> Addition<'e> {
         Ok(addition)
     }
 
-    fn appended(self, any_endpoint: bool) -> Appended<'e> {
+    fn appended(self, &growth::Seen { any_endpoint, clients_stand }: &growth::Seen) -> Appended<'e> {
         let mut heads = Vec::with_capacity(self.logs.len());
         let mut events = Vec::with_capacity(self.rows.len());
         for log in self.logs {
@@ -129,7 +138,7 @@ impl<'e> Addition<'e> {
         }
         let placed = events.into_iter().zip(self.rows);
         let events = placed.map(|(event, row)| AppendedEvent { event, id: row.id, log_index: row.log_index });
-        Appended { events: events.collect(), heads, any_endpoint }
+        Appended { events: events.collect(), heads, any_endpoint, clients_stand }
     }
 }
 

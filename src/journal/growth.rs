@@ -8,12 +8,14 @@ use super::append::{Addition, Growth};
 use crate::db::schema::{audit_events as events, audit_payloads as payloads};
 use crate::db::{Conn, prepared_as};
 use crate::error::Error;
+use crate::records::clients::same_standing;
 
 /// Head, events and payloads in one statement. What is not appended to the stored heads is not inserted.
 ///
 /// The heads are not found by `=`: PostgreSQL could then join by reading the index from end to end, which leads to every
 /// old version that somebody's snapshot keeps. `BETWEEN` leaves it one way, a look into the index for each log.
-const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontier = h.frontier, \
+const GROW: &str = concat!(
+    "WITH head AS (UPDATE audit_logs l SET size = h.size, frontier = h.frontier, \
          suffix = coalesce(h.suffix, l.suffix), key_id = coalesce(h.key_id, l.key_id) \
      FROM unnest($1, $2, $3, $4, $5, $6, $7) AS h (tenant_id, old_size, old_frontier, size, frontier, suffix, key_id) \
      WHERE l.tenant_id BETWEEN h.tenant_id AND h.tenant_id AND l.size BETWEEN h.old_size AND h.old_size \
@@ -25,11 +27,34 @@ const GROW: &str = "WITH head AS (UPDATE audit_logs l SET size = h.size, frontie
          $27, $28, $29, $30, $31, $32) WHERE (SELECT count(*) FROM head) = cardinality($1)), \
      payload AS (INSERT INTO audit_payloads (tenant_id, log_index, salt, payload, fingerprint) \
      SELECT * FROM unnest($9, $10, $33, $34, $35) WHERE (SELECT count(*) FROM head) = cardinality($1)) \
-     SELECT count(*), EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL) FROM head";
+     SELECT count(*), EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL), \
+     (SELECT count(*) FROM unnest($36, $37) AS j (id, standing) JOIN clients c ON c.id = j.id WHERE ",
+    same_standing!("j.standing"),
+    ") FROM head"
+);
 
-const GROW_HEAD: &str = "UPDATE audit_logs SET size = ?, frontier = ?, suffix = coalesce(?, suffix), \
+const GROW_HEAD: &str = concat!(
+    "UPDATE audit_logs SET size = ?, frontier = ?, suffix = coalesce(?, suffix), \
      key_id = coalesce(?, key_id) WHERE tenant_id = ? AND size = ? AND frontier = ? \
-     RETURNING EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL)";
+     RETURNING EXISTS (SELECT 1 FROM webhook_endpoints WHERE disabled_at IS NULL AND deleted_at IS NULL), \
+     (SELECT count(*) FROM json_each(?) j CROSS JOIN clients c ON c.id = json_extract(j.value, '$[0]') WHERE ",
+    same_standing!("json_extract(j.value, '$[1]')"),
+    ")"
+);
+
+/// What else the statement that appends has seen.
+pub(super) struct Seen {
+    /// Whether any webhook endpoint is active.
+    pub any_endpoint: bool,
+    /// Whether the clients count as they did when they were judged.
+    pub clients_stand: bool,
+}
+
+impl Seen {
+    fn of((any_endpoint, standing): (bool, i64), judged: &[(&str, &str)]) -> Self {
+        Self { any_endpoint, clients_stand: usize::try_from(standing).is_ok_and(|number| number == judged.len()) }
+    }
+}
 
 impl Growth<'_> {
     fn sizes(&self) -> Result<(i64, i64), Error> {
@@ -48,9 +73,9 @@ impl Growth<'_> {
     }
 }
 
-/// Appends to the logs, and tells whether any webhook endpoint is active; `None` if a head is not what was expected. If
-/// that is the only one, nothing was changed.
-pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bool>, Error> {
+/// Appends to the logs, and tells what it has seen beside them; `None` if a head is not what was expected. If that is the
+/// only one, nothing was changed.
+pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>, judged: &[(&str, &str)]) -> Result<Option<Seen>, Error> {
     let Addition { logs, rows, payloads } = addition;
     match conn {
         Conn::Postgres(conn) => {
@@ -96,12 +121,17 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bo
                 .bind::<Array<Nullable<Text>>, _>(of!(rows, row => row.approval.as_ref()))
                 .bind::<Array<Binary>, _>(of!(payloads, row => &row.salt))
                 .bind::<Array<Text>, _>(of!(payloads, row => &row.payload))
-                .bind::<Array<Nullable<Binary>>, _>(of!(payloads, row => row.fingerprint.as_ref()));
-            let (grown, any_endpoint): (i64, bool) = prepared_as::<(BigInt, Bool), _>(grown).get_result(conn)?;
-            Ok(usize::try_from(grown).is_ok_and(|grown| grown == logs.len()).then_some(any_endpoint))
+                .bind::<Array<Nullable<Binary>>, _>(of!(payloads, row => row.fingerprint.as_ref()))
+                .bind::<Array<Text>, _>(of!(judged, client => client.0))
+                .bind::<Array<Text>, _>(of!(judged, client => client.1));
+            let (grown, any_endpoint, standing): (i64, bool, i64) =
+                prepared_as::<(BigInt, Bool, BigInt), _>(grown).get_result(conn)?;
+            let seen = Seen::of((any_endpoint, standing), judged);
+            Ok(usize::try_from(grown).is_ok_and(|grown| grown == logs.len()).then_some(seen))
         }
         Conn::Sqlite(conn) => {
-            let mut any_endpoint = false;
+            let mut seen = Seen { any_endpoint: false, clients_stand: true };
+            let clients = serde_json::to_string(judged).map_err(Error::internal)?;
             for log in logs {
                 let (before, after) = log.sizes()?;
                 let grown = sql_query(GROW_HEAD)
@@ -111,9 +141,10 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bo
                     .bind::<Nullable<Text>, _>(log.key_id())
                     .bind::<Text, _>(log.tenant_id)
                     .bind::<BigInt, _>(before)
-                    .bind::<Binary, _>(log.before.encode());
-                match prepared_as::<Bool, _>(grown).get_result(conn).optional()? {
-                    Some(any) => any_endpoint = any,
+                    .bind::<Binary, _>(log.before.encode())
+                    .bind::<Text, _>(&clients);
+                match prepared_as::<(Bool, BigInt), _>(grown).get_result(conn).optional()? {
+                    Some(found) => seen = Seen::of(found, judged),
                     None => return Ok(None),
                 }
             }
@@ -123,7 +154,7 @@ pub(super) fn grow(conn: &mut Conn, addition: &Addition<'_>) -> Result<Option<bo
             for row in payloads {
                 diesel::insert_into(payloads::table).values(row).execute(conn)?;
             }
-            Ok(Some(any_endpoint))
+            Ok(Some(seen))
         }
     }
 }

@@ -105,7 +105,7 @@ pub(crate) async fn draft(
     let Asked { link, actor, .. } = Asked::of(caller, request, starts_at, now);
     let (config, may_issue) = (cx.config.clone(), caller.has(Scope::IssueLinks));
     cx.store
-        .read(move |conn| {
+        .read_judged(move |conn| {
             let (link, consultant, wants_approval) = admit(conn, &config, link.clone(), length, emergency.is_some())?;
             let emergency = match &emergency {
                 Some(Emergency { justification }) => Some(emergency::draft(conn, &link, justification, now)?),
@@ -202,7 +202,7 @@ async fn replay(
 /// The link that an earlier request with this key issued.
 async fn repeated(cx: &Context, key: IdempotencyKey, now: Timestamp) -> Result<Option<LinkResponse>, Error> {
     let known = move |conn: &mut Conn, id: &LinkId, reach: &Reach| read::one_within(conn, id, reach, now);
-    cx.store.read(move |conn| idempotency::repeated(conn, &key, now, known)).await
+    cx.store.read_judged(move |conn| idempotency::repeated(conn, &key, now, known)).await
 }
 
 /// The address for notices, or why it cannot be used: a wrong one shall not keep anybody from help. A copied cell of a table

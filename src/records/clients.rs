@@ -10,6 +10,7 @@ use crate::db::{Backend, Conn};
 use crate::domain::{Authority, PageRequest, Reach, Scan, Scope};
 use crate::id::ClientId;
 use crate::records::scan;
+use crate::secrets::same_sha256;
 
 pub(crate) fn find(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {
     clients::table.find(id).get_result(conn).optional()
@@ -185,11 +186,43 @@ impl Client {
         Scope::of_words(&self.scopes).collect()
     }
 
+    /// Whether the hash is that of a key of the client's that counts.
+    pub(crate) fn accepts(&self, shown: &str, now: Timestamp) -> bool {
+        let previous = (self.previous_key_sha256.as_deref(), self.previous_key_expires_at);
+        accepts(&self.key_sha256, previous, shown, now)
+    }
+
     /// What the client's key gives.
     pub(crate) fn authority(&self) -> Authority {
         Authority { reach: self.reach(), scopes: self.scopes() }
     }
 }
+
+/// Whether a hash is that of the key, or of the one before while that counts.
+pub(crate) fn accepts(key: &str, previous: (Option<&str>, Option<Timestamp>), shown: &str, now: Timestamp) -> bool {
+    let (previous, until) = previous;
+    let previous = previous.filter(|_| until.is_some_and(|until| until > now));
+    same_sha256(shown, key) || previous.is_some_and(|previous| same_sha256(shown, previous))
+}
+
+/// What decides what the key of a client opens, in one text: it is another one as soon as any of it was changed.
+/// [`same_standing!`] is the same in SQL.
+pub(crate) fn standing(key_sha256: &str, portal: Option<&str>, tenants: &str, scopes: &str) -> String {
+    [key_sha256, portal.unwrap_or_default(), tenants, scopes].join("\n")
+}
+
+/// SQL: whether the client `c` counts, and its standing is what the operand says.
+macro_rules! same_standing {
+    ($operand:literal) => {
+        concat!(
+            "c.disabled_at IS NULL AND c.key_sha256 || '\n' || coalesce(c.portal, '') || '\n' || c.tenants || '\n' || \
+             c.scopes = ",
+            $operand
+        )
+    };
+}
+
+pub(crate) use same_standing;
 
 /// Reads a client that stays as it is until the end of the transaction.
 pub(crate) fn hold(conn: &mut Conn, id: &ClientId) -> QueryResult<Option<Client>> {

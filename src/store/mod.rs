@@ -9,6 +9,7 @@ mod owner;
 mod probe;
 mod refusals;
 mod shares;
+mod standing;
 mod threads;
 mod tx;
 mod wake;
@@ -37,6 +38,7 @@ use crate::telemetry::{TraceContext, Tracer};
 pub(crate) use connections::{Answers, MOST_GIVEN_UP, Replaceable};
 pub(crate) use idempotency::{IdempotencyKey, Replayed};
 pub(crate) use owner::{Owner, Recorded};
+pub(crate) use standing::{ClientStanding, Judged};
 pub(crate) use threads::Threads;
 pub(crate) use tx::Tx;
 pub(crate) use wake::{Wakes, Worker};
@@ -241,6 +243,23 @@ impl Store {
         outcome.inspect_err(|error| self.metrics.failed(error))
     }
 
+    /// The same for what a request with a body only reads: its client is judged again after that, as where it writes.
+    ///
+    /// # Errors
+    /// As [`Store::read`], and what the client is refused by now.
+    pub(crate) async fn read_judged<T, F>(&self, work: F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
+    {
+        let standing = Owner::standing();
+        let judged = move |conn: &mut Conn| {
+            let outcome = work(conn);
+            standing.map_or(Ok(()), |standing| standing.judge(conn)).and(outcome)
+        };
+        self.read(judged).await
+    }
+
     /// The same for queries that may read many rows: at most a quarter of the connections for reads do so at once, so
     /// that short reads need not wait for them, and no owner has more than half of those.
     ///
@@ -290,7 +309,7 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.write_as(Size::Small, work).await
+        self.write_as(Size::Small, Owner::standing(), work).await
     }
 
     /// The same for a job that may touch many rows: it has a transaction of its own.
@@ -302,10 +321,10 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
-        self.write_as(Size::Large, work).await
+        self.write_as(Size::Large, Owner::standing(), work).await
     }
 
-    /// Runs one statement, which is a transaction by itself.
+    /// Runs one statement, which is a transaction by itself, for the service.
     ///
     /// # Errors
     /// As [`Store::write`].
@@ -314,17 +333,17 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
-        self.write_as(Size::Statement, move |tx| work(tx)).await
+        self.write_as(Size::Statement, None, move |tx| work(tx)).await
     }
 
-    async fn write_as<T, F>(&self, size: Size, work: F) -> Result<T, Error>
+    async fn write_as<T, F>(&self, size: Size, standing: Option<ClientStanding>, work: F) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
     {
         let set = self.current.get();
         // At once: a job may be large, and would be part of each future that waits for it.
-        let queued = set.writers.queue(size, work)?;
+        let queued = set.writers.queue(size, standing, work)?;
         self.current.watch(&set, set.writers.answer(queued)).await
     }
 
@@ -367,8 +386,8 @@ impl Store {
             return Ok(());
         }
         let events = admission.events.clone();
-        // As they are: a count belongs to no request's trace.
-        self.write(move |tx| {
+        // As they are: a count belongs to no request's trace. Whoever was refused asks for nothing, and is not judged again.
+        self.write_as(Size::Small, None, move |tx| {
             tx.events.extend(events.iter().cloned());
             Ok(())
         })

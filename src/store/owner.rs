@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::task::futures::TaskLocalFuture;
 
+use super::ClientStanding;
 use crate::id::ClientId;
 
 tokio::task_local! {
-    static OWNER: RefCell<Owner>;
+    static OWNER: RefCell<Caller>;
     static RECORDED: Recorded;
 }
 
@@ -33,6 +34,12 @@ impl Recorded {
     }
 }
 
+/// Who caused what a request does, and by what they were judged.
+pub(crate) struct Caller {
+    owner: Owner,
+    standing: Option<ClientStanding>,
+}
+
 /// Who caused a piece of work.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Owner {
@@ -49,19 +56,25 @@ pub(crate) enum Owner {
 impl Owner {
     /// Whoever caused what the current task does.
     pub(crate) fn current() -> Self {
-        OWNER.try_with(|owner| owner.borrow().clone()).unwrap_or(Self::Service)
+        OWNER.try_with(|caller| caller.borrow().owner.clone()).unwrap_or(Self::Service)
+    }
+
+    /// What the client that caused what the current task does was judged by; `None` for everybody else.
+    pub(super) fn standing() -> Option<ClientStanding> {
+        OWNER.try_with(|caller| caller.borrow().standing.clone()).ok().flatten()
     }
 
     /// Runs the future of a request, of whose caller nothing is known yet; notes whether it records an event.
     pub(crate) fn scope<F: Future>(
         recorded: Recorded,
         request: F,
-    ) -> TaskLocalFuture<Recorded, TaskLocalFuture<RefCell<Self>, F>> {
-        RECORDED.scope(recorded, OWNER.scope(RefCell::new(Self::Stranger), request))
+    ) -> TaskLocalFuture<Recorded, TaskLocalFuture<RefCell<Caller>, F>> {
+        let caller = Caller { owner: Self::Stranger, standing: None };
+        RECORDED.scope(recorded, OWNER.scope(RefCell::new(caller), request))
     }
 
-    /// From now on the current request is of this owner.
-    pub(crate) fn becomes_current(self) {
-        drop(OWNER.try_with(|owner| owner.replace(self)));
+    /// From now on the current request is of this owner, who is judged again in each transaction that writes for it.
+    pub(crate) fn becomes_current(self, standing: Option<ClientStanding>) {
+        drop(OWNER.try_with(|caller| caller.replace(Caller { owner: self, standing })));
     }
 }

@@ -43,7 +43,7 @@ impl Store {
                     return Err(Error::internal("the row of write_probe is missing"));
                 }
                 let event = Event::new(EventType::AuditRead, Actor::system("readiness"), now);
-                tx.try_out(|conn| journal::append(conn, &Heads::default(), &[event]).map(drop))
+                tx.try_out(|conn| journal::append(conn, &Heads::default(), &[event], &[]).map(drop))
             })
             .await;
         *last = Some((Instant::now(), outcome.clone()));

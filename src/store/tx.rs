@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
+use super::ClientStanding;
 use super::wake::{Wakes, Worker};
 use crate::db::Conn;
 use crate::error::Error;
@@ -12,14 +13,15 @@ use crate::telemetry::TraceContext;
 pub struct Tx<'c> {
     conn: &'c mut Conn,
     earlier: &'c [Event],
+    standing: Option<&'c ClientStanding>,
     pub(super) events: Vec<Event>,
     pub(super) refusals: Vec<Event>,
     pub(super) wakes: Wakes,
 }
 
 impl<'c> Tx<'c> {
-    pub(super) const fn new(conn: &'c mut Conn, earlier: &'c [Event]) -> Self {
-        Self { conn, earlier, events: Vec::new(), refusals: Vec::new(), wakes: Wakes::NONE }
+    pub(super) const fn new(conn: &'c mut Conn, earlier: &'c [Event], standing: Option<&'c ClientStanding>) -> Self {
+        Self { conn, earlier, standing, events: Vec::new(), refusals: Vec::new(), wakes: Wakes::NONE }
     }
 
     /// Records an audit event; it is appended last, just before the commit.
@@ -33,6 +35,14 @@ impl<'c> Tx<'c> {
     pub(crate) fn refuse(&mut self, error: impl Into<Error>, event: Event) -> Error {
         self.refusals.push(event.in_trace(TraceContext::current()));
         error.into().recorded()
+    }
+
+    /// Judges the client that acts now, and not at the end: for a job that may change that client itself.
+    ///
+    /// # Errors
+    /// What another call with the same key would be refused with.
+    pub(crate) fn judge_caller(&mut self) -> Result<(), Error> {
+        self.standing.map_or(Ok(()), |standing| standing.judge_and_lock(self.conn))
     }
 
     /// Wakes a worker after the commit.

@@ -26,8 +26,9 @@ pub(super) use self::afterwards::Afterwards;
 pub(super) use self::job::Size;
 use self::job::{Job, Kept, Queued, Rejected, WriteJob};
 use self::queue::{Batch, Queue};
+use super::standing::ClientStandings;
 use super::wake::Wakes;
-use super::{ANSWER_TIMEOUT, Owner, POOL_TIMEOUT, Recorded, Threads, Tx, check_out, within};
+use super::{ANSWER_TIMEOUT, ClientStanding, Owner, POOL_TIMEOUT, Recorded, Threads, Tx, check_out, within};
 use crate::db::{Conn, ConnectionManager, Pooled};
 use crate::error::{Code, Error};
 use crate::telemetry::{SpanKind, TraceContext};
@@ -107,7 +108,7 @@ impl Writers {
     ///
     /// # Errors
     /// `unavailable` where that one has too many in the queue already.
-    pub(super) fn queue<T, F>(&self, size: Size, work: F) -> Result<Queued<T>, Error>
+    pub(super) fn queue<T, F>(&self, size: Size, standing: Option<ClientStanding>, work: F) -> Result<Queued<T>, Error>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T, Error> + Send + 'static,
@@ -117,7 +118,7 @@ impl Writers {
         let mut span = self.shared.after.tracer.begin_below(SpanKind::Client, "transaction");
         span.note("db.system.name", self.shared.after.system);
         let (recorded, outcome) = (Recorded::current(), None);
-        let job = WriteJob { work, size, begun: Arc::clone(&begun), span, recorded, outcome, caller };
+        let job = WriteJob { work, size, begun: Arc::clone(&begun), span, recorded, standing, outcome, caller };
         let queued = self.shared.queue().push(Owner::current(), Box::new(job));
         if queued.is_err() {
             tracing::warn!("a caller has too many writes in the queue");
@@ -282,7 +283,9 @@ impl Shared {
         let admission = self.after.refusals.admit(refused);
         events.extend(admission.events.iter().cloned());
         let written = conn.end_batch(with_savepoints).map_err(Error::from);
-        let written = written.and_then(|()| self.after.append(conn, &events, &mut wakes));
+        // Where one of the clients is refused by now, each job is run alone.
+        let standings = ClientStandings::of(done.iter().filter_map(|job| job.standing()));
+        let written = written.and_then(|()| self.after.append(conn, &events, &standings, &mut wakes));
         let committed = match written {
             Ok(heads) => conn.commit().map(|()| heads).map_err(|error| (Error::from(error), true)),
             Err(error) => Err((error, false)),
@@ -310,14 +313,18 @@ impl Shared {
 
     /// Runs one job in a transaction, and records its refusal in a second one before it is answered.
     fn run_single(&self, connection: &mut Connection<'_>, job: &mut dyn Job) -> Result<(), Error> {
-        let is_statement = job.size() == Size::Statement;
-        let outcome = self.in_transaction(connection, is_statement, |conn| job.run(conn, &[]));
+        let (is_statement, standing) = (job.size() == Size::Statement, job.standing());
+        let outcome = self.in_transaction(connection, (is_statement, standing.as_ref()), |conn| job.run(conn, &[]));
         let Err(Rejected { error, refusals }) = outcome else { return Ok(()) };
         let admission = self.after.refusals.admit(refusals);
         if !admission.events.is_empty() {
             let record = |_: &mut Conn| Ok(Kept { events: admission.events.clone(), wakes: Wakes::NONE });
-            let recorded = self.in_transaction(connection, false, record);
-            recorded.map_err(|Rejected { .. }| Error::unavailable())?;
+            let recorded = self.in_transaction(connection, (false, standing.as_ref()), record);
+            // A client that is refused by now is refused with that.
+            recorded.map_err(|Rejected { error, .. }| match error.code().status() {
+                400..=499 => error,
+                _ => Error::unavailable(),
+            })?;
         }
         admission.recorded();
         Err(error)
@@ -331,13 +338,13 @@ impl Shared {
     fn in_transaction(
         &self,
         connection: &mut Connection<'_>,
-        is_statement: bool,
+        (is_statement, standing): (bool, Option<&ClientStanding>),
         mut work: impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> Result<(), Rejected> {
         let started = Instant::now();
         let mut attempt = 1;
         loop {
-            let (outcome, undone) = self.attempt(connection.get()?, is_statement, &mut work);
+            let (outcome, undone) = self.attempt(connection.get()?, (is_statement, standing), &mut work);
             let Err(rejected) = outcome else { return Ok(()) };
             let error = &rejected.error;
             let refused = undone && error.code() == Code::Unavailable && started.elapsed() < DEADLOCK_WINDOW;
@@ -353,7 +360,7 @@ impl Shared {
     fn attempt(
         &self,
         pooled: &mut Pooled,
-        is_statement: bool,
+        (is_statement, standing): (bool, Option<&ClientStanding>),
         work: &mut impl FnMut(&mut Conn) -> Result<Kept, Rejected>,
     ) -> (Result<(), Rejected>, bool) {
         let Pooled { conn, broken, .. } = pooled;
@@ -364,7 +371,7 @@ impl Shared {
             if is_statement {
                 return Ok((events, Vec::new(), wakes));
             }
-            let heads = self.after.append(conn, &events, &mut wakes)?;
+            let heads = self.after.append(conn, &events, &ClientStandings::of(standing.cloned()), &mut wakes)?;
             committing = true;
             conn.commit()?;
             Ok((events, heads, wakes))

@@ -32,6 +32,8 @@ pub(crate) struct Operation {
     body: Option<Shape>,
     /// Whether its `Authorization` says who asks, and so whether a [`super::Caller`] is judged before all else.
     has_caller: bool,
+    /// What a client is refused with that may not act there, or does not see what is there.
+    beyond_reach: Code,
     /// Headers of each of its answers that tell clients to leave it.
     deprecation: Vec<(HeaderName, HeaderValue)>,
 }
@@ -93,6 +95,12 @@ impl Operation {
         operation.map_or(&[], |operation| operation.deprecation.as_slice())
     }
 
+    /// How the operation of a request refuses what is out of a client's reach. Where it refuses nothing for that, the call is
+    /// to be made again.
+    pub(super) fn beyond_reach(request: &HttpRequest) -> Code {
+        Contract::find(request).map_or(Code::Unavailable, |operation| operation.beyond_reach)
+    }
+
     /// The pattern of its route.
     pub(super) fn route(&self) -> &str {
         &self.route
@@ -112,7 +120,16 @@ impl Operation {
             let value = HeaderValue::from_str(value.as_str().unwrap_or_default()).map_err(|error| error.to_string())?;
             Ok((HeaderName::from_bytes(name.as_bytes()).map_err(|error| error.to_string())?, value))
         });
+        let refuses = |code: &Code| {
+            members(&operation["responses"]).any(|(_, response)| {
+                let pointer = response["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
+                let response = pointer.and_then(|pointer| description.pointer(pointer)).unwrap_or(response);
+                !response["content"]["application/problem+json"]["examples"][code.slug()].is_null()
+            })
+        };
+        let beyond_reach = [Code::ClientNotPermitted, Code::NotFound].into_iter().find(refuses);
         Ok(Self {
+            beyond_reach: beyond_reach.unwrap_or(Code::Unavailable),
             route: route.to_owned(),
             method: method.to_uppercase().parse().map_err(|_invalid| format!("{method} is no method"))?,
             path: parameters("path")?,

@@ -8,6 +8,7 @@ use crate::journal::{self, Event, Frontier, Heads};
 use crate::metrics::Metrics;
 use crate::store::Observer;
 use crate::store::refusals::RefusalCounts;
+use crate::store::standing::ClientStandings;
 use crate::store::wake::{Wakes, Wakeups};
 use crate::telemetry::Tracer;
 
@@ -40,12 +41,20 @@ impl Afterwards {
         }
     }
 
-    /// Appends the events to their audit logs, and calls the observers.
-    pub(super) fn append(&self, conn: &mut Conn, events: &[Event], wakes: &mut Wakes) -> Result<GrownHeads, Error> {
+    /// Appends the events to their audit logs, judges the clients that act, and calls the observers.
+    pub(super) fn append(
+        &self,
+        conn: &mut Conn,
+        events: &[Event],
+        standings: &ClientStandings,
+        wakes: &mut Wakes,
+    ) -> Result<GrownHeads, Error> {
         if events.is_empty() {
+            standings.judge(conn, true)?;
             return Ok(Vec::new());
         }
-        let appended = journal::append(conn, &self.heads, events)?;
+        let appended = journal::append(conn, &self.heads, events, &standings.to_compare())?;
+        standings.judge(conn, !appended.clients_stand)?;
         self.observers.iter().try_for_each(|observer| observer(conn, &appended, wakes))?;
         Ok(appended.heads)
     }

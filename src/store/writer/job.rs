@@ -10,7 +10,7 @@ use crate::db::Conn;
 use crate::error::{Code, Error};
 use crate::journal::Event;
 use crate::store::wake::Wakes;
-use crate::store::{Recorded, Tx};
+use crate::store::{ClientStanding, Recorded, Tx};
 use crate::telemetry::{Span, TraceContext};
 
 /// Expected size of a job.
@@ -50,6 +50,8 @@ pub(super) trait Job: Send {
     /// Takes the job for this writer; `false` if its caller has stopped waiting.
     fn begin(&self) -> bool;
     fn size(&self) -> Size;
+    /// What its client was judged by.
+    fn standing(&self) -> Option<ClientStanding>;
     /// The place of the transaction in the trace of its caller.
     fn trace(&self) -> Option<TraceContext>;
     /// Notes how many jobs shared the transaction, and one of the others.
@@ -68,6 +70,7 @@ pub(super) struct WriteJob<T, F> {
     pub(super) span: Span,
     /// Noted where it records an event.
     pub(super) recorded: Option<Recorded>,
+    pub(super) standing: Option<ClientStanding>,
     pub(super) outcome: Option<Result<T, Error>>,
     pub(super) caller: oneshot::Sender<Result<T, Error>>,
 }
@@ -89,6 +92,10 @@ where
         self.size
     }
 
+    fn standing(&self) -> Option<ClientStanding> {
+        self.standing.clone()
+    }
+
     fn trace(&self) -> Option<TraceContext> {
         self.span.context()
     }
@@ -99,7 +106,7 @@ where
     }
 
     fn run(&mut self, conn: &mut Conn, earlier: &[Event]) -> Result<Kept, Rejected> {
-        let mut tx = Tx::new(conn, earlier);
+        let mut tx = Tx::new(conn, earlier, self.standing.as_ref());
         let attempt = AssertUnwindSafe(|| TraceContext::scope_of(self.span.context(), || (self.work)(&mut tx)));
         // The hook has logged a panic; its changes are undone like those of an error.
         let outcome = catch_unwind(attempt).unwrap_or_else(|_panic| Err(Code::Internal.into()));

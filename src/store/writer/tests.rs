@@ -262,7 +262,7 @@ async fn a_worker_is_woken_by_a_commit_and_not_by_a_refusal() {
 async fn by<T>(client: &ClientId, work: impl Future<Output = T>) -> T {
     let client = Owner::Client(client.clone());
     Owner::scope(Recorded::default(), async {
-        client.becomes_current();
+        client.becomes_current(None);
         work.await
     })
     .await

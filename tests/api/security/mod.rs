@@ -3,6 +3,7 @@
 mod access_matrix;
 mod api_keys;
 mod authority;
+mod held_back;
 mod operators;
 mod rate_limits;
 mod secrecy;
