@@ -63,7 +63,7 @@ pub(crate) async fn change(
     let changed = cx
         .store
         .write(move |tx| {
-            tx.judge_caller()?;
+            tx.judge_before_change(&id)?;
             let before = records::clients::lock(tx, &id)?;
             let before = before.filter(|client| authority.reach.covers_reach(&client.reach()));
             let before = before.ok_or_else(Error::not_found)?;

@@ -353,7 +353,7 @@ pub(crate) async fn rotate(
     let client = cx
         .store
         .write(move |tx| {
-            tx.judge_caller()?;
+            tx.judge_before_change(&id)?;
             let known = find_within(tx, &id, &authority.reach)?.ok_or_else(Error::not_found)?;
             authority.require_grantable(&known.authority())?;
             let rotated = records::clients::rotate(tx, &id, &hash, now.plus(overlap), now)?;
@@ -398,7 +398,7 @@ pub(crate) async fn disable(
     let (client, order) = cx
         .store
         .write(move |tx| {
-            tx.judge_caller()?;
+            tx.judge_before_change(&id)?;
             let known = find_within(tx, &id, &reach)?.ok_or_else(Error::not_found)?;
             let disabled = records::clients::disable(tx, &id, now)?;
             webhooks::let_go(tx, &id)?;

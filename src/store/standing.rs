@@ -33,13 +33,17 @@ pub(crate) struct ClientStanding(Arc<Inner>);
 
 struct Inner {
     judged: Box<dyn Judged>,
-    /// Whether it was judged by a job that may have changed the client itself: nothing is left to compare with.
+    /// Whether it was judged by a job that changes the client itself: nothing is left to compare with.
     is_settled: AtomicBool,
 }
 
 impl ClientStanding {
     pub(crate) fn new(judged: impl Judged + 'static) -> Self {
         Self(Arc::new(Inner { judged: Box::new(judged), is_settled: AtomicBool::new(false) }))
+    }
+
+    pub(super) fn is_of(&self, client_id: &ClientId) -> bool {
+        self.0.judged.client_id() == client_id
     }
 
     /// Judges the client as it is now.

@@ -6,6 +6,7 @@ use super::ClientStanding;
 use super::wake::{Wakes, Worker};
 use crate::db::Conn;
 use crate::error::Error;
+use crate::id::ClientId;
 use crate::journal::Event;
 use crate::telemetry::TraceContext;
 
@@ -37,12 +38,13 @@ impl<'c> Tx<'c> {
         error.into().recorded()
     }
 
-    /// Judges the client that acts now, and not at the end: for a job that may change that client itself.
+    /// Judges the client that acts now, and not at the end, where it is the one that the job is about to change.
     ///
     /// # Errors
     /// What another call with the same key would be refused with.
-    pub(crate) fn judge_caller(&mut self) -> Result<(), Error> {
-        self.standing.map_or(Ok(()), |standing| standing.judge_and_lock(self.conn))
+    pub(crate) fn judge_before_change(&mut self, changed: &ClientId) -> Result<(), Error> {
+        let own = self.standing.filter(|standing| standing.is_of(changed));
+        own.map_or(Ok(()), |standing| standing.judge_and_lock(self.conn))
     }
 
     /// Wakes a worker after the commit.
