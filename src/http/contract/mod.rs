@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use actix_web::http::Method;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, web};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use self::shape::{Checked, Place, Shape};
 use crate::error::{Code, Error};

@@ -317,7 +317,7 @@ async fn who_has_too_many_jobs_in_the_queue_is_refused_alone() {
     assert_eq!(metrics.writer_queue.get(), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn whoever_reads_much_waits_for_themselves() {
     let (_folder, store, _metrics) = open();
     let store = &store;
@@ -327,7 +327,7 @@ async fn whoever_reads_much_waits_for_themselves() {
     let read_of = |owner: Owner, gate: Option<Arc<std::sync::Mutex<mpsc::Receiver<()>>>>| {
         let begun = Arc::clone(&begun);
         let read = async move {
-            owner.becomes_current();
+            owner.becomes_current(None);
             let work = move |_conn: &mut Conn| {
                 begun.notify_one();
                 let _opened = gate.map(|gate| gate.lock().unwrap().recv());
