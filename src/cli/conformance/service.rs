@@ -94,6 +94,8 @@ fn folder() -> std::io::Result<Folder> {
 fn config(command: &Conformance, port: u16, folder: &Folder) -> Result<Config, Failure> {
     let mut key = [0; 32];
     rand::rng().fill_bytes(&mut key);
+    let database = folder.0.join("magic-link.db");
+    let database = database.to_str().ok_or("the name of the folder for temporary files is no UTF-8")?;
     let quoted = |text: &str| Value::from(text).to_string();
     let callback = format!("{}{}{}", command.portal_base(), command.root, command.callback);
     let text = format!(
@@ -101,7 +103,7 @@ fn config(command: &Conformance, port: u16, folder: &Folder) -> Result<Config, F
          limits.public_per_minute = 100000\nmail.provider = 'preview'\nlog.level = 'error'\n\
          [portals.{}]\nname = 'Portal'\ncallback_url = {}\naudience = 'https://portal.example/conformance'\n",
         port,
-        quoted(&format!("sqlite://{}", folder.0.join("magic-link.db").display())),
+        quoted(&format!("sqlite://{database}")),
         STANDARD.encode(key),
         command.portal,
         quoted(&callback),

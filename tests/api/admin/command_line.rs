@@ -1,12 +1,10 @@
 //! The command line over the same store as a running service.
 
-use std::fs::File;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
-use crate::support::{Api, Database, Process, Settings, World, apply, command, eventually, on_both_databases};
+use crate::support::{Api, Database, Settings, World, apply, command, on_both_databases};
 
 fn run(world: &World, arguments: &[&str]) -> Output {
     command(world).args(arguments).output().unwrap()
@@ -267,6 +265,12 @@ fn the_configuration_in_force_is_shown_without_a_secret() {
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn output_that_cannot_be_written_stops_no_service_and_is_a_failure_of_help(world: &World) {
+    use std::fs::File;
+    use std::net::{TcpListener, TcpStream};
+    use std::process::Stdio;
+
+    use crate::support::{Process, eventually};
+
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let listen = format!("127.0.0.1:{port}");
     // The test hears of the port beforehand.

@@ -112,6 +112,7 @@ async fn a_queue_of_mails_is_found_by_what_is_open(world: &World) {
                 "timestamp",
                 "integer",
                 "text",
+                "text",
                 "timestamp",
                 "timestamp",
                 "timestamp",
