@@ -302,6 +302,11 @@ impl Error {
         self.code
     }
 
+    /// Whether the next attempt fails in the same way, until somebody repairs what is wrong here.
+    pub(crate) const fn lasts(&self) -> bool {
+        self.code.status() == 500
+    }
+
     /// The detail text.
     #[must_use]
     pub fn detail_text(&self) -> Option<&str> {

@@ -39,6 +39,7 @@ use crate::audit::{CheckpointFolder, require_whole};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::context::Context;
+use crate::db;
 use crate::domain::Paging;
 use crate::http::Caller;
 use crate::links;
@@ -267,6 +268,8 @@ fn run(mut cli: Cli, output: &Output) -> Result<(), Failure> {
                 command_on(&opened?, command, output).await
             }
             Command::Restore(command) => {
+                // Whoever opens it writes to it.
+                db::require_sound(&config.database_url)?;
                 restore::run(&Box::pin(App::open(config, Clock::System)).await?, command, output).await
             }
             command => {

@@ -35,6 +35,19 @@ pub(crate) enum BackupError {
     /// The copy failed.
     #[error("the backup failed: {0}")]
     Failed(#[from] diesel::result::Error),
+    /// What is there is damaged, or belongs to another file.
+    #[error(
+        "{database} cannot be read as a whole, and nothing was changed: {cause}. Where {log} is of the file that was there \
+         before, put the backup in place once more, and remove {log} first"
+    )]
+    Mixed {
+        /// The file of the database.
+        database: String,
+        /// Its write-ahead log.
+        log: String,
+        /// What was found.
+        cause: String,
+    },
     /// What was written is not what was read.
     #[error("the backup is damaged: {0}")]
     Damaged(String),
@@ -91,20 +104,44 @@ fn sync(place: &Path) -> io::Result<()> {
 /// Reads every page of the backup, and whether each index and reference is whole. An empty file would be, too.
 fn check(place: &Path) -> Result<Conn, BackupError> {
     let mut conn = SqliteConnection::establish(&files::existing(place))?;
-    conn.batch_execute("PRAGMA foreign_keys = ON; PRAGMA query_only = ON")?;
-    let mut lines: Vec<Line> =
-        sql_query("SELECT integrity_check AS line FROM pragma_integrity_check").load(&mut conn)?;
-    lines.retain(|Line { line }| line != "ok");
-    let broken = "SELECT \"table\" || ' refers to what is not there' AS line FROM pragma_foreign_key_check";
-    lines.extend(sql_query(broken).load::<Line>(&mut conn)?);
-    if let Some(Line { line }) = lines.first() {
-        return Err(BackupError::Damaged(line.clone()));
+    if let Some(damage) = damage(&mut conn)? {
+        return Err(BackupError::Damaged(damage));
     }
     let mut conn = Conn::Sqlite(conn);
     if !migrations::has_schema(&mut conn)? {
         return Err(BackupError::Damaged("it has no tables".to_owned()));
     }
     Ok(conn)
+}
+
+/// Refuses a file that is damaged, or was put beside the write-ahead log of another one, before anything is written to it.
+///
+/// Such a log has its own pages in the place of some of the file's.
+pub(crate) fn require_sound(url: &DatabaseUrl) -> Result<(), BackupError> {
+    let DatabaseUrl::Sqlite(database) = url else { return Ok(()) };
+    let database = database.path();
+    if !database.is_file() {
+        return Ok(());
+    }
+    // What only reads does not bring the log into the file when it closes.
+    let address = files::only_read(database);
+    let found = match SqliteConnection::establish(&address) {
+        Ok(mut conn) => damage(&mut conn).unwrap_or_else(|error| Some(error.to_string())),
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(cause) = found else { return Ok(()) };
+    let log = files::beside(database, "-wal").display().to_string();
+    Err(BackupError::Mixed { database: database.display().to_string(), log, cause })
+}
+
+/// The first page, index or reference that is not whole.
+fn damage(conn: &mut SqliteConnection) -> QueryResult<Option<String>> {
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON; PRAGMA query_only = ON")?;
+    let mut lines: Vec<Line> = sql_query("SELECT integrity_check AS line FROM pragma_integrity_check").load(conn)?;
+    lines.retain(|Line { line }| line != "ok");
+    let broken = "SELECT \"table\" || ' refers to what is not there' AS line FROM pragma_foreign_key_check";
+    lines.extend(sql_query(broken).load::<Line>(conn)?);
+    Ok(lines.into_iter().next().map(|Line { line }| line))
 }
 
 #[cfg(test)]

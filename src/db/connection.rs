@@ -21,6 +21,12 @@ use super::{DatabaseUrl, files};
 /// What a server is refused with that takes no writes: what it says of access may be long past.
 const READ_ONLY: &str = "the server takes no writes: it is a standby, or was made read-only";
 
+/// Makes the schema of the tables the only one, where there are any: another one may be made that comes before it in the
+/// usual `"$user", public`, and migrations would begin anew there.
+const STAY_IN_SCHEMA: &str = "SELECT set_config('search_path', quote_ident(nspname) || ', pg_temp', false) \
+     FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace \
+     WHERE pg_class.oid = to_regclass('__diesel_schema_migrations')";
+
 /// Size in bytes to which SQLite's write-ahead log is cut back once it has been larger.
 pub(super) const LARGEST_LOG: u64 = 16 << 20;
 
@@ -238,6 +244,7 @@ impl ConnectionManager {
                      SET lock_timeout = '5s'; SET default_transaction_isolation = 'read committed'; \
                      SET idle_in_transaction_session_timeout = '30s';",
                 )
+                .and_then(|()| conn.batch_execute(STAY_IN_SCHEMA))
                 .map_err(ConnectionError::CouldntSetupConfiguration)?;
                 // Failures are told apart by their text. Not every role may set it.
                 drop(conn.batch_execute("SET lc_messages = 'C'"));

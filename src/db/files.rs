@@ -18,6 +18,15 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// It makes one by itself where there is none, and throws away the write-ahead log that it finds beside it.
 pub(super) fn existing(database: &Path) -> String {
+    address(database, "rw")
+}
+
+/// The address by which SQLite opens a file that is there, and writes nothing to it.
+pub(super) fn only_read(database: &Path) -> String {
+    address(database, "ro")
+}
+
+fn address(database: &Path, mode: &str) -> String {
     let mut address = String::from("file:");
     let bytes = database.as_os_str().as_encoded_bytes();
     match bytes {
@@ -34,7 +43,7 @@ pub(super) fn existing(database: &Path) -> String {
             _ => drop(write!(address, "%{byte:02X}")),
         }
     }
-    address.push_str("?mode=rw");
+    drop(write!(address, "?mode={mode}"));
     address
 }
 

@@ -20,7 +20,7 @@ mod uri;
 mod url;
 mod wal;
 
-pub(crate) use backup::back_up;
+pub(crate) use backup::{back_up, require_sound};
 pub(crate) use batch::{insert_all, next_rows};
 pub use connection::{Backend, Conn};
 pub(crate) use connection::{ConnectionManager, Pooled};

@@ -44,19 +44,27 @@ enum Progress {
 /// # Errors
 /// When the store is unavailable. A bulk revocation whose lease expires is taken up again.
 pub(crate) async fn step(cx: &Context) -> Result<usize, Error> {
+    attempt(cx).await.map(|(left, _)| left)
+}
+
+/// The same, and the first failure of one of them that does not pass by itself.
+pub(super) async fn attempt(cx: &Context) -> Result<(usize, Option<Error>), Error> {
     let now = cx.clock.now();
     let open = cx.store.read(move |conn| Ok(records::revocations::open(conn, now)?)).await?;
-    let mut left = 0;
+    let (mut left, mut lasting) = (0, None);
     for (id, created_at) in open {
         match carry_out(cx, &id).await {
             // An older transaction that has been open for that long is unlikely to end soon.
             Ok(Progress::TooEarly) => left += usize::from(now.since(created_at) < PATIENCE),
             Ok(_) => {}
             // A failure of one must not hold up the others.
-            Err(error) => tracing::warn!(revocation.id = %id, error.cause = %error, "bulk revocation not finished"),
+            Err(error) => {
+                tracing::warn!(revocation.id = %id, error.cause = %error, "bulk revocation not finished");
+                lasting = lasting.or_else(|| error.lasts().then_some(error));
+            }
         }
     }
-    Ok(left)
+    Ok((left, lasting))
 }
 
 /// Carries a small bulk revocation out before the response.

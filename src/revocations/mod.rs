@@ -419,10 +419,13 @@ pub(crate) async fn of_act(cx: &Context, id: Option<RevocationId>) -> Result<Opt
     }
 }
 
-/// Carries every pending bulk revocation out to its end, for the command line: there may be no worker.
+/// Carries every pending bulk revocation out to its end, for the command line: there may be no worker. What fails for good
+/// ends it.
 pub(crate) async fn finish_pending(cx: &Context) -> Result<(), Error> {
     while cx.store.read(|conn| Ok(records::revocations::any_pending(conn)?)).await? {
-        carry_out::step(cx).await?;
+        if let (_, Some(lasting)) = carry_out::attempt(cx).await? {
+            return Err(lasting);
+        }
         // An instance of the service may be carrying it out.
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }

@@ -98,6 +98,23 @@ async fn migrating_needs_only_the_address_and_says_what_it_did(world: &World) {
     Api::new(&process.base, None).get("/readyz").await.ok();
 }
 
+/// The usual `search_path` begins with a schema of the role's name, which somebody may make at any time.
+#[test]
+fn a_schema_that_comes_first_later_gets_no_second_set_of_tables() {
+    World::run(Database::Postgres, &Settings::no_service(), async |world| {
+        let mut sql = Sql::of(world);
+        undo(&mut sql);
+        sql.run(&format!("CREATE SCHEMA AUTHORIZATION postgres; CREATE SCHEMA AUTHORIZATION {ROLE}")).unwrap();
+        let (is_done, text) = said(&migrate(world, &["--grant-to", ROLE]).output().unwrap());
+        assert!(is_done && text.contains(&format!("applied {NEWEST}\n")), "{text}");
+        assert_eq!(text.matches("applied ").count(), 1, "{text}");
+        assert_eq!(sql.count(&format!("FROM pg_tables WHERE schemaname IN ('postgres', '{ROLE}')")), 0);
+        let process = Process::start(world);
+        Api::new(&process.base, None).get("/readyz").await.ok();
+        world.admin.at(&process.base).get("/v1/clients").await.ok();
+    });
+}
+
 #[test]
 fn a_migration_that_waits_lets_everybody_else_through() {
     World::run(Database::Postgres, &Settings::no_service(), async |world| {

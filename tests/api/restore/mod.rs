@@ -1,6 +1,7 @@
 //! A backup is restored: nothing comes back that had ended, and the log says what is lost.
 
 mod confirming;
+mod damaged;
 mod ending;
 mod log;
 mod moving;

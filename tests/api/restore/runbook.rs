@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::support::{
-    Api, Auditor, Database, Process, Settings, World, apply, binaries, command, folder, on_both_databases,
+    Api, Auditor, Database, Process, Settings, Sql, World, apply, binaries, command, folder, grant, on_both_databases,
 };
 
 /// The blocks of commands in the chapter, in order: those for this database, and those for both.
@@ -43,10 +43,34 @@ async fn run(world: &World, folder: &Path, ids: [&str; 2], block: &str) {
     assert!(output.status.success(), "{block}\n{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Takes the database back to the version before approvals could be signed, as a backup of that time has it.
+fn take_back(world: &World) {
+    let tree = if world.database == Database::Sqlite { "sqlite" } else { "postgres" };
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(tree);
+    let mut names: Vec<_> = std::fs::read_dir(&tree).unwrap().map(|one| one.unwrap().file_name()).collect();
+    names.sort();
+    let mut sql = Sql::of(world);
+    for name in names.iter().rev().map(|name| name.to_str().unwrap()).take_while(|name| *name >= "20261128020000") {
+        sql.run(&std::fs::read_to_string(tree.join(name).join("down.sql")).unwrap()).expect(name);
+        let version = name.split('_').next().unwrap();
+        sql.run(&format!("DELETE FROM __diesel_schema_migrations WHERE version = '{version}'")).unwrap();
+    }
+}
+
 #[apply(on_both_databases)]
 #[settings(Settings::no_service())]
 async fn the_page_brings_a_backup_back_safely(world: &World) {
-    let place = folder(&format!("runbook-{:?}", world.database));
+    bring_back(world, false).await;
+}
+
+#[apply(on_both_databases)]
+#[settings(Settings::no_service())]
+async fn the_page_brings_a_backup_from_before_an_upgrade_back_safely(world: &World) {
+    bring_back(world, true).await;
+}
+
+async fn bring_back(world: &World, is_older: bool) {
+    let place = folder(&format!("runbook-{:?}-{is_older}", world.database));
     let [backup, put_back, restore] = blocks(world.database).try_into().expect("three blocks of commands");
     let process = Process::start(world);
     let admin = world.admin.at(&process.base);
@@ -57,7 +81,20 @@ async fn the_page_brings_a_backup_back_safely(world: &World) {
     let wide = json!({ "name": "ESS", "tenants": ["acme"], "scopes": ["links:issue", "links:read"] });
     let wide = admin.post("/v1/clients", &wide).await.ok();
     let ids = [wide["id"].as_str().unwrap(), consultant];
-    run(world, &place, ids, &backup).await;
+    let (process, admin) = if is_older {
+        process.kill();
+        take_back(world);
+        run(world, &place, ids, &backup).await;
+        if world.database == Database::Postgres {
+            grant(&world.database_url);
+        }
+        let process = Process::start(world);
+        let admin = world.admin.at(&process.base);
+        (process, admin)
+    } else {
+        run(world, &place, ids, &backup).await;
+        (process, admin)
+    };
 
     admin.post(&format!("/v1/magic-links/{link}/revoke"), &json!({ "reason": "No longer needed" })).await.ok();
     let auditor = Auditor::of("acme", &admin).await;
