@@ -43,7 +43,8 @@ fn address(database: &Path, mode: &str) -> String {
             _ => drop(write!(address, "%{byte:02X}")),
         }
     }
-    drop(write!(address, "?mode={mode}"));
+    address.push_str("?mode=");
+    address.push_str(mode);
     address
 }
 
