@@ -26,13 +26,18 @@ pub(crate) fn list(
     page: &PageRequest,
     is_visible: impl Fn(&Client) -> bool,
 ) -> QueryResult<Scan<Client>> {
-    scan::visible(page, |client: &Client| client.id.as_str(), is_visible, |after, limit| {
-        let mut query = clients::table.into_boxed::<Backend>();
-        if let Some(after) = after {
-            query = query.filter(clients::id.lt(after.to_owned()));
-        }
-        query.order(clients::id.desc()).limit(limit).load(conn)
-    })
+    scan::visible(
+        page,
+        |client: &Client| client.id.as_str(),
+        is_visible,
+        |after, limit| {
+            let mut query = clients::table.into_boxed::<Backend>();
+            if let Some(after) = after {
+                query = query.filter(clients::id.lt(after.to_owned()));
+            }
+            query.order(clients::id.desc()).limit(limit).load(conn)
+        },
+    )
 }
 
 /// Whether a client may count, now or once it is confirmed: one that was disabled for good is not changed any more.

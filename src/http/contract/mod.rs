@@ -124,7 +124,8 @@ impl Operation {
             members(&operation["responses"]).any(|(_, response)| {
                 let pointer = response["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
                 let response = pointer.and_then(|pointer| description.pointer(pointer)).unwrap_or(response);
-                !response["content"]["application/problem+json"]["examples"][code.slug()].is_null()
+                let examples = response.pointer("/content/application~1problem+json/examples");
+                examples.is_some_and(|examples| examples.get(code.slug()).is_some())
             })
         };
         let beyond_reach = [Code::ClientNotPermitted, Code::NotFound].into_iter().find(refuses);

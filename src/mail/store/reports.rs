@@ -56,7 +56,8 @@ pub(in crate::mail) struct Sent {
     pub magic_link_id: Option<LinkId>,
     pub generation: Option<i32>,
     recipient: Option<String>,
-    sent_to: Option<String>,
+    /// Where it went, if it has no recipient of its own.
+    went_to: Option<String>,
     pub state: DeliveryState,
     pub retry_round: i32,
     pub provider: Option<String>,
@@ -71,7 +72,7 @@ impl Sent {
 
     /// The address that it was sent to; none where an older version sent it to what was registered for the consultant.
     pub(in crate::mail) fn sent_to(&self) -> Option<&str> {
-        self.recipient.as_deref().or(self.sent_to.as_deref())
+        self.recipient.as_deref().or(self.went_to.as_deref())
     }
 }
 

@@ -129,24 +129,28 @@ pub(in crate::webhooks) fn list(
     access: &EndpointAccess,
     page: &PageRequest,
 ) -> QueryResult<Scan<(Endpoint, EndpointOwner)>> {
-    let is_theirs =
-        |(endpoint, owner): &(Endpoint, EndpointOwner)| access.manages(&endpoint.client_id, &owner.reach());
-    records::scan::visible(page, |(endpoint, _)| endpoint.id.as_str(), is_theirs, |after, limit| {
-        let mut query = endpoints::table
-            .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
-            .filter(endpoints::deleted_at.is_null())
-            .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
-            .order(endpoints::id.desc())
-            .limit(limit)
-            .into_boxed::<crate::db::Backend>();
-        if let Some(after) = after {
-            query = query.filter(endpoints::id.lt(after.to_owned()));
-        }
-        if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
-            query = query.filter(endpoints::client_id.eq(own));
-        }
-        query.load(conn)
-    })
+    let is_theirs = |(endpoint, owner): &(Endpoint, EndpointOwner)| access.manages(&endpoint.client_id, &owner.reach());
+    records::scan::visible(
+        page,
+        |(endpoint, _)| endpoint.id.as_str(),
+        is_theirs,
+        |after, limit| {
+            let mut query = endpoints::table
+                .inner_join(clients::table.on(clients::id.eq(endpoints::client_id)))
+                .filter(endpoints::deleted_at.is_null())
+                .select((endpoints::all_columns, (clients::portal, clients::tenants, clients::disabled_at)))
+                .order(endpoints::id.desc())
+                .limit(limit)
+                .into_boxed::<crate::db::Backend>();
+            if let Some(after) = after {
+                query = query.filter(endpoints::id.lt(after.to_owned()));
+            }
+            if let (None, Some(own)) = (&access.admin_of, &access.client_id) {
+                query = query.filter(endpoints::client_id.eq(own));
+            }
+            query.load(conn)
+        },
+    )
 }
 
 /// Number of a client's endpoints.

@@ -45,8 +45,8 @@ async fn a_bounce_of_the_old_address_leaves_the_corrected_one_open(world: &World
     // The admin hears that nothing goes to the address that the mail went to.
     let notice = in_state(&operator, "link_bounced", "accepted").await;
     let sent = provider.received_requests().await.unwrap();
-    let mails = sent.iter().filter_map(|request| serde_json::from_slice::<Value>(&request.body).ok());
-    let text = mails.filter(|mail| mail["Tag"] == "link_bounced").next_back().unwrap()["TextBody"].clone();
+    let mut mails = sent.iter().filter_map(|request| serde_json::from_slice::<Value>(&request.body).ok());
+    let text = mails.rfind(|mail| mail["Tag"] == "link_bounced").unwrap()["TextBody"].clone();
     let words = text.as_str().unwrap().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains("No mail goes to that address any more"), "{notice}: {words}");
 

@@ -14,6 +14,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What is wrong with a call.
 #[derive(Debug, Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "any of them may be wrong at a time")]
 struct Flaws {
     query: bool,
     path: bool,
