@@ -219,26 +219,19 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let set = self.current.get();
-        let own = match set.shares.of(&Owner::current()) {
-            Some(share) => Some(acquire(&share, POOL_TIMEOUT).await?),
-            None => None,
-        };
-        let work = move |conn: &mut Conn| {
-            // Moved to the thread: the query may outlive its caller.
-            let outcome = work(conn);
-            drop(own);
-            outcome
-        };
-        self.read_through(&set, work).await
+        let own = set.shares.take(&Owner::current(), POOL_TIMEOUT).await?;
+        self.read_through(&set, own, work).await
     }
 
-    async fn read_through<T, F>(&self, set: &Arc<Connections>, work: F) -> Result<T, Error>
+    /// `held` is free again when the query has ended, which may outlive its caller.
+    async fn read_through<T, F, H>(&self, set: &Arc<Connections>, held: H, work: F) -> Result<T, Error>
     where
+        H: Send + 'static,
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let permit = acquire(&set.reads, POOL_TIMEOUT).await?;
-        let read = on_a_thread(set.pool.clone(), permit, move |pooled| discard_if_broken(pooled, work));
+        let read = on_a_thread(set.pool.clone(), (permit, held), move |pooled| discard_if_broken(pooled, work));
         let outcome = self.current.watch(set, read).await;
         outcome.inspect_err(|error| self.metrics.failed(error))
     }
@@ -283,18 +276,9 @@ impl Store {
         F: FnOnce(&mut Conn) -> Result<T, Error> + Send + 'static,
     {
         let set = self.current.get();
-        let own = match set.large_shares.of(owner) {
-            Some(share) => Some(acquire(&share, LARGE_READ_TIMEOUT).await?),
-            None => None,
-        };
+        let own = set.large_shares.take(owner, LARGE_READ_TIMEOUT).await?;
         let turn = acquire(&set.large_reads, LARGE_READ_TIMEOUT).await?;
-        let work = move |conn: &mut Conn| {
-            // Moved to the thread: the query may outlive its caller.
-            let outcome = work(conn);
-            drop((turn, own));
-            outcome
-        };
-        self.read_through(&set, work).await
+        self.read_through(&set, (turn, own), work).await
     }
 
     /// Runs a write job in a transaction, possibly with other jobs, and appends the audit events that it recorded.
@@ -399,19 +383,20 @@ impl Store {
 
 /// Runs work on a thread at once, and waits for its answer.
 #[expect(clippy::disallowed_methods, reason = "this is the function that all other code must use")]
-fn on_a_thread<T, F>(
+fn on_a_thread<T, F, P>(
     pool: Pool<ConnectionManager>,
-    permit: OwnedSemaphorePermit,
+    permits: P,
     work: F,
-) -> impl Future<Output = Result<T, Error>> + use<T, F>
+) -> impl Future<Output = Result<T, Error>> + use<T, F, P>
 where
+    P: Send + 'static,
     T: Send + 'static,
     F: FnOnce(&mut PooledConnection<ConnectionManager>) -> Result<T, Error> + Send + 'static,
 {
     let trace = TraceContext::current();
     let reading = tokio::task::spawn_blocking(move || {
         let outcome = TraceContext::scope_of(trace, || check_out(&pool).and_then(|mut pooled| work(&mut pooled)));
-        drop(permit);
+        drop(permits);
         outcome
     });
     within(ANSWER_TIMEOUT, async {

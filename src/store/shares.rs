@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Owner;
+use super::{Owner, acquire};
+use crate::error::Error;
 
 /// The share of each owner.
 #[derive(Debug)]
@@ -22,9 +24,17 @@ impl Shares {
         Self { each: (all / 2).max(1), of: Mutex::default() }
     }
 
+    /// Waits for one of the owner's own permits, but not for ever; the service itself needs none.
+    pub(super) async fn take(&self, owner: &Owner, limit: Duration) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        match self.of(owner) {
+            Some(share) => acquire(&share, limit).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// What the owner's own permits are taken from; `None` for the service itself, which asks for one thing after the
     /// other.
-    pub(super) fn of(&self, owner: &Owner) -> Option<Arc<Semaphore>> {
+    fn of(&self, owner: &Owner) -> Option<Arc<Semaphore>> {
         if *owner == Owner::Service {
             return None;
         }
