@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::{Conn, text_enum};
-use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Tenants, Validator, trimmed};
+use crate::domain::{EventType, Page, PageRequest, Reach, Scope, Validator, trimmed};
 use crate::error::{Code, Error};
 use crate::http::{Admin, Caller};
 use crate::id::{ClientId, RevocationId};
@@ -380,10 +380,7 @@ pub(crate) async fn disable(
     let ending = if request.revoke_links {
         let reason = "the client that issued the link was disabled".to_owned();
         // What the client issued while it reached further than the caller is not theirs to end.
-        let tenant_ids = match &reach.tenants {
-            Tenants::All => None,
-            Tenants::Only(tenant_ids) => Some(tenant_ids.clone()),
-        };
+        let tenant_ids = reach.tenants.ids();
         let order = BulkRevocation {
             every_tenant: tenant_ids.is_none(),
             portal: reach.portal.clone(),

@@ -7,6 +7,16 @@ pub(crate) enum Tenants {
     Only(Vec<String>),
 }
 
+impl Tenants {
+    /// Their ids; `None` for every tenant.
+    pub(crate) fn ids(&self) -> Option<Vec<String>> {
+        match self {
+            Self::All => None,
+            Self::Only(ids) => Some(ids.clone()),
+        }
+    }
+}
+
 /// The portals and tenants that a caller is authorised for. Resources outside of it are answered as not found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reach {

@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::context::Context;
 use crate::db::Conn;
 use crate::domain::{
-    Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Tenants, Validator, check_person,
+    Actor, Cursor, EventType, Page, Paging, Person, PortalId, Reach, Scope, TenantId, Validator, check_person,
     is_portal_id, trimmed, trimmed_if_present, unless_erased,
 };
 use crate::error::{Code, Error};
@@ -448,11 +448,10 @@ fn resolve_selectors(
         (Some(own), Some(asked)) if own != asked => return Err(beyond()),
         (own, asked) => asked.clone().or_else(|| own.clone()),
     };
-    let tenants = match (&request.tenant_id, &reach.tenants) {
-        (Some(asked), _) if !reach.covers_tenant(asked) => return Err(beyond()),
-        (Some(asked), _) => Some(vec![asked.clone()]),
-        (None, Tenants::All) => None,
-        (None, Tenants::Only(own)) => Some(own.clone()),
+    let tenants = match &request.tenant_id {
+        Some(asked) if !reach.covers_tenant(asked) => return Err(beyond()),
+        Some(asked) => Some(vec![asked.clone()]),
+        None => reach.tenants.ids(),
     };
     let tenants = tenants.map(|mut ids| {
         ids.sort_unstable();
