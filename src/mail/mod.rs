@@ -27,6 +27,7 @@ mod day;
 pub(crate) mod deliveries;
 mod events;
 mod failure;
+mod gathering;
 mod limits;
 pub(crate) mod notices;
 mod outbox;

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use time::Duration;
-use wiremock::matchers::{body_string_contains, method};
+use wiremock::matchers::method;
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::reporters::{Reporters, mailed, now, state, taken, tell};
@@ -10,11 +10,11 @@ use crate::support::{Api, Process, Settings, Sql, World, apply, eventually, on_b
 
 /// What a report makes of an accepted mail.
 const OPEN: &str = "accepted";
-const DELIVERED: &str = "delivered";
+pub(super) const DELIVERED: &str = "delivered";
 /// The provider gave it up: the admin is told, and the address stays open.
-const GIVEN_UP: &str = "failed";
+pub(super) const GIVEN_UP: &str = "failed";
 /// The address does not exist, or its owner complained: it gets no more.
-const SUPPRESSED: &str = "bounced";
+pub(super) const SUPPRESSED: &str = "bounced";
 
 /// A report in the shape of the documentation, with everything null that it calls optional or null.
 fn ses(kind: &str, more: &Value) -> Value {
@@ -199,7 +199,7 @@ pub(super) fn documented(provider: &str) -> Vec<(Value, &'static str)> {
 }
 
 /// A service with this provider, on both databases the same.
-async fn service(
+pub(super) async fn service(
     world: &World,
     reporters: &Reporters,
     provider: &str,
@@ -336,55 +336,6 @@ async fn a_mail_that_was_not_sent_because_of_an_earlier_complaint_is_none_that_w
         let page = world.stranger().at(&process.base);
         assert_eq!(page.post("/l/preview", &token).await.ok()["newest_mail"], "lost", "{provider}");
         operator.post("/v1/magic-links", &Api::issue_request(&consultant)).await.refused(409, "address_suppressed");
-    }
-}
-
-// An attempt that had no answer may have been taken, whatever becomes of the next one.
-#[apply(on_both_databases)]
-#[settings(Settings::no_service())]
-async fn a_mail_that_was_refused_at_last_is_delivered_where_an_earlier_attempt_was(world: &World) {
-    let reporters = Reporters::new().await;
-    let (api, process, operator) = service(world, &reporters, "postmark", taken("postmark", "message-1")).await;
-    let hang_up = |_: &wiremock::Request| std::io::Error::from(std::io::ErrorKind::ConnectionReset);
-    let is_link = || Mock::given(body_string_contains(r#""Tag":"magic_link""#));
-    let refused = ResponseTemplate::new(400).set_body_json(json!({ "ErrorCode": 300, "Message": "Invalid" }));
-    is_link().respond_with_err(hang_up).up_to_n_times(1).with_priority(1).mount(&api).await;
-    is_link().respond_with(refused).with_priority(2).mount(&api).await;
-    for had_no_answer in [true, false] {
-        let person = json!({ "name": "Ravi Kumar", "email": format!("ravi.{had_no_answer}@support.example") });
-        let consultant = operator.post("/v1/consultants", &person).await.ok()["id"].as_str().unwrap().to_owned();
-        let link = operator.issue(&consultant).await;
-        eventually("the mail is refused", async || (state(&operator, &link).await == GIVEN_UP).then_some(())).await;
-        let mails = async |template: &str| {
-            let query = format!("/v1/mail-deliveries?template={template}&magic_link_id={link}");
-            operator.get(&query).await.ok()["items"].as_array().unwrap().clone()
-        };
-        let told = async |number: usize| {
-            let left = async || {
-                let told = mails("link_bounced").await;
-                (told.len() == number && told.iter().all(|mail| mail["state"] == "accepted")).then_some(())
-            };
-            eventually("the admin is told", left).await;
-        };
-        told(1).await;
-        let job = mails("magic_link").await[0]["id"].as_str().unwrap().to_owned();
-        let report = async |record: &str, kind: &str| {
-            let report = postmark(record, kind).to_string().replace("JOB", &job);
-            for _ in 0..2 {
-                let report = reporters.prove("postmark", &serde_json::from_str(&report).unwrap(), now());
-                assert_eq!(tell(&process.base, "postmark", report).await.status, 204);
-            }
-            state(&operator, &link).await
-        };
-        let end = if had_no_answer { DELIVERED } else { GIVEN_UP };
-        assert_eq!(report("Delivery", "").await, end);
-        // What comes back after all is told once more where it was taken back.
-        assert_eq!(report("Bounce", "HardBounce").await, SUPPRESSED);
-        told(if had_no_answer { 2 } else { 1 }).await;
-        let mut types = vec!["magic_link.issued", "magic_link.mail_failed"];
-        types.extend(had_no_answer.then_some("magic_link.mail_delivered"));
-        types.push("magic_link.mail_bounced");
-        assert_eq!(operator.event_types(&format!("&magic_link_id={link}")).await, types);
     }
 }
 

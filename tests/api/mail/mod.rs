@@ -6,6 +6,7 @@ mod contacts;
 mod corrected_address;
 mod crash;
 mod daily_summaries;
+mod delivered_after_all;
 mod delivery_reports;
 mod end_states;
 mod ends_soon;

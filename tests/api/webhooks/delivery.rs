@@ -13,24 +13,24 @@ use crate::support::{
 
 const LINKS: &str = "/v1/magic-links";
 
-fn path_of(endpoint: &Value) -> String {
+pub(super) fn path_of(endpoint: &Value) -> String {
     format!("/v1/webhook-endpoints/{}", endpoint["id"].as_str().unwrap())
 }
 
 /// Sends a test.
-async fn test(client: &Api, endpoint: &Value) -> Value {
+pub(super) async fn test(client: &Api, endpoint: &Value) -> Value {
     let queued = client.post(&format!("{}/test", path_of(endpoint)), &json!({})).await;
     assert_eq!(queued.status, 202, "{queued:?}");
     queued.body
 }
 
 /// The newest messages to an endpoint.
-async fn deliveries(client: &Api, endpoint: &Value) -> Vec<Value> {
+pub(super) async fn deliveries(client: &Api, endpoint: &Value) -> Vec<Value> {
     client.get(&format!("{}/deliveries", path_of(endpoint))).await.ok()["items"].as_array().unwrap().clone()
 }
 
 /// Waits until the newest message was tried so often and is not under way any more.
-async fn tried(client: &Api, endpoint: &Value, attempts: i64) -> Value {
+pub(super) async fn tried(client: &Api, endpoint: &Value, attempts: i64) -> Value {
     eventually(&format!("attempt {attempts}"), async || {
         let newest = deliveries(client, endpoint).await.into_iter().next()?;
         let done =
@@ -479,48 +479,4 @@ async fn what_was_given_up_is_sent_again(world: &World) {
     assert_eq!((events.len(), &events[0]["data"]["messages"]), (2, &json!(1)));
     portal.patch(&path, &json!({ "state": "disabled" })).await.ok();
     retry(json!({})).await.refused(409, "webhook_endpoint_disabled");
-}
-
-#[apply(on_both_databases)]
-#[settings(Receiver::allowed_on_manual_clock())]
-async fn what_waits_is_cancelled_with_its_endpoint_even_if_that_is_on_again_at_once(world: &World) {
-    let receiver = Receiver::start().await;
-    let portal = world.portal("cloud", "acme").await;
-    let endpoint = receiver.endpoint_of(&portal).await;
-    let path = path_of(&endpoint);
-    let switch = async |state: &str| portal.patch(&path, &json!({ "state": state })).await.ok();
-    receiver.answer_with(500);
-    portal.issue(&world.consultant().await).await;
-    tried(&portal, &endpoint, 1).await;
-    switch("disabled").await;
-    assert_eq!(deliveries(&portal, &endpoint).await[0]["state"], "cancelled");
-
-    // What was cancelled can be sent again, and waits again. As after days: more than one transaction cancels.
-    switch("active").await;
-    assert_eq!(portal.post(&format!("{path}/retry"), &json!({})).await.status, 202);
-    tried(&portal, &endpoint, 1).await;
-    let (numbers, id) = Sql::numbers(world.database, 1_200);
-    let columns = "event_type, log_index, data, state, attempts, next_attempt_at, created_at";
-    let many = format!(
-        "INSERT INTO webhook_deliveries (id, endpoint_id, {columns})
-         SELECT 'whm_' || {id}, endpoint_id, {columns} FROM webhook_deliveries, ({numbers}) numbers"
-    );
-    Sql::of(world).run(&many).unwrap();
-    switch("disabled").await;
-    switch("active").await;
-    assert_eq!(Sql::of(world).count("FROM webhook_deliveries WHERE state = 'queued'"), 0);
-    assert_eq!(Sql::of(world).count("FROM webhook_deliveries WHERE state = 'cancelled'"), 1_201);
-
-    // Of one that is under way it is told what came of it.
-    receiver.dawdle(2);
-    world.clock.advance(time::Duration::seconds(1));
-    test(&portal, &endpoint).await;
-    eventually("it is under way", async || (deliveries(&portal, &endpoint).await[0]["attempts"] == 1).then_some(()))
-        .await;
-    switch("disabled").await;
-    switch("active").await;
-    eventually("it is delivered", async || {
-        (deliveries(&portal, &endpoint).await[0]["state"] == "delivered").then_some(())
-    })
-    .await;
 }

@@ -6,3 +6,4 @@ mod endpoints;
 mod fan_out;
 mod limits;
 mod messages;
+mod switched_off;
