@@ -40,7 +40,7 @@ pub(crate) async fn step(cx: &Context) -> Result<(), Error> {
 
 /// Carries a revocation out, in at most so many ranges.
 pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: usize) -> Result<(), Error> {
-    let mut left = ranges;
+    let (mut left, mut was_fruitless) = (ranges, false);
     loop {
         let (kid, now) = (revocation.kid.clone(), cx.clock.now());
         // A link that has ended since is revoked as of then, but not mailed.
@@ -89,10 +89,11 @@ pub(super) async fn carry_out(cx: &Context, revocation: &KeyRevocation, ranges: 
             });
             progressed |= counts.await?;
         }
-        if !progressed {
-            // Another instance is at it.
+        // Another instance is at it, or the worker: by the next look it may have left nothing.
+        if !progressed && was_fruitless {
             return Ok(());
         }
+        was_fruitless = !progressed;
     }
 }
 
